@@ -1,0 +1,65 @@
+//! Who asks, and until when: what every step of a request's road needs to know about it. Knows no transport.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::error::{Error, Kind, Result};
+
+/// One call of a caller, on its way through the gateway.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The name of this call in logs and answers (`x-request-id`).
+    pub id: Arc<str>,
+    /// Every wait ends here.
+    pub deadline: Instant,
+    /// Cancelled when nobody waits for the answer any more.
+    pub left: CancellationToken,
+}
+
+/// A mutation's name, given by its caller, and what it named: one effect per id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    /// The id.
+    pub id: Uuid,
+    /// A digest of the message, so that an id used for another message is found out.
+    pub fingerprint: [u8; 32],
+}
+
+impl Call {
+    /// A call that nobody outside has asked for: start-up, refreshing, checking.
+    pub fn internal(id: &str, limit: Duration) -> Self {
+        Self {
+            id: id.into(),
+            deadline: Instant::now() + limit,
+            left: CancellationToken::new(),
+        }
+    }
+
+    /// The same call after a write was sent: it has to be settled, whether the caller still waits or not.
+    pub fn settling(&self, limit: Duration) -> Self {
+        Self {
+            id: self.id.clone(),
+            deadline: self.deadline.max(Instant::now() + limit),
+            left: CancellationToken::new(),
+        }
+    }
+
+    /// Waits for something until the deadline, or until the caller leaves.
+    pub async fn wait<T>(&self, place: &'static str, future: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            value = future => Ok(value),
+            () = self.left.cancelled() => Err(Kind::CallerLeft.into()),
+            () = tokio::time::sleep_until(self.deadline) => Err(exceeded(place)),
+        }
+    }
+}
+
+/// The deadline passed while the call waited there.
+pub fn exceeded(place: &'static str) -> Error {
+    Kind::DeadlineExceeded { place }.into()
+}

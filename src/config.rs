@@ -1,0 +1,645 @@
+//! Every setting and its check: embedded defaults, then a file, then the environment. A wrong setting is told with all
+//! others that are wrong, each with where it stands and what was expected.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use url::Url;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::gateway::WriteSettings;
+use crate::telemetry::log;
+use crate::{crm, grpc, quota};
+
+/// Every setting with its default: also the manual.
+pub const DEFAULTS: &str = include_str!("../config/default.toml");
+
+const PREFIX: &str = "LEADGATE__";
+/// Settings of the public contract that this version understands and does not act on yet.
+const WITHOUT_EFFECT: [&[&str]; 3] = [&["store", "url"], &["tenants", "*", "batching"], &["tenants", "*", "sharing"]];
+
+/// All settings, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// How the gRPC server behaves.
+    pub server: grpc::Settings,
+    /// Where the admin pages are served.
+    pub admin_listen: SocketAddr,
+    /// How long request ids are remembered.
+    pub keep_request_ids: Duration,
+    /// How to log.
+    pub log: log::Settings,
+    /// The accounts by name.
+    pub tenants: BTreeMap<String, Tenant>,
+    /// Settings that were given and have no effect in this version.
+    pub without_effect: Vec<String>,
+}
+
+/// One account, checked.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Where its API is.
+    pub base_url: Url,
+    /// Its keys.
+    pub keys: crm::Keys,
+    /// Its limits.
+    pub limits: quota::Limits,
+    /// How its API is talked to.
+    pub upstream: crm::Settings,
+    /// How writes behave.
+    pub writes: WriteSettings,
+    /// How long its metadata counts as fresh.
+    pub metadata_lifetime: Duration,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+/// One thing that is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it stands: a file's name, or an environment variable.
+    pub origin: String,
+    /// Which setting: `tenants.acme.limits.calls`. Empty for a file as a whole.
+    pub key: String,
+    /// What was expected.
+    pub expected: String,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} wrong in the settings:", self.0.len())?;
+        for Fault { origin, key, expected } in &self.0 {
+            let separator = if key.is_empty() { "" } else { ": " };
+            write!(f, "\n  {origin}: {key}{separator}{expected}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// `[server]` without what belongs to the gRPC server itself.
+#[derive(Deserialize)]
+struct Server {
+    listen: SocketAddr,
+    insecure_plaintext: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Admin {
+    listen: SocketAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth {
+    #[expect(dead_code, reason = "the only mode so far; to name another is a fault")]
+    mode: Mode,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Store {
+    #[serde(with = "humantime_serde")]
+    keep_request_ids: Duration,
+}
+
+/// `[tenants.NAME]` without its tables and what it has to name itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TenantItself {
+    #[serde(with = "humantime_serde")]
+    metadata_lifetime: Duration,
+    insecure_plaintext: bool,
+}
+
+impl Config {
+    /// Reads the settings: of a file, if one is named, and of the environment.
+    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Faults> {
+        let (name, text) = match file {
+            None => (String::new(), String::new()),
+            Some(path) => {
+                let name = path.display().to_string();
+                match std::fs::read_to_string(path) {
+                    Ok(text) => (name, text),
+                    Err(error) => {
+                        return Err(Faults(vec![Fault {
+                            origin: name,
+                            key: String::new(),
+                            expected: format!("cannot be read: {error}"),
+                        }]));
+                    }
+                }
+            }
+        };
+        Self::read(&name, &text, environment)
+    }
+
+    /// Reads the settings of a file's text and of the environment.
+    pub fn read(name: &str, text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Faults> {
+        let mut reader = Reader::new(name, text, environment);
+        match (reader.config(), reader.faults.is_empty()) {
+            (Some(config), true) => Ok(config),
+            _ => Err(Faults(reader.faults)),
+        }
+    }
+}
+
+struct Reader {
+    defaults: Table,
+    file_name: String,
+    file: Table,
+    environment: BTreeMap<String, String>,
+    /// The settings among the environment, as a table.
+    variables: Table,
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    fn new(name: &str, text: &str, environment: impl Iterator<Item = (String, String)>) -> Self {
+        let mut reader = Self {
+            defaults: DEFAULTS.parse().expect("a test reads the defaults"),
+            file_name: name.to_owned(),
+            file: Table::new(),
+            environment: environment.collect(),
+            variables: Table::new(),
+            faults: vec![],
+        };
+        match text.parse() {
+            Ok(table) => reader.file = table,
+            Err(error) => reader.faults.push(Fault {
+                origin: name.to_owned(),
+                key: String::new(),
+                expected: format!("is not TOML: {}", one_line(&error.to_string())),
+            }),
+        }
+        reader.read_variables();
+        reader
+    }
+
+    /// Turns `LEADGATE__TENANTS__ACME__LIMITS__CALLS=10` into `tenants.acme.limits.calls = 10`.
+    fn read_variables(&mut self) {
+        let mut variables = Table::new();
+        for (name, text) in &self.environment {
+            let Some(path) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+            // A text stays a text, whatever it looks like: only where the default is none it is read as a value.
+            let is_text = matches!(self.default_of(&path), None | Some(Value::String(_)));
+            let value = match format!("value = {text}").parse::<Table>() {
+                Ok(mut table) if !is_text => table.remove("value").unwrap_or_else(|| Value::String(text.clone())),
+                _ => Value::String(text.clone()),
+            };
+            insert(&mut variables, &path, value);
+        }
+        self.variables = variables;
+    }
+
+    fn config(&mut self) -> Option<Config> {
+        let without_effect = self.take_without_effect();
+        let mut all = self.defaults.clone();
+        merge(&mut all, self.file.clone());
+        merge(&mut all, self.variables.clone());
+
+        let mut server = self.section(&mut all, "server");
+        let itself: Option<Server> = self.typed(&["server"], split(&mut server, &["listen", "insecure_plaintext"]));
+        let server = self.typed(&["server"], server);
+        let admin = self.section(&mut all, "admin");
+        let admin: Option<Admin> = self.typed(&["admin"], admin);
+        let auth = self.section(&mut all, "auth");
+        let auth: Option<Auth> = self.typed(&["auth"], auth);
+        let store = self.section(&mut all, "store");
+        let store: Option<Store> = self.typed(&["store"], store);
+        let log = self.section(&mut all, "log");
+        let log: Option<log::Settings> = self.typed(&["log"], log);
+        let defaults = self.section(&mut all, "tenant_defaults");
+        let tenants = match all.remove("tenants") {
+            None => Table::new(),
+            Some(Value::Table(tenants)) => tenants,
+            Some(_) => {
+                self.fault(&["tenants"], "must be tables [tenants.NAME]");
+                Table::new()
+            }
+        };
+        for (key, _) in all {
+            self.fault(&[&key], "is no setting");
+        }
+
+        if let Some(itself) = &itself
+            && !itself.insecure_plaintext
+            && !itself.listen.ip().is_loopback()
+        {
+            let text = "must be a loopback address, since calls are served without TLS; server.insecure_plaintext = true \
+                        allows any";
+            self.fault(&["server", "listen"], text);
+        }
+        for (key, text) in log.iter().flat_map(log::Settings::faults) {
+            self.fault(&["log", key], &text);
+        }
+        if tenants.is_empty() {
+            self.fault(&["tenants"], "at least one [tenants.NAME] is needed, with base_url, access_key and secret_key");
+        }
+        let count = tenants.len();
+        let tenants: BTreeMap<String, Tenant> = tenants
+            .into_iter()
+            .filter_map(|(name, table)| Some((name.clone(), self.tenant(&name, table, &defaults)?)))
+            .collect();
+
+        let itself = itself?;
+        auth?;
+        Some(Config {
+            listen: itself.listen,
+            server: server?,
+            admin_listen: admin?.listen,
+            keep_request_ids: store?.keep_request_ids,
+            log: log?,
+            tenants: Some(tenants).filter(|tenants| tenants.len() == count)?,
+            without_effect,
+        })
+    }
+
+    fn tenant(&mut self, name: &str, table: Value, defaults: &Table) -> Option<Tenant> {
+        let at = ["tenants", name];
+        let Value::Table(given) = table else {
+            self.fault(&at, "must be a table");
+            return None;
+        };
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+        if name.is_empty() || !name.chars().all(is_name) {
+            self.fault(&at, "a tenant's name has lower-case letters, digits, - and _ only");
+        }
+        let mut table = defaults.clone();
+        merge(&mut table, given);
+
+        let base_url = table.remove("base_url");
+        let access = self.secret(&[at[0], name, "access_key"], table.remove("access_key"));
+        let secret = self.secret(&[at[0], name, "secret_key"], table.remove("secret_key"));
+        let limits = self.section(&mut table, "limits");
+        let limits: Option<quota::Limits> = self.typed(&[at[0], name, "limits"], limits);
+        let upstream = self.section(&mut table, "upstream");
+        let upstream: Option<crm::Settings> = self.typed(&[at[0], name, "upstream"], upstream);
+        let writes = self.section(&mut table, "writes");
+        let writes = self.typed(&[at[0], name, "writes"], writes);
+        let itself: Option<TenantItself> = self.typed(&at, table);
+
+        for (key, text) in limits.iter().flat_map(quota::Limits::faults) {
+            self.fault(&[at[0], name, "limits", key], &text);
+        }
+        for (key, text) in upstream.iter().flat_map(crm::Settings::faults) {
+            self.fault(&[at[0], name, "upstream", key], &text);
+        }
+        let insecure = itself.as_ref().is_some_and(|itself| itself.insecure_plaintext);
+        let base_url = self.base_url(&[at[0], name, "base_url"], base_url, insecure);
+        Some(Tenant {
+            base_url: base_url?,
+            keys: crm::Keys {
+                access: access?,
+                secret: secret?,
+            },
+            limits: limits?,
+            upstream: upstream?,
+            writes: writes?,
+            metadata_lifetime: itself?.metadata_lifetime,
+        })
+    }
+
+    fn base_url(&mut self, at: &[&str], value: Option<Value>, insecure: bool) -> Option<Url> {
+        let url = match value.as_ref().and_then(Value::as_str).map(Url::parse) {
+            Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+            _ => {
+                self.fault(at, "must be the address of the account's API, such as \"https://api-in21.leadsquared.com\"");
+                return None;
+            }
+        };
+        let is_loopback = match url.host() {
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        if url.scheme() == "http" && !is_loopback && !insecure {
+            self.fault(at, "must be https: over plain HTTP the keys could be read by anybody");
+        }
+        if !matches!(url.path().trim_end_matches('/'), "") || url.query().is_some() || !url.username().is_empty() {
+            self.fault(at, "must be scheme and host alone; /v2 and the keys are added by leadgate");
+        }
+        Some(url)
+    }
+
+    /// A key: as it stands, from a variable or from a file. Its value never gets into an error.
+    fn secret(&mut self, at: &[&str], value: Option<Value>) -> Option<SecretString> {
+        let source = match &value {
+            Some(Value::String(text)) => Some(Ok(text.clone())),
+            Some(Value::Table(table)) if table.len() == 1 => match (table.get("env"), table.get("file")) {
+                (Some(Value::String(name)), _) => Some(
+                    self.environment
+                        .get(name)
+                        .cloned()
+                        .ok_or_else(|| format!("the environment has no variable {name}")),
+                ),
+                (_, Some(Value::String(path))) => {
+                    Some(std::fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}")))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let text = match source {
+            None => Err("must be a text, { env = \"NAME\" } or { file = \"PATH\" }".to_owned()),
+            Some(text) => text.map(|text| text.trim().to_owned()),
+        };
+        match text {
+            Ok(text) if text.is_empty() => self.fault(at, "must not be empty"),
+            Ok(text) => return Some(text.into()),
+            Err(fault) => self.fault(at, &fault),
+        }
+        None
+    }
+
+    fn section(&mut self, table: &mut Table, name: &str) -> Table {
+        match table.remove(name) {
+            Some(Value::Table(section)) => section,
+            _ => {
+                self.fault(&[name], "must be a table");
+                match self.defaults.get(name) {
+                    Some(Value::Table(section)) => section.clone(),
+                    _ => Table::new(),
+                }
+            }
+        }
+    }
+
+    /// Types a table. Each fault is noted and its setting put back to the default, so that the next one is found.
+    fn typed<T: DeserializeOwned>(&mut self, at: &[&str], mut table: Table) -> Option<T> {
+        loop {
+            let error = match serde_path_to_error::deserialize::<_, T>(Value::Table(table.clone())) {
+                Ok(typed) => return Some(typed),
+                Err(error) => error,
+            };
+            let message = one_line(&error.inner().to_string());
+            let unknown = message
+                .strip_prefix("unknown field `")
+                .and_then(|rest| rest.split_once('`'))
+                .map(|(name, _)| name.to_owned());
+            let place = error.path().to_string();
+            let (key, expected) = match unknown {
+                Some(name) => (name, format!("is no setting; {}", after_comma(&message))),
+                None => (place.split('.').next().unwrap_or_default().to_owned(), message),
+            };
+            let path: Vec<&str> = at.iter().copied().chain([key.as_str()]).collect();
+            self.fault(&path, &expected);
+            let owned: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+            match self.default_of(&owned).cloned() {
+                Some(default) if table.get(&key) != Some(&default) => {
+                    table.insert(key, default);
+                }
+                // Where there is nothing to mend, the fault cannot be looked past.
+                _ => {
+                    table.remove(&key)?;
+                }
+            }
+        }
+    }
+
+    fn take_without_effect(&mut self) -> Vec<String> {
+        let mut taken = Vec::new();
+        for pattern in WITHOUT_EFFECT {
+            for table in [&mut self.file, &mut self.variables] {
+                take_matching(table, pattern, "", &mut taken);
+            }
+        }
+        taken.sort();
+        taken.dedup();
+        taken
+    }
+
+    /// The default of a setting; a tenant's is that of all tenants.
+    fn default_of(&self, path: &[String]) -> Option<&Value> {
+        let (first, rest) = match path {
+            [tenants, _, rest @ ..] if tenants == "tenants" => ("tenant_defaults", rest),
+            [first, rest @ ..] => (first.as_str(), rest),
+            [] => return None,
+        };
+        rest.iter().try_fold(self.defaults.get(first)?, |value, name| value.get(name))
+    }
+
+    fn fault(&mut self, at: &[&str], expected: &str) {
+        let key = at.join(".");
+        let variable = format!("{PREFIX}{}", at.join("__").to_uppercase());
+        let origin = if self.environment.keys().any(|name| name.starts_with(&variable)) {
+            variable
+        } else if self.file_name.is_empty() {
+            "the environment".to_owned()
+        } else {
+            self.file_name.clone()
+        };
+        let fault = Fault {
+            origin,
+            key,
+            expected: expected.to_owned(),
+        };
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+}
+
+/// Takes some keys out into a table of their own.
+fn split(table: &mut Table, keys: &[&str]) -> Table {
+    keys.iter()
+        .filter_map(|key| Some(((*key).to_owned(), table.remove(*key)?)))
+        .collect()
+}
+
+fn take_matching(table: &mut Table, pattern: &[&str], before: &str, taken: &mut Vec<String>) {
+    let [name, rest @ ..] = pattern else {
+        return;
+    };
+    let names: Vec<String> = table.keys().filter(|key| *name == "*" || key == name).cloned().collect();
+    for key in names {
+        let path = if before.is_empty() { key.clone() } else { format!("{before}.{key}") };
+        if rest.is_empty() {
+            table.remove(&key);
+            taken.push(path);
+        } else if let Some(Value::Table(inner)) = table.get_mut(&key) {
+            take_matching(inner, rest, &path, taken);
+        }
+    }
+}
+
+/// Puts one table over another.
+fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+fn insert(table: &mut Table, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [last] => {
+            table.insert(last.clone(), value);
+        }
+        [first, rest @ ..] => {
+            let inner = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn after_comma(message: &str) -> &str {
+    message.split_once(", ").map_or(message, |(_, after)| after)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: &str = r#"
+        [tenants.acme]
+        base_url = "https://api-in21.leadsquared.com"
+        access_key = "u$rAccess"
+        secret_key = { env = "LSQ_SECRET_KEY" }
+    "#;
+
+    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
+        let variables = variables.iter().chain(&[("LSQ_SECRET_KEY", "0123")]);
+        Config::read(
+            "test.toml",
+            text,
+            variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
+    }
+
+    fn faults(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+        let faults = read(text, variables).unwrap_err().0;
+        faults
+            .into_iter()
+            .map(|fault| format!("{}: {}: {}", fault.origin, fault.key, fault.expected))
+            .collect()
+    }
+
+    #[test]
+    fn the_defaults_and_a_tenant_are_enough() {
+        let config = read(TENANT, &[]).unwrap();
+        assert_eq!(config.listen.port(), 50051);
+        let acme = &config.tenants["acme"];
+        assert_eq!((acme.limits.calls, acme.limits.bulk), (25, 1));
+        assert_eq!(acme.limits.window, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file_and_texts_stay_texts() {
+        use secrecy::ExposeSecret;
+        let variables = [
+            ("LEADGATE__TENANTS__ACME__LIMITS__CALLS", "10"),
+            ("LEADGATE__TENANTS__ACME__LIMITS__WINDOW", "500ms"),
+            ("LEADGATE__TENANTS__ACME__ACCESS_KEY", "0123"),
+            ("LEADGATE__TENANT_DEFAULTS__LIMITS__BULK", "5"),
+        ];
+        let config = read(TENANT, &variables).unwrap();
+        let acme = &config.tenants["acme"];
+        assert_eq!((acme.limits.calls, acme.limits.bulk), (10, 5));
+        assert_eq!(acme.limits.window, Duration::from_millis(500));
+        assert_eq!(acme.keys.access.expose_secret(), "0123");
+        assert_eq!(acme.keys.secret.expose_secret(), "0123");
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_place() {
+        let text = r#"
+            nonsense = 1
+            [server]
+            listen = "0.0.0.0:50051"
+            lissen = "x"
+            max_deadline = "soon"
+            [auth]
+            mode = "mtls"
+            [tenants.acme]
+            base_url = "http://api.leadsquared.com/v2"
+            access_key = { env = "NOT_THERE" }
+            limits = { calls = 0, window = 5, reserve = "some" }
+            upstream = { http3 = true }
+        "#;
+        let faults = faults(text, &[("LEADGATE__LOG__FORMAT", "xml")]);
+        let expected = [
+            "LEADGATE__LOG__FORMAT: log.format: ",
+            "test.toml: nonsense: is no setting",
+            "test.toml: server.listen: must be a loopback address",
+            "test.toml: server.lissen: is no setting; expected one of",
+            "test.toml: server.max_deadline: ",
+            "test.toml: auth.mode: ",
+            "test.toml: tenants.acme.base_url: must be https",
+            "test.toml: tenants.acme.base_url: must be scheme and host alone",
+            "test.toml: tenants.acme.access_key: the environment has no variable NOT_THERE",
+            "test.toml: tenants.acme.secret_key: must be a text",
+            "test.toml: tenants.acme.limits.calls: must be at least 1",
+            "test.toml: tenants.acme.limits.window: ",
+            "test.toml: tenants.acme.limits.reserve: ",
+            "test.toml: tenants.acme.upstream.http3: is no setting",
+        ];
+        for start in expected {
+            assert!(faults.iter().any(|fault| fault.starts_with(start)), "{start}\nin {faults:#?}");
+        }
+        assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    }
+
+    #[test]
+    fn no_tenant_and_no_toml_are_faults() {
+        assert!(faults("", &[])[0].contains("at least one [tenants.NAME]"));
+        assert!(faults("server = [", &[])[0].contains("is not TOML"));
+        assert!(faults("server = 3\ntenants = 4", &[]).iter().any(|fault| fault.contains("server: must be a table")));
+    }
+
+    #[test]
+    fn settings_that_have_no_effect_yet_are_named() {
+        let text = format!("{TENANT}\n[tenants.acme.batching]\nreads = true\n[store]\nurl = \"sqlite::memory:\"");
+        assert_eq!(read(&text, &[]).unwrap().without_effect, ["store.url", "tenants.acme.batching"]);
+    }
+
+    #[test]
+    fn keys_are_in_no_error_and_no_debug_text() {
+        let text = format!("{TENANT}\nlimits = {{ calls = \"x\" }}");
+        assert!(!format!("{:?}", read(&text, &[])).contains("u$rAccess"));
+        assert!(!format!("{:?}", read(TENANT, &[])).contains("u$rAccess"));
+    }
+
+    #[test]
+    fn plaintext_on_any_address_has_to_be_allowed() {
+        let variables = [
+            ("LEADGATE__SERVER__LISTEN", "0.0.0.0:1"),
+            ("LEADGATE__SERVER__INSECURE_PLAINTEXT", "true"),
+        ];
+        assert!(read(TENANT, &variables).is_ok());
+        assert!(faults(TENANT, &variables[..1])[0].starts_with("LEADGATE__SERVER__LISTEN: server.listen: must be"));
+    }
+}

@@ -1,0 +1,440 @@
+//! Status and body of an answer, turned into a value or an error: all the vendor's dialects. The body is judged before the
+//! status, because HTTP 500 with an exception is how LeadSquared says no, and HTTP 200 may say no as well.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use regex_lite::Regex;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::domain::lead::{STANDARD, path};
+use crate::error::{Error, Kind, Limit, Refusal, Resource, Result, Violation};
+use crate::quota::Verdict;
+
+/// An answer of LeadSquared, or of something that stands before it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+/// The keys by which a body says no. Everything else in it is passed over.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Envelope {
+    status: Json,
+    exception_type: Json,
+    exception_message: Json,
+    message: Json,
+}
+
+impl Answer {
+    /// Whether LeadSquared did what it was asked.
+    fn judged(&self) -> Result<()> {
+        if let Some(exception) = self.exception() {
+            return Err(exception.error(self.status));
+        }
+        self.bare_error().map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    /// Whether the limiter let the call in.
+    pub fn verdict(&self) -> Verdict {
+        match self.judged() {
+            Err(Error {
+                kind: Kind::Refused(refusal),
+                ..
+            }) => Verdict::Refused(refusal),
+            Ok(()) | Err(_) => Verdict::Accepted,
+        }
+    }
+
+    /// The body as JSON of that shape, if LeadSquared did what it was asked; otherwise why not, or the place that does
+    /// not fit.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        self.judged()?;
+        let mut json = serde_json::Deserializer::from_slice(&self.body);
+        let unreadable = |path: String| {
+            let path = if path == "." { "the top".to_owned() } else { path };
+            Error::from(Kind::Unreadable { path })
+        };
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| unreadable(error.path().to_string()))?;
+        json.end().map_err(|_| unreadable("the end".to_owned()))?;
+        Ok(value)
+    }
+
+    /// The error that the body tells of, if it does.
+    fn exception(&self) -> Option<Exception> {
+        if self.body.trim_ascii_start().first() != Some(&b'{') {
+            return None;
+        }
+        let envelope: Envelope = serde_json::from_slice(&self.body).ok()?;
+        let name = envelope.exception_type.as_str().unwrap_or_default();
+        // A status that is an object or a number belongs to other dialects.
+        let failed = envelope
+            .status
+            .as_str()
+            .is_some_and(|status| ["Error", "Failed", "Failure"].iter().any(|bad| status.eq_ignore_ascii_case(bad)));
+        if name.is_empty() && !failed {
+            return None;
+        }
+        let text = [
+            &envelope.exception_message,
+            &envelope.message,
+            envelope.message.get("Message").unwrap_or(&Json::Null),
+        ]
+        .into_iter()
+        .find_map(Json::as_str);
+        Some(Exception {
+            name: name.to_owned(),
+            text: text.unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// What a status without such a body means.
+    fn bare_error(&self) -> Option<Kind> {
+        // A page instead of JSON comes from something before LeadSquared, whatever its status.
+        let is_page = self.body.trim_ascii_start().first() == Some(&b'<');
+        match self.status.as_u16() {
+            429 => Some(Kind::Refused(Refusal::Window(named_limit(&self.text())))),
+            _ if named_limit(&self.text()).is_some() => Some(Kind::Refused(Refusal::Window(named_limit(&self.text())))),
+            401 => Some(Kind::CredentialsRejected {
+                suggested_host: named_host(&self.text()),
+            }),
+            400 => Some(Kind::Invalid(vec![Violation::new(
+                "lead",
+                "LeadSquared cannot read the request made from it",
+            )])),
+            403 => Some(Kind::FeatureDisabled),
+            408 | 500..=599 => Some(Kind::Unavailable { sent: true }),
+            200..=299 if is_page => Some(Kind::Unavailable { sent: true }),
+            200..=299 => None,
+            _ => Some(Kind::Exception),
+        }
+    }
+
+    /// The beginning of the body as text, for the few words that are looked for in bodies that are no JSON.
+    fn text(&self) -> String {
+        let beginning = &self.body[..self.body.len().min(1024)];
+        match beginning.trim_ascii_start().first() {
+            Some(b'[') => String::new(),
+            _ if self.status.is_success() && beginning.starts_with(b"{") => String::new(),
+            _ => String::from_utf8_lossy(beginning).into_owned(),
+        }
+    }
+}
+
+impl Error {
+    /// The same, with the status of the answer that it comes from.
+    #[must_use]
+    pub fn seen_at(mut self, status: u16) -> Self {
+        self.facts.upstream_status = Some(status);
+        self
+    }
+}
+
+/// An exception that LeadSquared has told of.
+struct Exception {
+    name: String,
+    text: String,
+}
+
+impl Exception {
+    fn error(&self, status: StatusCode) -> Error {
+        let mut error = Error::from(self.kind(status));
+        // Only what looks like a name: a text might hold personal data.
+        let is_name = !self.name.is_empty() && self.name.len() <= 80 && self.name.bytes().all(|b| b.is_ascii_alphanumeric());
+        error.facts.exception_type = is_name.then(|| self.name.clone());
+        error
+    }
+
+    /// What it means. The vendor publishes no list of the names, so the set is open.
+    fn kind(&self, status: StatusCode) -> Kind {
+        let limit = named_limit(&self.text);
+        let is_refusal = matches!(self.name.as_str(), "MXAPIRateLimitExceededException" | "MXThrottleException");
+        if limit.is_some() {
+            return Kind::Refused(Refusal::Window(limit));
+        }
+        if is_refusal {
+            return Kind::Refused(Refusal::Daily);
+        }
+        let text = self.text.to_ascii_lowercase();
+        match self.name.as_str() {
+            "MXDuplicateEntryException" => Kind::Duplicate {
+                attribute: duplicate_attribute(&text).map(str::to_owned),
+                lead_id: None,
+            },
+            "MXInvalidEntityReferenceException" | "MXInvalidLeadException" if is_missing_lead(&text) => {
+                Kind::NotFound(Resource::Lead)
+            }
+            "MXInvalidAccessDetailsException" | "MXAuthenticationFailedException" | "MXUnauthorizedRequestException" => {
+                self.credentials()
+            }
+            "MXUnAuthorizedAccessException" if status == StatusCode::UNAUTHORIZED => self.credentials(),
+            "MXUnAuthorizedAccessException" => Kind::FeatureDisabled,
+            "MXUnknownAttributeException" => Kind::Invalid(unknown_attributes(&self.text)),
+            "MXInvalidInputException"
+            | "MXInvalidDataTypeException"
+            | "MXInvalidFieldException"
+            | "MXInvalidEntityReferenceException"
+            | "MXInvalidLeadException"
+            | "MXXSSException" => Kind::Invalid(self.violations()),
+            name if name.starts_with("MXMandatory") || name.starts_with("MXInvalidActivity") => {
+                Kind::Invalid(self.violations())
+            }
+            // No name, or one that means nothing to us: now the text and the status may say more.
+            _ if text.contains("already exists") || text.starts_with("duplicate entry") => Kind::Duplicate {
+                attribute: duplicate_attribute(&text).map(str::to_owned),
+                lead_id: None,
+            },
+            _ if is_missing_lead(&text) => Kind::NotFound(Resource::Lead),
+            _ if text.contains("not enabled") => Kind::FeatureDisabled,
+            _ if status == StatusCode::TOO_MANY_REQUESTS => Kind::Refused(Refusal::Daily),
+            _ if status == StatusCode::UNAUTHORIZED => self.credentials(),
+            _ if status == StatusCode::BAD_REQUEST => Kind::Invalid(self.violations()),
+            _ => Kind::Exception,
+        }
+    }
+
+    fn credentials(&self) -> Kind {
+        Kind::CredentialsRejected {
+            suggested_host: named_host(&self.text),
+        }
+    }
+
+    /// One fault for each attribute that the text names, or one for the lead. The text itself is not passed on: it may
+    /// hold somebody's data.
+    fn violations(&self) -> Vec<Violation> {
+        let description = match self.name.strip_prefix("MX").and_then(|name| name.strip_suffix("Exception")) {
+            Some(name) => format!("LeadSquared refuses the value: {}", in_words(name)),
+            None => "LeadSquared refuses the value".to_owned(),
+        };
+        if self.text.contains("SearchBy") {
+            return vec![Violation::new("match_by", description)];
+        }
+        let named = attributes_in(&self.text);
+        if named.is_empty() {
+            return vec![Violation::new("lead", description)];
+        }
+        named
+            .into_iter()
+            .map(|name| Violation::new(path(&name), description.clone()))
+            .collect()
+    }
+}
+
+/// The limit that a refusal names: "API calls exceeded the limit of 25 in 5 second(s)".
+fn named_limit(text: &str) -> Option<Limit> {
+    static LIMIT: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)exceeded the limit of (\d+) in (\d+) second"));
+    let found = LIMIT.captures(text)?;
+    Some(Limit {
+        calls: found[1].parse().ok()?,
+        per: Duration::from_secs(found[2].parse().ok()?),
+    })
+}
+
+/// The host that a 401 names where the keys belong to another region.
+fn named_host(text: &str) -> Option<String> {
+    static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)\b([a-z0-9-]+\.)+leadsquared\.com\b"));
+    Some(HOST.find(text)?.as_str().to_ascii_lowercase())
+}
+
+fn duplicate_attribute(text: &str) -> Option<&'static str> {
+    // "Duplicate entry '…' for key 'UQ_Prospect_Base_EmailAddress'": the entry may hold any word, the key's name does not.
+    let text = text.rsplit_once("for key").map_or(text, |(_, key)| key);
+    [("email", "EmailAddress"), ("mobile", "Mobile"), ("phone", "Phone")]
+        .into_iter()
+        .find(|(word, _)| text.contains(word))
+        .map(|(_, attribute)| attribute)
+}
+
+fn is_missing_lead(text: &str) -> bool {
+    text.contains("lead") && (text.contains("not found") || text.contains("not exist"))
+}
+
+/// "Attribute(s) does not exist - mx_A, mx_B".
+fn unknown_attributes(text: &str) -> Vec<Violation> {
+    let (_, names) = text.split_once(" - ").unwrap_or_default();
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.len() <= 100 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_~".contains(&b))
+    };
+    let violations: Vec<_> = names
+        .split(',')
+        .map(str::trim)
+        .filter(is_name)
+        .map(|name| Violation::new(path(name), format!("the account has no attribute {name}")))
+        .collect();
+    if violations.is_empty() {
+        return vec![Violation::new("lead", "names an attribute that the account does not have")];
+    }
+    violations
+}
+
+/// The schema names that stand in a text.
+fn attributes_in(text: &str) -> Vec<String> {
+    static CUSTOM: LazyLock<Regex> = LazyLock::new(|| regex(r"\bmx_\w{1,100}\b"));
+    let standard = STANDARD.iter().map(|field| field.schema_name).filter(|name| !name.starts_with("mx_"));
+    let mut names: Vec<String> = CUSTOM.find_iter(text).map(|found| found.as_str().to_owned()).collect();
+    let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    names.extend(standard.filter(|name| words.contains(name)).map(str::to_owned));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// `InvalidDataType` -> `invalid data type`.
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("the pattern is a constant, and a test uses it")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer(status: u16, body: impl ToString) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: body.to_string().into(),
+        }
+    }
+
+    fn exception(status: u16, name: &str, text: &str) -> Kind {
+        let body = json!({"Status": "Error", "ExceptionType": name, "ExceptionMessage": text, "IsMXException": true});
+        answer(status, body).judged().unwrap_err().kind
+    }
+
+    fn fields(kind: Kind) -> Vec<String> {
+        match kind {
+            Kind::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_body_is_judged_before_the_status() {
+        let text = "A Lead with same Phone Number already exists.";
+        for status in [200, 500, 503] {
+            let kind = exception(status, "MXDuplicateEntryException", text);
+            let attribute = Some("Phone".to_owned());
+            assert_eq!(kind, Kind::Duplicate { attribute, lead_id: None });
+        }
+    }
+
+    #[test]
+    fn refusals_are_known_in_every_shape() {
+        let text = "API calls exceeded the limit of 20 in 5 second(s)";
+        let limit = Limit {
+            calls: 20,
+            per: Duration::from_secs(5),
+        };
+        let expected = Kind::Refused(Refusal::Window(Some(limit)));
+        for status in [200, 403, 429, 500] {
+            assert_eq!(exception(status, "MXAPIRateLimitExceededException", text), expected);
+        }
+        assert_eq!(answer(429, text).judged().unwrap_err().kind, expected);
+        assert_eq!(answer(403, text).judged().unwrap_err().kind, expected);
+        let bare = Kind::Refused(Refusal::Window(None));
+        assert_eq!(answer(429, "").judged().unwrap_err().kind, bare);
+        let daily = exception(429, "MXAPIRateLimitExceededException", "no more today");
+        assert_eq!(daily, Kind::Refused(Refusal::Daily));
+        assert!(matches!(answer(429, "").verdict(), Verdict::Refused(_)));
+        assert_eq!(answer(500, "").verdict(), Verdict::Accepted);
+    }
+
+    #[test]
+    fn every_text_of_a_duplicate_names_its_attribute() {
+        let attribute = |text| match exception(500, "MXDuplicateEntryException", text) {
+            Kind::Duplicate { attribute, .. } => attribute,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(attribute("A Lead with same Email already exists.").as_deref(), Some("EmailAddress"));
+        let old = "Duplicate entry 'phone@email.co' for key 'UQ_Prospect_Base_Mobile'";
+        assert_eq!(attribute(old).as_deref(), Some("Mobile"));
+        assert_eq!(attribute("something is twice"), None);
+    }
+
+    #[test]
+    fn unknown_attributes_are_named_by_their_paths() {
+        let kind = exception(500, "MXUnknownAttributeException", "Attribute(s) does not exist - mx_Foo, City,<b>");
+        assert_eq!(fields(kind), ["lead.custom[\"mx_Foo\"]", "lead.custom[\"City\"]"]);
+        let kind = exception(500, "MXUnknownAttributeException", "what?");
+        assert_eq!(fields(kind), ["lead"]);
+    }
+
+    #[test]
+    fn attributes_in_a_text_are_named_and_the_text_is_not_shown() {
+        let kind = exception(500, "MXInvalidDataTypeException", "secret@a.co: wrong value for mx_Amount and OwnerId");
+        assert!(!format!("{kind:?}").contains("secret"));
+        assert_eq!(fields(kind), ["lead.owner_id", "lead.custom[\"mx_Amount\"]"]);
+        let kind = exception(500, "MXInvalidInputException", "Invalid SearchBy value provided");
+        assert_eq!(fields(kind), ["match_by"]);
+    }
+
+    #[test]
+    fn keys_of_another_region_name_the_right_host() {
+        let text = "Use https://api-in21.leadsquared.com/v2/ for this account";
+        let kind = exception(401, "MXInvalidAccessDetailsException", text);
+        let suggested_host = Some("api-in21.leadsquared.com".to_owned());
+        assert_eq!(kind, Kind::CredentialsRejected { suggested_host });
+        assert_eq!(
+            answer(401, "").judged().unwrap_err().kind,
+            Kind::CredentialsRejected { suggested_host: None }
+        );
+    }
+
+    #[test]
+    fn other_dialects_of_success_are_no_errors() {
+        assert_eq!(answer(200, json!({"Status": {"SuccessCount": 1}, "Details": {}})).judged(), Ok(()));
+        assert_eq!(answer(200, json!({"Status": 0})).judged(), Ok(()));
+        assert_eq!(answer(200, json!({"Status": "Success", "ExceptionType": null})).judged(), Ok(()));
+        assert_eq!(answer(200, "[]").judged(), Ok(()));
+    }
+
+    #[test]
+    fn a_failure_may_lack_a_name() {
+        let failed = answer(200, json!({"Status": "Failed", "Message": {"Message": "Invalid event code"}}));
+        assert_eq!(failed.judged().unwrap_err().kind, Kind::Exception);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_its_path() {
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code)]
+        struct Outer {
+            rows: Vec<u8>,
+        }
+        let path = |body: &str| match answer(200, body).json::<Outer>().unwrap_err().kind {
+            Kind::Unreadable { path } => path,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(path(r#"{"rows":[1,"x"]}"#), "rows[1]");
+        assert_eq!(path(r#"{"rows":[1]} trailing"#), "the end");
+        assert_eq!(path("nonsense"), "the top");
+    }
+
+    #[test]
+    fn names_that_are_no_names_are_not_passed_on() {
+        let body = json!({"Status": "Error", "ExceptionType": "a b@c.d", "ExceptionMessage": ""});
+        let error = answer(500, body).judged().unwrap_err();
+        assert_eq!(error.kind, Kind::Exception);
+        assert_eq!(error.facts.exception_type, None);
+    }
+}

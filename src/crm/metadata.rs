@@ -1,0 +1,99 @@
+//! What attributes the account's leads have: the vendor's metadata.
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::answer::Answer;
+use super::retry::Safety;
+use super::{Operation, Request};
+use crate::domain::field::Field;
+use crate::domain::value::Kind;
+use crate::error::Result;
+
+/// `LeadsMetaData.Get`, of all attributes.
+#[derive(Clone, Copy, Debug)]
+pub struct LeadsMetaData;
+
+impl Operation for LeadsMetaData {
+    type Output = Vec<Field>;
+    const NAME: &'static str = "LeadsMetaData.Get";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        Request {
+            path: "LeadManagement.svc/LeadsMetaData.Get",
+            query: vec![],
+            body: None,
+        }
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Vec<Field>> {
+        let rows: Vec<Row> = answer.json()?;
+        Ok(rows.into_iter().filter_map(Row::into_field).collect())
+    }
+}
+
+/// One attribute as the vendor describes it. Types differ between the vendor's own pages, so nothing is taken for granted.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Row {
+    schema_name: Option<String>,
+    display_name: Option<String>,
+    data_type: Option<String>,
+    render_type_text_value: Option<String>,
+    is_mandatory: Json,
+    max_length: Json,
+    options: Json,
+}
+
+impl Row {
+    fn into_field(self) -> Option<Field> {
+        let schema_name = self.schema_name.filter(|name| !name.is_empty())?;
+        let data_type = self.data_type.unwrap_or_default();
+        let render_type = self.render_type_text_value.unwrap_or_default();
+        Some(Field {
+            display_name: self.display_name.unwrap_or_else(|| schema_name.clone()),
+            kind: kind(&data_type, &render_type),
+            mandatory: matches!(text(&self.is_mandatory).as_deref(), Some("true" | "1")),
+            max_length: text(&self.max_length)
+                .and_then(|text| text.parse().ok())
+                .filter(|most| *most > 0),
+            options: options(&self.options),
+            schema_name,
+            data_type,
+        })
+    }
+}
+
+fn kind(data_type: &str, render_type: &str) -> Kind {
+    match data_type.to_ascii_lowercase().as_str() {
+        "number" | "integer" | "decimal" => Kind::Number,
+        "boolean" => Kind::Flag,
+        // A time of day alone is not a point in time.
+        "date" | "datetime" if !render_type.eq_ignore_ascii_case("time") => Kind::Time,
+        // What the metadata calls a custom field set is not documented; these are the names in the vendor's other pages.
+        "customobject" | "customfieldset" | "cfs" => Kind::FieldSet,
+        _ => Kind::Text,
+    }
+}
+
+/// `[{"Value": "A"}]`, or on an older page `["A"]`.
+fn options(options: &Json) -> Vec<String> {
+    let Json::Array(options) = options else {
+        return Vec::new();
+    };
+    options
+        .iter()
+        .filter_map(|option| text(option.get("Value").unwrap_or(option)))
+        .collect()
+}
+
+fn text(json: &Json) -> Option<String> {
+    match json {
+        Json::String(text) => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Bool(flag) => Some(flag.to_string()),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+    }
+}

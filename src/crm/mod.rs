@@ -1,0 +1,324 @@
+//! LeadSquared's REST API: how a call is made. The only place that knows reqwest.
+
+pub mod answer;
+pub mod authentication;
+pub mod lead;
+pub mod metadata;
+pub mod retry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::caller::{Call, exceeded};
+use crate::error::{Error, Kind, Result};
+use crate::quota::{Cost, Quota, Slot};
+use crate::telemetry::metrics::{Attempt, Metrics};
+use answer::Answer;
+use retry::{Retries, Safety};
+
+/// One endpoint: how to ask, and how to read the answer. Built, inspected and tested without a client.
+pub trait Operation: Sync {
+    /// What the answer says.
+    type Output: Send;
+    /// The vendor's name of the endpoint, for logs and metrics.
+    const NAME: &'static str;
+    /// Whether it may be sent twice.
+    const SAFETY: Safety;
+    /// What it pays.
+    const COST: Cost = Cost::Call;
+    /// How to ask.
+    fn request(&self) -> Request;
+    /// How to read the answer.
+    fn decode(&self, answer: &Answer) -> Result<Self::Output>;
+}
+
+/// A request to LeadSquared, without host and keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The path behind `/v2/`.
+    pub path: &'static str,
+    /// The query, not yet encoded.
+    pub query: Vec<(&'static str, String)>,
+    /// The JSON to post; `None` makes it a GET.
+    pub body: Option<String>,
+}
+
+/// How to talk to LeadSquared (`[tenants.NAME.upstream]`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How long a connection may take to be made.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How long an answer may take in all.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How long an idle connection is kept; below the vendor's own, so that we close first.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// The most requests at one time.
+    pub max_in_flight: usize,
+    /// The longest answer, in bytes after decompression.
+    pub max_answer_bytes: usize,
+    /// HTTP/2 instead of HTTP/1.1; without TLS by prior knowledge.
+    pub http2: bool,
+    /// How often a call is sent at most, refusals not counted.
+    pub max_attempts: u32,
+    /// How long a write whose answer is lost may take to be settled after its caller has gone.
+    #[serde(with = "humantime_serde")]
+    pub settle_timeout: Duration,
+}
+
+impl Settings {
+    /// What is wrong with them: the key, and what would be right.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let at_least_one = [
+            ("max_in_flight", self.max_in_flight == 0),
+            ("max_answer_bytes", self.max_answer_bytes == 0),
+            ("max_attempts", self.max_attempts == 0),
+        ];
+        let not_zero = [
+            ("connect_timeout", self.connect_timeout.is_zero()),
+            ("timeout", self.timeout.is_zero()),
+        ];
+        let faults = |rows: &[(&'static str, bool)], text: &str| -> Vec<_> {
+            rows.iter().filter(|(_, wrong)| *wrong).map(|(key, _)| (*key, text.to_owned())).collect()
+        };
+        let mut all = faults(&at_least_one, "must be at least 1");
+        all.extend(faults(&not_zero, "must not be zero"));
+        all
+    }
+}
+
+/// An account's keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// `x-LSQ-AccessKey`.
+    pub access: SecretString,
+    /// `x-LSQ-SecretKey`.
+    pub secret: SecretString,
+}
+
+/// The client of one account. Clones share its connections and its quota.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    http: reqwest::Client,
+    base: Url,
+    settings: Settings,
+    in_flight: Semaphore,
+    quota: Quota,
+    metrics: Arc<Metrics>,
+    tenant: String,
+}
+
+impl Client {
+    /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
+    pub fn new(
+        tenant: &str,
+        base: Url,
+        keys: &Keys,
+        settings: Settings,
+        quota: Quota,
+        metrics: Arc<Metrics>,
+    ) -> std::result::Result<Self, String> {
+        let http = http_client(keys, &settings, base.scheme())?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                http,
+                base,
+                in_flight: Semaphore::new(settings.max_in_flight),
+                settings,
+                quota,
+                metrics,
+                tenant: tenant.to_owned(),
+            }),
+        })
+    }
+
+    /// Makes a call, as often as it takes and is safe. Every attempt pays the tenant's quota.
+    pub async fn call<O: Operation>(&self, call: &Call, operation: &O) -> Result<O::Output> {
+        let mut retries = Retries::new(O::SAFETY, self.shared.settings.max_attempts);
+        loop {
+            match self.attempt(call, operation, &mut retries).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => retries.pause(call, error).await?,
+            }
+        }
+    }
+
+    /// How a write that was sent is settled: by when at the latest.
+    pub fn settle_timeout(&self) -> Duration {
+        self.shared.settings.settle_timeout
+    }
+
+    async fn attempt<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<O::Output> {
+        let shared = &*self.shared;
+        let waiting = Instant::now();
+        let permit = call.wait("a connection", shared.in_flight.acquire()).await?;
+        let slot = shared.quota.acquire(call, O::COST, retries.turn()).await;
+        let queued = waiting.elapsed();
+        retries.queued(queued);
+        let slot = slot?;
+        retries.sent();
+
+        let sent = Instant::now();
+        let answer = self.send(call, operation, slot).await;
+        drop(permit);
+        let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
+        let result = answer.and_then(|answer| {
+            operation
+                .decode(&answer)
+                .map_err(|error| error.seen_at(answer.status.as_u16()))
+        });
+        self.report(call, O::NAME, status, queued, sent.elapsed(), result.as_ref().err());
+        result
+    }
+
+    /// Sends once, and tells the slot what became of it. A read ends at the caller's deadline; a write that is on its way
+    /// is waited for as long as an answer may take.
+    async fn send<O: Operation>(&self, call: &Call, operation: &O, mut slot: Slot) -> Result<Answer> {
+        let shared = &*self.shared;
+        let whole = Instant::now() + shared.settings.timeout;
+        let limit = match O::SAFETY {
+            Safety::Repeatable => whole.min(call.deadline),
+            Safety::Once => whole,
+        };
+        let request = self.build(operation.request());
+        slot.sent();
+        let exchange = async {
+            let response = shared.http.execute(request?).await.map_err(from_reqwest)?;
+            read(response, shared.settings.max_answer_bytes).await
+        };
+        match tokio::time::timeout_at(limit, exchange).await {
+            Ok(Ok(answer)) => {
+                slot.answered(answer.verdict());
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                if error.kind == (Kind::Unavailable { sent: false }) {
+                    slot.unsent();
+                }
+                Err(error)
+            }
+            Err(_) if limit < whole => Err(exceeded("LeadSquared's answer")),
+            Err(_) => Err(Kind::Unavailable { sent: true }.into()),
+        }
+    }
+
+    fn build(&self, request: Request) -> Result<reqwest::Request> {
+        let shared = &*self.shared;
+        let mut url = shared.base.clone();
+        url.set_path(&format!("{}/v2/{}", shared.base.path().trim_end_matches('/'), request.path));
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let builder = match request.body {
+            None => shared.http.get(url),
+            Some(body) => shared
+                .http
+                .post(url)
+                .header(CONTENT_TYPE, "application/json")
+                .body(body),
+        };
+        builder.build().map_err(from_reqwest)
+    }
+
+    /// One line and one count per attempt. Names the endpoint, never the URL, whose query may hold personal data.
+    fn report(
+        &self,
+        call: &Call,
+        endpoint: &'static str,
+        status: Option<u16>,
+        queued: Duration,
+        took: Duration,
+        error: Option<&Error>,
+    ) {
+        let shared = &*self.shared;
+        let outcome = error.map_or("ok", retry::name);
+        tracing::info!(
+            target: "leadgate::attempt",
+            request_id = %call.id,
+            tenant = %shared.tenant,
+            endpoint,
+            status,
+            outcome,
+            exception_type = error.and_then(|error| error.facts.exception_type.as_deref()),
+            queued_ms = queued.as_millis() as u64,
+            took_ms = took.as_millis() as u64,
+            "asked LeadSquared"
+        );
+        shared.metrics.attempted(&Attempt {
+            tenant: &shared.tenant,
+            endpoint,
+            outcome,
+            took,
+            queued,
+        });
+    }
+}
+
+fn http_client(keys: &Keys, settings: &Settings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
+    let key = |name: &'static str, secret: &SecretString| {
+        let mut value = HeaderValue::from_str(secret.expose_secret())
+            .map_err(|_| format!("the {name} holds characters that no header may have"))?;
+        value.set_sensitive(true);
+        Ok::<_, String>(value)
+    };
+    let headers = HeaderMap::from_iter([
+        (HeaderName::from_static("x-lsq-accesskey"), key("access_key", &keys.access)?),
+        (HeaderName::from_static("x-lsq-secretkey"), key("secret_key", &keys.secret)?),
+    ]);
+    let builder = reqwest::Client::builder()
+        .default_headers(headers)
+        .user_agent(concat!("leadgate/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(settings.connect_timeout)
+        .pool_idle_timeout(settings.idle_timeout)
+        .pool_max_idle_per_host(settings.max_in_flight)
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy();
+    let builder = match (settings.http2, scheme) {
+        (false, _) => builder.http1_only(),
+        (true, "http") => builder.http2_prior_knowledge(),
+        (true, _) => builder,
+    };
+    builder
+        .build()
+        .map_err(|error| format!("the HTTPS client cannot be set up: {}", error.without_url()))
+}
+
+/// Reads an answer up to a size. One that breaks off is no answer.
+async fn read(mut response: reqwest::Response, most: usize) -> Result<Answer> {
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(from_reqwest)? {
+        if body.len() + chunk.len() > most {
+            let path = format!("byte {most}, the longest answer allowed");
+            return Err(Error::from(Kind::Unreadable { path }).seen_at(status.as_u16()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer {
+        status,
+        body: body.into(),
+    })
+}
+
+fn from_reqwest(error: reqwest::Error) -> Error {
+    // Only a failure to connect is sure to have sent nothing.
+    let sent = !(error.is_connect() || error.is_builder());
+    tracing::debug!(error = ?error.without_url(), "no answer from LeadSquared");
+    Kind::Unavailable { sent }.into()
+}

@@ -1,0 +1,299 @@
+//! The only place that decides to ask LeadSquared again.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+use crate::caller::Call;
+use crate::error::{Error, Facts, Kind, Result};
+use crate::quota::Turn;
+
+/// Whether an operation may be sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Safety {
+    /// A read: as often as one likes.
+    Repeatable,
+    /// A write: again only where it is sure that it was not executed.
+    Once,
+}
+
+/// What to do after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It was refused and not executed: back to the head of the queue.
+    Requeue,
+    /// After a pause, if there is time.
+    Again,
+    /// It may have been executed: only looking it up can tell.
+    Settle,
+    /// The caller gets to know.
+    GiveUp,
+}
+
+/// The decision, by these two facts alone.
+pub fn decide(safety: Safety, error: &Kind) -> Decision {
+    match (error, safety) {
+        (Kind::Refused(_), _) => Decision::Requeue,
+        (Kind::Unavailable { sent: false }, _) | (Kind::Unavailable { sent: true }, Safety::Repeatable) => {
+            Decision::Again
+        }
+        (Kind::Unavailable { sent: true }, Safety::Once) => Decision::Settle,
+        (
+            Kind::Invalid(_)
+            | Kind::Duplicate { .. }
+            | Kind::NotFound(_)
+            | Kind::DeadlineInfeasible { .. }
+            | Kind::QueueFull { .. }
+            | Kind::DailyBudgetExhausted { .. }
+            | Kind::CredentialsRejected { .. }
+            | Kind::FeatureDisabled
+            | Kind::Exception
+            | Kind::OutcomeUnknown
+            | Kind::DeadlineExceeded { .. }
+            | Kind::Unreadable { .. }
+            | Kind::ShuttingDown
+            | Kind::CallerLeft,
+            _,
+        ) => Decision::GiveUp,
+    }
+}
+
+/// The attempts of one call so far.
+pub struct Retries {
+    safety: Safety,
+    most: u32,
+    failures: u32,
+    pauses: ExponentialBackoff,
+    refused: bool,
+    facts: Facts,
+}
+
+impl Retries {
+    /// No attempts yet, and so many at most.
+    pub fn new(safety: Safety, most: u32) -> Self {
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(5))
+            .with_jitter()
+            .without_max_times()
+            .build();
+        Self {
+            safety,
+            most,
+            failures: 0,
+            pauses,
+            refused: false,
+            facts: Facts::default(),
+        }
+    }
+
+    /// Where the next attempt stands in the queue.
+    pub fn turn(&self) -> Turn {
+        if self.refused { Turn::First } else { Turn::Last }
+    }
+
+    /// The call waited that long for its slot.
+    pub fn queued(&mut self, waited: Duration) {
+        self.facts.queued += waited;
+    }
+
+    /// The call is being sent.
+    pub fn sent(&mut self) {
+        self.facts.attempts += 1;
+    }
+
+    /// Returns when it is time for another attempt, or with the error to give to the caller.
+    pub async fn pause(&mut self, call: &Call, error: Error) -> Result<()> {
+        self.refused = false;
+        match decide(self.safety, &error.kind) {
+            Decision::Requeue => {
+                self.refused = true;
+                Ok(())
+            }
+            Decision::Again => {
+                self.failures += 1;
+                let pause = self.pauses.next().unwrap_or_default();
+                // A pause that would outlast the deadline helps nobody: better the reason now.
+                if self.failures >= self.most || Instant::now() + pause >= call.deadline {
+                    return Err(self.complete(error));
+                }
+                call.wait("another attempt", tokio::time::sleep(pause)).await
+            }
+            Decision::Settle => {
+                let facts = error.facts;
+                let kind = Kind::OutcomeUnknown;
+                Err(self.complete(Error { kind, facts }))
+            }
+            Decision::GiveUp => Err(self.complete(error)),
+        }
+    }
+
+    fn complete(&mut self, mut error: Error) -> Error {
+        error.facts.attempts = self.facts.attempts;
+        error.facts.queued = self.facts.queued;
+        error
+    }
+}
+
+/// The error's name in logs and metrics.
+pub fn name(error: &Error) -> &'static str {
+    match &error.kind {
+        Kind::Invalid(_) => "invalid",
+        Kind::Duplicate { .. } => "duplicate",
+        Kind::NotFound(_) => "not-found",
+        Kind::DeadlineInfeasible { .. } => "deadline-infeasible",
+        Kind::QueueFull { .. } => "queue-full",
+        Kind::DailyBudgetExhausted { .. } => "daily-budget-exhausted",
+        Kind::CredentialsRejected { .. } => "credentials-rejected",
+        Kind::FeatureDisabled => "feature-disabled",
+        Kind::Exception => "exception",
+        Kind::Refused(_) => "refused",
+        Kind::Unavailable { sent: true } => "no-answer",
+        Kind::Unavailable { sent: false } => "unreachable",
+        Kind::OutcomeUnknown => "outcome-unknown",
+        Kind::DeadlineExceeded { .. } => "deadline-exceeded",
+        Kind::Unreadable { .. } => "unreadable",
+        Kind::ShuttingDown => "shutting-down",
+        Kind::CallerLeft => "caller-left",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+    use crate::crm::answer::Answer;
+    use crate::error::Refusal;
+
+    /// Every name of an exception that the fact sheets know, and one that nobody knows.
+    const EXCEPTIONS: [&str; 23] = [
+        "MXAPIRateLimitExceededException",
+        "MXAuthenticationFailedException",
+        "MXDuplicateEntityNameException",
+        "MXDuplicateEntryException",
+        "MXInvalidAccessDetailsException",
+        "MXInvalidActivityException",
+        "MXInvalidActivityFieldsException",
+        "MXInvalidDataTypeException",
+        "MXInvalidEntityReferenceException",
+        "MXInvalidFieldException",
+        "MXInvalidInputException",
+        "MXInvalidLeadException",
+        "MXMailDeliveryException",
+        "MXMandatoryAttributeMissingException",
+        "MXMandatoryFieldMissingException",
+        "MXNobodyKnowsException",
+        "MXThrottleException",
+        "MXTimeoutException",
+        "MXUnAuthorizedAccessException",
+        "MXUnauthorizedRequestException",
+        "MXUnknownAttributeException",
+        "MXUnknownProspectActivityException",
+        "MXXSSException",
+    ];
+
+    fn exception(name: &str, text: &str) -> String {
+        json!({"Status": "Error", "ExceptionType": name, "ExceptionMessage": text}).to_string()
+    }
+
+    /// What becomes of that answer: what it means, and what is done for a read and for a write.
+    fn fate(status: u16, body: &str) -> String {
+        let answer = Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        };
+        match answer.json::<serde_json::Value>() {
+            Ok(_) => "answered".to_owned(),
+            Err(error) => format!(
+                "{:<24} read: {:?}, write: {:?}",
+                name(&error),
+                decide(Safety::Repeatable, &error.kind),
+                decide(Safety::Once, &error.kind)
+            ),
+        }
+    }
+
+    /// One line for each run of statuses with the same fate.
+    fn fates(title: &str, body: &str) -> String {
+        let mut lines = format!("{title}\n");
+        let mut runs: Vec<(u16, u16, String)> = Vec::new();
+        for status in 100..=599 {
+            let fate = fate(status, body);
+            match runs.last_mut() {
+                Some((_, last, same)) if *same == fate => *last = status,
+                _ => runs.push((status, status, fate)),
+            }
+        }
+        for (first, last, fate) in runs {
+            lines += &format!("  {first}-{last} {fate}\n");
+        }
+        lines
+    }
+
+    #[test]
+    fn the_fate_of_every_status_and_every_exception() {
+        let mut table = String::new();
+        for (title, body) in [
+            ("success", json!({"Status": "Success", "Message": {"Id": "x"}}).to_string()),
+            ("a list", "[]".to_owned()),
+            ("nothing", String::new()),
+            ("half a JSON", r#"{"Status":"Succ"#.to_owned()),
+            ("a page", "<html>Bad Gateway</html>".to_owned()),
+            ("a plain refusal", "API calls exceeded the limit of 25 in 5 second(s)".to_owned()),
+            ("a failure without a name", json!({"Status": "Failed", "Message": {"Message": "no"}}).to_string()),
+            (
+                "a refusal with a limit",
+                exception("MXAPIRateLimitExceededException", "API calls exceeded the limit of 25 in 5 second(s)"),
+            ),
+            ("a missing lead", exception("MXInvalidEntityReferenceException", "Lead not found")),
+            ("a feature that is off", exception("MXOtherException", "Delete is not enabled for you")),
+        ] {
+            table += &fates(title, &body);
+        }
+        for name in EXCEPTIONS {
+            table += &fates(name, &exception(name, "some text"));
+        }
+        insta::assert_snapshot!("fates", table);
+    }
+
+    #[test]
+    fn only_what_surely_was_not_executed_is_sent_again() {
+        let lost = Kind::Unavailable { sent: true };
+        assert_eq!(decide(Safety::Once, &lost), Decision::Settle);
+        assert_eq!(decide(Safety::Repeatable, &lost), Decision::Again);
+        assert_eq!(decide(Safety::Once, &Kind::Unavailable { sent: false }), Decision::Again);
+        for refusal in [Refusal::Daily, Refusal::Window(None)] {
+            assert_eq!(decide(Safety::Once, &Kind::Refused(refusal)), Decision::Requeue);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_end_by_count_and_by_deadline() {
+        let lost = || Error::from(Kind::Unavailable { sent: true });
+        let call = Call::internal("test", Duration::from_secs(60));
+        let mut retries = Retries::new(Safety::Repeatable, 3);
+        assert_eq!(retries.pause(&call, lost()).await, Ok(()));
+        assert_eq!(retries.pause(&call, lost()).await, Ok(()));
+        assert_eq!(retries.pause(&call, lost()).await, Err(lost()));
+
+        let short = Call::internal("test", Duration::from_millis(50));
+        let mut retries = Retries::new(Safety::Repeatable, 3);
+        assert_eq!(retries.pause(&short, lost()).await, Err(lost()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_call_goes_to_the_head_of_the_queue_however_often() {
+        let call = Call::internal("test", Duration::from_secs(60));
+        let mut retries = Retries::new(Safety::Once, 1);
+        assert_eq!(retries.turn(), Turn::Last);
+        for _ in 0..10 {
+            let refused = Kind::Refused(Refusal::Window(None)).into();
+            assert_eq!(retries.pause(&call, refused).await, Ok(()));
+            assert_eq!(retries.turn(), Turn::First);
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! A lead, and what can be asked of it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::field::Catalog;
+use super::time;
+use super::value::{Kind, Value};
+use crate::error::Violation;
+
+/// Calls the given macro with every attribute that has a field of its own in the public contract: the field's name there
+/// and the vendor's name of it. The one list of them.
+macro_rules! standard_fields {
+    ($use:ident) => {
+        $use! {
+            text: first_name "FirstName", last_name "LastName", email_address "EmailAddress", phone "Phone",
+                mobile "Mobile", company "Company", job_title "JobTitle", website "Website", source "Source",
+                source_medium "SourceMedium", source_campaign "SourceCampaign", source_content "SourceContent",
+                stage "ProspectStage", owner_id "OwnerId", notes "Notes", lead_type "LeadType",
+                time_zone "TimeZone", street1 "mx_Street1", street2 "mx_Street2", city "mx_City",
+                state "mx_State", country "mx_Country", zip "mx_Zip";
+            flag: do_not_email "DoNotEmail", do_not_call "DoNotCall", do_not_sms "DoNotSMS",
+                do_not_track "DoNotTrack"
+        }
+    };
+}
+pub(crate) use standard_fields;
+
+macro_rules! as_table {
+    (text: $($text:ident $text_schema:literal),*; flag: $($flag:ident $flag_schema:literal),*) => {
+        &[
+            $(Standard { name: stringify!($text), schema_name: $text_schema, kind: Kind::Text },)*
+            $(Standard { name: stringify!($flag), schema_name: $flag_schema, kind: Kind::Flag },)*
+        ]
+    };
+}
+
+/// Every attribute that has a field of its own in the public contract.
+pub const STANDARD: &[Standard] = standard_fields!(as_table);
+
+/// The lead's own id: the attribute's spelling.
+pub const LEAD_ID: &str = "ProspectID";
+/// The lead's own id: the spelling that LeadSquared wants in `SearchBy`.
+pub const SEARCH_BY_LEAD_ID: &str = "ProspectId";
+/// The lead number.
+pub const LEAD_NUMBER: &str = "ProspectAutoId";
+
+/// An attribute with a field of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Standard {
+    /// The field's name.
+    pub name: &'static str,
+    /// The vendor's name.
+    pub schema_name: &'static str,
+    /// How its values are typed.
+    pub kind: Kind,
+}
+
+/// The attributes of a lead that are to be written, in the caller's order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attributes(Vec<(String, Value)>);
+
+/// A write of one lead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// What to do.
+    pub action: Action,
+    /// The attributes to set.
+    pub attributes: Attributes,
+    /// The attributes to clear, by schema name.
+    pub cleared: Vec<String>,
+    /// What was found wrong when the message was read.
+    pub faults: Vec<Violation>,
+}
+
+/// What a write does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Creates a lead.
+    Create,
+    /// Updates a lead.
+    Update {
+        /// Which one.
+        lead_id: String,
+        /// Whether automations that listen to updates are started.
+        run_automations: bool,
+    },
+    /// Updates the lead that matches, or creates one.
+    Upsert {
+        /// The attribute to match by; `None`: by email, then by phone.
+        match_by: Option<String>,
+        /// Whether automations that listen to updates are started.
+        run_automations: bool,
+    },
+    /// Captures a lead as a web form does.
+    Capture {
+        /// The attribute to match by; `None`: by tracking id, then by email, then by phone.
+        match_by: Option<String>,
+        /// What may be done to a lead that is there.
+        behavior: Behavior,
+    },
+}
+
+/// What a capture may do to a lead that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behavior {
+    /// Update it.
+    Update,
+    /// Leave it as it is.
+    DoNotUpdate,
+    /// Fill what is empty.
+    UpdateOnlyEmptyFields,
+    /// Update all but what is unique.
+    DoNotUpdateUniqueFields,
+}
+
+/// What a write did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The lead.
+    pub lead_id: String,
+    /// The vendor's count.
+    pub affected_rows: i32,
+    /// Whether the lead is new, where that is known.
+    pub created: Option<bool>,
+}
+
+/// What a lead may be looked up by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Its id.
+    Id(String),
+    /// Its lead number.
+    Number(String),
+    /// Its email address.
+    Email(String),
+    /// Its phone or mobile number.
+    Phone(String),
+}
+
+/// A lead as LeadSquared tells it: attributes as text, `None` for those without a value.
+pub type Row = BTreeMap<String, Option<String>>;
+
+/// A lead as it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lead {
+    /// Its id.
+    pub id: String,
+    /// Its lead number.
+    pub number: String,
+    /// The owner's name.
+    pub owner_name: String,
+    /// The owner's email address.
+    pub owner_email_address: String,
+    /// Its score.
+    pub score: Option<f64>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// When it was last changed.
+    pub updated: Option<Timestamp>,
+    /// All other attributes that have a value.
+    pub attributes: BTreeMap<String, Value>,
+}
+
+impl Attributes {
+    /// The attributes with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The value to be set, if it is not empty.
+    pub fn text(&self, schema_name: &str) -> Option<String> {
+        let (_, value) = self.iter().find(|(name, _)| *name == schema_name)?;
+        Some(value.to_text()).filter(|text| !text.trim().is_empty())
+    }
+
+    /// Whether nothing is to be set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same without one attribute.
+    pub fn without(&self, schema_name: &str) -> Self {
+        self.0
+            .iter()
+            .filter(|(name, _)| name != schema_name)
+            .cloned()
+            .collect()
+    }
+}
+
+impl FromIterator<(String, Value)> for Attributes {
+    fn from_iter<T: IntoIterator<Item = (String, Value)>>(pairs: T) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
+impl Write {
+    /// The faults of the write that are known without knowledge of the account.
+    pub fn check(&self) -> Vec<Violation> {
+        let has = |name: &str| self.attributes.text(name).is_some();
+        let mut violations = self.faults.clone();
+        match &self.action {
+            Action::Create => {
+                if !["FirstName", "LastName", "EmailAddress", "Phone"].into_iter().any(has) {
+                    let text = "needs at least one of first_name, last_name, email_address and phone";
+                    violations.push(Violation::new("lead", text));
+                }
+                if has(LEAD_ID) {
+                    let text = "the id of a new lead is chosen by LeadSquared";
+                    violations.push(Violation::new(path(LEAD_ID), text));
+                }
+            }
+            Action::Update { lead_id, .. } => {
+                violations.extend(check_id("lead_id", lead_id));
+                if self.attributes.is_empty() && self.cleared.is_empty() {
+                    violations.push(Violation::new("lead", "has nothing to set or to clear"));
+                }
+                if has(LEAD_ID) {
+                    violations.push(Violation::new(path(LEAD_ID), "is given as lead_id"));
+                }
+            }
+            Action::Upsert { match_by, .. } | Action::Capture { match_by, .. } => {
+                if self.attributes.is_empty() {
+                    violations.push(Violation::new("lead", "has nothing to set"));
+                }
+                if let Some(match_by) = match_by {
+                    let attribute = matched_attribute(match_by);
+                    if !has(attribute) {
+                        let text = format!("the lead has no value of {attribute} to match by");
+                        violations.push(Violation::new("match_by", text));
+                    }
+                }
+            }
+        }
+        for (i, name) in self.cleared.iter().enumerate() {
+            if self.attributes.iter().any(|(set, _)| set == name) {
+                let text = format!("{name} is to be set and to be cleared");
+                violations.push(Violation::new(format!("clear_fields[{i}]"), text));
+            }
+        }
+        violations
+    }
+
+    /// Whether the write starts automations, so that doing it twice shows even where it changes nothing.
+    pub fn runs_automations(&self) -> bool {
+        match self.action {
+            Action::Create | Action::Capture { .. } => true,
+            Action::Update { run_automations, .. } | Action::Upsert { run_automations, .. } => run_automations,
+        }
+    }
+
+    /// What the lead that this write is about can be looked up by, the surest first.
+    pub fn lookup_keys(&self) -> Vec<Key> {
+        let value = |name: &str| self.attributes.text(name);
+        let by = |name: &str| match name {
+            LEAD_ID => value(LEAD_ID).map(Key::Id),
+            "EmailAddress" => value("EmailAddress").map(Key::Email),
+            "Phone" | "Mobile" => value(name).map(Key::Phone),
+            _ => None,
+        };
+        match &self.action {
+            Action::Update { lead_id, .. } => vec![Key::Id(lead_id.clone())],
+            Action::Upsert { match_by: Some(name), .. } | Action::Capture { match_by: Some(name), .. } => {
+                by(matched_attribute(name)).into_iter().collect()
+            }
+            Action::Create | Action::Upsert { .. } | Action::Capture { .. } => {
+                ["EmailAddress", "Phone"].into_iter().filter_map(by).collect()
+            }
+        }
+    }
+
+    /// Whether the lead has the values that this write sets: `None` where not one of them can be compared.
+    pub fn is_seen_in(&self, row: &Row) -> Option<bool> {
+        let set = self.attributes.iter().filter_map(|(name, value)| {
+            let read = row.get(name)?.as_deref().unwrap_or_default();
+            value.reads_back_as(read)
+        });
+        let cleared = self.cleared.iter().filter_map(|name| {
+            let read = row.get(name)?.as_deref().unwrap_or_default();
+            Some(read.is_empty())
+        });
+        set.chain(cleared).reduce(|all, one| all && one)
+    }
+}
+
+impl Key {
+    /// The attribute that it is a value of; a phone may also be a mobile.
+    pub fn attribute(&self) -> Option<&'static str> {
+        match self {
+            Self::Id(_) => Some(LEAD_ID),
+            Self::Number(_) => Some(LEAD_NUMBER),
+            Self::Email(_) => Some("EmailAddress"),
+            Self::Phone(_) => None,
+        }
+    }
+}
+
+impl Lead {
+    /// Types a row by the account's metadata; without it, by the standard attributes alone.
+    pub fn from_row(mut row: Row, catalog: Option<&Catalog>) -> Self {
+        let mut take = |name: &str| row.remove(name).flatten();
+        let mut lead = Self {
+            id: take(LEAD_ID).unwrap_or_default(),
+            number: take(LEAD_NUMBER).unwrap_or_default(),
+            owner_name: take("OwnerIdName").unwrap_or_default(),
+            owner_email_address: take("OwnerIdEmailAddress").unwrap_or_default(),
+            score: take("Score").and_then(|text| text.trim().parse().ok()),
+            created: take("CreatedOn").and_then(|text| time::read(&text)),
+            updated: take("ModifiedOn").and_then(|text| time::read(&text)),
+            attributes: BTreeMap::new(),
+        };
+        for (name, text) in row {
+            let kind = kind_of(&name, catalog);
+            if let Some(value) = text.and_then(|text| Value::from_text(kind, text)) {
+                lead.attributes.insert(name, value);
+            }
+        }
+        lead
+    }
+}
+
+/// Whether a text can be a lead's id. Documented are GUIDs; stricter than this only LeadSquared can be.
+pub fn check_id(field: &str, id: &str) -> Option<Violation> {
+    let good = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    (!good).then(|| Violation::new(field, "must be a lead's id"))
+}
+
+/// The schema name meant by a schema name or a name of a field.
+pub fn schema_name(name: &str) -> &str {
+    STANDARD
+        .iter()
+        .find(|standard| standard.name == name)
+        .map_or(name, |standard| standard.schema_name)
+}
+
+/// The field that the attribute has, if it has one.
+pub fn standard(schema_name: &str) -> Option<&'static Standard> {
+    STANDARD
+        .iter()
+        .find(|standard| standard.schema_name == schema_name)
+}
+
+/// Where in a request the attribute stands: `lead.first_name` or `lead.custom["mx_KYC"]`.
+pub fn path(schema_name: &str) -> String {
+    match standard(schema_name) {
+        Some(standard) => format!("lead.{}", standard.name),
+        None => format!("lead.custom[\"{schema_name}\"]"),
+    }
+}
+
+/// The attribute that a `SearchBy` looks at: the two spellings of the lead's id differ.
+fn matched_attribute(match_by: &str) -> &str {
+    if match_by == SEARCH_BY_LEAD_ID { LEAD_ID } else { match_by }
+}
+
+fn kind_of(name: &str, catalog: Option<&Catalog>) -> Kind {
+    match (standard(name), catalog.and_then(|catalog| catalog.get(name))) {
+        (Some(standard), _) => standard.kind,
+        (None, Some(field)) => field.kind,
+        (None, None) => Kind::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(action: Action, pairs: &[(&str, &str)]) -> Write {
+        Write {
+            action,
+            attributes: pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Value::Text((*value).to_owned())))
+                .collect(),
+            cleared: vec![],
+            faults: vec![],
+        }
+    }
+
+    fn upsert(match_by: &str) -> Action {
+        Action::Upsert {
+            match_by: Some(match_by.to_owned()),
+            run_automations: false,
+        }
+    }
+
+    fn row(pairs: &[(&str, Option<&str>)]) -> Row {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned)))
+            .collect()
+    }
+
+    #[test]
+    fn a_create_needs_something_to_know_the_lead_by() {
+        assert_eq!(write(Action::Create, &[("mx_City", "Pune")]).check().len(), 1);
+        assert_eq!(write(Action::Create, &[("LastName", " ")]).check().len(), 1);
+        assert!(write(Action::Create, &[("LastName", "Smith")]).check().is_empty());
+    }
+
+    #[test]
+    fn an_upsert_needs_the_value_that_it_matches_by() {
+        let pairs = [("EmailAddress", "a@b.co"), ("ProspectID", "x")];
+        assert!(write(upsert("EmailAddress"), &pairs).check().is_empty());
+        assert!(write(upsert("ProspectId"), &pairs).check().is_empty());
+        assert_eq!(write(upsert("Phone"), &pairs).check()[0].field, "match_by");
+    }
+
+    #[test]
+    fn setting_and_clearing_the_same_attribute_is_a_fault() {
+        let mut write = write(
+            Action::Update {
+                lead_id: "x".into(),
+                run_automations: false,
+            },
+            &[("mx_City", "Pune")],
+        );
+        write.cleared = vec!["Phone".into(), "mx_City".into()];
+        assert_eq!(write.check()[0].field, "clear_fields[1]");
+    }
+
+    #[test]
+    fn a_write_is_looked_up_by_what_it_matches_by() {
+        let pairs = [("Phone", "1"), ("EmailAddress", "a@b.co"), ("mx_Pan", "P")];
+        assert_eq!(
+            write(Action::Create, &pairs).lookup_keys(),
+            [Key::Email("a@b.co".into()), Key::Phone("1".into())]
+        );
+        assert_eq!(write(upsert("Phone"), &pairs).lookup_keys(), [Key::Phone("1".into())]);
+        assert!(write(upsert("mx_Pan"), &pairs).lookup_keys().is_empty());
+    }
+
+    #[test]
+    fn a_write_is_seen_where_all_that_can_be_compared_is_equal() {
+        let write = write(Action::Create, &[("FirstName", "Asha"), ("Phone", "9845098450")]);
+        let seen = row(&[("FirstName", Some("Asha")), ("Phone", Some("+91-9845098450"))]);
+        let other = row(&[("FirstName", Some("Asha")), ("Phone", None)]);
+        assert_eq!(write.is_seen_in(&seen), Some(true));
+        assert_eq!(write.is_seen_in(&other), Some(false));
+        assert_eq!(write.is_seen_in(&row(&[("Company", None)])), None);
+    }
+
+    #[test]
+    fn a_row_keeps_what_has_no_field_of_its_own() {
+        let lead = Lead::from_row(
+            row(&[
+                ("ProspectID", Some("id")),
+                ("Score", Some("-10")),
+                ("CreatedOn", Some("2017-11-30 07:38:00.000")),
+                ("DoNotEmail", Some("0")),
+                ("EngagementScore", Some("7")),
+                ("Mobile", None),
+            ]),
+            None,
+        );
+        assert_eq!(lead.id, "id");
+        assert_eq!(lead.score, Some(-10.0));
+        assert_eq!(lead.created, Some("2017-11-30T07:38:00Z".parse().unwrap()));
+        assert_eq!(
+            lead.attributes,
+            BTreeMap::from([
+                ("DoNotEmail".to_owned(), Value::Flag(false)),
+                ("EngagementScore".to_owned(), Value::Text("7".to_owned())),
+            ])
+        );
+    }
+
+    #[test]
+    fn names_of_fields_and_of_the_vendor_mean_the_same() {
+        assert_eq!(schema_name("city"), "mx_City");
+        assert_eq!(schema_name("mx_City"), "mx_City");
+        assert_eq!(path("ProspectStage"), "lead.stage");
+        assert_eq!(path("mx_KYC"), "lead.custom[\"mx_KYC\"]");
+    }
+}

@@ -1,0 +1,139 @@
+//! Which parts of a lead are wanted.
+
+use std::collections::BTreeSet;
+
+use super::lead::{LEAD_ID, LEAD_NUMBER, Row, STANDARD, schema_name, standard};
+use crate::error::Violation;
+
+/// The parts of a lead outside of its fields: their names in the public contract and at the vendor.
+const PARTS: [(&str, &str); 7] = [
+    ("lead_id", LEAD_ID),
+    ("lead_number", LEAD_NUMBER),
+    ("owner_name", "OwnerIdName"),
+    ("owner_email_address", "OwnerIdEmailAddress"),
+    ("score", "Score"),
+    ("create_time", "CreatedOn"),
+    ("update_time", "ModifiedOn"),
+];
+
+/// Which attributes are wanted. The lead's id always is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mask {
+    /// By schema name; `None`: every one.
+    names: Option<BTreeSet<String>>,
+    /// Every attribute that has no field of its own, too.
+    custom: bool,
+}
+
+impl Mask {
+    /// Reads paths such as `lead_id`, `fields`, `fields.city`, `fields.custom` and `fields.custom.mx_KYC`. No paths, or
+    /// `*`, want everything.
+    pub fn parse(paths: &[String]) -> Result<Self, Vec<Violation>> {
+        if paths.is_empty() || paths.iter().any(|path| path == "*") {
+            return Ok(Self::default());
+        }
+        let mut names = BTreeSet::new();
+        let mut custom = false;
+        let mut violations = Vec::new();
+        for (i, path) in paths.iter().enumerate() {
+            let part = PARTS.iter().find(|(name, _)| name == path);
+            let field = path.strip_prefix("fields.").unwrap_or(path);
+            let attribute = field.strip_prefix("custom.").map(|name| name.trim_matches(['`', '"']));
+            if let Some((_, schema_name)) = part {
+                names.insert((*schema_name).to_owned());
+            } else if path == "fields" {
+                names.extend(STANDARD.iter().map(|field| field.schema_name.to_owned()));
+                custom = true;
+            } else if field == "custom" {
+                custom = true;
+            } else if standard(schema_name(field)).is_some() {
+                names.insert(schema_name(field).to_owned());
+            } else if let Some(name) = attribute.filter(|name| is_name(name)) {
+                names.insert(name.to_owned());
+            } else {
+                let text = "must be a field of Lead, such as lead_id, fields.city or fields.custom.mx_KYC";
+                violations.push(Violation::new(format!("read_mask.paths[{i}]"), text));
+            }
+        }
+        if !violations.is_empty() {
+            return Err(violations);
+        }
+        Ok(Self {
+            names: Some(names),
+            custom,
+        })
+    }
+
+    /// The columns to ask for: of all that there are those that are wanted, and those wanted by name.
+    pub fn columns<'a>(&self, all: impl Iterator<Item = &'a str>) -> Vec<String> {
+        match &self.names {
+            Some(names) if !self.custom => names.iter().cloned().collect(),
+            _ => {
+                let mut columns: Vec<String> = all.filter(|name| self.wants(name)).map(str::to_owned).collect();
+                let named = self.names.iter().flatten().filter(|name| standard(name).is_none());
+                columns.extend(named.cloned());
+                columns
+            }
+        }
+    }
+
+    /// Leaves in the row what is wanted.
+    pub fn apply(&self, row: &mut Row) {
+        row.retain(|name, _| self.wants(name));
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        let is_part = PARTS.iter().any(|(_, part)| *part == name);
+        match &self.names {
+            None => true,
+            Some(names) => {
+                name == LEAD_ID || names.contains(name) || (self.custom && !is_part && standard(name).is_none())
+            }
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&str; 5] = ["ProspectID", "FirstName", "Score", "mx_City", "mx_KYC"];
+
+    fn columns(paths: &[&str]) -> Vec<String> {
+        let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+        Mask::parse(&paths).unwrap().columns(ALL.into_iter())
+    }
+
+    #[test]
+    fn no_mask_wants_everything() {
+        assert_eq!(columns(&[]), ALL);
+        assert_eq!(columns(&["lead_id", "*"]), ALL);
+    }
+
+    #[test]
+    fn paths_want_what_they_name() {
+        assert_eq!(columns(&["fields.first_name", "score"]), ["FirstName", "Score"]);
+        assert_eq!(columns(&["fields.custom.mx_KYC"]), ["mx_KYC"]);
+        assert_eq!(columns(&["fields.custom"]), ["ProspectID", "mx_KYC"]);
+        assert_eq!(columns(&["fields"]), ["ProspectID", "FirstName", "mx_City", "mx_KYC"]);
+    }
+
+    #[test]
+    fn a_row_keeps_what_is_wanted_and_its_id() {
+        let mut row: Row = ALL.iter().map(|name| ((*name).to_owned(), None)).collect();
+        Mask::parse(&["fields.city".to_owned()]).unwrap().apply(&mut row);
+        assert_eq!(row.keys().collect::<Vec<_>>(), ["ProspectID", "mx_City"]);
+    }
+
+    #[test]
+    fn every_unknown_path_is_a_fault() {
+        let paths = ["fields.firstname", "lead_id", "fields.custom."].map(str::to_owned);
+        let faults = Mask::parse(&paths).unwrap_err();
+        assert_eq!(faults.len(), 2);
+        assert_eq!(faults[1].field, "read_mask.paths[2]");
+    }
+}

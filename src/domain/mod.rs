@@ -1,0 +1,8 @@
+//! Leads and their attributes as we speak of them: no protobuf, no HTTP, no vendor's JSON.
+
+pub mod field;
+pub mod lead;
+pub mod mask;
+pub mod phone;
+pub mod time;
+pub mod value;

@@ -1,0 +1,226 @@
+//! The value of an attribute: typed for us, text for the vendor. The one place where the two are turned into each other.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{phone, time};
+
+/// The value of one attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Text as it stands.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// A whole number.
+    Integer(i64),
+    /// A boolean.
+    Flag(bool),
+    /// A point in time.
+    Time(Timestamp),
+    /// A custom field set.
+    FieldSet(FieldSet),
+}
+
+/// A custom field set: its own value, usually empty, and its members by schema name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSet {
+    /// The set's own value.
+    pub value: String,
+    /// The members: `Status`, `mx_CustomObject_1`.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// How the values of an attribute are typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Value::Text`].
+    Text,
+    /// [`Value::Number`] or [`Value::Integer`].
+    Number,
+    /// [`Value::Flag`].
+    Flag,
+    /// [`Value::Time`].
+    Time,
+    /// [`Value::FieldSet`].
+    FieldSet,
+}
+
+impl Value {
+    /// The vendor's text: plain digits, `true` or `false`, UTC `yyyy-MM-dd HH:mm:ss`; of a field set its own value.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Number(number) => number.to_string(),
+            Self::Integer(number) => number.to_string(),
+            Self::Flag(flag) => flag.to_string(),
+            Self::Time(at) => time::write(*at),
+            Self::FieldSet(set) => set.value.clone(),
+        }
+    }
+
+    /// Types the vendor's text. What does not parse stays text; `None` where it says that there is no value.
+    pub fn from_text(kind: Kind, text: String) -> Option<Self> {
+        let typed = match kind {
+            Kind::Text => None,
+            Kind::Number => number(&text),
+            Kind::Flag => flag(&text).map(Self::Flag),
+            Kind::Time if text.starts_with("0001-01-01") => return None,
+            Kind::Time => time::read(&text).map(Self::Time),
+            Kind::FieldSet => field_set(&text).map(Self::FieldSet),
+        };
+        Some(typed.unwrap_or(Self::Text(text)))
+    }
+
+    /// Whether this value, once written, would be read back as that text; `None` where the two cannot be compared.
+    pub fn reads_back_as(&self, text: &str) -> Option<bool> {
+        match self {
+            Self::Text(own) => Some(same_text(own, text)),
+            Self::Number(own) => Some(text.trim().parse() == Ok(*own)),
+            Self::Integer(own) => Some(text.trim().parse() == Ok(*own as f64)),
+            Self::Flag(own) => Some(flag(text) == Some(*own)),
+            Self::Time(own) => Some(time::read(text).map(Timestamp::as_second) == Some(own.as_second())),
+            // How a field set is read back is not documented.
+            Self::FieldSet(_) => None,
+        }
+    }
+}
+
+/// Texts that LeadSquared may have rewritten (a phone, a boolean, a number, a time) are the same by their meaning.
+fn same_text(own: &str, read: &str) -> bool {
+    let (own, read) = (own.trim(), read.trim());
+    own.eq_ignore_ascii_case(read)
+        || (flag(own).is_some() && flag(own) == flag(read))
+        || matches!((own.parse::<f64>(), read.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
+        || matches!((time::read(own), time::read(read)), (Some(a), Some(b)) if a == b)
+        || (is_phone(own) && is_phone(read) && phone::same(own, read))
+}
+
+fn is_phone(text: &str) -> bool {
+    text.len() >= 7
+        && text
+            .chars()
+            .all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | ' ' | '(' | ')'))
+}
+
+fn number(text: &str) -> Option<Value> {
+    let text = text.trim();
+    if let Ok(whole) = text.parse() {
+        return Some(Value::Integer(whole));
+    }
+    text.parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite())
+        .map(Value::Number)
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text.trim() {
+        "1" | "true" | "True" => Some(true),
+        "0" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads a field set from JSON: the pairs as they are written, or a plain object. Undocumented, so anything else is text.
+fn field_set(text: &str) -> Option<FieldSet> {
+    let string = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    let fields = match serde_json::from_str(text).ok()? {
+        serde_json::Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| (name.clone(), string(value)))
+            .collect(),
+        serde_json::Value::Array(pairs) => pairs
+            .iter()
+            .map(|pair| Some((pair.get("Attribute")?.as_str()?.to_owned(), string(pair.get("Value")?))))
+            .collect::<Option<_>>()?,
+        _ => return None,
+    };
+    Some(FieldSet {
+        value: String::new(),
+        fields,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers_are_written_in_plain_digits() {
+        assert_eq!(Value::Number(1e21).to_text(), "1000000000000000000000");
+        assert_eq!(Value::Number(0.1).to_text(), "0.1");
+        assert_eq!(Value::Number(250_000.0).to_text(), "250000");
+        assert_eq!(Value::Integer(-10).to_text(), "-10");
+    }
+
+    #[test]
+    fn what_does_not_parse_comes_back_as_text() {
+        for kind in [Kind::Number, Kind::Flag, Kind::Time, Kind::FieldSet] {
+            let text = "neither".to_owned();
+            assert_eq!(Value::from_text(kind, text.clone()), Some(Value::Text(text)));
+        }
+        let endless = "1e400".to_owned();
+        assert_eq!(
+            Value::from_text(Kind::Number, endless.clone()),
+            Some(Value::Text(endless))
+        );
+    }
+
+    #[test]
+    fn the_vendors_no_time_is_no_value() {
+        assert_eq!(Value::from_text(Kind::Time, "0001-01-01 00:00:00".into()), None);
+    }
+
+    #[test]
+    fn field_sets_are_read_from_pairs_and_from_objects() {
+        let expected = Some(Value::FieldSet(FieldSet {
+            value: String::new(),
+            fields: BTreeMap::from([("Status".to_owned(), "Pending".to_owned())]),
+        }));
+        let pairs = r#"[{"Attribute":"Status","Value":"Pending"}]"#;
+        assert_eq!(Value::from_text(Kind::FieldSet, pairs.into()), expected);
+        assert_eq!(
+            Value::from_text(Kind::FieldSet, r#"{"Status":"Pending"}"#.into()),
+            expected
+        );
+    }
+
+    #[test]
+    fn rewritten_values_are_recognised() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        assert_eq!(text("9845098450").reads_back_as("+91-9845098450"), Some(true));
+        assert_eq!(text("true").reads_back_as("1"), Some(true));
+        assert_eq!(text("John").reads_back_as("Jane"), Some(false));
+        assert_eq!(Value::Flag(true).reads_back_as("1"), Some(true));
+        assert_eq!(Value::Number(2.5).reads_back_as("2.50"), Some(true));
+        assert_eq!(Value::FieldSet(FieldSet::default()).reads_back_as(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_value_is_read_back(number in any::<i64>(), flag: bool, seconds in 0_i64..4_000_000_000) {
+            let at = Timestamp::from_second(seconds).unwrap();
+            for (kind, value) in [
+                (Kind::Number, Value::Integer(number)),
+                (Kind::Flag, Value::Flag(flag)),
+                (Kind::Time, Value::Time(at)),
+            ] {
+                prop_assert_eq!(Value::from_text(kind, value.to_text()), Some(value));
+            }
+        }
+
+        #[test]
+        fn a_written_double_is_read_back(number in proptest::num::f64::NORMAL) {
+            let text = Value::Number(number).to_text();
+            prop_assert!(!text.contains(['e', 'E']));
+            prop_assert_eq!(text.parse::<f64>().unwrap(), number);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What can go wrong, whose fault it is, and whether it may be tried again. Knows neither gRPC nor HTTP.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The result of everything that can fail on the road of a request.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, and what is known about the way there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    /// What went wrong.
+    pub kind: Kind,
+    /// What is known about the way there.
+    pub facts: Box<Facts>,
+}
+
+/// What went wrong. Each variant says whose fault it is and what to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// The caller's: the message is not valid, by our own check or by LeadSquared's. Mend the fields; all known faults
+    /// are listed.
+    Invalid(Vec<Violation>),
+    /// The data's: another lead has the unique value. Update that lead, or upsert.
+    Duplicate {
+        /// The schema name of the unique attribute, where LeadSquared's text names one.
+        attribute: Option<String>,
+        /// The lead that has the value, where it happens to be known.
+        lead_id: Option<String>,
+    },
+    /// The caller's: there is no such thing.
+    NotFound(Resource),
+    /// The load's: the quota cannot serve the call before its deadline. Nothing was sent.
+    DeadlineInfeasible {
+        /// When a call with the same timeout would be served.
+        retry_after: Duration,
+    },
+    /// The load's: too many calls wait already. Nothing was sent.
+    QueueFull {
+        /// When there will be room.
+        retry_after: Duration,
+    },
+    /// The load's: the day's calls are spent. Nothing was sent.
+    DailyBudgetExhausted {
+        /// When the count begins anew.
+        retry_after: Duration,
+    },
+    /// The operator's: LeadSquared rejects the account's keys.
+    CredentialsRejected {
+        /// The host that LeadSquared names, where the keys belong to another region.
+        suggested_host: Option<String>,
+    },
+    /// The account's: LeadSquared does not allow this to the account or to the owner of the keys.
+    FeatureDisabled,
+    /// LeadSquared's answer is an exception of a type that means nothing in particular to us. It was not executed.
+    Exception,
+    /// LeadSquared refused the call because of a limit, so it was not executed. Stays inside: the call is queued again.
+    Refused(Refusal),
+    /// LeadSquared cannot be reached or does not answer like itself.
+    Unavailable {
+        /// Whether the request may have been executed.
+        sent: bool,
+    },
+    /// A write was sent, no answer came back, and looking it up did not settle it. Repeat with the same request id.
+    OutcomeUnknown,
+    /// The call's deadline passed.
+    DeadlineExceeded {
+        /// Where the call was waiting.
+        place: &'static str,
+    },
+    /// LeadSquared's answer cannot be read: the vendor changed something, or it is a bug of ours.
+    Unreadable {
+        /// The JSON path of the first thing that does not fit.
+        path: String,
+    },
+    /// This process is about to end. Nothing was sent; ask another replica.
+    ShuttingDown,
+    /// The caller left before anything was sent. Nobody reads this.
+    CallerLeft,
+}
+
+/// A refusal by LeadSquared's limiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too many calls in the window, with the limit that the text names, where it names one.
+    Window(Option<Limit>),
+    /// A refusal whose text speaks of no window, which is taken for the daily limit.
+    Daily,
+}
+
+/// So many calls in so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// How many calls.
+    pub calls: u32,
+    /// In how long.
+    pub per: Duration,
+}
+
+/// One fault of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field in the request: `lead.first_name`.
+    pub field: String,
+    /// What is wrong with it, and what would be right.
+    pub description: String,
+}
+
+/// The kinds of things that may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// A lead.
+    Lead,
+}
+
+/// What is known about the way to an error. Holds no keys and no personal data, so it may be shown and logged.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// The HTTP status of the last answer.
+    pub upstream_status: Option<u16>,
+    /// The `ExceptionType` of the last answer.
+    pub exception_type: Option<String>,
+    /// How many requests were sent.
+    pub attempts: u32,
+    /// How long the call waited for slots, in all.
+    pub queued: Duration,
+}
+
+impl Error {
+    /// An error with a single fault of the message.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Kind::Invalid(vec![Violation::new(field, description)]).into()
+    }
+
+    /// Whether the answer would be the same if the same were asked again: LeadSquared itself has decided.
+    pub fn is_final(&self) -> bool {
+        match &self.kind {
+            Kind::Invalid(_) | Kind::Duplicate { .. } | Kind::NotFound(_) | Kind::Exception => true,
+            Kind::DeadlineInfeasible { .. }
+            | Kind::QueueFull { .. }
+            | Kind::DailyBudgetExhausted { .. }
+            | Kind::CredentialsRejected { .. }
+            | Kind::FeatureDisabled
+            | Kind::Refused(_)
+            | Kind::Unavailable { .. }
+            | Kind::OutcomeUnknown
+            | Kind::DeadlineExceeded { .. }
+            | Kind::Unreadable { .. }
+            | Kind::ShuttingDown
+            | Kind::CallerLeft => false,
+        }
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self {
+            kind,
+            facts: Box::default(),
+        }
+    }
+}
+
+impl Violation {
+    /// One fault of a message.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            description: description.into(),
+        }
+    }
+}
+
+/// The text for callers: whose fault, what next, never an upstream text.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Invalid(violations) => {
+                f.write_str("the request is not valid")?;
+                for (i, violation) in violations.iter().take(3).enumerate() {
+                    let separator = if i == 0 { ": " } else { "; " };
+                    write!(f, "{separator}{}: {}", violation.field, violation.description)?;
+                }
+                match violations.len() {
+                    0..=3 => Ok(()),
+                    more => write!(f, "; and {} more", more - 3),
+                }
+            }
+            Kind::Duplicate { attribute, .. } => match attribute {
+                Some(attribute) => write!(f, "another lead has the same {attribute}"),
+                None => f.write_str("another lead has one of the unique values"),
+            },
+            Kind::NotFound(Resource::Lead) => f.write_str("there is no such lead"),
+            Kind::DeadlineInfeasible { retry_after } => write!(
+                f,
+                "the quota cannot serve the call before its deadline; nothing was sent; try again in {} ms or with a longer timeout",
+                retry_after.as_millis()
+            ),
+            Kind::QueueFull { .. } => f.write_str("too many calls are waiting for the quota; nothing was sent"),
+            Kind::DailyBudgetExhausted { .. } => {
+                f.write_str("the account's calls of today are spent; nothing was sent")
+            }
+            Kind::CredentialsRejected { suggested_host } => {
+                f.write_str("LeadSquared rejects the account's keys: an operator has to look at them")?;
+                match suggested_host {
+                    Some(host) => write!(f, "; they seem to belong to {host}"),
+                    None => Ok(()),
+                }
+            }
+            Kind::FeatureDisabled => {
+                f.write_str("LeadSquared does not allow this to the account or to the owner of its keys")
+            }
+            Kind::Exception => match &self.facts.exception_type {
+                Some(name) => write!(f, "LeadSquared refused with {name}"),
+                None => f.write_str("LeadSquared refused without saying why"),
+            },
+            Kind::Refused(_) => f.write_str("LeadSquared refused the call because of its limit; it was not executed"),
+            Kind::Unavailable { sent: true } => f.write_str("LeadSquared did not answer properly"),
+            Kind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was sent"),
+            Kind::OutcomeUnknown => f.write_str(
+                "the write was sent, but whether it was executed is not known; repeat it with the same request_id to have it settled",
+            ),
+            Kind::DeadlineExceeded { place } => write!(f, "the deadline passed while waiting for {place}"),
+            Kind::Unreadable { path } => write!(f, "LeadSquared's answer cannot be read at {path}"),
+            Kind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
+            Kind::CallerLeft => f.write_str("the caller left; nothing was sent"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,421 @@
+//! The life of a request: one short function per operation. Knows neither protobuf nor HTTP.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio_util::task::TaskTracker;
+
+use crate::caller::{Call, RequestId};
+use crate::clock;
+use crate::crm::authentication::{KeyOwner, UserByAccessKey};
+use crate::crm::{self, lead as endpoint};
+use crate::domain::field::{self, Catalog};
+use crate::domain::lead::{Action, Key, LEAD_ID, Lead, Row, Write, Written};
+use crate::domain::mask::Mask;
+use crate::domain::{phone, time};
+use crate::error::{Error, Kind, Resource, Result, Violation};
+use crate::metadata::Metadata;
+use crate::quota::{Quota, Snapshot};
+use crate::store::{Before, Requests};
+
+/// How far LeadSquared's clock and ours may be apart where a time of creation is judged.
+const CLOCKS_APART: Duration = Duration::from_secs(120);
+/// How often one write is sent at most when answers get lost.
+const MOST_SENDS: u32 = 2;
+/// The most ids of one read, by the vendor's page on it.
+const MOST_IDS: usize = 10_000;
+
+/// What differs between accounts and is not documented, or is a matter of taste (`[tenants.NAME]`).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long the metadata counts as fresh.
+    pub metadata_lifetime: Duration,
+    /// How long request ids are remembered.
+    pub keep_request_ids: Duration,
+    /// How writes behave.
+    pub writes: WriteSettings,
+}
+
+/// How writes behave (`[tenants.NAME.writes]`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriteSettings {
+    /// How an attribute is cleared.
+    pub clear_with: endpoint::ClearWith,
+    /// Whether an update may be refused as a duplicate of the very lead that it updates. It was seen once; then the
+    /// attribute is looked up and, if it is the lead's own, left out.
+    pub own_values_may_clash: bool,
+}
+
+/// The gateway to one account.
+pub struct Gateway {
+    crm: crm::Client,
+    quota: Quota,
+    metadata: Metadata,
+    requests: Requests<Written>,
+    settings: WriteSettings,
+}
+
+/// The leads that were read, and the ids that are not there.
+pub type Found = (Vec<Lead>, Vec<String>);
+
+/// What a look at the lead says about a write whose answer was lost.
+enum Settled {
+    Done(Written),
+    NotDone,
+    Unknown,
+}
+
+impl Gateway {
+    /// A gateway to the account of that client.
+    pub fn new(crm: crm::Client, quota: Quota, settings: Settings, tasks: &TaskTracker) -> Self {
+        Self {
+            metadata: Metadata::new(crm.clone(), settings.metadata_lifetime, tasks.clone()),
+            requests: Requests::new(settings.keep_request_ids, tasks.clone()),
+            settings: settings.writes,
+            crm,
+            quota,
+        }
+    }
+
+    /// Fetches in the background what the first calls would have to wait for.
+    pub fn warm_up(&self) {
+        self.metadata.refresh();
+    }
+
+    /// The state of the account's quota.
+    pub fn quota(&self) -> Snapshot {
+        self.quota.snapshot()
+    }
+
+    /// Whose keys these are.
+    pub async fn key_owner(&self, call: &Call) -> Result<KeyOwner> {
+        self.crm.call(call, &UserByAccessKey).await
+    }
+
+    /// What attributes leads have.
+    pub async fn describe_fields(&self, call: &Call) -> Result<Arc<Catalog>> {
+        self.metadata.get(call).await
+    }
+
+    /// Whether the write could be made, as far as that can be told without asking LeadSquared.
+    pub async fn validate(&self, call: &Call, write: &Write) -> Result<()> {
+        let catalog = self.metadata.at_hand(call).await;
+        let mut violations = write.check();
+        violations.extend(field::check(&write.attributes, catalog.as_deref()));
+        violations.extend(field::check_cleared(&write.cleared, catalog.as_deref()));
+        or_invalid(violations)
+    }
+
+    /// Makes a write, once per request id.
+    pub async fn write(self: &Arc<Self>, call: &Call, write: Write, request: Option<RequestId>) -> Result<Written> {
+        self.validate(call, &write).await?;
+        let work = |before| {
+            let (this, call) = (self.clone(), call.clone());
+            async move { this.perform(call, &write, before).await }
+        };
+        self.requests.once(call, request, work).await
+    }
+
+    /// Reads one lead.
+    pub async fn get_lead(&self, call: &Call, key: &Key, mask: &Mask) -> Result<Lead> {
+        let catalog = self.metadata.at_hand(call).await;
+        let mut row = endpoint::found(self.find(call, key, mask, catalog.as_deref()).await?)?;
+        mask.apply(&mut row);
+        Ok(Lead::from_row(row, catalog.as_deref()))
+    }
+
+    /// Reads many leads at once, in the order of the ids.
+    pub async fn batch_get_leads(&self, call: &Call, ids: &[String], mask: &Mask) -> Result<Found> {
+        or_invalid(check_ids(ids))?;
+        let catalog = self.metadata.at_hand(call).await;
+        let mut seen = BTreeSet::new();
+        let ids: Vec<String> = ids.iter().filter(|id| seen.insert(fold(id))).cloned().collect();
+        let columns = columns(mask, catalog.as_deref());
+
+        let mut rows = BTreeMap::new();
+        for page in 1.. {
+            let operation = endpoint::GetByIds {
+                ids: ids.clone(),
+                columns: columns.clone(),
+                page,
+            };
+            let found = self.crm.call(call, &operation).await?;
+            let is_last = found.rows.is_empty();
+            let before = rows.len();
+            rows.extend(found.rows.into_iter().filter_map(|row| Some((fold(row.get(LEAD_ID)?.as_deref()?), row))));
+            // Whether LeadSquared may return less than was asked for is not documented; a page without news ends it.
+            if is_last || rows.len() == before || rows.len() >= found.total.unwrap_or(0).min(ids.len()) {
+                break;
+            }
+        }
+        let (mut leads, mut missing) = (Vec::new(), Vec::new());
+        for id in ids {
+            match rows.remove(&fold(&id)) {
+                Some(mut row) => {
+                    mask.apply(&mut row);
+                    leads.push(Lead::from_row(row, catalog.as_deref()));
+                }
+                None => missing.push(id),
+            }
+        }
+        Ok((leads, missing))
+    }
+
+    /// Looks a lead up. A phone is tried in the forms that accounts were seen to know.
+    async fn find(&self, call: &Call, key: &Key, mask: &Mask, catalog: Option<&Catalog>) -> Result<Option<Row>> {
+        match key {
+            Key::Id(id) => self.crm.call(call, &endpoint::GetById(id.clone())).await,
+            Key::Email(email) => self.crm.call(call, &endpoint::GetByEmail(email.clone())).await,
+            Key::Number(number) => {
+                let operation = endpoint::GetByNumber {
+                    number: number.clone(),
+                    columns: columns(mask, catalog),
+                };
+                self.crm.call(call, &operation).await
+            }
+            Key::Phone(number) => {
+                for form in phone::lookup_forms(number) {
+                    let found = self.crm.call(call, &endpoint::GetByPhone(form)).await?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sends a write; if its answer gets lost, looks whether it was executed before it is sent again.
+    async fn perform(&self, mut call: Call, write: &Write, before: Before) -> Result<Written> {
+        let mut since = match before {
+            Before::Nothing => None,
+            Before::Uncertain { since } => Some(since),
+        };
+        let mut unknown = Error::from(Kind::OutcomeUnknown);
+        for sends in 0.. {
+            if let Some(since) = since {
+                match self.settle(&call, write, since).await? {
+                    Settled::Done(written) => return Ok(written),
+                    Settled::NotDone if sends < MOST_SENDS => {}
+                    Settled::NotDone | Settled::Unknown => break,
+                }
+            }
+            let started = clock::now();
+            match self.send(&call, write).await {
+                Err(error) if error.kind == Kind::OutcomeUnknown => {
+                    call = call.settling(self.crm.settle_timeout());
+                    since = since.or(Some(started));
+                    unknown = error;
+                }
+                // After a lost answer, the lead in the way may be the one that was made.
+                Err(error) if matches!(error.kind, Kind::Duplicate { .. }) && since.is_some() => {
+                    let settled = self.settle(&call, write, since.unwrap_or(started)).await?;
+                    return match settled {
+                        Settled::Done(written) => Ok(written),
+                        Settled::NotDone | Settled::Unknown => Err(error),
+                    };
+                }
+                result => return result,
+            }
+        }
+        Err(unknown)
+    }
+
+    async fn send(&self, call: &Call, write: &Write) -> Result<Written> {
+        let clear_with = self.settings.clear_with;
+        match &write.action {
+            Action::Create => self.crm.call(call, &endpoint::Create { write, clear_with }).await,
+            Action::Update { lead_id, .. } => self.update(call, write, lead_id).await,
+            Action::Upsert { .. } => self.upsert(call, write).await,
+            Action::Capture { .. } => self.crm.call(call, &endpoint::Capture { write, clear_with }).await,
+        }
+    }
+
+    async fn update(&self, call: &Call, write: &Write, lead_id: &str) -> Result<Written> {
+        let clear_with = self.settings.clear_with;
+        let mut write = write.clone();
+        loop {
+            let operation = endpoint::Update {
+                write: &write,
+                clear_with,
+            };
+            let result = self.crm.call(call, &operation).await;
+            let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
+                return result;
+            };
+            let Some(key) = own_key(&write, attribute).filter(|_| self.settings.own_values_may_clash) else {
+                return result;
+            };
+            let row = self.find(call, &key, &Mask::default(), None).await?;
+            if row.as_ref().and_then(|row| id_of(row)).is_none_or(|id| fold(id) != fold(lead_id)) {
+                return result.map_err(|error| with_lead(error, row.as_ref()));
+            }
+            // Each round leaves out one attribute, so this ends.
+            write.attributes = write.attributes.without(attribute);
+            if write.attributes.is_empty() && write.cleared.is_empty() {
+                return Ok(Written {
+                    lead_id: lead_id.to_owned(),
+                    affected_rows: 0,
+                    created: Some(false),
+                });
+            }
+        }
+    }
+
+    /// Without a given attribute to match by, LeadSquared lets the email decide, and fails where the phone is another
+    /// lead's: then that lead is the one that is meant.
+    async fn upsert(&self, call: &Call, write: &Write) -> Result<Written> {
+        let clear_with = self.settings.clear_with;
+        let operation = endpoint::CreateOrUpdate { write, clear_with };
+        let result = self.crm.call(call, &operation).await;
+        let Action::Upsert {
+            match_by: None,
+            run_automations,
+        } = write.action
+        else {
+            return result;
+        };
+        let by = match &result {
+            Err(Error {
+                kind: Kind::Duplicate { attribute, .. },
+                ..
+            }) => attribute.as_deref().unwrap_or("Phone"),
+            _ => return result,
+        };
+        if !matches!(by, "Phone" | "Mobile") || write.attributes.text(by).is_none() {
+            return result;
+        }
+        let by_phone = Write {
+            action: Action::Upsert {
+                match_by: Some(by.to_owned()),
+                run_automations,
+            },
+            ..write.clone()
+        };
+        let operation = endpoint::CreateOrUpdate {
+            write: &by_phone,
+            clear_with,
+        };
+        self.crm.call(call, &operation).await
+    }
+
+    /// Looks whether a write whose answer was lost was executed.
+    async fn settle(&self, call: &Call, write: &Write, since: Timestamp) -> Result<Settled> {
+        let keys = write.lookup_keys();
+        if keys.is_empty() {
+            return Ok(Settled::Unknown);
+        }
+        for key in &keys {
+            match self.find(call, key, &Mask::default(), None).await {
+                Ok(Some(row)) => return judge(write, key, &row, since),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(request_id = %call.id, error = crm::retry::name(&error), "a write could not be settled");
+                    return Ok(Settled::Unknown);
+                }
+            }
+        }
+        match write.action {
+            Action::Update { .. } => Err(Kind::NotFound(Resource::Lead).into()),
+            Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(Settled::NotDone),
+        }
+    }
+}
+
+/// What the lead that a write is about, found by that key, says of it.
+fn judge(write: &Write, key: &Key, row: &Row, since: Timestamp) -> Result<Settled> {
+    let lead_id = id_of(row).unwrap_or_default().to_owned();
+    let seen = write.is_seen_in(row);
+    let is_fresh = |column: &str| {
+        let at = row.get(column).and_then(Option::as_deref).and_then(time::read);
+        at.is_none_or(|at| at >= since - CLOCKS_APART)
+    };
+    let done = |created| {
+        Ok(Settled::Done(Written {
+            lead_id: lead_id.clone(),
+            affected_rows: 1,
+            created,
+        }))
+    };
+    match write.action {
+        Action::Create if seen == Some(true) && is_fresh("CreatedOn") => done(Some(true)),
+        // It was there before, or is somebody else's: a create was and will be refused.
+        Action::Create => Err(Kind::Duplicate {
+            attribute: key.attribute().map(str::to_owned),
+            lead_id: Some(lead_id),
+        }
+        .into()),
+        Action::Capture { .. } if seen == Some(true) && is_fresh("CreatedOn") => done(Some(true)),
+        // A capture leaves an activity behind each time, which the lead does not show.
+        Action::Capture { .. } => Ok(Settled::Unknown),
+        Action::Update { .. } | Action::Upsert { .. } => match seen {
+            Some(true) if !write.runs_automations() || is_fresh("ModifiedOn") => {
+                done(matches!(write.action, Action::Update { .. }).then_some(false))
+            }
+            Some(false) => Ok(Settled::NotDone),
+            Some(true) | None => Ok(Settled::Unknown),
+        },
+    }
+}
+
+fn id_of(row: &Row) -> Option<&str> {
+    row.get(LEAD_ID)?.as_deref()
+}
+
+fn duplicate_attribute(error: &Error) -> Option<&'static str> {
+    match &error.kind {
+        Kind::Duplicate { attribute, .. } => ["EmailAddress", "Phone", "Mobile"]
+            .into_iter()
+            .find(|name| attribute.as_deref() == Some(name)),
+        _ => None,
+    }
+}
+
+/// The key by which the lead that has the write's own value of the attribute can be looked up.
+fn own_key(write: &Write, attribute: &str) -> Option<Key> {
+    let value = write.attributes.text(attribute)?;
+    Some(match attribute {
+        "EmailAddress" => Key::Email(value),
+        _ => Key::Phone(value),
+    })
+}
+
+fn with_lead(mut error: Error, row: Option<&Row>) -> Error {
+    if let Kind::Duplicate { lead_id, .. } = &mut error.kind {
+        *lead_id = row.and_then(|row| id_of(row)).map(str::to_owned);
+    }
+    error
+}
+
+fn columns(mask: &Mask, catalog: Option<&Catalog>) -> Vec<String> {
+    match catalog {
+        Some(catalog) => mask.columns(catalog.names()),
+        None => mask.columns(endpoint::standard_columns()),
+    }
+}
+
+fn check_ids(ids: &[String]) -> Vec<Violation> {
+    if ids.is_empty() || ids.len() > MOST_IDS {
+        let text = format!("must be 1 to {MOST_IDS} ids; there are {}", ids.len());
+        return vec![Violation::new("lead_ids", text)];
+    }
+    ids.iter()
+        .enumerate()
+        .filter_map(|(i, id)| crate::domain::lead::check_id(&format!("lead_ids[{i}]"), id))
+        .collect()
+}
+
+fn or_invalid(violations: Vec<Violation>) -> Result<()> {
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(Kind::Invalid(violations).into())
+}
+
+fn fold(id: &str) -> String {
+    id.to_ascii_lowercase()
+}

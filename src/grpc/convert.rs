@@ -1,0 +1,159 @@
+//! Leads and their attributes, from protobuf and into it: pure functions.
+
+use jiff::Timestamp;
+
+use super::pb;
+use crate::domain::field::{Field, is_read_only};
+use crate::domain::lead::{
+    Action, LEAD_ID, Lead, SEARCH_BY_LEAD_ID, Write, path, schema_name, standard, standard_fields,
+};
+use crate::domain::value::{FieldSet, Kind, Value};
+use crate::error::Violation;
+
+/// The write of these attributes, with all that is wrong with how they are given.
+pub(super) fn write(action: Action, fields: Option<pb::LeadFields>) -> Write {
+    let mut faults = Vec::new();
+    let mut fields = fields.unwrap_or_default();
+    let custom = std::mem::take(&mut fields.custom);
+    let mut attributes = standard_attributes(fields);
+    for (name, given) in custom {
+        let field = format!("lead.custom[\"{name}\"]");
+        if attributes.iter().any(|(given, _)| *given == name) {
+            let text = format!("is given as {} as well", path(&name));
+            faults.push(Violation::new(field, text));
+            continue;
+        }
+        match value(given) {
+            Ok(value) => attributes.push((name, value)),
+            Err(text) => faults.push(Violation::new(field, text)),
+        }
+    }
+    Write {
+        action,
+        attributes: attributes.into_iter().collect(),
+        cleared: vec![],
+        faults,
+    }
+}
+
+/// The attribute to match by, in LeadSquared's spelling.
+pub(super) fn match_by(name: &str) -> Option<String> {
+    let name = match name.trim() {
+        "" => return None,
+        LEAD_ID | "lead_id" => SEARCH_BY_LEAD_ID,
+        name => schema_name(name),
+    };
+    Some(name.to_owned())
+}
+
+/// A lead as it is shown.
+pub(super) fn lead(lead: Lead) -> pb::Lead {
+    let mut fields = pb::LeadFields::default();
+    for (name, value) in lead.attributes {
+        if let Some(value) = set_standard(&mut fields, &name, value) {
+            fields.custom.insert(name, shown(value));
+        }
+    }
+    pb::Lead {
+        lead_id: lead.id,
+        lead_number: lead.number,
+        fields: Some(fields),
+        owner_name: lead.owner_name,
+        owner_email_address: lead.owner_email_address,
+        score: lead.score,
+        create_time: lead.created.map(timestamp),
+        update_time: lead.updated.map(timestamp),
+    }
+}
+
+/// An attribute's description.
+pub(super) fn field(field: &Field) -> pb::LeadField {
+    let standard = standard(&field.schema_name);
+    let kind = match standard.map_or(field.kind, |standard| standard.kind) {
+        Kind::Text => pb::FieldKind::Text,
+        Kind::Number => pb::FieldKind::Number,
+        Kind::Flag => pb::FieldKind::Flag,
+        Kind::Time => pb::FieldKind::Time,
+        Kind::FieldSet => pb::FieldKind::FieldSet,
+    };
+    pb::LeadField {
+        schema_name: field.schema_name.clone(),
+        display_name: field.display_name.clone(),
+        field_name: standard.map_or("", |standard| standard.name).to_owned(),
+        kind: kind.into(),
+        data_type: field.data_type.clone(),
+        mandatory: field.mandatory,
+        read_only: is_read_only(&field.schema_name),
+        max_length: field.max_length.and_then(|most| i32::try_from(most).ok()).unwrap_or_default(),
+        options: field.options.clone(),
+    }
+}
+
+/// A point in time.
+pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: at.as_second(),
+        nanos: at.subsec_nanosecond(),
+    }
+}
+
+/// The two directions of the attributes that have fields of their own.
+macro_rules! both_directions {
+    (text: $($text:ident $text_schema:literal),*; flag: $($flag:ident $flag_schema:literal),*) => {
+        fn standard_attributes(fields: pb::LeadFields) -> Vec<(String, Value)> {
+            [
+                $(fields.$text.map(|text| ($text_schema.to_owned(), Value::Text(text))),)*
+                $(fields.$flag.map(|flag| ($flag_schema.to_owned(), Value::Flag(flag))),)*
+            ]
+            .into_iter()
+            .flatten()
+            .collect()
+        }
+
+        /// Gives back what has no field, or does not fit into its field.
+        fn set_standard(fields: &mut pb::LeadFields, name: &str, value: Value) -> Option<Value> {
+            match (name, value) {
+                $(($text_schema, value) => fields.$text = Some(value.to_text()),)*
+                $(($flag_schema, Value::Flag(flag)) => fields.$flag = Some(flag),)*
+                (_, value) => return Some(value),
+            }
+            None
+        }
+    };
+}
+standard_fields!(both_directions);
+
+fn value(given: pb::FieldValue) -> Result<Value, &'static str> {
+    use pb::field_value::Value as Given;
+    Ok(match given.value {
+        None => return Err("has no value; to clear an attribute, name it in clear_fields"),
+        Some(Given::Text(text)) => Value::Text(text),
+        Some(Given::Number(number)) => Value::Number(number),
+        Some(Given::Integer(number)) => Value::Integer(number),
+        Some(Given::Flag(flag)) => Value::Flag(flag),
+        Some(Given::Time(at)) => {
+            let at = Timestamp::new(at.seconds, at.nanos).ok().filter(|_| (0..1_000_000_000).contains(&at.nanos));
+            Value::Time(at.ok_or("must be a time between the years 1 and 9999")?)
+        }
+        Some(Given::FieldSet(set)) => Value::FieldSet(FieldSet {
+            value: set.value,
+            fields: set.fields,
+        }),
+    })
+}
+
+fn shown(value: Value) -> pb::FieldValue {
+    use pb::field_value::Value as Shown;
+    let value = match value {
+        Value::Text(text) => Shown::Text(text),
+        Value::Number(number) => Shown::Number(number),
+        Value::Integer(number) => Shown::Integer(number),
+        Value::Flag(flag) => Shown::Flag(flag),
+        Value::Time(at) => Shown::Time(timestamp(at)),
+        Value::FieldSet(set) => Shown::FieldSet(pb::FieldSet {
+            value: set.value,
+            fields: set.fields,
+        }),
+    };
+    pb::FieldValue { value: Some(value) }
+}

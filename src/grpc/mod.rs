@@ -1,0 +1,150 @@
+//! Protobuf in, protobuf out: the server with its services. The only place that knows tonic.
+
+mod convert;
+mod lead;
+mod observe;
+mod status;
+mod unary;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Server;
+use tonic_health::server::HealthReporter;
+
+use crate::telemetry::metrics::Metrics;
+use crate::tenant::Tenants;
+use pb::lead_service_server::LeadServiceServer;
+
+/// The public contract, as generated from `proto/`.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod pb {
+    tonic::include_proto!("leadgate.v1");
+}
+
+/// The descriptors of the public contract, for reflection.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// How the server behaves (`[server]`, but for its address).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The longest request, in bytes.
+    pub max_request_bytes: usize,
+    /// The most requests in work at one time.
+    pub max_in_flight: usize,
+    /// The longest time a call may take; longer deadlines are cut to it, and calls without one get it.
+    #[serde(with = "humantime_serde")]
+    pub max_deadline: Duration,
+    /// How much before the caller's deadline a call ends, so that the answer reaches him in time.
+    #[serde(with = "humantime_serde")]
+    pub deadline_margin: Duration,
+    /// How long calls in work may take to finish when the process is told to stop.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+/// What every service needs.
+#[derive(Clone)]
+struct Context {
+    tenants: Tenants,
+    settings: Arc<Settings>,
+    in_flight: Arc<tokio::sync::Semaphore>,
+    draining: CancellationToken,
+}
+
+/// Serves until `stop`: then health says NOT_SERVING, new calls are refused, and those in work end.
+pub async fn serve(
+    listener: TcpListener,
+    tenants: Tenants,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<LeadServiceServer<lead::Service>>().await;
+
+    let drain = settings.drain;
+    let max_request_bytes = settings.max_request_bytes;
+    let context = Context {
+        tenants,
+        in_flight: Arc::new(tokio::sync::Semaphore::new(settings.max_in_flight)),
+        settings: Arc::new(settings),
+        draining: stop.clone(),
+    };
+    let leads = LeadServiceServer::new(lead::Service::new(context))
+        .max_decoding_message_size(max_request_bytes)
+        .max_encoding_message_size(usize::MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
+
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_concurrent_streams(Some(1024))
+        .tcp_nodelay(true)
+        .layer(observe::Layer::new(metrics))
+        .add_service(health_service)
+        .add_service(reflection().build_v1().expect("the build has checked the descriptors"))
+        .add_service(reflection().build_v1alpha().expect("the build has checked the descriptors"))
+        .add_service(leads)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), told(stop.clone(), health));
+
+    // A connection that never speaks would hold up the server's own end for ever.
+    tokio::select! {
+        result = server => result,
+        () = async { stop.cancelled().await; tokio::time::sleep(drain).await } => {
+            tracing::warn!("calls in work did not finish in time");
+            Ok(())
+        }
+    }
+}
+
+/// Some services are described by their own crates.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+async fn told(stop: CancellationToken, health: HealthReporter) {
+    stop.cancelled().await;
+    health.set_not_serving::<LeadServiceServer<lead::Service>>().await;
+    health
+        .set_service_status("", tonic_health::ServingStatus::NotServing)
+        .await;
+}
+
+/// Asks a running gateway for its health: for `leadgate health`.
+pub async fn health(address: String, limit: Duration) -> Result<(), String> {
+    let channel = tonic::transport::Endpoint::new(address)
+        .map_err(|error| error.to_string())?
+        .connect_timeout(limit)
+        .timeout(limit)
+        .connect()
+        .await
+        .map_err(|error| format!("cannot be reached: {}", root_cause(&error)))?;
+    let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
+    let request = tonic_health::pb::HealthCheckRequest::default();
+    let answer = client.check(request).await.map_err(|status| status.message().to_owned())?;
+    let serving = tonic_health::pb::health_check_response::ServingStatus::Serving;
+    if answer.into_inner().status() == serving {
+        Ok(())
+    } else {
+        Err("is not serving".to_owned())
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+

@@ -1,0 +1,254 @@
+//! Around every RPC: its name in logs and answers, one line and one count when it ends, and an answer even where the code
+//! panics or tonic itself refuses.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Service, ServiceExt};
+use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
+use uuid::Uuid;
+
+use super::status;
+use crate::crm::retry;
+use crate::error::Error;
+use crate::telemetry::metrics::Metrics;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// What is found out about an RPC on its way, for the line at its end. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Observed {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    id: String,
+    trace_id: Option<String>,
+    tenant: OnceLock<String>,
+    reason: OnceLock<&'static str>,
+}
+
+impl Observed {
+    fn of(headers: &HeaderMap) -> Self {
+        let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let inner = Inner {
+            id: given(REQUEST_ID)
+                .filter(|id| is_id(id))
+                .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
+            trace_id: given("traceparent").and_then(trace_id).map(str::to_owned),
+            ..Inner::default()
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The RPC's name in logs and answers.
+    pub(super) fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// It is for that account.
+    pub(super) fn tenant(&self, name: Option<&str>) {
+        if let Some(name) = name {
+            self.inner.tenant.get_or_init(|| name.to_owned());
+        }
+    }
+
+    /// It ends with that error.
+    pub(super) fn reason(&self, error: &Error) {
+        self.inner.reason.get_or_init(|| retry::name(error));
+    }
+}
+
+/// Puts [`Observe`] around the services.
+#[derive(Clone)]
+pub(super) struct Layer {
+    metrics: Arc<Metrics>,
+}
+
+impl Layer {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics }
+    }
+}
+
+impl<S> tower::Layer<S> for Layer {
+    type Service = Observe<CatchPanic<S, fn(Box<dyn Any + Send>) -> Response<Body>>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let answer: fn(Box<dyn Any + Send>) -> Response<Body> = panicked;
+        Observe {
+            inner: tower::Layer::layer(&CatchPanicLayer::custom(answer), inner),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// Observes every RPC of the service inside.
+#[derive(Clone)]
+pub(super) struct Observe<S> {
+    inner: S,
+    metrics: Arc<Metrics>,
+}
+
+impl<S, B> Service<Request<Body>> for Observe<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: http_body_util::BodyExt + http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let observed = Observed::of(request.headers());
+        let line = Line {
+            method: request.uri().path().to_owned(),
+            observed: observed.clone(),
+            started: Instant::now(),
+            metrics: self.metrics.clone(),
+            ended: false,
+        };
+        request.extensions_mut().insert(observed);
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let response = inner.oneshot(request).await?;
+            Ok(answered(response, line))
+        })
+    }
+}
+
+/// The line of one RPC. Dropped without an end, the caller has left.
+struct Line {
+    method: String,
+    observed: Observed,
+    started: Instant,
+    metrics: Arc<Metrics>,
+    ended: bool,
+}
+
+impl Line {
+    fn end(&mut self, code: Code) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let took = self.started.elapsed();
+        let code_name = name(code);
+        // A path that nobody serves must not make a label of its own.
+        let label = if code == Code::Unimplemented { "unknown" } else { &self.method };
+        self.metrics.rpc(label, code_name, took);
+        let seen = &self.observed.inner;
+        tracing::info!(
+            target: "leadgate::rpc",
+            request_id = %seen.id,
+            trace_id = seen.trace_id.as_deref(),
+            method = %self.method,
+            tenant = seen.tenant.get().map(String::as_str),
+            code = code_name,
+            reason = seen.reason.get().copied(),
+            took_ms = took.as_millis() as u64,
+            "answered"
+        );
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+/// Puts the request id into the trailers, wherever they are, and ends the line with them.
+fn answered<B>(response: Response<B>, mut line: Line) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    let id = HeaderValue::from_str(line.observed.id()).unwrap_or(HeaderValue::from_static(""));
+    // An error without messages has its trailers in the headers.
+    if let Some(status) = Status::from_header_map(response.headers()) {
+        line.end(status.code());
+        let mut response = match explained(&status, &line) {
+            Some(status) => status.into_http(),
+            None => response.map(Body::new),
+        };
+        response.headers_mut().insert(REQUEST_ID, id);
+        return response;
+    }
+    response.map(|body| {
+        Body::new(body.map_frame(move |mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                trailers.insert(REQUEST_ID, id.clone());
+                line.end(Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code()));
+            }
+            frame
+        }))
+    })
+}
+
+/// What tonic refuses by itself says too little: the same with reason and details.
+fn explained(status: &Status, line: &Line) -> Option<Status> {
+    if !status.details().is_empty() || !line.method.starts_with("/leadgate.") {
+        return None;
+    }
+    let (code, reason, text) = match status.code() {
+        Code::OutOfRange => (Code::InvalidArgument, "INVALID_FIELD", "the request is longer than server.max_request_bytes"),
+        Code::Unimplemented => (Code::Unimplemented, "UNIMPLEMENTED", "there is no such rpc"),
+        // Our own deadline comes first, so this one is seen only if the process is too busy to keep it.
+        Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed"),
+        Code::Internal => (Code::InvalidArgument, "INVALID_FIELD", "the request is not a message of this rpc"),
+        code => (code, name(code), status.message()),
+    };
+    Some(status::plain(code, reason, text, line.observed.id()))
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
+    status::plain(Code::Internal, "INTERNAL", "leadgate failed; this is a bug", "").into_http()
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b))
+}
+
+/// The trace id of a W3C `traceparent`.
+fn trace_id(text: &str) -> Option<&str> {
+    let id = text.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+}
+
+/// The code as gRPC writes it.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,137 @@
+//! The one table from our errors to gRPC codes and details.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::domain::lead::schema_name;
+use crate::domain::lead::standard;
+use crate::error::{Error, Facts, Kind, Resource};
+
+const DOMAIN: &str = "leadgate";
+/// What gRPC clients read to know when to retry.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// What to tell a caller to wait where nobody knows better.
+const SOON: Duration = Duration::from_secs(1);
+const LEAD: &str = "leadgate.v1.Lead";
+
+/// The status for a caller.
+pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Status {
+    let row = row(&error.kind);
+    let mut details = ErrorDetails::new();
+    let mut metadata = metadata(&error.facts, tenant);
+    let mut pushback = None;
+    match &error.kind {
+        Kind::Invalid(violations) => {
+            for violation in violations {
+                details.add_bad_request_violation(&violation.field, &violation.description);
+            }
+        }
+        Kind::Duplicate { attribute, lead_id } => {
+            let field = attribute.as_deref().map_or("", field_name);
+            if !field.is_empty() {
+                metadata.insert("field".to_owned(), field.to_owned());
+            }
+            details.set_resource_info(LEAD, lead_id.as_deref().unwrap_or_default(), "", field);
+        }
+        Kind::NotFound(Resource::Lead) => {
+            details.set_resource_info(LEAD, "", "", "there is no such lead");
+        }
+        Kind::DeadlineInfeasible { retry_after }
+        | Kind::QueueFull { retry_after }
+        | Kind::DailyBudgetExhausted { retry_after } => {
+            let subject = format!("tenant:{}", tenant.unwrap_or_default());
+            details.add_quota_failure_violation(subject, error.to_string());
+            pushback = Some(*retry_after);
+        }
+        Kind::CredentialsRejected { suggested_host } => {
+            if let Some(host) = suggested_host {
+                metadata.insert("suggested_host".to_owned(), host.clone());
+            }
+            details.add_precondition_failure_violation(row.reason, "credentials", error.to_string());
+        }
+        Kind::FeatureDisabled => {
+            details.add_precondition_failure_violation(row.reason, "account", error.to_string());
+        }
+        Kind::Unavailable { .. } | Kind::Refused(_) => pushback = Some(SOON),
+        Kind::DeadlineExceeded { place } => {
+            metadata.insert("place".to_owned(), (*place).to_owned());
+        }
+        Kind::Unreadable { path } => {
+            metadata.insert("json_path".to_owned(), path.clone());
+        }
+        Kind::ShuttingDown => pushback = Some(Duration::ZERO),
+        Kind::Exception | Kind::OutcomeUnknown | Kind::CallerLeft => {}
+    }
+    details.set_error_info(row.reason, DOMAIN, metadata);
+    details.set_request_info(request_id, "");
+    if let Some(pushback) = pushback {
+        details.set_retry_info(Some(pushback));
+    }
+    let mut status = Status::with_error_details(row.code, error.to_string(), details);
+    if let Some(pushback) = pushback {
+        // Rounded up: a client that comes a little too early would be refused again.
+        let milliseconds = u64::try_from(pushback.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        status.metadata_mut().insert(PUSHBACK, MetadataValue::from(milliseconds));
+    }
+    status
+}
+
+/// The status for a request that did not get as far as our own errors.
+pub(super) fn plain(code: Code, reason: &str, text: &str, request_id: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, DOMAIN, HashMap::new());
+    details.set_request_info(request_id, "");
+    Status::with_error_details(code, text, details)
+}
+
+struct Row {
+    code: Code,
+    reason: &'static str,
+}
+
+fn row(kind: &Kind) -> Row {
+    let (code, reason) = match kind {
+        Kind::Invalid(_) => (Code::InvalidArgument, "INVALID_FIELD"),
+        Kind::Duplicate { .. } => (Code::AlreadyExists, "LEAD_DUPLICATE"),
+        Kind::NotFound(Resource::Lead) => (Code::NotFound, "LEAD_NOT_FOUND"),
+        Kind::DeadlineInfeasible { .. } => (Code::ResourceExhausted, "DEADLINE_INFEASIBLE"),
+        Kind::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
+        Kind::DailyBudgetExhausted { .. } => (Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED"),
+        Kind::CredentialsRejected { .. } => (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED"),
+        Kind::FeatureDisabled => (Code::FailedPrecondition, "UPSTREAM_FEATURE_DISABLED"),
+        Kind::Exception => (Code::Unknown, "UPSTREAM_EXCEPTION"),
+        Kind::Refused(_) | Kind::Unavailable { .. } => (Code::Unavailable, "UPSTREAM_UNAVAILABLE"),
+        Kind::OutcomeUnknown => (Code::Aborted, "OUTCOME_UNKNOWN"),
+        Kind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        Kind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
+        Kind::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+        Kind::CallerLeft => (Code::Cancelled, "CALLER_LEFT"),
+    };
+    Row { code, reason }
+}
+
+fn metadata(facts: &Facts, tenant: Option<&str>) -> HashMap<String, String> {
+    let mut metadata = HashMap::from([
+        ("attempts".to_owned(), facts.attempts.to_string()),
+        ("queued_ms".to_owned(), facts.queued.as_millis().to_string()),
+    ]);
+    if let Some(status) = facts.upstream_status {
+        metadata.insert("upstream_status".to_owned(), status.to_string());
+    }
+    if let Some(name) = &facts.exception_type {
+        metadata.insert("exception_type".to_owned(), name.clone());
+    }
+    if let Some(tenant) = tenant {
+        metadata.insert("tenant".to_owned(), tenant.to_owned());
+    }
+    metadata
+}
+
+/// The name of the attribute in LeadFields, or the vendor's where it has none.
+fn field_name(attribute: &str) -> &str {
+    standard(schema_name(attribute)).map_or(attribute, |standard| standard.name)
+}

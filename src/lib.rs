@@ -1,0 +1,28 @@
+//! leadgate: a gRPC gateway in front of LeadSquared. The modules, in the order in which a request meets them:
+//! around, in, through, out.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+// Around.
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod telemetry;
+
+// In.
+pub mod admin;
+pub mod caller;
+pub mod grpc;
+
+// Through.
+pub mod domain;
+pub mod gateway;
+pub mod metadata;
+pub mod quota;
+pub mod store;
+pub mod tenant;
+
+// Out, and what stands in for it in tests and demonstrations.
+pub mod crm;
+pub mod simulator;

@@ -1,0 +1,269 @@
+//! The command line: serve, simulate, demo, check, health.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command says is its output")]
+
+mod demo;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use leadgate::app::App;
+use leadgate::caller::Call;
+use leadgate::config::Config;
+use leadgate::simulator::{Latency, Options, Refusal, Simulator, Window};
+use leadgate::telemetry::log;
+use leadgate::{gateway, grpc};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A gRPC gateway in front of LeadSquared.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the gateway.
+    Serve(Settings),
+    /// Runs a LeadSquared to test against.
+    Simulate(Box<Simulate>),
+    /// Runs gateway and simulator together, shows what they do, and stays up to be played with.
+    Demo(demo::Demo),
+    /// Checks the settings, and with --connect also the accounts behind them.
+    Check(Check),
+    /// Asks a running gateway for its health: exit code 0 if it is serving.
+    Health(Health),
+}
+
+#[derive(Args)]
+struct Settings {
+    /// The settings' file; without it the environment has to name the tenants.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Check {
+    #[command(flatten)]
+    settings: Settings,
+    /// Ask each account whose keys these are; costs one call.
+    #[arg(long)]
+    connect: bool,
+}
+
+#[derive(Args)]
+struct Health {
+    /// Where the gateway serves gRPC.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    addr: String,
+}
+
+#[derive(Args)]
+struct Simulate {
+    /// Where to serve; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// How calls are counted [default: sliding].
+    #[arg(long, value_enum)]
+    window: Option<Window>,
+    /// The HTTP status of a refusal [default: 429].
+    #[arg(long, value_enum)]
+    refusal: Option<Refusal>,
+    /// Calls in a window [default: 25].
+    #[arg(long)]
+    calls: Option<u32>,
+    /// Calls to the bulk endpoints in a window [default: 1].
+    #[arg(long)]
+    bulk: Option<u32>,
+    /// The window [default: 5s].
+    #[arg(long, value_parser = duration)]
+    per: Option<Duration>,
+    /// Calls in a day; 0: no limit [default: 0].
+    #[arg(long)]
+    daily: Option<u32>,
+    /// How long an answer takes: "20ms", or a range "20ms..80ms" [default: 0ms].
+    #[arg(long)]
+    latency: Option<Latency>,
+    /// Every option, as a file of JSON, under those given here; GET /_simulator/options shows them all.
+    #[arg(long, value_name = "FILE")]
+    options: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Chosen once for the process, so that no library has to guess.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("the runtime cannot be started: {error}")),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(settings) => serve(&settings).await,
+            Command::Simulate(options) => simulate(*options).await,
+            Command::Demo(options) => demo::run(options).await,
+            Command::Check(options) => check(&options).await,
+            Command::Health(options) => health(options).await,
+        }
+    });
+    // What still runs has had its time.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => failed(&fault),
+    }
+}
+
+fn failed(fault: &str) -> ExitCode {
+    eprintln!("leadgate: {fault}");
+    ExitCode::FAILURE
+}
+
+fn load(settings: &Settings) -> Result<Config, String> {
+    Config::load(settings.config.as_deref(), std::env::vars()).map_err(|faults| faults.to_string())
+}
+
+async fn serve(settings: &Settings) -> Result<(), String> {
+    let config = load(settings)?;
+    log::start(&config.log);
+    let listener = bind(config.listen).await?;
+    let admin_listener = bind(config.admin_listen).await?;
+    App::new(config)?.serve(listener, admin_listener, told_to_stop()?).await
+}
+
+async fn simulate(options: Simulate) -> Result<(), String> {
+    let mut chosen = match &options.options {
+        None => Options::default(),
+        Some(path) => {
+            let name = path.display();
+            let text = std::fs::read_to_string(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+            serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?
+        }
+    };
+    let limits = &mut chosen.limits;
+    limits.window = options.window.unwrap_or(limits.window);
+    limits.refusal = options.refusal.unwrap_or(limits.refusal);
+    limits.calls = options.calls.unwrap_or(limits.calls);
+    limits.bulk = options.bulk.unwrap_or(limits.bulk);
+    limits.per = options.per.unwrap_or(limits.per);
+    limits.daily = options.daily.unwrap_or(limits.daily);
+    chosen.latency = options.latency.unwrap_or(chosen.latency);
+
+    let listener = bind(options.listen).await?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    println!("A LeadSquared is simulated at http://{address}");
+    println!("  access key  {}", chosen.access_key);
+    println!("  secret key  {}", chosen.secret_key);
+    println!("  steer it    http://{address}/_simulator/options, /faults, /stats, /calls, /leads");
+    Simulator::new(chosen)
+        .serve(listener, told_to_stop()?)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+async fn check(options: &Check) -> Result<(), String> {
+    let mut config = load(&options.settings)?;
+    let hosts: Vec<_> = config
+        .tenants
+        .iter()
+        .map(|(name, tenant)| (name.clone(), tenant.base_url.clone()))
+        .collect();
+    for key in std::mem::take(&mut config.without_effect) {
+        println!("{key} has no effect in this version");
+    }
+    let app = App::new(config)?;
+    println!("The settings are good: {} tenant(s).", hosts.len());
+    if !options.connect {
+        return Ok(());
+    }
+    let mut faults = 0;
+    for ((name, url), (_, gateway)) in hosts.iter().zip(app.tenants().iter()) {
+        match connect(gateway, url).await {
+            Ok(text) => println!("{name}: {text}"),
+            Err(text) => {
+                faults += 1;
+                println!("{name}: {text}");
+            }
+        }
+    }
+    if faults > 0 {
+        return Err(format!("{faults} tenant(s) cannot be used"));
+    }
+    Ok(())
+}
+
+/// What an account says of its keys.
+async fn connect(gateway: &gateway::Gateway, url: &url::Url) -> Result<String, String> {
+    let call = Call::internal("check", Duration::from_secs(30));
+    let owner = gateway.key_owner(&call).await.map_err(|error| error.to_string())?;
+    let or_unknown = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".to_owned());
+    let mut text = format!(
+        "the keys are good; organisation {}, role {}, time zone {}",
+        or_unknown(owner.org_short_code),
+        or_unknown(owner.role.clone()),
+        or_unknown(owner.time_zone)
+    );
+    if owner.role.as_deref() != Some("Administrator") {
+        text += "; LeadSquared advises the keys of an administrator";
+    }
+    let told = owner.services.api.unwrap_or_default();
+    let host = told.trim_start_matches("https://").split('/').next().unwrap_or_default();
+    if !host.is_empty() && Some(host) != url.host_str() {
+        return Err(format!("{text}; but the account's host is {host}: set base_url to it"));
+    }
+    Ok(text)
+}
+
+async fn health(options: Health) -> Result<(), String> {
+    let address = &options.addr;
+    let url = if address.contains("://") { address.clone() } else { format!("http://{address}") };
+    grpc::health(url, Duration::from_secs(5))
+        .await
+        .map_err(|fault| format!("the gateway at {address} {fault}"))?;
+    println!("serving");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("{address} cannot be listened on: {error}"))
+}
+
+/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
+fn told_to_stop() -> Result<impl Future<Output = ()> + Send + 'static, String> {
+    let fault = |error: std::io::Error| format!("signals cannot be heard: {error}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+    let (told, hear) = tokio::sync::oneshot::channel();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
+    tokio::spawn(async move {
+        let mut told = Some(told);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            match told.take() {
+                Some(told) => drop(told.send(())),
+                None => std::process::exit(130),
+            }
+        }
+    });
+    Ok(async move {
+        let _ = hear.await;
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<humantime::Duration>().map(Into::into).map_err(|error| error.to_string())
+}

@@ -1,0 +1,133 @@
+//! The calls of a day: pure bookkeeping with the wall clock's `now` as an argument.
+
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+
+/// How long a closed day is left alone before one call may try whether it is open again.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+
+/// The budget of a day.
+#[derive(Debug)]
+pub struct Daily {
+    /// The most calls of a day; 0 where none is known.
+    limit: u64,
+    zone: TimeZone,
+    today: Option<Date>,
+    used: u64,
+    /// LeadSquared itself said that the day is over: when to try again.
+    closed: Option<Timestamp>,
+}
+
+impl Daily {
+    /// A budget of so many calls a day (0: none known), counted from midnight in that zone.
+    pub fn new(limit: u64, zone: TimeZone) -> Self {
+        Self {
+            limit,
+            zone,
+            today: None,
+            used: 0,
+            closed: None,
+        }
+    }
+
+    /// How many calls are left today; `None` where no limit is known.
+    pub fn remaining(&mut self, now: Timestamp) -> Option<u64> {
+        self.turn(now);
+        (self.limit > 0).then(|| self.limit.saturating_sub(self.used))
+    }
+
+    /// Why there can be no call now: how long until the count begins anew.
+    pub fn refusal(&mut self, now: Timestamp) -> Option<Duration> {
+        let closed = self.closed.is_some_and(|probe| now < probe);
+        (self.remaining(now) == Some(0) || closed).then(|| self.until_reset(now))
+    }
+
+    /// A call is about to be made. In a closed day it is the probe.
+    pub fn spend(&mut self, now: Timestamp) {
+        self.turn(now);
+        self.used += 1;
+        if self.closed.is_some() {
+            self.closed = Some(now + PROBE_EVERY);
+        }
+    }
+
+    /// A call was not made after all.
+    pub fn give_back(&mut self) {
+        self.used = self.used.saturating_sub(1);
+    }
+
+    /// LeadSquared refused in words that fit no window.
+    pub fn close(&mut self, now: Timestamp) {
+        self.closed = Some(now + PROBE_EVERY);
+    }
+
+    /// LeadSquared accepted a call.
+    pub fn open(&mut self) {
+        self.closed = None;
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        let today = now.to_zoned(self.zone.clone()).date();
+        if self.today != Some(today) {
+            self.today = Some(today);
+            self.used = 0;
+            self.closed = None;
+        }
+    }
+
+    fn until_reset(&self, now: Timestamp) -> Duration {
+        let zoned = now.to_zoned(self.zone.clone());
+        zoned
+            .checked_add(Span::new().days(1))
+            .and_then(|tomorrow| tomorrow.start_of_day())
+            .map(|reset| now.duration_until(reset.timestamp()).unsigned_abs())
+            .unwrap_or(PROBE_EVERY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_spent_day_refuses_until_midnight_of_its_zone() {
+        let mut daily = Daily::new(2, TimeZone::get("Asia/Kolkata").unwrap());
+        let evening = at("2026-03-01T17:30:00Z");
+        assert_eq!(daily.refusal(evening), None);
+        daily.spend(evening);
+        daily.spend(evening);
+        // 23:00 in Kolkata.
+        assert_eq!(daily.refusal(evening), Some(Duration::from_secs(3600)));
+        assert_eq!(daily.refusal(at("2026-03-01T18:30:00Z")), None);
+        assert_eq!(daily.remaining(at("2026-03-01T18:30:00Z")), Some(2));
+    }
+
+    #[test]
+    fn a_closed_day_lets_one_probe_through_a_minute() {
+        let mut daily = Daily::new(0, TimeZone::UTC);
+        daily.spend(at("2026-03-01T10:00:00Z"));
+        daily.close(at("2026-03-01T10:00:00Z"));
+        assert_eq!(daily.refusal(at("2026-03-01T10:00:59Z")), Some(Duration::from_secs(13 * 3600 + 3541)));
+        assert_eq!(daily.refusal(at("2026-03-01T10:01:00Z")), None);
+        daily.spend(at("2026-03-01T10:01:00Z"));
+        assert!(daily.refusal(at("2026-03-01T10:01:01Z")).is_some());
+        daily.open();
+        assert_eq!(daily.refusal(at("2026-03-01T10:01:02Z")), None);
+    }
+
+    #[test]
+    fn what_was_not_made_is_not_counted() {
+        let mut daily = Daily::new(1, TimeZone::UTC);
+        let now = at("2026-03-01T10:00:00Z");
+        daily.spend(now);
+        daily.give_back();
+        assert_eq!(daily.remaining(now), Some(1));
+    }
+}

@@ -1,0 +1,180 @@
+//! The vendor's envelopes, good and bad. Does not know why an answer is given.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A complete HTTP answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) content_type: String,
+    pub(super) body: Bytes,
+}
+
+/// Why an operation did not do what was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Failure {
+    /// A logical error, in the vendor's envelope.
+    Exception(Exception),
+    /// A body that is not to the specification: a 400 with the parser's complaint.
+    Unreadable(String),
+    /// A 404 with nothing in it.
+    Nothing,
+}
+
+pub(super) type Result<T> = std::result::Result<T, Failure>;
+
+/// The vendor's error, by its type and text.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Exception {
+    pub(super) kind: &'static str,
+    pub(super) message: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ErrorEnvelope<'a> {
+    status: &'a str,
+    exception_type: &'a str,
+    exception_message: &'a str,
+}
+
+impl Answer {
+    pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
+        Self {
+            status,
+            content_type: "application/json; charset=utf-8".into(),
+            body: serde_json::to_vec(body).unwrap_or_default().into(),
+        }
+    }
+
+    /// `{"Status":"Success"}`, with a message where there is one.
+    pub(super) fn success(message: Option<Value>) -> Self {
+        match message {
+            Some(message) => Self::json(200, &json!({"Status": "Success", "Message": message})),
+            None => Self::json(200, &json!({"Status": "Success"})),
+        }
+    }
+
+    pub(super) fn error(status: u16, kind: &str, message: &str) -> Self {
+        let envelope = ErrorEnvelope {
+            status: "Error",
+            exception_type: kind,
+            exception_message: message,
+        };
+        Self::json(status, &envelope)
+    }
+
+    pub(super) fn empty(status: u16) -> Self {
+        Self::text(status, "text/plain", String::new())
+    }
+
+    /// A page such as a proxy or the web server itself makes up.
+    pub(super) fn page(status: u16, title: &str) -> Self {
+        let page = format!(
+            "<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1></body>\r\n</html>\r\n"
+        );
+        Self::text(status, "text/html", page)
+    }
+
+    pub(super) fn text(status: u16, content_type: &str, body: String) -> Self {
+        Self {
+            status,
+            content_type: content_type.into(),
+            body: body.into(),
+        }
+    }
+
+    /// Wrong keys.
+    pub(super) fn unauthorized(message: &str) -> Self {
+        Self::error(401, "MXInvalidAccessDetailsException", message)
+    }
+
+    /// A rate refusal.
+    pub(super) fn refused(status: u16, message: &str) -> Self {
+        Self::error(status, "MXAPIRateLimitExceededException", message)
+    }
+
+    /// The same answer with the second half of its body lost.
+    pub(super) fn garbled(mut self) -> Self {
+        self.status = 200;
+        self.body.truncate(self.body.len() / 2);
+        self
+    }
+}
+
+impl Failure {
+    /// As an answer; a logical error goes out with the given status.
+    pub(super) fn into_answer(self, status: u16) -> Answer {
+        match self {
+            Self::Exception(Exception { kind, message }) => Answer::error(status, kind, &message),
+            Self::Unreadable(message) => Answer::error(400, "MXInvalidInputException", &message),
+            Self::Nothing => Answer::empty(404),
+        }
+    }
+}
+
+impl Exception {
+    pub(super) fn duplicate(message: impl Into<String>) -> Failure {
+        Self::new("MXDuplicateEntryException", message)
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Failure {
+        Self::new("MXInvalidInputException", message)
+    }
+
+    pub(super) fn wrong_type(message: impl Into<String>) -> Failure {
+        Self::new("MXInvalidDataTypeException", message)
+    }
+
+    pub(super) fn missing(message: impl Into<String>) -> Failure {
+        Self::new("MXMandatoryFieldMissingException", message)
+    }
+
+    pub(super) fn missing_parameter(message: impl Into<String>) -> Failure {
+        Self::new("MXMandatoryAttributeMissingException", message)
+    }
+
+    pub(super) fn unknown_attributes(names: &[String]) -> Failure {
+        Self::new(
+            "MXUnknownAttributeException",
+            format!("Attribute(s) does not exist - {}", names.join(",")),
+        )
+    }
+
+    pub(super) fn lead_not_found() -> Failure {
+        Self::new("MXInvalidEntityReferenceException", "Lead not found")
+    }
+
+    pub(super) fn not_allowed(message: impl Into<String>) -> Failure {
+        Self::new("MXUnAuthorizedAccessException", message)
+    }
+
+    fn new(kind: &'static str, message: impl Into<String>) -> Failure {
+        let message = message.into();
+        Failure::Exception(Self { kind, message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_refusal_is_the_documented_text_to_the_letter() {
+        let answer = Answer::refused(429, "API calls exceeded the limit of 20 in 5 second(s)");
+        assert_eq!(
+            answer.body,
+            r#"{"Status":"Error","ExceptionType":"MXAPIRateLimitExceededException","ExceptionMessage":"API calls exceeded the limit of 20 in 5 second(s)"}"#
+        );
+    }
+
+    #[test]
+    fn a_garbled_answer_does_not_parse() {
+        let answer = Answer::success(Some(json!({"Id": "x"}))).garbled();
+        assert_eq!(answer.status, 200);
+        assert!(serde_json::from_slice::<Value>(&answer.body).is_err());
+        assert_eq!(Answer::empty(500).garbled().body.len(), 0);
+    }
+}

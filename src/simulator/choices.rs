@@ -1,0 +1,114 @@
+//! The closed choices among [`super::Options`]: where the vendor's documents, other people's
+//! clients or both leave more than one behaviour possible.
+
+use serde::{Deserialize, Serialize};
+
+/// How `Lead.CreateOrUpdate` looks for the lead when the body has no `SearchBy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpsertMatch {
+    /// Seen in practice: an email decides alone; a phone that belongs to another lead is a
+    /// duplicate, whether or not the email was found. Without an email the phone decides.
+    #[default]
+    EmailDecides,
+    /// Documented: by email, then by phone; what is found is updated.
+    EmailThenPhone,
+}
+
+/// Which spellings `RetrieveLeadByPhoneNumber` finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhoneLookup {
+    /// Every spelling, with or without country code.
+    #[default]
+    Any,
+    /// Documented: hyphens and spaces find nothing; with or without country code.
+    Compact,
+    /// Seen once: only the stored form `+CC-NNN` is found.
+    Hyphenated,
+}
+
+/// How reads write a date-time; all of these were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DateForm {
+    /// `2017-11-30 07:38:00.000`
+    #[default]
+    Millis,
+    /// `2017-11-30 07:38:00`
+    Plain,
+    /// `11/30/2017 7:38:00 AM`
+    Us,
+    /// The three others in turn, by attribute.
+    Mixed,
+}
+
+/// How a custom field set appears in a read; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FieldSetForm {
+    /// A string holding the members as JSON.
+    #[default]
+    Json,
+    /// A JSON object of the members.
+    Object,
+    /// Not at all.
+    Absent,
+}
+
+/// The shape of `Lead.Capture`'s `Message`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CaptureMessage {
+    /// `Id`, `RelatedId` (equal) and `IsCreated`.
+    #[default]
+    Both,
+    /// `RelatedId` and `IsCreated`.
+    RelatedIdOnly,
+    /// A plain string with the id.
+    PlainString,
+}
+
+/// The order of the rows of `Leads/Retrieve/ByIds`, which nothing promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// As the ids were given.
+    #[default]
+    AsAsked,
+    /// The other way round.
+    Reversed,
+}
+
+/// What a write to a computed attribute (`CreatedOn`, `OwnerIdName`, ...) does; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComputedWrite {
+    /// `MXInvalidInputException`, so that a mistake shows.
+    #[default]
+    Reject,
+    /// The value is dropped in silence.
+    Ignore,
+}
+
+/// The wording of a uniqueness conflict; both were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DuplicateMessage {
+    /// `A Lead with same Phone Number already exists.`
+    #[default]
+    Current,
+    /// `Duplicate entry '...' for key 'UQ_Prospect_Base_Phone'`
+    Database,
+}
+
+/// Two rows of one `Lead/Bulk/Create` with the same unique value; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TwinRows {
+    /// The first is created, the later ones are duplicates of it.
+    #[default]
+    SecondFails,
+    /// None of them is created, as `Lead/Bulk/UpdateV2` was seen to do with its twins.
+    AllFail,
+}

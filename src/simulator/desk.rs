@@ -1,0 +1,111 @@
+//! Where a call that was let through is worked on: what an operation can see, and which one
+//! does it. Knows no limits, keys or faults.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    Tenant,
+    answer::{Answer, Exception, Failure, Result},
+    crm::Crm,
+    endpoint::Endpoint,
+};
+
+/// One call being worked on. The operations are methods, beside the endpoints they belong to.
+pub(super) struct Desk<'a> {
+    pub(super) crm: &'a mut Crm,
+    pub(super) tenant: &'a Tenant,
+    pub(super) query: &'a [(String, String)],
+    pub(super) body: &'a [u8],
+    pub(super) host: &'a str,
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Desk<'a> {
+    /// Does what the endpoint is for.
+    pub(super) fn serve(self, endpoint: Endpoint) -> Answer {
+        let options = &self.tenant.options;
+        let status = match endpoint {
+            Endpoint::LeadCapture => options.capture_error_status,
+            _ => options.logical_error_status,
+        };
+        self.work(endpoint)
+            .unwrap_or_else(|failure| failure.into_answer(status))
+    }
+
+    fn work(self, endpoint: Endpoint) -> Result<Answer> {
+        match endpoint {
+            Endpoint::LeadCreate => self.lead_create(),
+            Endpoint::LeadUpdate => self.lead_update(),
+            Endpoint::LeadCreateOrUpdate => self.lead_create_or_update(),
+            Endpoint::LeadCapture => self.lead_capture(),
+            Endpoint::LeadDelete => self.lead_delete(),
+            Endpoint::LeadMerge => self.lead_merge(),
+            Endpoint::BulkCreate => self.bulk_create(),
+            Endpoint::BulkCreateOrUpdate => self.bulk_create_or_update(),
+            Endpoint::BulkUpdate => self.bulk_update(),
+            Endpoint::BulkUpdateV2 => self.bulk_update_v2(),
+            Endpoint::GetById => self.get_by_id(),
+            Endpoint::GetByEmail => self.get_by_email(),
+            Endpoint::GetByPhone => self.get_by_phone(),
+            Endpoint::QuickSearch => self.quick_search(),
+            Endpoint::GetByIds => self.get_by_ids(),
+            Endpoint::Search => self.search(),
+            Endpoint::RecentlyModified => self.recently_modified(),
+            Endpoint::Metadata => self.metadata(),
+            Endpoint::Users => self.users(),
+            Endpoint::UserById => self.user_by_id(),
+            Endpoint::UserByEmail => self.user_by_email(),
+            Endpoint::UserByAccessKey => self.user_by_access_key(),
+        }
+    }
+
+    pub(super) fn optional(&self, name: &str) -> Option<&'a str> {
+        let found = self.query.iter().find(|(known, _)| known == name)?;
+        Some(&found.1)
+    }
+
+    /// A query parameter that must be there.
+    pub(super) fn parameter(&self, name: &str) -> Result<&'a str> {
+        let missing = || Exception::missing_parameter(format!("'{name}' is mandatory"));
+        self.optional(name)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(missing)
+    }
+
+    /// Whether the update is to fire automations.
+    pub(super) fn fires_automations(&self) -> bool {
+        let asked = self.optional("postUpdatedLead");
+        asked.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(self.body).map_err(|error| unreadable(&error))
+    }
+}
+
+pub(super) fn unreadable(error: &dyn fmt::Display) -> Failure {
+    Failure::Unreadable(format!(
+        "Unexpected character encountered while parsing value: {error}"
+    ))
+}
+
+/// A whole number that comes as one or as a string; both occur in the vendor's samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Count(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let count = match &value {
+            Value::String(text) => text.trim().parse().ok(),
+            other => other.as_u64(),
+        };
+        count
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom(format!("{value} is no whole number")))
+    }
+}

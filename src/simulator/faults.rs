@@ -1,0 +1,246 @@
+//! Failures to order: what goes wrong, at which endpoint and how often. Only keeps the queue;
+//! `door.rs` makes them happen.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// An ordered failure.
+///
+/// Every queued fault counts the matching calls that get past the limits by itself; of those
+/// that are due, the one ordered first happens. A faulted call has been counted by the limits
+/// like any other, except with [`What::Unauthorized`], [`What::Refuse`] and
+/// [`What::RefuseDaily`], which stand for a call that did not get that far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// The endpoint, as `Lead.Create` or `Lead/Bulk/UpdateV2`; `*`: all of them.
+    #[serde(default = "everywhere")]
+    pub on: String,
+    /// What happens.
+    pub what: What,
+    /// To how many calls. Default 1.
+    #[serde(default = "once")]
+    pub times: u32,
+    /// How many matching calls go well first. Default 0.
+    #[serde(default)]
+    pub after: u32,
+}
+
+impl Fault {
+    /// Once, to the next call of `on`.
+    pub fn new(on: impl Into<String>, what: What) -> Self {
+        Self {
+            on: on.into(),
+            what,
+            times: once(),
+            after: 0,
+        }
+    }
+
+    /// To `times` calls.
+    #[must_use]
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Only after `after` matching calls.
+    #[must_use]
+    pub fn after(mut self, after: u32) -> Self {
+        self.after = after;
+        self
+    }
+
+    fn is_for(&self, endpoint: &str) -> bool {
+        self.on == "*" || self.on == endpoint
+    }
+}
+
+/// What goes wrong. In JSON `"commit-then-drop"`, or `{"delay": {"by": "2s"}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// The connection closes without an answer; nothing was done.
+    DropBefore,
+    /// The work is done, then the connection closes without an answer.
+    CommitThenDrop,
+    /// The work is done, then nothing happens for that long, then the connection closes.
+    CommitThenHang {
+        /// How long; `for` in JSON. Default one hour.
+        #[serde(rename = "for", default = "an_hour", with = "humantime_serde")]
+        lasting: Duration,
+    },
+    /// Nothing happens for that long, then the connection closes; nothing was done.
+    HangBefore {
+        /// How long; `for` in JSON. Default one hour.
+        #[serde(rename = "for", default = "an_hour", with = "humantime_serde")]
+        lasting: Duration,
+    },
+    /// 502 with a proxy's HTML page; nothing was done.
+    Html502,
+    /// 500 with no body; nothing was done.
+    Empty500,
+    /// 503 with no body; nothing was done.
+    Empty503,
+    /// The work is done and the answer's JSON is cut short, with HTTP 200.
+    GarbageJson,
+    /// 401, as with wrong keys.
+    Unauthorized,
+    /// A rate refusal that the count does not explain, in the configured shape.
+    Refuse,
+    /// The same by the daily limit.
+    RefuseDaily,
+    /// This answer.
+    Answer {
+        /// Its HTTP status.
+        status: u16,
+        /// Its body.
+        body: String,
+        /// Its content type. Default `application/json`.
+        #[serde(default)]
+        content_type: Option<String>,
+        /// Whether the work is done first. Default false.
+        #[serde(default)]
+        commit: bool,
+    },
+    /// The call waits, then goes well.
+    Delay {
+        /// How long.
+        #[serde(with = "humantime_serde")]
+        by: Duration,
+    },
+}
+
+impl What {
+    /// Whether this happens to a call before the limits count it.
+    fn is_early(&self) -> bool {
+        matches!(self, Self::Unauthorized | Self::Refuse | Self::RefuseDaily)
+    }
+}
+
+/// The faults on order.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub(super) fn order(&mut self, fault: Fault) {
+        if fault.times > 0 {
+            self.0.push(fault);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The fault for a call that the limits have not seen yet, if one of the early kind is due.
+    pub(super) fn take_early(&mut self, endpoint: &str) -> Option<What> {
+        let due = self.due(endpoint)?;
+        self.0[due]
+            .what
+            .is_early()
+            .then(|| self.take_at(endpoint, Some(due)))?
+    }
+
+    /// The fault for a call that the limits have let through.
+    pub(super) fn take(&mut self, endpoint: &str) -> Option<What> {
+        let due = self.due(endpoint);
+        self.take_at(endpoint, due)
+    }
+
+    fn due(&self, endpoint: &str) -> Option<usize> {
+        self.0
+            .iter()
+            .position(|fault| fault.is_for(endpoint) && fault.after == 0)
+    }
+
+    /// Counts the call for every fault that waits for it, and takes the one at `due`.
+    fn take_at(&mut self, endpoint: &str, due: Option<usize>) -> Option<What> {
+        for fault in &mut self.0 {
+            if fault.is_for(endpoint) {
+                fault.after = fault.after.saturating_sub(1);
+            }
+        }
+        let due = due?;
+        let fault = &mut self.0[due];
+        fault.times -= 1;
+        if fault.times > 0 {
+            return Some(fault.what.clone());
+        }
+        Some(self.0.remove(due).what)
+    }
+}
+
+fn everywhere() -> String {
+    "*".into()
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn an_hour() -> Duration {
+    Duration::from_secs(3_600)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_happens_as_often_as_ordered_and_only_where_ordered() {
+        let mut faults = Faults::default();
+        faults.order(Fault::new("Lead.Create", What::Empty500).times(2).after(1));
+        assert_eq!(faults.take("Lead.Update"), None);
+        let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create")).collect();
+        assert_eq!(
+            taken,
+            [None, Some(What::Empty500), Some(What::Empty500), None]
+        );
+    }
+
+    #[test]
+    fn faults_count_calls_independently_and_the_first_ordered_goes_first() {
+        let mut faults = Faults::default();
+        faults.order(Fault::new("*", What::Empty500));
+        faults.order(Fault::new("Lead.Create", What::Empty503).after(1));
+        faults.order(Fault::new("Lead.Create", What::DropBefore));
+        let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create")).collect();
+        assert_eq!(
+            taken,
+            [
+                Some(What::Empty500),
+                Some(What::Empty503),
+                Some(What::DropBefore),
+                None
+            ]
+        );
+    }
+
+    #[test]
+    fn an_early_fault_waits_its_turn() {
+        let mut faults = Faults::default();
+        faults.order(Fault::new("*", What::Empty500));
+        faults.order(Fault::new("*", What::Refuse));
+        assert_eq!(faults.take_early("Lead.Create"), None);
+        assert_eq!(faults.take("Lead.Create"), Some(What::Empty500));
+        assert_eq!(faults.take_early("Lead.Create"), Some(What::Refuse));
+        assert_eq!(faults.take("Lead.Create"), None);
+    }
+
+    #[test]
+    fn a_fault_is_ordered_in_json() {
+        let fault: Fault = serde_json::from_str(r#"{"what":"commit-then-drop"}"#).unwrap();
+        assert_eq!(fault, Fault::new("*", What::CommitThenDrop));
+        let fault: Fault = serde_json::from_str(
+            r#"{"on":"Lead.Create","what":{"commit-then-hang":{"for":"2s"}},"times":3,"after":1}"#,
+        )
+        .unwrap();
+        let lasting = Duration::from_secs(2);
+        let same = Fault::new("Lead.Create", What::CommitThenHang { lasting });
+        assert_eq!(fault, same.times(3).after(1));
+        assert!(serde_json::from_str::<Fault>(r#"{"what":"explode"}"#).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! The endpoint that describes the lead fields.
+
+use serde_json::{Value, json};
+
+use super::{
+    FieldSpec, Options,
+    answer::{Answer, Result},
+    desk::Desk,
+};
+
+impl Desk<'_> {
+    pub(super) fn metadata(self) -> Result<Answer> {
+        let options = &self.tenant.options;
+        let without_options = self.optional("excludeOptionSets") == Some("1");
+        let only = self.optional("schemaName");
+        let wanted = |field: &&FieldSpec| only.is_none_or(|name| field.schema_name == name);
+        let fields = self.tenant.schema.fields().iter().filter(wanted);
+        let rows: Vec<_> = fields
+            .map(|field| row(field, options, without_options))
+            .collect();
+        Ok(Answer::json(200, &rows))
+    }
+}
+
+/// Strings, numbers and booleans are mixed as in the documented sample. Of the `RenderType`
+/// numbers only those of a phone and of a dropdown are documented.
+fn row(field: &FieldSpec, options: &Options, without_options: bool) -> Value {
+    let length = field.max_length.map(|length| length.to_string());
+    let locked = matches!(field.schema_name.as_str(), "Phone" | "EmailAddress");
+    let mut row = json!({
+        "Entity": "1",
+        "SchemaName": field.schema_name,
+        "DisplayName": field.display_name,
+        "DataType": field.data_type,
+        "IsMandatory": field.mandatory || options.mandatory.contains(&field.schema_name),
+        "MaxLength": length.as_deref().unwrap_or_default(),
+        "RangeMin": "0",
+        "Name": field.schema_name,
+        "Description": field.display_name,
+        "EntityAttributeId": attribute_id(&field.schema_name),
+        "EntityAttributeType": i32::from(!field.schema_name.starts_with("mx_")),
+        "RenderType": render_type(&field.render_type),
+        "RenderTypeTextValue": field.render_type,
+        "IsVisible": true,
+        "IsSearchable": true,
+        "ShowInMailMerge": true,
+        "AllowMultiple": false,
+        "ShowInImport": !field.is_computed(),
+        "ShowInQuickAdd": false,
+        "ShowInQuickSearch": false,
+        "CreatedOn": "/Date(1417453996000+0000)/",
+        "ModifiedOn": "/Date(1457006650000+0000)/",
+        "OwnerIdName": "System",
+        "IsLeadIdentifier": options.unique.contains(&field.schema_name),
+        "LockAfterCreate": i32::from(locked),
+        "UseInLeadClone": false,
+        "IsSortable": true,
+    });
+    if field.is_dropdown() && !without_options {
+        row["DefaultValue"] = Value::Null;
+        row["Options"] = field
+            .options
+            .iter()
+            .map(|value| {
+                if options.options_as_strings {
+                    json!(value)
+                } else {
+                    json!({"Value": value})
+                }
+            })
+            .collect();
+    }
+    row
+}
+
+fn render_type(name: &str) -> u8 {
+    match name {
+        "Textbox" => 1,
+        "TextArea" => 2,
+        "Email" => 5,
+        "Phone" => 6,
+        "URL" => 7,
+        "Date" => 8,
+        "DateTime" => 9,
+        "CheckBox" => 12,
+        "Dropdown" => 13,
+        _ => 0,
+    }
+}
+
+/// A GUID that stays the same for one name.
+fn attribute_id(name: &str) -> String {
+    let seed = name.bytes().fold(0, |sum: u64, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    super::clock::Dice::new(seed).guid()
+}

@@ -1,0 +1,200 @@
+//! A LeadSquared to run against: a stateful double of its REST API for leads and users, served
+//! over HTTP. It knows nothing of the rest of this crate.
+//!
+//! **Imitated.** Writing one lead (create, update, upsert, capture with its eight matching
+//! rules, delete, merge) and many (the four bulk calls); reading leads by id, email, phone,
+//! word, ids, criterion and time of modification; field metadata; users; keys in headers or in
+//! the query; uniqueness of attributes; the ordinary, bulk and daily limits in five ways of
+//! counting; the vendor's success and error envelopes; and, on order, lost answers, hanging
+//! calls, broken answers and refusals that nothing explains. What the vendor leaves open is an
+//! [`Options`] field with an assumption for its default.
+//!
+//! **Not imitated.** TLS, compression and HTTP/2; the asynchronous API, webhooks and file
+//! upload; activities, tasks, opportunities, lists, notes, tags, sharing, accounts and
+//! `Lead.Convert`; the "Lead Capture" activity and visitor tracking (ids of visitors are an
+//! option); automations beyond counting them; permissions and lead visibility of users; stage,
+//! owner and score logic; dependent dropdowns and field administration; the limits of request
+//! size and duration; writes silently lost when a raw `$` stands in a query key; delays between
+//! a write and its being seen; foreign traffic on the account other than by a fault. Calls are
+//! handled in the order in which they arrive, each at one moment: there are no races between
+//! them as there are at the vendor. Nothing outlives the process.
+//!
+//! Under `/_simulator/` the simulator can be steered and watched over HTTP.
+
+mod answer;
+mod bulk;
+mod choices;
+mod clock;
+mod control;
+mod crm;
+mod desk;
+mod door;
+mod draft;
+mod endpoint;
+mod faults;
+mod fields;
+mod journal;
+mod latency;
+mod lead;
+mod limits;
+mod line;
+mod matching;
+mod metadata;
+mod options;
+mod phone;
+mod reads;
+mod search;
+mod state;
+mod users;
+mod value;
+mod writes;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Extension, Router};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    choices::{
+        CaptureMessage, ComputedWrite, DateForm, DuplicateMessage, FieldSetForm, Order,
+        PhoneLookup, TwinRows, UpsertMatch,
+    },
+    faults::{Fault, What},
+    fields::FieldSpec,
+    journal::{Recorded, Stats},
+    latency::Latency,
+    limits::{Limits, Refusal, Window},
+    options::Options,
+    users::UserSpec,
+};
+use self::{
+    line::{Exchange, Line},
+    state::{Shared, Tenant},
+};
+
+/// A handle on a simulated tenant. Clones share it.
+#[derive(Clone)]
+pub struct Simulator {
+    shared: Arc<Shared>,
+}
+
+impl Simulator {
+    /// A tenant without leads.
+    pub fn new(options: Options) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(options)),
+        }
+    }
+
+    /// Answers on `listener` until `stop` resolves; then finishes the calls in flight, and ends
+    /// the hanging ones.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let closing = CancellationToken::new();
+        let router = self.router().layer(Extension(closing.clone()));
+        let stopped = async move {
+            stop.await;
+            closing.cancel();
+        };
+        let service = router.into_make_service_with_connect_info::<Line>();
+        axum::serve(Exchange(listener), service)
+            .with_graceful_shutdown(stopped)
+            .await
+    }
+
+    /// Puts a fault in the queue.
+    pub fn order(&self, fault: Fault) {
+        self.shared.lock().faults.order(fault);
+    }
+
+    /// Takes back all faults that have not happened.
+    pub fn clear_faults(&self) {
+        self.shared.lock().faults.clear();
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.lock().stats()
+    }
+
+    /// Every request seen, in the order in which they met the limits, save those on the control
+    /// path; the last [`Options::keep_calls`] of them.
+    pub fn calls(&self) -> Vec<Recorded> {
+        self.shared.lock().journal.calls()
+    }
+
+    /// Forgets the recorded calls; counts, limits and stamps stay.
+    pub fn forget_calls(&self) {
+        self.shared.lock().journal.forget_calls();
+    }
+
+    /// All leads as they are stored, in the order of their numbers: every field of the tenant,
+    /// `None` where unset.
+    pub fn leads(&self) -> Vec<BTreeMap<String, Option<String>>> {
+        let state = self.shared.lock();
+        let leads = state.crm.leads();
+        leads.map(|lead| lead.snapshot(&state.tenant)).collect()
+    }
+
+    /// Puts a lead in, past limits and rules, and returns its id. Values are kept in the usual
+    /// form where they have one. `ProspectID`, and the dates of creation and modification, may
+    /// be given.
+    pub fn insert_lead(&self, attributes: &[(&str, &str)]) -> String {
+        let mut state = self.shared.lock();
+        let state = &mut *state;
+        let (crm, tenant) = (&mut state.crm, &state.tenant);
+        let given = |name: &str| attributes.iter().find(|(known, _)| *known == name);
+        let id = given("ProspectID").map(|(_, id)| (*id).to_owned());
+        if let Some(number) = id.as_deref().and_then(|id| crm.by_id(id)) {
+            crm.remove(number, tenant);
+        }
+        let number = crm.insert(id, state.clock.now(), tenant, |lead| {
+            for (name, value) in attributes {
+                match (*name, value::moment(value)) {
+                    ("ProspectID", _) => {}
+                    ("CreatedOn", Some(moment)) => lead.created = moment,
+                    ("ModifiedOn" | "LeadLastModifiedOn", Some(moment)) => lead.modified = moment,
+                    _ => {
+                        let value = crm::lookup(name, value, tenant);
+                        lead.values.insert((*name).into(), value);
+                    }
+                }
+            }
+        });
+        crm.id(number).into()
+    }
+
+    /// Takes a lead out, past limits and rules; whether there was one.
+    pub fn delete_lead(&self, id: &str) -> bool {
+        let mut state = self.shared.lock();
+        let state = &mut *state;
+        let number = state.crm.by_id(id);
+        number.is_some_and(|number| state.crm.remove(number, &state.tenant).is_some())
+    }
+
+    /// Changes the behaviour of the running simulator. A new seed shows after a reset only.
+    pub fn set_options(&self, change: impl FnOnce(&mut Options)) {
+        let mut state = self.shared.lock();
+        let mut options = state.tenant.options.clone();
+        change(&mut options);
+        state.set_options(options);
+    }
+
+    /// The most accepted calls that pay the ordinary limit in any half-open interval of the
+    /// length [`Limits::per`], by their stamps.
+    pub fn worst_window(&self) -> usize {
+        let state = self.shared.lock();
+        state.journal.worst_window(state.tenant.options.limits.per)
+    }
+
+    fn router(self) -> Router {
+        control::routes().fallback(door::receive).with_state(self)
+    }
+}

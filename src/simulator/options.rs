@@ -1,0 +1,230 @@
+//! Everything about the double that can be chosen, with where each default comes from.
+//! "Unknown upstream" marks an assumption that no document or observation supports.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CaptureMessage, ComputedWrite, DateForm, DuplicateMessage, FieldSetForm, FieldSpec, Latency,
+    Limits, Order, PhoneLookup, TwinRows, UpsertMatch, UserSpec, fields, users,
+};
+
+/// What the simulated tenant is like and how it behaves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The accepted access key. Real ones look like `u$r...`. Default `u$rSimulatorAccessKey`.
+    pub access_key: String,
+    /// The accepted secret key. Default `simulator-secret-key`.
+    pub secret_key: String,
+    /// Where this tenant "really" lives: when set, every endpoint but `UserByAccessKey.Get`
+    /// answers 401 naming this host (the exact text is unknown upstream). Default: unset.
+    pub right_host: Option<String>,
+    /// How many calls are let through.
+    pub limits: Limits,
+    /// How long an answer takes. Default: no delay.
+    pub latency: Latency,
+    /// Seed of ids and latencies. Default 1.
+    pub seed: u64,
+    /// The text of a refusal by the daily limit; unknown upstream.
+    pub daily_message: String,
+    /// HTTP status of a logical error. Default 500, as documented; 200 was seen.
+    pub logical_error_status: u16,
+    /// HTTP status of a logical error of `Lead.Capture`. Default 200, as a production caller saw.
+    pub capture_error_status: u16,
+    /// Attributes whose values belong to one lead. Default `EmailAddress`, `Phone` and `Mobile`
+    /// (help centre); a tenant can change them.
+    pub unique: Vec<String>,
+    /// How an upsert without `SearchBy` finds its lead. Default: as seen.
+    pub upsert_match: UpsertMatch,
+    /// Whether `SearchBy` `ProspectId` with an unknown id creates a lead (with an id of its own
+    /// unless `user_defined_guid`) or says "Lead not found". Unknown upstream. Default true.
+    pub upsert_unknown_id_creates: bool,
+    /// The wording of a uniqueness conflict. Default: the newer one.
+    pub duplicate_message: DuplicateMessage,
+    /// Whether a lead's own unchanged unique value in an update is called a duplicate, as one
+    /// client saw. Default false.
+    pub own_unique_resend_fails: bool,
+    /// Which spellings a phone lookup finds. Default: all.
+    pub phone_lookup: PhoneLookup,
+    /// Whether a phone lookup that finds nothing is a 404, as one client saw. Default false: `[]`.
+    pub phone_miss_404: bool,
+    /// Country code put before a plain phone number: `9845098450` is stored `+91-9845098450`.
+    pub default_country_code: String,
+    /// Whether emails that differ in case are different. Unknown upstream. Default false.
+    pub email_case_sensitive: bool,
+    /// Whether attribute names must be in their own case. Unknown upstream. Default true.
+    pub attribute_case_sensitive: bool,
+    /// Whether a JSON number or boolean as `Value` is a 400. Unknown upstream; every documented
+    /// sample is a string. Default true.
+    pub strings_only: bool,
+    /// Whether a `null` clears the attribute; otherwise it is a 400. Unknown upstream. Default true.
+    pub null_clears: bool,
+    /// Whether `""` clears the attribute; otherwise it is stored. Unknown upstream. Default true.
+    pub empty_clears: bool,
+    /// Whether a text over the field's `MaxLength` is `MXInvalidInputException`; otherwise it is
+    /// stored whole. Unknown upstream. Default true.
+    pub max_length_enforced: bool,
+    /// Whether an email without `@` or a phone with letters is `MXInvalidInputException`. A text
+    /// "Invalid Phone format" was seen in bulk rows. Default true.
+    pub formats_checked: bool,
+    /// What writing a computed attribute does. Unknown upstream. Default: an error.
+    pub computed_write: ComputedWrite,
+    /// Attributes a create must have, beyond the fields marked so. Default none. That they are
+    /// enforced is documented, the exception (`MXMandatoryFieldMissingException`) is a guess.
+    pub mandatory: Vec<String>,
+    /// Custom fields, after the standard ones.
+    pub fields: Vec<FieldSpec>,
+    /// Whether metadata gives dropdown options as plain strings, as an older page does, and not
+    /// as objects. Default false.
+    pub options_as_strings: bool,
+    /// Whether writing a custom field set replaces it whole; otherwise members not named stay.
+    /// Unknown upstream. Default false.
+    pub field_set_replaces: bool,
+    /// How a custom field set appears in reads. Unknown upstream. Default: as JSON text.
+    pub field_sets_in_reads: FieldSetForm,
+    /// How reads write date-times. Default `2017-11-30 07:38:00.000`.
+    pub date_forms: DateForm,
+    /// Whether the keys of a read come in reversed order; none is promised. Default false.
+    pub shuffle_keys: bool,
+    /// Whether reads leave out unset attributes and do not give `null`. Default false.
+    pub omit_null_keys: bool,
+    /// The shape of `Lead.Capture`'s `Message`; all three are read by clients. Default: both ids.
+    pub capture_message: CaptureMessage,
+    /// Ids of anonymous visitors known to the tracking script: `Lead.Capture` makes a lead with
+    /// such an id. Default none.
+    pub visitors: Vec<String>,
+    /// `AffectedRows` of an upsert that creates. Unknown upstream. Default 1.
+    pub upsert_affected_rows_on_create: u32,
+    /// Whether `__UseUserDefinedGuid__` with `ProspectID` chooses the id of a new lead. Unknown
+    /// upstream for these endpoints. Default false: the pair is ignored.
+    pub user_defined_guid: bool,
+    /// Most rows on a page of `Leads/Retrieve/ByIds`. Default 10000, as documented.
+    pub by_ids_page_max: u32,
+    /// The order of those rows. Default: as asked.
+    pub by_ids_order: Order,
+    /// Page size where the body gives none. Unknown upstream. Default 100.
+    pub default_page_size: u32,
+    /// Whether a column that does not exist is an error; otherwise it is left out. Unknown
+    /// upstream for leads, an error for users. Default true.
+    pub unknown_column_fails: bool,
+    /// Whether `LIKE` without `%` finds the text anywhere in the value; otherwise it means `=`.
+    /// Unknown upstream. Default false.
+    pub like_contains: bool,
+    /// Whether `Leads.Get` tells upper from lower case in texts. Unknown upstream. Default false.
+    pub search_case_sensitive: bool,
+    /// Whether equal sort keys come in another order on every call, which makes pages unstable
+    /// as seen. Default false: by lead number.
+    pub unstable_ties: bool,
+    /// Whether `Leads.RecentlyModified` adds the synthetic attribute `Total` to rows; seen.
+    /// Default false.
+    pub recent_rows_have_total: bool,
+    /// Most rows of a quick search; 0: no cap. Unknown upstream. Default 0.
+    pub quick_search_cap: u32,
+    /// Whether a failed bulk row has `"LeadId": null`; otherwise the key is absent. Unknown
+    /// upstream. Default false.
+    pub bulk_failed_row_has_null_id: bool,
+    /// Whether a failed bulk row has an `ExceptionType`; one client reads it. Default true.
+    pub bulk_failed_row_has_type: bool,
+    /// Twins in one bulk create. Unknown upstream. Default: the second fails.
+    pub bulk_create_in_batch_duplicates: TwinRows,
+    /// `Status.Message` of a `Lead/Bulk/UpdateV2` in which a row failed. Unknown upstream.
+    pub update_v2_partial_message: String,
+    /// Whether `postUpdatedLead=true` fires automations on bulk calls too. Seen not to. Default false.
+    pub bulk_fires_automations: bool,
+    /// Whether leads may be deleted; off for a new account, as documented.
+    pub delete_enabled: bool,
+    /// The users; the first owns the keys, and when it is inactive every call is a 401.
+    pub users: Vec<UserSpec>,
+    /// The role `UserByAccessKey.Get` gives the owner of the keys. Default `Administrator`.
+    pub role: String,
+    /// Largest request body in bytes, else 413. Unknown upstream. Default 10 MiB.
+    pub max_body: usize,
+    /// How many calls are kept for looking at. Default 200000.
+    pub keep_calls: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            access_key: "u$rSimulatorAccessKey".into(),
+            secret_key: "simulator-secret-key".into(),
+            right_host: None,
+            limits: Limits::default(),
+            latency: Latency::default(),
+            seed: 1,
+            daily_message: "API calls exceeded the daily limit".into(),
+            logical_error_status: 500,
+            capture_error_status: 200,
+            unique: ["EmailAddress", "Phone", "Mobile"].map(String::from).into(),
+            upsert_match: UpsertMatch::default(),
+            upsert_unknown_id_creates: true,
+            duplicate_message: DuplicateMessage::default(),
+            own_unique_resend_fails: false,
+            phone_lookup: PhoneLookup::default(),
+            phone_miss_404: false,
+            default_country_code: "91".into(),
+            email_case_sensitive: false,
+            attribute_case_sensitive: true,
+            strings_only: true,
+            null_clears: true,
+            empty_clears: true,
+            max_length_enforced: true,
+            formats_checked: true,
+            computed_write: ComputedWrite::default(),
+            mandatory: Vec::new(),
+            fields: fields::custom(),
+            options_as_strings: false,
+            field_set_replaces: false,
+            field_sets_in_reads: FieldSetForm::default(),
+            date_forms: DateForm::default(),
+            shuffle_keys: false,
+            omit_null_keys: false,
+            capture_message: CaptureMessage::default(),
+            visitors: Vec::new(),
+            upsert_affected_rows_on_create: 1,
+            user_defined_guid: false,
+            by_ids_page_max: 10_000,
+            by_ids_order: Order::default(),
+            default_page_size: 100,
+            unknown_column_fails: true,
+            like_contains: false,
+            search_case_sensitive: false,
+            unstable_ties: false,
+            recent_rows_have_total: false,
+            quick_search_cap: 0,
+            bulk_failed_row_has_null_id: false,
+            bulk_failed_row_has_type: true,
+            bulk_create_in_batch_duplicates: TwinRows::default(),
+            update_v2_partial_message: "Some leads could not be updated".into(),
+            bulk_fires_automations: false,
+            delete_enabled: false,
+            users: users::team(),
+            role: "Administrator".into(),
+            max_body: 10 << 20,
+            keep_calls: 200_000,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_survive_a_round_trip_through_json() {
+        let text = serde_json::to_string(&Options::default()).unwrap();
+        let back: Options = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&back).unwrap(), text);
+    }
+
+    #[test]
+    fn a_partial_object_leaves_the_rest_at_its_default() {
+        let options: Options =
+            serde_json::from_str(r#"{"limits":{"calls":3,"window":"token-bucket","per":"2s"}}"#)
+                .unwrap();
+        assert_eq!(options.limits.calls, 3);
+        assert_eq!(options.limits.bulk, 1);
+        assert!(serde_json::from_str::<Options>(r#"{"limit":{}}"#).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! All that the simulator remembers, behind one lock: a call is counted, recorded and worked
+//! on at one moment, so that what happened has one order.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Options, Stats,
+    clock::{Clock, Dice},
+    crm::Crm,
+    faults::Faults,
+    fields::Schema,
+    journal::Journal,
+    limits::Limiter,
+};
+
+/// The account that is imitated: what was chosen, and the fields that follow from it.
+#[derive(Debug)]
+pub(super) struct Tenant {
+    pub(super) options: Options,
+    pub(super) schema: Schema,
+}
+
+impl Tenant {
+    pub(super) fn new(options: Options) -> Self {
+        let schema = Schema::new(&options);
+        Self { options, schema }
+    }
+
+    /// The attributes a lead must have.
+    pub(super) fn mandatory(&self) -> impl Iterator<Item = &str> {
+        let marked = self.schema.fields().iter().filter(|field| field.mandatory);
+        let marked = marked.map(|field| field.schema_name.as_str());
+        self.options
+            .mandatory
+            .iter()
+            .map(String::as_str)
+            .chain(marked)
+    }
+}
+
+/// What every handle of one simulator shares.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Where calls go on when their clients have left.
+    pub(super) tasks: TaskTracker,
+}
+
+impl Shared {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            state: Mutex::new(State::new(options)),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing is left half done by a panic that the next call could trip over worse than
+        // over a simulator that has stopped answering.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct State {
+    pub(super) tenant: Tenant,
+    pub(super) crm: Crm,
+    pub(super) limiter: Limiter,
+    pub(super) faults: Faults,
+    pub(super) journal: Journal,
+    pub(super) clock: Clock,
+    pub(super) dice: Dice,
+}
+
+impl State {
+    fn new(options: Options) -> Self {
+        let clock = Clock::start();
+        let tenant = Tenant::new(options);
+        Self {
+            crm: Crm::new(&tenant),
+            limiter: Limiter::new(clock.started()),
+            faults: Faults::default(),
+            journal: Journal::new(clock.started()),
+            // Not the ids' dice: a latency must not change which ids are made.
+            dice: Dice::new(!tenant.options.seed),
+            clock,
+            tenant,
+        }
+    }
+
+    /// As new, with the options there are.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(self.tenant.options.clone());
+    }
+
+    pub(super) fn set_options(&mut self, options: Options) {
+        self.tenant = Tenant::new(options);
+        self.crm.reindex(&self.tenant);
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let limits = &self.tenant.options.limits;
+        let now = tokio::time::Instant::now();
+        Stats {
+            daily_used: self
+                .limiter
+                .used_on(self.clock.day(limits.daily_reset_hour)),
+            worst_window: self.journal.worst_window(limits.per),
+            worst_bulk_window: self.journal.worst_bulk_window(limits.per),
+            now_ms: self.journal.millis(now),
+            leads: self.crm.len(),
+            duplicates: self.crm.duplicates,
+            automations_fired: self.crm.automations,
+            ..self.journal.counts.clone()
+        }
+    }
+}

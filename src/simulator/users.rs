@@ -1,0 +1,173 @@
+//! The tenant's users and the endpoints that read them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    answer::{Answer, Result},
+    desk::Desk,
+};
+
+/// A user of the tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserSpec {
+    /// The GUID.
+    pub id: String,
+    /// First name.
+    #[serde(default)]
+    pub first_name: String,
+    /// Last name.
+    #[serde(default)]
+    pub last_name: String,
+    /// Email address.
+    pub email_address: String,
+    /// `Administrator`, `Marketing_User`, `Sales_Manager` or `Sales_User`.
+    pub role: String,
+    /// Whether the account is active. Default true.
+    #[serde(default = "yes")]
+    pub active: bool,
+}
+
+impl UserSpec {
+    fn new(id: &str, first_name: &str, last_name: &str, role: &str, active: bool) -> Self {
+        Self {
+            id: id.into(),
+            first_name: first_name.into(),
+            last_name: last_name.into(),
+            email_address: format!("{}@simulator.example", first_name.to_lowercase()),
+            role: role.into(),
+            active,
+        }
+    }
+
+    /// First and last name.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.first_name, self.last_name)
+            .trim()
+            .into()
+    }
+
+    /// A row of the list, whose keys differ from those of [`Self::details`].
+    fn row(&self) -> Value {
+        json!({
+            "ID": self.id,
+            "FirstName": self.first_name,
+            "LastName": self.last_name,
+            "EmailAddress": self.email_address,
+            "Role": self.role,
+            "StatusCode": i32::from(!self.active),
+            "Tag": null,
+            "IsPhoneCallAgent": false,
+        })
+    }
+
+    fn details(&self) -> Value {
+        json!({
+            "UserId": self.id,
+            "FirstName": self.first_name,
+            "LastName": self.last_name,
+            "EmailAddress": self.email_address,
+            "AssociatedPhoneNumbers": null,
+            "DateFormat": "mm/dd/yyyy",
+            "TimeZone": "Asia/Kolkata",
+            "Role": self.role,
+            "IsPhoneCallAgent": false,
+            "OrgId": 1,
+            "CompanyName": "Simulator",
+            "UserType": 0,
+            "ManagerUserId": null,
+            "ManagerName": null,
+            "IsCheckedIn": false,
+            "AvailabilityStatus": null,
+            "Designation": null,
+            "Department": null,
+            "SalesRegions": null,
+            "Groups": [],
+            "TeamId": null,
+            "TeamName": null,
+        })
+    }
+}
+
+/// The default users: the administrator whose keys are used, a sales user, and one who has left.
+pub(super) fn team() -> Vec<UserSpec> {
+    vec![
+        UserSpec::new(
+            "a0000000-0000-4000-8000-000000000001",
+            "Asha",
+            "Admin",
+            "Administrator",
+            true,
+        ),
+        UserSpec::new(
+            "a0000000-0000-4000-8000-000000000002",
+            "Sam",
+            "Sales",
+            "Sales_User",
+            true,
+        ),
+        UserSpec::new(
+            "a0000000-0000-4000-8000-000000000003",
+            "Lata",
+            "Left",
+            "Sales_User",
+            false,
+        ),
+    ]
+}
+
+impl Desk<'_> {
+    pub(super) fn users(self) -> Result<Answer> {
+        let rows: Vec<_> = self
+            .tenant
+            .options
+            .users
+            .iter()
+            .map(UserSpec::row)
+            .collect();
+        Ok(Answer::json(200, &rows))
+    }
+
+    pub(super) fn user_by_id(self) -> Result<Answer> {
+        let id = self.parameter("userId")?;
+        self.user(|user| user.id.eq_ignore_ascii_case(id))
+    }
+
+    pub(super) fn user_by_email(self) -> Result<Answer> {
+        let email = self.parameter("emailAddress")?;
+        self.user(|user| user.email_address.eq_ignore_ascii_case(email))
+    }
+
+    /// Unknown and inactive users alike are an empty list.
+    fn user(&self, is_meant: impl Fn(&UserSpec) -> bool) -> Result<Answer> {
+        let users = self.tenant.options.users.iter();
+        let found = users.filter(|user| user.active && is_meant(user));
+        Ok(Answer::json(
+            200,
+            &found.map(UserSpec::details).collect::<Vec<_>>(),
+        ))
+    }
+
+    pub(super) fn user_by_access_key(self) -> Result<Answer> {
+        let options = &self.tenant.options;
+        let owner = options.users.first();
+        let host = options.right_host.as_deref().unwrap_or(self.host);
+        let answer = json!({
+            "Id": owner.map(|user| &user.id),
+            "Name": owner.map(UserSpec::name),
+            "EmailAddress": owner.map(|user| &user.email_address),
+            "Role": options.role,
+            "OrgId": 1,
+            "OrgShortCode": "SIM",
+            "TimeZone": "Asia/Kolkata",
+            "DefaultCountryCode": options.default_country_code,
+            "LSQCommonServiceURLs": {"api": format!("https://{host}")},
+        });
+        Ok(Answer::json(200, &answer))
+    }
+}
+
+fn yes() -> bool {
+    true
+}
