@@ -20,11 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Source info becomes the doc comments of the generated code; the descriptor itself is written by protox, because
     // prost-types would drop custom options.
     let descriptors = compiler.file_descriptor_set();
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(
-        out.join("descriptor.bin"),
-        compiler.encode_file_descriptor_set(),
-    )?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo names the folder")?);
+    fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
         .btree_map(".")

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use url::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
+use url::Url;
 
 use crate::gateway::WriteSettings;
 use crate::telemetry::log;
@@ -22,7 +22,11 @@ pub const DEFAULTS: &str = include_str!("../config/default.toml");
 
 const PREFIX: &str = "LEADGATE__";
 /// Settings of the public contract that this version understands and does not act on yet.
-const WITHOUT_EFFECT: [&[&str]; 3] = [&["store", "url"], &["tenants", "*", "batching"], &["tenants", "*", "sharing"]];
+const WITHOUT_EFFECT: [&[&str]; 3] = [
+    &["store", "url"],
+    &["tenants", "*", "batching"],
+    &["tenants", "*", "sharing"],
+];
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -255,7 +259,10 @@ impl Reader {
             self.fault(&["log", key], &text);
         }
         if tenants.is_empty() {
-            self.fault(&["tenants"], "at least one [tenants.NAME] is needed, with base_url, access_key and secret_key");
+            self.fault(
+                &["tenants"],
+                "at least one [tenants.NAME] is needed, with base_url, access_key and secret_key",
+            );
         }
         let count = tenants.len();
         let tenants: BTreeMap<String, Tenant> = tenants
@@ -325,7 +332,10 @@ impl Reader {
         let url = match value.as_ref().and_then(Value::as_str).map(Url::parse) {
             Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
             _ => {
-                self.fault(at, "must be the address of the account's API, such as \"https://api-in21.leadsquared.com\"");
+                self.fault(
+                    at,
+                    "must be the address of the account's API, such as \"https://api-in21.leadsquared.com\"",
+                );
                 return None;
             }
         };
@@ -339,7 +349,10 @@ impl Reader {
             self.fault(at, "must be https: over plain HTTP the keys could be read by anybody");
         }
         if !matches!(url.path().trim_end_matches('/'), "") || url.query().is_some() || !url.username().is_empty() {
-            self.fault(at, "must be scheme and host alone; /v2 and the keys are added by leadgate");
+            self.fault(
+                at,
+                "must be scheme and host alone; /v2 and the keys are added by leadgate",
+            );
         }
         Some(url)
     }
@@ -438,7 +451,8 @@ impl Reader {
             [first, rest @ ..] => (first.as_str(), rest),
             [] => return None,
         };
-        rest.iter().try_fold(self.defaults.get(first)?, |value, name| value.get(name))
+        rest.iter()
+            .try_fold(self.defaults.get(first)?, |value, name| value.get(name))
     }
 
     fn fault(&mut self, at: &[&str], expected: &str) {
@@ -473,9 +487,17 @@ fn take_matching(table: &mut Table, pattern: &[&str], before: &str, taken: &mut 
     let [name, rest @ ..] = pattern else {
         return;
     };
-    let names: Vec<String> = table.keys().filter(|key| *name == "*" || key == name).cloned().collect();
+    let names: Vec<String> = table
+        .keys()
+        .filter(|key| *name == "*" || key == name)
+        .cloned()
+        .collect();
     for key in names {
-        let path = if before.is_empty() { key.clone() } else { format!("{before}.{key}") };
+        let path = if before.is_empty() {
+            key.clone()
+        } else {
+            format!("{before}.{key}")
+        };
         if rest.is_empty() {
             table.remove(&key);
             taken.push(path);
@@ -608,7 +630,10 @@ mod tests {
             "test.toml: tenants.acme.upstream.http3: is no setting",
         ];
         for start in expected {
-            assert!(faults.iter().any(|fault| fault.starts_with(start)), "{start}\nin {faults:#?}");
+            assert!(
+                faults.iter().any(|fault| fault.starts_with(start)),
+                "{start}\nin {faults:#?}"
+            );
         }
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     }
@@ -617,13 +642,20 @@ mod tests {
     fn no_tenant_and_no_toml_are_faults() {
         assert!(faults("", &[])[0].contains("at least one [tenants.NAME]"));
         assert!(faults("server = [", &[])[0].contains("is not TOML"));
-        assert!(faults("server = 3\ntenants = 4", &[]).iter().any(|fault| fault.contains("server: must be a table")));
+        assert!(
+            faults("server = 3\ntenants = 4", &[])
+                .iter()
+                .any(|fault| fault.contains("server: must be a table"))
+        );
     }
 
     #[test]
     fn settings_that_have_no_effect_yet_are_named() {
         let text = format!("{TENANT}\n[tenants.acme.batching]\nreads = true\n[store]\nurl = \"sqlite::memory:\"");
-        assert_eq!(read(&text, &[]).unwrap().without_effect, ["store.url", "tenants.acme.batching"]);
+        assert_eq!(
+            read(&text, &[]).unwrap().without_effect,
+            ["store.url", "tenants.acme.batching"]
+        );
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
          [tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
         chosen.access_key, chosen.secret_key
     );
-    let config = Config::read("the demo's settings", &settings, std::iter::empty()).map_err(|faults| faults.to_string())?;
+    let config =
+        Config::read("the demo's settings", &settings, std::iter::empty()).map_err(|faults| faults.to_string())?;
     log::start(&config.log);
 
     let stop = CancellationToken::new();
@@ -83,7 +84,10 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
 }
 
 async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> {
-    println!("leadgate {}: gateway and simulated LeadSquared in one process\n", env!("CARGO_PKG_VERSION"));
+    println!(
+        "leadgate {}: gateway and simulated LeadSquared in one process\n",
+        env!("CARGO_PKG_VERSION")
+    );
     let mut client = LeadServiceClient::connect(format!("http://{address}"))
         .await
         .map_err(|error| format!("the gateway does not answer: {error}"))?;
@@ -124,9 +128,12 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
     println!("   lead {}\n", upserted.lead_id);
 
     println!("5. GetLead by email");
-    let lead = get(&mut client, pb::get_lead_request::Key::EmailAddress("asha@example.com".into()))
-        .await
-        .map_err(unexpected)?;
+    let lead = get(
+        &mut client,
+        pb::get_lead_request::Key::EmailAddress("asha@example.com".into()),
+    )
+    .await
+    .map_err(unexpected)?;
     let fields = lead.fields.unwrap_or_default();
     let text = Option::unwrap_or_default;
     println!(
@@ -162,7 +169,11 @@ async fn burst(client: &Client, lead_id: &str, simulator: &Simulator) -> Result<
     }
     bar.finish_and_clear();
     let after = simulator.stats();
-    println!("   {} answered, {failed} failed, in {:.1} s", BURST - failed, started.elapsed().as_secs_f64());
+    println!(
+        "   {} answered, {failed} failed, in {:.1} s",
+        BURST - failed,
+        started.elapsed().as_secs_f64()
+    );
     println!(
         "   LeadSquared saw {} calls and refused {}; the fullest 5 seconds held {} of 25",
         after.accepted - before.accepted,

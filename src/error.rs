@@ -132,6 +132,29 @@ impl Error {
         Kind::Invalid(vec![Violation::new(field, description)]).into()
     }
 
+    /// The error's name in logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Invalid(_) => "invalid",
+            Kind::Duplicate { .. } => "duplicate",
+            Kind::NotFound(_) => "not-found",
+            Kind::DeadlineInfeasible { .. } => "deadline-infeasible",
+            Kind::QueueFull { .. } => "queue-full",
+            Kind::DailyBudgetExhausted { .. } => "daily-budget-exhausted",
+            Kind::CredentialsRejected { .. } => "credentials-rejected",
+            Kind::FeatureDisabled => "feature-disabled",
+            Kind::Exception => "exception",
+            Kind::Refused(_) => "refused",
+            Kind::Unavailable { sent: true } => "no-answer",
+            Kind::Unavailable { sent: false } => "unreachable",
+            Kind::OutcomeUnknown => "outcome-unknown",
+            Kind::DeadlineExceeded { .. } => "deadline-exceeded",
+            Kind::Unreadable { .. } => "unreadable",
+            Kind::ShuttingDown => "shutting-down",
+            Kind::CallerLeft => "caller-left",
+        }
+    }
+
     /// Whether the answer would be the same if the same were asked again: LeadSquared itself has decided.
     pub fn is_final(&self) -> bool {
         match &self.kind {

@@ -146,7 +146,12 @@ impl Gateway {
             let found = self.crm.call(call, &operation).await?;
             let is_last = found.rows.is_empty();
             let before = rows.len();
-            rows.extend(found.rows.into_iter().filter_map(|row| Some((fold(row.get(LEAD_ID)?.as_deref()?), row))));
+            rows.extend(
+                found
+                    .rows
+                    .into_iter()
+                    .filter_map(|row| Some((fold(row.get(LEAD_ID)?.as_deref()?), row))),
+            );
             // Whether LeadSquared may return less than was asked for is not documented; a page without news ends it.
             if is_last || rows.len() == before || rows.len() >= found.total.unwrap_or(0).min(ids.len()) {
                 break;
@@ -251,7 +256,11 @@ impl Gateway {
                 return result;
             };
             let row = self.find(call, &key, &Mask::default(), None).await?;
-            if row.as_ref().and_then(|row| id_of(row)).is_none_or(|id| fold(id) != fold(lead_id)) {
+            if row
+                .as_ref()
+                .and_then(|row| id_of(row))
+                .is_none_or(|id| fold(id) != fold(lead_id))
+            {
                 return result.map_err(|error| with_lead(error, row.as_ref()));
             }
             // Each round leaves out one attribute, so this ends.
@@ -314,7 +323,7 @@ impl Gateway {
                 Ok(Some(row)) => return judge(write, key, &row, since),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(request_id = %call.id, error = crm::retry::name(&error), "a write could not be settled");
+                    tracing::warn!(request_id = %call.id, error = error.name(), "a write could not be settled");
                     return Ok(Settled::Unknown);
                 }
             }

@@ -1,6 +1,10 @@
 //! The command line: serve, simulate, demo, check, health.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command says is its output")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a command says is its output"
+)]
 
 mod demo;
 
@@ -205,7 +209,10 @@ async fn check(options: &Check) -> Result<(), String> {
 async fn connect(gateway: &gateway::Gateway, url: &url::Url) -> Result<String, String> {
     let call = Call::internal("check", Duration::from_secs(30));
     let owner = gateway.key_owner(&call).await.map_err(|error| error.to_string())?;
-    let or_unknown = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".to_owned());
+    let or_unknown = |text: Option<String>| {
+        text.filter(|text| !text.is_empty())
+            .unwrap_or_else(|| "unknown".to_owned())
+    };
     let mut text = format!(
         "the keys are good; organisation {}, role {}, time zone {}",
         or_unknown(owner.org_short_code),
@@ -216,7 +223,11 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url) -> Result<String, S
         text += "; LeadSquared advises the keys of an administrator";
     }
     let told = owner.services.api.unwrap_or_default();
-    let host = told.trim_start_matches("https://").split('/').next().unwrap_or_default();
+    let host = told
+        .trim_start_matches("https://")
+        .split('/')
+        .next()
+        .unwrap_or_default();
     if !host.is_empty() && Some(host) != url.host_str() {
         return Err(format!("{text}; but the account's host is {host}: set base_url to it"));
     }
@@ -225,7 +236,11 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url) -> Result<String, S
 
 async fn health(options: Health) -> Result<(), String> {
     let address = &options.addr;
-    let url = if address.contains("://") { address.clone() } else { format!("http://{address}") };
+    let url = if address.contains("://") {
+        address.clone()
+    } else {
+        format!("http://{address}")
+    };
     grpc::health(url, Duration::from_secs(5))
         .await
         .map_err(|fault| format!("the gateway at {address} {fault}"))?;
@@ -265,5 +280,7 @@ fn told_to_stop() -> Result<impl Future<Output = ()> + Send + 'static, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<humantime::Duration>().map(Into::into).map_err(|error| error.to_string())
+    text.parse::<humantime::Duration>()
+        .map(Into::into)
+        .map_err(|error| error.to_string())
 }

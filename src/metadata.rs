@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::Call;
 use crate::clock;
+use crate::crm::Client;
 use crate::crm::metadata::LeadsMetaData;
-use crate::crm::{Client, retry};
 use crate::domain::field::Catalog;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
 /// How long the first callers wait for the metadata before they go without.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,8 +33,10 @@ struct Shared {
     lifetime: Duration,
     tasks: TaskTracker,
     current: ArcSwapOption<Kept>,
-    /// Held by whoever fetches; holds when the last try failed.
-    failed: Mutex<Option<Instant>>,
+    /// Held by whoever fetches.
+    fetching: Mutex<()>,
+    /// Until then, those who can go without do so: the last try failed, or took too long.
+    without_until: ArcSwapOption<Instant>,
 }
 
 struct Kept {
@@ -50,7 +52,8 @@ impl Metadata {
             lifetime,
             tasks,
             current: ArcSwapOption::empty(),
-            failed: Mutex::default(),
+            fetching: Mutex::default(),
+            without_until: ArcSwapOption::empty(),
         };
         Self {
             shared: Arc::new(shared),
@@ -65,23 +68,18 @@ impl Metadata {
             }
             return Ok(kept.catalog.clone());
         }
-        let mut failed = call.wait("the account's metadata", self.shared.failed.lock()).await?;
+        let _fetching = call.wait("the account's metadata", self.shared.fetching.lock()).await?;
         // Somebody may have fetched it while we waited.
-        if let Some(kept) = self.shared.current.load_full() {
-            return Ok(kept.catalog.clone());
+        match self.shared.current.load_full() {
+            Some(kept) => Ok(kept.catalog.clone()),
+            None => self.fetch(call).await,
         }
-        let fetched = self.fetch(call).await;
-        *failed = fetched.as_ref().err().map(|_| Instant::now());
-        fetched
     }
 
     /// The metadata if it is at hand or soon will be, for those who can go without.
     pub async fn at_hand(&self, call: &Call) -> Option<Arc<Catalog>> {
-        if self.shared.current.load().is_none() {
-            let failed = self.shared.failed.try_lock().ok().and_then(|failed| *failed);
-            if failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
-                return None;
-            }
+        if self.shared.current.load().is_none() && self.is_pausing() {
+            return None;
         }
         // Half of the time is left for what the caller came for.
         let half = call.deadline.saturating_duration_since(Instant::now()) / 2;
@@ -89,24 +87,33 @@ impl Metadata {
             deadline: Instant::now() + half.min(PATIENCE),
             ..call.clone()
         };
-        self.get(&patient).await.ok()
+        match self.get(&patient).await {
+            Ok(catalog) => Some(catalog),
+            Err(error) => {
+                // One caller in a hurry says nothing about the others.
+                if half >= PATIENCE || matches!(error.kind, Kind::Unavailable { .. } | Kind::CredentialsRejected { .. })
+                {
+                    self.pause();
+                }
+                None
+            }
+        }
     }
 
     /// Fetches it in the background, unless somebody does already.
     pub fn refresh(&self) {
         let this = self.clone();
         self.shared.tasks.spawn(async move {
-            let Ok(mut failed) = this.shared.failed.try_lock() else {
+            let Ok(_fetching) = this.shared.fetching.try_lock() else {
                 return;
             };
-            if failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
+            if this.is_pausing() {
                 return;
             }
             let call = Call::internal("metadata", REFRESH_LIMIT);
-            let fetched = this.fetch(&call).await;
-            *failed = fetched.as_ref().err().map(|_| Instant::now());
-            if let Err(error) = fetched {
-                tracing::warn!(error = retry::name(&error), "the account's metadata could not be fetched");
+            if let Err(error) = this.fetch(&call).await {
+                tracing::warn!(error = error.name(), "the account's metadata could not be fetched");
+                this.pause();
             }
         });
     }
@@ -119,5 +126,14 @@ impl Metadata {
             catalog: catalog.clone(),
         })));
         Ok(catalog)
+    }
+
+    fn is_pausing(&self) -> bool {
+        let until = self.shared.without_until.load();
+        until.as_ref().is_some_and(|until| Instant::now() < **until)
+    }
+
+    fn pause(&self) {
+        self.shared.without_until.store(Some(Arc::new(Instant::now() + PAUSE)));
     }
 }

@@ -63,7 +63,8 @@ impl Answer {
             let path = if path == "." { "the top".to_owned() } else { path };
             Error::from(Kind::Unreadable { path })
         };
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| unreadable(error.path().to_string()))?;
+        let value =
+            serde_path_to_error::deserialize(&mut json).map_err(|error| unreadable(error.path().to_string()))?;
         json.end().map_err(|_| unreadable("the end".to_owned()))?;
         Ok(value)
     }
@@ -76,10 +77,11 @@ impl Answer {
         let envelope: Envelope = serde_json::from_slice(&self.body).ok()?;
         let name = envelope.exception_type.as_str().unwrap_or_default();
         // A status that is an object or a number belongs to other dialects.
-        let failed = envelope
-            .status
-            .as_str()
-            .is_some_and(|status| ["Error", "Failed", "Failure"].iter().any(|bad| status.eq_ignore_ascii_case(bad)));
+        let failed = envelope.status.as_str().is_some_and(|status| {
+            ["Error", "Failed", "Failure"]
+                .iter()
+                .any(|bad| status.eq_ignore_ascii_case(bad))
+        });
         if name.is_empty() && !failed {
             return None;
         }
@@ -148,7 +150,8 @@ impl Exception {
     fn error(&self, status: StatusCode) -> Error {
         let mut error = Error::from(self.kind(status));
         // Only what looks like a name: a text might hold personal data.
-        let is_name = !self.name.is_empty() && self.name.len() <= 80 && self.name.bytes().all(|b| b.is_ascii_alphanumeric());
+        let is_name =
+            !self.name.is_empty() && self.name.len() <= 80 && self.name.bytes().all(|b| b.is_ascii_alphanumeric());
         error.facts.exception_type = is_name.then(|| self.name.clone());
         error
     }
@@ -156,7 +159,10 @@ impl Exception {
     /// What it means. The vendor publishes no list of the names, so the set is open.
     fn kind(&self, status: StatusCode) -> Kind {
         let limit = named_limit(&self.text);
-        let is_refusal = matches!(self.name.as_str(), "MXAPIRateLimitExceededException" | "MXThrottleException");
+        let is_refusal = matches!(
+            self.name.as_str(),
+            "MXAPIRateLimitExceededException" | "MXThrottleException"
+        );
         if limit.is_some() {
             return Kind::Refused(Refusal::Window(limit));
         }
@@ -172,9 +178,9 @@ impl Exception {
             "MXInvalidEntityReferenceException" | "MXInvalidLeadException" if is_missing_lead(&text) => {
                 Kind::NotFound(Resource::Lead)
             }
-            "MXInvalidAccessDetailsException" | "MXAuthenticationFailedException" | "MXUnauthorizedRequestException" => {
-                self.credentials()
-            }
+            "MXInvalidAccessDetailsException"
+            | "MXAuthenticationFailedException"
+            | "MXUnauthorizedRequestException" => self.credentials(),
             "MXUnAuthorizedAccessException" if status == StatusCode::UNAUTHORIZED => self.credentials(),
             "MXUnAuthorizedAccessException" => Kind::FeatureDisabled,
             "MXUnknownAttributeException" => Kind::Invalid(unknown_attributes(&self.text)),
@@ -210,7 +216,11 @@ impl Exception {
     /// One fault for each attribute that the text names, or one for the lead. The text itself is not passed on: it may
     /// hold somebody's data.
     fn violations(&self) -> Vec<Violation> {
-        let description = match self.name.strip_prefix("MX").and_then(|name| name.strip_suffix("Exception")) {
+        let description = match self
+            .name
+            .strip_prefix("MX")
+            .and_then(|name| name.strip_suffix("Exception"))
+        {
             Some(name) => format!("LeadSquared refuses the value: {}", in_words(name)),
             None => "LeadSquared refuses the value".to_owned(),
         };
@@ -270,7 +280,10 @@ fn unknown_attributes(text: &str) -> Vec<Violation> {
         .map(|name| Violation::new(path(name), format!("the account has no attribute {name}")))
         .collect();
     if violations.is_empty() {
-        return vec![Violation::new("lead", "names an attribute that the account does not have")];
+        return vec![Violation::new(
+            "lead",
+            "names an attribute that the account does not have",
+        )];
     }
     violations
 }
@@ -278,7 +291,10 @@ fn unknown_attributes(text: &str) -> Vec<Violation> {
 /// The schema names that stand in a text.
 fn attributes_in(text: &str) -> Vec<String> {
     static CUSTOM: LazyLock<Regex> = LazyLock::new(|| regex(r"\bmx_\w{1,100}\b"));
-    let standard = STANDARD.iter().map(|field| field.schema_name).filter(|name| !name.starts_with("mx_"));
+    let standard = STANDARD
+        .iter()
+        .map(|field| field.schema_name)
+        .filter(|name| !name.starts_with("mx_"));
     let mut names: Vec<String> = CUSTOM.find_iter(text).map(|found| found.as_str().to_owned()).collect();
     let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
     names.extend(standard.filter(|name| words.contains(name)).map(str::to_owned));
@@ -334,7 +350,13 @@ mod tests {
         for status in [200, 500, 503] {
             let kind = exception(status, "MXDuplicateEntryException", text);
             let attribute = Some("Phone".to_owned());
-            assert_eq!(kind, Kind::Duplicate { attribute, lead_id: None });
+            assert_eq!(
+                kind,
+                Kind::Duplicate {
+                    attribute,
+                    lead_id: None
+                }
+            );
         }
     }
 
@@ -365,7 +387,10 @@ mod tests {
             Kind::Duplicate { attribute, .. } => attribute,
             other => panic!("{other:?}"),
         };
-        assert_eq!(attribute("A Lead with same Email already exists.").as_deref(), Some("EmailAddress"));
+        assert_eq!(
+            attribute("A Lead with same Email already exists.").as_deref(),
+            Some("EmailAddress")
+        );
         let old = "Duplicate entry 'phone@email.co' for key 'UQ_Prospect_Base_Mobile'";
         assert_eq!(attribute(old).as_deref(), Some("Mobile"));
         assert_eq!(attribute("something is twice"), None);
@@ -373,7 +398,11 @@ mod tests {
 
     #[test]
     fn unknown_attributes_are_named_by_their_paths() {
-        let kind = exception(500, "MXUnknownAttributeException", "Attribute(s) does not exist - mx_Foo, City,<b>");
+        let kind = exception(
+            500,
+            "MXUnknownAttributeException",
+            "Attribute(s) does not exist - mx_Foo, City,<b>",
+        );
         assert_eq!(fields(kind), ["lead.custom[\"mx_Foo\"]", "lead.custom[\"City\"]"]);
         let kind = exception(500, "MXUnknownAttributeException", "what?");
         assert_eq!(fields(kind), ["lead"]);
@@ -381,7 +410,11 @@ mod tests {
 
     #[test]
     fn attributes_in_a_text_are_named_and_the_text_is_not_shown() {
-        let kind = exception(500, "MXInvalidDataTypeException", "secret@a.co: wrong value for mx_Amount and OwnerId");
+        let kind = exception(
+            500,
+            "MXInvalidDataTypeException",
+            "secret@a.co: wrong value for mx_Amount and OwnerId",
+        );
         assert!(!format!("{kind:?}").contains("secret"));
         assert_eq!(fields(kind), ["lead.owner_id", "lead.custom[\"mx_Amount\"]"]);
         let kind = exception(500, "MXInvalidInputException", "Invalid SearchBy value provided");
@@ -402,15 +435,24 @@ mod tests {
 
     #[test]
     fn other_dialects_of_success_are_no_errors() {
-        assert_eq!(answer(200, json!({"Status": {"SuccessCount": 1}, "Details": {}})).judged(), Ok(()));
+        assert_eq!(
+            answer(200, json!({"Status": {"SuccessCount": 1}, "Details": {}})).judged(),
+            Ok(())
+        );
         assert_eq!(answer(200, json!({"Status": 0})).judged(), Ok(()));
-        assert_eq!(answer(200, json!({"Status": "Success", "ExceptionType": null})).judged(), Ok(()));
+        assert_eq!(
+            answer(200, json!({"Status": "Success", "ExceptionType": null})).judged(),
+            Ok(())
+        );
         assert_eq!(answer(200, "[]").judged(), Ok(()));
     }
 
     #[test]
     fn a_failure_may_lack_a_name() {
-        let failed = answer(200, json!({"Status": "Failed", "Message": {"Message": "Invalid event code"}}));
+        let failed = answer(
+            200,
+            json!({"Status": "Failed", "Message": {"Message": "Invalid event code"}}),
+        );
         assert_eq!(failed.judged().unwrap_err().kind, Kind::Exception);
     }
 

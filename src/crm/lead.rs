@@ -1,8 +1,11 @@
 //! The endpoints of leads: how to ask each, and how to read it.
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use super::answer::Answer;
 use super::retry::Safety;
@@ -185,7 +188,10 @@ impl Operation for GetByNumber {
 
     fn decode(&self, answer: &Answer) -> Result<Option<Row>> {
         // A criterion that LeadSquared does not understand returns all leads.
-        let is_it = |row: &Row| row.get(LEAD_NUMBER).is_some_and(|number| number.as_ref() == Some(&self.number));
+        let is_it = |row: &Row| {
+            row.get(LEAD_NUMBER)
+                .is_some_and(|number| number.as_ref() == Some(&self.number))
+        };
         Ok(rows(answer)?.into_iter().find(is_it))
     }
 }
@@ -208,7 +214,8 @@ impl Operation for GetByIds {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Found {
-            record_count: Option<usize>,
+            #[serde(default)]
+            record_count: Json,
             // The key is left out where there are no leads.
             #[serde(default)]
             leads: Option<Vec<RawRow>>,
@@ -216,7 +223,7 @@ impl Operation for GetByIds {
         let found: Found = answer.json()?;
         Ok(Page {
             rows: found.leads.unwrap_or_default().into_iter().map(row).collect(),
-            total: found.record_count,
+            total: whole(&found.record_count),
         })
     }
 }
@@ -244,6 +251,15 @@ fn row(raw: RawRow) -> Row {
         .collect()
 }
 
+/// A whole number, also where it is a text.
+fn whole<N: FromStr>(json: &Json) -> Option<N> {
+    match json {
+        Json::String(text) => text.trim().parse().ok(),
+        Json::Number(number) => number.to_string().parse().ok(),
+        Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
 fn get(path: &'static str, name: &'static str, value: &str) -> Request {
     Request {
         path,
@@ -252,7 +268,7 @@ fn get(path: &'static str, name: &'static str, value: &str) -> Request {
     }
 }
 
-fn post(path: &'static str, body: &serde_json::Value) -> Request {
+fn post(path: &'static str, body: &Json) -> Request {
     Request {
         path,
         query: vec![],
@@ -274,7 +290,10 @@ fn query(action: &Action) -> Vec<(&'static str, String)> {
     let post_updated = ("postUpdatedLead", "true".to_owned());
     match action {
         Action::Create => vec![],
-        Action::Update { lead_id, run_automations } => {
+        Action::Update {
+            lead_id,
+            run_automations,
+        } => {
             let mut query = vec![("leadId", lead_id.clone())];
             query.extend(run_automations.then_some(post_updated));
             query
@@ -317,7 +336,11 @@ fn pairs(write: &Write, clear_with: ClearWith) -> String {
         let mut pair = Pair::new(name, Some(value.to_text()));
         if let Value::FieldSet(set) = value {
             let members = set.fields.iter();
-            pair.fields = Some(members.map(|(name, value)| Pair::new(name, Some(value.clone()))).collect());
+            pair.fields = Some(
+                members
+                    .map(|(name, value)| Pair::new(name, Some(value.clone())))
+                    .collect(),
+            );
         }
         pair
     });
@@ -342,33 +365,17 @@ fn written(answer: &Answer, action: &Action) -> Result<Written> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Envelope {
-        message: Message,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Message {
-        Object(Outcome),
-        // Capture was seen to answer with the id alone.
-        Id(String),
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "PascalCase", default)]
-    struct Outcome {
-        id: Option<String>,
-        related_id: Option<String>,
-        affected_rows: Option<i32>,
-        is_created: Option<bool>,
+        #[serde(default)]
+        message: Json,
     }
 
-    let envelope: Envelope = answer.json()?;
-    let outcome = match envelope.message {
-        Message::Object(outcome) => outcome,
-        Message::Id(id) => Outcome {
-            id: Some(id),
-            ..Outcome::default()
-        },
-    };
-    let told = [outcome.id, outcome.related_id].into_iter().flatten().find(|id| !id.is_empty());
+    let message = answer.json::<Envelope>()?.message;
+    // Capture was seen to answer with the id alone; of its two ids the second is the lead's where the first is missing.
+    let told = [&message, &message["Id"], &message["RelatedId"]]
+        .into_iter()
+        .filter_map(Json::as_str)
+        .find(|id| !id.is_empty())
+        .map(str::to_owned);
     let lead_id = match action {
         Action::Update { lead_id, .. } => lead_id.clone(),
         Action::Create | Action::Upsert { .. } | Action::Capture { .. } => told.ok_or_else(|| {
@@ -379,11 +386,11 @@ fn written(answer: &Answer, action: &Action) -> Result<Written> {
     };
     Ok(Written {
         lead_id,
-        affected_rows: outcome.affected_rows.unwrap_or_default(),
+        affected_rows: whole(&message["AffectedRows"]).unwrap_or_default(),
         created: match action {
             Action::Create => Some(true),
             Action::Update { .. } => Some(false),
-            Action::Upsert { .. } | Action::Capture { .. } => outcome.is_created,
+            Action::Upsert { .. } | Action::Capture { .. } => message["IsCreated"].as_bool(),
         },
     })
 }
@@ -395,9 +402,15 @@ pub fn found(row: Option<Row>) -> Result<Row> {
 
 /// The columns that exist in every account, for a read that has to name columns while the metadata is not at hand.
 pub fn standard_columns() -> impl Iterator<Item = &'static str> {
-    ["OwnerIdName", "OwnerIdEmailAddress", "Score", "CreatedOn", "ModifiedOn", LEAD_NUMBER]
-        .into_iter()
-        .chain(crate::domain::lead::STANDARD.iter().map(|field| field.schema_name))
-        .filter(|name| *name != "LeadType")
+    [
+        "OwnerIdName",
+        "OwnerIdEmailAddress",
+        "Score",
+        "CreatedOn",
+        "ModifiedOn",
+        LEAD_NUMBER,
+    ]
+    .into_iter()
+    .chain(crate::domain::lead::STANDARD.iter().map(|field| field.schema_name))
+    .filter(|name| *name != "LeadType")
 }
-

@@ -89,7 +89,10 @@ impl Settings {
             ("timeout", self.timeout.is_zero()),
         ];
         let faults = |rows: &[(&'static str, bool)], text: &str| -> Vec<_> {
-            rows.iter().filter(|(_, wrong)| *wrong).map(|(key, _)| (*key, text.to_owned())).collect()
+            rows.iter()
+                .filter(|(_, wrong)| *wrong)
+                .map(|(key, _)| (*key, text.to_owned()))
+                .collect()
         };
         let mut all = faults(&at_least_one, "must be at least 1");
         all.extend(faults(&not_zero, "must not be zero"));
@@ -219,7 +222,11 @@ impl Client {
     fn build(&self, request: Request) -> Result<reqwest::Request> {
         let shared = &*self.shared;
         let mut url = shared.base.clone();
-        url.set_path(&format!("{}/v2/{}", shared.base.path().trim_end_matches('/'), request.path));
+        url.set_path(&format!(
+            "{}/v2/{}",
+            shared.base.path().trim_end_matches('/'),
+            request.path
+        ));
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
@@ -245,7 +252,7 @@ impl Client {
         error: Option<&Error>,
     ) {
         let shared = &*self.shared;
-        let outcome = error.map_or("ok", retry::name);
+        let outcome = error.map_or("ok", Error::name);
         tracing::info!(
             target: "leadgate::attempt",
             request_id = %call.id,
@@ -276,8 +283,14 @@ fn http_client(keys: &Keys, settings: &Settings, scheme: &str) -> std::result::R
         Ok::<_, String>(value)
     };
     let headers = HeaderMap::from_iter([
-        (HeaderName::from_static("x-lsq-accesskey"), key("access_key", &keys.access)?),
-        (HeaderName::from_static("x-lsq-secretkey"), key("secret_key", &keys.secret)?),
+        (
+            HeaderName::from_static("x-lsq-accesskey"),
+            key("access_key", &keys.access)?,
+        ),
+        (
+            HeaderName::from_static("x-lsq-secretkey"),
+            key("secret_key", &keys.secret)?,
+        ),
     ]);
     let builder = reqwest::Client::builder()
         .default_headers(headers)

@@ -136,29 +136,6 @@ impl Retries {
     }
 }
 
-/// The error's name in logs and metrics.
-pub fn name(error: &Error) -> &'static str {
-    match &error.kind {
-        Kind::Invalid(_) => "invalid",
-        Kind::Duplicate { .. } => "duplicate",
-        Kind::NotFound(_) => "not-found",
-        Kind::DeadlineInfeasible { .. } => "deadline-infeasible",
-        Kind::QueueFull { .. } => "queue-full",
-        Kind::DailyBudgetExhausted { .. } => "daily-budget-exhausted",
-        Kind::CredentialsRejected { .. } => "credentials-rejected",
-        Kind::FeatureDisabled => "feature-disabled",
-        Kind::Exception => "exception",
-        Kind::Refused(_) => "refused",
-        Kind::Unavailable { sent: true } => "no-answer",
-        Kind::Unavailable { sent: false } => "unreachable",
-        Kind::OutcomeUnknown => "outcome-unknown",
-        Kind::DeadlineExceeded { .. } => "deadline-exceeded",
-        Kind::Unreadable { .. } => "unreadable",
-        Kind::ShuttingDown => "shutting-down",
-        Kind::CallerLeft => "caller-left",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -210,7 +187,7 @@ mod tests {
             Ok(_) => "answered".to_owned(),
             Err(error) => format!(
                 "{:<24} read: {:?}, write: {:?}",
-                name(&error),
+                error.name(),
                 decide(Safety::Repeatable, &error.kind),
                 decide(Safety::Once, &error.kind)
             ),
@@ -238,19 +215,37 @@ mod tests {
     fn the_fate_of_every_status_and_every_exception() {
         let mut table = String::new();
         for (title, body) in [
-            ("success", json!({"Status": "Success", "Message": {"Id": "x"}}).to_string()),
+            (
+                "success",
+                json!({"Status": "Success", "Message": {"Id": "x"}}).to_string(),
+            ),
             ("a list", "[]".to_owned()),
             ("nothing", String::new()),
             ("half a JSON", r#"{"Status":"Succ"#.to_owned()),
             ("a page", "<html>Bad Gateway</html>".to_owned()),
-            ("a plain refusal", "API calls exceeded the limit of 25 in 5 second(s)".to_owned()),
-            ("a failure without a name", json!({"Status": "Failed", "Message": {"Message": "no"}}).to_string()),
+            (
+                "a plain refusal",
+                "API calls exceeded the limit of 25 in 5 second(s)".to_owned(),
+            ),
+            (
+                "a failure without a name",
+                json!({"Status": "Failed", "Message": {"Message": "no"}}).to_string(),
+            ),
             (
                 "a refusal with a limit",
-                exception("MXAPIRateLimitExceededException", "API calls exceeded the limit of 25 in 5 second(s)"),
+                exception(
+                    "MXAPIRateLimitExceededException",
+                    "API calls exceeded the limit of 25 in 5 second(s)",
+                ),
             ),
-            ("a missing lead", exception("MXInvalidEntityReferenceException", "Lead not found")),
-            ("a feature that is off", exception("MXOtherException", "Delete is not enabled for you")),
+            (
+                "a missing lead",
+                exception("MXInvalidEntityReferenceException", "Lead not found"),
+            ),
+            (
+                "a feature that is off",
+                exception("MXOtherException", "Delete is not enabled for you"),
+            ),
         ] {
             table += &fates(title, &body);
         }
@@ -265,7 +260,10 @@ mod tests {
         let lost = Kind::Unavailable { sent: true };
         assert_eq!(decide(Safety::Once, &lost), Decision::Settle);
         assert_eq!(decide(Safety::Repeatable, &lost), Decision::Again);
-        assert_eq!(decide(Safety::Once, &Kind::Unavailable { sent: false }), Decision::Again);
+        assert_eq!(
+            decide(Safety::Once, &Kind::Unavailable { sent: false }),
+            Decision::Again
+        );
         for refusal in [Refusal::Daily, Refusal::Window(None)] {
             assert_eq!(decide(Safety::Once, &Kind::Refused(refusal)), Decision::Requeue);
         }

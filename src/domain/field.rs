@@ -77,9 +77,7 @@ impl Catalog {
 
     /// The attribute of that schema name. Case is folded: whether it matters to LeadSquared is not known.
     pub fn get(&self, schema_name: &str) -> Option<&Field> {
-        self.by_name
-            .get(&fold(schema_name))
-            .and_then(|i| self.fields.get(*i))
+        self.by_name.get(&fold(schema_name)).and_then(|i| self.fields.get(*i))
     }
 
     /// The names of all attributes, for a read that has to name its columns.
@@ -97,9 +95,7 @@ pub fn is_read_only(schema_name: &str) -> bool {
 pub fn check(attributes: &Attributes, catalog: Option<&Catalog>) -> Vec<Violation> {
     attributes
         .iter()
-        .filter_map(|(name, value)| {
-            fault(name, value, catalog).map(|fault| Violation::new(path(name), fault))
-        })
+        .filter_map(|(name, value)| fault(name, value, catalog).map(|fault| Violation::new(path(name), fault)))
         .collect()
 }
 
@@ -169,9 +165,7 @@ fn email_fault(text: &str) -> Option<String> {
 fn number_fault(value: &Value) -> Option<String> {
     let good = match value {
         Value::Number(_) | Value::Integer(_) => true,
-        Value::Text(text) => {
-            text.is_empty() || text.trim().parse().is_ok_and(|number: f64| number.is_finite())
-        }
+        Value::Text(text) => text.is_empty() || text.trim().parse().is_ok_and(|number: f64| number.is_finite()),
         Value::Flag(_) | Value::Time(_) | Value::FieldSet(_) => false,
     };
     (!good).then(|| "must be a number".to_owned())

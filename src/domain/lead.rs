@@ -182,11 +182,7 @@ impl Attributes {
 
     /// The same without one attribute.
     pub fn without(&self, schema_name: &str) -> Self {
-        self.0
-            .iter()
-            .filter(|(name, _)| name != schema_name)
-            .cloned()
-            .collect()
+        self.0.iter().filter(|(name, _)| name != schema_name).cloned().collect()
     }
 }
 
@@ -262,9 +258,12 @@ impl Write {
         };
         match &self.action {
             Action::Update { lead_id, .. } => vec![Key::Id(lead_id.clone())],
-            Action::Upsert { match_by: Some(name), .. } | Action::Capture { match_by: Some(name), .. } => {
-                by(matched_attribute(name)).into_iter().collect()
+            Action::Upsert {
+                match_by: Some(name), ..
             }
+            | Action::Capture {
+                match_by: Some(name), ..
+            } => by(matched_attribute(name)).into_iter().collect(),
             Action::Create | Action::Upsert { .. } | Action::Capture { .. } => {
                 ["EmailAddress", "Phone"].into_iter().filter_map(by).collect()
             }
@@ -337,9 +336,7 @@ pub fn schema_name(name: &str) -> &str {
 
 /// The field that the attribute has, if it has one.
 pub fn standard(schema_name: &str) -> Option<&'static Standard> {
-    STANDARD
-        .iter()
-        .find(|standard| standard.schema_name == schema_name)
+    STANDARD.iter().find(|standard| standard.schema_name == schema_name)
 }
 
 /// Where in a request the attribute stands: `lead.first_name` or `lead.custom["mx_KYC"]`.
@@ -352,7 +349,11 @@ pub fn path(schema_name: &str) -> String {
 
 /// The attribute that a `SearchBy` looks at: the two spellings of the lead's id differ.
 fn matched_attribute(match_by: &str) -> &str {
-    if match_by == SEARCH_BY_LEAD_ID { LEAD_ID } else { match_by }
+    if match_by == SEARCH_BY_LEAD_ID {
+        LEAD_ID
+    } else {
+        match_by
+    }
 }
 
 fn kind_of(name: &str, catalog: Option<&Catalog>) -> Kind {

@@ -71,19 +71,20 @@ mod tests {
         assert_eq!(read("12/1/2026 12:00:00 PM"), at("2026-12-01T12:00:00Z"));
         assert_eq!(read("2026-07-31T05:33:50Z"), at("2026-07-31T05:33:50Z"));
         assert_eq!(read("1990-02-28"), at("1990-02-28T00:00:00Z"));
-        assert_eq!(
-            read("/Date(1751910591000+0000)/"),
-            at("2025-07-07T17:49:51Z")
-        );
-        assert_eq!(
-            read("/Date(-1000-0800)/"),
-            at("1969-12-31T23:59:59Z")
-        );
+        assert_eq!(read("/Date(1751910591000+0000)/"), at("2025-07-07T17:49:51Z"));
+        assert_eq!(read("/Date(-1000-0800)/"), at("1969-12-31T23:59:59Z"));
     }
 
     #[test]
     fn what_is_no_time_is_none() {
-        for text in ["", "0001-01-01 00:00:00", "tomorrow", "2026-13-01", "/Date(x)/", "/Date(1"] {
+        for text in [
+            "",
+            "0001-01-01 00:00:00",
+            "tomorrow",
+            "2026-13-01",
+            "/Date(x)/",
+            "/Date(1",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

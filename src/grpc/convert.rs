@@ -84,7 +84,10 @@ pub(super) fn field(field: &Field) -> pb::LeadField {
         data_type: field.data_type.clone(),
         mandatory: field.mandatory,
         read_only: is_read_only(&field.schema_name),
-        max_length: field.max_length.and_then(|most| i32::try_from(most).ok()).unwrap_or_default(),
+        max_length: field
+            .max_length
+            .and_then(|most| i32::try_from(most).ok())
+            .unwrap_or_default(),
         options: field.options.clone(),
     }
 }
@@ -132,7 +135,9 @@ fn value(given: pb::FieldValue) -> Result<Value, &'static str> {
         Some(Given::Integer(number)) => Value::Integer(number),
         Some(Given::Flag(flag)) => Value::Flag(flag),
         Some(Given::Time(at)) => {
-            let at = Timestamp::new(at.seconds, at.nanos).ok().filter(|_| (0..1_000_000_000).contains(&at.nanos));
+            let at = Timestamp::new(at.seconds, at.nanos)
+                .ok()
+                .filter(|_| (0..1_000_000_000).contains(&at.nanos));
             Value::Time(at.ok_or("must be a time between the years 1 and 9999")?)
         }
         Some(Given::FieldSet(set)) => Value::FieldSet(FieldSet {

@@ -77,7 +77,10 @@ impl pb::lead_service_server::LeadService for Service {
             let mut violations = Vec::new();
             let key = key(message.key).map_err(|fault| violations.push(fault));
             let mask = mask(message.read_mask, &mut violations);
-            if message.max_staleness.is_some_and(|age| age.seconds < 0 || age.nanos < 0) {
+            if message
+                .max_staleness
+                .is_some_and(|age| age.seconds < 0 || age.nanos < 0)
+            {
                 violations.push(Violation::new("max_staleness", "must not be negative"));
             }
             let Ok(key) = key else {
@@ -128,7 +131,10 @@ impl pb::lead_service_server::LeadService for Service {
                 return Err(Kind::Invalid(unknown).into());
             }
             let is_asked = |name: &str| names.iter().any(|asked| schema_name(asked).eq_ignore_ascii_case(name));
-            let fields = catalog.fields.iter().filter(|field| names.is_empty() || is_asked(&field.schema_name));
+            let fields = catalog
+                .fields
+                .iter()
+                .filter(|field| names.is_empty() || is_asked(&field.schema_name));
             Ok(pb::DescribeLeadFieldsResponse {
                 fields: fields.map(convert::field).collect(),
                 fetch_time: Some(convert::timestamp(catalog.fetched)),
@@ -183,7 +189,11 @@ impl Mutation for pb::UpdateLeadRequest {
             run_automations: self.run_automations,
         };
         let mut write = convert::write(action, self.lead);
-        write.cleared = self.clear_fields.iter().map(|name| schema_name(name).to_owned()).collect();
+        write.cleared = self
+            .clear_fields
+            .iter()
+            .map(|name| schema_name(name).to_owned())
+            .collect();
         write
     }
 }
@@ -274,7 +284,10 @@ fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Viola
         Ok(text.trim().to_owned())
     };
     match key {
-        None => Err(Violation::new("key", "one of lead_id, lead_number, email_address and phone is required")),
+        None => Err(Violation::new(
+            "key",
+            "one of lead_id, lead_number, email_address and phone is required",
+        )),
         Some(Asked::LeadId(id)) => match check_id("lead_id", &id) {
             Some(fault) => Err(fault),
             None => Ok(Key::Id(id)),

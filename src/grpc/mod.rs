@@ -80,8 +80,7 @@ pub async fn serve(
     let leads = LeadServiceServer::new(lead::Service::new(context))
         .max_decoding_message_size(max_request_bytes)
         .max_encoding_message_size(usize::MAX)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Gzip);
 
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -91,7 +90,11 @@ pub async fn serve(
         .layer(observe::Layer::new(metrics))
         .add_service(health_service)
         .add_service(reflection().build_v1().expect("the build has checked the descriptors"))
-        .add_service(reflection().build_v1alpha().expect("the build has checked the descriptors"))
+        .add_service(
+            reflection()
+                .build_v1alpha()
+                .expect("the build has checked the descriptors"),
+        )
         .add_service(leads)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), told(stop.clone(), health));
 
@@ -131,7 +134,10 @@ pub async fn health(address: String, limit: Duration) -> Result<(), String> {
         .map_err(|error| format!("cannot be reached: {}", root_cause(&error)))?;
     let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
     let request = tonic_health::pb::HealthCheckRequest::default();
-    let answer = client.check(request).await.map_err(|status| status.message().to_owned())?;
+    let answer = client
+        .check(request)
+        .await
+        .map_err(|status| status.message().to_owned())?;
     let serving = tonic_health::pb::health_check_response::ServingStatus::Serving;
     if answer.into_inner().status() == serving {
         Ok(())
@@ -147,4 +153,3 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     }
     cause.to_string()
 }
-

@@ -16,7 +16,6 @@ use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 use uuid::Uuid;
 
 use super::status;
-use crate::crm::retry;
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
 
@@ -63,7 +62,7 @@ impl Observed {
 
     /// It ends with that error.
     pub(super) fn reason(&self, error: &Error) {
-        self.inner.reason.get_or_init(|| retry::name(error));
+        self.inner.reason.get_or_init(|| error.name());
     }
 }
 
@@ -149,7 +148,11 @@ impl Line {
         let took = self.started.elapsed();
         let code_name = name(code);
         // A path that nobody serves must not make a label of its own.
-        let label = if code == Code::Unimplemented { "unknown" } else { &self.method };
+        let label = if code == Code::Unimplemented {
+            "unknown"
+        } else {
+            &self.method
+        };
         self.metrics.rpc(label, code_name, took);
         let seen = &self.observed.inner;
         tracing::info!(
@@ -206,11 +209,19 @@ fn explained(status: &Status, line: &Line) -> Option<Status> {
         return None;
     }
     let (code, reason, text) = match status.code() {
-        Code::OutOfRange => (Code::InvalidArgument, "INVALID_FIELD", "the request is longer than server.max_request_bytes"),
+        Code::OutOfRange => (
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            "the request is longer than server.max_request_bytes",
+        ),
         Code::Unimplemented => (Code::Unimplemented, "UNIMPLEMENTED", "there is no such rpc"),
         // Our own deadline comes first, so this one is seen only if the process is too busy to keep it.
         Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed"),
-        Code::Internal => (Code::InvalidArgument, "INVALID_FIELD", "the request is not a message of this rpc"),
+        Code::Internal => (
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            "the request is not a message of this rpc",
+        ),
         code => (code, name(code), status.message()),
     };
     Some(status::plain(code, reason, text, line.observed.id()))

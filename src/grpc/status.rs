@@ -75,7 +75,9 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
     if let Some(pushback) = pushback {
         // Rounded up: a client that comes a little too early would be refused again.
         let milliseconds = u64::try_from(pushback.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        status.metadata_mut().insert(PUSHBACK, MetadataValue::from(milliseconds));
+        status
+            .metadata_mut()
+            .insert(PUSHBACK, MetadataValue::from(milliseconds));
     }
     status
 }

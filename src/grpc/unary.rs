@@ -34,7 +34,10 @@ impl Context {
         F: Future<Output = Result<A>>,
     {
         let observed = request.extensions().get::<Observed>().cloned().unwrap_or_default();
-        let name = request.metadata().get("x-leadgate-tenant").map(|name| name.to_str().unwrap_or("?").to_owned());
+        let name = request
+            .metadata()
+            .get("x-leadgate-tenant")
+            .map(|name| name.to_str().unwrap_or("?").to_owned());
         let tenant = self.tenants.get(name.as_deref());
         let tenant_name = tenant.as_ref().ok().map(|(name, _)| (*name).to_owned());
         observed.tenant(tenant_name.as_deref());

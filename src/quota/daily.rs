@@ -114,7 +114,10 @@ mod tests {
         let mut daily = Daily::new(0, TimeZone::UTC);
         daily.spend(at("2026-03-01T10:00:00Z"));
         daily.close(at("2026-03-01T10:00:00Z"));
-        assert_eq!(daily.refusal(at("2026-03-01T10:00:59Z")), Some(Duration::from_secs(13 * 3600 + 3541)));
+        assert_eq!(
+            daily.refusal(at("2026-03-01T10:00:59Z")),
+            Some(Duration::from_secs(13 * 3600 + 3541))
+        );
         assert_eq!(daily.refusal(at("2026-03-01T10:01:00Z")), None);
         daily.spend(at("2026-03-01T10:01:00Z"));
         assert!(daily.refusal(at("2026-03-01T10:01:01Z")).is_some());

@@ -114,10 +114,9 @@ impl Quota {
             let mut state = self.shared.lock();
             let now = Instant::now();
             state.admit(call.deadline, cost, turn, now)?;
-            if turn == Turn::First || state.waiting[cost as usize].is_empty() {
-                if let Some(slot) = state.take(&self.shared, cost, now) {
-                    return Ok(slot);
-                }
+            let is_next = turn == Turn::First || state.waiting[cost as usize].is_empty();
+            if is_next && let Some(slot) = state.take(&self.shared, cost, now) {
+                return Ok(slot);
             }
             state.enqueue(cost, turn)
         };

@@ -70,7 +70,10 @@ impl Limits {
             faults.push(("queue", "must be at least 1".to_owned()));
         }
         if TimeZone::get(&self.daily_reset_zone).is_err() {
-            faults.push(("daily_reset_zone", "must be an IANA time zone, such as \"Asia/Kolkata\"".to_owned()));
+            faults.push((
+                "daily_reset_zone",
+                "must be an IANA time zone, such as \"Asia/Kolkata\"".to_owned(),
+            ));
         }
         faults
     }

@@ -10,6 +10,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) content_type: String,
     pub(super) body: Bytes,
+    /// Seconds for a `Retry-After` header.
+    pub(super) retry_after: Option<u64>,
 }
 
 /// Why an operation did not do what was asked.
@@ -46,6 +48,7 @@ impl Answer {
             status,
             content_type: "application/json; charset=utf-8".into(),
             body: serde_json::to_vec(body).unwrap_or_default().into(),
+            retry_after: None,
         }
     }
 
@@ -72,9 +75,8 @@ impl Answer {
 
     /// A page such as a proxy or the web server itself makes up.
     pub(super) fn page(status: u16, title: &str) -> Self {
-        let page = format!(
-            "<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1></body>\r\n</html>\r\n"
-        );
+        let page =
+            format!("<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1></body>\r\n</html>\r\n");
         Self::text(status, "text/html", page)
     }
 
@@ -83,6 +85,7 @@ impl Answer {
             status,
             content_type: content_type.into(),
             body: body.into(),
+            retry_after: None,
         }
     }
 
@@ -105,11 +108,13 @@ impl Answer {
 }
 
 impl Failure {
-    /// As an answer; a logical error goes out with the given status.
-    pub(super) fn into_answer(self, status: u16) -> Answer {
+    /// As an answer: a logical error with the given status, a complaint about the body with the
+    /// usual envelope or as plain text.
+    pub(super) fn into_answer(self, status: u16, enveloped: bool) -> Answer {
         match self {
             Self::Exception(Exception { kind, message }) => Answer::error(status, kind, &message),
-            Self::Unreadable(message) => Answer::error(400, "MXInvalidInputException", &message),
+            Self::Unreadable(message) if enveloped => Answer::error(400, "MXInvalidInputException", &message),
+            Self::Unreadable(message) => Answer::text(400, "text/plain", message),
             Self::Nothing => Answer::empty(404),
         }
     }
@@ -117,41 +122,41 @@ impl Failure {
 
 impl Exception {
     pub(super) fn duplicate(message: impl Into<String>) -> Failure {
-        Self::new("MXDuplicateEntryException", message)
+        Self::of("MXDuplicateEntryException", message)
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Failure {
-        Self::new("MXInvalidInputException", message)
+        Self::of("MXInvalidInputException", message)
     }
 
     pub(super) fn wrong_type(message: impl Into<String>) -> Failure {
-        Self::new("MXInvalidDataTypeException", message)
+        Self::of("MXInvalidDataTypeException", message)
     }
 
     pub(super) fn missing(message: impl Into<String>) -> Failure {
-        Self::new("MXMandatoryFieldMissingException", message)
+        Self::of("MXMandatoryFieldMissingException", message)
     }
 
     pub(super) fn missing_parameter(message: impl Into<String>) -> Failure {
-        Self::new("MXMandatoryAttributeMissingException", message)
+        Self::of("MXMandatoryAttributeMissingException", message)
     }
 
     pub(super) fn unknown_attributes(names: &[String]) -> Failure {
-        Self::new(
+        Self::of(
             "MXUnknownAttributeException",
             format!("Attribute(s) does not exist - {}", names.join(",")),
         )
     }
 
     pub(super) fn lead_not_found() -> Failure {
-        Self::new("MXInvalidEntityReferenceException", "Lead not found")
+        Self::of("MXInvalidEntityReferenceException", "Lead not found")
     }
 
     pub(super) fn not_allowed(message: impl Into<String>) -> Failure {
-        Self::new("MXUnAuthorizedAccessException", message)
+        Self::of("MXUnAuthorizedAccessException", message)
     }
 
-    fn new(kind: &'static str, message: impl Into<String>) -> Failure {
+    fn of(kind: &'static str, message: impl Into<String>) -> Failure {
         let message = message.into();
         Failure::Exception(Self { kind, message })
     }

@@ -1,12 +1,12 @@
-//! The endpoints that write many leads.
+//! The endpoints that write many leads, but for the one in `update_v2.rs`.
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    TwinRows,
+    OverMaximum, TwinRows,
     answer::{Answer, Exception, Failure, Result},
     crm,
     desk::Desk,
@@ -19,37 +19,12 @@ use super::{
 const MOST_CREATED: usize = 50;
 const MOST_UPSERTED: usize = 25;
 const MOST_UPDATED: usize = 50;
-const MOST_UPDATED_V2: usize = 25;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct OneField {
     lead_ids: Vec<String>,
     lead_fields: Pair,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ManyFields {
-    search_by_key: Option<String>,
-    #[serde(default)]
-    options: Option<HashMap<String, Value>>,
-    lead_properties_list: Vec<Properties>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Properties {
-    fields: Vec<Pair>,
-}
-
-#[derive(Clone, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Outcome {
-    identifier: String,
-    identifier_value: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
 }
 
 impl Desk<'_> {
@@ -90,45 +65,39 @@ impl Desk<'_> {
         let may_fire = self.tenant.options.bulk_fires_automations;
         let mut answer = Vec::with_capacity(rows.len());
         for (place, draft) in self.drafts(&rows)?.into_iter().enumerate() {
-            answer.push(
-                match draft.and_then(|draft| self.upsert(&draft, may_fire)) {
-                    Ok(done) => json!({
+            answer.push(match draft.and_then(|draft| self.upsert(&draft, may_fire)) {
+                Ok(done) => json!({
+                    "RowNumber": place + 1,
+                    "LeadId": done.id,
+                    "LeadCreated": done.created,
+                    "LeadUpdated": !done.created,
+                    "AffectedRows": self.affected_rows(&done),
+                }),
+                Err(failure) => {
+                    let row = json!({
                         "RowNumber": place + 1,
-                        "LeadId": done.id,
-                        "LeadCreated": done.created,
-                        "LeadUpdated": !done.created,
-                        "AffectedRows": self.affected_rows(&done),
-                    }),
-                    Err(failure) => {
-                        let row = json!({
-                            "RowNumber": place + 1,
-                            "LeadCreated": false,
-                            "LeadUpdated": false,
-                            "AffectedRows": 0,
-                        });
-                        self.failed(row, failure)?
-                    }
-                },
-            );
+                        "LeadCreated": false,
+                        "LeadUpdated": false,
+                        "AffectedRows": 0,
+                    });
+                    self.failed(row, failure)?
+                }
+            });
         }
         Ok(Answer::json(200, &answer))
     }
 
     /// One value for many leads. Those that do not exist, or cannot have it, only lower the count.
     pub(super) fn bulk_update(self) -> Result<Answer> {
-        let asked: OneField = self.body()?;
-        check_size(asked.lead_ids.len(), MOST_UPDATED)?;
+        let mut asked: OneField = self.body()?;
+        self.fit(&mut asked.lead_ids, MOST_UPDATED)?;
         let draft = Draft::read(&[asked.lead_fields], self.tenant)?;
         let mut affected = 0;
         for id in &asked.lead_ids {
             let Some(number) = self.crm.by_id(id) else {
                 continue;
             };
-            if self
-                .crm
-                .update(number, &draft, self.now, self.tenant)
-                .is_ok()
-            {
+            if self.crm.update(number, &draft, self.now, self.tenant).is_ok() {
                 affected += 1;
             }
         }
@@ -138,144 +107,24 @@ impl Desk<'_> {
         Ok(Answer::success(Some(json!({"AffectedRows": affected}))))
     }
 
-    pub(super) fn bulk_update_v2(mut self) -> Result<Answer> {
-        let asked: ManyFields = self.body()?;
-        check_size(asked.lead_properties_list.len(), MOST_UPDATED_V2)?;
-        let key = asked
-            .search_by_key
-            .as_deref()
-            .filter(|key| !key.is_empty())
-            .unwrap_or("ProspectId");
-        let known = key == "ProspectId" || key == "EmailAddress";
-        if !known && !self.tenant.options.unique.iter().any(|name| name == key) {
-            return Err(Exception::invalid("Invalid SearchByKey value provided"));
-        }
-        let option = asked
-            .options
-            .as_ref()
-            .and_then(|all| all.get("PushNonExistentLeadsToUnProcessedList"));
-        let sets_aside = option == Some(&Value::Bool(true));
-
-        let rows = &asked.lead_properties_list;
-        let named: Vec<_> = rows
-            .iter()
-            .map(|row| self.identifier(key, &row.fields))
-            .collect();
-        let mut copies: HashMap<String, usize> = HashMap::new();
-        for (_, value) in &named {
-            *copies.entry(value.clone()).or_default() += 1;
-        }
-        let [mut done, mut failed, mut set_aside] = [const { Vec::new() }; 3];
-        for (row, (shown, value)) in rows.iter().zip(&named) {
-            let mut outcome = Outcome {
-                identifier: key.into(),
-                identifier_value: shown.clone(),
-                reason: None,
-            };
-            match self.update_row(key, value, copies[value], &row.fields)? {
-                Row::Done => done.push(outcome),
-                Row::Absent => {
-                    let reason = "Lead does not exist in the system or You do not have permission to update the lead";
-                    outcome.reason = Some(reason.into());
-                    if sets_aside {
-                        set_aside.push(outcome)
-                    } else {
-                        failed.push(outcome)
-                    }
-                }
-                Row::Failed(reason) => {
-                    outcome.reason = Some(reason);
-                    failed.push(outcome);
-                }
-            }
-        }
-        let message = if done.len() == rows.len() {
-            "Success"
-        } else {
-            &self.tenant.options.update_v2_partial_message
-        };
-        let mut status = json!({
-            "TotalCount": rows.len(),
-            "SuccessCount": done.len(),
-            "FailureCount": failed.len(),
-            "Message": message,
-        });
-        let mut details = json!({"SuccessfulLeads": done, "FailedLeads": failed});
-        if sets_aside {
-            status["UnProcessedCount"] = set_aside.len().into();
-            details["UnProcessedLeads"] = json!(set_aside);
-        }
-        Ok(Answer::json(
-            200,
-            &json!({"Status": status, "Details": details}),
-        ))
-    }
-
-    fn update_row(
-        &mut self,
-        key: &str,
-        value: &str,
-        copies: usize,
-        fields: &[Pair],
-    ) -> Result<Row> {
-        if copies > 1 {
-            return Ok(Row::Failed(format!("{copies} Duplicate Lead(s) provided")));
-        }
-        let draft = match Draft::read(fields, self.tenant) {
-            Ok(draft) => draft,
-            Err(Failure::Exception(Exception { message, .. })) => {
-                let unknown = message.strip_prefix("Attribute(s) does not exist - ");
-                return Ok(Row::Failed(match unknown {
-                    Some(names) => format!("Non-existent field(s) provided: {names}"),
-                    None => message,
-                }));
-            }
-            Err(other) => return Err(other),
-        };
-        let found = match key {
-            "ProspectId" => self.crm.by_id(value),
-            _ => self.crm.by_value(key, value, self.tenant),
-        };
-        let Some(number) = found else {
-            return Ok(Row::Absent);
-        };
-        match self.crm.update(number, &draft, self.now, self.tenant) {
-            Ok(()) => {
-                if self.tenant.options.bulk_fires_automations && self.fires_automations() {
-                    self.crm.automations += 1;
-                }
-                Ok(Row::Done)
-            }
-            Err(Failure::Exception(Exception { message, .. })) => Ok(Row::Failed(message)),
-            Err(other) => Err(other),
-        }
-    }
-
-    /// The value a row is found by: as given, and in the form in which equal ones are equal.
-    fn identifier(&self, key: &str, fields: &[Pair]) -> (String, String) {
-        let is_key = |pair: &&Pair| {
-            pair.attribute == key || key == "ProspectId" && pair.attribute == "ProspectID"
-        };
-        let given = fields
-            .iter()
-            .find(is_key)
-            .and_then(|pair| pair.value.as_str())
-            .unwrap_or("");
-        let same = match key {
-            "ProspectId" => given.to_ascii_lowercase(),
-            _ => crm::key(key, &crm::lookup(key, given, self.tenant), self.tenant),
-        };
-        (given.into(), same)
-    }
-
     fn rows<T: serde::de::DeserializeOwned>(&self, most: usize) -> Result<Vec<T>> {
-        let rows: Vec<T> = self.body()?;
-        check_size(rows.len(), most)?;
+        let mut rows: Vec<T> = self.body()?;
+        self.fit(&mut rows, most)?;
         Ok(rows)
     }
 
+    /// Refuses more rows than the maximum, or cuts them off.
+    pub(super) fn fit<T>(&self, rows: &mut Vec<T>, most: usize) -> Result<()> {
+        if rows.len() > most && self.tenant.options.bulk_over_maximum == OverMaximum::Reject {
+            let message = format!("Invalid Input! Number of leads can not be more than {most}");
+            return Err(Exception::invalid(message));
+        }
+        rows.truncate(most);
+        Ok(())
+    }
+
     /// The rows read, each with its own failure; a row that cannot be read at all fails the call.
-    fn drafts(&self, rows: &[Vec<Pair>]) -> Result<Vec<Result<Draft>>> {
+    pub(super) fn drafts(&self, rows: &[Vec<Pair>]) -> Result<Vec<Result<Draft>>> {
         rows.iter()
             .map(|row| match Draft::read(row, self.tenant) {
                 Err(Failure::Exception(exception)) => Ok(Err(Failure::Exception(exception))),
@@ -290,14 +139,11 @@ impl Desk<'_> {
         for attribute in &self.tenant.options.unique {
             let mut seen: HashMap<String, usize> = HashMap::new();
             for (place, draft) in drafts.iter().enumerate() {
-                let Some(value) = draft.as_ref().ok().and_then(|draft| draft.value(attribute))
-                else {
+                let Some(value) = draft.as_ref().ok().and_then(|draft| draft.value(attribute)) else {
                     continue;
                 };
                 let conflict = || crm::duplicate(attribute, value, self.tenant);
-                let first = *seen
-                    .entry(crm::key(attribute, value, self.tenant))
-                    .or_insert(place);
+                let first = *seen.entry(crm::key(attribute, value, self.tenant)).or_insert(place);
                 if first != place {
                     twins.entry(first).or_insert_with(conflict);
                     twins.entry(place).or_insert_with(conflict);
@@ -323,16 +169,137 @@ impl Desk<'_> {
     }
 }
 
-enum Row {
-    Done,
-    Absent,
-    Failed(String),
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::simulator::bench::{Bench, attributes};
 
-fn check_size(given: usize, most: usize) -> Result<()> {
-    if given > most {
-        let message = format!("Invalid Input! Number of leads can not be more than {most}");
-        return Err(Exception::invalid(message));
+    async fn two_leads(bench: &Bench) -> [String; 2] {
+        [
+            bench.create(&[("EmailAddress", "a@x.co")]).await,
+            bench.create(&[("EmailAddress", "b@x.co")]).await,
+        ]
     }
-    Ok(())
+
+    #[tokio::test]
+    async fn a_bulk_create_answers_row_by_row() {
+        let bench = Bench::new(|_| {});
+        let row = |pairs: &[(&str, &str)]| attributes(pairs);
+        let body = json!([
+            row(&[("EmailAddress", "a@x.co")]),
+            row(&[("EmailAddress", "A@x.co")]),
+            row(&[("Nonsense", "1")]),
+            row(&[("EmailAddress", "b@x.co")]),
+        ]);
+        let (status, answer) = bench.post("Lead/Bulk/Create", body.clone()).await;
+        assert_eq!(status, 200);
+        let created: Vec<_> = answer
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["LeadCreated"] == true)
+            .collect();
+        assert_eq!(created, [true, false, false, true]);
+        assert_eq!(answer[1]["RowNumber"], 2);
+        assert_eq!(answer[1]["ExceptionType"], "MXDuplicateEntryException");
+        assert!(answer[1].get("LeadId").is_none());
+
+        bench.simulator.set_options(|options| {
+            options.bulk_failed_row_has_null_id = true;
+            options.bulk_failed_row_has_type = false;
+        });
+        let (_, answer) = bench.post("Lead/Bulk/Create", body).await;
+        assert_eq!(answer[0]["LeadId"], Value::Null);
+        assert!(answer[0].get("LeadId").is_some() && answer[0].get("ExceptionType").is_none());
+    }
+
+    #[tokio::test]
+    async fn twins_of_a_bulk_create_can_all_fail() {
+        let bench = Bench::new(|options| {
+            options.bulk_create_in_batch_duplicates = TwinRows::AllFail;
+        });
+        let body = json!([
+            attributes(&[("Phone", "9845098450")]),
+            attributes(&[("Phone", "9845098451")]),
+            attributes(&[("Phone", "+919845098450")]),
+        ]);
+        let (_, answer) = bench.post("Lead/Bulk/Create", body).await;
+        let created: Vec<_> = answer
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["LeadCreated"] == true)
+            .collect();
+        assert_eq!(created, [false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_bulk_upsert_tells_created_from_updated() {
+        let bench = Bench::new(|_| {});
+        let [id, _] = two_leads(&bench).await;
+        let body = json!([
+            attributes(&[
+                ("EmailAddress", "a@x.co"),
+                ("mx_City", "Pune"),
+                ("SearchBy", "EmailAddress")
+            ]),
+            attributes(&[("EmailAddress", "c@x.co"), ("SearchBy", "EmailAddress")]),
+            attributes(&[("mx_City", "Pune"), ("SearchBy", "EmailAddress")]),
+        ]);
+        let (_, answer) = bench.post("Lead/Bulk/CreateOrUpdate?postUpdatedLead=true", body).await;
+        assert_eq!(
+            answer[0],
+            json!({"RowNumber": 1, "LeadId": id, "LeadCreated": false, "LeadUpdated": true, "AffectedRows": 1})
+        );
+        assert_eq!(
+            (&answer[1]["LeadCreated"], &answer[1]["LeadUpdated"]),
+            (&json!(true), &json!(false))
+        );
+        assert_eq!(answer[2]["ExceptionType"], "MXInvalidInputException");
+        assert_eq!(bench.simulator.stats().automations_fired, 0);
+    }
+
+    #[tokio::test]
+    async fn one_field_for_many_counts_the_leads_it_reached() {
+        let bench = Bench::new(|_| {});
+        let [one, two] = two_leads(&bench).await;
+        let body = json!({
+            "LeadIds": [one, "nobody", two],
+            "LeadFields": {"Attribute": "mx_City", "Value": "Pune"},
+        });
+        let (_, answer) = bench.post("Lead/Bulk/Update", body).await;
+        assert_eq!(answer["Message"]["AffectedRows"], 2);
+        assert_eq!(bench.stored(&two, "mx_City").as_deref(), Some("Pune"));
+    }
+
+    #[tokio::test]
+    async fn too_many_rows_are_refused_whole() {
+        let bench = Bench::new(|_| {});
+        let row = attributes(&[("FirstName", "x")]);
+        for (name, most) in [("Lead/Bulk/Create", 50), ("Lead/Bulk/CreateOrUpdate", 25)] {
+            let (status, answer) = bench.post(name, vec![row.clone(); most + 1].into()).await;
+            assert_eq!(
+                (status, &answer["ExceptionType"]),
+                (500, &json!("MXInvalidInputException"))
+            );
+            assert_eq!(bench.simulator.stats().leads, 0);
+        }
+        assert_eq!(bench.post("Lead/Bulk/Create", vec![row; 50].into()).await.0, 200);
+        assert_eq!(bench.simulator.stats().leads, 50);
+        bench
+            .simulator
+            .set_options(|options| options.bulk_over_maximum = OverMaximum::Truncate);
+        let emails = (0..26).map(|n| attributes(&[("EmailAddress", &format!("{n}@x.co"))]));
+        let (_, answer) = bench.post("Lead/Bulk/CreateOrUpdate", emails.collect()).await;
+        assert_eq!(answer.as_array().unwrap().len(), 25);
+        bench
+            .simulator
+            .set_options(|options| options.bulk_over_maximum = OverMaximum::Reject);
+        let fields = attributes(&[("mx_City", "x")]);
+        let update = json!({"LeadIds": vec!["x"; 51], "LeadFields": fields[0]});
+        assert_eq!(bench.post("Lead/Bulk/Update", update).await.0, 500);
+        let update = json!({"LeadPropertiesList": vec![json!({"Fields": fields}); 26]});
+        assert_eq!(bench.post("Lead/Bulk/UpdateV2", update).await.0, 500);
+    }
 }

@@ -112,3 +112,14 @@ pub enum TwinRows {
     /// None of them is created, as `Lead/Bulk/UpdateV2` was seen to do with its twins.
     AllFail,
 }
+
+/// A bulk call with more rows than the documented maximum; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverMaximum {
+    /// `MXInvalidInputException` and nothing done, so that a mistake shows.
+    #[default]
+    Reject,
+    /// The rows above the maximum are left out in silence.
+    Truncate,
+}

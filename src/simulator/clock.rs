@@ -13,6 +13,10 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "read once; all later readings follow tokio's time"
+    )]
     pub(super) fn start() -> Self {
         Self {
             // The only look at the real wall clock: everything later is this plus tokio's time.

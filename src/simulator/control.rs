@@ -141,3 +141,82 @@ fn answer(body: &impl Serialize) -> Response {
 fn wrong(why: &str) -> Response {
     (StatusCode::BAD_REQUEST, answer(&json!({"error": why}))).into_response()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::simulator::bench::{Bench, attributes};
+    use http::Method;
+
+    const SEARCH: &str = "Leads.GetByEmailaddress?emailaddress=a@x.co";
+
+    #[tokio::test]
+    async fn faults_are_ordered_one_by_one_or_many_at_once() {
+        let bench = Bench::new(|_| {});
+        let faults = "/_simulator/faults";
+        assert_eq!(bench.post(faults, json!({"what": "empty503"})).await.1["ordered"], 1);
+        let many =
+            json!([{"on": "Lead.Create", "what": "html502"}, {"what": {"answer": {"status": 418, "body": "{}"}}}]);
+        assert_eq!(bench.post(faults, many).await.1["ordered"], 2);
+        assert_eq!(bench.get(SEARCH).await.0, 503);
+        assert_eq!(bench.get(SEARCH).await.0, 418);
+        assert_eq!(bench.ask(Method::DELETE, faults, String::new()).await.0, 204);
+        assert_eq!(
+            bench.post("Lead.Create", attributes(&[("FirstName", "x")])).await.0,
+            200
+        );
+        let (status, answer) = bench.post(faults, json!({"what": "explode"})).await;
+        assert_eq!(status, 400);
+        assert!(answer["error"].as_str().unwrap().contains("explode"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn options_are_changed_in_part_or_not_at_all() {
+        let bench = Bench::new(|_| {});
+        let patch = async |body: &str| bench.ask(Method::PATCH, "/_simulator/options", body.into()).await;
+        let (status, options) = patch(r#"{"limits": {"calls": 7, "per": "2s"}, "latency": "1ms..2ms"}"#).await;
+        assert_eq!(status, 200);
+        assert_eq!(
+            (&options["limits"]["calls"], &options["limits"]["per"]),
+            (&json!(7), &json!("2s"))
+        );
+        // What the patch does not name keeps its value, which is not its default here.
+        assert_eq!(options["limits"]["bulk"], 0);
+        for wrong in [r#"{"limits": {"callz": 7}}"#, r#"{"limits": 7}"#, "[]", "{"] {
+            let (status, answer) = patch(wrong).await;
+            assert_eq!(status, 400, "{wrong}");
+            assert!(answer["error"].is_string());
+        }
+        assert_eq!(bench.get("/_simulator/options").await.1, options);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_control_path_is_neither_limited_nor_recorded() {
+        let bench = Bench::new(|options| options.limits.calls = 1);
+        bench.post("Lead.Create", attributes(&[("FirstName", "Ann")])).await;
+        for _ in 0..3 {
+            assert_eq!(bench.get("/_simulator/stats").await.1["accepted"], 1);
+        }
+        let (_, calls) = bench.get("/_simulator/calls").await;
+        assert_eq!(calls.as_array().unwrap().len(), 1);
+        assert_eq!(
+            (&calls[0]["endpoint"], &calls[0]["status"]),
+            (&json!("Lead.Create"), &json!(200))
+        );
+        assert_eq!(bench.get("/_simulator/leads").await.1[0]["FirstName"], "Ann");
+        bench.ask(Method::DELETE, "/_simulator/calls", String::new()).await;
+        assert_eq!(bench.get("/_simulator/calls").await.1, json!([]));
+    }
+
+    #[tokio::test]
+    async fn a_reset_forgets_all_but_the_options() {
+        let bench = Bench::new(|options| options.delete_enabled = true);
+        let first = bench.create(&[("FirstName", "x")]).await;
+        assert_eq!(bench.post("/_simulator/reset", Value::Null).await.0, 204);
+        let stats = bench.simulator.stats();
+        assert_eq!((stats.leads, stats.accepted), (0, 0));
+        assert!(bench.simulator.shared.lock().tenant.options.delete_enabled);
+        assert_eq!(bench.create(&[("FirstName", "x")]).await, first);
+    }
+}

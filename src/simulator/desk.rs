@@ -33,7 +33,7 @@ impl<'a> Desk<'a> {
             _ => options.logical_error_status,
         };
         self.work(endpoint)
-            .unwrap_or_else(|failure| failure.into_answer(status))
+            .unwrap_or_else(|failure| failure.into_answer(status, options.bad_body_in_envelope))
     }
 
     fn work(self, endpoint: Endpoint) -> Result<Answer> {
@@ -88,9 +88,7 @@ impl<'a> Desk<'a> {
 }
 
 pub(super) fn unreadable(error: &dyn fmt::Display) -> Failure {
-    Failure::Unreadable(format!(
-        "Unexpected character encountered while parsing value: {error}"
-    ))
+    Failure::Unreadable(format!("Unexpected character encountered while parsing value: {error}"))
 }
 
 /// A whole number that comes as one or as a string; both occur in the vendor's samples.

@@ -1,5 +1,5 @@
-//! The way in: recognises the endpoint, checks the keys, counts the call, makes ordered faults
-//! happen, and only then has the work done.
+//! The way in and out: takes the request apart, spends the latency, makes ordered faults happen,
+//! and answers or cuts the connection. What becomes of a call is decided in `admission.rs`.
 
 use std::time::Duration;
 
@@ -8,48 +8,19 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     response::Response,
 };
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::time::{Instant, sleep};
+use http::{HeaderValue, StatusCode, header};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Recorded, Simulator, What,
-    answer::Answer,
-    desk::{Desk, unreadable},
-    endpoint::Endpoint,
-    journal::Ticket,
-    limits::Verdict,
-    line::Line,
-    state::{Shared, State as Inner},
+    Simulator, What, admission::Course, answer::Answer, call::Call, endpoint::Endpoint, line::Line, state::Shared,
 };
-
-const WRONG_KEYS: &str = "Invalid Access Details provided.";
-
-/// A request, taken apart.
-pub(super) struct Call {
-    method: Method,
-    path: String,
-    query: Vec<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-}
 
 /// What the client gets.
 enum Outcome {
     Answer(Answer),
     /// The connection closes without a byte.
     Silence,
-}
-
-/// What is to happen to a call once the door has looked at it.
-enum Course {
-    /// This answer, and nothing else.
-    Turned(Answer),
-    /// The same, by a limit or what looks like one.
-    Refused(Answer),
-    /// The work, with what goes wrong about it.
-    Work(Endpoint, Option<What>),
 }
 
 /// Every request that is not for the control path.
@@ -72,9 +43,7 @@ pub(super) async fn receive(State(simulator): State<Simulator>, request: Request
     };
     // As at the vendor, a call goes on when its client has left.
     let tasks = shared.tasks.clone();
-    let handled = tasks
-        .spawn(async move { handle(&shared, &closing, call).await })
-        .await;
+    let handled = tasks.spawn(async move { handle(&shared, &closing, call).await }).await;
     match (handled, line) {
         (Ok(Outcome::Answer(answer)), _) => respond(answer),
         (Ok(Outcome::Silence), Some(ConnectInfo(line))) => {
@@ -94,11 +63,8 @@ async fn handle(shared: &Shared, closing: &CancellationToken, call: Call) -> Out
     let (ticket, course) = shared.lock().meet(&call);
     let refused = matches!(course, Course::Refused(_));
     let outcome = match course {
-        Course::Turned(answer) | Course::Refused(answer) => Outcome::Answer(answer),
-        Course::Work(endpoint, None) => Outcome::Answer(shared.lock().work(endpoint, &call)),
-        Course::Work(endpoint, Some(what)) => {
-            go_wrong(shared, closing, endpoint, what, &call).await
-        }
+        Course::Answered(answer) | Course::Refused(answer) => Outcome::Answer(answer),
+        Course::Faulty(endpoint, what) => go_wrong(shared, closing, endpoint, what, &call).await,
     };
     pause(after).await;
     let mut state = shared.lock();
@@ -137,7 +103,7 @@ async fn go_wrong(
         What::Empty503 => Answer::empty(503),
         What::GarbageJson => work().garbled(),
         What::Delay { by } => {
-            pause(by).await;
+            hang(by, closing).await;
             work()
         }
         What::Answer {
@@ -155,172 +121,6 @@ async fn go_wrong(
         // Taken before the call was counted.
         What::Unauthorized | What::Refuse | What::RefuseDaily => work(),
     })
-}
-
-impl Inner {
-    /// Records the call and decides its course, at one moment.
-    fn meet(&mut self, call: &Call) -> (Ticket, Course) {
-        let stamp = Instant::now();
-        let endpoint = Endpoint::at(&call.path);
-        let recorded = call.record(endpoint, stamp);
-        let ticket = self
-            .journal
-            .record(recorded, self.tenant.options.keep_calls);
-        let course = self.course(call, endpoint, stamp);
-        (ticket, course)
-    }
-
-    fn course(&mut self, call: &Call, endpoint: Option<Endpoint>, stamp: Instant) -> Course {
-        let Some(endpoint) = endpoint else {
-            return Course::Turned(Answer::page(404, "Endpoint not found."));
-        };
-        if !endpoint.takes(&call.method) {
-            return Course::Turned(Answer::page(405, "Method not allowed."));
-        }
-        if let Some(answer) = self.keys_fail(call, endpoint) {
-            let counted = self.tenant.options.limits.count_bad_keys;
-            let refused = counted.then(|| self.admit(endpoint, stamp)).flatten();
-            return refused.map_or(Course::Turned(answer), Course::Refused);
-        }
-        if let Some(what) = self.faults.take_early(endpoint.name()) {
-            self.journal.counts.faults += 1;
-            return self.turn_away(&what, endpoint, stamp);
-        }
-        if let Some(refused) = self.admit(endpoint, stamp) {
-            return Course::Refused(refused);
-        }
-        let what = self.faults.take(endpoint.name());
-        self.journal.counts.faults += u64::from(what.is_some());
-        Course::Work(endpoint, what)
-    }
-
-    /// The answer to wrong keys, if they are.
-    fn keys_fail(&self, call: &Call, endpoint: Endpoint) -> Option<Answer> {
-        let options = &self.tenant.options;
-        let access = call.key("x-lsq-accesskey", "accessKey");
-        let secret = call.key("x-lsq-secretkey", "secretKey");
-        let right = access == Some(&options.access_key) && secret == Some(&options.secret_key);
-        let active = options.users.first().is_none_or(|owner| owner.active);
-        if !right || !active {
-            return Some(Answer::unauthorized(WRONG_KEYS));
-        }
-        let host = options.right_host.as_deref();
-        let host = host.filter(|_| endpoint != Endpoint::UserByAccessKey)?;
-        Some(Answer::unauthorized(&format!(
-            "{WRONG_KEYS} Use the API host {host} for this account."
-        )))
-    }
-
-    /// Counts the call; the refusal if it is one too many.
-    fn admit(&mut self, endpoint: Endpoint, stamp: Instant) -> Option<Answer> {
-        let limits = &self.tenant.options.limits;
-        let day = self.clock.day(limits.daily_reset_hour);
-        let bulk = endpoint.is_bulk();
-        match self.limiter.admit(stamp, day, bulk, limits) {
-            Verdict::Admitted => {
-                let ordinary = !bulk || limits.bulk_pays_calls;
-                self.journal.accept(endpoint.name(), stamp, bulk, ordinary);
-                None
-            }
-            verdict => Some(self.refusal(verdict)),
-        }
-    }
-
-    /// The course of a fault that happens before a call is counted.
-    fn turn_away(&mut self, what: &What, endpoint: Endpoint, stamp: Instant) -> Course {
-        match what {
-            What::Refuse => {
-                let limits = &self.tenant.options.limits;
-                let verdict = self.limiter.refuse(stamp, endpoint.is_bulk(), limits);
-                Course::Refused(self.refusal(verdict))
-            }
-            What::RefuseDaily => Course::Refused(self.refusal(Verdict::RefusedDaily)),
-            _ => Course::Turned(Answer::unauthorized(WRONG_KEYS)),
-        }
-    }
-
-    fn refusal(&mut self, verdict: Verdict) -> Answer {
-        self.journal.counts.refused += 1;
-        let options = &self.tenant.options;
-        let message = match verdict {
-            Verdict::Refused { limit } => {
-                let seconds = options.limits.per.as_secs().max(1);
-                format!("API calls exceeded the limit of {limit} in {seconds} second(s)")
-            }
-            _ => {
-                self.journal.counts.refused_daily += 1;
-                options.daily_message.clone()
-            }
-        };
-        Answer::refused(options.limits.refusal.status(), &message)
-    }
-
-    fn work(&mut self, endpoint: Endpoint, call: &Call) -> Answer {
-        if endpoint.has_body()
-            && let Some(complaint) = call.complaint()
-        {
-            return complaint;
-        }
-        let desk = Desk {
-            crm: &mut self.crm,
-            tenant: &self.tenant,
-            query: &call.query,
-            body: &call.body,
-            host: call.header(header::HOST.as_str()).unwrap_or_default(),
-            now: self.clock.now(),
-        };
-        desk.serve(endpoint)
-    }
-
-    fn conclude(&mut self, ticket: Ticket, status: u16, refused: bool) {
-        self.journal.counts.unauthorized += u64::from(status == 401);
-        self.journal.conclude(ticket, status, refused);
-    }
-}
-
-impl Call {
-    fn record(&self, endpoint: Option<Endpoint>, stamp: Instant) -> Recorded {
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = self.headers.iter();
-        Recorded {
-            endpoint: endpoint.map_or_else(|| self.path.clone(), |endpoint| endpoint.name().into()),
-            method: self.method.to_string(),
-            path: self.path.clone(),
-            query: self.query.clone(),
-            headers: headers
-                .map(|(name, value)| (name.to_string(), text(value)))
-                .collect(),
-            body: String::from_utf8_lossy(&self.body).into_owned(),
-            stamp,
-            status: 0,
-            refused: false,
-        }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// A key from its header or, failing that, from the query.
-    fn key(&self, header: &str, parameter: &str) -> Option<&str> {
-        let parameter = || self.query.iter().find(|(name, _)| name == parameter);
-        self.header(header)
-            .or_else(|| Some(parameter()?.1.as_str()))
-    }
-
-    /// What is wrong with the body before anyone looks for a meaning in it.
-    fn complaint(&self) -> Option<Answer> {
-        let kind = self
-            .header(header::CONTENT_TYPE.as_str())
-            .unwrap_or_default();
-        let json = kind.split(';').next().unwrap_or_default().trim();
-        if !json.eq_ignore_ascii_case("application/json") {
-            let message = "The content type of the request is not application/json";
-            return Some(Answer::error(400, "MXInvalidInputException", message));
-        }
-        let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(&self.body);
-        Some(unreadable(&parsed.err()?).into_answer(400))
-    }
 }
 
 impl Shared {
@@ -353,10 +153,171 @@ async fn pause(time: Duration) {
 
 fn respond(answer: Answer) -> Response {
     let mut response = Response::new(Body::from(answer.body));
-    *response.status_mut() =
-        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Ok(kind) = HeaderValue::from_str(&answer.content_type) {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
     }
+    if let Some(seconds) = answer.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
     response
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::simulator::{
+        Fault, Options,
+        bench::{Bench, attributes},
+    };
+    use http::Method;
+    use tokio::time::Instant;
+
+    const SEARCH: &str = "Leads.GetByEmailaddress?emailaddress=a@x.co";
+
+    #[tokio::test]
+    async fn a_wrong_path_verb_or_body_has_its_own_status() {
+        let bench = Bench::new(|_| {});
+        assert_eq!(bench.get("Lead.Destroy").await.0, 404);
+        assert_eq!(bench.get("Lead.Create").await.0, 405);
+        for body in ["", "{", "nonsense", "{}", "[[]]", r#"[{"Value":"x"}]"#, "[1]", "null"] {
+            let (status, answer) = bench.ask(Method::POST, "Lead.Create", body.into()).await;
+            assert_eq!(status, 400, "{body}: {answer}");
+            let message = answer["ExceptionMessage"].as_str().unwrap();
+            assert!(message.starts_with("Unexpected character"), "{message}");
+        }
+        let options = Options::default();
+        let plain = Request::builder()
+            .method(Method::POST)
+            .uri("/v2/LeadManagement.svc/Lead.Create")
+            .header("x-lsq-accesskey", options.access_key)
+            .header("x-lsq-secretkey", options.secret_key)
+            .body(Body::from(attributes(&[("FirstName", "x")]).to_string()))
+            .unwrap();
+        assert_eq!(bench.send(plain).await.0, 400);
+        assert_eq!(bench.simulator.stats().leads, 0);
+    }
+
+    #[tokio::test]
+    async fn no_body_upsets_any_endpoint() {
+        let bench = Bench::new(|_| {});
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let bodies = [
+            deep.as_str(),
+            "[]",
+            "{}",
+            "[[[]]]",
+            r#"{"Parameter":{"LookupName":"Score","LookupValue":"1e999","SqlOperator":">="}}"#,
+            r#"{"Paging":{"PageIndex":18446744073709551615,"PageSize":"18446744073709551615"}}"#,
+            r#"{"LeadIds":[],"LeadFields":{"Attribute":"mx_City"}}"#,
+            r#"{"LeadPropertiesList":[{"Fields":[]}],"Options":null}"#,
+            r#"{"SearchParameters":null,"Columns":null,"Paging":null,"Sorting":null}"#,
+            r#"{"Parameter":{"FromDate":"9999-12-31 23:59:59","ToDate":"-1"}}"#,
+        ];
+        let names = [
+            "Lead.Create",
+            "Lead.Update?leadId=x",
+            "Lead.CreateOrUpdate",
+            "Lead.Capture",
+            "Lead/Bulk/Create",
+            "Lead/Bulk/CreateOrUpdate",
+            "Lead/Bulk/Update",
+            "Lead/Bulk/UpdateV2",
+            "Leads/Retrieve/ByIds",
+            "Leads.Get",
+            "Leads.RecentlyModified",
+            "Lead.Merge",
+        ];
+        for name in names {
+            for body in bodies {
+                let (status, _) = bench.ask(Method::POST, name, body.into()).await;
+                assert!([200, 400, 500].contains(&status), "{name}: {status}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn latency_is_spent_before_the_stamp_and_after_the_work() {
+        let bench = Bench::new(|options| options.latency = "100ms".parse().unwrap());
+        let before = Instant::now();
+        bench.get(SEARCH).await;
+        assert_eq!(before.elapsed(), Duration::from_millis(100));
+        assert_eq!(bench.simulator.calls()[0].stamp - before, Duration::from_millis(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_goes_on_when_its_client_has_left() {
+        let bench = Bench::new(|options| options.latency = "2s".parse().unwrap());
+        let body = attributes(&[("FirstName", "Ann")]);
+        let asked = bench.post("Lead.Create", body);
+        let left = tokio::time::timeout(Duration::from_millis(500), asked).await;
+        assert!(left.is_err());
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(bench.simulator.stats().leads, 1);
+        assert_eq!(bench.simulator.calls()[0].status, 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_answer_as_ordered_and_do_or_do_not_do_the_work() {
+        let cases = [
+            (What::Html502, 502, 0),
+            (What::Empty500, 500, 0),
+            (What::Empty503, 503, 0),
+            (What::GarbageJson, 200, 1),
+            (What::answer(418, "{}", false), 418, 0),
+            (What::answer(200, "{", true), 200, 1),
+            (
+                What::Delay {
+                    by: Duration::from_secs(9),
+                },
+                200,
+                1,
+            ),
+            (What::DropBefore, 502, 0),
+            (What::CommitThenDrop, 502, 1),
+            (
+                What::HangBefore {
+                    lasting: Duration::from_secs(9),
+                },
+                502,
+                0,
+            ),
+            (
+                What::CommitThenHang {
+                    lasting: Duration::from_secs(9),
+                },
+                502,
+                1,
+            ),
+        ];
+        for (what, status, leads) in cases {
+            let bench = Bench::new(|options| options.limits.calls = 1);
+            bench.simulator.order(Fault::new("Lead.Create", what.clone()));
+            let (given, body) = bench.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
+            assert_eq!(given, status, "{what:?}");
+            let readable = matches!(what, What::Answer { status: 418, .. } | What::Delay { .. });
+            assert_eq!(!body.is_null(), readable, "{what:?}");
+            let stats = bench.simulator.stats();
+            assert_eq!((stats.leads, stats.accepted, stats.faults), (leads, 1, 1), "{what:?}");
+            // It has used up the limit like any other call.
+            let (next, _) = bench.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
+            let hung = matches!(
+                what,
+                What::Delay { .. } | What::HangBefore { .. } | What::CommitThenHang { .. }
+            );
+            assert_eq!(next, if hung { 200 } else { 429 }, "{what:?}");
+        }
+    }
+
+    impl What {
+        fn answer(status: u16, body: &str, commit: bool) -> Self {
+            Self::Answer {
+                status,
+                body: body.into(),
+                content_type: None,
+                commit,
+            }
+        }
+    }
 }

@@ -76,11 +76,7 @@ impl Draft {
 
     /// The value the draft gives an attribute, if it gives one.
     pub(super) fn value(&self, attribute: &str) -> Option<&str> {
-        let (_, value) = self
-            .values
-            .iter()
-            .rev()
-            .find(|(name, _)| name == attribute)?;
+        let (_, value) = self.values.iter().rev().find(|(name, _)| name == attribute)?;
         value.as_deref()
     }
 
@@ -90,13 +86,7 @@ impl Draft {
         last.is_some_and(|(_, value)| value.is_none())
     }
 
-    fn set(
-        &mut self,
-        field: &FieldSpec,
-        pair: &Pair,
-        value: Option<String>,
-        options: &Options,
-    ) -> Result<()> {
+    fn set(&mut self, field: &FieldSpec, pair: &Pair, value: Option<String>, options: &Options) -> Result<()> {
         let name = field.schema_name.clone();
         if field.kind() == Kind::FieldSet {
             let members = match &pair.fields {
@@ -130,8 +120,7 @@ fn members_of(set: &FieldSpec, pairs: &[Pair], options: &Options) -> Result<Memb
     if !unknown.is_empty() {
         return Err(Exception::unknown_attributes(&unknown));
     }
-    let read =
-        |(place, pair): (usize, &Pair)| Ok((pair.attribute.clone(), plain(pair, place, options)?));
+    let read = |(place, pair): (usize, &Pair)| Ok((pair.attribute.clone(), plain(pair, place, options)?));
     pairs.iter().enumerate().map(read).collect()
 }
 
@@ -167,7 +156,8 @@ mod tests {
 
     #[test]
     fn all_unknown_attributes_are_named_at_once() {
-        let body = r#"[{"Attribute":"A","Value":"1"},{"Attribute":"FirstName","Value":"x"},{"Attribute":"B","Value":""}]"#;
+        let body =
+            r#"[{"Attribute":"A","Value":"1"},{"Attribute":"FirstName","Value":"x"},{"Attribute":"B","Value":""}]"#;
         let names = ["A".to_owned(), "B".to_owned()];
         assert_eq!(
             read(body, Options::default()),
@@ -212,18 +202,13 @@ mod tests {
     #[test]
     fn a_field_set_has_only_its_own_members() {
         let set = |member: &str| {
-            format!(
-                r#"[{{"Attribute":"mx_KYC","Value":"","Fields":[{{"Attribute":"{member}","Value":"x"}}]}}]"#
-            )
+            format!(r#"[{{"Attribute":"mx_KYC","Value":"","Fields":[{{"Attribute":"{member}","Value":"x"}}]}}]"#)
         };
         let draft = read(&set("Status"), Options::default()).unwrap();
         let members = vec![("Status".to_owned(), Some("x".to_owned()))];
         assert_eq!(draft.sets, [("mx_KYC".to_owned(), Some(members))]);
         let failure = read(&set("Color"), Options::default());
-        assert_eq!(
-            failure,
-            Err(Exception::unknown_attributes(&["Color".into()]))
-        );
+        assert_eq!(failure, Err(Exception::unknown_attributes(&["Color".into()])));
     }
 
     #[test]

@@ -57,12 +57,7 @@ const TABLE: [(Endpoint, bool, &str, &str); 22] = [
     (Users, false, USERS, "Users.Get"),
     (UserById, false, USERS, "User/Retrieve/ByUserId"),
     (UserByEmail, false, USERS, "User/Retrieve/ByEmailAddress"),
-    (
-        UserByAccessKey,
-        false,
-        "Authentication.svc",
-        "UserByAccessKey.Get",
-    ),
+    (UserByAccessKey, false, "Authentication.svc", "UserByAccessKey.Get"),
 ];
 
 impl Endpoint {
@@ -79,12 +74,7 @@ impl Endpoint {
     }
 
     pub(super) fn takes(self, method: &Method) -> bool {
-        *method
-            == if self.row().1 {
-                Method::POST
-            } else {
-                Method::GET
-            }
+        *method == if self.row().1 { Method::POST } else { Method::GET }
     }
 
     pub(super) fn has_body(self) -> bool {
@@ -93,10 +83,7 @@ impl Endpoint {
 
     /// Whether it falls under the bulk limit.
     pub(super) fn is_bulk(self) -> bool {
-        matches!(
-            self,
-            BulkCreate | BulkCreateOrUpdate | BulkUpdate | BulkUpdateV2
-        )
+        matches!(self, BulkCreate | BulkCreateOrUpdate | BulkUpdate | BulkUpdateV2)
     }
 
     fn row(self) -> &'static (Self, bool, &'static str, &'static str) {
@@ -113,10 +100,7 @@ mod tests {
     fn the_table_is_in_the_order_of_the_enum() {
         for (place, (endpoint, _, service, name)) in TABLE.into_iter().enumerate() {
             assert_eq!(endpoint as usize, place);
-            assert_eq!(
-                Endpoint::at(&format!("/v2/{service}/{name}")),
-                Some(endpoint)
-            );
+            assert_eq!(Endpoint::at(&format!("/v2/{service}/{name}")), Some(endpoint));
             assert_eq!(endpoint.name(), name);
         }
     }

@@ -137,10 +137,7 @@ impl Faults {
     /// The fault for a call that the limits have not seen yet, if one of the early kind is due.
     pub(super) fn take_early(&mut self, endpoint: &str) -> Option<What> {
         let due = self.due(endpoint)?;
-        self.0[due]
-            .what
-            .is_early()
-            .then(|| self.take_at(endpoint, Some(due)))?
+        self.0[due].what.is_early().then(|| self.take_at(endpoint, Some(due)))?
     }
 
     /// The fault for a call that the limits have let through.
@@ -195,10 +192,7 @@ mod tests {
         faults.order(Fault::new("Lead.Create", What::Empty500).times(2).after(1));
         assert_eq!(faults.take("Lead.Update"), None);
         let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create")).collect();
-        assert_eq!(
-            taken,
-            [None, Some(What::Empty500), Some(What::Empty500), None]
-        );
+        assert_eq!(taken, [None, Some(What::Empty500), Some(What::Empty500), None]);
     }
 
     #[test]
@@ -210,12 +204,7 @@ mod tests {
         let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create")).collect();
         assert_eq!(
             taken,
-            [
-                Some(What::Empty500),
-                Some(What::Empty503),
-                Some(What::DropBefore),
-                None
-            ]
+            [Some(What::Empty500), Some(What::Empty503), Some(What::DropBefore), None]
         );
     }
 

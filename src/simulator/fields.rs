@@ -176,8 +176,11 @@ const COMPUTED: [&str; 40] = [
     "SourceIPAddress",
 ];
 
-/// The standard fields: their kind, and for each the schema name and the display name.
-const STANDARD: [(&str, &str, &[(&str, &str)]); 8] = [
+/// Fields of one kind: data type, render type, and for each its schema name and display name.
+type Alike = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// The standard fields.
+const STANDARD: [Alike; 8] = [
     (
         "Text",
         "Textbox",
@@ -192,11 +195,7 @@ const STANDARD: [(&str, &str, &[(&str, &str)]); 8] = [
     (
         "Phone",
         "Phone",
-        &[
-            ("Phone", "Phone Number"),
-            ("Mobile", "Mobile Number"),
-            ("Fax", "Fax"),
-        ],
+        &[("Phone", "Phone Number"), ("Mobile", "Mobile Number"), ("Fax", "Fax")],
     ),
     ("Website", "URL", &[("Website", "Website")]),
     (
@@ -227,10 +226,7 @@ const STANDARD: [(&str, &str, &[(&str, &str)]); 8] = [
             ("Web_RefKeyword", "Web Referrer Keyword"),
             ("ConversionReferrerURL", "Conversion Referrer URL"),
             ("RelatedLandingPageId", "Related Landing Page"),
-            (
-                "FirstLandingPageSubmissionId",
-                "First Landing Page Submission",
-            ),
+            ("FirstLandingPageSubmissionId", "First Landing Page Submission"),
             ("OwnerId", "Owner"),
             ("OwnerIdName", "Owner Name"),
             ("OwnerIdEmailAddress", "Owner Email"),
@@ -279,10 +275,7 @@ const STANDARD: [(&str, &str, &[(&str, &str)]); 8] = [
         &[
             ("ProspectActivityDate_Min", "First Activity Date"),
             ("ProspectActivityDate_Max", "Last Activity Date"),
-            (
-                "FirstLandingPageSubmissionDate",
-                "First Landing Page Submission Date",
-            ),
+            ("FirstLandingPageSubmissionDate", "First Landing Page Submission Date"),
             ("CreatedOn", "Created On"),
             ("ModifiedOn", "Modified On"),
             ("LeadLastModifiedOn", "Last Modified On"),
@@ -314,8 +307,7 @@ fn standard() -> Vec<FieldSpec> {
 
 /// The custom fields of the default tenant: one of each kind.
 pub(super) fn custom() -> Vec<FieldSpec> {
-    let text =
-        |name: &str, display: &str| FieldSpec::new(name, display, "Text", "Textbox").longest(256);
+    let text = |name: &str, display: &str| FieldSpec::new(name, display, "Text", "Textbox").longest(256);
     vec![
         text("mx_Street1", "Address 1"),
         text("mx_Street2", "Address 2"),
@@ -349,10 +341,7 @@ mod tests {
     fn every_computed_attribute_is_a_field() {
         let schema = Schema::new(&Options::default());
         for name in COMPUTED {
-            assert!(
-                schema.field(name).is_some_and(FieldSpec::is_computed),
-                "{name}"
-            );
+            assert!(schema.field(name).is_some_and(FieldSpec::is_computed), "{name}");
         }
     }
 
@@ -362,9 +351,7 @@ mod tests {
         assert!(Schema::new(&options).field("emailaddress").is_none());
         options.attribute_case_sensitive = false;
         let schema = Schema::new(&options);
-        let found = schema
-            .field("emailaddress")
-            .map(|field| field.schema_name.as_str());
+        let found = schema.field("emailaddress").map(|field| field.schema_name.as_str());
         assert_eq!(found, Some("EmailAddress"));
     }
 
@@ -377,9 +364,6 @@ mod tests {
             .push(FieldSpec::new("FirstName", "Vorname", "Text", "Textbox").longest(5));
         let schema = Schema::new(&options);
         assert_eq!(schema.fields().len(), before);
-        assert_eq!(
-            schema.field("FirstName").map(|field| field.max_length),
-            Some(Some(5))
-        );
+        assert_eq!(schema.field("FirstName").map(|field| field.max_length), Some(Some(5)));
     }
 }

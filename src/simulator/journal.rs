@@ -212,19 +212,11 @@ mod tests {
     #[test]
     fn the_worst_window_is_half_open() {
         let start = Instant::now();
-        let at = |millis: &[u64]| -> VecDeque<_> {
-            millis
-                .iter()
-                .map(|&n| start + Duration::from_millis(n))
-                .collect()
-        };
+        let at = |millis: &[u64]| -> VecDeque<_> { millis.iter().map(|&n| start + Duration::from_millis(n)).collect() };
         let per = Duration::from_secs(5);
         assert_eq!(most_within(&at(&[]), per), 0);
         assert_eq!(most_within(&at(&[0, 5_000, 10_000]), per), 1);
-        assert_eq!(
-            most_within(&at(&[0, 1, 4_999, 5_000, 5_001, 9_000]), per),
-            4
-        );
+        assert_eq!(most_within(&at(&[0, 1, 4_999, 5_000, 5_001, 9_000]), per), 4);
     }
 
     #[test]

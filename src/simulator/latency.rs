@@ -34,15 +34,12 @@ impl FromStr for Latency {
     fn from_str(text: &str) -> Result<Self, String> {
         let (low, high) = text.split_once("..").unwrap_or((text, text));
         let read = |part: &str| {
-            humantime::parse_duration(part.trim()).map_err(|error| {
-                format!("{text:?} is not a latency like 20ms or 20ms..80ms: {error}")
-            })
+            humantime::parse_duration(part.trim())
+                .map_err(|error| format!("{text:?} is not a latency like 20ms or 20ms..80ms: {error}"))
         };
         let (min, max) = (read(low)?, read(high)?);
         if max < min {
-            return Err(format!(
-                "{text:?}: the longest latency is below the shortest"
-            ));
+            return Err(format!("{text:?}: the longest latency is below the shortest"));
         }
         Ok(Self { min, max })
     }

@@ -38,11 +38,7 @@ impl Lead {
 
     /// What a new lead has without being told.
     pub(super) fn fill(&mut self, tenant: &Tenant) {
-        let owner = tenant
-            .options
-            .users
-            .first()
-            .map_or("", |user| user.id.as_str());
+        let owner = tenant.options.users.first().map_or("", |user| user.id.as_str());
         let defaults = [
             ("ProspectStage", "Prospect"),
             ("Origin", "API"),
@@ -62,9 +58,7 @@ impl Lead {
             ("DoNotTrack", "0"),
         ];
         for (name, value) in defaults {
-            self.values
-                .entry(name.into())
-                .or_insert_with(|| value.into());
+            self.values.entry(name.into()).or_insert_with(|| value.into());
         }
     }
 
@@ -112,11 +106,7 @@ impl Lead {
 
     /// Every attribute as it is kept.
     pub(super) fn snapshot(&self, tenant: &Tenant) -> BTreeMap<String, Option<String>> {
-        let names = tenant
-            .schema
-            .fields()
-            .iter()
-            .map(|field| field.schema_name.clone());
+        let names = tenant.schema.fields().iter().map(|field| field.schema_name.clone());
         let mut all: BTreeMap<_, _> = names
             .map(|name| {
                 let value = self.stored(&name, tenant);
@@ -125,8 +115,7 @@ impl Lead {
             .collect();
         // A lead put in by hand may have attributes that no field describes.
         for (name, value) in &self.values {
-            all.entry(name.clone())
-                .or_insert_with(|| Some(value.clone()));
+            all.entry(name.clone()).or_insert_with(|| Some(value.clone()));
         }
         all
     }
@@ -196,10 +185,7 @@ mod tests {
 
     fn row(options: Options, names: &[&str]) -> String {
         let tenant = Tenant::new(options);
-        let fields: Vec<_> = names
-            .iter()
-            .filter_map(|name| tenant.schema.field(name))
-            .collect();
+        let fields: Vec<_> = names.iter().filter_map(|name| tenant.schema.field(name)).collect();
         serde_json::to_string(&lead().row(&fields, &tenant)).unwrap_or_default()
     }
 
@@ -232,14 +218,8 @@ mod tests {
                 &["mx_KYC"],
             )
         };
-        assert_eq!(
-            read(FieldSetForm::Json),
-            r#"{"mx_KYC":"{\"Status\":\"Pending\"}"}"#
-        );
-        assert_eq!(
-            read(FieldSetForm::Object),
-            r#"{"mx_KYC":{"Status":"Pending"}}"#
-        );
+        assert_eq!(read(FieldSetForm::Json), r#"{"mx_KYC":"{\"Status\":\"Pending\"}"}"#);
+        assert_eq!(read(FieldSetForm::Object), r#"{"mx_KYC":{"Status":"Pending"}}"#);
         assert_eq!(read(FieldSetForm::Absent), "{}");
     }
 }

@@ -29,6 +29,8 @@ pub struct Limits {
     pub phase: Duration,
     /// The HTTP status of a refusal. Default 429, as documented.
     pub refusal: Refusal,
+    /// Whether refusals have a `Retry-After` with the window in seconds. None was seen. Default false.
+    pub retry_after: bool,
     /// Whether a bulk call also counts as an ordinary one. Unknown upstream. Default true.
     pub bulk_pays_calls: bool,
     /// Whether calls with wrong keys count. Unknown upstream. Default false.
@@ -46,6 +48,7 @@ impl Default for Limits {
             window: Window::Sliding,
             phase: Duration::ZERO,
             refusal: Refusal::S429,
+            retry_after: false,
             bulk_pays_calls: true,
             count_bad_keys: false,
         }
@@ -153,9 +156,7 @@ impl Limiter {
         } else if bulk && !self.bulk.has_room(now, limits.bulk, limits) {
             Verdict::Refused { limit: limits.bulk }
         } else if pays_calls && !self.calls.has_room(now, limits.calls, limits) {
-            Verdict::Refused {
-                limit: limits.calls,
-            }
+            Verdict::Refused { limit: limits.calls }
         } else {
             self.used += 1;
             Verdict::Admitted
@@ -362,18 +363,9 @@ mod tests {
     #[test]
     fn a_token_bucket_refills_evenly() {
         let mut bench = Bench::new(Window::TokenBucket, 5);
-        assert_eq!(
-            bench.ask_all(&[0; 6]),
-            [true, true, true, true, true, false]
-        );
-        assert_eq!(
-            bench.ask_all(&[999, 1_000, 1_001, 2_000]),
-            [false, true, false, true]
-        );
-        assert_eq!(
-            bench.ask_all(&[60_000; 6]),
-            [true, true, true, true, true, false]
-        );
+        assert_eq!(bench.ask_all(&[0; 6]), [true, true, true, true, true, false]);
+        assert_eq!(bench.ask_all(&[999, 1_000, 1_001, 2_000]), [false, true, false, true]);
+        assert_eq!(bench.ask_all(&[60_000; 6]), [true, true, true, true, true, false]);
     }
 
     #[test]
@@ -400,10 +392,7 @@ mod tests {
         let mut bench = Bench::new(Window::Sliding, 0);
         bench.limits.daily = 2;
         let day: Vec<_> = (0..3).map(|n| bench.ask(n, 7, false)).collect();
-        assert_eq!(
-            day,
-            [Verdict::Admitted, Verdict::Admitted, Verdict::RefusedDaily]
-        );
+        assert_eq!(day, [Verdict::Admitted, Verdict::Admitted, Verdict::RefusedDaily]);
         assert_eq!(bench.ask(4, 8, false), Verdict::Admitted);
         assert_eq!((bench.limiter.used_on(8), bench.limiter.used_on(9)), (1, 0));
     }

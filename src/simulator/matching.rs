@@ -64,15 +64,11 @@ pub(super) fn capture(draft: &Draft, crm: &Crm, tenant: &Tenant) -> Result<Targe
             return Ok(held("EmailAddress", draft, crm, tenant).map_or(New(None), Known));
         }
         let visitors = &tenant.options.visitors;
-        if let Some(visitor) = visitors
-            .iter()
-            .find(|visitor| visitor.eq_ignore_ascii_case(id))
-        {
+        if let Some(visitor) = visitors.iter().find(|visitor| visitor.eq_ignore_ascii_case(id)) {
             return Ok(New(Some(visitor.clone())));
         }
     }
-    let found =
-        held("EmailAddress", draft, crm, tenant).or_else(|| held("Phone", draft, crm, tenant));
+    let found = held("EmailAddress", draft, crm, tenant).or_else(|| held("Phone", draft, crm, tenant));
     Ok(found.map_or_else(|| New(chosen_id(draft, tenant)), Known))
 }
 
@@ -219,10 +215,7 @@ mod tests {
             visitors: vec![VISITOR.into()],
             ..Options::default()
         });
-        assert_eq!(
-            captured(&bench, &[("ProspectID", VISITOR)]),
-            New(Some(VISITOR.into()))
-        );
+        assert_eq!(captured(&bench, &[("ProspectID", VISITOR)]), New(Some(VISITOR.into())));
     }
 
     #[test]
@@ -241,10 +234,7 @@ mod tests {
     fn capture_rule_5_updates_by_id_without_an_email() {
         let (bench, _, bob) = town(Options::default());
         let id = bench.crm.id(bob).to_owned();
-        assert_eq!(
-            captured(&bench, &[("ProspectID", &id), ("FirstName", "x")]),
-            Known(bob)
-        );
+        assert_eq!(captured(&bench, &[("ProspectID", &id), ("FirstName", "x")]), Known(bob));
     }
 
     #[test]

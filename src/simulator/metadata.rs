@@ -15,9 +15,7 @@ impl Desk<'_> {
         let only = self.optional("schemaName");
         let wanted = |field: &&FieldSpec| only.is_none_or(|name| field.schema_name == name);
         let fields = self.tenant.schema.fields().iter().filter(wanted);
-        let rows: Vec<_> = fields
-            .map(|field| row(field, options, without_options))
-            .collect();
+        let rows: Vec<_> = fields.map(|field| row(field, options, without_options)).collect();
         Ok(Answer::json(200, &rows))
     }
 }
@@ -90,8 +88,50 @@ fn render_type(name: &str) -> u8 {
 
 /// A GUID that stays the same for one name.
 fn attribute_id(name: &str) -> String {
-    let seed = name.bytes().fold(0, |sum: u64, byte| {
-        sum.wrapping_mul(31).wrapping_add(byte.into())
-    });
+    let seed = name
+        .bytes()
+        .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     super::clock::Dice::new(seed).guid()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::simulator::bench::Bench;
+
+    #[tokio::test]
+    async fn the_types_are_mixed_as_documented() {
+        let bench = Bench::new(|_| {});
+        let (_, all) = bench.get("LeadsMetaData.Get").await;
+        assert!(all.as_array().unwrap().len() > 60);
+        let (_, phone) = bench.get("LeadsMetaData.Get?schemaName=Phone").await;
+        assert_eq!(phone.as_array().unwrap().len(), 1);
+        let phone = &phone[0];
+        assert_eq!(phone["DataType"], "Phone");
+        assert!(phone["MaxLength"].is_string() && phone["LockAfterCreate"].is_i64());
+        assert_eq!(phone["IsLeadIdentifier"], true);
+        assert!(phone.get("Options").is_none());
+        assert_eq!(bench.get("LeadsMetaData.Get?schemaName=Nonsense").await.1, json!([]));
+    }
+
+    #[tokio::test]
+    async fn options_come_as_objects_as_strings_or_not_at_all() {
+        let bench = Bench::new(|_| {});
+        let segment = async |query: &str| {
+            let (_, found) = bench
+                .get(&format!("LeadsMetaData.Get?schemaName=mx_Segment{query}"))
+                .await;
+            found[0].get("Options").map(|options| options[0].clone())
+        };
+        assert_eq!(segment("").await, Some(json!({"Value": "Retail"})));
+        assert_eq!(segment("&excludeOptionSets=1").await, None);
+        bench.simulator.set_options(|options| options.options_as_strings = true);
+        assert_eq!(segment("").await, Some(json!("Retail")));
+        assert!(
+            bench.get("LeadsMetaData.Get?schemaName=mx_KYC").await.1[0]
+                .get("Options")
+                .is_none()
+        );
+    }
 }

@@ -15,14 +15,20 @@
 //! option); automations beyond counting them; permissions and lead visibility of users; stage,
 //! owner and score logic; dependent dropdowns and field administration; the limits of request
 //! size and duration; writes silently lost when a raw `$` stands in a query key; delays between
-//! a write and its being seen; foreign traffic on the account other than by a fault. Calls are
-//! handled in the order in which they arrive, each at one moment: there are no races between
-//! them as there are at the vendor. Nothing outlives the process.
+//! a write and its being seen; a charge for calls with a wrong path or verb; foreign traffic on
+//! the account other than by a fault. Calls are handled in the order in which they arrive, each
+//! at one moment: there are no races between them as there are at the vendor. Nothing outlives
+//! the process.
 //!
 //! Under `/_simulator/` the simulator can be steered and watched over HTTP.
 
+mod admission;
 mod answer;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod bench;
 mod bulk;
+mod call;
 mod choices;
 mod clock;
 mod control;
@@ -45,6 +51,7 @@ mod phone;
 mod reads;
 mod search;
 mod state;
+mod update_v2;
 mod users;
 mod value;
 mod writes;
@@ -57,8 +64,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     choices::{
-        CaptureMessage, ComputedWrite, DateForm, DuplicateMessage, FieldSetForm, Order,
-        PhoneLookup, TwinRows, UpsertMatch,
+        CaptureMessage, ComputedWrite, DateForm, DuplicateMessage, FieldSetForm, Order, OverMaximum, PhoneLookup,
+        TwinRows, UpsertMatch,
     },
     faults::{Fault, What},
     fields::FieldSpec,
@@ -196,5 +203,116 @@ impl Simulator {
 
     fn router(self) -> Router {
         control::routes().fallback(door::receive).with_state(self)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::net::TcpListener;
+
+    struct Running {
+        simulator: Simulator,
+        address: String,
+        stop: CancellationToken,
+        served: tokio::task::JoinHandle<std::io::Result<()>>,
+        client: reqwest::Client,
+    }
+
+    impl Running {
+        async fn start() -> Self {
+            let simulator = Simulator::new(Options::default());
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = format!("http://{}", listener.local_addr().unwrap());
+            let stop = CancellationToken::new();
+            let serving = simulator.clone().serve(listener, stop.clone().cancelled_owned());
+            let served = tokio_util::task::TaskTracker::new().spawn(serving);
+            let client = reqwest::Client::builder()
+                .timeout(Duration::from_secs(10))
+                .retry(reqwest::retry::never())
+                .build()
+                .unwrap();
+            Self {
+                simulator,
+                address,
+                stop,
+                served,
+                client,
+            }
+        }
+
+        async fn create(&self) -> reqwest::Result<u16> {
+            let options = Options::default();
+            let sent = self
+                .client
+                .post(format!("{}/v2/LeadManagement.svc/Lead.Create", self.address))
+                .header("x-LSQ-AccessKey", options.access_key)
+                .header("x-LSQ-SecretKey", options.secret_key)
+                .header("content-type", "application/json")
+                .body(r#"[{"Attribute":"FirstName","Value":"Ann"}]"#);
+            Ok(sent.send().await?.status().as_u16())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_call_is_a_closed_connection_and_the_next_one_works() {
+        let running = Running::start().await;
+        for (what, leads) in [(What::DropBefore, 1), (What::CommitThenDrop, 3)] {
+            assert_eq!(running.create().await.unwrap(), 200);
+            running.simulator.order(Fault::new("Lead.Create", what));
+            let error = running.create().await.unwrap_err();
+            assert!(
+                !error.is_timeout() && !error.is_connect() && error.is_request(),
+                "{error:?}"
+            );
+            let stats = running.simulator.stats();
+            assert_eq!((stats.leads, stats.dropped), (leads, 1 + u64::from(leads == 3)));
+        }
+        let statuses: Vec<_> = running.simulator.calls().iter().map(|call| call.status).collect();
+        assert_eq!(statuses, [200, 0, 200, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_hanging_call_ends_when_the_simulator_stops() {
+        let running = Running::start().await;
+        let lasting = Duration::from_secs(3_600);
+        running
+            .simulator
+            .order(Fault::new("*", What::CommitThenHang { lasting }));
+        let (answer, ()) = tokio::join!(running.create(), async {
+            while running.simulator.stats().leads == 0 {
+                tokio::task::yield_now().await;
+            }
+            running.stop.cancel();
+        });
+        assert!(answer.is_err());
+        let served = tokio::time::timeout(Duration::from_secs(10), running.served).await;
+        served.unwrap().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_lead_put_in_by_hand_can_be_anything() {
+        let simulator = Simulator::new(Options::default());
+        let id = simulator.insert_lead(&[
+            ("ProspectID", "chosen"),
+            ("Phone", "9845098450"),
+            ("Score", "-10"),
+            ("Nonsense", "kept"),
+            ("CreatedOn", "2020-01-02 03:04:05"),
+        ]);
+        assert_eq!(id, "chosen");
+        let lead = &simulator.leads()[0];
+        let value = |name: &str| lead[name].as_deref();
+        assert_eq!(value("Phone"), Some("+91-9845098450"));
+        assert_eq!(value("Score"), Some("-10"));
+        assert_eq!(value("Nonsense"), Some("kept"));
+        assert_eq!(value("CreatedOn"), Some("2020-01-02 03:04:05.000"));
+        assert_eq!(value("Mobile"), None);
+        simulator.insert_lead(&[("ProspectID", "CHOSEN")]);
+        assert_eq!(simulator.leads().len(), 1);
+        assert!(simulator.delete_lead("chosen"));
+        assert!(!simulator.delete_lead("chosen"));
     }
 }

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaptureMessage, ComputedWrite, DateForm, DuplicateMessage, FieldSetForm, FieldSpec, Latency,
-    Limits, Order, PhoneLookup, TwinRows, UpsertMatch, UserSpec, fields, users,
+    CaptureMessage, ComputedWrite, DateForm, DuplicateMessage, FieldSetForm, FieldSpec, Latency, Limits, Order,
+    OverMaximum, PhoneLookup, TwinRows, UpsertMatch, UserSpec, fields, users,
 };
 
 /// What the simulated tenant is like and how it behaves.
@@ -19,6 +19,8 @@ pub struct Options {
     /// Where this tenant "really" lives: when set, every endpoint but `UserByAccessKey.Get`
     /// answers 401 naming this host (the exact text is unknown upstream). Default: unset.
     pub right_host: Option<String>,
+    /// What such a 401 says; `{host}` stands for the host. Unknown upstream.
+    pub wrong_host_message: String,
     /// How many calls are let through.
     pub limits: Limits,
     /// How long an answer takes. Default: no delay.
@@ -31,6 +33,9 @@ pub struct Options {
     pub logical_error_status: u16,
     /// HTTP status of a logical error of `Lead.Capture`. Default 200, as a production caller saw.
     pub capture_error_status: u16,
+    /// Whether a 400 comes in the usual error envelope; otherwise its body is the plain text.
+    /// Unknown upstream. Default true.
+    pub bad_body_in_envelope: bool,
     /// Attributes whose values belong to one lead. Default `EmailAddress`, `Phone` and `Mobile`
     /// (help centre); a tenant can change them.
     pub unique: Vec<String>,
@@ -69,9 +74,12 @@ pub struct Options {
     pub formats_checked: bool,
     /// What writing a computed attribute does. Unknown upstream. Default: an error.
     pub computed_write: ComputedWrite,
-    /// Attributes a create must have, beyond the fields marked so. Default none. That they are
-    /// enforced is documented, the exception (`MXMandatoryFieldMissingException`) is a guess.
+    /// Attributes a create must have, beyond the fields marked so; that they are enforced is
+    /// documented. Default none.
     pub mandatory: Vec<String>,
+    /// Whether a missing one is `MXMandatoryAttributeMissingException`; otherwise it is
+    /// `MXMandatoryFieldMissingException`. Unknown upstream. Default false.
+    pub mandatory_is_attribute: bool,
     /// Custom fields, after the standard ones.
     pub fields: Vec<FieldSpec>,
     /// Whether metadata gives dropdown options as plain strings, as an older page does, and not
@@ -120,6 +128,8 @@ pub struct Options {
     pub recent_rows_have_total: bool,
     /// Most rows of a quick search; 0: no cap. Unknown upstream. Default 0.
     pub quick_search_cap: u32,
+    /// Bulk calls with more rows than the documented maximum. Unknown upstream. Default: refused.
+    pub bulk_over_maximum: OverMaximum,
     /// Whether a failed bulk row has `"LeadId": null`; otherwise the key is absent. Unknown
     /// upstream. Default false.
     pub bulk_failed_row_has_null_id: bool,
@@ -149,12 +159,14 @@ impl Default for Options {
             access_key: "u$rSimulatorAccessKey".into(),
             secret_key: "simulator-secret-key".into(),
             right_host: None,
+            wrong_host_message: "Invalid Access Details provided. Use the API host {host} for this account.".into(),
             limits: Limits::default(),
             latency: Latency::default(),
             seed: 1,
             daily_message: "API calls exceeded the daily limit".into(),
             logical_error_status: 500,
             capture_error_status: 200,
+            bad_body_in_envelope: true,
             unique: ["EmailAddress", "Phone", "Mobile"].map(String::from).into(),
             upsert_match: UpsertMatch::default(),
             upsert_unknown_id_creates: true,
@@ -172,6 +184,7 @@ impl Default for Options {
             formats_checked: true,
             computed_write: ComputedWrite::default(),
             mandatory: Vec::new(),
+            mandatory_is_attribute: false,
             fields: fields::custom(),
             options_as_strings: false,
             field_set_replaces: false,
@@ -192,6 +205,7 @@ impl Default for Options {
             unstable_ties: false,
             recent_rows_have_total: false,
             quick_search_cap: 0,
+            bulk_over_maximum: OverMaximum::default(),
             bulk_failed_row_has_null_id: false,
             bulk_failed_row_has_type: true,
             bulk_create_in_batch_duplicates: TwinRows::default(),
@@ -221,8 +235,7 @@ mod tests {
     #[test]
     fn a_partial_object_leaves_the_rest_at_its_default() {
         let options: Options =
-            serde_json::from_str(r#"{"limits":{"calls":3,"window":"token-bucket","per":"2s"}}"#)
-                .unwrap();
+            serde_json::from_str(r#"{"limits":{"calls":3,"window":"token-bucket","per":"2s"}}"#).unwrap();
         assert_eq!(options.limits.calls, 3);
         assert_eq!(options.limits.bulk, 1);
         assert!(serde_json::from_str::<Options>(r#"{"limit":{}}"#).is_err());

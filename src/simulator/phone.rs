@@ -102,14 +102,8 @@ mod tests {
             asked.map(|asked| candidates(asked, "91", lookup).contains(&stored))
         };
         assert_eq!(finds(PhoneLookup::Any), [true; 5]);
-        assert_eq!(
-            finds(PhoneLookup::Compact),
-            [true, true, true, false, false]
-        );
-        assert_eq!(
-            finds(PhoneLookup::Hyphenated),
-            [false, false, false, true, false]
-        );
+        assert_eq!(finds(PhoneLookup::Compact), [true, true, true, false, false]);
+        assert_eq!(finds(PhoneLookup::Hyphenated), [false, false, false, true, false]);
     }
 
     #[test]

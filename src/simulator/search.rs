@@ -70,10 +70,7 @@ impl Desk<'_> {
             .map(|lead| lead.number)
             .collect();
         self.sort(&mut found, asked.sorting.as_ref())?;
-        let page = asked
-            .paging
-            .unwrap_or_default()
-            .bounds(self.tenant, LARGEST_PAGE);
+        let page = asked.paging.unwrap_or_default().bounds(self.tenant, LARGEST_PAGE);
         Ok(Answer::json(200, &self.read(page.of(&found), &fields)))
     }
 
@@ -81,18 +78,13 @@ impl Desk<'_> {
         let asked: Question<Range> = self.body()?;
         let paging = asked.paging.unwrap_or_default();
         if paging.size(self.tenant) > LARGEST_RECENT_PAGE {
-            let message = format!(
-                "Invalid Input! Parameter Name: PageSize can not be more than {LARGEST_RECENT_PAGE}"
-            );
+            let message = format!("Invalid Input! Parameter Name: PageSize can not be more than {LARGEST_RECENT_PAGE}");
             return Err(Exception::invalid(message));
         }
         let range = asked
             .parameter
             .ok_or_else(|| Exception::missing("'Parameter' is mandatory"))?;
-        let (from, to) = (
-            moment("FromDate", range.from_date)?,
-            moment("ToDate", range.to_date)?,
-        );
+        let (from, to) = (moment("FromDate", range.from_date)?, moment("ToDate", range.to_date)?);
         if from > to {
             return Err(Exception::invalid("FromDate can not be after ToDate."));
         }
@@ -113,10 +105,7 @@ impl Desk<'_> {
             .into_iter()
             .map(|row| self.property_list(row, found.len()))
             .collect();
-        Ok(Answer::json(
-            200,
-            &json!({"RecordCount": found.len(), "Leads": rows}),
-        ))
+        Ok(Answer::json(200, &json!({"RecordCount": found.len(), "Leads": rows})))
     }
 
     fn property_list(&self, row: Row, total: usize) -> Value {
@@ -135,8 +124,7 @@ impl Desk<'_> {
 
     /// Unset values come first, equal ones by lead number, or in no order where that is chosen.
     fn sort(&mut self, found: &mut [u64], sorting: Option<&Sorting>) -> Result<()> {
-        let Some((name, sorting)) = sorting.and_then(|s| Some((s.column_name.as_deref()?, s)))
-        else {
+        let Some((name, sorting)) = sorting.and_then(|s| Some((s.column_name.as_deref()?, s))) else {
             return Ok(());
         };
         let field = self.tenant.schema.field(name);
@@ -156,11 +144,7 @@ impl Desk<'_> {
                 } else {
                     Dice::new(lead.number ^ salt).next()
                 };
-                (
-                    lead.stored(&field.schema_name, self.tenant),
-                    tie,
-                    lead.number,
-                )
+                (lead.stored(&field.schema_name, self.tenant), tie, lead.number)
             })
             .collect();
         keyed.sort_by(|one, two| {
@@ -201,9 +185,7 @@ impl<'t> Test<'t> {
         let field = desk.tenant.schema.field(&name);
         let field = field.ok_or_else(|| Exception::unknown_attributes(&[name]))?;
         if field.kind() == Kind::Boolean && asked != "0" && asked != "1" {
-            return Err(Exception::invalid(
-                "Invalid Input! Parameter Name: LookupValue",
-            ));
+            return Err(Exception::invalid("Invalid Input! Parameter Name: LookupValue"));
         }
         let named = criterion
             .sql_operator
@@ -219,9 +201,7 @@ impl<'t> Test<'t> {
             "<=" => Operator::Compare(Ordering::is_le),
             "LIKE" => Operator::Like,
             _ => {
-                return Err(Exception::invalid(
-                    "Invalid Input! Parameter Name: SqlOperator",
-                ));
+                return Err(Exception::invalid("Invalid Input! Parameter Name: SqlOperator"));
             }
         };
         let lookup = |asked: &str| crm::lookup(&field.schema_name, asked, desk.tenant);
@@ -243,11 +223,7 @@ impl<'t> Test<'t> {
         };
         let case = desk.tenant.options.search_case_sensitive;
         let fold = |text: &str| {
-            if case {
-                text.to_owned()
-            } else {
-                text.to_lowercase()
-            }
+            if case { text.to_owned() } else { text.to_lowercase() }
         };
         self.values.iter().any(|value| match self.operator {
             Operator::Compare(wanted) => wanted(compare(self.field, &fold(&stored), &fold(value))),
@@ -266,9 +242,7 @@ fn compare(field: &FieldSpec, one: &str, two: &str) -> Ordering {
         return one.total_cmp(&two);
     }
     // The lead number is a number that comes as a text.
-    if let ("ProspectAutoId", Ok(one), Ok(two)) =
-        (field.schema_name.as_str(), number(one), number(two))
-    {
+    if let ("ProspectAutoId", Ok(one), Ok(two)) = (field.schema_name.as_str(), number(one), number(two)) {
         return one.total_cmp(&two);
     }
     one.cmp(two)
@@ -303,8 +277,10 @@ fn moment(name: &str, given: Option<String>) -> Result<jiff::Timestamp> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::simulator::bench::Bench;
 
     #[test]
     fn a_pattern_matches_runs() {
@@ -323,5 +299,186 @@ mod tests {
         ] {
             assert_eq!(like(text, pattern), matches, "{text} LIKE {pattern}");
         }
+    }
+
+    async fn town() -> Bench {
+        let bench = Bench::new(|_| {});
+        for (name, amount, consent, modified) in [
+            ("Ann", "9", "1", "2026-01-01 00:00:00"),
+            ("Bob", "10", "0", "2026-01-01 00:00:01.500"),
+            ("Cid", "100", "1", "2026-01-02 00:00:00"),
+        ] {
+            bench.simulator.insert_lead(&[
+                ("FirstName", name),
+                ("mx_Loan_Amount", amount),
+                ("mx_Consent", consent),
+                ("LeadLastModifiedOn", modified),
+            ]);
+        }
+        bench
+            .simulator
+            .insert_lead(&[("FirstName", "Dan"), ("ModifiedOn", "2026-01-03 00:00:00")]);
+        bench
+    }
+
+    async fn names(bench: &Bench, body: Value) -> Vec<String> {
+        let (status, answer) = bench.post("Leads.Get", body).await;
+        assert_eq!(status, 200, "{answer}");
+        let rows = answer.as_array().unwrap().iter();
+        rows.map(|row| row["FirstName"].as_str().unwrap().into()).collect()
+    }
+
+    fn where_is(name: &str, operator: &str, value: &str) -> Value {
+        json!({
+            "Parameter": {"LookupName": name, "LookupValue": value, "SqlOperator": operator},
+            "Columns": {"Include_CSV": "ProspectID, FirstName"},
+        })
+    }
+
+    #[tokio::test]
+    async fn each_operator_compares_by_the_kind_of_field() {
+        let bench = town().await;
+        for (name, operator, value, found) in [
+            ("mx_Loan_Amount", "=", "10", vec!["Bob"]),
+            ("mx_Loan_Amount", ">", "9", vec!["Bob", "Cid"]),
+            ("mx_Loan_Amount", "<=", "10", vec!["Ann", "Bob"]),
+            ("mx_Loan_Amount", "<>", "10", vec!["Ann", "Cid"]),
+            ("FirstName", "=", "ann", vec!["Ann"]),
+            ("FirstName", "LIKE", "%b%", vec!["Bob"]),
+            ("FirstName", "like", "b", vec![]),
+            ("FirstName", "IN", "Ann, Cid", vec!["Ann", "Cid"]),
+            ("mx_Consent", "=", "1", vec!["Ann", "Cid"]),
+            ("LeadLastModifiedOn", ">=", "2026-01-02 00:00:00", vec!["Cid", "Dan"]),
+            ("ProspectAutoId", "=", "1002", vec!["Bob"]),
+        ] {
+            let body = where_is(name, operator, value);
+            assert_eq!(names(&bench, body).await, found, "{name} {operator} {value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_boolean_is_searched_as_a_digit_only() {
+        let bench = town().await;
+        let (status, _) = bench.post("Leads.Get", where_is("mx_Consent", "=", "true")).await;
+        assert_eq!(status, 500);
+        assert_eq!(bench.post("Leads.Get", where_is("mx_City", "~", "x")).await.0, 500);
+        assert_eq!(bench.post("Leads.Get", where_is("Nonsense", "=", "x")).await.0, 500);
+    }
+
+    #[tokio::test]
+    async fn a_misspelt_wrapper_finds_every_lead() {
+        let bench = town().await;
+        let mut body = where_is("FirstName", "=", "Ann");
+        body["Query"] = body["Parameter"].take();
+        assert_eq!(names(&bench, body).await.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn results_are_sorted_and_paged() {
+        let bench = town().await;
+        let ask = |column: &str, direction: Value, page: u32| {
+            json!({
+                "Columns": {"Include_CSV": "FirstName"},
+                "Sorting": {"ColumnName": column, "Direction": direction},
+                "Paging": {"PageIndex": page, "PageSize": 3},
+            })
+        };
+        assert_eq!(
+            names(&bench, ask("mx_Loan_Amount", json!("1"), 1)).await,
+            ["Cid", "Bob", "Ann"]
+        );
+        assert_eq!(names(&bench, ask("mx_Loan_Amount", json!("1"), 2)).await, ["Dan"]);
+        assert_eq!(
+            names(&bench, ask("mx_Loan_Amount", json!(0), 1)).await,
+            ["Dan", "Ann", "Bob"]
+        );
+        assert_eq!(names(&bench, ask("mx_Loan_Amount", json!(0), 3)).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_page_is_cut_to_a_thousand() {
+        let bench = Bench::new(|_| {});
+        for _ in 0..1_001 {
+            bench.simulator.insert_lead(&[("FirstName", "x")]);
+        }
+        let body = json!({"Columns": {"Include_CSV": "FirstName"}, "Paging": {"PageSize": 5_000}});
+        assert_eq!(names(&bench, body).await.len(), 1_000);
+    }
+
+    #[tokio::test]
+    async fn equal_keys_can_change_places() {
+        let bench = Bench::new(|options| options.unstable_ties = true);
+        for number in 0..20 {
+            bench.simulator.insert_lead(&[("FirstName", &number.to_string())]);
+        }
+        let body = || json!({"Columns": {"Include_CSV": "FirstName"}, "Sorting": {"ColumnName": "mx_City"}});
+        let (one, two) = (names(&bench, body()).await, names(&bench, body()).await);
+        assert_ne!(one, two);
+        bench.simulator.set_options(|options| options.unstable_ties = false);
+        assert_eq!(names(&bench, body()).await, names(&bench, body()).await);
+    }
+
+    fn between(from: &str, to: &str) -> Value {
+        json!({
+            "Parameter": {"FromDate": from, "ToDate": to},
+            "Columns": {"Include_CSV": "FirstName"},
+            "Paging": {"PageIndex": 1, "PageSize": 2},
+            "Sorting": {"ColumnName": "ProspectAutoId", "Direction": "0"},
+        })
+    }
+
+    #[tokio::test]
+    async fn the_range_of_modification_has_both_its_ends() {
+        let bench = town().await;
+        let count = async |from: &str, to: &str| {
+            bench.post("Leads.RecentlyModified", between(from, to)).await.1["RecordCount"].clone()
+        };
+        assert_eq!(count("2026-01-01 00:00:00", "2026-01-02 00:00:00").await, 3);
+        assert_eq!(count("2026-01-01 00:00:00", "2026-01-01 00:00:01").await, 1);
+        assert_eq!(count("2026-01-01 00:00:01", "2026-01-01 00:00:02").await, 1);
+    }
+
+    #[tokio::test]
+    async fn recently_modified_counts_all_and_lists_a_page() {
+        let bench = town().await;
+        bench
+            .simulator
+            .set_options(|options| options.recent_rows_have_total = true);
+        let range = between("2026-01-01 00:00:00", "2026-01-03 00:00:00");
+        let (_, answer) = bench.post("Leads.RecentlyModified", range).await;
+        assert_eq!(answer["RecordCount"], 4);
+        let pair = |name: &str, value: &str| json!({"Attribute": name, "Value": value});
+        let row = |name| json!({"LeadPropertyList": [pair("FirstName", name), pair("Total", "4")]});
+        assert_eq!(answer["Leads"], json!([row("Ann"), row("Bob")]));
+        let (_, answer) = bench
+            .post("Leads.RecentlyModified", between("2020-01-01", "2020-01-02"))
+            .await;
+        assert_eq!(answer, json!({"RecordCount": 0}));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_range_or_page_is_an_error() {
+        let bench = town().await;
+        let message = async |body: Value| {
+            let (status, answer) = bench.post("Leads.RecentlyModified", body).await;
+            assert_eq!(status, 500);
+            answer["ExceptionMessage"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(
+            message(between("soon", "2026-01-01")).await,
+            "FromDate value is not correct."
+        );
+        assert_eq!(
+            message(between("2026-01-01", "31.1.2026")).await,
+            "ToDate value is not correct."
+        );
+        assert!(
+            message(between("2026-01-02", "2026-01-01"))
+                .await
+                .starts_with("FromDate")
+        );
+        let mut large = between("2026-01-01", "2026-01-02");
+        large["Paging"]["PageSize"] = json!(5_001);
+        assert!(message(large).await.contains("PageSize can not be more than 5000"));
     }
 }

@@ -32,11 +32,7 @@ impl Tenant {
     pub(super) fn mandatory(&self) -> impl Iterator<Item = &str> {
         let marked = self.schema.fields().iter().filter(|field| field.mandatory);
         let marked = marked.map(|field| field.schema_name.as_str());
-        self.options
-            .mandatory
-            .iter()
-            .map(String::as_str)
-            .chain(marked)
+        self.options.mandatory.iter().map(String::as_str).chain(marked)
     }
 }
 
@@ -102,9 +98,7 @@ impl State {
         let limits = &self.tenant.options.limits;
         let now = tokio::time::Instant::now();
         Stats {
-            daily_used: self
-                .limiter
-                .used_on(self.clock.day(limits.daily_reset_hour)),
+            daily_used: self.limiter.used_on(self.clock.day(limits.daily_reset_hour)),
             worst_window: self.journal.worst_window(limits.per),
             worst_bulk_window: self.journal.worst_bulk_window(limits.per),
             now_ms: self.journal.millis(now),

@@ -43,9 +43,7 @@ impl UserSpec {
 
     /// First and last name.
     pub(super) fn name(&self) -> String {
-        format!("{} {}", self.first_name, self.last_name)
-            .trim()
-            .into()
+        format!("{} {}", self.first_name, self.last_name).trim().into()
     }
 
     /// A row of the list, whose keys differ from those of [`Self::details`].
@@ -119,13 +117,7 @@ pub(super) fn team() -> Vec<UserSpec> {
 
 impl Desk<'_> {
     pub(super) fn users(self) -> Result<Answer> {
-        let rows: Vec<_> = self
-            .tenant
-            .options
-            .users
-            .iter()
-            .map(UserSpec::row)
-            .collect();
+        let rows: Vec<_> = self.tenant.options.users.iter().map(UserSpec::row).collect();
         Ok(Answer::json(200, &rows))
     }
 
@@ -143,10 +135,7 @@ impl Desk<'_> {
     fn user(&self, is_meant: impl Fn(&UserSpec) -> bool) -> Result<Answer> {
         let users = self.tenant.options.users.iter();
         let found = users.filter(|user| user.active && is_meant(user));
-        Ok(Answer::json(
-            200,
-            &found.map(UserSpec::details).collect::<Vec<_>>(),
-        ))
+        Ok(Answer::json(200, &found.map(UserSpec::details).collect::<Vec<_>>()))
     }
 
     pub(super) fn user_by_access_key(self) -> Result<Answer> {
@@ -170,4 +159,47 @@ impl Desk<'_> {
 
 fn yes() -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulator::bench::Bench;
+
+    const USERS: &str = "/v2/UserManagement.svc";
+
+    #[tokio::test]
+    async fn the_list_has_everybody_and_the_lookups_only_the_active() {
+        let bench = Bench::new(|_| {});
+        let (_, all) = bench.get(&format!("{USERS}/Users.Get")).await;
+        let codes: Vec<_> = all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|user| user["StatusCode"].clone())
+            .collect();
+        assert_eq!(codes, [0, 0, 1]);
+        let found = async |query: &str| bench.get(&format!("{USERS}/User/Retrieve/{query}")).await.1;
+        let sam = found("ByEmailAddress?emailAddress=Sam@simulator.example").await;
+        assert_eq!(
+            (&sam[0]["UserId"], &sam[0]["Role"]),
+            (&all[1]["ID"], &json!("Sales_User"))
+        );
+        assert_eq!(found("ByUserId?userId=a0000000-0000-4000-8000-000000000002").await, sam);
+        assert_eq!(
+            found("ByUserId?userId=a0000000-0000-4000-8000-000000000003").await,
+            json!([])
+        );
+        assert_eq!(found("ByEmailAddress?emailAddress=nobody").await, json!([]));
+    }
+
+    #[tokio::test]
+    async fn the_owner_of_the_keys_has_the_role_chosen() {
+        let bench = Bench::new(|options| options.role = "Sales_User".into());
+        let (_, owner) = bench.get("/v2/Authentication.svc/UserByAccessKey.Get").await;
+        assert_eq!(
+            (&owner["Name"], &owner["Role"]),
+            (&json!("Asha Admin"), &json!("Sales_User"))
+        );
+    }
 }

@@ -16,11 +16,8 @@ const KEPT: &str = "%Y-%m-%d %H:%M:%S%.3f";
 /// The value as it is kept, or why the field does not take it.
 pub(super) fn stored(field: &FieldSpec, value: &str, options: &Options) -> Result<String> {
     let name = &field.schema_name;
-    let wrong_type = |wanted: &str| {
-        Exception::wrong_type(format!(
-            "Value of attribute '{name}' is not a valid {wanted}"
-        ))
-    };
+    let wrong_type =
+        |wanted: &str| Exception::wrong_type(format!("Value of attribute '{name}' is not a valid {wanted}"));
     match field.kind() {
         Kind::Number => {
             let number = value.trim().parse::<f64>();
@@ -133,16 +130,8 @@ mod tests {
             ("mx_Consent", "0", "0"),
             ("mx_Loan_Amount", " 12.50", "12.50"),
             ("mx_DOB", "1990-02-28", "1990-02-28 00:00:00.000"),
-            (
-                "mx_Next_Call",
-                "2026-07-31 05:33:50",
-                "2026-07-31 05:33:50.000",
-            ),
-            (
-                "mx_Next_Call",
-                "2026-07-31 05:33:50.25",
-                "2026-07-31 05:33:50.250",
-            ),
+            ("mx_Next_Call", "2026-07-31 05:33:50", "2026-07-31 05:33:50.000"),
+            ("mx_Next_Call", "2026-07-31 05:33:50.25", "2026-07-31 05:33:50.250"),
             ("mx_Segment", "not an option", "not an option"),
             ("Phone", "9845098450", "+91-9845098450"),
         ] {
@@ -164,43 +153,24 @@ mod tests {
             assert_eq!(keep(name, given), Err(kind), "{name} {given}");
         }
         assert_eq!(keep("mx_City", &"ü".repeat(256)), Ok("ü".repeat(256)));
-        assert_eq!(
-            keep("mx_City", &"ü".repeat(257)),
-            Err("MXInvalidInputException")
-        );
+        assert_eq!(keep("mx_City", &"ü".repeat(257)), Err("MXInvalidInputException"));
     }
 
     #[test]
     fn dates_are_shown_in_the_form_chosen() {
         let kept = "2026-07-31 05:33:50.120";
         assert_eq!(shown(kept, "CreatedOn", DateForm::Millis), kept);
-        assert_eq!(
-            shown(kept, "CreatedOn", DateForm::Plain),
-            "2026-07-31 05:33:50"
-        );
-        assert_eq!(
-            shown(kept, "CreatedOn", DateForm::Us),
-            "7/31/2026 5:33:50 AM"
-        );
-        assert_eq!(
-            shown("2026-07-31 17:00:00", "x", DateForm::Us),
-            "7/31/2026 5:00:00 PM"
-        );
+        assert_eq!(shown(kept, "CreatedOn", DateForm::Plain), "2026-07-31 05:33:50");
+        assert_eq!(shown(kept, "CreatedOn", DateForm::Us), "7/31/2026 5:33:50 AM");
+        assert_eq!(shown("2026-07-31 17:00:00", "x", DateForm::Us), "7/31/2026 5:00:00 PM");
         assert_eq!(shown("soon", "x", DateForm::Us), "soon");
     }
 
     #[test]
     fn mixed_forms_differ_by_attribute_and_not_by_call() {
         let kept = "2026-07-31 05:33:50.120";
-        let names = [
-            "CreatedOn",
-            "ModifiedOn",
-            "mx_DOB",
-            "mx_Next_Call",
-            "LastVisitDate",
-        ];
-        let forms: std::collections::BTreeSet<_> =
-            names.map(|name| shown(kept, name, DateForm::Mixed)).into();
+        let names = ["CreatedOn", "ModifiedOn", "mx_DOB", "mx_Next_Call", "LastVisitDate"];
+        let forms: std::collections::BTreeSet<_> = names.map(|name| shown(kept, name, DateForm::Mixed)).into();
         assert!(forms.len() > 1);
         assert_eq!(
             shown(kept, "mx_DOB", DateForm::Mixed),

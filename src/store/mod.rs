@@ -195,7 +195,9 @@ mod tests {
         let queue_full = || Kind::QueueFull {
             retry_after: Duration::ZERO,
         };
-        let error = requests.once(&call(), id(1), |_| async move { Err(queue_full().into()) }).await;
+        let error = requests
+            .once(&call(), id(1), |_| async move { Err(queue_full().into()) })
+            .await;
         assert_eq!(error, Err(queue_full().into()));
         let again = |before| async move {
             assert_eq!(before, Before::Nothing);

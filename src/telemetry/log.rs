@@ -28,7 +28,10 @@ impl Settings {
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         match EnvFilter::try_new(&self.filter) {
             Ok(_) => vec![],
-            Err(_) => vec![("filter", "must be a level (\"info\") or directives (\"info,leadgate::attempt=warn\")".to_owned())],
+            Err(_) => vec![(
+                "filter",
+                "must be a level (\"info\") or directives (\"info,leadgate::attempt=warn\")".to_owned(),
+            )],
         }
     }
 }
@@ -41,7 +44,12 @@ pub fn start(settings: &Settings) {
         .with_writer(std::io::stderr);
     // A second start is one of a test, which is content with the first.
     let _ = match settings.format {
-        Format::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        Format::Json => log
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
         Format::Pretty => log.compact().try_init(),
     };
 }

@@ -1,0 +1,17 @@
+# The image of the gateway: the binary of `make release-binary`, the C library, CA certificates, and nothing else.
+
+FROM rust:1.95.0-bookworm AS build
+WORKDIR /build
+# The image's own toolchain; rust-toolchain.toml would have clippy and rustfmt fetched as well.
+ENV RUSTUP_TOOLCHAIN=1.95.0
+COPY . .
+RUN make release-binary
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /build/target/release/leadgate /usr/local/bin/leadgate
+USER 65532:65532
+# gRPC, and the pages for operators.
+EXPOSE 50051 9464
+HEALTHCHECK --interval=10s --timeout=6s CMD ["/usr/local/bin/leadgate", "health"]
+ENTRYPOINT ["/usr/local/bin/leadgate"]
+CMD ["serve", "--config", "/etc/leadgate/leadgate.toml"]

@@ -1,0 +1,107 @@
+# What there is to do: make help. Needs cargo, gcc, make, git and Python 3.10 or newer; everything else is installed into
+# .venv and .tools, by name and version, from the ordinary package registries.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+# The steps take turns: each keeps all cores busy by itself, and the output stays readable.
+.NOTPARALLEL:
+
+PYTHON ?= python3
+CARGO_DENY := 0.20.2
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE_BIN := $(TARGET)/release/leadgate
+# The binary that the client tests run.
+LEADGATE_BIN ?= $(RELEASE_BIN)
+REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
+PYTHON_READY := .venv/ready
+DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
+BIN := .venv/bin
+SCRIPTS := .ci/run $(wildcard tools/*.sh)
+
+.PHONY: help
+help: ## Lists what there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: announce tools lint unit release-binary client-test ## Everything that CI runs
+	@echo
+	@echo "make test: lint, unit, release-binary and client-test have all passed"
+
+.PHONY: announce
+announce:
+	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
+	@echo "and cargo-deny $(CARGO_DENY) into .tools, unless they are there. Then it runs lint, unit,"
+	@echo "release-binary and client-test. The first run takes a quarter of an hour on two cores."
+
+.PHONY: tools
+tools: $(PYTHON_READY) $(DENY_READY) ## Installs the linters and what the Python client needs
+
+$(PYTHON_READY): $(REQUIREMENTS) tools/python-environment.sh
+	@echo "== tools: Python packages"
+	PYTHON=$(PYTHON) tools/python-environment.sh .venv $(REQUIREMENTS)
+	@touch $@
+
+$(DENY_READY):
+	@echo "== tools: cargo-deny $(CARGO_DENY)"
+	@mkdir -p .tools
+	cargo install cargo-deny --locked --version $(CARGO_DENY) --root .tools
+	@touch $@
+
+.PHONY: lint
+lint: lint-text lint-proto lint-rust ## Checks formats, spelling, protobuf, scripts, dependencies and the Rust code
+
+.PHONY: lint-text
+lint-text: $(PYTHON_READY)
+	@echo "== lint: spelling, TOML, scripts, Dockerfile"
+	$(BIN)/typos
+	RUST_LOG=warn $(BIN)/taplo fmt --check
+	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/hadolint Dockerfile
+
+.PHONY: lint-proto
+lint-proto: $(PYTHON_READY)
+	@echo "== lint: protobuf"
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+
+.PHONY: lint-rust
+lint-rust: $(DENY_READY)
+	@echo "== lint: Rust"
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	.tools/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+
+.PHONY: unit
+unit: ## Runs the Rust tests: units, and whole processes over real sockets
+	@echo "== unit: the Rust tests"
+	cargo test --locked
+
+.PHONY: release-binary
+release-binary: ## Builds the binary that is shipped, and checks what it needs to run
+	@echo "== release-binary: the binary that is shipped"
+	cargo build --release --locked --bin leadgate
+	tools/check-binary.sh $(RELEASE_BIN)
+
+.PHONY: client-test
+client-test: $(PYTHON_READY) ## Runs a Python client against real processes (LEADGATE_BIN names another binary)
+	@echo "== client-test: a client in Python"
+ifeq ($(LEADGATE_BIN), $(RELEASE_BIN))
+	cargo build --release --locked --bin leadgate
+endif
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
+
+.PHONY: demo
+demo: ## Runs gateway and simulated LeadSquared together; needs no account
+	cargo run --release --locked -- demo
+
+.PHONY: bench
+bench: ## Runs the benchmarks
+	cargo bench --locked --bench '*'
+
+.PHONY: clean
+clean: ## Removes all that was built and installed here
+	cargo clean
+	rm -rf .venv .tools

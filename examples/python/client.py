@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""A client of leadgate that needs no generated code: it learns the messages from the server, by reflection.
+
+    python3 client.py 127.0.0.1:50051
+"""
+
+import sys
+import uuid
+
+import grpc
+from google.protobuf import descriptor_pool, json_format, message_factory
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+
+LEAD_SERVICE = "leadgate.v1.LeadService"
+
+# The details of an error that are shown, by their protobuf type.
+DETAILS = [
+    error_details_pb2.BadRequest,
+    error_details_pb2.ErrorInfo,
+    error_details_pb2.PreconditionFailure,
+    error_details_pb2.QuotaFailure,
+    error_details_pb2.RequestInfo,
+    error_details_pb2.ResourceInfo,
+    error_details_pb2.RetryInfo,
+]
+
+
+class Service:
+    """The rpcs of one service. Requests are dicts in the JSON form of protobuf; answers are messages."""
+
+    def __init__(self, channel, name=LEAD_SERVICE):
+        pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        self.channel = channel
+        self.name = name
+        self.methods = pool.FindServiceByName(name).methods_by_name
+
+    def call(self, method, request, timeout=10, metadata=()):
+        """Calls an rpc and returns its answer and its trailing metadata, or raises grpc.RpcError."""
+        described = self.methods[method]
+        message = json_format.ParseDict(request, message_factory.GetMessageClass(described.input_type)())
+        rpc = self.channel.unary_unary(
+            f"/{self.name}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(described.output_type).FromString,
+        )
+        answer, call = rpc.with_call(message, timeout=timeout, metadata=metadata)
+        return answer, dict(call.trailing_metadata())
+
+
+def details_of(error):
+    """The google.rpc details of an error by the names of their types: {"ErrorInfo": ..., "BadRequest": ...}."""
+    status = rpc_status.from_call(error)
+    found = {}
+    for packed in status.details if status else ():
+        for kind in DETAILS:
+            if packed.Is(kind.DESCRIPTOR):
+                found[kind.DESCRIPTOR.name] = kind.FromString(packed.value)
+    return found
+
+
+def explain(error):
+    """Prints all that an error says: whose fault it is, and what to do next."""
+    details = details_of(error)
+    info = details.get("ErrorInfo")
+    print(f"   {error.code().name} {info.reason if info else ''}: {error.details()}")
+    for violation in details["BadRequest"].field_violations if "BadRequest" in details else ():
+        print(f"     field {violation.field}: {violation.description}")
+    if "ResourceInfo" in details:
+        print(f"     resource {details['ResourceInfo'].resource_type}: {details['ResourceInfo'].description}")
+    if "RetryInfo" in details:
+        print(f"     try again in {details['RetryInfo'].retry_delay.ToJsonString()}")
+    if "RequestInfo" in details:
+        print(f"     request id {details['RequestInfo'].request_id}")
+
+
+def main(address):
+    with grpc.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(health_pb2.HealthCheckRequest(service=LEAD_SERVICE), timeout=10)
+        print("1. Health:", health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+        print("2. Services, by reflection")
+        for name in ProtoReflectionDescriptorDatabase(channel).get_services():
+            print("  ", name)
+        leads = Service(channel)
+        print("   rpcs:", ", ".join(leads.methods))
+
+        print("3. CreateLead")
+        email = f"asha.{uuid.uuid4().hex[:8]}@example.com"
+        asha = {"firstName": "Asha", "lastName": "Rao", "emailAddress": email, "city": "Pune"}
+        # With a request id the call can be repeated without fear: it has one effect and one answer.
+        create = {"lead": asha, "requestId": str(uuid.uuid4())}
+        created, trailers = leads.call("CreateLead", create)
+        print(f"   lead {created.lead_id}, in the gateway's log as {trailers['x-request-id']}")
+        repeated, _ = leads.call("CreateLead", create)
+        print(f"   lead {repeated.lead_id}, when the same request is sent again")
+
+        print("4. GetLead by email")
+        read, _ = leads.call("GetLead", {"emailAddress": email})
+        fields = read.lead.fields
+        print(f"   number {read.lead.lead_number}: {fields.first_name} {fields.last_name}, {fields.city}")
+
+        print("5. CreateLead with faults")
+        try:
+            leads.call("CreateLead", {"lead": {"emailAddress": "nobody", "custom": {"mx_Shoe_Size": {"number": 42}}}})
+        except grpc.RpcError as error:
+            explain(error)
+
+        print("6. CreateLead of a lead that is there")
+        try:
+            leads.call("CreateLead", {"lead": asha})
+        except grpc.RpcError as error:
+            explain(error)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: client.py HOST:PORT")
+    try:
+        main(sys.argv[1])
+    except grpc.RpcError as error:
+        sys.exit(f"{sys.argv[1]} answered {error.code().name}: {error.details()}")

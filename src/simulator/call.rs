@@ -1,0 +1,57 @@
+//! A request, taken apart. Knows where things stand in one, not what they are worth.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use tokio::time::Instant;
+
+use super::{Recorded, answer::Failure, desk::unreadable, endpoint::Endpoint};
+
+/// A request, taken apart.
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    /// As the journal keeps it, without an outcome.
+    pub(super) fn record(&self, endpoint: Option<Endpoint>, stamp: Instant) -> Recorded {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = self.headers.iter();
+        Recorded {
+            endpoint: endpoint.map_or_else(|| self.path.clone(), |endpoint| endpoint.name().into()),
+            method: self.method.to_string(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            headers: headers.map(|(name, value)| (name.to_string(), text(value))).collect(),
+            body: String::from_utf8_lossy(&self.body).into_owned(),
+            stamp,
+            status: 0,
+            refused: false,
+        }
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// A key from its header or, failing that, from the query.
+    pub(super) fn key(&self, header: &str, parameter: &str) -> Option<&str> {
+        let parameter = || self.query.iter().find(|(name, _)| name == parameter);
+        self.header(header).or_else(|| Some(parameter()?.1.as_str()))
+    }
+
+    /// What is wrong with the body before anyone looks for a meaning in it.
+    pub(super) fn complaint(&self) -> Option<Failure> {
+        let kind = self.header(header::CONTENT_TYPE.as_str()).unwrap_or_default();
+        let json = kind.split(';').next().unwrap_or_default().trim();
+        if !json.eq_ignore_ascii_case("application/json") {
+            let message = "The content type of the request is not application/json";
+            return Some(Failure::Unreadable(message.into()));
+        }
+        let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(&self.body);
+        Some(unreadable(&parsed.err()?))
+    }
+}

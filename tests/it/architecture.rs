@@ -1,0 +1,167 @@
+//! Who may know whom: the rings of the house, checked.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which modules each module may name. A module that is missing here is a fault, and so is a needless right.
+const MAY: [(&str, &[&str]); 15] = [
+    (
+        "app",
+        &[
+            "admin",
+            "config",
+            "crm",
+            "gateway",
+            "grpc",
+            "quota",
+            "telemetry",
+            "tenant",
+        ],
+    ),
+    ("config", &["crm", "gateway", "grpc", "quota", "telemetry"]),
+    ("admin", &["telemetry", "tenant"]),
+    ("grpc", &["caller", "domain", "error", "gateway", "telemetry", "tenant"]),
+    ("tenant", &["error", "gateway"]),
+    (
+        "gateway",
+        &[
+            "caller", "clock", "crm", "domain", "error", "metadata", "quota", "store",
+        ],
+    ),
+    ("metadata", &["caller", "clock", "crm", "domain", "error"]),
+    ("store", &["caller", "clock", "error"]),
+    ("crm", &["caller", "domain", "error", "quota", "telemetry"]),
+    ("quota", &["caller", "clock", "error"]),
+    ("caller", &["error"]),
+    ("domain", &["error"]),
+    ("telemetry", &[]),
+    ("error", &[]),
+    ("clock", &[]),
+];
+
+/// Crates that one module alone may know.
+const ALONE: [(&str, &[&str]); 6] = [
+    ("tonic", &["grpc"]),
+    ("tonic_types", &["grpc"]),
+    ("prost", &["grpc"]),
+    ("prost_types", &["grpc"]),
+    ("reqwest", &["crm"]),
+    ("prometheus_client", &["telemetry"]),
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = vec![];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The text of each module of the library, without comments and tests.
+fn modules() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut modules: BTreeMap<String, String> = BTreeMap::new();
+    for file in sources(&root) {
+        let place = file.strip_prefix(&root).unwrap();
+        let first = place.iter().next().unwrap().to_str().unwrap();
+        let name = first.trim_end_matches(".rs");
+        if ["main", "demo", "lib", "simulator"].contains(&name) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let module = modules.entry(name.to_owned()).or_default();
+        lines.for_each(|line| {
+            module.push_str(line);
+            module.push('\n');
+        });
+    }
+    modules
+}
+
+/// The modules that a text names after `crate::`, alone or in braces.
+fn named(text: &str) -> Vec<String> {
+    let mut names = vec![];
+    for after in text.split("crate::").skip(1) {
+        let group = match after.strip_prefix('{') {
+            Some(inner) => inner.split('}').next().unwrap_or_default(),
+            None => after
+                .split([':', ';', ',', ' ', '(', ')', '<'])
+                .next()
+                .unwrap_or_default(),
+        };
+        let parts = group
+            .split(',')
+            .map(|part| part.trim().split([':', ' ']).next().unwrap_or_default());
+        names.extend(parts.filter(|part| !part.is_empty()).map(str::to_owned));
+    }
+    names
+}
+
+#[test]
+fn each_module_knows_only_whom_it_may() {
+    let modules = modules();
+    let known: Vec<&str> = MAY.iter().map(|(name, _)| *name).collect();
+    let mut faults = vec![];
+    for (name, text) in &modules {
+        let Some((_, may)) = MAY.iter().find(|(module, _)| module == name) else {
+            faults.push(format!("{name} is not in the table"));
+            continue;
+        };
+        let named = named(text);
+        for other in &named {
+            if other != name && known.contains(&other.as_str()) && !may.contains(&other.as_str()) {
+                faults.push(format!("{name} names {other}"));
+            }
+            if other == "simulator" {
+                faults.push(format!("{name} names the simulator"));
+            }
+        }
+        for right in *may {
+            if !named.iter().any(|other| other == right) {
+                faults.push(format!("{name} may name {right} and does not"));
+            }
+        }
+    }
+    assert_eq!(modules.len(), MAY.len());
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn some_crates_are_known_in_one_place_only() {
+    let mut faults = vec![];
+    for (name, text) in modules() {
+        for (library, may) in ALONE {
+            let is_named = [
+                format!("use {library}::"),
+                format!(" {library}::"),
+                format!("({library}::"),
+                format!("<{library}::"),
+            ]
+            .iter()
+            .any(|pattern| text.contains(pattern.as_str()));
+            if is_named && !may.contains(&name.as_str()) {
+                faults.push(format!("{name} names {library}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn the_simulator_knows_nothing_of_the_gateway() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/simulator");
+    for file in sources(&folder) {
+        let text = fs::read_to_string(&file).unwrap();
+        for other in named(&text) {
+            assert_eq!(other, "simulator", "{}", file.display());
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The requests that LeadSquared gets, to the letter. Those of the vendor's own pages are kept as those pages have them.
+
+use leadgate::crm::authentication::UserByAccessKey;
+use leadgate::crm::lead::{
+    Capture, ClearWith, Create, CreateOrUpdate, GetByEmail, GetById, GetByIds, GetByNumber, GetByPhone, Update,
+};
+use leadgate::crm::metadata::LeadsMetaData;
+use leadgate::crm::{Operation, Request};
+use leadgate::domain::lead::{Action, Behavior, Write};
+use leadgate::domain::value::{FieldSet, Value};
+use serde_json::Value as Json;
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn write(action: Action, pairs: &[(&str, Value)]) -> Write {
+    Write {
+        action,
+        attributes: pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
+        cleared: vec![],
+        faults: vec![],
+    }
+}
+
+/// The request as text: verb, path and query, and the body laid out.
+fn shown(request: &Request) -> String {
+    let verb = if request.body.is_some() { "POST" } else { "GET" };
+    let query: Vec<String> = request
+        .query
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    let body = request.body.as_ref().map_or(String::new(), |body| {
+        let json: Json = serde_json::from_str(body).unwrap();
+        format!("\n{json:#}")
+    });
+    format!("{verb} /v2/{}{mark}{}{body}", request.path, query.join("&"))
+}
+
+fn golden<O: Operation>(name: &str, operation: &O) {
+    assert!(operation.request().path.ends_with(O::NAME), "{}", O::NAME);
+    insta::with_settings!({snapshot_path => "../golden"}, { insta::assert_snapshot!(name, shown(&operation.request())) });
+}
+
+/// The body of a vendor's page.
+fn of_page(name: &str) -> Json {
+    let path = format!("{}/tests/golden/pages/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn body(request: &Request) -> Json {
+    serde_json::from_str(request.body.as_ref().unwrap()).unwrap()
+}
+
+#[test]
+fn a_create_is_as_on_the_vendors_page() {
+    let kyc = FieldSet {
+        value: String::new(),
+        fields: [
+            ("Status".to_owned(), "Pending".to_owned()),
+            ("mx_CustomObject_1".to_owned(), "XYZ12345.png".to_owned()),
+            ("mx_CustomObject_2".to_owned(), "864563".to_owned()),
+        ]
+        .into(),
+    };
+    let write = write(
+        Action::Create,
+        &[
+            ("EmailAddress", text("john.smith@example.com")),
+            ("FirstName", text("John")),
+            ("LastName", text("Smith")),
+            ("Phone", text("8888888888")),
+            ("mx_City", text("Bangalore")),
+            ("mx_KYC", Value::FieldSet(kyc)),
+        ],
+    );
+    let create = Create {
+        write: &write,
+        clear_with: ClearWith::EmptyText,
+    };
+    assert_eq!(body(&create.request()), of_page("create-a-lead"));
+    golden("create", &create);
+}
+
+#[test]
+fn an_update_is_as_on_the_vendors_page() {
+    let action = Action::Update {
+        lead_id: "leadid".to_owned(),
+        run_automations: true,
+    };
+    let mut write = write(action, &[("Phone", text("9999999999")), ("mx_City", text("London"))]);
+    let update = Update {
+        write: &write,
+        clear_with: ClearWith::EmptyText,
+    };
+    assert_eq!(body(&update.request()), of_page("update-a-lead"));
+    golden("update", &update);
+
+    write.cleared = vec!["Company".to_owned()];
+    for (name, clear_with) in [
+        ("update_clearing_by_text", ClearWith::EmptyText),
+        ("update_clearing_by_null", ClearWith::Null),
+    ] {
+        golden(
+            name,
+            &Update {
+                write: &write,
+                clear_with,
+            },
+        );
+    }
+}
+
+#[test]
+fn upserts_and_captures() {
+    let pairs = [("EmailAddress", text("a@b.co")), ("Phone", text("+91-9845098450"))];
+    for (name, match_by, run_automations) in [("upsert", None, false), ("upsert_by_phone", Some("Phone"), true)] {
+        let action = Action::Upsert {
+            match_by: match_by.map(str::to_owned),
+            run_automations,
+        };
+        golden(
+            name,
+            &CreateOrUpdate {
+                write: &write(action, &pairs),
+                clear_with: ClearWith::EmptyText,
+            },
+        );
+    }
+    for (name, behavior) in [
+        ("capture", Behavior::Update),
+        ("capture_do_not_update", Behavior::DoNotUpdate),
+        ("capture_only_empty", Behavior::UpdateOnlyEmptyFields),
+        ("capture_not_unique", Behavior::DoNotUpdateUniqueFields),
+    ] {
+        let action = Action::Capture {
+            match_by: None,
+            behavior,
+        };
+        golden(
+            name,
+            &Capture {
+                write: &write(action, &pairs),
+                clear_with: ClearWith::EmptyText,
+            },
+        );
+    }
+}
+
+#[test]
+fn every_value_is_written_as_text() {
+    let at = "2026-07-31T05:33:50Z".parse().unwrap();
+    let pairs = [
+        ("mx_Text", text("\"quoted\" ☂")),
+        ("mx_Number", Value::Number(250_000.5)),
+        ("mx_Integer", Value::Integer(-10)),
+        ("mx_Flag", Value::Flag(true)),
+        ("mx_Time", Value::Time(at)),
+    ];
+    golden(
+        "every_value",
+        &Create {
+            write: &write(Action::Create, &pairs),
+            clear_with: ClearWith::EmptyText,
+        },
+    );
+}
+
+#[test]
+fn reads() {
+    let columns = vec!["FirstName".to_owned(), "ProspectID".to_owned()];
+    golden("get_by_id", &GetById("c7f5b5b0".to_owned()));
+    golden("get_by_email", &GetByEmail("a+b@b.co".to_owned()));
+    golden("get_by_phone", &GetByPhone("+91-9845098450".to_owned()));
+    golden(
+        "get_by_number",
+        &GetByNumber {
+            number: "1016".to_owned(),
+            columns: columns.clone(),
+        },
+    );
+    golden(
+        "get_by_ids",
+        &GetByIds {
+            ids: vec!["a".to_owned(), "b".to_owned()],
+            columns,
+            page: 1,
+        },
+    );
+    golden("metadata", &LeadsMetaData);
+    golden("key_owner", &UserByAccessKey);
+}

@@ -1,0 +1,250 @@
+//! Simulator, gateway and client in three lines.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leadgate::app::App;
+use leadgate::config::Config;
+use leadgate::grpc::pb;
+use leadgate::simulator::{Options, Recorded, Simulator};
+use pb::field_value::Value;
+use pb::lead_service_client::LeadServiceClient;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+pub type Client = LeadServiceClient<Channel>;
+
+/// A gateway with a simulated account behind it.
+pub struct World {
+    pub simulator: Simulator,
+    pub client: Client,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    stop: CancellationToken,
+    running: JoinSet<Result<(), String>>,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(Options::default(), "").await
+    }
+
+    /// A world in which LeadSquared behaves as told, and the gateway has these settings on top.
+    pub async fn with(options: Options, settings: &str) -> Self {
+        let upstream = listen().await;
+        let tenant = tenant("acme", upstream.local_addr().unwrap(), &options);
+        let simulator = Simulator::new(options);
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        let simulating = simulator.clone().serve(upstream, stop.clone().cancelled_owned());
+        running.spawn(async move { simulating.await.map_err(|error| error.to_string()) });
+        let mut world = Self::gateway(simulator, &format!("{tenant}\n{settings}")).await;
+        world.running.spawn(async move {
+            while let Some(ended) = running.join_next().await {
+                ended.unwrap()?;
+            }
+            Ok(())
+        });
+        // The simulator ends with the world, after the gateway.
+        let gateway_stop = world.stop.clone();
+        world.running.spawn(async move {
+            gateway_stop.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            stop.cancel();
+            Ok(())
+        });
+        world
+    }
+
+    /// A gateway with these settings; the simulator is somebody else's to serve.
+    pub async fn gateway(simulator: Simulator, settings: &str) -> Self {
+        let (listener, admin) = (listen().await, listen().await);
+        let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
+        let config = Config::read("test", settings, std::iter::empty()).unwrap();
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        running.spawn(
+            App::new(config)
+                .unwrap()
+                .serve(listener, admin, stop.clone().cancelled_owned()),
+        );
+        let client = LeadServiceClient::connect(format!("http://{address}"))
+            .await
+            .unwrap()
+            .max_decoding_message_size(usize::MAX);
+        Self {
+            simulator,
+            client,
+            address,
+            admin: admin_address,
+            stop,
+            running,
+        }
+    }
+
+    /// Tells the gateway to stop.
+    pub fn tell_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops the gateway and waits for its end.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.running.join_next().await {
+            ended.unwrap().unwrap();
+        }
+    }
+
+    /// The requests to that endpoint that reached LeadSquared.
+    pub fn calls(&self, endpoint: &str) -> Vec<Recorded> {
+        let calls = self.simulator.calls().into_iter();
+        calls.filter(|call| call.endpoint == endpoint).collect()
+    }
+
+    pub async fn create(&self, lead: pb::LeadFields) -> Result<String, Status> {
+        let request = pb::CreateLeadRequest {
+            lead: Some(lead),
+            ..Default::default()
+        };
+        Ok(self.client.clone().create_lead(request).await?.into_inner().lead_id)
+    }
+
+    pub async fn get(&self, key: pb::get_lead_request::Key) -> Result<pb::Lead, Status> {
+        let request = pb::GetLeadRequest {
+            key: Some(key),
+            ..Default::default()
+        };
+        Ok(self.client.clone().get_lead(request).await?.into_inner().lead.unwrap())
+    }
+
+    /// A page of the admin port: its status and text.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        let answer = reqwest::get(format!("http://{}{path}", self.admin)).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Waits until the metrics have that line.
+    pub async fn until(&self, line: &str) {
+        let seen = async {
+            while !self.page("/metrics").await.1.lines().any(|seen| seen == line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, seen)
+            .await
+            .unwrap_or_else(|_| panic!("no {line} in the metrics"));
+    }
+
+    /// Waits until the metadata is at hand, so that it does not take part in what is counted.
+    pub async fn warm(self) -> Self {
+        let request = pb::DescribeLeadFieldsRequest::default();
+        self.client.clone().describe_lead_fields(request).await.unwrap();
+        self.simulator.forget_calls();
+        self
+    }
+}
+
+/// A connection to a gateway, for services other than LeadService.
+pub async fn channel(address: SocketAddr) -> Channel {
+    let endpoint = tonic::transport::Endpoint::new(format!("http://{address}")).unwrap();
+    endpoint.connect().await.unwrap()
+}
+
+pub async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+/// The settings of a tenant at that address.
+pub fn tenant(name: &str, upstream: SocketAddr, options: &Options) -> String {
+    format!(
+        "[tenants.{name}]\nbase_url = \"http://{upstream}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
+        options.access_key, options.secret_key
+    )
+}
+
+/// A lead with an email of that name.
+pub fn lead(name: &str) -> pb::LeadFields {
+    pb::LeadFields {
+        first_name: Some(name.to_owned()),
+        email_address: Some(format!("{}@example.com", name.to_lowercase())),
+        ..Default::default()
+    }
+}
+
+pub fn by_id(id: &str) -> pb::get_lead_request::Key {
+    pb::get_lead_request::Key::LeadId(id.to_owned())
+}
+
+pub fn text(text: &str) -> pb::FieldValue {
+    value(Value::Text(text.to_owned()))
+}
+
+pub fn value(value: Value) -> pb::FieldValue {
+    pb::FieldValue { value: Some(value) }
+}
+
+pub fn custom(pairs: &[(&str, pb::FieldValue)]) -> BTreeMap<String, pb::FieldValue> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect()
+}
+
+/// A request with a deadline.
+pub fn within<M>(limit: Duration, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
+/// An error as a test looks at it.
+#[derive(Debug)]
+pub struct Seen {
+    pub code: Code,
+    pub reason: String,
+    pub metadata: std::collections::HashMap<String, String>,
+    pub details: ErrorDetails,
+    pub status: Arc<Status>,
+}
+
+pub fn seen(status: Status) -> Seen {
+    let details = status.get_error_details();
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "leadgate");
+    Seen {
+        code: status.code(),
+        reason: info.reason.clone(),
+        metadata: info.metadata.clone(),
+        details: details.clone(),
+        status: Arc::new(status),
+    }
+}
+
+impl Seen {
+    pub fn is(&self, code: Code, reason: &str) {
+        assert_eq!((self.code, self.reason.as_str()), (code, reason), "{:?}", self.status);
+    }
+
+    /// The fields that are wrong.
+    pub fn fields(&self) -> Vec<&str> {
+        let bad = self.details.bad_request().map(|bad| &bad.field_violations);
+        bad.into_iter()
+            .flatten()
+            .map(|violation| violation.field.as_str())
+            .collect()
+    }
+
+    pub fn pushback(&self) -> Option<Duration> {
+        let text = self.status.metadata().get("grpc-retry-pushback-ms")?.to_str().unwrap();
+        Some(Duration::from_millis(text.parse().unwrap()))
+    }
+}

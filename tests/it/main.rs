@@ -1,0 +1,15 @@
+//! The whole gateway over real sockets, against the simulator.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod harness;
+
+mod architecture;
+mod errors;
+mod golden;
+mod lead;
+mod operations;
+mod process;
+mod quota;
+mod requests;
+mod uncertain;

@@ -1,0 +1,120 @@
+//! What those who run the gateway see: pages, metrics, health, reflection, the end.
+
+use std::time::Duration;
+
+use leadgate::simulator::Options;
+use tonic::Code;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::harness::{World, channel, lead, seen};
+
+async fn health(world: &World, service: &str) -> Result<ServingStatus, tonic::Status> {
+    let mut client = HealthClient::new(channel(world.address).await);
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    Ok(client.check(request).await?.into_inner().status())
+}
+
+#[tokio::test]
+async fn pages_answer() {
+    let world = World::start().await;
+    assert_eq!(world.page("/live").await, (200, "alive\n".into()));
+    assert_eq!(world.page("/ready").await, (200, "ready\n".into()));
+    assert_eq!(world.page("/nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn the_names_of_all_metrics_are_known() {
+    let world = World::with(Options::default(), "[tenant_defaults.limits]\ndaily = 1000")
+        .await
+        .warm()
+        .await;
+    world.create(lead("Asha")).await.unwrap();
+    seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::AlreadyExists, "LEAD_DUPLICATE");
+    let (_, text) = world.page("/metrics").await;
+    let mut names: Vec<&str> = text.lines().filter(|line| line.starts_with("# ")).collect();
+    names.sort_unstable();
+    insta::with_settings!({snapshot_path => "../golden"}, { insta::assert_snapshot!("metrics", names.join("\n")) });
+    for line in [
+        "leadgate_rpcs_total{method=\"/leadgate.v1.LeadService/CreateLead\",code=\"OK\"} 1",
+        "leadgate_rpcs_total{method=\"/leadgate.v1.LeadService/CreateLead\",code=\"ALREADY_EXISTS\"} 1",
+        "leadgate_upstream_attempts_total{tenant=\"acme\",endpoint=\"Lead.Create\",outcome=\"duplicate\"} 1",
+        "leadgate_quota_slots{tenant=\"acme\"} 25",
+        "leadgate_quota_slots_used{tenant=\"acme\"} 3",
+        "leadgate_quota_daily_remaining{tenant=\"acme\"} 997",
+    ] {
+        assert!(text.lines().any(|seen| seen == line), "{line}\nin {text}");
+    }
+}
+
+#[tokio::test]
+async fn health_is_told_per_service() {
+    let world = World::start().await;
+    assert_eq!(health(&world, "").await.unwrap(), ServingStatus::Serving);
+    assert_eq!(
+        health(&world, "leadgate.v1.LeadService").await.unwrap(),
+        ServingStatus::Serving
+    );
+    assert_eq!(
+        health(&world, "leadgate.v1.Nothing").await.unwrap_err().code(),
+        Code::NotFound
+    );
+}
+
+#[tokio::test]
+async fn both_versions_of_reflection_list_the_services() {
+    let world = World::start().await;
+    let expected = ["grpc.health.v1.Health", "leadgate.v1.LeadService"];
+
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(world.address).await);
+    let list = v1::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1::ServerReflectionRequest {
+        message_request: Some(list),
+        ..Default::default()
+    };
+    let mut answers = client
+        .server_reflection_info(tokio_stream::iter([request]))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let v1::server_reflection_response::MessageResponse::ListServicesResponse(list) = answer else {
+        panic!("{answer:?}");
+    };
+    for name in expected {
+        assert!(list.service.iter().any(|service| service.name == name), "{name}");
+    }
+
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel(world.address).await);
+    let list = v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1alpha::ServerReflectionRequest {
+        message_request: Some(list),
+        ..Default::default()
+    };
+    let mut answers = client
+        .server_reflection_info(tokio_stream::iter([request]))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(list) = answer else {
+        panic!("{answer:?}");
+    };
+    for name in expected {
+        assert!(list.service.iter().any(|service| service.name == name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_comes_in_time_although_a_connection_never_speaks() {
+    let world = World::with(Options::default(), "[server]\ndrain = \"500ms\"").await;
+    let silent = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    world.create(lead("Asha")).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), world.stop())
+        .await
+        .unwrap();
+    drop(silent);
+}

@@ -1,0 +1,282 @@
+//! The program as it is started by people: its commands, its log, its end.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use leadgate::grpc::pb;
+use leadgate::simulator::{Options, Simulator};
+use pb::lead_service_client::LeadServiceClient;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{by_id, lead, listen, seen, tenant};
+
+fn leadgate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leadgate"));
+    command
+        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+async fn run(arguments: &[&str]) -> Output {
+    let limit = Duration::from_secs(60);
+    tokio::time::timeout(limit, leadgate().args(arguments).output())
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// A file of settings, kept as long as the value lives.
+fn settings(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path: PathBuf = folder.path().join("leadgate.toml");
+    std::fs::File::create(&path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+/// A gateway in a process of its own, with the simulator in ours.
+struct Served {
+    child: Child,
+    address: String,
+    simulator: Simulator,
+    stop: CancellationToken,
+    /// Its settings and its log.
+    folder: tempfile::TempDir,
+}
+
+async fn serve(options: Options) -> Served {
+    let upstream = listen().await;
+    let address = listen().await.local_addr().unwrap().to_string();
+    let text = format!(
+        "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n{}",
+        tenant("acme", upstream.local_addr().unwrap(), &options)
+    );
+    let (folder, path) = settings(&text);
+    let simulator = Simulator::new(options);
+    let stop = CancellationToken::new();
+    tokio::spawn(simulator.clone().serve(upstream, stop.clone().cancelled_owned()));
+    // Into a file: a pipe that nobody reads would stop the process when it is full.
+    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    let child = leadgate()
+        .args(["serve", "--config", &path])
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let served = Served {
+        child,
+        address,
+        simulator,
+        stop,
+        folder,
+    };
+    for _ in 0..200 {
+        if run(&["health", "--addr", &served.address]).await.status.success() {
+            return served;
+        }
+    }
+    panic!("the gateway does not become healthy");
+}
+
+impl Served {
+    /// Tells it to stop; its log.
+    async fn terminate(mut self) -> (bool, String) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+        let status = tokio::time::timeout(Duration::from_secs(30), self.child.wait())
+            .await
+            .unwrap()
+            .unwrap();
+        self.stop.cancel();
+        (
+            status.success(),
+            std::fs::read_to_string(self.folder.path().join("log")).unwrap(),
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_file_is_answered_with_every_fault() {
+    let (_folder, path) = settings("[server]\nlisten = \"0.0.0.0:1\"\n[tenants.acme.limits]\ncalls = 0\n");
+    for command in ["serve", "check"] {
+        let output = run(&[command, "--config", &path]).await;
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        for key in [
+            "server.listen",
+            "acme.limits.calls",
+            "acme.base_url",
+            "acme.access_key",
+            "acme.secret_key",
+        ] {
+            assert!(said.contains(key), "{key} in {said}");
+        }
+    }
+    let output = run(&["check", "--config", "/nowhere.toml"]).await;
+    assert!(String::from_utf8(output.stderr).unwrap().contains("/nowhere.toml"));
+}
+
+#[tokio::test]
+async fn check_says_whose_keys_these_are() {
+    let upstream = listen().await;
+    let address = upstream.local_addr().unwrap();
+    let options = Options::default();
+    let text = tenant("acme", address, &options);
+    let stop = CancellationToken::new();
+    let simulator = Simulator::new(options);
+    tokio::spawn(simulator.clone().serve(upstream, stop.clone().cancelled_owned()));
+
+    let (_folder, path) = settings(&text);
+    let output = run(&["check", "--config", &path]).await;
+    assert!(output.status.success());
+    assert!(simulator.calls().is_empty());
+    let output = run(&["check", "--connect", "--config", &path]).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("role Administrator"), "{said}");
+
+    let (_folder, path) = settings(&text.replace("simulator-secret-key", "wrong"));
+    let output = run(&["check", "--connect", "--config", &path]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("rejects the account's keys")
+    );
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn nobody_there_is_not_healthy() {
+    let address = listen().await.local_addr().unwrap().to_string();
+    let output = run(&["health", "--addr", &address]).await;
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn the_log_has_a_line_for_each_rpc_and_attempt_and_no_secrets() {
+    let served = serve(Options::default()).await;
+    let mut client = LeadServiceClient::connect(format!("http://{}", served.address))
+        .await
+        .unwrap();
+    let create = || pb::CreateLeadRequest {
+        lead: Some(pb::LeadFields {
+            phone: Some("+91-9845098450".into()),
+            ..lead("Personal")
+        }),
+        ..Default::default()
+    };
+    let id = client.create_lead(create()).await.unwrap().into_inner().lead_id;
+    let duplicate = client.create_lead(create()).await.unwrap_err();
+    for key in [
+        by_id(&id),
+        pb::get_lead_request::Key::EmailAddress("personal@example.com".into()),
+        pb::get_lead_request::Key::Phone("+91-9845098450".into()),
+    ] {
+        let request = pb::GetLeadRequest {
+            key: Some(key),
+            ..Default::default()
+        };
+        client.get_lead(request).await.unwrap();
+    }
+    let calls = served.simulator.calls();
+    let (success, log) = served.terminate().await;
+    assert!(success, "{log}");
+
+    let line = |target: &str, words: &[&str]| {
+        log.lines()
+            .filter(|line| line.contains(target) && words.iter().all(|word| line.contains(word)))
+            .count()
+    };
+    assert_eq!(
+        line(
+            "leadgate::rpc",
+            &["CreateLead", "\"code\":\"OK\"", "\"tenant\":\"acme\""]
+        ),
+        1,
+        "{log}"
+    );
+    assert_eq!(
+        line(
+            "leadgate::rpc",
+            &["CreateLead", "ALREADY_EXISTS", "\"reason\":\"duplicate\""]
+        ),
+        1
+    );
+    assert_eq!(
+        line("leadgate::attempt", &["Lead.Create", "MXDuplicateEntryException"]),
+        1
+    );
+    assert_eq!(
+        line("leadgate::attempt", &["Leads.GetByEmailaddress", "\"outcome\":\"ok\""]),
+        1
+    );
+    for line in log.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+    }
+
+    // Neither keys nor anybody's data: in no line, no address, no error.
+    let said = format!("{log}{:?}", seen(duplicate).status);
+    for secret in [
+        "u$rSimulator",
+        "simulator-secret",
+        "personal@",
+        "Personal",
+        "9845098450",
+    ] {
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
+    for call in calls {
+        let place = format!("{}{:?}", call.path, call.query);
+        assert!(!place.contains("u$r") && !place.contains("secret"), "{place}");
+        let headers: Vec<_> = call.headers.iter().map(|(name, _)| name.to_lowercase()).collect();
+        assert!(headers.contains(&"x-lsq-accesskey".to_owned()), "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_demo_shows_a_newcomer_around() {
+    let output = run(&["demo", "--tour-only"]).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    for text in ["LEAD_DUPLICATE", "INVALID_FIELD", "60 answered, 0 failed", "refused 0"] {
+        assert!(said.contains(text), "{text} in {said}");
+    }
+}
+
+#[tokio::test]
+async fn the_simulator_serves_by_itself() {
+    let address = listen().await.local_addr().unwrap().to_string();
+    let mut child = leadgate()
+        .args(["simulate", "--listen", &address, "--calls", "2", "--window", "fixed"])
+        .spawn()
+        .unwrap();
+    let url = format!("http://{address}/_simulator/options");
+    let asked = async {
+        loop {
+            if let Ok(answer) = reqwest::get(&url).await {
+                return answer.text().await.unwrap();
+            }
+        }
+    };
+    let options = tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
+    assert!(
+        options.contains("\"calls\":2") && options.contains("\"fixed\""),
+        "{options}"
+    );
+    child.kill().await.unwrap();
+}

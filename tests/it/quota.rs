@@ -1,0 +1,193 @@
+//! The limit, counted at the server: never exceeded, never refused, and used.
+
+use std::time::Duration;
+
+use leadgate::grpc::pb;
+use leadgate::simulator::{Fault, Latency, Limits, Options, Refusal, What, Window};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::harness::{World, by_id, lead, seen, within};
+
+const PER: Duration = Duration::from_millis(500);
+const SETTINGS: &str = "[tenant_defaults.limits]\ncalls = 10\nwindow = \"500ms\"";
+
+fn limited(window: Window, refusal: Refusal) -> Options {
+    Options {
+        limits: Limits {
+            calls: 10,
+            per: PER,
+            window,
+            refusal,
+            ..Limits::default()
+        },
+        latency: Latency {
+            min: Duration::from_millis(1),
+            max: Duration::from_millis(30),
+        },
+        ..Options::default()
+    }
+}
+
+/// Reads the lead so often at once; how long it takes until all are answered.
+async fn burst(world: &World, id: &str, count: usize) -> Duration {
+    let started = Instant::now();
+    let mut reads = JoinSet::new();
+    for _ in 0..count {
+        let mut client = world.client.clone();
+        let request = pb::GetLeadRequest {
+            key: Some(by_id(id)),
+            ..Default::default()
+        };
+        reads.spawn(async move { client.get_lead(request).await.map(|_| ()) });
+    }
+    while let Some(read) = reads.join_next().await {
+        read.unwrap().unwrap();
+    }
+    started.elapsed()
+}
+
+#[tokio::test]
+async fn no_window_of_any_kind_is_exceeded_and_each_is_used() {
+    for window in [
+        Window::Fixed,
+        Window::FirstRequest,
+        Window::Sliding,
+        Window::SlidingCountingRefusals,
+        Window::TokenBucket,
+    ] {
+        let world = World::with(limited(window, Refusal::S429), SETTINGS).await.warm().await;
+        let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
+        // One call went before: the burst needs four more windows than the first.
+        let took = burst(&world, &id, 49).await;
+        let stats = world.simulator.stats();
+        assert_eq!((stats.accepted, stats.refused), (50, 0), "{window:?}");
+        assert!(world.simulator.worst_window() <= 10, "{window:?}");
+        assert!(took > PER * 4 - PER / 2, "{window:?}: {took:?}");
+        // Each cycle is longer than the window by margin and latency; twice as long would be a fault.
+        assert!(took < PER * 8, "{window:?}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_of_every_shape_are_queued_again_and_not_shown() {
+    for refusal in [Refusal::S429, Refusal::S403, Refusal::S200] {
+        let world = World::with(limited(Window::Sliding, refusal), SETTINGS)
+            .await
+            .warm()
+            .await;
+        world.simulator.order(Fault::new("Lead.Create", What::Refuse).times(3));
+        let id = world.create(lead("Asha")).await.unwrap();
+        assert_eq!(world.simulator.leads().len(), 1);
+        world.simulator.order(Fault::new("Leads.GetById", What::Refuse));
+        assert_eq!(world.get(by_id(&id)).await.unwrap().lead_id, id);
+        assert_eq!(world.simulator.stats().refused, 4, "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lower_limit_than_configured_is_kept_to_once_told() {
+    let mut options = limited(Window::Sliding, Refusal::S429);
+    options.limits.per = Duration::from_secs(1);
+    options.limits.calls = 4;
+    let settings = "[tenant_defaults.limits]\ncalls = 10\nwindow = \"1s\"";
+    let world = World::with(options, settings).await.warm().await;
+    let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
+    burst(&world, &id, 10).await;
+    let refused = world.simulator.stats().refused;
+    assert!((1..=8).contains(&refused), "{refused} refused");
+    burst(&world, &id, 10).await;
+    assert_eq!(world.simulator.stats().refused, refused);
+    world.until("leadgate_quota_slots{tenant=\"acme\"} 4").await;
+}
+
+#[tokio::test]
+async fn start_up_and_metadata_pay_like_everything_else() {
+    let world = World::with(limited(Window::Sliding, Refusal::S429), SETTINGS).await;
+    let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
+    burst(&world, &id, 30).await;
+    let stats = world.simulator.stats();
+    assert_eq!((stats.accepted, stats.refused), (31, 0));
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_the_queue_costs_nothing() {
+    let settings = "[tenant_defaults.limits]\ncalls = 1\nwindow = \"1s\"";
+    let world = World::with(Options::default(), settings).await.warm().await;
+    let mut leaving = JoinSet::new();
+    for i in 0..20 {
+        let world = world.client.clone();
+        leaving.spawn(async move {
+            let request = pb::CreateLeadRequest {
+                lead: Some(lead(&format!("Leaving{i}"))),
+                ..Default::default()
+            };
+            world.clone().create_lead(request).await
+        });
+    }
+    world.until("leadgate_quota_waiting{tenant=\"acme\"} 20").await;
+    leaving.abort_all();
+    world.until("leadgate_quota_waiting{tenant=\"acme\"} 0").await;
+    let id = world.create(lead("Staying")).await.unwrap();
+    assert_eq!(world.simulator.leads().len(), 1);
+    assert_eq!(world.calls("Lead.Create").len(), 1);
+    assert!(!id.is_empty());
+}
+
+#[tokio::test]
+async fn first_come_is_first_served() {
+    let settings = "[tenant_defaults.limits]\ncalls = 1\nwindow = \"100ms\"";
+    let world = World::with(Options::default(), settings).await.warm().await;
+    let mut waiting = JoinSet::new();
+    for i in 0..5 {
+        let mut client = world.client.clone();
+        waiting.spawn(async move {
+            let request = pb::CreateLeadRequest {
+                lead: Some(lead(&format!("Lead{i}"))),
+                ..Default::default()
+            };
+            client.create_lead(request).await.unwrap();
+        });
+        world
+            .until(&format!("leadgate_quota_waiting{{tenant=\"acme\"}} {}", i + 1))
+            .await;
+        if i == 0 {
+            // From here on the queue only grows: the slot is held for longer than this takes.
+            world.simulator.order(Fault::new(
+                "Lead.Create",
+                What::Delay {
+                    by: Duration::from_secs(2),
+                },
+            ));
+        }
+    }
+    while let Some(created) = waiting.join_next().await {
+        created.unwrap();
+    }
+    let names: Vec<_> = world
+        .simulator
+        .leads()
+        .iter()
+        .map(|lead| lead["FirstName"].clone().unwrap())
+        .collect();
+    assert_eq!(names, ["Lead0", "Lead1", "Lead2", "Lead3", "Lead4"]);
+}
+
+#[tokio::test]
+async fn an_infeasible_deadline_is_refused_at_once_and_costs_no_slot() {
+    let settings = "[tenant_defaults.limits]\ncalls = 1\nwindow = \"5s\"";
+    let world = World::with(Options::default(), settings).await.warm().await;
+    for _ in 0..10 {
+        let started = Instant::now();
+        let request = pb::CreateLeadRequest {
+            lead: Some(lead("Asha")),
+            ..Default::default()
+        };
+        let request = within(Duration::from_secs(2), request);
+        let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
+        error.is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+    assert!(world.simulator.calls().is_empty());
+}

@@ -1,0 +1,309 @@
+//! Writes whose answers get lost: nothing is done twice, and nothing is guessed.
+
+use std::time::Duration;
+
+use leadgate::grpc::pb;
+use leadgate::simulator::{Fault, Options, What};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::harness::{World, by_id, lead, seen, within};
+
+const HANG: What = What::CommitThenHang {
+    lasting: Duration::from_secs(60),
+};
+
+async fn world() -> World {
+    World::with(Options::default(), "[tenant_defaults.upstream]\ntimeout = \"1s\"")
+        .await
+        .warm()
+        .await
+}
+
+async fn upsert(world: &World, lead: pb::LeadFields) -> Result<String, Status> {
+    let request = pb::UpsertLeadRequest {
+        lead: Some(lead),
+        ..Default::default()
+    };
+    Ok(world.client.clone().upsert_lead(request).await?.into_inner().lead_id)
+}
+
+fn create_with(id: Uuid, name: &str) -> pb::CreateLeadRequest {
+    pb::CreateLeadRequest {
+        lead: Some(lead(name)),
+        request_id: id.to_string(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_was_executed_is_found_and_not_sent_again() {
+    for what in [What::CommitThenDrop, HANG] {
+        let world = world().await;
+        world.simulator.order(Fault::new("Lead.Create", what));
+        let id = world.create(lead("Asha")).await.unwrap();
+        assert_eq!(world.simulator.leads()[0]["ProspectID"].as_deref(), Some(id.as_str()));
+        assert_eq!(world.calls("Lead.Create").len(), 1);
+        assert_eq!(world.calls("Leads.GetByEmailaddress").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_was_not_executed_is_sent_again() {
+    for what in [What::DropBefore, What::Html502, What::Empty500] {
+        let world = world().await;
+        world.simulator.order(Fault::new("Lead.Create", what));
+        let id = world.create(lead("Asha")).await.unwrap();
+        assert_eq!(world.get(by_id(&id)).await.unwrap().lead_id, id);
+        assert_eq!(world.simulator.leads().len(), 1);
+        let endpoints: Vec<_> = world.simulator.calls().into_iter().map(|call| call.endpoint).collect();
+        assert_eq!(
+            endpoints[..3],
+            ["Lead.Create", "Leads.GetByEmailaddress", "Lead.Create"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_lead_that_was_there_before_is_not_taken_for_ours() {
+    let world = world().await;
+    let other = world.simulator.insert_lead(&[
+        ("EmailAddress", "asha@example.com"),
+        ("FirstName", "Asha"),
+        ("CreatedOn", "2020-01-01 00:00:00"),
+    ]);
+    world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+    let error = seen(world.create(lead("Asha")).await.unwrap_err());
+    error.is(Code::AlreadyExists, "LEAD_DUPLICATE");
+    assert_eq!(error.details.resource_info().unwrap().resource_name, other);
+    assert_eq!(world.calls("Lead.Create").len(), 1);
+}
+
+#[tokio::test]
+async fn a_fresh_lead_with_other_values_is_not_taken_for_ours() {
+    let world = world().await;
+    world
+        .simulator
+        .insert_lead(&[("EmailAddress", "asha@example.com"), ("FirstName", "Somebody")]);
+    world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+    seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::AlreadyExists, "LEAD_DUPLICATE");
+}
+
+#[tokio::test]
+async fn a_create_by_phone_is_found_by_phone() {
+    let world = world().await;
+    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+    let by_phone = pb::LeadFields {
+        first_name: Some("Asha".into()),
+        phone: Some("9845098450".into()),
+        ..Default::default()
+    };
+    world.create(by_phone).await.unwrap();
+    assert_eq!(world.simulator.leads().len(), 1);
+    assert_eq!(world.calls("RetrieveLeadByPhoneNumber").len(), 1);
+}
+
+#[tokio::test]
+async fn an_upsert_is_settled_by_what_the_lead_holds() {
+    for what in [What::CommitThenDrop, What::DropBefore, HANG] {
+        let world = world().await;
+        let id = world.create(lead("Asha")).await.unwrap();
+        world.simulator.order(Fault::new("Lead.CreateOrUpdate", what.clone()));
+        let moved = pb::LeadFields {
+            city: Some("Pune".into()),
+            ..lead("Asha")
+        };
+        assert_eq!(upsert(&world, moved).await.unwrap(), id);
+        assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Pune"));
+        let sends = if what == What::DropBefore { 2 } else { 1 };
+        assert_eq!(world.calls("Lead.CreateOrUpdate").len(), sends, "{what:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_settled_by_what_the_lead_holds() {
+    for what in [What::CommitThenDrop, What::DropBefore] {
+        let world = world().await;
+        let id = world.create(lead("Asha")).await.unwrap();
+        world.simulator.order(Fault::new("Lead.Update", what.clone()));
+        let request = pb::UpdateLeadRequest {
+            lead_id: id,
+            lead: Some(pb::LeadFields {
+                city: Some("Pune".into()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let answer = world.client.clone().update_lead(request).await.unwrap().into_inner();
+        assert_eq!(answer.affected_rows, 1);
+        assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Pune"));
+        let sends = if what == What::DropBefore { 2 } else { 1 };
+        assert_eq!(world.calls("Lead.Update").len(), sends, "{what:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_capture_of_a_known_lead_is_never_sent_twice() {
+    let world = world().await;
+    world.simulator.insert_lead(&[
+        ("EmailAddress", "asha@example.com"),
+        ("CreatedOn", "2020-01-01 00:00:00"),
+    ]);
+    world.simulator.order(Fault::new("Lead.Capture", What::DropBefore));
+    let request = pb::CaptureLeadRequest {
+        lead: Some(lead("Asha")),
+        ..Default::default()
+    };
+    let error = seen(world.client.clone().capture_lead(request).await.unwrap_err());
+    error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+    assert_eq!(world.calls("Lead.Capture").len(), 1);
+}
+
+#[tokio::test]
+async fn a_capture_that_made_a_lead_is_found() {
+    let world = world().await;
+    world.simulator.order(Fault::new("Lead.Capture", What::CommitThenDrop));
+    let request = pb::CaptureLeadRequest {
+        lead: Some(lead("Asha")),
+        ..Default::default()
+    };
+    let answer = world.client.clone().capture_lead(request).await.unwrap().into_inner();
+    assert!(answer.created);
+    assert_eq!(world.calls("Lead.Capture").len(), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_stays_lost_is_aborted_and_settled_when_it_is_repeated() {
+    let world = world().await;
+    let id = Uuid::new_v4();
+    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+    world
+        .simulator
+        .order(Fault::new("Leads.GetByEmailaddress", What::Empty500).times(10));
+    let error = seen(
+        world
+            .client
+            .clone()
+            .create_lead(create_with(id, "Asha"))
+            .await
+            .unwrap_err(),
+    );
+    error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+
+    world.simulator.clear_faults();
+    let lead_id = world
+        .client
+        .clone()
+        .create_lead(create_with(id, "Asha"))
+        .await
+        .unwrap()
+        .into_inner()
+        .lead_id;
+    assert_eq!(
+        world.simulator.leads()[0]["ProspectID"].as_deref(),
+        Some(lead_id.as_str())
+    );
+    assert_eq!(world.calls("Lead.Create").len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_request_id_has_one_effect() {
+    let world = world().await;
+    let id = Uuid::new_v4();
+    let (mut a, mut b) = (world.client.clone(), world.client.clone());
+    let (first, second) = tokio::join!(
+        a.create_lead(create_with(id, "Asha")),
+        b.create_lead(create_with(id, "Asha"))
+    );
+    assert_eq!(first.unwrap().into_inner(), second.unwrap().into_inner());
+    assert_eq!(world.calls("Lead.Create").len(), 1);
+
+    let error = seen(
+        world
+            .client
+            .clone()
+            .create_lead(create_with(id, "Ben"))
+            .await
+            .unwrap_err(),
+    );
+    error.is(Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(error.fields(), ["request_id"]);
+}
+
+#[tokio::test]
+async fn a_duplicate_is_the_same_answer_to_the_same_request_id() {
+    let world = world().await;
+    let other = world.create(lead("Asha")).await.unwrap();
+    let id = Uuid::new_v4();
+    for _ in 0..2 {
+        let error = seen(
+            world
+                .client
+                .clone()
+                .create_lead(create_with(id, "Asha"))
+                .await
+                .unwrap_err(),
+        );
+        error.is(Code::AlreadyExists, "LEAD_DUPLICATE");
+        world.simulator.delete_lead(&other);
+    }
+}
+
+#[tokio::test]
+async fn a_write_goes_on_without_its_caller_and_its_answer_is_kept() {
+    let world = world().await;
+    let id = Uuid::new_v4();
+    world.simulator.order(Fault::new(
+        "Lead.Create",
+        What::Delay {
+            by: Duration::from_millis(700),
+        },
+    ));
+    let request = within(Duration::from_millis(300), create_with(id, "Asha"));
+    let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
+    error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+
+    let lead_id = world
+        .client
+        .clone()
+        .create_lead(create_with(id, "Asha"))
+        .await
+        .unwrap()
+        .into_inner()
+        .lead_id;
+    assert_eq!(
+        world.simulator.leads()[0]["ProspectID"].as_deref(),
+        Some(lead_id.as_str())
+    );
+    assert_eq!(world.calls("Lead.Create").len(), 1);
+}
+
+#[tokio::test]
+async fn a_write_under_way_is_finished_when_the_gateway_is_told_to_stop() {
+    let world = world().await;
+    world.simulator.order(Fault::new(
+        "Lead.Create",
+        What::Delay {
+            by: Duration::from_millis(400),
+        },
+    ));
+    let mut client = world.client.clone();
+    let writing = tokio::spawn(async move {
+        let request = pb::CreateLeadRequest {
+            lead: Some(lead("Asha")),
+            ..Default::default()
+        };
+        client.create_lead(request).await
+    });
+    let asked = async {
+        while world.calls("Lead.Create").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap();
+    world.tell_to_stop();
+    assert!(!writing.await.unwrap().unwrap().into_inner().lead_id.is_empty());
+    let simulator = world.simulator.clone();
+    world.stop().await;
+    assert_eq!(simulator.leads().len(), 1);
+}

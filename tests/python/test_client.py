@@ -1,0 +1,375 @@
+"""leadgate as a client in another language meets it: real processes, real sockets, no generated code."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+from processes import ACCESS_KEY, CLIENT, SECRET_KEY, Case, Gateway, Simulator, eventually, run
+
+import grpc
+from client import LEAD_SERVICE, Service, details_of
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def health_of(channel, service=""):
+    """The health that a gateway tells, or None if it does not answer."""
+    request = health_pb2.HealthCheckRequest(service=service)
+    try:
+        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=2).status
+    except grpc.RpcError:
+        return None
+
+
+class Refusal:
+    """An error as a caller sees it."""
+
+    def __init__(self, error):
+        self.code = error.code()
+        self.text = error.details()
+        self.trailers = dict(error.trailing_metadata())
+        self.details = details_of(error)
+
+    @property
+    def reason(self):
+        return self.details["ErrorInfo"].reason
+
+    @property
+    def fields(self):
+        return [violation.field for violation in self.details["BadRequest"].field_violations]
+
+
+class GatewayCase(Case):
+    """A test against a simulator and a gateway, with a client that has learned the contract."""
+
+    simulator_arguments = ()
+    settings = {}
+
+    def setUp(self):
+        self.simulator = self.start(Simulator, *self.simulator_arguments)
+        self.gateway = self.start(Gateway, self.simulator, **self.settings)
+        self.channel = grpc.insecure_channel(self.gateway.address)
+        self.addCleanup(self.channel.close)
+        eventually("health", lambda: health_of(self.channel) == SERVING)
+        self.leads = Service(self.channel)
+
+    def call(self, method, request, **options):
+        answer, _ = self.leads.call(method, request, **options)
+        return answer
+
+    def call_behind(self, method, request):
+        """Makes a call in another thread; what is returned waits for its answer."""
+        pool = ThreadPoolExecutor(max_workers=1)
+        future = pool.submit(self.call, method, request)
+        pool.shutdown(wait=False)
+        return future.result
+
+    def refused(self, method, request, **options):
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.leads.call(method, request, **options)
+        return Refusal(caught.exception)
+
+
+class Contract(GatewayCase):
+    """Answers and errors of an untroubled gateway."""
+
+    def test_health_is_told_for_the_process_and_for_the_service(self):
+        self.assertEqual(health_of(self.channel), SERVING)
+        self.assertEqual(health_of(self.channel, LEAD_SERVICE), SERVING)
+
+    def test_reflection_lists_the_services_and_their_rpcs(self):
+        services = ProtoReflectionDescriptorDatabase(self.channel).get_services()
+        self.assertIn(LEAD_SERVICE, services)
+        self.assertIn("grpc.health.v1.Health", services)
+        for rpc in ("CreateLead", "UpdateLead", "UpsertLead", "CaptureLead", "GetLead", "BatchGetLeads"):
+            self.assertIn(rpc, self.leads.methods)
+
+    def test_a_lead_is_created_and_read_back_typed(self):
+        custom = {
+            "mx_KYC": {"fieldSet": {"fields": {"Status": "Approved", "mx_CustomObject_1": "PAN"}}},
+            "mx_Loan_Amount": {"number": 250000.5},
+            "mx_Consent": {"flag": True},
+            "mx_Next_Call": {"time": "2026-01-31T10:30:00Z"},
+            "mx_Segment": {"text": "Retail"},
+        }
+        lead = {"firstName": "Asha", "emailAddress": "asha@example.com", "city": "Pune", "doNotCall": True}
+        created = self.call("CreateLead", {"lead": {**lead, "custom": custom}})
+        uuid.UUID(created.lead_id)
+
+        read = self.call("GetLead", {"emailAddress": "asha@example.com"}).lead
+        self.assertEqual(read.lead_id, created.lead_id)
+        self.assertTrue(read.lead_number.isdigit())
+        self.assertGreater(read.create_time.seconds, 0)
+        self.assertEqual(read.fields.first_name, "Asha")
+        self.assertEqual(read.fields.city, "Pune")
+        self.assertIs(read.fields.do_not_call, True)
+        self.assertFalse(read.fields.HasField("last_name"))
+        typed = read.fields.custom
+        self.assertEqual(dict(typed["mx_KYC"].field_set.fields), {"Status": "Approved", "mx_CustomObject_1": "PAN"})
+        self.assertEqual(typed["mx_Loan_Amount"].number, 250000.5)
+        self.assertIs(typed["mx_Consent"].flag, True)
+        self.assertEqual(typed["mx_Next_Call"].time.ToJsonString(), "2026-01-31T10:30:00Z")
+        self.assertEqual(typed["mx_Segment"].text, "Retail")
+
+    def test_a_lead_is_updated_cleared_and_read_by_a_mask(self):
+        lead = {"firstName": "Ben", "emailAddress": "ben@example.com", "city": "Pune", "company": "Example"}
+        lead_id = self.call("CreateLead", {"lead": lead}).lead_id
+        change = {"leadId": lead_id, "lead": {"lastName": "Kay"}, "clearFields": ["city"]}
+        self.assertEqual(self.call("UpdateLead", change).affected_rows, 1)
+        mask = "leadNumber,fields.lastName,fields.city"
+        read = self.call("GetLead", {"leadId": lead_id, "readMask": mask}).lead
+        self.assertEqual((read.lead_id, read.fields.last_name, read.fields.city), (lead_id, "Kay", ""))
+        self.assertFalse(read.fields.HasField("company"))
+
+    def test_an_upsert_creates_and_then_updates(self):
+        lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
+        created = self.call("UpsertLead", {"lead": lead})
+        updated = self.call("UpsertLead", {"lead": {**lead, "city": "Pune"}})
+        self.assertEqual(updated.lead_id, created.lead_id)
+        self.assertEqual(self.call("GetLead", {"leadId": created.lead_id}).lead.fields.city, "Pune")
+
+    def test_a_capture_tells_whether_the_lead_is_new(self):
+        lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
+        created = self.call("CaptureLead", {"lead": lead})
+        captured = self.call("CaptureLead", {"lead": lead})
+        self.assertEqual((created.created, captured.created), (True, False))
+        self.assertEqual(captured.lead_id, created.lead_id)
+
+    def test_many_leads_are_read_in_the_order_asked_for(self):
+        people = [{"firstName": name, "emailAddress": f"{name}@example.com"} for name in ("a", "b", "c")]
+        ids = [self.call("CreateLead", {"lead": person}).lead_id for person in people]
+        absent = str(uuid.uuid4())
+        answer = self.call("BatchGetLeads", {"leadIds": [ids[2], absent, ids[0]]})
+        self.assertEqual([lead.lead_id for lead in answer.leads], [ids[2], ids[0]])
+        self.assertEqual(list(answer.missing_lead_ids), [absent])
+        self.assertEqual(self.simulator.calls("Leads/Retrieve/ByIds"), 1)
+
+    def test_all_faults_of_a_message_are_told_at_once(self):
+        custom = {"mx_Shoe_Size": {"number": 42}, "mx_Loan_Amount": {"text": "a lot"}}
+        refusal = self.refused("CreateLead", {"lead": {"emailAddress": "nobody", "custom": custom}, "requestId": "7"})
+        self.assertEqual(refusal.code, grpc.StatusCode.INVALID_ARGUMENT)
+        self.assertEqual(refusal.reason, "INVALID_FIELD")
+        expected = ["lead.custom[\"mx_Loan_Amount\"]", "lead.custom[\"mx_Shoe_Size\"]", "lead.email_address", "request_id"]
+        self.assertEqual(sorted(refusal.fields), expected)
+        self.assertEqual(self.simulator.calls("Lead.Create"), 0)
+
+    def test_a_message_can_be_checked_without_being_sent(self):
+        lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
+        self.assertEqual(self.call("CreateLead", {"lead": lead, "validateOnly": True}).lead_id, "")
+        self.assertEqual(self.simulator.calls("Lead.Create"), 0)
+
+    def test_a_duplicate_says_which_field(self):
+        lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
+        self.call("CreateLead", {"lead": lead})
+        refusal = self.refused("CreateLead", {"lead": lead})
+        self.assertEqual(refusal.code, grpc.StatusCode.ALREADY_EXISTS)
+        info = refusal.details["ErrorInfo"]
+        self.assertEqual((info.domain, info.reason), ("leadgate", "LEAD_DUPLICATE"))
+        self.assertEqual(info.metadata["tenant"], "test")
+        self.assertEqual(info.metadata["exception_type"], "MXDuplicateEntryException")
+        resource = refusal.details["ResourceInfo"]
+        self.assertEqual((resource.resource_type, resource.description), ("leadgate.v1.Lead", "email_address"))
+
+    def test_a_lead_that_is_not_there(self):
+        refusal = self.refused("GetLead", {"leadId": str(uuid.uuid4())})
+        self.assertEqual((refusal.code, refusal.reason), (grpc.StatusCode.NOT_FOUND, "LEAD_NOT_FOUND"))
+
+    def test_a_tenant_that_is_not_there(self):
+        refusal = self.refused("GetLead", {"leadNumber": "1"}, metadata=[("x-leadgate-tenant", "other")])
+        self.assertEqual((refusal.code, refusal.fields), (grpc.StatusCode.INVALID_ARGUMENT, ["x-leadgate-tenant"]))
+
+    def test_every_answer_has_the_request_id_in_its_trailers(self):
+        lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
+        _, trailers = self.leads.call("CreateLead", {"lead": lead})
+        self.assertTrue(trailers["x-request-id"])
+        _, trailers = self.leads.call("DescribeLeadFields", {}, metadata=[("x-request-id", "order-17")])
+        self.assertEqual(trailers["x-request-id"], "order-17")
+        refusal = self.refused("GetLead", {}, metadata=[("x-request-id", "order-18")])
+        self.assertEqual(refusal.trailers["x-request-id"], "order-18")
+        self.assertEqual(refusal.details["RequestInfo"].request_id, "order-18")
+
+    def test_a_request_id_has_one_effect_and_one_answer(self):
+        request = {"lead": {"firstName": "Asha", "emailAddress": "asha@example.com"}, "requestId": str(uuid.uuid4())}
+        first = self.call("CreateLead", request)
+        self.assertEqual(self.call("CreateLead", request).lead_id, first.lead_id)
+        self.assertEqual(self.simulator.calls("Lead.Create"), 1)
+        other = {**request, "lead": {"firstName": "Ben"}}
+        self.assertEqual(self.refused("CreateLead", other).fields, ["request_id"])
+
+    def test_the_example_runs(self):
+        command = [sys.executable, str(CLIENT), self.gateway.address]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        for text in ("SERVING", LEAD_SERVICE, "INVALID_FIELD", "field lead.email_address", "LEAD_DUPLICATE"):
+            self.assertIn(text, ended.stdout)
+
+
+class Trouble(GatewayCase):
+    """What callers see of a LeadSquared that fails."""
+
+    def test_a_read_is_tried_again(self):
+        lead_id = self.call("CreateLead", {"lead": {"firstName": "Asha"}}).lead_id
+        self.simulator.order(on="Leads.GetById", what="html502")
+        self.assertEqual(self.call("GetLead", {"leadId": lead_id}).lead.fields.first_name, "Asha")
+        self.assertEqual(self.simulator.calls("Leads.GetById"), 2)
+
+    def test_a_lost_answer_makes_no_second_lead(self):
+        self.simulator.order(on="Lead.Create", what="commit-then-drop")
+        lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
+        created = self.call("CreateLead", {"lead": lead, "requestId": str(uuid.uuid4())})
+        stored = self.simulator.control("GET", "leads")
+        self.assertEqual([lead["ProspectID"] for lead in stored], [created.lead_id])
+
+    def test_rejected_keys_are_the_operators_fault(self):
+        self.simulator.order(on="Leads.GetById", what="unauthorized")
+        refusal = self.refused("GetLead", {"leadId": str(uuid.uuid4())})
+        self.assertEqual(refusal.code, grpc.StatusCode.FAILED_PRECONDITION)
+        self.assertEqual(refusal.reason, "UPSTREAM_CREDENTIALS_REJECTED")
+
+    def test_a_leadsquared_that_stays_down_is_unavailable(self):
+        self.simulator.order(on="Leads.GetById", what="empty503", times=100)
+        refusal = self.refused("GetLead", {"leadId": str(uuid.uuid4())}, timeout=3)
+        self.assertEqual((refusal.code, refusal.reason), (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE"))
+        self.assertIn("RetryInfo", refusal.details)
+        self.assertIn("grpc-retry-pushback-ms", refusal.trailers)
+
+
+class Quota(GatewayCase):
+    """What callers see of a limit: two calls in a window, one of which the metadata takes."""
+
+    simulator_arguments = ("--calls", "2", "--per", "30s")
+    settings = {"LEADGATE__TENANTS__TEST__LIMITS__CALLS": "2", "LEADGATE__TENANTS__TEST__LIMITS__WINDOW": "30s"}
+
+    def test_a_deadline_that_the_quota_cannot_meet_is_refused_at_once(self):
+        self.call("DescribeLeadFields", {})
+        read = {"leadId": str(uuid.uuid4())}
+        self.assertEqual(self.refused("GetLead", read).code, grpc.StatusCode.NOT_FOUND)
+
+        started = time.monotonic()
+        refusal = self.refused("GetLead", read, timeout=5)
+        self.assertLess(time.monotonic() - started, 4)
+        self.assertEqual(refusal.code, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self.assertEqual(refusal.reason, "DEADLINE_INFEASIBLE")
+        pushback = int(refusal.trailers["grpc-retry-pushback-ms"])
+        self.assertGreater(pushback, 0)
+        self.assertLessEqual(pushback, 31_000)
+        delay = refusal.details["RetryInfo"].retry_delay.ToMilliseconds()
+        self.assertAlmostEqual(delay, pushback, delta=1)
+        self.assertEqual(refusal.details["QuotaFailure"].violations[0].subject, "tenant:test")
+        self.assertEqual(self.simulator.control("GET", "stats")["refused"], 0)
+
+
+class Operation(GatewayCase):
+    """What an operator sees, with all that can be logged."""
+
+    settings = {"LEADGATE__LOG__FILTER": "trace"}
+
+    def test_the_pages_tell_life_readiness_and_counts(self):
+        self.call("DescribeLeadFields", {})
+        self.assertEqual(self.gateway.page("/live")[0], 200)
+        self.assertEqual(self.gateway.page("/ready")[0], 200)
+        status, text = self.gateway.page("/metrics")
+        self.assertEqual(status, 200)
+        method = f"/{LEAD_SERVICE}/DescribeLeadFields"
+        self.assertIn(f'leadgate_rpcs_total{{method="{method}",code="OK"}} 1', text)
+        self.assertIn('leadgate_quota_slots{tenant="test"} 25', text)
+
+    def test_the_log_has_a_line_per_rpc_and_per_attempt_and_no_keys(self):
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        metadata = [("x-request-id", "order-19"), ("traceparent", f"00-{trace}-b7ad6b7169203331-01")]
+        self.refused("GetLead", {"emailAddress": "nobody@example.com"}, metadata=metadata)
+        (answered,) = eventually("the rpc's line", lambda: self.lines_of("leadgate::rpc", "order-19"))
+        self.assertEqual((answered["code"], answered["tenant"]), ("NOT_FOUND", "test"))
+        self.assertEqual(answered["trace_id"], trace)
+        (asked,) = self.lines_of("leadgate::attempt", "order-19")
+        self.assertEqual(asked["endpoint"], "Leads.GetByEmailaddress")
+        self.assert_discreet()
+
+    def lines_of(self, target, request_id):
+        lines = self.gateway.lines()
+        return [line for line in lines if (line["target"], line.get("request_id")) == (target, request_id)]
+
+    def assert_discreet(self):
+        output = self.gateway.output()
+        for secret in (ACCESS_KEY, "u$r", SECRET_KEY, "nobody@example.com"):
+            self.assertNotIn(secret, output)
+
+    def test_the_command_tells_the_health_by_its_exit_code(self):
+        ended = run("health", "--addr", self.gateway.address)
+        self.assertEqual((ended.returncode, ended.stdout), (0, "serving\n"))
+        self.gateway.terminate()
+        self.assertEqual(self.gateway.wait(), 0)
+        ended = run("health", "--addr", self.gateway.address)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("cannot be reached", ended.stderr)
+
+    def test_what_is_in_work_is_finished_before_the_end(self):
+        lead_id = self.call("CreateLead", {"lead": {"firstName": "Asha"}}).lead_id
+        self.simulator.order(on="Leads.GetById", what={"delay": {"by": "1s"}})
+        read = self.call_behind("GetLead", {"leadId": lead_id})
+        eventually("the call at LeadSquared", lambda: self.simulator.calls("Leads.GetById") == 1)
+        self.gateway.terminate()
+        eventually("the end of its health", lambda: health_of(self.channel) != SERVING)
+        self.assertEqual(read().lead.fields.first_name, "Asha")
+        self.assertEqual(self.gateway.wait(), 0)
+        self.assertIn("stopped", [line.get("message") for line in self.gateway.lines()])
+        self.assert_discreet()
+
+
+class Settings(unittest.TestCase):
+    """What the commands say of settings."""
+
+    def test_every_fault_is_listed(self):
+        text = """
+            [server]
+            listen = "nowhere"
+            colour = "red"
+            [tenants.acme]
+            base_url = "http://crm.example.com"
+            access_key = { env = "NO_SUCH_VARIABLE" }
+            secret_key = "secret-of-this-test"
+            [tenants.acme.limits]
+            calls = 0
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "bad.toml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            for command in ("check", "serve"):
+                ended = run(command, "--config", path)
+                self.assertEqual(ended.returncode, 1)
+                for expected in (
+                    f"{path}: server.listen: ",
+                    f"{path}: server.colour: ",
+                    f"{path}: tenants.acme.base_url: ",
+                    f"{path}: tenants.acme.access_key: ",
+                    f"{path}: tenants.acme.limits.calls: ",
+                ):
+                    self.assertIn(expected, ended.stderr)
+                self.assertNotIn("secret-of-this-test", ended.stdout + ended.stderr)
+
+    def test_an_empty_environment_lacks_a_tenant(self):
+        ended = run("serve")
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("tenants", ended.stderr)
+
+    def test_good_settings_are_good(self):
+        settings = {
+            "LEADGATE__TENANTS__ACME__BASE_URL": "https://api-in21.leadsquared.com",
+            "LEADGATE__TENANTS__ACME__ACCESS_KEY": "a",
+            "LEADGATE__TENANTS__ACME__SECRET_KEY": "b",
+        }
+        ended = run("check", **settings)
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        self.assertIn("1 tenant(s)", ended.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
