@@ -64,7 +64,7 @@ lint-text: $(PYTHON_READY)
 lint-proto: $(PYTHON_READY)
 	@echo "== lint: protobuf"
 	$(BIN)/buf lint
-	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf format --diff --exit-code --path proto/leadgate
 
 .PHONY: lint-rust
 lint-rust: $(DENY_READY)
@@ -96,10 +96,6 @@ endif
 .PHONY: demo
 demo: ## Runs gateway and simulated LeadSquared together; needs no account
 	cargo run --release --locked -- demo
-
-.PHONY: bench
-bench: ## Runs the benchmarks
-	cargo bench --locked --bench '*'
 
 .PHONY: clean
 clean: ## Removes all that was built and installed here

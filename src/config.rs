@@ -511,7 +511,8 @@ fn take_matching(table: &mut Table, pattern: &[&str], before: &str, taken: &mut 
 fn merge(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
-            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
+            // A key has one source: naming another replaces it.
+            (Some(Value::Table(under)), Value::Table(over)) if !key.ends_with("_key") => merge(under, over),
             (_, value) => {
                 under.insert(key, value);
             }

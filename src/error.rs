@@ -40,9 +40,9 @@ pub enum Kind {
         /// When there will be room.
         retry_after: Duration,
     },
-    /// The load's: the day's calls are spent. Nothing was sent.
+    /// The load's: the day's calls are spent. It was not executed.
     DailyBudgetExhausted {
-        /// When the count begins anew.
+        /// When there may be calls again.
         retry_after: Duration,
     },
     /// The operator's: LeadSquared rejects the account's keys.
@@ -221,7 +221,7 @@ impl fmt::Display for Error {
             ),
             Kind::QueueFull { .. } => f.write_str("too many calls are waiting for the quota; nothing was sent"),
             Kind::DailyBudgetExhausted { .. } => {
-                f.write_str("the account's calls of today are spent; nothing was sent")
+                f.write_str("the account's calls of today are spent; this one was not executed")
             }
             Kind::CredentialsRejected { suggested_host } => {
                 f.write_str("LeadSquared rejects the account's keys: an operator has to look at them")?;
@@ -241,7 +241,8 @@ impl fmt::Display for Error {
             Kind::Unavailable { sent: true } => f.write_str("LeadSquared did not answer properly"),
             Kind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was sent"),
             Kind::OutcomeUnknown => f.write_str(
-                "the write was sent, but whether it was executed is not known; repeat it with the same request_id to have it settled",
+                "the write was sent, but whether it was executed is not known; one with a request_id is settled when it is repeated, \
+                 for any other look before it is written again",
             ),
             Kind::DeadlineExceeded { place } => write!(f, "the deadline passed while waiting for {place}"),
             Kind::Unreadable { path } => write!(f, "LeadSquared's answer cannot be read at {path}"),

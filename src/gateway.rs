@@ -123,7 +123,8 @@ impl Gateway {
     /// Reads one lead.
     pub async fn get_lead(&self, call: &Call, key: &Key, mask: &Mask) -> Result<Lead> {
         let catalog = self.metadata.at_hand(call).await;
-        let mut row = endpoint::found(self.find(call, key, mask, catalog.as_deref()).await?)?;
+        or_invalid(mask.check(catalog.as_deref()))?;
+        let mut row = self.find(call, key, mask, catalog.as_deref()).await?;
         mask.apply(&mut row);
         Ok(Lead::from_row(row, catalog.as_deref()))
     }
@@ -132,6 +133,7 @@ impl Gateway {
     pub async fn batch_get_leads(&self, call: &Call, ids: &[String], mask: &Mask) -> Result<Found> {
         or_invalid(check_ids(ids))?;
         let catalog = self.metadata.at_hand(call).await;
+        or_invalid(mask.check(catalog.as_deref()))?;
         let mut seen = BTreeSet::new();
         let ids: Vec<String> = ids.iter().filter(|id| seen.insert(fold(id))).cloned().collect();
         let columns = columns(mask, catalog.as_deref());
@@ -171,7 +173,7 @@ impl Gateway {
     }
 
     /// Looks a lead up. A phone is tried in the forms that accounts were seen to know.
-    async fn find(&self, call: &Call, key: &Key, mask: &Mask, catalog: Option<&Catalog>) -> Result<Option<Row>> {
+    async fn find(&self, call: &Call, key: &Key, mask: &Mask, catalog: Option<&Catalog>) -> Result<Row> {
         match key {
             Key::Id(id) => self.crm.call(call, &endpoint::GetById(id.clone())).await,
             Key::Email(email) => self.crm.call(call, &endpoint::GetByEmail(email.clone())).await,
@@ -183,13 +185,14 @@ impl Gateway {
                 self.crm.call(call, &operation).await
             }
             Key::Phone(number) => {
-                for form in phone::lookup_forms(number) {
-                    let found = self.crm.call(call, &endpoint::GetByPhone(form)).await?;
-                    if found.is_some() {
-                        return Ok(found);
+                let mut forms = phone::lookup_forms(number).into_iter().peekable();
+                loop {
+                    let form = forms.next().unwrap_or_default();
+                    match self.crm.call(call, &endpoint::GetByPhone(form)).await {
+                        Err(error) if is_missing(&error) && forms.peek().is_some() => {}
+                        result => return result,
                     }
                 }
-                Ok(None)
             }
         }
     }
@@ -255,13 +258,12 @@ impl Gateway {
             let Some(key) = own_key(&write, attribute).filter(|_| self.settings.own_values_may_clash) else {
                 return result;
             };
-            let row = self.find(call, &key, &Mask::default(), None).await?;
-            if row
-                .as_ref()
-                .and_then(|row| id_of(row))
-                .is_none_or(|id| fold(id) != fold(lead_id))
-            {
-                return result.map_err(|error| with_lead(error, row.as_ref()));
+            let row = match self.find(call, &key, &Mask::default(), None).await {
+                Err(error) if is_missing(&error) => return result,
+                row => row?,
+            };
+            if id_of(&row).is_none_or(|id| fold(id) != fold(lead_id)) {
+                return result.map_err(|error| with_lead(error, &row));
             }
             // Each round leaves out one attribute, so this ends.
             write.attributes = write.attributes.without(attribute);
@@ -320,8 +322,8 @@ impl Gateway {
         }
         for key in &keys {
             match self.find(call, key, &Mask::default(), None).await {
-                Ok(Some(row)) => return judge(write, key, &row, since),
-                Ok(None) => {}
+                Ok(row) => return judge(write, key, &row, since),
+                Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     tracing::warn!(request_id = %call.id, error = error.name(), "a write could not be settled");
                     return Ok(Settled::Unknown);
@@ -393,11 +395,15 @@ fn own_key(write: &Write, attribute: &str) -> Option<Key> {
     })
 }
 
-fn with_lead(mut error: Error, row: Option<&Row>) -> Error {
+fn with_lead(mut error: Error, row: &Row) -> Error {
     if let Kind::Duplicate { lead_id, .. } = &mut error.kind {
-        *lead_id = row.and_then(|row| id_of(row)).map(str::to_owned);
+        *lead_id = id_of(row).map(str::to_owned);
     }
     error
+}
+
+fn is_missing(error: &Error) -> bool {
+    error.kind == Kind::NotFound(Resource::Lead)
 }
 
 fn columns(mask: &Mask, catalog: Option<&Catalog>) -> Vec<String> {

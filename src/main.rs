@@ -228,7 +228,8 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url) -> Result<String, S
         .split('/')
         .next()
         .unwrap_or_default();
-    if !host.is_empty() && Some(host) != url.host_str() {
+    let used = url.authority();
+    if !host.is_empty() && host != used {
         return Err(format!("{text}; but the account's host is {host}: set base_url to it"));
     }
     Ok(text)

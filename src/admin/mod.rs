@@ -1,4 +1,4 @@
-//! Pages for those who run the process, on a port of their own: /live, /ready and /metrics.
+//! Pages for those who run the process, on a port of their own: /live, /ready, /metrics, and a page to look at.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let pages = Router::new()
+        .route("/", get(status_page))
         .route("/live", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_page))
@@ -55,7 +56,41 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
-    let quotas = shared.tenants.iter().map(|(name, gateway)| {
+    let text = shared.metrics.text(quotas(&shared.tenants));
+    ([(CONTENT_TYPE, METRICS_TYPE)], text)
+}
+
+/// What each account's quota is doing, drawn anew every two seconds.
+async fn status_page(State(shared): State<Shared>) -> Html<String> {
+    let mut rows = String::new();
+    for (name, state) in quotas(&shared.tenants) {
+        let left = state
+            .daily_remaining
+            .map_or("not limited".to_owned(), |left| left.to_string());
+        // Tenants' names are checked to be letters, digits, - and _.
+        rows += &format!(
+            "<tr><td>{name}<td><meter max={slots} value={used}></meter> {used} of {slots}<td>{waiting}<td>{left}",
+            slots = state.slots,
+            used = state.used,
+            waiting = state.waiting,
+        );
+    }
+    let condition = if shared.draining.is_cancelled() {
+        "shutting down"
+    } else {
+        "serving"
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    Html(format!(
+        include_str!("status.html"),
+        version = version,
+        condition = condition,
+        rows = rows
+    ))
+}
+
+fn quotas(tenants: &Tenants) -> impl Iterator<Item = (&str, QuotaState)> {
+    tenants.iter().map(|(name, gateway)| {
         let quota = gateway.quota();
         let state = QuotaState {
             slots: quota.limit,
@@ -64,6 +99,5 @@ async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
             daily_remaining: quota.daily_remaining,
         };
         (name, state)
-    });
-    ([(CONTENT_TYPE, METRICS_TYPE)], shared.metrics.text(quotas))
+    })
 }

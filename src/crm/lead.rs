@@ -120,7 +120,7 @@ pub struct Page {
 }
 
 impl Operation for GetById {
-    type Output = Option<Row>;
+    type Output = Row;
     const NAME: &'static str = "Leads.GetById";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -128,19 +128,19 @@ impl Operation for GetById {
         get("LeadManagement.svc/Leads.GetById", "id", &self.0)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Option<Row>> {
+    fn decode(&self, answer: &Answer) -> Result<Row> {
         // Never somebody else's lead, should the parameter be ignored.
         let mut rows = rows(answer)?;
         rows.retain(|row| {
             let id = row.get(LEAD_ID).and_then(Option::as_deref);
             id.is_none_or(|id| id.eq_ignore_ascii_case(&self.0))
         });
-        Ok(rows.into_iter().next())
+        first(rows)
     }
 }
 
 impl Operation for GetByEmail {
-    type Output = Option<Row>;
+    type Output = Row;
     const NAME: &'static str = "Leads.GetByEmailaddress";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -148,13 +148,13 @@ impl Operation for GetByEmail {
         get("LeadManagement.svc/Leads.GetByEmailaddress", "emailaddress", &self.0)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Option<Row>> {
-        Ok(rows(answer)?.into_iter().next())
+    fn decode(&self, answer: &Answer) -> Result<Row> {
+        first(rows(answer)?)
     }
 }
 
 impl Operation for GetByPhone {
-    type Output = Option<Row>;
+    type Output = Row;
     const NAME: &'static str = "RetrieveLeadByPhoneNumber";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -162,17 +162,17 @@ impl Operation for GetByPhone {
         get("LeadManagement.svc/RetrieveLeadByPhoneNumber", "phone", &self.0)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Option<Row>> {
+    fn decode(&self, answer: &Answer) -> Result<Row> {
         // Some accounts answer 404 to a form of the number that they do not know.
         if answer.status == http::StatusCode::NOT_FOUND {
-            return Ok(None);
+            return first(vec![]);
         }
-        Ok(rows(answer)?.into_iter().next())
+        first(rows(answer)?)
     }
 }
 
 impl Operation for GetByNumber {
-    type Output = Option<Row>;
+    type Output = Row;
     const NAME: &'static str = "Leads.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -186,13 +186,14 @@ impl Operation for GetByNumber {
         post("LeadManagement.svc/Leads.Get", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Option<Row>> {
+    fn decode(&self, answer: &Answer) -> Result<Row> {
         // A criterion that LeadSquared does not understand returns all leads.
-        let is_it = |row: &Row| {
+        let mut rows = rows(answer)?;
+        rows.retain(|row| {
             row.get(LEAD_NUMBER)
                 .is_some_and(|number| number.as_ref() == Some(&self.number))
-        };
-        Ok(rows(answer)?.into_iter().find(is_it))
+        });
+        first(rows)
     }
 }
 
@@ -395,9 +396,11 @@ fn written(answer: &Answer, action: &Action) -> Result<Written> {
     })
 }
 
-/// What to say where a lookup found nothing.
-pub fn found(row: Option<Row>) -> Result<Row> {
-    row.ok_or_else(|| Kind::NotFound(Resource::Lead).into())
+/// The lead that was looked up. That there is none LeadSquared says with an empty list.
+fn first(rows: Vec<Row>) -> Result<Row> {
+    rows.into_iter()
+        .next()
+        .ok_or_else(|| Kind::NotFound(Resource::Lead).into())
 }
 
 /// The columns that exist in every account, for a read that has to name columns while the metadata is not at hand.

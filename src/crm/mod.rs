@@ -168,11 +168,11 @@ impl Client {
     async fn attempt<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<O::Output> {
         let shared = &*self.shared;
         let waiting = Instant::now();
-        let permit = call.wait("a connection", shared.in_flight.acquire()).await?;
         let slot = shared.quota.acquire(call, O::COST, retries.turn()).await;
         let queued = waiting.elapsed();
         retries.queued(queued);
         let slot = slot?;
+        let permit = call.wait("a connection", shared.in_flight.acquire()).await?;
         retries.sent();
 
         let sent = Instant::now();

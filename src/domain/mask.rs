@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::field::Catalog;
 use super::lead::{LEAD_ID, LEAD_NUMBER, Row, STANDARD, schema_name, standard};
 use crate::error::Violation;
 
@@ -23,6 +24,8 @@ pub struct Mask {
     names: Option<BTreeSet<String>>,
     /// Every attribute that has no field of its own, too.
     custom: bool,
+    /// The attributes without a field of their own that were named, with the places where they were.
+    named: Vec<(usize, String)>,
 }
 
 impl Mask {
@@ -34,6 +37,7 @@ impl Mask {
         }
         let mut names = BTreeSet::new();
         let mut custom = false;
+        let mut named = Vec::new();
         let mut violations = Vec::new();
         for (i, path) in paths.iter().enumerate() {
             let part = PARTS.iter().find(|(name, _)| name == path);
@@ -50,6 +54,7 @@ impl Mask {
                 names.insert(schema_name(field).to_owned());
             } else if let Some(name) = attribute.filter(|name| is_name(name)) {
                 names.insert(name.to_owned());
+                named.push((i, name.to_owned()));
             } else {
                 let text = "must be a field of Lead, such as lead_id, fields.city or fields.custom.mx_KYC";
                 violations.push(Violation::new(format!("read_mask.paths[{i}]"), text));
@@ -61,7 +66,23 @@ impl Mask {
         Ok(Self {
             names: Some(names),
             custom,
+            named,
         })
+    }
+
+    /// The faults of a mask that names what the account does not have. System attributes may be left out of the metadata.
+    pub fn check(&self, catalog: Option<&Catalog>) -> Vec<Violation> {
+        let is_unknown =
+            |name: &str| name.starts_with("mx_") && catalog.is_some_and(|catalog| catalog.get(name).is_none());
+        let unknown = self.named.iter().filter(|(_, name)| is_unknown(name));
+        unknown
+            .map(|(i, name)| {
+                Violation::new(
+                    format!("read_mask.paths[{i}]"),
+                    format!("the account has no attribute {name}"),
+                )
+            })
+            .collect()
     }
 
     /// The columns to ask for: of all that there are those that are wanted, and those wanted by name.

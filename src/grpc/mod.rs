@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
@@ -30,6 +31,9 @@ pub mod pb {
 /// The descriptors of the public contract, for reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
+/// How long answers may take from the handler to the wire when the process ends.
+const FLUSH: Duration = Duration::from_millis(250);
+
 /// How the server behaves (`[server]`, but for its address).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,7 +41,7 @@ pub struct Settings {
     /// The longest request, in bytes.
     pub max_request_bytes: usize,
     /// The most requests in work at one time.
-    pub max_in_flight: usize,
+    pub max_in_flight: u32,
     /// The longest time a call may take; longer deadlines are cut to it, and calls without one get it.
     #[serde(with = "humantime_serde")]
     pub max_deadline: Duration,
@@ -54,7 +58,7 @@ pub struct Settings {
 struct Context {
     tenants: Tenants,
     settings: Arc<Settings>,
-    in_flight: Arc<tokio::sync::Semaphore>,
+    in_flight: Arc<Semaphore>,
     draining: CancellationToken,
 }
 
@@ -71,9 +75,11 @@ pub async fn serve(
 
     let drain = settings.drain;
     let max_request_bytes = settings.max_request_bytes;
+    let all = settings.max_in_flight;
+    let in_flight = Arc::new(Semaphore::new(all as usize));
     let context = Context {
         tenants,
-        in_flight: Arc::new(tokio::sync::Semaphore::new(settings.max_in_flight)),
+        in_flight: in_flight.clone(),
         settings: Arc::new(settings),
         draining: stop.clone(),
     };
@@ -98,14 +104,21 @@ pub async fn serve(
         .add_service(leads)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), told(stop.clone(), health));
 
-    // A connection that never speaks would hold up the server's own end for ever.
+    // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
     tokio::select! {
         result = server => result,
-        () = async { stop.cancelled().await; tokio::time::sleep(drain).await } => {
-            tracing::warn!("calls in work did not finish in time");
-            Ok(())
-        }
+        () = drained(stop, &in_flight, all, drain) => Ok(()),
     }
+}
+
+/// Resolves when nothing is in work any more after `stop`, or has had its time.
+async fn drained(stop: CancellationToken, in_flight: &Semaphore, all: u32, limit: Duration) {
+    stop.cancelled().await;
+    if tokio::time::timeout(limit, in_flight.acquire_many(all)).await.is_err() {
+        tracing::warn!("calls in work did not finish in time");
+    }
+    // The last answers are on their way through the connections.
+    tokio::time::sleep(FLUSH).await;
 }
 
 /// Some services are described by their own crates.
@@ -126,7 +139,7 @@ async fn told(stop: CancellationToken, health: HealthReporter) {
 /// Asks a running gateway for its health: for `leadgate health`.
 pub async fn health(address: String, limit: Duration) -> Result<(), String> {
     let channel = tonic::transport::Endpoint::new(address)
-        .map_err(|error| error.to_string())?
+        .map_err(|_| "is no address".to_owned())?
         .connect_timeout(limit)
         .timeout(limit)
         .connect()

@@ -16,7 +16,6 @@ use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 use uuid::Uuid;
 
 use super::status;
-use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -60,9 +59,9 @@ impl Observed {
         }
     }
 
-    /// It ends with that error.
-    pub(super) fn reason(&self, error: &Error) {
-        self.inner.reason.get_or_init(|| error.name());
+    /// It ends with an error for that reason.
+    pub(super) fn reason(&self, reason: &'static str) {
+        self.inner.reason.get_or_init(|| reason);
     }
 }
 
@@ -155,17 +154,27 @@ impl Line {
         };
         self.metrics.rpc(label, code_name, took);
         let seen = &self.observed.inner;
-        tracing::info!(
-            target: "leadgate::rpc",
-            request_id = %seen.id,
-            trace_id = seen.trace_id.as_deref(),
-            method = %self.method,
-            tenant = seen.tenant.get().map(String::as_str),
-            code = code_name,
-            reason = seen.reason.get().copied(),
-            took_ms = took.as_millis() as u64,
-            "answered"
-        );
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "leadgate::rpc",
+                    request_id = %seen.id,
+                    trace_id = seen.trace_id.as_deref(),
+                    method = %self.method,
+                    tenant = seen.tenant.get().map(String::as_str),
+                    code = code_name,
+                    reason = seen.reason.get().copied(),
+                    took_ms = took.as_millis() as u64,
+                    "answered"
+                )
+            };
+        }
+        // Probes ask for health all day long.
+        if self.method.starts_with("/grpc.") {
+            line!(debug);
+        } else {
+            line!(info);
+        }
     }
 }
 
@@ -184,10 +193,15 @@ where
     let id = HeaderValue::from_str(line.observed.id()).unwrap_or(HeaderValue::from_static(""));
     // An error without messages has its trailers in the headers.
     if let Some(status) = Status::from_header_map(response.headers()) {
-        line.end(status.code());
         let mut response = match explained(&status, &line) {
-            Some(status) => status.into_http(),
-            None => response.map(Body::new),
+            Some(status) => {
+                line.end(status.code());
+                status.into_http()
+            }
+            None => {
+                line.end(status.code());
+                response.map(Body::new)
+            }
         };
         response.headers_mut().insert(REQUEST_ID, id);
         return response;
@@ -224,6 +238,7 @@ fn explained(status: &Status, line: &Line) -> Option<Status> {
         ),
         code => (code, name(code), status.message()),
     };
+    line.observed.reason(reason);
     Some(status::plain(code, reason, text, line.observed.id()))
 }
 

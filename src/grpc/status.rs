@@ -90,6 +90,11 @@ pub(super) fn plain(code: Code, reason: &str, text: &str, request_id: &str) -> S
     Status::with_error_details(code, text, details)
 }
 
+/// The reason that callers and the log are told.
+pub(super) fn reason(kind: &Kind) -> &'static str {
+    row(kind).reason
+}
+
 struct Row {
     code: Code,
     reason: &'static str,

@@ -46,7 +46,7 @@ impl Context {
             Err(error) => Err(error),
         };
         result.map(Response::new).map_err(|error| {
-            observed.reason(&error);
+            observed.reason(status::reason(&error.kind));
             status::from(&error, tenant_name.as_deref(), observed.id())
         })
     }

@@ -39,10 +39,14 @@ impl Daily {
         (self.limit > 0).then(|| self.limit.saturating_sub(self.used))
     }
 
-    /// Why there can be no call now: how long until the count begins anew.
+    /// Why there can be no call now: how long until there may be one.
     pub fn refusal(&mut self, now: Timestamp) -> Option<Duration> {
-        let closed = self.closed.is_some_and(|probe| now < probe);
-        (self.remaining(now) == Some(0) || closed).then(|| self.until_reset(now))
+        if self.remaining(now) == Some(0) {
+            return Some(self.until_reset(now));
+        }
+        // Then one call may try whether the day is over.
+        let probe = self.closed.filter(|probe| now < *probe)?;
+        Some(now.duration_until(probe).unsigned_abs())
     }
 
     /// A call is about to be made. In a closed day it is the probe.
@@ -114,10 +118,7 @@ mod tests {
         let mut daily = Daily::new(0, TimeZone::UTC);
         daily.spend(at("2026-03-01T10:00:00Z"));
         daily.close(at("2026-03-01T10:00:00Z"));
-        assert_eq!(
-            daily.refusal(at("2026-03-01T10:00:59Z")),
-            Some(Duration::from_secs(13 * 3600 + 3541))
-        );
+        assert_eq!(daily.refusal(at("2026-03-01T10:00:59Z")), Some(Duration::from_secs(1)));
         assert_eq!(daily.refusal(at("2026-03-01T10:01:00Z")), None);
         daily.spend(at("2026-03-01T10:01:00Z"));
         assert!(daily.refusal(at("2026-03-01T10:01:01Z")).is_some());

@@ -78,6 +78,8 @@ struct State {
     /// After a refusal nothing is handed out until then.
     held_until: Option<Instant>,
     refusals_in_a_row: u32,
+    /// How long an answer usually takes: a moving average.
+    round_trip: Duration,
     closed: bool,
 }
 
@@ -99,6 +101,7 @@ impl Quota {
                 first_turn: -1,
                 held_until: None,
                 refusals_in_a_row: 0,
+                round_trip: Duration::ZERO,
                 closed: false,
             }),
             changed: Notify::new(),
@@ -171,8 +174,13 @@ impl Slot {
         if self.cost == Cost::Bulk {
             state.bulk.end(end);
         }
-        if end == End::Unsent {
-            state.daily.give_back();
+        match end {
+            End::Unsent => state.daily.give_back(),
+            End::Answered { sent, answered } => {
+                let took = answered.saturating_duration_since(sent);
+                state.round_trip = (state.round_trip * 7 + took) / 8;
+            }
+            End::Unanswered { .. } => {}
         }
         match verdict {
             Some((Verdict::Accepted, _)) => state.accepted(),
@@ -267,7 +275,7 @@ impl State {
             return Err(Kind::QueueFull { retry_after }.into());
         }
         let ahead = if turn == Turn::First { 0 } else { waiting };
-        let served = now + wait(self, ahead);
+        let served = now + wait(self, ahead) + self.round_trip;
         if served > deadline {
             let retry_after = (served - deadline).max(Duration::from_millis(1));
             return Err(Kind::DeadlineInfeasible { retry_after }.into());

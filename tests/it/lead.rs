@@ -191,7 +191,7 @@ async fn a_mask_leaves_only_what_it_names() {
         .lead
         .unwrap();
     let expected = pb::Lead {
-        lead_id: id,
+        lead_id: id.clone(),
         create_time: read.create_time,
         fields: Some(pb::LeadFields {
             city: Some("Bangalore".into()),
@@ -211,6 +211,15 @@ async fn a_mask_leaves_only_what_it_names() {
     let error = seen(world.client.clone().get_lead(request).await.unwrap_err());
     error.is(Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(error.fields(), ["phone", "read_mask.paths[0]"]);
+
+    let request = pb::GetLeadRequest {
+        key: Some(by_id(&id)),
+        read_mask: mask(&["lead_id", "fields.custom.mx_Nothing"]),
+        ..Default::default()
+    };
+    let error = seen(world.client.clone().get_lead(request).await.unwrap_err());
+    error.is(Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(error.fields(), ["read_mask.paths[1]"]);
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ async fn pages_answer() {
     assert_eq!(world.page("/live").await, (200, "alive\n".into()));
     assert_eq!(world.page("/ready").await, (200, "ready\n".into()));
     assert_eq!(world.page("/nothing").await.0, 404);
+    let (status, page) = world.page("/").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("acme") && page.contains("of 25"), "{page}");
 }
 
 #[tokio::test]
@@ -109,10 +112,21 @@ async fn both_versions_of_reflection_list_the_services() {
 }
 
 #[tokio::test]
-async fn the_end_comes_in_time_although_a_connection_never_speaks() {
-    let world = World::with(Options::default(), "[server]\ndrain = \"500ms\"").await;
+async fn the_end_waits_neither_for_silent_connections_nor_for_endless_streams() {
+    let world = World::with(Options::default(), "[server]\ndrain = \"1h\"").await;
     let silent = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let mut client = HealthClient::new(channel(world.address).await);
+    let mut watching = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(
+        watching.message().await.unwrap().unwrap().status(),
+        ServingStatus::Serving
+    );
     world.create(lead("Asha")).await.unwrap();
+    world.tell_to_stop();
+    assert_eq!(
+        watching.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
     tokio::time::timeout(Duration::from_secs(10), world.stop())
         .await
         .unwrap();

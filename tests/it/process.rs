@@ -213,7 +213,7 @@ async fn the_log_has_a_line_for_each_rpc_and_attempt_and_no_secrets() {
     assert_eq!(
         line(
             "leadgate::rpc",
-            &["CreateLead", "ALREADY_EXISTS", "\"reason\":\"duplicate\""]
+            &["CreateLead", "ALREADY_EXISTS", "\"reason\":\"LEAD_DUPLICATE\""]
         ),
         1
     );
