@@ -5,10 +5,13 @@ WORKDIR /build
 # The image's own toolchain; rust-toolchain.toml would have clippy and rustfmt fetched as well.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 COPY . .
-RUN make release-binary
+RUN make release-binary && mkdir /build/empty
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/leadgate /usr/local/bin/leadgate
+# Where the store is, unless the settings say otherwise: a volume, to keep it.
+COPY --from=build --chown=65532:65532 /build/empty /var/lib/leadgate
+WORKDIR /var/lib/leadgate
 USER 65532:65532
 # gRPC, and the pages for operators.
 EXPOSE 50051 9464

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config};
+use crate::domain::spent::Spent;
 use crate::gateway::{self, Gateway};
-use crate::quota::Quota;
+use crate::quota::{self, Quota};
+use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
 use crate::{admin, crm, grpc};
@@ -18,10 +21,14 @@ use crate::{admin, crm, grpc};
 /// How long writes that were sent may take to be settled once all callers have their answers.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// How often old request ids are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
 /// A gateway whose ports are open, not yet serving.
 pub struct App {
     config: Config,
     tenants: Tenants,
+    store: Store,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     /// Cancelled when the process is told to stop: from then on only what is in work goes on.
@@ -30,7 +37,10 @@ pub struct App {
 
 impl App {
     /// Builds all parts. Fails with what an operator has to mend.
-    pub fn new(mut config: Config) -> Result<Self, String> {
+    pub async fn new(mut config: Config) -> Result<Self, String> {
+        let store = Store::open(&config.store_url)
+            .await
+            .map_err(|fault| fault.to_string())?;
         let metrics = Arc::new(Metrics::default());
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
@@ -39,14 +49,22 @@ impl App {
         }
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
-            let keep = config.keep_request_ids;
-            let gateway = build(&name, tenant, keep, &metrics, &tasks, &draining)
-                .map_err(|fault| format!("tenant {name}: {fault}"))?;
+            let spent = store.spent(&name).await.map_err(|fault| fault.to_string())?;
+            let around = Around {
+                keep_request_ids: config.keep_request_ids,
+                store: &store,
+                metrics: &metrics,
+                tasks: &tasks,
+                draining: &draining,
+            };
+            let gateway =
+                build(&name, tenant, spent.as_ref(), &around).map_err(|fault| format!("tenant {name}: {fault}"))?;
             gateways.insert(name, Arc::new(gateway));
         }
         Ok(Self {
             config,
             tenants: Tenants::new(gateways),
+            store,
             metrics,
             tasks,
             draining,
@@ -69,6 +87,7 @@ impl App {
         let Self {
             config,
             tenants,
+            store,
             metrics,
             tasks,
             draining,
@@ -93,7 +112,7 @@ impl App {
             draining.clone(),
             ended.clone(),
         );
-        let pages = tasks.spawn(pages);
+        let mut pages = TaskTracker::new().spawn(pages);
         let told = draining.clone();
         tasks.spawn({
             let ended = ended.clone();
@@ -107,6 +126,9 @@ impl App {
                 }
             }
         });
+        let books = TaskTracker::new();
+        let booked = CancellationToken::new();
+        books.spawn(keep_books(store.clone(), tenants.clone(), booked.clone()));
         let served = grpc::serve(listener, tenants, config.server, metrics, draining.clone()).await;
 
         // However the server ended, nobody is left to be served.
@@ -116,35 +138,74 @@ impl App {
         if tokio::time::timeout(SETTLE, tasks.wait()).await.is_err() {
             tracing::warn!("some writes that were sent could not be settled in time; their outcome is unknown");
         }
+        booked.cancel();
+        books.close();
+        books.wait().await;
+        store.close().await;
         tracing::info!("stopped");
-        if let Ok(Err(error)) = pages.await {
-            return Err(format!("the admin pages: {error}"));
+        // A connection that never finishes its request would hold up the end.
+        match tokio::time::timeout(Duration::from_secs(1), &mut pages).await {
+            Ok(Ok(Err(error))) => return Err(format!("the admin pages: {error}")),
+            Ok(_) => {}
+            Err(_) => pages.abort(),
         }
         served.map_err(|error| format!("the gRPC server: {error}"))
     }
 }
 
-fn build(
-    name: &str,
-    tenant: config::Tenant,
+/// Writes down what each account has spent, and forgets old request ids, until `stop` and once more then.
+async fn keep_books(store: Store, tenants: Tenants, stop: CancellationToken) {
+    let mut written: BTreeMap<String, Spent> = BTreeMap::new();
+    let mut swept = Instant::now();
+    loop {
+        let stopped = tokio::time::timeout(quota::SAVED_EVERY, stop.cancelled()).await.is_ok();
+        for (name, gateway) in tenants.iter() {
+            let spent = gateway.spent().filter(|spent| written.get(name) != Some(spent));
+            if let Some(spent) = spent {
+                match store.spend(name, &spent).await {
+                    Ok(()) => drop(written.insert(name.to_owned(), spent)),
+                    Err(fault) => tracing::error!(tenant = name, %fault, "what was spent could not be written down"),
+                }
+            }
+        }
+        if swept.elapsed() >= SWEEP_EVERY {
+            swept = Instant::now();
+            if let Some((_, gateway)) = tenants.iter().next() {
+                match gateway.sweep().await {
+                    Ok(count) => tracing::debug!(count, "forgot old request ids"),
+                    Err(fault) => tracing::error!(%fault, "old request ids could not be forgotten"),
+                }
+            }
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+/// What all gateways have in common.
+struct Around<'a> {
     keep_request_ids: Duration,
-    metrics: &Arc<Metrics>,
-    tasks: &TaskTracker,
-    draining: &CancellationToken,
-) -> Result<Gateway, String> {
-    let quota = Quota::new(&tenant.limits, tasks, draining.clone());
+    store: &'a Store,
+    metrics: &'a Arc<Metrics>,
+    tasks: &'a TaskTracker,
+    draining: &'a CancellationToken,
+}
+
+fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Around<'_>) -> Result<Gateway, String> {
+    let quota = Quota::new(&tenant.limits, spent, around.tasks, around.draining.clone());
     let crm = crm::Client::new(
         name,
         tenant.base_url,
         &tenant.keys,
         tenant.upstream,
         quota.clone(),
-        metrics.clone(),
+        around.metrics.clone(),
     )?;
     let settings = gateway::Settings {
         metadata_lifetime: tenant.metadata_lifetime,
-        keep_request_ids,
+        keep_request_ids: around.keep_request_ids,
         writes: tenant.writes,
     };
-    Ok(Gateway::new(crm, quota, settings, tasks))
+    Ok(Gateway::new(name, crm, quota, around.store, settings, around.tasks))
 }

@@ -21,12 +21,10 @@ use crate::{crm, grpc, quota};
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
 
 const PREFIX: &str = "LEADGATE__";
+/// Longer than anybody repeats a request.
+const LONGEST_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Settings of the public contract that this version understands and does not act on yet.
-const WITHOUT_EFFECT: [&[&str]; 3] = [
-    &["store", "url"],
-    &["tenants", "*", "batching"],
-    &["tenants", "*", "sharing"],
-];
+const WITHOUT_EFFECT: [&[&str]; 2] = [&["tenants", "*", "batching"], &["tenants", "*", "sharing"]];
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -37,6 +35,8 @@ pub struct Config {
     pub server: grpc::Settings,
     /// Where the admin pages are served.
     pub admin_listen: SocketAddr,
+    /// Where the store is.
+    pub store_url: String,
     /// How long request ids are remembered.
     pub keep_request_ids: Duration,
     /// How to log.
@@ -121,6 +121,7 @@ enum Mode {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Store {
+    url: String,
     #[serde(with = "humantime_serde")]
     keep_request_ids: Duration,
 }
@@ -191,7 +192,12 @@ impl Reader {
             Err(error) => reader.faults.push(Fault {
                 origin: name.to_owned(),
                 key: String::new(),
-                expected: format!("is not TOML: {}", one_line(&error.to_string())),
+                // Never with the line itself, which may hold a key.
+                expected: format!(
+                    "is not TOML{}: {}",
+                    place(text, error.span()),
+                    one_line(error.message())
+                ),
             }),
         }
         reader.read_variables();
@@ -223,18 +229,18 @@ impl Reader {
         merge(&mut all, self.file.clone());
         merge(&mut all, self.variables.clone());
 
-        let mut server = self.section(&mut all, "server");
+        let mut server = self.section(&[], &mut all, "server");
         let itself: Option<Server> = self.typed(&["server"], split(&mut server, &["listen", "insecure_plaintext"]));
-        let server = self.typed(&["server"], server);
-        let admin = self.section(&mut all, "admin");
+        let server: Option<grpc::Settings> = self.typed(&["server"], server);
+        let admin = self.section(&[], &mut all, "admin");
         let admin: Option<Admin> = self.typed(&["admin"], admin);
-        let auth = self.section(&mut all, "auth");
+        let auth = self.section(&[], &mut all, "auth");
         let auth: Option<Auth> = self.typed(&["auth"], auth);
-        let store = self.section(&mut all, "store");
+        let store = self.section(&[], &mut all, "store");
         let store: Option<Store> = self.typed(&["store"], store);
-        let log = self.section(&mut all, "log");
+        let log = self.section(&[], &mut all, "log");
         let log: Option<log::Settings> = self.typed(&["log"], log);
-        let defaults = self.section(&mut all, "tenant_defaults");
+        let defaults = self.section(&[], &mut all, "tenant_defaults");
         let tenants = match all.remove("tenants") {
             None => Table::new(),
             Some(Value::Table(tenants)) => tenants,
@@ -255,6 +261,15 @@ impl Reader {
                         allows any";
             self.fault(&["server", "listen"], text);
         }
+        for (key, text) in server.iter().flat_map(grpc::Settings::faults) {
+            self.fault(&["server", key], &text);
+        }
+        if store
+            .as_ref()
+            .is_some_and(|store| store.keep_request_ids > LONGEST_KEPT)
+        {
+            self.fault(&["store", "keep_request_ids"], "must be at most 365 days");
+        }
         for (key, text) in log.iter().flat_map(log::Settings::faults) {
             self.fault(&["log", key], &text);
         }
@@ -270,13 +285,21 @@ impl Reader {
             .filter_map(|(name, table)| Some((name.clone(), self.tenant(&name, table, &defaults)?)))
             .collect();
 
-        let itself = itself?;
+        if let Some(store) = &store
+            && !store.url.starts_with("sqlite:")
+        {
+            let text = "must be \"sqlite://PATH\", or \"sqlite::memory:\" for nothing kept";
+            self.fault(&["store", "url"], text);
+        }
+
+        let (itself, store) = (itself?, store?);
         auth?;
         Some(Config {
             listen: itself.listen,
             server: server?,
             admin_listen: admin?.listen,
-            keep_request_ids: store?.keep_request_ids,
+            store_url: store.url,
+            keep_request_ids: store.keep_request_ids,
             log: log?,
             tenants: Some(tenants).filter(|tenants| tenants.len() == count)?,
             without_effect,
@@ -299,11 +322,11 @@ impl Reader {
         let base_url = table.remove("base_url");
         let access = self.secret(&[at[0], name, "access_key"], table.remove("access_key"));
         let secret = self.secret(&[at[0], name, "secret_key"], table.remove("secret_key"));
-        let limits = self.section(&mut table, "limits");
+        let limits = self.section(&at, &mut table, "limits");
         let limits: Option<quota::Limits> = self.typed(&[at[0], name, "limits"], limits);
-        let upstream = self.section(&mut table, "upstream");
+        let upstream = self.section(&at, &mut table, "upstream");
         let upstream: Option<crm::Settings> = self.typed(&[at[0], name, "upstream"], upstream);
-        let writes = self.section(&mut table, "writes");
+        let writes = self.section(&at, &mut table, "writes");
         let writes = self.typed(&[at[0], name, "writes"], writes);
         let itself: Option<TenantItself> = self.typed(&at, table);
 
@@ -381,22 +404,29 @@ impl Reader {
         };
         match text {
             Ok(text) if text.is_empty() => self.fault(at, "must not be empty"),
+            Ok(text) if !text.bytes().all(|b| b.is_ascii_graphic()) => {
+                self.fault(
+                    at,
+                    "must be printable ASCII without spaces, since it is sent as a header",
+                );
+            }
             Ok(text) => return Some(text.into()),
             Err(fault) => self.fault(at, &fault),
         }
         None
     }
 
-    fn section(&mut self, table: &mut Table, name: &str) -> Table {
-        match table.remove(name) {
-            Some(Value::Table(section)) => section,
-            _ => {
-                self.fault(&[name], "must be a table");
-                match self.defaults.get(name) {
-                    Some(Value::Table(section)) => section.clone(),
-                    _ => Table::new(),
-                }
-            }
+    /// Takes a table out of the one at that place.
+    fn section(&mut self, at: &[&str], table: &mut Table, name: &str) -> Table {
+        if let Some(Value::Table(section)) = table.remove(name) {
+            return section;
+        }
+        let path: Vec<&str> = at.iter().copied().chain([name]).collect();
+        self.fault(&path, "must be a table");
+        let path: Vec<String> = path.into_iter().map(str::to_owned).collect();
+        match self.default_of(&path) {
+            Some(Value::Table(section)) => section.clone(),
+            _ => Table::new(),
         }
     }
 
@@ -407,7 +437,7 @@ impl Reader {
                 Ok(typed) => return Some(typed),
                 Err(error) => error,
             };
-            let message = one_line(&error.inner().to_string());
+            let message = one_line(error.inner().message());
             let unknown = message
                 .strip_prefix("unknown field `")
                 .and_then(|rest| rest.split_once('`'))
@@ -415,7 +445,10 @@ impl Reader {
             let place = error.path().to_string();
             let (key, expected) = match unknown {
                 Some(name) => (name, format!("is no setting; {}", after_comma(&message))),
-                None => (place.split('.').next().unwrap_or_default().to_owned(), message),
+                None => (
+                    place.split('.').next().unwrap_or_default().to_owned(),
+                    expectation(&message),
+                ),
             };
             let path: Vec<&str> = at.iter().copied().chain([key.as_str()]).collect();
             self.fault(&path, &expected);
@@ -535,6 +568,26 @@ fn insert(table: &mut Table, path: &[String], value: Value) {
     }
 }
 
+/// Where in the text that is, as people count.
+fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else {
+        return String::new();
+    };
+    let line = before.matches('\n').count() + 1;
+    format!(" in line {line}")
+}
+
+/// What was expected, without what was given, which may be a key in the wrong place.
+fn expectation(message: &str) -> String {
+    match message
+        .split_once(", expected ")
+        .or_else(|| message.split_once(" expected "))
+    {
+        Some((_, expected)) => format!("must be {expected}"),
+        None => message.to_owned(),
+    }
+}
+
 fn after_comma(message: &str) -> &str {
     message.split_once(", ").map_or(message, |(_, after)| after)
 }
@@ -625,7 +678,7 @@ mod tests {
             "test.toml: tenants.acme.base_url: must be scheme and host alone",
             "test.toml: tenants.acme.access_key: the environment has no variable NOT_THERE",
             "test.toml: tenants.acme.secret_key: must be a text",
-            "test.toml: tenants.acme.limits.calls: must be at least 1",
+            "test.toml: tenants.acme.limits.calls: must be 1 to 10000",
             "test.toml: tenants.acme.limits.window: ",
             "test.toml: tenants.acme.limits.reserve: ",
             "test.toml: tenants.acme.upstream.http3: is no setting",
@@ -653,16 +706,20 @@ mod tests {
     #[test]
     fn settings_that_have_no_effect_yet_are_named() {
         let text = format!("{TENANT}\n[tenants.acme.batching]\nreads = true\n[store]\nurl = \"sqlite::memory:\"");
-        assert_eq!(
-            read(&text, &[]).unwrap().without_effect,
-            ["store.url", "tenants.acme.batching"]
-        );
+        assert_eq!(read(&text, &[]).unwrap().without_effect, ["tenants.acme.batching"]);
     }
 
     #[test]
     fn keys_are_in_no_error_and_no_debug_text() {
-        let text = format!("{TENANT}\nlimits = {{ calls = \"x\" }}");
-        assert!(!format!("{:?}", read(&text, &[])).contains("u$rAccess"));
+        for wrong in [
+            "limits = { calls = \"x\" }",
+            "secret_key = \"SECRET",
+            "upstream = { timeout = \"SECRET\" }",
+            "x = SECRET",
+        ] {
+            let said = format!("{:?}", read(&format!("{TENANT}\n{wrong}"), &[]).unwrap_err());
+            assert!(!said.contains("u$rAccess") && !said.contains("SECRET"), "{said}");
+        }
         assert!(!format!("{:?}", read(TENANT, &[])).contains("u$rAccess"));
     }
 

@@ -53,7 +53,7 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
     let chosen = Options::default();
     let settings = format!(
         "[server]\nlisten = \"{address}\"\n[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
-         [tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
+         [store]\nurl = \"sqlite::memory:\"\n[tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
         chosen.access_key, chosen.secret_key
     );
     let config =
@@ -63,7 +63,9 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
     let stop = CancellationToken::new();
     let simulator = Simulator::new(chosen);
     let simulating = simulator.clone().serve(upstream, stop.clone().cancelled_owned());
-    let serving = App::new(config)?.serve(listener, admin, stop.clone().cancelled_owned());
+    let serving = App::new(config)
+        .await?
+        .serve(listener, admin, stop.clone().cancelled_owned());
     let touring = async {
         let tour = tokio::select! {
             tour = tour(address, &simulator) => tour,

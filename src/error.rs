@@ -1,13 +1,16 @@
 //! What can go wrong, whose fault it is, and whether it may be tried again. Knows neither gRPC nor HTTP.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// The result of everything that can fail on the road of a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, and what is known about the way there.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Error {
     /// What went wrong.
     pub kind: Kind,
@@ -16,7 +19,7 @@ pub struct Error {
 }
 
 /// What went wrong. Each variant says whose fault it is and what to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Kind {
     /// The caller's: the message is not valid, by our own check or by LeadSquared's. Mend the fields; all known faults
     /// are listed.
@@ -66,13 +69,15 @@ pub enum Kind {
     /// The call's deadline passed.
     DeadlineExceeded {
         /// Where the call was waiting.
-        place: &'static str,
+        place: Cow<'static, str>,
     },
     /// LeadSquared's answer cannot be read: the vendor changed something, or it is a bug of ours.
     Unreadable {
         /// The JSON path of the first thing that does not fit.
         path: String,
     },
+    /// The operator's: what has to be remembered cannot be written down, so nothing was sent. Try again later.
+    StoreUnavailable,
     /// This process is about to end. Nothing was sent; ask another replica.
     ShuttingDown,
     /// The caller left before anything was sent. Nobody reads this.
@@ -80,7 +85,7 @@ pub enum Kind {
 }
 
 /// A refusal by LeadSquared's limiter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// Too many calls in the window, with the limit that the text names, where it names one.
     Window(Option<Limit>),
@@ -89,7 +94,7 @@ pub enum Refusal {
 }
 
 /// So many calls in so long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// How many calls.
     pub calls: u32,
@@ -98,7 +103,7 @@ pub struct Limit {
 }
 
 /// One fault of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// The path of the field in the request: `lead.first_name`.
     pub field: String,
@@ -107,14 +112,14 @@ pub struct Violation {
 }
 
 /// The kinds of things that may be missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     /// A lead.
     Lead,
 }
 
 /// What is known about the way to an error. Holds no keys and no personal data, so it may be shown and logged.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// The HTTP status of the last answer.
     pub upstream_status: Option<u16>,
@@ -150,6 +155,7 @@ impl Error {
             Kind::OutcomeUnknown => "outcome-unknown",
             Kind::DeadlineExceeded { .. } => "deadline-exceeded",
             Kind::Unreadable { .. } => "unreadable",
+            Kind::StoreUnavailable => "store-unavailable",
             Kind::ShuttingDown => "shutting-down",
             Kind::CallerLeft => "caller-left",
         }
@@ -158,7 +164,9 @@ impl Error {
     /// Whether the answer would be the same if the same were asked again: LeadSquared itself has decided.
     pub fn is_final(&self) -> bool {
         match &self.kind {
-            Kind::Invalid(_) | Kind::Duplicate { .. } | Kind::NotFound(_) | Kind::Exception => true,
+            Kind::Invalid(_) | Kind::Duplicate { .. } | Kind::NotFound(_) => true,
+            // Without a name it may have come from anything before LeadSquared.
+            Kind::Exception => self.facts.exception_type.is_some(),
             Kind::DeadlineInfeasible { .. }
             | Kind::QueueFull { .. }
             | Kind::DailyBudgetExhausted { .. }
@@ -169,6 +177,7 @@ impl Error {
             | Kind::OutcomeUnknown
             | Kind::DeadlineExceeded { .. }
             | Kind::Unreadable { .. }
+            | Kind::StoreUnavailable
             | Kind::ShuttingDown
             | Kind::CallerLeft => false,
         }
@@ -246,6 +255,7 @@ impl fmt::Display for Error {
             ),
             Kind::DeadlineExceeded { place } => write!(f, "the deadline passed while waiting for {place}"),
             Kind::Unreadable { path } => write!(f, "LeadSquared's answer cannot be read at {path}"),
+            Kind::StoreUnavailable => f.write_str("what has to be remembered cannot be written down; nothing was sent"),
             Kind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
             Kind::CallerLeft => f.write_str("the caller left; nothing was sent"),
         }

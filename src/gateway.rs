@@ -15,14 +15,13 @@ use crate::crm::{self, lead as endpoint};
 use crate::domain::field::{self, Catalog};
 use crate::domain::lead::{Action, Key, LEAD_ID, Lead, Row, Write, Written};
 use crate::domain::mask::Mask;
+use crate::domain::spent::Spent;
 use crate::domain::{phone, time};
 use crate::error::{Error, Kind, Resource, Result, Violation};
 use crate::metadata::Metadata;
 use crate::quota::{Quota, Snapshot};
-use crate::store::{Before, Requests};
+use crate::store::{self, Before, Requests, Store};
 
-/// How far LeadSquared's clock and ours may be apart where a time of creation is judged.
-const CLOCKS_APART: Duration = Duration::from_secs(120);
 /// How often one write is sent at most when answers get lost.
 const MOST_SENDS: u32 = 2;
 /// The most ids of one read, by the vendor's page on it.
@@ -48,6 +47,9 @@ pub struct WriteSettings {
     /// Whether an update may be refused as a duplicate of the very lead that it updates. It was seen once; then the
     /// attribute is looked up and, if it is the lead's own, left out.
     pub own_values_may_clash: bool,
+    /// The attributes of which no two leads have the same value. A create that may have been executed is sent again only if
+    /// it has one of them, so that LeadSquared itself refuses to do it twice.
+    pub unique: Vec<String>,
 }
 
 /// The gateway to one account.
@@ -71,10 +73,17 @@ enum Settled {
 
 impl Gateway {
     /// A gateway to the account of that client.
-    pub fn new(crm: crm::Client, quota: Quota, settings: Settings, tasks: &TaskTracker) -> Self {
+    pub fn new(
+        name: &str,
+        crm: crm::Client,
+        quota: Quota,
+        store: &Store,
+        settings: Settings,
+        tasks: &TaskTracker,
+    ) -> Self {
         Self {
             metadata: Metadata::new(crm.clone(), settings.metadata_lifetime, tasks.clone()),
-            requests: Requests::new(settings.keep_request_ids, tasks.clone()),
+            requests: Requests::new(store.clone(), name, settings.keep_request_ids, tasks.clone()),
             settings: settings.writes,
             crm,
             quota,
@@ -89,6 +98,16 @@ impl Gateway {
     /// The state of the account's quota.
     pub fn quota(&self) -> Snapshot {
         self.quota.snapshot()
+    }
+
+    /// What has been spent of the quota, to be remembered over a restart.
+    pub fn spent(&self) -> Option<Spent> {
+        self.quota.spent()
+    }
+
+    /// Forgets request ids that are old enough.
+    pub async fn sweep(&self) -> std::result::Result<u64, store::Fault> {
+        self.requests.sweep().await
     }
 
     /// Whose keys these are.
@@ -126,7 +145,11 @@ impl Gateway {
         or_invalid(mask.check(catalog.as_deref()))?;
         let mut row = self.find(call, key, mask, catalog.as_deref()).await?;
         mask.apply(&mut row);
-        Ok(Lead::from_row(row, catalog.as_deref()))
+        let mut lead = Lead::from_row(row, catalog.as_deref());
+        if let (Key::Id(id), true) = (key, lead.id.is_empty()) {
+            lead.id.clone_from(id);
+        }
+        Ok(lead)
     }
 
     /// Reads many leads at once, in the order of the ids.
@@ -146,16 +169,11 @@ impl Gateway {
                 page,
             };
             let found = self.crm.call(call, &operation).await?;
-            let is_last = found.rows.is_empty();
             let before = rows.len();
-            rows.extend(
-                found
-                    .rows
-                    .into_iter()
-                    .filter_map(|row| Some((fold(row.get(LEAD_ID)?.as_deref()?), row))),
-            );
-            // Whether LeadSquared may return less than was asked for is not documented; a page without news ends it.
-            if is_last || rows.len() == before || rows.len() >= found.total.unwrap_or(0).min(ids.len()) {
+            rows.extend(found.into_iter().filter_map(|row| Some((fold(id_of(&row)?), row))));
+            // LeadSquared may return less than was asked for, and its count may be that of the page: only a page without
+            // news is the last.
+            if rows.len() == before || rows.len() >= ids.len() {
                 break;
             }
         }
@@ -265,6 +283,10 @@ impl Gateway {
             if id_of(&row).is_none_or(|id| fold(id) != fold(lead_id)) {
                 return result.map_err(|error| with_lead(error, &row));
             }
+            // Found by its mobile, say, it has the value elsewhere, and the clash is with another lead.
+            if !write.attributes.is_held_by(attribute, &row) {
+                return result;
+            }
             // Each round leaves out one attribute, so this ends.
             write.attributes = write.attributes.without(attribute);
             if write.attributes.is_empty() && write.cleared.is_empty() {
@@ -317,12 +339,9 @@ impl Gateway {
     /// Looks whether a write whose answer was lost was executed.
     async fn settle(&self, call: &Call, write: &Write, since: Timestamp) -> Result<Settled> {
         let keys = write.lookup_keys();
-        if keys.is_empty() {
-            return Ok(Settled::Unknown);
-        }
         for key in &keys {
             match self.find(call, key, &Mask::default(), None).await {
-                Ok(row) => return judge(write, key, &row, since),
+                Ok(row) => return self.judge(write, key, &row, since),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     tracing::warn!(request_id = %call.id, error = error.name(), "a write could not be settled");
@@ -330,46 +349,66 @@ impl Gateway {
                 }
             }
         }
+        // It may be executed still: then LeadSquared has to refuse the second, or the second has to change nothing.
+        let is_unique = self
+            .settings
+            .unique
+            .iter()
+            .any(|name| write.attributes.text(name).is_some());
         match write.action {
             Action::Update { .. } => Err(Kind::NotFound(Resource::Lead).into()),
-            Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(Settled::NotDone),
+            Action::Create if is_unique && !keys.is_empty() => Ok(Settled::NotDone),
+            Action::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
+                Ok(Settled::NotDone)
+            }
+            // A capture leaves an activity behind each time.
+            Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(Settled::Unknown),
         }
     }
-}
 
-/// What the lead that a write is about, found by that key, says of it.
-fn judge(write: &Write, key: &Key, row: &Row, since: Timestamp) -> Result<Settled> {
-    let lead_id = id_of(row).unwrap_or_default().to_owned();
-    let seen = write.is_seen_in(row);
-    let is_fresh = |column: &str| {
-        let at = row.get(column).and_then(Option::as_deref).and_then(time::read);
-        at.is_none_or(|at| at >= since - CLOCKS_APART)
-    };
-    let done = |created| {
-        Ok(Settled::Done(Written {
-            lead_id: lead_id.clone(),
-            affected_rows: 1,
-            created,
-        }))
-    };
-    match write.action {
-        Action::Create if seen == Some(true) && is_fresh("CreatedOn") => done(Some(true)),
-        // It was there before, or is somebody else's: a create was and will be refused.
-        Action::Create => Err(Kind::Duplicate {
-            attribute: key.attribute().map(str::to_owned),
-            lead_id: Some(lead_id),
-        }
-        .into()),
-        Action::Capture { .. } if seen == Some(true) && is_fresh("CreatedOn") => done(Some(true)),
-        // A capture leaves an activity behind each time, which the lead does not show.
-        Action::Capture { .. } => Ok(Settled::Unknown),
-        Action::Update { .. } | Action::Upsert { .. } => match seen {
-            Some(true) if !write.runs_automations() || is_fresh("ModifiedOn") => {
-                done(matches!(write.action, Action::Update { .. }).then_some(false))
+    /// What the lead that a write is about, found by that key, says of it.
+    fn judge(&self, write: &Write, key: &Key, row: &Row, since: Timestamp) -> Result<Settled> {
+        let lead_id = id_of(row).unwrap_or_default().to_owned();
+        let seen = write.is_seen_in(row);
+        // Whether what the column dates may be the doing of this write.
+        let may_be_ours = |column: &str| {
+            let at = row.get(column).and_then(Option::as_deref).and_then(time::read);
+            at.map(|at| self.crm.clock().may_be_since(at, since))
+        };
+        let done = |created| {
+            Settled::Done(Written {
+                lead_id: lead_id.clone(),
+                affected_rows: 1,
+                created,
+            })
+        };
+        Ok(match write.action {
+            Action::Create => match (may_be_ours("CreatedOn"), seen) {
+                (Some(true), Some(true)) => done(Some(true)),
+                // It was there before: the create was refused, and would be again.
+                (Some(false), _) => {
+                    return Err(Kind::Duplicate {
+                        attribute: key.attribute().map(str::to_owned),
+                        lead_id: Some(lead_id),
+                    }
+                    .into());
+                }
+                _ => Settled::Unknown,
+            },
+            Action::Capture { .. } => match (may_be_ours("CreatedOn"), seen) {
+                (Some(true), Some(true)) => done(Some(true)),
+                _ => Settled::Unknown,
+            },
+            Action::Update { .. } | Action::Upsert { .. } => {
+                let created = matches!(write.action, Action::Update { .. }).then_some(false);
+                match (seen, may_be_ours("ModifiedOn"), write.runs_automations()) {
+                    (Some(true), _, false) | (Some(true), Some(true), true) => done(created),
+                    // Nobody has changed it since, so it is ours to change; what runs automations may still be on its way.
+                    (Some(false), Some(false), false) => Settled::NotDone,
+                    _ => Settled::Unknown,
+                }
             }
-            Some(false) => Ok(Settled::NotDone),
-            Some(true) | None => Ok(Settled::Unknown),
-        },
+        })
     }
 }
 

@@ -18,6 +18,7 @@ use leadgate::app::App;
 use leadgate::caller::Call;
 use leadgate::config::Config;
 use leadgate::simulator::{Latency, Options, Refusal, Simulator, Window};
+use leadgate::store::Store;
 use leadgate::telemetry::log;
 use leadgate::{gateway, grpc};
 use tokio::net::TcpListener;
@@ -141,7 +142,10 @@ async fn serve(settings: &Settings) -> Result<(), String> {
     log::start(&config.log);
     let listener = bind(config.listen).await?;
     let admin_listener = bind(config.admin_listen).await?;
-    App::new(config)?.serve(listener, admin_listener, told_to_stop()?).await
+    App::new(config)
+        .await?
+        .serve(listener, admin_listener, told_to_stop()?)
+        .await
 }
 
 async fn simulate(options: Simulate) -> Result<(), String> {
@@ -184,7 +188,14 @@ async fn check(options: &Check) -> Result<(), String> {
     for key in std::mem::take(&mut config.without_effect) {
         println!("{key} has no effect in this version");
     }
-    let app = App::new(config)?;
+    match Store::open(&config.store_url).await {
+        Ok(store) => store.close().await,
+        Err(fault) if fault.is_in_use() => println!("{fault}: a running gateway, if it is the one of these settings"),
+        Err(fault) => return Err(fault.to_string()),
+    }
+    // What is asked here need not be remembered, and the store may be in use.
+    "sqlite::memory:".clone_into(&mut config.store_url);
+    let app = App::new(config).await?;
     println!("The settings are good: {} tenant(s).", hosts.len());
     if !options.connect {
         return Ok(());

@@ -91,8 +91,14 @@ impl Metadata {
             Ok(catalog) => Some(catalog),
             Err(error) => {
                 // One caller in a hurry says nothing about the others.
-                if half >= PATIENCE || matches!(error.kind, Kind::Unavailable { .. } | Kind::CredentialsRejected { .. })
-                {
+                let in_a_hurry = matches!(
+                    error.kind,
+                    Kind::DeadlineExceeded { .. }
+                        | Kind::DeadlineInfeasible { .. }
+                        | Kind::QueueFull { .. }
+                        | Kind::CallerLeft
+                );
+                if half >= PATIENCE || !in_a_hurry {
                     self.pause();
                 }
                 None

@@ -18,6 +18,8 @@ pub struct Call {
     pub deadline: Instant,
     /// Cancelled when nobody waits for the answer any more.
     pub left: CancellationToken,
+    /// Whether it is about a write that was sent already.
+    pub settling: bool,
 }
 
 /// A mutation's name, given by its caller, and what it named: one effect per id.
@@ -36,6 +38,7 @@ impl Call {
             id: id.into(),
             deadline: Instant::now() + limit,
             left: CancellationToken::new(),
+            settling: false,
         }
     }
 
@@ -45,6 +48,7 @@ impl Call {
             id: self.id.clone(),
             deadline: self.deadline.max(Instant::now() + limit),
             left: CancellationToken::new(),
+            settling: true,
         }
     }
 
@@ -61,5 +65,5 @@ impl Call {
 
 /// The deadline passed while the call waited there.
 pub fn exceeded(place: &'static str) -> Error {
-    Kind::DeadlineExceeded { place }.into()
+    Kind::DeadlineExceeded { place: place.into() }.into()
 }

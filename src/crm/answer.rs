@@ -32,6 +32,8 @@ struct Envelope {
     exception_type: Json,
     exception_message: Json,
     message: Json,
+    #[serde(rename = "IsMXException")]
+    is_mx_exception: Json,
 }
 
 impl Answer {
@@ -77,18 +79,20 @@ impl Answer {
         let envelope: Envelope = serde_json::from_slice(&self.body).ok()?;
         let name = envelope.exception_type.as_str().unwrap_or_default();
         // A status that is an object or a number belongs to other dialects.
-        let failed = envelope.status.as_str().is_some_and(|status| {
-            ["Error", "Failed", "Failure"]
-                .iter()
-                .any(|bad| status.eq_ignore_ascii_case(bad))
-        });
+        let status = envelope.status.as_str().unwrap_or_default().trim();
+        let is_bad = ["Error", "Failed", "Failure"]
+            .iter()
+            .any(|bad| status.eq_ignore_ascii_case(bad));
+        let message = envelope.message.as_str().unwrap_or_default();
+        let failed = is_bad || envelope.is_mx_exception == Json::Bool(true) || named_limit(message).is_some();
         if name.is_empty() && !failed {
             return None;
         }
         let text = [
             &envelope.exception_message,
             &envelope.message,
-            envelope.message.get("Message").unwrap_or(&Json::Null),
+            &envelope.message["Message"],
+            &envelope.message["ExceptionMessage"],
         ]
         .into_iter()
         .find_map(Json::as_str);
@@ -100,34 +104,37 @@ impl Answer {
 
     /// What a status without such a body means.
     fn bare_error(&self) -> Option<Kind> {
-        // A page instead of JSON comes from something before LeadSquared, whatever its status.
-        let is_page = self.body.trim_ascii_start().first() == Some(&b'<');
+        let is_json = matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'['));
+        let is_page = self.is_page();
+        let text = if is_json { String::new() } else { self.beginning() };
         match self.status.as_u16() {
-            429 => Some(Kind::Refused(Refusal::Window(named_limit(&self.text())))),
-            _ if named_limit(&self.text()).is_some() => Some(Kind::Refused(Refusal::Window(named_limit(&self.text())))),
+            429 => Some(Kind::Refused(Refusal::Window(named_limit(&text)))),
+            _ if named_limit(&text).is_some() => Some(Kind::Refused(refusal(&text))),
+            408 | 500..=599 => Some(Kind::Unavailable { sent: true }),
             401 => Some(Kind::CredentialsRejected {
-                suggested_host: named_host(&self.text()),
+                suggested_host: named_host(&text),
             }),
+            200..=299 if is_page => Some(Kind::Unavailable { sent: true }),
+            200..=299 => None,
+            // Whoever refuses the request itself has not executed it.
+            _ if is_page => Some(Kind::Unavailable { sent: false }),
             400 => Some(Kind::Invalid(vec![Violation::new(
                 "lead",
                 "LeadSquared cannot read the request made from it",
             )])),
             403 => Some(Kind::FeatureDisabled),
-            408 | 500..=599 => Some(Kind::Unavailable { sent: true }),
-            200..=299 if is_page => Some(Kind::Unavailable { sent: true }),
-            200..=299 => None,
             _ => Some(Kind::Exception),
         }
     }
 
+    /// Whether it is a page instead of JSON: that comes from something before LeadSquared, whatever its status.
+    pub fn is_page(&self) -> bool {
+        self.body.trim_ascii_start().first() == Some(&b'<')
+    }
+
     /// The beginning of the body as text, for the few words that are looked for in bodies that are no JSON.
-    fn text(&self) -> String {
-        let beginning = &self.body[..self.body.len().min(1024)];
-        match beginning.trim_ascii_start().first() {
-            Some(b'[') => String::new(),
-            _ if self.status.is_success() && beginning.starts_with(b"{") => String::new(),
-            _ => String::from_utf8_lossy(beginning).into_owned(),
-        }
+    fn beginning(&self) -> String {
+        String::from_utf8_lossy(&self.body[..self.body.len().min(1024)]).into_owned()
     }
 }
 
@@ -158,19 +165,9 @@ impl Exception {
 
     /// What it means. The vendor publishes no list of the names, so the set is open.
     fn kind(&self, status: StatusCode) -> Kind {
-        let limit = named_limit(&self.text);
-        let is_refusal = matches!(
-            self.name.as_str(),
-            "MXAPIRateLimitExceededException" | "MXThrottleException"
-        );
-        if limit.is_some() {
-            return Kind::Refused(Refusal::Window(limit));
-        }
-        if is_refusal {
-            return Kind::Refused(Refusal::Daily);
-        }
         let text = self.text.to_ascii_lowercase();
         match self.name.as_str() {
+            "MXAPIRateLimitExceededException" | "MXThrottleException" => Kind::Refused(refusal(&self.text)),
             "MXDuplicateEntryException" => Kind::Duplicate {
                 attribute: duplicate_attribute(&text).map(str::to_owned),
                 lead_id: None,
@@ -194,13 +191,14 @@ impl Exception {
                 Kind::Invalid(self.violations())
             }
             // No name, or one that means nothing to us: now the text and the status may say more.
+            _ if named_limit(&self.text).is_some() => Kind::Refused(refusal(&self.text)),
             _ if text.contains("already exists") || text.starts_with("duplicate entry") => Kind::Duplicate {
                 attribute: duplicate_attribute(&text).map(str::to_owned),
                 lead_id: None,
             },
             _ if is_missing_lead(&text) => Kind::NotFound(Resource::Lead),
             _ if text.contains("not enabled") => Kind::FeatureDisabled,
-            _ if status == StatusCode::TOO_MANY_REQUESTS => Kind::Refused(Refusal::Daily),
+            _ if status == StatusCode::TOO_MANY_REQUESTS => Kind::Refused(refusal(&self.text)),
             _ if status == StatusCode::UNAUTHORIZED => self.credentials(),
             _ if status == StatusCode::BAD_REQUEST => Kind::Invalid(self.violations()),
             _ => Kind::Exception,
@@ -238,20 +236,33 @@ impl Exception {
     }
 }
 
+/// What a refusal speaks of. One that names neither a limit nor a short time is taken for the daily limit.
+fn refusal(text: &str) -> Refusal {
+    let lower = text.to_ascii_lowercase();
+    let is_short = ["second", "minute", "slow"].iter().any(|word| lower.contains(word));
+    match named_limit(text) {
+        None if !is_short && !lower.trim().is_empty() => Refusal::Daily,
+        limit => Refusal::Window(limit),
+    }
+}
+
 /// The limit that a refusal names: "API calls exceeded the limit of 25 in 5 second(s)".
 fn named_limit(text: &str) -> Option<Limit> {
-    static LIMIT: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)exceeded the limit of (\d+) in (\d+) second"));
+    static LIMIT: LazyLock<Regex> =
+        LazyLock::new(|| regex(r"(?i)^\s*(API )?calls exceeded the limit of (\d+) in (\d+) second"));
     let found = LIMIT.captures(text)?;
-    Some(Limit {
-        calls: found[1].parse().ok()?,
-        per: Duration::from_secs(found[2].parse().ok()?),
+    // The phrase may stand inside of somebody's data; at the beginning it is LeadSquared's own.
+    let (calls, seconds) = (found[2].parse().ok()?, found[3].parse().ok()?);
+    (calls > 0 && seconds > 0).then_some(Limit {
+        calls,
+        per: Duration::from_secs(seconds),
     })
 }
 
-/// The host that a 401 names where the keys belong to another region.
+/// The host that a 401 names where the keys belong to another region: of several the last, as in "not A but B".
 fn named_host(text: &str) -> Option<String> {
-    static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)\b([a-z0-9-]+\.)+leadsquared\.com\b"));
-    Some(HOST.find(text)?.as_str().to_ascii_lowercase())
+    static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)\bapi(-[a-z0-9]+)?\.leadsquared\.com\b"));
+    Some(HOST.find_iter(text).last()?.as_str().to_ascii_lowercase())
 }
 
 fn duplicate_attribute(text: &str) -> Option<&'static str> {
@@ -377,8 +388,46 @@ mod tests {
         assert_eq!(answer(429, "").judged().unwrap_err().kind, bare);
         let daily = exception(429, "MXAPIRateLimitExceededException", "no more today");
         assert_eq!(daily, Kind::Refused(Refusal::Daily));
+        for text in [
+            "",
+            "10 in 1 minute(s)",
+            "API calls exceeded the limit of 0 in 5 second(s)",
+            "Slow down",
+        ] {
+            assert_eq!(exception(429, "MXAPIRateLimitExceededException", text), bare, "{text}");
+        }
         assert!(matches!(answer(429, "").verdict(), Verdict::Refused(_)));
         assert_eq!(answer(500, "").verdict(), Verdict::Accepted);
+    }
+
+    #[test]
+    fn the_words_of_a_refusal_in_somebodys_data_are_none() {
+        let phrase = "calls exceeded the limit of 1 in 5 second";
+        let kind = exception(
+            500,
+            "MXUnknownAttributeException",
+            &format!("Attribute(s) does not exist - {phrase}"),
+        );
+        assert!(matches!(kind, Kind::Invalid(_)), "{kind:?}");
+        let kind = exception(
+            500,
+            "MXDuplicateEntryException",
+            &format!("Duplicate entry '{phrase}' for key 'x'"),
+        );
+        assert!(matches!(kind, Kind::Duplicate { .. }), "{kind:?}");
+        assert_eq!(answer(200, format!("\n [{{\"Notes\":\"{phrase}\"}}]")).judged(), Ok(()));
+        assert_eq!(answer(200, format!(" {{\"Notes\":\"{phrase}\"}}")).judged(), Ok(()));
+    }
+
+    #[test]
+    fn a_page_is_not_leadsquareds_answer_whatever_its_status() {
+        let kind = |status| answer(status, "<html>").judged().unwrap_err().kind;
+        for status in [302, 400, 403, 404, 405, 413] {
+            assert_eq!(kind(status), Kind::Unavailable { sent: false }, "{status}");
+        }
+        for status in [200, 500, 502] {
+            assert_eq!(kind(status), Kind::Unavailable { sent: true }, "{status}");
+        }
     }
 
     #[test]
@@ -423,7 +472,8 @@ mod tests {
 
     #[test]
     fn keys_of_another_region_name_the_right_host() {
-        let text = "Use https://api-in21.leadsquared.com/v2/ for this account";
+        let text = "Invalid host api.leadsquared.com: use https://api-in21.leadsquared.com/v2/, \
+                    see apidocs.leadsquared.com";
         let kind = exception(401, "MXInvalidAccessDetailsException", text);
         let suggested_host = Some("api-in21.leadsquared.com".to_owned());
         assert_eq!(kind, Kind::CredentialsRejected { suggested_host });

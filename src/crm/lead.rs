@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use super::answer::Answer;
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::domain::lead::{Action, Behavior, LEAD_ID, LEAD_NUMBER, Row, Write, Written};
+use crate::domain::lead::{Action, Behavior, LEAD_ID, LEAD_NUMBER, Row, Write, Written, check_id};
+use crate::domain::phone;
 use crate::domain::value::Value;
 use crate::error::{Error, Kind, Resource, Result};
 
@@ -110,15 +111,6 @@ pub struct GetByIds {
     pub page: usize,
 }
 
-/// One page of leads.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    /// The leads.
-    pub rows: Vec<Row>,
-    /// How many there are on all pages, where LeadSquared tells.
-    pub total: Option<usize>,
-}
-
 impl Operation for GetById {
     type Output = Row;
     const NAME: &'static str = "Leads.GetById";
@@ -131,10 +123,7 @@ impl Operation for GetById {
     fn decode(&self, answer: &Answer) -> Result<Row> {
         // Never somebody else's lead, should the parameter be ignored.
         let mut rows = rows(answer)?;
-        rows.retain(|row| {
-            let id = row.get(LEAD_ID).and_then(Option::as_deref);
-            id.is_none_or(|id| id.eq_ignore_ascii_case(&self.0))
-        });
+        rows.retain(|row| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.0)));
         first(rows)
     }
 }
@@ -149,7 +138,11 @@ impl Operation for GetByEmail {
     }
 
     fn decode(&self, answer: &Answer) -> Result<Row> {
-        first(rows(answer)?)
+        let mut rows = rows(answer)?;
+        rows.retain(|row| {
+            given(row, "EmailAddress").is_none_or(|email| email.trim().eq_ignore_ascii_case(self.0.trim()))
+        });
+        first(rows)
     }
 }
 
@@ -164,10 +157,18 @@ impl Operation for GetByPhone {
 
     fn decode(&self, answer: &Answer) -> Result<Row> {
         // Some accounts answer 404 to a form of the number that they do not know.
-        if answer.status == http::StatusCode::NOT_FOUND {
+        if answer.status == http::StatusCode::NOT_FOUND && !answer.is_page() {
             return first(vec![]);
         }
-        first(rows(answer)?)
+        let mut rows = rows(answer)?;
+        rows.retain(|row| {
+            let numbers: Vec<_> = ["Phone", "Mobile"]
+                .into_iter()
+                .filter_map(|name| given(row, name))
+                .collect();
+            numbers.is_empty() || numbers.iter().any(|number| phone::same(number, &self.0))
+        });
+        first(rows)
     }
 }
 
@@ -198,7 +199,7 @@ impl Operation for GetByNumber {
 }
 
 impl Operation for GetByIds {
-    type Output = Page;
+    type Output = Vec<Row>;
     const NAME: &'static str = "Leads/Retrieve/ByIds";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -211,21 +212,15 @@ impl Operation for GetByIds {
         post("LeadManagement.svc/Leads/Retrieve/ByIds", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Page> {
+    fn decode(&self, answer: &Answer) -> Result<Vec<Row>> {
         #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
         struct Found {
-            #[serde(default)]
-            record_count: Json,
             // The key is left out where there are no leads.
-            #[serde(default)]
+            #[serde(default, rename = "Leads")]
             leads: Option<Vec<RawRow>>,
         }
         let found: Found = answer.json()?;
-        Ok(Page {
-            rows: found.leads.unwrap_or_default().into_iter().map(row).collect(),
-            total: whole(&found.record_count),
-        })
+        Ok(found.leads.unwrap_or_default().into_iter().map(row).collect())
     }
 }
 
@@ -243,13 +238,28 @@ fn row(raw: RawRow) -> Row {
         .map(|(name, value)| {
             let text = value.get();
             let value = match text.as_bytes().first() {
-                Some(b'"') => serde_json::from_str(text).ok(),
+                // A text that is no Unicode is kept as it stands.
+                Some(b'"') => Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
                 Some(b'n') | None => None,
                 Some(_) => Some(text.to_owned()),
             };
             (name, value)
         })
         .collect()
+}
+
+fn unreadable(path: &str) -> Error {
+    Kind::Unreadable { path: path.to_owned() }.into()
+}
+
+/// A boolean, also where it is a text or a number.
+fn flag(json: &Json) -> Option<bool> {
+    match json {
+        Json::Bool(flag) => Some(*flag),
+        Json::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
+        Json::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => whole::<i64>(json).map(|number| number != 0),
+    }
 }
 
 /// A whole number, also where it is a text.
@@ -367,23 +377,32 @@ fn written(answer: &Answer, action: &Action) -> Result<Written> {
     #[serde(rename_all = "PascalCase")]
     struct Envelope {
         #[serde(default)]
+        status: Json,
+        #[serde(default)]
         message: Json,
     }
 
-    let message = answer.json::<Envelope>()?.message;
+    let Envelope { status, message } = answer.json()?;
+    // Anything else is a dialect that nobody has seen, and no success.
+    if !status
+        .as_str()
+        .is_some_and(|status| status.trim().eq_ignore_ascii_case("success"))
+    {
+        return Err(unreadable("Status"));
+    }
     // Capture was seen to answer with the id alone; of its two ids the second is the lead's where the first is missing.
-    let told = [&message, &message["Id"], &message["RelatedId"]]
+    let bare = matches!(action, Action::Capture { .. }).then_some(&message);
+    let told = [bare, Some(&message["Id"]), Some(&message["RelatedId"])]
         .into_iter()
+        .flatten()
         .filter_map(Json::as_str)
-        .find(|id| !id.is_empty())
+        .find(|id| check_id("", id).is_none())
         .map(str::to_owned);
     let lead_id = match action {
         Action::Update { lead_id, .. } => lead_id.clone(),
-        Action::Create | Action::Upsert { .. } | Action::Capture { .. } => told.ok_or_else(|| {
-            Error::from(Kind::Unreadable {
-                path: "Message.Id".to_owned(),
-            })
-        })?,
+        Action::Create | Action::Upsert { .. } | Action::Capture { .. } => {
+            told.ok_or_else(|| unreadable("Message.Id"))?
+        }
     };
     Ok(Written {
         lead_id,
@@ -391,9 +410,14 @@ fn written(answer: &Answer, action: &Action) -> Result<Written> {
         created: match action {
             Action::Create => Some(true),
             Action::Update { .. } => Some(false),
-            Action::Upsert { .. } | Action::Capture { .. } => message["IsCreated"].as_bool(),
+            Action::Upsert { .. } | Action::Capture { .. } => flag(&message["IsCreated"]),
         },
     })
+}
+
+/// The value that the row has.
+fn given<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
+    row.get(name)?.as_deref()
 }
 
 /// The lead that was looked up. That there is none LeadSquared says with an empty list.

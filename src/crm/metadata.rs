@@ -1,6 +1,5 @@
 //! What attributes the account's leads have: the vendor's metadata.
 
-use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::answer::Answer;
@@ -28,42 +27,28 @@ impl Operation for LeadsMetaData {
     }
 
     fn decode(&self, answer: &Answer) -> Result<Vec<Field>> {
-        let rows: Vec<Row> = answer.json()?;
-        Ok(rows.into_iter().filter_map(Row::into_field).collect())
+        let rows: Vec<Json> = answer.json()?;
+        Ok(rows.iter().filter_map(field).collect())
     }
 }
 
-/// One attribute as the vendor describes it. Types differ between the vendor's own pages, so nothing is taken for granted.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
-struct Row {
-    schema_name: Option<String>,
-    display_name: Option<String>,
-    data_type: Option<String>,
-    render_type_text_value: Option<String>,
-    is_mandatory: Json,
-    max_length: Json,
-    options: Json,
-}
-
-impl Row {
-    fn into_field(self) -> Option<Field> {
-        let schema_name = self.schema_name.filter(|name| !name.is_empty())?;
-        let data_type = self.data_type.unwrap_or_default();
-        let render_type = self.render_type_text_value.unwrap_or_default();
-        Some(Field {
-            display_name: self.display_name.unwrap_or_else(|| schema_name.clone()),
-            kind: kind(&data_type, &render_type),
-            mandatory: matches!(text(&self.is_mandatory).as_deref(), Some("true" | "1")),
-            max_length: text(&self.max_length)
-                .and_then(|text| text.parse().ok())
-                .filter(|most| *most > 0),
-            options: options(&self.options),
-            schema_name,
-            data_type,
-        })
-    }
+/// One attribute as the vendor describes it. Types differ between the vendor's own pages, so nothing is taken for granted,
+/// and a row that says nothing is passed over.
+fn field(row: &Json) -> Option<Field> {
+    let schema_name = text(&row["SchemaName"]).filter(|name| !name.is_empty())?;
+    let data_type = text(&row["DataType"]).unwrap_or_default();
+    let render_type = text(&row["RenderTypeTextValue"]).unwrap_or_default();
+    Some(Field {
+        display_name: text(&row["DisplayName"]).unwrap_or_else(|| schema_name.clone()),
+        kind: kind(&data_type, &render_type),
+        mandatory: matches!(text(&row["IsMandatory"]).as_deref(), Some("true" | "1")),
+        max_length: text(&row["MaxLength"])
+            .and_then(|text| text.parse().ok())
+            .filter(|most| *most > 0),
+        options: options(&row["Options"]),
+        schema_name,
+        data_type,
+    })
 }
 
 fn kind(data_type: &str, render_type: &str) -> Kind {

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod authentication;
+pub mod clock;
 pub mod lead;
 pub mod metadata;
 pub mod retry;
@@ -9,18 +10,20 @@ pub mod retry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::caller::{Call, exceeded};
 use crate::error::{Error, Kind, Result};
-use crate::quota::{Cost, Quota, Slot};
+use crate::quota::{Cost, Quota, Slot, Turn};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use answer::Answer;
+use clock::Clock;
 use retry::{Retries, Safety};
 
 /// One endpoint: how to ask, and how to read the answer. Built, inspected and tested without a client.
@@ -119,11 +122,20 @@ struct Shared {
     http: reqwest::Client,
     base: Url,
     settings: Settings,
-    in_flight: Semaphore,
+    in_flight: Arc<Semaphore>,
     quota: Quota,
     metrics: Arc<Metrics>,
     tenant: String,
+    /// Requests under way. Nobody waits for them as such: who wants an answer waits for it.
+    exchanges: TaskTracker,
+    clock: Clock,
 }
+
+/// A place among the requests under way.
+type Permit = OwnedSemaphorePermit;
+
+/// How much longer than the exchange itself its waiter waits.
+const GRACE: Duration = Duration::from_millis(50);
 
 impl Client {
     /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
@@ -140,7 +152,9 @@ impl Client {
             shared: Arc::new(Shared {
                 http,
                 base,
-                in_flight: Semaphore::new(settings.max_in_flight),
+                in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
+                exchanges: TaskTracker::new(),
+                clock: Clock::default(),
                 settings,
                 quota,
                 metrics,
@@ -165,19 +179,28 @@ impl Client {
         self.shared.settings.settle_timeout
     }
 
+    /// LeadSquared's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
     async fn attempt<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<O::Output> {
         let shared = &*self.shared;
         let waiting = Instant::now();
-        let slot = shared.quota.acquire(call, O::COST, retries.turn()).await;
+        // What has to be settled was served once already.
+        let turn = if call.settling { Turn::First } else { retries.turn() };
+        let slot = shared.quota.acquire(call, O::COST, turn).await;
         let queued = waiting.elapsed();
         retries.queued(queued);
         let slot = slot?;
-        let permit = call.wait("a connection", shared.in_flight.acquire()).await?;
+        let permit = call
+            .wait("a connection", shared.in_flight.clone().acquire_owned())
+            .await?;
+        let permit = permit.map_err(|_| Error::from(Kind::ShuttingDown))?;
         retries.sent();
 
         let sent = Instant::now();
-        let answer = self.send(call, operation, slot).await;
-        drop(permit);
+        let answer = self.send(call, operation, slot, permit).await;
         let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
         let result = answer.and_then(|answer| {
             operation
@@ -188,22 +211,45 @@ impl Client {
         result
     }
 
-    /// Sends once, and tells the slot what became of it. A read ends at the caller's deadline; a write that is on its way
-    /// is waited for as long as an answer may take.
-    async fn send<O: Operation>(&self, call: &Call, operation: &O, mut slot: Slot) -> Result<Answer> {
-        let shared = &*self.shared;
-        let whole = Instant::now() + shared.settings.timeout;
+    /// Sends once. The exchange goes on by itself, so that the slot is told what became of it even if nobody waits any
+    /// more. A read is waited for until the caller's deadline; a write that is on its way as long as an answer may take.
+    async fn send<O: Operation>(&self, call: &Call, operation: &O, slot: Slot, permit: Permit) -> Result<Answer> {
+        let request = self.build(operation.request())?;
+        let whole = Instant::now() + self.shared.settings.timeout;
+        let exchange = self
+            .shared
+            .exchanges
+            .spawn(self.clone().exchange(request, slot, permit, whole));
         let limit = match O::SAFETY {
             Safety::Repeatable => whole.min(call.deadline),
             Safety::Once => whole,
         };
-        let request = self.build(operation.request());
+        // The exchange ends by itself at `whole`, so then it is its answer that counts.
+        let limit = if limit < whole { limit } else { whole + GRACE };
+        match tokio::time::timeout_at(limit, exchange).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Kind::Unavailable { sent: true }.into()),
+            Err(_) => Err(exceeded("LeadSquared's answer")),
+        }
+    }
+
+    async fn exchange(
+        self,
+        request: reqwest::Request,
+        mut slot: Slot,
+        _permit: Permit,
+        whole: Instant,
+    ) -> Result<Answer> {
+        let shared = &*self.shared;
         slot.sent();
         let exchange = async {
-            let response = shared.http.execute(request?).await.map_err(from_reqwest)?;
+            let response = shared.http.execute(request).await.map_err(from_reqwest)?;
+            if let Some(date) = response.headers().get(DATE) {
+                shared.clock.seen(date);
+            }
             read(response, shared.settings.max_answer_bytes).await
         };
-        match tokio::time::timeout_at(limit, exchange).await {
+        match tokio::time::timeout_at(whole, exchange).await {
             Ok(Ok(answer)) => {
                 slot.answered(answer.verdict());
                 Ok(answer)
@@ -214,7 +260,6 @@ impl Client {
                 }
                 Err(error)
             }
-            Err(_) if limit < whole => Err(exceeded("LeadSquared's answer")),
             Err(_) => Err(Kind::Unavailable { sent: true }.into()),
         }
     }
@@ -323,10 +368,14 @@ async fn read(mut response: reqwest::Response, most: usize) -> Result<Answer> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer {
-        status,
-        body: body.into(),
-    })
+    // A byte order mark is no JSON.
+    let body = bytes::Bytes::from(body);
+    let body = if body.starts_with(b"\xef\xbb\xbf") {
+        body.slice(3..)
+    } else {
+        body
+    };
+    Ok(Answer { status, body })
 }
 
 fn from_reqwest(error: reqwest::Error) -> Error {

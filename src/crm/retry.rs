@@ -52,6 +52,7 @@ pub fn decide(safety: Safety, error: &Kind) -> Decision {
             | Kind::OutcomeUnknown
             | Kind::DeadlineExceeded { .. }
             | Kind::Unreadable { .. }
+            | Kind::StoreUnavailable
             | Kind::ShuttingDown
             | Kind::CallerLeft,
             _,

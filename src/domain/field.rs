@@ -112,7 +112,8 @@ pub fn check_cleared(cleared: &[String], catalog: Option<&Catalog>) -> Vec<Viola
 }
 
 fn name_fault(name: &str, catalog: Option<&Catalog>) -> Option<String> {
-    if name.is_empty() || name == "SearchBy" || name.starts_with("__") {
+    let is_name = !name.is_empty() && name.len() <= 100 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !is_name || name.eq_ignore_ascii_case("SearchBy") || name.starts_with("__") {
         return Some("is not an attribute".to_owned());
     }
     if is_read_only(name) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::field::Catalog;
 use super::time;
@@ -116,7 +117,7 @@ pub enum Behavior {
 }
 
 /// What a write did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// The lead.
     pub lead_id: String,
@@ -173,6 +174,16 @@ impl Attributes {
     pub fn text(&self, schema_name: &str) -> Option<String> {
         let (_, value) = self.iter().find(|(name, _)| *name == schema_name)?;
         Some(value.to_text()).filter(|text| !text.trim().is_empty())
+    }
+
+    /// Whether the lead has the value that is to be set.
+    pub fn is_held_by(&self, schema_name: &str, row: &Row) -> bool {
+        let value = self
+            .iter()
+            .find(|(name, _)| *name == schema_name)
+            .map(|(_, value)| value);
+        let read = row.get(schema_name).and_then(Option::as_deref);
+        matches!((value, read), (Some(value), Some(read)) if value.reads_back_as(read) == Some(true))
     }
 
     /// Whether nothing is to be set.

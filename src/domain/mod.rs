@@ -4,5 +4,6 @@ pub mod field;
 pub mod lead;
 pub mod mask;
 pub mod phone;
+pub mod spent;
 pub mod time;
 pub mod value;

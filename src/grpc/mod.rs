@@ -31,6 +31,10 @@ pub mod pb {
 /// The descriptors of the public contract, for reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
+/// More requests at one time than memory should be spent on.
+const MOST_IN_FLIGHT: u32 = 1_000_000;
+/// Longer than anybody waits.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long answers may take from the handler to the wire when the process ends.
 const FLUSH: Duration = Duration::from_millis(250);
 
@@ -51,6 +55,26 @@ pub struct Settings {
     /// How long calls in work may take to finish when the process is told to stop.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+}
+
+impl Settings {
+    /// What is wrong with them: the key, and what would be right.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if !(1..=MOST_IN_FLIGHT).contains(&self.max_in_flight) {
+            faults.push(("max_in_flight", format!("must be 1 to {MOST_IN_FLIGHT}")));
+        }
+        if self.max_request_bytes == 0 {
+            faults.push(("max_request_bytes", "must be at least 1".to_owned()));
+        }
+        if self.max_deadline.is_zero() || self.max_deadline > LONGEST {
+            faults.push(("max_deadline", "must be more than zero and at most a day".to_owned()));
+        }
+        if self.drain > LONGEST {
+            faults.push(("drain", "must be at most a day".to_owned()));
+        }
+        faults
+    }
 }
 
 /// What every service needs.

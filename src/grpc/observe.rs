@@ -219,7 +219,8 @@ where
 
 /// What tonic refuses by itself says too little: the same with reason and details.
 fn explained(status: &Status, line: &Line) -> Option<Status> {
-    if !status.details().is_empty() || !line.method.starts_with("/leadgate.") {
+    let is_ours = line.method.starts_with("/leadgate.") || status.code() == Code::Unimplemented;
+    if !status.details().is_empty() || !is_ours {
         return None;
     }
     let (code, reason, text) = match status.code() {
@@ -228,7 +229,9 @@ fn explained(status: &Status, line: &Line) -> Option<Status> {
             "INVALID_FIELD",
             "the request is longer than server.max_request_bytes",
         ),
-        Code::Unimplemented => (Code::Unimplemented, "UNIMPLEMENTED", "there is no such rpc"),
+        Code::Unimplemented if status.message().is_empty() => {
+            (Code::Unimplemented, "UNIMPLEMENTED", "there is no such rpc")
+        }
         // Our own deadline comes first, so this one is seen only if the process is too busy to keep it.
         Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed"),
         Code::Internal => (

@@ -56,9 +56,9 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
         Kind::FeatureDisabled => {
             details.add_precondition_failure_violation(row.reason, "account", error.to_string());
         }
-        Kind::Unavailable { .. } | Kind::Refused(_) => pushback = Some(SOON),
+        Kind::Unavailable { .. } | Kind::Refused(_) | Kind::StoreUnavailable => pushback = Some(SOON),
         Kind::DeadlineExceeded { place } => {
-            metadata.insert("place".to_owned(), (*place).to_owned());
+            metadata.insert("place".to_owned(), place.clone().into_owned());
         }
         Kind::Unreadable { path } => {
             metadata.insert("json_path".to_owned(), path.clone());
@@ -115,6 +115,7 @@ fn row(kind: &Kind) -> Row {
         Kind::OutcomeUnknown => (Code::Aborted, "OUTCOME_UNKNOWN"),
         Kind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         Kind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
+        Kind::StoreUnavailable => (Code::Unavailable, "STORE_UNAVAILABLE"),
         Kind::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         Kind::CallerLeft => (Code::Cancelled, "CALLER_LEFT"),
     };

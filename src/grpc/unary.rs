@@ -73,6 +73,7 @@ impl Context {
             id: observed.id().into(),
             deadline: self.deadline(request.metadata())?,
             left: CancellationToken::new(),
+            settling: false,
         };
         let asked = Asked {
             gateway,

@@ -33,6 +33,19 @@ impl Daily {
         }
     }
 
+    /// Goes on where the process before has ended.
+    pub fn resume(&mut self, day: &str, used: u64) {
+        self.today = day.parse().ok();
+        self.used = used;
+    }
+
+    /// The day, as `2026-07-31`, and its calls so far.
+    pub fn spent(&mut self, now: Timestamp) -> (String, u64) {
+        self.turn(now);
+        let day = self.today.map(|day| day.to_string());
+        (day.unwrap_or_default(), self.used)
+    }
+
     /// How many calls are left today; `None` where no limit is known.
     pub fn remaining(&mut self, now: Timestamp) -> Option<u64> {
         self.turn(now);
@@ -124,6 +137,23 @@ mod tests {
         assert!(daily.refusal(at("2026-03-01T10:01:01Z")).is_some());
         daily.open();
         assert_eq!(daily.refusal(at("2026-03-01T10:01:02Z")), None);
+    }
+
+    #[test]
+    fn a_day_goes_on_over_a_restart_and_ends_with_the_day() {
+        let now = at("2026-03-01T10:00:00Z");
+        let mut before = Daily::new(2, TimeZone::UTC);
+        before.spend(now);
+        before.spend(now);
+        let (day, used) = before.spent(now);
+        assert_eq!((day.as_str(), used), ("2026-03-01", 2));
+
+        let mut after = Daily::new(2, TimeZone::UTC);
+        after.resume(&day, used);
+        assert_eq!(after.remaining(now), Some(0));
+        assert_eq!(after.remaining(at("2026-03-02T00:00:00Z")), Some(2));
+        after.resume("nonsense", 7);
+        assert_eq!(after.remaining(now), Some(2));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -16,10 +17,13 @@ use super::slots::{End, Slots};
 use super::{Cost, Limits, Verdict};
 use crate::caller::{Call, exceeded};
 use crate::clock;
+use crate::domain::spent::Spent;
 use crate::error::{Kind, Refusal, Result};
 
 /// How much longer than its window a slot is held, for the jitter of the network.
 const MARGIN: Duration = Duration::from_millis(50);
+/// How old what a process before has saved may be: [`Quota::spent`] is to be saved so often.
+pub const SAVED_EVERY: Duration = Duration::from_secs(1);
 /// What waits name in errors.
 const PLACE: &str = "a slot of the quota";
 
@@ -67,6 +71,8 @@ struct Shared {
 }
 
 struct State {
+    /// The calls of a window by configuration, reserve taken off.
+    configured: u32,
     calls: Slots,
     bulk: Slots,
     daily: Daily,
@@ -75,8 +81,9 @@ struct State {
     most_waiting: usize,
     next_turn: i64,
     first_turn: i64,
-    /// After a refusal nothing is handed out until then.
+    /// After a refusal, and after a restart, nothing is handed out until then.
     held_until: Option<Instant>,
+    last_grant: Option<Timestamp>,
     refusals_in_a_row: u32,
     /// How long an answer usually takes: a moving average.
     round_trip: Duration,
@@ -86,20 +93,27 @@ struct State {
 type Ticket = oneshot::Sender<Result<Slot>>;
 
 impl Quota {
-    /// The quota by these limits, all free. Its task runs on `tasks` until `stop`, after which nothing is handed out.
-    pub fn new(limits: &Limits, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    /// The quota by these limits, less what a process before has spent. Its task runs on `tasks` until `stop`, after which
+    /// nothing is handed out.
+    pub fn new(limits: &Limits, before: Option<&Spent>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let calls = limits.calls.saturating_sub(limits.reserve);
         let zone = TimeZone::get(&limits.daily_reset_zone).unwrap_or(TimeZone::UTC);
+        let mut daily = Daily::new(limits.daily, zone);
+        if let Some(before) = before {
+            daily.resume(&before.day, before.calls);
+        }
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
+                configured: calls.max(1),
                 calls: Slots::new(calls, limits.window, MARGIN),
                 bulk: Slots::new(limits.bulk, limits.window, MARGIN),
-                daily: Daily::new(limits.daily, zone),
+                daily,
                 waiting: [BTreeMap::new(), BTreeMap::new()],
                 most_waiting: limits.queue,
                 next_turn: 0,
                 first_turn: -1,
-                held_until: None,
+                held_until: before.map(|before| Instant::now() + left_of_window(before, limits.window)),
+                last_grant: None,
                 refusals_in_a_row: 0,
                 round_trip: Duration::ZERO,
                 closed: false,
@@ -133,6 +147,14 @@ impl Quota {
             Ok(granted) => granted,
             Err(_) => Err(Kind::ShuttingDown.into()),
         }
+    }
+
+    /// What has been spent, to be remembered over a restart; `None` where nothing has.
+    pub fn spent(&self) -> Option<Spent> {
+        let mut state = self.shared.lock();
+        let last_grant = state.last_grant?;
+        let (day, calls) = state.daily.spent(clock::now());
+        Some(Spent { day, calls, last_grant })
     }
 
     /// The state at this moment.
@@ -224,6 +246,14 @@ impl Shared {
     }
 }
 
+/// How long the window that a process before has spent may last at most: it is taken to have been spent whole.
+fn left_of_window(before: &Spent, window: Duration) -> Duration {
+    let whole = window + SAVED_EVERY;
+    let since = clock::now().duration_since(before.last_grant);
+    // A clock that was put back says nothing.
+    Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
+}
+
 /// Hands out slots as they fall free.
 async fn hand_out(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
@@ -270,7 +300,8 @@ impl State {
         }
         let waiting: usize = self.waiting.iter().map(BTreeMap::len).sum();
         let wait = |state: &mut Self, ahead| state.predicted_wait(cost, ahead, now);
-        if waiting >= self.most_waiting {
+        // Who had a turn already is not turned away.
+        if waiting >= self.most_waiting && turn == Turn::Last {
             let retry_after = wait(self, 0).max(Duration::from_millis(1));
             return Err(Kind::QueueFull { retry_after }.into());
         }
@@ -330,7 +361,9 @@ impl State {
         if cost == Cost::Bulk {
             self.bulk.take();
         }
-        self.daily.spend(clock::now());
+        let at = clock::now();
+        self.daily.spend(at);
+        self.last_grant = Some(at);
         Some(Slot {
             shared: shared.clone(),
             cost,
@@ -419,14 +452,19 @@ impl State {
         if let Some(limit) = limit
             && cost == Cost::Call
             && limit.per == self.calls.per()
-            && (limit.calls as usize) < self.calls.limit()
         {
-            tracing::warn!(
-                configured = self.calls.limit(),
-                told = limit.calls,
-                "LeadSquared names a lower limit than the configured one; keeping to it"
-            );
-            self.calls.resize(limit.calls);
+            // Never above what is configured, and never so low that one odd text brings everything to a stop.
+            let least = (self.configured / 5).max(1);
+            let told = limit.calls.clamp(least, self.configured);
+            if told as usize != self.calls.limit() {
+                tracing::warn!(
+                    configured = self.configured,
+                    told = limit.calls,
+                    kept = told,
+                    "LeadSquared names another limit than the one kept to"
+                );
+                self.calls.resize(told);
+            }
         }
     }
 }

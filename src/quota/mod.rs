@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-pub use memory::{Quota, Slot, Snapshot, Turn};
+pub use memory::{Quota, SAVED_EVERY, Slot, Snapshot, Turn};
 
 /// What a call pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +50,19 @@ pub struct Limits {
     pub queue: usize,
 }
 
+/// More calls in a window than any plan has.
+const MOST_CALLS: u32 = 10_000;
+/// More calls than memory should be spent on.
+const MOST_WAITING: usize = 1_000_000;
+
 impl Limits {
     /// What is wrong with them: the key, and what would be right.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        if self.calls == 0 {
-            faults.push(("calls", "must be at least 1".to_owned()));
-        }
-        if self.bulk == 0 {
-            faults.push(("bulk", "must be at least 1".to_owned()));
+        for (key, count) in [("calls", self.calls), ("bulk", self.bulk)] {
+            if !(1..=MOST_CALLS).contains(&count) {
+                faults.push((key, format!("must be 1 to {MOST_CALLS}")));
+            }
         }
         if self.window < Duration::from_millis(10) || self.window > Duration::from_secs(3600) {
             faults.push(("window", "must be between 10ms and 1h".to_owned()));
@@ -66,8 +70,8 @@ impl Limits {
         if self.reserve > 0 && self.reserve >= self.calls {
             faults.push(("reserve", "must be less than calls".to_owned()));
         }
-        if self.queue == 0 {
-            faults.push(("queue", "must be at least 1".to_owned()));
+        if !(1..=MOST_WAITING).contains(&self.queue) {
+            faults.push(("queue", format!("must be 1 to {MOST_WAITING}")));
         }
         if TimeZone::get(&self.daily_reset_zone).is_err() {
             faults.push((

@@ -124,20 +124,27 @@ impl State {
 
     /// Has the work done.
     pub(super) fn work(&mut self, endpoint: Endpoint, call: &Call) -> Answer {
+        let none = endpoint.may_be_empty() && call.body.is_empty();
         if endpoint.has_body()
+            && !none
             && let Some(complaint) = call.complaint()
         {
             return complaint.into_answer(400, self.tenant.options.bad_body_in_envelope);
         }
+        self.settle();
         let desk = Desk {
             crm: &mut self.crm,
+            activities: &mut self.activities,
+            ledger: &mut self.ledger,
             tenant: &self.tenant,
             query: &call.query,
             body: &call.body,
             host: call.header(header::HOST.as_str()).unwrap_or_default(),
             now: self.clock.now(),
         };
-        desk.serve(endpoint)
+        let answer = desk.serve(endpoint);
+        self.settle();
+        answer
     }
 
     /// Keeps what was answered.

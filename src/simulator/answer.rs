@@ -23,6 +23,8 @@ pub(super) enum Failure {
     Unreadable(String),
     /// A 404 with nothing in it.
     Nothing,
+    /// The other envelope of a failure, with HTTP 200.
+    Failed(String),
 }
 
 pub(super) type Result<T> = std::result::Result<T, Failure>;
@@ -40,7 +42,12 @@ struct ErrorEnvelope<'a> {
     status: &'a str,
     exception_type: &'a str,
     exception_message: &'a str,
+    #[serde(rename = "IsMXException", skip_serializing_if = "Option::is_none")]
+    is_mx_exception: Option<bool>,
 }
+
+/// What a wrong code of an activity type is called.
+const ACTIVITY_CODE: &str = "MXInvalidActivityException";
 
 impl Answer {
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
@@ -60,11 +67,22 @@ impl Answer {
         }
     }
 
+    /// A search's answer; where there are no rows, there is no key for them.
+    pub(super) fn listed(total: usize, key: &str, rows: Vec<Value>) -> Self {
+        let mut answer = json!({"RecordCount": total});
+        if !rows.is_empty() {
+            answer[key] = rows.into();
+        }
+        Self::json(200, &answer)
+    }
+
     pub(super) fn error(status: u16, kind: &str, message: &str) -> Self {
         let envelope = ErrorEnvelope {
             status: "Error",
             exception_type: kind,
             exception_message: message,
+            // This one was seen with the extra key; of the others nothing is known.
+            is_mx_exception: (kind == ACTIVITY_CODE).then_some(true),
         };
         Self::json(status, &envelope)
     }
@@ -116,6 +134,7 @@ impl Failure {
             Self::Unreadable(message) if enveloped => Answer::error(400, "MXInvalidInputException", &message),
             Self::Unreadable(message) => Answer::text(400, "text/plain", message),
             Self::Nothing => Answer::empty(404),
+            Self::Failed(message) => Answer::json(200, &json!({"Status": "Failed", "Message": {"Message": message}})),
         }
     }
 }
@@ -149,11 +168,32 @@ impl Exception {
     }
 
     pub(super) fn lead_not_found() -> Failure {
-        Self::of("MXInvalidEntityReferenceException", "Lead not found")
+        Self::not_found("Lead")
     }
 
     pub(super) fn not_allowed(message: impl Into<String>) -> Failure {
         Self::of("MXUnAuthorizedAccessException", message)
+    }
+
+    pub(super) fn activity_code() -> Failure {
+        Self::of(ACTIVITY_CODE, "Event Code is invalid or empty")
+    }
+
+    pub(super) fn activity_fields(message: impl Into<String>) -> Failure {
+        Self::of("MXInvalidActivityFieldsException", message)
+    }
+
+    pub(super) fn unknown_activity() -> Failure {
+        Self::of("MXUnknownProspectActivityException", "Activity does not exist.")
+    }
+
+    /// Something a request names that is not there; the type is known from leads only.
+    pub(super) fn not_found(what: &str) -> Failure {
+        Self::of("MXInvalidEntityReferenceException", format!("{what} not found"))
+    }
+
+    pub(super) fn over_limit(message: impl Into<String>) -> Failure {
+        Self::of("MXLimitExceededException", message)
     }
 
     fn of(kind: &'static str, message: impl Into<String>) -> Failure {

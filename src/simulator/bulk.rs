@@ -29,7 +29,7 @@ struct OneField {
 
 impl Desk<'_> {
     pub(super) fn bulk_create(self) -> Result<Answer> {
-        let rows: Vec<Vec<Pair>> = self.rows(MOST_CREATED)?;
+        let rows: Vec<Vec<Pair>> = self.rows(MOST_CREATED, "leads")?;
         let drafts = self.drafts(&rows)?;
         let twins = match self.tenant.options.bulk_create_in_batch_duplicates {
             TwinRows::AllFail => self.twins(&drafts),
@@ -61,7 +61,7 @@ impl Desk<'_> {
     }
 
     pub(super) fn bulk_create_or_update(mut self) -> Result<Answer> {
-        let rows: Vec<Vec<Pair>> = self.rows(MOST_UPSERTED)?;
+        let rows: Vec<Vec<Pair>> = self.rows(MOST_UPSERTED, "leads")?;
         let may_fire = self.tenant.options.bulk_fires_automations;
         let mut answer = Vec::with_capacity(rows.len());
         for (place, draft) in self.drafts(&rows)?.into_iter().enumerate() {
@@ -90,7 +90,7 @@ impl Desk<'_> {
     /// One value for many leads. Those that do not exist, or cannot have it, only lower the count.
     pub(super) fn bulk_update(self) -> Result<Answer> {
         let mut asked: OneField = self.body()?;
-        self.fit(&mut asked.lead_ids, MOST_UPDATED)?;
+        self.fit(&mut asked.lead_ids, MOST_UPDATED, "leads")?;
         let draft = Draft::read(&[asked.lead_fields], self.tenant)?;
         let mut affected = 0;
         for id in &asked.lead_ids {
@@ -107,16 +107,16 @@ impl Desk<'_> {
         Ok(Answer::success(Some(json!({"AffectedRows": affected}))))
     }
 
-    fn rows<T: serde::de::DeserializeOwned>(&self, most: usize) -> Result<Vec<T>> {
+    pub(super) fn rows<T: serde::de::DeserializeOwned>(&self, most: usize, what: &str) -> Result<Vec<T>> {
         let mut rows: Vec<T> = self.body()?;
-        self.fit(&mut rows, most)?;
+        self.fit(&mut rows, most, what)?;
         Ok(rows)
     }
 
     /// Refuses more rows than the maximum, or cuts them off.
-    pub(super) fn fit<T>(&self, rows: &mut Vec<T>, most: usize) -> Result<()> {
+    pub(super) fn fit<T>(&self, rows: &mut Vec<T>, most: usize, what: &str) -> Result<()> {
         if rows.len() > most && self.tenant.options.bulk_over_maximum == OverMaximum::Reject {
-            let message = format!("Invalid Input! Number of leads can not be more than {most}");
+            let message = format!("Invalid Input! Number of {what} can not be more than {most}");
             return Err(Exception::invalid(message));
         }
         rows.truncate(most);

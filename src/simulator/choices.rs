@@ -39,7 +39,9 @@ pub enum DateForm {
     Plain,
     /// `11/30/2017 7:38:00 AM`
     Us,
-    /// The three others in turn, by attribute.
+    /// `/Date(1512027480000+0000)/`; seen in descriptions and details only.
+    Ticks,
+    /// The first three in turn, by attribute.
     Mixed,
 }
 
@@ -122,4 +124,106 @@ pub enum OverMaximum {
     Reject,
     /// The rows above the maximum are left out in silence.
     Truncate,
+}
+
+/// What `Offset` counts in `ProspectActivity.svc/Retrieve`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OffsetMeans {
+    /// Rows to skip, as working clients use it.
+    #[default]
+    Rows,
+    /// Pages to skip, as documented.
+    Pages,
+}
+
+/// The answer to an activity with an unknown, inactive or blank code; both were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WrongCode {
+    /// `MXInvalidActivityException`.
+    #[default]
+    Exception,
+    /// HTTP 200 with `"Status":"Failed"`.
+    Failed,
+}
+
+/// Whose an activity is when nobody says so; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultOwner {
+    /// The owner of the keys.
+    #[default]
+    KeyOwner,
+    /// The owner of the lead.
+    LeadOwner,
+    /// Nobody.
+    Nobody,
+}
+
+/// When a share request that cannot be done is told so; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShareFailures {
+    /// The call itself is answered with an exception. What becomes wrong only while the request
+    /// waits still fails later.
+    #[default]
+    AtOnce,
+    /// The call is accepted, and the request fails when it is processed.
+    Later,
+}
+
+/// A share of what is already shared with the same user through the same activity; unknown
+/// upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reshare {
+    /// The new duration comes on top of the old end; the access is the new one.
+    Extend,
+    /// The new share takes the place of the old one.
+    #[default]
+    Replace,
+    /// The new share stands beside the old one.
+    Duplicate,
+    /// The request fails.
+    Reject,
+}
+
+/// A revoke with another access type than was granted; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevokeWrongAccess {
+    /// It is processed without fault, and the share stays.
+    Ignored,
+    /// The request fails when it is processed.
+    #[default]
+    Fails,
+    /// The share ends all the same.
+    Works,
+}
+
+/// A revoke of what is not shared, or no longer; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevokeUnshared {
+    /// The call itself is answered with an exception.
+    AtOnce,
+    /// The request fails when it is processed.
+    #[default]
+    Later,
+    /// It is processed without fault.
+    Succeeds,
+}
+
+/// The status of a request id that nobody was given, or that is too old; unknown upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownRequest {
+    /// `MXInvalidInputException`.
+    #[default]
+    Exception,
+    /// HTTP 404 with nothing in it.
+    NotFound,
+    /// As of a request that is never processed.
+    Pending,
 }

@@ -1,5 +1,5 @@
 //! The simulator's own path, `/_simulator/...`, for clients in other languages: faults, counts,
-//! recorded calls, leads and options. Needs no keys and is never limited.
+//! recorded calls, leads, activities, shares and options. Needs no keys and is never limited.
 
 use axum::{
     Router,
@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Fault, Options, Simulator};
+use super::{Activity, Fault, Options, ShareRequest, SharedAccess, Simulator};
 
 /// The routes of the control path.
 pub(super) fn routes() -> Router<Simulator> {
@@ -21,6 +21,9 @@ pub(super) fn routes() -> Router<Simulator> {
         .route("/_simulator/stats", get(stats))
         .route("/_simulator/calls", get(calls).delete(forget_calls))
         .route("/_simulator/leads", get(leads))
+        .route("/_simulator/activities", get(activities))
+        .route("/_simulator/shares", get(shares))
+        .route("/_simulator/share-requests", get(share_requests))
         .route("/_simulator/options", get(options).patch(change_options))
         .route("/_simulator/reset", post(reset))
 }
@@ -88,6 +91,53 @@ async fn forget_calls(State(simulator): State<Simulator>) -> StatusCode {
 
 async fn leads(State(simulator): State<Simulator>) -> Response {
     answer(&simulator.leads())
+}
+
+async fn activities(State(simulator): State<Simulator>) -> Response {
+    let row = |activity: Activity| {
+        json!({
+            "id": activity.id,
+            "number": activity.number,
+            "lead_id": activity.lead_id,
+            "code": activity.code,
+            "owner": activity.owner,
+            "note": activity.note,
+            "fields": activity.fields,
+            "created": activity.created.to_string(),
+            "modified": activity.modified.to_string(),
+        })
+    };
+    answer(&simulator.activities().into_iter().map(row).collect::<Vec<_>>())
+}
+
+async fn shares(State(simulator): State<Simulator>) -> Response {
+    let row = |share: SharedAccess| {
+        json!({
+            "user_id": share.user_id,
+            "entity": share.entity,
+            "entity_id": share.entity_id,
+            "activity_id": share.activity_id,
+            "access": share.access,
+            "granted": share.granted.to_string(),
+            "expires": share.expires.to_string(),
+        })
+    };
+    answer(&simulator.shares().into_iter().map(row).collect::<Vec<_>>())
+}
+
+async fn share_requests(State(simulator): State<Simulator>) -> Response {
+    let row = |request: ShareRequest| {
+        json!({
+            "id": request.id,
+            "revoke": request.revoke,
+            "items": request.items,
+            "accepted": request.accepted.to_string(),
+            "polls": request.polls,
+            "done": request.done,
+            "error": request.error,
+        })
+    };
+    answer(&simulator.share_requests().into_iter().map(row).collect::<Vec<_>>())
 }
 
 async fn options(State(simulator): State<Simulator>) -> Response {

@@ -9,14 +9,18 @@ use serde_json::Value;
 
 use super::{
     Tenant,
+    activity::Activities,
     answer::{Answer, Exception, Failure, Result},
     crm::Crm,
     endpoint::Endpoint,
+    ledger::Ledger,
 };
 
 /// One call being worked on. The operations are methods, beside the endpoints they belong to.
 pub(super) struct Desk<'a> {
     pub(super) crm: &'a mut Crm,
+    pub(super) activities: &'a mut Activities,
+    pub(super) ledger: &'a mut Ledger,
     pub(super) tenant: &'a Tenant,
     pub(super) query: &'a [(String, String)],
     pub(super) body: &'a [u8],
@@ -60,6 +64,19 @@ impl<'a> Desk<'a> {
             Endpoint::UserById => self.user_by_id(),
             Endpoint::UserByEmail => self.user_by_email(),
             Endpoint::UserByAccessKey => self.user_by_access_key(),
+            Endpoint::UserSearch => self.user_search(),
+            Endpoint::Share => self.share(),
+            Endpoint::Revoke => self.revoke(),
+            Endpoint::ShareStatus => self.share_status(),
+            Endpoint::ActivityCreate => self.activity_create(),
+            Endpoint::ActivityBulkAdd => self.activity_bulk_add(),
+            Endpoint::ActivityUpdate => self.activity_update(),
+            Endpoint::ActivitiesOfLead => self.activities_of_lead(),
+            Endpoint::ActivityDetails => self.activity_details(),
+            Endpoint::ActivitiesByEvent => self.activities_by_event(),
+            Endpoint::ActivitiesModified => self.activities_modified(),
+            Endpoint::ActivityTypes => self.activity_types(),
+            Endpoint::ActivitySetting => self.activity_setting(),
         }
     }
 

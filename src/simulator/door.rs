@@ -214,6 +214,11 @@ mod tests {
             r#"{"LeadPropertiesList":[{"Fields":[]}],"Options":null}"#,
             r#"{"SearchParameters":null,"Columns":null,"Paging":null,"Sorting":null}"#,
             r#"{"Parameter":{"FromDate":"9999-12-31 23:59:59","ToDate":"-1"}}"#,
+            r#"{"Parameter":{"ActivityEvent":-1},"Paging":{"Offset":"18446744073709551615","RowCount":2}}"#,
+            r#"{"ActivityEvent":201,"EmailAddress":"","Fields":[{"SchemaName":"","Value":null}]}"#,
+            r#"[{"UserId":"","Entity":1,"EntityType":3,"EntityId":"-1","DurationInMinutes":9223372036854775807}]"#,
+            r#"[{"Entity":9223372036854775808}]"#,
+            r#"{"GroupConditions":[{"Condition":[]}],"Sorting":[{}]}"#,
         ];
         let names = [
             "Lead.Create",
@@ -228,6 +233,15 @@ mod tests {
             "Leads.Get",
             "Leads.RecentlyModified",
             "Lead.Merge",
+            "/v2/UserManagement.svc/User/AdvancedSearch",
+            "/v2/EntityAccess.svc/Share",
+            "/v2/EntityAccess.svc/Revoke",
+            "/v2/ProspectActivity.svc/Create",
+            "/v2/ProspectActivity.svc/Bulk/CustomActivity/Add/ByLeadId",
+            "/v2/ProspectActivity.svc/CustomActivity/Update",
+            "/v2/ProspectActivity.svc/Retrieve?leadId=x",
+            "/v2/ProspectActivity.svc/CustomActivity/RetrieveByActivityEvent",
+            "/v2/ProspectActivity.svc/RetrieveRecentlyModified",
         ];
         for name in names {
             for body in bodies {

@@ -22,6 +22,16 @@ pub(super) struct Pair {
     fields: Option<Vec<Pair>>,
 }
 
+impl Pair {
+    pub(super) fn new(attribute: &str, value: &str) -> Self {
+        Self {
+            attribute: attribute.into(),
+            value: value.into(),
+            fields: None,
+        }
+    }
+}
+
 /// What a caller wants a lead to be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Draft {
@@ -126,12 +136,17 @@ fn members_of(set: &FieldSpec, pairs: &[Pair], options: &Options) -> Result<Memb
 
 /// The pair's value as text; `None` where it clears.
 fn plain(pair: &Pair, place: usize, options: &Options) -> Result<Option<String>> {
+    text(&pair.value, place, options)
+}
+
+/// The value at a place of a list as text; `None` where it clears.
+pub(super) fn text(value: &Value, place: usize, options: &Options) -> Result<Option<String>> {
     let unexpected = |what: &str| {
         Failure::Unreadable(format!(
             "Unexpected character encountered while parsing value: {what}. Path '[{place}].Value'."
         ))
     };
-    match &pair.value {
+    match value {
         Value::String(text) if text.is_empty() && options.empty_clears => Ok(None),
         Value::String(text) => Ok(Some(text.clone())),
         Value::Null if options.null_clears => Ok(None),

@@ -27,15 +27,30 @@ pub(super) enum Endpoint {
     UserById,
     UserByEmail,
     UserByAccessKey,
+    UserSearch,
+    Share,
+    Revoke,
+    ShareStatus,
+    ActivityCreate,
+    ActivityBulkAdd,
+    ActivityUpdate,
+    ActivitiesOfLead,
+    ActivityDetails,
+    ActivitiesByEvent,
+    ActivitiesModified,
+    ActivityTypes,
+    ActivitySetting,
 }
 
 use Endpoint::*;
 
 const LEADS: &str = "LeadManagement.svc";
 const USERS: &str = "UserManagement.svc";
+const SHARING: &str = "EntityAccess.svc";
+const ACTIVITIES: &str = "ProspectActivity.svc";
 
-/// Every endpoint: what it is, whether it is a POST, its service and its name.
-const TABLE: [(Endpoint, bool, &str, &str); 22] = [
+/// Every endpoint: what it is, whether it is a POST, its service and its path there.
+const TABLE: [(Endpoint, bool, &str, &str); 35] = [
     (LeadCreate, true, LEADS, "Lead.Create"),
     (LeadUpdate, true, LEADS, "Lead.Update"),
     (LeadCreateOrUpdate, true, LEADS, "Lead.CreateOrUpdate"),
@@ -58,6 +73,24 @@ const TABLE: [(Endpoint, bool, &str, &str); 22] = [
     (UserById, false, USERS, "User/Retrieve/ByUserId"),
     (UserByEmail, false, USERS, "User/Retrieve/ByEmailAddress"),
     (UserByAccessKey, false, "Authentication.svc", "UserByAccessKey.Get"),
+    (UserSearch, true, USERS, "User/AdvancedSearch"),
+    (Share, true, SHARING, "Share"),
+    (Revoke, true, SHARING, "Revoke"),
+    (ShareStatus, false, SHARING, "Status/Get"),
+    (ActivityCreate, true, ACTIVITIES, "Create"),
+    (ActivityBulkAdd, true, ACTIVITIES, "Bulk/CustomActivity/Add/ByLeadId"),
+    (ActivityUpdate, true, ACTIVITIES, "CustomActivity/Update"),
+    (ActivitiesOfLead, true, ACTIVITIES, "Retrieve"),
+    (ActivityDetails, false, ACTIVITIES, "GetActivityDetails"),
+    (
+        ActivitiesByEvent,
+        true,
+        ACTIVITIES,
+        "CustomActivity/RetrieveByActivityEvent",
+    ),
+    (ActivitiesModified, true, ACTIVITIES, "RetrieveRecentlyModified"),
+    (ActivityTypes, false, ACTIVITIES, "ActivityTypes.Get"),
+    (ActivitySetting, false, ACTIVITIES, "CustomActivity/GetActivitySetting"),
 ];
 
 impl Endpoint {
@@ -68,9 +101,24 @@ impl Endpoint {
         Some(row.0)
     }
 
-    /// The name by which faults and counts call it: the path after the service.
+    /// The name by which faults and counts call it: the path after the service, or with the
+    /// service where the path alone says too little.
     pub(super) fn name(self) -> &'static str {
-        self.row().3
+        match self {
+            Share => "EntityAccess.Share",
+            Revoke => "EntityAccess.Revoke",
+            ShareStatus => "EntityAccess.Status",
+            ActivityCreate => "ProspectActivity.Create",
+            ActivityBulkAdd => "ProspectActivity.BulkAdd",
+            ActivityUpdate => "ProspectActivity.Update",
+            ActivitiesOfLead => "ProspectActivity.Retrieve",
+            ActivityDetails => "ProspectActivity.GetActivityDetails",
+            ActivitiesByEvent => "ProspectActivity.RetrieveByActivityEvent",
+            ActivitiesModified => "ProspectActivity.RetrieveRecentlyModified",
+            ActivityTypes => "ProspectActivity.ActivityTypes",
+            ActivitySetting => "ProspectActivity.GetActivitySetting",
+            _ => self.row().3,
+        }
     }
 
     pub(super) fn takes(self, method: &Method) -> bool {
@@ -81,9 +129,17 @@ impl Endpoint {
         self.row().1 && self != LeadMerge
     }
 
-    /// Whether it falls under the bulk limit.
+    /// Whether it takes no body at all for an empty one.
+    pub(super) fn may_be_empty(self) -> bool {
+        self == ActivitiesOfLead
+    }
+
+    /// Whether it falls under the bulk limit. The vendor's list of those has no sharing in it.
     pub(super) fn is_bulk(self) -> bool {
-        matches!(self, BulkCreate | BulkCreateOrUpdate | BulkUpdate | BulkUpdateV2)
+        matches!(
+            self,
+            BulkCreate | BulkCreateOrUpdate | BulkUpdate | BulkUpdateV2 | ActivityBulkAdd
+        )
     }
 
     fn row(self) -> &'static (Self, bool, &'static str, &'static str) {
@@ -101,8 +157,15 @@ mod tests {
         for (place, (endpoint, _, service, name)) in TABLE.into_iter().enumerate() {
             assert_eq!(endpoint as usize, place);
             assert_eq!(Endpoint::at(&format!("/v2/{service}/{name}")), Some(endpoint));
-            assert_eq!(endpoint.name(), name);
+            let own = [SHARING, ACTIVITIES].contains(&service);
+            assert_eq!(endpoint.name() == name, !own, "{name}");
         }
+    }
+
+    #[test]
+    fn no_two_endpoints_share_a_name() {
+        let names: std::collections::BTreeSet<_> = TABLE.iter().map(|row| row.0.name()).collect();
+        assert_eq!(names.len(), TABLE.len());
     }
 
     #[test]

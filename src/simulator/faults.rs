@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The endpoint, as `Lead.Create` or `Lead/Bulk/UpdateV2`; `*`: all of them.
+    /// The endpoint, as `Lead.Create`, `Lead/Bulk/UpdateV2`, `User/AdvancedSearch`,
+    /// `EntityAccess.Share`, `EntityAccess.Status` or `ProspectActivity.BulkAdd`; `*`: all of them.
     #[serde(default = "everywhere")]
     pub on: String,
     /// What happens.

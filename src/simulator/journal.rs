@@ -79,6 +79,10 @@ pub struct Stats {
     pub now_ms: u64,
     /// Leads there are.
     pub leads: usize,
+    /// Activities there are.
+    pub activities: usize,
+    /// Live shares there are.
+    pub shares: usize,
     /// Uniqueness conflicts answered, bulk rows included.
     pub duplicates: u64,
     /// Updates with `postUpdatedLead=true` that reached a lead.

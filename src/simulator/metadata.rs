@@ -35,7 +35,7 @@ fn row(field: &FieldSpec, options: &Options, without_options: bool) -> Value {
         "RangeMin": "0",
         "Name": field.schema_name,
         "Description": field.display_name,
-        "EntityAttributeId": attribute_id(&field.schema_name),
+        "EntityAttributeId": id_for(&field.schema_name),
         "EntityAttributeType": i32::from(!field.schema_name.starts_with("mx_")),
         "RenderType": render_type(&field.render_type),
         "RenderTypeTextValue": field.render_type,
@@ -87,7 +87,7 @@ fn render_type(name: &str) -> u8 {
 }
 
 /// A GUID that stays the same for one name.
-fn attribute_id(name: &str) -> String {
+pub(super) fn id_for(name: &str) -> String {
     let seed = name
         .bytes()
         .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));

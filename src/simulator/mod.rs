@@ -1,27 +1,39 @@
-//! A LeadSquared to run against: a stateful double of its REST API for leads and users, served
-//! over HTTP. It knows nothing of the rest of this crate.
+//! A LeadSquared to run against: a stateful double of its REST API for leads, activities, sharing
+//! and users, served over HTTP. It knows nothing of the rest of this crate.
 //!
 //! **Imitated.** Writing one lead (create, update, upsert, capture with its eight matching
 //! rules, delete, merge) and many (the four bulk calls); reading leads by id, email, phone,
-//! word, ids, criterion and time of modification; field metadata; users; keys in headers or in
-//! the query; uniqueness of attributes; the ordinary, bulk and daily limits in five ways of
-//! counting; the vendor's success and error envelopes; and, on order, lost answers, hanging
-//! calls, broken answers and refusals that nothing explains. What the vendor leaves open is an
-//! [`Options`] field with an assumption for its default.
+//! word, ids, criterion and time of modification; field metadata; posting activities (one, by
+//! lead or by email, and many), changing them, reading those of a lead, one, and those of a time,
+//! and their types; sharing leads and opportunities with sales users, revoking, and the status of
+//! such a request, which is processed some polls or some time after it was accepted; users, by
+//! list, lookup and search; keys in headers or in the query; uniqueness of attributes; the
+//! ordinary, bulk and daily limits in five ways of counting; the vendor's success and error
+//! envelopes; and, on order, lost answers, hanging calls, broken answers and refusals that nothing
+//! explains. What the vendor leaves open is an [`Options`] field with an assumption for its
+//! default; the names and texts of sharing's exceptions are assumptions throughout.
 //!
 //! **Not imitated.** TLS, compression and HTTP/2; the asynchronous API, webhooks and file
-//! upload; activities, tasks, opportunities, lists, notes, tags, sharing, accounts and
-//! `Lead.Convert`; the "Lead Capture" activity and visitor tracking (ids of visitors are an
-//! option); automations beyond counting them; permissions and lead visibility of users; stage,
-//! owner and score logic; dependent dropdowns and field administration; the limits of request
-//! size and duration; writes silently lost when a raw `$` stands in a query key; delays between
-//! a write and its being seen; a charge for calls with a wrong path or verb; foreign traffic on
-//! the account other than by a fault. Calls are handled in the order in which they arrive, each
+//! upload; tasks, lists, notes, tags, accounts and `Lead.Convert`; opportunities beyond a list of
+//! those that can be shared; the other forms of writing activities (`CreateCustom`, bulk by a
+//! field, bulk update, delete), their history, references and advanced search, field sets, files
+//! and dropdown values; what an activity does to its lead, score included; shares made by
+//! automations, and what a share lets its user see; the "Lead Capture" activity and visitor
+//! tracking (ids of visitors are an option); automations beyond counting them; permissions and
+//! lead visibility of users; creating users, groups and the hierarchy; stage, owner and score
+//! logic; dependent dropdowns and field administration; the limits of request size and duration;
+//! writes silently lost when a raw `$` stands in a query key; delays between a write and its being
+//! seen; a charge for calls with a wrong path or verb; foreign traffic on the account other than
+//! by a fault. Calls are handled in the order in which they arrive, each
 //! at one moment: there are no races between them as there are at the vendor. Nothing outlives
 //! the process.
 //!
 //! Under `/_simulator/` the simulator can be steered and watched over HTTP.
 
+mod activity;
+mod activity_reads;
+mod activity_type;
+mod activity_writes;
 mod admission;
 mod answer;
 #[cfg(test)]
@@ -42,6 +54,7 @@ mod fields;
 mod journal;
 mod latency;
 mod lead;
+mod ledger;
 mod limits;
 mod line;
 mod matching;
@@ -50,8 +63,10 @@ mod options;
 mod phone;
 mod reads;
 mod search;
+mod sharing;
 mod state;
 mod update_v2;
+mod user_search;
 mod users;
 mod value;
 mod writes;
@@ -63,16 +78,21 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    activity::Activity,
+    activity_type::{ActivityFieldSpec, ActivityTypeSpec},
     choices::{
-        CaptureMessage, ComputedWrite, DateForm, DuplicateMessage, FieldSetForm, Order, OverMaximum, PhoneLookup,
-        TwinRows, UpsertMatch,
+        CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, FieldSetForm, OffsetMeans, Order,
+        OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures, TwinRows, UnknownRequest,
+        UpsertMatch, WrongCode,
     },
     faults::{Fault, What},
     fields::FieldSpec,
     journal::{Recorded, Stats},
     latency::Latency,
+    ledger::{ShareRequest, SharedAccess},
     limits::{Limits, Refusal, Window},
     options::Options,
+    sharing::OpportunitySpec,
     users::UserSpec,
 };
 use self::{
@@ -161,6 +181,7 @@ impl Simulator {
         let id = given("ProspectID").map(|(_, id)| (*id).to_owned());
         if let Some(number) = id.as_deref().and_then(|id| crm.by_id(id)) {
             crm.remove(number, tenant);
+            state.ledger.end_lead(number);
         }
         let number = crm.insert(id, state.clock.now(), tenant, |lead| {
             for (name, value) in attributes {
@@ -181,9 +202,66 @@ impl Simulator {
     /// Takes a lead out, past limits and rules; whether there was one.
     pub fn delete_lead(&self, id: &str) -> bool {
         let mut state = self.shared.lock();
+        state.settle();
         let state = &mut *state;
         let number = state.crm.by_id(id);
-        number.is_some_and(|number| state.crm.remove(number, &state.tenant).is_some())
+        let removed = number.and_then(|number| state.crm.remove(number, &state.tenant));
+        if let Some(lead) = &removed {
+            state.activities.remove_lead(&lead.id);
+            state.ledger.end_lead(lead.number);
+        }
+        removed.is_some()
+    }
+
+    /// All activities as they are stored, in the order in which they were posted.
+    pub fn activities(&self) -> Vec<Activity> {
+        self.shared.lock().activities.iter().cloned().collect()
+    }
+
+    /// Puts an activity in, past limits and rules, and returns its id. `fields` are by schema name,
+    /// `Owner` and `ActivityEvent_Note` among them; `ProspectActivityId`, and the dates
+    /// `CreatedOn` and `ModifiedOn`, may be given.
+    pub fn insert_activity(&self, lead_id: &str, code: u32, fields: &[(&str, &str)]) -> String {
+        let mut state = self.shared.lock();
+        let mut activity = Activity::new(lead_id, code, state.clock.now());
+        for (name, value) in fields {
+            match (*name, value::moment(value)) {
+                ("ProspectActivityId", _) => activity.id = (*value).into(),
+                ("CreatedOn", Some(moment)) => activity.created = moment,
+                ("ModifiedOn", Some(moment)) => activity.modified = moment,
+                _ => activity.set(name, Some((*value).into())),
+            }
+        }
+        state.activities.insert(activity)
+    }
+
+    /// Adds a user, or puts it in the place of the one with its id.
+    pub fn insert_user(&self, user: UserSpec) {
+        self.set_options(|options| {
+            let known = options
+                .users
+                .iter_mut()
+                .find(|known| known.id.eq_ignore_ascii_case(&user.id));
+            match known {
+                Some(known) => *known = user,
+                None => options.users.push(user),
+            }
+        });
+    }
+
+    /// The live shares, user by user.
+    pub fn shares(&self) -> Vec<SharedAccess> {
+        let mut state = self.shared.lock();
+        state.settle();
+        let now = state.clock.now();
+        state.ledger.live(now).cloned().collect()
+    }
+
+    /// All accepted share and revoke requests, in order.
+    pub fn share_requests(&self) -> Vec<ShareRequest> {
+        let mut state = self.shared.lock();
+        state.settle();
+        state.ledger.requests().cloned().collect()
     }
 
     /// Changes the behaviour of the running simulator. A new seed shows after a reset only.

@@ -1,11 +1,15 @@
 //! Everything about the double that can be chosen, with where each default comes from.
 //! "Unknown upstream" marks an assumption that no document or observation supports.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaptureMessage, ComputedWrite, DateForm, DuplicateMessage, FieldSetForm, FieldSpec, Latency, Limits, Order,
-    OverMaximum, PhoneLookup, TwinRows, UpsertMatch, UserSpec, fields, users,
+    ActivityTypeSpec, CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, FieldSetForm, FieldSpec,
+    Latency, Limits, OffsetMeans, OpportunitySpec, Order, OverMaximum, PhoneLookup, Reshare, RevokeUnshared,
+    RevokeWrongAccess, ShareFailures, TwinRows, UnknownRequest, UpsertMatch, UserSpec, WrongCode, activity_type,
+    fields, users,
 };
 
 /// What the simulated tenant is like and how it behaves.
@@ -143,9 +147,103 @@ pub struct Options {
     pub bulk_fires_automations: bool,
     /// Whether leads may be deleted; off for a new account, as documented.
     pub delete_enabled: bool,
+    /// Types of activity.
+    pub activity_types: Vec<ActivityTypeSpec>,
+    /// The answer to a code that can not be posted. Default: an exception.
+    pub activity_wrong_code: WrongCode,
+    /// Whether a field that the type does not have, `Owner` among them, is
+    /// `MXInvalidActivityFieldsException`; otherwise it is left out in silence. Unknown upstream.
+    /// Default true.
+    pub activity_unknown_field_fails: bool,
+    /// Whether an owner who is no user is refused; otherwise the text is stored, or an unknown
+    /// `ActivityOwnerEmail` forgotten. Unknown upstream. Default true.
+    pub activity_owner_checked: bool,
+    /// Whether `Owner` also takes an email, as seen for opportunities. Unknown upstream for
+    /// activities. Default false.
+    pub activity_owner_takes_email: bool,
+    /// Whose an activity is when nobody says so. Unknown upstream. Default: of the owner of the keys.
+    pub activity_default_owner: DefaultOwner,
+    /// Whether `ActivityDateTime` becomes the activity's `CreatedOn`. Unknown upstream. Default true.
+    pub activity_time_is_created: bool,
+    /// What `Offset` of the activities of a lead counts. Documents and clients differ. Default: rows.
+    pub activity_offset: OffsetMeans,
+    /// How reads of activities write date-times. Default unset: as seen, `2026-07-31 05:33:50` for
+    /// those of a lead but `7/31/2026 5:33:50 AM` inside `ActivityFields`, and
+    /// `2026-07-31 05:33:50.000` in the list by type.
+    pub activity_dates: Option<DateForm>,
+    /// Whether pages of activities above 1000 rows are cut in silence; otherwise they are
+    /// `MXInvalidInputException`. Both were seen. Default false.
+    pub activity_page_clamped: bool,
+    /// Whether a bulk post only answers how many it posted, an older shape. Default false.
+    pub bulk_activities_counted: bool,
+    /// Whether sharing is enabled. For a new account it is not, as documented; here it is, so that
+    /// it can be tried. Default true.
+    pub sharing_enabled: bool,
+    /// Whether opportunities can be shared too. Default true, for the same reason.
+    pub opportunity_sharing_enabled: bool,
+    /// Whether share and revoke also take an object that is not in an array. Unknown upstream.
+    /// Default false: a 400.
+    pub share_bare_object_tolerated: bool,
+    /// Most entities in one share or revoke, else `MXInvalidInputException`; 0: no limit. Unknown
+    /// upstream. Default 0.
+    pub share_max_items: u32,
+    /// Whether one entity that fails leaves the others of its array undone. Unknown upstream.
+    /// Default true.
+    pub share_all_or_nothing: bool,
+    /// How many polls still find a request waiting; it is processed with the last of them, or
+    /// later if `share_delay` says so. Default 1.
+    pub share_polls: u32,
+    /// How long a request waits at least. Unknown upstream. Default 0 s.
+    #[serde(with = "humantime_serde")]
+    pub share_delay: Duration,
+    /// How long the id of a request is known; 0: for good. Unknown upstream. Default 0 s.
+    #[serde(with = "humantime_serde")]
+    pub share_request_lifetime: Duration,
+    /// `ShareStatus` of a request that waits. Unknown upstream. Default 1.
+    pub share_status_pending: i64,
+    /// `ShareStatus` of a request that failed. Unknown upstream. Default 7.
+    pub share_status_failed: i64,
+    /// `ShareStatus` of a processed revoke; that of a processed share is 6, as documented. Unknown
+    /// upstream. Default 6.
+    pub revoke_status_done: i64,
+    /// `ShareStatus` of a request that waits, poll by poll and then from the first again, in place
+    /// of `share_status_pending`. Default none.
+    pub share_status_unknown_numbers: Vec<i64>,
+    /// The status of a request id that is not known. Unknown upstream. Default: an exception.
+    pub share_unknown_request: UnknownRequest,
+    /// When a share that can not be granted is told so. Unknown upstream. Default: at once.
+    pub share_failures: ShareFailures,
+    /// Minutes of a share whose request names none. Default 129600, which is 90 days, as
+    /// documented; an account can have another.
+    pub share_default_minutes: u32,
+    /// Most minutes of a share; 0: no limit. Unknown upstream. Default 0.
+    pub share_max_minutes: u32,
+    /// Live shares of leads that one user can have; 0: no limit. Default 2000, as documented; what
+    /// is said above it is unknown upstream.
+    pub shares_per_user: u32,
+    /// Whether several shares of one lead count as one of those. Unknown upstream. Default false.
+    pub share_limit_counts_leads: bool,
+    /// Whether the user must own the activity. Unknown upstream. Default true.
+    pub share_owner_checked: bool,
+    /// Whether the activity must be of a custom type, as it must in automations. Unknown upstream.
+    /// Default false.
+    pub share_custom_activities_only: bool,
+    /// Whether a `Sales_Manager` is a sales user. Unknown upstream. Default false.
+    pub share_with_sales_managers: bool,
+    /// A share of what is shared already. Unknown upstream. Default: it replaces the old one.
+    pub reshare: Reshare,
+    /// A revoke with another access type than was granted. Unknown upstream. Default: it fails.
+    pub revoke_wrong_access: RevokeWrongAccess,
+    /// A revoke of what is not shared. Unknown upstream. Default: it fails later.
+    pub revoke_unshared: RevokeUnshared,
+    /// Whether a share ends when its activity gets another owner. Unknown upstream. Default false.
+    pub owner_change_ends_shares: bool,
+    /// Opportunities that can be shared. Default none.
+    pub opportunities: Vec<OpportunitySpec>,
     /// The users; the first owns the keys, and when it is inactive every call is a 401.
     pub users: Vec<UserSpec>,
-    /// The role `UserByAccessKey.Get` gives the owner of the keys. Default `Administrator`.
+    /// The role of the owner of the keys, as `UserByAccessKey.Get` gives it; only an
+    /// `Administrator` may share. Default `Administrator`.
     pub role: String,
     /// Largest request body in bytes, else 413. Unknown upstream. Default 10 MiB.
     pub max_body: usize,
@@ -212,6 +310,43 @@ impl Default for Options {
             update_v2_partial_message: "Some leads could not be updated".into(),
             bulk_fires_automations: false,
             delete_enabled: false,
+            activity_types: activity_type::usual(),
+            activity_wrong_code: WrongCode::default(),
+            activity_unknown_field_fails: true,
+            activity_owner_checked: true,
+            activity_owner_takes_email: false,
+            activity_default_owner: DefaultOwner::default(),
+            activity_time_is_created: true,
+            activity_offset: OffsetMeans::default(),
+            activity_dates: None,
+            activity_page_clamped: false,
+            bulk_activities_counted: false,
+            sharing_enabled: true,
+            opportunity_sharing_enabled: true,
+            share_bare_object_tolerated: false,
+            share_max_items: 0,
+            share_all_or_nothing: true,
+            share_polls: 1,
+            share_delay: Duration::ZERO,
+            share_request_lifetime: Duration::ZERO,
+            share_status_pending: 1,
+            share_status_failed: 7,
+            revoke_status_done: 6,
+            share_status_unknown_numbers: Vec::new(),
+            share_unknown_request: UnknownRequest::default(),
+            share_failures: ShareFailures::default(),
+            share_default_minutes: 129_600,
+            share_max_minutes: 0,
+            shares_per_user: 2_000,
+            share_limit_counts_leads: false,
+            share_owner_checked: true,
+            share_custom_activities_only: false,
+            share_with_sales_managers: false,
+            reshare: Reshare::default(),
+            revoke_wrong_access: RevokeWrongAccess::default(),
+            revoke_unshared: RevokeUnshared::default(),
+            owner_change_ends_shares: false,
+            opportunities: Vec::new(),
             users: users::team(),
             role: "Administrator".into(),
             max_body: 10 << 20,

@@ -141,10 +141,8 @@ impl Desk<'_> {
 impl Columns {
     /// The fields named; all of them where none is.
     pub(super) fn fields<'t>(&self, tenant: &'t Tenant) -> Result<Vec<&'t FieldSpec>> {
-        let named = self.include_csv.as_deref().unwrap_or_default();
-        let names = named.split(',').map(str::trim).filter(|name| !name.is_empty());
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for name in names {
+        for name in self.names() {
             match tenant.schema.field(name) {
                 Some(field) => known.push(field),
                 None => unknown.push(name.to_owned()),
@@ -157,6 +155,12 @@ impl Columns {
             return Ok(all(tenant));
         }
         Ok(known)
+    }
+
+    /// The names, whatever they are names of.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let named = self.include_csv.as_deref().unwrap_or_default();
+        named.split(',').map(str::trim).filter(|name| !name.is_empty())
     }
 }
 

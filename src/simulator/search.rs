@@ -50,9 +50,9 @@ struct Range {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Sorting {
-    column_name: Option<String>,
-    direction: Option<Count>,
+pub(super) struct Sorting {
+    pub(super) column_name: Option<String>,
+    pub(super) direction: Option<Count>,
 }
 
 impl Desk<'_> {
@@ -270,7 +270,7 @@ fn like(text: &str, pattern: &str) -> bool {
     true
 }
 
-fn moment(name: &str, given: Option<String>) -> Result<jiff::Timestamp> {
+pub(super) fn moment(name: &str, given: Option<String>) -> Result<jiff::Timestamp> {
     let given = given.ok_or_else(|| Exception::missing(format!("'{name}' is mandatory")))?;
     let wrong = || -> Failure { Exception::invalid(format!("{name} value is not correct.")) };
     value::moment(&given).ok_or_else(wrong)

@@ -7,11 +7,13 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Options, Stats,
+    activity::Activities,
     clock::{Clock, Dice},
     crm::Crm,
     faults::Faults,
     fields::Schema,
     journal::Journal,
+    ledger::{Ledger, World},
     limits::Limiter,
 };
 
@@ -61,6 +63,8 @@ impl Shared {
 pub(super) struct State {
     pub(super) tenant: Tenant,
     pub(super) crm: Crm,
+    pub(super) activities: Activities,
+    pub(super) ledger: Ledger,
     pub(super) limiter: Limiter,
     pub(super) faults: Faults,
     pub(super) journal: Journal,
@@ -74,6 +78,8 @@ impl State {
         let tenant = Tenant::new(options);
         Self {
             crm: Crm::new(&tenant),
+            activities: Activities::new(tenant.options.seed),
+            ledger: Ledger::new(tenant.options.seed),
             limiter: Limiter::new(clock.started()),
             faults: Faults::default(),
             journal: Journal::new(clock.started()),
@@ -90,11 +96,24 @@ impl State {
     }
 
     pub(super) fn set_options(&mut self, options: Options) {
+        // What was due until now was due under the old ones.
+        self.settle();
         self.tenant = Tenant::new(options);
         self.crm.reindex(&self.tenant);
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    /// Processes the share requests whose time has come.
+    pub(super) fn settle(&mut self) {
+        let world = World {
+            tenant: &self.tenant,
+            crm: &self.crm,
+            activities: &self.activities,
+        };
+        self.ledger.settle(&world, self.clock.now());
+    }
+
+    pub(super) fn stats(&mut self) -> Stats {
+        self.settle();
         let limits = &self.tenant.options.limits;
         let now = tokio::time::Instant::now();
         Stats {
@@ -103,6 +122,8 @@ impl State {
             worst_bulk_window: self.journal.worst_bulk_window(limits.per),
             now_ms: self.journal.millis(now),
             leads: self.crm.len(),
+            activities: self.activities.len(),
+            shares: self.ledger.live(self.clock.now()).count(),
             duplicates: self.crm.duplicates,
             automations_fired: self.crm.automations,
             ..self.journal.counts.clone()

@@ -59,7 +59,7 @@ enum Miss {
 impl Desk<'_> {
     pub(super) fn bulk_update_v2(mut self) -> Result<Answer> {
         let mut asked: ManyFields = self.body()?;
-        self.fit(&mut asked.lead_properties_list, MOST_LEADS)?;
+        self.fit(&mut asked.lead_properties_list, MOST_LEADS, "leads")?;
         let key = asked.search_by_key.as_deref().filter(|key| !key.is_empty());
         let key = key.unwrap_or("ProspectId");
         let known = key == "ProspectId" || key == "EmailAddress";

@@ -1,11 +1,14 @@
 //! The tenant's users and the endpoints that read them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Result},
     desk::Desk,
+    metadata::id_for,
 };
 
 /// A user of the tenant.
@@ -27,17 +30,26 @@ pub struct UserSpec {
     /// Whether the account is active. Default true.
     #[serde(default = "yes")]
     pub active: bool,
+    /// The names of the sales groups it is in. Default none.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Further keys of the object the lookups give, as `Designation` or `mx_Custom_1`. Default none.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
 }
 
 impl UserSpec {
-    fn new(id: &str, first_name: &str, last_name: &str, role: &str, active: bool) -> Self {
+    /// An active user whose email is `first name@simulator.example`.
+    pub fn new(id: &str, first_name: &str, last_name: &str, role: &str) -> Self {
         Self {
             id: id.into(),
             first_name: first_name.into(),
             last_name: last_name.into(),
             email_address: format!("{}@simulator.example", first_name.to_lowercase()),
             role: role.into(),
-            active,
+            active: true,
+            groups: Vec::new(),
+            details: BTreeMap::new(),
         }
     }
 
@@ -55,13 +67,16 @@ impl UserSpec {
             "EmailAddress": self.email_address,
             "Role": self.role,
             "StatusCode": i32::from(!self.active),
+            "MemberOfGroups": self.groups,
             "Tag": null,
             "IsPhoneCallAgent": false,
         })
     }
 
-    fn details(&self) -> Value {
-        json!({
+    /// The object of the lookups.
+    pub(super) fn details(&self) -> Value {
+        let group = |name: &String| json!({"Id": id_for(name), "Name": name});
+        let mut details = json!({
             "UserId": self.id,
             "FirstName": self.first_name,
             "LastName": self.last_name,
@@ -76,42 +91,44 @@ impl UserSpec {
             "UserType": 0,
             "ManagerUserId": null,
             "ManagerName": null,
+            "PhoneMain": null,
+            "PhoneMobile": null,
+            "PhoneOthers": null,
             "IsCheckedIn": false,
             "AvailabilityStatus": null,
             "Designation": null,
             "Department": null,
             "SalesRegions": null,
-            "Groups": [],
+            "Groups": self.groups.iter().map(group).collect::<Vec<_>>(),
             "TeamId": null,
             "TeamName": null,
-        })
+        });
+        for number in 1..=10 {
+            details[format!("mx_Custom_{number}")] = Value::Null;
+        }
+        for (name, value) in &self.details {
+            details[name.as_str()] = json!(value);
+        }
+        details
     }
 }
 
-/// The default users: the administrator whose keys are used, a sales user, and one who has left.
+/// The default users: the administrator whose keys are used, two sales users, and between them
+/// one who has left.
 pub(super) fn team() -> Vec<UserSpec> {
+    let user = |number: u8, first_name, last_name, role| {
+        let id = format!("a0000000-0000-4000-8000-{number:012}");
+        UserSpec::new(&id, first_name, last_name, role)
+    };
+    let left = UserSpec {
+        active: false,
+        ..user(3, "Lata", "Left", "Sales_User")
+    };
     vec![
-        UserSpec::new(
-            "a0000000-0000-4000-8000-000000000001",
-            "Asha",
-            "Admin",
-            "Administrator",
-            true,
-        ),
-        UserSpec::new(
-            "a0000000-0000-4000-8000-000000000002",
-            "Sam",
-            "Sales",
-            "Sales_User",
-            true,
-        ),
-        UserSpec::new(
-            "a0000000-0000-4000-8000-000000000003",
-            "Lata",
-            "Left",
-            "Sales_User",
-            false,
-        ),
+        user(1, "Asha", "Admin", "Administrator"),
+        user(2, "Sam", "Sales", "Sales_User"),
+        left,
+        user(4, "Sita", "Sales", "Sales_User"),
     ]
 }
 
@@ -178,7 +195,7 @@ mod tests {
             .flatten()
             .map(|user| user["StatusCode"].clone())
             .collect();
-        assert_eq!(codes, [0, 0, 1]);
+        assert_eq!(codes, [0, 0, 1, 0]);
         let found = async |query: &str| bench.get(&format!("{USERS}/User/Retrieve/{query}")).await.1;
         let sam = found("ByEmailAddress?emailAddress=Sam@simulator.example").await;
         assert_eq!(
@@ -191,6 +208,24 @@ mod tests {
             json!([])
         );
         assert_eq!(found("ByEmailAddress?emailAddress=nobody").await, json!([]));
+    }
+
+    #[tokio::test]
+    async fn a_lookup_gives_the_whole_user() {
+        let bench = Bench::new(|_| {});
+        let mut user = UserSpec::new("u", "Mia", "Manager", "Sales_Manager");
+        user.groups = vec!["North".into()];
+        user.details.insert("Designation".into(), "Head".into());
+        bench.simulator.insert_user(user.clone());
+        bench.simulator.insert_user(user);
+        let (_, found) = bench.get(&format!("{USERS}/User/Retrieve/ByUserId?userId=U")).await;
+        assert_eq!(
+            (&found[0]["Designation"], &found[0]["mx_Custom_10"]),
+            (&json!("Head"), &Value::Null)
+        );
+        assert_eq!(found[0]["Groups"][0]["Name"], "North");
+        let (_, all) = bench.get(&format!("{USERS}/Users.Get")).await;
+        assert_eq!((&all[4]["MemberOfGroups"], &all[5]), (&json!(["North"]), &Value::Null));
     }
 
     #[tokio::test]

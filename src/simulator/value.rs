@@ -96,6 +96,13 @@ pub(super) fn shown(kept: &str, attribute: &str, form: DateForm) -> String {
     };
     match form {
         DateForm::Us => time.strftime("%-m/%-d/%Y %-I:%M:%S %p").to_string(),
+        DateForm::Ticks => {
+            let zoned = time.to_zoned(TimeZone::UTC);
+            let millis = zoned
+                .map(|zoned| zoned.timestamp().as_millisecond())
+                .unwrap_or_default();
+            format!("/Date({millis}+0000)/")
+        }
         DateForm::Plain => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         DateForm::Millis | DateForm::Mixed => time.strftime(KEPT).to_string(),
     }
@@ -163,6 +170,7 @@ mod tests {
         assert_eq!(shown(kept, "CreatedOn", DateForm::Plain), "2026-07-31 05:33:50");
         assert_eq!(shown(kept, "CreatedOn", DateForm::Us), "7/31/2026 5:33:50 AM");
         assert_eq!(shown("2026-07-31 17:00:00", "x", DateForm::Us), "7/31/2026 5:00:00 PM");
+        assert_eq!(shown(kept, "x", DateForm::Ticks), "/Date(1785476030120+0000)/");
         assert_eq!(shown("soon", "x", DateForm::Us), "soon");
     }
 

@@ -118,11 +118,14 @@ impl Desk<'_> {
         }
         let number = self.crm.by_id(self.parameter("leadId")?);
         let removed = number.and_then(|number| self.crm.remove(number, self.tenant));
-        removed.ok_or_else(Exception::lead_not_found)?;
+        let lead = removed.ok_or_else(Exception::lead_not_found)?;
+        self.activities.remove_lead(&lead.id);
+        self.ledger.end_lead(lead.number);
         Ok(Answer::success(None))
     }
 
-    /// The child's values fill what the master has empty (an assumption), and the child is gone.
+    /// The child's values fill what the master has empty, its activities become the master's, its
+    /// shares end (all assumptions), and the child is gone.
     pub(super) fn lead_merge(self) -> Result<Answer> {
         let (master, child) = (self.parameter("masterId")?, self.parameter("childId")?);
         let master = self.crm.by_id(master).ok_or_else(Exception::lead_not_found)?;
@@ -134,6 +137,8 @@ impl Desk<'_> {
             .crm
             .remove(child, self.tenant)
             .ok_or_else(Exception::lead_not_found)?;
+        self.activities.move_lead(&child.id, self.crm.id(master));
+        self.ledger.end_lead(child.number);
         self.crm.absorb(master, child, self.now, self.tenant);
         Ok(Answer::success(None))
     }
@@ -319,5 +324,17 @@ mod tests {
         assert_eq!(answer["ExceptionMessage"], "Lead not found");
         let (_, found) = bench.get("RetrieveLeadByPhoneNumber?phone=9845098450").await;
         assert_eq!(found[0]["ProspectID"], json!(one));
+    }
+
+    #[tokio::test]
+    async fn activities_go_with_a_deleted_lead_and_to_the_master_of_a_merged_one() {
+        let bench = Bench::new(|options| options.delete_enabled = true);
+        let leads = ["One", "Two"].map(|name| bench.simulator.insert_lead(&[("FirstName", name)]));
+        bench.simulator.insert_activity(&leads[1], 201, &[]);
+        let merge = format!("Lead.Merge?masterId={}&childId={}", leads[0], leads[1]);
+        assert_eq!(bench.post(&merge, Value::Null).await.0, 200);
+        assert_eq!(bench.simulator.activities()[0].lead_id, leads[0]);
+        bench.get(&format!("Lead/Delete/ById?leadId={}", leads[0])).await;
+        assert!(bench.simulator.activities().is_empty());
     }
 }

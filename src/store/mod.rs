@@ -1,241 +1,270 @@
-//! What is remembered between calls: the answers of mutations by their request ids, for as long as the process lives.
+//! What outlives a call, and the process: the answers of mutations by their request ids, and what each account has spent.
+//! A closed set of backends, so that both arms stay in sight; the same tests run over each.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod requests;
+mod sqlite;
+
+use std::fmt;
 
 use jiff::Timestamp;
-use moka::future::Cache;
-use moka::policy::EvictionPolicy;
-use tokio::sync::Mutex;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::caller::{Call, RequestId, exceeded};
-use crate::clock;
-use crate::error::{Error, Kind, Result};
+use crate::caller::RequestId;
+use crate::domain::spent::Spent;
+pub use requests::{Before, Requests};
+use sqlite::Sqlite;
 
-/// The most request ids that are remembered; beyond it the longest unused is forgotten.
-const MOST: u64 = 500_000;
-/// How much later than the work itself its waiter looks at the deadline, so that the work can say where it waited.
-const GRACE: Duration = Duration::from_millis(5);
-
-/// The answers of one tenant's mutations by request id: one effect per id.
-pub struct Requests<T> {
-    entries: Cache<Uuid, Arc<Entry<T>>>,
-    tasks: TaskTracker,
+/// The store. Clones share it.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In one file, or in memory, for one process.
+    Sqlite(Sqlite),
 }
 
-struct Entry<T> {
-    fingerprint: [u8; 32],
-    /// Locked while the mutation is under way.
-    kept: Arc<Mutex<Option<Kept<T>>>>,
+/// What the store cannot do, and why. Holds nothing of what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    what: &'static str,
+    why: String,
+    /// Whether another process has the store.
+    in_use: bool,
 }
 
-/// What is kept of a mutation.
-#[derive(Clone)]
-enum Kept<T> {
-    /// Its answer.
-    Done(Result<T>),
-    /// Whether it was executed is not known.
-    Uncertain {
-        /// When it was first begun.
-        since: Timestamp,
+/// What is known of a request id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing until now; from now on that it was begun.
+    New,
+    /// It was used for a message of that digest.
+    Used {
+        /// The digest.
+        fingerprint: Vec<u8>,
+        /// When it was begun.
+        begun: Timestamp,
+        /// The answer as JSON; `None` where its outcome is not known.
+        answer: Option<String>,
     },
 }
 
-/// What a mutation has to know before it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
-    /// It is new.
-    Nothing,
-    /// It was begun before, and whether it was executed is not known.
-    Uncertain {
-        /// When it was first begun.
-        since: Timestamp,
-    },
-}
-
-impl<T: Clone + Send + Sync + 'static> Requests<T> {
-    /// Remembers each id for so long. Mutations run on `tasks`.
-    pub fn new(keep: Duration, tasks: TaskTracker) -> Self {
-        let entries = Cache::builder()
-            .time_to_live(keep)
-            .max_capacity(MOST)
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
-        Self { entries, tasks }
+impl Fault {
+    fn new(what: &'static str, why: &dyn fmt::Display) -> Self {
+        Self {
+            what,
+            why: why.to_string(),
+            in_use: false,
+        }
     }
 
-    /// Does the work once per request id, in a task of its own: what was sent is seen to its end even if the caller
-    /// leaves, and whoever comes with the same id and message gets the same answer, waiting for it if need be.
-    pub async fn once<W, F>(&self, call: &Call, request: Option<RequestId>, work: W) -> Result<T>
-    where
-        W: FnOnce(Before) -> F,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        let Some(request) = request else {
-            return self.run(call, work(Before::Nothing)).await;
-        };
-        let entry = self
-            .entries
-            .get_with(request.id, async {
-                Arc::new(Entry {
-                    fingerprint: request.fingerprint,
-                    kept: Arc::default(),
-                })
-            })
-            .await;
-        if entry.fingerprint != request.fingerprint {
-            return Err(Error::invalid("request_id", "was used for another message"));
-        }
-        let place = "an earlier call with the same request_id";
-        let mut kept = call.wait(place, entry.kept.clone().lock_owned()).await?;
-        let (before, since) = match &*kept {
-            None => (Before::Nothing, clock::now()),
-            Some(Kept::Done(answer)) => return answer.clone(),
-            Some(Kept::Uncertain { since }) => (Before::Uncertain { since: *since }, *since),
-        };
-        // Should the work never come to an end, this is what is true.
-        *kept = Some(Kept::Uncertain { since });
-        let work = work(before);
-        self.run(call, async move {
-            let result = work.await;
-            *kept = keep(&result, before, since);
-            result
-        })
-        .await
-    }
-
-    async fn run(&self, call: &Call, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        // Tells the work when nobody waits any more; what is not sent yet then leaves the queue.
-        let _left = call.left.clone().drop_guard();
-        let task = self.tasks.spawn(work);
-        match tokio::time::timeout_at(call.deadline + GRACE, task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(failure)) => match failure.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(Kind::ShuttingDown.into()),
-            },
-            Err(_) => Err(exceeded("LeadSquared's answer")),
-        }
+    /// Whether it is nothing but another process that has the store.
+    pub fn is_in_use(&self) -> bool {
+        self.in_use
     }
 }
 
-/// What to keep of a result. What was surely not executed is not kept, so that it can be tried again.
-fn keep<T: Clone>(result: &Result<T>, before: Before, since: Timestamp) -> Option<Kept<T>> {
-    match result {
-        Ok(_) => Some(Kept::Done(result.clone())),
-        Err(error) if error.is_final() => Some(Kept::Done(result.clone())),
-        Err(Error {
-            kind: Kind::OutcomeUnknown | Kind::Unreadable { .. },
-            ..
-        }) => Some(Kept::Uncertain { since }),
-        Err(_) => match before {
-            Before::Nothing => None,
-            Before::Uncertain { since } => Some(Kept::Uncertain { since }),
-        },
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store {}: {}", self.what, self.why)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl Store {
+    /// Opens the store at that address, made and brought up to date if need be.
+    pub async fn open(url: &str) -> Result<Self, Fault> {
+        if url.starts_with("sqlite:") {
+            return Sqlite::open(url).await.map(Self::Sqlite);
+        }
+        Err(Fault::new(
+            "cannot be opened",
+            &"its address must begin with \"sqlite:\"",
+        ))
+    }
+
+    /// Writes down that a mutation is begun, unless its id is known already. What was begun before `oldest` is forgotten.
+    pub async fn begin(
+        &self,
+        tenant: &str,
+        request: &RequestId,
+        now: Timestamp,
+        oldest: Timestamp,
+    ) -> Result<Known, Fault> {
+        match self {
+            Self::Sqlite(store) => store.begin(tenant, request, now, oldest).await,
+        }
+    }
+
+    /// Writes down the answer of a mutation that was begun.
+    pub async fn finish(&self, tenant: &str, id: &Uuid, answer: &str) -> Result<(), Fault> {
+        match self {
+            Self::Sqlite(store) => store.finish(tenant, id, answer).await,
+        }
+    }
+
+    /// Forgets a mutation that was begun and came to nothing.
+    pub async fn forget(&self, tenant: &str, id: &Uuid) -> Result<(), Fault> {
+        match self {
+            Self::Sqlite(store) => store.forget(tenant, id).await,
+        }
+    }
+
+    /// Forgets all mutations begun before that time; how many they were.
+    pub async fn sweep(&self, oldest: Timestamp) -> Result<u64, Fault> {
+        match self {
+            Self::Sqlite(store) => store.sweep(oldest).await,
+        }
+    }
+
+    /// What the account had spent when it was last written down.
+    pub async fn spent(&self, tenant: &str) -> Result<Option<Spent>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.spent(tenant).await,
+        }
+    }
+
+    /// Writes down what the account has spent.
+    pub async fn spend(&self, tenant: &str, spent: &Spent) -> Result<(), Fault> {
+        match self {
+            Self::Sqlite(store) => store.spend(tenant, spent).await,
+        }
+    }
+
+    /// Ends all connections, so that nothing is left to be written.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
 
-    fn requests() -> Requests<u32> {
-        Requests::new(Duration::from_secs(3600), TaskTracker::new())
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
     }
 
-    fn call() -> Call {
-        Call::internal("test", Duration::from_secs(10))
+    fn request(id: u128) -> RequestId {
+        RequestId {
+            id: Uuid::from_u128(id),
+            fingerprint: [7; 32],
+        }
     }
 
-    fn id(message: u8) -> Option<RequestId> {
-        Some(RequestId {
-            id: Uuid::from_u128(7),
-            fingerprint: [message; 32],
-        })
-    }
+    /// The tests that every backend has to pass; `open` opens the same store again.
+    async fn every_backend<F: Future<Output = Store>>(open: impl Fn() -> F) {
+        let store = open().await;
+        let begin = |store: Store, id, now, oldest| async move {
+            store.begin("acme", &request(id), at(now), at(oldest)).await.unwrap()
+        };
+        let used = |begun, answer: Option<&str>| Known::Used {
+            fingerprint: vec![7; 32],
+            begun: at(begun),
+            answer: answer.map(str::to_owned),
+        };
 
-    fn unknown() -> Result<u32> {
-        Err(Kind::OutcomeUnknown.into())
+        // Begun once, known ever after, and over a restart.
+        assert_eq!(begin(store.clone(), 1, 100, 0).await, Known::New);
+        assert_eq!(begin(store.clone(), 1, 101, 0).await, used(100, None));
+        store.finish("acme", &Uuid::from_u128(1), "{}").await.unwrap();
+        store.close().await;
+        let store = open().await;
+        assert_eq!(begin(store.clone(), 1, 102, 0).await, used(100, Some("{}")));
+
+        // Another tenant's id is another id.
+        let other = store.begin("south", &request(1), at(102), at(0)).await.unwrap();
+        assert_eq!(other, Known::New);
+
+        // What came to nothing, or is too old, may be begun anew.
+        store.forget("acme", &Uuid::from_u128(1)).await.unwrap();
+        assert_eq!(begin(store.clone(), 1, 103, 0).await, Known::New);
+        assert_eq!(begin(store.clone(), 1, 200, 150).await, Known::New);
+        assert_eq!(begin(store.clone(), 1, 201, 150).await, used(200, None));
+        assert_eq!(store.sweep(at(150)).await, Ok(1));
+        assert_eq!(begin(store.clone(), 1, 202, 150).await, used(200, None));
+
+        assert_eq!(store.spent("acme").await, Ok(None));
+        for calls in [1, 2] {
+            let spent = Spent {
+                day: "2026-07-31".to_owned(),
+                calls,
+                last_grant: at(300),
+            };
+            store.spend("acme", &spent).await.unwrap();
+            assert_eq!(store.spent("acme").await, Ok(Some(spent)));
+        }
     }
 
     #[tokio::test]
-    async fn the_same_id_has_one_effect_and_one_answer() {
-        let requests = requests();
-        let effects = Arc::new(AtomicU32::new(0));
-        let work = |_| {
-            let effects = effects.clone();
-            async move {
-                tokio::task::yield_now().await;
-                Ok(effects.fetch_add(1, Ordering::Relaxed) + 41)
-            }
-        };
-        let (call_a, call_b) = (call(), call());
-        let (a, b) = tokio::join!(requests.once(&call_a, id(1), work), requests.once(&call_b, id(1), work));
-        assert_eq!((a, b), (Ok(41), Ok(41)));
-        assert_eq!(requests.once(&call(), None, work).await, Ok(42));
+    async fn sqlite_keeps_what_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/store.db", folder.path().display());
+        every_backend(|| async { Store::open(&url).await.unwrap() }).await;
     }
 
     #[tokio::test]
-    async fn an_id_used_for_another_message_is_invalid() {
-        let requests = requests();
-        requests.once(&call(), id(1), |_| async { Ok(1) }).await.unwrap();
-        let error = requests.once(&call(), id(2), |_| async { Ok(2) }).await.unwrap_err();
-        assert!(matches!(error.kind, Kind::Invalid(_)));
+    async fn a_store_in_memory_needs_no_file() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let request = request(1);
+        let begin = || store.begin("acme", &request, at(1), at(0));
+        assert_eq!(begin().await, Ok(Known::New));
+        assert_ne!(begin().await, Ok(Known::New));
     }
 
     #[tokio::test]
-    async fn what_was_not_executed_may_be_tried_again() {
-        let requests = requests();
-        let queue_full = || Kind::QueueFull {
-            retry_after: Duration::ZERO,
-        };
-        let error = requests
-            .once(&call(), id(1), |_| async move { Err(queue_full().into()) })
-            .await;
-        assert_eq!(error, Err(queue_full().into()));
-        let again = |before| async move {
-            assert_eq!(before, Before::Nothing);
-            Ok(1)
-        };
-        assert_eq!(requests.once(&call(), id(1), again).await, Ok(1));
+    async fn one_file_has_one_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/store.db", folder.path().display());
+        let first = Store::open(&url).await.unwrap();
+        let fault = Store::open(&url).await.unwrap_err();
+        assert!(fault.is_in_use(), "{fault}");
+        first.close().await;
+        Store::open(&url).await.unwrap();
     }
 
     #[tokio::test]
-    async fn an_unknown_outcome_is_handed_to_the_next_try_until_it_is_settled() {
-        let requests = requests();
-        assert_eq!(requests.once(&call(), id(1), |_| async { unknown() }).await, unknown());
-        let unreachable = |before| async move {
-            assert!(matches!(before, Before::Uncertain { .. }));
-            Err(Kind::Unavailable { sent: false }.into())
-        };
-        assert!(requests.once(&call(), id(1), unreachable).await.is_err());
-        let settles = |before| async move {
-            assert!(matches!(before, Before::Uncertain { .. }));
-            Ok(5)
-        };
-        assert_eq!(requests.once(&call(), id(1), settles).await, Ok(5));
+    async fn files_that_are_no_store_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("not.db");
+        std::fs::write(
+            &file,
+            "this is no database, but long enough to be taken for one".repeat(100),
+        )
+        .unwrap();
+        for url in [
+            format!("sqlite://{}", file.display()),
+            format!("sqlite://{}", folder.path().display()),
+            format!("sqlite://{}/nowhere/x.db", folder.path().display()),
+            "mysql://x".to_owned(),
+        ] {
+            let fault = Store::open(&url).await.unwrap_err();
+            assert!(fault.to_string().starts_with("the store "), "{fault}");
+        }
+        // What was there is there still.
+        assert!(
+            std::fs::read_to_string(&file)
+                .unwrap()
+                .starts_with("this is no database")
+        );
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_caller_who_leaves_still_gets_the_answer_by_its_id() {
-        let requests = requests();
-        let slow = |_| async {
-            tokio::time::sleep(Duration::from_secs(3)).await;
-            Ok(9)
-        };
-        let impatient = Call {
-            left: CancellationToken::new(),
-            ..Call::internal("test", Duration::from_secs(1))
-        };
-        let error = requests.once(&impatient, id(1), slow).await.unwrap_err();
-        assert!(matches!(error.kind, Kind::DeadlineExceeded { .. }));
-        assert!(impatient.left.is_cancelled());
-        assert_eq!(requests.once(&call(), id(1), |_| async { Ok(0) }).await, Ok(9));
+    #[tokio::test]
+    async fn a_damaged_file_is_told_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("store.db");
+        let url = format!("sqlite://{}", file.display());
+        let store = Store::open(&url).await.unwrap();
+        for id in 0..500 {
+            store.begin("acme", &request(id), at(1), at(0)).await.unwrap();
+        }
+        store.close().await;
+        let mut bytes = std::fs::read(&file).unwrap();
+        let end = bytes.len();
+        bytes[8192..end].fill(0xa5);
+        std::fs::write(&file, &bytes).unwrap();
+        let fault = Store::open(&url).await.unwrap_err();
+        assert!(fault.to_string().starts_with("the store "), "{fault}");
+        assert_eq!(std::fs::read(&file).unwrap().len(), bytes.len());
     }
 }

@@ -12,9 +12,11 @@ const MAY: [(&str, &[&str]); 15] = [
             "admin",
             "config",
             "crm",
+            "domain",
             "gateway",
             "grpc",
             "quota",
+            "store",
             "telemetry",
             "tenant",
         ],
@@ -30,9 +32,9 @@ const MAY: [(&str, &[&str]); 15] = [
         ],
     ),
     ("metadata", &["caller", "clock", "crm", "domain", "error"]),
-    ("store", &["caller", "clock", "error"]),
-    ("crm", &["caller", "domain", "error", "quota", "telemetry"]),
-    ("quota", &["caller", "clock", "error"]),
+    ("store", &["caller", "clock", "domain", "error"]),
+    ("crm", &["caller", "clock", "domain", "error", "quota", "telemetry"]),
+    ("quota", &["caller", "clock", "domain", "error"]),
     ("caller", &["error"]),
     ("domain", &["error"]),
     ("telemetry", &[]),
@@ -41,12 +43,13 @@ const MAY: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that one module alone may know.
-const ALONE: [(&str, &[&str]); 6] = [
+const ALONE: [(&str, &[&str]); 7] = [
     ("tonic", &["grpc"]),
     ("tonic_types", &["grpc"]),
     ("prost", &["grpc"]),
     ("prost_types", &["grpc"]),
     ("reqwest", &["crm"]),
+    ("sqlx", &["store"]),
     ("prometheus_client", &["telemetry"]),
 ];
 

@@ -66,11 +66,15 @@ impl World {
     pub async fn gateway(simulator: Simulator, settings: &str) -> Self {
         let (listener, admin) = (listen().await, listen().await);
         let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
-        let config = Config::read("test", settings, std::iter::empty()).unwrap();
+        // In memory, unless the test is about what outlives the process.
+        let in_memory = ("LEADGATE__STORE__URL".to_owned(), "sqlite::memory:".to_owned());
+        let variables = Some(in_memory).filter(|_| !settings.contains("[store]"));
+        let config = Config::read("test", settings, variables.into_iter()).unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(
             App::new(config)
+                .await
                 .unwrap()
                 .serve(listener, admin, stop.clone().cancelled_owned()),
         );

@@ -254,7 +254,14 @@ async fn many_leads_are_read_in_one_call_in_the_order_asked() {
         Some("Lead 42")
     );
     assert_eq!(answer.missing_lead_ids, [missing]);
-    assert_eq!(world.calls("Leads/Retrieve/ByIds").len(), 1);
+    // One for the leads, and one to be sure that no page of them is missing.
+    assert_eq!(world.calls("Leads/Retrieve/ByIds").len(), 2);
+    let request = pb::BatchGetLeadsRequest {
+        lead_ids: ids,
+        read_mask: None,
+    };
+    world.client.clone().batch_get_leads(request).await.unwrap();
+    assert_eq!(world.calls("Leads/Retrieve/ByIds").len(), 3);
 }
 
 #[tokio::test]

@@ -12,4 +12,5 @@ mod operations;
 mod process;
 mod quota;
 mod requests;
+mod restart;
 mod uncertain;

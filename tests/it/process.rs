@@ -34,6 +34,10 @@ async fn run(arguments: &[&str]) -> Output {
 /// A file of settings, kept as long as the value lives.
 fn settings(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "{text}\n[store]\nurl = \"sqlite://{}/leadgate.db\"\n",
+        folder.path().display()
+    );
     let path: PathBuf = folder.path().join("leadgate.toml");
     std::fs::File::create(&path)
         .unwrap()

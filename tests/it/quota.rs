@@ -191,3 +191,33 @@ async fn an_infeasible_deadline_is_refused_at_once_and_costs_no_slot() {
     }
     assert!(world.simulator.calls().is_empty());
 }
+
+#[tokio::test]
+async fn a_read_that_nobody_waits_for_holds_its_slot_until_it_is_answered() {
+    let mut options = limited(Window::Sliding, Refusal::S429);
+    options.limits.per = Duration::from_secs(1);
+    // The call is counted long after it was sent, and after its caller has gone.
+    options.latency = Latency {
+        min: Duration::from_millis(900),
+        max: Duration::from_millis(900),
+    };
+    let settings = "[tenant_defaults.limits]\ncalls = 10\nwindow = \"1s\"";
+    let world = World::with(options, settings).await.warm().await;
+    let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
+    let mut impatient = JoinSet::new();
+    for _ in 0..9 {
+        let mut client = world.client.clone();
+        let request = pb::GetLeadRequest {
+            key: Some(by_id(&id)),
+            ..Default::default()
+        };
+        let request = within(Duration::from_millis(100), request);
+        impatient.spawn(async move { client.get_lead(request).await });
+    }
+    while let Some(read) = impatient.join_next().await {
+        seen(read.unwrap().unwrap_err());
+    }
+    burst(&world, &id, 20).await;
+    assert_eq!(world.simulator.stats().refused, 0);
+    assert!(world.simulator.worst_window() <= 10);
+}

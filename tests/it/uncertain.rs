@@ -28,6 +28,40 @@ async fn upsert(world: &World, lead: pb::LeadFields) -> Result<String, Status> {
     Ok(world.client.clone().upsert_lead(request).await?.into_inner().lead_id)
 }
 
+/// A lead that nobody has touched for long.
+fn old_lead(world: &World) -> String {
+    world.simulator.insert_lead(&[
+        ("EmailAddress", "asha@example.com"),
+        ("FirstName", "Asha"),
+        ("CreatedOn", "2020-01-01 00:00:00"),
+        ("ModifiedOn", "2020-01-01 00:00:00"),
+    ])
+}
+
+/// The same person, now in Pune.
+fn moved() -> pb::LeadFields {
+    pb::LeadFields {
+        city: Some("Pune".into()),
+        ..lead("Asha")
+    }
+}
+
+async fn update(world: &World, lead_id: String, run_automations: bool) -> Result<i32, Status> {
+    let request = pb::UpdateLeadRequest {
+        lead_id,
+        lead: Some(moved()),
+        run_automations,
+        ..Default::default()
+    };
+    Ok(world
+        .client
+        .clone()
+        .update_lead(request)
+        .await?
+        .into_inner()
+        .affected_rows)
+}
+
 fn create_with(id: Uuid, name: &str) -> pb::CreateLeadRequest {
     pb::CreateLeadRequest {
         lead: Some(lead(name)),
@@ -80,13 +114,14 @@ async fn a_lead_that_was_there_before_is_not_taken_for_ours() {
 }
 
 #[tokio::test]
-async fn a_fresh_lead_with_other_values_is_not_taken_for_ours() {
+async fn a_fresh_lead_with_other_values_may_be_anybodys() {
     let world = world().await;
     world
         .simulator
         .insert_lead(&[("EmailAddress", "asha@example.com"), ("FirstName", "Somebody")]);
     world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
-    seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::AlreadyExists, "LEAD_DUPLICATE");
+    seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+    assert_eq!(world.calls("Lead.Create").len(), 1);
 }
 
 #[tokio::test]
@@ -107,13 +142,9 @@ async fn a_create_by_phone_is_found_by_phone() {
 async fn an_upsert_is_settled_by_what_the_lead_holds() {
     for what in [What::CommitThenDrop, What::DropBefore, HANG] {
         let world = world().await;
-        let id = world.create(lead("Asha")).await.unwrap();
+        let id = old_lead(&world);
         world.simulator.order(Fault::new("Lead.CreateOrUpdate", what.clone()));
-        let moved = pb::LeadFields {
-            city: Some("Pune".into()),
-            ..lead("Asha")
-        };
-        assert_eq!(upsert(&world, moved).await.unwrap(), id);
+        assert_eq!(upsert(&world, moved()).await.unwrap(), id);
         assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Pune"));
         let sends = if what == What::DropBefore { 2 } else { 1 };
         assert_eq!(world.calls("Lead.CreateOrUpdate").len(), sends, "{what:?}");
@@ -124,22 +155,73 @@ async fn an_upsert_is_settled_by_what_the_lead_holds() {
 async fn an_update_is_settled_by_what_the_lead_holds() {
     for what in [What::CommitThenDrop, What::DropBefore] {
         let world = world().await;
-        let id = world.create(lead("Asha")).await.unwrap();
+        let lead_id = old_lead(&world);
         world.simulator.order(Fault::new("Lead.Update", what.clone()));
-        let request = pb::UpdateLeadRequest {
-            lead_id: id,
-            lead: Some(pb::LeadFields {
-                city: Some("Pune".into()),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let answer = world.client.clone().update_lead(request).await.unwrap().into_inner();
-        assert_eq!(answer.affected_rows, 1);
+        assert_eq!(update(&world, lead_id, false).await.unwrap(), 1);
         assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Pune"));
         let sends = if what == What::DropBefore { 2 } else { 1 };
         assert_eq!(world.calls("Lead.Update").len(), sends, "{what:?}");
     }
+}
+
+#[tokio::test]
+async fn what_somebody_has_changed_meanwhile_is_not_overwritten() {
+    let world = world().await;
+    let lead_id = old_lead(&world);
+    world.simulator.order(Fault::new("Lead.Update", What::CommitThenDrop));
+    // The look at the lead comes late, and somebody else was there before it.
+    let by = Duration::from_millis(500);
+    world.simulator.order(Fault::new("Leads.GetById", What::Delay { by }));
+    let mut client = world.client.clone();
+    let id = lead_id.clone();
+    let writing = tokio::spawn(async move {
+        let request = pb::UpdateLeadRequest {
+            lead_id: id,
+            lead: Some(moved()),
+            ..Default::default()
+        };
+        client.update_lead(request).await
+    });
+    let looked = async {
+        while world.calls("Lead.Update").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), looked).await.unwrap();
+    let newer = pb::UpdateLeadRequest {
+        lead_id,
+        lead: Some(pb::LeadFields {
+            city: Some("Delhi".into()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    world.client.clone().update_lead(newer).await.unwrap();
+    seen(writing.await.unwrap().unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+    assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Delhi"));
+}
+
+#[tokio::test]
+async fn what_runs_automations_is_never_sent_twice() {
+    let world = world().await;
+    let lead_id = old_lead(&world);
+    world.simulator.order(Fault::new("Lead.Update", What::DropBefore));
+    let error = seen(update(&world, lead_id, true).await.unwrap_err());
+    error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+    assert_eq!(world.calls("Lead.Update").len(), 1);
+}
+
+#[tokio::test]
+async fn a_create_that_nothing_keeps_from_being_done_twice_is_not_sent_again() {
+    let settings = "[tenant_defaults.writes]\nunique = [\"EmailAddress\"]";
+    let world = World::with(Options::default(), settings).await.warm().await;
+    world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+    let by_phone = pb::LeadFields {
+        phone: Some("9845098450".into()),
+        ..Default::default()
+    };
+    seen(world.create(by_phone).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+    assert_eq!(world.calls("Lead.Create").len(), 1);
 }
 
 #[tokio::test]

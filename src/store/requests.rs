@@ -1,0 +1,345 @@
+//! One effect per request id: who has begun a mutation, who waits for it, and what it came to.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::{Fault, Known, Store};
+use crate::caller::{Call, RequestId, exceeded};
+use crate::clock;
+use crate::error::{Error, Kind, Result};
+
+/// How much later than the work itself its waiter looks at the deadline, so that the work can say where it waited.
+const GRACE: Duration = Duration::from_millis(5);
+
+/// The mutations of one tenant. Clones share them.
+pub struct Requests<T> {
+    store: Store,
+    tenant: String,
+    keep: Duration,
+    tasks: TaskTracker,
+    /// The ids under way in this process: their locks are held by the work.
+    running: Mutex<HashMap<Uuid, Weak<Lock>>>,
+    answers: PhantomData<fn() -> T>,
+}
+
+type Lock = tokio::sync::Mutex<()>;
+
+/// What is kept of a mutation that came to an end.
+#[derive(Serialize, Deserialize)]
+enum Kept<T> {
+    Done(T),
+    Refused(Error),
+}
+
+/// What a mutation has to know before it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// It is new.
+    Nothing,
+    /// It was begun before, and whether it was executed is not known.
+    Uncertain {
+        /// When it was first begun.
+        since: Timestamp,
+    },
+}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
+    /// The mutations of that tenant, each remembered for so long. They run on `tasks`.
+    pub fn new(store: Store, tenant: &str, keep: Duration, tasks: TaskTracker) -> Self {
+        Self {
+            store,
+            tenant: tenant.to_owned(),
+            keep,
+            tasks,
+            running: Mutex::default(),
+            answers: PhantomData,
+        }
+    }
+
+    /// Does the work once per request id, in a task of its own: what was sent is seen to its end even if the caller
+    /// leaves, and whoever comes with the same id and message gets the same answer, waiting for it if need be. What was
+    /// under way when a process died is handed to the work as uncertain when its id comes again.
+    pub async fn once<W, F>(&self, call: &Call, request: Option<RequestId>, work: W) -> Result<T>
+    where
+        W: FnOnce(Before) -> F,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let Some(request) = request else {
+            return self.run(call, work(Before::Nothing)).await;
+        };
+        let place = "an earlier call with the same request_id";
+        let lock = call.wait(place, self.lock(request.id).lock_owned()).await?;
+        let before = match self.begin(&request).await? {
+            Known::New => Before::Nothing,
+            Known::Used { fingerprint, .. } if fingerprint != request.fingerprint => {
+                return Err(Error::invalid("request_id", "was used for another message"));
+            }
+            Known::Used { begun, answer, .. } => {
+                // An answer that cannot be read was written by another version: then the outcome has to be looked up.
+                match answer.and_then(|answer| serde_json::from_str(&answer).ok()) {
+                    Some(Kept::Done(answer)) => return Ok(answer),
+                    Some(Kept::Refused(error)) => return Err(error),
+                    None => Before::Uncertain { since: begun },
+                }
+            }
+        };
+        let work = work(before);
+        let (store, tenant) = (self.store.clone(), self.tenant.clone());
+        self.run(call, async move {
+            let result = work.await;
+            let kept = keep(&store, &tenant, &request.id, before, &result).await;
+            if let Err(fault) = kept {
+                // It stays begun, so that it is looked up and not repeated when its id comes again.
+                tracing::error!(%fault, "the answer of a mutation could not be kept");
+            }
+            drop(lock);
+            result
+        })
+        .await
+    }
+
+    /// Forgets what is older than it has to be.
+    pub async fn sweep(&self) -> std::result::Result<u64, Fault> {
+        self.store.sweep(clock::now() - self.keep).await
+    }
+
+    async fn begin(&self, request: &RequestId) -> Result<Known> {
+        let now = clock::now();
+        let begun = self.store.begin(&self.tenant, request, now, now - self.keep).await;
+        begun.map_err(|fault| {
+            tracing::error!(%fault, "a mutation could not be begun");
+            Kind::StoreUnavailable.into()
+        })
+    }
+
+    fn lock(&self, id: Uuid) -> Arc<Lock> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = running.get(&id).and_then(Weak::upgrade) {
+            return lock;
+        }
+        // Those of the past go when a new one comes, so that there are about as many as calls under way.
+        running.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::new(Lock::new(()));
+        running.insert(id, Arc::downgrade(&lock));
+        lock
+    }
+
+    async fn run(&self, call: &Call, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        // Tells the work when nobody waits any more; what is not sent yet then leaves the queue.
+        let _left = call.left.clone().drop_guard();
+        let task = self.tasks.spawn(work);
+        match tokio::time::timeout_at(call.deadline + GRACE, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(failure)) => match failure.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Kind::ShuttingDown.into()),
+            },
+            Err(_) => Err(exceeded("LeadSquared's answer")),
+        }
+    }
+}
+
+/// Keeps what is decided, forgets what was surely not executed, and leaves the rest begun.
+async fn keep<T: Serialize>(
+    store: &Store,
+    tenant: &str,
+    id: &Uuid,
+    before: Before,
+    result: &Result<T>,
+) -> std::result::Result<(), Fault> {
+    let kept = match result {
+        Ok(answer) => Kept::Done(answer),
+        Err(error) if error.is_final() => Kept::Refused(error.clone()),
+        Err(Error {
+            kind: Kind::OutcomeUnknown | Kind::Unreadable { .. },
+            ..
+        }) => return Ok(()),
+        Err(_) => {
+            return match before {
+                Before::Nothing => store.forget(tenant, id).await,
+                Before::Uncertain { .. } => Ok(()),
+            };
+        }
+    };
+    let answer = serde_json::to_string(&kept).map_err(|error| Fault::new("cannot be written", &error))?;
+    store.finish(tenant, id, &answer).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    async fn store() -> Store {
+        Store::open("sqlite::memory:").await.unwrap()
+    }
+
+    async fn requests() -> Requests<u32> {
+        over(store().await)
+    }
+
+    fn over(store: Store) -> Requests<u32> {
+        Requests::new(store, "acme", Duration::from_secs(3600), TaskTracker::new())
+    }
+
+    fn call() -> Call {
+        Call::internal("test", Duration::from_secs(10))
+    }
+
+    fn id(message: u8) -> Option<RequestId> {
+        Some(RequestId {
+            id: Uuid::from_u128(7),
+            fingerprint: [message; 32],
+        })
+    }
+
+    fn unknown() -> Result<u32> {
+        Err(Kind::OutcomeUnknown.into())
+    }
+
+    #[tokio::test]
+    async fn the_same_id_has_one_effect_and_one_answer() {
+        let requests = requests().await;
+        let effects = Arc::new(AtomicU32::new(0));
+        let work = |_| {
+            let effects = effects.clone();
+            async move {
+                tokio::task::yield_now().await;
+                Ok(effects.fetch_add(1, Ordering::Relaxed) + 41)
+            }
+        };
+        let (call_a, call_b) = (call(), call());
+        let (a, b) = tokio::join!(requests.once(&call_a, id(1), work), requests.once(&call_b, id(1), work));
+        assert_eq!((a, b), (Ok(41), Ok(41)));
+        assert_eq!(requests.once(&call(), None, work).await, Ok(42));
+    }
+
+    #[tokio::test]
+    async fn an_id_used_for_another_message_is_invalid() {
+        let requests = requests().await;
+        requests.once(&call(), id(1), |_| async { Ok(1) }).await.unwrap();
+        let error = requests.once(&call(), id(2), |_| async { Ok(2) }).await.unwrap_err();
+        assert!(matches!(error.kind, Kind::Invalid(_)));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_the_same_answer_to_the_same_id() {
+        let requests = requests().await;
+        let refusal = || -> Error {
+            Kind::Duplicate {
+                attribute: Some("Phone".into()),
+                lead_id: None,
+            }
+            .into()
+        };
+        let first = requests.once(&call(), id(1), |_| async move { Err(refusal()) }).await;
+        assert_eq!(first, Err(refusal()));
+        assert_eq!(requests.once(&call(), id(1), |_| async { Ok(1) }).await, Err(refusal()));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_executed_may_be_tried_again() {
+        let requests = requests().await;
+        let queue_full = || Kind::QueueFull {
+            retry_after: Duration::ZERO,
+        };
+        let error = requests
+            .once(&call(), id(1), |_| async move { Err(queue_full().into()) })
+            .await;
+        assert_eq!(error, Err(queue_full().into()));
+        let again = |before| async move {
+            assert_eq!(before, Before::Nothing);
+            Ok(1)
+        };
+        assert_eq!(requests.once(&call(), id(1), again).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_outcome_is_handed_to_the_next_try_until_it_is_settled() {
+        let requests = requests().await;
+        assert_eq!(requests.once(&call(), id(1), |_| async { unknown() }).await, unknown());
+        let unreachable = |before| async move {
+            assert!(matches!(before, Before::Uncertain { .. }));
+            Err(Kind::Unavailable { sent: false }.into())
+        };
+        assert!(requests.once(&call(), id(1), unreachable).await.is_err());
+        let settles = |before| async move {
+            assert!(matches!(before, Before::Uncertain { .. }));
+            Ok(5)
+        };
+        assert_eq!(requests.once(&call(), id(1), settles).await, Ok(5));
+    }
+
+    #[tokio::test]
+    async fn answers_outlive_the_process_and_what_was_under_way_is_uncertain() {
+        let store = store().await;
+        over(store.clone())
+            .once(&call(), id(1), |_| async { Ok(9) })
+            .await
+            .unwrap();
+        assert_eq!(
+            over(store.clone()).once(&call(), id(1), |_| async { Ok(0) }).await,
+            Ok(9)
+        );
+
+        // A process that died in the middle of the work leaves what begin() wrote, and nothing more.
+        let other = RequestId {
+            id: Uuid::from_u128(8),
+            fingerprint: [1; 32],
+        };
+        store
+            .begin("acme", &other, clock::now(), Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        let settles = |before| async move {
+            assert!(matches!(before, Before::Uncertain { .. }));
+            Ok(3)
+        };
+        assert_eq!(over(store).once(&call(), Some(other), settles).await, Ok(3));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_written_stops_a_mutation_before_it_is_sent() {
+        let requests = requests().await;
+        requests.store.close().await;
+        let sent = Arc::new(AtomicU32::new(0));
+        let counting = sent.clone();
+        let work = |_| async move {
+            counting.fetch_add(1, Ordering::Relaxed);
+            Ok(1)
+        };
+        let error = requests.once(&call(), id(1), work).await.unwrap_err();
+        assert_eq!(error.kind, Kind::StoreUnavailable);
+        assert_eq!(sent.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_leaves_still_gets_the_answer_by_its_id() {
+        let requests = requests().await;
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let slow = |_| async {
+            gone.await.unwrap();
+            Ok(9)
+        };
+        let impatient = Call {
+            left: CancellationToken::new(),
+            ..Call::internal("test", Duration::from_millis(50))
+        };
+        let error = requests.once(&impatient, id(1), slow).await.unwrap_err();
+        assert!(matches!(error.kind, Kind::DeadlineExceeded { .. }));
+        assert!(impatient.left.is_cancelled());
+        go.send(()).unwrap();
+        assert_eq!(requests.once(&call(), id(1), |_| async { Ok(0) }).await, Ok(9));
+    }
+}
