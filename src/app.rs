@@ -206,6 +206,7 @@ fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Aro
         metadata_lifetime: tenant.metadata_lifetime,
         keep_request_ids: around.keep_request_ids,
         writes: tenant.writes,
+        activity_offset: tenant.activity_offset,
     };
     Ok(Gateway::new(name, crm, quota, around.store, settings, around.tasks))
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
-use crate::gateway::WriteSettings;
+use crate::gateway::{Offset, WriteSettings};
 use crate::telemetry::log;
 use crate::{crm, grpc, quota};
 
@@ -62,6 +62,8 @@ pub struct Tenant {
     pub writes: WriteSettings,
     /// How long its metadata counts as fresh.
     pub metadata_lifetime: Duration,
+    /// What the pages of a lead's activities are counted by.
+    pub activity_offset: Offset,
 }
 
 /// Everything that is wrong with the settings.
@@ -130,6 +132,7 @@ struct Store {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TenantItself {
+    activity_offset: Offset,
     #[serde(with = "humantime_serde")]
     metadata_lifetime: Duration,
     insecure_plaintext: bool,
@@ -338,6 +341,7 @@ impl Reader {
         }
         let insecure = itself.as_ref().is_some_and(|itself| itself.insecure_plaintext);
         let base_url = self.base_url(&[at[0], name, "base_url"], base_url, insecure);
+        let itself = itself?;
         Some(Tenant {
             base_url: base_url?,
             keys: crm::Keys {
@@ -347,7 +351,8 @@ impl Reader {
             limits: limits?,
             upstream: upstream?,
             writes: writes?,
-            metadata_lifetime: itself?.metadata_lifetime,
+            metadata_lifetime: itself.metadata_lifetime,
+            activity_offset: itself.activity_offset,
         })
     }
 

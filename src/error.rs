@@ -116,6 +116,10 @@ pub struct Violation {
 pub enum Resource {
     /// A lead.
     Lead,
+    /// A user.
+    User,
+    /// An activity.
+    Activity,
 }
 
 /// What is known about the way to an error. Holds no keys and no personal data, so it may be shown and logged.
@@ -223,6 +227,8 @@ impl fmt::Display for Error {
                 None => f.write_str("another lead has one of the unique values"),
             },
             Kind::NotFound(Resource::Lead) => f.write_str("there is no such lead"),
+            Kind::NotFound(Resource::User) => f.write_str("there is no such user"),
+            Kind::NotFound(Resource::Activity) => f.write_str("there is no such activity"),
             Kind::DeadlineInfeasible { retry_after } => write!(
                 f,
                 "the quota cannot serve the call before its deadline; nothing was sent; try again in {} ms or with a longer timeout",

@@ -8,17 +8,23 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
+use crate::cached::Cached;
 use crate::caller::{Call, RequestId};
 use crate::clock;
+pub use crate::crm::activity::RetrieveModified as Modified;
+use crate::crm::activity::{self, GetTypes};
 use crate::crm::authentication::{KeyOwner, UserByAccessKey};
+use crate::crm::metadata::LeadsMetaData;
+use crate::crm::user::{GetUsers, RetrieveUser};
 use crate::crm::{self, lead as endpoint};
+use crate::domain::activity::{Activity, ActivityType, Page, Post, Target};
 use crate::domain::field::{self, Catalog};
 use crate::domain::lead::{Action, Key, LEAD_ID, Lead, Row, Write, Written};
 use crate::domain::mask::Mask;
 use crate::domain::spent::Spent;
+use crate::domain::user::{self, Roster, User};
 use crate::domain::{phone, time};
 use crate::error::{Error, Kind, Resource, Result, Violation};
-use crate::metadata::Metadata;
 use crate::quota::{Quota, Snapshot};
 use crate::store::{self, Before, Requests, Store};
 
@@ -36,6 +42,18 @@ pub struct Settings {
     pub keep_request_ids: Duration,
     /// How writes behave.
     pub writes: WriteSettings,
+    /// What the pages of a lead's activities are counted by.
+    pub activity_offset: Offset,
+}
+
+/// What `Offset` counts where a lead's activities are read: the vendor's page says pages, clients were seen to count rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Offset {
+    /// Rows.
+    Rows,
+    /// Pages.
+    Pages,
 }
 
 /// How writes behave (`[tenants.NAME.writes]`).
@@ -52,13 +70,20 @@ pub struct WriteSettings {
     pub unique: Vec<String>,
 }
 
+/// How many activities of a lead are looked at for one whose answer was lost.
+const MOST_LOOKED_AT: usize = 100;
+
 /// The gateway to one account.
 pub struct Gateway {
     crm: crm::Client,
     quota: Quota,
-    metadata: Metadata,
+    metadata: Cached<LeadsMetaData, Catalog>,
+    users: Cached<GetUsers, Roster>,
+    activity_types: Cached<GetTypes, Vec<ActivityType>>,
     requests: Requests<Written>,
+    posts: Requests<String>,
     settings: WriteSettings,
+    activity_offset: Offset,
 }
 
 /// The leads that were read, and the ids that are not there.
@@ -81,8 +106,19 @@ impl Gateway {
         settings: Settings,
         tasks: &TaskTracker,
     ) -> Self {
+        let lifetime = settings.metadata_lifetime;
         Self {
-            metadata: Metadata::new(crm.clone(), settings.metadata_lifetime, tasks.clone()),
+            metadata: Cached::new(crm.clone(), LeadsMetaData, Catalog::new, lifetime, tasks.clone()),
+            users: Cached::new(
+                crm.clone(),
+                GetUsers,
+                |users, _| Roster::new(users),
+                lifetime,
+                tasks.clone(),
+            ),
+            activity_types: Cached::new(crm.clone(), GetTypes, |types, _| types, lifetime, tasks.clone()),
+            posts: Requests::new(store.clone(), name, settings.keep_request_ids, tasks.clone()),
+            activity_offset: settings.activity_offset,
             requests: Requests::new(store.clone(), name, settings.keep_request_ids, tasks.clone()),
             settings: settings.writes,
             crm,
@@ -118,6 +154,117 @@ impl Gateway {
     /// What attributes leads have.
     pub async fn describe_fields(&self, call: &Call) -> Result<Arc<Catalog>> {
         self.metadata.get(call).await
+    }
+
+    /// One user: from the roster, and where that cannot be had or has none such, by asking for that one.
+    pub async fn get_user(&self, call: &Call, key: &user::Key) -> Result<User> {
+        if let Some(user) = self.users.at_hand(call).await.and_then(|users| users.get(key).cloned()) {
+            return Ok(user);
+        }
+        self.crm.call(call, &RetrieveUser(key.clone())).await
+    }
+
+    /// All users.
+    pub async fn users(&self, call: &Call) -> Result<Arc<Roster>> {
+        self.users.get(call).await
+    }
+
+    /// All types of activities.
+    pub async fn activity_types(&self, call: &Call) -> Result<Arc<Vec<ActivityType>>> {
+        self.activity_types.get(call).await
+    }
+
+    /// One activity.
+    pub async fn get_activity(&self, call: &Call, id: &str) -> Result<Activity> {
+        self.crm.call(call, &activity::GetDetails(id.to_owned())).await
+    }
+
+    /// A page of the activities of a lead.
+    pub async fn lead_activities(
+        &self,
+        call: &Call,
+        lead_id: &str,
+        code: Option<i32>,
+        page: usize,
+        count: usize,
+    ) -> Result<Page> {
+        let offset = match self.activity_offset {
+            Offset::Rows => page * count,
+            Offset::Pages => page,
+        };
+        let operation = activity::Retrieve {
+            lead_id: lead_id.to_owned(),
+            code,
+            offset,
+            count,
+        };
+        self.crm.call(call, &operation).await
+    }
+
+    /// A page of the activities of all leads.
+    pub async fn modified_activities(&self, call: &Call, asked: &Modified) -> Result<Page> {
+        self.crm.call(call, asked).await
+    }
+
+    /// Whether the post could be made, as far as that can be told without asking LeadSquared.
+    pub fn validate_post(post: &Post) -> Result<()> {
+        or_invalid(post.check())
+    }
+
+    /// Posts or updates an activity, once per request id; its id.
+    pub async fn post(self: &Arc<Self>, call: &Call, post: Post, request: Option<RequestId>) -> Result<String> {
+        Self::validate_post(&post)?;
+        let work = |before| {
+            let (this, call) = (self.clone(), call.clone());
+            async move { this.perform_post(call, &post, before).await }
+        };
+        self.posts.once(call, request, work).await
+    }
+
+    async fn perform_post(&self, call: Call, post: &Post, before: Before) -> Result<String> {
+        if let Before::Uncertain { since } = before {
+            return self.settle_post(&call, post, since).await;
+        }
+        let started = clock::now();
+        let sent = match &post.target {
+            Target::Lead(lead_id) => self.crm.call(&call, &activity::Create { post, lead_id }).await,
+            Target::Activity(activity_id) => self.crm.call(&call, &activity::Update { post, activity_id }).await,
+        };
+        match sent {
+            Err(error) if error.kind == Kind::OutcomeUnknown => {
+                let call = call.settling(self.crm.settle_timeout());
+                self.settle_post(&call, post, started).await
+            }
+            result => result,
+        }
+    }
+
+    /// Looks whether a post whose answer was lost was made. LeadSquared refuses no second one, so what is not found is not
+    /// posted again: it may come still.
+    async fn settle_post(&self, call: &Call, post: &Post, since: Timestamp) -> Result<String> {
+        let may_be_ours = |at: Option<Timestamp>| at.is_some_and(|at| self.crm.clock().may_be_since(at, since));
+        let unknown = || Error::from(Kind::OutcomeUnknown);
+        match &post.target {
+            Target::Lead(lead_id) => {
+                let found = self
+                    .lead_activities(call, lead_id, Some(post.code), 0, MOST_LOOKED_AT)
+                    .await;
+                let page = found.map_err(|_| unknown())?;
+                let mut ours = page
+                    .activities
+                    .into_iter()
+                    .filter(|activity| may_be_ours(activity.created) && post.is_seen_in(activity));
+                match (ours.next(), ours.next()) {
+                    (Some(activity), None) => Ok(activity.id),
+                    _ => Err(unknown()),
+                }
+            }
+            Target::Activity(id) => match self.get_activity(call, id).await {
+                Ok(activity) if post.is_seen_in(&activity) => Ok(activity.id),
+                Err(error) if error.kind == Kind::NotFound(Resource::Activity) => Err(error),
+                _ => Err(unknown()),
+            },
+        }
     }
 
     /// Whether the write could be made, as far as that can be told without asking LeadSquared.

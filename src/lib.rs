@@ -16,9 +16,9 @@ pub mod caller;
 pub mod grpc;
 
 // Through.
+pub mod cached;
 pub mod domain;
 pub mod gateway;
-pub mod metadata;
 pub mod quota;
 pub mod store;
 pub mod tenant;

@@ -180,6 +180,7 @@ impl Exception {
             | "MXUnauthorizedRequestException" => self.credentials(),
             "MXUnAuthorizedAccessException" if status == StatusCode::UNAUTHORIZED => self.credentials(),
             "MXUnAuthorizedAccessException" => Kind::FeatureDisabled,
+            "MXUnknownProspectActivityException" => Kind::NotFound(Resource::Activity),
             "MXUnknownAttributeException" => Kind::Invalid(unknown_attributes(&self.text)),
             "MXInvalidInputException"
             | "MXInvalidDataTypeException"

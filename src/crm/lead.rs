@@ -263,7 +263,7 @@ fn flag(json: &Json) -> Option<bool> {
 }
 
 /// A whole number, also where it is a text.
-fn whole<N: FromStr>(json: &Json) -> Option<N> {
+pub(super) fn whole<N: FromStr>(json: &Json) -> Option<N> {
     match json {
         Json::String(text) => text.trim().parse().ok(),
         Json::Number(number) => number.to_string().parse().ok(),
@@ -371,8 +371,8 @@ fn pairs(write: &Write, clear_with: ClearWith) -> String {
     serde_json::to_string(&pairs).unwrap_or_default()
 }
 
-/// Reads the envelope that all single writes answer with.
-fn written(answer: &Answer, action: &Action) -> Result<Written> {
+/// The message of an envelope that says success. Anything else is a dialect that nobody has seen, and no success.
+fn message(answer: &Answer) -> Result<Json> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Envelope {
@@ -383,13 +383,25 @@ fn written(answer: &Answer, action: &Action) -> Result<Written> {
     }
 
     let Envelope { status, message } = answer.json()?;
-    // Anything else is a dialect that nobody has seen, and no success.
     if !status
         .as_str()
         .is_some_and(|status| status.trim().eq_ignore_ascii_case("success"))
     {
         return Err(unreadable("Status"));
     }
+    Ok(message)
+}
+
+/// The id of what was made or written, where that is all that the answer has to say.
+pub(super) fn message_id(answer: &Answer) -> Result<String> {
+    let message = message(answer)?;
+    let id = message["Id"].as_str().filter(|id| check_id("", id).is_none());
+    id.map(str::to_owned).ok_or_else(|| unreadable("Message.Id"))
+}
+
+/// Reads the envelope that all single writes of leads answer with.
+fn written(answer: &Answer, action: &Action) -> Result<Written> {
+    let message = message(answer)?;
     // Capture was seen to answer with the id alone; of its two ids the second is the lead's where the first is missing.
     let bare = matches!(action, Action::Capture { .. }).then_some(&message);
     let told = [bare, Some(&message["Id"]), Some(&message["RelatedId"])]

@@ -1,11 +1,13 @@
 //! LeadSquared's REST API: how a call is made. The only place that knows reqwest.
 
+pub mod activity;
 pub mod answer;
 pub mod authentication;
 pub mod clock;
 pub mod lead;
 pub mod metadata;
 pub mod retry;
+pub mod user;
 
 use std::sync::Arc;
 use std::time::Duration;

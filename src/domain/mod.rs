@@ -1,9 +1,11 @@
 //! Leads and their attributes as we speak of them: no protobuf, no HTTP, no vendor's JSON.
 
+pub mod activity;
 pub mod field;
 pub mod lead;
 pub mod mask;
 pub mod phone;
 pub mod spent;
 pub mod time;
+pub mod user;
 pub mod value;

@@ -1,9 +1,9 @@
 //! The vendor's forms of a point in time, all of them UTC.
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 /// How LeadSquared wants to be told a time.
 const WRITTEN: &str = "%Y-%m-%d %H:%M:%S";
@@ -19,6 +19,16 @@ const READ: [&str; 4] = [
 /// The form in which LeadSquared wants to be told a time: `2026-07-31 05:33:50`, UTC, without fractions.
 pub fn write(time: Timestamp) -> String {
     time.strftime(WRITTEN).to_string()
+}
+
+/// The end of a range in that form: LeadSquared includes the second that it names, so a fraction is rounded up.
+pub fn write_end(time: Timestamp) -> String {
+    let whole = if time.subsec_nanosecond() == 0 {
+        time
+    } else {
+        time.checked_add(SignedDuration::from_secs(1)).unwrap_or(time)
+    };
+    write(whole)
 }
 
 /// Reads any of the vendor's forms; `None` for what is none of them, and for `0001-01-01 00:00:00`, its "no value".
@@ -87,6 +97,18 @@ mod tests {
         ] {
             assert_eq!(read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_range_is_never_before_what_was_asked_for() {
+        assert_eq!(
+            write_end("2026-07-31T05:33:50Z".parse().unwrap()),
+            "2026-07-31 05:33:50"
+        );
+        assert_eq!(
+            write_end("2026-07-31T05:33:50.001Z".parse().unwrap()),
+            "2026-07-31 05:33:51"
+        );
     }
 
     #[test]

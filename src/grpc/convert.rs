@@ -126,7 +126,8 @@ macro_rules! both_directions {
 }
 standard_fields!(both_directions);
 
-fn value(given: pb::FieldValue) -> Result<Value, &'static str> {
+/// The value that is given, or what is wrong with it.
+pub(super) fn value(given: pb::FieldValue) -> Result<Value, &'static str> {
     use pb::field_value::Value as Given;
     Ok(match given.value {
         None => return Err("has no value; to clear an attribute, name it in clear_fields"),
@@ -134,12 +135,7 @@ fn value(given: pb::FieldValue) -> Result<Value, &'static str> {
         Some(Given::Number(number)) => Value::Number(number),
         Some(Given::Integer(number)) => Value::Integer(number),
         Some(Given::Flag(flag)) => Value::Flag(flag),
-        Some(Given::Time(at)) => {
-            let at = Timestamp::new(at.seconds, at.nanos)
-                .ok()
-                .filter(|_| (0..1_000_000_000).contains(&at.nanos));
-            Value::Time(at.ok_or("must be a time between the years 1 and 9999")?)
-        }
+        Some(Given::Time(at)) => Value::Time(instant(at).ok_or(NO_TIME)?),
         Some(Given::FieldSet(set)) => Value::FieldSet(FieldSet {
             value: set.value,
             fields: set.fields,
@@ -147,7 +143,24 @@ fn value(given: pb::FieldValue) -> Result<Value, &'static str> {
     })
 }
 
-fn shown(value: Value) -> pb::FieldValue {
+const NO_TIME: &str = "must be a time between the years 1 and 9999";
+
+fn instant(at: prost_types::Timestamp) -> Option<Timestamp> {
+    let is_whole = (0..1_000_000_000).contains(&at.nanos);
+    Timestamp::new(at.seconds, at.nanos).ok().filter(|_| is_whole)
+}
+
+/// A point in time that is given in that field; what is none is a fault.
+pub(super) fn moment(at: prost_types::Timestamp, field: &str, faults: &mut Vec<Violation>) -> Option<Timestamp> {
+    let instant = instant(at);
+    if instant.is_none() {
+        faults.push(Violation::new(field, NO_TIME));
+    }
+    instant
+}
+
+/// A value as it is shown.
+pub(super) fn shown(value: Value) -> pb::FieldValue {
     use pb::field_value::Value as Shown;
     let value = match value {
         Value::Text(text) => Shown::Text(text),

@@ -1,10 +1,13 @@
 //! Protobuf in, protobuf out: the server with its services. The only place that knows tonic.
 
+mod activity;
 mod convert;
 mod lead;
 mod observe;
+mod page;
 mod status;
 mod unary;
+mod user;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +23,9 @@ use tonic_health::server::HealthReporter;
 
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
+use pb::activity_service_server::ActivityServiceServer;
 use pb::lead_service_server::LeadServiceServer;
+use pb::user_service_server::UserServiceServer;
 
 /// The public contract, as generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
@@ -96,6 +101,8 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<LeadServiceServer<lead::Service>>().await;
+    health.set_serving::<ActivityServiceServer<activity::Service>>().await;
+    health.set_serving::<UserServiceServer<user::Service>>().await;
 
     let drain = settings.drain;
     let max_request_bytes = settings.max_request_bytes;
@@ -107,10 +114,14 @@ pub async fn serve(
         settings: Arc::new(settings),
         draining: stop.clone(),
     };
-    let leads = LeadServiceServer::new(lead::Service::new(context))
-        .max_decoding_message_size(max_request_bytes)
-        .max_encoding_message_size(usize::MAX)
-        .accept_compressed(CompressionEncoding::Gzip);
+    macro_rules! service {
+        ($server:ident, $module:ident) => {
+            $server::new($module::Service::new(context.clone()))
+                .max_decoding_message_size(max_request_bytes)
+                .max_encoding_message_size(usize::MAX)
+                .accept_compressed(CompressionEncoding::Gzip)
+        };
+    }
 
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -125,7 +136,9 @@ pub async fn serve(
                 .build_v1alpha()
                 .expect("the build has checked the descriptors"),
         )
-        .add_service(leads)
+        .add_service(service!(LeadServiceServer, lead))
+        .add_service(service!(ActivityServiceServer, activity))
+        .add_service(service!(UserServiceServer, user))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), told(stop.clone(), health));
 
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
@@ -155,6 +168,10 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 async fn told(stop: CancellationToken, health: HealthReporter) {
     stop.cancelled().await;
     health.set_not_serving::<LeadServiceServer<lead::Service>>().await;
+    health
+        .set_not_serving::<ActivityServiceServer<activity::Service>>()
+        .await;
+    health.set_not_serving::<UserServiceServer<user::Service>>().await;
     health
         .set_service_status("", tonic_health::ServingStatus::NotServing)
         .await;

@@ -37,8 +37,13 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
             }
             details.set_resource_info(LEAD, lead_id.as_deref().unwrap_or_default(), "", field);
         }
-        Kind::NotFound(Resource::Lead) => {
-            details.set_resource_info(LEAD, "", "", "there is no such lead");
+        Kind::NotFound(resource) => {
+            let kind = match resource {
+                Resource::Lead => LEAD,
+                Resource::User => "leadgate.v1.User",
+                Resource::Activity => "leadgate.v1.Activity",
+            };
+            details.set_resource_info(kind, "", "", error.to_string());
         }
         Kind::DeadlineInfeasible { retry_after }
         | Kind::QueueFull { retry_after }
@@ -105,6 +110,8 @@ fn row(kind: &Kind) -> Row {
         Kind::Invalid(_) => (Code::InvalidArgument, "INVALID_FIELD"),
         Kind::Duplicate { .. } => (Code::AlreadyExists, "LEAD_DUPLICATE"),
         Kind::NotFound(Resource::Lead) => (Code::NotFound, "LEAD_NOT_FOUND"),
+        Kind::NotFound(Resource::User) => (Code::NotFound, "USER_NOT_FOUND"),
+        Kind::NotFound(Resource::Activity) => (Code::NotFound, "ACTIVITY_NOT_FOUND"),
         Kind::DeadlineInfeasible { .. } => (Code::ResourceExhausted, "DEADLINE_INFEASIBLE"),
         Kind::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
         Kind::DailyBudgetExhausted { .. } => (Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED"),

@@ -23,15 +23,16 @@ const MAY: [(&str, &[&str]); 15] = [
     ),
     ("config", &["crm", "gateway", "grpc", "quota", "telemetry"]),
     ("admin", &["telemetry", "tenant"]),
-    ("grpc", &["caller", "domain", "error", "gateway", "telemetry", "tenant"]),
+    (
+        "grpc",
+        &["caller", "clock", "domain", "error", "gateway", "telemetry", "tenant"],
+    ),
     ("tenant", &["error", "gateway"]),
     (
         "gateway",
-        &[
-            "caller", "clock", "crm", "domain", "error", "metadata", "quota", "store",
-        ],
+        &["cached", "caller", "clock", "crm", "domain", "error", "quota", "store"],
     ),
-    ("metadata", &["caller", "clock", "crm", "domain", "error"]),
+    ("cached", &["caller", "clock", "crm", "error"]),
     ("store", &["caller", "clock", "domain", "error"]),
     ("crm", &["caller", "clock", "domain", "error", "quota", "telemetry"]),
     ("quota", &["caller", "clock", "domain", "error"]),

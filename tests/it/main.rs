@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod activity;
 mod architecture;
 mod errors;
 mod golden;

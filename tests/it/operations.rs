@@ -57,10 +57,10 @@ async fn the_names_of_all_metrics_are_known() {
 async fn health_is_told_per_service() {
     let world = World::start().await;
     assert_eq!(health(&world, "").await.unwrap(), ServingStatus::Serving);
-    assert_eq!(
-        health(&world, "leadgate.v1.LeadService").await.unwrap(),
-        ServingStatus::Serving
-    );
+    for service in ["LeadService", "ActivityService", "UserService"] {
+        let status = health(&world, &format!("leadgate.v1.{service}")).await.unwrap();
+        assert_eq!(status, ServingStatus::Serving, "{service}");
+    }
     assert_eq!(
         health(&world, "leadgate.v1.Nothing").await.unwrap_err().code(),
         Code::NotFound
@@ -70,7 +70,12 @@ async fn health_is_told_per_service() {
 #[tokio::test]
 async fn both_versions_of_reflection_list_the_services() {
     let world = World::start().await;
-    let expected = ["grpc.health.v1.Health", "leadgate.v1.LeadService"];
+    let expected = [
+        "grpc.health.v1.Health",
+        "leadgate.v1.LeadService",
+        "leadgate.v1.ActivityService",
+        "leadgate.v1.UserService",
+    ];
 
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(world.address).await);
     let list = v1::server_reflection_request::MessageRequest::ListServices(String::new());

@@ -1,54 +1,76 @@
-//! The account's metadata, kept at hand: fetched once, refreshed behind, served stale where it cannot be refreshed.
+//! What changes seldom and is asked for often, kept at hand: fetched once, refreshed behind, served stale where it cannot
+//! be refreshed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::caller::Call;
 use crate::clock;
-use crate::crm::Client;
-use crate::crm::metadata::LeadsMetaData;
-use crate::domain::field::Catalog;
+use crate::crm::{Client, Operation};
 use crate::error::{Kind, Result};
 
-/// How long the first callers wait for the metadata before they go without.
+/// How long the first callers wait before they go without.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a failure it is not asked for again on behalf of those who can go without.
 const PAUSE: Duration = Duration::from_secs(30);
 /// How long a refresh in the background may take.
 const REFRESH_LIMIT: Duration = Duration::from_secs(60);
 
-/// The metadata of one account. Clones share it.
-#[derive(Clone)]
-pub struct Metadata {
-    shared: Arc<Shared>,
+/// The answer of one operation, made into what it is kept as. Clones share it.
+pub struct Cached<O: Operation, T> {
+    shared: Arc<Shared<O, T>>,
 }
 
-struct Shared {
+struct Shared<O: Operation, T> {
     crm: Client,
+    operation: O,
+    /// Makes of the answer, and of the time when it was asked for, what is kept.
+    make: fn(O::Output, Timestamp) -> T,
     lifetime: Duration,
     tasks: TaskTracker,
-    current: ArcSwapOption<Kept>,
+    current: ArcSwapOption<Kept<T>>,
     /// Held by whoever fetches.
     fetching: Mutex<()>,
     /// Until then, those who can go without do so: the last try failed, or took too long.
     without_until: ArcSwapOption<Instant>,
 }
 
-struct Kept {
+struct Kept<T> {
     at: Instant,
-    catalog: Arc<Catalog>,
+    value: Arc<T>,
 }
 
-impl Metadata {
+impl<O: Operation, T> Clone for Cached<O, T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<O, T> Cached<O, T>
+where
+    O: Operation + Send + 'static,
+    T: Send + Sync + 'static,
+{
     /// Nothing fetched yet; what is fetched counts as fresh for that lifetime.
-    pub fn new(crm: Client, lifetime: Duration, tasks: TaskTracker) -> Self {
+    pub fn new(
+        crm: Client,
+        operation: O,
+        make: fn(O::Output, Timestamp) -> T,
+        lifetime: Duration,
+        tasks: TaskTracker,
+    ) -> Self {
         let shared = Shared {
             crm,
+            operation,
+            make,
             lifetime,
             tasks,
             current: ArcSwapOption::empty(),
@@ -60,24 +82,24 @@ impl Metadata {
         }
     }
 
-    /// The metadata, fetched if it has to be.
-    pub async fn get(&self, call: &Call) -> Result<Arc<Catalog>> {
+    /// The value, fetched if it has to be.
+    pub async fn get(&self, call: &Call) -> Result<Arc<T>> {
         if let Some(kept) = self.shared.current.load_full() {
             if kept.at.elapsed() >= self.shared.lifetime {
                 self.refresh();
             }
-            return Ok(kept.catalog.clone());
+            return Ok(kept.value.clone());
         }
-        let _fetching = call.wait("the account's metadata", self.shared.fetching.lock()).await?;
+        let _fetching = call.wait(O::NAME, self.shared.fetching.lock()).await?;
         // Somebody may have fetched it while we waited.
         match self.shared.current.load_full() {
-            Some(kept) => Ok(kept.catalog.clone()),
+            Some(kept) => Ok(kept.value.clone()),
             None => self.fetch(call).await,
         }
     }
 
-    /// The metadata if it is at hand or soon will be, for those who can go without.
-    pub async fn at_hand(&self, call: &Call) -> Option<Arc<Catalog>> {
+    /// The value if it is at hand or soon will be, for those who can go without.
+    pub async fn at_hand(&self, call: &Call) -> Option<Arc<T>> {
         if self.shared.current.load().is_none() && self.is_pausing() {
             return None;
         }
@@ -88,7 +110,7 @@ impl Metadata {
             ..call.clone()
         };
         match self.get(&patient).await {
-            Ok(catalog) => Some(catalog),
+            Ok(value) => Some(value),
             Err(error) => {
                 // One caller in a hurry says nothing about the others.
                 let in_a_hurry = matches!(
@@ -116,22 +138,27 @@ impl Metadata {
             if this.is_pausing() {
                 return;
             }
-            let call = Call::internal("metadata", REFRESH_LIMIT);
+            let call = Call::internal(O::NAME, REFRESH_LIMIT);
             if let Err(error) = this.fetch(&call).await {
-                tracing::warn!(error = error.name(), "the account's metadata could not be fetched");
+                tracing::warn!(
+                    endpoint = O::NAME,
+                    error = error.name(),
+                    "what is kept at hand could not be fetched"
+                );
                 this.pause();
             }
         });
     }
 
-    async fn fetch(&self, call: &Call) -> Result<Arc<Catalog>> {
-        let fields = self.shared.crm.call(call, &LeadsMetaData).await?;
-        let catalog = Arc::new(Catalog::new(fields, clock::now()));
+    async fn fetch(&self, call: &Call) -> Result<Arc<T>> {
+        let asked = clock::now();
+        let answer = self.shared.crm.call(call, &self.shared.operation).await?;
+        let value = Arc::new((self.shared.make)(answer, asked));
         self.shared.current.store(Some(Arc::new(Kept {
             at: Instant::now(),
-            catalog: catalog.clone(),
+            value: value.clone(),
         })));
-        Ok(catalog)
+        Ok(value)
     }
 
     fn is_pausing(&self) -> bool {

@@ -1,0 +1,300 @@
+//! The endpoints of activities. The same id has three names here, and times come in four forms.
+
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+
+use super::answer::Answer;
+use super::lead::{message_id, whole};
+use super::retry::Safety;
+use super::{Operation, Request};
+use crate::domain::activity::{Activity, ActivityType, NOTE, OWNER, Page, Post, STATUS, Target};
+use crate::domain::lead::Row;
+use crate::domain::time;
+use crate::domain::value::Value;
+use crate::error::{Kind, Resource, Result, Violation};
+
+/// `Create`: a new activity on a lead.
+#[derive(Clone, Copy, Debug)]
+pub struct Create<'a> {
+    /// What to post.
+    pub post: &'a Post,
+    /// The lead.
+    pub lead_id: &'a str,
+}
+
+/// `CustomActivity/Update`: some fields of an activity.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<'a> {
+    /// What to write.
+    pub post: &'a Post,
+    /// The activity.
+    pub activity_id: &'a str,
+}
+
+/// `GetActivityDetails`: one activity, without its lead.
+#[derive(Clone, Debug)]
+pub struct GetDetails(pub String);
+
+/// `Retrieve`: the activities of a lead.
+#[derive(Clone, Debug)]
+pub struct Retrieve {
+    /// The lead.
+    pub lead_id: String,
+    /// Only of that type.
+    pub code: Option<i32>,
+    /// How many to pass over; what LeadSquared counts by is a setting.
+    pub offset: usize,
+    /// How many to return.
+    pub count: usize,
+}
+
+/// `RetrieveRecentlyModified`, or `CustomActivity/RetrieveByActivityEvent` for one type: the activities of all leads.
+#[derive(Clone, Debug)]
+pub struct RetrieveModified {
+    /// From then on.
+    pub from: Timestamp,
+    /// Up to then.
+    pub to: Timestamp,
+    /// Only of that type.
+    pub code: Option<i32>,
+    /// Which page, from 1.
+    pub page: usize,
+    /// How many to return.
+    pub count: usize,
+}
+
+/// `ActivityTypes.Get`.
+#[derive(Clone, Copy, Debug)]
+pub struct GetTypes;
+
+impl Operation for Create<'_> {
+    type Output = String;
+    const NAME: &'static str = "ProspectActivity.Create";
+    const SAFETY: Safety = Safety::Once;
+
+    fn request(&self) -> Request {
+        let mut body = written(self.post);
+        body["RelatedProspectId"] = json!(self.lead_id);
+        post("ProspectActivity.svc/Create", vec![], &body)
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<String> {
+        message_id(answer).map_err(bad_code)
+    }
+}
+
+impl Operation for Update<'_> {
+    type Output = String;
+    const NAME: &'static str = "CustomActivity/Update";
+    const SAFETY: Safety = Safety::Once;
+
+    fn request(&self) -> Request {
+        let mut body = written(self.post);
+        body["ProspectActivityId"] = json!(self.activity_id);
+        post("ProspectActivity.svc/CustomActivity/Update", vec![], &body)
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<String> {
+        message_id(answer).map_err(bad_code)
+    }
+}
+
+impl Operation for GetDetails {
+    type Output = Activity;
+    const NAME: &'static str = "GetActivityDetails";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        Request {
+            path: "ProspectActivity.svc/GetActivityDetails",
+            query: vec![("activityId", self.0.clone())],
+            body: None,
+        }
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Activity> {
+        let body: Json = answer.json()?;
+        let mut activity = activity(&body).ok_or(Kind::NotFound(Resource::Activity))?;
+        for pair in body["Fields"].as_array().into_iter().flatten() {
+            if let Some(name) = pair["SchemaName"].as_str() {
+                activity.fields.insert(name.to_owned(), text(&pair["Value"]));
+            }
+        }
+        Ok(activity)
+    }
+}
+
+impl Operation for Retrieve {
+    type Output = Page;
+    const NAME: &'static str = "ProspectActivity.Retrieve";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        let mut body = json!({"Paging": {"Offset": self.offset.to_string(), "RowCount": self.count.to_string()}});
+        if let Some(code) = self.code {
+            body["Parameter"] = json!({"ActivityEvent": code});
+        }
+        let query = vec![("leadId", self.lead_id.clone())];
+        post("ProspectActivity.svc/Retrieve", query, &body)
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Page> {
+        page(answer)
+    }
+}
+
+impl Operation for RetrieveModified {
+    type Output = Page;
+    const NAME: &'static str = "RetrieveRecentlyModified";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        let mut parameter = json!({"FromDate": time::write(self.from), "ToDate": time::write_end(self.to)});
+        let path = match self.code {
+            Some(code) => {
+                parameter["ActivityEvent"] = json!(code);
+                "ProspectActivity.svc/CustomActivity/RetrieveByActivityEvent"
+            }
+            None => {
+                parameter["IncludeCustomFields"] = json!(1);
+                "ProspectActivity.svc/RetrieveRecentlyModified"
+            }
+        };
+        let body = json!({
+            "Parameter": parameter,
+            "Paging": {"PageIndex": self.page, "PageSize": self.count},
+            // A time is not unique, and pages sorted by it are not stable.
+            "Sorting": {"ColumnName": "ProspectActivityId", "Direction": 0},
+        });
+        post(path, vec![], &body)
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Page> {
+        page(answer)
+    }
+}
+
+impl Operation for GetTypes {
+    type Output = Vec<ActivityType>;
+    const NAME: &'static str = "ActivityTypes.Get";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        Request {
+            path: "ProspectActivity.svc/ActivityTypes.Get",
+            query: vec![],
+            body: None,
+        }
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Vec<ActivityType>> {
+        let rows: Vec<Json> = answer.json()?;
+        let read = |row: &Json| {
+            let names = [&row["DisplayName"], &row["ActivityEventName"]];
+            Some(ActivityType {
+                code: whole(&row["ActivityEvent"])?,
+                name: names.into_iter().find_map(Json::as_str).unwrap_or_default().to_owned(),
+            })
+        };
+        Ok(rows.iter().filter_map(read).collect())
+    }
+}
+
+fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> Request {
+    Request {
+        path,
+        query,
+        body: Some(body.to_string()),
+    }
+}
+
+/// What is written of an activity. Its owner is a field like others.
+fn written(post: &Post) -> Json {
+    let field = |name: &str, value: &Value| match value {
+        Value::FieldSet(set) => {
+            let members: Vec<_> = set
+                .fields
+                .iter()
+                .map(|(name, value)| json!({"Attribute": name, "Value": value}))
+                .collect();
+            json!({"SchemaName": name, "Value": set.value, "Fields": members})
+        }
+        value => json!({"SchemaName": name, "Value": value.to_text()}),
+    };
+    let mut fields: Vec<Json> = post.fields.iter().map(|(name, value)| field(name, value)).collect();
+    if !post.owner_id.is_empty() {
+        fields.push(json!({"SchemaName": OWNER, "Value": post.owner_id}));
+    }
+    let mut body = json!({"ActivityEvent": post.code});
+    if let Some(note) = &post.note {
+        body["ActivityNote"] = json!(note);
+    }
+    if let (Some(at), Target::Lead(_)) = (post.at, &post.target) {
+        body["ActivityDateTime"] = json!(time::write(at));
+    }
+    if !fields.is_empty() {
+        body["Fields"] = json!(fields);
+    }
+    body
+}
+
+/// "Invalid event code" comes without an exception's name, with HTTP 200.
+fn bad_code(error: crate::error::Error) -> crate::error::Error {
+    if error.kind == Kind::Exception && error.facts.exception_type.is_none() && error.facts.upstream_status.is_none() {
+        let text = "LeadSquared knows no such type, or it is not in use";
+        return Kind::Invalid(vec![Violation::new("activity_type", text)]).into();
+    }
+    error
+}
+
+fn page(answer: &Answer) -> Result<Page> {
+    let body: Json = answer.json()?;
+    // The list is left out where there are no rows.
+    let rows = [&body["ProspectActivities"], &body["List"]]
+        .into_iter()
+        .find_map(Json::as_array);
+    Ok(Page {
+        activities: rows.into_iter().flatten().filter_map(activity).collect(),
+        total: whole(&body["RecordCount"]),
+    })
+}
+
+/// Reads an activity in any of the shapes: flat, with `ActivityFields`, or with `Data`.
+fn activity(row: &Json) -> Option<Activity> {
+    let first = |names: &[&str]| names.iter().find_map(|name| text(&row[*name])).unwrap_or_default();
+    let id = first(&["ProspectActivityId", "Id", "ID"]);
+    if id.is_empty() {
+        return None;
+    }
+    let mut fields = Row::new();
+    let is_field = |name: &str| name.starts_with("mx_") || [OWNER, STATUS, NOTE].contains(&name);
+    for (name, value) in row.as_object().into_iter().flatten().filter(|(name, _)| is_field(name)) {
+        fields.insert(name.clone(), text(value));
+    }
+    for (name, value) in row["ActivityFields"].as_object().into_iter().flatten() {
+        fields.insert(name.clone(), text(value));
+    }
+    for pair in row["Data"].as_array().into_iter().flatten() {
+        if let Some(name) = pair["Key"].as_str() {
+            fields.entry(name.to_owned()).or_insert_with(|| text(&pair["Value"]));
+        }
+    }
+    let code = [&row["EventCode"], &row["ActivityEvent"]].into_iter().find_map(whole);
+    Some(Activity {
+        lead_id: first(&["RelatedProspectId"]),
+        code: code.unwrap_or_default(),
+        type_name: first(&["EventName", "DisplayName", "Name"]),
+        created: time::read(&first(&["CreatedOn"])),
+        modified: time::read(&first(&["ModifiedOn"])),
+        id,
+        fields,
+    })
+}
+
+fn text(json: &Json) -> Option<String> {
+    match json {
+        Json::Null => None,
+        Json::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}

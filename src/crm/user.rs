@@ -1,0 +1,84 @@
+//! The endpoints of users.
+
+use serde_json::Value as Json;
+
+use super::answer::Answer;
+use super::retry::Safety;
+use super::{Operation, Request};
+use crate::domain::user::{Key, User};
+use crate::error::{Kind, Resource, Result};
+
+/// `Users.Get`: all users, inactive ones too.
+#[derive(Clone, Copy, Debug)]
+pub struct GetUsers;
+
+/// `User/Retrieve/ByUserId` or `User/Retrieve/ByEmailAddress`: one user, if active.
+#[derive(Clone, Debug)]
+pub struct RetrieveUser(pub Key);
+
+impl Operation for GetUsers {
+    type Output = Vec<User>;
+    const NAME: &'static str = "Users.Get";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        Request {
+            path: "UserManagement.svc/Users.Get",
+            query: vec![],
+            body: None,
+        }
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Vec<User>> {
+        users(answer)
+    }
+}
+
+impl Operation for RetrieveUser {
+    type Output = User;
+    const NAME: &'static str = "User/Retrieve";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        let (path, name, value) = match &self.0 {
+            Key::Id(id) => ("UserManagement.svc/User/Retrieve/ByUserId", "userId", id),
+            Key::Email(email) => ("UserManagement.svc/User/Retrieve/ByEmailAddress", "emailAddress", email),
+        };
+        Request {
+            path,
+            query: vec![(name, value.clone())],
+            body: None,
+        }
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<User> {
+        // Never somebody else, should the parameter be ignored.
+        let is_it = |user: &User| match &self.0 {
+            Key::Id(id) => user.id.eq_ignore_ascii_case(id),
+            Key::Email(email) => user.email_address.eq_ignore_ascii_case(email.trim()),
+        };
+        let found = users(answer)?.into_iter().find(is_it);
+        found.ok_or_else(|| Kind::NotFound(Resource::User).into())
+    }
+}
+
+fn users(answer: &Answer) -> Result<Vec<User>> {
+    let rows: Option<Vec<Json>> = answer.json()?;
+    Ok(rows.unwrap_or_default().iter().filter_map(user).collect())
+}
+
+/// A row of either endpoint: they name the id differently, and the rich one tells of active users only.
+fn user(row: &Json) -> Option<User> {
+    let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let id = [text("ID"), text("UserId")].into_iter().find(|id| !id.is_empty())?;
+    // 0 is active and 1 is not; a number here, a text there.
+    let is_inactive = row["StatusCode"].as_i64() == Some(1) || row["StatusCode"].as_str() == Some("1");
+    Some(User {
+        id,
+        first_name: text("FirstName"),
+        last_name: text("LastName"),
+        email_address: text("EmailAddress"),
+        role: text("Role"),
+        active: !is_inactive,
+    })
+}

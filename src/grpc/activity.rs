@@ -1,0 +1,250 @@
+//! ActivityService: reads the message, asks the gateway, puts the answer.
+
+use std::collections::BTreeMap;
+
+use tonic::{Request, Response, Status};
+
+use super::unary::{Asked, request_id};
+use super::{Context, convert, page, pb};
+use crate::clock;
+use crate::domain::activity::{Activity, NOTE, OWNER, Post, STATUS, Target};
+use crate::domain::lead::check_id;
+use crate::domain::value::Value;
+use crate::error::{Error, Kind, Result, Violation};
+use crate::gateway::{Gateway, Modified};
+
+type Answer<A> = std::result::Result<Response<A>, Status>;
+
+/// ActivityService.
+pub(super) struct Service {
+    context: Context,
+}
+
+impl Service {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::activity_service_server::ActivityService for Service {
+    async fn post_activity(&self, request: Request<pb::PostActivityRequest>) -> Answer<pb::PostActivityResponse> {
+        let work = |asked: Asked<pb::PostActivityRequest>| async move {
+            let (gateway, call, mut message) = (asked.gateway, asked.call, asked.message);
+            let id = std::mem::take(&mut message.request_id);
+            let request = request_id(&id, "PostActivity", &message);
+            let validate_only = message.validate_only;
+            let mut faults = Vec::new();
+            let at = message
+                .activity_time
+                .map(|at| convert::moment(at, "activity_time", &mut faults));
+            let post = Post {
+                target: Target::Lead(message.lead_id),
+                code: message.activity_type,
+                note: Some(message.note).filter(|note| !note.is_empty()),
+                at: at.flatten(),
+                owner_id: message.owner_id,
+                fields: fields(message.fields, &mut faults),
+                faults,
+            };
+            let activity_id = write(&gateway, &call, post, request, validate_only).await?;
+            Ok(pb::PostActivityResponse { activity_id })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn update_activity(&self, request: Request<pb::UpdateActivityRequest>) -> Answer<pb::UpdateActivityResponse> {
+        let work = |asked: Asked<pb::UpdateActivityRequest>| async move {
+            let (gateway, call, mut message) = (asked.gateway, asked.call, asked.message);
+            let id = std::mem::take(&mut message.request_id);
+            let request = request_id(&id, "UpdateActivity", &message);
+            let validate_only = message.validate_only;
+            let mut faults = Vec::new();
+            let post = Post {
+                target: Target::Activity(message.activity_id),
+                code: message.activity_type,
+                note: message.note,
+                at: None,
+                owner_id: message.owner_id,
+                fields: fields(message.fields, &mut faults),
+                faults,
+            };
+            let activity_id = write(&gateway, &call, post, request, validate_only).await?;
+            Ok(pb::UpdateActivityResponse { activity_id })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn get_activity(&self, request: Request<pb::GetActivityRequest>) -> Answer<pb::GetActivityResponse> {
+        let work = |asked: Asked<pb::GetActivityRequest>| async move {
+            let id = asked.message.activity_id;
+            if check_id("activity_id", &id).is_some() {
+                return Err(Error::invalid("activity_id", "must be an activity's id"));
+            }
+            let found = asked.gateway.get_activity(&asked.call, &id).await?;
+            Ok(pb::GetActivityResponse {
+                activity: Some(activity(found)),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn list_lead_activities(
+        &self,
+        request: Request<pb::ListLeadActivitiesRequest>,
+    ) -> Answer<pb::ListLeadActivitiesResponse> {
+        let work = |asked: Asked<pb::ListLeadActivitiesRequest>| async move {
+            let message = asked.message;
+            if let Some(fault) = check_id("lead_id", &message.lead_id) {
+                return Err(Kind::Invalid(vec![fault]).into());
+            }
+            let (size, number) = (page::size(message.page_size, 25)?, page::number(&message.page_token)?);
+            let found = asked
+                .gateway
+                .lead_activities(
+                    &asked.call,
+                    &message.lead_id,
+                    code(message.activity_type)?,
+                    number,
+                    size,
+                )
+                .await?;
+            let next_page_token = next(&found, number, size);
+            Ok(pb::ListLeadActivitiesResponse {
+                next_page_token,
+                activities: found
+                    .activities
+                    .into_iter()
+                    .map(|found| {
+                        let mut shown = activity(found);
+                        shown.lead_id.clone_from(&message.lead_id);
+                        shown
+                    })
+                    .collect(),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn list_activities(&self, request: Request<pb::ListActivitiesRequest>) -> Answer<pb::ListActivitiesResponse> {
+        let work = |asked: Asked<pb::ListActivitiesRequest>| async move {
+            let message = asked.message;
+            let mut faults = Vec::new();
+            let from = message
+                .start_time
+                .and_then(|at| convert::moment(at, "start_time", &mut faults));
+            let to = message
+                .end_time
+                .and_then(|at| convert::moment(at, "end_time", &mut faults));
+            let to = to.unwrap_or_else(clock::now);
+            if message.start_time.is_none() {
+                faults.push(Violation::new("start_time", "is required"));
+            } else if from.is_some_and(|from| from > to) {
+                faults.push(Violation::new("end_time", "must not be before start_time"));
+            }
+            let Some(from) = from.filter(|_| faults.is_empty()) else {
+                return Err(Kind::Invalid(faults).into());
+            };
+            let (size, number) = (page::size(message.page_size, 100)?, page::number(&message.page_token)?);
+            let asked_for = Modified {
+                from,
+                to,
+                code: code(message.activity_type)?,
+                page: number + 1,
+                count: size,
+            };
+            let found = asked.gateway.modified_activities(&asked.call, &asked_for).await?;
+            let next_page_token = next(&found, number, size);
+            Ok(pb::ListActivitiesResponse {
+                next_page_token,
+                activities: found.activities.into_iter().map(activity).collect(),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn list_activity_types(
+        &self,
+        request: Request<pb::ListActivityTypesRequest>,
+    ) -> Answer<pb::ListActivityTypesResponse> {
+        let work = |asked: Asked<pb::ListActivityTypesRequest>| async move {
+            let types = asked.gateway.activity_types(&asked.call).await?;
+            let shown = types.iter().map(|known| pb::ActivityType {
+                activity_type: known.code,
+                name: known.name.clone(),
+            });
+            Ok(pb::ListActivityTypesResponse {
+                activity_types: shown.collect(),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+}
+
+async fn write(
+    gateway: &std::sync::Arc<Gateway>,
+    call: &crate::caller::Call,
+    mut post: Post,
+    request: std::result::Result<Option<crate::caller::RequestId>, Violation>,
+    validate_only: bool,
+) -> Result<String> {
+    let request = request.unwrap_or_else(|fault| {
+        post.faults.push(fault);
+        None
+    });
+    if validate_only {
+        Gateway::validate_post(&post)?;
+        return Ok(String::new());
+    }
+    gateway.post(call, post, request).await
+}
+
+fn fields(given: BTreeMap<String, pb::FieldValue>, faults: &mut Vec<Violation>) -> BTreeMap<String, Value> {
+    let mut fields = BTreeMap::new();
+    for (name, value) in given {
+        match convert::value(value) {
+            Ok(value) => drop(fields.insert(name, value)),
+            Err(text) => faults.push(Violation::new(format!("fields[\"{name}\"]"), text)),
+        }
+    }
+    fields
+}
+
+fn code(code: i32) -> Result<Option<i32>> {
+    match code {
+        0 => Ok(None),
+        1.. => Ok(Some(code)),
+        _ => Err(Error::invalid("activity_type", "must be 0 or the code of a type")),
+    }
+}
+
+/// The token of the page behind; empty where there is none. Where LeadSquared tells no total, a full page may have one.
+fn next(page: &crate::domain::activity::Page, number: usize, size: usize) -> String {
+    let seen = number * size + page.activities.len();
+    let has_more = page.total.map_or(page.activities.len() >= size, |total| seen < total);
+    if has_more && !page.activities.is_empty() {
+        page::token(number + 1)
+    } else {
+        String::new()
+    }
+}
+
+fn activity(mut found: Activity) -> pb::Activity {
+    let mut take = |name: &str| found.fields.remove(name).flatten().unwrap_or_default();
+    pb::Activity {
+        note: take(NOTE),
+        owner_id: take(OWNER),
+        status: take(STATUS),
+        activity_id: found.id,
+        lead_id: found.lead_id,
+        activity_type: found.code,
+        type_name: found.type_name,
+        create_time: found.created.map(convert::timestamp),
+        update_time: found.modified.map(convert::timestamp),
+        fields: found
+            .fields
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, convert::shown(Value::Text(text?)))))
+            .collect(),
+    }
+}

@@ -1,0 +1,87 @@
+//! UserService: reads the message, asks the gateway, puts the answer.
+
+use tonic::{Request, Response, Status};
+
+use super::unary::Asked;
+use super::{Context, page, pb};
+use crate::domain::lead::check_id;
+use crate::domain::user::{Key, User};
+use crate::error::{Kind, Violation};
+
+type Answer<A> = std::result::Result<Response<A>, Status>;
+
+/// UserService.
+pub(super) struct Service {
+    context: Context,
+}
+
+impl Service {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::user_service_server::UserService for Service {
+    async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
+        let work = |asked: Asked<pb::GetUserRequest>| async move {
+            let key = key(asked.message.key).map_err(|fault| Kind::Invalid(vec![fault]))?;
+            let found = asked.gateway.get_user(&asked.call, &key).await?;
+            Ok(pb::GetUserResponse {
+                user: Some(user(&found)),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn list_users(&self, request: Request<pb::ListUsersRequest>) -> Answer<pb::ListUsersResponse> {
+        let work = |asked: Asked<pb::ListUsersRequest>| async move {
+            let message = asked.message;
+            let size = page::size(message.page_size, 100)?;
+            let roster = asked.gateway.users(&asked.call).await?;
+            let is_asked = |user: &&User| {
+                (message.include_inactive || user.active)
+                    && (message.role.is_empty() || user.role.eq_ignore_ascii_case(&message.role))
+            };
+            let mut users: Vec<_> = roster
+                .after(&message.page_token)
+                .filter(is_asked)
+                .take(size + 1)
+                .collect();
+            let has_more = users.len() > size;
+            users.truncate(size);
+            let last = users.last().filter(|_| has_more);
+            Ok(pb::ListUsersResponse {
+                next_page_token: last.map(|user| user.id.clone()).unwrap_or_default(),
+                users: users.into_iter().map(user).collect(),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+}
+
+fn key(key: Option<pb::get_user_request::Key>) -> Result<Key, Violation> {
+    use pb::get_user_request::Key as Asked;
+    match key {
+        None => Err(Violation::new("key", "one of user_id and email_address is required")),
+        Some(Asked::UserId(id)) => match check_id("user_id", &id) {
+            Some(_) => Err(Violation::new("user_id", "must be a user's id")),
+            None => Ok(Key::Id(id)),
+        },
+        Some(Asked::EmailAddress(email)) if !email.contains('@') => {
+            Err(Violation::new("email_address", "must be an email address"))
+        }
+        Some(Asked::EmailAddress(email)) => Ok(Key::Email(email.trim().to_owned())),
+    }
+}
+
+fn user(user: &User) -> pb::User {
+    pb::User {
+        user_id: user.id.clone(),
+        first_name: user.first_name.clone(),
+        last_name: user.last_name.clone(),
+        email_address: user.email_address.clone(),
+        role: user.role.clone(),
+        active: user.active,
+    }
+}
