@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config};
 use crate::domain::spent::Spent;
 use crate::gateway::{self, Gateway};
-use crate::quota::{self, Quota};
+use crate::quota::Quota;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
@@ -21,6 +22,8 @@ use crate::{admin, crm, grpc};
 /// How long writes that were sent may take to be settled once all callers have their answers.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// How often what was spent is written down.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How often old request ids are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -128,7 +131,13 @@ impl App {
         });
         let books = TaskTracker::new();
         let booked = CancellationToken::new();
-        books.spawn(keep_books(store.clone(), tenants.clone(), booked.clone()));
+        let mut keeping = Books {
+            store: store.clone(),
+            tenants: tenants.clone(),
+            written: BTreeMap::new(),
+        };
+        keeping.write(false).await;
+        books.spawn(keeping.keep(booked.clone()));
         let served = grpc::serve(listener, tenants, config.server, metrics, draining.clone()).await;
 
         // However the server ended, nobody is left to be served.
@@ -153,33 +162,52 @@ impl App {
     }
 }
 
-/// Writes down what each account has spent, and forgets old request ids, until `stop` and once more then.
-async fn keep_books(store: Store, tenants: Tenants, stop: CancellationToken) {
-    let mut written: BTreeMap<String, Spent> = BTreeMap::new();
-    let mut swept = Instant::now();
-    loop {
-        let stopped = tokio::time::timeout(quota::SAVED_EVERY, stop.cancelled()).await.is_ok();
-        for (name, gateway) in tenants.iter() {
-            let spent = gateway.spent().filter(|spent| written.get(name) != Some(spent));
-            if let Some(spent) = spent {
-                match store.spend(name, &spent).await {
-                    Ok(()) => drop(written.insert(name.to_owned(), spent)),
+/// What each account has spent, written down so that a restart can go on from there.
+struct Books {
+    store: Store,
+    tenants: Tenants,
+    written: BTreeMap<String, Spent>,
+}
+
+impl Books {
+    /// Writes down what has changed. When the last slot was handed out is told only at an orderly end: until then it may be
+    /// later than what is written.
+    async fn write(&mut self, is_end: bool) {
+        for (name, gateway) in self.tenants.iter() {
+            let mut spent = gateway.spent();
+            if !is_end {
+                spent.last_grant = Timestamp::MAX;
+            }
+            if self.written.get(name) != Some(&spent) {
+                match self.store.spend(name, &spent).await {
+                    Ok(()) => drop(self.written.insert(name.to_owned(), spent)),
                     Err(fault) => tracing::error!(tenant = name, %fault, "what was spent could not be written down"),
                 }
             }
         }
-        if swept.elapsed() >= SWEEP_EVERY {
-            swept = Instant::now();
-            if let Some((_, gateway)) = tenants.iter().next() {
-                match gateway.sweep().await {
-                    Ok(count) => tracing::debug!(count, "forgot old request ids"),
-                    Err(fault) => tracing::error!(%fault, "old request ids could not be forgotten"),
-                }
+    }
+
+    /// Forgets old request ids.
+    async fn sweep(&self) {
+        // One sweep is for all accounts.
+        if let Some((_, gateway)) = self.tenants.iter().next() {
+            match gateway.sweep().await {
+                Ok(count) => tracing::debug!(count, "forgot old request ids"),
+                Err(fault) => tracing::error!(%fault, "old request ids could not be forgotten"),
             }
         }
-        if stopped {
-            return;
+    }
+
+    async fn keep(mut self, stop: CancellationToken) {
+        let mut swept = Instant::now();
+        while tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_err() {
+            self.write(false).await;
+            if swept.elapsed() >= SWEEP_EVERY {
+                swept = Instant::now();
+                self.sweep().await;
+            }
         }
+        self.write(true).await;
     }
 }
 

@@ -289,7 +289,11 @@ impl Reader {
             .collect();
 
         if let Some(store) = &store
-            && !store.url.starts_with("sqlite:")
+            && store.url != "sqlite::memory:"
+            && !store
+                .url
+                .strip_prefix("sqlite://")
+                .is_some_and(|path| !path.is_empty() && !path.contains('?'))
         {
             let text = "must be \"sqlite://PATH\", or \"sqlite::memory:\" for nothing kept";
             self.fault(&["store", "url"], text);

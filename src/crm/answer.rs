@@ -114,10 +114,9 @@ impl Answer {
             401 => Some(Kind::CredentialsRejected {
                 suggested_host: named_host(&text),
             }),
-            200..=299 if is_page => Some(Kind::Unavailable { sent: true }),
+            // Also where it redirects or says that it is at fault: an error page may come after the work is done.
+            _ if is_page => Some(Kind::Unavailable { sent: true }),
             200..=299 => None,
-            // Whoever refuses the request itself has not executed it.
-            _ if is_page => Some(Kind::Unavailable { sent: false }),
             400 => Some(Kind::Invalid(vec![Violation::new(
                 "lead",
                 "LeadSquared cannot read the request made from it",
@@ -191,12 +190,14 @@ impl Exception {
             name if name.starts_with("MXMandatory") || name.starts_with("MXInvalidActivity") => {
                 Kind::Invalid(self.violations())
             }
+            // LeadSquared gave up waiting for itself; the work may be done all the same.
+            name if name.contains("Timeout") => Kind::Unavailable { sent: true },
             // No name, or one that means nothing to us: now the text and the status may say more.
-            _ if named_limit(&self.text).is_some() => Kind::Refused(refusal(&self.text)),
             _ if text.contains("already exists") || text.starts_with("duplicate entry") => Kind::Duplicate {
                 attribute: duplicate_attribute(&text).map(str::to_owned),
                 lead_id: None,
             },
+            _ if named_limit(&self.text).is_some() => Kind::Refused(refusal(&self.text)),
             _ if is_missing_lead(&text) => Kind::NotFound(Resource::Lead),
             _ if text.contains("not enabled") => Kind::FeatureDisabled,
             _ if status == StatusCode::TOO_MANY_REQUESTS => Kind::Refused(refusal(&self.text)),
@@ -240,7 +241,9 @@ impl Exception {
 /// What a refusal speaks of. One that names neither a limit nor a short time is taken for the daily limit.
 fn refusal(text: &str) -> Refusal {
     let lower = text.to_ascii_lowercase();
-    let is_short = ["second", "minute", "slow"].iter().any(|word| lower.contains(word));
+    let is_short = ["sec", "minute", "hour", " ms", "slow", "throttl", "too many"]
+        .iter()
+        .any(|word| lower.contains(word));
     match named_limit(text) {
         None if !is_short && !lower.trim().is_empty() => Refusal::Daily,
         limit => Refusal::Window(limit),
@@ -250,9 +253,9 @@ fn refusal(text: &str) -> Refusal {
 /// The limit that a refusal names: "API calls exceeded the limit of 25 in 5 second(s)".
 fn named_limit(text: &str) -> Option<Limit> {
     static LIMIT: LazyLock<Regex> =
-        LazyLock::new(|| regex(r"(?i)^\s*(API )?calls exceeded the limit of (\d+) in (\d+) second"));
+        LazyLock::new(|| regex(r"(?i)^\W*(\w+\W+){0,3}calls exceeded the limit of (\d+) in (\d+) second"));
     let found = LIMIT.captures(text)?;
-    // The phrase may stand inside of somebody's data; at the beginning it is LeadSquared's own.
+    // The phrase may stand inside of somebody's data; near the beginning it is LeadSquared's own.
     let (calls, seconds) = (found[2].parse().ok()?, found[3].parse().ok()?);
     (calls > 0 && seconds > 0).then_some(Limit {
         calls,
@@ -385,12 +388,21 @@ mod tests {
         }
         assert_eq!(answer(429, text).judged().unwrap_err().kind, expected);
         assert_eq!(answer(403, text).judged().unwrap_err().kind, expected);
+        for other in [
+            format!("\"{text}\""),
+            format!("Error: {text}"),
+            json!({"Message": format!("Your {text}")}).to_string(),
+        ] {
+            assert_eq!(answer(200, &other).judged().unwrap_err().kind, expected, "{other}");
+            assert_eq!(answer(403, &other).judged().unwrap_err().kind, expected, "{other}");
+        }
         let bare = Kind::Refused(Refusal::Window(None));
         assert_eq!(answer(429, "").judged().unwrap_err().kind, bare);
         let daily = exception(429, "MXAPIRateLimitExceededException", "no more today");
         assert_eq!(daily, Kind::Refused(Refusal::Daily));
         for text in [
             "",
+            "Too many requests",
             "10 in 1 minute(s)",
             "API calls exceeded the limit of 0 in 5 second(s)",
             "Slow down",
@@ -423,10 +435,7 @@ mod tests {
     #[test]
     fn a_page_is_not_leadsquareds_answer_whatever_its_status() {
         let kind = |status| answer(status, "<html>").judged().unwrap_err().kind;
-        for status in [302, 400, 403, 404, 405, 413] {
-            assert_eq!(kind(status), Kind::Unavailable { sent: false }, "{status}");
-        }
-        for status in [200, 500, 502] {
+        for status in [200, 302, 400, 403, 404, 405, 413, 500, 502] {
             assert_eq!(kind(status), Kind::Unavailable { sent: true }, "{status}");
         }
     }

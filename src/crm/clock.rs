@@ -33,15 +33,13 @@ impl Clock {
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 
-    /// Whether something that LeadSquared dated so may have happened since that time of ours: `false` only where it is
-    /// sure that it is older.
-    pub fn may_be_since(&self, dated: Timestamp, since: Timestamp) -> bool {
-        let ahead = *self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ahead, apart) = match ahead {
-            Some(ahead) => (ahead, KNOWN),
-            None => (SignedDuration::ZERO, UNKNOWN),
-        };
-        dated >= since + ahead - apart
+    /// Whether something that LeadSquared dated so has happened since that time of ours, as closely as dates tell; `None`
+    /// where its clock is not known and the time is too close.
+    pub fn is_since(&self, dated: Timestamp, since: Timestamp) -> Option<bool> {
+        match *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(ahead) => Some(dated >= since + ahead - KNOWN),
+            None => (dated < since - UNKNOWN).then_some(false),
+        }
     }
 }
 
@@ -54,16 +52,16 @@ mod tests {
         let clock = Clock::default();
         let now = clock::now();
         let seconds = |count| now - Duration::from_secs(count);
-        assert!(clock.may_be_since(seconds(100), now));
-        assert!(!clock.may_be_since(seconds(130), now));
+        assert_eq!(clock.is_since(seconds(100), now), None);
+        assert_eq!(clock.is_since(seconds(130), now), Some(false));
 
         // Ten minutes behind ours.
         let date = rfc2822::to_string(&seconds(600).to_zoned(jiff::tz::TimeZone::UTC)).unwrap();
         clock.seen(&HeaderValue::from_str(&date).unwrap());
-        assert!(clock.may_be_since(seconds(601), now));
-        assert!(!clock.may_be_since(seconds(605), now));
+        assert_eq!(clock.is_since(seconds(601), now), Some(true));
+        assert_eq!(clock.is_since(seconds(605), now), Some(false));
 
         clock.seen(&HeaderValue::from_static("yesterday"));
-        assert!(!clock.may_be_since(seconds(605), now));
+        assert_eq!(clock.is_since(seconds(605), now), Some(false));
     }
 }

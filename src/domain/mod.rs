@@ -1,6 +1,7 @@
 //! Leads and their attributes as we speak of them: no protobuf, no HTTP, no vendor's JSON.
 
 pub mod activity;
+pub mod check;
 pub mod field;
 pub mod lead;
 pub mod mask;

@@ -24,7 +24,11 @@ pub fn lookup_forms(phone: &str) -> Vec<String> {
 
 /// Whether two texts are the same number, one of them perhaps without its country code.
 pub fn same(a: &str, b: &str) -> bool {
+    let both_whole = [a, b].iter().all(|number| number.trim_start().starts_with('+'));
     let (a, b) = (digits(a), digits(b));
+    if both_whole {
+        return a == b;
+    }
     let (short, long) = if a.len() < b.len() { (a, b) } else { (b, a) };
     // Shorter than any subscriber number, it must be all equal.
     if short.len() < 7 {
@@ -75,5 +79,6 @@ mod tests {
         assert!(same("09845098450", "+919845098450"));
         assert!(!same("9845098450", "9845098451"));
         assert!(!same("50", "9845098450"));
+        assert!(!same("+1-9845098450", "+91-9845098450"));
     }
 }

@@ -15,10 +15,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
 use crate::telemetry::metrics::Metrics;
@@ -123,11 +123,11 @@ pub async fn serve(
         };
     }
 
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .max_concurrent_streams(Some(1024))
-        .tcp_nodelay(true)
         .layer(observe::Layer::new(metrics))
         .add_service(health_service)
         .add_service(reflection().build_v1().expect("the build has checked the descriptors"))
@@ -139,7 +139,7 @@ pub async fn serve(
         .add_service(service!(LeadServiceServer, lead))
         .add_service(service!(ActivityServiceServer, activity))
         .add_service(service!(UserServiceServer, user))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), told(stop.clone(), health));
+        .serve_with_incoming_shutdown(incoming, told(stop.clone(), health));
 
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
     tokio::select! {

@@ -22,8 +22,6 @@ use crate::error::{Kind, Refusal, Result};
 
 /// How much longer than its window a slot is held, for the jitter of the network.
 const MARGIN: Duration = Duration::from_millis(50);
-/// How old what a process before has saved may be: [`Quota::spent`] is to be saved so often.
-pub const SAVED_EVERY: Duration = Duration::from_secs(1);
 /// What waits name in errors.
 const PLACE: &str = "a slot of the quota";
 
@@ -83,7 +81,7 @@ struct State {
     first_turn: i64,
     /// After a refusal, and after a restart, nothing is handed out until then.
     held_until: Option<Instant>,
-    last_grant: Option<Timestamp>,
+    last_grant: Timestamp,
     refusals_in_a_row: u32,
     /// How long an answer usually takes: a moving average.
     round_trip: Duration,
@@ -113,7 +111,7 @@ impl Quota {
                 next_turn: 0,
                 first_turn: -1,
                 held_until: before.map(|before| Instant::now() + left_of_window(before, limits.window)),
-                last_grant: None,
+                last_grant: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
                 refusals_in_a_row: 0,
                 round_trip: Duration::ZERO,
                 closed: false,
@@ -149,12 +147,12 @@ impl Quota {
         }
     }
 
-    /// What has been spent, to be remembered over a restart; `None` where nothing has.
-    pub fn spent(&self) -> Option<Spent> {
+    /// What has been spent, to be remembered over a restart.
+    pub fn spent(&self) -> Spent {
         let mut state = self.shared.lock();
-        let last_grant = state.last_grant?;
         let (day, calls) = state.daily.spent(clock::now());
-        Some(Spent { day, calls, last_grant })
+        let last_grant = state.last_grant;
+        Spent { day, calls, last_grant }
     }
 
     /// The state at this moment.
@@ -246,11 +244,11 @@ impl Shared {
     }
 }
 
-/// How long the window that a process before has spent may last at most: it is taken to have been spent whole.
+/// How long the window that a process before has spent may last at most: it is taken to have been spent whole. A grant in
+/// the future is one of a process that came to no orderly end, or of a clock that was put back: then nothing is known.
 fn left_of_window(before: &Spent, window: Duration) -> Duration {
-    let whole = window + SAVED_EVERY;
+    let whole = window + MARGIN;
     let since = clock::now().duration_since(before.last_grant);
-    // A clock that was put back says nothing.
     Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
 }
 
@@ -363,7 +361,7 @@ impl State {
         }
         let at = clock::now();
         self.daily.spend(at);
-        self.last_grant = Some(at);
+        self.last_grant = at;
         Some(Slot {
             shared: shared.clone(),
             cost,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-pub use memory::{Quota, SAVED_EVERY, Slot, Snapshot, Turn};
+pub use memory::{Quota, Slot, Snapshot, Turn};
 
 /// What a call pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -19,7 +20,11 @@ use crate::error::{Error, Kind, Result};
 /// How much later than the work itself its waiter looks at the deadline, so that the work can say where it waited.
 const GRACE: Duration = Duration::from_millis(5);
 
-/// The mutations of one tenant. Clones share them.
+/// How often, and after which pause, an answer is tried to be kept again.
+const KEEP_TRIES: u32 = 20;
+const KEEP_PAUSE: Duration = Duration::from_secs(3);
+
+/// The mutations of one tenant.
 pub struct Requests<T> {
     store: Store,
     tenant: String,
@@ -67,9 +72,9 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
     /// Does the work once per request id, in a task of its own: what was sent is seen to its end even if the caller
     /// leaves, and whoever comes with the same id and message gets the same answer, waiting for it if need be. What was
     /// under way when a process died is handed to the work as uncertain when its id comes again.
-    pub async fn once<W, F>(&self, call: &Call, request: Option<RequestId>, work: W) -> Result<T>
+    pub async fn once<W, F>(self: &Arc<Self>, call: &Call, request: Option<RequestId>, work: W) -> Result<T>
     where
-        W: FnOnce(Before) -> F,
+        W: FnOnce(Before) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let Some(request) = request else {
@@ -77,33 +82,68 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
         };
         let place = "an earlier call with the same request_id";
         let lock = call.wait(place, self.lock(request.id).lock_owned()).await?;
-        let before = match self.begin(&request).await? {
-            Known::New => Before::Nothing,
-            Known::Used { fingerprint, .. } if fingerprint != request.fingerprint => {
-                return Err(Error::invalid("request_id", "was used for another message"));
-            }
-            Known::Used { begun, answer, .. } => {
-                // An answer that cannot be read was written by another version: then the outcome has to be looked up.
-                match answer.and_then(|answer| serde_json::from_str(&answer).ok()) {
-                    Some(Kept::Done(answer)) => return Ok(answer),
-                    Some(Kept::Refused(error)) => return Err(error),
-                    None => Before::Uncertain { since: begun },
-                }
-            }
-        };
-        let work = work(before);
-        let (store, tenant) = (self.store.clone(), self.tenant.clone());
+        let this = self.clone();
+        // All in the task: what is written down as begun is also written down as ended, whoever leaves meanwhile.
         self.run(call, async move {
-            let result = work.await;
-            let kept = keep(&store, &tenant, &request.id, before, &result).await;
-            if let Err(fault) = kept {
-                // It stays begun, so that it is looked up and not repeated when its id comes again.
-                tracing::error!(%fault, "the answer of a mutation could not be kept");
-            }
-            drop(lock);
+            let before = match this.begin(&request).await? {
+                Known::New => Before::Nothing,
+                Known::Used { fingerprint, .. } if fingerprint != request.fingerprint => {
+                    return Err(Error::invalid("request_id", "was used for another message"));
+                }
+                Known::Used { begun, answer, .. } => {
+                    // An answer that cannot be read was written by another version: then the outcome has to be looked up.
+                    match answer.and_then(|answer| serde_json::from_str(&answer).ok()) {
+                        Some(Kept::Done(answer)) => return Ok(answer),
+                        Some(Kept::Refused(error)) => return Err(error),
+                        None => Before::Uncertain { since: begun },
+                    }
+                }
+            };
+            let result = work(before).await;
+            this.keep(&request.id, before, &result, lock).await;
             result
         })
         .await
+    }
+
+    /// Keeps what is decided, forgets what was surely not executed, and leaves the rest begun.
+    async fn keep(self: &Arc<Self>, id: &Uuid, before: Before, result: &Result<T>, lock: OwnedMutexGuard<()>) {
+        let kept = match result {
+            Ok(answer) => Kept::Done(answer),
+            Err(error) if error.is_final() => Kept::Refused(error.clone()),
+            Err(Error {
+                // What is not LeadSquared's own word proves nothing.
+                kind: Kind::OutcomeUnknown | Kind::Unreadable { .. } | Kind::Exception,
+                ..
+            }) => return,
+            Err(_) => {
+                if before == Before::Nothing
+                    && let Err(fault) = self.store.forget(&self.tenant, id).await
+                {
+                    tracing::error!(%fault, "a mutation that was not executed could not be forgotten");
+                }
+                return;
+            }
+        };
+        let answer = match serde_json::to_string(&kept) {
+            Ok(answer) => answer,
+            Err(error) => return tracing::error!(%error, "the answer of a mutation cannot be written as JSON"),
+        };
+        let Err(fault) = self.store.finish(&self.tenant, id, &answer).await else {
+            return;
+        };
+        // It stays begun, and whoever comes with the id waits: a full disk may have room again.
+        tracing::error!(%fault, "the answer of a mutation could not be kept; trying again");
+        let (this, id) = (self.clone(), *id);
+        self.tasks.spawn(async move {
+            for _ in 0..KEEP_TRIES {
+                tokio::time::sleep(KEEP_PAUSE).await;
+                if this.store.finish(&this.tenant, &id, &answer).await.is_ok() {
+                    break;
+                }
+            }
+            drop(lock);
+        });
     }
 
     /// Forgets what is older than it has to be.
@@ -147,32 +187,6 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
     }
 }
 
-/// Keeps what is decided, forgets what was surely not executed, and leaves the rest begun.
-async fn keep<T: Serialize>(
-    store: &Store,
-    tenant: &str,
-    id: &Uuid,
-    before: Before,
-    result: &Result<T>,
-) -> std::result::Result<(), Fault> {
-    let kept = match result {
-        Ok(answer) => Kept::Done(answer),
-        Err(error) if error.is_final() => Kept::Refused(error.clone()),
-        Err(Error {
-            kind: Kind::OutcomeUnknown | Kind::Unreadable { .. },
-            ..
-        }) => return Ok(()),
-        Err(_) => {
-            return match before {
-                Before::Nothing => store.forget(tenant, id).await,
-                Before::Uncertain { .. } => Ok(()),
-            };
-        }
-    };
-    let answer = serde_json::to_string(&kept).map_err(|error| Fault::new("cannot be written", &error))?;
-    store.finish(tenant, id, &answer).await
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -185,12 +199,17 @@ mod tests {
         Store::open("sqlite::memory:").await.unwrap()
     }
 
-    async fn requests() -> Requests<u32> {
+    async fn requests() -> Arc<Requests<u32>> {
         over(store().await)
     }
 
-    fn over(store: Store) -> Requests<u32> {
-        Requests::new(store, "acme", Duration::from_secs(3600), TaskTracker::new())
+    fn over(store: Store) -> Arc<Requests<u32>> {
+        Arc::new(Requests::new(
+            store,
+            "acme",
+            Duration::from_secs(3600),
+            TaskTracker::new(),
+        ))
     }
 
     fn call() -> Call {
@@ -212,7 +231,7 @@ mod tests {
     async fn the_same_id_has_one_effect_and_one_answer() {
         let requests = requests().await;
         let effects = Arc::new(AtomicU32::new(0));
-        let work = |_| {
+        let work = move |_| {
             let effects = effects.clone();
             async move {
                 tokio::task::yield_now().await;
@@ -220,7 +239,10 @@ mod tests {
             }
         };
         let (call_a, call_b) = (call(), call());
-        let (a, b) = tokio::join!(requests.once(&call_a, id(1), work), requests.once(&call_b, id(1), work));
+        let (a, b) = tokio::join!(
+            requests.once(&call_a, id(1), work.clone()),
+            requests.once(&call_b, id(1), work.clone())
+        );
         assert_eq!((a, b), (Ok(41), Ok(41)));
         assert_eq!(requests.once(&call(), None, work).await, Ok(42));
     }
@@ -236,13 +258,13 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_the_same_answer_to_the_same_id() {
         let requests = requests().await;
-        let refusal = || -> Error {
+        fn refusal() -> Error {
             Kind::Duplicate {
                 attribute: Some("Phone".into()),
                 lead_id: None,
             }
             .into()
-        };
+        }
         let first = requests.once(&call(), id(1), |_| async move { Err(refusal()) }).await;
         assert_eq!(first, Err(refusal()));
         assert_eq!(requests.once(&call(), id(1), |_| async { Ok(1) }).await, Err(refusal()));
@@ -251,9 +273,11 @@ mod tests {
     #[tokio::test]
     async fn what_was_not_executed_may_be_tried_again() {
         let requests = requests().await;
-        let queue_full = || Kind::QueueFull {
-            retry_after: Duration::ZERO,
-        };
+        fn queue_full() -> Kind {
+            Kind::QueueFull {
+                retry_after: Duration::ZERO,
+            }
+        }
         let error = requests
             .once(&call(), id(1), |_| async move { Err(queue_full().into()) })
             .await;

@@ -34,6 +34,9 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             // Two gateways on one file would each spend the whole quota.
             .locking_mode(SqliteLockingMode::Exclusive)
+            // The log is small beside the file, so that it does not fill a small disk by itself.
+            .pragma("wal_autocheckpoint", "100")
+            .pragma("journal_size_limit", "1048576")
             .busy_timeout(PATIENCE);
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
@@ -166,8 +169,9 @@ impl Sqlite {
     }
 }
 
+/// A time beyond those that can be told is the end of all.
 fn at(milliseconds: i64) -> Timestamp {
-    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
 }
 
 /// SQLite's code for a file that somebody else has.

@@ -389,3 +389,68 @@ async fn a_write_under_way_is_finished_when_the_gateway_is_told_to_stop() {
     world.stop().await;
     assert_eq!(simulator.leads().len(), 1);
 }
+
+#[tokio::test]
+async fn a_page_in_place_of_an_answer_proves_nothing_whatever_its_status() {
+    for status in [302, 400, 403, 404, 500] {
+        let world = world().await;
+        world.simulator.order(Fault::new(
+            "Lead.Capture",
+            What::Answer {
+                status,
+                body: "<html>Object moved</html>".into(),
+                content_type: Some("text/html".into()),
+                commit: true,
+            },
+        ));
+        let request = pb::CaptureLeadRequest {
+            lead: Some(lead("Asha")),
+            ..Default::default()
+        };
+        let answer = world.client.clone().capture_lead(request).await.unwrap().into_inner();
+        assert_eq!(
+            world.simulator.leads()[0]["ProspectID"].as_deref(),
+            Some(answer.lead_id.as_str())
+        );
+        assert_eq!(world.calls("Lead.Capture").len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_keeps_a_write_from_being_sent_again_does_not_make_it_undone() {
+    let world = world().await;
+    let id = Uuid::new_v4();
+    // Lost, not found in time, and then the keys are rejected.
+    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+    let nothing = What::Answer {
+        status: 200,
+        body: "[]".into(),
+        content_type: None,
+        commit: false,
+    };
+    world.simulator.order(Fault::new("Leads.GetByEmailaddress", nothing));
+    world.simulator.order(Fault::new("Lead.Create", What::Unauthorized));
+    let error = seen(
+        world
+            .client
+            .clone()
+            .create_lead(create_with(id, "Asha"))
+            .await
+            .unwrap_err(),
+    );
+    error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+
+    let lead_id = world
+        .client
+        .clone()
+        .create_lead(create_with(id, "Asha"))
+        .await
+        .unwrap()
+        .into_inner()
+        .lead_id;
+    assert_eq!(
+        world.simulator.leads()[0]["ProspectID"].as_deref(),
+        Some(lead_id.as_str())
+    );
+    assert_eq!(world.simulator.leads().len(), 1);
+}

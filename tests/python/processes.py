@@ -132,6 +132,7 @@ class Gateway(Process):
         given = {
             "LEADGATE__SERVER__LISTEN": "127.0.0.1:0",
             "LEADGATE__ADMIN__LISTEN": "127.0.0.1:0",
+            "LEADGATE__STORE__URL": "sqlite::memory:",
             "LEADGATE__TENANTS__TEST__BASE_URL": simulator.url,
             "LEADGATE__TENANTS__TEST__ACCESS_KEY": ACCESS_KEY,
             "LEADGATE__TENANTS__TEST__SECRET_KEY": SECRET_KEY,

@@ -1,0 +1,114 @@
+//! Activities: posted once, read.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Gateway, Modified, Offset, or_invalid};
+use crate::caller::{Call, RequestId};
+use crate::clock;
+use crate::crm::activity as endpoint;
+use crate::domain::activity::{Activity, ActivityType, Page, Post, Target};
+use crate::error::{Error, Kind, Resource, Result};
+use crate::store::Before;
+
+/// How many activities of a lead are looked at for one whose answer was lost.
+const MOST_LOOKED_AT: usize = 100;
+
+impl Gateway {
+    /// All types of activities.
+    pub async fn activity_types(&self, call: &Call) -> Result<Arc<Vec<ActivityType>>> {
+        self.activity_types.get(call).await
+    }
+
+    /// One activity.
+    pub async fn get_activity(&self, call: &Call, id: &str) -> Result<Activity> {
+        self.crm.call(call, &endpoint::GetDetails(id.to_owned())).await
+    }
+
+    /// A page of the activities of a lead.
+    pub async fn lead_activities(
+        &self,
+        call: &Call,
+        lead_id: &str,
+        code: Option<i32>,
+        page: usize,
+        count: usize,
+    ) -> Result<Page> {
+        let offset = match self.activity_offset {
+            Offset::Rows => page * count,
+            Offset::Pages => page,
+        };
+        let operation = endpoint::Retrieve {
+            lead_id: lead_id.to_owned(),
+            code,
+            offset,
+            count,
+        };
+        self.crm.call(call, &operation).await
+    }
+
+    /// A page of the activities of all leads.
+    pub async fn modified_activities(&self, call: &Call, asked: &Modified) -> Result<Page> {
+        self.crm.call(call, asked).await
+    }
+
+    /// Whether the post could be made, as far as that can be told without asking LeadSquared.
+    pub fn validate_post(post: &Post) -> Result<()> {
+        or_invalid(post.check())
+    }
+
+    /// Posts or updates an activity, once per request id; its id.
+    pub async fn post(self: &Arc<Self>, call: &Call, post: Post, request: Option<RequestId>) -> Result<String> {
+        Self::validate_post(&post)?;
+        let (this, asked) = (self.clone(), call.clone());
+        let work = move |before| async move { this.perform_post(asked, &post, before).await };
+        self.posts.once(call, request, work).await
+    }
+
+    async fn perform_post(&self, call: Call, post: &Post, before: Before) -> Result<String> {
+        if let Before::Uncertain { since } = before {
+            return self.settle_post(&call, post, since).await;
+        }
+        let started = clock::now();
+        let sent = match &post.target {
+            Target::Lead(lead_id) => self.crm.call(&call, &endpoint::Create { post, lead_id }).await,
+            Target::Activity(activity_id) => self.crm.call(&call, &endpoint::Update { post, activity_id }).await,
+        };
+        match sent {
+            Err(error) if error.kind == Kind::OutcomeUnknown => {
+                let call = call.settling(self.crm.settle_timeout());
+                self.settle_post(&call, post, started).await
+            }
+            result => result,
+        }
+    }
+
+    /// Looks whether a post whose answer was lost was made. LeadSquared refuses no second one, so what is not found is not
+    /// posted again: it may come still.
+    async fn settle_post(&self, call: &Call, post: &Post, since: Timestamp) -> Result<String> {
+        let may_be_ours = |at: Option<Timestamp>| at.and_then(|at| self.crm.clock().is_since(at, since)) == Some(true);
+        let unknown = || Error::from(Kind::OutcomeUnknown);
+        match &post.target {
+            Target::Lead(lead_id) => {
+                let found = self
+                    .lead_activities(call, lead_id, Some(post.code), 0, MOST_LOOKED_AT)
+                    .await;
+                let page = found.map_err(|_| unknown())?;
+                let mut ours = page
+                    .activities
+                    .into_iter()
+                    .filter(|activity| may_be_ours(activity.created) && post.is_seen_in(activity));
+                match (ours.next(), ours.next()) {
+                    (Some(activity), None) => Ok(activity.id),
+                    _ => Err(unknown()),
+                }
+            }
+            Target::Activity(id) => match self.get_activity(call, id).await {
+                Ok(activity) if post.is_seen_in(&activity) => Ok(activity.id),
+                Err(error) if error.kind == Kind::NotFound(Resource::Activity) => Err(error),
+                _ => Err(unknown()),
+            },
+        }
+    }
+}

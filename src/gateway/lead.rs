@@ -1,0 +1,302 @@
+//! Leads: checked, written once, read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::settle::Settled;
+use super::{Gateway, or_invalid};
+use crate::caller::{Call, RequestId};
+use crate::clock;
+use crate::crm::lead as endpoint;
+use crate::domain::field::Catalog;
+use crate::domain::lead::{Action, Key, LEAD_ID, Lead, Row, Write, Written};
+use crate::domain::mask::Mask;
+use crate::domain::{check, phone};
+use crate::error::{Error, Kind, Resource, Result, Violation};
+use crate::store::Before;
+
+/// How often one write is sent at most when answers get lost.
+const MOST_SENDS: u32 = 2;
+/// The most ids of one read, by the vendor's page on it.
+const MOST_IDS: usize = 10_000;
+
+/// The leads that were read, and the ids that are not there.
+pub type Found = (Vec<Lead>, Vec<String>);
+
+impl Gateway {
+    /// Whether the write could be made, as far as that can be told without asking LeadSquared.
+    pub async fn validate(&self, call: &Call, write: &Write) -> Result<()> {
+        let catalog = self.metadata.at_hand(call).await;
+        let mut violations = write.check();
+        violations.extend(check::set(&write.attributes, catalog.as_deref()));
+        violations.extend(check::cleared(&write.cleared, catalog.as_deref()));
+        or_invalid(violations)
+    }
+
+    /// Makes a write, once per request id.
+    pub async fn write(self: &Arc<Self>, call: &Call, write: Write, request: Option<RequestId>) -> Result<Written> {
+        self.validate(call, &write).await?;
+        let (this, asked) = (self.clone(), call.clone());
+        let work = move |before| async move { this.perform(asked, &write, before).await };
+        self.requests.once(call, request, work).await
+    }
+
+    /// Reads one lead.
+    pub async fn get_lead(&self, call: &Call, key: &Key, mask: &Mask) -> Result<Lead> {
+        let catalog = self.metadata.at_hand(call).await;
+        or_invalid(mask.check(catalog.as_deref()))?;
+        let mut row = self.find(call, key, mask, catalog.as_deref()).await?;
+        mask.apply(&mut row);
+        let mut lead = Lead::from_row(row, catalog.as_deref());
+        if let (Key::Id(id), true) = (key, lead.id.is_empty()) {
+            lead.id.clone_from(id);
+        }
+        Ok(lead)
+    }
+
+    /// Reads many leads at once, in the order of the ids.
+    pub async fn batch_get_leads(&self, call: &Call, ids: &[String], mask: &Mask) -> Result<Found> {
+        or_invalid(check_ids(ids))?;
+        let catalog = self.metadata.at_hand(call).await;
+        or_invalid(mask.check(catalog.as_deref()))?;
+        let mut seen = BTreeSet::new();
+        let ids: Vec<String> = ids.iter().filter(|id| seen.insert(fold(id))).cloned().collect();
+        let columns = columns(mask, catalog.as_deref());
+
+        let mut rows = BTreeMap::new();
+        for page in 1.. {
+            let operation = endpoint::GetByIds {
+                ids: ids.clone(),
+                columns: columns.clone(),
+                page,
+            };
+            let found = self.crm.call(call, &operation).await?;
+            let before = rows.len();
+            rows.extend(found.into_iter().filter_map(|row| Some((fold(id_of(&row)?), row))));
+            // LeadSquared may return less than was asked for, and its count may be that of the page: only a page without
+            // news is the last.
+            if rows.len() == before || rows.len() >= ids.len() {
+                break;
+            }
+        }
+        let (mut leads, mut missing) = (Vec::new(), Vec::new());
+        for id in ids {
+            match rows.remove(&fold(&id)) {
+                Some(mut row) => {
+                    mask.apply(&mut row);
+                    leads.push(Lead::from_row(row, catalog.as_deref()));
+                }
+                None => missing.push(id),
+            }
+        }
+        Ok((leads, missing))
+    }
+
+    /// Looks a lead up. A phone is tried in the forms that accounts were seen to know.
+    pub(super) async fn find(&self, call: &Call, key: &Key, mask: &Mask, catalog: Option<&Catalog>) -> Result<Row> {
+        match key {
+            Key::Id(id) => self.crm.call(call, &endpoint::GetById(id.clone())).await,
+            Key::Email(email) => self.crm.call(call, &endpoint::GetByEmail(email.clone())).await,
+            Key::Number(number) => {
+                let operation = endpoint::GetByNumber {
+                    number: number.clone(),
+                    columns: columns(mask, catalog),
+                };
+                self.crm.call(call, &operation).await
+            }
+            Key::Phone(number) => {
+                let mut forms = phone::lookup_forms(number).into_iter().peekable();
+                loop {
+                    let form = forms.next().unwrap_or_default();
+                    match self.crm.call(call, &endpoint::GetByPhone(form)).await {
+                        Err(error) if is_missing(&error) && forms.peek().is_some() => {}
+                        result => return result,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a write; if its answer gets lost, looks whether it was executed before it is sent again.
+    async fn perform(&self, mut call: Call, write: &Write, before: Before) -> Result<Written> {
+        let mut since = match before {
+            Before::Nothing => None,
+            Before::Uncertain { since } => Some(since),
+        };
+        let mut unknown = Error::from(Kind::OutcomeUnknown);
+        for sends in 0.. {
+            if let Some(since) = since {
+                match self.settle(&call, write, since).await? {
+                    Settled::Done(written) => return Ok(written),
+                    Settled::NotDone if sends < MOST_SENDS => {}
+                    Settled::NotDone | Settled::Unknown => break,
+                }
+            }
+            let started = clock::now();
+            match self.send(&call, write).await {
+                Err(error) if error.kind == Kind::OutcomeUnknown => {
+                    call = call.settling(self.crm.settle_timeout());
+                    since = since.or(Some(started));
+                    unknown = error;
+                }
+                // After a lost answer, the lead in the way may be the one that was made.
+                Err(error) if matches!(error.kind, Kind::Duplicate { .. }) && since.is_some() => {
+                    let settled = self.settle(&call, write, since.unwrap_or(started)).await?;
+                    return match settled {
+                        Settled::Done(written) => Ok(written),
+                        Settled::NotDone | Settled::Unknown => Err(error),
+                    };
+                }
+                // Whatever keeps it from being sent again says nothing about the first time.
+                Err(error) if since.is_some() && !error.is_final() => {
+                    unknown.facts = error.facts;
+                    break;
+                }
+                result => return result,
+            }
+        }
+        Err(unknown)
+    }
+
+    async fn send(&self, call: &Call, write: &Write) -> Result<Written> {
+        let clear_with = self.settings.clear_with;
+        match &write.action {
+            Action::Create => self.crm.call(call, &endpoint::Create { write, clear_with }).await,
+            Action::Update { lead_id, .. } => self.update(call, write, lead_id).await,
+            Action::Upsert { .. } => self.upsert(call, write).await,
+            Action::Capture { .. } => self.crm.call(call, &endpoint::Capture { write, clear_with }).await,
+        }
+    }
+
+    async fn update(&self, call: &Call, write: &Write, lead_id: &str) -> Result<Written> {
+        let clear_with = self.settings.clear_with;
+        let mut write = write.clone();
+        loop {
+            let operation = endpoint::Update {
+                write: &write,
+                clear_with,
+            };
+            let result = self.crm.call(call, &operation).await;
+            let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
+                return result;
+            };
+            let Some(key) = own_key(&write, attribute).filter(|_| self.settings.own_values_may_clash) else {
+                return result;
+            };
+            let row = match self.find(call, &key, &Mask::default(), None).await {
+                Err(error) if is_missing(&error) => return result,
+                row => row?,
+            };
+            if id_of(&row).is_none_or(|id| fold(id) != fold(lead_id)) {
+                return result.map_err(|error| with_lead(error, &row));
+            }
+            // Found by its mobile, say, it has the value elsewhere, and the clash is with another lead.
+            if !write.attributes.is_held_by(attribute, &row) {
+                return result;
+            }
+            // Each round leaves out one attribute, so this ends.
+            write.attributes = write.attributes.without(attribute);
+            if write.attributes.is_empty() && write.cleared.is_empty() {
+                return Ok(Written {
+                    lead_id: lead_id.to_owned(),
+                    affected_rows: 0,
+                    created: Some(false),
+                });
+            }
+        }
+    }
+
+    /// Without a given attribute to match by, LeadSquared lets the email decide, and fails where the phone is another
+    /// lead's: then that lead is the one that is meant.
+    async fn upsert(&self, call: &Call, write: &Write) -> Result<Written> {
+        let clear_with = self.settings.clear_with;
+        let operation = endpoint::CreateOrUpdate { write, clear_with };
+        let result = self.crm.call(call, &operation).await;
+        let Action::Upsert {
+            match_by: None,
+            run_automations,
+        } = write.action
+        else {
+            return result;
+        };
+        let by = match &result {
+            Err(Error {
+                kind: Kind::Duplicate { attribute, .. },
+                ..
+            }) => attribute.as_deref().unwrap_or("Phone"),
+            _ => return result,
+        };
+        if !matches!(by, "Phone" | "Mobile") || write.attributes.text(by).is_none() {
+            return result;
+        }
+        let by_phone = Write {
+            action: Action::Upsert {
+                match_by: Some(by.to_owned()),
+                run_automations,
+            },
+            ..write.clone()
+        };
+        let operation = endpoint::CreateOrUpdate {
+            write: &by_phone,
+            clear_with,
+        };
+        self.crm.call(call, &operation).await
+    }
+}
+
+/// The lead's id.
+pub(super) fn id_of(row: &Row) -> Option<&str> {
+    row.get(LEAD_ID)?.as_deref()
+}
+
+/// Whether it says that there is no such lead.
+pub(super) fn is_missing(error: &Error) -> bool {
+    error.kind == Kind::NotFound(Resource::Lead)
+}
+
+fn fold(id: &str) -> String {
+    id.to_ascii_lowercase()
+}
+
+fn duplicate_attribute(error: &Error) -> Option<&'static str> {
+    match &error.kind {
+        Kind::Duplicate { attribute, .. } => ["EmailAddress", "Phone", "Mobile"]
+            .into_iter()
+            .find(|name| attribute.as_deref() == Some(name)),
+        _ => None,
+    }
+}
+
+/// The key by which the lead that has the write's own value of the attribute can be looked up.
+fn own_key(write: &Write, attribute: &str) -> Option<Key> {
+    let value = write.attributes.text(attribute)?;
+    Some(match attribute {
+        "EmailAddress" => Key::Email(value),
+        _ => Key::Phone(value),
+    })
+}
+
+fn with_lead(mut error: Error, row: &Row) -> Error {
+    if let Kind::Duplicate { lead_id, .. } = &mut error.kind {
+        *lead_id = id_of(row).map(str::to_owned);
+    }
+    error
+}
+
+fn columns(mask: &Mask, catalog: Option<&Catalog>) -> Vec<String> {
+    match catalog {
+        Some(catalog) => mask.columns(catalog.names()),
+        None => mask.columns(endpoint::standard_columns()),
+    }
+}
+
+fn check_ids(ids: &[String]) -> Vec<Violation> {
+    if ids.is_empty() || ids.len() > MOST_IDS {
+        let text = format!("must be 1 to {MOST_IDS} ids; there are {}", ids.len());
+        return vec![Violation::new("lead_ids", text)];
+    }
+    ids.iter()
+        .enumerate()
+        .filter_map(|(i, id)| crate::domain::lead::check_id(&format!("lead_ids[{i}]"), id))
+        .collect()
+}
