@@ -243,6 +243,7 @@ fn how_to_go_on(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr) {
   In Python, with examples/python of this repository:
       python3 examples/python/client.py {address}
 
+  How its quota is doing:      http://{admin}/
   What the gateway counts:     http://{admin}/metrics
   What LeadSquared has seen:   http://{upstream}/_simulator/stats
 "#

@@ -188,11 +188,7 @@ async fn check(options: &Check) -> Result<(), String> {
     for key in std::mem::take(&mut config.without_effect) {
         println!("{key} has no effect in this version");
     }
-    match Store::open(&config.store_url).await {
-        Ok(store) => store.close().await,
-        Err(fault) if fault.is_in_use() => println!("{fault}: a running gateway, if it is the one of these settings"),
-        Err(fault) => return Err(fault.to_string()),
-    }
+    check_store(&config.store_url).await?;
     // What is asked here need not be remembered, and the store may be in use.
     "sqlite::memory:".clone_into(&mut config.store_url);
     let app = App::new(config).await?;
@@ -212,6 +208,28 @@ async fn check(options: &Check) -> Result<(), String> {
     }
     if faults > 0 {
         return Err(format!("{faults} tenant(s) cannot be used"));
+    }
+    Ok(())
+}
+
+/// Looks at the store without making one.
+async fn check_store(url: &str) -> Result<(), String> {
+    let path = url.strip_prefix("sqlite://").map(std::path::Path::new);
+    if let Some(path) = path.filter(|path| !path.exists()) {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            return Err(format!(
+                "the store {} cannot be made: there is no such folder",
+                path.display()
+            ));
+        }
+        println!("The store {} will be made.", path.display());
+        return Ok(());
+    }
+    match Store::open(url).await {
+        Ok(store) => store.close().await,
+        Err(fault) if fault.is_in_use() => println!("{fault}: a running gateway, if it is the one of these settings"),
+        Err(fault) => return Err(format!("{url}: {fault}")),
     }
     Ok(())
 }

@@ -69,7 +69,8 @@ impl Gateway {
         };
         Ok(match write.action {
             Action::Create => match (may_be_ours("CreatedOn"), seen) {
-                (Some(true), Some(true)) => done(Some(true)),
+                // Without a date that can be compared, a lead that has all that was asked for is as good as ours.
+                (Some(true) | None, Some(true)) => done(Some(true)),
                 // It was there before: the create was refused, and would be again.
                 (Some(false), _) => {
                     return Err(Kind::Duplicate {

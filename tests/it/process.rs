@@ -145,10 +145,19 @@ async fn check_says_whose_keys_these_are() {
     let simulator = Simulator::new(options);
     tokio::spawn(simulator.clone().serve(upstream, stop.clone().cancelled_owned()));
 
-    let (_folder, path) = settings(&text);
+    let (folder, path) = settings(&text);
     let output = run(&["check", "--config", &path]).await;
     assert!(output.status.success());
     assert!(simulator.calls().is_empty());
+    // It looks, and makes nothing.
+    let store = folder.path().join("leadgate.db");
+    assert!(!store.exists());
+    std::fs::write(&store, "nonsense".repeat(1000)).unwrap();
+    let output = run(&["check", "--config", &path]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("leadgate.db: the store cannot be"), "{said}");
+    std::fs::remove_file(&store).unwrap();
     let output = run(&["check", "--connect", "--config", &path]).await;
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("role Administrator"), "{said}");

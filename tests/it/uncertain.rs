@@ -125,6 +125,29 @@ async fn a_fresh_lead_with_other_values_may_be_anybodys() {
 }
 
 #[tokio::test]
+async fn a_lead_without_a_date_is_judged_by_its_values() {
+    for (name, found) in [("Asha", true), ("Somebody", false)] {
+        let world = world().await;
+        world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+        let row = serde_json::json!([{"ProspectID": "the-id", "EmailAddress": "asha@example.com", "FirstName": name}]);
+        let looked_up = What::Answer {
+            status: 200,
+            body: row.to_string(),
+            content_type: None,
+            commit: false,
+        };
+        world.simulator.order(Fault::new("Leads.GetByEmailaddress", looked_up));
+        match world.create(lead("Asha")).await {
+            Ok(id) => assert!(found && id == "the-id", "{id}"),
+            Err(error) => {
+                assert!(!found);
+                seen(error).is(Code::Aborted, "OUTCOME_UNKNOWN");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_create_by_phone_is_found_by_phone() {
     let world = world().await;
     world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
