@@ -136,9 +136,6 @@ struct Shared {
 /// A place among the requests under way.
 type Permit = OwnedSemaphorePermit;
 
-/// How much longer than the exchange itself its waiter waits.
-const GRACE: Duration = Duration::from_millis(50);
-
 impl Client {
     /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
     pub fn new(
@@ -222,13 +219,12 @@ impl Client {
             .shared
             .exchanges
             .spawn(self.clone().exchange(request, slot, permit, whole));
-        let limit = match O::SAFETY {
-            Safety::Repeatable => whole.min(call.deadline),
-            Safety::Once => whole,
+        let ended = match O::SAFETY {
+            Safety::Repeatable => tokio::time::timeout_at(call.deadline, exchange).await,
+            // It ends by itself at `whole`.
+            Safety::Once => Ok(exchange.await),
         };
-        // The exchange ends by itself at `whole`, so then it is its answer that counts.
-        let limit = if limit < whole { limit } else { whole + GRACE };
-        match tokio::time::timeout_at(limit, exchange).await {
+        match ended {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Kind::Unavailable { sent: true }.into()),
             Err(_) => Err(exceeded("LeadSquared's answer")),

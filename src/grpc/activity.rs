@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
-use super::unary::{Asked, request_id};
+use super::unary::{Answer, Asked, request_id};
 use super::{Context, convert, page, pb};
 use crate::clock;
 use crate::domain::activity::{Activity, NOTE, OWNER, Post, STATUS, Target};
@@ -12,8 +12,6 @@ use crate::domain::lead::check_id;
 use crate::domain::value::Value;
 use crate::error::{Error, Kind, Result, Violation};
 use crate::gateway::{Gateway, Modified};
-
-type Answer<A> = std::result::Result<Response<A>, Status>;
 
 /// ActivityService.
 pub(super) struct Service {

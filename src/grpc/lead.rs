@@ -1,15 +1,13 @@
 //! LeadService: reads the message, asks the gateway, puts the answer. Decides nothing.
 
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
 use super::convert;
-use super::unary::{Asked, request_id};
+use super::unary::{Answer, Asked, request_id};
 use super::{Context, pb};
 use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
 use crate::domain::mask::Mask;
 use crate::error::{Kind, Result, Violation};
-
-type Answer<A> = std::result::Result<Response<A>, Status>;
 
 /// LeadService.
 pub(super) struct Service {

@@ -16,6 +16,9 @@ use crate::caller::{Call, RequestId};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::gateway::Gateway;
 
+/// What an RPC is answered with.
+pub(super) type Answer<A> = std::result::Result<Response<A>, Status>;
+
 /// One RPC, once it is known whom it is for.
 pub(super) struct Asked<M> {
     pub(super) gateway: Arc<Gateway>,
@@ -25,11 +28,7 @@ pub(super) struct Asked<M> {
 
 impl Context {
     /// Answers an RPC: `work` does what is its own.
-    pub(super) async fn answer<M, A, F>(
-        &self,
-        request: Request<M>,
-        work: impl FnOnce(Asked<M>) -> F,
-    ) -> std::result::Result<Response<A>, Status>
+    pub(super) async fn answer<M, A, F>(&self, request: Request<M>, work: impl FnOnce(Asked<M>) -> F) -> Answer<A>
     where
         F: Future<Output = Result<A>>,
     {

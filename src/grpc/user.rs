@@ -1,14 +1,12 @@
 //! UserService: reads the message, asks the gateway, puts the answer.
 
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
-use super::unary::Asked;
+use super::unary::{Answer, Asked};
 use super::{Context, page, pb};
 use crate::domain::lead::check_id;
 use crate::domain::user::{Key, User};
 use crate::error::{Kind, Violation};
-
-type Answer<A> = std::result::Result<Response<A>, Status>;
 
 /// UserService.
 pub(super) struct Service {
