@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .btree_map(".")
+        .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .build_client(true)
         .compile_fds(descriptors)?;
     Ok(())

@@ -24,7 +24,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 
 /// How often what was spent is written down.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// How often old request ids are forgotten.
+/// How often what is old is forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// A gateway whose ports are open, not yet serving.
@@ -95,8 +95,13 @@ impl App {
             tasks,
             draining,
         } = self;
-        for (_, gateway) in tenants.iter() {
+        for (name, gateway) in tenants.iter() {
             gateway.warm_up();
+            match gateway.sharing().resume().await {
+                Ok(0) => {}
+                Ok(shares) => tracing::info!(tenant = name, shares, "going on with shares that are not settled"),
+                Err(error) => return Err(format!("tenant {name}: the ledger of shares: {error}")),
+            }
         }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
@@ -138,7 +143,15 @@ impl App {
         };
         keeping.write(false).await;
         books.spawn(keeping.keep(booked.clone()));
-        let served = grpc::serve(listener, tenants, config.server, metrics, draining.clone()).await;
+        let served = grpc::serve(
+            listener,
+            tenants,
+            config.server,
+            metrics,
+            tasks.clone(),
+            draining.clone(),
+        )
+        .await;
 
         // However the server ended, nobody is left to be served.
         draining.cancel();
@@ -187,13 +200,21 @@ impl Books {
         }
     }
 
-    /// Forgets old request ids.
+    /// Ends the shares whose time is over.
+    async fn tend(&self) {
+        for (name, gateway) in self.tenants.iter() {
+            if let Err(error) = gateway.sharing().tend().await {
+                tracing::error!(tenant = name, error = error.name(), "shares could not be ended");
+            }
+        }
+    }
+
+    /// Forgets what is old enough: request ids, and shares that are over.
     async fn sweep(&self) {
-        // One sweep is for all accounts.
-        if let Some((_, gateway)) = self.tenants.iter().next() {
+        for (_, gateway) in self.tenants.iter() {
             match gateway.sweep().await {
-                Ok(count) => tracing::debug!(count, "forgot old request ids"),
-                Err(fault) => tracing::error!(%fault, "old request ids could not be forgotten"),
+                Ok(count) => tracing::debug!(count, "forgot what was old"),
+                Err(fault) => tracing::error!(%fault, "what is old could not be forgotten"),
             }
         }
     }
@@ -202,6 +223,7 @@ impl Books {
         let mut swept = Instant::now();
         while tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_err() {
             self.write(false).await;
+            self.tend().await;
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
                 self.sweep().await;
@@ -235,6 +257,16 @@ fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Aro
         keep_request_ids: around.keep_request_ids,
         writes: tenant.writes,
         activity_offset: tenant.activity_offset,
+        sharing: tenant.sharing,
     };
-    Ok(Gateway::new(name, crm, quota, around.store, settings, around.tasks))
+    let stop = around.draining.clone();
+    Ok(Gateway::new(
+        name,
+        crm,
+        quota,
+        around.store,
+        settings,
+        around.tasks,
+        stop,
+    ))
 }

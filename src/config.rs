@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::gateway::{Offset, WriteSettings};
 use crate::telemetry::log;
-use crate::{crm, grpc, quota};
+use crate::{crm, grpc, quota, sharing};
 
 /// Every setting with its default: also the manual.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -24,7 +24,7 @@ const PREFIX: &str = "LEADGATE__";
 /// Longer than anybody repeats a request.
 const LONGEST_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Settings of the public contract that this version understands and does not act on yet.
-const WITHOUT_EFFECT: [&[&str]; 2] = [&["tenants", "*", "batching"], &["tenants", "*", "sharing"]];
+const WITHOUT_EFFECT: [&[&str]; 1] = [&["tenants", "*", "batching"]];
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ pub struct Tenant {
     pub metadata_lifetime: Duration,
     /// What the pages of a lead's activities are counted by.
     pub activity_offset: Offset,
+    /// How sharing behaves.
+    pub sharing: sharing::Settings,
 }
 
 /// Everything that is wrong with the settings.
@@ -335,6 +337,8 @@ impl Reader {
         let upstream: Option<crm::Settings> = self.typed(&[at[0], name, "upstream"], upstream);
         let writes = self.section(&at, &mut table, "writes");
         let writes = self.typed(&[at[0], name, "writes"], writes);
+        let sharing = self.section(&at, &mut table, "sharing");
+        let sharing: Option<sharing::Settings> = self.typed(&[at[0], name, "sharing"], sharing);
         let itself: Option<TenantItself> = self.typed(&at, table);
 
         for (key, text) in limits.iter().flat_map(quota::Limits::faults) {
@@ -342,6 +346,9 @@ impl Reader {
         }
         for (key, text) in upstream.iter().flat_map(crm::Settings::faults) {
             self.fault(&[at[0], name, "upstream", key], &text);
+        }
+        for (key, text) in sharing.iter().flat_map(sharing::Settings::faults) {
+            self.fault(&[at[0], name, "sharing", key], &text);
         }
         let insecure = itself.as_ref().is_some_and(|itself| itself.insecure_plaintext);
         let base_url = self.base_url(&[at[0], name, "base_url"], base_url, insecure);
@@ -355,6 +362,7 @@ impl Reader {
             limits: limits?,
             upstream: upstream?,
             writes: writes?,
+            sharing: sharing?,
             metadata_lifetime: itself.metadata_lifetime,
             activity_offset: itself.activity_offset,
         })

@@ -55,6 +55,17 @@ pub enum Kind {
     },
     /// The account's: LeadSquared does not allow this to the account or to the owner of the keys.
     FeatureDisabled,
+    /// The data's: leads can be shared with active sales users only.
+    NotASalesUser,
+    /// The account's: no more leads can be shared with the user until some shares have ended.
+    ShareLimitReached,
+    /// The data's: the user has, or is about to get, the access that is asked for. `share_id` in the facts names the share,
+    /// where it is one of ours.
+    ShareExists,
+    /// The data's: the share is not such that it could be revoked or extended.
+    ShareNotActive,
+    /// The data's: no step of the share has failed or is uncertain.
+    ShareNotRetryable,
     /// LeadSquared's answer is an exception of a type that means nothing in particular to us. It was not executed.
     Exception,
     /// LeadSquared refused the call because of a limit, so it was not executed. Stays inside: the call is queued again.
@@ -120,6 +131,10 @@ pub enum Resource {
     User,
     /// An activity.
     Activity,
+    /// An opportunity.
+    Opportunity,
+    /// A share, in our ledger.
+    Share,
 }
 
 /// What is known about the way to an error. Holds no keys and no personal data, so it may be shown and logged.
@@ -133,6 +148,9 @@ pub struct Facts {
     pub attempts: u32,
     /// How long the call waited for slots, in all.
     pub queued: Duration,
+    /// The share that it is about.
+    #[serde(default)]
+    pub share_id: Option<uuid::Uuid>,
 }
 
 impl Error {
@@ -152,6 +170,11 @@ impl Error {
             Kind::DailyBudgetExhausted { .. } => "daily-budget-exhausted",
             Kind::CredentialsRejected { .. } => "credentials-rejected",
             Kind::FeatureDisabled => "feature-disabled",
+            Kind::NotASalesUser => "not-a-sales-user",
+            Kind::ShareLimitReached => "share-limit-reached",
+            Kind::ShareExists => "share-exists",
+            Kind::ShareNotActive => "share-not-active",
+            Kind::ShareNotRetryable => "share-not-retryable",
             Kind::Exception => "exception",
             Kind::Refused(_) => "refused",
             Kind::Unavailable { sent: true } => "no-answer",
@@ -176,6 +199,12 @@ impl Error {
             | Kind::DailyBudgetExhausted { .. }
             | Kind::CredentialsRejected { .. }
             | Kind::FeatureDisabled
+            // Tomorrow it may be otherwise.
+            | Kind::NotASalesUser
+            | Kind::ShareLimitReached
+            | Kind::ShareExists
+            | Kind::ShareNotActive
+            | Kind::ShareNotRetryable
             | Kind::Refused(_)
             | Kind::Unavailable { .. }
             | Kind::OutcomeUnknown
@@ -185,6 +214,15 @@ impl Error {
             | Kind::ShuttingDown
             | Kind::CallerLeft => false,
         }
+    }
+}
+
+impl Error {
+    /// The same, about that share.
+    #[must_use]
+    pub fn of_share(mut self, id: uuid::Uuid) -> Self {
+        self.facts.share_id = Some(id);
+        self
     }
 }
 
@@ -229,6 +267,8 @@ impl fmt::Display for Error {
             Kind::NotFound(Resource::Lead) => f.write_str("there is no such lead"),
             Kind::NotFound(Resource::User) => f.write_str("there is no such user"),
             Kind::NotFound(Resource::Activity) => f.write_str("there is no such activity"),
+            Kind::NotFound(Resource::Opportunity) => f.write_str("there is no such opportunity"),
+            Kind::NotFound(Resource::Share) => f.write_str("the ledger has no such share"),
             Kind::DeadlineInfeasible { retry_after } => write!(
                 f,
                 "the quota cannot serve the call before its deadline; nothing was sent; try again in {} ms or with a longer timeout",
@@ -248,6 +288,13 @@ impl fmt::Display for Error {
             Kind::FeatureDisabled => {
                 f.write_str("LeadSquared does not allow this to the account or to the owner of its keys")
             }
+            Kind::NotASalesUser => f.write_str("the user is not an active sales user, and only with such can be shared"),
+            Kind::ShareLimitReached => f.write_str("no more leads can be shared with the user until some shares have ended"),
+            Kind::ShareExists => {
+                f.write_str("the user has, or is about to get, access already; allow_additional asks for another share")
+            }
+            Kind::ShareNotActive => f.write_str("the share has ended or come to nothing"),
+            Kind::ShareNotRetryable => f.write_str("no step of the share has failed or is uncertain"),
             Kind::Exception => match &self.facts.exception_type {
                 Some(name) => write!(f, "LeadSquared refused with {name}"),
                 None => f.write_str("LeadSquared refused without saying why"),

@@ -20,8 +20,10 @@ pub mod cached;
 pub mod domain;
 pub mod gateway;
 pub mod quota;
+pub mod sharing;
 pub mod store;
 pub mod tenant;
+pub mod users;
 
 // Out, and what stands in for it in tests and demonstrations.
 pub mod crm;

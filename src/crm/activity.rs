@@ -1,6 +1,7 @@
 //! The endpoints of activities. The same id has three names here, and times come in four forms.
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::answer::Answer;
@@ -34,6 +35,26 @@ pub struct Update<'a> {
 /// `GetActivityDetails`: one activity, without its lead.
 #[derive(Clone, Debug)]
 pub struct GetDetails(pub String);
+
+/// What `Offset` counts where a lead's activities are read: the vendor's page says pages, clients were seen to count rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Offset {
+    /// Rows.
+    Rows,
+    /// Pages.
+    Pages,
+}
+
+impl Offset {
+    /// The offset of a page of so many rows; pages from 0.
+    pub fn of(self, page: usize, count: usize) -> usize {
+        match self {
+            Self::Rows => page * count,
+            Self::Pages => page,
+        }
+    }
+}
 
 /// `Retrieve`: the activities of a lead.
 #[derive(Clone, Debug)]

@@ -126,6 +126,12 @@ impl Answer {
         }
     }
 
+    /// The text by which the body says no, for endpoints that have to tell their refusals apart by it. Never passed on: it
+    /// may hold personal data.
+    pub(super) fn text(&self) -> Option<String> {
+        self.exception().map(|exception| exception.text)
+    }
+
     /// Whether it is a page instead of JSON: that comes from something before LeadSquared, whatever its status.
     pub fn is_page(&self) -> bool {
         self.body.trim_ascii_start().first() == Some(&b'<')

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod lead;
 pub mod metadata;
 pub mod retry;
+pub mod share;
 pub mod user;
 
 use std::sync::Arc;
@@ -133,8 +134,13 @@ struct Shared {
     clock: Clock,
 }
 
-/// A place among the requests under way.
-type Permit = OwnedSemaphorePermit;
+/// Everything that a call needs to be sent: a slot, and a place among the requests under way.
+#[must_use = "a slot is held for nothing"]
+pub struct Place {
+    slot: Slot,
+    permit: OwnedSemaphorePermit,
+    queued: Duration,
+}
 
 impl Client {
     /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
@@ -164,9 +170,24 @@ impl Client {
 
     /// Makes a call, as often as it takes and is safe. Every attempt pays the tenant's quota.
     pub async fn call<O: Operation>(&self, call: &Call, operation: &O) -> Result<O::Output> {
+        self.call_from(None, call, operation).await
+    }
+
+    /// Waits until such a call can be sent, for those who have to write it down right before it is.
+    pub async fn place<O: Operation>(&self, call: &Call) -> Result<Place> {
+        self.wait::<O>(call, &mut Retries::new(O::SAFETY, 1)).await
+    }
+
+    /// Makes a call whose first attempt has its place already.
+    pub async fn call_from<O: Operation>(
+        &self,
+        mut place: Option<Place>,
+        call: &Call,
+        operation: &O,
+    ) -> Result<O::Output> {
         let mut retries = Retries::new(O::SAFETY, self.shared.settings.max_attempts);
         loop {
-            match self.attempt(call, operation, &mut retries).await {
+            match self.attempt(call, operation, place.take(), &mut retries).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => retries.pause(call, error).await?,
             }
@@ -183,7 +204,7 @@ impl Client {
         &self.shared.clock
     }
 
-    async fn attempt<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<O::Output> {
+    async fn wait<O: Operation>(&self, call: &Call, retries: &mut Retries) -> Result<Place> {
         let shared = &*self.shared;
         let waiting = Instant::now();
         // What has to be settled was served once already.
@@ -196,10 +217,25 @@ impl Client {
             .wait("a connection", shared.in_flight.clone().acquire_owned())
             .await?;
         let permit = permit.map_err(|_| Error::from(Kind::ShuttingDown))?;
+        Ok(Place { slot, permit, queued })
+    }
+
+    async fn attempt<O: Operation>(
+        &self,
+        call: &Call,
+        operation: &O,
+        place: Option<Place>,
+        retries: &mut Retries,
+    ) -> Result<O::Output> {
+        let place = match place {
+            Some(place) => place,
+            None => self.wait::<O>(call, retries).await?,
+        };
+        let queued = place.queued;
         retries.sent();
 
         let sent = Instant::now();
-        let answer = self.send(call, operation, slot, permit).await;
+        let answer = self.send(call, operation, place).await;
         let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
         let result = answer.and_then(|answer| {
             operation
@@ -212,13 +248,13 @@ impl Client {
 
     /// Sends once. The exchange goes on by itself, so that the slot is told what became of it even if nobody waits any
     /// more. A read is waited for until the caller's deadline; a write that is on its way as long as an answer may take.
-    async fn send<O: Operation>(&self, call: &Call, operation: &O, slot: Slot, permit: Permit) -> Result<Answer> {
+    async fn send<O: Operation>(&self, call: &Call, operation: &O, place: Place) -> Result<Answer> {
         let request = self.build(operation.request())?;
         let whole = Instant::now() + self.shared.settings.timeout;
         let exchange = self
             .shared
             .exchanges
-            .spawn(self.clone().exchange(request, slot, permit, whole));
+            .spawn(self.clone().exchange(request, place, whole));
         let ended = match O::SAFETY {
             Safety::Repeatable => tokio::time::timeout_at(call.deadline, exchange).await,
             // It ends by itself at `whole`.
@@ -231,14 +267,13 @@ impl Client {
         }
     }
 
-    async fn exchange(
-        self,
-        request: reqwest::Request,
-        mut slot: Slot,
-        _permit: Permit,
-        whole: Instant,
-    ) -> Result<Answer> {
+    async fn exchange(self, request: reqwest::Request, place: Place, whole: Instant) -> Result<Answer> {
         let shared = &*self.shared;
+        let Place {
+            mut slot,
+            permit: _permit,
+            ..
+        } = place;
         slot.sent();
         let exchange = async {
             let response = shared.http.execute(request).await.map_err(from_reqwest)?;

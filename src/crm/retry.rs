@@ -48,6 +48,11 @@ pub fn decide(safety: Safety, error: &Kind) -> Decision {
             | Kind::DailyBudgetExhausted { .. }
             | Kind::CredentialsRejected { .. }
             | Kind::FeatureDisabled
+            | Kind::NotASalesUser
+            | Kind::ShareLimitReached
+            | Kind::ShareExists
+            | Kind::ShareNotActive
+            | Kind::ShareNotRetryable
             | Kind::Exception
             | Kind::OutcomeUnknown
             | Kind::DeadlineExceeded { .. }

@@ -6,6 +6,7 @@ pub mod field;
 pub mod lead;
 pub mod mask;
 pub mod phone;
+pub mod share;
 pub mod spent;
 pub mod time;
 pub mod user;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{phone, time};
 
 /// The value of one attribute.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// Text as it stands.
     Text(String),
@@ -24,7 +25,7 @@ pub enum Value {
 }
 
 /// A custom field set: its own value, usually empty, and its members by schema name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldSet {
     /// The set's own value.
     pub value: String,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Gateway, Modified, Offset, or_invalid};
+use super::{Gateway, Modified, or_invalid};
 use crate::caller::{Call, RequestId};
 use crate::clock;
 use crate::crm::activity as endpoint;
@@ -35,14 +35,10 @@ impl Gateway {
         page: usize,
         count: usize,
     ) -> Result<Page> {
-        let offset = match self.activity_offset {
-            Offset::Rows => page * count,
-            Offset::Pages => page,
-        };
         let operation = endpoint::Retrieve {
             lead_id: lead_id.to_owned(),
             code,
-            offset,
+            offset: self.activity_offset.of(page, count),
             count,
         };
         self.crm.call(call, &operation).await

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cached::Cached;
 use crate::caller::Call;
 use crate::crm;
 use crate::crm::activity::GetTypes;
-pub use crate::crm::activity::RetrieveModified as Modified;
+pub use crate::crm::activity::{Offset, RetrieveModified as Modified};
 use crate::crm::authentication::{KeyOwner, UserByAccessKey};
 use crate::crm::lead::ClearWith;
 use crate::crm::metadata::LeadsMetaData;
-use crate::crm::user::{GetUsers, RetrieveUser};
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
 use crate::domain::lead::Written;
@@ -26,7 +26,10 @@ use crate::domain::spent::Spent;
 use crate::domain::user::{self, Roster, User};
 use crate::error::{Kind, Result, Violation};
 use crate::quota::{Quota, Snapshot};
+pub use crate::sharing;
+use crate::sharing::Sharing;
 use crate::store::{self, Requests, Store};
+use crate::users::Users;
 pub use lead::Found;
 
 /// What differs between accounts and is not documented, or is a matter of taste (`[tenants.NAME]`).
@@ -40,16 +43,8 @@ pub struct Settings {
     pub writes: WriteSettings,
     /// What the pages of a lead's activities are counted by.
     pub activity_offset: Offset,
-}
-
-/// What `Offset` counts where a lead's activities are read: the vendor's page says pages, clients were seen to count rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Offset {
-    /// Rows.
-    Rows,
-    /// Pages.
-    Pages,
+    /// How sharing behaves.
+    pub sharing: sharing::Settings,
 }
 
 /// How writes behave (`[tenants.NAME.writes]`).
@@ -71,16 +66,17 @@ pub struct Gateway {
     crm: crm::Client,
     quota: Quota,
     metadata: Cached<LeadsMetaData, Catalog>,
-    users: Cached<GetUsers, Roster>,
+    users: Users,
     activity_types: Cached<GetTypes, Vec<ActivityType>>,
     requests: Arc<Requests<Written>>,
     posts: Arc<Requests<String>>,
     settings: WriteSettings,
     activity_offset: Offset,
+    sharing: Sharing,
 }
 
 impl Gateway {
-    /// A gateway to the account of that client.
+    /// A gateway to the account of that client. After `stop` it begins nothing that nobody waits for.
     pub fn new(
         name: &str,
         crm: crm::Client,
@@ -88,17 +84,24 @@ impl Gateway {
         store: &Store,
         settings: Settings,
         tasks: &TaskTracker,
+        stop: CancellationToken,
     ) -> Self {
         let lifetime = settings.metadata_lifetime;
+        let users = Users::new(crm.clone(), lifetime, tasks.clone());
+        let parts = sharing::Parts {
+            tenant: name.to_owned(),
+            crm: crm.clone(),
+            users: users.clone(),
+            store: store.clone(),
+            keep_request_ids: settings.keep_request_ids,
+            activity_offset: settings.activity_offset,
+            tasks: tasks.clone(),
+            stop,
+        };
         Self {
             metadata: Cached::new(crm.clone(), LeadsMetaData, Catalog::new, lifetime, tasks.clone()),
-            users: Cached::new(
-                crm.clone(),
-                GetUsers,
-                |users, _| Roster::new(users),
-                lifetime,
-                tasks.clone(),
-            ),
+            users,
+            sharing: Sharing::new(parts, settings.sharing),
             activity_types: Cached::new(crm.clone(), GetTypes, |types, _| types, lifetime, tasks.clone()),
             posts: Arc::new(Requests::new(
                 store.clone(),
@@ -134,9 +137,9 @@ impl Gateway {
         self.quota.spent()
     }
 
-    /// Forgets request ids that are old enough.
+    /// Forgets request ids and shares that are old enough.
     pub async fn sweep(&self) -> std::result::Result<u64, store::Fault> {
-        self.requests.sweep().await
+        Ok(self.requests.sweep().await? + self.sharing.sweep().await?)
     }
 
     /// Whose keys these are.
@@ -149,17 +152,19 @@ impl Gateway {
         self.metadata.get(call).await
     }
 
-    /// One user: from the roster, and where that cannot be had or has none such, by asking for that one.
+    /// One user.
     pub async fn get_user(&self, call: &Call, key: &user::Key) -> Result<User> {
-        if let Some(user) = self.users.at_hand(call).await.and_then(|users| users.get(key).cloned()) {
-            return Ok(user);
-        }
-        self.crm.call(call, &RetrieveUser(key.clone())).await
+        self.users.get(call, key).await
     }
 
     /// All users.
     pub async fn users(&self, call: &Call) -> Result<Arc<Roster>> {
-        self.users.get(call).await
+        self.users.all(call).await
+    }
+
+    /// The shares of the account.
+    pub fn sharing(&self) -> &Sharing {
+        &self.sharing
     }
 }
 

@@ -1,11 +1,13 @@
 //! ActivityService: reads the message, asks the gateway, puts the answer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tonic::Request;
 
-use super::unary::{Answer, Asked, request_id};
+use super::asked::{Answer, Asked};
 use super::{Context, convert, page, pb};
+use crate::caller::{Call, RequestId};
 use crate::clock;
 use crate::domain::activity::{Activity, NOTE, OWNER, Post, STATUS, Target};
 use crate::domain::lead::check_id;
@@ -27,12 +29,11 @@ impl Service {
 #[tonic::async_trait]
 impl pb::activity_service_server::ActivityService for Service {
     async fn post_activity(&self, request: Request<pb::PostActivityRequest>) -> Answer<pb::PostActivityResponse> {
-        let work = |asked: Asked<pb::PostActivityRequest>| async move {
-            let (gateway, call, mut message) = (asked.gateway, asked.call, asked.message);
-            let id = std::mem::take(&mut message.request_id);
-            let request = request_id(&id, "PostActivity", &message);
-            let validate_only = message.validate_only;
+        let work = |mut asked: Asked<pb::PostActivityRequest>, _| async move {
             let mut faults = Vec::new();
+            let request = asked.request_id(&mut faults);
+            let Asked { gateway, call, message } = asked;
+            let validate_only = message.validate_only;
             let at = message
                 .activity_time
                 .map(|at| convert::moment(at, "activity_time", &mut faults));
@@ -52,12 +53,11 @@ impl pb::activity_service_server::ActivityService for Service {
     }
 
     async fn update_activity(&self, request: Request<pb::UpdateActivityRequest>) -> Answer<pb::UpdateActivityResponse> {
-        let work = |asked: Asked<pb::UpdateActivityRequest>| async move {
-            let (gateway, call, mut message) = (asked.gateway, asked.call, asked.message);
-            let id = std::mem::take(&mut message.request_id);
-            let request = request_id(&id, "UpdateActivity", &message);
-            let validate_only = message.validate_only;
+        let work = |mut asked: Asked<pb::UpdateActivityRequest>, _| async move {
             let mut faults = Vec::new();
+            let request = asked.request_id(&mut faults);
+            let Asked { gateway, call, message } = asked;
+            let validate_only = message.validate_only;
             let post = Post {
                 target: Target::Activity(message.activity_id),
                 code: message.activity_type,
@@ -74,7 +74,7 @@ impl pb::activity_service_server::ActivityService for Service {
     }
 
     async fn get_activity(&self, request: Request<pb::GetActivityRequest>) -> Answer<pb::GetActivityResponse> {
-        let work = |asked: Asked<pb::GetActivityRequest>| async move {
+        let work = |asked: Asked<pb::GetActivityRequest>, _| async move {
             let id = asked.message.activity_id;
             if check_id("activity_id", &id).is_some() {
                 return Err(Error::invalid("activity_id", "must be an activity's id"));
@@ -91,7 +91,7 @@ impl pb::activity_service_server::ActivityService for Service {
         &self,
         request: Request<pb::ListLeadActivitiesRequest>,
     ) -> Answer<pb::ListLeadActivitiesResponse> {
-        let work = |asked: Asked<pb::ListLeadActivitiesRequest>| async move {
+        let work = |asked: Asked<pb::ListLeadActivitiesRequest>, _| async move {
             let message = asked.message;
             if let Some(fault) = check_id("lead_id", &message.lead_id) {
                 return Err(Kind::Invalid(vec![fault]).into());
@@ -125,7 +125,7 @@ impl pb::activity_service_server::ActivityService for Service {
     }
 
     async fn list_activities(&self, request: Request<pb::ListActivitiesRequest>) -> Answer<pb::ListActivitiesResponse> {
-        let work = |asked: Asked<pb::ListActivitiesRequest>| async move {
+        let work = |asked: Asked<pb::ListActivitiesRequest>, _| async move {
             let message = asked.message;
             let mut faults = Vec::new();
             let from = message
@@ -165,7 +165,7 @@ impl pb::activity_service_server::ActivityService for Service {
         &self,
         request: Request<pb::ListActivityTypesRequest>,
     ) -> Answer<pb::ListActivityTypesResponse> {
-        let work = |asked: Asked<pb::ListActivityTypesRequest>| async move {
+        let work = |asked: Asked<pb::ListActivityTypesRequest>, _| async move {
             let types = asked.gateway.activity_types(&asked.call).await?;
             let shown = types.iter().map(|known| pb::ActivityType {
                 activity_type: known.code,
@@ -180,16 +180,12 @@ impl pb::activity_service_server::ActivityService for Service {
 }
 
 async fn write(
-    gateway: &std::sync::Arc<Gateway>,
-    call: &crate::caller::Call,
-    mut post: Post,
-    request: std::result::Result<Option<crate::caller::RequestId>, Violation>,
+    gateway: &Arc<Gateway>,
+    call: &Call,
+    post: Post,
+    request: Option<RequestId>,
     validate_only: bool,
 ) -> Result<String> {
-    let request = request.unwrap_or_else(|fault| {
-        post.faults.push(fault);
-        None
-    });
     if validate_only {
         Gateway::validate_post(&post)?;
         return Ok(String::new());
@@ -197,7 +193,8 @@ async fn write(
     gateway.post(call, post, request).await
 }
 
-fn fields(given: BTreeMap<String, pb::FieldValue>, faults: &mut Vec<Violation>) -> BTreeMap<String, Value> {
+/// The fields of an activity, by schema name.
+pub(super) fn fields(given: BTreeMap<String, pb::FieldValue>, faults: &mut Vec<Violation>) -> BTreeMap<String, Value> {
     let mut fields = BTreeMap::new();
     for (name, value) in given {
         match convert::value(value) {

@@ -2,8 +2,9 @@
 
 use tonic::Request;
 
+use super::asked::{Answer, Asked};
 use super::convert;
-use super::unary::{Answer, Asked, request_id};
+use super::mutation::Mutation;
 use super::{Context, pb};
 use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
 use crate::domain::mask::Mask;
@@ -23,7 +24,7 @@ impl Service {
 #[tonic::async_trait]
 impl pb::lead_service_server::LeadService for Service {
     async fn create_lead(&self, request: Request<pb::CreateLeadRequest>) -> Answer<pb::CreateLeadResponse> {
-        let work = |asked| async {
+        let work = |asked, _| async {
             let written = write(asked).await?.unwrap_or_default();
             Ok(pb::CreateLeadResponse {
                 lead_id: written.lead_id,
@@ -33,7 +34,7 @@ impl pb::lead_service_server::LeadService for Service {
     }
 
     async fn update_lead(&self, request: Request<pb::UpdateLeadRequest>) -> Answer<pb::UpdateLeadResponse> {
-        let work = |asked| async {
+        let work = |asked, _| async {
             let written = write(asked).await?.unwrap_or_default();
             Ok(pb::UpdateLeadResponse {
                 affected_rows: written.affected_rows,
@@ -43,7 +44,7 @@ impl pb::lead_service_server::LeadService for Service {
     }
 
     async fn upsert_lead(&self, request: Request<pb::UpsertLeadRequest>) -> Answer<pb::UpsertLeadResponse> {
-        let work = |asked| async {
+        let work = |asked, _| async {
             let written = write(asked).await?.unwrap_or_default();
             let outcome = match written.created {
                 None => pb::UpsertOutcome::Unspecified,
@@ -59,7 +60,7 @@ impl pb::lead_service_server::LeadService for Service {
     }
 
     async fn capture_lead(&self, request: Request<pb::CaptureLeadRequest>) -> Answer<pb::CaptureLeadResponse> {
-        let work = |asked| async {
+        let work = |asked, _| async {
             let written = write(asked).await?.unwrap_or_default();
             Ok(pb::CaptureLeadResponse {
                 lead_id: written.lead_id,
@@ -70,7 +71,7 @@ impl pb::lead_service_server::LeadService for Service {
     }
 
     async fn get_lead(&self, request: Request<pb::GetLeadRequest>) -> Answer<pb::GetLeadResponse> {
-        let work = |asked: Asked<pb::GetLeadRequest>| async move {
+        let work = |asked: Asked<pb::GetLeadRequest>, _| async move {
             let message = asked.message;
             let mut violations = Vec::new();
             let key = key(message.key).map_err(|fault| violations.push(fault));
@@ -96,7 +97,7 @@ impl pb::lead_service_server::LeadService for Service {
     }
 
     async fn batch_get_leads(&self, request: Request<pb::BatchGetLeadsRequest>) -> Answer<pb::BatchGetLeadsResponse> {
-        let work = |asked: Asked<pb::BatchGetLeadsRequest>| async move {
+        let work = |asked: Asked<pb::BatchGetLeadsRequest>, _| async move {
             let mut violations = Vec::new();
             let mask = mask(asked.message.read_mask, &mut violations);
             if !violations.is_empty() {
@@ -116,7 +117,7 @@ impl pb::lead_service_server::LeadService for Service {
         &self,
         request: Request<pb::DescribeLeadFieldsRequest>,
     ) -> Answer<pb::DescribeLeadFieldsResponse> {
-        let work = |asked: Asked<pb::DescribeLeadFieldsRequest>| async move {
+        let work = |asked: Asked<pb::DescribeLeadFieldsRequest>, _| async move {
             let catalog = asked.gateway.describe_fields(&asked.call).await?;
             let names = &asked.message.schema_names;
             let unknown: Vec<_> = names
@@ -143,24 +144,14 @@ impl pb::lead_service_server::LeadService for Service {
 }
 
 /// A request that writes a lead.
-trait Mutation: prost::Message {
-    /// The RPC's name.
-    const METHOD: &'static str;
-    /// Takes the request id out, so that the rest is what the id stands for.
-    fn take_request_id(&mut self) -> String;
+trait Writes: Mutation {
     /// Whether the message is only to be checked.
     fn validate_only(&self) -> bool;
     /// The write that is asked for.
     fn into_write(self) -> Write;
 }
 
-impl Mutation for pb::CreateLeadRequest {
-    const METHOD: &'static str = "CreateLead";
-
-    fn take_request_id(&mut self) -> String {
-        std::mem::take(&mut self.request_id)
-    }
-
+impl Writes for pb::CreateLeadRequest {
     fn validate_only(&self) -> bool {
         self.validate_only
     }
@@ -170,13 +161,7 @@ impl Mutation for pb::CreateLeadRequest {
     }
 }
 
-impl Mutation for pb::UpdateLeadRequest {
-    const METHOD: &'static str = "UpdateLead";
-
-    fn take_request_id(&mut self) -> String {
-        std::mem::take(&mut self.request_id)
-    }
-
+impl Writes for pb::UpdateLeadRequest {
     fn validate_only(&self) -> bool {
         self.validate_only
     }
@@ -196,13 +181,7 @@ impl Mutation for pb::UpdateLeadRequest {
     }
 }
 
-impl Mutation for pb::UpsertLeadRequest {
-    const METHOD: &'static str = "UpsertLead";
-
-    fn take_request_id(&mut self) -> String {
-        std::mem::take(&mut self.request_id)
-    }
-
+impl Writes for pb::UpsertLeadRequest {
     fn validate_only(&self) -> bool {
         self.validate_only
     }
@@ -216,13 +195,7 @@ impl Mutation for pb::UpsertLeadRequest {
     }
 }
 
-impl Mutation for pb::CaptureLeadRequest {
-    const METHOD: &'static str = "CaptureLead";
-
-    fn take_request_id(&mut self) -> String {
-        std::mem::take(&mut self.request_id)
-    }
-
+impl Writes for pb::CaptureLeadRequest {
     fn validate_only(&self) -> bool {
         self.validate_only
     }
@@ -249,23 +222,13 @@ impl Mutation for pb::CaptureLeadRequest {
 }
 
 /// Checks a write, and makes it unless it was only to be checked.
-async fn write<M: Mutation>(asked: Asked<M>) -> Result<Option<Written>> {
-    let Asked {
-        gateway,
-        call,
-        mut message,
-    } = asked;
-    let id = message.take_request_id();
-    let request = request_id(&id, M::METHOD, &message);
+async fn write<M: Writes>(mut asked: Asked<M>) -> Result<Option<Written>> {
+    let mut faults = Vec::new();
+    let request = asked.request_id(&mut faults);
+    let Asked { gateway, call, message } = asked;
     let validate_only = message.validate_only();
     let mut write = message.into_write();
-    let request = match request {
-        Ok(request) => request,
-        Err(fault) => {
-            write.faults.push(fault);
-            None
-        }
-    };
+    write.faults.extend(faults);
     if validate_only {
         gateway.validate(&call, &write).await?;
         return Ok(None);

@@ -1,12 +1,14 @@
 //! Protobuf in, protobuf out: the server with its services. The only place that knows tonic.
 
 mod activity;
+mod asked;
 mod convert;
 mod lead;
+mod mutation;
 mod observe;
 mod page;
+mod share;
 mod status;
-mod unary;
 mod user;
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -25,6 +28,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
 use pb::activity_service_server::ActivityServiceServer;
 use pb::lead_service_server::LeadServiceServer;
+use pb::share_service_server::ShareServiceServer;
 use pb::user_service_server::UserServiceServer;
 
 /// The public contract, as generated from `proto/`.
@@ -89,6 +93,7 @@ struct Context {
     settings: Arc<Settings>,
     in_flight: Arc<Semaphore>,
     draining: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// Serves until `stop`: then health says NOT_SERVING, new calls are refused, and those in work end.
@@ -97,10 +102,12 @@ pub async fn serve(
     tenants: Tenants,
     settings: Settings,
     metrics: Arc<Metrics>,
+    tasks: TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<LeadServiceServer<lead::Service>>().await;
+    health.set_serving::<ShareServiceServer<share::Service>>().await;
     health.set_serving::<ActivityServiceServer<activity::Service>>().await;
     health.set_serving::<UserServiceServer<user::Service>>().await;
 
@@ -113,6 +120,7 @@ pub async fn serve(
         in_flight: in_flight.clone(),
         settings: Arc::new(settings),
         draining: stop.clone(),
+        tasks,
     };
     macro_rules! service {
         ($server:ident, $module:ident) => {
@@ -137,6 +145,7 @@ pub async fn serve(
                 .expect("the build has checked the descriptors"),
         )
         .add_service(service!(LeadServiceServer, lead))
+        .add_service(service!(ShareServiceServer, share))
         .add_service(service!(ActivityServiceServer, activity))
         .add_service(service!(UserServiceServer, user))
         .serve_with_incoming_shutdown(incoming, told(stop.clone(), health));
@@ -168,6 +177,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 async fn told(stop: CancellationToken, health: HealthReporter) {
     stop.cancelled().await;
     health.set_not_serving::<LeadServiceServer<lead::Service>>().await;
+    health.set_not_serving::<ShareServiceServer<share::Service>>().await;
     health
         .set_not_serving::<ActivityServiceServer<activity::Service>>()
         .await;

@@ -17,6 +17,7 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// What to tell a caller to wait where nobody knows better.
 const SOON: Duration = Duration::from_secs(1);
 const LEAD: &str = "leadgate.v1.Lead";
+const SHARE: &str = "leadgate.v1.Share";
 
 /// The status for a caller.
 pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Status {
@@ -42,6 +43,8 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
                 Resource::Lead => LEAD,
                 Resource::User => "leadgate.v1.User",
                 Resource::Activity => "leadgate.v1.Activity",
+                Resource::Opportunity => "leadgate.v1.Opportunity",
+                Resource::Share => SHARE,
             };
             details.set_resource_info(kind, "", "", error.to_string());
         }
@@ -60,6 +63,16 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
         }
         Kind::FeatureDisabled => {
             details.add_precondition_failure_violation(row.reason, "account", error.to_string());
+        }
+        Kind::NotASalesUser | Kind::ShareLimitReached => {
+            details.add_precondition_failure_violation(row.reason, "user", error.to_string());
+        }
+        Kind::ShareNotActive | Kind::ShareNotRetryable => {
+            details.add_precondition_failure_violation(row.reason, "share", error.to_string());
+        }
+        Kind::ShareExists => {
+            let id = error.facts.share_id.map(|id| id.to_string());
+            details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
         }
         Kind::Unavailable { .. } | Kind::Refused(_) | Kind::StoreUnavailable => pushback = Some(SOON),
         Kind::DeadlineExceeded { place } => {
@@ -112,11 +125,18 @@ fn row(kind: &Kind) -> Row {
         Kind::NotFound(Resource::Lead) => (Code::NotFound, "LEAD_NOT_FOUND"),
         Kind::NotFound(Resource::User) => (Code::NotFound, "USER_NOT_FOUND"),
         Kind::NotFound(Resource::Activity) => (Code::NotFound, "ACTIVITY_NOT_FOUND"),
+        Kind::NotFound(Resource::Opportunity) => (Code::NotFound, "OPPORTUNITY_NOT_FOUND"),
+        Kind::NotFound(Resource::Share) => (Code::NotFound, "SHARE_NOT_FOUND"),
         Kind::DeadlineInfeasible { .. } => (Code::ResourceExhausted, "DEADLINE_INFEASIBLE"),
         Kind::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
         Kind::DailyBudgetExhausted { .. } => (Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED"),
         Kind::CredentialsRejected { .. } => (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED"),
         Kind::FeatureDisabled => (Code::FailedPrecondition, "UPSTREAM_FEATURE_DISABLED"),
+        Kind::NotASalesUser => (Code::FailedPrecondition, "NOT_A_SALES_USER"),
+        Kind::ShareLimitReached => (Code::FailedPrecondition, "SHARE_LIMIT_REACHED"),
+        Kind::ShareExists => (Code::AlreadyExists, "SHARE_EXISTS"),
+        Kind::ShareNotActive => (Code::FailedPrecondition, "SHARE_NOT_ACTIVE"),
+        Kind::ShareNotRetryable => (Code::FailedPrecondition, "SHARE_NOT_RETRYABLE"),
         Kind::Exception => (Code::Unknown, "UPSTREAM_EXCEPTION"),
         Kind::Refused(_) | Kind::Unavailable { .. } => (Code::Unavailable, "UPSTREAM_UNAVAILABLE"),
         Kind::OutcomeUnknown => (Code::Aborted, "OUTCOME_UNKNOWN"),
@@ -139,6 +159,9 @@ fn metadata(facts: &Facts, tenant: Option<&str>) -> HashMap<String, String> {
     }
     if let Some(name) = &facts.exception_type {
         metadata.insert("exception_type".to_owned(), name.clone());
+    }
+    if let Some(id) = facts.share_id {
+        metadata.insert("share_id".to_owned(), id.to_string());
     }
     if let Some(tenant) = tenant {
         metadata.insert("tenant".to_owned(), tenant.to_owned());

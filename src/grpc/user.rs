@@ -2,7 +2,7 @@
 
 use tonic::Request;
 
-use super::unary::{Answer, Asked};
+use super::asked::{Answer, Asked};
 use super::{Context, page, pb};
 use crate::domain::lead::check_id;
 use crate::domain::user::{Key, User};
@@ -22,7 +22,7 @@ impl Service {
 #[tonic::async_trait]
 impl pb::user_service_server::UserService for Service {
     async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
-        let work = |asked: Asked<pb::GetUserRequest>| async move {
+        let work = |asked: Asked<pb::GetUserRequest>, _| async move {
             let key = key(asked.message.key).map_err(|fault| Kind::Invalid(vec![fault]))?;
             let found = asked.gateway.get_user(&asked.call, &key).await?;
             Ok(pb::GetUserResponse {
@@ -33,7 +33,7 @@ impl pb::user_service_server::UserService for Service {
     }
 
     async fn list_users(&self, request: Request<pb::ListUsersRequest>) -> Answer<pb::ListUsersResponse> {
-        let work = |asked: Asked<pb::ListUsersRequest>| async move {
+        let work = |asked: Asked<pb::ListUsersRequest>, _| async move {
             let message = asked.message;
             let size = page::size(message.page_size, 100)?;
             let roster = asked.gateway.users(&asked.call).await?;

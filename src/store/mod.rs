@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::caller::RequestId;
+use crate::domain::share::{Change, Filter, Share};
 use crate::domain::spent::Spent;
 pub use requests::{Before, Requests};
 use sqlite::Sqlite;
@@ -126,6 +127,90 @@ impl Store {
     pub async fn spend(&self, tenant: &str, spent: &Spent) -> Result<(), Fault> {
         match self {
             Self::Sqlite(store) => store.spend(tenant, spent).await,
+        }
+    }
+
+    /// Writes a new share down, unless another one is in its way: that one.
+    pub async fn add_share(&self, tenant: &str, share: &Share) -> Result<Option<Share>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.add_share(tenant, share).await,
+        }
+    }
+
+    /// Writes down what has become of a share, and in its history too where callers are told of it.
+    pub async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), Fault> {
+        match self {
+            Self::Sqlite(store) => store.save_share(tenant, share, told).await,
+        }
+    }
+
+    /// The share of that id.
+    pub async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.share(tenant, id).await,
+        }
+    }
+
+    /// The share that was asked for with that request id.
+    pub async fn share_of_request(&self, tenant: &str, id: Uuid) -> Result<Option<Uuid>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.share_of_request(tenant, id).await,
+        }
+    }
+
+    /// Some share of the lead of that id or number.
+    pub async fn share_of_lead(&self, tenant: &str, key: &str) -> Result<Option<Share>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.share_of_lead(tenant, key).await,
+        }
+    }
+
+    /// Shares, the newest first.
+    pub async fn shares(&self, tenant: &str, filter: &Filter) -> Result<Vec<Share>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.shares(tenant, filter).await,
+        }
+    }
+
+    /// How the backend goes about finding such shares, in its own words.
+    pub async fn share_plan(&self, tenant: &str, filter: &Filter) -> Result<Vec<String>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.share_plan(tenant, filter).await,
+        }
+    }
+
+    /// The shares for which there is something to be done, the oldest first.
+    pub async fn unsettled_shares(&self, tenant: &str) -> Result<Vec<Share>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.unsettled_shares(tenant).await,
+        }
+    }
+
+    /// The shares whose time is over and that are not known to have ended.
+    pub async fn ended_shares(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.ended_shares(tenant, now).await,
+        }
+    }
+
+    /// How many leads a user may have access to by shares.
+    pub async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, Fault> {
+        match self {
+            Self::Sqlite(store) => store.share_usage(tenant, user_id).await,
+        }
+    }
+
+    /// What became of a share, in order.
+    pub async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<Change>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.share_history(tenant, id).await,
+        }
+    }
+
+    /// Forgets the shares that were over before that time; how many they were.
+    pub async fn sweep_shares(&self, oldest: Timestamp) -> Result<u64, Fault> {
+        match self {
+            Self::Sqlite(store) => store.sweep_shares(oldest).await,
         }
     }
 

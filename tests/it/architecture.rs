@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules each module may name. A module that is missing here is a fault, and so is a needless right.
-const MAY: [(&str, &[&str]); 15] = [
+const MAY: [(&str, &[&str]); 17] = [
     (
         "app",
         &[
@@ -21,7 +21,7 @@ const MAY: [(&str, &[&str]); 15] = [
             "tenant",
         ],
     ),
-    ("config", &["crm", "gateway", "grpc", "quota", "telemetry"]),
+    ("config", &["crm", "gateway", "grpc", "quota", "sharing", "telemetry"]),
     ("admin", &["telemetry", "tenant"]),
     (
         "grpc",
@@ -30,8 +30,15 @@ const MAY: [(&str, &[&str]); 15] = [
     ("tenant", &["error", "gateway"]),
     (
         "gateway",
-        &["cached", "caller", "clock", "crm", "domain", "error", "quota", "store"],
+        &[
+            "cached", "caller", "clock", "crm", "domain", "error", "quota", "sharing", "store", "users",
+        ],
     ),
+    (
+        "sharing",
+        &["caller", "clock", "crm", "domain", "error", "store", "users"],
+    ),
+    ("users", &["cached", "caller", "crm", "domain", "error"]),
     ("cached", &["caller", "clock", "crm", "error"]),
     ("store", &["caller", "clock", "domain", "error"]),
     ("crm", &["caller", "clock", "domain", "error", "quota", "telemetry"]),

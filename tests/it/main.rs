@@ -14,4 +14,5 @@ mod process;
 mod quota;
 mod requests;
 mod restart;
+mod share;
 mod uncertain;

@@ -1,5 +1,7 @@
 //! The store in one SQLite file, for one process. The only place that knows SQLite.
 
+mod share;
+
 use std::str::FromStr;
 use std::time::Duration;
 

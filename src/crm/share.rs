@@ -1,0 +1,259 @@
+//! The endpoints of sharing. LeadSquared takes arrays and answers with one id for the whole, so each call has one item.
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::answer::Answer;
+use super::lead::{message_id, whole};
+use super::retry::Safety;
+use super::{Operation, Request};
+use crate::domain::share::{Access, Share, What};
+use crate::error::{Error, Kind, Resource, Result, Violation};
+
+/// `EntityAccess.svc/Share`: asks for a share. Answers the id of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant<'a>(pub &'a Share);
+
+/// `EntityAccess.svc/Revoke`: asks to take a share back. Answers the id of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Revoke<'a>(pub &'a Share);
+
+/// `EntityAccess.svc/Status/Get`: how a request stands.
+#[derive(Clone, Copy, Debug)]
+pub struct GetStatus<'a> {
+    /// The request's id.
+    pub id: &'a str,
+    /// The numbers that mean that it is processed.
+    pub processed: &'a [i64],
+}
+
+/// How a request stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// `ShareStatus`, of which 6 alone is published: processed.
+    pub number: i64,
+    /// Whether it is processed.
+    pub processed: bool,
+    /// Why it failed, if it did.
+    pub failed: Option<Error>,
+}
+
+impl Operation for Grant<'_> {
+    type Output = String;
+    const NAME: &'static str = "EntityAccess.Share";
+    const SAFETY: Safety = Safety::Once;
+
+    fn request(&self) -> Request {
+        let mut item = item(self.0);
+        item["DurationInMinutes"] = json!(self.0.minutes);
+        post("EntityAccess.svc/Share", &item)
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<String> {
+        message_id(answer).map_err(|error| explained(error, answer))
+    }
+}
+
+impl Operation for Revoke<'_> {
+    type Output = String;
+    const NAME: &'static str = "EntityAccess.Revoke";
+    const SAFETY: Safety = Safety::Once;
+
+    fn request(&self) -> Request {
+        post("EntityAccess.svc/Revoke", &item(self.0))
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<String> {
+        message_id(answer).map_err(|error| explained(error, answer))
+    }
+}
+
+impl Operation for GetStatus<'_> {
+    type Output = Standing;
+    const NAME: &'static str = "EntityAccess.Status";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        Request {
+            path: "EntityAccess.svc/Status/Get",
+            query: vec![("id", self.id.to_owned())],
+            body: None,
+        }
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Standing> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        #[derive(Default)]
+        struct Status {
+            message: Json,
+            share_status: Json,
+            error_message: Json,
+        }
+
+        let status: Status = answer.json().map_err(|error| explained(error, answer))?;
+        let number = whole(&status.share_status);
+        let said = status.message["ResponseText"].as_str().unwrap_or_default();
+        let why = status.error_message.as_str().unwrap_or_default().trim();
+        // A request that says what went wrong has failed, whatever its number.
+        let failed = (!why.is_empty()).then(|| meaning(why).unwrap_or(Kind::Exception).into());
+        let is_processed = number.is_some_and(|number| self.processed.contains(&number))
+            || said.to_ascii_lowercase().contains("processed successfully");
+        Ok(Standing {
+            number: number.unwrap_or_default(),
+            processed: failed.is_none() && is_processed,
+            failed,
+        })
+    }
+}
+
+/// What share and revoke have in common. A revoke names the access that was granted, since it would default to reading.
+fn item(share: &Share) -> Json {
+    let access = match share.access {
+        Access::Read => 1,
+        Access::Write => 2,
+    };
+    let mut item = json!({"UserId": share.user_id, "EntityType": 3, "AccessType": access});
+    match &share.what {
+        What::Lead { number, .. } => {
+            item["Entity"] = json!(1);
+            item["EntityId"] = json!(number);
+            item["ContextEntity"] = json!(1);
+            item["ContextEntityId"] = json!(share.activity_id());
+        }
+        What::Opportunity { id } => {
+            item["Entity"] = json!(5);
+            item["EntityId"] = json!(id);
+        }
+    }
+    item
+}
+
+fn post(path: &'static str, item: &Json) -> Request {
+    Request {
+        path,
+        query: vec![],
+        body: Some(json!([item]).to_string()),
+    }
+}
+
+/// The same error, as closely as the text of the answer tells it. No exception of these endpoints is published.
+fn explained(mut error: Error, answer: &Answer) -> Error {
+    let is_open = matches!(
+        error.kind,
+        Kind::Exception | Kind::Invalid(_) | Kind::NotFound(_) | Kind::Duplicate { .. }
+    );
+    if !is_open {
+        return error;
+    }
+    error.kind = match answer.text().as_deref().and_then(meaning) {
+        Some(kind) => kind,
+        // The fields of leads are not what is wrong here.
+        None => match error.kind {
+            Kind::Duplicate { .. } => Kind::ShareExists,
+            Kind::Invalid(_) => refused("share"),
+            kind => kind,
+        },
+    };
+    error
+}
+
+fn refused(field: &str) -> Kind {
+    Kind::Invalid(vec![Violation::new(field, "LeadSquared refuses it")])
+}
+
+/// What a text about sharing says, by its words.
+fn meaning(text: &str) -> Option<Kind> {
+    let text = text.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let is_missing = has(&["not found", "not exist", "unknown"]);
+    Some(
+        if has(&["not enabled", "administrator", "not authorized", "permission"]) {
+            Kind::FeatureDisabled
+        } else if has(&["already shared"]) {
+            Kind::ShareExists
+        } else if has(&["can not be more than", "cannot be more than", "limit", "maximum"]) && has(&["lead", "share"]) {
+            Kind::ShareLimitReached
+        } else if has(&["user"]) && has(&["sales user", "not active", "inactive", "deactivated"]) {
+            Kind::NotASalesUser
+        } else if has(&["activity"]) && is_missing {
+            Kind::NotFound(Resource::Activity)
+        } else if has(&["activity"]) {
+            refused("activity_id")
+        } else if has(&["duration"]) {
+            refused("duration")
+        } else if has(&["opportunity"]) && is_missing {
+            Kind::NotFound(Resource::Opportunity)
+        } else if has(&["lead"]) && is_missing {
+            Kind::NotFound(Resource::Lead)
+        } else if has(&["user"]) && is_missing {
+            Kind::NotFound(Resource::User)
+        } else {
+            return None;
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::StatusCode;
+
+    use super::*;
+
+    fn answer(status: u16, body: &Json) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: Bytes::from(body.to_string()),
+        }
+    }
+
+    fn standing(number: &Json, text: &str, why: &Json) -> Standing {
+        let body =
+            json!({"Status": "Success", "Message": {"ResponseText": text}, "ShareStatus": number, "ErrorMessage": why});
+        let asked = GetStatus {
+            id: "98fe",
+            processed: &[6],
+        };
+        asked.decode(&answer(200, &body)).unwrap()
+    }
+
+    #[test]
+    fn six_is_done_an_error_is_failed_and_everything_else_is_pending() {
+        let null = Json::Null;
+        assert!(standing(&json!(6), "", &null).processed);
+        assert!(standing(&json!("6"), "", &null).processed);
+        assert!(standing(&json!(9), "Request processed successfully.", &null).processed);
+        for number in [json!(1), json!(-7), null.clone(), json!("soon")] {
+            let standing = standing(&number, "Request is being processed.", &null);
+            assert!(!standing.processed && standing.failed.is_none(), "{number}");
+        }
+        let failed = standing(&json!(6), "Request processed successfully.", &json!("Lead not found"));
+        assert!(!failed.processed);
+        assert_eq!(failed.failed.unwrap().kind, Kind::NotFound(Resource::Lead));
+        assert_eq!(standing(&json!(7), "", &json!(" ")).failed, None);
+    }
+
+    #[test]
+    fn texts_are_told_apart_by_their_words() {
+        for (text, kind) in [
+            ("Entity Sharing is not enabled for your account", Kind::FeatureDisabled),
+            ("Only an administrator can share or revoke", Kind::FeatureDisabled),
+            ("User is not a sales user", Kind::NotASalesUser),
+            ("User is not active", Kind::NotASalesUser),
+            (
+                "Number of leads shared with a user can not be more than 2000",
+                Kind::ShareLimitReached,
+            ),
+            ("User not found", Kind::NotFound(Resource::User)),
+            ("Lead not found", Kind::NotFound(Resource::Lead)),
+            ("Activity does not exist.", Kind::NotFound(Resource::Activity)),
+            ("Opportunity not found", Kind::NotFound(Resource::Opportunity)),
+            ("User is not the owner of the activity", refused("activity_id")),
+            ("Already shared with the user", Kind::ShareExists),
+        ] {
+            assert_eq!(meaning(text), Some(kind), "{text}");
+        }
+        assert_eq!(meaning("Something else"), None);
+    }
+}

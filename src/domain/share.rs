@@ -1,0 +1,349 @@
+//! Shares: access to a lead or an opportunity that a user has for some time. What is remembered of each, and nothing of how
+//! it is made.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::value::Value;
+use crate::error::Error;
+
+/// A share, as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// leadgate's own id of it; ids of later shares are greater.
+    pub id: Uuid,
+    /// What is shared.
+    pub what: What,
+    /// Whom it is shared with.
+    pub user_id: String,
+    /// What the user may do.
+    pub access: Access,
+    /// For how long, in minutes.
+    pub minutes: u32,
+    /// Where it is on its way.
+    pub stage: Stage,
+    /// It is to be revoked as soon as it is known whether it was granted.
+    pub revoke_wanted: bool,
+    /// The revoke under way follows one whose outcome is not known.
+    pub doubted: bool,
+    /// LeadSquared's id of the request that is, or was last, under way.
+    pub upstream_request_id: Option<String>,
+    /// The request id that it was asked for with.
+    pub request_id: Option<Uuid>,
+    /// The share that this one takes over from.
+    pub extends: Option<Uuid>,
+    /// Whether it was asked for in addition to others of the same user and lead.
+    pub additional: bool,
+    /// When it was written down.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub changed: Timestamp,
+    /// When LeadSquared was last asked to share or revoke it, or somebody last wanted to know what became of that.
+    pub asked: Option<Timestamp>,
+    /// When it was seen granted.
+    pub granted: Option<Timestamp>,
+    /// When it ends by itself; while that is not known, when it would have ended at the latest.
+    pub expires: Option<Timestamp>,
+    /// Why it came to nothing, or why the last revoke did.
+    pub failure: Option<Error>,
+    /// The step that failed, or whose outcome is not known.
+    pub step: Option<Step>,
+}
+
+/// What is shared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum What {
+    /// A lead.
+    Lead {
+        /// Its id.
+        id: String,
+        /// Its number.
+        number: String,
+        /// The activity that LeadSquared wants as context.
+        context: Context,
+    },
+    /// An opportunity.
+    Opportunity {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// The activity that a lead is shared through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Context {
+    /// That one.
+    Given {
+        /// Its id.
+        id: String,
+    },
+    /// One that is posted for it.
+    New {
+        /// Its id, once it is posted.
+        id: Option<String>,
+        /// The code of its type.
+        code: i32,
+        /// The caller's note.
+        note: String,
+        /// The fields by schema name.
+        fields: BTreeMap<String, Value>,
+    },
+}
+
+/// What the user may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Read.
+    Read,
+    /// Read and write.
+    Write,
+}
+
+/// Where a share is on its way. "About to" means that it may have been done already: that is written down first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    /// Its activity is to be posted.
+    Written,
+    /// Its activity is about to be posted.
+    Posting,
+    /// Whether its activity was posted is to be looked up.
+    Looking,
+    /// All is there; LeadSquared is to be asked.
+    Ready,
+    /// LeadSquared is about to be asked.
+    Asking,
+    /// LeadSquared works on it.
+    Granting,
+    /// The user has access, and the share that it takes over from is to be ended.
+    Succeeding,
+    /// The user has access.
+    Active,
+    /// LeadSquared is to be asked to revoke it.
+    Leaving,
+    /// LeadSquared is about to be asked to revoke it.
+    Revoking,
+    /// LeadSquared works on revoking it.
+    Withdrawing,
+    /// Whether a step was done is not known.
+    Uncertain,
+    /// Its time is over.
+    Expired,
+    /// It came to nothing.
+    Failed,
+    /// Access was taken back.
+    Revoked,
+}
+
+/// The steps whose outcome may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Posting the activity.
+    PostActivity,
+    /// Asking to share.
+    Share,
+    /// Asking to revoke.
+    Revoke,
+}
+
+/// A share's way as callers are told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum State {
+    /// It is being prepared.
+    Pending = 1,
+    /// LeadSquared is being asked.
+    Submitted = 2,
+    /// LeadSquared works on it.
+    Processing = 3,
+    /// The user has access.
+    Active = 4,
+    /// Its time is over.
+    Expired = 5,
+    /// It came to nothing.
+    Failed = 6,
+    /// It is being revoked.
+    Revoking = 7,
+    /// Access was taken back.
+    Revoked = 8,
+    /// Whether a step was done is not known.
+    Uncertain = 9,
+}
+
+/// A change of a share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it became.
+    pub state: State,
+    /// When.
+    pub at: Timestamp,
+    /// Why, where something went wrong: the error's name.
+    pub failure: String,
+}
+
+/// Which shares to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only those of that lead or opportunity.
+    pub entity_id: Option<String>,
+    /// Only those of that user.
+    pub user_id: Option<String>,
+    /// Only those in these states; empty: in every state.
+    pub states: Vec<State>,
+    /// Only those that end before then.
+    pub expire_before: Option<Timestamp>,
+    /// Only those older than that one.
+    pub before: Option<Uuid>,
+    /// The most to return.
+    pub most: usize,
+}
+
+impl Stage {
+    /// Every stage.
+    pub const ALL: [Self; 15] = [
+        Self::Written,
+        Self::Posting,
+        Self::Looking,
+        Self::Ready,
+        Self::Asking,
+        Self::Granting,
+        Self::Succeeding,
+        Self::Active,
+        Self::Leaving,
+        Self::Revoking,
+        Self::Withdrawing,
+        Self::Uncertain,
+        Self::Expired,
+        Self::Failed,
+        Self::Revoked,
+    ];
+
+    /// Whether there is something to be done for it without anybody asking.
+    pub fn is_unsettled(self) -> bool {
+        !matches!(
+            self,
+            Self::Active | Self::Uncertain | Self::Expired | Self::Failed | Self::Revoked
+        )
+    }
+
+    /// Whether the user may have access, or is to get it.
+    pub fn is_live(self) -> bool {
+        !self.is_over()
+    }
+
+    /// Whether nothing can become of it any more, but by asking for it again.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Expired | Self::Failed | Self::Revoked)
+    }
+}
+
+impl State {
+    /// Every state in which the user may have access, or is to get it.
+    pub const LIVE: [Self; 6] = [
+        Self::Pending,
+        Self::Submitted,
+        Self::Processing,
+        Self::Active,
+        Self::Revoking,
+        Self::Uncertain,
+    ];
+
+    /// The state of that number.
+    pub fn from_number(number: i64) -> Option<Self> {
+        let all = [
+            Self::Pending,
+            Self::Submitted,
+            Self::Processing,
+            Self::Active,
+            Self::Expired,
+            Self::Failed,
+            Self::Revoking,
+            Self::Revoked,
+            Self::Uncertain,
+        ];
+        all.into_iter().find(|state| *state as i64 == number)
+    }
+}
+
+impl Share {
+    /// Its way as callers are told it.
+    pub fn state(&self) -> State {
+        match self.stage {
+            Stage::Expired => State::Expired,
+            Stage::Failed => State::Failed,
+            Stage::Revoked => State::Revoked,
+            Stage::Uncertain => State::Uncertain,
+            _ if self.revoke_wanted => State::Revoking,
+            Stage::Written | Stage::Posting | Stage::Looking => State::Pending,
+            Stage::Ready | Stage::Asking => State::Submitted,
+            Stage::Granting => State::Processing,
+            Stage::Succeeding | Stage::Active => State::Active,
+            Stage::Leaving | Stage::Revoking | Stage::Withdrawing => State::Revoking,
+        }
+    }
+
+    /// The activity that it goes through, once there is one.
+    pub fn activity_id(&self) -> Option<&str> {
+        match &self.what {
+            What::Lead {
+                context: Context::Given { id },
+                ..
+            } => Some(id),
+            What::Lead {
+                context: Context::New { id, .. },
+                ..
+            } => id.as_deref(),
+            What::Opportunity { .. } => None,
+        }
+    }
+
+    /// The id of the lead or of the opportunity.
+    pub fn entity_id(&self) -> &str {
+        match &self.what {
+            What::Lead { id, .. } | What::Opportunity { id } => id,
+        }
+    }
+
+    /// The number of the lead.
+    pub fn lead_number(&self) -> Option<&str> {
+        match &self.what {
+            What::Lead { number, .. } => Some(number),
+            What::Opportunity { .. } => None,
+        }
+    }
+
+    /// Whether it is a lead that is shared.
+    pub fn is_of_lead(&self) -> bool {
+        matches!(self.what, What::Lead { .. })
+    }
+
+    /// How long it lasts.
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(u64::from(self.minutes) * 60)
+    }
+
+    /// Whether both give the same user access to the same thing.
+    pub fn is_same_pair(&self, other: &Self) -> bool {
+        self.user_id.eq_ignore_ascii_case(&other.user_id)
+            && self.is_of_lead() == other.is_of_lead()
+            && self.entity_id().eq_ignore_ascii_case(other.entity_id())
+    }
+
+    /// Whether the other may not be made beside this one: the user has access already and nobody asked for more, or
+    /// LeadSquared could not tell the two apart, so that to revoke one would revoke both.
+    pub fn is_in_the_way_of(&self, other: &Self) -> bool {
+        let is_same_grant = match self.activity_id() {
+            // An activity that is yet to be posted is another one.
+            None => !self.is_of_lead(),
+            id => other.activity_id() == id,
+        };
+        self.stage.is_live()
+            && self.is_same_pair(other)
+            && self.id != other.id
+            && other.extends != Some(self.id)
+            && (!other.additional || is_same_grant)
+    }
+}

@@ -1,0 +1,228 @@
+//! What every RPC has in common: who asks, for which account, until when, and how the answer is put.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::observe::Observed;
+use super::{Context, LONGEST, status};
+use crate::caller::{Call, exceeded};
+use crate::error::{Error, Kind, Result};
+use crate::gateway::Gateway;
+
+/// How many messages of a stream wait for a slow reader.
+const BUFFER: usize = 16;
+
+/// What an RPC is answered with.
+pub(super) type Answer<A> = std::result::Result<Response<A>, Status>;
+/// What an RPC with many answers is answered with.
+pub(super) type Answers<A> = Answer<ReceiverStream<std::result::Result<A, Status>>>;
+
+/// One RPC, once it is known whom it is for.
+pub(super) struct Asked<M> {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) call: Call,
+    pub(super) message: M,
+}
+
+/// Where the answers of an RPC with many of them go.
+pub(super) struct Reader<A> {
+    sender: mpsc::Sender<std::result::Result<A, Status>>,
+    teller: Teller,
+}
+
+/// How errors of one RPC are told.
+#[derive(Clone)]
+pub(super) struct Teller {
+    tenant: Option<String>,
+    observed: Observed,
+}
+
+impl Teller {
+    /// The status for the caller, which is what the RPC ends with.
+    fn last(&self, error: &Error) -> Status {
+        self.observed.reason(status::reason(&error.kind));
+        self.status(error)
+    }
+
+    /// The status that tells of an error.
+    pub(super) fn status(&self, error: &Error) -> Status {
+        status::from(error, self.tenant.as_deref(), self.observed.id())
+    }
+}
+
+impl<A> Reader<A> {
+    /// Sends one answer; fails when nobody reads any more.
+    pub(super) async fn send(&self, answer: A) -> Result<()> {
+        let sent = self.sender.send(Ok(answer)).await;
+        sent.map_err(|_| Kind::CallerLeft.into())
+    }
+
+    /// How errors are told that are part of an answer.
+    pub(super) fn teller(&self) -> &Teller {
+        &self.teller
+    }
+}
+
+impl Context {
+    /// Answers an RPC: `work` does what is its own.
+    pub(super) async fn answer<M, A, F>(
+        &self,
+        request: Request<M>,
+        work: impl FnOnce(Asked<M>, Teller) -> F,
+    ) -> Answer<A>
+    where
+        F: Future<Output = Result<A>>,
+    {
+        let (teller, entered) = self.enter(request, self.settings.max_deadline);
+        let result = match entered {
+            Ok((asked, _place)) => work(asked, teller.clone()).await,
+            Err(error) => Err(error),
+        };
+        result.map(Response::new).map_err(|error| teller.last(&error))
+    }
+
+    /// Answers an RPC that has many answers, until `work` ends, the caller leaves or the process is told to stop.
+    pub(super) async fn stream<M, A, F>(
+        &self,
+        request: Request<M>,
+        work: impl FnOnce(Asked<M>, Reader<A>) -> F,
+    ) -> Answers<A>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+        A: Send + 'static,
+    {
+        // Only the caller's own deadline ends it.
+        let (teller, entered) = self.enter(request, LONGEST);
+        let (asked, place) = entered.map_err(|error| teller.last(&error))?;
+        let (sender, receiver) = mpsc::channel(BUFFER);
+        let (deadline, left) = (asked.call.deadline, asked.call.left.clone().drop_guard());
+        let reader = Reader {
+            sender: sender.clone(),
+            teller: teller.clone(),
+        };
+        let work = work(asked, reader);
+        let draining = self.draining.clone();
+        self.tasks.spawn(async move {
+            let _held = (place, left);
+            let ended = tokio::select! {
+                ended = work => ended,
+                () = sender.closed() => Ok(()),
+                () = draining.cancelled() => Err(Kind::ShuttingDown.into()),
+                () = tokio::time::sleep_until(deadline) => Err(exceeded("the next answer")),
+            };
+            if let Err(error) = ended {
+                // Nobody may read it any more.
+                let _ = sender.send(Err(teller.last(&error))).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    /// Whom a request is for, and a place among those in work.
+    fn enter<M>(&self, request: Request<M>, most: Duration) -> (Teller, Result<(Asked<M>, OwnedSemaphorePermit)>) {
+        let observed = request.extensions().get::<Observed>().cloned().unwrap_or_default();
+        let name = request
+            .metadata()
+            .get("x-leadgate-tenant")
+            .map(|name| name.to_str().unwrap_or("?").to_owned());
+        let tenant = self.tenants.get(name.as_deref());
+        let teller = Teller {
+            tenant: tenant.as_ref().ok().map(|(name, _)| (*name).to_owned()),
+            observed,
+        };
+        teller.observed.tenant(teller.tenant.as_deref());
+        let entered = tenant.and_then(|(_, gateway)| self.asked(request, gateway.clone(), &teller, most));
+        (teller, entered)
+    }
+
+    fn asked<M>(
+        &self,
+        request: Request<M>,
+        gateway: Arc<Gateway>,
+        teller: &Teller,
+        most: Duration,
+    ) -> Result<(Asked<M>, OwnedSemaphorePermit)> {
+        if self.draining.is_cancelled() {
+            return Err(Kind::ShuttingDown.into());
+        }
+        let place = self.in_flight.clone().try_acquire_owned().map_err(|_| {
+            Error::from(Kind::QueueFull {
+                retry_after: Duration::from_secs(1),
+            })
+        })?;
+        let call = Call {
+            id: teller.observed.id().into(),
+            deadline: self.deadline(request.metadata(), most)?,
+            left: CancellationToken::new(),
+            settling: false,
+        };
+        let asked = Asked {
+            gateway,
+            call,
+            message: request.into_inner(),
+        };
+        Ok((asked, place))
+    }
+
+    /// The caller's deadline or the longest allowed, and a little before it, so that our answer comes first.
+    fn deadline(&self, metadata: &MetadataMap, most: Duration) -> Result<Instant> {
+        let asked = match metadata.get("grpc-timeout") {
+            None => most,
+            Some(value) => {
+                let text = value.to_str().unwrap_or_default();
+                timeout(text).ok_or_else(|| Error::invalid("grpc-timeout", "must be up to 8 digits and a unit"))?
+            }
+        };
+        let limit = asked.min(most);
+        // Of a very short time most is left to the call.
+        let margin = self.settings.deadline_margin.min(limit / 4);
+        Ok(Instant::now() + limit - margin)
+    }
+}
+
+/// Reads `grpc-timeout`: "100m", "5S".
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_in_every_unit() {
+        assert_eq!(timeout("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(timeout("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("100m"), Some(Duration::from_millis(100)));
+        assert_eq!(timeout("7u"), Some(Duration::from_micros(7)));
+        assert_eq!(timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_refused() {
+        for text in ["", "S", "5", "5s", "-1S", "123456789S", "1.5S", "٣S"] {
+            assert_eq!(timeout(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,749 @@
+//! Sharing as one call: the ledger of shares, who waits for which, and what may be asked for. `machine` knows what comes
+//! next, `driver` does it.
+
+mod driver;
+pub mod machine;
+mod seat;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::caller::{Call, RequestId};
+use crate::clock;
+use crate::crm;
+use crate::crm::activity::Offset;
+use crate::crm::lead::{GetById, GetByNumber};
+use crate::crm::share::{GetStatus, Standing};
+use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, Row};
+use crate::domain::share::{Access, Change, Context, Filter, Share, Stage, State, What};
+use crate::domain::user;
+use crate::error::{Error, Kind, Resource, Result};
+use crate::store::{Before, Fault, Requests, Store};
+use crate::users::Users;
+use machine::{Event, Rules};
+pub use seat::Listener;
+use seat::{Seat, Seats};
+
+/// The longest time that anything is shared for.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const MINUTE: Duration = Duration::from_secs(60);
+/// The type of an activity that was given by its id, for an extension that needs another one.
+const NO_TYPE: &str = "is needed, since the account has no sharing.default_activity_type";
+
+/// How sharing behaves (`[tenants.NAME.sharing]`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The type of the activity that is posted for a share without a context; 0: none.
+    pub default_activity_type: i32,
+    /// How long a share lasts that names no duration.
+    #[serde(with = "humantime_serde")]
+    pub default_duration: Duration,
+    /// The longest duration that may be asked for.
+    #[serde(with = "humantime_serde")]
+    pub max_duration: Duration,
+    /// The roles with which can be shared.
+    pub roles: Vec<String>,
+    /// The leads that can be shared with one user.
+    pub leads_per_user: u32,
+    /// What becomes of a share that would exceed that.
+    pub at_limit: AtLimit,
+    /// The numbers of `ShareStatus` that mean that a request is processed.
+    pub processed: Vec<i64>,
+    /// Whether asking twice for the same share has the effect of asking once.
+    pub may_ask_again: bool,
+    /// The least time between two questions how a request stands.
+    #[serde(with = "humantime_serde")]
+    pub poll_every: Duration,
+    /// The longest time between them, while nobody waits.
+    #[serde(with = "humantime_serde")]
+    pub poll_at_most: Duration,
+    /// How long after its answer was lost an activity may show up.
+    #[serde(with = "humantime_serde")]
+    pub settle_after: Duration,
+    /// How long a step is tried, and a request is followed.
+    #[serde(with = "humantime_serde")]
+    pub give_up_after: Duration,
+    /// How long shares that are over are kept.
+    #[serde(with = "humantime_serde")]
+    pub keep_ended: Duration,
+}
+
+/// What becomes of a share with a user who has the most leads already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AtLimit {
+    /// It is refused.
+    Refuse,
+    /// It is asked for, and the log tells.
+    Warn,
+}
+
+impl Settings {
+    /// What is wrong with them: the key, and what would be right.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if self.default_activity_type < 0 {
+            faults.push(("default_activity_type", "must be the code of a type, or 0".to_owned()));
+        }
+        if self.max_duration < MINUTE || self.max_duration > LONGEST {
+            faults.push(("max_duration", "must be between 1 minute and 10 years".to_owned()));
+        }
+        if !is_minutes(self.default_duration) || self.default_duration > self.max_duration {
+            let text = "must be in whole minutes, at least one and at most max_duration";
+            faults.push(("default_duration", text.to_owned()));
+        }
+        if self.roles.is_empty() {
+            faults.push(("roles", "must name at least one role".to_owned()));
+        }
+        if self.processed.is_empty() {
+            faults.push(("processed", "must have at least one number".to_owned()));
+        }
+        let not_zero = [
+            ("poll_every", self.poll_every),
+            ("poll_at_most", self.poll_at_most),
+            ("give_up_after", self.give_up_after),
+        ];
+        for (key, duration) in not_zero {
+            if duration.is_zero() || duration > LONGEST {
+                faults.push((key, "must be more than zero and at most 10 years".to_owned()));
+            }
+        }
+        if self.keep_ended > LONGEST {
+            faults.push(("keep_ended", "must be at most 10 years".to_owned()));
+        }
+        faults
+    }
+}
+
+/// A share that somebody asks for.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What to share.
+    pub what: Wanted,
+    /// With whom.
+    pub user: user::Key,
+    /// What the user may do.
+    pub access: Access,
+    /// For how long; `None`: as long as usual.
+    pub duration: Option<Duration>,
+    /// Also where the user has access already.
+    pub additional: bool,
+}
+
+/// What somebody wants to share.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// A lead: by its id or number, through an activity.
+    Lead(lead::Key, Option<Context>),
+    /// The opportunity of that id.
+    Opportunity(String),
+}
+
+/// Which share somebody means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meant {
+    /// That one.
+    Id(Uuid),
+    /// The live one of that lead and user, and of that activity where one is named.
+    Triple {
+        /// The lead.
+        lead_id: String,
+        /// The user.
+        user_id: String,
+        /// The activity.
+        activity_id: Option<String>,
+    },
+}
+
+/// How far a share is followed before its caller gets an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Not at all.
+    Nothing,
+    /// Until LeadSquared has taken the request.
+    Submitted,
+    /// Until LeadSquared has processed it.
+    Processed,
+}
+
+/// The shares of one account. Clones share them.
+#[derive(Clone)]
+pub struct Sharing {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tenant: String,
+    crm: crm::Client,
+    users: Users,
+    store: Store,
+    settings: Settings,
+    activity_offset: Offset,
+    requests: Arc<Requests<Uuid>>,
+    seats: Seats,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What sharing is made of.
+pub struct Parts {
+    /// The account's name.
+    pub tenant: String,
+    /// Its client.
+    pub crm: crm::Client,
+    /// Its users.
+    pub users: Users,
+    /// Where the ledger is.
+    pub store: Store,
+    /// How long request ids are remembered.
+    pub keep_request_ids: Duration,
+    /// What the pages of a lead's activities are counted by.
+    pub activity_offset: Offset,
+    /// Where the work runs.
+    pub tasks: TaskTracker,
+    /// When the process is told to stop: then no step is begun any more.
+    pub stop: CancellationToken,
+}
+
+impl Sharing {
+    /// The shares of an account. Nothing is done for them until [`Sharing::resume`].
+    pub fn new(parts: Parts, settings: Settings) -> Self {
+        let requests = Requests::new(
+            parts.store.clone(),
+            &parts.tenant,
+            parts.keep_request_ids,
+            parts.tasks.clone(),
+        );
+        let shared = Shared {
+            tenant: parts.tenant,
+            crm: parts.crm,
+            users: parts.users,
+            store: parts.store,
+            settings,
+            activity_offset: parts.activity_offset,
+            requests: Arc::new(requests),
+            seats: Seats::default(),
+            tasks: parts.tasks,
+            stop: parts.stop,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Takes up what a process before has left; how many shares they are.
+    pub async fn resume(&self) -> Result<usize> {
+        let shared = &self.shared;
+        let unsettled = shared.store.unsettled_shares(&shared.tenant).await;
+        let unsettled = unsettled.map_err(|fault| unreachable_store(&fault))?;
+        let count = unsettled.len();
+        for share in unsettled {
+            shared.drive(shared.seats.of(share));
+        }
+        Ok(count)
+    }
+
+    /// Ends the shares whose time is over.
+    pub async fn tend(&self) -> Result<()> {
+        let shared = &self.shared;
+        let ended = shared.store.ended_shares(&shared.tenant, clock::now()).await;
+        for id in ended.map_err(|fault| unreachable_store(&fault))? {
+            let seat = shared.seat(id).await?;
+            shared.happen(&seat, Event::TimeOver).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets shares that are over for long enough.
+    pub async fn sweep(&self) -> std::result::Result<u64, Fault> {
+        let oldest = clock::now() - self.shared.settings.keep_ended;
+        self.shared.store.sweep_shares(oldest).await
+    }
+
+    /// Shares, once per request id. The deadline ends the wait and not the share; what is wrong with what is asked for is
+    /// told before anything is sent.
+    pub async fn share(
+        &self,
+        call: &Call,
+        draft: Draft,
+        request: Option<RequestId>,
+        wait: WaitFor,
+    ) -> Result<Arc<Share>> {
+        let shared = self.shared.clone();
+        let asked = call.clone();
+        let id = request.map(|request| request.id);
+        let work = move |before| async move {
+            match shared.begun_before(before, id).await? {
+                Some(id) => Ok(id),
+                None => shared.begin(&asked, draft, id).await,
+            }
+        };
+        let id = self.shared.requests.once(call, request, work).await?;
+        granted(self.follow(call, id, wait).await?)
+    }
+
+    /// Makes a share that lasts for longer and takes over from that one, so that there is no gap.
+    pub async fn extend(
+        &self,
+        call: &Call,
+        id: Uuid,
+        duration: Option<Duration>,
+        request: Option<RequestId>,
+        wait: WaitFor,
+    ) -> Result<Arc<Share>> {
+        let shared = self.shared.clone();
+        let request_id = request.map(|request| request.id);
+        let work = move |before| async move {
+            match shared.begun_before(before, request_id).await? {
+                Some(id) => Ok(id),
+                None => shared.begin_extension(id, duration, request_id).await,
+            }
+        };
+        let id = self.shared.requests.once(call, request, work).await?;
+        granted(self.follow(call, id, wait).await?)
+    }
+
+    /// Takes a share back before its time.
+    pub async fn revoke(
+        &self,
+        call: &Call,
+        meant: Meant,
+        request: Option<RequestId>,
+        wait: WaitFor,
+    ) -> Result<Arc<Share>> {
+        let shared = self.shared.clone();
+        let work = move |_| async move {
+            let id = shared.find(&meant).await?;
+            shared.turn(id, Event::Revoke, Kind::ShareNotActive).await
+        };
+        let id = self.shared.requests.once(call, request, work).await?;
+        revoked(self.follow(call, id, wait).await?)
+    }
+
+    /// Tries the step again that failed, or whose outcome is not known.
+    pub async fn retry(&self, call: &Call, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
+        let shared = self.shared.clone();
+        let work = move |_| async move { shared.turn(id, Event::Retry, Kind::ShareNotRetryable).await };
+        let id = self.shared.requests.once(call, None, work).await?;
+        let share = self.follow(call, id, wait).await?;
+        match share.stage {
+            Stage::Leaving | Stage::Revoking | Stage::Withdrawing | Stage::Revoked => Ok(share),
+            _ => granted(share),
+        }
+    }
+
+    /// The share of that id as it is now, and what became of it until now.
+    pub async fn get(&self, id: Uuid) -> Result<(Arc<Share>, Vec<Change>)> {
+        self.tend().await?;
+        let shared = &self.shared;
+        let share = shared.seat(id).await?.current();
+        let history = shared.store.share_history(&shared.tenant, id).await;
+        Ok((share, history.map_err(|fault| unreachable_store(&fault))?))
+    }
+
+    /// Shares, the newest first.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<Share>> {
+        self.tend().await?;
+        let shared = &self.shared;
+        let found = shared.store.shares(&shared.tenant, filter).await;
+        found.map_err(|fault| unreachable_store(&fault))
+    }
+
+    /// Follows a share: whoever listens is told of every change, and it is asked for more often how it stands.
+    pub async fn listen(&self, id: Uuid) -> Result<Listener> {
+        self.tend().await?;
+        Ok(Listener::new(self.shared.seat(id).await?))
+    }
+
+    /// The user of that key, and how many leads that user may have access to by shares of ours.
+    pub async fn usage(&self, call: &Call, key: &user::Key) -> Result<(String, u32)> {
+        self.tend().await?;
+        let user = self.shared.users.get(call, key).await?;
+        let used = self.shared.usage(&user.id).await?;
+        Ok((user.id, used))
+    }
+
+    /// The leads that can be shared with one user.
+    pub fn leads_per_user(&self) -> u32 {
+        self.shared.settings.leads_per_user
+    }
+
+    /// How one of LeadSquared's requests stands.
+    pub async fn request_status(&self, call: &Call, id: &str) -> Result<Standing> {
+        let processed = &self.shared.settings.processed;
+        self.shared.crm.call(call, &GetStatus { id, processed }).await
+    }
+
+    /// Waits until the share is as far as its caller wants it, has come to something else, or the deadline is there.
+    async fn follow(&self, call: &Call, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
+        let mut listener = Listener::new(self.shared.seat(id).await?);
+        loop {
+            let share = listener.current();
+            if has_come_to(wait, &share) {
+                return Ok(share);
+            }
+            tokio::select! {
+                () = listener.changed() => {}
+                () = tokio::time::sleep_until(call.deadline) => return Ok(listener.current()),
+                () = self.shared.stop.cancelled() => return Ok(listener.current()),
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The share that was written down for a request id before, if it was.
+    async fn begun_before(&self, before: Before, id: Option<Uuid>) -> Result<Option<Uuid>> {
+        match (before, id) {
+            (Before::Uncertain { .. }, Some(id)) => {
+                let found = self.store.share_of_request(&self.tenant, id).await;
+                found.map_err(|fault| unreachable_store(&fault))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Looks up what the share is about, and writes it down.
+    async fn begin(self: &Arc<Self>, call: &Call, draft: Draft, request_id: Option<Uuid>) -> Result<Uuid> {
+        let minutes = self.minutes(draft.duration)?;
+        let what = match draft.what {
+            Wanted::Opportunity(id) => What::Opportunity { id },
+            Wanted::Lead(key, context) => {
+                let context = self.context(context)?;
+                let (id, number) = self.lead(call, key).await?;
+                What::Lead { id, number, context }
+            }
+        };
+        let user = self.users.get(call, &draft.user).await?;
+        let sells = self
+            .settings
+            .roles
+            .iter()
+            .any(|role| role.eq_ignore_ascii_case(&user.role));
+        if !user.active || !sells {
+            return Err(Kind::NotASalesUser.into());
+        }
+        let mut share = new(what, user.id, draft.access, minutes);
+        share.additional = draft.additional;
+        share.request_id = request_id;
+        if share.is_of_lead() {
+            self.check_usage(&share).await?;
+        }
+        self.add(share).await
+    }
+
+    async fn begin_extension(
+        self: &Arc<Self>,
+        id: Uuid,
+        duration: Option<Duration>,
+        request_id: Option<Uuid>,
+    ) -> Result<Uuid> {
+        let old = self.seat(id).await?.current();
+        if old.stage != Stage::Active && old.stage != Stage::Granting {
+            return Err(Error::from(Kind::ShareNotActive).of_share(id));
+        }
+        let minutes = self.minutes(duration.or(Some(old.duration())))?;
+        // Through the same activity LeadSquared could not tell the two apart.
+        let what = match &old.what {
+            What::Opportunity { id } => What::Opportunity { id: id.clone() },
+            What::Lead { id, number, context } => What::Lead {
+                id: id.clone(),
+                number: number.clone(),
+                context: match context {
+                    Context::Given { .. } => self.context(None)?,
+                    Context::New { code, note, fields, .. } => Context::New {
+                        id: None,
+                        code: *code,
+                        note: note.clone(),
+                        fields: fields.clone(),
+                    },
+                },
+            },
+        };
+        let mut share = new(what, old.user_id.clone(), old.access, minutes);
+        share.additional = true;
+        share.extends = Some(id);
+        share.request_id = request_id;
+        self.add(share).await
+    }
+
+    /// Writes a new share down, and sets out with it.
+    async fn add(self: &Arc<Self>, share: Share) -> Result<Uuid> {
+        let added = self.store.add_share(&self.tenant, &share).await;
+        if let Some(other) = added.map_err(|fault| unwritable_store(&fault))? {
+            return Err(Error::from(Kind::ShareExists).of_share(other.id));
+        }
+        let id = share.id;
+        tracing::info!(tenant = %self.tenant, share_id = %id, "a share was written down");
+        self.drive(self.seats.of(share));
+        Ok(id)
+    }
+
+    /// Something that somebody asks for happens to a share.
+    async fn turn(self: &Arc<Self>, id: Uuid, event: Event, otherwise: Kind) -> Result<Uuid> {
+        let seat = self.seat(id).await?;
+        if event == Event::Retry && seat.current().stage == Stage::Failed {
+            self.check_alone(&seat.current()).await?;
+        }
+        match self.happen(&seat, event).await? {
+            Some(_) => {
+                self.drive(seat);
+                Ok(id)
+            }
+            None => Err(Error::from(otherwise).of_share(id)),
+        }
+    }
+
+    /// Whether no other share is in the way of one that comes to life again.
+    async fn check_alone(&self, share: &Share) -> Result<()> {
+        let filter = Filter {
+            user_id: Some(share.user_id.clone()),
+            entity_id: Some(share.entity_id().to_owned()),
+            states: State::LIVE.to_vec(),
+            most: 1000,
+            ..Filter::default()
+        };
+        let others = self.store.shares(&self.tenant, &filter).await;
+        let others = others.map_err(|fault| unreachable_store(&fault))?;
+        match others.iter().find(|other| other.is_in_the_way_of(share)) {
+            Some(other) => Err(Error::from(Kind::ShareExists).of_share(other.id)),
+            None => Ok(()),
+        }
+    }
+
+    async fn find(&self, meant: &Meant) -> Result<Uuid> {
+        let (lead_id, user_id, activity_id) = match meant {
+            Meant::Id(id) => return Ok(*id),
+            Meant::Triple {
+                lead_id,
+                user_id,
+                activity_id,
+            } => (lead_id, user_id, activity_id.as_deref()),
+        };
+        let filter = Filter {
+            user_id: Some(user_id.clone()),
+            entity_id: Some(lead_id.clone()),
+            states: State::LIVE.to_vec(),
+            most: 1000,
+            ..Filter::default()
+        };
+        let found = self.store.shares(&self.tenant, &filter).await;
+        let found = found.map_err(|fault| unreachable_store(&fault))?;
+        let mut found = found
+            .iter()
+            .filter(|share| share.is_of_lead() && (activity_id.is_none() || share.activity_id() == activity_id));
+        match (found.next(), found.next()) {
+            (None, _) => Err(Kind::NotFound(Resource::Share).into()),
+            (Some(share), None) => Ok(share.id),
+            (Some(_), Some(_)) => {
+                let text = "is needed, since the lead is shared with the user more than once; RevokeShares revokes all";
+                Err(Error::invalid("triple.activity_id", text))
+            }
+        }
+    }
+
+    fn minutes(&self, duration: Option<Duration>) -> Result<u32> {
+        let duration = duration.unwrap_or(self.settings.default_duration);
+        let most = self.settings.max_duration;
+        if !is_minutes(duration) || duration > most {
+            let most = humantime::format_duration(most);
+            let text = format!("must be in whole minutes, at least one and at most {most}");
+            return Err(Error::invalid("duration", text));
+        }
+        Ok(u32::try_from(duration.as_secs() / 60).unwrap_or(u32::MAX))
+    }
+
+    /// The activity that a share goes through: what is given, with the account's usual type where none is named.
+    fn context(&self, context: Option<Context>) -> Result<Context> {
+        let usual = self.settings.default_activity_type;
+        let mut context = context.unwrap_or_else(|| Context::New {
+            id: None,
+            code: 0,
+            note: String::new(),
+            fields: Default::default(),
+        });
+        if let Context::New { code, .. } = &mut context
+            && *code == 0
+        {
+            if usual == 0 {
+                return Err(Error::invalid("new_activity.activity_type", NO_TYPE));
+            }
+            *code = usual;
+        }
+        Ok(context)
+    }
+
+    /// The id and the number of a lead: from the ledger if it was shared before, else with one read.
+    async fn lead(&self, call: &Call, key: lead::Key) -> Result<(String, String)> {
+        let known = match &key {
+            lead::Key::Id(id) | lead::Key::Number(id) => self.store.share_of_lead(&self.tenant, id).await,
+            lead::Key::Email(_) | lead::Key::Phone(_) => Ok(None),
+        };
+        let known = known.map_err(|fault| unreachable_store(&fault))?;
+        if let Some(What::Lead { id, number, .. }) = known.map(|share| share.what) {
+            return Ok((id, number));
+        }
+        let row = match key {
+            lead::Key::Number(number) => {
+                let columns = vec![LEAD_NUMBER.to_owned()];
+                self.crm.call(call, &GetByNumber { number, columns }).await?
+            }
+            lead::Key::Id(id) => self.crm.call(call, &GetById(id)).await?,
+            lead::Key::Email(_) | lead::Key::Phone(_) => {
+                return Err(Error::invalid("lead", "must be an id or a number"));
+            }
+        };
+        let given = |row: &Row, name: &str| row.get(name).cloned().flatten().filter(|text| !text.is_empty());
+        match (given(&row, LEAD_ID), given(&row, LEAD_NUMBER)) {
+            (Some(id), Some(number)) => Ok((id, number)),
+            (id, _) => {
+                let path = if id.is_none() { LEAD_ID } else { LEAD_NUMBER }.to_owned();
+                Err(Kind::Unreadable { path }.into())
+            }
+        }
+    }
+
+    async fn check_usage(&self, share: &Share) -> Result<()> {
+        let used = self.usage(&share.user_id).await?;
+        if used < self.settings.leads_per_user {
+            return Ok(());
+        }
+        match self.settings.at_limit {
+            AtLimit::Refuse => Err(Kind::ShareLimitReached.into()),
+            AtLimit::Warn => {
+                tracing::warn!(tenant = %self.tenant, share_id = %share.id, used, "as many leads are shared with the user as LeadSquared allows");
+                Ok(())
+            }
+        }
+    }
+
+    async fn usage(&self, user_id: &str) -> Result<u32> {
+        let used = self.store.share_usage(&self.tenant, user_id).await;
+        used.map_err(|fault| unreachable_store(&fault))
+    }
+
+    /// Where a share is worked on, at most one place each.
+    async fn seat(&self, id: Uuid) -> Result<Arc<Seat>> {
+        if let Some(seat) = self.seats.get(id) {
+            return Ok(seat);
+        }
+        let share = self.store.share(&self.tenant, id).await;
+        let share = share.map_err(|fault| unreachable_store(&fault))?;
+        let share = share.ok_or_else(|| Error::from(Kind::NotFound(Resource::Share)).of_share(id))?;
+        Ok(self.seats.of(share))
+    }
+
+    /// Lets something happen to a share, and writes down what became of it; `None` where it cannot happen.
+    async fn happen(&self, seat: &Seat, event: Event) -> Result<Option<Arc<Share>>> {
+        let _writing = seat.writing().await;
+        let before = seat.current();
+        let rules = Rules {
+            may_ask_again: self.settings.may_ask_again,
+        };
+        let Ok(after) = machine::apply(&before, event, rules, clock::now()) else {
+            return Ok(None);
+        };
+        let unchanged = Share {
+            changed: before.changed,
+            ..after.clone()
+        };
+        if unchanged == *before {
+            return Ok(Some(before));
+        }
+        let is_told = after.state() != before.state() || after.failure != before.failure;
+        let saved = self.store.save_share(&self.tenant, &after, is_told).await;
+        saved.map_err(|fault| unwritable_store(&fault))?;
+        if is_told {
+            let failure = after.failure.as_ref().map(Error::name);
+            let state = after.state();
+            tracing::info!(tenant = %self.tenant, share_id = %after.id, ?state, failure, "a share has changed");
+        }
+        Ok(Some(seat.tell(after)))
+    }
+}
+
+fn new(what: What, user_id: String, access: Access, minutes: u32) -> Share {
+    let now = clock::now();
+    let is_posted = match &what {
+        What::Lead { context, .. } => matches!(context, Context::Given { .. }),
+        What::Opportunity { .. } => true,
+    };
+    Share {
+        // Greater than those made before.
+        id: Uuid::now_v7(),
+        what,
+        user_id,
+        access,
+        minutes,
+        stage: if is_posted { Stage::Ready } else { Stage::Written },
+        revoke_wanted: false,
+        doubted: false,
+        upstream_request_id: None,
+        request_id: None,
+        extends: None,
+        additional: false,
+        created: now,
+        changed: now,
+        asked: None,
+        granted: None,
+        expires: None,
+        failure: None,
+        step: None,
+    }
+}
+
+fn is_minutes(duration: Duration) -> bool {
+    duration >= MINUTE && duration.subsec_nanos() == 0 && duration.as_secs().is_multiple_of(60)
+}
+
+/// Whether a share is as far as it is waited for, or will not get there.
+fn has_come_to(wait: WaitFor, share: &Share) -> bool {
+    match share.stage {
+        Stage::Active | Stage::Succeeding | Stage::Uncertain | Stage::Expired | Stage::Failed | Stage::Revoked => true,
+        Stage::Granting | Stage::Withdrawing => wait != WaitFor::Processed,
+        Stage::Written
+        | Stage::Posting
+        | Stage::Looking
+        | Stage::Ready
+        | Stage::Asking
+        | Stage::Leaving
+        | Stage::Revoking => wait == WaitFor::Nothing,
+    }
+}
+
+/// A share that came to nothing is an error to whoever asked for it.
+fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
+    match (share.stage, &share.failure) {
+        (Stage::Failed, failure) => {
+            let error = failure.clone().unwrap_or_else(|| Kind::Exception.into());
+            Err(error.of_share(share.id))
+        }
+        (Stage::Uncertain, _) => Err(Error::from(Kind::OutcomeUnknown).of_share(share.id)),
+        _ => Ok(share),
+    }
+}
+
+/// A share that is as active as it was is an error to whoever wanted it revoked.
+fn revoked(share: Arc<Share>) -> Result<Arc<Share>> {
+    match (share.stage, &share.failure) {
+        (Stage::Active, Some(failure)) => Err(failure.clone().of_share(share.id)),
+        (Stage::Failed | Stage::Uncertain, _) => granted(share),
+        _ => Ok(share),
+    }
+}
+
+fn unreachable_store(fault: &Fault) -> Error {
+    tracing::error!(%fault, "the ledger cannot be read");
+    Kind::StoreUnavailable.into()
+}
+
+fn unwritable_store(fault: &Fault) -> Error {
+    tracing::error!(%fault, "a share cannot be written down");
+    Kind::StoreUnavailable.into()
+}

@@ -1,0 +1,48 @@
+//! The account's users, kept at hand: who is asked about is known without a call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use crate::cached::Cached;
+use crate::caller::Call;
+use crate::crm::Client;
+use crate::crm::user::{GetUsers, RetrieveUser};
+use crate::domain::user::{Key, Roster, User};
+use crate::error::Result;
+
+/// The users of one account. Clones share what is at hand.
+#[derive(Clone)]
+pub struct Users {
+    crm: Client,
+    roster: Cached<GetUsers, Roster>,
+}
+
+impl Users {
+    /// The users of the account of that client, fresh for that lifetime.
+    pub fn new(crm: Client, lifetime: Duration, tasks: TaskTracker) -> Self {
+        Self {
+            roster: Cached::new(crm.clone(), GetUsers, |users, _| Roster::new(users), lifetime, tasks),
+            crm,
+        }
+    }
+
+    /// All users.
+    pub async fn all(&self, call: &Call) -> Result<Arc<Roster>> {
+        self.roster.get(call).await
+    }
+
+    /// One user: from the roster, and where that cannot be had or has none such, by asking for that one.
+    pub async fn get(&self, call: &Call, key: &Key) -> Result<User> {
+        if let Some(user) = self
+            .roster
+            .at_hand(call)
+            .await
+            .and_then(|users| users.get(key).cloned())
+        {
+            return Ok(user);
+        }
+        self.crm.call(call, &RetrieveUser(key.clone())).await
+    }
+}
