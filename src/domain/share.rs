@@ -28,8 +28,10 @@ pub struct Share {
     pub stage: Stage,
     /// It is to be revoked as soon as it is known whether it was granted.
     pub revoke_wanted: bool,
-    /// The revoke under way follows one whose outcome is not known.
+    /// What is being asked for was asked for before, with an outcome that is not known.
     pub doubted: bool,
+    /// The activity was posted a second time, since the first was not found.
+    pub posted_again: bool,
     /// LeadSquared's id of the request that is, or was last, under way.
     pub upstream_request_id: Option<String>,
     /// The request id that it was asked for with.

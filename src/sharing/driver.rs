@@ -365,3 +365,343 @@ fn judge(error: Error) -> Event {
         _ => Event::Refused(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::pin::Pin;
+    use std::task::{Context as Cx, Poll};
+
+    use proptest::prelude::*;
+    use secrecy::SecretString;
+    use tokio::runtime::{Builder, Runtime};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::domain::share::{Access, Stage};
+    use crate::quota::Quota;
+    use crate::sharing::{Parts, Sharing, new};
+    use crate::simulator::{Fault, Options, Reshare, Simulator, What as Mishap};
+    use crate::store::Store;
+    use crate::telemetry::metrics::Metrics;
+    use crate::users::Users;
+
+    const SAM: &str = "a0000000-0000-4000-8000-000000000002";
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// A future that dies after so many polls, and with it all that it has in its hands.
+    struct Mortal<F> {
+        life: Option<Pin<Box<F>>>,
+        polls: usize,
+    }
+
+    impl<F: Future> Mortal<F> {
+        fn new(life: F, polls: usize) -> Self {
+            Self {
+                life: Some(Box::pin(life)),
+                polls,
+            }
+        }
+    }
+
+    impl<F: Future> Future for Mortal<F> {
+        /// Whether it came to its end by itself.
+        type Output = bool;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<bool> {
+            if self.polls == 0 {
+                self.life = None;
+                return Poll::Ready(false);
+            }
+            self.polls -= 1;
+            let Some(life) = &mut self.life else {
+                return Poll::Ready(false);
+            };
+            life.as_mut().poll(cx).map(|_| true)
+        }
+    }
+
+    /// LeadSquared and the store, which outlive every process.
+    struct World {
+        outside: Runtime,
+        simulator: Simulator,
+        folder: tempfile::TempDir,
+        settings: String,
+    }
+
+    /// The store in that folder. The process before may have died a moment ago.
+    async fn open(folder: &tempfile::TempDir) -> Store {
+        let url = format!("sqlite://{}/leadgate.db", folder.path().display());
+        loop {
+            match Store::open(&url).await {
+                Ok(store) => return store,
+                Err(fault) => assert!(fault.is_in_use(), "{fault}"),
+            }
+        }
+    }
+
+    impl World {
+        fn new(faults: &[(&'static str, Mishap)]) -> Self {
+            let outside = Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            let mut options = Options {
+                // A second grant would be seen.
+                reshare: Reshare::Duplicate,
+                // Also those whose answer was lost are processed, by time.
+                share_polls: 0,
+                share_delay: Duration::from_millis(3),
+                ..Options::default()
+            };
+            options.limits.calls = 0;
+            let (access, secret) = (options.access_key.clone(), options.secret_key.clone());
+            let simulator = Simulator::new(options);
+            for (endpoint, what) in faults {
+                simulator.order(Fault::new(*endpoint, what.clone()));
+            }
+            let address = outside.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = listener.local_addr().unwrap();
+                TaskTracker::new().spawn(simulator.clone().serve(listener, std::future::pending()));
+                address
+            });
+            let settings = format!(
+                "[tenants.acme]\nbase_url = \"http://{address}\"\naccess_key = \"{access}\"\nsecret_key = \"{secret}\"\n\
+                 [tenants.acme.limits]\ncalls = 10000\n[tenants.acme.sharing]\ndefault_activity_type = 201\n\
+                 poll_every = \"4ms\"\npoll_at_most = \"8ms\"\nsettle_after = \"5ms\"\n"
+            );
+            Self {
+                outside,
+                simulator,
+                folder: tempfile::tempdir().unwrap(),
+                settings,
+            }
+        }
+
+        /// What an operator would find in the store while no process runs.
+        fn with_store<T, F: Future<Output = T>>(&self, look: impl FnOnce(Store) -> F) -> T {
+            self.outside.block_on(async {
+                let store = open(&self.folder).await;
+                let found = look(store.clone()).await;
+                store.close().await;
+                found
+            })
+        }
+
+        /// A share of a lead of its own, written down.
+        fn write(&self, name: &str) -> Share {
+            let lead = self.simulator.insert_lead(&[("FirstName", name)]);
+            let leads = self.simulator.leads();
+            let row = leads
+                .iter()
+                .find(|row| row["ProspectID"].as_deref() == Some(&lead))
+                .unwrap();
+            let what = What::Lead {
+                id: lead.clone(),
+                number: row["ProspectAutoId"].clone().unwrap(),
+                context: Context::New {
+                    id: None,
+                    code: 201,
+                    note: String::new(),
+                    fields: BTreeMap::new(),
+                },
+            };
+            let share = new(what, SAM.to_owned(), Access::Write, 30);
+            let added = self.with_store(|store| async move {
+                store
+                    .add_share("acme", &share)
+                    .await
+                    .unwrap()
+                    .map_or(share, |other| other)
+            });
+            assert_eq!(added.entity_id(), lead);
+            added
+        }
+
+        /// One process: it goes on with what is to be done, and dies after so many polls. Whether it came to an end before.
+        fn live(&self, polls: usize, revoke: Option<&Share>) -> bool {
+            let process = Builder::new_current_thread().enable_all().build().unwrap();
+            let life = async {
+                let sharing = self.sharing(open(&self.folder).await);
+                let shared = sharing.shared.clone();
+                let unsettled = shared.store.unsettled_shares("acme").await.unwrap();
+                let mut drivers = Vec::new();
+                for share in unsettled {
+                    let seat = shared.seats.of(share);
+                    assert!(seat.take_over());
+                    let shared = shared.clone();
+                    drivers.push(async move {
+                        let _ = shared.travel(&seat).await;
+                    });
+                }
+                if let Some(share) = revoke {
+                    let seat = shared.seat(share.id).await.unwrap();
+                    let _ = shared.happen(&seat, Event::Revoke).await;
+                    // Nobody drives one that was at rest.
+                    if seat.take_over() {
+                        let shared = shared.clone();
+                        shared.travel(&seat).await.unwrap_or(());
+                    }
+                }
+                for driver in drivers {
+                    driver.await;
+                }
+            };
+            process.block_on(Mortal::new(life, polls))
+        }
+
+        fn sharing(&self, store: Store) -> Sharing {
+            let config = Config::read("test", &self.settings, std::iter::empty()).unwrap();
+            let tenant = config.tenants.into_values().next().unwrap();
+            let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+            let quota = Quota::new(&tenant.limits, None, &tasks, stop.clone());
+            let keys = crm::Keys {
+                access: SecretString::from(Options::default().access_key),
+                secret: SecretString::from(Options::default().secret_key),
+            };
+            let metrics = std::sync::Arc::new(Metrics::default());
+            let crm = crm::Client::new("acme", tenant.base_url, &keys, tenant.upstream, quota, metrics).unwrap();
+            let parts = Parts {
+                tenant: "acme".to_owned(),
+                users: Users::new(crm.clone(), LIMIT, tasks.clone()),
+                crm,
+                store,
+                keep_request_ids: LIMIT,
+                activity_offset: tenant.activity_offset,
+                tasks,
+                stop,
+            };
+            Sharing::new(parts, tenant.sharing)
+        }
+
+        fn now(&self, share: &Share) -> Share {
+            let found = self.with_store(|store| async move { store.share("acme", share.id).await });
+            found.unwrap().unwrap()
+        }
+
+        /// What has to be true of a world that has come to rest.
+        fn check(&self, shares: &[Share]) {
+            let there: Vec<_> = self.simulator.shares();
+            let there: Vec<_> = there
+                .iter()
+                .map(|share| {
+                    (
+                        share.entity_id.clone(),
+                        share.activity_id.clone().unwrap(),
+                        share.access,
+                    )
+                })
+                .collect();
+            let distinct: BTreeSet<_> = there.iter().cloned().collect();
+            assert_eq!(distinct.len(), there.len(), "granted twice: {there:?}");
+            let (mut certain, mut possible) = (BTreeSet::new(), BTreeSet::new());
+            for share in shares {
+                let now = self.now(share);
+                assert!(!now.stage.is_unsettled(), "not at rest: {now:?}");
+                let grant = || {
+                    let number = now.lead_number().unwrap().to_owned();
+                    (number, now.activity_id().unwrap_or_default().to_owned(), 2)
+                };
+                match (now.stage, now.step) {
+                    (Stage::Active, _) => drop(certain.insert(grant())),
+                    (Stage::Uncertain, _) => drop(possible.insert(grant())),
+                    _ => {}
+                }
+                let posted = self.simulator.activities();
+                let posted = posted
+                    .iter()
+                    .filter(|activity| activity.note.as_deref() == Some(&mark(share)));
+                assert!(posted.count() <= 2);
+            }
+            assert!(certain.is_subset(&distinct), "{certain:?} are not all of {distinct:?}");
+            let rest: BTreeSet<_> = distinct.difference(&certain).cloned().collect();
+            assert!(
+                rest.is_subset(&possible),
+                "LeadSquared has {rest:?}, which nobody knows of"
+            );
+        }
+    }
+
+    #[test]
+    fn a_share_survives_the_death_of_its_process_at_every_await() {
+        for polls in 1.. {
+            let world = World::new(&[]);
+            let share = world.write("Ann");
+            let ended = world.live(polls, None);
+            assert!(world.live(usize::MAX, None));
+            world.check(std::slice::from_ref(&share));
+            if ended {
+                assert_eq!(world.now(&share).stage, Stage::Active);
+                assert!(polls > 10, "there are more awaits than {polls}");
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_whose_time_is_over_has_expired_and_one_that_is_settled_costs_nothing() {
+        let world = World::new(&[]);
+        let share = world.write("Ann");
+        assert!(world.live(usize::MAX, None));
+        assert_eq!(world.now(&share).stage, Stage::Active);
+        let calls = world.simulator.calls().len();
+        world.outside.block_on(async {
+            let store = open(&world.folder).await;
+            let now = clock::now();
+            let mut over = store.share("acme", share.id).await.unwrap().unwrap();
+            over.expires = Some(now - Duration::from_secs(1));
+            store.save_share("acme", &over, false).await.unwrap();
+            let sharing = world.sharing(store.clone());
+            assert_eq!(sharing.resume().await.unwrap(), 0);
+            let (share, changes) = sharing.get(share.id).await.unwrap();
+            assert_eq!(share.stage, Stage::Expired);
+            assert_eq!(changes.last().unwrap().state, crate::domain::share::State::Expired);
+            store.close().await;
+        });
+        assert_eq!(world.simulator.calls().len(), calls);
+    }
+
+    fn mishap() -> impl Strategy<Value = (&'static str, Mishap)> {
+        let endpoint = proptest::sample::select(vec![
+            "ProspectActivity.Create",
+            "ProspectActivity.Retrieve",
+            "EntityAccess.Share",
+            "EntityAccess.Status",
+            "EntityAccess.Revoke",
+        ]);
+        let what = proptest::sample::select(vec![
+            Mishap::DropBefore,
+            Mishap::CommitThenDrop,
+            Mishap::GarbageJson,
+            Mishap::Html502,
+            Mishap::Empty500,
+            Mishap::Refuse,
+        ]);
+        (endpoint, what)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_lost_and_whoever_dies_ledger_and_leadsquared_agree(
+            faults in proptest::collection::vec(mishap(), 0..5),
+            lives in proptest::collection::vec((1..60_usize, any::<bool>()), 0..4),
+            revoke in any::<bool>(),
+        ) {
+            let world = World::new(&faults);
+            let shares: Vec<_> = ["Ann", "Ben", "Cid"].iter().map(|name| world.write(name)).collect();
+            for (polls, revoked) in lives {
+                world.live(polls, revoked.then_some(&shares[0]));
+            }
+            prop_assert!(world.live(usize::MAX, revoke.then_some(&shares[1])));
+            // What was lost may come still; then there is nothing left to be lost.
+            prop_assert!(world.live(usize::MAX, None));
+            world.check(&shares);
+        }
+    }
+}

@@ -98,15 +98,22 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
         }
 
         (Stage::Posting | Stage::Looking, Event::Posted(id)) => next.posted(id),
-        (Stage::Looking, Event::NotPosted) => next.unless_unwanted(Stage::Written),
+        (Stage::Looking, Event::NotPosted) if share.revoke_wanted => next.revoked(),
+        // It is posted once more and no oftener: those that were lost may come still.
+        (Stage::Looking, Event::NotPosted) if share.posted_again => next.uncertain(Step::PostActivity),
+        (Stage::Looking, Event::NotPosted) => {
+            next.posted_again = true;
+            Stage::Written
+        }
         (Stage::Asking, Event::Taken(id)) => next.taken(id, Stage::Granting),
         (Stage::Revoking, Event::Taken(id)) => next.taken(id, Stage::Withdrawing),
         (Stage::Granting, Event::Done) => next.granted(now),
         (Stage::Withdrawing, Event::Done) => next.revoked(),
 
         (Stage::Posting, Event::Refused(error)) => next.failed(Step::PostActivity, error),
-        (Stage::Asking | Stage::Granting, Event::Refused(error)) => next.failed(Step::Share, error),
         // One that was asked for before may have been done, which may be why this one is refused.
+        (Stage::Asking | Stage::Granting, Event::Refused(_)) if share.doubted => next.uncertain(Step::Share),
+        (Stage::Asking | Stage::Granting, Event::Refused(error)) => next.failed(Step::Share, error),
         (Stage::Revoking | Stage::Withdrawing, Event::Refused(_)) if share.doubted => next.uncertain(Step::Revoke),
         (Stage::Revoking | Stage::Withdrawing, Event::Refused(error)) => next.kept(error),
 
@@ -114,24 +121,31 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
         (Stage::Asking, Event::NotTaken) => next.unless_unwanted(Stage::Ready),
         (Stage::Revoking, Event::NotTaken) => Stage::Leaving,
 
-        (Stage::Posting, Event::Lost) => Stage::Looking,
-        (Stage::Asking, Event::Lost) if share.revoke_wanted => {
+        (Stage::Posting, Event::Lost) => next.unless_unwanted(Stage::Looking),
+        // What may be there is revoked too.
+        (Stage::Asking, Event::Lost) | (Stage::Granting, Event::GivenUp(_)) if share.revoke_wanted => {
             next.doubted = true;
             next.leaving()
         }
-        (Stage::Asking, Event::Lost) if rules.may_ask_again => Stage::Ready,
+        (Stage::Asking, Event::Lost) if rules.may_ask_again && !share.doubted => {
+            next.doubted = true;
+            Stage::Ready
+        }
         (Stage::Asking, Event::Lost) => next.uncertain(Step::Share),
+        (Stage::Revoking, Event::Lost) if share.doubted => next.uncertain(Step::Revoke),
         // To take back twice what can be taken back once does no harm.
         (Stage::Revoking, Event::Lost) => {
             next.doubted = true;
             Stage::Leaving
         }
 
-        // Nothing was sent, so nothing is uncertain.
+        // Nothing was sent, so nothing is uncertain, unless something was before.
         (Stage::Written, Event::GivenUp(error)) => next.failed(Step::PostActivity, error),
+        (Stage::Ready, Event::GivenUp(_)) if share.doubted => next.uncertain(Step::Share),
         (Stage::Ready, Event::GivenUp(error)) => next.failed(Step::Share, error),
         (Stage::Leaving, Event::GivenUp(_)) if share.doubted => next.uncertain(Step::Revoke),
         (Stage::Leaving, Event::GivenUp(error)) => next.kept(error),
+        (Stage::Looking, Event::GivenUp(_)) if share.revoke_wanted => next.revoked(),
         (Stage::Looking, Event::GivenUp(_)) => next.uncertain(Step::PostActivity),
         (Stage::Granting, Event::GivenUp(_)) => next.uncertain(Step::Share),
         (Stage::Withdrawing, Event::GivenUp(_)) => next.uncertain(Step::Revoke),
@@ -200,9 +214,13 @@ impl Share {
         self.unless_unwanted(Stage::Ready)
     }
 
-    /// As long as LeadSquared was not asked, there is nothing to revoke.
+    /// As long as LeadSquared was never asked, there is nothing to revoke.
     fn unless_unwanted(&mut self, stage: Stage) -> Stage {
-        if self.revoke_wanted { self.revoked() } else { stage }
+        match (self.revoke_wanted, self.doubted) {
+            (false, _) => stage,
+            (true, false) => self.revoked(),
+            (true, true) => self.leaving(),
+        }
     }
 
     fn taken(&mut self, request_id: String, stage: Stage) -> Stage {
@@ -214,6 +232,7 @@ impl Share {
         self.granted = Some(now);
         self.expires = Some(now + self.duration());
         self.failure = None;
+        self.doubted = false;
         match self.extends {
             Some(_) => Stage::Succeeding,
             None => self.active(),
@@ -259,7 +278,9 @@ impl Share {
 
     fn revoke(&mut self, stage: Stage) -> Option<Stage> {
         Some(match stage {
-            Stage::Written | Stage::Ready => self.revoked(),
+            Stage::Written => self.revoked(),
+            Stage::Ready if !self.doubted => self.revoked(),
+            Stage::Ready => self.leaving(),
             // First it has to be known what there is to revoke.
             Stage::Posting | Stage::Looking | Stage::Asking | Stage::Granting | Stage::Succeeding => {
                 self.revoke_wanted = true;
@@ -283,11 +304,18 @@ impl Share {
         self.failure = None;
         self.asked = Some(now);
         Some(match (self.step?, stage) {
-            (Step::PostActivity, Stage::Uncertain) => Stage::Looking,
-            (Step::PostActivity, _) => Stage::Written,
+            (Step::PostActivity, _) => {
+                self.posted_again = false;
+                if stage == Stage::Uncertain {
+                    Stage::Looking
+                } else {
+                    Stage::Written
+                }
+            }
             // LeadSquared has taken it: it need only be asked what became of it.
             (Step::Share, Stage::Uncertain) if self.upstream_request_id.is_some() => Stage::Granting,
             (Step::Share, _) => {
+                self.doubted = stage == Stage::Uncertain;
                 self.upstream_request_id = None;
                 Stage::Ready
             }
@@ -296,5 +324,264 @@ impl Share {
                 self.leaving()
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::share::{Access, State};
+    use crate::error::Kind;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn share(stage: Stage) -> Share {
+        Share {
+            id: Uuid::from_u128(1),
+            what: What::Lead {
+                id: "lead".into(),
+                number: "1001".into(),
+                context: Context::New {
+                    id: None,
+                    code: 201,
+                    note: String::new(),
+                    fields: Default::default(),
+                },
+            },
+            user_id: "sam".into(),
+            access: Access::Write,
+            minutes: 30,
+            stage,
+            revoke_wanted: false,
+            doubted: false,
+            posted_again: false,
+            upstream_request_id: None,
+            request_id: None,
+            extends: None,
+            additional: false,
+            created: at(0),
+            changed: at(0),
+            asked: None,
+            granted: None,
+            expires: None,
+            failure: None,
+            step: None,
+        }
+    }
+
+    /// Every stage, with what else makes a difference there.
+    fn shares() -> Vec<(String, Share)> {
+        let mut all: Vec<_> = Stage::ALL.map(|stage| (format!("{stage:?}"), share(stage))).into();
+        let mut variant = |name: &str, stage, change: fn(&mut Share)| {
+            let mut share = share(stage);
+            change(&mut share);
+            all.push((format!("{stage:?}, {name}"), share));
+        };
+        for stage in [
+            Stage::Posting,
+            Stage::Looking,
+            Stage::Asking,
+            Stage::Granting,
+            Stage::Succeeding,
+        ] {
+            variant("revoke wanted", stage, |share| share.revoke_wanted = true);
+        }
+        variant("posted again", Stage::Looking, |share| share.posted_again = true);
+        for stage in [
+            Stage::Ready,
+            Stage::Asking,
+            Stage::Granting,
+            Stage::Leaving,
+            Stage::Revoking,
+            Stage::Withdrawing,
+        ] {
+            variant("doubted", stage, |share| share.doubted = true);
+        }
+        variant("extends another", Stage::Granting, |share| {
+            share.extends = Some(Uuid::from_u128(2))
+        });
+        for stage in [Stage::Uncertain, Stage::Failed] {
+            variant("activity", stage, |share| share.step = Some(Step::PostActivity));
+            variant("share", stage, |share| share.step = Some(Step::Share));
+        }
+        variant("share, taken", Stage::Uncertain, |share| {
+            share.step = Some(Step::Share);
+            share.upstream_request_id = Some("98fe".into());
+        });
+        variant("revoke", Stage::Uncertain, |share| share.step = Some(Step::Revoke));
+        all
+    }
+
+    fn error() -> Error {
+        Kind::FeatureDisabled.into()
+    }
+
+    fn events() -> Vec<Event> {
+        vec![
+            Event::Begun,
+            Event::Posted("activity".into()),
+            Event::NotPosted,
+            Event::Taken("98fe".into()),
+            Event::Done,
+            Event::Refused(error()),
+            Event::NotTaken,
+            Event::Lost,
+            Event::GivenUp(error()),
+            Event::Succeeded,
+            Event::TakenOver,
+            Event::TimeOver,
+            Event::Revoke,
+            Event::Retry,
+        ]
+    }
+
+    fn name(event: &Event) -> String {
+        let text = format!("{event:?}");
+        text.split('(').next().unwrap_or_default().to_owned()
+    }
+
+    /// What a share has become, beside its stage.
+    fn marks(before: &Share, after: &Share) -> String {
+        let mut marks = String::new();
+        let mut mark = |is_there: bool, text: &str| {
+            if is_there {
+                let _ = write!(marks, ", {text}");
+            }
+        };
+        mark(after.revoke_wanted, "revoke wanted");
+        mark(after.doubted, "doubted");
+        mark(after.failure.is_some(), "with a failure");
+        mark(after.step == Some(Step::PostActivity), "activity");
+        mark(after.step == Some(Step::Share), "share");
+        mark(after.step == Some(Step::Revoke), "revoke");
+        mark(after.granted != before.granted, "granted now");
+        mark(after.expires != before.expires, "end known");
+        marks
+    }
+
+    #[test]
+    fn what_becomes_of_every_share_with_every_event() {
+        let mut table = String::new();
+        for (title, before) in shares() {
+            let _ = writeln!(table, "{title} ({:?}, to do: {:?})", before.state(), task(before.stage));
+            for event in events() {
+                let [strict, lenient] = [false, true].map(|may_ask_again| {
+                    let rules = Rules { may_ask_again };
+                    match apply(&before, event.clone(), rules, at(60)) {
+                        Ok(after) => format!("{:?}{}", after.stage, marks(&before, &after)),
+                        Err(Impossible) => "-".to_owned(),
+                    }
+                });
+                let name = name(&event);
+                if strict != lenient {
+                    let _ = writeln!(
+                        table,
+                        "  {name:<10} {strict}; where asking twice does no harm: {lenient}"
+                    );
+                } else if strict != "-" {
+                    let _ = writeln!(table, "  {name:<10} {strict}");
+                }
+            }
+        }
+        insta::assert_snapshot!("table", table);
+    }
+
+    #[test]
+    fn a_share_that_was_granted_ends_when_its_time_is_over() {
+        let granted = apply(&share(Stage::Granting), Event::Done, Rules::default(), at(100)).unwrap();
+        assert_eq!(granted.granted, Some(at(100)));
+        assert_eq!(granted.expires, Some(at(100 + 30 * 60)));
+        assert_eq!(granted.state(), State::Active);
+    }
+
+    #[test]
+    fn a_posted_activity_becomes_the_context() {
+        let posted = apply(
+            &share(Stage::Posting),
+            Event::Posted("a1".into()),
+            Rules::default(),
+            at(1),
+        )
+        .unwrap();
+        assert_eq!(posted.activity_id(), Some("a1"));
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        proptest::sample::select(events())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// A share is asked for again only if it surely came to nothing, or somebody wants it; and what may have been
+        /// granted is never told as nothing.
+        #[test]
+        fn nothing_is_asked_for_twice_by_itself(events in proptest::collection::vec(event(), 1..80)) {
+            let mut share = share(Stage::Written);
+            // How many of our questions LeadSquared may have granted, as far as a bystander can tell.
+            let mut may_be_granted = 0;
+            let mut wanted = 1;
+            for event in events {
+                let before = share.clone();
+                let Ok(after) = apply(&before, event.clone(), Rules::default(), at(1)) else {
+                    continue;
+                };
+                share = after;
+                match (before.stage, &event) {
+                    (Stage::Ready, Event::Begun) => {
+                        may_be_granted += 1;
+                        prop_assert!(may_be_granted <= wanted, "asked by itself");
+                    }
+                    // LeadSquared said no to this one, or was not asked.
+                    (Stage::Asking | Stage::Granting, Event::Refused(_)) | (Stage::Asking, Event::NotTaken) => {
+                        may_be_granted -= 1;
+                    }
+                    (Stage::Withdrawing, Event::Done) | (_, Event::TimeOver | Event::TakenOver) => may_be_granted = 0,
+                    (_, Event::Retry) => wanted = may_be_granted + 1,
+                    _ => {}
+                }
+                if may_be_granted > 0 {
+                    let told_as_nothing = matches!(share.stage, Stage::Failed | Stage::Revoked);
+                    prop_assert!(!told_as_nothing, "{:?} by {:?} from {:?}", share.stage, event, before);
+                }
+                prop_assert!(share.stage != Stage::Uncertain || share.step.is_some());
+            }
+        }
+
+        /// Whatever stage a share is in: if all goes well from there, it comes to rest.
+        #[test]
+        fn every_share_comes_to_rest(events in proptest::collection::vec(event(), 0..60)) {
+            let mut share = share(Stage::Written);
+            for event in events {
+                share = apply(&share, event, Rules::default(), at(1)).unwrap_or(share);
+            }
+            for _ in 0..12 {
+                let event = match task(share.stage) {
+                    Task::Rest => break,
+                    Task::Take(_) => Event::Begun,
+                    Task::Recover => Event::Lost,
+                    Task::Look => Event::NotPosted,
+                    Task::Poll => Event::Done,
+                    Task::Succeed => Event::Succeeded,
+                };
+                let begun = event == Event::Begun;
+                share = apply(&share, event, Rules::default(), at(2)).unwrap();
+                if begun {
+                    let answer = match share.stage {
+                        Stage::Posting => Event::Posted("a".into()),
+                        _ => Event::Taken("r".into()),
+                    };
+                    share = apply(&share, answer, Rules::default(), at(3)).unwrap();
+                }
+            }
+            prop_assert_eq!(task(share.stage), Task::Rest);
+        }
     }
 }

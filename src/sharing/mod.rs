@@ -684,6 +684,7 @@ fn new(what: What, user_id: String, access: Access, minutes: u32) -> Share {
         stage: if is_posted { Stage::Ready } else { Stage::Written },
         revoke_wanted: false,
         doubted: false,
+        posted_again: false,
         upstream_request_id: None,
         request_id: None,
         extends: None,

@@ -225,6 +225,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::share::{Access, Context, Stage, State, What};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -279,6 +280,150 @@ mod tests {
             store.spend("acme", &spent).await.unwrap();
             assert_eq!(store.spent("acme").await, Ok(Some(spent)));
         }
+    }
+
+    fn share(id: u128, user: &str, lead: &str) -> Share {
+        Share {
+            id: Uuid::from_u128(id),
+            what: What::Lead {
+                id: lead.to_owned(),
+                number: format!("{id}"),
+                context: Context::Given {
+                    id: format!("activity-{id}"),
+                },
+            },
+            user_id: user.to_owned(),
+            access: Access::Write,
+            minutes: 30,
+            stage: Stage::Ready,
+            revoke_wanted: false,
+            doubted: false,
+            posted_again: false,
+            upstream_request_id: None,
+            request_id: None,
+            extends: None,
+            additional: false,
+            created: at(1),
+            changed: at(1),
+            asked: None,
+            granted: None,
+            expires: None,
+            failure: None,
+            step: None,
+        }
+    }
+
+    async fn ids(store: &Store, filter: Filter) -> Vec<u128> {
+        let filter = Filter { most: 10, ..filter };
+        let found = store.shares("acme", &filter).await.unwrap();
+        found.iter().map(|share| share.id.as_u128()).collect()
+    }
+
+    /// The same for the ledger of shares.
+    async fn every_ledger<F: Future<Output = Store>>(open: impl Fn() -> F) {
+        let store = open().await;
+        let add = |share: Share| {
+            let store = store.clone();
+            async move { store.add_share("acme", &share).await.unwrap() }
+        };
+        let first = Share {
+            request_id: Some(Uuid::from_u128(77)),
+            ..share(1, "Sam", "L1")
+        };
+        assert_eq!(add(first.clone()).await, None);
+        // The same user and lead, whatever the case, unless somebody asks for more.
+        assert_eq!(add(share(2, "sam", "l1")).await, Some(first.clone()));
+        let more = Share {
+            additional: true,
+            ..share(3, "sam", "l1")
+        };
+        assert_eq!(add(more).await, None);
+        assert_eq!(add(share(4, "sita", "l1")).await, None);
+        assert_eq!(add(share(5, "sam", "l2")).await, None);
+        // Another account knows nothing of them.
+        assert_eq!(store.add_share("south", &share(1, "sam", "l1")).await, Ok(None));
+
+        // A share is found by all that it is asked for by, the newest first.
+        let of = |user: &str, lead: &str| Filter {
+            user_id: Some(user.to_owned()).filter(|user| !user.is_empty()),
+            entity_id: Some(lead.to_owned()).filter(|lead| !lead.is_empty()),
+            ..Filter::default()
+        };
+        assert_eq!(ids(&store, Filter::default()).await, [5, 4, 3, 1]);
+        assert_eq!(ids(&store, of("SAM", "")).await, [5, 3, 1]);
+        assert_eq!(ids(&store, of("", "L1")).await, [4, 3, 1]);
+        assert_eq!(ids(&store, of("sam", "l1")).await, [3, 1]);
+        let behind = Filter {
+            before: Some(Uuid::from_u128(4)),
+            ..Filter::default()
+        };
+        assert_eq!(ids(&store, behind).await, [3, 1]);
+        assert_eq!(store.share("acme", Uuid::from_u128(1)).await, Ok(Some(first.clone())));
+        assert_eq!(store.share("acme", Uuid::from_u128(9)).await, Ok(None));
+        let asked_with = store.share_of_request("acme", Uuid::from_u128(77)).await;
+        assert_eq!(asked_with, Ok(Some(first.id)));
+        assert_eq!(store.share_of_request("south", Uuid::from_u128(77)).await, Ok(None));
+        for key in ["l2", "L2", "5"] {
+            let found = store.share_of_lead("acme", key).await.unwrap();
+            assert_eq!(found.map(|share| share.id.as_u128()), Some(5), "{key}");
+        }
+        assert_eq!(store.share_usage("acme", "Sam").await, Ok(2));
+
+        // What becomes of it is kept, over a restart too, with its history.
+        let active = Share {
+            stage: Stage::Active,
+            expires: Some(at(500)),
+            changed: at(20),
+            ..first.clone()
+        };
+        store.save_share("acme", &active, true).await.unwrap();
+        store.save_share("acme", &active, false).await.unwrap();
+        store.close().await;
+        let store = open().await;
+        assert_eq!(store.share("acme", first.id).await, Ok(Some(active.clone())));
+        let states: Vec<_> = store.share_history("acme", first.id).await.unwrap();
+        let states: Vec<_> = states.into_iter().map(|change| (change.state, change.at)).collect();
+        assert_eq!(states, [(State::Submitted, at(1)), (State::Active, at(20))]);
+        let unsettled = store.unsettled_shares("acme").await.unwrap();
+        let unsettled: Vec<_> = unsettled.iter().map(|share| share.id.as_u128()).collect();
+        assert_eq!(unsettled, [3, 4, 5]);
+        let by_state = |states: &[State]| Filter {
+            states: states.to_vec(),
+            ..Filter::default()
+        };
+        assert_eq!(ids(&store, by_state(&[State::Active])).await, [1]);
+        assert_eq!(
+            ids(&store, by_state(&[State::Submitted, State::Failed])).await,
+            [5, 4, 3]
+        );
+        let ending = Filter {
+            expire_before: Some(at(501)),
+            ..Filter::default()
+        };
+        assert_eq!(ids(&store, ending).await, [1]);
+
+        // Its end is found when its time is over, and it is forgotten long after.
+        assert_eq!(store.ended_shares("acme", at(499)).await, Ok(vec![]));
+        assert_eq!(store.ended_shares("acme", at(500)).await, Ok(vec![first.id]));
+        let expired = Share {
+            stage: Stage::Expired,
+            changed: at(500),
+            ..active
+        };
+        store.save_share("acme", &expired, true).await.unwrap();
+        assert_eq!(store.ended_shares("acme", at(600)).await, Ok(vec![]));
+        assert_eq!(store.share_usage("acme", "sam").await, Ok(2));
+        assert_eq!(store.sweep_shares(at(500)).await, Ok(0));
+        assert_eq!(store.sweep_shares(at(501)).await, Ok(1));
+        assert_eq!(store.share("acme", first.id).await, Ok(None));
+        assert_eq!(store.share_history("acme", first.id).await, Ok(vec![]));
+    }
+
+    #[tokio::test]
+    async fn sqlite_keeps_the_ledger() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/store.db", folder.path().display());
+        every_ledger(|| async { Store::open(&url).await.unwrap() }).await;
     }
 
     #[tokio::test]

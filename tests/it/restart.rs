@@ -1,11 +1,20 @@
 //! What outlives the process: answers by request id, what was under way, and what was spent.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Limits, Options, Simulator, What};
+use leadgate::simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
+use pb::lead_service_client::LeadServiceClient;
+use pb::share_service_client::ShareServiceClient;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
 use crate::harness::{World, by_id, lead, listen, seen, tenant};
@@ -51,6 +60,48 @@ impl Account {
 
     async fn gateway(&self) -> World {
         World::gateway(self.simulator.clone(), &self.settings).await
+    }
+
+    /// A gateway in a process of its own.
+    async fn process(&self) -> Process {
+        let address = listen().await.local_addr().unwrap();
+        let path = self.folder.path().join("leadgate.toml");
+        let ports = format!("[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+        std::fs::write(&path, format!("{ports}{}", self.settings)).unwrap();
+        let log = self.folder.path().join("log");
+        Process { address, path, log }
+    }
+}
+
+/// A gateway that can be started, killed and started again.
+struct Process {
+    address: SocketAddr,
+    path: PathBuf,
+    log: PathBuf,
+}
+
+impl Process {
+    fn start(&self) -> Child {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log);
+        Command::new(env!("CARGO_BIN_EXE_leadgate"))
+            .args(["serve", "--config", self.path.to_str().unwrap()])
+            .stderr(log.unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::new(format!("http://{}", self.address)).unwrap();
+        let connected = async {
+            loop {
+                if let Ok(channel) = endpoint.connect().await {
+                    return channel;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), connected).await.unwrap()
     }
 }
 
@@ -158,31 +209,7 @@ async fn what_was_under_way_when_the_process_died_is_settled_when_it_is_repeated
         ),
     ] {
         let account = Account::open(Options::default(), "").await;
-        let folder = account.folder.path();
-        let address = listen().await.local_addr().unwrap();
-        let path = folder.join("leadgate.toml");
-        let ports = format!("[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n");
-        std::fs::write(&path, format!("{ports}{}", account.settings)).unwrap();
-        let serve = || {
-            let log = std::fs::File::create(folder.join("log")).unwrap();
-            tokio::process::Command::new(env!("CARGO_BIN_EXE_leadgate"))
-                .args(["serve", "--config", path.to_str().unwrap()])
-                .stderr(log)
-                .kill_on_drop(true)
-                .spawn()
-                .unwrap()
-        };
-        let connect = || async {
-            let connected = async {
-                loop {
-                    let address = format!("http://{address}");
-                    if let Ok(client) = pb::lead_service_client::LeadServiceClient::connect(address).await {
-                        return client;
-                    }
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(20), connected).await.unwrap()
-        };
+        let process = account.process().await;
         let creates = || {
             account
                 .simulator
@@ -194,8 +221,8 @@ async fn what_was_under_way_when_the_process_died_is_settled_when_it_is_repeated
 
         let id = Uuid::new_v4();
         account.simulator.order(Fault::new("Lead.Create", what));
-        let mut gateway = serve();
-        let mut client = connect().await;
+        let mut gateway = process.start();
+        let mut client = LeadServiceClient::new(process.channel().await);
         let lost = tokio::spawn(async move { client.create_lead(create(id)).await });
         let sent = async {
             while creates() == 0 {
@@ -206,9 +233,8 @@ async fn what_was_under_way_when_the_process_died_is_settled_when_it_is_repeated
         gateway.kill().await.unwrap();
         assert!(lost.await.unwrap().is_err());
 
-        let mut gateway = serve();
-        let lead_id = connect()
-            .await
+        let mut gateway = process.start();
+        let lead_id = LeadServiceClient::new(process.channel().await)
             .create_lead(create(id))
             .await
             .unwrap()
@@ -230,4 +256,132 @@ async fn a_second_gateway_on_the_same_store_does_not_start() {
     let fault = leadgate::app::App::new(config).await.err().unwrap();
     assert!(fault.contains("in use by another process"), "{fault}");
     world.stop().await;
+}
+
+/// How many shares are asked for while the gateway is killed again and again.
+const SHARES: usize = 200;
+const KILLS: usize = 8;
+const SAM: &str = "a0000000-0000-4000-8000-000000000002";
+
+/// Asks for a share until the gateway knows of it, as a client would: with the same request id. The share's id.
+async fn insist(process: &Process, request: pb::ShareLeadRequest) -> String {
+    loop {
+        let mut client = ShareServiceClient::new(process.channel().await);
+        match client.share_lead(request.clone()).await {
+            Ok(answer) => return answer.into_inner().share.unwrap().share_id,
+            Err(status) => match status.code() {
+                Code::Aborted => return seen(status).metadata["share_id"].clone(),
+                // It was killed, or is starting.
+                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal => {}
+                _ => panic!("{status:?}"),
+            },
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_killed_again_and_again_loses_no_share_and_makes_none_twice() {
+    let mut options = Options {
+        share_polls: 0,
+        share_delay: Duration::from_millis(30),
+        // A second grant would be seen.
+        reshare: Reshare::Duplicate,
+        latency: Latency {
+            min: Duration::from_millis(5),
+            max: Duration::from_millis(20),
+        },
+        ..Options::default()
+    };
+    options.limits.calls = 0;
+    let settings = "[tenants.acme.limits]\ncalls = 10000\nwindow = \"50ms\"\n[tenants.acme.sharing]\n\
+         default_activity_type = 201\npoll_every = \"20ms\"\npoll_at_most = \"40ms\"\nsettle_after = \"50ms\"\n";
+    let account = Account::open(options, settings).await;
+    let process = Arc::new(account.process().await);
+    let mut gateway = process.start();
+
+    let mut clients = JoinSet::new();
+    let turns = Arc::new(tokio::sync::Semaphore::new(16));
+    for number in 0..SHARES {
+        let lead = account
+            .simulator
+            .insert_lead(&[("FirstName", &format!("Ann {number}"))]);
+        let request = pb::ShareLeadRequest {
+            lead: Some(pb::share_lead_request::Lead::LeadId(lead)),
+            user: Some(pb::share_lead_request::User::UserId(SAM.into())),
+            access: pb::Access::Write.into(),
+            wait_for: pb::WaitFor::Active.into(),
+            request_id: Uuid::new_v4().to_string(),
+            ..Default::default()
+        };
+        let (process, turns) = (process.clone(), turns.clone());
+        clients.spawn(async move {
+            let _turn = turns.acquire().await.unwrap();
+            let id = insist(&process, request.clone()).await;
+            (request, id)
+        });
+    }
+    for _ in 0..KILLS {
+        process.channel().await;
+        // The tests' only dice: any moment will do.
+        let pause = 20 + Uuid::new_v4().as_u128() % 180;
+        tokio::time::sleep(Duration::from_millis(pause.try_into().unwrap())).await;
+        gateway.kill().await.unwrap();
+        gateway = process.start();
+    }
+    let asked = tokio::time::timeout(Duration::from_secs(60), clients.join_all());
+    let asked = asked.await.unwrap();
+
+    // The same request ids give the same shares.
+    for (request, id) in &asked {
+        assert_eq!(insist(&process, request.clone()).await, *id);
+    }
+    // All come to rest.
+    let mut client = ShareServiceClient::new(process.channel().await);
+    let at_rest = async {
+        loop {
+            let request = pb::ListSharesRequest {
+                page_size: 1000,
+                ..Default::default()
+            };
+            let shares = client.list_shares(request).await.unwrap().into_inner().shares;
+            let rests = |share: &pb::Share| matches!(share.state(), pb::ShareState::Active | pb::ShareState::Uncertain);
+            if shares.iter().all(rests) {
+                return shares;
+            }
+        }
+    };
+    let shares = tokio::time::timeout(Duration::from_secs(30), at_rest).await.unwrap();
+    let ids: BTreeSet<_> = asked.iter().map(|(_, id)| id.clone()).collect();
+    let known: BTreeMap<_, _> = shares.iter().map(|share| (share.share_id.clone(), share)).collect();
+    assert_eq!((ids.len(), known.len()), (SHARES, SHARES));
+    assert!(ids.iter().all(|id| known.contains_key(id)));
+
+    // Ledger and LeadSquared agree: what is active is there, and only what is uncertain may be or not.
+    let there = account.simulator.shares();
+    let granted: BTreeSet<_> = there
+        .iter()
+        .map(|share| (share.entity_id.clone(), share.activity_id.clone()))
+        .collect();
+    assert_eq!(granted.len(), there.len(), "something was granted twice");
+    let of = |share: &&pb::Share| (share.lead_number.clone(), Some(share.activity_id.clone()));
+    let is = |state: pb::ShareState| move |share: &&pb::Share| share.state() == state;
+    let active: BTreeSet<_> = shares
+        .iter()
+        .filter(is(pb::ShareState::Active))
+        .map(|share| of(&share))
+        .collect();
+    let uncertain: BTreeSet<_> = shares
+        .iter()
+        .filter(is(pb::ShareState::Uncertain))
+        .map(|share| of(&share))
+        .collect();
+    assert!(active.is_subset(&granted));
+    assert!(
+        granted
+            .iter()
+            .all(|grant| active.contains(grant) || uncertain.contains(grant))
+    );
+    // At most what was on its way each time.
+    assert!(uncertain.len() <= 16 * KILLS, "{} are uncertain", uncertain.len());
+    gateway.kill().await.unwrap();
 }

@@ -1,0 +1,256 @@
+//! How quickly shares are listed out of a ledger of 100,000, as a caller sees it: over gRPC, from a store on disk.
+//!
+//! `cargo bench --bench ledger` prints the table; with `-- --write docs` it writes `docs/ledger.md`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, missing_docs)]
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use leadgate::app::App;
+use leadgate::config::Config;
+use leadgate::domain::share::{Access, Context, Filter, Share, Stage, State, What};
+use leadgate::grpc::pb;
+use leadgate::store::Store;
+use pb::share_service_client::ShareServiceClient;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+const SHARES: u128 = 100_000;
+const USERS: u128 = 100;
+const LEADS: u128 = 20_000;
+/// How often each list is asked for.
+const ROUNDS: u128 = 2_000;
+const TENANT: &str = "acme";
+
+fn user(number: u128) -> String {
+    Uuid::from_u128((0xa << 120) | (number % USERS)).to_string()
+}
+
+fn lead(number: u128) -> String {
+    Uuid::from_u128((0xb << 120) | (number % LEADS)).to_string()
+}
+
+/// A share in the middle of its life, or after it: one of five is live.
+fn share(number: u128, now: Timestamp) -> Share {
+    let over = [Stage::Expired, Stage::Revoked, Stage::Expired, Stage::Failed];
+    let stage = *over.get((number / USERS % 5) as usize).unwrap_or(&Stage::Active);
+    let created = now - Duration::from_secs(3600 * 24 * 30);
+    Share {
+        id: Uuid::from_u128((0x0199 << 112) | number),
+        what: What::Lead {
+            id: lead(number),
+            number: (number % LEADS).to_string(),
+            context: Context::New {
+                id: Some(Uuid::from_u128((0xc << 120) | number).to_string()),
+                code: 201,
+                note: String::new(),
+                fields: Default::default(),
+            },
+        },
+        user_id: user(number),
+        access: Access::Write,
+        minutes: 60 * 24 * 90,
+        stage,
+        revoke_wanted: false,
+        doubted: false,
+        posted_again: false,
+        upstream_request_id: Some(Uuid::from_u128(number).simple().to_string()),
+        request_id: Some(Uuid::from_u128(number)),
+        extends: None,
+        additional: true,
+        created,
+        changed: created,
+        asked: Some(created),
+        granted: Some(created),
+        expires: Some(now + Duration::from_secs(3600 + (number % 1_000_000) as u64)),
+        failure: None,
+        step: None,
+    }
+}
+
+/// Fills a store where writing costs least, and puts it onto the disk.
+async fn fill(target: &Path) {
+    let memory = Path::new("/dev/shm");
+    let folder = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    }
+    .unwrap();
+    let path = folder.path().join("ledger.db");
+    let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+    let now = leadgate::clock::now();
+    for number in 0..SHARES {
+        let other = store.add_share(TENANT, &share(number, now)).await.unwrap();
+        assert_eq!(other, None);
+        if number % 10_000 == 0 {
+            eprintln!("{number} of {SHARES} shares written");
+        }
+    }
+    store.close().await;
+    std::fs::copy(&path, target).unwrap();
+}
+
+/// What is measured: a name, the request of a round, and the filter that the store sees.
+type List = (&'static str, fn(u128) -> pb::ListSharesRequest, fn() -> Filter);
+
+fn lists() -> Vec<List> {
+    vec![
+        (
+            "of a user",
+            |round| pb::ListSharesRequest {
+                user_id: user(round),
+                ..Default::default()
+            },
+            || Filter {
+                user_id: Some(user(1)),
+                most: 101,
+                ..Filter::default()
+            },
+        ),
+        (
+            "of a user, live",
+            |round| pb::ListSharesRequest {
+                user_id: user(round),
+                states: vec![pb::ShareState::Active.into()],
+                ..Default::default()
+            },
+            || Filter {
+                user_id: Some(user(1)),
+                states: vec![State::Active],
+                most: 101,
+                ..Filter::default()
+            },
+        ),
+        (
+            "of a lead",
+            |round| pb::ListSharesRequest {
+                lead_id: lead(round * 7),
+                ..Default::default()
+            },
+            || Filter {
+                entity_id: Some(lead(1)),
+                most: 101,
+                ..Filter::default()
+            },
+        ),
+        (
+            "of a user to a lead",
+            |round| pb::ListSharesRequest {
+                user_id: user(round),
+                lead_id: lead(round),
+                ..Default::default()
+            },
+            || Filter {
+                user_id: Some(user(1)),
+                entity_id: Some(lead(1)),
+                most: 101,
+                ..Filter::default()
+            },
+        ),
+        (
+            "the newest",
+            |_| pb::ListSharesRequest::default(),
+            || Filter {
+                most: 101,
+                ..Filter::default()
+            },
+        ),
+        (
+            "a page in the middle",
+            |round| pb::ListSharesRequest {
+                page_token: Uuid::from_u128((0x0199 << 112) | (round * 50 % SHARES)).to_string(),
+                ..Default::default()
+            },
+            || Filter {
+                before: Some(Uuid::from_u128((0x0199 << 112) | 5)),
+                most: 101,
+                ..Filter::default()
+            },
+        ),
+    ]
+}
+
+async fn measure(
+    client: &mut ShareServiceClient<Channel>,
+    request: fn(u128) -> pb::ListSharesRequest,
+) -> Vec<Duration> {
+    let mut took = Vec::new();
+    for round in 0..ROUNDS {
+        let started = Instant::now();
+        let answer = client.list_shares(request(round)).await.unwrap().into_inner();
+        took.push(started.elapsed());
+        assert!(!answer.shares.is_empty() || round % 5 != 4);
+    }
+    took.sort_unstable();
+    took
+}
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--write");
+    let target = arguments.nth(1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    fill(&path).await;
+
+    let url = format!("sqlite://{}", path.display());
+    let mut plans = Vec::new();
+    let store = Store::open(&url).await.unwrap();
+    for (_, _, filter) in lists() {
+        plans.push(store.share_plan(TENANT, &filter()).await.unwrap().join("; "));
+    }
+    store.close().await;
+
+    let settings = format!(
+        "[store]\nurl = \"{url}\"\n[tenants.{TENANT}]\nbase_url = \"http://127.0.0.1:9\"\naccess_key = \"a\"\nsecret_key = \"s\"\n"
+    );
+    let config = Config::read("bench", &settings, std::iter::empty()).unwrap();
+    let (listener, admin) = (
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    );
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let app = App::new(config).await.unwrap();
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(app.serve(listener, admin, stop.clone().cancelled_owned()));
+    let mut client = ShareServiceClient::connect(format!("http://{address}")).await.unwrap();
+
+    let mut table = String::from("| shares | p50 | p99 | most | plan |\n|---|---|---|---|---|\n");
+    for ((name, request, _), plan) in lists().into_iter().zip(plans) {
+        let took = measure(&mut client, request).await;
+        let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
+        let (median, most, last) = (at(0.5), at(0.99), at(1.0));
+        let _ = writeln!(
+            table,
+            "| {name} | {median:.2} ms | {most:.2} ms | {last:.2} ms | `{plan}` |"
+        );
+    }
+    println!("{table}");
+    if let Some(target) = target {
+        let text = include_str!("ledger.md")
+            .replace("{table}", &table)
+            .replace("{machine}", &machine());
+        std::fs::write(Path::new(&target).join("ledger.md"), text).unwrap();
+    }
+    stop.cancel();
+    while serving.join_next().await.is_some() {}
+}
+
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{}, {cores} cores, shared with others",
+        name.unwrap_or("an unknown processor")
+    )
+}
