@@ -6,10 +6,12 @@ use leadgate::crm::lead::{
     Capture, ClearWith, Create, CreateOrUpdate, GetByEmail, GetById, GetByIds, GetByNumber, GetByPhone, Update,
 };
 use leadgate::crm::metadata::LeadsMetaData;
+use leadgate::crm::share::{GetStatus, Grant, Revoke};
 use leadgate::crm::user::{GetUsers, RetrieveUser};
 use leadgate::crm::{Operation, Request};
 use leadgate::domain::activity::{Post, Target};
 use leadgate::domain::lead::{Action, Behavior, Write};
+use leadgate::domain::share::{Access, Context, Share, Stage, What};
 use leadgate::domain::user::Key;
 use leadgate::domain::value::{FieldSet, Value};
 use serde_json::Value as Json;
@@ -261,4 +263,73 @@ fn users() {
     golden("users", &GetUsers);
     golden("user_by_id", &RetrieveUser(Key::Id("u".to_owned())));
     golden("user_by_email", &RetrieveUser(Key::Email("a@b.co".to_owned())));
+}
+
+/// Half an hour of it for a user, as on the vendor's page.
+fn share(what: What, access: Access) -> Share {
+    let now = "2026-09-01T00:00:00Z".parse().unwrap();
+    Share {
+        id: "019fa88d-1a2b-7c3d-8e4f-5a6b7c8d9e0f".parse().unwrap(),
+        what,
+        user_id: "0203f172-8642-11e7-9bed-069b743e848f".to_owned(),
+        access,
+        minutes: 30,
+        stage: Stage::Ready,
+        revoke_wanted: false,
+        doubted: false,
+        upstream_request_id: None,
+        request_id: None,
+        extends: None,
+        additional: false,
+        created: now,
+        changed: now,
+        asked: None,
+        granted: None,
+        expires: None,
+        failure: None,
+        step: None,
+    }
+}
+
+#[test]
+fn a_share_of_a_lead_is_as_on_the_vendors_page() {
+    let activity = "f2dbf1d5-bbab-418b-bddc-4c92ecdef214".to_owned();
+    let lead = |context| What::Lead {
+        id: "c7f5b5b0".to_owned(),
+        number: "869196".to_owned(),
+        context,
+    };
+    let posted = Context::New {
+        id: Some(activity.clone()),
+        code: 201,
+        note: "a note".to_owned(),
+        fields: [("mx_Custom_1".to_owned(), text("123"))].into(),
+    };
+    let write = share(lead(posted), Access::Write);
+    assert_eq!(body(&Grant(&write).request()), of_page("share-a-lead"));
+    golden("share_lead_write", &Grant(&write));
+    golden("revoke_lead_write", &Revoke(&write));
+
+    let read = share(lead(Context::Given { id: activity }), Access::Read);
+    golden("share_lead_read", &Grant(&read));
+    golden("revoke_lead_read", &Revoke(&read));
+}
+
+#[test]
+fn a_share_of_an_opportunity_has_no_context() {
+    let what = What::Opportunity {
+        id: "f85f3b60-bec7-47c8-8fcd-ae5d9df2d0e5".to_owned(),
+    };
+    let share = share(what, Access::Write);
+    golden("share_opportunity", &Grant(&share));
+    golden("revoke_opportunity", &Revoke(&share));
+}
+
+#[test]
+fn the_status_of_a_share_request() {
+    let status = GetStatus {
+        id: "98fe2984209c413c9b6b06a1b68111ff",
+        processed: &[6],
+    };
+    golden("share_status", &status);
 }
