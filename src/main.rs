@@ -17,12 +17,18 @@ use clap::{Args, Parser, Subcommand};
 use leadgate::app::App;
 use leadgate::caller::Call;
 use leadgate::config::Config;
+use leadgate::crm::authentication::KeyOwner;
+use leadgate::domain::activity::{Form, OWNER};
+use leadgate::error::Kind;
 use leadgate::simulator::{Latency, Options, Refusal, Simulator, Window};
 use leadgate::store::Store;
 use leadgate::telemetry::log;
 use leadgate::{gateway, grpc};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// What to do about a type of activity that cannot be shared through.
+const RIGHT_TYPE: &str = "set it to the code of a type whose form has the Owner field";
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -60,7 +66,8 @@ struct Settings {
 struct Check {
     #[command(flatten)]
     settings: Settings,
-    /// Ask each account whose keys these are; costs one call.
+    /// Ask each account whose keys these are, and what shares need of it; costs one call, and one more where shares have a
+    /// default type of activity.
     #[arg(long)]
     connect: bool,
 }
@@ -180,10 +187,10 @@ async fn simulate(options: Simulate) -> Result<(), String> {
 
 async fn check(options: &Check) -> Result<(), String> {
     let mut config = load(&options.settings)?;
-    let hosts: Vec<_> = config
+    let looks: Vec<_> = config
         .tenants
-        .iter()
-        .map(|(name, tenant)| (name.clone(), tenant.base_url.clone()))
+        .values()
+        .map(|tenant| (tenant.base_url.clone(), tenant.sharing.default_activity_type))
         .collect();
     for key in std::mem::take(&mut config.without_effect) {
         println!("{key} has no effect in this version");
@@ -192,22 +199,20 @@ async fn check(options: &Check) -> Result<(), String> {
     // What is asked here need not be remembered, and the store may be in use.
     "sqlite::memory:".clone_into(&mut config.store_url);
     let app = App::new(config).await?;
-    println!("The settings are good: {} tenant(s).", hosts.len());
+    println!("The settings are good: {} tenant(s).", looks.len());
     if !options.connect {
         return Ok(());
     }
-    let mut faults = 0;
-    for ((name, url), (_, gateway)) in hosts.iter().zip(app.tenants().iter()) {
-        match connect(gateway, url).await {
-            Ok(text) => println!("{name}: {text}"),
-            Err(text) => {
-                faults += 1;
-                println!("{name}: {text}");
-            }
-        }
+    let mut faulty = 0;
+    // Both are sorted by name.
+    for ((url, share_type), (name, gateway)) in looks.iter().zip(app.tenants().iter()) {
+        let found = connect(gateway, url, *share_type).await;
+        found.told.iter().for_each(|text| println!("{name}: {text}"));
+        found.faults.iter().for_each(|text| println!("{name}: {text}"));
+        faulty += usize::from(!found.faults.is_empty());
     }
-    if faults > 0 {
-        return Err(format!("{faults} tenant(s) cannot be used"));
+    if faulty > 0 {
+        return Err(format!("{faulty} tenant(s) cannot be used as configured"));
     }
     Ok(())
 }
@@ -234,34 +239,86 @@ async fn check_store(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What an account says of its keys.
-async fn connect(gateway: &gateway::Gateway, url: &url::Url) -> Result<String, String> {
+/// What was found out of an account.
+#[derive(Default)]
+struct Found {
+    told: Vec<String>,
+    faults: Vec<String>,
+}
+
+/// Asks an account whose keys these are, and what its shares need.
+async fn connect(gateway: &gateway::Gateway, url: &url::Url, share_type: i32) -> Found {
     let call = Call::internal("check", Duration::from_secs(30));
-    let owner = gateway.key_owner(&call).await.map_err(|error| error.to_string())?;
-    let or_unknown = |text: Option<String>| {
-        text.filter(|text| !text.is_empty())
-            .unwrap_or_else(|| "unknown".to_owned())
+    let mut found = Found::default();
+    let owner = match gateway.key_owner(&call).await {
+        Ok(owner) => owner,
+        Err(error) => {
+            found.faults.push(error.to_string());
+            return found;
+        }
     };
-    let mut text = format!(
-        "the keys are good; organisation {}, role {}, time zone {}",
-        or_unknown(owner.org_short_code),
-        or_unknown(owner.role.clone()),
-        or_unknown(owner.time_zone)
-    );
-    if owner.role.as_deref() != Some("Administrator") {
-        text += "; LeadSquared advises the keys of an administrator";
+    judge_keys(&owner, url, share_type != 0, &mut found);
+    if share_type != 0 {
+        match gateway.activity_form(&call, share_type).await {
+            Ok(form) => judge_form(&form, share_type, &mut found),
+            Err(error) => {
+                let fault = match error.kind {
+                    Kind::Invalid(_) => format!("LeadSquared knows no such type, or it is not in use: {RIGHT_TYPE}"),
+                    _ => error.to_string(),
+                };
+                let key = "sharing.default_activity_type";
+                found.faults.push(format!("{key} = {share_type}: {fault}"));
+            }
+        }
     }
-    let told = owner.services.api.unwrap_or_default();
+    found
+}
+
+/// What an account says of its keys.
+fn judge_keys(owner: &KeyOwner, url: &url::Url, is_shared: bool, found: &mut Found) {
+    let or_unknown = |text: &Option<String>| {
+        let text = text.as_deref().filter(|text| !text.is_empty());
+        text.unwrap_or("unknown").to_owned()
+    };
+    let role = or_unknown(&owner.role);
+    let mut text = format!(
+        "the keys are good; organisation {}, role {role}, time zone {}",
+        or_unknown(&owner.org_short_code),
+        or_unknown(&owner.time_zone)
+    );
+    match (role == "Administrator", is_shared) {
+        (true, false) => {}
+        (true, true) => text += "; an administrator's keys, as sharing needs them",
+        (false, false) => text += "; LeadSquared advises the keys of an administrator",
+        (false, true) => found.faults.push(format!(
+            "sharing needs the keys of an Administrator, and the role of these is {role}: have an administrator make keys, \
+             and set access_key and secret_key to them"
+        )),
+    }
+    found.told.push(text);
+    let told = owner.services.api.as_deref().unwrap_or_default();
     let host = told
         .trim_start_matches("https://")
         .split('/')
         .next()
         .unwrap_or_default();
-    let used = url.authority();
-    if !host.is_empty() && host != used {
-        return Err(format!("{text}; but the account's host is {host}: set base_url to it"));
+    if !host.is_empty() && host != url.authority() {
+        found
+            .faults
+            .push(format!("the account's host is {host}: set base_url to it"));
     }
-    Ok(text)
+}
+
+/// What the form of the type lacks that shares are posted with.
+fn judge_form(form: &Form, share_type: i32, found: &mut Found) {
+    let what = format!("sharing.default_activity_type = {share_type} ({})", form.name);
+    if form.fields.iter().any(|field| field == OWNER) {
+        found.told.push(format!("{what} has the Owner field"));
+    } else {
+        found.faults.push(format!(
+            "{what} has no Owner field, which LeadSquared finds the user by: add it to the type's form, or {RIGHT_TYPE}"
+        ));
+    }
 }
 
 async fn health(options: Health) -> Result<(), String> {

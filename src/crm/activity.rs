@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::lead::{message_id, whole};
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::domain::activity::{Activity, ActivityType, NOTE, OWNER, Page, Post, STATUS, Target};
+use crate::domain::activity::{Activity, ActivityType, Form, NOTE, OWNER, Page, Post, STATUS, Target};
 use crate::domain::lead::Row;
 use crate::domain::time;
 use crate::domain::value::Value;
@@ -87,6 +87,10 @@ pub struct RetrieveModified {
 /// `ActivityTypes.Get`.
 #[derive(Clone, Copy, Debug)]
 pub struct GetTypes;
+
+/// `CustomActivity/GetActivitySetting`: the form of one type.
+#[derive(Clone, Copy, Debug)]
+pub struct GetSetting(pub i32);
 
 impl Operation for Create<'_> {
     type Output = String;
@@ -221,6 +225,40 @@ impl Operation for GetTypes {
     }
 }
 
+impl Operation for GetSetting {
+    type Output = Form;
+    const NAME: &'static str = "GetActivitySetting";
+    const SAFETY: Safety = Safety::Repeatable;
+
+    fn request(&self) -> Request {
+        Request {
+            path: "ProspectActivity.svc/CustomActivity/GetActivitySetting",
+            query: vec![("code", self.0.to_string())],
+            body: None,
+        }
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Form> {
+        let body: Json = answer.json().map_err(|mut error| {
+            // The code is all that was asked with.
+            if matches!(error.kind, Kind::Invalid(_)) {
+                error.kind = no_such_type();
+            }
+            bad_code(error)
+        })?;
+        let names = [&body["DisplayName"], &body["Name"]];
+        // How a type that is not there is answered is not documented: it may be without an error.
+        let Some(fields) = body["Fields"].as_array() else {
+            return Err(no_such_type().into());
+        };
+        let schema_name = |field: &Json| field["SchemaName"].as_str().map(str::to_owned);
+        Ok(Form {
+            name: names.into_iter().find_map(Json::as_str).unwrap_or_default().to_owned(),
+            fields: fields.iter().filter_map(schema_name).collect(),
+        })
+    }
+}
+
 fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> Request {
     Request {
         path,
@@ -262,10 +300,14 @@ fn written(post: &Post) -> Json {
 /// "Invalid event code" comes without an exception's name, with HTTP 200.
 fn bad_code(error: crate::error::Error) -> crate::error::Error {
     if error.kind == Kind::Exception && error.facts.exception_type.is_none() && error.facts.upstream_status.is_none() {
-        let text = "LeadSquared knows no such type, or it is not in use";
-        return Kind::Invalid(vec![Violation::new("activity_type", text)]).into();
+        return no_such_type().into();
     }
     error
+}
+
+fn no_such_type() -> Kind {
+    let text = "LeadSquared knows no such type, or it is not in use";
+    Kind::Invalid(vec![Violation::new("activity_type", text)])
 }
 
 fn page(answer: &Answer) -> Result<Page> {

@@ -36,6 +36,15 @@ pub struct ActivityType {
     pub name: String,
 }
 
+/// The form of a type of activities.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// The type's name.
+    pub name: String,
+    /// Its fields by schema name.
+    pub fields: Vec<String>,
+}
+
 /// An activity to be posted or updated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Post {

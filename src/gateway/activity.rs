@@ -8,7 +8,7 @@ use super::{Gateway, Modified, or_invalid};
 use crate::caller::{Call, RequestId};
 use crate::clock;
 use crate::crm::activity as endpoint;
-use crate::domain::activity::{Activity, ActivityType, Page, Post, Target};
+use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
 use crate::error::{Error, Kind, Resource, Result};
 use crate::store::Before;
 
@@ -19,6 +19,11 @@ impl Gateway {
     /// All types of activities.
     pub async fn activity_types(&self, call: &Call) -> Result<Arc<Vec<ActivityType>>> {
         self.activity_types.get(call).await
+    }
+
+    /// The form of the type of activities with that code, as LeadSquared has it now.
+    pub async fn activity_form(&self, call: &Call, code: i32) -> Result<Form> {
+        self.crm.call(call, &endpoint::GetSetting(code)).await
     }
 
     /// One activity.

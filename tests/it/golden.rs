@@ -256,6 +256,7 @@ fn activities() {
         golden(name, &operation);
     }
     golden("activity_types", &activity::GetTypes);
+    golden("activity_setting", &activity::GetSetting(201));
 }
 
 #[test]

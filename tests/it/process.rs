@@ -173,6 +173,47 @@ async fn check_says_whose_keys_these_are() {
     stop.cancel();
 }
 
+/// What `check --connect` says of an account that shares through activities of that type.
+async fn checked(options: Options, share_type: u32) -> (bool, String) {
+    let upstream = listen().await;
+    let text = tenant("acme", upstream.local_addr().unwrap(), &options);
+    let stop = CancellationToken::new();
+    tokio::spawn(Simulator::new(options).serve(upstream, stop.clone().cancelled_owned()));
+    let sharing = format!("[tenants.acme.sharing]\ndefault_activity_type = {share_type}\n");
+    let (_folder, path) = settings(&format!("{text}{sharing}"));
+    let output = run(&["check", "--connect", "--config", &path]).await;
+    stop.cancel();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[tokio::test]
+async fn check_says_what_shares_lack() {
+    let (success, said) = checked(Options::default(), 201).await;
+    assert!(success, "{said}");
+    assert!(said.contains("as sharing needs them"), "{said}");
+    assert!(said.contains("201 (Loan Evaluation) has the Owner field"), "{said}");
+
+    for (share_type, text) in [
+        (202, "202 (Branch Visit) has no Owner field"),
+        // One that is not in use, and one that never was.
+        (203, "203: LeadSquared knows no such type"),
+        (999, "set it to the code of a type whose form has the Owner field"),
+    ] {
+        let (success, said) = checked(Options::default(), share_type).await;
+        assert!(!success && said.contains(text), "{said}");
+    }
+
+    let options = Options {
+        role: "Sales_User".to_owned(),
+        ..Default::default()
+    };
+    let (success, said) = checked(options.clone(), 201).await;
+    assert!(!success && said.contains("the role of these is Sales_User"), "{said}");
+    // Who does not share need not be an administrator.
+    let (success, said) = checked(options, 0).await;
+    assert!(success && !said.contains("sharing"), "{said}");
+}
+
 #[tokio::test]
 async fn nobody_there_is_not_healthy() {
     let address = listen().await.local_addr().unwrap().to_string();
