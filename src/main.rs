@@ -1,13 +1,11 @@
-//! The command line: serve, simulate, demo, check, health.
+//! The command line: serve, simulate, demo, check, health, shares.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what a command says is its output"
-)]
+#![expect(clippy::print_stdout, reason = "what a command says is its output")]
 
 mod demo;
+mod shares;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +51,8 @@ enum Command {
     Check(Check),
     /// Asks a running gateway for its health: exit code 0 if it is serving.
     Health(Health),
+    /// Lists, revokes and exports the shares that a running gateway knows of.
+    Shares(shares::Shares),
 }
 
 #[derive(Args)]
@@ -125,6 +125,7 @@ fn main() -> ExitCode {
             Command::Demo(options) => demo::run(options).await,
             Command::Check(options) => check(&options).await,
             Command::Health(options) => health(options).await,
+            Command::Shares(options) => shares::run(options).await,
         }
     });
     // What still runs has had its time.
@@ -136,7 +137,8 @@ fn main() -> ExitCode {
 }
 
 fn failed(fault: &str) -> ExitCode {
-    eprintln!("leadgate: {fault}");
+    // The exit code tells it also where nobody reads.
+    let _ = writeln!(std::io::stderr(), "leadgate: {fault}");
     ExitCode::FAILURE
 }
 
@@ -323,12 +325,7 @@ fn judge_form(form: &Form, share_type: i32, found: &mut Found) {
 
 async fn health(options: Health) -> Result<(), String> {
     let address = &options.addr;
-    let url = if address.contains("://") {
-        address.clone()
-    } else {
-        format!("http://{address}")
-    };
-    grpc::health(url, Duration::from_secs(5))
+    grpc::health(address, Duration::from_secs(5))
         .await
         .map_err(|fault| format!("the gateway at {address} {fault}"))?;
     println!("serving");

@@ -20,8 +20,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
 use tonic_health::server::HealthReporter;
 
 use crate::telemetry::metrics::Metrics;
@@ -187,17 +187,27 @@ async fn told(stop: CancellationToken, health: HealthReporter) {
         .await;
 }
 
-/// Asks a running gateway for its health: for `leadgate health`.
-pub async fn health(address: String, limit: Duration) -> Result<(), String> {
-    let channel = tonic::transport::Endpoint::new(address)
+/// A connection to a running gateway, at a URL or at `host:port`: for the commands that are its clients.
+pub async fn connect(address: &str, limit: Duration) -> Result<Channel, String> {
+    let url = if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
+    };
+    Endpoint::new(url)
         .map_err(|_| "is no address".to_owned())?
         .connect_timeout(limit)
-        .timeout(limit)
         .connect()
         .await
-        .map_err(|error| format!("cannot be reached: {}", root_cause(&error)))?;
+        .map_err(|error| format!("cannot be reached: {}", root_cause(&error)))
+}
+
+/// Asks a running gateway for its health: for `leadgate health`.
+pub async fn health(address: &str, limit: Duration) -> Result<(), String> {
+    let channel = connect(address, limit).await?;
     let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
-    let request = tonic_health::pb::HealthCheckRequest::default();
+    let mut request = tonic::Request::new(tonic_health::pb::HealthCheckRequest::default());
+    request.set_timeout(limit);
     let answer = client
         .check(request)
         .await

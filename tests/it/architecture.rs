@@ -82,7 +82,7 @@ fn modules() -> BTreeMap<String, String> {
         let place = file.strip_prefix(&root).unwrap();
         let first = place.iter().next().unwrap().to_str().unwrap();
         let name = first.trim_end_matches(".rs");
-        if ["main", "demo", "lib", "simulator"].contains(&name) {
+        if ["main", "demo", "shares", "lib", "simulator"].contains(&name) {
             continue;
         }
         let text = fs::read_to_string(&file).unwrap();

@@ -15,4 +15,5 @@ mod quota;
 mod requests;
 mod restart;
 mod share;
+mod shares;
 mod uncertain;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{by_id, lead, listen, seen, tenant};
 
-fn leadgate() -> Command {
+pub fn leadgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leadgate"));
     command
         .kill_on_drop(true)
@@ -23,7 +23,7 @@ fn leadgate() -> Command {
     command
 }
 
-async fn run(arguments: &[&str]) -> Output {
+pub async fn run(arguments: &[&str]) -> Output {
     let limit = Duration::from_secs(60);
     tokio::time::timeout(limit, leadgate().args(arguments).output())
         .await

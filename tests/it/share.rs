@@ -15,22 +15,22 @@ use crate::harness::{World, channel, custom, seen, text, within};
 
 /// The simulator's users: an administrator, a sales user, one that is inactive, another sales user.
 const ASHA: &str = "a0000000-0000-4000-8000-000000000001";
-const SAM: &str = "a0000000-0000-4000-8000-000000000002";
+pub const SAM: &str = "a0000000-0000-4000-8000-000000000002";
 const LATA: &str = "a0000000-0000-4000-8000-000000000003";
-const SITA: &str = "a0000000-0000-4000-8000-000000000004";
+pub const SITA: &str = "a0000000-0000-4000-8000-000000000004";
 
 /// No limit in the way, and everything that takes time takes little.
 const QUICK: &str = "[tenants.acme.limits]\ncalls = 10000\nbulk = 10000\n[tenants.acme.sharing]\n\
     default_activity_type = 201\npoll_every = \"20ms\"\npoll_at_most = \"40ms\"\nsettle_after = \"50ms\"\n";
 
-struct Office {
-    world: World,
-    client: ShareServiceClient<Channel>,
-    lead: String,
+pub struct Office {
+    pub world: World,
+    pub client: ShareServiceClient<Channel>,
+    pub lead: String,
 }
 
 impl Office {
-    async fn open(change: impl FnOnce(&mut Options), settings: &str) -> Self {
+    pub async fn open(change: impl FnOnce(&mut Options), settings: &str) -> Self {
         let mut options = Options::default();
         options.limits.calls = 0;
         options.limits.bulk = 0;
@@ -41,12 +41,12 @@ impl Office {
         Self { world, client, lead }
     }
 
-    async fn quick() -> Self {
+    pub async fn quick() -> Self {
         Self::open(|_| {}, "").await
     }
 
     /// Half an hour of writing for Sam, followed until it is there.
-    fn request(&self) -> pb::ShareLeadRequest {
+    pub fn request(&self) -> pb::ShareLeadRequest {
         pb::ShareLeadRequest {
             lead: Some(Lead::LeadId(self.lead.clone())),
             user: Some(User::UserId(SAM.into())),
@@ -57,16 +57,16 @@ impl Office {
         }
     }
 
-    async fn ask(&self, request: pb::ShareLeadRequest) -> Result<pb::Share, Status> {
+    pub async fn ask(&self, request: pb::ShareLeadRequest) -> Result<pb::Share, Status> {
         let answer = self.client.clone().share_lead(request).await?;
         Ok(answer.into_inner().share.unwrap())
     }
 
-    async fn share(&self) -> pb::Share {
+    pub async fn share(&self) -> pb::Share {
         self.ask(self.request()).await.unwrap()
     }
 
-    async fn get(&self, id: &str) -> pb::GetShareResponse {
+    pub async fn get(&self, id: &str) -> pb::GetShareResponse {
         let request = pb::GetShareRequest { share_id: id.into() };
         self.client.clone().get_share(request).await.unwrap().into_inner()
     }
