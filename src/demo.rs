@@ -11,6 +11,7 @@ use leadgate::grpc::pb;
 use leadgate::simulator::{Options, Simulator};
 use leadgate::telemetry::log;
 use pb::lead_service_client::LeadServiceClient;
+use pb::share_service_client::ShareServiceClient;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ use crate::{bind, told_to_stop};
 
 /// How many leads the tour reads at once.
 const BURST: u64 = 60;
+/// A sales user of the simulated account.
+const SAM: &str = "sam@simulator.example";
 
 type Client = LeadServiceClient<Channel>;
 
@@ -53,7 +56,8 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
     let chosen = Options::default();
     let settings = format!(
         "[server]\nlisten = \"{address}\"\n[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
-         [store]\nurl = \"sqlite::memory:\"\n[tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
+         [store]\nurl = \"sqlite::memory:\"\n[tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
+         [tenants.demo.sharing]\ndefault_activity_type = 201\npoll_every = \"500ms\"\npoll_at_most = \"2s\"\n",
         chosen.access_key, chosen.secret_key
     );
     let config =
@@ -93,7 +97,6 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
     let mut client = LeadServiceClient::connect(format!("http://{address}"))
         .await
         .map_err(|error| format!("the gateway does not answer: {error}"))?;
-    let unexpected = |status: Status| format!("the tour ended early: {} {}", status.code(), status.message());
 
     println!("1. CreateLead");
     let asha = pb::LeadFields {
@@ -146,7 +149,8 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
         text(fields.phone),
         text(fields.city)
     );
-    burst(&client, &created, simulator).await
+    burst(&client, &created, simulator).await?;
+    share(address, &created, simulator).await
 }
 
 /// Sixty callers at once, where LeadSquared allows 25 calls in 5 seconds.
@@ -187,6 +191,97 @@ async fn burst(client: &Client, lead_id: &str, simulator: &Simulator) -> Result<
         return Err(format!("{failed} of {BURST} reads failed"));
     }
     Ok(())
+}
+
+/// Access to the lead for a sales user, for a minute that is cut short.
+async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Result<(), String> {
+    let mut client = ShareServiceClient::connect(format!("http://{address}"))
+        .await
+        .map_err(|error| format!("the gateway does not answer: {error}"))?;
+
+    println!("7. ShareLead: the lead for Sam of sales, to read and write, for a minute");
+    let request = pb::ShareLeadRequest {
+        lead: Some(pb::share_lead_request::Lead::LeadId(lead_id.to_owned())),
+        user: Some(pb::share_lead_request::User::UserEmailAddress(SAM.to_owned())),
+        access: pb::Access::Write.into(),
+        duration: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        // Not waited for, so that there is something to watch.
+        wait_for: pb::WaitFor::None.into(),
+        ..Default::default()
+    };
+    let shared = client.share_lead(request).await.map_err(unexpected)?.into_inner();
+    let share_id = shared.share.unwrap_or_default().share_id;
+    println!("   share {share_id}\n");
+
+    println!("8. WatchShare: user and lead are known, an activity is posted, LeadSquared is asked and works on it");
+    let request = pb::WatchShareRequest {
+        share_id: share_id.clone(),
+    };
+    let mut changes = client.watch_share(request).await.map_err(unexpected)?.into_inner();
+    let mut before = pb::ShareState::Unspecified;
+    while let Some(change) = changes.message().await.map_err(unexpected)? {
+        let share = change.share.unwrap_or_default();
+        if share.state() != before {
+            before = share.state();
+            println!("   {}", state(&share));
+        }
+        if share.state() == pb::ShareState::Active {
+            break;
+        }
+        if let Some(failure) = share.failure {
+            return Err(format!("the tour ended early: {}", failure.message));
+        }
+    }
+    seen_by_leadsquared(simulator);
+
+    println!("9. ListShares: LeadSquared has no such list, leadgate remembers");
+    let request = pb::ListSharesRequest::default();
+    let listed = client.list_shares(request).await.map_err(unexpected)?.into_inner();
+    for share in &listed.shares {
+        println!(
+            "   lead {} for user {}: {}",
+            share.lead_number,
+            share.user_id,
+            state(share)
+        );
+    }
+    println!();
+
+    println!("10. RevokeShare: access is taken back before its time");
+    let request = pb::RevokeShareRequest {
+        share: Some(pb::revoke_share_request::Share::ShareId(share_id)),
+        wait_for: pb::WaitFor::Active.into(),
+        ..Default::default()
+    };
+    let revoked = client.revoke_share(request).await.map_err(unexpected)?.into_inner();
+    println!("   {}", state(&revoked.share.unwrap_or_default()));
+    seen_by_leadsquared(simulator);
+    Ok(())
+}
+
+/// Who has access to what, as LeadSquared itself has it.
+fn seen_by_leadsquared(simulator: &Simulator) {
+    let shares = simulator.shares();
+    for share in &shares {
+        let access = if share.access == 2 { "write" } else { "read" };
+        println!(
+            "   LeadSquared has it: user {} may {access} lead {} until {:.0}",
+            share.user_id, share.entity_id, share.expires
+        );
+    }
+    if shares.is_empty() {
+        println!("   LeadSquared has no share any more");
+    }
+    println!();
+}
+
+fn state(share: &pb::Share) -> String {
+    let name = share.state().as_str_name();
+    name.trim_start_matches("SHARE_STATE_").to_ascii_lowercase()
+}
+
+fn unexpected(status: Status) -> String {
+    format!("the tour ended early: {} {}", status.code(), status.message())
 }
 
 async fn create(client: &mut Client, lead: pb::LeadFields) -> Result<String, Status> {
@@ -239,6 +334,8 @@ fn how_to_go_on(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr) {
   grpcurl -plaintext {address} list
   grpcurl -plaintext -d '{{"lead":{{"first_name":"Ben","email_address":"ben@example.com"}}}}' \
       {address} leadgate.v1.LeadService/CreateLead
+
+  leadgate shares --addr {address} list
 
   In Python, with examples/python of this repository:
       python3 examples/python/client.py {address}

@@ -310,6 +310,26 @@ async fn the_demo_shows_a_newcomer_around() {
     for text in ["LEAD_DUPLICATE", "INVALID_FIELD", "60 answered, 0 failed", "refused 0"] {
         assert!(said.contains(text), "{text} in {said}");
     }
+    // The share's way, and what LeadSquared makes of it.
+    let mut rest = said.as_str();
+    for text in [
+        "\n   active\n",
+        "may write lead 1001",
+        "9. ListShares",
+        "\n   revoked\n",
+        "LeadSquared has no share any more",
+    ] {
+        let (_, after) = rest.split_once(text).unwrap_or_else(|| panic!("{text} in {said}"));
+        rest = after;
+    }
+    for step in 1..=10 {
+        assert_eq!(
+            said.lines()
+                .filter(|line| line.starts_with(&format!("{step}. ")))
+                .count(),
+            1
+        );
+    }
 }
 
 #[tokio::test]
