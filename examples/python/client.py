@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from grpc_status import rpc_status
 
 LEAD_SERVICE = "leadgate.v1.LeadService"
+SHARE_SERVICE = "leadgate.v1.ShareService"
+USER_SERVICE = "leadgate.v1.UserService"
 
 # The details of an error that are shown, by their protobuf type.
 DETAILS = [
@@ -114,6 +116,28 @@ def main(address):
             leads.call("CreateLead", {"lead": asha})
         except grpc.RpcError as error:
             explain(error)
+
+        print("7. ShareLead, and RevokeShare")
+        try:
+            share(channel, created.lead_id)
+        except grpc.RpcError as error:
+            explain(error)
+
+
+def share(channel, lead_id):
+    """Gives a sales user access to a lead for half an hour, and takes it back."""
+    sales, _ = Service(channel, USER_SERVICE).call("ListUsers", {"role": "Sales_User", "pageSize": 1})
+    if not sales.users:
+        print("   the account has no sales user to share with")
+        return
+    shares = Service(channel, SHARE_SERVICE)
+    request = {"leadId": lead_id, "userId": sales.users[0].user_id, "access": "ACCESS_READ", "duration": "1800s"}
+    # Both wait until LeadSquared has done it, which takes longer than to be asked.
+    shared, _ = shares.call("ShareLead", {**request, "waitFor": "WAIT_FOR_ACTIVE"}, timeout=60)
+    print(f"   {sales.users[0].first_name} may read the lead until {shared.share.expire_time.ToJsonString()}")
+    revoke = {"shareId": shared.share.share_id, "waitFor": "WAIT_FOR_ACTIVE"}
+    revoked, _ = shares.call("RevokeShare", revoke, timeout=60)
+    print("  ", json_format.MessageToDict(revoked.share)["state"])
 
 
 if __name__ == "__main__":

@@ -278,6 +278,7 @@ fn share(what: What, access: Access) -> Share {
         stage: Stage::Ready,
         revoke_wanted: false,
         doubted: false,
+        posted_again: false,
         upstream_request_id: None,
         request_id: None,
         extends: None,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from processes import ACCESS_KEY, CLIENT, SECRET_KEY, Case, Gateway, Simulator, eventually, run
 
 import grpc
-from client import LEAD_SERVICE, Service, details_of
+from client import LEAD_SERVICE, SHARE_SERVICE, Service, details_of
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -210,6 +210,49 @@ class Contract(GatewayCase):
         self.assertEqual(ended.returncode, 0, ended.stderr)
         for text in ("SERVING", LEAD_SERVICE, "INVALID_FIELD", "field lead.email_address", "LEAD_DUPLICATE"):
             self.assertIn(text, ended.stdout)
+
+
+class Sharing(GatewayCase):
+    """What a caller sees of a share, and what LeadSquared and the operator see of it."""
+
+    settings = {
+        "LEADGATE__TENANTS__TEST__SHARING__DEFAULT_ACTIVITY_TYPE": "201",
+        "LEADGATE__TENANTS__TEST__SHARING__POLL_EVERY": "50ms",
+    }
+
+    def test_a_lead_is_shared_and_access_is_taken_back(self):
+        lead_id = self.call("CreateLead", {"lead": {"firstName": "Asha"}}).lead_id
+        shares = Service(self.channel, SHARE_SERVICE)
+        request = {"leadId": lead_id, "userEmailAddress": "sam@simulator.example", "access": "ACCESS_WRITE"}
+        request = {**request, "duration": "1800s", "waitFor": "WAIT_FOR_ACTIVE", "requestId": str(uuid.uuid4())}
+        shared, _ = shares.call("ShareLead", request)
+        share = shared.share
+        self.assertEqual(share.expire_time.seconds - share.grant_time.seconds, 1800)
+        self.assertEqual((share.lead_id, share.lead_number), (lead_id, "1001"))
+
+        # The same call again is the same share.
+        again, _ = shares.call("ShareLead", request)
+        self.assertEqual(again.share.share_id, share.share_id)
+        self.assertEqual(self.simulator.calls("ProspectActivity.Create"), 1)
+        self.assertEqual(self.simulator.calls("EntityAccess.Share"), 1)
+
+        listed = run("shares", "list", "--addr", self.gateway.address, "--user", "sam@simulator.example")
+        self.assertEqual(listed.returncode, 0, listed.stderr)
+        self.assertRegex(listed.stdout, f"(?m)^{share.share_id}  active ")
+        revoked = run("shares", "revoke", "--addr", self.gateway.address, "--yes", share.share_id)
+        self.assertEqual((revoked.returncode, revoked.stdout), (0, f"{share.share_id}  revoked\n"))
+        self.assertEqual(self.simulator.calls("EntityAccess.Revoke"), 1)
+        known, _ = shares.call("GetShare", {"shareId": share.share_id})
+        states = [change.state for change in known.changes]
+        self.assertEqual(states[-1], known.share.state)
+        self.assertIn(share.state, states)
+
+    def test_the_example_shares(self):
+        command = [sys.executable, str(CLIENT), self.gateway.address]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertIn("Sam may read the lead until", ended.stdout)
+        self.assertIn("SHARE_STATE_REVOKED", ended.stdout)
 
 
 class Trouble(GatewayCase):
