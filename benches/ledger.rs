@@ -237,6 +237,7 @@ async fn main() {
         let text = include_str!("ledger.md")
             .replace("{table}", &table)
             .replace("{machine}", &machine());
+        std::fs::create_dir_all(&target).unwrap();
         std::fs::write(Path::new(&target).join("ledger.md"), text).unwrap();
     }
     stop.cancel();

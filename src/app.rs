@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config};
 use crate::domain::spent::Spent;
 use crate::gateway::{self, Gateway};
-use crate::quota::Quota;
+use crate::quota::{self, Quota};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
@@ -50,10 +50,19 @@ impl App {
         for key in &config.without_effect {
             tracing::warn!(setting = %key, "this setting has no effect in this version");
         }
+        let callers = quota::Callers {
+            named: config
+                .callers
+                .iter()
+                .map(|(name, share)| (name.as_str().into(), share.into()))
+                .collect(),
+            others: (&config.other_callers).into(),
+        };
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
             let spent = store.spent(&name).await.map_err(|fault| fault.to_string())?;
             let around = Around {
+                callers: &callers,
                 keep_request_ids: config.keep_request_ids,
                 store: &store,
                 metrics: &metrics,
@@ -235,6 +244,7 @@ impl Books {
 
 /// What all gateways have in common.
 struct Around<'a> {
+    callers: &'a quota::Callers,
     keep_request_ids: Duration,
     store: &'a Store,
     metrics: &'a Arc<Metrics>,
@@ -243,7 +253,13 @@ struct Around<'a> {
 }
 
 fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Around<'_>) -> Result<Gateway, String> {
-    let quota = Quota::new(&tenant.limits, spent, around.tasks, around.draining.clone());
+    let quota = Quota::new(
+        &tenant.limits,
+        around.callers,
+        spent,
+        around.tasks,
+        around.draining.clone(),
+    );
     let crm = crm::Client::new(
         name,
         tenant.base_url,

@@ -41,6 +41,10 @@ pub struct Config {
     pub keep_request_ids: Duration,
     /// How to log.
     pub log: log::Settings,
+    /// What callers may have of the quota, by name.
+    pub callers: BTreeMap<String, quota::CallerShare>,
+    /// The same for all others.
+    pub other_callers: quota::CallerShare,
     /// The accounts by name.
     pub tenants: BTreeMap<String, Tenant>,
     /// Settings that were given and have no effect in this version.
@@ -245,15 +249,10 @@ impl Reader {
         let store: Option<Store> = self.typed(&["store"], store);
         let log = self.section(&[], &mut all, "log");
         let log: Option<log::Settings> = self.typed(&["log"], log);
+        let caller_defaults = self.section(&[], &mut all, "caller_defaults");
+        let callers = self.tables(&mut all, "callers");
         let defaults = self.section(&[], &mut all, "tenant_defaults");
-        let tenants = match all.remove("tenants") {
-            None => Table::new(),
-            Some(Value::Table(tenants)) => tenants,
-            Some(_) => {
-                self.fault(&["tenants"], "must be tables [tenants.NAME]");
-                Table::new()
-            }
-        };
+        let tenants = self.tables(&mut all, "tenants");
         for (key, _) in all {
             self.fault(&[&key], "is no setting");
         }
@@ -278,6 +277,21 @@ impl Reader {
         for (key, text) in log.iter().flat_map(log::Settings::faults) {
             self.fault(&["log", key], &text);
         }
+        let other_callers = self.caller(&["caller_defaults"], caller_defaults.clone());
+        let caller_count = callers.len();
+        let callers: BTreeMap<String, quota::CallerShare> = callers
+            .into_iter()
+            .filter_map(|(name, table)| {
+                let at = ["callers", &name];
+                let Value::Table(given) = table else {
+                    self.fault(&at, "must be a table");
+                    return None;
+                };
+                let mut table = caller_defaults.clone();
+                merge(&mut table, given);
+                Some((name.clone(), self.caller(&at, table)?))
+            })
+            .collect();
         if tenants.is_empty() {
             self.fault(
                 &["tenants"],
@@ -310,9 +324,31 @@ impl Reader {
             store_url: store.url,
             keep_request_ids: store.keep_request_ids,
             log: log?,
+            callers: Some(callers).filter(|callers| callers.len() == caller_count)?,
+            other_callers: other_callers?,
             tenants: Some(tenants).filter(|tenants| tenants.len() == count)?,
             without_effect,
         })
+    }
+
+    /// The tables of that name, by their own.
+    fn tables(&mut self, all: &mut Table, name: &'static str) -> Table {
+        match all.remove(name) {
+            None => Table::new(),
+            Some(Value::Table(tables)) => tables,
+            Some(_) => {
+                self.fault(&[name], &format!("must be tables [{name}.NAME]"));
+                Table::new()
+            }
+        }
+    }
+
+    fn caller(&mut self, at: &[&str], table: Table) -> Option<quota::CallerShare> {
+        let share: Option<quota::CallerShare> = self.typed(at, table);
+        for (key, text) in share.iter().flat_map(quota::CallerShare::faults) {
+            self.fault(&[at, &[key]].concat(), &text);
+        }
+        share
     }
 
     fn tenant(&mut self, name: &str, table: Value, defaults: &Table) -> Option<Tenant> {

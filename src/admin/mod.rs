@@ -1,6 +1,7 @@
 //! Pages for those who run the process, on a port of their own: /live, /ready, /metrics, and a page to look at.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,7 +12,8 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::metrics::{Metrics, QuotaState};
+use crate::gateway::{Criticality, WindowSnapshot};
+use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, WindowState};
 use crate::tenant::Tenants;
 
 /// What OpenMetrics is served as.
@@ -67,12 +69,30 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
         let left = state
             .daily_remaining
             .map_or("not limited".to_owned(), |left| left.to_string());
+        let [(_, calls), (_, bulk)] = &state.windows;
+        let mut waiting = String::new();
+        for (class, state) in state.waiting.iter().filter(|(_, state)| state.waiting > 0) {
+            waiting += &format!(
+                "{} {class}, the oldest for {:.1} s<br>",
+                state.waiting,
+                state.oldest.as_secs_f64()
+            );
+        }
+        let [(_, own), (_, foreign)] = calls.refused;
         // Tenants' names are checked to be letters, digits, - and _.
         rows += &format!(
-            "<tr><td>{name}<td><meter max={slots} value={used}></meter> {used} of {slots}<td>{waiting}<td>{left}",
-            slots = state.slots,
-            used = state.used,
-            waiting = state.waiting,
+            "<tr><td>{name}<td><meter max={limit} value={used}></meter> {used} of {effective}{others}\
+             <td>{bulk_used} of {bulk_limit}<td>{last:.0} %<td>{waiting}<td>{own} own, {foreign} foreign<td>{left}",
+            limit = calls.limit,
+            used = calls.used,
+            effective = calls.effective,
+            others = match calls.limit - calls.effective.min(calls.limit) {
+                0 => String::new(),
+                others => format!(", {others} left to others"),
+            },
+            bulk_used = bulk.used,
+            bulk_limit = bulk.effective,
+            last = state.utilisation * 100.0,
         );
     }
     let condition = if shared.draining.is_cancelled() {
@@ -92,11 +112,28 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
 fn quotas(tenants: &Tenants) -> impl Iterator<Item = (&str, QuotaState)> {
     tenants.iter().map(|(name, gateway)| {
         let quota = gateway.quota();
+        let window = |window: &WindowSnapshot| WindowState {
+            limit: window.limit.calls,
+            effective: window.effective,
+            margin: window.margin,
+            used: window.used,
+            refused: [("own", window.refused.own), ("foreign", window.refused.foreign)],
+            holds: window.holds,
+        };
+        let class = |criticality: Criticality| {
+            let since = quota.queue.oldest[criticality as usize];
+            let state = ClassState {
+                waiting: quota.queue.waiting[criticality as usize],
+                oldest: since.map_or(Duration::ZERO, |since| quota.now.saturating_duration_since(since)),
+            };
+            (criticality.name(), state)
+        };
         let state = QuotaState {
-            slots: quota.limit,
-            used: quota.used,
-            waiting: quota.waiting,
-            daily_remaining: quota.daily_remaining,
+            windows: [("calls", window(&quota.calls)), ("bulk", window(&quota.bulk))],
+            grants: quota.grants,
+            utilisation: quota.utilisation,
+            waiting: Criticality::ALL.map(class),
+            daily_remaining: quota.daily.remaining,
         };
         (name, state)
     })

@@ -3,17 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
 
+/// How much it matters that something is done, in the words of Google's SRE book; the lowest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Criticality {
+    /// May fail often and for long.
+    Sheddable,
+    /// May fail now and then: what is not labelled.
+    #[default]
+    SheddablePlus,
+    /// Users notice when it fails.
+    Critical,
+    /// The last to fail.
+    CriticalPlus,
+}
+
 /// One call of a caller, on its way through the gateway.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The name of this call in logs and answers (`x-request-id`).
     pub id: Arc<str>,
+    /// Who asks: what the quota is shared between.
+    pub caller: Arc<str>,
+    /// How much it matters.
+    pub criticality: Criticality,
     /// Every wait ends here.
     pub deadline: Instant,
     /// Cancelled when nobody waits for the answer any more.
@@ -31,14 +51,54 @@ pub struct RequestId {
     pub fingerprint: [u8; 32],
 }
 
+/// Who asks where nobody outside does.
+const OURSELVES: &str = "leadgate";
+
+impl Criticality {
+    /// All of them, the lowest first.
+    pub const ALL: [Self; 4] = [Self::Sheddable, Self::SheddablePlus, Self::Critical, Self::CriticalPlus];
+
+    /// Whether slots are kept for it.
+    pub fn is_upper(self) -> bool {
+        self >= Self::Critical
+    }
+
+    /// Its name, as callers write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sheddable => "sheddable",
+            Self::SheddablePlus => "sheddable-plus",
+            Self::Critical => "critical",
+            Self::CriticalPlus => "critical-plus",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|criticality| criticality.name() == name)
+    }
+}
+
 impl Call {
     /// A call that nobody outside has asked for: start-up, refreshing, checking.
     pub fn internal(id: &str, limit: Duration) -> Self {
         Self {
             id: id.into(),
+            caller: OURSELVES.into(),
+            criticality: Criticality::default(),
             deadline: Instant::now() + limit,
             left: CancellationToken::new(),
             settling: false,
+        }
+    }
+
+    /// The same call in the name of that caller.
+    #[must_use]
+    pub fn of(self, caller: &str, criticality: Criticality) -> Self {
+        Self {
+            caller: caller.into(),
+            criticality,
+            ..self
         }
     }
 
@@ -46,6 +106,8 @@ impl Call {
     pub fn settling(&self, limit: Duration) -> Self {
         Self {
             id: self.id.clone(),
+            caller: self.caller.clone(),
+            criticality: Criticality::CriticalPlus,
             deadline: self.deadline.max(Instant::now() + limit),
             left: CancellationToken::new(),
             settling: true,

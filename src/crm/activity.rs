@@ -9,7 +9,7 @@ use super::lead::{message_id, whole};
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::activity::{Activity, ActivityType, Form, NOTE, OWNER, Page, Post, STATUS, Target};
-use crate::domain::lead::Row;
+use crate::domain::lead::{Row, order_key};
 use crate::domain::time;
 use crate::domain::value::Value;
 use crate::error::{Kind, Resource, Result, Violation};
@@ -97,6 +97,10 @@ impl Operation for Create<'_> {
     const NAME: &'static str = "ProspectActivity.Create";
     const SAFETY: Safety = Safety::Once;
 
+    fn keys(&self) -> Vec<String> {
+        vec![order_key("lead", self.lead_id)]
+    }
+
     fn request(&self) -> Request {
         let mut body = written(self.post);
         body["RelatedProspectId"] = json!(self.lead_id);
@@ -112,6 +116,10 @@ impl Operation for Update<'_> {
     type Output = String;
     const NAME: &'static str = "CustomActivity/Update";
     const SAFETY: Safety = Safety::Once;
+
+    fn keys(&self) -> Vec<String> {
+        vec![order_key("activity", self.activity_id)]
+    }
 
     fn request(&self) -> Request {
         let mut body = written(self.post);

@@ -43,6 +43,10 @@ macro_rules! write_operation {
             const NAME: &'static str = $endpoint;
             const SAFETY: Safety = Safety::Once;
 
+            fn keys(&self) -> Vec<String> {
+                self.write.order_keys()
+            }
+
             fn request(&self) -> Request {
                 Request {
                     path: concat!("LeadManagement.svc/", $endpoint),

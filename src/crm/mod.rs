@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::{Call, exceeded};
 use crate::error::{Error, Kind, Result};
-use crate::quota::{Cost, Quota, Slot, Turn};
+use crate::quota::{Again, Cost, Quota, Slot, Want};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use answer::Answer;
 use clock::Clock;
@@ -39,6 +39,10 @@ pub trait Operation: Sync {
     const SAFETY: Safety;
     /// What it pays.
     const COST: Cost = Cost::Call;
+    /// What it writes: calls that write the same are sent one after the other, in the order in which they came.
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// How to ask.
     fn request(&self) -> Request;
     /// How to read the answer.
@@ -142,6 +146,9 @@ pub struct Place {
     queued: Duration,
 }
 
+/// What became of a request, and its right to come again where it was refused.
+type Ended = (Result<Answer>, Option<Again>);
+
 impl Client {
     /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
     pub fn new(
@@ -174,8 +181,8 @@ impl Client {
     }
 
     /// Waits until such a call can be sent, for those who have to write it down right before it is.
-    pub async fn place<O: Operation>(&self, call: &Call) -> Result<Place> {
-        self.wait::<O>(call, &mut Retries::new(O::SAFETY, 1)).await
+    pub async fn place<O: Operation>(&self, call: &Call, operation: &O) -> Result<Place> {
+        self.wait(call, operation, &mut Retries::new(O::SAFETY, 1)).await
     }
 
     /// Makes a call whose first attempt has its place already.
@@ -204,12 +211,15 @@ impl Client {
         &self.shared.clock
     }
 
-    async fn wait<O: Operation>(&self, call: &Call, retries: &mut Retries) -> Result<Place> {
+    async fn wait<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<Place> {
         let shared = &*self.shared;
         let waiting = Instant::now();
-        // What has to be settled was served once already.
-        let turn = if call.settling { Turn::First } else { retries.turn() };
-        let slot = shared.quota.acquire(call, O::COST, turn).await;
+        let want = Want {
+            cost: O::COST,
+            endpoint: O::NAME,
+            keys: operation.keys(),
+        };
+        let slot = shared.quota.acquire(call, &want, retries.again()).await;
         let queued = waiting.elapsed();
         retries.queued(queued);
         let slot = slot?;
@@ -229,13 +239,14 @@ impl Client {
     ) -> Result<O::Output> {
         let place = match place {
             Some(place) => place,
-            None => self.wait::<O>(call, retries).await?,
+            None => self.wait(call, operation, retries).await?,
         };
         let queued = place.queued;
         retries.sent();
 
         let sent = Instant::now();
-        let answer = self.send(call, operation, place).await;
+        let (answer, again) = self.send(call, operation, place).await;
+        retries.refused(again);
         let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
         let result = answer.and_then(|answer| {
             operation
@@ -248,8 +259,11 @@ impl Client {
 
     /// Sends once. The exchange goes on by itself, so that the slot is told what became of it even if nobody waits any
     /// more. A read is waited for until the caller's deadline; a write that is on its way as long as an answer may take.
-    async fn send<O: Operation>(&self, call: &Call, operation: &O, place: Place) -> Result<Answer> {
-        let request = self.build(operation.request())?;
+    async fn send<O: Operation>(&self, call: &Call, operation: &O, place: Place) -> Ended {
+        let request = match self.build(operation.request()) {
+            Ok(request) => request,
+            Err(error) => return (Err(error), None),
+        };
         let whole = Instant::now() + self.shared.settings.timeout;
         let exchange = self
             .shared
@@ -261,13 +275,13 @@ impl Client {
             Safety::Once => Ok(exchange.await),
         };
         match ended {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Kind::Unavailable { sent: true }.into()),
-            Err(_) => Err(exceeded("LeadSquared's answer")),
+            Ok(Ok(ended)) => ended,
+            Ok(Err(_)) => (Err(Kind::Unavailable { sent: true }.into()), None),
+            Err(_) => (Err(exceeded("LeadSquared's answer")), None),
         }
     }
 
-    async fn exchange(self, request: reqwest::Request, place: Place, whole: Instant) -> Result<Answer> {
+    async fn exchange(self, request: reqwest::Request, place: Place, whole: Instant) -> Ended {
         let shared = &*self.shared;
         let Place {
             mut slot,
@@ -284,16 +298,16 @@ impl Client {
         };
         match tokio::time::timeout_at(whole, exchange).await {
             Ok(Ok(answer)) => {
-                slot.answered(answer.verdict());
-                Ok(answer)
+                let again = slot.answered(answer.verdict());
+                (Ok(answer), again)
             }
             Ok(Err(error)) => {
                 if error.kind == (Kind::Unavailable { sent: false }) {
                     slot.unsent();
                 }
-                Err(error)
+                (Err(error), None)
             }
-            Err(_) => Err(Kind::Unavailable { sent: true }.into()),
+            Err(_) => (Err(Kind::Unavailable { sent: true }.into()), None),
         }
     }
 
@@ -349,6 +363,8 @@ impl Client {
             outcome,
             took,
             queued,
+            class: call.criticality.name(),
+            refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, Kind::Refused(_)))),
         });
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::caller::Call;
 use crate::error::{Error, Facts, Kind, Result};
-use crate::quota::Turn;
+use crate::quota::Again;
 
 /// Whether an operation may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub fn decide(safety: Safety, error: &Kind) -> Decision {
             | Kind::Duplicate { .. }
             | Kind::NotFound(_)
             | Kind::DeadlineInfeasible { .. }
+            | Kind::CallerLimit { .. }
             | Kind::QueueFull { .. }
             | Kind::DailyBudgetExhausted { .. }
             | Kind::CredentialsRejected { .. }
@@ -71,7 +72,7 @@ pub struct Retries {
     most: u32,
     failures: u32,
     pauses: ExponentialBackoff,
-    refused: bool,
+    again: Option<Again>,
     facts: Facts,
 }
 
@@ -89,14 +90,19 @@ impl Retries {
             most,
             failures: 0,
             pauses,
-            refused: false,
+            again: None,
             facts: Facts::default(),
         }
     }
 
-    /// Where the next attempt stands in the queue.
-    pub fn turn(&self) -> Turn {
-        if self.refused { Turn::First } else { Turn::Last }
+    /// The right of the next attempt to stand before others, if it was refused before.
+    pub fn again(&mut self) -> Option<Again> {
+        self.again.take()
+    }
+
+    /// What a refused call has left in its hands.
+    pub fn refused(&mut self, again: Option<Again>) {
+        self.again = again;
     }
 
     /// The call waited that long for its slot.
@@ -111,12 +117,8 @@ impl Retries {
 
     /// Returns when it is time for another attempt, or with the error to give to the caller.
     pub async fn pause(&mut self, call: &Call, error: Error) -> Result<()> {
-        self.refused = false;
         match decide(self.safety, &error.kind) {
-            Decision::Requeue => {
-                self.refused = true;
-                Ok(())
-            }
+            Decision::Requeue => Ok(()),
             Decision::Again => {
                 self.failures += 1;
                 let pause = self.pauses.next().unwrap_or_default();
@@ -290,14 +292,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_call_goes_to_the_head_of_the_queue_however_often() {
+    async fn a_refused_call_is_made_again_however_often() {
         let call = Call::internal("test", Duration::from_secs(60));
         let mut retries = Retries::new(Safety::Once, 1);
-        assert_eq!(retries.turn(), Turn::Last);
         for _ in 0..10 {
             let refused = Kind::Refused(Refusal::Window(None)).into();
             assert_eq!(retries.pause(&call, refused).await, Ok(()));
-            assert_eq!(retries.turn(), Turn::First);
         }
     }
 }

@@ -281,6 +281,24 @@ impl Write {
         }
     }
 
+    /// What this write is about, in one form each: writes that have one of them in common may not overtake each other.
+    pub fn order_keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = ["EmailAddress", "Phone", "Mobile"]
+            .into_iter()
+            .filter_map(|name| {
+                let text = self.attributes.text(name)?;
+                Some(match name {
+                    "EmailAddress" => order_key("email", text.trim()),
+                    _ => order_key("phone", &super::phone::subscriber(&text)),
+                })
+            })
+            .collect();
+        if let Action::Update { lead_id, .. } = &self.action {
+            keys.push(order_key("lead", lead_id));
+        }
+        keys
+    }
+
     /// Whether the lead has the values that this write sets: `None` where not one of them can be compared.
     pub fn is_seen_in(&self, row: &Row) -> Option<bool> {
         let set = self.attributes.iter().filter_map(|(name, value)| {
@@ -293,6 +311,11 @@ impl Write {
         });
         set.chain(cleared).reduce(|all, one| all && one)
     }
+}
+
+/// What writes are kept in order by: what it is, and its value in one form.
+pub fn order_key(kind: &str, value: &str) -> String {
+    format!("{kind}:{}", value.to_ascii_lowercase())
 }
 
 impl Key {

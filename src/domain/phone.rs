@@ -38,6 +38,15 @@ pub fn same(a: &str, b: &str) -> bool {
     }
 }
 
+/// The last digits of a number, which are the same with and without its country code.
+pub fn subscriber(text: &str) -> String {
+    let digits = digits(text);
+    digits[digits.len().saturating_sub(SUBSCRIBER)..].to_owned()
+}
+
+/// At least so many digits has a number that is told apart from others.
+const SUBSCRIBER: usize = 9;
+
 fn digits(text: &str) -> String {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     digits.trim_start_matches('0').to_owned()

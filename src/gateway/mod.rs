@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cached::Cached;
 use crate::caller::Call;
+pub use crate::caller::Criticality;
 use crate::crm;
 use crate::crm::activity::GetTypes;
 pub use crate::crm::activity::{Offset, RetrieveModified as Modified};
@@ -25,7 +26,8 @@ use crate::domain::lead::Written;
 use crate::domain::spent::Spent;
 use crate::domain::user::{self, Roster, User};
 use crate::error::{Kind, Result, Violation};
-use crate::quota::{Quota, Snapshot};
+use crate::quota::Quota;
+pub use crate::quota::{Snapshot, WindowSnapshot};
 pub use crate::sharing;
 use crate::sharing::Sharing;
 use crate::store::{self, Requests, Store};

@@ -12,9 +12,12 @@ use tonic::{Request, Response, Status};
 
 use super::observe::Observed;
 use super::{Context, LONGEST, status};
-use crate::caller::{Call, exceeded};
+use crate::caller::{Call, Criticality, exceeded};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
+
+const CALLER: &str = "x-leadgate-caller";
+const CRITICALITY: &str = "x-leadgate-criticality";
 
 /// How many messages of a stream wait for a slow reader.
 const BUFFER: usize = 16;
@@ -159,6 +162,8 @@ impl Context {
         })?;
         let call = Call {
             id: teller.observed.id().into(),
+            caller: caller(request.metadata())?,
+            criticality: criticality(request.metadata())?,
             deadline: self.deadline(request.metadata(), most)?,
             left: CancellationToken::new(),
             settling: false,
@@ -185,6 +190,30 @@ impl Context {
         let margin = self.settings.deadline_margin.min(limit / 4);
         Ok(Instant::now() + limit - margin)
     }
+}
+
+/// Who asks, by its own word.
+fn caller(metadata: &MetadataMap) -> Result<Arc<str>> {
+    let Some(name) = metadata.get(CALLER) else {
+        return Ok("anonymous".into());
+    };
+    let name = name.to_str().unwrap_or_default();
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(is_name) {
+        return Err(Error::invalid(CALLER, "must be 1 to 64 letters, digits, - _ or ."));
+    }
+    Ok(name.into())
+}
+
+fn criticality(metadata: &MetadataMap) -> Result<Criticality> {
+    let Some(name) = metadata.get(CRITICALITY) else {
+        return Ok(Criticality::default());
+    };
+    let named = name.to_str().ok().and_then(Criticality::named);
+    named.ok_or_else(|| {
+        let text = "must be sheddable, sheddable-plus, critical or critical-plus";
+        Error::invalid(CRITICALITY, text)
+    })
 }
 
 /// Reads `grpc-timeout`: "100m", "5S".

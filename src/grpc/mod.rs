@@ -7,6 +7,7 @@ mod lead;
 mod mutation;
 mod observe;
 mod page;
+mod quota;
 mod share;
 mod status;
 mod user;
@@ -28,6 +29,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
 use pb::activity_service_server::ActivityServiceServer;
 use pb::lead_service_server::LeadServiceServer;
+use pb::quota_service_server::QuotaServiceServer;
 use pb::share_service_server::ShareServiceServer;
 use pb::user_service_server::UserServiceServer;
 
@@ -110,6 +112,7 @@ pub async fn serve(
     health.set_serving::<ShareServiceServer<share::Service>>().await;
     health.set_serving::<ActivityServiceServer<activity::Service>>().await;
     health.set_serving::<UserServiceServer<user::Service>>().await;
+    health.set_serving::<QuotaServiceServer<quota::Service>>().await;
 
     let drain = settings.drain;
     let max_request_bytes = settings.max_request_bytes;
@@ -148,6 +151,7 @@ pub async fn serve(
         .add_service(service!(ShareServiceServer, share))
         .add_service(service!(ActivityServiceServer, activity))
         .add_service(service!(UserServiceServer, user))
+        .add_service(service!(QuotaServiceServer, quota))
         .serve_with_incoming_shutdown(incoming, told(stop.clone(), health));
 
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
@@ -182,6 +186,7 @@ async fn told(stop: CancellationToken, health: HealthReporter) {
         .set_not_serving::<ActivityServiceServer<activity::Service>>()
         .await;
     health.set_not_serving::<UserServiceServer<user::Service>>().await;
+    health.set_not_serving::<QuotaServiceServer<quota::Service>>().await;
     health
         .set_service_status("", tonic_health::ServingStatus::NotServing)
         .await;

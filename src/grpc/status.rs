@@ -48,11 +48,12 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
             };
             details.set_resource_info(kind, "", "", error.to_string());
         }
-        Kind::DeadlineInfeasible { retry_after }
-        | Kind::QueueFull { retry_after }
-        | Kind::DailyBudgetExhausted { retry_after } => {
-            let subject = format!("tenant:{}", tenant.unwrap_or_default());
-            details.add_quota_failure_violation(subject, error.to_string());
+        Kind::DeadlineInfeasible { retry_after } | Kind::CallerLimit { retry_after } => {
+            details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
+            pushback = *retry_after;
+        }
+        Kind::QueueFull { retry_after } | Kind::DailyBudgetExhausted { retry_after } => {
+            details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
             pushback = Some(*retry_after);
         }
         Kind::CredentialsRejected { suggested_host } => {
@@ -113,6 +114,15 @@ pub(super) fn reason(kind: &Kind) -> &'static str {
     row(kind).reason
 }
 
+/// Whose quota it is.
+fn subject(kind: &Kind, tenant: Option<&str>) -> String {
+    let tenant = tenant.unwrap_or_default();
+    match kind {
+        Kind::CallerLimit { .. } => format!("tenant:{tenant}/caller"),
+        _ => format!("tenant:{tenant}"),
+    }
+}
+
 struct Row {
     code: Code,
     reason: &'static str,
@@ -128,6 +138,7 @@ fn row(kind: &Kind) -> Row {
         Kind::NotFound(Resource::Opportunity) => (Code::NotFound, "OPPORTUNITY_NOT_FOUND"),
         Kind::NotFound(Resource::Share) => (Code::NotFound, "SHARE_NOT_FOUND"),
         Kind::DeadlineInfeasible { .. } => (Code::ResourceExhausted, "DEADLINE_INFEASIBLE"),
+        Kind::CallerLimit { .. } => (Code::ResourceExhausted, "CALLER_LIMIT"),
         Kind::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
         Kind::DailyBudgetExhausted { .. } => (Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED"),
         Kind::CredentialsRejected { .. } => (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED"),

@@ -6,8 +6,30 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
+use crate::caller::Criticality;
+
 /// How long a closed day is left alone before one call may try whether it is open again.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long those who can wait are sent away from a closed day, unless it ends before.
+const AWAY: Duration = Duration::from_secs(600);
+
+/// The state of a day at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The most calls of a day; `None` where none is known.
+    pub limit: Option<u64>,
+    /// The calls so far.
+    pub used: u64,
+    /// The calls that are left; `None` where no limit is known.
+    pub remaining: Option<u64>,
+    /// When the next day begins.
+    pub reset: Timestamp,
+    /// When the calls will be spent if they go on as they did today; `None`: not today.
+    pub spent_at: Option<Timestamp>,
+    /// Whether LeadSquared itself has said that the day is over.
+    pub closed: bool,
+}
 
 /// The budget of a day.
 #[derive(Debug)]
@@ -52,14 +74,41 @@ impl Daily {
         (self.limit > 0).then(|| self.limit.saturating_sub(self.used))
     }
 
-    /// Why there can be no call now: how long until there may be one.
-    pub fn refusal(&mut self, now: Timestamp) -> Option<Duration> {
+    /// Why there can be no call now: how long until there may be one. On a day that LeadSquared has closed one call may try
+    /// now and then whether it is open again; those that can wait are sent away for longer, so that it is a critical one.
+    pub fn refusal(&mut self, now: Timestamp, criticality: Criticality) -> Option<Duration> {
         if self.remaining(now) == Some(0) {
             return Some(self.until_reset(now));
         }
-        // Then one call may try whether the day is over.
         let probe = self.closed.filter(|probe| now < *probe)?;
-        Some(now.duration_until(probe).unsigned_abs())
+        Some(match criticality.is_upper() {
+            true => now.duration_until(probe).unsigned_abs(),
+            false => self.until_reset(now).min(AWAY),
+        })
+    }
+
+    /// The state at that moment.
+    pub fn snapshot(&mut self, now: Timestamp) -> Snapshot {
+        let remaining = self.remaining(now);
+        let reset = now + self.until_reset(now);
+        let midnight = now
+            .to_zoned(self.zone.clone())
+            .start_of_day()
+            .map_or(now, |midnight| midnight.timestamp());
+        let passed = now.duration_since(midnight).unsigned_abs();
+        let spent_at = remaining.filter(|_| self.used > 0).map(|remaining| {
+            let per_call = passed.as_secs_f64() / self.used as f64;
+            let left = Duration::try_from_secs_f64(per_call * remaining as f64).unwrap_or(Duration::MAX);
+            now.checked_add(left).unwrap_or(Timestamp::MAX)
+        });
+        Snapshot {
+            limit: (self.limit > 0).then_some(self.limit),
+            used: self.used,
+            remaining,
+            reset,
+            spent_at: spent_at.filter(|at| *at < reset),
+            closed: self.closed.is_some(),
+        }
     }
 
     /// A call is about to be made. In a closed day it is the probe.
@@ -117,12 +166,18 @@ mod tests {
     fn a_spent_day_refuses_until_midnight_of_its_zone() {
         let mut daily = Daily::new(2, TimeZone::get("Asia/Kolkata").unwrap());
         let evening = at("2026-03-01T17:30:00Z");
-        assert_eq!(daily.refusal(evening), None);
+        assert_eq!(daily.refusal(evening, Criticality::CriticalPlus), None);
         daily.spend(evening);
         daily.spend(evening);
         // 23:00 in Kolkata.
-        assert_eq!(daily.refusal(evening), Some(Duration::from_secs(3600)));
-        assert_eq!(daily.refusal(at("2026-03-01T18:30:00Z")), None);
+        assert_eq!(
+            daily.refusal(evening, Criticality::CriticalPlus),
+            Some(Duration::from_secs(3600))
+        );
+        assert_eq!(
+            daily.refusal(at("2026-03-01T18:30:00Z"), Criticality::CriticalPlus),
+            None
+        );
         assert_eq!(daily.remaining(at("2026-03-01T18:30:00Z")), Some(2));
     }
 
@@ -131,12 +186,25 @@ mod tests {
         let mut daily = Daily::new(0, TimeZone::UTC);
         daily.spend(at("2026-03-01T10:00:00Z"));
         daily.close(at("2026-03-01T10:00:00Z"));
-        assert_eq!(daily.refusal(at("2026-03-01T10:00:59Z")), Some(Duration::from_secs(1)));
-        assert_eq!(daily.refusal(at("2026-03-01T10:01:00Z")), None);
+        assert_eq!(
+            daily.refusal(at("2026-03-01T10:00:59Z"), Criticality::CriticalPlus),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(
+            daily.refusal(at("2026-03-01T10:01:00Z"), Criticality::CriticalPlus),
+            None
+        );
         daily.spend(at("2026-03-01T10:01:00Z"));
-        assert!(daily.refusal(at("2026-03-01T10:01:01Z")).is_some());
+        assert!(
+            daily
+                .refusal(at("2026-03-01T10:01:01Z"), Criticality::CriticalPlus)
+                .is_some()
+        );
         daily.open();
-        assert_eq!(daily.refusal(at("2026-03-01T10:01:02Z")), None);
+        assert_eq!(
+            daily.refusal(at("2026-03-01T10:01:02Z"), Criticality::CriticalPlus),
+            None
+        );
     }
 
     #[test]

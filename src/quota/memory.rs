@@ -1,7 +1,7 @@
-//! The quota of one process: a queue in front of the slots, and the task that hands them out. The only part of `quota`
-//! that waits.
+//! The quota of one process: the queue in front of the windows, and the task that wakes when a slot falls free. The only
+//! part of `quota` that waits.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,17 +13,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::daily::Daily;
-use super::slots::{End, Slots};
-use super::{Cost, Limits, Verdict};
+use super::meter::Meter;
+use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId};
+use super::window::{Grant, Next, Window};
+use super::{Callers, Cost, Limits, Snapshot, Verdict, Want};
 use crate::caller::{Call, exceeded};
 use crate::clock;
 use crate::domain::spent::Spent;
-use crate::error::{Kind, Refusal, Result};
+use crate::error::{Error, Kind, Limit, Refusal, Result};
 
-/// How much longer than its window a slot is held, for the jitter of the network.
-const MARGIN: Duration = Duration::from_millis(50);
 /// What waits name in errors.
 const PLACE: &str = "a slot of the quota";
+/// How much later than its last grant a window may have begun, as a server counts.
+const LATE: Duration = Duration::from_millis(50);
+/// How much one call changes what is known of its endpoint's usual time.
+const NEWS: u32 = 8;
 
 /// The quota of one tenant. Clones share it.
 #[derive(Clone)]
@@ -35,113 +39,117 @@ pub struct Quota {
 /// unanswered.
 pub struct Slot {
     shared: Arc<Shared>,
-    cost: Cost,
+    held: Option<Held>,
+    endpoint: &'static str,
     sent: Option<Instant>,
-    ended: bool,
 }
 
-/// Where in the queue a call waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Behind everybody.
-    Last,
-    /// Before everybody: it had its turn, and LeadSquared refused it.
-    First,
+/// What a slot holds.
+struct Held {
+    calls: Option<Grant>,
+    bulk: Option<Grant>,
+    receipt: Receipt,
 }
 
-/// The state of the quota at one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Slots held, of all calls.
-    pub used: usize,
-    /// Slots there are.
-    pub limit: usize,
-    /// Calls that wait.
-    pub waiting: usize,
-    /// Calls left today, where a limit is known.
-    pub daily_remaining: Option<u64>,
+/// The right of a call that was refused to its place at the head of the queue.
+pub struct Again {
+    shared: Arc<Shared>,
+    receipt: Option<Receipt>,
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// Something changed that the handing-out task should look at.
+    /// Something changed that the waking task should look at.
     changed: Notify,
 }
 
 struct State {
-    /// The calls of a window by configuration, reserve taken off.
-    configured: u32,
-    calls: Slots,
-    bulk: Slots,
+    calls: Window,
+    bulk: Window,
+    /// Whether a bulk call takes a slot of all calls too.
+    bulk_pays_calls: bool,
     daily: Daily,
-    /// Tickets by turn, those that pay in bulk apart, so that they do not hold up the others.
-    waiting: [BTreeMap<i64, Ticket>; 2],
-    most_waiting: usize,
-    next_turn: i64,
-    first_turn: i64,
-    /// After a refusal, and after a restart, nothing is handed out until then.
-    held_until: Option<Instant>,
+    queue: Queue<Ticket>,
     last_grant: Timestamp,
-    refusals_in_a_row: u32,
-    /// How long an answer usually takes: a moving average.
-    round_trip: Duration,
+    /// How long the calls of each endpoint usually take: moving averages.
+    typical: HashMap<&'static str, Duration>,
+    grants: u64,
+    meter: Meter,
     closed: bool,
 }
 
-type Ticket = oneshot::Sender<Result<Slot>>;
+struct Ticket {
+    grant: oneshot::Sender<Result<Slot>>,
+    cost: Cost,
+    endpoint: &'static str,
+}
 
 impl Quota {
-    /// The quota by these limits, less what a process before has spent. Its task runs on `tasks` until `stop`, after which
-    /// nothing is handed out.
-    pub fn new(limits: &Limits, before: Option<&Spent>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
-        let calls = limits.calls.saturating_sub(limits.reserve);
+    /// The quota by these limits, less what a process before has spent, shared between callers as told. Its task runs on
+    /// `tasks` until `stop`, after which nothing is handed out.
+    pub fn new(
+        limits: &Limits,
+        callers: &Callers,
+        before: Option<&Spent>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let zone = TimeZone::get(&limits.daily_reset_zone).unwrap_or(TimeZone::UTC);
         let mut daily = Daily::new(limits.daily, zone);
+        let window = |calls, reserve| {
+            let per = limits.window;
+            let mut window = Window::new(Limit { calls, per }, reserve);
+            if let Some(before) = before {
+                window.full_until(Instant::now() + left_of_window(before, per));
+            }
+            window
+        };
+        let (calls, bulk) = (window(limits.calls, limits.reserve), window(limits.bulk, 0));
         if let Some(before) = before {
             daily.resume(&before.day, before.calls);
         }
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                configured: calls.max(1),
-                calls: Slots::new(calls, limits.window, MARGIN),
-                bulk: Slots::new(limits.bulk, limits.window, MARGIN),
+                calls,
+                bulk,
+                bulk_pays_calls: limits.bulk_pays_calls,
                 daily,
-                waiting: [BTreeMap::new(), BTreeMap::new()],
-                most_waiting: limits.queue,
-                next_turn: 0,
-                first_turn: -1,
-                held_until: before.map(|before| Instant::now() + left_of_window(before, limits.window)),
+                queue: Queue::new(queue::Settings {
+                    most_waiting: limits.queue,
+                    most_per_caller: limits.queue_per_caller,
+                    callers: callers.named.clone(),
+                    others: callers.others.clone(),
+                }),
                 last_grant: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
-                refusals_in_a_row: 0,
-                round_trip: Duration::ZERO,
+                typical: HashMap::new(),
+                grants: 0,
+                meter: Meter::default(),
                 closed: false,
             }),
             changed: Notify::new(),
         });
-        tasks.spawn(hand_out(shared.clone(), stop));
+        tasks.spawn(wake(shared.clone(), stop));
         Self { shared }
     }
 
-    /// Waits for the right to make a call: first come, first served. A call whose deadline would pass first is refused at
-    /// once, and one that leaves costs nothing.
-    pub async fn acquire(&self, call: &Call, cost: Cost, turn: Turn) -> Result<Slot> {
-        let (turn, grant) = {
+    /// Waits for the right to make a call. A call that would not be served before its deadline is refused at once, and one
+    /// that leaves costs nothing. One that was refused by LeadSquared comes `again`, before all others of its class.
+    pub async fn acquire(&self, call: &Call, want: &Want, again: Option<Again>) -> Result<Slot> {
+        // Taken out before the lock, which dropping the rest would take too.
+        let receipt = again.and_then(|mut again| again.receipt.take());
+        let (id, granted) = {
             let mut state = self.shared.lock();
             let now = Instant::now();
-            state.admit(call.deadline, cost, turn, now)?;
-            let is_next = turn == Turn::First || state.waiting[cost as usize].is_empty();
-            if is_next && let Some(slot) = state.take(&self.shared, cost, now) {
-                return Ok(slot);
-            }
-            state.enqueue(cost, turn)
+            let waiting = state.enter(call, want, receipt, now)?;
+            state.grant_all(&self.shared, now);
+            waiting
         };
         self.shared.changed.notify_one();
         let _place = Place {
             shared: &self.shared,
-            cost,
-            turn,
+            id,
         };
-        match call.wait(PLACE, grant).await? {
+        match call.wait(PLACE, granted).await? {
             Ok(granted) => granted,
             Err(_) => Err(Kind::ShuttingDown.into()),
         }
@@ -158,11 +166,16 @@ impl Quota {
     /// The state at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let mut state = self.shared.lock();
+        let (now, at) = (Instant::now(), clock::now());
+        let limit = state.calls.snapshot(now).limit;
         Snapshot {
-            used: state.calls.used(Instant::now()),
-            limit: state.calls.limit(),
-            waiting: state.waiting.iter().map(BTreeMap::len).sum(),
-            daily_remaining: state.daily.remaining(clock::now()),
+            calls: state.calls.snapshot(now),
+            bulk: state.bulk.snapshot(now),
+            daily: state.daily.snapshot(at),
+            queue: state.queue.snapshot(),
+            now,
+            grants: state.grants,
+            utilisation: state.meter.last(limit, now),
         }
     }
 }
@@ -173,67 +186,65 @@ impl Slot {
         self.sent = Some(Instant::now());
     }
 
-    /// An answer came.
-    pub fn answered(mut self, verdict: Verdict) {
-        let answered = Instant::now();
-        let sent = self.sent.unwrap_or(answered);
-        self.end(End::Answered { sent, answered }, Some((verdict, sent)));
+    /// An answer came. Where it was a refusal, the call may come again.
+    pub fn answered(mut self, verdict: Verdict) -> Option<Again> {
+        let held = self.held.take()?;
+        let (sent, answered) = (self.sent.unwrap_or_else(Instant::now), Instant::now());
+        let receipt = self.shared.end(|state| {
+            state.answered(&held, self.endpoint, sent, answered, verdict);
+            match verdict {
+                Verdict::Refused(_) => Some(held.receipt),
+                Verdict::Accepted => {
+                    state.queue.done(held.receipt);
+                    None
+                }
+            }
+        });
+        receipt.map(|receipt| Again {
+            shared: self.shared.clone(),
+            receipt: Some(receipt),
+        })
     }
 
     /// Nothing reached LeadSquared.
     pub fn unsent(mut self) {
-        self.end(End::Unsent, None);
-    }
-
-    fn end(&mut self, end: End, verdict: Option<(Verdict, Instant)>) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
+        if let Some(held) = self.held.take() {
+            self.shared.end(|state| state.unsent(held));
         }
-        let mut state = self.shared.lock();
-        state.calls.end(end);
-        if self.cost == Cost::Bulk {
-            state.bulk.end(end);
-        }
-        match end {
-            End::Unsent => state.daily.give_back(),
-            End::Answered { sent, answered } => {
-                let took = answered.saturating_duration_since(sent);
-                state.round_trip = (state.round_trip * 7 + took) / 8;
-            }
-            End::Unanswered { .. } => {}
-        }
-        match verdict {
-            Some((Verdict::Accepted, _)) => state.accepted(),
-            Some((Verdict::Refused(refusal), sent)) => state.refused(refusal, self.cost, sent),
-            None => {}
-        }
-        drop(state);
-        self.shared.changed.notify_one();
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let end = match self.sent {
-            Some(_) => End::Unanswered {
-                given_up: Instant::now(),
-            },
-            None => End::Unsent,
+        let Some(held) = self.held.take() else {
+            return;
         };
-        self.end(end, None);
+        let is_sent = self.sent.is_some();
+        self.shared.end(|state| match is_sent {
+            true => state.unanswered(held, Instant::now()),
+            false => state.unsent(held),
+        });
+    }
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        if let Some(receipt) = self.receipt.take() {
+            self.shared.end(|state| state.queue.done(receipt));
+        }
     }
 }
 
 /// A place in the queue, left when dropped.
 struct Place<'a> {
     shared: &'a Shared,
-    cost: Cost,
-    turn: i64,
+    id: TicketId,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.shared.lock().waiting[self.cost as usize].remove(&self.turn);
+        // Dropped outside of the lock: a grant in it would lock again.
+        let _left = self.shared.lock().queue.remove(self.id);
     }
 }
 
@@ -242,27 +253,37 @@ impl Shared {
         // No code under the lock panics halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A call has ended: whoever can go now does.
+    fn end<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let changed = change(&mut state);
+        state.grant_all(self, Instant::now());
+        drop(state);
+        self.changed.notify_one();
+        changed
+    }
 }
 
 /// How long the window that a process before has spent may last at most: it is taken to have been spent whole. A grant in
 /// the future is one of a process that came to no orderly end, or of a clock that was put back: then nothing is known.
 fn left_of_window(before: &Spent, window: Duration) -> Duration {
-    let whole = window + MARGIN;
+    let whole = window + LATE;
     let since = clock::now().duration_since(before.last_grant);
     Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
 }
 
-/// Hands out slots as they fall free.
-async fn hand_out(shared: Arc<Shared>, stop: CancellationToken) {
+/// Hands out slots that fall free with time.
+async fn wake(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
-        let wake = {
+        let at = {
             let mut state = shared.lock();
             let now = Instant::now();
             state.grant_all(&shared, now);
             state.next_wake(now)
         };
         let timer = async {
-            match wake {
+            match at {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => std::future::pending().await,
             }
@@ -273,196 +294,250 @@ async fn hand_out(shared: Arc<Shared>, stop: CancellationToken) {
             () = timer => {}
         }
     }
-    let waiting = {
-        let mut state = shared.lock();
-        state.closed = true;
-        std::mem::take(&mut state.waiting)
-    };
-    for (_, ticket) in waiting.into_iter().flatten() {
+    let mut state = shared.lock();
+    state.closed = true;
+    for ticket in state.queue.drain() {
         // A waiter that has left needs no answer.
-        let _ = ticket.send(Err(Kind::ShuttingDown.into()));
+        let _ = ticket.grant.send(Err(Kind::ShuttingDown.into()));
     }
 }
 
 impl State {
-    /// Whether a call may wait at all.
-    fn admit(&mut self, deadline: Instant, cost: Cost, turn: Turn, now: Instant) -> Result<()> {
+    /// Lets a call into the queue, or tells it at once that there is no use in waiting.
+    fn enter(
+        &mut self,
+        call: &Call,
+        want: &Want,
+        receipt: Option<Receipt>,
+        now: Instant,
+    ) -> Result<(TicketId, oneshot::Receiver<Result<Slot>>)> {
+        if let Err(error) = self.check(call, now) {
+            receipt.into_iter().for_each(|receipt| self.queue.done(receipt));
+            return Err(error);
+        }
+        let (grant, granted) = oneshot::channel();
+        let ticket = Ticket {
+            grant,
+            cost: want.cost,
+            endpoint: want.endpoint,
+        };
+        // Who had a turn already is not turned away.
+        if let Some(receipt) = receipt {
+            let id = receipt.id();
+            self.queue.put_back(receipt, ticket, now);
+            return Ok((id, granted));
+        }
+        let ask = Ask {
+            caller: call.caller.clone(),
+            criticality: call.criticality,
+            cost: want.cost,
+            keys: want.keys.iter().map(Key::of).collect(),
+            deadline: call.deadline,
+        };
+        self.admit(&ask, want.endpoint, now)?;
+        match self.queue.push(ask, ticket, now) {
+            Ok(pushed) => {
+                if let Some((_, dropped)) = pushed.dropped {
+                    let _ = dropped.grant.send(Err(self.full(want.cost, now)));
+                }
+                Ok((pushed.id, granted))
+            }
+            Err(_) => Err(self.full(want.cost, now)),
+        }
+    }
+
+    /// Whether anybody may wait at all.
+    fn check(&mut self, call: &Call, now: Instant) -> Result<()> {
         if self.closed {
             return Err(Kind::ShuttingDown.into());
         }
-        if let Some(retry_after) = self.daily.refusal(clock::now()) {
+        if let Some(retry_after) = self.daily.refusal(clock::now(), call.criticality) {
             return Err(Kind::DailyBudgetExhausted { retry_after }.into());
         }
-        if now >= deadline {
+        if now >= call.deadline {
             return Err(exceeded(PLACE));
-        }
-        let waiting: usize = self.waiting.iter().map(BTreeMap::len).sum();
-        let wait = |state: &mut Self, ahead| state.predicted_wait(cost, ahead, now);
-        // Who had a turn already is not turned away.
-        if waiting >= self.most_waiting && turn == Turn::Last {
-            let retry_after = wait(self, 0).max(Duration::from_millis(1));
-            return Err(Kind::QueueFull { retry_after }.into());
-        }
-        let ahead = if turn == Turn::First { 0 } else { waiting };
-        let served = now + wait(self, ahead) + self.round_trip;
-        if served > deadline {
-            let retry_after = (served - deadline).max(Duration::from_millis(1));
-            return Err(Kind::DeadlineInfeasible { retry_after }.into());
         }
         Ok(())
     }
 
-    fn predicted_wait(&mut self, cost: Cost, ahead: usize, now: Instant) -> Duration {
-        let held = self
-            .held_until
-            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-        let calls = self.calls.predicted_wait(now, ahead);
-        let bulk = match cost {
-            Cost::Call => Duration::ZERO,
-            Cost::Bulk => {
-                let ahead = ahead.min(self.waiting[Cost::Bulk as usize].len());
-                self.bulk.predicted_wait(now, ahead)
-            }
+    fn admit(&mut self, ask: &Ask, endpoint: &'static str, now: Instant) -> Result<()> {
+        let typical = self.typical.get(endpoint).copied().unwrap_or_default();
+        let supply = self.supply(now);
+        let Self { queue, calls, bulk, .. } = self;
+        let wait = |cost, ahead| match cost {
+            Cost::Call => calls.predicted_wait(now, ahead),
+            Cost::Bulk => bulk.predicted_wait(now, ahead),
         };
-        held.max(calls).max(bulk)
-    }
-
-    fn enqueue(&mut self, cost: Cost, turn: Turn) -> (i64, oneshot::Receiver<Result<Slot>>) {
-        let turn = match turn {
-            Turn::Last => {
-                self.next_turn += 1;
-                self.next_turn
-            }
-            Turn::First => {
-                self.first_turn -= 1;
-                self.first_turn
-            }
+        let infeasible = match queue.admit(ask, typical, &supply, now, wait) {
+            Ok(_) => return Ok(()),
+            Err(infeasible) => infeasible,
         };
-        let (ticket, grant) = oneshot::channel();
-        self.waiting[cost as usize].insert(turn, ticket);
-        (turn, grant)
+        let Infeasible {
+            retry_after,
+            by_own_cap,
+        } = infeasible;
+        let retry_after = retry_after.map(|after| after.max(Duration::from_millis(1)));
+        Err(match by_own_cap {
+            true => Kind::CallerLimit { retry_after },
+            false => Kind::DeadlineInfeasible { retry_after },
+        }
+        .into())
     }
 
-    fn is_free(&mut self, cost: Cost, now: Instant) -> bool {
-        let held = self.held_until.is_some_and(|until| now < until);
-        !held
-            && self.calls.is_free(now)
-            && (cost == Cost::Call || self.bulk.is_free(now))
-            && self.daily.refusal(clock::now()).is_none()
+    fn full(&mut self, cost: Cost, now: Instant) -> Error {
+        let window = match cost {
+            Cost::Call => &mut self.calls,
+            Cost::Bulk => &mut self.bulk,
+        };
+        let retry_after = window.predicted_wait(now, 0).max(Duration::from_millis(1));
+        Kind::QueueFull { retry_after }.into()
     }
 
-    fn take(&mut self, shared: &Arc<Shared>, cost: Cost, now: Instant) -> Option<Slot> {
-        if !self.is_free(cost, now) {
-            return None;
+    fn supply(&mut self, now: Instant) -> Supply {
+        let slots = |window: &mut Window| {
+            let state = window.snapshot(now);
+            let limit = state.effective as usize;
+            let free = match state.free_in {
+                Some(Duration::ZERO) => limit.saturating_sub(state.used).max(1),
+                _ => 0,
+            };
+            queue::Slots { limit, free }
+        };
+        Supply {
+            window: self.calls.snapshot(now).limit.per,
+            calls: slots(&mut self.calls),
+            bulk: slots(&mut self.bulk),
         }
-        self.calls.take();
-        if cost == Cost::Bulk {
-            self.bulk.take();
+    }
+
+    /// Grants whatever can be granted.
+    fn grant_all(&mut self, shared: &Arc<Shared>, now: Instant) {
+        if self.queue.is_empty() {
+            return;
         }
+        self.shed();
+        loop {
+            let supply = self.supply(now);
+            match self.queue.next(&supply, now) {
+                queue::Next::Nobody => return,
+                queue::Next::Dead(_, ticket) => drop(ticket.grant.send(Err(exceeded(PLACE)))),
+                queue::Next::Granted(receipt, ticket) => self.grant(shared, receipt, ticket, now),
+            }
+        }
+    }
+
+    /// On a day that is over nobody waits for a slot, but for one call that may probe.
+    fn shed(&mut self) {
+        let at = clock::now();
+        if self
+            .daily
+            .refusal(at, crate::caller::Criticality::CriticalPlus)
+            .is_none()
+        {
+            return;
+        }
+        for ticket in self.queue.drain() {
+            let retry_after = self.daily.refusal(at, crate::caller::Criticality::Sheddable);
+            let retry_after = retry_after.unwrap_or_default();
+            let _ = ticket
+                .grant
+                .send(Err(Kind::DailyBudgetExhausted { retry_after }.into()));
+        }
+    }
+
+    fn grant(&mut self, shared: &Arc<Shared>, receipt: Receipt, ticket: Ticket, now: Instant) {
+        if ticket.grant.is_closed() {
+            return self.queue.done(receipt);
+        }
+        let is_bulk = ticket.cost == Cost::Bulk;
+        let held = Held {
+            calls: (!is_bulk || self.bulk_pays_calls).then(|| self.calls.granted(now)),
+            bulk: is_bulk.then(|| self.bulk.granted(now)),
+            receipt,
+        };
         let at = clock::now();
         self.daily.spend(at);
         self.last_grant = at;
-        Some(Slot {
+        let slot = Slot {
             shared: shared.clone(),
-            cost,
+            held: Some(held),
+            endpoint: ticket.endpoint,
             sent: None,
-            ended: false,
-        })
+        };
+        // The waiter may have left between the look and the grant. Ended here, since dropping it would lock again.
+        if let Err(Ok(mut unwanted)) = ticket.grant.send(Ok(slot)) {
+            if let Some(held) = unwanted.held.take() {
+                self.unsent(held);
+            }
+            return;
+        }
+        self.grants += 1;
+        let per = self.calls.snapshot(now).limit.per;
+        self.meter.granted(per, now);
     }
 
-    /// Grants whatever can be granted, in the order of turns.
-    fn grant_all(&mut self, shared: &Arc<Shared>, now: Instant) {
-        if let Some(retry_after) = self.daily.refusal(clock::now()) {
-            for (_, ticket) in std::mem::take(&mut self.waiting).into_iter().flatten() {
-                let _ = ticket.send(Err(Kind::DailyBudgetExhausted { retry_after }.into()));
-            }
-        }
-        while let Some(cost) = self.next_cost(now) {
-            let Some((_, ticket)) = self.waiting[cost as usize].pop_first() else {
-                return;
-            };
-            if ticket.is_closed() {
-                continue;
-            }
-            let Some(slot) = self.take(shared, cost, now) else {
-                return;
-            };
-            if let Err(Ok(mut unwanted)) = ticket.send(Ok(slot)) {
-                // The waiter left between the look and the grant. Ended here, since dropping it would lock again.
-                unwanted.ended = true;
-                self.calls.end(End::Unsent);
-                if cost == Cost::Bulk {
-                    self.bulk.end(End::Unsent);
-                }
-                self.daily.give_back();
-            }
-        }
+    fn unsent(&mut self, held: Held) {
+        held.calls.into_iter().for_each(|grant| self.calls.unsent(grant));
+        held.bulk.into_iter().for_each(|grant| self.bulk.unsent(grant));
+        self.daily.give_back();
+        self.queue.done(held.receipt);
     }
 
-    /// Whose turn it is among those that could go now.
-    fn next_cost(&mut self, now: Instant) -> Option<Cost> {
-        [Cost::Call, Cost::Bulk]
+    fn unanswered(&mut self, held: Held, now: Instant) {
+        held.calls
             .into_iter()
-            .filter_map(|cost| {
-                let (turn, _) = self.waiting[cost as usize].first_key_value()?;
-                let turn = *turn;
-                self.is_free(cost, now).then_some((turn, cost))
-            })
-            .min_by_key(|(turn, _)| *turn)
-            .map(|(_, cost)| cost)
+            .for_each(|grant| self.calls.unanswered(grant, now));
+        held.bulk.into_iter().for_each(|grant| self.bulk.unanswered(grant, now));
+        self.queue.done(held.receipt);
+    }
+
+    fn answered(&mut self, held: &Held, endpoint: &'static str, sent: Instant, answered: Instant, verdict: Verdict) {
+        let took = answered.saturating_duration_since(sent);
+        let typical = self.typical.entry(endpoint).or_insert(took);
+        *typical = (*typical * (NEWS - 1) + took) / NEWS;
+        match verdict {
+            Verdict::Accepted => self.daily.open(),
+            Verdict::Refused(Refusal::Daily) => self.daily.close(clock::now()),
+            Verdict::Refused(Refusal::Window(_)) => {}
+        }
+        // Only one of its two windows has refused a bulk call: that of all calls if the text names its number.
+        let now = Instant::now();
+        let calls_refused = match (verdict, &held.bulk) {
+            (Verdict::Refused(Refusal::Window(Some(named))), Some(_)) => {
+                named.calls == self.calls.snapshot(now).limit.calls
+                    && named.calls != self.bulk.snapshot(now).limit.calls
+            }
+            (_, bulk) => bulk.is_none(),
+        };
+        let neutral = match verdict {
+            Verdict::Accepted => Verdict::Accepted,
+            Verdict::Refused(_) => Verdict::Refused(Refusal::Daily),
+        };
+        let (to_calls, to_bulk) = match calls_refused {
+            true => (verdict, neutral),
+            false => (neutral, verdict),
+        };
+        let changes = [
+            held.calls
+                .and_then(|grant| self.calls.answered(grant, endpoint, sent, answered, to_calls)),
+            held.bulk
+                .and_then(|grant| self.bulk.answered(grant, endpoint, sent, answered, to_bulk)),
+        ];
+        for (window, told) in ["calls", "bulk"].into_iter().zip(changes) {
+            if let Some(told) = told {
+                tracing::warn!(window, calls = told.calls, per = ?told.per, "LeadSquared names another limit, which is kept to from now on");
+            }
+        }
     }
 
     /// When to look again, if nothing else happens before.
     fn next_wake(&mut self, now: Instant) -> Option<Instant> {
-        if self.waiting.iter().all(BTreeMap::is_empty) {
-            return None;
-        }
-        let held = self.held_until.filter(|until| now < *until);
-        let bulk = if self.waiting[Cost::Bulk as usize].is_empty() {
-            None
-        } else {
-            self.bulk.next_free(now)
+        let own = self.queue.next_wake()?;
+        let at = |next| match next {
+            Next::Now | Next::AfterAnEnd => None,
+            Next::At(at) => Some(at),
         };
-        match held {
-            Some(until) => Some(until),
-            None => [self.calls.next_free(now), bulk].into_iter().flatten().min(),
-        }
-    }
-
-    fn accepted(&mut self) {
-        self.refusals_in_a_row = 0;
-        self.daily.open();
-    }
-
-    /// Somebody else uses the account, or its limit is lower than configured: hold back, the longer the oftener.
-    fn refused(&mut self, refusal: Refusal, cost: Cost, sent: Instant) {
-        let now = Instant::now();
-        let limit = match refusal {
-            Refusal::Daily => return self.daily.close(clock::now()),
-            Refusal::Window(limit) => limit,
-        };
-        // Refusals of one burst are one piece of news.
-        let known = self.held_until.is_some_and(|until| sent < until);
-        if !known {
-            self.refusals_in_a_row += 1;
-            self.held_until = Some(now + self.calls.per() * self.refusals_in_a_row.min(5) / 5);
-        }
-        if let Some(limit) = limit
-            && cost == Cost::Call
-            && limit.per == self.calls.per()
-        {
-            // Never above what is configured, and never so low that one odd text brings everything to a stop.
-            let least = (self.configured / 5).max(1);
-            let told = limit.calls.clamp(least, self.configured);
-            if told as usize != self.calls.limit() {
-                tracing::warn!(
-                    configured = self.configured,
-                    told = limit.calls,
-                    kept = told,
-                    "LeadSquared names another limit than the one kept to"
-                );
-                self.calls.resize(told);
-            }
-        }
+        let (calls, bulk) = (at(self.calls.next(now)), at(self.bulk.next(now)));
+        Some([calls, bulk].into_iter().flatten().fold(own, Instant::min))
     }
 }

@@ -1,15 +1,24 @@
 //! The tenant's quota: nothing reaches LeadSquared without a slot from here.
 
+pub mod controller;
 pub mod daily;
 mod memory;
+pub mod meter;
+pub mod queue;
+pub mod round_trips;
 pub mod slots;
+pub mod window;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use tokio::time::Instant;
 
-pub use memory::{Quota, Slot, Snapshot, Turn};
+pub use memory::{Again, Quota, Slot};
+pub use window::{Grant, Next, Snapshot as WindowSnapshot, Window};
 
 /// What a call pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +27,36 @@ pub enum Cost {
     Call,
     /// One call of the bulk endpoints, which pays in their window and in that of all calls.
     Bulk,
+}
+
+/// What a call needs a slot for.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// What it pays.
+    pub cost: Cost,
+    /// The vendor's name of the endpoint: each takes its own time.
+    pub endpoint: &'static str,
+    /// What it writes; calls that write the same keep their order, and none is sent before the one ahead has ended.
+    pub keys: Vec<String>,
+}
+
+/// The state of the quota at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The window of all calls.
+    pub calls: WindowSnapshot,
+    /// The window of bulk calls.
+    pub bulk: WindowSnapshot,
+    /// The day.
+    pub daily: daily::Snapshot,
+    /// Who waits.
+    pub queue: queue::Snapshot,
+    /// When that was.
+    pub now: Instant,
+    /// Slots granted so far.
+    pub grants: u64,
+    /// The share of the last whole window that was used, from 0 to 1.
+    pub utilisation: f64,
 }
 
 /// What LeadSquared said to a call.
@@ -48,6 +87,10 @@ pub struct Limits {
     pub reserve: u32,
     /// How many calls may wait.
     pub queue: usize,
+    /// How many calls of one caller may wait.
+    pub queue_per_caller: usize,
+    /// Whether a call of the bulk endpoints counts as a call too.
+    pub bulk_pays_calls: bool,
 }
 
 /// More calls in a window than any plan has.
@@ -70,8 +113,10 @@ impl Limits {
         if self.reserve > 0 && self.reserve >= self.calls {
             faults.push(("reserve", "must be less than calls".to_owned()));
         }
-        if !(1..=MOST_WAITING).contains(&self.queue) {
-            faults.push(("queue", format!("must be 1 to {MOST_WAITING}")));
+        for (key, count) in [("queue", self.queue), ("queue_per_caller", self.queue_per_caller)] {
+            if !(1..=MOST_WAITING).contains(&count) {
+                faults.push((key, format!("must be 1 to {MOST_WAITING}")));
+            }
         }
         if TimeZone::get(&self.daily_reset_zone).is_err() {
             faults.push((
@@ -80,5 +125,53 @@ impl Limits {
             ));
         }
         faults
+    }
+}
+
+/// What each caller may have of the quota.
+#[derive(Clone, Debug, Default)]
+pub struct Callers {
+    /// Those that are named.
+    pub named: HashMap<Arc<str>, queue::Share>,
+    /// All others.
+    pub others: queue::Share,
+}
+
+/// What a caller may have of the quota (`[callers.NAME]`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallerShare {
+    /// How many turns it has for one of a caller of weight 1.
+    pub weight: u32,
+    /// What it asks above this is lowered to it.
+    pub max_criticality: crate::caller::Criticality,
+    /// The most calls that it gets in a window; 0: as many as fall to it.
+    pub calls_per_window: u32,
+}
+
+/// More turns than fairness can be told with.
+const MOST_WEIGHT: u32 = 10_000;
+
+impl CallerShare {
+    /// What is wrong with it: the key, and what would be right.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if !(1..=MOST_WEIGHT).contains(&self.weight) {
+            faults.push(("weight", format!("must be 1 to {MOST_WEIGHT}")));
+        }
+        if self.calls_per_window > MOST_CALLS {
+            faults.push(("calls_per_window", format!("must be at most {MOST_CALLS}; 0: no cap")));
+        }
+        faults
+    }
+}
+
+impl From<&CallerShare> for queue::Share {
+    fn from(share: &CallerShare) -> Self {
+        Self {
+            weight: share.weight,
+            calls_per_window: Some(share.calls_per_window).filter(|calls| *calls > 0),
+            max_criticality: share.max_criticality,
+        }
     }
 }

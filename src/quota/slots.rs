@@ -3,6 +3,10 @@
 //! LeadSquared allows N calls in W and does not say how it counts, so the stricter promise is kept: no half-open interval
 //! of length W holds more than N possible server stamps of ours. A call holds one of N slots until its stamp can no
 //! longer share a window with the next user's.
+//!
+//! With f and b the least ways there and back, a stamp lies between `sent + f` and `answered - b`. The old user's and the
+//! new one's are W apart if `answered - b + W <= sent' + f`, that is, if the slot falls free at `answered - (f + b) + W`:
+//! only the *sum* of the ways, the least round trip, has to be known. What a call is charged is its delay beyond that.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,15 +14,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Delays so small are charged in full whatever the margin: it costs a hundredth at most and keeps the exact promise.
+pub fn cheap(per: Duration) -> Duration {
+    (per / 100).max(Duration::from_millis(30))
+}
+
 /// N slots of a window of length W.
 #[derive(Debug)]
 pub struct Slots {
     limit: usize,
     per: Duration,
     margin: Duration,
+    /// By how much the server's own machines may disagree about the time.
+    disagreement: Duration,
     in_flight: usize,
     /// When the slots of finished calls fall free. Past ones are dropped when somebody looks.
     freeing: BinaryHeap<Reverse<Instant>>,
+    /// Until when finished calls may share a window with a new one.
+    lingering: BinaryHeap<Reverse<Instant>>,
 }
 
 /// How a call that held a slot ended.
@@ -32,6 +45,10 @@ pub enum End {
         sent: Instant,
         /// When the answer came.
         answered: Instant,
+        /// The least round trip of its endpoint.
+        least: Duration,
+        /// The 95th percentile of its endpoint's round trips: a longer one is suspicious.
+        p95: Duration,
     },
     /// The request was sent and given up.
     Unanswered {
@@ -41,14 +58,16 @@ pub enum End {
 }
 
 impl Slots {
-    /// So many slots in a window, each held a margin longer than the window.
-    pub fn new(limit: u32, per: Duration, margin: Duration) -> Self {
+    /// So many slots in a window.
+    pub fn new(limit: u32, per: Duration) -> Self {
         Self {
             limit: (limit as usize).max(1),
             per,
-            margin,
+            margin: cheap(per),
+            disagreement: Duration::ZERO,
             in_flight: 0,
             freeing: BinaryHeap::new(),
+            lingering: BinaryHeap::new(),
         }
     }
 
@@ -62,17 +81,27 @@ impl Slots {
         self.per
     }
 
-    /// How many slots are held now.
+    /// How many slots are held now; after a [`Slots::resize`] these may be more than there are.
     pub fn used(&mut self, now: Instant) -> usize {
-        while self.freeing.peek().is_some_and(|Reverse(at)| *at <= now) {
-            self.freeing.pop();
-        }
+        forget(&mut self.freeing, now);
         self.in_flight + self.freeing.len()
+    }
+
+    /// How many calls hold a slot and have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Whether a slot is free.
     pub fn is_free(&mut self, now: Instant) -> bool {
         self.used(now) < self.limit
+    }
+
+    /// How many calls of ours might be in one window with a call that is made now, had the server's machines the most
+    /// different clocks.
+    pub fn neighbours(&mut self, now: Instant) -> usize {
+        forget(&mut self.lingering, now);
+        self.in_flight + self.lingering.len()
     }
 
     /// Takes a slot that [`Slots::is_free`] has promised.
@@ -83,16 +112,36 @@ impl Slots {
     /// A call has ended: from now on it is known how long its slot is held.
     pub fn end(&mut self, end: End) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let free_at = match end {
+        let (exact, forgiven, slack) = match end {
             End::Unsent => return,
-            End::Unanswered { given_up } => given_up + self.per + self.margin,
-            End::Answered { sent, answered } => {
-                // The stamp is no later than the answer and the next user's no earlier than its sending, so this is safe
-                // whatever the network does. The margin is for clocks that differ in pace.
-                (sent + self.margin).max(answered) + self.per
+            End::Unanswered { given_up } => (given_up, Duration::ZERO, self.margin.saturating_sub(cheap(self.per))),
+            End::Answered {
+                sent,
+                answered,
+                least,
+                p95,
+            } => {
+                let trip = answered.saturating_duration_since(sent);
+                let delay = trip.saturating_sub(least);
+                let usual = p95.saturating_sub(least);
+                // Most of a usual call's delay lies behind its stamp, so it is charged no more than the margin. Where
+                // the margin has grown beyond all usual delays, jitter is not what it is needed for: all are charged
+                // the rest of it.
+                let forgiven = if trip <= p95 {
+                    delay.saturating_sub(self.margin)
+                } else {
+                    Duration::ZERO
+                };
+                (
+                    sent + delay,
+                    forgiven,
+                    self.margin.saturating_sub(usual.max(cheap(self.per))),
+                )
             }
         };
-        self.freeing.push(Reverse(free_at));
+        let slack = slack.min(self.disagreement);
+        self.freeing.push(Reverse(exact - forgiven + slack + self.per));
+        self.lingering.push(Reverse(exact + self.disagreement + self.per));
     }
 
     /// From now on there are this many slots; those held stay held.
@@ -100,12 +149,34 @@ impl Slots {
         self.limit = (limit as usize).max(1);
     }
 
+    /// From now on the window is this long, also for the calls it holds.
+    pub fn stretch(&mut self, per: Duration) {
+        for heap in [&mut self.freeing, &mut self.lingering] {
+            *heap = heap.drain().map(|Reverse(at)| Reverse(at + per - self.per)).collect();
+        }
+        self.per = per;
+    }
+
+    /// From now on a usual call is charged no more than this of its delay.
+    pub fn set_margin(&mut self, margin: Duration, disagreement: Duration) {
+        (self.margin, self.disagreement) = (margin, disagreement);
+    }
+
+    /// Holds all slots until then, as somebody unknown may have used them.
+    pub fn fill(&mut self, until: Instant) {
+        let free = self.limit.saturating_sub(self.in_flight + self.freeing.len());
+        self.freeing.extend(std::iter::repeat_n(Reverse(until), free));
+        self.lingering.extend(std::iter::repeat_n(Reverse(until), free));
+    }
+
     /// When the next slot falls free by itself; `None` where one is free, or where only calls in flight hold them.
     pub fn next_free(&mut self, now: Instant) -> Option<Instant> {
-        if self.is_free(now) {
-            return None;
+        let surplus = self.used(now).checked_sub(self.limit)?;
+        if surplus == 0 {
+            return self.freeing.peek().map(|Reverse(at)| *at);
         }
-        self.freeing.peek().map(|Reverse(at)| *at)
+        let mut freeing: Vec<_> = self.freeing.iter().map(|Reverse(at)| *at).collect();
+        (surplus < freeing.len()).then(|| *freeing.select_nth_unstable(surplus).1)
     }
 
     /// How long somebody with so many others ahead of him will wait at most, if each call is quick.
@@ -115,13 +186,18 @@ impl Slots {
         let mut waits = vec![Duration::ZERO; self.limit.saturating_sub(used)];
         waits.extend(self.freeing.iter().map(|Reverse(at)| at.saturating_duration_since(now)));
         waits.extend(std::iter::repeat_n(cycle, self.in_flight));
-        waits.sort_unstable();
         // After a resize more slots may be held than there are; the first of them fall free unused.
-        let surplus = waits.len().saturating_sub(self.limit);
+        let surplus = waits.len() - self.limit;
         let turn = surplus + ahead % self.limit;
         let rounds = u32::try_from(ahead / self.limit).unwrap_or(u32::MAX);
-        let wait = waits.get(turn).copied().unwrap_or(cycle);
+        let wait = *waits.select_nth_unstable(turn).1;
         wait.saturating_add(cycle.saturating_mul(rounds))
+    }
+}
+
+fn forget(heap: &mut BinaryHeap<Reverse<Instant>>, now: Instant) {
+    while heap.peek().is_some_and(|Reverse(at)| *at <= now) {
+        heap.pop();
     }
 }
 
@@ -130,103 +206,249 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const W: Duration = Duration::from_secs(5);
-    const M: Duration = Duration::from_millis(50);
+    const W: Duration = Duration::from_secs(1);
+    /// The least ways there and back.
+    const FORWARD: Duration = Duration::from_millis(3);
+    const BACK: Duration = Duration::from_millis(4);
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
-    fn answered(sent: Instant, round_trip: Duration) -> End {
+    /// Answered after that delay, at an endpoint with that 95th percentile of delays.
+    fn answered(sent: Instant, delay: Duration, usual: Duration) -> End {
+        let least = FORWARD + BACK;
         End::Answered {
             sent,
-            answered: sent + round_trip,
+            answered: sent + least + delay,
+            least,
+            p95: least + usual,
         }
     }
 
     #[test]
     fn a_burst_of_n_goes_at_once_and_no_more() {
         let now = Instant::now();
-        let mut slots = Slots::new(3, W, M);
+        let mut slots = Slots::new(3, W);
         for _ in 0..3 {
             assert!(slots.is_free(now));
             slots.take();
         }
         assert!(!slots.is_free(now));
         assert_eq!(slots.next_free(now), None);
-        slots.end(answered(now, ms(10)));
+        slots.end(answered(now, ms(10), ms(20)));
         assert!(!slots.is_free(now + W));
-        assert_eq!(slots.next_free(now), Some(now + W + M));
-        assert!(slots.is_free(now + W + M));
+        assert_eq!(slots.next_free(now), Some(now + W + ms(10)));
+        assert!(slots.is_free(now + W + ms(10)));
     }
 
     #[test]
-    fn a_slow_answer_holds_its_slot_for_a_window_more() {
+    fn a_usual_call_is_charged_the_margin_at_most_and_a_suspicious_one_all() {
         let now = Instant::now();
-        let mut slots = Slots::new(1, W, M);
-        slots.take();
-        slots.end(answered(now, ms(320)));
-        assert_eq!(slots.next_free(now), Some(now + W + ms(320)));
+        for (delay, charged) in [(20, 20), (90, 30), (100, 30), (101, 101), (700, 700)] {
+            let mut slots = Slots::new(1, W);
+            slots.take();
+            slots.end(answered(now, ms(delay), ms(100)));
+            assert_eq!(slots.next_free(now), Some(now + W + ms(charged)), "{delay} ms");
+        }
     }
 
     #[test]
-    fn an_unsent_call_gives_its_slot_back() {
+    fn a_margin_beyond_all_usual_delays_is_charged_to_every_call() {
         let now = Instant::now();
-        let mut slots = Slots::new(1, W, M);
+        for (margin, disagreement, charged) in [(30, 24, 0), (50, 24, 0), (60, 24, 10), (90, 24, 24)] {
+            let mut slots = Slots::new(1, W);
+            slots.set_margin(ms(margin), ms(disagreement));
+            slots.take();
+            slots.end(answered(now, ms(0), ms(50)));
+            assert_eq!(slots.next_free(now), Some(now + W + ms(charged)), "{margin} ms");
+        }
+    }
+
+    #[test]
+    fn an_unsent_call_gives_its_slot_back_and_an_unanswered_one_holds_it_long() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, W);
         slots.take();
         slots.end(End::Unsent);
         assert!(slots.is_free(now));
+        slots.take();
+        slots.end(End::Unanswered {
+            given_up: now + ms(300),
+        });
+        assert_eq!(slots.next_free(now), Some(now + ms(300) + W));
     }
 
     #[test]
-    fn waits_are_predicted_by_turns() {
+    fn fewer_slots_are_served_when_the_surplus_has_left() {
         let now = Instant::now();
-        let mut slots = Slots::new(2, W, M);
-        assert_eq!(slots.predicted_wait(now, 1), Duration::ZERO);
-        assert_eq!(slots.predicted_wait(now, 2), W + M);
-        slots.take();
-        slots.end(answered(now, ms(1)));
-        assert_eq!(slots.predicted_wait(now + ms(50), 0), Duration::ZERO);
-        assert_eq!(slots.predicted_wait(now + ms(50), 1), W);
-        assert_eq!(slots.predicted_wait(now + ms(50), 3), W * 2 + M);
+        let mut slots = Slots::new(3, W);
+        for delay in [0, 10, 20] {
+            slots.take();
+            slots.end(answered(now, ms(delay), ms(50)));
+        }
         slots.resize(1);
+        assert_eq!(slots.next_free(now), Some(now + W + ms(20)));
+        assert_eq!(slots.predicted_wait(now, 0), W + ms(20));
+    }
+
+    #[test]
+    fn a_longer_window_holds_longer_what_it_holds() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, W);
         slots.take();
-        assert_eq!(slots.predicted_wait(now + ms(50), 0), W + M);
+        slots.end(answered(now, ms(0), ms(0)));
+        slots.stretch(W * 3);
+        assert_eq!(slots.next_free(now), Some(now + W * 3));
+    }
+
+    #[test]
+    fn a_filled_window_is_free_at_that_time() {
+        let now = Instant::now();
+        let mut slots = Slots::new(2, W);
+        slots.fill(now + ms(700));
+        assert_eq!((slots.used(now), slots.next_free(now)), (2, Some(now + ms(700))));
+        assert_eq!(slots.used(now + ms(700)), 0);
+    }
+
+    #[test]
+    fn a_call_may_have_neighbours_that_hold_no_slot_any_more() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, W);
+        slots.set_margin(ms(30), ms(24));
+        slots.take();
+        slots.end(answered(now, ms(80), ms(100)));
+        let free = slots.next_free(now).unwrap();
+        assert_eq!(free, now + W + ms(30));
+        assert_eq!(slots.neighbours(free), 1);
+        assert_eq!(slots.neighbours(now + W + ms(80 + 24)), 0);
+    }
+
+    /// One call of a schedule: the pause before it, its delay there and back in microseconds, where between its bounds
+    /// it is stamped, and what becomes of it.
+    type Call = (u64, u64, u64, u64, u8);
+
+    fn calls() -> impl Strategy<Value = Vec<Call>> {
+        // Mostly a rush, now and then a calm.
+        let pause = prop_oneof![8 => 0_u64..2_000, 1 => 0_u64..1_500_000];
+        let delay = || prop_oneof![8 => 0_u64..20_000, 1 => 0_u64..900_000];
+        prop::collection::vec((pause, delay(), delay(), 0_u64..=100, 0_u8..12), 1..120)
+    }
+
+    /// Makes the calls as soon as there are slots, many at a time, and tells what the server may have stamped.
+    fn stamps(
+        slots: &mut Slots,
+        calls: &[Call],
+        on_end: impl Fn(Instant, &Call) -> (Instant, Option<Instant>, End),
+    ) -> Vec<Instant> {
+        let mut now = Instant::now();
+        let (mut stamps, mut flying) = (Vec::new(), Vec::<(Instant, End)>::new());
+        for call in calls {
+            now += Duration::from_micros(call.0);
+            loop {
+                flying.sort_by_key(|(at, _)| Reverse(*at));
+                while flying.last().is_some_and(|(at, _)| *at <= now) {
+                    slots.end(flying.pop().unwrap().1);
+                }
+                if slots.is_free(now) {
+                    break;
+                }
+                let landing = flying.last().map(|(at, _)| *at);
+                now = [slots.next_free(now), landing].into_iter().flatten().min().unwrap();
+            }
+            slots.take();
+            let (at, stamp, end) = on_end(now, call);
+            stamps.extend(stamp);
+            flying.push((at, end));
+        }
+        stamps.sort();
+        stamps
+    }
+
+    fn fullest_window(stamps: &[Instant]) -> usize {
+        let within = |first: &Instant| stamps.iter().filter(|at| *at >= first && **at < *first + W).count();
+        stamps.iter().map(within).max().unwrap_or(0)
+    }
+
+    fn micros(us: u64) -> Duration {
+        Duration::from_micros(us)
     }
 
     proptest! {
-        /// Whatever the calls do, no interval of length W holds more than N stamps, wherever in its call each stamp falls.
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// Whatever the calls do: the stamp lies anywhere from `sent + forward` to `answered - back`.
         #[test]
-        fn no_window_holds_more_than_n_possible_stamps(
-            limit in 1_u32..6,
-            calls in prop::collection::vec((0_u64..400, 1_u64..900, 1_u64..100, 0_u8..4), 1..80),
-        ) {
-            // The server stamps after at least `FORWARD`, and its answer takes at least `BACK`.
-            const FORWARD: u64 = 3;
-            const BACK: u64 = 4;
-            let per = ms(1000);
-            let mut slots = Slots::new(limit, per, M);
-            let mut now = Instant::now();
-            let mut stamps = Vec::new();
-            for (idle, spread, share, kind) in calls {
-                now += ms(idle);
-                while !slots.is_free(now) {
-                    now += ms(1);
+        fn no_window_holds_more_than_n_stamps_of_suspicious_calls(limit in 1_u32..6, calls in calls(), known in 0_u32..=100) {
+            // The least round trip may be taken to be less than it is, never more.
+            let least = (FORWARD + BACK) * known / 100;
+            let mut slots = Slots::new(limit, W);
+            let stamps = stamps(&mut slots, &calls, |sent, &(_, there, back, share, kind)| {
+                let delay = micros(there + back);
+                let stamp = sent + FORWARD + delay * u32::try_from(share).unwrap() / 100;
+                let end = sent + FORWARD + delay + BACK;
+                match kind {
+                    0 => (end, None, End::Unsent),
+                    1 => (end, Some(stamp), End::Unanswered { given_up: end - BACK }),
+                    _ => (end, Some(stamp), End::Answered { sent, answered: end, least, p95: least }),
                 }
+            });
+            prop_assert!(fullest_window(&stamps) <= limit as usize);
+        }
+
+        /// The same for usual calls, as long as the jitter of the way there is within the margin.
+        #[test]
+        fn no_window_holds_more_than_n_stamps_of_usual_calls_within_the_margin(
+            limit in 1_u32..6,
+            calls in calls(),
+            margin in 0_u64..60,
+        ) {
+            let mut slots = Slots::new(limit, W);
+            slots.set_margin(ms(margin), ms(24));
+            let stamps = stamps(&mut slots, &calls, |sent, &(_, there, back, ..)| {
+                let there = micros(there).min(ms(margin));
+                let end = answered(sent, there + micros(back), ms(900));
+                (sent + FORWARD + there + micros(back) + BACK, Some(sent + FORWARD + there), end)
+            });
+            prop_assert!(fullest_window(&stamps) <= limit as usize);
+        }
+
+        /// And where the server's machines disagree about the time, once the margin has grown to cover it.
+        #[test]
+        fn no_window_holds_more_than_n_stamps_of_disagreeing_clocks(limit in 1_u32..6, calls in calls()) {
+            let mut slots = Slots::new(limit, W);
+            slots.set_margin(cheap(W) + ms(24), ms(24));
+            let stamps = stamps(&mut slots, &calls, |sent, &(_, there, back, share, _)| {
+                let end = sent + FORWARD + micros(there + back) + BACK;
+                let clock = ms(24) * u32::try_from(share).unwrap() / 100;
+                (end, Some(sent + FORWARD + micros(there) + clock), answered(sent, micros(there + back), ms(0)))
+            });
+            prop_assert!(fullest_window(&stamps) <= limit as usize);
+        }
+
+        /// Quick calls, all there at once, wait no longer than was predicted and not much less.
+        #[test]
+        fn waits_are_predicted(limit in 1_u32..6, before in calls(), ahead in 0_usize..20) {
+            let mut slots = Slots::new(limit, W);
+            let mut now = Instant::now();
+            for (pause, there, ..) in before {
+                now += micros(pause);
+                if slots.is_free(now) {
+                    slots.take();
+                    slots.end(answered(now, micros(there).min(ms(20)), ms(20)));
+                }
+            }
+            let predicted = slots.predicted_wait(now, ahead);
+            let start = now;
+            for _ in 0..=ahead {
+                now = slots.next_free(now).unwrap_or(now);
                 slots.take();
-                let last = now + ms(FORWARD + spread * share / 100);
-                let end = match kind {
-                    0 => End::Unanswered { given_up: last },
-                    _ => answered(now, ms(FORWARD + spread + BACK)),
-                };
-                stamps.push(last);
-                slots.end(end);
+                slots.end(answered(now, ms(0), ms(20)));
             }
-            stamps.sort();
-            for (i, first) in stamps.iter().enumerate() {
-                let within = stamps[i..].iter().filter(|at| **at < *first + per).count();
-                prop_assert!(within <= limit as usize, "{within} stamps in one window of {limit}");
-            }
+            let waited = now - start;
+            prop_assert!(waited <= predicted);
+            let rounds = u32::try_from(ahead / limit as usize).unwrap();
+            prop_assert!(predicted - waited <= cheap(W) * rounds + ms(20));
         }
     }
 }

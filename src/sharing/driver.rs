@@ -12,7 +12,6 @@ use super::machine::{self, Event, Task};
 use super::seat::Seat;
 use crate::caller::Call;
 use crate::clock;
-use crate::crm;
 use crate::crm::activity::{Create, Retrieve};
 use crate::crm::share::{GetStatus, Grant, Revoke};
 use crate::domain::activity::{NOTE, Post, Target};
@@ -96,10 +95,15 @@ impl Shared {
         journey: &mut Journey,
     ) -> std::result::Result<Option<Event>, Stopped> {
         let call = self.call(share);
+        let post = post(share);
+        let create = Create {
+            post: &post,
+            lead_id: share.entity_id(),
+        };
         let place = match step {
-            Step::PostActivity => self.crm.place::<Create<'_>>(&call).await,
-            Step::Share => self.crm.place::<Grant<'_>>(&call).await,
-            Step::Revoke => self.crm.place::<Revoke<'_>>(&call).await,
+            Step::PostActivity => self.crm.place(&call, &create).await,
+            Step::Share => self.crm.place(&call, &Grant(share)).await,
+            Step::Revoke => self.crm.place(&call, &Revoke(share)).await,
         };
         let begun = match place {
             Ok(place) => match self.happen(seat, Event::Begun).await {
@@ -121,7 +125,7 @@ impl Shared {
             }
         };
         let taken = match step {
-            Step::PostActivity => self.post(place, &call, &share).await.map(Event::Posted),
+            Step::PostActivity => self.crm.call_from(Some(place), &call, &create).await.map(Event::Posted),
             Step::Share => self
                 .crm
                 .call_from(Some(place), &call, &Grant(&share))
@@ -134,29 +138,6 @@ impl Shared {
                 .map(Event::Taken),
         };
         Ok(Some(taken.unwrap_or_else(judge)))
-    }
-
-    async fn post(&self, place: crm::Place, call: &Call, share: &Share) -> Result<String> {
-        let What::Lead {
-            id: lead_id,
-            context: Context::New { code, note, fields, .. },
-            ..
-        } = &share.what
-        else {
-            return Err(Kind::Exception.into());
-        };
-        let separator = if note.is_empty() { "" } else { "\n" };
-        let post = Post {
-            target: Target::Lead(lead_id.clone()),
-            code: *code,
-            note: Some(format!("{note}{separator}{}", mark(share))),
-            at: None,
-            owner_id: share.user_id.clone(),
-            fields: fields.clone(),
-            faults: vec![],
-        };
-        let operation = Create { post: &post, lead_id };
-        self.crm.call_from(Some(place), call, &operation).await
     }
 
     /// Looks for the activity whose answer was lost: by its note, which has the share's id.
@@ -336,6 +317,28 @@ impl Journey {
     }
 }
 
+/// The activity that a share goes through, as it is posted.
+fn post(share: &Share) -> Post {
+    let (code, note, fields) = match &share.what {
+        What::Lead {
+            context: Context::New { code, note, fields, .. },
+            ..
+        } => (*code, note.as_str(), fields.clone()),
+        // None is posted for these.
+        What::Lead { .. } | What::Opportunity { .. } => Default::default(),
+    };
+    let separator = if note.is_empty() { "" } else { "\n" };
+    Post {
+        target: Target::Lead(share.entity_id().to_owned()),
+        code,
+        note: Some(format!("{note}{separator}{}", mark(share))),
+        at: None,
+        owner_id: share.user_id.clone(),
+        fields,
+        faults: vec![],
+    }
+}
+
 /// What the note of a share's activity ends with, so that it can be found again.
 fn mark(share: &Share) -> String {
     format!("leadgate share {}", share.id)
@@ -356,6 +359,7 @@ fn judge(error: Error) -> Event {
         Kind::Unavailable { sent: false }
         | Kind::DeadlineInfeasible { .. }
         | Kind::DeadlineExceeded { .. }
+        | Kind::CallerLimit { .. }
         | Kind::QueueFull { .. }
         | Kind::DailyBudgetExhausted { .. }
         | Kind::Refused(_)
@@ -380,6 +384,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::crm;
     use crate::domain::share::{Access, Stage};
     use crate::quota::Quota;
     use crate::sharing::{Parts, Sharing, new};
@@ -558,7 +563,7 @@ mod tests {
             let config = Config::read("test", &self.settings, std::iter::empty()).unwrap();
             let tenant = config.tenants.into_values().next().unwrap();
             let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-            let quota = Quota::new(&tenant.limits, None, &tasks, stop.clone());
+            let quota = Quota::new(&tenant.limits, &Default::default(), None, &tasks, stop.clone());
             let keys = crm::Keys {
                 access: SecretString::from(Options::default().access_key),
                 secret: SecretString::from(Options::default().secret_key),

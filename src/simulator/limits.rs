@@ -115,10 +115,12 @@ impl FromStr for Refusal {
 
 /// What became of a call at the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// It was let in.
     Admitted,
     /// The window of `limit` calls is full.
     Refused {
+        /// The calls of a window.
         limit: u32,
     },
     /// The day's calls are spent.
@@ -127,7 +129,7 @@ pub(super) enum Verdict {
 
 /// The state behind [`Limits`].
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub struct Limiter {
     calls: Gate,
     bulk: Gate,
     day: i64,
@@ -135,7 +137,8 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    pub(super) fn new(start: Instant) -> Self {
+    /// Nothing let in yet; the first window begins at `start`.
+    pub fn new(start: Instant) -> Self {
         Self {
             calls: Gate::new(start),
             bulk: Gate::new(start),
@@ -146,7 +149,7 @@ impl Limiter {
 
     /// Lets a call through and counts it, or refuses it. A call refused by one gate is not
     /// counted by the other.
-    pub(super) fn admit(&mut self, now: Instant, day: i64, bulk: bool, limits: &Limits) -> Verdict {
+    pub fn admit(&mut self, now: Instant, day: i64, bulk: bool, limits: &Limits) -> Verdict {
         if self.day != day {
             (self.day, self.used) = (day, 0);
         }
@@ -169,7 +172,7 @@ impl Limiter {
 
     /// A refusal that the counts do not explain, as foreign traffic on the account causes. It
     /// takes no room, except where refusals are counted.
-    pub(super) fn refuse(&mut self, now: Instant, bulk: bool, limits: &Limits) -> Verdict {
+    pub fn refuse(&mut self, now: Instant, bulk: bool, limits: &Limits) -> Verdict {
         if limits.window == Window::SlidingCountingRefusals {
             self.count(now, bulk, !bulk || limits.bulk_pays_calls, limits);
         }
@@ -179,7 +182,7 @@ impl Limiter {
     }
 
     /// Calls let through on `day`.
-    pub(super) fn used_on(&self, day: i64) -> u64 {
+    pub fn used_on(&self, day: i64) -> u64 {
         if self.day == day { self.used } else { 0 }
     }
 

@@ -55,7 +55,7 @@ mod journal;
 mod latency;
 mod lead;
 mod ledger;
-mod limits;
+pub mod limits;
 mod line;
 mod matching;
 mod metadata;

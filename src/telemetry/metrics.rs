@@ -1,6 +1,6 @@
 //! Every metric of the process, in one list.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -18,10 +18,18 @@ pub struct Metrics {
     rpc_duration: Family<MethodLabels, Histogram>,
     attempts: Family<AttemptLabels, Counter>,
     attempt_duration: Family<EndpointLabels, Histogram>,
-    quota_wait: Family<TenantLabels, Histogram>,
-    quota_slots: Family<TenantLabels, Gauge>,
-    quota_slots_used: Family<TenantLabels, Gauge>,
-    quota_waiting: Family<TenantLabels, Gauge>,
+    refusals: Family<RefusalLabels, Counter>,
+    quota_wait: Family<ClassLabels, Histogram>,
+    quota_limit: Family<WindowLabels, Gauge>,
+    quota_effective: Family<WindowLabels, Gauge>,
+    quota_margin: Family<WindowLabels, Gauge<f64, AtomicU64>>,
+    quota_used: Family<WindowLabels, Gauge>,
+    quota_refusals: Family<AttributionLabels, Counter>,
+    quota_holds: Family<WindowLabels, Counter>,
+    quota_grants: Family<TenantLabels, Counter>,
+    quota_utilisation: Family<TenantLabels, Gauge<f64, AtomicU64>>,
+    quota_waiting: Family<ClassLabels, Gauge>,
+    quota_oldest: Family<ClassLabels, Gauge<f64, AtomicU64>>,
     quota_daily_remaining: Family<TenantLabels, Gauge<u64, AtomicU64>>,
 }
 
@@ -38,19 +46,51 @@ pub struct Attempt<'a> {
     pub took: Duration,
     /// How long it waited for its slot.
     pub queued: Duration,
+    /// The class in which it waited.
+    pub class: &'static str,
+    /// The HTTP status of a refusal by the limit.
+    pub refused_with: Option<u16>,
 }
 
 /// The state of a tenant's quota when it is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct QuotaState {
-    /// Slots there are.
-    pub slots: usize,
-    /// Slots held.
-    pub used: usize,
-    /// Calls that wait.
-    pub waiting: usize,
+    /// Its windows by name.
+    pub windows: [(&'static str, WindowState); 2],
+    /// Slots granted so far.
+    pub grants: u64,
+    /// The share of the last whole window that was used.
+    pub utilisation: f64,
+    /// What waits, by class.
+    pub waiting: [(&'static str, ClassState); 4],
     /// Calls left today, where a limit is known.
     pub daily_remaining: Option<u64>,
+}
+
+/// The state of a window.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowState {
+    /// The calls that LeadSquared allows.
+    pub limit: u32,
+    /// The calls that we allow ourselves.
+    pub effective: u32,
+    /// How much longer than its window a slot is held at most.
+    pub margin: Duration,
+    /// Slots held.
+    pub used: usize,
+    /// Refusals that our own calls explain, and others.
+    pub refused: [(&'static str, u64); 2],
+    /// How often we held back.
+    pub holds: u64,
+}
+
+/// What waits in a class.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassState {
+    /// Calls.
+    pub waiting: usize,
+    /// For how long the oldest has waited.
+    pub oldest: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +122,31 @@ struct TenantLabels {
     tenant: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WindowLabels {
+    tenant: String,
+    window: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttributionLabels {
+    tenant: String,
+    window: &'static str,
+    attribution: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    tenant: String,
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    tenant: String,
+    status: u16,
+}
+
 impl TenantLabels {
     fn new(tenant: &str) -> Self {
         Self {
@@ -98,10 +163,18 @@ impl Default for Metrics {
             rpc_duration: Family::new_with_constructor(|| Histogram::new(seconds())),
             attempts: Family::default(),
             attempt_duration: Family::new_with_constructor(|| Histogram::new(seconds())),
+            refusals: Family::default(),
             quota_wait: Family::new_with_constructor(|| Histogram::new(seconds())),
-            quota_slots: Family::default(),
-            quota_slots_used: Family::default(),
+            quota_limit: Family::default(),
+            quota_effective: Family::default(),
+            quota_margin: Family::default(),
+            quota_used: Family::default(),
+            quota_refusals: Family::default(),
+            quota_holds: Family::default(),
+            quota_grants: Family::default(),
+            quota_utilisation: Family::default(),
             quota_waiting: Family::default(),
+            quota_oldest: Family::default(),
             quota_daily_remaining: Family::default(),
             registry: Registry::default(),
         };
@@ -123,26 +196,64 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.attempt_duration.clone(),
         );
+        registry.register(
+            "upstream_refusals",
+            "Requests that LeadSquared refused because of a limit, by tenant and HTTP status",
+            metrics.refusals.clone(),
+        );
         registry.register_with_unit(
             "quota_wait",
-            "Time a request waited for its slot, by tenant",
+            "Time a request waited for its slot, by tenant and class",
             Unit::Seconds,
             metrics.quota_wait.clone(),
         );
         registry.register(
-            "quota_slots",
-            "Slots of the tenant's window: the calls that it may hold",
-            metrics.quota_slots.clone(),
+            "quota_limit",
+            "Calls that LeadSquared allows in a window, as configured or as it has told since, by tenant and window",
+            metrics.quota_limit.clone(),
+        );
+        registry.register(
+            "quota_effective_limit",
+            "Calls of a window that leadgate allows itself: less than the limit while others use the account",
+            metrics.quota_effective.clone(),
+        );
+        registry.register_with_unit(
+            "quota_margin",
+            "How much of a usual call's delay is charged at most, by tenant and window",
+            Unit::Seconds,
+            metrics.quota_margin.clone(),
         );
         registry.register(
             "quota_slots_used",
-            "Slots held now, by tenant",
-            metrics.quota_slots_used.clone(),
+            "Slots held now, by tenant and window",
+            metrics.quota_used.clone(),
+        );
+        registry.register(
+            "quota_refusals",
+            "Refusals by the limit, by tenant, window and whether our own calls explain them",
+            metrics.quota_refusals.clone(),
+        );
+        registry.register(
+            "quota_holds",
+            "How often all calls were held back after a refusal, by tenant and window",
+            metrics.quota_holds.clone(),
+        );
+        registry.register("quota_grants", "Slots granted, by tenant", metrics.quota_grants.clone());
+        registry.register(
+            "quota_utilisation",
+            "The share of the last whole window that was used, from 0 to 1, by tenant",
+            metrics.quota_utilisation.clone(),
         );
         registry.register(
             "quota_waiting",
-            "Calls that wait for a slot now, by tenant",
+            "Calls that wait for a slot now, by tenant and class",
             metrics.quota_waiting.clone(),
+        );
+        registry.register_with_unit(
+            "quota_oldest",
+            "How long the oldest call of a class has waited, by tenant and class",
+            Unit::Seconds,
+            metrics.quota_oldest.clone(),
         );
         registry.register(
             "quota_daily_remaining",
@@ -165,9 +276,17 @@ impl Metrics {
     /// LeadSquared was asked.
     pub fn attempted(&self, attempt: &Attempt<'_>) {
         let tenant = attempt.tenant.to_owned();
-        let wait = self.quota_wait.get_or_create(&TenantLabels::new(attempt.tenant));
+        let class = ClassLabels {
+            tenant: tenant.clone(),
+            class: attempt.class,
+        };
+        let wait = self.quota_wait.get_or_create(&class);
         wait.observe(attempt.queued.as_secs_f64());
         drop(wait);
+        if let Some(status) = attempt.refused_with {
+            let tenant = tenant.clone();
+            self.refusals.get_or_create(&RefusalLabels { tenant, status }).inc();
+        }
         let endpoint = EndpointLabels {
             tenant: tenant.clone(),
             endpoint: attempt.endpoint,
@@ -185,15 +304,8 @@ impl Metrics {
 
     /// All metrics as text, in the OpenMetrics format.
     pub fn text<'a>(&self, quotas: impl Iterator<Item = (&'a str, QuotaState)>) -> String {
-        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (tenant, state) in quotas {
-            let labels = TenantLabels::new(tenant);
-            self.quota_slots.get_or_create(&labels).set(gauge(state.slots));
-            self.quota_slots_used.get_or_create(&labels).set(gauge(state.used));
-            self.quota_waiting.get_or_create(&labels).set(gauge(state.waiting));
-            if let Some(remaining) = state.daily_remaining {
-                self.quota_daily_remaining.get_or_create(&labels).set(remaining);
-            }
+            self.show(tenant, &state);
         }
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
@@ -201,6 +313,48 @@ impl Metrics {
             Err(error) => format!("# metrics cannot be encoded: {error}\n"),
         }
     }
+
+    fn show(&self, tenant: &str, state: &QuotaState) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (window, state) in &state.windows {
+            let labels = WindowLabels {
+                tenant: tenant.to_owned(),
+                window,
+            };
+            self.quota_limit.get_or_create(&labels).set(state.limit.into());
+            self.quota_effective.get_or_create(&labels).set(state.effective.into());
+            self.quota_margin.get_or_create(&labels).set(state.margin.as_secs_f64());
+            self.quota_used.get_or_create(&labels).set(gauge(state.used));
+            counted(&self.quota_holds.get_or_create(&labels), state.holds);
+            for (attribution, count) in state.refused {
+                let labels = AttributionLabels {
+                    tenant: tenant.to_owned(),
+                    window,
+                    attribution,
+                };
+                counted(&self.quota_refusals.get_or_create(&labels), count);
+            }
+        }
+        for (class, state) in &state.waiting {
+            let labels = ClassLabels {
+                tenant: tenant.to_owned(),
+                class,
+            };
+            self.quota_waiting.get_or_create(&labels).set(gauge(state.waiting));
+            self.quota_oldest.get_or_create(&labels).set(state.oldest.as_secs_f64());
+        }
+        let labels = TenantLabels::new(tenant);
+        counted(&self.quota_grants.get_or_create(&labels), state.grants);
+        self.quota_utilisation.get_or_create(&labels).set(state.utilisation);
+        if let Some(remaining) = state.daily_remaining {
+            self.quota_daily_remaining.get_or_create(&labels).set(remaining);
+        }
+    }
+}
+
+/// What is counted elsewhere.
+fn counted(counter: &Counter, count: u64) {
+    counter.inner().store(count, Ordering::Relaxed);
 }
 
 /// From a millisecond to a minute.

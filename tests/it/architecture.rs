@@ -22,7 +22,7 @@ const MAY: [(&str, &[&str]); 17] = [
         ],
     ),
     ("config", &["crm", "gateway", "grpc", "quota", "sharing", "telemetry"]),
-    ("admin", &["telemetry", "tenant"]),
+    ("admin", &["gateway", "telemetry", "tenant"]),
     (
         "grpc",
         &["caller", "clock", "domain", "error", "gateway", "telemetry", "tenant"],

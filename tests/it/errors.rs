@@ -141,7 +141,9 @@ async fn a_full_queue_refuses() {
             client.get_lead(request).await
         })
     };
-    world.until("leadgate_quota_waiting{tenant=\"acme\"} 1").await;
+    world
+        .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable-plus\"} 1")
+        .await;
     let error = seen(world.get(by_id(NOBODY)).await.unwrap_err());
     error.is(Code::ResourceExhausted, "QUEUE_FULL");
     assert!(error.pushback().is_some() && error.details.quota_failure().is_some());
@@ -338,7 +340,9 @@ async fn a_draining_gateway_sends_callers_elsewhere() {
         };
         client.get_lead(request).await
     });
-    world.until("leadgate_quota_waiting{tenant=\"acme\"} 1").await;
+    world
+        .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable-plus\"} 1")
+        .await;
     world.tell_to_stop();
     let error = seen(waiting.await.unwrap().unwrap_err());
     error.is(Code::Unavailable, "SHUTTING_DOWN");

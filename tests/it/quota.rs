@@ -99,7 +99,9 @@ async fn a_lower_limit_than_configured_is_kept_to_once_told() {
     assert!((1..=8).contains(&refused), "{refused} refused");
     burst(&world, &id, 10).await;
     assert_eq!(world.simulator.stats().refused, refused);
-    world.until("leadgate_quota_slots{tenant=\"acme\"} 4").await;
+    world
+        .until("leadgate_quota_limit{tenant=\"acme\",window=\"calls\"} 4")
+        .await;
 }
 
 #[tokio::test]
@@ -126,9 +128,13 @@ async fn a_caller_who_leaves_the_queue_costs_nothing() {
             world.clone().create_lead(request).await
         });
     }
-    world.until("leadgate_quota_waiting{tenant=\"acme\"} 20").await;
+    world
+        .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable-plus\"} 20")
+        .await;
     leaving.abort_all();
-    world.until("leadgate_quota_waiting{tenant=\"acme\"} 0").await;
+    world
+        .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable-plus\"} 0")
+        .await;
     let id = world.create(lead("Staying")).await.unwrap();
     assert_eq!(world.simulator.leads().len(), 1);
     assert_eq!(world.calls("Lead.Create").len(), 1);
@@ -150,7 +156,10 @@ async fn first_come_is_first_served() {
             client.create_lead(request).await.unwrap();
         });
         world
-            .until(&format!("leadgate_quota_waiting{{tenant=\"acme\"}} {}", i + 1))
+            .until(&format!(
+                "leadgate_quota_waiting{{tenant=\"acme\",class=\"sheddable-plus\"}} {}",
+                i + 1
+            ))
             .await;
         if i == 0 {
             // From here on the queue only grows: the slot is held for longer than this takes.

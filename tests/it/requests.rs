@@ -156,7 +156,9 @@ async fn too_many_requests_in_work_are_refused() {
     let world = World::with(Options::default(), settings).await.warm().await;
     let mut client = world.client.clone();
     let waiting = tokio::spawn(async move { client.create_lead(create("Asha")).await });
-    world.until("leadgate_quota_waiting{tenant=\"acme\"} 1").await;
+    world
+        .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable-plus\"} 1")
+        .await;
     let error = seen(world.create(lead("Ben")).await.unwrap_err());
     error.is(Code::ResourceExhausted, "QUEUE_FULL");
     waiting.abort();

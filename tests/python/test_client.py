@@ -323,7 +323,7 @@ class Operation(GatewayCase):
         self.assertEqual(status, 200)
         method = f"/{LEAD_SERVICE}/DescribeLeadFields"
         self.assertIn(f'leadgate_rpcs_total{{method="{method}",code="OK"}} 1', text)
-        self.assertIn('leadgate_quota_slots{tenant="test"} 25', text)
+        self.assertIn('leadgate_quota_limit{tenant="test",window="calls"} 25', text)
 
     def test_the_log_has_a_line_per_rpc_and_per_attempt_and_no_keys(self):
         trace = "0af7651916cd43dd8448eb211c80319c"

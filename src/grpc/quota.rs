@@ -1,0 +1,124 @@
+//! QuotaService: tells how the quota is doing.
+
+use std::time::Duration;
+
+use tonic::Request;
+
+use super::asked::{Answer, Answers, Asked, Reader};
+use super::{Context, convert, pb};
+use crate::error::{Error, Result};
+use crate::gateway::{Criticality, Snapshot, WindowSnapshot};
+
+/// How often a watcher is told where it does not say.
+const USUAL: Duration = Duration::from_secs(1);
+const OFTENEST: Duration = Duration::from_millis(100);
+const RAREST: Duration = Duration::from_secs(3600);
+
+/// QuotaService.
+pub(super) struct Service {
+    context: Context,
+}
+
+impl Service {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::quota_service_server::QuotaService for Service {
+    type WatchQuotaStream =
+        tokio_stream::wrappers::ReceiverStream<std::result::Result<pb::WatchQuotaResponse, tonic::Status>>;
+
+    async fn get_quota(&self, request: Request<pb::GetQuotaRequest>) -> Answer<pb::GetQuotaResponse> {
+        let work = |asked: Asked<pb::GetQuotaRequest>, _| async move {
+            Ok(pb::GetQuotaResponse {
+                quota: Some(quota(&asked.gateway.quota())),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn watch_quota(&self, request: Request<pb::WatchQuotaRequest>) -> Answers<pb::WatchQuotaResponse> {
+        let work = |asked: Asked<pb::WatchQuotaRequest>, reader: Reader<pb::WatchQuotaResponse>| async move {
+            let mut ticks = tokio::time::interval(interval(asked.message.interval)?);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let quota = Some(quota(&asked.gateway.quota()));
+                reader.send(pb::WatchQuotaResponse { quota }).await?;
+            }
+        };
+        self.context.stream(request, work).await
+    }
+}
+
+fn interval(asked: Option<prost_types::Duration>) -> Result<Duration> {
+    let Some(asked) = asked else {
+        return Ok(USUAL);
+    };
+    let interval = Duration::try_from(asked).ok();
+    let interval = interval.filter(|interval| (OFTENEST..=RAREST).contains(interval));
+    interval.ok_or_else(|| Error::invalid("interval", "must be 100 ms to 1 hour"))
+}
+
+fn quota(state: &Snapshot) -> pb::Quota {
+    let queues = Criticality::ALL.into_iter().rev().map(|class| pb::QuotaQueue {
+        criticality: match class {
+            Criticality::Sheddable => pb::Criticality::Sheddable,
+            Criticality::SheddablePlus => pb::Criticality::SheddablePlus,
+            Criticality::Critical => pb::Criticality::Critical,
+            Criticality::CriticalPlus => pb::Criticality::CriticalPlus,
+        }
+        .into(),
+        waiting: count(state.queue.waiting[class as usize]),
+        oldest: state.queue.oldest[class as usize].map(|since| lasting(state.now.saturating_duration_since(since))),
+    });
+    let callers = state.queue.callers.iter().map(|(caller, waiting)| pb::QuotaCaller {
+        caller: caller.to_string(),
+        waiting: count(*waiting),
+    });
+    pb::Quota {
+        calls: Some(window(&state.calls)),
+        bulk: Some(window(&state.bulk)),
+        day: Some(pb::QuotaDay {
+            limit: state.daily.limit.map(whole),
+            used: whole(state.daily.used),
+            remaining: state.daily.remaining.map(whole),
+            reset_time: Some(convert::timestamp(state.daily.reset)),
+            spent_time: state.daily.spent_at.map(convert::timestamp),
+            closed: state.daily.closed,
+        }),
+        queues: queues.collect(),
+        callers: callers.collect(),
+        grants: whole(state.grants),
+        utilisation: state.utilisation,
+        replicas: 1,
+    }
+}
+
+fn window(state: &WindowSnapshot) -> pb::QuotaWindow {
+    pb::QuotaWindow {
+        limit: i32::try_from(state.limit.calls).unwrap_or(i32::MAX),
+        window: Some(lasting(state.limit.per)),
+        effective: i32::try_from(state.effective).unwrap_or(i32::MAX),
+        used: count(state.used),
+        free_in: state.free_in.map(lasting),
+        margin: Some(lasting(state.margin)),
+        own_refusals: whole(state.refused.own),
+        foreign_refusals: whole(state.refused.foreign),
+        holds: whole(state.holds),
+    }
+}
+
+fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn lasting(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration::try_from(duration).unwrap_or_default()
+}

@@ -1,0 +1,357 @@
+//! What is learned from the server's verdicts: how much of the quota is ours, how far jitter reaches, and when to hold
+//! back. Pure; knows no slots and no queue.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::slots::cheap;
+use crate::error::Limit;
+
+/// The share of calls that the margin lets be refused in the long run.
+const REFUSED: f64 = 1e-4;
+/// What a foreign refusal takes of the effective limit above its floor.
+const CUT: f64 = 1.0 / 16.0;
+/// What an accepted call adds to it, at first.
+const RAISE: f64 = 1.0 / 270.0;
+/// After so many calls without a foreign refusal it adds twice as much, and so on: the others seem to have gone.
+const CALM: f64 = 300.0;
+/// How long a foreign refusal holds everything, in windows. The others' calls that filled the window leave it in the course
+/// of one; with as much left out of ours, foreign calls are let in meanwhile.
+const PAUSE: f64 = 0.35;
+/// How much of an even spread over the window is the least gap.
+const SPREAD: f64 = 0.95;
+/// So many refusals in a row, and only a probe may go.
+const SHUT_OUT: u32 = 4;
+
+/// The steering of one window.
+#[derive(Debug)]
+pub struct Controller {
+    limit: Limit,
+    reserve: u32,
+    /// Its whole part is the effective limit.
+    effective: f64,
+    /// Accepted calls since the last foreign refusal.
+    calm: u32,
+    margin: Duration,
+    /// Calls sent before then tell nothing that is not known.
+    news_from: Option<Instant>,
+    /// Refusals without an acceptance between.
+    row: u32,
+    held_until: Option<Instant>,
+    refused: Refused,
+    holds: u64,
+}
+
+/// Refused calls by whose fault it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Our own calls may have been too many.
+    pub own: u64,
+    /// They cannot have been: somebody else uses the account.
+    pub foreign: u64,
+}
+
+impl Controller {
+    /// The steering of a window by that limit, of which so many calls are left to others.
+    pub fn new(limit: Limit, reserve: u32) -> Self {
+        let mut new = Self {
+            limit,
+            reserve,
+            effective: 0.0,
+            calm: 0,
+            margin: cheap(limit.per),
+            news_from: None,
+            row: 0,
+            held_until: None,
+            refused: Refused::default(),
+            holds: 0,
+        };
+        new.effective = new.ceiling();
+        new
+    }
+
+    /// The limit as it is known now.
+    pub fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    /// How many calls in a window we allow ourselves.
+    pub fn effective(&self) -> u32 {
+        self.effective as u32
+    }
+
+    /// How much of a usual call's delay is charged at most.
+    pub fn margin(&self) -> Duration {
+        self.margin
+    }
+
+    /// By how much the server's own machines are allowed to disagree about the time.
+    pub fn disagreement(&self) -> Duration {
+        self.step() * 3
+    }
+
+    /// The least time between two calls, while others use the account: calls that go in one burst are refused in one, and
+    /// leave no room for others until they all leave the window.
+    pub fn gap(&self) -> Duration {
+        if self.effective < self.ceiling() {
+            self.limit.per.mul_f64(SPREAD) / self.effective()
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Until when nothing may go.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.held_until
+    }
+
+    /// Whether only one call at a time may go, to try whether the server lets us in again.
+    pub fn is_probing(&self) -> bool {
+        self.row >= SHUT_OUT
+    }
+
+    /// The refused calls so far.
+    pub fn refused_so_far(&self) -> Refused {
+        self.refused
+    }
+
+    /// How often everything was held so far.
+    pub fn holds(&self) -> u64 {
+        self.holds
+    }
+
+    /// A call was let in.
+    pub fn accepted(&mut self, sent: Instant) {
+        if self.is_news(sent) {
+            self.row = 0;
+        }
+        let margin = self.margin.saturating_sub(self.step().mul_f64(REFUSED));
+        self.margin = margin.max(cheap(self.limit.per));
+        self.calm = self.calm.saturating_add(1);
+        let raise = RAISE * (1.0 + f64::from(self.calm) / CALM);
+        self.effective = (self.effective + raise).min(self.ceiling());
+    }
+
+    /// A call was refused; whether calls of our own explain it.
+    pub fn refused(&mut self, sent: Instant, now: Instant, ours: bool) {
+        if ours {
+            self.refused.own += 1;
+        } else {
+            self.refused.foreign += 1;
+        }
+        // The refusals of one burst are one piece of news.
+        if !self.is_news(sent) {
+            return;
+        }
+        self.news_from = Some(now);
+        self.row += 1;
+        if ours {
+            self.margin = (self.margin + self.step()).min(cheap(self.limit.per) * 5);
+        } else {
+            self.calm = 0;
+            self.effective -= (self.effective - self.floor()) * CUT;
+        }
+        let hold = match self.row {
+            // The margin has seen to it.
+            1 if ours => return,
+            SHUT_OUT.. => self.limit.per,
+            _ => self.limit.per.mul_f64(PAUSE),
+        };
+        self.held_until = Some(now + hold);
+        self.holds += 1;
+    }
+
+    /// The server has named its limit. Whether it is another than the one that was known.
+    pub fn adopt(&mut self, limit: Limit) -> bool {
+        if limit == self.limit {
+            return false;
+        }
+        let was_whole = self.effective >= self.ceiling();
+        self.limit = limit;
+        self.effective = if was_whole {
+            self.ceiling()
+        } else {
+            self.effective.clamp(self.floor(), self.ceiling())
+        };
+        self.margin = self.margin.clamp(cheap(limit.per), cheap(limit.per) * 5);
+        true
+    }
+
+    fn is_news(&self, sent: Instant) -> bool {
+        self.news_from.is_none_or(|from| sent >= from)
+    }
+
+    fn ceiling(&self) -> f64 {
+        f64::from(self.limit.calls.saturating_sub(self.reserve).max(1))
+    }
+
+    fn floor(&self) -> f64 {
+        f64::from(self.limit.calls / 5).clamp(1.0, self.ceiling())
+    }
+
+    /// What a refusal adds to the margin: 8 ms at 5 s, and less of a shorter window.
+    fn step(&self) -> Duration {
+        (self.limit.per / 625).min(Duration::from_millis(8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const W: Duration = Duration::from_secs(5);
+    const TRIP: Duration = Duration::from_millis(80);
+
+    fn limit(calls: u32) -> Limit {
+        Limit { calls, per: W }
+    }
+
+    fn new() -> (Controller, Instant) {
+        (Controller::new(limit(25), 0), Instant::now())
+    }
+
+    /// Refused one after the other, each sent after the last answer.
+    fn refuse(controller: &mut Controller, now: &mut Instant, times: u32, ours: bool) {
+        for _ in 0..times {
+            controller.refused(*now, *now + TRIP, ours);
+            *now += TRIP;
+        }
+    }
+
+    #[test]
+    fn a_foreign_refusal_shrinks_the_effective_limit_and_holds_for_a_while() {
+        let (mut controller, mut now) = new();
+        refuse(&mut controller, &mut now, 1, false);
+        assert_eq!(controller.effective(), 23);
+        assert_eq!(controller.held_until(), Some(now + W.mul_f64(PAUSE)));
+        assert_eq!(controller.margin(), cheap(W));
+        assert!(controller.gap() > W / 25);
+    }
+
+    #[test]
+    fn a_refusal_of_our_own_making_widens_the_margin_and_nothing_else() {
+        let (mut controller, mut now) = new();
+        refuse(&mut controller, &mut now, 1, true);
+        assert_eq!(controller.margin(), cheap(W) + Duration::from_millis(8));
+        assert_eq!((controller.effective(), controller.held_until()), (25, None));
+        refuse(&mut controller, &mut now, 1, true);
+        assert!(controller.held_until().is_some());
+    }
+
+    #[test]
+    fn the_refusals_of_one_burst_are_one_piece_of_news() {
+        let (mut controller, now) = new();
+        for n in 0..10 {
+            controller.refused(now, now + TRIP + Duration::from_millis(n), false);
+        }
+        assert_eq!(controller.effective(), 23);
+        assert_eq!(controller.refused_so_far().foreign, 10);
+        assert_eq!(controller.holds(), 1);
+    }
+
+    #[test]
+    fn four_refusals_in_a_row_leave_only_a_probe_until_one_is_let_in() {
+        let (mut controller, mut now) = new();
+        refuse(&mut controller, &mut now, 3, false);
+        assert!(!controller.is_probing());
+        refuse(&mut controller, &mut now, 1, false);
+        assert!(controller.is_probing());
+        assert_eq!(controller.held_until(), Some(now + W));
+        controller.accepted(now - TRIP);
+        assert!(controller.is_probing(), "a call from before the refusal proves nothing");
+        controller.accepted(now);
+        assert!(!controller.is_probing());
+    }
+
+    #[test]
+    fn accepted_calls_give_the_whole_limit_back() {
+        let (mut controller, mut now) = new();
+        refuse(&mut controller, &mut now, 1000, false);
+        assert_eq!(controller.effective(), 5);
+        for _ in 0..1600 {
+            controller.accepted(now);
+        }
+        assert_eq!((controller.effective(), controller.gap()), (25, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_named_limit_is_adopted_with_its_window() {
+        let (mut controller, _) = new();
+        assert!(!controller.adopt(limit(25)));
+        let named = Limit {
+            calls: 10,
+            per: Duration::from_secs(1),
+        };
+        assert!(controller.adopt(named));
+        assert_eq!((controller.limit(), controller.effective()), (named, 10));
+        assert!(controller.adopt(limit(72)));
+        assert_eq!(controller.effective(), 72);
+    }
+
+    #[test]
+    fn the_reserve_is_left_to_others_but_never_all() {
+        assert_eq!(Controller::new(limit(25), 5).effective(), 20);
+        assert_eq!(Controller::new(limit(5), 5).effective(), 1);
+        assert_eq!(Controller::new(limit(5), 5).gap(), Duration::ZERO);
+    }
+
+    #[test]
+    fn holds_shrink_with_the_window() {
+        let per = Duration::from_millis(500);
+        let mut controller = Controller::new(Limit { calls: 25, per }, 0);
+        let mut now = Instant::now();
+        refuse(&mut controller, &mut now, 1, false);
+        assert_eq!(controller.held_until(), Some(now + per.mul_f64(PAUSE)));
+        refuse(&mut controller, &mut now, 3, false);
+        assert_eq!(controller.held_until(), Some(now + per));
+    }
+
+    #[test]
+    fn the_margin_settles_where_one_call_in_ten_thousand_is_refused() {
+        let (mut controller, now) = new();
+        // A server that refuses the more seldom the longer the margin, as exponential jitter does.
+        let (mut refused, mut threshold) = (0_u32, 1.0_f64);
+        for n in 0_u32..2_000_000 {
+            // The golden ratio spreads evenly what chance would spread.
+            threshold = (threshold + 0.618_033_988_749_895).fract();
+            let sent = now + TRIP * n;
+            if threshold < (-controller.margin().as_secs_f64() / 0.015).exp() {
+                refused += u32::from(n > 200_000);
+                controller.refused(sent, sent, true);
+            } else {
+                controller.accepted(sent);
+            }
+        }
+        assert!((100..=260).contains(&refused), "{refused} of 1,800,000");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn whatever_the_server_says_the_steering_stays_in_its_bounds(
+            calls in 1_u32..100,
+            reserve in 0_u32..110,
+            verdicts in prop::collection::vec((0_u8..4, 1_u32..100, 1_u64..60_000), 1..200),
+        ) {
+            let mut controller = Controller::new(limit(calls), reserve);
+            let mut now = Instant::now();
+            for (kind, calls, per) in verdicts {
+                now += Duration::from_millis(u64::from(calls));
+                match kind {
+                    0 => controller.accepted(now),
+                    3 => { controller.adopt(Limit { calls, per: Duration::from_millis(per) }); }
+                    ours => controller.refused(now, now + TRIP, ours == 1),
+                }
+                let Limit { calls, per } = controller.limit();
+                let ceiling = calls.saturating_sub(reserve).max(1);
+                let floor = (calls / 5).clamp(1, ceiling);
+                prop_assert!((floor..=ceiling).contains(&controller.effective()));
+                prop_assert!(controller.margin() >= cheap(per) && controller.margin() <= cheap(per) * 5);
+                prop_assert!(controller.gap() <= per);
+            }
+        }
+    }
+}

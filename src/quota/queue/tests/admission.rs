@@ -1,0 +1,265 @@
+//! Whether the estimates are honest: what is let in is served in time, and who is told to come again later may come in
+//! then.
+
+use super::*;
+use proptest::prelude::*;
+
+/// A slot each 200 ms, a bulk slot each second.
+const PACE: Duration = Duration::from_millis(200);
+const BULK_PACE: Duration = Duration::from_secs(1);
+const TYPICAL: Duration = Duration::from_millis(100);
+
+/// A queue behind slots that come at an even pace.
+struct Gate {
+    queue: Queue<&'static str>,
+    now: Instant,
+    /// The slots of both kinds that came and were not used.
+    free: [usize; 2],
+    ticks: u32,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self {
+            queue: Queue::new(settings()),
+            now: Instant::now(),
+            free: [0; 2],
+            ticks: 0,
+        }
+    }
+
+    fn supply(&self) -> Supply {
+        let [free, bulk] = self.free;
+        Supply {
+            calls: Slots { limit: 25, free },
+            bulk: Slots { limit: 5, free: bulk },
+            window: W,
+        }
+    }
+
+    fn push(&mut self, ask: Ask, name: &'static str) {
+        self.queue.push(ask, name, self.now).unwrap();
+    }
+
+    fn admit(&mut self, ask: &Ask) -> Result<Duration, Infeasible> {
+        let free = self.free;
+        // The next slot comes after a whole pace, or the next bulk slot after what is left of it.
+        let gone = PACE * (self.ticks % 5);
+        let wait = |cost, ahead: usize| {
+            let short = (ahead + 1).saturating_sub(free[cost as usize]) as u32;
+            match cost {
+                Cost::Call => PACE * short,
+                Cost::Bulk => (BULK_PACE * short).saturating_sub(gone),
+            }
+        };
+        self.queue.admit(ask, TYPICAL, &self.supply(), self.now, wait)
+    }
+
+    /// Lets the time pass until a slot comes, and grants what can be granted.
+    fn tick(&mut self) -> Vec<&'static str> {
+        self.now += PACE;
+        self.ticks += 1;
+        self.free[0] = (self.free[0] + 1).min(25);
+        if self.ticks.is_multiple_of(5) {
+            self.free[1] = (self.free[1] + 1).min(5);
+        }
+        let mut names = Vec::new();
+        loop {
+            match self.queue.next(&self.supply(), self.now) {
+                Next::Granted(receipt, name) => {
+                    self.free[0] -= 1;
+                    if receipt.ask.cost == Cost::Bulk {
+                        self.free[1] -= 1;
+                    }
+                    self.queue.done(receipt);
+                    names.push(name);
+                }
+                Next::Dead(..) => {}
+                Next::Nobody => return names,
+            }
+        }
+    }
+}
+
+fn within(seconds: u64, ask: Ask, now: Instant) -> Ask {
+    Ask {
+        deadline: now + Duration::from_secs(seconds),
+        ..ask
+    }
+}
+
+#[test]
+fn an_empty_queue_lets_in_who_has_time() {
+    let mut gate = Gate::new();
+    let now = gate.now;
+    assert_eq!(gate.admit(&ask("a", now)), Ok(PACE));
+    let hasty = Ask {
+        deadline: now + ms(50),
+        ..ask("a", now)
+    };
+    let refused = gate.admit(&hasty).unwrap_err();
+    assert_eq!(refused.retry_after, None, "the call itself takes longer");
+}
+
+#[test]
+fn a_flooder_makes_only_itself_wait() {
+    let mut gate = Gate::new();
+    let now = gate.now;
+    for _ in 0..1_000 {
+        gate.push(ask("flooder", now), "flood");
+    }
+    assert!(gate.admit(&within(2, ask("other", now), now)).is_ok());
+    let late = Ask {
+        deadline: now + Duration::from_secs(3700),
+        ..ask("flooder", now)
+    };
+    assert_eq!(gate.admit(&late), Ok(PACE * 1_001));
+    let refused = gate.admit(&within(10, write("flooder", 1, now), now));
+    assert!(refused.is_ok(), "writes take turns with reads");
+}
+
+#[test]
+fn a_higher_class_is_not_held_up_by_a_lower_one() {
+    let mut gate = Gate::new();
+    let now = gate.now;
+    for _ in 0..1_000 {
+        gate.push(ask("a", now), "flood");
+    }
+    let urgent = Ask {
+        criticality: Criticality::Critical,
+        ..within(1, ask("a", now), now)
+    };
+    assert_eq!(gate.admit(&urgent), Ok(PACE));
+    let low = Ask {
+        criticality: Criticality::Sheddable,
+        ..within(30, ask("b", now), now)
+    };
+    assert_eq!(gate.admit(&low), Ok(PACE * 20), "it has its twentieth");
+}
+
+#[test]
+fn a_flood_of_bulk_calls_takes_only_the_bulk_slots() {
+    let mut gate = Gate::new();
+    let now = gate.now;
+    for _ in 0..1_000 {
+        let bulk = Ask {
+            criticality: Criticality::Critical,
+            cost: Cost::Bulk,
+            ..ask("a", now)
+        };
+        gate.push(bulk, "bulk");
+    }
+    assert!(gate.admit(&within(2, ask("b", now), now)).is_ok());
+    let bulk = Ask {
+        cost: Cost::Bulk,
+        ..within(60, ask("b", now), now)
+    };
+    assert!(gate.admit(&bulk).is_err());
+}
+
+#[test]
+fn a_caller_at_its_cap_is_told_so() {
+    let mut gate = Gate::new();
+    let now = gate.now;
+    for _ in 0..3 {
+        gate.push(ask("capped", now), "capped");
+    }
+    (0..3).for_each(|_| drop(gate.tick()));
+    let now = gate.now;
+    let refused = gate.admit(&within(4, ask("capped", now), now)).unwrap_err();
+    assert!(refused.by_own_cap);
+    assert_eq!(
+        refused.retry_after,
+        Some(W - 2 * PACE + TYPICAL - Duration::from_secs(4))
+    );
+    assert!(gate.admit(&within(5, ask("capped", now), now)).is_ok());
+}
+
+#[test]
+fn a_long_line_for_a_key_takes_a_call_each() {
+    let mut gate = Gate::new();
+    let now = gate.now;
+    for _ in 0..10 {
+        gate.push(write("a", 1, now), "write");
+    }
+    assert_eq!(gate.admit(&write("b", 1, now)), Ok(PACE * 11));
+    assert!(gate.admit(&write("b", 2, now)).unwrap() < PACE * 4);
+}
+
+fn newcomers() -> impl Strategy<Value = Vec<(usize, usize, bool, Option<u32>)>> {
+    let one = (
+        0_usize..4,
+        0_usize..4,
+        prop::bool::weighted(0.2),
+        prop::option::of(0_u32..200),
+    );
+    prop::collection::vec(one, 0..120)
+}
+
+/// The tickets of these come with an hour's time.
+fn crowd(gate: &mut Gate, tickets: &[(usize, usize, bool, Option<u32>)]) {
+    for (index, (caller, class, bulk, key)) in tickets.iter().enumerate() {
+        let mut ask = within(
+            3600 + index as u64,
+            ask(["w", "x", "double", "z"][*caller], gate.now),
+            gate.now,
+        );
+        ask.criticality = Criticality::ALL[*class];
+        ask.cost = if *bulk { Cost::Bulk } else { Cost::Call };
+        // Each key once: lines have a test of their own.
+        ask.keys = key.map(|key| Key::of(&(index, key))).into_iter().collect();
+        gate.push(ask, "crowd");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Who is let in is served by then, give or take a turn of each caller, unless more comes.
+    #[test]
+    fn predicted_waits_are_kept(
+        tickets in newcomers(),
+        (caller, class, is_write) in (0_usize..5, 0_usize..4, any::<bool>()),
+    ) {
+        let mut gate = Gate::new();
+        crowd(&mut gate, &tickets);
+        let mut newcomer = ask(["w", "x", "double", "z", "new"][caller], gate.now);
+        newcomer.criticality = Criticality::ALL[class];
+        newcomer.deadline += Duration::from_secs(3600);
+        newcomer.keys = is_write.then(|| Key::of(&"mine")).into_iter().collect();
+        let predicted = gate.admit(&newcomer).unwrap();
+        gate.push(newcomer, "newcomer");
+        let begin = gate.now;
+        while !gate.tick().contains(&"newcomer") {
+            prop_assert!(gate.now < begin + Duration::from_secs(3600));
+        }
+        let actual = gate.now - begin;
+        prop_assert!(actual <= predicted + PACE * 6, "{actual:?} instead of {predicted:?}");
+    }
+
+    /// Who waits as long as told and asks again with as much time is let in, unless more has come.
+    #[test]
+    fn retry_after_is_true(
+        tickets in newcomers(),
+        (caller, class, bulk, is_write) in (0_usize..5, 0_usize..4, any::<bool>(), any::<bool>()),
+        timeout in 300_u64..20_000,
+    ) {
+        let mut gate = Gate::new();
+        crowd(&mut gate, &tickets);
+        let mut newcomer = ask(["w", "x", "double", "capped", "new"][caller], gate.now);
+        newcomer.criticality = Criticality::ALL[class];
+        newcomer.cost = if bulk { Cost::Bulk } else { Cost::Call };
+        newcomer.keys = is_write.then(|| Key::of(&"mine")).into_iter().collect();
+        // A bulk call needs the second that its slot takes.
+        newcomer.deadline = gate.now + ms(timeout + if bulk { 1_000 } else { 0 });
+        let timeout = newcomer.deadline - gate.now;
+        if let Err(refused) = gate.admit(&newcomer) {
+            let until = gate.now + refused.retry_after.unwrap();
+            while gate.now < until {
+                gate.tick();
+            }
+            newcomer.deadline = gate.now + timeout;
+            prop_assert!(gate.admit(&newcomer).is_ok(), "{:?} and then {:?}", refused, gate.admit(&newcomer));
+        }
+    }
+}

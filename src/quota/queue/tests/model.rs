@@ -1,0 +1,373 @@
+//! Any history, against a list of tickets searched from end to end.
+
+use super::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push {
+        caller: usize,
+        class: usize,
+        bulk: bool,
+        keys: Vec<u8>,
+        patience: u64,
+    },
+    Next {
+        free: usize,
+        bulk: usize,
+    },
+    Done(usize),
+    PutBack(usize),
+    Remove(usize),
+    TakeAlong(usize),
+    Pass(u64),
+}
+
+const CALLERS: [&str; 4] = ["capped", "double", "humble", "other"];
+const CAP: usize = 3;
+const MOST_WAITING: usize = 40;
+const MOST_PER_CALLER: usize = 15;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let keys = prop_oneof![2 => Just(Vec::new()), 3 => prop::collection::vec(0_u8..4, 1..3)];
+    let push = (
+        0..CALLERS.len(),
+        0_usize..4,
+        prop::bool::weighted(0.3),
+        keys,
+        0_u64..20_000,
+    )
+        .prop_map(|(caller, class, bulk, keys, patience)| Step::Push {
+            caller,
+            class,
+            bulk,
+            keys,
+            patience,
+        });
+    let step = prop_oneof![
+        8 => push,
+        6 => (0_usize..8, 0_usize..2).prop_map(|(free, bulk)| Step::Next { free, bulk }),
+        4 => any::<usize>().prop_map(Step::Done),
+        1 => any::<usize>().prop_map(Step::PutBack),
+        1 => any::<usize>().prop_map(Step::Remove),
+        1 => any::<usize>().prop_map(Step::TakeAlong),
+        2 => (1_u64..1_500).prop_map(Step::Pass),
+    ];
+    prop::collection::vec(step, 1..150)
+}
+
+/// A ticket as the model knows it; only its class is read from the queue, since others may raise it.
+#[derive(Clone, Debug)]
+struct Known {
+    id: TicketId,
+    caller: usize,
+    cost: Cost,
+    keys: Vec<u8>,
+    deadline: Instant,
+    returned: bool,
+}
+
+struct Model {
+    queue: Queue<TicketName>,
+    now: Instant,
+    waiting: Vec<Known>,
+    on_the_way: Vec<(Known, Receipt)>,
+    /// Grants that count against the cap of the caller that has one.
+    capped: Vec<Instant>,
+    pushed: usize,
+    ended: usize,
+    grants: usize,
+    out_of_order: [usize; 4],
+}
+
+type TicketName = usize;
+
+impl Model {
+    fn new() -> Self {
+        let mut settings = settings();
+        settings.most_waiting = MOST_WAITING;
+        settings.most_per_caller = MOST_PER_CALLER;
+        Self {
+            queue: Queue::new(settings),
+            now: Instant::now(),
+            waiting: Vec::new(),
+            on_the_way: Vec::new(),
+            capped: Vec::new(),
+            pushed: 0,
+            ended: 0,
+            grants: 0,
+            out_of_order: [0; 4],
+        }
+    }
+
+    fn class(&self, ticket: &Known) -> Criticality {
+        self.queue.tickets[&ticket.id].class
+    }
+
+    fn forget(&mut self, id: TicketId) -> Known {
+        let at = self.waiting.iter().position(|ticket| ticket.id == id);
+        self.waiting.remove(at.expect("it was waiting"))
+    }
+
+    fn is_key_free(&self, ticket: &Known) -> bool {
+        let shares = |other: &Known| other.keys.iter().any(|key| ticket.keys.contains(key));
+        !self.on_the_way.iter().any(|(other, _)| shares(other))
+            && !self.waiting.iter().any(|other| other.id < ticket.id && shares(other))
+    }
+
+    fn is_at_cap(&self, ticket: &Known) -> bool {
+        let used = self.capped.iter().filter(|at| **at + W > self.now).count();
+        CALLERS[ticket.caller] == "capped" && !ticket.returned && used >= CAP
+    }
+
+    /// Whether it could go, as far as its own affairs are concerned.
+    fn can_go(&self, ticket: &Known, bulk: usize) -> bool {
+        self.is_key_free(ticket) && !self.is_at_cap(ticket) && (ticket.cost == Cost::Call || bulk > 0)
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Push {
+                caller,
+                class,
+                bulk,
+                keys,
+                patience,
+            } => self.push(caller, class, bulk, keys, patience),
+            Step::Next { free, bulk } => self.next(free, bulk),
+            Step::Done(which) => {
+                if let Some((_, receipt)) = self.some_on_the_way(which) {
+                    self.queue.done(receipt);
+                    self.ended += 1;
+                }
+            }
+            Step::PutBack(which) => {
+                if let Some((mut ticket, receipt)) = self.some_on_the_way(which) {
+                    self.queue.put_back(receipt, 0, self.now);
+                    ticket.returned = true;
+                    self.waiting.push(ticket);
+                }
+            }
+            Step::Remove(which) => {
+                if let Some(id) = self.some_waiting(which) {
+                    assert!(self.queue.remove(id).is_some());
+                    self.forget(id);
+                    self.ended += 1;
+                }
+            }
+            Step::TakeAlong(which) => {
+                if let Some(id) = self.some_waiting(which) {
+                    let ticket = self.waiting.iter().find(|ticket| ticket.id == id).unwrap();
+                    let expected = self.is_key_free(ticket) && ticket.deadline > self.now;
+                    let taken = self.queue.take_along(id, self.now);
+                    assert_eq!(taken.is_some(), expected);
+                    if let Some((receipt, _)) = taken {
+                        let ticket = self.forget(id);
+                        self.on_the_way.push((ticket, receipt));
+                    }
+                }
+            }
+            Step::Pass(time) => self.now += ms(time),
+        }
+        self.check();
+    }
+
+    fn some_on_the_way(&mut self, which: usize) -> Option<(Known, Receipt)> {
+        let count = self.on_the_way.len();
+        (count > 0).then(|| self.on_the_way.swap_remove(which % count))
+    }
+
+    fn some_waiting(&self, which: usize) -> Option<TicketId> {
+        let count = self.waiting.len();
+        (count > 0).then(|| self.waiting[which % count].id)
+    }
+
+    fn push(&mut self, caller: usize, class: usize, bulk: bool, keys: Vec<u8>, patience: u64) {
+        let ask = Ask {
+            caller: CALLERS[caller].into(),
+            criticality: Criticality::ALL[class],
+            cost: if bulk { Cost::Bulk } else { Cost::Call },
+            keys: keys.iter().map(Key::of).collect(),
+            deadline: self.now + ms(patience),
+        };
+        let (cost, deadline) = (ask.cost, ask.deadline);
+        let class = self.queue.class_of(&ask);
+        let of_caller = |ticket: &&Known| ticket.caller == caller;
+        let candidates: Vec<_> = if self.waiting.iter().filter(of_caller).count() >= MOST_PER_CALLER {
+            self.waiting.iter().filter(of_caller).collect()
+        } else if self.waiting.len() >= MOST_WAITING {
+            self.waiting.iter().collect()
+        } else {
+            Vec::new()
+        };
+        let victim = candidates
+            .into_iter()
+            .min_by_key(|ticket| (self.class(ticket), std::cmp::Reverse(ticket.id)));
+        let victim = victim.map(|ticket| (ticket.id, self.class(ticket)));
+        self.pushed += 1;
+        match (self.queue.push(ask, self.pushed, self.now), victim) {
+            (Err(name), Some((_, lowest))) => {
+                assert_eq!(name, self.pushed);
+                assert!(lowest >= class);
+                self.ended += 1;
+            }
+            (Ok(pushed), victim) => {
+                assert_eq!(pushed.dropped.map(|(id, _)| id), victim.map(|(id, _)| id));
+                if let Some((id, lowest)) = victim {
+                    assert!(lowest < class);
+                    self.forget(id);
+                    self.ended += 1;
+                }
+                self.waiting.push(Known {
+                    id: pushed.id,
+                    caller,
+                    cost,
+                    keys,
+                    deadline,
+                    returned: false,
+                });
+            }
+            (Err(_), None) => panic!("refused while there was room"),
+        }
+    }
+
+    fn next(&mut self, free: usize, bulk: usize) {
+        let supply = Supply {
+            calls: Slots { limit: 25, free },
+            bulk: Slots { limit: 5, free: bulk },
+            window: W,
+        };
+        let before: Vec<_> = self
+            .waiting
+            .iter()
+            .map(|ticket| (ticket.clone(), self.class(ticket)))
+            .collect();
+        match self.queue.next(&supply, self.now) {
+            Next::Dead(id, _) => {
+                assert!(self.forget(id).deadline <= self.now);
+                self.ended += 1;
+            }
+            Next::Granted(receipt, _) => {
+                let ticket = self
+                    .waiting
+                    .iter()
+                    .find(|ticket| ticket.id == receipt.id)
+                    .unwrap()
+                    .clone();
+                let class = receipt.criticality();
+                assert!(ticket.deadline > self.now, "granted past its deadline");
+                assert!(free > 0, "granted without a slot");
+                assert!(self.can_go(&ticket, bulk), "{ticket:?} could not go");
+                self.check_order(&ticket, class, &before, bulk);
+                self.grants += 1;
+                if CALLERS[ticket.caller] == "capped" && !ticket.returned {
+                    self.capped.push(self.now);
+                }
+                self.forget(ticket.id);
+                self.on_the_way.push((ticket, receipt));
+            }
+            Next::Nobody => {
+                let kept = self.queue.reserve.kept(25);
+                assert!(kept <= 5);
+                for (ticket, class) in &before {
+                    assert!(ticket.deadline > self.now, "a dead one was left");
+                    let has_slot = if *class >= Criticality::Critical {
+                        free > 0
+                    } else {
+                        free > kept
+                    };
+                    assert!(!has_slot || !self.can_go(ticket, bulk), "{ticket:?} was left");
+                }
+            }
+        }
+    }
+
+    /// Whether nobody else should have gone, by the rules that hold for single grants.
+    fn check_order(&mut self, ticket: &Known, class: Criticality, before: &[(Known, Criticality)], bulk: usize) {
+        let rivals = || {
+            before
+                .iter()
+                .filter(|(other, _)| other.id != ticket.id && self.can_go(other, bulk))
+        };
+        let is_overtaking = rivals().any(|(_, other)| *other > class);
+        for (other, _) in rivals().filter(|(_, other)| *other == class) {
+            assert!(
+                ticket.returned || !other.returned,
+                "{other:?} had its turn before {ticket:?}"
+            );
+            let same_flow = other.caller == ticket.caller && other.cost == ticket.cost && !ticket.returned;
+            if same_flow && other.keys.is_empty() == ticket.keys.is_empty() {
+                let by_deadline = ticket.keys.is_empty() && ticket.deadline <= other.deadline;
+                assert!(
+                    by_deadline || (!ticket.keys.is_empty() && ticket.id < other.id),
+                    "{other:?} before {ticket:?}"
+                );
+            }
+        }
+        if is_overtaking {
+            assert!(class < Criticality::Critical);
+            self.out_of_order[class as usize] += 1;
+            // Its own grants in order may have been before it waited again.
+            assert!(
+                self.out_of_order[class as usize] * 19 <= self.grants,
+                "overtook too often"
+            );
+        }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.queue.len(), self.waiting.len());
+        assert_eq!(
+            self.pushed,
+            self.ended + self.waiting.len() + self.on_the_way.len(),
+            "lost or doubled"
+        );
+        let snapshot = self.queue.snapshot();
+        assert_eq!(snapshot.waiting.iter().sum::<usize>(), self.waiting.len());
+        assert_eq!(
+            snapshot.callers.iter().map(|(_, count)| count).sum::<usize>(),
+            self.waiting.len()
+        );
+        for ahead in &self.waiting {
+            for behind in self.waiting.iter().filter(|behind| behind.id > ahead.id) {
+                let shares = ahead.keys.iter().any(|key| behind.keys.contains(key));
+                assert!(
+                    !shares || self.class(ahead) >= self.class(behind),
+                    "{ahead:?} holds up {behind:?}"
+                );
+            }
+        }
+    }
+
+    /// Lets everything go, as nothing may be stuck.
+    fn drain(mut self) {
+        for _ in 0..4 * (MOST_WAITING + self.on_the_way.len() + 10) {
+            self.step(Step::Next { free: 25, bulk: 5 });
+            while !self.on_the_way.is_empty() {
+                self.step(Step::Done(0));
+            }
+            self.step(Step::Pass(400));
+        }
+        assert!(self.waiting.is_empty(), "{:?}", self.waiting);
+        assert!(self.queue.lines.is_empty());
+        assert!(self.queue.deadlines.is_empty());
+        assert_eq!(self.queue.next_wake(), None);
+        for class in &self.queue.classes {
+            assert!(class.is_empty());
+            assert_eq!(class.waiting(Cost::Call) + class.waiting(Cost::Bulk), 0);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_history_keeps_the_rules(steps in steps()) {
+        let mut model = Model::new();
+        for step in steps {
+            model.step(step);
+        }
+        model.drain();
+    }
+}
