@@ -13,7 +13,7 @@ use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::domain::share::{Access, Context, Filter, Share, Stage, State, What};
 use leadgate::grpc::pb;
-use leadgate::store::Store;
+use leadgate::store::{Added, Store};
 use pb::share_service_client::ShareServiceClient;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -86,8 +86,8 @@ async fn fill(target: &Path) {
     let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
     let now = leadgate::clock::now();
     for number in 0..SHARES {
-        let other = store.add_share(TENANT, &share(number, now)).await.unwrap();
-        assert_eq!(other, None);
+        let added = store.add_share(TENANT, &share(number, now), None).await.unwrap();
+        assert!(matches!(added, Added::Written { .. }));
         if number % 10_000 == 0 {
             eprintln!("{number} of {SHARES} shares written");
         }

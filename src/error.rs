@@ -64,9 +64,11 @@ pub enum Kind {
     NotASalesUser,
     /// The account's: no more leads can be shared with the user until some shares have ended.
     ShareLimitReached,
-    /// The data's: the user has, or is about to get, the access that is asked for. `share_id` in the facts names the share,
-    /// where it is one of ours.
-    ShareExists,
+    /// The data's: the user has, or is about to get, the access that is asked for.
+    ShareExists {
+        /// The share that gives it, where it is one of ours.
+        by: Option<uuid::Uuid>,
+    },
     /// The data's: the share is not such that it could be revoked or extended.
     ShareNotActive,
     /// The data's: no step of the share has failed or is uncertain.
@@ -178,7 +180,7 @@ impl Error {
             Kind::FeatureDisabled => "feature-disabled",
             Kind::NotASalesUser => "not-a-sales-user",
             Kind::ShareLimitReached => "share-limit-reached",
-            Kind::ShareExists => "share-exists",
+            Kind::ShareExists { .. } => "share-exists",
             Kind::ShareNotActive => "share-not-active",
             Kind::ShareNotRetryable => "share-not-retryable",
             Kind::Exception => "exception",
@@ -198,8 +200,12 @@ impl Error {
     pub fn is_final(&self) -> bool {
         match &self.kind {
             Kind::Invalid(_) | Kind::Duplicate { .. } | Kind::NotFound(_) => true,
-            // Without a name it may have come from anything before LeadSquared.
-            Kind::Exception => self.facts.exception_type.is_some(),
+            // Without a name of LeadSquared's own it may have come from anything before it, or have gone wrong after the
+            // work was done.
+            Kind::Exception => {
+                let name = self.facts.exception_type.as_deref();
+                name.is_some_and(|name| name.starts_with("MX"))
+            }
             Kind::DeadlineInfeasible { .. }
             | Kind::CallerLimit { .. }
             | Kind::QueueFull { .. }
@@ -209,7 +215,7 @@ impl Error {
             // Tomorrow it may be otherwise.
             | Kind::NotASalesUser
             | Kind::ShareLimitReached
-            | Kind::ShareExists
+            | Kind::ShareExists { .. }
             | Kind::ShareNotActive
             | Kind::ShareNotRetryable
             | Kind::Refused(_)
@@ -289,7 +295,7 @@ impl fmt::Display for Error {
             Kind::CallerLimit { .. } => f.write_str(
                 "the caller's own share of the quota (callers.NAME.calls_per_window) does not serve the call before its deadline; nothing was sent",
             ),
-            Kind::QueueFull { .. } => f.write_str("too many calls are waiting for the quota; nothing was sent"),
+            Kind::QueueFull { .. } => f.write_str("too many calls are in work or wait for the quota; nothing was sent"),
             Kind::DailyBudgetExhausted { .. } => {
                 f.write_str("the account's calls of today are spent; this one was not executed")
             }
@@ -305,7 +311,7 @@ impl fmt::Display for Error {
             }
             Kind::NotASalesUser => f.write_str("the user is not an active sales user, and only with such can be shared"),
             Kind::ShareLimitReached => f.write_str("no more leads can be shared with the user until some shares have ended"),
-            Kind::ShareExists => {
+            Kind::ShareExists { .. } => {
                 f.write_str("the user has, or is about to get, access already; allow_additional asks for another share")
             }
             Kind::ShareNotActive => f.write_str("the share has ended or come to nothing"),

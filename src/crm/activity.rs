@@ -108,7 +108,7 @@ impl Operation for Create<'_> {
     }
 
     fn decode(&self, answer: &Answer) -> Result<String> {
-        message_id(answer).map_err(bad_code)
+        message_id(answer).map_err(|error| bad_code(error, answer))
     }
 }
 
@@ -128,7 +128,7 @@ impl Operation for Update<'_> {
     }
 
     fn decode(&self, answer: &Answer) -> Result<String> {
-        message_id(answer).map_err(bad_code)
+        message_id(answer).map_err(|error| bad_code(error, answer))
     }
 }
 
@@ -252,7 +252,7 @@ impl Operation for GetSetting {
             if matches!(error.kind, Kind::Invalid(_)) {
                 error.kind = no_such_type();
             }
-            bad_code(error)
+            bad_code(error, answer)
         })?;
         let names = [&body["DisplayName"], &body["Name"]];
         // How a type that is not there is answered is not documented: it may be without an error.
@@ -306,8 +306,13 @@ fn written(post: &Post) -> Json {
 }
 
 /// "Invalid event code" comes without an exception's name, with HTTP 200.
-fn bad_code(error: crate::error::Error) -> crate::error::Error {
-    if error.kind == Kind::Exception && error.facts.exception_type.is_none() && error.facts.upstream_status.is_none() {
+fn bad_code(error: crate::error::Error, answer: &Answer) -> crate::error::Error {
+    let says_so = || {
+        answer
+            .text()
+            .is_some_and(|text| text.to_ascii_lowercase().contains("event code"))
+    };
+    if error.kind == Kind::Exception && error.facts.exception_type.is_none() && says_so() {
         return no_such_type().into();
     }
     error

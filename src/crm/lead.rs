@@ -270,7 +270,10 @@ fn flag(json: &Json) -> Option<bool> {
 pub(super) fn whole<N: FromStr>(json: &Json) -> Option<N> {
     match json {
         Json::String(text) => text.trim().parse().ok(),
-        Json::Number(number) => number.to_string().parse().ok(),
+        Json::Number(number) => {
+            let text = number.to_string();
+            text.strip_suffix(".0").unwrap_or(&text).parse().ok()
+        }
         Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
     }
 }

@@ -180,6 +180,19 @@ impl Client {
         self.call_from(None, call, operation).await
     }
 
+    /// Makes a call once, for those who ask again anyway.
+    pub async fn try_once<O: Operation>(&self, call: &Call, operation: &O) -> Result<O::Output> {
+        let mut retries = Retries::new(O::SAFETY, 1);
+        match self.attempt(call, operation, None, &mut retries).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                // What was refused waits no longer than others.
+                drop(retries.again());
+                Err(error)
+            }
+        }
+    }
+
     /// Waits until such a call can be sent, for those who have to write it down right before it is.
     pub async fn place<O: Operation>(&self, call: &Call, operation: &O) -> Result<Place> {
         self.wait(call, operation, &mut Retries::new(O::SAFETY, 1)).await

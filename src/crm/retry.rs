@@ -51,7 +51,7 @@ pub fn decide(safety: Safety, error: &Kind) -> Decision {
             | Kind::FeatureDisabled
             | Kind::NotASalesUser
             | Kind::ShareLimitReached
-            | Kind::ShareExists
+            | Kind::ShareExists { .. }
             | Kind::ShareNotActive
             | Kind::ShareNotRetryable
             | Kind::Exception

@@ -93,18 +93,36 @@ impl Operation for GetStatus<'_> {
 
         let status: Status = answer.json().map_err(|error| explained(error, answer))?;
         let number = whole(&status.share_status);
-        let said = status.message["ResponseText"].as_str().unwrap_or_default();
-        let why = status.error_message.as_str().unwrap_or_default().trim();
-        // A request that says what went wrong has failed, whatever its number.
-        let failed = (!why.is_empty()).then(|| meaning(why).unwrap_or(Kind::Exception).into());
+        let said = status.message["ResponseText"].as_str().unwrap_or_default().trim();
+        let failed = failure(&status.error_message);
         let is_processed = number.is_some_and(|number| self.processed.contains(&number))
-            || said.to_ascii_lowercase().contains("processed successfully");
+            || said.trim_end_matches('.').eq_ignore_ascii_case(PROCESSED);
+        if number.is_none() && failed.is_none() && !is_processed && said.is_empty() {
+            let path = "ShareStatus".to_owned();
+            return Err(Kind::Unreadable { path }.into());
+        }
         Ok(Standing {
             number: number.unwrap_or_default(),
             processed: failed.is_none() && is_processed,
             failed,
         })
     }
+}
+
+/// What LeadSquared says of a request that is processed.
+const PROCESSED: &str = "Request processed successfully";
+
+/// Why a request failed: one that says what went wrong has failed, whatever its number.
+fn failure(message: &Json) -> Option<Error> {
+    let text = match message {
+        Json::Null => return None,
+        Json::String(text) => text.trim().to_owned(),
+        Json::Array(items) if items.is_empty() => return None,
+        Json::Object(items) if items.is_empty() => return None,
+        other => other.to_string(),
+    };
+    let is_empty = text.is_empty() || ["null", "none"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    (!is_empty).then(|| meaning(&text).unwrap_or(Kind::Exception).into())
 }
 
 /// What share and revoke have in common. A revoke names the access that was granted, since it would default to reading.
@@ -137,20 +155,26 @@ fn post(path: &'static str, item: &Json) -> Request {
     }
 }
 
-/// The same error, as closely as the text of the answer tells it. No exception of these endpoints is published.
+/// The same error, as closely as the text of the answer tells it. No exception of these endpoints is published, so only
+/// what LeadSquared itself has named is taken at its word: anything else may have gone wrong after the work was done.
 fn explained(mut error: Error, answer: &Answer) -> Error {
     let is_open = matches!(
         error.kind,
-        Kind::Exception | Kind::Invalid(_) | Kind::NotFound(_) | Kind::Duplicate { .. }
+        Kind::Exception | Kind::Invalid(_) | Kind::NotFound(_) | Kind::Duplicate { .. } | Kind::FeatureDisabled
     );
+    let name = error.facts.exception_type.as_deref().unwrap_or_default();
+    let is_named = name.starts_with("MX");
+    // That the request cannot be read, or is not allowed, LeadSquared says without a name too.
+    let is_plain = answer.text().is_none() && matches!(error.kind, Kind::Invalid(_) | Kind::FeatureDisabled);
     if !is_open {
         return error;
     }
     error.kind = match answer.text().as_deref().and_then(meaning) {
+        _ if !is_named && !is_plain => Kind::Exception,
         Some(kind) => kind,
         // The fields of leads are not what is wrong here.
         None => match error.kind {
-            Kind::Duplicate { .. } => Kind::ShareExists,
+            Kind::Duplicate { .. } => Kind::ShareExists { by: None },
             Kind::Invalid(_) => refused("share"),
             kind => kind,
         },
@@ -166,12 +190,14 @@ fn refused(field: &str) -> Kind {
 fn meaning(text: &str) -> Option<Kind> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let is_missing = has(&["not found", "not exist", "unknown"]);
+    let is_missing = has(&["not found", "not exist"]);
     Some(
         if has(&["not enabled", "administrator", "not authorized", "permission"]) {
             Kind::FeatureDisabled
         } else if has(&["already shared"]) {
-            Kind::ShareExists
+            Kind::ShareExists { by: None }
+        } else if has(&["not shared"]) {
+            Kind::NotFound(Resource::Share)
         } else if has(&["can not be more than", "cannot be more than", "limit", "maximum"]) && has(&["lead", "share"]) {
             Kind::ShareLimitReached
         } else if has(&["user"]) && has(&["sales user", "not active", "inactive", "deactivated"]) {
@@ -224,6 +250,16 @@ mod tests {
         assert!(standing(&json!(6), "", &null).processed);
         assert!(standing(&json!("6"), "", &null).processed);
         assert!(standing(&json!(9), "Request processed successfully.", &null).processed);
+        for text in [
+            "Request could not be processed successfully.",
+            "Request not processed successfully",
+        ] {
+            assert!(!standing(&json!(7), text, &null).processed, "{text}");
+        }
+        assert!(standing(&json!(6.0), "", &json!("null")).processed);
+        for odd in [json!({"Code": 7}), json!(["Lead not found"])] {
+            assert!(standing(&json!(6), "", &odd).failed.is_some(), "{odd}");
+        }
         for number in [json!(1), json!(-7), null.clone(), json!("soon")] {
             let standing = standing(&number, "Request is being processed.", &null);
             assert!(!standing.processed && standing.failed.is_none(), "{number}");
@@ -250,7 +286,8 @@ mod tests {
             ("Activity does not exist.", Kind::NotFound(Resource::Activity)),
             ("Opportunity not found", Kind::NotFound(Resource::Opportunity)),
             ("User is not the owner of the activity", refused("activity_id")),
-            ("Already shared with the user", Kind::ShareExists),
+            ("Already shared with the user", Kind::ShareExists { by: None }),
+            ("Not shared with the user", Kind::NotFound(Resource::Share)),
         ] {
             assert_eq!(meaning(text), Some(kind), "{text}");
         }

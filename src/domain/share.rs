@@ -191,6 +191,8 @@ pub struct Change {
 pub struct Filter {
     /// Only those of that lead or opportunity.
     pub entity_id: Option<String>,
+    /// Only those of leads, or only those of opportunities.
+    pub of_leads: Option<bool>,
     /// Only those of that user.
     pub user_id: Option<String>,
     /// Only those in these states; empty: in every state.
@@ -340,12 +342,13 @@ impl Share {
         let is_same_grant = match self.activity_id() {
             // An activity that is yet to be posted is another one.
             None => !self.is_of_lead(),
-            id => other.activity_id() == id,
+            Some(id) => other.activity_id().is_some_and(|other| other.eq_ignore_ascii_case(id)),
         };
+        let is_same_successor = self.extends.is_some() && self.extends == other.extends;
         self.stage.is_live()
             && self.is_same_pair(other)
             && self.id != other.id
             && other.extends != Some(self.id)
-            && (!other.additional || is_same_grant)
+            && (!other.additional || is_same_grant || is_same_successor)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ impl Context {
     where
         F: Future<Output = Result<A>>,
     {
-        let (teller, entered) = self.enter(request, self.settings.max_deadline);
+        let (teller, entered) = self.enter(request, &self.in_flight, self.settings.max_deadline);
         let result = match entered {
             Ok((asked, _place)) => work(asked, teller.clone()).await,
             Err(error) => Err(error),
@@ -102,7 +102,7 @@ impl Context {
         A: Send + 'static,
     {
         // Only the caller's own deadline ends it.
-        let (teller, entered) = self.enter(request, LONGEST);
+        let (teller, entered) = self.enter(request, &self.streams, LONGEST);
         let (asked, place) = entered.map_err(|error| teller.last(&error))?;
         let (sender, receiver) = mpsc::channel(BUFFER);
         let (deadline, left) = (asked.call.deadline, asked.call.left.clone().drop_guard());
@@ -129,7 +129,12 @@ impl Context {
     }
 
     /// Whom a request is for, and a place among those in work.
-    fn enter<M>(&self, request: Request<M>, most: Duration) -> (Teller, Result<(Asked<M>, OwnedSemaphorePermit)>) {
+    fn enter<M>(
+        &self,
+        request: Request<M>,
+        places: &Arc<Semaphore>,
+        most: Duration,
+    ) -> (Teller, Result<(Asked<M>, OwnedSemaphorePermit)>) {
         let observed = request.extensions().get::<Observed>().cloned().unwrap_or_default();
         let name = request
             .metadata()
@@ -141,7 +146,7 @@ impl Context {
             observed,
         };
         teller.observed.tenant(teller.tenant.as_deref());
-        let entered = tenant.and_then(|(_, gateway)| self.asked(request, gateway.clone(), &teller, most));
+        let entered = tenant.and_then(|(_, gateway)| self.asked(request, gateway.clone(), &teller, places, most));
         (teller, entered)
     }
 
@@ -150,12 +155,13 @@ impl Context {
         request: Request<M>,
         gateway: Arc<Gateway>,
         teller: &Teller,
+        places: &Arc<Semaphore>,
         most: Duration,
     ) -> Result<(Asked<M>, OwnedSemaphorePermit)> {
         if self.draining.is_cancelled() {
             return Err(Kind::ShuttingDown.into());
         }
-        let place = self.in_flight.clone().try_acquire_owned().map_err(|_| {
+        let place = places.clone().try_acquire_owned().map_err(|_| {
             Error::from(Kind::QueueFull {
                 retry_after: Duration::from_secs(1),
             })

@@ -143,6 +143,13 @@ pub(super) fn value(given: pb::FieldValue) -> Result<Value, &'static str> {
     })
 }
 
+/// A length of time; `None` where it is negative or none at all.
+pub(super) fn duration(given: prost_types::Duration) -> Option<std::time::Duration> {
+    // Looked at first: turning the least of all numbers around would overflow.
+    let is_one = given.seconds >= 0 && (0..1_000_000_000).contains(&given.nanos);
+    is_one.then(|| std::time::Duration::new(given.seconds.unsigned_abs(), given.nanos.unsigned_abs()))
+}
+
 const NO_TIME: &str = "must be a time between the years 1 and 9999";
 
 fn instant(at: prost_types::Timestamp) -> Option<Timestamp> {

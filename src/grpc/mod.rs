@@ -57,6 +57,8 @@ pub struct Settings {
     pub max_request_bytes: usize,
     /// The most requests in work at one time.
     pub max_in_flight: u32,
+    /// The most streams of answers (WatchShare, WatchQuota, RevokeShares) at one time.
+    pub max_streams: u32,
     /// The longest time a call may take; longer deadlines are cut to it, and calls without one get it.
     #[serde(with = "humantime_serde")]
     pub max_deadline: Duration,
@@ -74,6 +76,9 @@ impl Settings {
         let mut faults = Vec::new();
         if !(1..=MOST_IN_FLIGHT).contains(&self.max_in_flight) {
             faults.push(("max_in_flight", format!("must be 1 to {MOST_IN_FLIGHT}")));
+        }
+        if !(1..=MOST_IN_FLIGHT).contains(&self.max_streams) {
+            faults.push(("max_streams", format!("must be 1 to {MOST_IN_FLIGHT}")));
         }
         if self.max_request_bytes == 0 {
             faults.push(("max_request_bytes", "must be at least 1".to_owned()));
@@ -94,6 +99,8 @@ struct Context {
     tenants: Tenants,
     settings: Arc<Settings>,
     in_flight: Arc<Semaphore>,
+    /// The places of RPCs with many answers, which last long and do little.
+    streams: Arc<Semaphore>,
     draining: CancellationToken,
     tasks: TaskTracker,
 }
@@ -121,6 +128,7 @@ pub async fn serve(
     let context = Context {
         tenants,
         in_flight: in_flight.clone(),
+        streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
         settings: Arc::new(settings),
         draining: stop.clone(),
         tasks,

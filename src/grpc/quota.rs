@@ -57,8 +57,7 @@ fn interval(asked: Option<prost_types::Duration>) -> Result<Duration> {
     let Some(asked) = asked else {
         return Ok(USUAL);
     };
-    let interval = Duration::try_from(asked).ok();
-    let interval = interval.filter(|interval| (OFTENEST..=RAREST).contains(interval));
+    let interval = convert::duration(asked).filter(|interval| (OFTENEST..=RAREST).contains(interval));
     interval.ok_or_else(|| Error::invalid("interval", "must be 100 ms to 1 hour"))
 }
 

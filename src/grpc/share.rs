@@ -279,14 +279,14 @@ async fn revoke_all(
         filter.before = found.last().map(|share| share.id);
         for share in found {
             if running.len() >= AT_A_TIME {
-                told(running.join_next().await, reader).await?;
+                told(running.join_next().await, asked, reader).await?;
             }
             let (sharing, call) = (asked.gateway.sharing().clone(), asked.call.clone());
             running.spawn(async move {
                 let revoked = sharing
                     .revoke(&call, Meant::Id(share.id), None, WaitFor::Submitted)
                     .await;
-                (share, revoked)
+                (share.id, revoked)
             });
         }
         if is_last {
@@ -294,15 +294,19 @@ async fn revoke_all(
         }
     }
     while let Some(ended) = running.join_next().await {
-        told(Some(ended), reader).await?;
+        told(Some(ended), asked, reader).await?;
     }
     Ok(())
 }
 
-type Ended = std::result::Result<(Share, Result<std::sync::Arc<Share>>), tokio::task::JoinError>;
+type Ended = std::result::Result<(Uuid, Result<std::sync::Arc<Share>>), tokio::task::JoinError>;
 
-async fn told(ended: Option<Ended>, reader: &Reader<pb::RevokeSharesResponse>) -> Result<()> {
-    let Some(Ok((before, revoked))) = ended else {
+async fn told(
+    ended: Option<Ended>,
+    asked: &Asked<pb::RevokeSharesRequest>,
+    reader: &Reader<pb::RevokeSharesResponse>,
+) -> Result<()> {
+    let Some(Ok((id, revoked))) = ended else {
         return Ok(());
     };
     let teller = reader.teller();
@@ -311,10 +315,13 @@ async fn told(ended: Option<Ended>, reader: &Reader<pb::RevokeSharesResponse>) -
             share: Some(shown(&share, teller)),
             error: None,
         },
-        Err(error) => pb::RevokeSharesResponse {
-            share: Some(shown(&before, teller)),
-            error: Some(told_as(&error, teller)),
-        },
+        Err(error) => {
+            let (share, _) = asked.gateway.sharing().get(id).await?;
+            pb::RevokeSharesResponse {
+                share: Some(shown(&share, teller)),
+                error: Some(told_as(&error, teller)),
+            }
+        }
     };
     reader.send(answer).await
 }
@@ -363,8 +370,14 @@ fn filter(message: pb::ListSharesRequest, most: usize) -> Result<Filter> {
     if !faults.is_empty() {
         return Err(Kind::Invalid(faults).into());
     }
+    let (lead_id, opportunity_id) = (some(message.lead_id), some(message.opportunity_id));
     Ok(Filter {
-        entity_id: some(message.lead_id).or(some(message.opportunity_id)),
+        of_leads: match (&lead_id, &opportunity_id) {
+            (Some(_), _) => Some(true),
+            (None, Some(_)) => Some(false),
+            (None, None) => None,
+        },
+        entity_id: lead_id.or(opportunity_id),
         user_id: some(message.user_id),
         states,
         expire_before,
@@ -474,11 +487,11 @@ fn access(access: i32, faults: &mut Vec<Violation>) -> Option<Access> {
 }
 
 fn duration(duration: Option<prost_types::Duration>, faults: &mut Vec<Violation>) -> Option<Duration> {
-    let duration = Duration::try_from(duration?);
-    if duration.is_err() {
+    let duration = convert::duration(duration?);
+    if duration.is_none() {
         faults.push(Violation::new("duration", "must not be negative"));
     }
-    duration.ok()
+    duration
 }
 
 fn wait_for(wait: i32, faults: &mut Vec<Violation>) -> Option<WaitFor> {

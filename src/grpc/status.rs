@@ -71,8 +71,8 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
         Kind::ShareNotActive | Kind::ShareNotRetryable => {
             details.add_precondition_failure_violation(row.reason, "share", error.to_string());
         }
-        Kind::ShareExists => {
-            let id = error.facts.share_id.map(|id| id.to_string());
+        Kind::ShareExists { by } => {
+            let id = by.map(|id| id.to_string());
             details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
         }
         Kind::Unavailable { .. } | Kind::Refused(_) | Kind::StoreUnavailable => pushback = Some(SOON),
@@ -145,7 +145,7 @@ fn row(kind: &Kind) -> Row {
         Kind::FeatureDisabled => (Code::FailedPrecondition, "UPSTREAM_FEATURE_DISABLED"),
         Kind::NotASalesUser => (Code::FailedPrecondition, "NOT_A_SALES_USER"),
         Kind::ShareLimitReached => (Code::FailedPrecondition, "SHARE_LIMIT_REACHED"),
-        Kind::ShareExists => (Code::AlreadyExists, "SHARE_EXISTS"),
+        Kind::ShareExists { .. } => (Code::AlreadyExists, "SHARE_EXISTS"),
         Kind::ShareNotActive => (Code::FailedPrecondition, "SHARE_NOT_ACTIVE"),
         Kind::ShareNotRetryable => (Code::FailedPrecondition, "SHARE_NOT_RETRYABLE"),
         Kind::Exception => (Code::Unknown, "UPSTREAM_EXCEPTION"),

@@ -10,17 +10,21 @@ use tokio::time::Instant;
 use super::Shared;
 use super::machine::{self, Event, Task};
 use super::seat::Seat;
-use crate::caller::Call;
+use crate::caller::{Call, Criticality};
 use crate::clock;
 use crate::crm::activity::{Create, Retrieve};
 use crate::crm::share::{GetStatus, Grant, Revoke};
 use crate::domain::activity::{NOTE, Post, Target};
-use crate::domain::share::{Context, Share, Step, What};
+use crate::domain::share::{Context, Share, Stage, Step, What};
 use crate::error::{Error, Kind, Result};
 
 /// How many activities of a lead are looked through at a time, and how often, for one whose answer was lost.
 const LOOK_AT: usize = 100;
 const MOST_LOOKS: usize = 5;
+/// How often more it is asked how a request stands once somebody wants the share revoked.
+const POLLS_BEFORE_REVOKE: u32 = 3;
+/// Who asks how requests stand: nobody's share of the quota but their own.
+const POLLS: &str = "leadgate-polls";
 /// The pauses before something is tried again that could not be done.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -78,10 +82,13 @@ impl Shared {
             };
             let is_stuck = event == Event::NotTaken;
             self.insist(seat, event).await?;
-            if is_stuck {
-                self.rest(&mut journey).await?;
-            } else {
+            if !is_stuck {
                 journey = Journey::new();
+            } else if self.is_too_late(&journey) {
+                let error = Kind::Unavailable { sent: false }.into();
+                self.insist(seat, Event::GivenUp(error)).await?;
+            } else {
+                self.rest(&mut journey).await?;
             }
         }
     }
@@ -94,6 +101,13 @@ impl Shared {
         step: Step,
         journey: &mut Journey,
     ) -> std::result::Result<Option<Event>, Stopped> {
+        // What may be on its way is let arrive before it is taken back.
+        if step == Step::Revoke
+            && share.doubted
+            && let Some(left) = share.asked.and_then(|asked| left(asked, self.settings.settle_after))
+        {
+            self.sleep(left).await?;
+        }
         let call = self.call(share);
         let post = post(share);
         let create = Create {
@@ -106,7 +120,7 @@ impl Shared {
             Step::Revoke => self.crm.place(&call, &Revoke(share)).await,
         };
         let begun = match place {
-            Ok(place) => match self.happen(seat, Event::Begun).await {
+            Ok(place) => match self.happen(seat, Event::Begun(step)).await {
                 Ok(Some(share)) => Ok((place, share)),
                 // Meanwhile it was revoked, say.
                 Ok(None) => return Ok(None),
@@ -137,7 +151,7 @@ impl Shared {
                 .await
                 .map(Event::Taken),
         };
-        Ok(Some(taken.unwrap_or_else(judge)))
+        Ok(Some(taken.unwrap_or_else(|error| judge(step, at_home(step, error)))))
     }
 
     /// Looks for the activity whose answer was lost: by its note, which has the share's id.
@@ -199,27 +213,37 @@ impl Shared {
             return Ok(Event::GivenUp(Kind::OutcomeUnknown.into()));
         };
         let asked = share.asked.unwrap_or(share.changed);
+        let mut patience = POLLS_BEFORE_REVOKE;
         loop {
             self.await_poll(seat, journey).await?;
             let operation = GetStatus {
                 id,
                 processed: &self.settings.processed,
             };
-            let standing = self.crm.call(&self.call(share), &operation).await;
+            // The next poll is what tries again.
+            let call = self.call(share).of(POLLS, Criticality::Sheddable);
+            let standing = self.crm.try_once(&call, &operation).await;
             journey.polled = Some(Instant::now());
             journey.polls += 1;
             match standing {
                 Ok(standing) if standing.processed => return Ok(Event::Done),
                 Ok(standing) => {
                     if let Some(error) = standing.failed {
-                        return Ok(Event::Refused(error));
+                        return Ok(match share.stage {
+                            Stage::Withdrawing if is_gone(&error) => Event::Gone,
+                            _ => Event::Refused(error),
+                        });
                     }
                 }
                 Err(error) => {
                     tracing::debug!(share_id = %share.id, error = error.name(), "how a share stands could not be asked");
                 }
             }
-            if left(asked, self.settings.give_up_after).is_none() {
+            // Somebody who wants it revoked does not wait as long as somebody who wants it granted.
+            if seat.current().revoke_wanted {
+                patience = patience.saturating_sub(1);
+            }
+            if patience == 0 || left(asked, self.settings.give_up_after).is_none() {
                 return Ok(Event::GivenUp(Kind::OutcomeUnknown.into()));
             }
         }
@@ -327,11 +351,12 @@ fn post(share: &Share) -> Post {
         // None is posted for these.
         What::Lead { .. } | What::Opportunity { .. } => Default::default(),
     };
+    // First, since a long note may be cut.
     let separator = if note.is_empty() { "" } else { "\n" };
     Post {
         target: Target::Lead(share.entity_id().to_owned()),
         code,
-        note: Some(format!("{note}{separator}{}", mark(share))),
+        note: Some(format!("{}{separator}{note}", mark(share))),
         at: None,
         owner_id: share.user_id.clone(),
         fields,
@@ -339,7 +364,7 @@ fn post(share: &Share) -> Post {
     }
 }
 
-/// What the note of a share's activity ends with, so that it can be found again.
+/// What the note of a share's activity begins with, so that it can be found again.
 fn mark(share: &Share) -> String {
     format!("leadgate share {}", share.id)
 }
@@ -351,11 +376,11 @@ fn left(since: Timestamp, limit: Duration) -> Option<Duration> {
 }
 
 /// What an error says about the step that it ended.
-fn judge(error: Error) -> Event {
+fn judge(step: Step, error: Error) -> Event {
     match &error.kind {
-        // Without a name it may have come from anything before LeadSquared, and what cannot be read may say yes.
+        // What LeadSquared does not say by name may have come from anything before it, and what cannot be read may say yes.
         Kind::OutcomeUnknown | Kind::Unreadable { .. } | Kind::Unavailable { sent: true } => Event::Lost,
-        Kind::Exception if error.facts.exception_type.is_none() => Event::Lost,
+        Kind::Exception if !error.is_final() => Event::Lost,
         Kind::Unavailable { sent: false }
         | Kind::DeadlineInfeasible { .. }
         | Kind::DeadlineExceeded { .. }
@@ -366,8 +391,28 @@ fn judge(error: Error) -> Event {
         | Kind::StoreUnavailable
         | Kind::ShuttingDown
         | Kind::CallerLeft => Event::NotTaken,
+        _ if step == Step::Revoke && is_gone(&error) => Event::Gone,
         _ => Event::Refused(error),
     }
+}
+
+/// The same error with its faults where they stand in the request for a share.
+fn at_home(step: Step, mut error: Error) -> Error {
+    if let (Step::PostActivity, Kind::Invalid(faults)) = (step, &mut error.kind) {
+        for fault in faults {
+            let field = fault.field.replacen("lead.custom", "fields", 1);
+            fault.field = match field.as_str() {
+                "lead" => "new_activity".to_owned(),
+                field => format!("new_activity.{}", field.trim_start_matches("lead.")),
+            };
+        }
+    }
+    error
+}
+
+/// Whether a revoke failed because there is nothing to revoke.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.kind, Kind::NotFound(_))
 }
 
 #[cfg(test)]
@@ -385,7 +430,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::crm;
-    use crate::domain::share::{Access, Stage};
+    use crate::domain::share::Access;
     use crate::quota::Quota;
     use crate::sharing::{Parts, Sharing, new};
     use crate::simulator::{Fault, Options, Reshare, Simulator, What as Mishap};
@@ -516,15 +561,9 @@ mod tests {
                 },
             };
             let share = new(what, SAM.to_owned(), Access::Write, 30);
-            let added = self.with_store(|store| async move {
-                store
-                    .add_share("acme", &share)
-                    .await
-                    .unwrap()
-                    .map_or(share, |other| other)
-            });
-            assert_eq!(added.entity_id(), lead);
-            added
+            let added = share.clone();
+            self.with_store(|store| async move { store.add_share("acme", &added, None).await.unwrap() });
+            share
         }
 
         /// One process: it goes on with what is to be done, and dies after so many polls. Whether it came to an end before.

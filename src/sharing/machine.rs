@@ -8,8 +8,8 @@ use crate::error::Error;
 /// What happens to a share.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The next step is about to be taken. Written down before it is.
-    Begun,
+    /// That step is about to be taken. Written down before it is.
+    Begun(Step),
     /// The activity is posted, or was found.
     Posted(String),
     /// The activity is not there.
@@ -20,6 +20,8 @@ pub enum Event {
     Done,
     /// LeadSquared will not do it, and why.
     Refused(Error),
+    /// LeadSquared knows of no such share, or not of what is shared.
+    Gone,
     /// The step was surely not taken.
     NotTaken,
     /// Whether the step was taken is not known.
@@ -85,14 +87,14 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
     let mut next = share.clone();
     next.changed = now;
     next.stage = match (share.stage, event) {
-        (Stage::Written, Event::Begun) => Stage::Posting,
-        (Stage::Ready, Event::Begun) => {
+        (Stage::Written, Event::Begun(Step::PostActivity)) => Stage::Posting,
+        (Stage::Ready, Event::Begun(Step::Share)) => {
             next.asked = Some(now);
             // Unless it is known better, access lasts as long as if it were granted at the last moment.
             next.expires = Some(now + next.duration());
             Stage::Asking
         }
-        (Stage::Leaving, Event::Begun) => {
+        (Stage::Leaving, Event::Begun(Step::Revoke)) => {
             next.asked = Some(now);
             Stage::Revoking
         }
@@ -111,6 +113,8 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
         (Stage::Withdrawing, Event::Done) => next.revoked(),
 
         (Stage::Posting, Event::Refused(error)) => next.failed(Step::PostActivity, error),
+        // What is not there needs no revoking.
+        (Stage::Revoking | Stage::Withdrawing, Event::Gone) => next.revoked(),
         // One that was asked for before may have been done, which may be why this one is refused.
         (Stage::Asking | Stage::Granting, Event::Refused(_)) if share.doubted => next.uncertain(Step::Share),
         (Stage::Asking | Stage::Granting, Event::Refused(error)) => next.failed(Step::Share, error),
@@ -150,8 +154,9 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
         (Stage::Granting, Event::GivenUp(_)) => next.uncertain(Step::Share),
         (Stage::Withdrawing, Event::GivenUp(_)) => next.uncertain(Step::Revoke),
 
-        (Stage::Succeeding, Event::Succeeded) => next.active(),
-        (Stage::Active | Stage::Uncertain, Event::TakenOver) => Stage::Expired,
+        (Stage::Succeeding, Event::Succeeded) if share.revoke_wanted => next.leaving(),
+        (Stage::Succeeding, Event::Succeeded) => Stage::Active,
+        (Stage::Active, Event::TakenOver) => Stage::Expired,
         (stage, Event::TimeOver) if may_end(share, stage) => Stage::Expired,
 
         (stage, Event::Revoke) => next.revoke(stage).ok_or(Impossible)?,
@@ -159,12 +164,13 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
 
         (
             _,
-            Event::Begun
+            Event::Begun(_)
             | Event::Posted(_)
             | Event::NotPosted
             | Event::Taken(_)
             | Event::Done
             | Event::Refused(_)
+            | Event::Gone
             | Event::NotTaken
             | Event::Lost
             | Event::GivenUp(_)
@@ -304,13 +310,10 @@ impl Share {
         self.failure = None;
         self.asked = Some(now);
         Some(match (self.step?, stage) {
+            // It is looked for first, also where it was refused: one of before may be there.
             (Step::PostActivity, _) => {
                 self.posted_again = false;
-                if stage == Stage::Uncertain {
-                    Stage::Looking
-                } else {
-                    Stage::Written
-                }
+                Stage::Looking
             }
             // LeadSquared has taken it: it need only be asked what became of it.
             (Step::Share, Stage::Uncertain) if self.upstream_request_id.is_some() => Stage::Granting,
@@ -425,12 +428,15 @@ mod tests {
 
     fn events() -> Vec<Event> {
         vec![
-            Event::Begun,
+            Event::Begun(Step::PostActivity),
+            Event::Begun(Step::Share),
+            Event::Begun(Step::Revoke),
             Event::Posted("activity".into()),
             Event::NotPosted,
             Event::Taken("98fe".into()),
             Event::Done,
             Event::Refused(error()),
+            Event::Gone,
             Event::NotTaken,
             Event::Lost,
             Event::GivenUp(error()),
@@ -444,7 +450,10 @@ mod tests {
 
     fn name(event: &Event) -> String {
         let text = format!("{event:?}");
-        text.split('(').next().unwrap_or_default().to_owned()
+        match event {
+            Event::Begun(_) => text,
+            _ => text.split('(').next().unwrap_or_default().to_owned(),
+        }
     }
 
     /// What a share has become, beside its stage.
@@ -483,10 +492,10 @@ mod tests {
                 if strict != lenient {
                     let _ = writeln!(
                         table,
-                        "  {name:<10} {strict}; where asking twice does no harm: {lenient}"
+                        "  {name:<19} {strict}; where asking twice does no harm: {lenient}"
                     );
                 } else if strict != "-" {
-                    let _ = writeln!(table, "  {name:<10} {strict}");
+                    let _ = writeln!(table, "  {name:<19} {strict}");
                 }
             }
         }
@@ -535,7 +544,7 @@ mod tests {
                 };
                 share = after;
                 match (before.stage, &event) {
-                    (Stage::Ready, Event::Begun) => {
+                    (Stage::Ready, Event::Begun(Step::Share)) => {
                         may_be_granted += 1;
                         prop_assert!(may_be_granted <= wanted, "asked by itself");
                     }
@@ -543,7 +552,7 @@ mod tests {
                     (Stage::Asking | Stage::Granting, Event::Refused(_)) | (Stage::Asking, Event::NotTaken) => {
                         may_be_granted -= 1;
                     }
-                    (Stage::Withdrawing, Event::Done) | (_, Event::TimeOver | Event::TakenOver) => may_be_granted = 0,
+                    (_, Event::Gone) | (Stage::Withdrawing, Event::Done) | (_, Event::TimeOver | Event::TakenOver) => may_be_granted = 0,
                     (_, Event::Retry) => wanted = may_be_granted + 1,
                     _ => {}
                 }
@@ -565,13 +574,13 @@ mod tests {
             for _ in 0..12 {
                 let event = match task(share.stage) {
                     Task::Rest => break,
-                    Task::Take(_) => Event::Begun,
+                    Task::Take(step) => Event::Begun(step),
                     Task::Recover => Event::Lost,
                     Task::Look => Event::NotPosted,
                     Task::Poll => Event::Done,
                     Task::Succeed => Event::Succeeded,
                 };
-                let begun = event == Event::Begun;
+                let begun = matches!(event, Event::Begun(_));
                 share = apply(&share, event, Rules::default(), at(2)).unwrap();
                 if begun {
                     let answer = match share.stage {

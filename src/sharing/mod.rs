@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::caller::{Call, RequestId};
+use crate::caller::{Call, RequestId, exceeded};
 use crate::clock;
 use crate::crm;
 use crate::crm::activity::Offset;
@@ -23,7 +24,7 @@ use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, Row};
 use crate::domain::share::{Access, Change, Context, Filter, Share, Stage, State, What};
 use crate::domain::user;
 use crate::error::{Error, Kind, Resource, Result};
-use crate::store::{Before, Fault, Requests, Store};
+use crate::store::{Added, Before, Fault, Requests, Store};
 use crate::users::Users;
 use machine::{Event, Rules};
 pub use seat::Listener;
@@ -32,6 +33,8 @@ use seat::{Seat, Seats};
 /// The longest time that anything is shared for.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long writing a share down may take after the deadline.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The type of an activity that was given by its id, for an extension that needs another one.
 const NO_TYPE: &str = "is needed, since the account has no sharing.default_activity_type";
 
@@ -249,6 +252,13 @@ impl Sharing {
         Ok(count)
     }
 
+    /// Ends the shares whose time is over, for whoever looks next. That it could not be written down is no reason not to look.
+    async fn tend_first(&self) {
+        if let Err(error) = self.tend().await {
+            tracing::warn!(tenant = %self.shared.tenant, error = error.name(), "shares could not be ended");
+        }
+    }
+
     /// Ends the shares whose time is over.
     pub async fn tend(&self) -> Result<()> {
         let shared = &self.shared;
@@ -263,7 +273,7 @@ impl Sharing {
     /// Forgets shares that are over for long enough.
     pub async fn sweep(&self) -> std::result::Result<u64, Fault> {
         let oldest = clock::now() - self.shared.settings.keep_ended;
-        self.shared.store.sweep_shares(oldest).await
+        self.shared.store.sweep_shares(&self.shared.tenant, oldest).await
     }
 
     /// Shares, once per request id. The deadline ends the wait and not the share; what is wrong with what is asked for is
@@ -284,7 +294,7 @@ impl Sharing {
                 None => shared.begin(&asked, draft, id).await,
             }
         };
-        let id = self.shared.requests.once(call, request, work).await?;
+        let id = self.shared.requests.once(&patient(call), request, work).await?;
         granted(self.follow(call, id, wait).await?)
     }
 
@@ -299,13 +309,14 @@ impl Sharing {
     ) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
         let request_id = request.map(|request| request.id);
+        let asked = call.clone();
         let work = move |before| async move {
             match shared.begun_before(before, request_id).await? {
                 Some(id) => Ok(id),
-                None => shared.begin_extension(id, duration, request_id).await,
+                None => shared.begin_extension(&asked, id, duration, request_id).await,
             }
         };
-        let id = self.shared.requests.once(call, request, work).await?;
+        let id = self.shared.requests.once(&patient(call), request, work).await?;
         granted(self.follow(call, id, wait).await?)
     }
 
@@ -320,17 +331,19 @@ impl Sharing {
         let shared = self.shared.clone();
         let work = move |_| async move {
             let id = shared.find(&meant).await?;
-            shared.turn(id, Event::Revoke, Kind::ShareNotActive).await
+            shared.turn(id, Event::Revoke, Kind::ShareNotActive).await?;
+            shared.revoke_others_of(id).await?;
+            Ok(id)
         };
-        let id = self.shared.requests.once(call, request, work).await?;
-        revoked(self.follow(call, id, wait).await?)
+        let id = self.shared.requests.once(&patient(call), request, work).await?;
+        revoked(self.wait(call, id, |share| has_left(wait, share)).await?)
     }
 
     /// Tries the step again that failed, or whose outcome is not known.
     pub async fn retry(&self, call: &Call, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
         let work = move |_| async move { shared.turn(id, Event::Retry, Kind::ShareNotRetryable).await };
-        let id = self.shared.requests.once(call, None, work).await?;
+        let id = self.shared.requests.once(&patient(call), None, work).await?;
         let share = self.follow(call, id, wait).await?;
         match share.stage {
             Stage::Leaving | Stage::Revoking | Stage::Withdrawing | Stage::Revoked => Ok(share),
@@ -340,7 +353,7 @@ impl Sharing {
 
     /// The share of that id as it is now, and what became of it until now.
     pub async fn get(&self, id: Uuid) -> Result<(Arc<Share>, Vec<Change>)> {
-        self.tend().await?;
+        self.tend_first().await;
         let shared = &self.shared;
         let share = shared.seat(id).await?.current();
         let history = shared.store.share_history(&shared.tenant, id).await;
@@ -349,7 +362,7 @@ impl Sharing {
 
     /// Shares, the newest first.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<Share>> {
-        self.tend().await?;
+        self.tend_first().await;
         let shared = &self.shared;
         let found = shared.store.shares(&shared.tenant, filter).await;
         found.map_err(|fault| unreachable_store(&fault))
@@ -357,13 +370,13 @@ impl Sharing {
 
     /// Follows a share: whoever listens is told of every change, and it is asked for more often how it stands.
     pub async fn listen(&self, id: Uuid) -> Result<Listener> {
-        self.tend().await?;
+        self.tend_first().await;
         Ok(Listener::new(self.shared.seat(id).await?))
     }
 
     /// The user of that key, and how many leads that user may have access to by shares of ours.
     pub async fn usage(&self, call: &Call, key: &user::Key) -> Result<(String, u32)> {
-        self.tend().await?;
+        self.tend_first().await;
         let user = self.shared.users.get(call, key).await?;
         let used = self.shared.usage(&user.id).await?;
         Ok((user.id, used))
@@ -382,10 +395,14 @@ impl Sharing {
 
     /// Waits until the share is as far as its caller wants it, has come to something else, or the deadline is there.
     async fn follow(&self, call: &Call, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
+        self.wait(call, id, |share| has_come_to(wait, share)).await
+    }
+
+    async fn wait(&self, call: &Call, id: Uuid, is_enough: impl Fn(&Share) -> bool) -> Result<Arc<Share>> {
         let mut listener = Listener::new(self.shared.seat(id).await?);
         loop {
             let share = listener.current();
-            if has_come_to(wait, &share) {
+            if is_enough(&share) {
                 return Ok(share);
             }
             tokio::select! {
@@ -432,20 +449,18 @@ impl Shared {
         let mut share = new(what, user.id, draft.access, minutes);
         share.additional = draft.additional;
         share.request_id = request_id;
-        if share.is_of_lead() {
-            self.check_usage(&share).await?;
-        }
-        self.add(share).await
+        self.add(call, share).await
     }
 
     async fn begin_extension(
         self: &Arc<Self>,
+        call: &Call,
         id: Uuid,
         duration: Option<Duration>,
         request_id: Option<Uuid>,
     ) -> Result<Uuid> {
         let old = self.seat(id).await?.current();
-        if old.stage != Stage::Active && old.stage != Stage::Granting {
+        if old.stage != Stage::Active {
             return Err(Error::from(Kind::ShareNotActive).of_share(id));
         }
         let minutes = self.minutes(duration.or(Some(old.duration())))?;
@@ -470,19 +485,66 @@ impl Shared {
         share.additional = true;
         share.extends = Some(id);
         share.request_id = request_id;
-        self.add(share).await
+        self.add(call, share).await
     }
 
-    /// Writes a new share down, and sets out with it.
-    async fn add(self: &Arc<Self>, share: Share) -> Result<Uuid> {
-        let added = self.store.add_share(&self.tenant, &share).await;
-        if let Some(other) = added.map_err(|fault| unwritable_store(&fault))? {
-            return Err(Error::from(Kind::ShareExists).of_share(other.id));
+    /// Writes a new share down, and sets out with it: until then the deadline ends it all, from then on only the wait.
+    async fn add(self: &Arc<Self>, call: &Call, share: Share) -> Result<Uuid> {
+        if call.left.is_cancelled() {
+            return Err(Kind::CallerLeft.into());
+        }
+        if Instant::now() >= call.deadline {
+            return Err(exceeded("the ledger"));
+        }
+        let most = match self.settings.at_limit {
+            AtLimit::Refuse => Some(self.settings.leads_per_user),
+            AtLimit::Warn => None,
+        };
+        let added = self.store.add_share(&self.tenant, &share, most).await;
+        match added.map_err(|fault| unwritable_store(&fault))? {
+            Added::Written { used } => {
+                if used > self.settings.leads_per_user {
+                    let text = "more leads are shared with the user than LeadSquared is known to allow";
+                    tracing::warn!(tenant = %self.tenant, share_id = %share.id, used, text);
+                }
+            }
+            Added::Other(other) => return Err(Kind::ShareExists { by: Some(other) }.into()),
+            Added::Full => return Err(Kind::ShareLimitReached.into()),
         }
         let id = share.id;
         tracing::info!(tenant = %self.tenant, share_id = %id, "a share was written down");
         self.drive(self.seats.of(share));
         Ok(id)
+    }
+
+    /// Whoever takes a share back means what takes over from it too. An opportunity's shares are one to LeadSquared.
+    async fn revoke_others_of(self: &Arc<Self>, id: Uuid) -> Result<()> {
+        let share = self.seat(id).await?.current();
+        for other in self
+            .live_like(&share.user_id, share.entity_id(), share.is_of_lead())
+            .await?
+        {
+            if other.id != id && (other.extends == Some(id) || !share.is_of_lead()) {
+                let seat = self.seat(other.id).await?;
+                self.happen(&seat, Event::Revoke).await?;
+                self.drive(seat);
+            }
+        }
+        Ok(())
+    }
+
+    /// The live shares of that user and that lead or opportunity.
+    async fn live_like(&self, user_id: &str, entity_id: &str, is_of_lead: bool) -> Result<Vec<Share>> {
+        let filter = Filter {
+            user_id: Some(user_id.to_owned()),
+            entity_id: Some(entity_id.to_owned()),
+            of_leads: Some(is_of_lead),
+            states: State::LIVE.to_vec(),
+            most: 1000,
+            ..Filter::default()
+        };
+        let found = self.store.shares(&self.tenant, &filter).await;
+        found.map_err(|fault| unreachable_store(&fault))
     }
 
     /// Something that somebody asks for happens to a share.
@@ -502,17 +564,11 @@ impl Shared {
 
     /// Whether no other share is in the way of one that comes to life again.
     async fn check_alone(&self, share: &Share) -> Result<()> {
-        let filter = Filter {
-            user_id: Some(share.user_id.clone()),
-            entity_id: Some(share.entity_id().to_owned()),
-            states: State::LIVE.to_vec(),
-            most: 1000,
-            ..Filter::default()
-        };
-        let others = self.store.shares(&self.tenant, &filter).await;
-        let others = others.map_err(|fault| unreachable_store(&fault))?;
+        let others = self
+            .live_like(&share.user_id, share.entity_id(), share.is_of_lead())
+            .await?;
         match others.iter().find(|other| other.is_in_the_way_of(share)) {
-            Some(other) => Err(Error::from(Kind::ShareExists).of_share(other.id)),
+            Some(other) => Err(Kind::ShareExists { by: Some(other.id) }.into()),
             None => Ok(()),
         }
     }
@@ -526,18 +582,13 @@ impl Shared {
                 activity_id,
             } => (lead_id, user_id, activity_id.as_deref()),
         };
-        let filter = Filter {
-            user_id: Some(user_id.clone()),
-            entity_id: Some(lead_id.clone()),
-            states: State::LIVE.to_vec(),
-            most: 1000,
-            ..Filter::default()
+        let found = self.live_like(user_id, lead_id, true).await?;
+        let is_meant = |share: &&Share| match (activity_id, share.activity_id()) {
+            (None, _) => true,
+            (Some(wanted), Some(id)) => wanted.eq_ignore_ascii_case(id),
+            (Some(_), None) => false,
         };
-        let found = self.store.shares(&self.tenant, &filter).await;
-        let found = found.map_err(|fault| unreachable_store(&fault))?;
-        let mut found = found
-            .iter()
-            .filter(|share| share.is_of_lead() && (activity_id.is_none() || share.activity_id() == activity_id));
+        let mut found = found.iter().filter(is_meant);
         match (found.next(), found.next()) {
             (None, _) => Err(Kind::NotFound(Resource::Share).into()),
             (Some(share), None) => Ok(share.id),
@@ -552,8 +603,10 @@ impl Shared {
         let duration = duration.unwrap_or(self.settings.default_duration);
         let most = self.settings.max_duration;
         if !is_minutes(duration) || duration > most {
-            let most = humantime::format_duration(most);
-            let text = format!("must be in whole minutes, at least one and at most {most}");
+            let text = format!(
+                "must be in whole minutes, at least one and at most {}",
+                most.as_secs() / 60
+            );
             return Err(Error::invalid("duration", text));
         }
         Ok(u32::try_from(duration.as_secs() / 60).unwrap_or(u32::MAX))
@@ -581,10 +634,7 @@ impl Shared {
 
     /// The id and the number of a lead: from the ledger if it was shared before, else with one read.
     async fn lead(&self, call: &Call, key: lead::Key) -> Result<(String, String)> {
-        let known = match &key {
-            lead::Key::Id(id) | lead::Key::Number(id) => self.store.share_of_lead(&self.tenant, id).await,
-            lead::Key::Email(_) | lead::Key::Phone(_) => Ok(None),
-        };
+        let known = self.store.share_of_lead(&self.tenant, &key).await;
         let known = known.map_err(|fault| unreachable_store(&fault))?;
         if let Some(What::Lead { id, number, .. }) = known.map(|share| share.what) {
             return Ok((id, number));
@@ -609,20 +659,6 @@ impl Shared {
         }
     }
 
-    async fn check_usage(&self, share: &Share) -> Result<()> {
-        let used = self.usage(&share.user_id).await?;
-        if used < self.settings.leads_per_user {
-            return Ok(());
-        }
-        match self.settings.at_limit {
-            AtLimit::Refuse => Err(Kind::ShareLimitReached.into()),
-            AtLimit::Warn => {
-                tracing::warn!(tenant = %self.tenant, share_id = %share.id, used, "as many leads are shared with the user as LeadSquared allows");
-                Ok(())
-            }
-        }
-    }
-
     async fn usage(&self, user_id: &str) -> Result<u32> {
         let used = self.store.share_usage(&self.tenant, user_id).await;
         used.map_err(|fault| unreachable_store(&fault))
@@ -630,6 +666,11 @@ impl Shared {
 
     /// Where a share is worked on, at most one place each.
     async fn seat(&self, id: Uuid) -> Result<Arc<Seat>> {
+        if let Some(seat) = self.seats.get(id) {
+            return Ok(seat);
+        }
+        // Between reading a share and giving it its place nobody else may give it one, change it and leave.
+        let _seating = self.seats.seating().await;
         if let Some(seat) = self.seats.get(id) {
             return Ok(seat);
         }
@@ -715,6 +756,31 @@ fn has_come_to(wait: WaitFor, share: &Share) -> bool {
         | Stage::Asking
         | Stage::Leaving
         | Stage::Revoking => wait == WaitFor::Nothing,
+    }
+}
+
+/// Whether a share is as far revoked as it is waited for, or will not be.
+fn has_left(wait: WaitFor, share: &Share) -> bool {
+    match share.stage {
+        Stage::Uncertain | Stage::Expired | Stage::Failed | Stage::Revoked | Stage::Active => true,
+        Stage::Withdrawing => wait != WaitFor::Processed,
+        Stage::Written
+        | Stage::Posting
+        | Stage::Looking
+        | Stage::Ready
+        | Stage::Asking
+        | Stage::Granting
+        | Stage::Succeeding
+        | Stage::Leaving
+        | Stage::Revoking => wait == WaitFor::Nothing,
+    }
+}
+
+/// The same call with time to hear what became of what was written down at the last moment.
+fn patient(call: &Call) -> Call {
+    Call {
+        deadline: call.deadline + PATIENCE,
+        ..call.clone()
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) struct Seat {
 /// All places that anybody holds.
 #[derive(Default)]
 pub(super) struct Seats {
+    seating: tokio::sync::Mutex<()>,
     taken: Mutex<HashMap<Uuid, Weak<Seat>>>,
 }
 
@@ -33,6 +34,11 @@ pub struct Listener {
 }
 
 impl Seats {
+    /// Held by whoever reads a share to give it its place.
+    pub(super) async fn seating(&self) -> MutexGuard<'_, ()> {
+        self.seating.lock().await
+    }
+
     /// The share's place, if anybody holds it.
     pub(super) fn get(&self, id: Uuid) -> Option<Arc<Seat>> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::caller::RequestId;
+use crate::domain::lead::Key;
 use crate::domain::share::{Change, Filter, Share};
 use crate::domain::spent::Spent;
 pub use requests::{Before, Requests};
@@ -45,6 +46,20 @@ pub enum Known {
         /// The answer as JSON; `None` where its outcome is not known.
         answer: Option<String>,
     },
+}
+
+/// What became of a new share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is written down.
+    Written {
+        /// The leads that its user may have access to by shares, this one included.
+        used: u32,
+    },
+    /// That share is in its way.
+    Other(Uuid),
+    /// Its user has access to too many leads already.
+    Full,
 }
 
 impl Fault {
@@ -130,10 +145,10 @@ impl Store {
         }
     }
 
-    /// Writes a new share down, unless another one is in its way: that one.
-    pub async fn add_share(&self, tenant: &str, share: &Share) -> Result<Option<Share>, Fault> {
+    /// Writes a new share down, unless another one is in its way, or its user has access to so many other leads already.
+    pub async fn add_share(&self, tenant: &str, share: &Share, most: Option<u32>) -> Result<Added, Fault> {
         match self {
-            Self::Sqlite(store) => store.add_share(tenant, share).await,
+            Self::Sqlite(store) => store.add_share(tenant, share, most).await,
         }
     }
 
@@ -158,8 +173,8 @@ impl Store {
         }
     }
 
-    /// Some share of the lead of that id or number.
-    pub async fn share_of_lead(&self, tenant: &str, key: &str) -> Result<Option<Share>, Fault> {
+    /// Some share of the lead of that key.
+    pub async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, Fault> {
         match self {
             Self::Sqlite(store) => store.share_of_lead(tenant, key).await,
         }
@@ -207,10 +222,10 @@ impl Store {
         }
     }
 
-    /// Forgets the shares that were over before that time; how many they were.
-    pub async fn sweep_shares(&self, oldest: Timestamp) -> Result<u64, Fault> {
+    /// Forgets the account's shares that were over before that time; how many they were.
+    pub async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, Fault> {
         match self {
-            Self::Sqlite(store) => store.sweep_shares(oldest).await,
+            Self::Sqlite(store) => store.sweep_shares(tenant, oldest).await,
         }
     }
 
@@ -324,24 +339,29 @@ mod tests {
         let store = open().await;
         let add = |share: Share| {
             let store = store.clone();
-            async move { store.add_share("acme", &share).await.unwrap() }
+            async move { store.add_share("acme", &share, Some(3)).await.unwrap() }
         };
         let first = Share {
             request_id: Some(Uuid::from_u128(77)),
             ..share(1, "Sam", "L1")
         };
-        assert_eq!(add(first.clone()).await, None);
+        let written = |used| Added::Written { used };
+        assert_eq!(add(first.clone()).await, written(1));
         // The same user and lead, whatever the case, unless somebody asks for more.
-        assert_eq!(add(share(2, "sam", "l1")).await, Some(first.clone()));
+        assert_eq!(add(share(2, "sam", "l1")).await, Added::Other(first.id));
         let more = Share {
             additional: true,
             ..share(3, "sam", "l1")
         };
-        assert_eq!(add(more).await, None);
-        assert_eq!(add(share(4, "sita", "l1")).await, None);
-        assert_eq!(add(share(5, "sam", "l2")).await, None);
+        assert_eq!(add(more).await, written(1));
+        assert_eq!(add(share(4, "sita", "l1")).await, written(1));
+        assert_eq!(add(share(5, "sam", "l2")).await, written(2));
+        // Another lead is one too many; one more share of the same lead is not.
+        let full = store.add_share("acme", &share(6, "sam", "l3"), Some(2)).await;
+        assert_eq!(full, Ok(Added::Full));
         // Another account knows nothing of them.
-        assert_eq!(store.add_share("south", &share(1, "sam", "l1")).await, Ok(None));
+        let south = store.add_share("south", &share(1, "sam", "l1"), None).await;
+        assert_eq!(south, Ok(written(1)));
 
         // A share is found by all that it is asked for by, the newest first.
         let of = |user: &str, lead: &str| Filter {
@@ -363,10 +383,11 @@ mod tests {
         let asked_with = store.share_of_request("acme", Uuid::from_u128(77)).await;
         assert_eq!(asked_with, Ok(Some(first.id)));
         assert_eq!(store.share_of_request("south", Uuid::from_u128(77)).await, Ok(None));
-        for key in ["l2", "L2", "5"] {
-            let found = store.share_of_lead("acme", key).await.unwrap();
-            assert_eq!(found.map(|share| share.id.as_u128()), Some(5), "{key}");
+        for key in [Key::Id("l2".into()), Key::Id("L2".into()), Key::Number("5".into())] {
+            let found = store.share_of_lead("acme", &key).await.unwrap();
+            assert_eq!(found.map(|share| share.id.as_u128()), Some(5), "{key:?}");
         }
+        assert_eq!(store.share_of_lead("acme", &Key::Id("5".into())).await, Ok(None));
         assert_eq!(store.share_usage("acme", "Sam").await, Ok(2));
 
         // What becomes of it is kept, over a restart too, with its history.
@@ -413,8 +434,19 @@ mod tests {
         store.save_share("acme", &expired, true).await.unwrap();
         assert_eq!(store.ended_shares("acme", at(600)).await, Ok(vec![]));
         assert_eq!(store.share_usage("acme", "sam").await, Ok(2));
-        assert_eq!(store.sweep_shares(at(500)).await, Ok(0));
-        assert_eq!(store.sweep_shares(at(501)).await, Ok(1));
+        assert_eq!(store.sweep_shares("acme", at(500)).await, Ok(0));
+        assert_eq!(store.sweep_shares("south", at(501)).await, Ok(0));
+        // Its request id is free again, should somebody use it much later.
+        let again = Share {
+            request_id: Some(Uuid::from_u128(77)),
+            ..share(7, "ravi", "l1")
+        };
+        assert_eq!(store.add_share("acme", &again, None).await, Ok(written(1)));
+        assert_eq!(
+            store.share_of_request("acme", Uuid::from_u128(77)).await,
+            Ok(Some(again.id))
+        );
+        assert_eq!(store.sweep_shares("acme", at(501)).await, Ok(1));
         assert_eq!(store.share("acme", first.id).await, Ok(None));
         assert_eq!(store.share_history("acme", first.id).await, Ok(vec![]));
     }

@@ -279,7 +279,7 @@ async fn each_kind_of_lead_user_and_context() {
     let share = office.ask(with_new).await.unwrap();
     let posted = office.world.simulator.activities();
     let posted = posted.iter().find(|activity| activity.id == share.activity_id).unwrap();
-    let note = format!("Please call\nleadgate share {}", share.share_id);
+    let note = format!("leadgate share {}\nPlease call", share.share_id);
     assert_eq!(
         (posted.note.as_deref(), posted.fields["mx_Custom_1"].as_str()),
         (Some(note.as_str()), "7")
@@ -661,8 +661,8 @@ async fn an_uncertain_share_can_be_revoked() {
         let revoked = office.revoke(&seen.metadata["share_id"]).await;
         match what {
             What::CommitThenDrop => assert_eq!(revoked.unwrap().state(), ShareState::Revoked),
-            // There was nothing to revoke, which LeadSquared says in words that prove nothing.
-            _ => assert_eq!(reason(revoked).1, "OUTCOME_UNKNOWN"),
+            // There was nothing to revoke, and LeadSquared says so.
+            _ => assert_eq!(revoked.unwrap().state(), ShareState::Revoked),
         }
         assert!(office.world.simulator.shares().is_empty());
     }
@@ -811,8 +811,8 @@ async fn a_revoke_that_is_refused_leaves_the_share_as_it_was() {
 async fn a_revoke_whose_answer_was_lost_is_asked_for_again() {
     for (what, state) in [
         (What::DropBefore, ShareState::Revoked),
-        // The second is refused, since there is nothing left to revoke: that proves nothing.
-        (What::CommitThenDrop, ShareState::Uncertain),
+        // The second is refused, since there is nothing left to revoke.
+        (What::CommitThenDrop, ShareState::Revoked),
     ] {
         let office = Office::open(|options| options.share_polls = 0, "").await;
         let share = office.share().await;
@@ -1148,4 +1148,275 @@ async fn a_full_quota_delays_a_share_and_does_not_lose_it() {
     .await;
     let share = office.share().await;
     assert_eq!(share.state(), ShareState::Active);
+}
+
+#[tokio::test]
+async fn what_leadsquared_does_not_say_by_name_is_no_refusal_of_a_share() {
+    for text in [
+        "An unknown error occurred while sharing the lead",
+        "Something went wrong, contact your administrator",
+        "Could not write activity log",
+        "User is not a sales user",
+    ] {
+        let office = Office::quick().await;
+        let body = format!(r#"{{"Status":"Error","ExceptionType":"","ExceptionMessage":"{text}"}}"#);
+        office.spoil(
+            "EntityAccess.Share",
+            What::Answer {
+                status: 500,
+                body,
+                content_type: None,
+                commit: true,
+            },
+        );
+        let error = seen(office.ask(office.request()).await.unwrap_err());
+        error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+    }
+}
+
+#[tokio::test]
+async fn the_same_activity_is_the_same_in_any_case() {
+    let office = Office::quick().await;
+    let id = office
+        .world
+        .simulator
+        .insert_activity(&office.lead, 201, &[("Owner", SAM)]);
+    let through = |id: String| pb::ShareLeadRequest {
+        context: Some(Context::ActivityId(id)),
+        allow_additional: true,
+        ..office.request()
+    };
+    office.ask(through(id.clone())).await.unwrap();
+    assert_eq!(reason(office.ask(through(id.to_uppercase())).await).1, "SHARE_EXISTS");
+}
+
+#[tokio::test]
+async fn the_limit_of_a_user_holds_for_many_at_once_and_counts_leads() {
+    let office = Office::open(|_| {}, "leads_per_user = 3\n").await;
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..10 {
+        let lead = office
+            .world
+            .simulator
+            .insert_lead(&[("FirstName", &format!("Ben {number}"))]);
+        let request = pb::ShareLeadRequest {
+            lead: Some(Lead::LeadId(lead)),
+            ..office.request()
+        };
+        let mut client = office.client.clone();
+        asked.spawn(async move {
+            client
+                .share_lead(request)
+                .await
+                .map(|answer| answer.into_inner().share.unwrap())
+        });
+    }
+    let results = asked.join_all().await;
+    let shares: Vec<_> = results.iter().flatten().collect();
+    assert_eq!(shares.len(), 3);
+    // One more share of a lead that counts already takes nothing.
+    let more = pb::ShareLeadRequest {
+        lead: Some(Lead::LeadId(shares[0].lead_id.clone())),
+        allow_additional: true,
+        ..office.request()
+    };
+    office.ask(more).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_extension_goes_with_what_it_extends() {
+    let office = Office::open(|options| options.share_polls = 3, "").await;
+    let old = office.share().await;
+    let extend = |wait: WaitFor| {
+        let request = pb::ExtendShareRequest {
+            share_id: old.share_id.clone(),
+            wait_for: wait.into(),
+            ..Default::default()
+        };
+        let mut client = office.client.clone();
+        async move {
+            client
+                .extend_share(request)
+                .await
+                .map(|answer| answer.into_inner().share.unwrap())
+        }
+    };
+    let new = extend(WaitFor::Submitted).await.unwrap();
+    let again = seen(extend(WaitFor::Submitted).await.unwrap_err());
+    again.is(Code::AlreadyExists, "SHARE_EXISTS");
+    assert_eq!(again.details.resource_info().unwrap().resource_name, new.share_id);
+    assert_eq!(office.revoke(&old.share_id).await.unwrap().state(), ShareState::Revoked);
+    office.until(&new.share_id, ShareState::Revoked).await;
+    assert!(office.world.simulator.shares().is_empty());
+}
+
+#[tokio::test]
+async fn to_revoke_an_extension_on_its_way_leaves_what_it_extends() {
+    let office = Office::open(|options| options.share_polls = 3, "").await;
+    let old = office.share().await;
+    let request = pb::ExtendShareRequest {
+        share_id: old.share_id.clone(),
+        wait_for: WaitFor::Submitted.into(),
+        ..Default::default()
+    };
+    let new = office
+        .client
+        .clone()
+        .extend_share(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .share
+        .unwrap();
+    assert_eq!(office.revoke(&new.share_id).await.unwrap().state(), ShareState::Revoked);
+    let there = office.world.simulator.shares();
+    assert_eq!(
+        (there.len(), there[0].activity_id.as_deref()),
+        (1, Some(old.activity_id.as_str()))
+    );
+    assert_eq!(
+        office.get(&old.share_id).await.share.unwrap().state(),
+        ShareState::Active
+    );
+}
+
+#[tokio::test]
+async fn of_an_opportunity_all_shares_with_a_user_are_one() {
+    let id = "d0000000-0000-4000-8000-000000000001";
+    let opportunity = OpportunitySpec {
+        id: id.into(),
+        owner: SITA.into(),
+    };
+    let office = Office::open(|options| options.opportunities = vec![opportunity], "").await;
+    let request = pb::ShareOpportunityRequest {
+        opportunity_id: id.into(),
+        user: Some(pb::share_opportunity_request::User::UserId(SAM.into())),
+        access: Access::Read.into(),
+        wait_for: WaitFor::Active.into(),
+        ..Default::default()
+    };
+    let old = office
+        .client
+        .clone()
+        .share_opportunity(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .share
+        .unwrap();
+    office.spoil("EntityAccess.Share", What::CommitThenDrop);
+    let extend = pb::ExtendShareRequest {
+        share_id: old.share_id.clone(),
+        wait_for: WaitFor::Active.into(),
+        ..Default::default()
+    };
+    let uncertain = seen(office.client.clone().extend_share(extend).await.unwrap_err());
+    office.revoke(&uncertain.metadata["share_id"]).await.unwrap();
+    office.until(&old.share_id, ShareState::Revoked).await;
+    assert!(office.world.simulator.shares().is_empty());
+    // By an opportunity's id no share of a lead is found, and the other way round.
+    let as_lead = pb::ListSharesRequest {
+        lead_id: id.into(),
+        ..Default::default()
+    };
+    assert!(office.list(as_lead).await.unwrap().shares.is_empty());
+}
+
+#[tokio::test]
+async fn what_leadsquared_does_not_have_any_more_is_revoked() {
+    let office = Office::quick().await;
+    let share = office.share().await;
+    office.world.simulator.delete_lead(&office.lead);
+    assert_eq!(
+        office.revoke(&share.share_id).await.unwrap().state(),
+        ShareState::Revoked
+    );
+}
+
+#[tokio::test]
+async fn a_revoke_does_not_wait_for_a_request_that_is_never_processed() {
+    let office = Office::open(|options| options.share_polls = 1_000_000, "").await;
+    let request = pb::ShareLeadRequest {
+        wait_for: WaitFor::Submitted.into(),
+        ..office.request()
+    };
+    let share = office.ask(request).await.unwrap();
+    let request = pb::RevokeShareRequest {
+        share: Some(pb::revoke_share_request::Share::ShareId(share.share_id)),
+        wait_for: WaitFor::Submitted.into(),
+        ..Default::default()
+    };
+    let revoking = office
+        .client
+        .clone()
+        .revoke_share(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .share
+        .unwrap();
+    assert_eq!(revoking.state(), ShareState::Revoking);
+    assert_eq!(office.world.calls("EntityAccess.Revoke").len(), 1);
+}
+
+#[tokio::test]
+async fn an_account_that_cannot_be_reached_is_not_tried_for_ever() {
+    let office = Office::open(|_| {}, "give_up_after = \"1s\"\n").await;
+    let share = office.share().await;
+    office
+        .world
+        .simulator
+        .order(Fault::new("*", What::Unauthorized).times(1000));
+    let refused = reason(office.revoke(&share.share_id).await);
+    assert_eq!(
+        refused,
+        (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED".into())
+    );
+    office.world.simulator.clear_faults();
+    office
+        .world
+        .simulator
+        .order(Fault::new("EntityAccess.Revoke", What::Refuse).times(1000));
+    let given_up = office.revoke(&share.share_id).await;
+    assert!(given_up.is_err());
+    assert_eq!(
+        office.get(&share.share_id).await.share.unwrap().state(),
+        ShareState::Active
+    );
+}
+
+#[tokio::test]
+async fn watchers_take_no_place_of_other_calls() {
+    let office = Office::open(|_| {}, "[server]\nmax_in_flight = 2\nmax_streams = 3\n").await;
+    let share = office.share().await;
+    let mut watches = Vec::new();
+    for _ in 0..3 {
+        let mut watch = office.watch(&share.share_id).await;
+        watch.message().await.unwrap();
+        watches.push(watch);
+    }
+    office.get(&share.share_id).await;
+    let request = pb::WatchShareRequest {
+        share_id: share.share_id.clone(),
+    };
+    let refused = office.client.clone().watch_share(request).await;
+    seen(refused.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
+}
+
+#[tokio::test]
+async fn durations_that_are_none_are_faults_and_no_more() {
+    let office = Office::quick().await;
+    for (seconds, nanos) in [
+        (i64::MIN, 0),
+        (i64::MIN, i32::MIN),
+        (60, -1),
+        (60, i32::MAX),
+        (i64::MAX, 0),
+    ] {
+        let request = pb::ShareLeadRequest {
+            duration: Some(prost_types::Duration { seconds, nanos }),
+            ..office.request()
+        };
+        assert_eq!(seen(office.ask(request).await.unwrap_err()).fields(), ["duration"]);
+    }
 }

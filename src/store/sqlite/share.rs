@@ -6,11 +6,17 @@ use sqlx::{QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::{Sqlite, at, unread, unwritten};
+use crate::domain::lead::Key;
 use crate::domain::share::{Change, Filter, Share, State};
-use crate::store::Fault;
+use crate::store::{Added, Fault};
 
 impl Sqlite {
-    pub(in crate::store) async fn add_share(&self, tenant: &str, share: &Share) -> Result<Option<Share>, Fault> {
+    pub(in crate::store) async fn add_share(
+        &self,
+        tenant: &str,
+        share: &Share,
+        most: Option<u32>,
+    ) -> Result<Added, Fault> {
         let mut work = self.pool.begin().await.map_err(unwritten)?;
         let rows = sqlx::query(
             // A user may have thousands of shares, a lead has a few.
@@ -26,13 +32,37 @@ impl Sqlite {
         for other in rows.iter().map(read) {
             let other = other?;
             if other.is_in_the_way_of(share) {
-                return Ok(Some(other));
+                return Ok(Added::Other(other.id));
             }
         }
+        let mut used = 0;
+        if share.is_of_lead() {
+            let others = sqlx::query(
+                "SELECT COUNT(DISTINCT entity_id) FROM share
+                 WHERE tenant = ?1 AND user_id = ?2 AND kind = 1 AND state IN (1, 2, 3, 4, 7, 9) AND entity_id <> ?3",
+            )
+            .bind(tenant)
+            .bind(folded(&share.user_id))
+            .bind(folded(share.entity_id()))
+            .fetch_one(&mut *work)
+            .await
+            .map_err(unread)?;
+            used = others.try_get::<u32, _>(0).map_err(unread)? + 1;
+            if most.is_some_and(|most| used > most) {
+                return Ok(Added::Full);
+            }
+        }
+        // An id that was used so long ago that it is not remembered any more is a new one.
+        sqlx::query("UPDATE share SET request_id = NULL WHERE tenant = ?1 AND request_id = ?2")
+            .bind(tenant)
+            .bind(share.request_id.map(|id| id.to_string()))
+            .execute(&mut *work)
+            .await
+            .map_err(unwritten)?;
         write(&mut work, tenant, share).await?;
         record(&mut work, tenant, share).await?;
         work.commit().await.map_err(unwritten)?;
-        Ok(None)
+        Ok(Added::Written { used })
     }
 
     pub(in crate::store) async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), Fault> {
@@ -65,9 +95,18 @@ impl Sqlite {
         Ok(id.and_then(|id| Uuid::try_parse(&id).ok()))
     }
 
-    pub(in crate::store) async fn share_of_lead(&self, tenant: &str, key: &str) -> Result<Option<Share>, Fault> {
-        let text = "SELECT document FROM share WHERE tenant = ?1 AND entity_id = ?2 AND kind = 1
-                    UNION ALL SELECT document FROM share WHERE tenant = ?1 AND lead_number = ?2 LIMIT 1";
+    pub(in crate::store) async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, Fault> {
+        let (text, key) = match key {
+            Key::Id(id) => (
+                "SELECT document FROM share WHERE tenant = ?1 AND entity_id = ?2 AND kind = 1 LIMIT 1",
+                id,
+            ),
+            Key::Number(number) => (
+                "SELECT document FROM share WHERE tenant = ?1 AND lead_number = ?2 LIMIT 1",
+                number,
+            ),
+            Key::Email(_) | Key::Phone(_) => return Ok(None),
+        };
         let row = sqlx::query(text)
             .bind(tenant)
             .bind(folded(key))
@@ -142,18 +181,20 @@ impl Sqlite {
         rows.iter().map(|row| change(row).map_err(unread)).collect()
     }
 
-    pub(in crate::store) async fn sweep_shares(&self, oldest: Timestamp) -> Result<u64, Fault> {
+    pub(in crate::store) async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, Fault> {
         let mut work = self.pool.begin().await.map_err(unwritten)?;
         sqlx::query(
             "DELETE FROM share_change WHERE (tenant, share_id) IN
-             (SELECT tenant, id FROM share WHERE state IN (5, 6, 8) AND changed < ?1)",
+             (SELECT tenant, id FROM share WHERE state IN (5, 6, 8) AND changed < ?1 AND tenant = ?2)",
         )
         .bind(oldest.as_millisecond())
+        .bind(tenant)
         .execute(&mut *work)
         .await
         .map_err(unwritten)?;
-        let swept = sqlx::query("DELETE FROM share WHERE state IN (5, 6, 8) AND changed < ?1")
+        let swept = sqlx::query("DELETE FROM share WHERE state IN (5, 6, 8) AND changed < ?1 AND tenant = ?2")
             .bind(oldest.as_millisecond())
+            .bind(tenant)
             .execute(&mut *work)
             .await
             .map_err(unwritten)?;
@@ -173,6 +214,9 @@ fn listing(tenant: &str, filter: &Filter, before: &str) -> QueryBuilder<sqlx::Sq
     }
     if let Some(id) = &filter.entity_id {
         query.push(" AND entity_id = ").push_bind(folded(id));
+    }
+    if let Some(of_leads) = filter.of_leads {
+        query.push(if of_leads { " AND kind = 1" } else { " AND kind = 2" });
     }
     if let Some(at) = filter.expire_before {
         query.push(" AND expires < ").push_bind(at.as_millisecond());

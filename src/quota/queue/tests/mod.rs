@@ -112,7 +112,7 @@ fn a_higher_class_goes_first() {
 }
 
 #[test]
-fn the_twentieth_grant_is_the_lowest_classs() {
+fn the_twentieth_grant_is_that_of_the_lowest_class() {
     let mut desk = Desk::new();
     for (criticality, name) in [(Criticality::Sheddable, "low"), (Criticality::CriticalPlus, "high")] {
         for _ in 0..40 {
