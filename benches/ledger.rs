@@ -54,6 +54,8 @@ fn share(number: u128, now: Timestamp) -> Share {
             },
         },
         user_id: user(number),
+        caller: String::new(),
+        criticality: String::new(),
         access: Access::Write,
         minutes: 60 * 24 * 90,
         stage,

@@ -38,8 +38,6 @@ pub struct Call {
     pub deadline: Instant,
     /// Cancelled when nobody waits for the answer any more.
     pub left: CancellationToken,
-    /// Whether it is about a write that was sent already.
-    pub settling: bool,
 }
 
 /// A mutation's name, given by its caller, and what it named: one effect per id.
@@ -88,7 +86,6 @@ impl Call {
             criticality: Criticality::default(),
             deadline: Instant::now() + limit,
             left: CancellationToken::new(),
-            settling: false,
         }
     }
 
@@ -110,7 +107,6 @@ impl Call {
             criticality: Criticality::CriticalPlus,
             deadline: self.deadline.max(Instant::now() + limit),
             left: CancellationToken::new(),
-            settling: true,
         }
     }
 

@@ -7,6 +7,7 @@ use super::answer::Answer;
 use super::lead::{message_id, whole};
 use super::retry::Safety;
 use super::{Operation, Request};
+use crate::domain::lead::order_key;
 use crate::domain::share::{Access, Share, What};
 use crate::error::{Error, Kind, Resource, Result, Violation};
 
@@ -43,6 +44,10 @@ impl Operation for Grant<'_> {
     const NAME: &'static str = "EntityAccess.Share";
     const SAFETY: Safety = Safety::Once;
 
+    fn keys(&self) -> Vec<String> {
+        keys(self.0)
+    }
+
     fn request(&self) -> Request {
         let mut item = item(self.0);
         item["DurationInMinutes"] = json!(self.0.minutes);
@@ -58,6 +63,10 @@ impl Operation for Revoke<'_> {
     type Output = String;
     const NAME: &'static str = "EntityAccess.Revoke";
     const SAFETY: Safety = Safety::Once;
+
+    fn keys(&self) -> Vec<String> {
+        keys(self.0)
+    }
 
     fn request(&self) -> Request {
         post("EntityAccess.svc/Revoke", &item(self.0))
@@ -123,6 +132,11 @@ fn failure(message: &Json) -> Option<Error> {
     };
     let is_empty = text.is_empty() || ["null", "none"].iter().any(|word| text.eq_ignore_ascii_case(word));
     (!is_empty).then(|| meaning(&text).unwrap_or(Kind::Exception).into())
+}
+
+/// What is asked for one user and one thing is asked in order.
+fn keys(share: &Share) -> Vec<String> {
+    vec![order_key("share", &format!("{}:{}", share.entity_id(), share.user_id))]
 }
 
 /// What share and revoke have in common. A revoke names the access that was granted, since it would default to reading.

@@ -287,10 +287,11 @@ impl Write {
             .into_iter()
             .filter_map(|name| {
                 let text = self.attributes.text(name)?;
-                Some(match name {
-                    "EmailAddress" => order_key("email", text.trim()),
-                    _ => order_key("phone", &super::phone::subscriber(&text)),
-                })
+                let (kind, value) = match name {
+                    "EmailAddress" => ("email", text.trim().to_owned()),
+                    _ => ("phone", super::phone::subscriber(&text)),
+                };
+                (!value.is_empty()).then(|| order_key(kind, &value))
             })
             .collect();
         if let Action::Update { lead_id, .. } = &self.action {

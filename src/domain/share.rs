@@ -20,6 +20,12 @@ pub struct Share {
     pub what: What,
     /// Whom it is shared with.
     pub user_id: String,
+    /// Who has asked for it, and in which class: its calls wait in his name.
+    #[serde(default)]
+    pub caller: String,
+    /// The class.
+    #[serde(default)]
+    pub criticality: String,
     /// What the user may do.
     pub access: Access,
     /// For how long, in minutes.

@@ -172,7 +172,6 @@ impl Context {
             criticality: criticality(request.metadata())?,
             deadline: self.deadline(request.metadata(), most)?,
             left: CancellationToken::new(),
-            settling: false,
         };
         let asked = Asked {
             gateway,

@@ -313,9 +313,10 @@ impl Shared {
         }
     }
 
-    /// Nobody's deadline but that of giving up.
+    /// In the name of who asked for the share, but with nobody's deadline except that of giving up.
     fn call(&self, share: &Share) -> Call {
-        Call::internal(&share.id.to_string(), self.settings.give_up_after)
+        let criticality = Criticality::named(&share.criticality).unwrap_or_default();
+        Call::internal(&share.id.to_string(), self.settings.give_up_after).of(&share.caller, criticality)
     }
 }
 

@@ -359,6 +359,8 @@ mod tests {
                 },
             },
             user_id: "sam".into(),
+            caller: String::new(),
+            criticality: String::new(),
             access: Access::Write,
             minutes: 30,
             stage,

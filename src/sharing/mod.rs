@@ -489,7 +489,9 @@ impl Shared {
     }
 
     /// Writes a new share down, and sets out with it: until then the deadline ends it all, from then on only the wait.
-    async fn add(self: &Arc<Self>, call: &Call, share: Share) -> Result<Uuid> {
+    async fn add(self: &Arc<Self>, call: &Call, mut share: Share) -> Result<Uuid> {
+        share.caller = call.caller.to_string();
+        share.criticality = call.criticality.name().to_owned();
         if call.left.is_cancelled() {
             return Err(Kind::CallerLeft.into());
         }
@@ -720,6 +722,8 @@ fn new(what: What, user_id: String, access: Access, minutes: u32) -> Share {
         id: Uuid::now_v7(),
         what,
         user_id,
+        caller: String::new(),
+        criticality: String::new(),
         access,
         minutes,
         stage: if is_posted { Stage::Ready } else { Stage::Written },

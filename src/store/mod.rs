@@ -308,6 +308,8 @@ mod tests {
                 },
             },
             user_id: user.to_owned(),
+            caller: String::new(),
+            criticality: String::new(),
             access: Access::Write,
             minutes: 30,
             stage: Stage::Ready,

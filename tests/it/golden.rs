@@ -273,6 +273,8 @@ fn share(what: What, access: Access) -> Share {
         id: "019fa88d-1a2b-7c3d-8e4f-5a6b7c8d9e0f".parse().unwrap(),
         what,
         user_id: "0203f172-8642-11e7-9bed-069b743e848f".to_owned(),
+        caller: String::new(),
+        criticality: String::new(),
         access,
         minutes: 30,
         stage: Stage::Ready,
