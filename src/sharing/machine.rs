@@ -240,16 +240,9 @@ impl Share {
         self.failure = None;
         self.doubted = false;
         match self.extends {
+            _ if self.revoke_wanted => self.leaving(),
             Some(_) => Stage::Succeeding,
-            None => self.active(),
-        }
-    }
-
-    fn active(&mut self) -> Stage {
-        if self.revoke_wanted {
-            self.leaving()
-        } else {
-            Stage::Active
+            None => Stage::Active,
         }
     }
 
@@ -411,6 +404,10 @@ mod tests {
         }
         variant("extends another", Stage::Granting, |share| {
             share.extends = Some(Uuid::from_u128(2))
+        });
+        variant("extends another, revoke wanted", Stage::Granting, |share| {
+            share.extends = Some(Uuid::from_u128(2));
+            share.revoke_wanted = true;
         });
         for stage in [Stage::Uncertain, Stage::Failed] {
             variant("activity", stage, |share| share.step = Some(Step::PostActivity));

@@ -1225,8 +1225,13 @@ async fn the_limit_of_a_user_holds_for_many_at_once_and_counts_leads() {
 
 #[tokio::test]
 async fn an_extension_goes_with_what_it_extends() {
-    let office = Office::open(|options| options.share_polls = 3, "").await;
+    let office = Office::quick().await;
     let old = office.share().await;
+    // From now on nothing is processed before its time.
+    office
+        .world
+        .simulator
+        .set_options(|options| options.share_polls = 1_000_000);
     let extend = |wait: WaitFor| {
         let request = pb::ExtendShareRequest {
             share_id: old.share_id.clone(),
@@ -1245,6 +1250,7 @@ async fn an_extension_goes_with_what_it_extends() {
     let again = seen(extend(WaitFor::Submitted).await.unwrap_err());
     again.is(Code::AlreadyExists, "SHARE_EXISTS");
     assert_eq!(again.details.resource_info().unwrap().resource_name, new.share_id);
+    office.world.simulator.set_options(|options| options.share_polls = 0);
     assert_eq!(office.revoke(&old.share_id).await.unwrap().state(), ShareState::Revoked);
     office.until(&new.share_id, ShareState::Revoked).await;
     assert!(office.world.simulator.shares().is_empty());
@@ -1252,8 +1258,13 @@ async fn an_extension_goes_with_what_it_extends() {
 
 #[tokio::test]
 async fn to_revoke_an_extension_on_its_way_leaves_what_it_extends() {
-    let office = Office::open(|options| options.share_polls = 3, "").await;
+    let office = Office::quick().await;
     let old = office.share().await;
+    // From now on nothing is processed before its time.
+    office
+        .world
+        .simulator
+        .set_options(|options| options.share_polls = 1_000_000);
     let request = pb::ExtendShareRequest {
         share_id: old.share_id.clone(),
         wait_for: WaitFor::Submitted.into(),
@@ -1268,7 +1279,14 @@ async fn to_revoke_an_extension_on_its_way_leaves_what_it_extends() {
         .into_inner()
         .share
         .unwrap();
-    assert_eq!(office.revoke(&new.share_id).await.unwrap().state(), ShareState::Revoked);
+    let request = pb::RevokeShareRequest {
+        share: Some(pb::revoke_share_request::Share::ShareId(new.share_id.clone())),
+        wait_for: WaitFor::None.into(),
+        ..Default::default()
+    };
+    office.client.clone().revoke_share(request).await.unwrap();
+    office.world.simulator.set_options(|options| options.share_polls = 0);
+    office.until(&new.share_id, ShareState::Revoked).await;
     let there = office.world.simulator.shares();
     assert_eq!(
         (there.len(), there[0].activity_id.as_deref()),

@@ -38,7 +38,7 @@ impl Sqlite {
         let mut used = 0;
         if share.is_of_lead() {
             let others = sqlx::query(
-                "SELECT COUNT(DISTINCT entity_id) FROM share
+                "SELECT COUNT(DISTINCT entity_id) FROM share INDEXED BY share_live_of_user
                  WHERE tenant = ?1 AND user_id = ?2 AND kind = 1 AND state IN (1, 2, 3, 4, 7, 9) AND entity_id <> ?3",
             )
             .bind(tenant)
@@ -151,7 +151,7 @@ impl Sqlite {
 
     pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, Fault> {
         let row = sqlx::query(
-            "SELECT COUNT(DISTINCT entity_id) FROM share
+            "SELECT COUNT(DISTINCT entity_id) FROM share INDEXED BY share_live_of_user
              WHERE tenant = ?1 AND user_id = ?2 AND kind = 1 AND state IN (1, 2, 3, 4, 7, 9)",
         )
         .bind(tenant)
