@@ -14,6 +14,7 @@ mod process;
 mod quota;
 mod requests;
 mod restart;
+mod scenarios;
 mod share;
 mod shares;
 mod uncertain;
