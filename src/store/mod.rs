@@ -454,6 +454,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn sqlite_finds_shares_by_what_they_are_asked_for_by() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        for (user, lead, index) in [
+            (Some("sam"), None, "share_of_user (tenant=? AND user_id=? AND id<?)"),
+            (None, Some("l1"), "share_of_entity (tenant=? AND entity_id=? AND id<?)"),
+            (
+                Some("sam"),
+                Some("l1"),
+                "share_of_entity (tenant=? AND entity_id=? AND id<?)",
+            ),
+            (None, None, "PRIMARY KEY (tenant=? AND id<?)"),
+        ] {
+            let filter = Filter {
+                user_id: user.map(str::to_owned),
+                entity_id: lead.map(str::to_owned),
+                before: Some(Uuid::from_u128(9)),
+                states: vec![State::Active],
+                most: 10,
+                ..Filter::default()
+            };
+            let plan = store.share_plan("acme", &filter).await.unwrap();
+            assert!(plan.len() == 1 && plan[0].ends_with(index), "{plan:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn sqlite_keeps_the_ledger() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/store.db", folder.path().display());

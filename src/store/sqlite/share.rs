@@ -206,9 +206,13 @@ impl Sqlite {
 /// The newest first.
 fn listing(tenant: &str, filter: &Filter, before: &str) -> QueryBuilder<sqlx::Sqlite> {
     let mut query = QueryBuilder::new(before);
-    query
-        .push("SELECT document FROM share WHERE tenant = ")
-        .push_bind(tenant.to_owned());
+    // Left to itself SQLite would walk through all shares of the account, since they are in order there.
+    query.push(match (&filter.entity_id, &filter.user_id) {
+        (Some(_), _) => "SELECT document FROM share INDEXED BY share_of_entity",
+        (None, Some(_)) => "SELECT document FROM share INDEXED BY share_of_user",
+        (None, None) => "SELECT document FROM share",
+    });
+    query.push(" WHERE tenant = ").push_bind(tenant.to_owned());
     if let Some(id) = &filter.user_id {
         query.push(" AND user_id = ").push_bind(folded(id));
     }
