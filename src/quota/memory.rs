@@ -376,7 +376,8 @@ impl State {
             retry_after,
             by_own_cap,
         } = infeasible;
-        let retry_after = retry_after.map(|after| after.max(Duration::from_millis(1)));
+        // The call may take longer than usual then, and what is usual may have changed.
+        let retry_after = retry_after.map(|after| (after + typical).max(Duration::from_millis(1)));
         Err(match by_own_cap {
             true => Kind::CallerLimit { retry_after },
             false => Kind::DeadlineInfeasible { retry_after },
