@@ -6,6 +6,7 @@ mod harness;
 
 mod activity;
 mod architecture;
+mod callers;
 mod errors;
 mod golden;
 mod lead;
