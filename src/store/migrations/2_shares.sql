@@ -19,10 +19,11 @@ CREATE TABLE share (
     PRIMARY KEY (tenant, id)
 ) WITHOUT ROWID;
 
-CREATE INDEX share_of_user ON share (tenant, user_id, id);
+-- With the state, so that shares in other states are passed over without a look at them.
+CREATE INDEX share_of_user ON share (tenant, user_id, id, state);
 -- How many leads a user has, without a look at the shares themselves.
 CREATE INDEX share_live_of_user ON share (tenant, user_id, entity_id) WHERE kind = 1 AND state IN (1, 2, 3, 4, 7, 9);
-CREATE INDEX share_of_entity ON share (tenant, entity_id, id);
+CREATE INDEX share_of_entity ON share (tenant, entity_id, id, state);
 CREATE INDEX share_of_lead_number ON share (tenant, lead_number) WHERE lead_number IS NOT NULL;
 CREATE UNIQUE INDEX share_of_request ON share (tenant, request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX share_unsettled ON share (tenant, id) WHERE unsettled = 1;
