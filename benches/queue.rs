@@ -1,10 +1,12 @@
 //! How long the queue takes for one ticket with 100,000 waiting, and how much memory they need.
 //!
-//! `cargo bench --bench queue`. Bytes are those asked of the allocator, payloads of 8 bytes included.
+//! `cargo bench --bench queue` prints the table; with `-- --write docs` it writes `docs/queue.md`. Bytes are those asked of the allocator, payloads of 8 bytes included.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,9 +59,10 @@ fn percentile(times: &mut [u128], share: usize) -> u128 {
     times[(times.len() - 1) * share / 100]
 }
 
-fn report(what: &str, mut times: Vec<u128>) {
+/// The median and the 99th percentile, in a cell of the table.
+fn cell(mut times: Vec<u128>) -> String {
     let (median, most) = (percentile(&mut times, 50), percentile(&mut times, 99));
-    println!("  {what:<14} median {median:>6} ns   p99 {most:>6} ns");
+    format!(" {:.1} / {:.1} |", median as f64 / 1000.0, most as f64 / 1000.0)
 }
 
 fn timed<R>(times: &mut Vec<u128>, act: impl FnOnce() -> R) -> R {
@@ -69,13 +72,13 @@ fn timed<R>(times: &mut Vec<u128>, act: impl FnOnce() -> R) -> R {
     result
 }
 
-fn measure(callers: usize, keys: u64) {
+/// A row of the table.
+fn measure(callers: usize, keys: u64) -> String {
     let of_keys = if keys == u64::MAX {
         "a key each".to_owned()
     } else {
         format!("{keys} keys")
     };
-    println!("{WAITING} waiting, {callers} callers, {of_keys}:");
     let names: Vec<Arc<str>> = (0..callers).map(|i| format!("caller-{i}").into()).collect();
     let begin = Instant::now();
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
@@ -95,8 +98,8 @@ fn measure(callers: usize, keys: u64) {
     }
     let mib = COUNTING.current_usage_as_mb() - before;
     let most = COUNTING.peak_usage_as_mb() - before;
-    println!("  memory         {mib:>6.1} MiB, {most:.1} MiB at most while it grew");
-    report("push, growing", std::mem::take(&mut pushes));
+    let mut row = format!("| {callers} | {of_keys} | {mib:.0} MiB | {most:.0} MiB |");
+    row += &cell(std::mem::take(&mut pushes));
 
     let (mut pops, mut admits) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));
     for i in 0..ROUNDS {
@@ -111,15 +114,45 @@ fn measure(callers: usize, keys: u64) {
         timed(&mut admits, || queue.admit(&ask, typical, &FREE, begin, wait)).ok();
         timed(&mut pushes, || queue.push(ask, i, begin)).unwrap();
     }
-    report("push", pushes);
-    report("next", pops);
-    report("admit", admits);
+    [pushes, pops, admits]
+        .map(cell)
+        .into_iter()
+        .fold(row, |row, cell| row + &cell)
 }
 
-fn main() {
-    measure(1, 50_000);
-    measure(20, 50_000);
-    measure(1_000, 50_000);
-    measure(1_000, 100);
-    measure(WAITING, u64::MAX);
+fn main() -> std::io::Result<()> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--write");
+    let target = arguments.nth(1);
+    let mut table = String::from("| callers | writes to | memory | at most | push, growing | push | next | admit |\n");
+    table += "|---|---|---|---|---|---|---|---|\n";
+    for (callers, keys) in [
+        (1, 50_000),
+        (20, 50_000),
+        (1_000, 50_000),
+        (1_000, 100),
+        (WAITING, u64::MAX),
+    ] {
+        let _ = writeln!(table, "{}", measure(callers, keys));
+    }
+    println!("{table}");
+    if let Some(target) = target {
+        let text = include_str!("queue.md")
+            .replace("{table}", &table)
+            .replace("{machine}", &machine());
+        std::fs::create_dir_all(&target)?;
+        std::fs::write(Path::new(&target).join("queue.md"), text)?;
+    }
+    Ok(())
+}
+
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{}, {cores} cores, shared with others",
+        name.unwrap_or("an unknown processor")
+    )
 }
