@@ -9,6 +9,6 @@ pub struct Spent {
     pub day: String,
     /// The calls of that day.
     pub calls: u64,
-    /// When the last slot was handed out.
+    /// When LeadSquared may last have counted a call: when the last one was granted, or has ended.
     pub last_grant: Timestamp,
 }

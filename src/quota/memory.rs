@@ -70,7 +70,8 @@ struct State {
     bulk_pays_calls: bool,
     daily: Daily,
     queue: Queue<Ticket>,
-    last_grant: Timestamp,
+    /// When LeadSquared may last have counted a call: at its grant, and until it has ended.
+    last_stamp: Timestamp,
     /// How long the calls of each endpoint usually take: moving averages.
     typical: HashMap<&'static str, Duration>,
     grants: u64,
@@ -120,7 +121,7 @@ impl Quota {
                     callers: callers.named.clone(),
                     others: callers.others.clone(),
                 }),
-                last_grant: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
+                last_stamp: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
                 typical: HashMap::new(),
                 grants: 0,
                 meter: Meter::default(),
@@ -159,7 +160,7 @@ impl Quota {
     pub fn spent(&self) -> Spent {
         let mut state = self.shared.lock();
         let (day, calls) = state.daily.spent(clock::now());
-        let last_grant = state.last_grant;
+        let last_grant = state.last_stamp;
         Spent { day, calls, last_grant }
     }
 
@@ -390,7 +391,10 @@ impl State {
             Cost::Call => &mut self.calls,
             Cost::Bulk => &mut self.bulk,
         };
-        let retry_after = window.predicted_wait(now, 0).max(Duration::from_millis(1));
+        // A slot's time is the least in which a place becomes free.
+        let state = window.snapshot(now);
+        let turn = state.limit.per / state.effective.max(1);
+        let retry_after = window.predicted_wait(now, 0).max(turn);
         Kind::QueueFull { retry_after }.into()
     }
 
@@ -458,7 +462,7 @@ impl State {
         };
         let at = clock::now();
         self.daily.spend(at);
-        self.last_grant = at;
+        self.last_stamp = at;
         let slot = Slot {
             shared: shared.clone(),
             held: Some(held),
@@ -485,6 +489,7 @@ impl State {
     }
 
     fn unanswered(&mut self, held: Held, now: Instant) {
+        self.last_stamp = clock::now();
         held.calls
             .into_iter()
             .for_each(|grant| self.calls.unanswered(grant, now));
@@ -493,6 +498,7 @@ impl State {
     }
 
     fn answered(&mut self, held: &Held, endpoint: &'static str, sent: Instant, answered: Instant, verdict: Verdict) {
+        self.last_stamp = clock::now();
         let took = answered.saturating_duration_since(sent);
         let typical = self.typical.entry(endpoint).or_insert(took);
         *typical = (*typical * (NEWS - 1) + took) / NEWS;
