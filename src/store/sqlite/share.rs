@@ -206,11 +206,15 @@ impl Sqlite {
 /// The newest first.
 fn listing(tenant: &str, filter: &Filter, before: &str) -> QueryBuilder<sqlx::Sqlite> {
     let mut query = QueryBuilder::new(before);
-    // Left to itself SQLite would walk through all shares of the account, since they are in order there.
+    // First the ids, out of an index alone, then the shares. Left to itself SQLite would walk through all shares of the
+    // account, since they are in order there.
+    query
+        .push("SELECT document FROM share WHERE tenant = ")
+        .push_bind(tenant.to_owned());
     query.push(match (&filter.entity_id, &filter.user_id) {
-        (Some(_), _) => "SELECT document FROM share INDEXED BY share_of_entity",
-        (None, Some(_)) => "SELECT document FROM share INDEXED BY share_of_user",
-        (None, None) => "SELECT document FROM share",
+        (Some(_), _) => " AND id IN (SELECT id FROM share INDEXED BY share_of_entity",
+        (None, Some(_)) => " AND id IN (SELECT id FROM share INDEXED BY share_of_user",
+        (None, None) => " AND id IN (SELECT id FROM share",
     });
     query.push(" WHERE tenant = ").push_bind(tenant.to_owned());
     if let Some(id) = &filter.user_id {
@@ -238,6 +242,7 @@ fn listing(tenant: &str, filter: &Filter, before: &str) -> QueryBuilder<sqlx::Sq
         query.push(")");
     }
     query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.most as i64);
+    query.push(") ORDER BY id DESC");
     query
 }
 
