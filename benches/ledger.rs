@@ -4,6 +4,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, missing_docs)]
 
+mod machine;
+
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -41,38 +43,26 @@ fn share(number: u128, now: Timestamp) -> Share {
     let over = [Stage::Expired, Stage::Revoked, Stage::Expired, Stage::Failed];
     let stage = *over.get((number / USERS % 5) as usize).unwrap_or(&Stage::Active);
     let created = now - Duration::from_secs(3600 * 24 * 30);
-    Share {
-        id: Uuid::from_u128((0x0199 << 112) | number),
-        what: What::Lead {
-            id: lead(number),
-            number: (number % LEADS).to_string(),
-            context: Context::New {
-                id: Some(Uuid::from_u128((0xc << 120) | number).to_string()),
-                code: 201,
-                note: String::new(),
-                fields: Default::default(),
-            },
+    let id = Uuid::from_u128((0x0199 << 112) | number);
+    let what = What::Lead {
+        id: lead(number),
+        number: (number % LEADS).to_string(),
+        context: Context::New {
+            id: Some(Uuid::from_u128((0xc << 120) | number).to_string()),
+            code: 201,
+            note: String::new(),
+            fields: Default::default(),
         },
-        user_id: user(number),
-        caller: String::new(),
-        criticality: String::new(),
-        access: Access::Write,
-        minutes: 60 * 24 * 90,
+    };
+    Share {
         stage,
-        revoke_wanted: false,
-        doubted: false,
-        posted_again: false,
         upstream_request_id: Some(Uuid::from_u128(number).simple().to_string()),
         request_id: Some(Uuid::from_u128(number)),
-        extends: None,
         additional: true,
-        created,
-        changed: created,
         asked: Some(created),
         granted: Some(created),
         expires: Some(now + Duration::from_secs(3600 + (number % 1_000_000) as u64)),
-        failure: None,
-        step: None,
+        ..Share::new(id, what, user(number), Access::Write, 60 * 24 * 90, created)
     }
 }
 
@@ -238,22 +228,10 @@ async fn main() {
     if let Some(target) = target {
         let text = include_str!("ledger.md")
             .replace("{table}", &table)
-            .replace("{machine}", &machine());
+            .replace("{machine}", &format!("{}, shared with others", machine::processor()));
         std::fs::create_dir_all(&target).unwrap();
         std::fs::write(Path::new(&target).join("ledger.md"), text).unwrap();
     }
     stop.cancel();
     while serving.join_next().await.is_some() {}
-}
-
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{}, {cores} cores, shared with others",
-        name.unwrap_or("an unknown processor")
-    )
 }

@@ -4,6 +4,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
+mod machine;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -138,21 +140,9 @@ fn main() -> std::io::Result<()> {
     if let Some(target) = target {
         let text = include_str!("queue.md")
             .replace("{table}", &table)
-            .replace("{machine}", &machine());
+            .replace("{machine}", &format!("{}, shared with others", machine::processor()));
         std::fs::create_dir_all(&target)?;
         std::fs::write(Path::new(&target).join("queue.md"), text)?;
     }
     Ok(())
-}
-
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{}, {cores} cores, shared with others",
-        name.unwrap_or("an unknown processor")
-    )
 }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
+mod machine;
+
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -146,20 +148,8 @@ async fn main() {
     if let Some(target) = target {
         let text = include_str!("sockets.md")
             .replace("{table}", &table)
-            .replace("{machine}", &machine());
+            .replace("{machine}", &format!("{}, shared with others", machine::processor()));
         std::fs::create_dir_all(&target).unwrap();
         std::fs::write(Path::new(&target).join("sockets.md"), text).unwrap();
     }
-}
-
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{}, {cores} cores, shared with others",
-        name.unwrap_or("an unknown processor")
-    )
 }

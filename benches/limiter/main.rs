@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, reason = "a table is what it is for")]
 
 mod lab;
+#[path = "../machine/mod.rs"]
+mod machine;
 mod peers;
 mod picture;
 
@@ -201,19 +203,13 @@ fn seconds(wait: Duration) -> String {
 }
 
 /// The machine, though virtual time does not depend on it.
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown processor", |(_, name)| name);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+fn measured_on() -> String {
     let rustc = std::process::Command::new("rustc").arg("--version").output();
     let rustc = rustc.map_or_else(
         |_| String::new(),
         |out| String::from_utf8_lossy(&out.stdout).trim().to_owned(),
     );
-    format!("{cpu}, {cores} cores, {rustc}")
+    format!("{}, {rustc}", machine::processor())
 }
 
 fn document(calm: &[Row], rough: &[Row]) -> String {
@@ -288,7 +284,7 @@ Measured on: {machine}.
         rough_used = table(rough, used_and_refused),
         waits = table(rough, waits),
         foreign = foreign_table(),
-        machine = machine(),
+        machine = measured_on(),
     )
 }
 

@@ -279,6 +279,41 @@ impl State {
 }
 
 impl Share {
+    /// A share of which nothing is done yet.
+    pub fn new(id: Uuid, what: What, user_id: String, access: Access, minutes: u32, now: Timestamp) -> Self {
+        let is_posted = !matches!(
+            what,
+            What::Lead {
+                context: Context::New { .. },
+                ..
+            }
+        );
+        Self {
+            id,
+            what,
+            user_id,
+            caller: String::new(),
+            criticality: String::new(),
+            access,
+            minutes,
+            stage: if is_posted { Stage::Ready } else { Stage::Written },
+            revoke_wanted: false,
+            doubted: false,
+            posted_again: false,
+            upstream_request_id: None,
+            request_id: None,
+            extends: None,
+            additional: false,
+            created: now,
+            changed: now,
+            asked: None,
+            granted: None,
+            expires: None,
+            failure: None,
+            step: None,
+        }
+    }
+
     /// Its way as callers are told it.
     pub fn state(&self) -> State {
         match self.stage {

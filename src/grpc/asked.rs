@@ -24,8 +24,10 @@ const BUFFER: usize = 16;
 
 /// What an RPC is answered with.
 pub(super) type Answer<A> = std::result::Result<Response<A>, Status>;
+/// The answers of an RPC that has many.
+pub(super) type Stream<A> = ReceiverStream<std::result::Result<A, Status>>;
 /// What an RPC with many answers is answered with.
-pub(super) type Answers<A> = Answer<ReceiverStream<std::result::Result<A, Status>>>;
+pub(super) type Answers<A> = Answer<Stream<A>>;
 
 /// One RPC, once it is known whom it is for.
 pub(super) struct Asked<M> {

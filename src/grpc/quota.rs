@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Request;
 
-use super::asked::{Answer, Answers, Asked, Reader};
+use super::asked::{Answer, Answers, Asked, Reader, Stream};
 use super::{Context, convert, pb};
 use crate::error::{Error, Result};
 use crate::gateway::{Criticality, Snapshot, WindowSnapshot};
@@ -27,8 +27,7 @@ impl Service {
 
 #[tonic::async_trait]
 impl pb::quota_service_server::QuotaService for Service {
-    type WatchQuotaStream =
-        tokio_stream::wrappers::ReceiverStream<std::result::Result<pb::WatchQuotaResponse, tonic::Status>>;
+    type WatchQuotaStream = Stream<pb::WatchQuotaResponse>;
 
     async fn get_quota(&self, request: Request<pb::GetQuotaRequest>) -> Answer<pb::GetQuotaResponse> {
         let work = |asked: Asked<pb::GetQuotaRequest>, _| async move {

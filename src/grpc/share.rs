@@ -8,7 +8,7 @@ use tonic::Request;
 use uuid::Uuid;
 
 use super::activity::fields;
-use super::asked::{Answer, Answers, Asked, Reader, Teller};
+use super::asked::{Answer, Answers, Asked, Reader, Stream, Teller};
 use super::{Context, convert, page, pb};
 use crate::domain::lead::{self, check_id};
 use crate::domain::share::{Access, Change, Context as Activity, Filter, Share, State, Step, What};
@@ -31,8 +31,6 @@ impl Service {
         Self { context }
     }
 }
-
-type Stream<A> = tokio_stream::wrappers::ReceiverStream<std::result::Result<A, tonic::Status>>;
 
 #[tonic::async_trait]
 impl pb::share_service_server::ShareService for Service {

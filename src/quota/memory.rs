@@ -17,7 +17,7 @@ use super::meter::Meter;
 use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId};
 use super::window::{Grant, Next, Window};
 use super::{Callers, Cost, Limits, Snapshot, Verdict, Want};
-use crate::caller::{Call, exceeded};
+use crate::caller::{Call, Criticality, exceeded};
 use crate::clock;
 use crate::domain::spent::Spent;
 use crate::error::{Error, Kind, Limit, Refusal, Result};
@@ -434,15 +434,11 @@ impl State {
     /// On a day that is over nobody waits for a slot, but for one call that may probe.
     fn shed(&mut self) {
         let at = clock::now();
-        if self
-            .daily
-            .refusal(at, crate::caller::Criticality::CriticalPlus)
-            .is_none()
-        {
+        if self.daily.refusal(at, Criticality::CriticalPlus).is_none() {
             return;
         }
         for ticket in self.queue.drain() {
-            let retry_after = self.daily.refusal(at, crate::caller::Criticality::Sheddable);
+            let retry_after = self.daily.refusal(at, Criticality::Sheddable);
             let retry_after = retry_after.unwrap_or_default();
             let _ = ticket
                 .grant

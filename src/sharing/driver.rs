@@ -87,6 +87,8 @@ impl Shared {
             } else if self.is_too_late(&journey) {
                 let error = Kind::Unavailable { sent: false }.into();
                 self.insist(seat, Event::GivenUp(error)).await?;
+                // Where there is nothing to give up, it is tried as if for the first time, pauses included.
+                journey = Journey::new();
             } else {
                 self.rest(&mut journey).await?;
             }
@@ -433,7 +435,7 @@ mod tests {
     use crate::crm;
     use crate::domain::share::Access;
     use crate::quota::Quota;
-    use crate::sharing::{Parts, Sharing, new};
+    use crate::sharing::{Parts, Sharing};
     use crate::simulator::{Fault, Options, Reshare, Simulator, What as Mishap};
     use crate::store::Store;
     use crate::telemetry::metrics::Metrics;
@@ -561,7 +563,14 @@ mod tests {
                     fields: BTreeMap::new(),
                 },
             };
-            let share = new(what, SAM.to_owned(), Access::Write, 30);
+            let share = Share::new(
+                uuid::Uuid::now_v7(),
+                what,
+                SAM.to_owned(),
+                Access::Write,
+                30,
+                clock::now(),
+            );
             let added = share.clone();
             self.with_store(|store| async move { store.add_share("acme", &added, None).await.unwrap() });
             share

@@ -339,38 +339,19 @@ mod tests {
     }
 
     fn share(stage: Stage) -> Share {
-        Share {
-            id: Uuid::from_u128(1),
-            what: What::Lead {
-                id: "lead".into(),
-                number: "1001".into(),
-                context: Context::New {
-                    id: None,
-                    code: 201,
-                    note: String::new(),
-                    fields: Default::default(),
-                },
+        let what = What::Lead {
+            id: "lead".into(),
+            number: "1001".into(),
+            context: Context::New {
+                id: None,
+                code: 201,
+                note: String::new(),
+                fields: Default::default(),
             },
-            user_id: "sam".into(),
-            caller: String::new(),
-            criticality: String::new(),
-            access: Access::Write,
-            minutes: 30,
+        };
+        Share {
             stage,
-            revoke_wanted: false,
-            doubted: false,
-            posted_again: false,
-            upstream_request_id: None,
-            request_id: None,
-            extends: None,
-            additional: false,
-            created: at(0),
-            changed: at(0),
-            asked: None,
-            granted: None,
-            expires: None,
-            failure: None,
-            step: None,
+            ..Share::new(Uuid::from_u128(1), what, "sam".into(), Access::Write, 30, at(0))
         }
     }
 

@@ -285,17 +285,8 @@ impl Sharing {
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
-        let shared = self.shared.clone();
-        let asked = call.clone();
-        let id = request.map(|request| request.id);
-        let work = move |before| async move {
-            match shared.begun_before(before, id).await? {
-                Some(id) => Ok(id),
-                None => shared.begin(&asked, draft, id).await,
-            }
-        };
-        let id = self.shared.requests.once(&patient(call), request, work).await?;
-        granted(self.follow(call, id, wait).await?)
+        let begin = |shared: Arc<Shared>, call, id| async move { shared.begin(&call, draft, id).await };
+        self.make(call, request, wait, begin).await
     }
 
     /// Makes a share that lasts for longer and takes over from that one, so that there is no gap.
@@ -307,17 +298,10 @@ impl Sharing {
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
-        let shared = self.shared.clone();
-        let request_id = request.map(|request| request.id);
-        let asked = call.clone();
-        let work = move |before| async move {
-            match shared.begun_before(before, request_id).await? {
-                Some(id) => Ok(id),
-                None => shared.begin_extension(&asked, id, duration, request_id).await,
-            }
+        let begin = move |shared: Arc<Shared>, call, request_id| async move {
+            shared.begin_extension(&call, id, duration, request_id).await
         };
-        let id = self.shared.requests.once(&patient(call), request, work).await?;
-        granted(self.follow(call, id, wait).await?)
+        self.make(call, request, wait, begin).await
     }
 
     /// Takes a share back before its time.
@@ -393,6 +377,24 @@ impl Sharing {
         self.shared.crm.call(call, &GetStatus { id, processed }).await
     }
 
+    /// Begins a share once per request id, and follows it.
+    async fn make<B, F>(&self, call: &Call, request: Option<RequestId>, wait: WaitFor, begin: B) -> Result<Arc<Share>>
+    where
+        B: FnOnce(Arc<Shared>, Call, Option<Uuid>) -> F + Send + 'static,
+        F: Future<Output = Result<Uuid>> + Send + 'static,
+    {
+        let (shared, asked) = (self.shared.clone(), call.clone());
+        let id = request.map(|request| request.id);
+        let work = move |before| async move {
+            match shared.begun_before(before, id).await? {
+                Some(id) => Ok(id),
+                None => begin(shared, asked, id).await,
+            }
+        };
+        let id = self.shared.requests.once(&patient(call), request, work).await?;
+        granted(self.follow(call, id, wait).await?)
+    }
+
     /// Waits until the share is as far as its caller wants it, has come to something else, or the deadline is there.
     async fn follow(&self, call: &Call, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
         self.wait(call, id, |share| has_come_to(wait, share)).await
@@ -446,7 +448,7 @@ impl Shared {
         if !user.active || !sells {
             return Err(Kind::NotASalesUser.into());
         }
-        let mut share = new(what, user.id, draft.access, minutes);
+        let mut share = Share::new(Uuid::now_v7(), what, user.id, draft.access, minutes, clock::now());
         share.additional = draft.additional;
         share.request_id = request_id;
         self.add(call, share).await
@@ -481,7 +483,14 @@ impl Shared {
                 },
             },
         };
-        let mut share = new(what, old.user_id.clone(), old.access, minutes);
+        let mut share = Share::new(
+            Uuid::now_v7(),
+            what,
+            old.user_id.clone(),
+            old.access,
+            minutes,
+            clock::now(),
+        );
         share.additional = true;
         share.extends = Some(id);
         share.request_id = request_id;
@@ -708,39 +717,6 @@ impl Shared {
             tracing::info!(tenant = %self.tenant, share_id = %after.id, ?state, failure, "a share has changed");
         }
         Ok(Some(seat.tell(after)))
-    }
-}
-
-fn new(what: What, user_id: String, access: Access, minutes: u32) -> Share {
-    let now = clock::now();
-    let is_posted = match &what {
-        What::Lead { context, .. } => matches!(context, Context::Given { .. }),
-        What::Opportunity { .. } => true,
-    };
-    Share {
-        // Greater than those made before.
-        id: Uuid::now_v7(),
-        what,
-        user_id,
-        caller: String::new(),
-        criticality: String::new(),
-        access,
-        minutes,
-        stage: if is_posted { Stage::Ready } else { Stage::Written },
-        revoke_wanted: false,
-        doubted: false,
-        posted_again: false,
-        upstream_request_id: None,
-        request_id: None,
-        extends: None,
-        additional: false,
-        created: now,
-        changed: now,
-        asked: None,
-        granted: None,
-        expires: None,
-        failure: None,
-        step: None,
     }
 }
 

@@ -298,36 +298,14 @@ mod tests {
     }
 
     fn share(id: u128, user: &str, lead: &str) -> Share {
-        Share {
-            id: Uuid::from_u128(id),
-            what: What::Lead {
-                id: lead.to_owned(),
-                number: format!("{id}"),
-                context: Context::Given {
-                    id: format!("activity-{id}"),
-                },
+        let what = What::Lead {
+            id: lead.to_owned(),
+            number: format!("{id}"),
+            context: Context::Given {
+                id: format!("activity-{id}"),
             },
-            user_id: user.to_owned(),
-            caller: String::new(),
-            criticality: String::new(),
-            access: Access::Write,
-            minutes: 30,
-            stage: Stage::Ready,
-            revoke_wanted: false,
-            doubted: false,
-            posted_again: false,
-            upstream_request_id: None,
-            request_id: None,
-            extends: None,
-            additional: false,
-            created: at(1),
-            changed: at(1),
-            asked: None,
-            granted: None,
-            expires: None,
-            failure: None,
-            step: None,
-        }
+        };
+        Share::new(Uuid::from_u128(id), what, user.to_owned(), Access::Write, 30, at(1))
     }
 
     async fn ids(store: &Store, filter: Filter) -> Vec<u128> {

@@ -268,30 +268,12 @@ fn users() {
 
 /// Half an hour of it for a user, as on the vendor's page.
 fn share(what: What, access: Access) -> Share {
+    let id = "019fa88d-1a2b-7c3d-8e4f-5a6b7c8d9e0f".parse().unwrap();
+    let user_id = "0203f172-8642-11e7-9bed-069b743e848f".to_owned();
     let now = "2026-09-01T00:00:00Z".parse().unwrap();
     Share {
-        id: "019fa88d-1a2b-7c3d-8e4f-5a6b7c8d9e0f".parse().unwrap(),
-        what,
-        user_id: "0203f172-8642-11e7-9bed-069b743e848f".to_owned(),
-        caller: String::new(),
-        criticality: String::new(),
-        access,
-        minutes: 30,
         stage: Stage::Ready,
-        revoke_wanted: false,
-        doubted: false,
-        posted_again: false,
-        upstream_request_id: None,
-        request_id: None,
-        extends: None,
-        additional: false,
-        created: now,
-        changed: now,
-        asked: None,
-        granted: None,
-        expires: None,
-        failure: None,
-        step: None,
+        ..Share::new(id, what, user_id, access, 30, now)
     }
 }
 

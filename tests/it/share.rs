@@ -76,11 +76,7 @@ impl Office {
     }
 
     async fn revoke(&self, id: &str) -> Result<pb::Share, Status> {
-        let request = pb::RevokeShareRequest {
-            share: Some(pb::revoke_share_request::Share::ShareId(id.into())),
-            wait_for: WaitFor::Active.into(),
-            ..Default::default()
-        };
+        let request = Self::revoking(id, WaitFor::Active);
         Ok(self
             .client
             .clone()
@@ -89,6 +85,32 @@ impl Office {
             .into_inner()
             .share
             .unwrap())
+    }
+
+    /// Extends the share by as long as it lasts.
+    async fn extend(&self, id: &str, wait: WaitFor) -> Result<pb::Share, Status> {
+        let request = pb::ExtendShareRequest {
+            share_id: id.into(),
+            wait_for: wait.into(),
+            ..Default::default()
+        };
+        Ok(self
+            .client
+            .clone()
+            .extend_share(request)
+            .await?
+            .into_inner()
+            .share
+            .unwrap())
+    }
+
+    /// What to ask for to have the share revoked.
+    fn revoking(id: &str, wait: WaitFor) -> pb::RevokeShareRequest {
+        pb::RevokeShareRequest {
+            share: Some(pb::revoke_share_request::Share::ShareId(id.into())),
+            wait_for: wait.into(),
+            ..Default::default()
+        }
     }
 
     async fn retry(&self, id: &str) -> Result<pb::Share, Status> {
@@ -772,11 +794,7 @@ async fn a_share_that_is_on_its_way_is_revoked_as_soon_as_it_can_be() {
     };
     let share = office.ask(request).await.unwrap();
     assert_eq!(share.state(), ShareState::Processing);
-    let request = pb::RevokeShareRequest {
-        share: Some(pb::revoke_share_request::Share::ShareId(share.share_id.clone())),
-        wait_for: WaitFor::None.into(),
-        ..Default::default()
-    };
+    let request = Office::revoking(&share.share_id, WaitFor::None);
     let revoking = office.client.clone().revoke_share(request).await.unwrap().into_inner();
     assert_eq!(revoking.share.unwrap().state(), ShareState::Revoking);
     office.until(&share.share_id, ShareState::Revoked).await;
@@ -917,11 +935,8 @@ async fn a_share_is_extended_without_a_gap() {
         .share
         .unwrap();
     assert_eq!(again.share_id, new.share_id);
-    let over = pb::ExtendShareRequest {
-        share_id: old.share_id,
-        ..Default::default()
-    };
-    let seen = seen(office.client.clone().extend_share(over).await.unwrap_err());
+    let over = office.extend(&old.share_id, WaitFor::Unspecified).await;
+    let seen = seen(over.unwrap_err());
     seen.is(Code::FailedPrecondition, "SHARE_NOT_ACTIVE");
 }
 
@@ -963,20 +978,7 @@ async fn an_opportunity_is_shared_revoked_and_extended_without_an_activity() {
         (Code::NotFound, "OPPORTUNITY_NOT_FOUND".into())
     );
 
-    let extend = pb::ExtendShareRequest {
-        share_id: share.share_id.clone(),
-        wait_for: WaitFor::Active.into(),
-        ..Default::default()
-    };
-    let longer = office
-        .client
-        .clone()
-        .extend_share(extend)
-        .await
-        .unwrap()
-        .into_inner()
-        .share
-        .unwrap();
+    let longer = office.extend(&share.share_id, WaitFor::Active).await.unwrap();
     office.until(&share.share_id, ShareState::Expired).await;
     assert_eq!(office.world.simulator.shares().len(), 1);
     office.revoke(&longer.share_id).await.unwrap();
@@ -1232,22 +1234,8 @@ async fn an_extension_goes_with_what_it_extends() {
         .world
         .simulator
         .set_options(|options| options.share_polls = 1_000_000);
-    let extend = |wait: WaitFor| {
-        let request = pb::ExtendShareRequest {
-            share_id: old.share_id.clone(),
-            wait_for: wait.into(),
-            ..Default::default()
-        };
-        let mut client = office.client.clone();
-        async move {
-            client
-                .extend_share(request)
-                .await
-                .map(|answer| answer.into_inner().share.unwrap())
-        }
-    };
-    let new = extend(WaitFor::Submitted).await.unwrap();
-    let again = seen(extend(WaitFor::Submitted).await.unwrap_err());
+    let new = office.extend(&old.share_id, WaitFor::Submitted).await.unwrap();
+    let again = seen(office.extend(&old.share_id, WaitFor::Submitted).await.unwrap_err());
     again.is(Code::AlreadyExists, "SHARE_EXISTS");
     assert_eq!(again.details.resource_info().unwrap().resource_name, new.share_id);
     office.world.simulator.set_options(|options| options.share_polls = 0);
@@ -1265,25 +1253,8 @@ async fn to_revoke_an_extension_on_its_way_leaves_what_it_extends() {
         .world
         .simulator
         .set_options(|options| options.share_polls = 1_000_000);
-    let request = pb::ExtendShareRequest {
-        share_id: old.share_id.clone(),
-        wait_for: WaitFor::Submitted.into(),
-        ..Default::default()
-    };
-    let new = office
-        .client
-        .clone()
-        .extend_share(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .share
-        .unwrap();
-    let request = pb::RevokeShareRequest {
-        share: Some(pb::revoke_share_request::Share::ShareId(new.share_id.clone())),
-        wait_for: WaitFor::None.into(),
-        ..Default::default()
-    };
+    let new = office.extend(&old.share_id, WaitFor::Submitted).await.unwrap();
+    let request = Office::revoking(&new.share_id, WaitFor::None);
     office.client.clone().revoke_share(request).await.unwrap();
     office.world.simulator.set_options(|options| options.share_polls = 0);
     office.until(&new.share_id, ShareState::Revoked).await;
@@ -1323,12 +1294,7 @@ async fn of_an_opportunity_all_shares_with_a_user_are_one() {
         .share
         .unwrap();
     office.spoil("EntityAccess.Share", What::CommitThenDrop);
-    let extend = pb::ExtendShareRequest {
-        share_id: old.share_id.clone(),
-        wait_for: WaitFor::Active.into(),
-        ..Default::default()
-    };
-    let uncertain = seen(office.client.clone().extend_share(extend).await.unwrap_err());
+    let uncertain = seen(office.extend(&old.share_id, WaitFor::Active).await.unwrap_err());
     office.revoke(&uncertain.metadata["share_id"]).await.unwrap();
     office.until(&old.share_id, ShareState::Revoked).await;
     assert!(office.world.simulator.shares().is_empty());
@@ -1359,11 +1325,7 @@ async fn a_revoke_does_not_wait_for_a_request_that_is_never_processed() {
         ..office.request()
     };
     let share = office.ask(request).await.unwrap();
-    let request = pb::RevokeShareRequest {
-        share: Some(pb::revoke_share_request::Share::ShareId(share.share_id)),
-        wait_for: WaitFor::Submitted.into(),
-        ..Default::default()
-    };
+    let request = Office::revoking(&share.share_id, WaitFor::Submitted);
     let revoking = office
         .client
         .clone()
