@@ -27,6 +27,7 @@ const FREE: Supply = Supply {
     calls: Slots { limit: 25, free: 25 },
     bulk: Slots { limit: 10, free: 10 },
     window: Duration::from_secs(5),
+    too_early: Duration::ZERO,
 };
 
 /// A generator good enough to spread tickets (xorshift64).

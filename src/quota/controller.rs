@@ -19,7 +19,7 @@ const CALM: f64 = 300.0;
 /// How long a foreign refusal holds everything, in windows. The others' calls that filled the window leave it in the course
 /// of one; with as much left out of ours, foreign calls are let in meanwhile.
 const PAUSE: f64 = 0.35;
-/// How much of an even spread over the window is the least gap.
+/// How much of an even share of the window lies between two calls that are spread over it.
 const SPREAD: f64 = 0.95;
 /// So many refusals in a row, and only a probe may go.
 const SHUT_OUT: u32 = 4;
@@ -95,10 +95,16 @@ impl Controller {
     /// leave no room for others until they all leave the window.
     pub fn gap(&self) -> Duration {
         if self.effective < self.ceiling() {
-            self.limit.per.mul_f64(SPREAD) / self.effective()
+            self.spread()
         } else {
             Duration::ZERO
         }
+    }
+
+    /// The time between two calls that are spread over the window; a little less than an even share of it, so that one
+    /// that is late does not make all behind it late for ever.
+    pub fn spread(&self) -> Duration {
+        self.limit.per.mul_f64(SPREAD) / self.effective()
     }
 
     /// Until when nothing may go.

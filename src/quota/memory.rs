@@ -412,6 +412,7 @@ impl State {
             window: self.calls.snapshot(now).limit.per,
             calls: slots(&mut self.calls),
             bulk: slots(&mut self.bulk),
+            too_early: self.calls.too_early(now),
         }
     }
 

@@ -95,6 +95,12 @@ impl Window {
         }
     }
 
+    /// How much too early a call would go now to be spread over the window.
+    pub fn too_early(&self, now: Instant) -> Duration {
+        let due = self.last_grant.map(|last| last + self.controller.spread());
+        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
+    }
+
     /// A call takes the slot that [`Window::next`] has promised.
     pub fn granted(&mut self, now: Instant) -> Grant {
         let crowded = self.slots.neighbours(now) >= self.controller.limit().calls as usize;
@@ -337,6 +343,17 @@ mod tests {
         let gap = W.mul_f64(0.95) / 9;
         assert_eq!(window.next(now), Next::At(now + gap));
         assert!(window.predicted_wait(now, 3) >= gap * 4);
+    }
+
+    #[test]
+    fn a_call_right_behind_another_is_too_early_to_be_spread() {
+        let mut window = Window::new(limit(10), 0);
+        let now = Instant::now();
+        assert_eq!(window.too_early(now), Duration::ZERO);
+        assert_eq!(burst(&mut window, now).len(), 10, "it may go nevertheless");
+        let gap = W.mul_f64(0.95) / 10;
+        assert_eq!(window.too_early(now + TRIP), gap - TRIP);
+        assert_eq!(window.too_early(now + gap), Duration::ZERO);
     }
 
     #[test]

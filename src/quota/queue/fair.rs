@@ -79,7 +79,11 @@ pub(super) struct Place {
 
 impl Ready {
     fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.reads.is_empty()
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.writes.len() + self.reads.len()
     }
 
     fn insert(&mut self, place: &Place) {
@@ -131,6 +135,11 @@ impl Flow {
 
     pub(super) fn waiting(&self, cost: Cost) -> usize {
         self.waiting[cost as usize] as usize
+    }
+
+    /// How many of its calls nothing but the want of a slot keeps waiting.
+    pub(super) fn ready(&self) -> usize {
+        self.ready[Cost::Call as usize].len()
     }
 
     pub(super) fn newest(&self) -> Option<TicketId> {
@@ -226,6 +235,11 @@ impl Class {
             }
             flow.queued[cost] = wanted;
         }
+    }
+
+    /// Which caller's call has the least tag.
+    pub(super) fn first(&self) -> Option<CallerIndex> {
+        self.order[Cost::Call as usize].first().map(|(_, caller)| *caller)
     }
 
     /// Whose turn it is: the ticket that was refused before, or the caller and what his ticket costs.

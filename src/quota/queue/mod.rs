@@ -9,7 +9,9 @@
 //!    nobody.
 //! 4. *Reads and writes* of one caller take turns: writes in the order in which they came, reads by deadline.
 //!
-//! Over all of it, writes with a common key keep their order (`lines`), and callers keep to their caps (`callers`).
+//! Over all of it, writes with a common key keep their order (`lines`), and callers keep to their caps (`callers`). A
+//! flood of the lower two classes beside which others come is spread over the window (`share`), so that slots fall free
+//! evenly.
 //!
 //! What an upper ticket may count on: once its like has been seen for a window, it finds a slot free as long as fewer
 //! kept slots were taken in the last window than are kept. The first after a silence, and what exceeds the kept slots,
@@ -32,10 +34,10 @@ use tokio::time::Instant;
 pub use admission::Infeasible;
 use callers::Callers;
 pub use callers::Share;
-use fair::{CallerIndex, Class, Place, Turn};
+use fair::{CallerIndex, Class, Flow, Place, Turn};
 pub use lines::Key;
 use lines::Lines;
-use share::{Floor, Reserve};
+use share::{Floor, Reserve, Spread};
 
 use super::Cost;
 pub use crate::caller::Criticality;
@@ -90,6 +92,8 @@ pub struct Supply {
     pub bulk: Slots,
     /// The window of both.
     pub window: Duration,
+    /// How much too early a call would go now to be spread over the window.
+    pub too_early: Duration,
 }
 
 /// The tickets that wait. `T` is what each of them is for.
@@ -107,6 +111,7 @@ pub struct Queue<T> {
     lines: Lines,
     reserve: Reserve,
     floor: Floor,
+    spread: Spread,
 }
 
 /// A ticket that found its place.
@@ -188,6 +193,7 @@ impl<T> Queue<T> {
             lines: Lines::default(),
             reserve: Reserve::default(),
             floor: Floor::default(),
+            spread: Spread::default(),
         }
     }
 
@@ -213,6 +219,8 @@ impl<T> Queue<T> {
         };
         if class.is_upper() {
             self.reserve.asked(now);
+        } else if self.callers.get(caller).waiting == 0 && self.turn_below().is_some() {
+            self.spread.joined(now);
         }
         self.next_id += 1;
         let id = TicketId(self.next_id);
@@ -286,7 +294,10 @@ impl<T> Queue<T> {
             self.settle(caller);
         }
         self.reserve.pass(now, supply.window);
-        let kept = self.reserve.kept(supply.calls.limit);
+        let kept = match self.spread.holds(self.turn_below().map_or(0, Flow::ready), supply, now) {
+            true => supply.calls.free,
+            false => self.reserve.kept(supply.calls.limit),
+        };
         let is_exhausted = self.classes.iter().zip(Criticality::ALL).any(|(class, criticality)| {
             criticality.is_upper() && class.oldest().is_some_and(|oldest| oldest <= self.left_waiting)
         });
@@ -318,7 +329,11 @@ impl<T> Queue<T> {
     /// When to look again, if neither a slot falls free nor a ticket comes before.
     pub fn next_wake(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline)?;
-        let others = [self.callers.next_uncap(), self.reserve.next_change()];
+        let others = [
+            self.callers.next_uncap(),
+            self.reserve.next_change(),
+            self.spread.held_until(),
+        ];
         Some(others.into_iter().flatten().fold(deadline, Instant::min))
     }
 
@@ -333,6 +348,16 @@ impl<T> Queue<T> {
             oldest: self.classes.each_ref().map(|class| class.oldest().and_then(since)),
             callers,
         }
+    }
+
+    /// Whose turn it is in the lower two classes, but for what is overdue.
+    fn turn_below(&self) -> Option<&Flow> {
+        let lower = Criticality::ALL.into_iter().rev().filter(|class| !class.is_upper());
+        let mut flows = lower.filter_map(|class| {
+            let caller = self.classes[class as usize].first()?;
+            self.callers.get(caller).flow(class)
+        });
+        flows.next()
     }
 
     fn share(&self, caller: &str) -> &Share {

@@ -1,16 +1,16 @@
-//! How the classes share the slots: what is kept for the upper two, and the least that the lower two get. Knows no
-//! tickets.
+//! How the classes share the slots: what is kept for the upper two, the least that the lower two get, and when these wait
+//! although a slot is free. Knows no tickets.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Criticality;
+use super::{Criticality, Supply};
 
 /// One slot in so many is kept for the upper two classes.
 const KEPT: usize = 5;
-/// How many windows a demand is remembered after the one in which it was made.
+/// How many windows a demand is remembered after the one in which it was made, and a caller who joined others.
 const REMEMBERED: usize = 4;
 /// In how many grants a class has one while it waits, whatever waits above it. The default class has it too: else
 /// overload would starve it wholly while the class below it gets its twentieth.
@@ -88,6 +88,40 @@ impl Reserve {
     /// When less may be kept than now.
     pub(super) fn next_change(&self) -> Option<Instant> {
         self.ends
+    }
+}
+
+/// Spreads a flood in the lower two classes over the window.
+///
+/// Slots that were taken together fall free together, and who comes between waits for most of a window, whatever its
+/// share. So a caller that has more calls waiting than a window serves is held at its turn until a call is due, as long
+/// as callers with nothing waiting come upon it. It costs half a window once for each flood and little after. Nobody pays
+/// it who floods alone, or beside others who always have something waiting: they would gain nothing.
+#[derive(Debug, Default)]
+pub(super) struct Spread {
+    /// When such a caller last came.
+    joined: Option<Instant>,
+    held_until: Option<Instant>,
+}
+
+impl Spread {
+    /// A caller with nothing waiting came while others waited.
+    pub(super) fn joined(&mut self, now: Instant) {
+        self.joined = Some(now);
+    }
+
+    /// Whether a caller in the lower two classes that has so many calls waiting is held at its turn.
+    pub(super) fn holds(&mut self, waiting: usize, supply: &Supply, now: Instant) -> bool {
+        let remembered = supply.window * REMEMBERED as u32;
+        let is_shared = self.joined.is_some_and(|joined| now < joined + remembered);
+        let holds = is_shared && waiting > supply.calls.limit && !supply.too_early.is_zero();
+        self.held_until = holds.then(|| now + supply.too_early);
+        holds
+    }
+
+    /// Until when, if it is.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held_until
     }
 }
 

@@ -42,6 +42,7 @@ scenarios! {
     a_bulk_call_takes_a_slot_of_all_calls_too
     a_caller_keeps_to_its_cap
     a_flooder_delays_others_by_two_turns
+    a_flooder_leaves_half_to_one_call_at_a_time
     a_killed_process_has_spent_its_window
     a_restart_spends_no_window_twice
     bulk_calls_go_beside_others

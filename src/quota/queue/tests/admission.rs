@@ -34,6 +34,7 @@ impl Gate {
             calls: Slots { limit: 25, free },
             bulk: Slots { limit: 5, free: bulk },
             window: W,
+            too_early: Duration::ZERO,
         }
     }
 

@@ -12,6 +12,7 @@ const FREE: Supply = Supply {
     calls: Slots { limit: 25, free: 25 },
     bulk: Slots { limit: 10, free: 10 },
     window: W,
+    too_early: Duration::ZERO,
 };
 const NO_BULK: Supply = Supply {
     bulk: Slots { limit: 10, free: 0 },

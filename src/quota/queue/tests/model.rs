@@ -236,6 +236,7 @@ impl Model {
             calls: Slots { limit: 25, free },
             bulk: Slots { limit: 5, free: bulk },
             window: W,
+            too_early: Duration::ZERO,
         };
         let before: Vec<_> = self
             .waiting

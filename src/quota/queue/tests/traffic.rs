@@ -318,6 +318,59 @@ fn ten_thousand_tickets_of_a_flooder_delay_nobody_by_more_than_two_slots() {
     assert!(names.contains(&"other"), "{names:?}");
 }
 
+/// A free slot too early for an even spread.
+const EARLY: Supply = Supply {
+    too_early: Duration::from_millis(70),
+    ..FREE
+};
+
+/// So many tickets of a flooder, and one of somebody else.
+fn flood(tickets: usize) -> Desk {
+    let mut desk = Desk::new();
+    for _ in 0..tickets {
+        desk.push(ask("flooder", desk.now), "flooder");
+    }
+    desk.push(ask("other", desk.now), "other");
+    desk
+}
+
+#[test]
+fn a_flood_beside_which_others_come_is_held_until_it_is_due() {
+    let mut desk = flood(FREE.calls.limit + 2);
+    assert_eq!(desk.name(&EARLY), "nobody");
+    assert_eq!(desk.queue.next_wake(), Some(desk.now + EARLY.too_early));
+    assert_eq!(desk.name(&FREE), "flooder");
+    assert_eq!(desk.name(&EARLY), "other", "who floods not is not held");
+    assert_eq!(desk.name(&EARLY), "nobody");
+    assert_eq!(desk.name(&FREE), "flooder");
+    assert_eq!(desk.name(&EARLY), "flooder", "a window serves what is left");
+}
+
+#[test]
+fn whoever_floods_alone_is_not_held() {
+    let mut desk = Desk::new();
+    for _ in 0..100 {
+        desk.push(ask("flooder", desk.now), "flooder");
+        assert_eq!(desk.name(&EARLY), "flooder");
+        desk.push(ask("flooder", desk.now), "flooder");
+    }
+    let mut desk = flood(100);
+    desk.now += W * 4;
+    assert_ne!(desk.name(&EARLY), "nobody", "the other one has not come again");
+}
+
+#[test]
+fn a_held_slot_is_free_for_critical_work() {
+    let mut desk = flood(100);
+    let urgent = Ask {
+        criticality: Criticality::Critical,
+        ..ask("shop", desk.now)
+    };
+    desk.push(urgent, "urgent");
+    assert_eq!(desk.name(&EARLY), "urgent");
+    assert_eq!(desk.name(&EARLY), "nobody");
+}
+
 #[test]
 fn weights_of_one_one_and_two_are_kept_within_one_slot() {
     let mut desk = Desk::new();
