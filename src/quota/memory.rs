@@ -399,17 +399,12 @@ impl State {
     }
 
     fn supply(&mut self, now: Instant) -> Supply {
-        let slots = |window: &mut Window| {
-            let state = window.snapshot(now);
-            let limit = state.effective as usize;
-            let free = match state.free_in {
-                Some(Duration::ZERO) => limit.saturating_sub(state.used).max(1),
-                _ => 0,
-            };
-            queue::Slots { limit, free }
+        let slots = |window: &mut Window| queue::Slots {
+            limit: window.effective(),
+            free: window.free(now),
         };
         Supply {
-            window: self.calls.snapshot(now).limit.per,
+            window: self.calls.limit().per,
             calls: slots(&mut self.calls),
             bulk: slots(&mut self.bulk),
             too_early: self.calls.too_early(now),
@@ -474,8 +469,7 @@ impl State {
             return;
         }
         self.grants += 1;
-        let per = self.calls.snapshot(now).limit.per;
-        self.meter.granted(per, now);
+        self.meter.granted(self.calls.limit().per, now);
     }
 
     fn unsent(&mut self, held: Held) {

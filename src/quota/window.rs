@@ -95,6 +95,24 @@ impl Window {
         }
     }
 
+    /// The limit as it is known now.
+    pub fn limit(&self) -> Limit {
+        self.controller.limit()
+    }
+
+    /// How many of its calls we allow ourselves.
+    pub fn effective(&self) -> usize {
+        self.controller.effective() as usize
+    }
+
+    /// How many calls may go now. After a [`Next::Now`] it is one at least.
+    pub fn free(&mut self, now: Instant) -> usize {
+        match self.next(now) {
+            Next::Now => self.effective().saturating_sub(self.slots.used(now)).max(1),
+            Next::At(_) | Next::AfterAnEnd => 0,
+        }
+    }
+
     /// How much too early a call would go now to be spread over the window.
     pub fn too_early(&self, now: Instant) -> Duration {
         let due = self.last_grant.map(|last| last + self.controller.spread());
