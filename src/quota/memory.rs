@@ -365,7 +365,10 @@ impl State {
         let typical = self.typical.get(endpoint).copied().unwrap_or_default();
         let supply = self.supply(now);
         let Self { queue, calls, bulk, .. } = self;
+        // Of the lower two classes a flood is held back, and who comes behind it with it.
+        let is_spread = !ask.criticality.is_upper() && queue.is_flooded(&supply);
         let wait = |cost, ahead| match cost {
+            Cost::Call if is_spread => calls.spread_wait(now, ahead),
             Cost::Call => calls.predicted_wait(now, ahead),
             Cost::Bulk => bulk.predicted_wait(now, ahead),
         };

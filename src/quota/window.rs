@@ -182,6 +182,22 @@ impl Window {
         slots.max(pause.saturating_add(gaps))
     }
 
+    /// The same where all of them are spread over the window: each goes when its slot is free, and a while after the one
+    /// before it.
+    pub fn spread_wait(&mut self, now: Instant, ahead: usize) -> Duration {
+        let gap = self.controller.spread();
+        // Behind so many, slots fall free as they are taken.
+        let counted = ahead.min(2 * self.effective());
+        let mut wait = self.too_early(now);
+        for at in 0..=counted {
+            let due = if at == 0 { wait } else { wait.saturating_add(gap) };
+            wait = due.max(self.predicted_wait(now, at));
+        }
+        let rest = u32::try_from(ahead - counted).unwrap_or(u32::MAX);
+        let wait = wait.saturating_add(gap.saturating_mul(rest));
+        wait.max(self.predicted_wait(now, ahead))
+    }
+
     /// The state at this moment.
     pub fn snapshot(&mut self, now: Instant) -> Snapshot {
         Snapshot {
@@ -361,6 +377,18 @@ mod tests {
         let gap = W.mul_f64(0.95) / 9;
         assert_eq!(window.next(now), Next::At(now + gap));
         assert!(window.predicted_wait(now, 3) >= gap * 4);
+    }
+
+    #[test]
+    fn who_is_spread_waits_a_gap_for_each_ahead_or_for_his_slot() {
+        let mut window = Window::new(limit(10), 0);
+        let now = Instant::now();
+        let gap = W.mul_f64(0.95) / 10;
+        let _grant = window.granted(now);
+        assert_eq!(window.spread_wait(now + TRIP, 3), gap * 4 - TRIP);
+        burst(&mut window, now);
+        let slot = window.predicted_wait(now + TRIP, 0);
+        assert_eq!(window.spread_wait(now + TRIP, 3), slot + gap * 3);
     }
 
     #[test]

@@ -307,6 +307,10 @@ fn used(world: &World, from: Instant, lasting: Duration) -> f64 {
 /// Asks, and where it is refused, asks once more when it was told to: what it was told at first.
 async fn obey(world: &World, id: &str, caller: &'static str, limit: Duration) -> Option<String> {
     let error = seen(read(&world.client, id, caller, limit).await.err()?);
+    // It was let in, and then somebody came who had the turn before it: that cannot be foreseen.
+    if error.code == Code::DeadlineExceeded {
+        return None;
+    }
     assert_eq!(error.code, Code::ResourceExhausted, "{:?}", error.status);
     let violations = &error.details.quota_failure().unwrap().violations;
     assert!(violations[0].subject.starts_with("tenant:acme"));

@@ -134,7 +134,7 @@ impl<T> Queue<T> {
             let all = waiting[cost as usize];
             if cost == newcomer.cost { own } else { all.min(own + 1) }
         });
-        let turns = slots_taken(newcomer.cost, before, supply);
+        let turns = before[0] + before[1];
         let peers = COSTS.map(|cost| {
             let backlog = self.classes[class as usize].backlog(cost);
             before[cost as usize] + backlog.share_of_others(newcomer.weight, waiting[cost as usize], turns)

@@ -350,6 +350,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Whether it is the turn of a caller who has more calls waiting than a window serves.
+    pub fn is_flooded(&self, supply: &Supply) -> bool {
+        self.turn_below().map_or(0, Flow::ready) > supply.calls.limit
+    }
+
     /// Whose turn it is in the lower two classes, but for what is overdue.
     fn turn_below(&self) -> Option<&Flow> {
         let lower = Criticality::ALL.into_iter().rev().filter(|class| !class.is_upper());

@@ -41,6 +41,7 @@ macro_rules! scenarios {
 scenarios! {
     a_bulk_call_takes_a_slot_of_all_calls_too
     a_caller_keeps_to_its_cap
+    a_flooder_beside_one_call_each_second
     a_flooder_delays_others_by_two_turns
     a_flooder_leaves_half_to_one_call_at_a_time
     a_killed_process_has_spent_its_window

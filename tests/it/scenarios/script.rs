@@ -88,6 +88,8 @@ pub enum Arrivals {
     Saturating(usize),
     /// At random.
     PerSecond(f64),
+    /// One each so many seconds.
+    Every(f64),
     /// All at the beginning.
     AtOnce(usize),
 }

@@ -188,6 +188,11 @@ impl Stage {
                     calls.spawn(self.clone().ask_once(stream));
                 }
             }
+            Arrivals::Every(seconds) => loop {
+                sleep(Duration::from_secs_f64(seconds)).await;
+                calls.spawn(self.clone().ask_once(stream));
+                while calls.try_join_next().is_some() {}
+            },
             Arrivals::PerSecond(rate) => loop {
                 let pause = self.scene().random.pause(rate);
                 sleep(pause).await;

@@ -214,7 +214,7 @@ fn crowd(gate: &mut Gate, tickets: &[(usize, usize, bool, Option<u32>)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// Who is let in is served by then, give or take a turn of each caller, unless more comes.
     #[test]
