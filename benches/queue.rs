@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leadgate::quota::Cost;
+use leadgate::quota::lane::Sizes;
 use leadgate::quota::queue::{Ask, Criticality, Key, Next, Queue, Settings, Share, Slots, Supply};
 use peak_alloc::PeakAlloc;
 use tokio::time::Instant;
@@ -54,6 +55,7 @@ fn ask(names: &[Arc<str>], dice: &mut Dice, keys: u64, begin: Instant) -> Ask {
             Vec::new()
         },
         deadline: begin + Duration::from_millis(3_600_000 + dice.roll(60_000)),
+        lane: None,
     }
 }
 
@@ -92,6 +94,7 @@ fn measure(callers: usize, keys: u64) -> String {
         most_per_caller: WAITING + 1,
         callers: HashMap::new(),
         others: Share::default(),
+        sizes: Sizes::default(),
     });
     let mut pushes = Vec::with_capacity(WAITING + ROUNDS);
     let before = before.max(COUNTING.current_usage_as_mb());

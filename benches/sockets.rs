@@ -87,12 +87,12 @@ async fn measure(window: Window) -> Seen {
         let (mut client, id) = (client.clone(), id.clone());
         callers.spawn(async move {
             loop {
-                let key = Some(pb::get_lead_request::Key::LeadId(id.clone()));
-                let request = pb::GetLeadRequest {
-                    key,
+                // One call each; a GetLead would share those that others have under way.
+                let request = pb::BatchGetLeadsRequest {
+                    lead_ids: vec![id.clone()],
                     ..Default::default()
                 };
-                client.get_lead(request).await.unwrap();
+                client.batch_get_leads(request).await.unwrap();
             }
         });
     }

@@ -47,9 +47,6 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        for key in &config.without_effect {
-            tracing::warn!(setting = %key, "this setting has no effect in this version");
-        }
         let callers = quota::Callers {
             named: config
                 .callers
@@ -256,6 +253,7 @@ fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Aro
     let quota = Quota::new(
         &tenant.limits,
         around.callers,
+        tenant.batching.sizes(),
         spent,
         around.tasks,
         around.draining.clone(),
@@ -274,6 +272,7 @@ fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Aro
         writes: tenant.writes,
         activity_offset: tenant.activity_offset,
         sharing: tenant.sharing,
+        batching: tenant.batching,
     };
     let stop = around.draining.clone();
     Ok(Gateway::new(

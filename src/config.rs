@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
-use crate::gateway::{Offset, WriteSettings};
+use crate::gateway::{Batching, Offset, WriteSettings};
 use crate::telemetry::log;
 use crate::{crm, grpc, quota, sharing};
 
@@ -23,8 +23,6 @@ pub const DEFAULTS: &str = include_str!("../config/default.toml");
 const PREFIX: &str = "LEADGATE__";
 /// Longer than anybody repeats a request.
 const LONGEST_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Settings of the public contract that this version understands and does not act on yet.
-const WITHOUT_EFFECT: [&[&str]; 1] = [&["tenants", "*", "batching"]];
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -47,8 +45,6 @@ pub struct Config {
     pub other_callers: quota::CallerShare,
     /// The accounts by name.
     pub tenants: BTreeMap<String, Tenant>,
-    /// Settings that were given and have no effect in this version.
-    pub without_effect: Vec<String>,
 }
 
 /// One account, checked.
@@ -70,6 +66,8 @@ pub struct Tenant {
     pub activity_offset: Offset,
     /// How sharing behaves.
     pub sharing: sharing::Settings,
+    /// What may travel together.
+    pub batching: Batching,
 }
 
 /// Everything that is wrong with the settings.
@@ -233,7 +231,6 @@ impl Reader {
     }
 
     fn config(&mut self) -> Option<Config> {
-        let without_effect = self.take_without_effect();
         let mut all = self.defaults.clone();
         merge(&mut all, self.file.clone());
         merge(&mut all, self.variables.clone());
@@ -327,7 +324,6 @@ impl Reader {
             callers: Some(callers).filter(|callers| callers.len() == caller_count)?,
             other_callers: other_callers?,
             tenants: Some(tenants).filter(|tenants| tenants.len() == count)?,
-            without_effect,
         })
     }
 
@@ -375,6 +371,8 @@ impl Reader {
         let writes = self.typed(&[at[0], name, "writes"], writes);
         let sharing = self.section(&at, &mut table, "sharing");
         let sharing: Option<sharing::Settings> = self.typed(&[at[0], name, "sharing"], sharing);
+        let batching = self.section(&at, &mut table, "batching");
+        let batching: Option<Batching> = self.typed(&[at[0], name, "batching"], batching);
         let itself: Option<TenantItself> = self.typed(&at, table);
 
         for (key, text) in limits.iter().flat_map(quota::Limits::faults) {
@@ -385,6 +383,9 @@ impl Reader {
         }
         for (key, text) in sharing.iter().flat_map(sharing::Settings::faults) {
             self.fault(&[at[0], name, "sharing", key], &text);
+        }
+        for (key, text) in batching.iter().flat_map(Batching::faults) {
+            self.fault(&[at[0], name, "batching", key], &text);
         }
         let insecure = itself.as_ref().is_some_and(|itself| itself.insecure_plaintext);
         let base_url = self.base_url(&[at[0], name, "base_url"], base_url, insecure);
@@ -399,6 +400,7 @@ impl Reader {
             upstream: upstream?,
             writes: writes?,
             sharing: sharing?,
+            batching: batching?,
             metadata_lifetime: itself.metadata_lifetime,
             activity_offset: itself.activity_offset,
         })
@@ -518,18 +520,6 @@ impl Reader {
         }
     }
 
-    fn take_without_effect(&mut self) -> Vec<String> {
-        let mut taken = Vec::new();
-        for pattern in WITHOUT_EFFECT {
-            for table in [&mut self.file, &mut self.variables] {
-                take_matching(table, pattern, "", &mut taken);
-            }
-        }
-        taken.sort();
-        taken.dedup();
-        taken
-    }
-
     /// The default of a setting; a tenant's is that of all tenants.
     fn default_of(&self, path: &[String]) -> Option<&Value> {
         let (first, rest) = match path {
@@ -567,30 +557,6 @@ fn split(table: &mut Table, keys: &[&str]) -> Table {
     keys.iter()
         .filter_map(|key| Some(((*key).to_owned(), table.remove(*key)?)))
         .collect()
-}
-
-fn take_matching(table: &mut Table, pattern: &[&str], before: &str, taken: &mut Vec<String>) {
-    let [name, rest @ ..] = pattern else {
-        return;
-    };
-    let names: Vec<String> = table
-        .keys()
-        .filter(|key| *name == "*" || key == name)
-        .cloned()
-        .collect();
-    for key in names {
-        let path = if before.is_empty() {
-            key.clone()
-        } else {
-            format!("{before}.{key}")
-        };
-        if rest.is_empty() {
-            table.remove(&key);
-            taken.push(path);
-        } else if let Some(Value::Table(inner)) = table.get_mut(&key) {
-            take_matching(inner, rest, &path, taken);
-        }
-    }
 }
 
 /// Puts one table over another.
@@ -757,9 +723,15 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_have_no_effect_yet_are_named() {
-        let text = format!("{TENANT}\n[tenants.acme.batching]\nreads = true\n[store]\nurl = \"sqlite::memory:\"");
-        assert_eq!(read(&text, &[]).unwrap().without_effect, ["tenants.acme.batching"]);
+    fn a_batch_is_at_most_what_the_vendor_allows() {
+        let text = format!("{TENANT}\n[tenants.acme.batching]\nmax_updates = 26\nmax_creates = 0\nmax_reads = 10");
+        assert_eq!(
+            faults(&text, &[]),
+            [
+                "test.toml: tenants.acme.batching.max_updates: must be 1 to 25",
+                "test.toml: tenants.acme.batching.max_creates: must be 1 to 50",
+            ]
+        );
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! The command line: serve, simulate, demo, check, health, shares.
+//! The command line: serve, simulate, demo, check, health, shares, import, export.
 
 #![expect(clippy::print_stdout, reason = "what a command says is its output")]
 
+mod client;
 mod demo;
 mod shares;
+mod transfer;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -53,6 +55,23 @@ enum Command {
     Health(Health),
     /// Lists, revokes and exports the shares that a running gateway knows of.
     Shares(shares::Shares),
+    /// Writes the leads of a file through a running gateway. Exit code 0: all rows were taken, 1: some were rejected, 2: a
+    /// fault, and nothing was done, 3: it broke off, and the same command goes on.
+    Import(Box<transfer::import::Import>),
+    /// Reads the leads that were modified in a time range into a file, through a running gateway.
+    Export(transfer::export::Export),
+}
+
+/// Why a command failed, and its exit code.
+struct Failed {
+    code: u8,
+    text: String,
+}
+
+impl From<String> for Failed {
+    fn from(text: String) -> Self {
+        Self { code: 1, text }
+    }
 }
 
 #[derive(Args)]
@@ -116,18 +135,9 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("the runtime cannot be started: {error}")),
+        Err(error) => return failed(&Failed::from(format!("the runtime cannot be started: {error}"))),
     };
-    let result = runtime.block_on(async {
-        match cli.command {
-            Command::Serve(settings) => serve(&settings).await,
-            Command::Simulate(options) => simulate(*options).await,
-            Command::Demo(options) => demo::run(options).await,
-            Command::Check(options) => check(&options).await,
-            Command::Health(options) => health(options).await,
-            Command::Shares(options) => shares::run(options).await,
-        }
-    });
+    let result = runtime.block_on(run(cli.command));
     // What still runs has had its time.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
@@ -136,10 +146,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn failed(fault: &str) -> ExitCode {
+async fn run(command: Command) -> Result<(), Failed> {
+    let told = match command {
+        Command::Serve(settings) => serve(&settings).await,
+        Command::Simulate(options) => simulate(*options).await,
+        Command::Demo(options) => demo::run(options).await,
+        Command::Check(options) => check(&options).await,
+        Command::Health(options) => health(options).await,
+        Command::Shares(options) => shares::run(options).await,
+        Command::Export(options) => transfer::export::run(options).await,
+        Command::Import(options) => return transfer::import::run(*options).await,
+    };
+    told.map_err(Failed::from)
+}
+
+fn failed(failed: &Failed) -> ExitCode {
     // The exit code tells it also where nobody reads.
-    let _ = writeln!(std::io::stderr(), "leadgate: {fault}");
-    ExitCode::FAILURE
+    let _ = writeln!(std::io::stderr(), "leadgate: {}", failed.text);
+    ExitCode::from(failed.code)
 }
 
 fn load(settings: &Settings) -> Result<Config, String> {
@@ -194,9 +218,6 @@ async fn check(options: &Check) -> Result<(), String> {
         .values()
         .map(|tenant| (tenant.base_url.clone(), tenant.sharing.default_activity_type))
         .collect();
-    for key in std::mem::take(&mut config.without_effect) {
-        println!("{key} has no effect in this version");
-    }
     check_store(&config.store_url).await?;
     // What is asked here need not be remembered, and the store may be in use.
     "sqlite::memory:".clone_into(&mut config.store_url);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use leadgate::clock;
-use leadgate::grpc::{self, pb};
+use leadgate::grpc::pb;
 use pb::share_service_client::ShareServiceClient;
 use pb::user_service_client::UserServiceClient;
 use pb::{Share, ShareState};
@@ -20,20 +20,16 @@ use sheet::{Format, Sheet};
 use table::{header, row, word};
 use tempfile::NamedTempFile;
 use tokio::task::JoinSet;
-use tonic::metadata::AsciiMetadataValue;
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
-use tonic_types::StatusExt;
 
+use crate::client::{Address, Gateway, explain, note};
 use crate::duration;
 
 /// How many shares are asked for at one time.
 const PAGE: usize = 500;
 /// How many shares are revoked at one time: the quota is for all, and more would only wait for it.
 const AT_A_TIME: usize = 16;
-/// How long the gateway may take to be reached, and each call of ours to be answered.
-const CONNECT: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(60);
 /// What every list leaves out.
 const SOURCE: &str = "The ledger knows what went through leadgate, and no shares that automations or others have made.";
 /// The states in which the user has access, may have it or is to get it.
@@ -48,12 +44,8 @@ const LIVE: [ShareState; 6] = [
 
 #[derive(Args)]
 pub(crate) struct Shares {
-    /// Where the gateway serves gRPC: a URL, or host:port.
-    #[arg(long, global = true, value_name = "ADDR", default_value = "http://127.0.0.1:50051")]
-    addr: String,
-    /// Which of the gateway's accounts; needed where it has several.
-    #[arg(long, global = true, value_name = "NAME")]
-    tenant: Option<String>,
+    #[command(flatten)]
+    gateway: Address,
     #[command(subcommand)]
     command: Command,
 }
@@ -133,7 +125,7 @@ pub(crate) async fn run(options: Shares) -> std::result::Result<(), String> {
 }
 
 async fn dispatch(options: Shares) -> Result<()> {
-    let gateway = Gateway::connect(&options.addr, options.tenant.as_deref()).await?;
+    let gateway = options.gateway.connect().await?;
     match options.command {
         Command::List(options) => list(&gateway, options).await,
         Command::Revoke(options) => revoke(&gateway, options).await,
@@ -166,43 +158,21 @@ impl From<csv::Error> for End {
     }
 }
 
+impl From<String> for End {
+    fn from(fault: String) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 impl From<Status> for End {
     fn from(status: Status) -> Self {
         Self::Fault(explain(&status))
     }
 }
 
-/// A running gateway, and which of its accounts is meant.
-#[derive(Clone)]
-struct Gateway {
-    channel: Channel,
-    tenant: Option<AsciiMetadataValue>,
-}
-
 impl Gateway {
-    async fn connect(address: &str, tenant: Option<&str>) -> Result<Self> {
-        let tenant = tenant.map(AsciiMetadataValue::try_from).transpose();
-        let tenant = tenant.map_err(|_| End::Fault("--tenant: is no name of an account".to_owned()))?;
-        let unreached = |fault| {
-            End::Fault(format!(
-                "the gateway at {address} {fault}; start it, or say by --addr where it serves"
-            ))
-        };
-        let channel = grpc::connect(address, CONNECT).await.map_err(unreached)?;
-        Ok(Self { channel, tenant })
-    }
-
     fn shares(&self) -> ShareServiceClient<Channel> {
-        ShareServiceClient::new(self.channel.clone())
-    }
-
-    fn request<M>(&self, message: M) -> Request<M> {
-        let mut request = Request::new(message);
-        request.set_timeout(PATIENCE);
-        if let Some(tenant) = &self.tenant {
-            request.metadata_mut().insert("x-leadgate-tenant", tenant.clone());
-        }
-        request
+        ShareServiceClient::new(self.channel())
     }
 
     /// The user's id, where an email address may be given.
@@ -213,7 +183,7 @@ impl Gateway {
         let asked = pb::GetUserRequest {
             key: Some(pb::get_user_request::Key::EmailAddress(given)),
         };
-        let mut users = UserServiceClient::new(self.channel.clone());
+        let mut users = UserServiceClient::new(self.channel());
         let answer = users.get_user(self.request(asked)).await?.into_inner();
         Ok(answer.user.unwrap_or_default().user_id)
     }
@@ -461,37 +431,4 @@ fn shares(count: usize) -> String {
         1 => "1 share".to_owned(),
         count => format!("{count} shares"),
     }
-}
-
-/// What is said about the output and is no part of it.
-fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// A refusal in one line: what is wrong, and what to do.
-fn explain(status: &Status) -> String {
-    let details = status.get_error_details();
-    let Some(info) = details.error_info() else {
-        let (code, text) = (status.code(), status.message());
-        return format!("{code:?}: {text}; is it a leadgate that serves there, as new as this one?");
-    };
-    let is_tenant = |bad: &tonic_types::BadRequest| {
-        let mut violations = bad.field_violations.iter();
-        violations.any(|violation| violation.field == "x-leadgate-tenant")
-    };
-    let next = match info.reason.as_str() {
-        _ if details.bad_request().is_some_and(is_tenant) => "give it by --tenant".to_owned(),
-        "SHARE_NOT_FOUND" => "`leadgate shares list` shows what it has".to_owned(),
-        "USER_NOT_FOUND" => "the id finds also who has gone".to_owned(),
-        "SHARE_NOT_ACTIVE" => "there is no access to take back".to_owned(),
-        "OUTCOME_UNKNOWN" => "revoke it again to have it settled".to_owned(),
-        "UPSTREAM_CREDENTIALS_REJECTED" | "UPSTREAM_FEATURE_DISABLED" => {
-            "`leadgate check --connect` tells more".to_owned()
-        }
-        _ => match details.retry_info().and_then(|info| info.retry_delay) {
-            Some(delay) => format!("try again in {} s", delay.as_secs().max(1)),
-            None => return format!("{}: {}", info.reason, status.message()),
-        },
-    };
-    format!("{}: {}; {next}", info.reason, status.message())
 }

@@ -33,16 +33,17 @@ impl Users {
         self.roster.get(call).await
     }
 
+    /// One user, if that can be told without asking for it.
+    pub async fn at_hand(&self, call: &Call, key: &Key) -> Option<User> {
+        let roster = self.roster.at_hand(call).await?;
+        roster.get(key).cloned()
+    }
+
     /// One user: from the roster, and where that cannot be had or has none such, by asking for that one.
     pub async fn get(&self, call: &Call, key: &Key) -> Result<User> {
-        if let Some(user) = self
-            .roster
-            .at_hand(call)
-            .await
-            .and_then(|users| users.get(key).cloned())
-        {
-            return Ok(user);
+        match self.at_hand(call, key).await {
+            Some(user) => Ok(user),
+            None => self.crm.call(call, &RetrieveUser(key.clone())).await,
         }
-        self.crm.call(call, &RetrieveUser(key.clone())).await
     }
 }

@@ -51,6 +51,20 @@ class Service:
         answer, call = rpc.with_call(message, timeout=timeout, metadata=metadata)
         return answer, dict(call.trailing_metadata())
 
+    def stream(self, method, requests, timeout=60, metadata=()):
+        """Sends requests as they are taken, and yields the answers; returns the trailing metadata."""
+        described = self.methods[method]
+        request_class = message_factory.GetMessageClass(described.input_type)
+        rpc = self.channel.stream_stream(
+            f"/{self.name}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(described.output_type).FromString,
+        )
+        messages = (json_format.ParseDict(request, request_class()) for request in requests)
+        call = rpc(messages, timeout=timeout, metadata=metadata)
+        yield from call
+        return dict(call.trailing_metadata())
+
 
 def details_of(error):
     """The google.rpc details of an error by the names of their types: {"ErrorInfo": ..., "BadRequest": ...}."""
@@ -117,11 +131,29 @@ def main(address):
         except grpc.RpcError as error:
             explain(error)
 
-        print("7. ShareLead, and RevokeShare")
+        print("7. ImportLeads: any number of rows on one stream")
+        import_leads(leads)
+
+        print("8. ShareLead, and RevokeShare")
         try:
             share(channel, created.lead_id)
         except grpc.RpcError as error:
             explain(error)
+
+
+def import_leads(leads):
+    """Writes three rows, of which one is at fault. They come back in any order."""
+    people = [f"row.{uuid.uuid4().hex[:8]}@example.com", f"row.{uuid.uuid4().hex[:8]}@example.com", "nobody"]
+    rows = ({"sequence": n, "upsert": {"lead": {"emailAddress": email}}} for n, email in enumerate(people, 1))
+    answers = leads.stream("ImportLeads", rows)
+    try:
+        while True:
+            answer = next(answers)
+            done = answer.HasField("response")
+            print(f"   row {answer.sequence}:", answer.response.lead_id if done else answer.error.message)
+    except StopIteration as ended:
+        counts = {name: value for name, value in ended.value.items() if name.startswith("x-leadgate-import")}
+        print("  ", counts)
 
 
 def share(channel, lead_id):

@@ -1,27 +1,38 @@
 //! The endpoints of activities. The same id has three names here, and times come in four forms.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::answer::Answer;
-use super::lead::{message_id, whole};
+use super::batch::{Fate, Together};
+use super::bulk::numbered;
+use super::lead::{flag, message_id, whole};
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::activity::{Activity, ActivityType, Form, NOTE, OWNER, Page, Post, STATUS, Target};
 use crate::domain::lead::{Row, order_key};
 use crate::domain::time;
 use crate::domain::value::Value;
-use crate::error::{Kind, Resource, Result, Violation};
+use crate::error::{Error, Kind, Resource, Result, Violation};
+use crate::quota::{Cost, Lane};
 
 /// `Create`: a new activity on a lead.
-#[derive(Clone, Copy, Debug)]
-pub struct Create<'a> {
+#[derive(Clone, Debug)]
+pub struct Create {
     /// What to post.
-    pub post: &'a Post,
+    pub post: Arc<Post>,
     /// The lead.
-    pub lead_id: &'a str,
+    pub lead_id: String,
+    /// The owner's email address, by which the bulk endpoint knows owners.
+    pub owner_email_address: Option<String>,
 }
+
+/// `Bulk/CustomActivity/Add/ByLeadId`: new activities on leads.
+#[derive(Clone, Debug)]
+pub struct CreateTogether(Vec<Create>);
 
 /// `CustomActivity/Update`: some fields of an activity.
 #[derive(Clone, Copy, Debug)]
@@ -92,23 +103,71 @@ pub struct GetTypes;
 #[derive(Clone, Copy, Debug)]
 pub struct GetSetting(pub i32);
 
-impl Operation for Create<'_> {
+impl Operation for Create {
     type Output = String;
     const NAME: &'static str = "ProspectActivity.Create";
     const SAFETY: Safety = Safety::Once;
 
     fn keys(&self) -> Vec<String> {
-        vec![order_key("lead", self.lead_id)]
+        vec![order_key("lead", &self.lead_id)]
     }
 
     fn request(&self) -> Request {
-        let mut body = written(self.post);
+        let mut body = written(&self.post, true);
         body["RelatedProspectId"] = json!(self.lead_id);
         post("ProspectActivity.svc/Create", vec![], &body)
     }
 
     fn decode(&self, answer: &Answer) -> Result<String> {
         message_id(answer).map_err(|error| bad_code(error, answer))
+    }
+}
+
+impl Together for Create {
+    type Shared = CreateTogether;
+    const LANE: Lane = Lane::Activities;
+
+    fn together(members: &[Self]) -> CreateTogether {
+        CreateTogether(members.to_vec())
+    }
+
+    fn missing() -> Error {
+        Kind::Unavailable { sent: true }.into()
+    }
+}
+
+impl Operation for CreateTogether {
+    type Output = Vec<Fate<String>>;
+    const NAME: &'static str = "Bulk/CustomActivity/Add/ByLeadId";
+    const SAFETY: Safety = Safety::Once;
+    const COST: Cost = Cost::Bulk;
+
+    fn request(&self) -> Request {
+        let row = |member: &Create| {
+            let mut row = written(&member.post, false);
+            row["RelatedProspectId"] = json!(member.lead_id);
+            row["ActivityOwnerEmail"] = json!(member.owner_email_address);
+            row
+        };
+        let rows = self.0.iter().map(row).collect();
+        post(
+            "ProspectActivity.svc/Bulk/CustomActivity/Add/ByLeadId",
+            vec![],
+            &Json::Array(rows),
+        )
+    }
+
+    fn decode(&self, answer: &Answer) -> Result<Vec<Fate<String>>> {
+        let body: Json = answer.json()?;
+        // Another answer was seen that only counts: then nothing is said of any of them.
+        let rows = body["Response"].as_array().cloned().unwrap_or_default();
+        let done = |row: &Json| {
+            let id = row["ProspectActivityId"].as_str()?;
+            (flag(&row["ActivityCreated"]) == Some(true)).then(|| id.to_owned())
+        };
+        // Its exceptions have no names.
+        let failed = |error| Fate::Failed(error);
+        Ok(numbered(rows, self.0.len(), done, failed))
     }
 }
 
@@ -122,7 +181,7 @@ impl Operation for Update<'_> {
     }
 
     fn request(&self) -> Request {
-        let mut body = written(self.post);
+        let mut body = written(self.post, true);
         body["ProspectActivityId"] = json!(self.activity_id);
         post("ProspectActivity.svc/CustomActivity/Update", vec![], &body)
     }
@@ -276,7 +335,8 @@ fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> 
 }
 
 /// What is written of an activity. Its owner is a field like others.
-fn written(post: &Post) -> Json {
+/// The activity as LeadSquared wants it, with its owner among its fields or without.
+fn written(post: &Post, with_owner: bool) -> Json {
     let field = |name: &str, value: &Value| match value {
         Value::FieldSet(set) => {
             let members: Vec<_> = set
@@ -289,7 +349,7 @@ fn written(post: &Post) -> Json {
         value => json!({"SchemaName": name, "Value": value.to_text()}),
     };
     let mut fields: Vec<Json> = post.fields.iter().map(|(name, value)| field(name, value)).collect();
-    if !post.owner_id.is_empty() {
+    if with_owner && !post.owner_id.is_empty() {
         fields.push(json!({"SchemaName": OWNER, "Value": post.owner_id}));
     }
     let mut body = json!({"ActivityEvent": post.code});

@@ -244,6 +244,15 @@ impl Exception {
     }
 }
 
+/// What a row of an answer says that tells of an error by itself.
+pub(super) fn row_error(name: &str, text: &str) -> Error {
+    let exception = Exception {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    };
+    exception.error(StatusCode::OK)
+}
+
 /// What a refusal speaks of. One that names neither a limit nor a short time is taken for the daily limit.
 fn refusal(text: &str) -> Refusal {
     let lower = text.to_ascii_lowercase();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -30,15 +31,15 @@ pub enum ClearWith {
 macro_rules! write_operation {
     ($(#[$doc:meta])* $name:ident, $endpoint:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name<'a> {
+        #[derive(Clone, Debug)]
+        pub struct $name {
             /// What to write.
-            pub write: &'a Write,
+            pub write: Arc<Write>,
             /// How to clear.
             pub clear_with: ClearWith,
         }
 
-        impl Operation for $name<'_> {
+        impl Operation for $name {
             type Output = Written;
             const NAME: &'static str = $endpoint;
             const SAFETY: Safety = Safety::Once;
@@ -51,7 +52,7 @@ macro_rules! write_operation {
                 Request {
                     path: concat!("LeadManagement.svc/", $endpoint),
                     query: query(&self.write.action),
-                    body: Some(pairs(self.write, self.clear_with)),
+                    body: Some(serde_json::to_string(&pairs(&self.write, self.clear_with)).unwrap_or_default()),
                 }
             }
 
@@ -85,7 +86,22 @@ write_operation!(
 
 /// `Leads.GetById`.
 #[derive(Clone, Debug)]
-pub struct GetById(pub String);
+pub struct GetById {
+    /// The lead.
+    pub id: String,
+    /// The columns that are wanted, for an endpoint that has to be told; this one returns all.
+    pub columns: Option<Arc<[String]>>,
+}
+
+impl GetById {
+    /// All that LeadSquared has of that lead.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            columns: None,
+        }
+    }
+}
 
 /// `Leads.GetByEmailaddress`.
 #[derive(Clone, Debug)]
@@ -121,13 +137,13 @@ impl Operation for GetById {
     const SAFETY: Safety = Safety::Repeatable;
 
     fn request(&self) -> Request {
-        get("LeadManagement.svc/Leads.GetById", "id", &self.0)
+        get("LeadManagement.svc/Leads.GetById", "id", &self.id)
     }
 
     fn decode(&self, answer: &Answer) -> Result<Row> {
         // Never somebody else's lead, should the parameter be ignored.
         let mut rows = rows(answer)?;
-        rows.retain(|row| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.0)));
+        rows.retain(|row| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.id)));
         first(rows)
     }
 }
@@ -231,33 +247,33 @@ impl Operation for GetByIds {
 /// A lead in JSON: values are texts or null, and where they are something else they are kept as they stand.
 type RawRow = BTreeMap<String, Box<RawValue>>;
 
-fn rows(answer: &Answer) -> Result<Vec<Row>> {
+pub(super) fn rows(answer: &Answer) -> Result<Vec<Row>> {
     // A bare null for nothing is not documented, but harmless to understand.
     let rows: Option<Vec<RawRow>> = answer.json()?;
     Ok(rows.unwrap_or_default().into_iter().map(row).collect())
 }
 
 fn row(raw: RawRow) -> Row {
-    raw.into_iter()
-        .map(|(name, value)| {
-            let text = value.get();
-            let value = match text.as_bytes().first() {
-                // A text that is no Unicode is kept as it stands.
-                Some(b'"') => Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
-                Some(b'n') | None => None,
-                Some(_) => Some(text.to_owned()),
-            };
-            (name, value)
-        })
-        .collect()
+    raw.into_iter().map(|(name, value)| (name, cell(&value))).collect()
 }
 
-fn unreadable(path: &str) -> Error {
+/// One value of a lead.
+pub(super) fn cell(value: &RawValue) -> Option<String> {
+    let text = value.get();
+    match text.as_bytes().first() {
+        // A text that is no Unicode is kept as it stands.
+        Some(b'"') => Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
+        Some(b'n') | None => None,
+        Some(_) => Some(text.to_owned()),
+    }
+}
+
+pub(super) fn unreadable(path: &str) -> Error {
     Kind::Unreadable { path: path.to_owned() }.into()
 }
 
 /// A boolean, also where it is a text or a number.
-fn flag(json: &Json) -> Option<bool> {
+pub(super) fn flag(json: &Json) -> Option<bool> {
     match json {
         Json::Bool(flag) => Some(*flag),
         Json::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
@@ -278,7 +294,7 @@ pub(super) fn whole<N: FromStr>(json: &Json) -> Option<N> {
     }
 }
 
-fn get(path: &'static str, name: &'static str, value: &str) -> Request {
+pub(super) fn get(path: &'static str, name: &'static str, value: &str) -> Request {
     Request {
         path,
         query: vec![(name, value.to_owned())],
@@ -286,7 +302,7 @@ fn get(path: &'static str, name: &'static str, value: &str) -> Request {
     }
 }
 
-fn post(path: &'static str, body: &Json) -> Request {
+pub(super) fn post(path: &'static str, body: &Json) -> Request {
     Request {
         path,
         query: vec![],
@@ -294,7 +310,7 @@ fn post(path: &'static str, body: &Json) -> Request {
     }
 }
 
-fn csv(columns: &[String], always: &[&str]) -> String {
+pub(super) fn csv(columns: &[String], always: &[&str]) -> String {
     let mut names = always.to_vec();
     for column in columns {
         if !names.contains(&column.as_str()) {
@@ -331,7 +347,7 @@ fn query(action: &Action) -> Vec<(&'static str, String)> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Pair<'a> {
+pub(super) struct Pair<'a> {
     attribute: &'a str,
     value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -339,7 +355,7 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    fn new(attribute: &'a str, value: Option<String>) -> Self {
+    pub(super) fn new(attribute: &'a str, value: Option<String>) -> Self {
         Self {
             attribute,
             value,
@@ -349,7 +365,7 @@ impl<'a> Pair<'a> {
 }
 
 /// The attributes as LeadSquared wants them: a bare array of pairs, every value a text.
-fn pairs(write: &Write, clear_with: ClearWith) -> String {
+pub(super) fn pairs(write: &Write, clear_with: ClearWith) -> Vec<Pair<'_>> {
     let set = write.attributes.iter().map(|(name, value)| {
         let mut pair = Pair::new(name, Some(value.to_text()));
         if let Value::FieldSet(set) = value {
@@ -374,12 +390,11 @@ fn pairs(write: &Write, clear_with: ClearWith) -> String {
         Action::Create | Action::Update { .. } => None,
     };
     let control = match_by.map(|name| Pair::new("SearchBy", Some(name.clone())));
-    let pairs: Vec<_> = set.chain(cleared).chain(control).collect();
-    serde_json::to_string(&pairs).unwrap_or_default()
+    set.chain(cleared).chain(control).collect()
 }
 
 /// The message of an envelope that says success. Anything else is a dialect that nobody has seen, and no success.
-fn message(answer: &Answer) -> Result<Json> {
+pub(super) fn message(answer: &Answer) -> Result<Json> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Envelope {

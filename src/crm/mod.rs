@@ -3,10 +3,14 @@
 pub mod activity;
 pub mod answer;
 pub mod authentication;
+pub mod batch;
+pub mod bulk;
 pub mod clock;
 pub mod lead;
 pub mod metadata;
+pub mod removal;
 pub mod retry;
+pub mod search;
 pub mod share;
 pub mod user;
 
@@ -23,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::{Call, exceeded};
 use crate::error::{Error, Kind, Result};
-use crate::quota::{Again, Cost, Quota, Slot, Want};
+use crate::quota::{Again, Cost, Quota, Slot, Turn, Want};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use answer::Answer;
 use clock::Clock;
@@ -136,6 +140,7 @@ struct Shared {
     /// Requests under way. Nobody waits for them as such: who wants an answer waits for it.
     exchanges: TaskTracker,
     clock: Clock,
+    closed: batch::Closed,
 }
 
 /// Everything that a call needs to be sent: a slot, and a place among the requests under way.
@@ -146,8 +151,8 @@ pub struct Place {
     queued: Duration,
 }
 
-/// What became of a request, and its right to come again where it was refused.
-type Ended = (Result<Answer>, Option<Again>);
+/// What became of a request, and the turns of those who made it.
+type Ended = (Result<Answer>, Vec<Again>);
 
 impl Client {
     /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
@@ -167,6 +172,7 @@ impl Client {
                 in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
                 exchanges: TaskTracker::new(),
                 clock: Clock::default(),
+                closed: batch::Closed::default(),
                 settings,
                 quota,
                 metrics,
@@ -219,28 +225,46 @@ impl Client {
         self.shared.settings.settle_timeout
     }
 
+    /// Where it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
     /// LeadSquared's clock.
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
     }
 
     async fn wait<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<Place> {
-        let shared = &*self.shared;
-        let waiting = Instant::now();
         let want = Want {
             cost: O::COST,
             endpoint: O::NAME,
             keys: operation.keys(),
+            ride: None,
         };
-        let slot = shared.quota.acquire(call, &want, retries.again()).await;
+        match self.turn(call, &want, retries).await? {
+            (Turn::Alone(slot) | Turn::Leads(slot), queued) => {
+                let permit = self.connection(call).await?;
+                Ok(Place { slot, permit, queued })
+            }
+            // Nobody takes along who is in no lane.
+            (Turn::Follows(_), _) => Err(Kind::ShuttingDown.into()),
+        }
+    }
+
+    /// Waits for a turn; how long that took.
+    async fn turn(&self, call: &Call, want: &Want, retries: &mut Retries) -> Result<(Turn, Duration)> {
+        let waiting = Instant::now();
+        let turn = self.shared.quota.board(call, want, retries.again()).await;
         let queued = waiting.elapsed();
         retries.queued(queued);
-        let slot = slot?;
-        let permit = call
-            .wait("a connection", shared.in_flight.clone().acquire_owned())
-            .await?;
-        let permit = permit.map_err(|_| Error::from(Kind::ShuttingDown))?;
-        Ok(Place { slot, permit, queued })
+        Ok((turn?, queued))
+    }
+
+    async fn connection(&self, call: &Call) -> Result<OwnedSemaphorePermit> {
+        let permit = self.shared.in_flight.clone().acquire_owned();
+        let permit = call.wait("a connection", permit).await?;
+        permit.map_err(|_| Kind::ShuttingDown.into())
     }
 
     async fn attempt<O: Operation>(
@@ -258,14 +282,15 @@ impl Client {
         retries.sent();
 
         let sent = Instant::now();
-        let (answer, again) = self.send(call, operation, place).await;
-        retries.refused(again);
+        let (answer, mut turns) = self.send(call, operation, place).await;
         let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
         let result = answer.and_then(|answer| {
             operation
                 .decode(&answer)
                 .map_err(|error| error.seen_at(answer.status.as_u16()))
         });
+        let is_refused = matches!(&result, Err(error) if matches!(error.kind, Kind::Refused(_)));
+        retries.refused(turns.pop().filter(|_| is_refused));
         self.report(call, O::NAME, status, queued, sent.elapsed(), result.as_ref().err());
         result
     }
@@ -275,7 +300,7 @@ impl Client {
     async fn send<O: Operation>(&self, call: &Call, operation: &O, place: Place) -> Ended {
         let request = match self.build(operation.request()) {
             Ok(request) => request,
-            Err(error) => return (Err(error), None),
+            Err(error) => return (Err(error), Vec::new()),
         };
         let whole = Instant::now() + self.shared.settings.timeout;
         let exchange = self
@@ -289,8 +314,8 @@ impl Client {
         };
         match ended {
             Ok(Ok(ended)) => ended,
-            Ok(Err(_)) => (Err(Kind::Unavailable { sent: true }.into()), None),
-            Err(_) => (Err(exceeded("LeadSquared's answer")), None),
+            Ok(Err(_)) => (Err(Kind::Unavailable { sent: true }.into()), Vec::new()),
+            Err(_) => (Err(exceeded("LeadSquared's answer")), Vec::new()),
         }
     }
 
@@ -311,16 +336,16 @@ impl Client {
         };
         match tokio::time::timeout_at(whole, exchange).await {
             Ok(Ok(answer)) => {
-                let again = slot.answered(answer.verdict());
-                (Ok(answer), again)
+                let turns = slot.answered(answer.verdict());
+                (Ok(answer), turns)
             }
             Ok(Err(error)) => {
                 if error.kind == (Kind::Unavailable { sent: false }) {
                     slot.unsent();
                 }
-                (Err(error), None)
+                (Err(error), Vec::new())
             }
-            Err(_) => (Err(Kind::Unavailable { sent: true }.into()), None),
+            Err(_) => (Err(Kind::Unavailable { sent: true }.into()), Vec::new()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What attributes the leads of an account have.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
@@ -56,6 +57,8 @@ pub struct Catalog {
     /// When LeadSquared was asked.
     pub fetched: Timestamp,
     by_name: HashMap<String, usize>,
+    /// The columns of a read that wants everything: one list for all of them.
+    wide: OnceLock<Arc<[String]>>,
 }
 
 impl Catalog {
@@ -70,7 +73,13 @@ impl Catalog {
             fields,
             fetched,
             by_name,
+            wide: OnceLock::new(),
         }
+    }
+
+    /// The columns of a read that wants everything, made once.
+    pub(super) fn wide_columns(&self, make: impl FnOnce() -> Vec<String>) -> Arc<[String]> {
+        self.wide.get_or_init(|| make().into()).clone()
     }
 
     /// The attribute of that schema name. Case is folded: whether it matters to LeadSquared is not known.

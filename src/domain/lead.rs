@@ -128,7 +128,7 @@ pub struct Written {
 }
 
 /// What a lead may be looked up by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// Its id.
     Id(String),
@@ -320,6 +320,15 @@ pub fn order_key(kind: &str, value: &str) -> String {
 }
 
 impl Key {
+    /// The same in one form for all who mean the same.
+    pub fn folded(&self) -> Self {
+        match self {
+            Self::Id(id) => Self::Id(id.to_ascii_lowercase()),
+            Self::Email(email) => Self::Email(email.to_ascii_lowercase()),
+            Self::Number(_) | Self::Phone(_) => self.clone(),
+        }
+    }
+
     /// The attribute that it is a value of; a phone may also be a mobile.
     pub fn attribute(&self) -> Option<&'static str> {
         match self {

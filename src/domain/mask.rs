@@ -1,13 +1,14 @@
 //! Which parts of a lead are wanted.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::field::Catalog;
 use super::lead::{LEAD_ID, LEAD_NUMBER, Row, STANDARD, schema_name, standard};
 use crate::error::Violation;
 
 /// The parts of a lead outside of its fields: their names in the public contract and at the vendor.
-const PARTS: [(&str, &str); 7] = [
+pub const PARTS: [(&str, &str); 7] = [
     ("lead_id", LEAD_ID),
     ("lead_number", LEAD_NUMBER),
     ("owner_name", "OwnerIdName"),
@@ -18,7 +19,7 @@ const PARTS: [(&str, &str); 7] = [
 ];
 
 /// Which attributes are wanted. The lead's id always is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mask {
     /// By schema name; `None`: every one.
     names: Option<BTreeSet<String>>,
@@ -40,11 +41,11 @@ impl Mask {
         let mut named = Vec::new();
         let mut violations = Vec::new();
         for (i, path) in paths.iter().enumerate() {
-            let part = PARTS.iter().find(|(name, _)| name == path);
+            let part = part(path);
             let field = path.strip_prefix("fields.").unwrap_or(path);
             let attribute = field.strip_prefix("custom.").map(|name| name.trim_matches(['`', '"']));
-            if let Some((_, schema_name)) = part {
-                names.insert((*schema_name).to_owned());
+            if let Some(schema_name) = part {
+                names.insert(schema_name.to_owned());
             } else if path == "fields" {
                 names.extend(STANDARD.iter().map(|field| field.schema_name.to_owned()));
                 custom = true;
@@ -85,6 +86,30 @@ impl Mask {
             .collect()
     }
 
+    /// Whether an endpoint that has to be told its columns can return all that is wanted: what is computed is not in the
+    /// metadata, and may be none of its columns.
+    pub fn is_of_columns(&self, catalog: &Catalog) -> bool {
+        self.named.iter().all(|(_, name)| catalog.get(name).is_some())
+    }
+
+    /// The columns to ask for, in a list that all who want everything share.
+    pub fn shared_columns(&self, catalog: &Catalog) -> Arc<[String]> {
+        let make = || self.columns(catalog.names());
+        match &self.names {
+            None => catalog.wide_columns(make),
+            Some(_) => make().into(),
+        }
+    }
+
+    /// Whether what this one leaves in a row has all that the other one wants.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (&self.names, &other.names) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(names), Some(wanted)) => (self.custom || !other.custom) && names.is_superset(wanted),
+        }
+    }
+
     /// The columns to ask for: of all that there are those that are wanted, and those wanted by name.
     pub fn columns<'a>(&self, all: impl Iterator<Item = &'a str>) -> Vec<String> {
         match &self.names {
@@ -93,6 +118,10 @@ impl Mask {
                 let mut columns: Vec<String> = all.filter(|name| self.wants(name)).map(str::to_owned).collect();
                 let named = self.names.iter().flatten().filter(|name| standard(name).is_none());
                 columns.extend(named.cloned());
+                // The metadata may leave out what LeadSquared computes.
+                let parts = PARTS.iter().map(|(_, name)| *name).filter(|name| self.wants(name));
+                let missing: Vec<_> = parts.filter(|part| !columns.iter().any(|name| name == part)).collect();
+                columns.extend(missing.into_iter().map(str::to_owned));
                 columns
             }
         }
@@ -114,6 +143,12 @@ impl Mask {
     }
 }
 
+/// The vendor's name of a part of a lead outside of its fields.
+pub(super) fn part(name: &str) -> Option<&'static str> {
+    let found = PARTS.iter().find(|(part, _)| *part == name);
+    found.map(|(_, schema_name)| *schema_name)
+}
+
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
@@ -131,8 +166,21 @@ mod tests {
 
     #[test]
     fn no_mask_wants_everything() {
-        assert_eq!(columns(&[]), ALL);
-        assert_eq!(columns(&["lead_id", "*"]), ALL);
+        for paths in [&[][..], &["lead_id", "*"]] {
+            let columns = columns(paths);
+            assert_eq!(columns[..ALL.len()], ALL);
+            // And what is computed, wherever the metadata leaves it out.
+            assert_eq!(
+                columns[ALL.len()..],
+                [
+                    "ProspectAutoId",
+                    "OwnerIdName",
+                    "OwnerIdEmailAddress",
+                    "CreatedOn",
+                    "ModifiedOn"
+                ]
+            );
+        }
     }
 
     #[test]

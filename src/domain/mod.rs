@@ -2,10 +2,12 @@
 
 pub mod activity;
 pub mod check;
+pub mod criterion;
 pub mod field;
 pub mod lead;
 pub mod mask;
 pub mod phone;
+pub mod seen;
 pub mod share;
 pub mod spent;
 pub mod time;

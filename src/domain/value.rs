@@ -116,7 +116,7 @@ fn number(text: &str) -> Option<Value> {
         .map(Value::Number)
 }
 
-fn flag(text: &str) -> Option<bool> {
+pub(super) fn flag(text: &str) -> Option<bool> {
     match text.trim() {
         "1" | "true" | "True" => Some(true),
         "0" | "false" | "False" => Some(false),

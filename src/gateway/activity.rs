@@ -63,7 +63,15 @@ impl Gateway {
     pub async fn post(self: &Arc<Self>, call: &Call, post: Post, request: Option<RequestId>) -> Result<String> {
         Self::validate_post(&post)?;
         let (this, asked) = (self.clone(), call.clone());
-        let work = move |before| async move { this.perform_post(asked, &post, before).await };
+        let work = move |before| async move {
+            let result = this.perform_post(asked, &post, before).await;
+            // It shows in the lead: when it was last changed, its score.
+            match &post.target {
+                Target::Lead(lead_id) => this.reads.touched(Some(lead_id)),
+                Target::Activity(_) => this.reads.touched(None),
+            }
+            result
+        };
         self.posts.once(call, request, work).await
     }
 
@@ -73,7 +81,14 @@ impl Gateway {
         }
         let started = clock::now();
         let sent = match &post.target {
-            Target::Lead(lead_id) => self.crm.call(&call, &endpoint::Create { post, lead_id }).await,
+            Target::Lead(lead_id) => {
+                let create = endpoint::Create {
+                    post: Arc::new(post.clone()),
+                    lead_id: lead_id.clone(),
+                    owner_email_address: None,
+                };
+                self.crm.call(&call, &create).await
+            }
             Target::Activity(activity_id) => self.crm.call(&call, &endpoint::Update { post, activity_id }).await,
         };
         match sent {

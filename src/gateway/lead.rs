@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::settle::Settled;
 use super::{Gateway, or_invalid};
 use crate::caller::{Call, RequestId};
 use crate::clock;
+use crate::crm::batch::Way;
 use crate::crm::lead as endpoint;
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Action, Key, LEAD_ID, Lead, Row, Write, Written};
 use crate::domain::mask::Mask;
+use crate::domain::value::Value;
 use crate::domain::{check, phone};
 use crate::error::{Error, Kind, Resource, Result, Violation};
 use crate::store::Before;
@@ -19,6 +22,15 @@ use crate::store::Before;
 const MOST_SENDS: u32 = 2;
 /// The most ids of one read, by the vendor's page on it.
 const MOST_IDS: usize = 10_000;
+
+/// How writes are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// One by one: together with others only where that has the same effects, or the settings say that it may have others.
+    Single,
+    /// Many, in as few calls as may be.
+    Bulk,
+}
 
 /// The leads that were read, and the ids that are not there.
 pub type Found = (Vec<Lead>, Vec<String>);
@@ -34,18 +46,92 @@ impl Gateway {
     }
 
     /// Makes a write, once per request id.
-    pub async fn write(self: &Arc<Self>, call: &Call, write: Write, request: Option<RequestId>) -> Result<Written> {
+    pub async fn write(
+        self: &Arc<Self>,
+        call: &Call,
+        write: Write,
+        manner: Manner,
+        request: Option<RequestId>,
+    ) -> Result<Written> {
         self.validate(call, &write).await?;
         let (this, asked) = (self.clone(), call.clone());
-        let work = move |before| async move { this.perform(asked, &write, before).await };
+        let work = move |before| async move {
+            let way = this.way(&write, manner);
+            let result = this.perform(asked, &Arc::new(write), way, before).await;
+            this.touched(&result);
+            result
+        };
         self.requests.once(call, request, work).await
     }
 
-    /// Reads one lead.
-    pub async fn get_lead(&self, call: &Call, key: &Key, mask: &Mask) -> Result<Lead> {
+    /// Claims a request id for writes that each have their own: it must not stand for others.
+    pub async fn claim(&self, request: &RequestId) -> Result<()> {
+        self.requests.claim(request).await
+    }
+
+    /// How a write may go. A bulk call was seen not to start automations, as an update by its own endpoint does not.
+    fn way(&self, write: &Write, manner: Manner) -> Way {
+        let has_set = || {
+            write
+                .attributes
+                .iter()
+                .any(|(_, value)| matches!(value, Value::FieldSet(_)))
+        };
+        let is_on = match &write.action {
+            Action::Update {
+                run_automations: true, ..
+            }
+            | Action::Upsert {
+                run_automations: true, ..
+            } => return Way::Alone,
+            Action::Capture { .. } => return Way::Alone,
+            // How that endpoint wants field sets is not documented.
+            Action::Update { .. } if has_set() => return Way::Alone,
+            Action::Update { .. } if manner == Manner::Bulk => return Way::Either,
+            Action::Update { .. } => self.batching.updates,
+            Action::Upsert { .. } => self.batching.upserts,
+            Action::Create => self.batching.creates,
+        };
+        match (is_on, manner) {
+            (true, _) => Way::Either,
+            (false, Manner::Bulk) => Way::Together,
+            (false, Manner::Single) => Way::Alone,
+        }
+    }
+
+    /// What was read before is no answer any more.
+    fn touched(&self, result: &Result<Written>) {
+        match result {
+            Ok(written) => self.reads.touched(Some(&written.lead_id)),
+            Err(error) if error.is_final() => {}
+            // It may have been executed.
+            Err(Error {
+                kind: Kind::OutcomeUnknown | Kind::Unreadable { .. } | Kind::Exception,
+                ..
+            }) => self.reads.touched(None),
+            Err(_) => {}
+        }
+    }
+
+    /// Reads one lead, or tells what was read of it no longer ago than that.
+    pub async fn get_lead(
+        self: &Arc<Self>,
+        call: &Call,
+        key: &Key,
+        mask: &Mask,
+        max_staleness: Option<Duration>,
+    ) -> Result<Lead> {
         let catalog = self.metadata.at_hand(call).await;
         or_invalid(mask.check(catalog.as_deref()))?;
-        let mut row = self.find(call, key, mask, catalog.as_deref()).await?;
+        let (this, known) = (self.clone(), catalog.clone());
+        let read = {
+            let (key, mask) = (key.clone(), mask.clone());
+            move |call: Call| {
+                let (this, key, mask, known) = (this.clone(), key.clone(), mask.clone(), known.clone());
+                async move { this.find(&call, &key, &mask, known.as_deref()).await }
+            }
+        };
+        let mut row = self.reads.get(call, key, mask, max_staleness, read).await?;
         mask.apply(&mut row);
         let mut lead = Lead::from_row(row, catalog.as_deref());
         if let (Key::Id(id), true) = (key, lead.id.is_empty()) {
@@ -95,7 +181,15 @@ impl Gateway {
     /// Looks a lead up. A phone is tried in the forms that accounts were seen to know.
     pub(super) async fn find(&self, call: &Call, key: &Key, mask: &Mask, catalog: Option<&Catalog>) -> Result<Row> {
         match key {
-            Key::Id(id) => self.crm.call(call, &endpoint::GetById(id.clone())).await,
+            Key::Id(id) => {
+                let known = catalog.filter(|catalog| self.batching.reads && mask.is_of_columns(catalog));
+                let operation = endpoint::GetById {
+                    id: id.clone(),
+                    columns: known.map(|catalog| mask.shared_columns(catalog)),
+                };
+                let way = if known.is_some() { Way::Either } else { Way::Alone };
+                self.crm.ride(way, call, &operation).await
+            }
             Key::Email(email) => self.crm.call(call, &endpoint::GetByEmail(email.clone())).await,
             Key::Number(number) => {
                 let operation = endpoint::GetByNumber {
@@ -118,7 +212,7 @@ impl Gateway {
     }
 
     /// Sends a write; if its answer gets lost, looks whether it was executed before it is sent again.
-    async fn perform(&self, mut call: Call, write: &Write, before: Before) -> Result<Written> {
+    async fn perform(&self, mut call: Call, write: &Arc<Write>, way: Way, before: Before) -> Result<Written> {
         let mut since = match before {
             Before::Nothing => None,
             Before::Uncertain { since } => Some(since),
@@ -133,7 +227,7 @@ impl Gateway {
                 }
             }
             let started = clock::now();
-            match self.send(&call, write).await {
+            match self.send(&call, write, way).await {
                 Err(error) if error.kind == Kind::OutcomeUnknown => {
                     call = call.settling(self.crm.settle_timeout());
                     since = since.or(Some(started));
@@ -158,25 +252,25 @@ impl Gateway {
         Err(unknown)
     }
 
-    async fn send(&self, call: &Call, write: &Write) -> Result<Written> {
-        let clear_with = self.settings.clear_with;
+    async fn send(&self, call: &Call, write: &Arc<Write>, way: Way) -> Result<Written> {
+        let (clear_with, write) = (self.settings.clear_with, write.clone());
         match &write.action {
-            Action::Create => self.crm.call(call, &endpoint::Create { write, clear_with }).await,
-            Action::Update { lead_id, .. } => self.update(call, write, lead_id).await,
-            Action::Upsert { .. } => self.upsert(call, write).await,
+            Action::Create => self.crm.ride(way, call, &endpoint::Create { write, clear_with }).await,
+            Action::Update { lead_id, .. } => self.update(call, &write, way, lead_id).await,
+            Action::Upsert { .. } => self.upsert(call, &write, way).await,
             Action::Capture { .. } => self.crm.call(call, &endpoint::Capture { write, clear_with }).await,
         }
     }
 
-    async fn update(&self, call: &Call, write: &Write, lead_id: &str) -> Result<Written> {
+    async fn update(&self, call: &Call, write: &Arc<Write>, way: Way, lead_id: &str) -> Result<Written> {
         let clear_with = self.settings.clear_with;
         let mut write = write.clone();
         loop {
             let operation = endpoint::Update {
-                write: &write,
+                write: write.clone(),
                 clear_with,
             };
-            let result = self.crm.call(call, &operation).await;
+            let result = self.crm.ride(way, call, &operation).await;
             let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
                 return result;
             };
@@ -195,6 +289,7 @@ impl Gateway {
                 return result;
             }
             // Each round leaves out one attribute, so this ends.
+            let write = Arc::make_mut(&mut write);
             write.attributes = write.attributes.without(attribute);
             if write.attributes.is_empty() && write.cleared.is_empty() {
                 return Ok(Written {
@@ -208,10 +303,13 @@ impl Gateway {
 
     /// Without a given attribute to match by, LeadSquared lets the email decide, and fails where the phone is another
     /// lead's: then that lead is the one that is meant.
-    async fn upsert(&self, call: &Call, write: &Write) -> Result<Written> {
+    async fn upsert(&self, call: &Call, write: &Arc<Write>, way: Way) -> Result<Written> {
         let clear_with = self.settings.clear_with;
-        let operation = endpoint::CreateOrUpdate { write, clear_with };
-        let result = self.crm.call(call, &operation).await;
+        let operation = endpoint::CreateOrUpdate {
+            write: write.clone(),
+            clear_with,
+        };
+        let result = self.crm.ride(way, call, &operation).await;
         let Action::Upsert {
             match_by: None,
             run_automations,
@@ -234,13 +332,13 @@ impl Gateway {
                 match_by: Some(by.to_owned()),
                 run_automations,
             },
-            ..write.clone()
+            ..Write::clone(write)
         };
         let operation = endpoint::CreateOrUpdate {
-            write: &by_phone,
+            write: Arc::new(by_phone),
             clear_with,
         };
-        self.crm.call(call, &operation).await
+        self.crm.ride(way, call, &operation).await
     }
 }
 
@@ -283,7 +381,7 @@ fn with_lead(mut error: Error, row: &Row) -> Error {
     error
 }
 
-fn columns(mask: &Mask, catalog: Option<&Catalog>) -> Vec<String> {
+pub(super) fn columns(mask: &Mask, catalog: Option<&Catalog>) -> Vec<String> {
     match catalog {
         Some(catalog) => mask.columns(catalog.names()),
         None => mask.columns(endpoint::standard_columns()),

@@ -2,7 +2,12 @@
 
 mod activity;
 mod lead;
+mod modified;
+mod reads;
+mod removal;
+mod search;
 mod settle;
+mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +32,17 @@ use crate::domain::spent::Spent;
 use crate::domain::user::{self, Roster, User};
 use crate::error::{Kind, Result, Violation};
 use crate::quota::Quota;
+use crate::quota::lane::{Lane, Sizes};
 pub use crate::quota::{Snapshot, WindowSnapshot};
 pub use crate::sharing;
 use crate::sharing::Sharing;
 use crate::store::{self, Requests, Store};
 use crate::users::Users;
-pub use lead::Found;
+pub use lead::{Found, Manner};
+pub use modified::{Export, ExportFrom, Listing, MOST as MOST_MODIFIED};
+use reads::Reads;
+pub use removal::Removal;
+pub use search::Search;
 
 /// What differs between accounts and is not documented, or is a matter of taste (`[tenants.NAME]`).
 #[derive(Clone, Debug)]
@@ -47,6 +57,8 @@ pub struct Settings {
     pub activity_offset: Offset,
     /// How sharing behaves.
     pub sharing: sharing::Settings,
+    /// What may travel together.
+    pub batching: Batching,
 }
 
 /// How writes behave (`[tenants.NAME.writes]`).
@@ -63,6 +75,76 @@ pub struct WriteSettings {
     pub unique: Vec<String>,
 }
 
+/// What may travel together with others in one call (`[tenants.NAME.batching]`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batching {
+    /// Whether GetLead by id may.
+    pub reads: bool,
+    /// Whether UpdateLead may that runs no automations.
+    pub updates: bool,
+    /// Whether CreateLead may.
+    pub creates: bool,
+    /// Whether UpsertLead may that runs no automations.
+    pub upserts: bool,
+    /// Whether the activities that are posted for shares may.
+    pub activities: bool,
+    /// The most reads in one call.
+    pub max_reads: usize,
+    /// The most updates in one call.
+    pub max_updates: usize,
+    /// The most creates in one call.
+    pub max_creates: usize,
+    /// The most upserts in one call.
+    pub max_upserts: usize,
+    /// The most activities in one call.
+    pub max_activities: usize,
+    /// The most requests in one BatchCreateLeads, BatchUpdateLeads or BatchUpsertLeads.
+    pub max_requests: usize,
+    /// The most rows of one ImportLeads in work at one time.
+    pub import_window: usize,
+}
+
+/// How many are in work at one time at most.
+const MOST_IN_WORK: usize = 100_000;
+
+impl Batching {
+    /// What is wrong with it: the key, and what would be right.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let most = |lane: Lane| match lane {
+            Lane::Reads => "max_reads",
+            Lane::Updates => "max_updates",
+            Lane::Upserts => "max_upserts",
+            Lane::Creates => "max_creates",
+            Lane::Activities => "max_activities",
+        };
+        let sizes = self.sizes();
+        let lanes = Lane::ALL.map(|lane| (most(lane), sizes.0[lane as usize], lane.most()));
+        let others = [
+            ("max_requests", self.max_requests, MOST_IN_WORK),
+            ("import_window", self.import_window, MOST_IN_WORK),
+        ];
+        let wrong = lanes
+            .into_iter()
+            .chain(others)
+            .filter(|(_, size, most)| !(1..=*most).contains(size));
+        wrong
+            .map(|(key, _, most)| (key, format!("must be 1 to {most}")))
+            .collect()
+    }
+
+    /// How many of each lane travel in one call.
+    pub fn sizes(&self) -> Sizes {
+        Sizes(Lane::ALL.map(|lane| match lane {
+            Lane::Reads => self.max_reads,
+            Lane::Updates => self.max_updates,
+            Lane::Upserts => self.max_upserts,
+            Lane::Creates => self.max_creates,
+            Lane::Activities => self.max_activities,
+        }))
+    }
+}
+
 /// The gateway to one account.
 pub struct Gateway {
     crm: crm::Client,
@@ -73,6 +155,8 @@ pub struct Gateway {
     requests: Arc<Requests<Written>>,
     posts: Arc<Requests<String>>,
     settings: WriteSettings,
+    batching: Batching,
+    reads: Reads,
     activity_offset: Offset,
     sharing: Sharing,
 }
@@ -97,6 +181,7 @@ impl Gateway {
             store: store.clone(),
             keep_request_ids: settings.keep_request_ids,
             activity_offset: settings.activity_offset,
+            activities_together: settings.batching.activities,
             tasks: tasks.clone(),
             stop,
         };
@@ -118,7 +203,9 @@ impl Gateway {
                 settings.keep_request_ids,
                 tasks.clone(),
             )),
+            reads: Reads::new(name, crm.metrics().clone(), tasks.clone()),
             settings: settings.writes,
+            batching: settings.batching,
             crm,
             quota,
         }
@@ -162,6 +249,11 @@ impl Gateway {
     /// All users.
     pub async fn users(&self, call: &Call) -> Result<Arc<Roster>> {
         self.users.all(call).await
+    }
+
+    /// What may travel together.
+    pub fn batching(&self) -> &Batching {
+        &self.batching
     }
 
     /// The shares of the account.

@@ -24,8 +24,10 @@ impl Gateway {
     /// Looks whether a write whose answer was lost was executed.
     pub(super) async fn settle(&self, call: &Call, write: &Write, since: Timestamp) -> Result<Settled> {
         let keys = write.lookup_keys();
+        // With it, those whose answers were lost together are looked up together.
+        let catalog = self.metadata.at_hand(call).await;
         for key in &keys {
-            match self.find(call, key, &Mask::default(), None).await {
+            match self.find(call, key, &Mask::default(), catalog.as_deref()).await {
                 Ok(row) => return self.judge(write, key, &row, since),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -60,6 +61,13 @@ impl Teller {
     pub(super) fn status(&self, error: &Error) -> Status {
         status::from(error, self.tenant.as_deref(), self.observed.id())
     }
+
+    /// The error inside of an answer.
+    pub(super) fn part(&self, error: &Error) -> tonic_types::Status {
+        // The details of a status are such a message, encoded.
+        let status = self.status(error);
+        tonic_types::Status::decode(status.details()).unwrap_or_default()
+    }
 }
 
 impl<A> Reader<A> {
@@ -67,6 +75,11 @@ impl<A> Reader<A> {
     pub(super) async fn send(&self, answer: A) -> Result<()> {
         let sent = self.sender.send(Ok(answer)).await;
         sent.map_err(|_| Kind::CallerLeft.into())
+    }
+
+    /// Adds a count to the trailers.
+    pub(super) fn trailer(&self, name: &'static str, count: u64) {
+        self.teller.observed.trailer(name, count);
     }
 
     /// How errors are told that are part of an answer.

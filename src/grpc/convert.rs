@@ -48,12 +48,7 @@ pub(super) fn match_by(name: &str) -> Option<String> {
 
 /// A lead as it is shown.
 pub(super) fn lead(lead: Lead) -> pb::Lead {
-    let mut fields = pb::LeadFields::default();
-    for (name, value) in lead.attributes {
-        if let Some(value) = set_standard(&mut fields, &name, value) {
-            fields.custom.insert(name, shown(value));
-        }
-    }
+    let fields = lead_fields(lead.attributes);
     pb::Lead {
         lead_id: lead.id,
         lead_number: lead.number,
@@ -64,6 +59,24 @@ pub(super) fn lead(lead: Lead) -> pb::Lead {
         create_time: lead.created.map(timestamp),
         update_time: lead.updated.map(timestamp),
     }
+}
+
+/// Attributes by schema name, each in its field.
+pub fn lead_fields(attributes: impl IntoIterator<Item = (String, Value)>) -> pb::LeadFields {
+    let mut fields = pb::LeadFields::default();
+    for (name, value) in attributes {
+        if let Some(value) = set_standard(&mut fields, &name, value) {
+            fields.custom.insert(name, shown(value));
+        }
+    }
+    fields
+}
+
+/// The attributes by schema name; what has no value that could be told is left out.
+pub fn attributes(mut fields: pb::LeadFields) -> Vec<(String, Value)> {
+    let custom = std::mem::take(&mut fields.custom).into_iter();
+    let custom = custom.filter_map(|(name, given)| Some((name, value(given).ok()?)));
+    standard_attributes(fields).into_iter().chain(custom).collect()
 }
 
 /// An attribute's description.

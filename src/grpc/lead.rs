@@ -1,14 +1,18 @@
 //! LeadService: reads the message, asks the gateway, puts the answer. Decides nothing.
 
-use tonic::Request;
+use std::time::Duration;
 
-use super::asked::{Answer, Asked};
+use tonic::{Request, Streaming};
+
+use super::asked::{Answer, Answers, Asked, Teller};
+use super::bulk;
 use super::convert;
 use super::mutation::Mutation;
-use super::{Context, pb};
+use super::{Context, pb, removal, search};
 use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
 use crate::domain::mask::Mask;
 use crate::error::{Kind, Result, Violation};
+use crate::gateway::Manner;
 
 /// LeadService.
 pub(super) struct Service {
@@ -25,43 +29,31 @@ impl Service {
 impl pb::lead_service_server::LeadService for Service {
     async fn create_lead(&self, request: Request<pb::CreateLeadRequest>) -> Answer<pb::CreateLeadResponse> {
         let work = |asked, _| async {
-            let written = write(asked).await?.unwrap_or_default();
-            Ok(pb::CreateLeadResponse {
-                lead_id: written.lead_id,
-            })
+            let written = write(asked, Manner::Single).await?.unwrap_or_default();
+            Ok(written.into())
         };
         self.context.answer(request, work).await
     }
 
     async fn update_lead(&self, request: Request<pb::UpdateLeadRequest>) -> Answer<pb::UpdateLeadResponse> {
         let work = |asked, _| async {
-            let written = write(asked).await?.unwrap_or_default();
-            Ok(pb::UpdateLeadResponse {
-                affected_rows: written.affected_rows,
-            })
+            let written = write(asked, Manner::Single).await?.unwrap_or_default();
+            Ok(written.into())
         };
         self.context.answer(request, work).await
     }
 
     async fn upsert_lead(&self, request: Request<pb::UpsertLeadRequest>) -> Answer<pb::UpsertLeadResponse> {
         let work = |asked, _| async {
-            let written = write(asked).await?.unwrap_or_default();
-            let outcome = match written.created {
-                None => pb::UpsertOutcome::Unspecified,
-                Some(true) => pb::UpsertOutcome::Created,
-                Some(false) => pb::UpsertOutcome::Updated,
-            };
-            Ok(pb::UpsertLeadResponse {
-                lead_id: written.lead_id,
-                outcome: outcome.into(),
-            })
+            let written = write(asked, Manner::Single).await?.unwrap_or_default();
+            Ok(written.into())
         };
         self.context.answer(request, work).await
     }
 
     async fn capture_lead(&self, request: Request<pb::CaptureLeadRequest>) -> Answer<pb::CaptureLeadResponse> {
         let work = |asked, _| async {
-            let written = write(asked).await?.unwrap_or_default();
+            let written = write(asked, Manner::Single).await?.unwrap_or_default();
             Ok(pb::CaptureLeadResponse {
                 lead_id: written.lead_id,
                 created: written.created.unwrap_or_default(),
@@ -76,19 +68,18 @@ impl pb::lead_service_server::LeadService for Service {
             let mut violations = Vec::new();
             let key = key(message.key).map_err(|fault| violations.push(fault));
             let mask = mask(message.read_mask, &mut violations);
-            if message
-                .max_staleness
-                .is_some_and(|age| age.seconds < 0 || age.nanos < 0)
-            {
+            let max_staleness = message.max_staleness.map(Duration::try_from).transpose();
+            let max_staleness = max_staleness.unwrap_or_else(|_| {
                 violations.push(Violation::new("max_staleness", "must not be negative"));
-            }
+                None
+            });
             let Ok(key) = key else {
                 return Err(Kind::Invalid(violations).into());
             };
             if !violations.is_empty() {
                 return Err(Kind::Invalid(violations).into());
             }
-            let lead = asked.gateway.get_lead(&asked.call, &key, &mask).await?;
+            let lead = asked.gateway.get_lead(&asked.call, &key, &mask, max_staleness).await?;
             Ok(pb::GetLeadResponse {
                 lead: Some(convert::lead(lead)),
             })
@@ -111,6 +102,102 @@ impl pb::lead_service_server::LeadService for Service {
             })
         };
         self.context.answer(request, work).await
+    }
+
+    async fn batch_create_leads(
+        &self,
+        request: Request<pb::BatchCreateLeadsRequest>,
+    ) -> Answer<pb::BatchCreateLeadsResponse> {
+        let work = |asked, teller: Teller| async move {
+            let results = bulk::write_all(asked, &teller).await?.into_iter().map(|result| {
+                use pb::batch_create_leads_result::Result;
+                let result = result.map_or_else(Result::Error, Result::Response);
+                pb::BatchCreateLeadsResult { result: Some(result) }
+            });
+            Ok(pb::BatchCreateLeadsResponse {
+                results: results.collect(),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn batch_update_leads(
+        &self,
+        request: Request<pb::BatchUpdateLeadsRequest>,
+    ) -> Answer<pb::BatchUpdateLeadsResponse> {
+        let work = |asked, teller: Teller| async move {
+            let results = bulk::write_all(asked, &teller).await?.into_iter().map(|result| {
+                use pb::batch_update_leads_result::Result;
+                let result = result.map_or_else(Result::Error, Result::Response);
+                pb::BatchUpdateLeadsResult { result: Some(result) }
+            });
+            Ok(pb::BatchUpdateLeadsResponse {
+                results: results.collect(),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn batch_upsert_leads(
+        &self,
+        request: Request<pb::BatchUpsertLeadsRequest>,
+    ) -> Answer<pb::BatchUpsertLeadsResponse> {
+        let work = |asked, teller: Teller| async move {
+            let results = bulk::write_all(asked, &teller).await?.into_iter().map(|result| {
+                use pb::batch_upsert_leads_result::Result;
+                let result = result.map_or_else(Result::Error, Result::Response);
+                pb::BatchUpsertLeadsResult { result: Some(result) }
+            });
+            Ok(pb::BatchUpsertLeadsResponse {
+                results: results.collect(),
+            })
+        };
+        self.context.answer(request, work).await
+    }
+
+    async fn search_leads(&self, request: Request<pb::SearchLeadsRequest>) -> Answer<pb::SearchLeadsResponse> {
+        self.context.answer(request, |asked, _| search::search(asked)).await
+    }
+
+    async fn quick_search_leads(
+        &self,
+        request: Request<pb::QuickSearchLeadsRequest>,
+    ) -> Answer<pb::QuickSearchLeadsResponse> {
+        self.context
+            .answer(request, |asked, _| search::quick_search(asked))
+            .await
+    }
+
+    async fn list_modified_leads(
+        &self,
+        request: Request<pb::ListModifiedLeadsRequest>,
+    ) -> Answer<pb::ListModifiedLeadsResponse> {
+        self.context
+            .answer(request, |asked, _| search::list_modified(asked))
+            .await
+    }
+
+    async fn delete_lead(&self, request: Request<pb::DeleteLeadRequest>) -> Answer<pb::DeleteLeadResponse> {
+        self.context.answer(request, |asked, _| removal::delete(asked)).await
+    }
+
+    async fn merge_leads(&self, request: Request<pb::MergeLeadsRequest>) -> Answer<pb::MergeLeadsResponse> {
+        self.context.answer(request, |asked, _| removal::merge(asked)).await
+    }
+
+    type ImportLeadsStream = super::asked::Stream<pb::ImportLeadsResponse>;
+
+    async fn import_leads(
+        &self,
+        request: Request<Streaming<pb::ImportLeadsRequest>>,
+    ) -> Answers<pb::ImportLeadsResponse> {
+        self.context.stream(request, bulk::import).await
+    }
+
+    type ExportLeadsStream = super::asked::Stream<pb::ExportLeadsResponse>;
+
+    async fn export_leads(&self, request: Request<pb::ExportLeadsRequest>) -> Answers<pb::ExportLeadsResponse> {
+        self.context.stream(request, search::export).await
     }
 
     async fn describe_lead_fields(
@@ -144,7 +231,7 @@ impl pb::lead_service_server::LeadService for Service {
 }
 
 /// A request that writes a lead.
-trait Writes: Mutation {
+pub(super) trait Writes: Mutation {
     /// Whether the message is only to be checked.
     fn validate_only(&self) -> bool;
     /// The write that is asked for.
@@ -222,7 +309,7 @@ impl Writes for pb::CaptureLeadRequest {
 }
 
 /// Checks a write, and makes it unless it was only to be checked.
-async fn write<M: Writes>(mut asked: Asked<M>) -> Result<Option<Written>> {
+pub(super) async fn write<M: Writes>(mut asked: Asked<M>, manner: Manner) -> Result<Option<Written>> {
     let mut faults = Vec::new();
     let request = asked.request_id(&mut faults);
     let Asked { gateway, call, message } = asked;
@@ -233,7 +320,7 @@ async fn write<M: Writes>(mut asked: Asked<M>) -> Result<Option<Written>> {
         gateway.validate(&call, &write).await?;
         return Ok(None);
     }
-    gateway.write(&call, write, request).await.map(Some)
+    gateway.write(&call, write, manner, request).await.map(Some)
 }
 
 fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Violation> {
@@ -265,7 +352,7 @@ fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Viola
     }
 }
 
-fn mask(mask: Option<prost_types::FieldMask>, violations: &mut Vec<Violation>) -> Mask {
+pub(super) fn mask(mask: Option<prost_types::FieldMask>, violations: &mut Vec<Violation>) -> Mask {
     let paths = mask.unwrap_or_default().paths;
     Mask::parse(&paths).unwrap_or_else(|faults| {
         violations.extend(faults);

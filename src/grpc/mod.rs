@@ -2,12 +2,15 @@
 
 mod activity;
 mod asked;
+mod bulk;
 mod convert;
 mod lead;
 mod mutation;
 mod observe;
 mod page;
 mod quota;
+mod removal;
+mod search;
 mod share;
 mod status;
 mod user;
@@ -27,6 +30,8 @@ use tonic_health::server::HealthReporter;
 
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
+pub use convert::{attributes, lead_fields};
+pub use mutation::part;
 use pb::activity_service_server::ActivityServiceServer;
 use pb::lead_service_server::LeadServiceServer;
 use pb::quota_service_server::QuotaServiceServer;
@@ -57,7 +62,7 @@ pub struct Settings {
     pub max_request_bytes: usize,
     /// The most requests in work at one time.
     pub max_in_flight: u32,
-    /// The most streams of answers (WatchShare, WatchQuota, RevokeShares) at one time.
+    /// The most streams of answers (WatchShare, WatchQuota, RevokeShares, ExportLeads) at one time.
     pub max_streams: u32,
     /// The longest time a call may take; longer deadlines are cut to it, and calls without one get it.
     #[serde(with = "humantime_serde")]

@@ -14,6 +14,8 @@ pub(super) trait Mutation: prost::Message {
     const METHOD: &'static str;
     /// Takes the request id out, so that the rest is what the id stands for.
     fn take_request_id(&mut self) -> String;
+    /// Puts another one in.
+    fn put_request_id(&mut self, id: String);
 }
 
 macro_rules! mutations {
@@ -24,6 +26,10 @@ macro_rules! mutations {
             fn take_request_id(&mut self) -> String {
                 std::mem::take(&mut self.request_id)
             }
+
+            fn put_request_id(&mut self, id: String) {
+                self.request_id = id;
+            }
         }
     )*};
 }
@@ -32,7 +38,12 @@ mutations! {
     CreateLeadRequest = "CreateLead",
     UpdateLeadRequest = "UpdateLead",
     UpsertLeadRequest = "UpsertLead",
+    BatchCreateLeadsRequest = "BatchCreateLeads",
+    BatchUpdateLeadsRequest = "BatchUpdateLeads",
+    BatchUpsertLeadsRequest = "BatchUpsertLeads",
     CaptureLeadRequest = "CaptureLead",
+    DeleteLeadRequest = "DeleteLead",
+    MergeLeadsRequest = "MergeLeads",
     PostActivityRequest = "PostActivity",
     UpdateActivityRequest = "UpdateActivity",
     ShareLeadRequest = "ShareLead",
@@ -62,6 +73,17 @@ impl<M: Mutation> Asked<M> {
     }
 }
 
+/// The request id of one part of something that has many, always the same.
+pub fn part(whole: Uuid, at: usize) -> Uuid {
+    let digest = Sha256::new()
+        .chain_update(whole)
+        .chain_update(at.to_be_bytes())
+        .finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
 fn fingerprint<M: prost::Message>(method: &str, message: &M) -> [u8; 32] {
     let digest = Sha256::new().chain_update(method).chain_update(message.encode_to_vec());
     digest.finalize().into()
@@ -70,6 +92,14 @@ fn fingerprint<M: prost::Message>(method: &str, message: &M) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_part_has_an_id_of_its_own_and_always_the_same() {
+        let whole = Uuid::from_u128(7);
+        assert_eq!(part(whole, 3), part(whole, 3));
+        assert_ne!(part(whole, 3), part(whole, 4));
+        assert_ne!(part(whole, 3), part(Uuid::from_u128(8), 3));
+    }
 
     #[test]
     fn a_digest_tells_messages_and_methods_apart() {

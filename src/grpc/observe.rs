@@ -2,7 +2,7 @@
 //! panics or tonic itself refuses.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -32,6 +32,7 @@ struct Inner {
     trace_id: Option<String>,
     tenant: OnceLock<String>,
     reason: OnceLock<&'static str>,
+    trailers: Mutex<Vec<(&'static str, u64)>>,
 }
 
 impl Observed {
@@ -57,6 +58,15 @@ impl Observed {
         if let Some(name) = name {
             self.inner.tenant.get_or_init(|| name.to_owned());
         }
+    }
+
+    /// It ends with that count in its trailers.
+    pub(super) fn trailer(&self, name: &'static str, count: u64) {
+        self.trailers().push((name, count));
+    }
+
+    fn trailers(&self) -> MutexGuard<'_, Vec<(&'static str, u64)>> {
+        self.inner.trailers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It ends with an error for that reason.
@@ -210,6 +220,9 @@ where
         Body::new(body.map_frame(move |mut frame| {
             if let Some(trailers) = frame.trailers_mut() {
                 trailers.insert(REQUEST_ID, id.clone());
+                for (name, count) in line.observed.trailers().drain(..) {
+                    trailers.insert(name, count.into());
+                }
                 line.end(Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code()));
             }
             frame

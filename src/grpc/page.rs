@@ -3,14 +3,19 @@
 use crate::error::{Error, Result};
 
 /// The most of a page, by LeadSquared's own limit where it has one.
-const MOST: i32 = 1000;
+const MOST: usize = 1000;
 
 /// The size of a page; 0 asks for the usual one.
 pub(super) fn size(asked: i32, usual: usize) -> Result<usize> {
-    match asked {
-        0 => Ok(usual),
-        1..=MOST => Ok(asked.unsigned_abs() as usize),
-        _ => Err(Error::invalid("page_size", format!("must be 0 to {MOST}"))),
+    size_up_to(MOST, asked, usual)
+}
+
+/// The size of a page where there is another limit to it.
+pub(super) fn size_up_to(most: usize, asked: i32, usual: usize) -> Result<usize> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(usual),
+        Ok(size) if size <= most => Ok(size),
+        _ => Err(Error::invalid("page_size", format!("must be 0 to {most}"))),
     }
 }
 
@@ -47,5 +52,7 @@ mod tests {
         assert_eq!(size(0, 25), Ok(25));
         assert_eq!(size(1000, 25), Ok(1000));
         assert!(size(1001, 25).is_err() && size(-1, 25).is_err());
+        assert_eq!(size_up_to(5000, 1001, 25), Ok(1001));
+        assert!(size_up_to(5000, 5001, 25).is_err());
     }
 }

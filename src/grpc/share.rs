@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use prost::Message;
 use tokio::task::JoinSet;
 use tonic::Request;
 use uuid::Uuid;
@@ -317,7 +316,7 @@ async fn told(
             let (share, _) = asked.gateway.sharing().get(id).await?;
             pb::RevokeSharesResponse {
                 share: Some(shown(&share, teller)),
-                error: Some(told_as(&error, teller)),
+                error: Some(teller.part(&error)),
             }
         }
     };
@@ -568,7 +567,7 @@ fn shown(share: &Share, teller: &Teller) -> pb::Share {
         expire_time: share.expires.map(convert::timestamp),
         update_time: Some(convert::timestamp(share.changed)),
         upstream_request_id: share.upstream_request_id.clone().unwrap_or_default(),
-        failure: share.failure.as_ref().map(|error| told_as(error, teller)),
+        failure: share.failure.as_ref().map(|error| teller.part(error)),
         uncertain_step: match share.step {
             None => "",
             Some(Step::PostActivity) => "post_activity",
@@ -586,11 +585,4 @@ fn change(change: &Change) -> pb::ShareChange {
         change_time: Some(convert::timestamp(change.at)),
         failure: change.failure.clone(),
     }
-}
-
-/// An error inside of an answer.
-fn told_as(error: &Error, teller: &Teller) -> tonic_types::Status {
-    // The details of a status are such a message, encoded.
-    let status = teller.status(error);
-    tonic_types::Status::decode(status.details()).unwrap_or_default()
 }

@@ -111,6 +111,12 @@ impl Daily {
         }
     }
 
+    /// Whether calls should be saved: half of them are spent, and as they go on the rest will not last.
+    pub fn is_short(&mut self, now: Timestamp) -> bool {
+        let remaining = self.remaining(now);
+        remaining.is_some_and(|remaining| remaining < self.used) && self.snapshot(now).spent_at.is_some()
+    }
+
     /// A call is about to be made. In a closed day it is the probe.
     pub fn spend(&mut self, now: Timestamp) {
         self.turn(now);
@@ -231,5 +237,22 @@ mod tests {
         daily.spend(now);
         daily.give_back();
         assert_eq!(daily.remaining(now), Some(1));
+    }
+
+    #[test]
+    fn calls_are_to_be_saved_once_half_are_spent_and_the_rest_will_not_last() {
+        let mut daily = Daily::new(100, TimeZone::UTC);
+        let noon: Timestamp = "2026-07-31T12:00:00Z".parse().unwrap();
+        for _ in 0..50 {
+            daily.spend(noon);
+        }
+        assert!(!daily.is_short(noon), "half in half of the day");
+        for _ in 0..20 {
+            daily.spend(noon);
+        }
+        assert!(daily.is_short(noon));
+        let evening: Timestamp = "2026-07-31T20:00:00Z".parse().unwrap();
+        assert!(!daily.is_short(evening), "so it lasts");
+        assert!(!Daily::new(0, TimeZone::UTC).is_short(noon));
     }
 }

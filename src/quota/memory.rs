@@ -1,22 +1,24 @@
 //! The quota of one process: the queue in front of the windows, and the task that wakes when a slot falls free. The only
 //! part of `quota` that waits.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::daily::Daily;
+use super::lane::{Lane, Sizes};
 use super::meter::Meter;
 use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId};
 use super::window::{Grant, Next, Window};
-use super::{Callers, Cost, Limits, Snapshot, Verdict, Want};
+use super::{Callers, Cost, Limits, Ride, Snapshot, Verdict, Want};
 use crate::caller::{Call, Criticality, exceeded};
 use crate::clock;
 use crate::domain::spent::Spent;
@@ -42,16 +44,43 @@ pub struct Slot {
     held: Option<Held>,
     endpoint: &'static str,
     sent: Option<Instant>,
+    is_shared: bool,
+    /// Those who are to be taken along and do not know it yet.
+    party: Vec<(Receipt, Ticket)>,
 }
 
 /// What a slot holds.
 struct Held {
     calls: Option<Grant>,
     bulk: Option<Grant>,
-    receipt: Receipt,
+    receipts: Vec<Receipt>,
 }
 
-/// The right of a call that was refused to its place at the head of the queue.
+/// Whose turn it is, and how it goes.
+pub enum Turn {
+    /// By its own endpoint.
+    Alone(Slot),
+    /// By the shared endpoint of its lane, with those who follow: [`Slot::depart`].
+    Leads(Slot),
+    /// On the slot of another one, which waits for it.
+    Follows(Boarding),
+}
+
+/// A place in somebody else's call: what is to travel is sent there. Dropped, it is left empty.
+pub struct Boarding {
+    /// The name of the ticket in [`Again::ticket`].
+    pub ticket: TicketId,
+    sender: mpsc::UnboundedSender<Passenger>,
+}
+
+/// Those who come along. It ends when all have boarded or left.
+pub type Party = mpsc::UnboundedReceiver<Passenger>;
+
+/// What travels: known to those of one lane, and to nobody here.
+type Passenger = Box<dyn Any + Send>;
+
+/// What is left of a turn when its call has ended: the keys that it holds, until this is dropped, and the right of a call
+/// that was refused to its place at the head of the queue.
 pub struct Again {
     shared: Arc<Shared>,
     receipt: Option<Receipt>,
@@ -76,13 +105,16 @@ struct State {
     typical: HashMap<&'static str, Duration>,
     grants: u64,
     meter: Meter,
+    /// When the next call of each lane is due.
+    due: [Option<Instant>; Lane::ALL.len()],
     closed: bool,
 }
 
 struct Ticket {
-    grant: oneshot::Sender<Result<Slot>>,
+    grant: oneshot::Sender<Result<Turn>>,
     cost: Cost,
     endpoint: &'static str,
+    ride: Option<Ride>,
 }
 
 impl Quota {
@@ -91,6 +123,7 @@ impl Quota {
     pub fn new(
         limits: &Limits,
         callers: &Callers,
+        sizes: Sizes,
         before: Option<&Spent>,
         tasks: &TaskTracker,
         stop: CancellationToken,
@@ -120,11 +153,13 @@ impl Quota {
                     most_per_caller: limits.queue_per_caller,
                     callers: callers.named.clone(),
                     others: callers.others.clone(),
+                    sizes,
                 }),
                 last_stamp: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
                 typical: HashMap::new(),
                 grants: 0,
                 meter: Meter::default(),
+                due: Default::default(),
                 closed: false,
             }),
             changed: Notify::new(),
@@ -136,6 +171,19 @@ impl Quota {
     /// Waits for the right to make a call. A call that would not be served before its deadline is refused at once, and one
     /// that leaves costs nothing. One that was refused by LeadSquared comes `again`, before all others of its class.
     pub async fn acquire(&self, call: &Call, want: &Want, again: Option<Again>) -> Result<Slot> {
+        let alone = Want {
+            ride: None,
+            ..want.clone()
+        };
+        match self.board(call, &alone, again).await? {
+            Turn::Alone(slot) | Turn::Leads(slot) => Ok(slot),
+            // Nobody takes along who is in no lane.
+            Turn::Follows(_) => Err(Kind::ShuttingDown.into()),
+        }
+    }
+
+    /// The same for a call that may travel together with others of its lane, on the slot of whoever's turn comes first.
+    pub async fn board(&self, call: &Call, want: &Want, again: Option<Again>) -> Result<Turn> {
         // Taken out before the lock, which dropping the rest would take too.
         let receipt = again.and_then(|mut again| again.receipt.take());
         let (id, granted) = {
@@ -187,24 +235,53 @@ impl Slot {
         self.sent = Some(Instant::now());
     }
 
-    /// An answer came. Where it was a refusal, the call may come again.
-    pub fn answered(mut self, verdict: Verdict) -> Option<Again> {
-        let held = self.held.take()?;
-        let (sent, answered) = (self.sent.unwrap_or_else(Instant::now), Instant::now());
-        let receipt = self.shared.end(|state| {
-            state.answered(&held, self.endpoint, sent, answered, verdict);
-            match verdict {
-                Verdict::Refused(_) => Some(held.receipt),
-                Verdict::Accepted => {
-                    state.queue.done(held.receipt);
-                    None
-                }
+    /// The others that this call takes along are told so, and bring what is to travel.
+    pub fn depart(&mut self) -> Party {
+        let (sender, party) = mpsc::unbounded_channel();
+        let mut left = Vec::new();
+        for (receipt, ticket) in self.party.drain(..) {
+            let boarding = Boarding {
+                ticket: receipt.id(),
+                sender: sender.clone(),
+            };
+            match (ticket.grant.send(Ok(Turn::Follows(boarding))), &mut self.held) {
+                (Ok(()), Some(held)) => held.receipts.push(receipt),
+                _ => left.push(receipt),
             }
+        }
+        if !left.is_empty() {
+            self.shared
+                .end(|state| left.into_iter().for_each(|receipt| state.queue.done(receipt)));
+        }
+        party
+    }
+
+    /// The ticket by which it was granted.
+    pub fn ticket(&self) -> Option<TicketId> {
+        Some(self.held.as_ref()?.receipts.first()?.id())
+    }
+
+    /// An answer came. What was refused may come again; who travelled with others keeps the keys until it drops its turn,
+    /// as the others' answers are not known yet.
+    pub fn answered(mut self, verdict: Verdict) -> Vec<Again> {
+        let Some(mut held) = self.held.take() else {
+            return Vec::new();
+        };
+        let (sent, answered) = (self.sent.unwrap_or_else(Instant::now), Instant::now());
+        let receipts = self.shared.end(|state| {
+            state.answered(&held, self.endpoint, sent, answered, verdict);
+            let receipts = held.receipts.drain(..);
+            if verdict == Verdict::Accepted && !self.is_shared {
+                receipts.for_each(|receipt| state.queue.done(receipt));
+                return Vec::new();
+            }
+            receipts.collect()
         });
-        receipt.map(|receipt| Again {
+        let again = |receipt| Again {
             shared: self.shared.clone(),
             receipt: Some(receipt),
-        })
+        };
+        receipts.into_iter().map(again).collect()
     }
 
     /// Nothing reached LeadSquared.
@@ -220,11 +297,38 @@ impl Drop for Slot {
         let Some(held) = self.held.take() else {
             return;
         };
-        let is_sent = self.sent.is_some();
-        self.shared.end(|state| match is_sent {
-            true => state.unanswered(held, Instant::now()),
-            false => state.unsent(held),
+        let (is_sent, party) = (self.sent.is_some(), std::mem::take(&mut self.party));
+        self.shared.end(|state| {
+            let now = Instant::now();
+            // Who was to be taken along by one that left before goes on waiting.
+            for (receipt, ticket) in party {
+                state.queue.put_back(receipt, ticket, now);
+            }
+            match is_sent {
+                true => state.unanswered(held, now),
+                false => state.unsent(held),
+            }
         });
+    }
+}
+
+impl Boarding {
+    /// Brings what is to travel; it comes back where the call has left without it.
+    pub fn board<P: Any + Send>(self, passenger: P) -> std::result::Result<(), P> {
+        let Err(mpsc::error::SendError(refused)) = self.sender.send(Box::new(passenger)) else {
+            return Ok(());
+        };
+        match refused.downcast() {
+            Ok(passenger) => Err(*passenger),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Again {
+    /// The ticket whose turn it was.
+    pub fn ticket(&self) -> Option<TicketId> {
+        Some(self.receipt.as_ref()?.id())
     }
 }
 
@@ -311,33 +415,46 @@ impl State {
         want: &Want,
         receipt: Option<Receipt>,
         now: Instant,
-    ) -> Result<(TicketId, oneshot::Receiver<Result<Slot>>)> {
+    ) -> Result<(TicketId, oneshot::Receiver<Result<Turn>>)> {
         if let Err(error) = self.check(call, now) {
             receipt.into_iter().for_each(|receipt| self.queue.done(receipt));
             return Err(error);
         }
         let (grant, granted) = oneshot::channel();
-        let ticket = Ticket {
+        let mut ticket = Ticket {
             grant,
             cost: want.cost,
             endpoint: want.endpoint,
+            ride: want.ride,
         };
         // Who had a turn already is not turned away.
-        if let Some(receipt) = receipt {
+        if let Some(mut receipt) = receipt {
             let id = receipt.id();
+            receipt.ride(ticket.ride.map(|ride| ride.lane));
             self.queue.put_back(receipt, ticket, now);
             return Ok((id, granted));
         }
-        let ask = Ask {
+        let mut ask = Ask {
             caller: call.caller.clone(),
             criticality: call.criticality,
             cost: want.cost,
             keys: want.keys.iter().map(Key::of).collect(),
             deadline: call.deadline,
+            lane: want.ride.map(|ride| ride.lane),
         };
-        self.admit(&ask, want.endpoint, now)?;
+        if self.prefers_bulk(&ask, want.endpoint, now) {
+            (ask.cost, ticket.cost) = (Cost::Bulk, Cost::Bulk);
+        } else {
+            self.admit(&ask, want.endpoint, now)?;
+        }
+        let gathers = ask
+            .lane
+            .is_some_and(|lane| self.gathers(lane, ask.deadline, want.endpoint, now));
         match self.queue.push(ask, ticket, now) {
             Ok(pushed) => {
+                if gathers {
+                    self.queue.park(pushed.id);
+                }
                 if let Some((_, dropped)) = pushed.dropped {
                     let _ = dropped.grant.send(Err(self.full(want.cost, now)));
                 }
@@ -345,6 +462,36 @@ impl State {
             }
             Err(_) => Err(self.full(want.cost, now)),
         }
+    }
+
+    /// When the next call of a lane is due after one that goes now: with more than half of the slots used, the free ones have
+    /// to last until the next falls free. Else those who come first would take them one by one, and all others would wait
+    /// for a window. With half of the slots that is two slots' time at most.
+    fn next_of_lane(&mut self, now: Instant) -> Instant {
+        let free = self.calls.free(now);
+        let until = self.calls.predicted_wait(now, free);
+        now + until / u32::try_from(free + 1).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a newcomer waits for others of its lane although a slot is free.
+    fn gathers(&mut self, lane: Lane, deadline: Instant, endpoint: &'static str, now: Instant) -> bool {
+        let Some(due) = self.due[lane as usize].filter(|due| *due > now) else {
+            return false;
+        };
+        let (limit, free) = (self.calls.effective(), self.calls.free(now));
+        let typical = self.typical.get(endpoint).copied().unwrap_or_default();
+        (1..=limit / 2).contains(&free) && due + typical < deadline
+    }
+
+    /// Whether to wait for a bulk slot, though a call of its own might go sooner: where the day's calls have to be saved and
+    /// there is time.
+    fn prefers_bulk(&mut self, ask: &Ask, endpoint: &'static str, now: Instant) -> bool {
+        let may_share = ask.cost == Cost::Call && ask.lane.is_some_and(|lane| lane.cost() == Cost::Bulk);
+        let as_bulk = || Ask {
+            cost: Cost::Bulk,
+            ..ask.clone()
+        };
+        may_share && self.daily.is_short(clock::now()) && self.admit(&as_bulk(), endpoint, now).is_ok()
     }
 
     /// Whether anybody may wait at all.
@@ -420,6 +567,11 @@ impl State {
             return;
         }
         self.shed();
+        for lane in Lane::ALL {
+            if self.queue.has_parked(lane) && self.due[lane as usize].is_none_or(|due| due <= now) {
+                self.queue.unpark(lane);
+            }
+        }
         loop {
             let supply = self.supply(now);
             match self.queue.next(&supply, now) {
@@ -449,23 +601,44 @@ impl State {
         if ticket.grant.is_closed() {
             return self.queue.done(receipt);
         }
-        let is_bulk = ticket.cost == Cost::Bulk;
+        if let Some(ride) = ticket.ride {
+            self.queue.unpark(ride.lane);
+        }
+        let shared_call = ticket.ride.filter(|ride| self.may_share(ride.lane, ticket.cost, now));
+        let party = shared_call.map_or_else(Vec::new, |ride| self.party(ride.lane));
+        // What is not to go by its own endpoint shares a call also where nobody else comes.
+        let together = shared_call
+            .filter(|ride| !party.is_empty() || ticket.cost == ride.lane.cost() && ticket.cost == Cost::Bulk);
+        let cost = together.map_or(ticket.cost, |ride| ride.lane.cost());
+        let is_bulk = cost == Cost::Bulk;
         let held = Held {
             calls: (!is_bulk || self.bulk_pays_calls).then(|| self.calls.granted(now)),
             bulk: is_bulk.then(|| self.bulk.granted(now)),
-            receipt,
+            receipts: vec![receipt],
         };
+        if let Some(ride) = ticket.ride {
+            self.due[ride.lane as usize] = Some(self.next_of_lane(now));
+        }
         let at = clock::now();
         self.daily.spend(at);
         self.last_stamp = at;
         let slot = Slot {
             shared: shared.clone(),
             held: Some(held),
-            endpoint: ticket.endpoint,
+            endpoint: together.map_or(ticket.endpoint, |ride| ride.endpoint),
             sent: None,
+            is_shared: together.is_some(),
+            party,
+        };
+        let turn = match together {
+            Some(_) => Turn::Leads(slot),
+            None => Turn::Alone(slot),
         };
         // The waiter may have left between the look and the grant. Ended here, since dropping it would lock again.
-        if let Err(Ok(mut unwanted)) = ticket.grant.send(Ok(slot)) {
+        if let Err(Ok(Turn::Alone(mut unwanted) | Turn::Leads(mut unwanted))) = ticket.grant.send(Ok(turn)) {
+            for (receipt, ticket) in unwanted.party.drain(..) {
+                self.queue.put_back(receipt, ticket, now);
+            }
             if let Some(held) = unwanted.held.take() {
                 self.unsent(held);
             }
@@ -475,11 +648,35 @@ impl State {
         self.meter.granted(self.calls.limit().per, now);
     }
 
+    /// Whether a call that all of a lane share can go now.
+    fn may_share(&mut self, lane: Lane, cost: Cost, now: Instant) -> bool {
+        match lane.cost() {
+            Cost::Call => true,
+            // Whose own cost it is was granted one.
+            Cost::Bulk => cost == Cost::Bulk || self.bulk.next(now) == Next::Now,
+        }
+    }
+
+    /// Those of a lane who go along with the one whose turn it is.
+    fn party(&mut self, lane: Lane) -> Vec<(Receipt, Ticket)> {
+        let most = self.queue.most(lane) - 1;
+        let mut party = Vec::new();
+        while party.len() < most
+            && let Some((receipt, ticket)) = self.queue.take_along(lane)
+        {
+            match ticket.grant.is_closed() {
+                true => self.queue.done(receipt),
+                false => party.push((receipt, ticket)),
+            }
+        }
+        party
+    }
+
     fn unsent(&mut self, held: Held) {
         held.calls.into_iter().for_each(|grant| self.calls.unsent(grant));
         held.bulk.into_iter().for_each(|grant| self.bulk.unsent(grant));
         self.daily.give_back();
-        self.queue.done(held.receipt);
+        held.receipts.into_iter().for_each(|receipt| self.queue.done(receipt));
     }
 
     fn unanswered(&mut self, held: Held, now: Instant) {
@@ -488,7 +685,7 @@ impl State {
             .into_iter()
             .for_each(|grant| self.calls.unanswered(grant, now));
         held.bulk.into_iter().for_each(|grant| self.bulk.unanswered(grant, now));
-        self.queue.done(held.receipt);
+        held.receipts.into_iter().for_each(|receipt| self.queue.done(receipt));
     }
 
     fn answered(&mut self, held: &Held, endpoint: &'static str, sent: Instant, answered: Instant, verdict: Verdict) {
@@ -539,6 +736,8 @@ impl State {
             Next::At(at) => Some(at),
         };
         let (calls, bulk) = (at(self.calls.next(now)), at(self.bulk.next(now)));
-        Some([calls, bulk].into_iter().flatten().fold(own, Instant::min))
+        let parked = Lane::ALL.into_iter().filter(|lane| self.queue.has_parked(*lane));
+        let due = parked.filter_map(|lane| self.due[lane as usize]).min();
+        Some([calls, bulk, due].into_iter().flatten().fold(own, Instant::min))
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod controller;
 pub mod daily;
+pub mod lane;
 mod memory;
 pub mod meter;
 pub mod queue;
@@ -17,7 +18,8 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-pub use memory::{Again, Quota, Slot};
+pub use lane::Lane;
+pub use memory::{Again, Boarding, Party, Quota, Slot, Turn};
 pub use window::{Grant, Next, Snapshot as WindowSnapshot, Window};
 
 /// What a call pays.
@@ -38,6 +40,17 @@ pub struct Want {
     pub endpoint: &'static str,
     /// What it writes; calls that write the same keep their order, and none is sent before the one ahead has ended.
     pub keys: Vec<String>,
+    /// Where it can travel together with others.
+    pub ride: Option<Ride>,
+}
+
+/// How a call can travel together with others.
+#[derive(Clone, Copy, Debug)]
+pub struct Ride {
+    /// With which others.
+    pub lane: Lane,
+    /// The vendor's name of the endpoint that they share.
+    pub endpoint: &'static str,
 }
 
 /// The state of the quota at one moment.

@@ -12,10 +12,13 @@ use super::machine::{self, Event, Task};
 use super::seat::Seat;
 use crate::caller::{Call, Criticality};
 use crate::clock;
+use crate::crm::Place;
 use crate::crm::activity::{Create, Retrieve};
+use crate::crm::batch::{Berth, Way};
 use crate::crm::share::{GetStatus, Grant, Revoke};
 use crate::domain::activity::{NOTE, Post, Target};
 use crate::domain::share::{Context, Share, Stage, Step, What};
+use crate::domain::user;
 use crate::error::{Error, Kind, Result};
 
 /// How many activities of a lead are looked through at a time, and how often, for one whose answer was lost.
@@ -31,6 +34,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The process is told to stop; the next one goes on.
 struct Stopped;
+
+/// A step whose turn has come.
+enum Turn {
+    Post(Berth, Create, Way),
+    Ask(Place),
+}
 
 /// What a driver remembers of one share while it drives it.
 struct Journey {
@@ -111,15 +120,14 @@ impl Shared {
             self.sleep(left).await?;
         }
         let call = self.call(share);
-        let post = post(share);
-        let create = Create {
-            post: &post,
-            lead_id: share.entity_id(),
-        };
         let place = match step {
-            Step::PostActivity => self.crm.place(&call, &create).await,
-            Step::Share => self.crm.place(&call, &Grant(share)).await,
-            Step::Revoke => self.crm.place(&call, &Revoke(share)).await,
+            Step::PostActivity => {
+                let (create, way) = self.activity(&call, share).await;
+                let berth = self.crm.berth(way, &call, &create).await;
+                berth.map(|berth| Turn::Post(berth, create, way))
+            }
+            Step::Share => self.crm.place(&call, &Grant(share)).await.map(Turn::Ask),
+            Step::Revoke => self.crm.place(&call, &Revoke(share)).await.map(Turn::Ask),
         };
         let begun = match place {
             Ok(place) => match self.happen(seat, Event::Begun(step)).await {
@@ -140,20 +148,41 @@ impl Shared {
                 return Ok(None);
             }
         };
-        let taken = match step {
-            Step::PostActivity => self.crm.call_from(Some(place), &call, &create).await.map(Event::Posted),
-            Step::Share => self
-                .crm
-                .call_from(Some(place), &call, &Grant(&share))
+        let crm = &self.crm;
+        let taken = match place {
+            Turn::Post(berth, create, way) => crm.ride_from(Some(berth), way, &call, &create).await.map(Event::Posted),
+            Turn::Ask(place) if step == Step::Revoke => crm
+                .call_from(Some(place), &call, &Revoke(&share))
                 .await
                 .map(Event::Taken),
-            Step::Revoke => self
-                .crm
-                .call_from(Some(place), &call, &Revoke(&share))
+            Turn::Ask(place) => crm
+                .call_from(Some(place), &call, &Grant(&share))
                 .await
                 .map(Event::Taken),
         };
         Ok(Some(taken.unwrap_or_else(|error| judge(step, at_home(step, error)))))
+    }
+
+    /// The activity of a share, and how it may be posted: the shared endpoint knows owners by their addresses only.
+    async fn activity(&self, call: &Call, share: &Share) -> (Create, Way) {
+        let owner = match self.activities_together {
+            true => self.users.at_hand(call, &user::Key::Id(share.user_id.clone())).await,
+            false => None,
+        };
+        let owner_email_address = owner
+            .map(|user| user.email_address)
+            .filter(|address| !address.is_empty());
+        let way = if owner_email_address.is_some() {
+            Way::Either
+        } else {
+            Way::Alone
+        };
+        let create = Create {
+            post: Arc::new(post(share)),
+            lead_id: share.entity_id().to_owned(),
+            owner_email_address,
+        };
+        (create, way)
     }
 
     /// Looks for the activity whose answer was lost: by its note, which has the share's id.
@@ -612,7 +641,14 @@ mod tests {
             let config = Config::read("test", &self.settings, std::iter::empty()).unwrap();
             let tenant = config.tenants.into_values().next().unwrap();
             let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-            let quota = Quota::new(&tenant.limits, &Default::default(), None, &tasks, stop.clone());
+            let quota = Quota::new(
+                &tenant.limits,
+                &Default::default(),
+                Default::default(),
+                None,
+                &tasks,
+                stop.clone(),
+            );
             let keys = crm::Keys {
                 access: SecretString::from(Options::default().access_key),
                 secret: SecretString::from(Options::default().secret_key),
@@ -626,6 +662,7 @@ mod tests {
                 store,
                 keep_request_ids: LIMIT,
                 activity_offset: tenant.activity_offset,
+                activities_together: tenant.batching.activities,
                 tasks,
                 stop,
             };

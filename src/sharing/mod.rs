@@ -188,6 +188,7 @@ struct Shared {
     store: Store,
     settings: Settings,
     activity_offset: Offset,
+    activities_together: bool,
     requests: Arc<Requests<Uuid>>,
     seats: Seats,
     tasks: TaskTracker,
@@ -208,6 +209,8 @@ pub struct Parts {
     pub keep_request_ids: Duration,
     /// What the pages of a lead's activities are counted by.
     pub activity_offset: Offset,
+    /// Whether the activities of several shares may travel in one call.
+    pub activities_together: bool,
     /// Where the work runs.
     pub tasks: TaskTracker,
     /// When the process is told to stop: then no step is begun any more.
@@ -230,6 +233,7 @@ impl Sharing {
             store: parts.store,
             settings,
             activity_offset: parts.activity_offset,
+            activities_together: parts.activities_together,
             requests: Arc::new(requests),
             seats: Seats::default(),
             tasks: parts.tasks,
@@ -655,7 +659,7 @@ impl Shared {
                 let columns = vec![LEAD_NUMBER.to_owned()];
                 self.crm.call(call, &GetByNumber { number, columns }).await?
             }
-            lead::Key::Id(id) => self.crm.call(call, &GetById(id)).await?,
+            lead::Key::Id(id) => self.crm.call(call, &GetById::new(&id)).await?,
             lead::Key::Email(_) | lead::Key::Phone(_) => {
                 return Err(Error::invalid("lead", "must be an id or a number"));
             }

@@ -106,6 +106,16 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
         .await
     }
 
+    /// Claims an id for a message that is done in parts, each of which has an id of its own.
+    pub async fn claim(&self, request: &RequestId) -> Result<()> {
+        match self.begin(request).await? {
+            Known::Used { fingerprint, .. } if fingerprint != request.fingerprint => {
+                Err(Error::invalid("request_id", "was used for another message"))
+            }
+            Known::New | Known::Used { .. } => Ok(()),
+        }
+    }
+
     /// Keeps what is decided, forgets what was surely not executed, and leaves the rest begun.
     async fn keep(self: &Arc<Self>, id: &Uuid, before: Before, result: &Result<T>, lock: OwnedMutexGuard<()>) {
         let kept = match result {

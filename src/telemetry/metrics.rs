@@ -31,6 +31,10 @@ pub struct Metrics {
     quota_waiting: Family<ClassLabels, Gauge>,
     quota_oldest: Family<ClassLabels, Gauge<f64, AtomicU64>>,
     quota_daily_remaining: Family<TenantLabels, Gauge<u64, AtomicU64>>,
+    batch_size: Family<LaneLabels, Histogram>,
+    batch_saved: Family<LaneLabels, Counter>,
+    batch_bisections: Family<LaneLabels, Counter>,
+    reads_coalesced: Family<ReadLabels, Counter>,
 }
 
 /// One request to LeadSquared.
@@ -50,6 +54,17 @@ pub struct Attempt<'a> {
     pub class: &'static str,
     /// The HTTP status of a refusal by the limit.
     pub refused_with: Option<u16>,
+}
+
+/// One request to LeadSquared for many.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<'a> {
+    /// Whose account.
+    pub tenant: &'a str,
+    /// What they have in common.
+    pub lane: &'static str,
+    /// How many they are.
+    pub members: usize,
 }
 
 /// The state of a tenant's quota when it is asked for.
@@ -142,6 +157,18 @@ struct ClassLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabels {
+    tenant: String,
+    lane: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadLabels {
+    tenant: String,
+    by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     tenant: String,
     status: u16,
@@ -176,6 +203,10 @@ impl Default for Metrics {
             quota_waiting: Family::default(),
             quota_oldest: Family::default(),
             quota_daily_remaining: Family::default(),
+            batch_size: Family::new_with_constructor(|| Histogram::new(members())),
+            batch_saved: Family::default(),
+            batch_bisections: Family::default(),
+            reads_coalesced: Family::default(),
             registry: Registry::default(),
         };
         registry.register("rpcs", "RPCs answered, by method and gRPC code", metrics.rpcs.clone());
@@ -260,6 +291,26 @@ impl Default for Metrics {
             "Calls left today, by tenant; absent where no daily limit is known",
             metrics.quota_daily_remaining.clone(),
         );
+        registry.register(
+            "batch_size",
+            "Operations in one request to LeadSquared, by tenant and lane",
+            metrics.batch_size.clone(),
+        );
+        registry.register(
+            "batch_saved_calls",
+            "Requests to LeadSquared that were not needed since operations travelled together, by tenant and lane",
+            metrics.batch_saved.clone(),
+        );
+        registry.register(
+            "batch_bisections",
+            "Shared requests that LeadSquared refused as a whole, sent again in halves, by tenant and lane",
+            metrics.batch_bisections.clone(),
+        );
+        registry.register(
+            "reads_coalesced",
+            "Reads of leads that were answered by another one, by tenant: one under way (flight) or one before (cache)",
+            metrics.reads_coalesced.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -300,6 +351,27 @@ impl Metrics {
             outcome: attempt.outcome,
         };
         self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that was made for many.
+    pub fn shared(&self, shared: &Shared<'_>) {
+        let labels = lane(shared.tenant, shared.lane);
+        self.batch_size.get_or_create(&labels).observe(shared.members as f64);
+        self.batch_saved
+            .get_or_create(&labels)
+            .inc_by(shared.members.saturating_sub(1) as u64);
+    }
+
+    /// Counts a shared request that was refused as a whole and sent again in halves.
+    pub fn bisected(&self, tenant: &str, name: &'static str) {
+        self.batch_bisections.get_or_create(&lane(tenant, name)).inc();
+    }
+
+    /// Counts a read that was answered by what another one had asked for: `flight`, while it was under way, or `cache`,
+    /// afterwards.
+    pub fn coalesced(&self, tenant: &str, by: &'static str) {
+        let tenant = tenant.to_owned();
+        self.reads_coalesced.get_or_create(&ReadLabels { tenant, by }).inc();
     }
 
     /// All metrics as text, in the OpenMetrics format.
@@ -355,6 +427,18 @@ impl Metrics {
 /// What is counted elsewhere.
 fn counted(counter: &Counter, count: u64) {
     counter.inner().store(count, Ordering::Relaxed);
+}
+
+fn lane(tenant: &str, lane: &'static str) -> LaneLabels {
+    LaneLabels {
+        tenant: tenant.to_owned(),
+        lane,
+    }
+}
+
+/// From one to the most that any endpoint takes.
+fn members() -> impl Iterator<Item = f64> {
+    [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 2500.0, 10_000.0].into_iter()
 }
 
 /// From a millisecond to a minute.

@@ -31,7 +31,17 @@ const MAY: [(&str, &[&str]); 17] = [
     (
         "gateway",
         &[
-            "cached", "caller", "clock", "crm", "domain", "error", "quota", "sharing", "store", "users",
+            "cached",
+            "caller",
+            "clock",
+            "crm",
+            "domain",
+            "error",
+            "quota",
+            "sharing",
+            "store",
+            "telemetry",
+            "users",
         ],
     ),
     (
@@ -82,7 +92,7 @@ fn modules() -> BTreeMap<String, String> {
         let place = file.strip_prefix(&root).unwrap();
         let first = place.iter().next().unwrap().to_str().unwrap();
         let name = first.trim_end_matches(".rs");
-        if ["main", "demo", "shares", "lib", "simulator"].contains(&name) {
+        if ["main", "client", "demo", "shares", "transfer", "lib", "simulator"].contains(&name) {
             continue;
         }
         let text = fs::read_to_string(&file).unwrap();

@@ -12,7 +12,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use crate::harness::{World, by_id, channel, seen};
+use crate::harness::{World, by_id, channel, lone_read, seen};
 use crate::quota::saturate;
 
 const SCARCE: &str = "[tenant_defaults.limits]\ncalls = 10\nwindow = \"30s\"";
@@ -24,8 +24,8 @@ fn reading(id: &str) -> Request<pb::GetLeadRequest> {
     })
 }
 
-fn labelled(id: &str, caller: &str, criticality: &str) -> Request<pb::GetLeadRequest> {
-    let mut request = reading(id);
+fn labelled(id: &str, caller: &str, criticality: &str) -> Request<pb::BatchGetLeadsRequest> {
+    let mut request = Request::new(lone_read(id));
     for (key, value) in [("x-leadgate-caller", caller), ("x-leadgate-criticality", criticality)] {
         let value = MetadataValue::try_from(value).unwrap();
         request.metadata_mut().insert(key, value);
@@ -65,7 +65,7 @@ async fn contest(world: &World, callers: [&'static str; 2], lasting: Duration) -
     world.simulator.forget_calls();
     tokio::time::sleep(lasting).await;
     let calls = world.simulator.calls();
-    ids.map(|id| calls.iter().filter(|call| call.parameter("id") == Some(&id)).count())
+    ids.map(|id| calls.iter().filter(|call| call.body.contains(&id)).count())
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_caller_that_cannot_be_named_so_is_told() {
             world
                 .client
                 .clone()
-                .get_lead(labelled("x", name, "critical"))
+                .batch_get_leads(labelled("x", name, "critical"))
                 .await
                 .unwrap_err(),
         );
@@ -95,7 +95,7 @@ async fn a_criticality_that_does_not_exist_is_told() {
             world
                 .client
                 .clone()
-                .get_lead(labelled("x", "shop", name))
+                .batch_get_leads(labelled("x", "shop", name))
                 .await
                 .unwrap_err(),
         );
@@ -138,7 +138,7 @@ async fn what_a_caller_asks_above_its_class_is_lowered() {
     for caller in ["crawler", "shop"] {
         for _ in 0..10 {
             let mut client = world.client.clone();
-            waiting.spawn(async move { client.get_lead(labelled("x", caller, "critical-plus")).await });
+            waiting.spawn(async move { client.batch_get_leads(labelled("x", caller, "critical-plus")).await });
         }
         let class = if caller == "shop" { "critical-plus" } else { "sheddable" };
         let count = if caller == "shop" { 10 } else { 1 };
@@ -227,7 +227,7 @@ async fn who_waits_is_told_by_class_and_caller() {
     let mut waiting = JoinSet::new();
     for _ in 0..12 {
         let mut client = world.client.clone();
-        waiting.spawn(async move { client.get_lead(labelled("x", "crawler", "sheddable")).await });
+        waiting.spawn(async move { client.batch_get_leads(labelled("x", "crawler", "sheddable")).await });
     }
     world
         .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable\"} 3")

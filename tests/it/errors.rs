@@ -144,7 +144,7 @@ async fn a_full_queue_refuses() {
     world
         .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable-plus\"} 1")
         .await;
-    let error = seen(world.get(by_id(NOBODY)).await.unwrap_err());
+    let error = seen(world.get(by_id("somebody-else")).await.unwrap_err());
     error.is(Code::ResourceExhausted, "QUEUE_FULL");
     assert!(error.pushback().is_some() && error.details.quota_failure().is_some());
     seen(waiting.await.unwrap().unwrap_err()).is(Code::NotFound, "LEAD_NOT_FOUND");

@@ -2,18 +2,22 @@
 
 use leadgate::crm::activity;
 use leadgate::crm::authentication::UserByAccessKey;
+use leadgate::crm::batch::Together;
 use leadgate::crm::lead::{
     Capture, ClearWith, Create, CreateOrUpdate, GetByEmail, GetById, GetByIds, GetByNumber, GetByPhone, Update,
 };
 use leadgate::crm::metadata::LeadsMetaData;
+use leadgate::crm::removal::{Delete, Merge};
+use leadgate::crm::search::{QuickSearch, RecentlyModified, Search};
 use leadgate::crm::share::{GetStatus, Grant, Revoke};
 use leadgate::crm::user::{GetUsers, RetrieveUser};
 use leadgate::crm::{Operation, Request};
 use leadgate::domain::activity::{Post, Target};
+use leadgate::domain::criterion::{Attribute, Criterion, Operator, Order};
 use leadgate::domain::lead::{Action, Behavior, Write};
 use leadgate::domain::share::{Access, Context, Share, Stage, What};
 use leadgate::domain::user::Key;
-use leadgate::domain::value::{FieldSet, Value};
+use leadgate::domain::value::{FieldSet, Kind, Value};
 use serde_json::Value as Json;
 
 fn text(text: &str) -> Value {
@@ -85,7 +89,7 @@ fn a_create_is_as_on_the_vendors_page() {
         ],
     );
     let create = Create {
-        write: &write,
+        write: write.into(),
         clear_with: ClearWith::EmptyText,
     };
     assert_eq!(body(&create.request()), of_page("create-a-lead"));
@@ -100,7 +104,7 @@ fn an_update_is_as_on_the_vendors_page() {
     };
     let mut write = write(action, &[("Phone", text("9999999999")), ("mx_City", text("London"))]);
     let update = Update {
-        write: &write,
+        write: write.clone().into(),
         clear_with: ClearWith::EmptyText,
     };
     assert_eq!(body(&update.request()), of_page("update-a-lead"));
@@ -114,7 +118,7 @@ fn an_update_is_as_on_the_vendors_page() {
         golden(
             name,
             &Update {
-                write: &write,
+                write: write.clone().into(),
                 clear_with,
             },
         );
@@ -132,7 +136,7 @@ fn upserts_and_captures() {
         golden(
             name,
             &CreateOrUpdate {
-                write: &write(action, &pairs),
+                write: write(action, &pairs).into(),
                 clear_with: ClearWith::EmptyText,
             },
         );
@@ -150,7 +154,7 @@ fn upserts_and_captures() {
         golden(
             name,
             &Capture {
-                write: &write(action, &pairs),
+                write: write(action, &pairs).into(),
                 clear_with: ClearWith::EmptyText,
             },
         );
@@ -170,16 +174,80 @@ fn every_value_is_written_as_text() {
     golden(
         "every_value",
         &Create {
-            write: &write(Action::Create, &pairs),
+            write: write(Action::Create, &pairs).into(),
             clear_with: ClearWith::EmptyText,
         },
     );
 }
 
 #[test]
+fn what_travels_together() {
+    let update = |id: &str, city: &str| Update {
+        write: write(
+            Action::Update {
+                lead_id: id.to_owned(),
+                run_automations: false,
+            },
+            &[("mx_City", text(city))],
+        )
+        .into(),
+        clear_with: ClearWith::EmptyText,
+    };
+    golden(
+        "updates_together",
+        &Update::together(&[update("a", "Pune"), update("b", "Delhi")]),
+    );
+    let upsert = |email: &str, match_by: Option<&str>| CreateOrUpdate {
+        write: write(
+            Action::Upsert {
+                match_by: match_by.map(str::to_owned),
+                run_automations: false,
+            },
+            &[("EmailAddress", text(email))],
+        )
+        .into(),
+        clear_with: ClearWith::EmptyText,
+    };
+    let upserts = [upsert("a@b.co", Some("EmailAddress")), upsert("c@d.co", None)];
+    golden("upserts_together", &CreateOrUpdate::together(&upserts));
+    let create = |email: &str| Create {
+        write: write(Action::Create, &[("EmailAddress", text(email))]).into(),
+        clear_with: ClearWith::EmptyText,
+    };
+    golden(
+        "creates_together",
+        &Create::together(&[create("a@b.co"), create("c@d.co")]),
+    );
+    let read = |id: &str, columns: &[&str]| GetById {
+        id: id.to_owned(),
+        columns: Some(columns.iter().map(|name| (*name).to_owned()).collect()),
+    };
+    let reads = [read("a", &["FirstName", "mx_City"]), read("b", &["mx_City", "Phone"])];
+    golden("reads_together", &GetById::together(&reads));
+    let activity = |lead: &str| activity::Create {
+        post: Post {
+            target: Target::Lead(lead.to_owned()),
+            code: 201,
+            note: Some("note".to_owned()),
+            at: None,
+            owner_id: "u".to_owned(),
+            fields: [("mx_Custom_1".to_owned(), text("x"))].into(),
+            faults: vec![],
+        }
+        .into(),
+        lead_id: lead.to_owned(),
+        owner_email_address: Some("sam@x.co".to_owned()),
+    };
+    golden(
+        "activities_together",
+        &activity::Create::together(&[activity("a"), activity("b")]),
+    );
+}
+
+#[test]
 fn reads() {
     let columns = vec!["FirstName".to_owned(), "ProspectID".to_owned()];
-    golden("get_by_id", &GetById("c7f5b5b0".to_owned()));
+    golden("get_by_id", &GetById::new("c7f5b5b0"));
     golden("get_by_email", &GetByEmail("a+b@b.co".to_owned()));
     golden("get_by_phone", &GetByPhone("+91-9845098450".to_owned()));
     golden(
@@ -202,6 +270,52 @@ fn reads() {
 }
 
 #[test]
+fn searches_and_ranges() {
+    let columns = vec!["FirstName".to_owned(), "ProspectID".to_owned()];
+    for (name, operator, value, order) in [
+        ("search", Operator::Equal, Value::Flag(true), Order::by_id()),
+        (
+            "search_by_time",
+            Operator::GreaterOrEqual,
+            Value::Time("2026-07-31T05:33:50.9Z".parse().unwrap()),
+            Order {
+                name: "CreatedOn".to_owned(),
+                descending: true,
+            },
+        ),
+    ] {
+        let attribute = Attribute {
+            name: "mx_Any".to_owned(),
+            kind: Kind::Text,
+        };
+        let search = Search {
+            criterion: Criterion::new(attribute, operator, &value).unwrap(),
+            order,
+            columns: columns.clone(),
+            page: 2,
+            size: 100,
+        };
+        golden(name, &search);
+    }
+    golden("quick_search", &QuickSearch("a word".to_owned()));
+    let modified = RecentlyModified {
+        start: "2026-09-01T00:00:00.5Z".parse().unwrap(),
+        end: "2026-09-02T00:00:00.5Z".parse().unwrap(),
+        columns,
+        page: 1,
+        size: 5000,
+    };
+    golden("recently_modified", &modified);
+}
+
+#[test]
+fn removals() {
+    golden("delete", &Delete("c7f5b5b0"));
+    let (master, child) = ("c7f5b5b0", "0203f172");
+    golden("merge", &Merge { master, child });
+}
+
+#[test]
 fn activities() {
     let post = |target| Post {
         target,
@@ -220,8 +334,9 @@ fn activities() {
     golden(
         "activity_create",
         &activity::Create {
-            post: &new,
-            lead_id: "l",
+            post: new.into(),
+            lead_id: "l".to_owned(),
+            owner_email_address: None,
         },
     );
     let old = post(Target::Activity("a".to_owned()));

@@ -186,6 +186,14 @@ pub fn by_id(id: &str) -> pb::get_lead_request::Key {
     pb::get_lead_request::Key::LeadId(id.to_owned())
 }
 
+/// A read that is one call, whatever else is read at that time.
+pub fn lone_read(id: &str) -> pb::BatchGetLeadsRequest {
+    pb::BatchGetLeadsRequest {
+        lead_ids: vec![id.to_owned()],
+        ..Default::default()
+    }
+}
+
 pub fn text(text: &str) -> pb::FieldValue {
     value(Value::Text(text.to_owned()))
 }

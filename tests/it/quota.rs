@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use crate::harness::{Client, World, by_id, lead, seen, within};
+use crate::harness::{Client, World, by_id, lead, lone_read, seen, within};
 
 const PER: Duration = Duration::from_millis(500);
 const SETTINGS: &str = "[tenant_defaults.limits]\ncalls = 10\nwindow = \"500ms\"";
@@ -38,11 +38,8 @@ async fn burst(world: &World, id: &str, count: usize) -> Duration {
     let mut reads = JoinSet::new();
     for _ in 0..count {
         let mut client = world.client.clone();
-        let request = pb::GetLeadRequest {
-            key: Some(by_id(id)),
-            ..Default::default()
-        };
-        reads.spawn(async move { client.get_lead(request).await.map(|_| ()) });
+        let request = lone_read(id);
+        reads.spawn(async move { client.batch_get_leads(request).await.map(|_| ()) });
     }
     while let Some(read) = reads.join_next().await {
         read.unwrap().unwrap();
@@ -221,12 +218,8 @@ async fn a_read_that_nobody_waits_for_holds_its_slot_until_it_is_answered() {
     let mut impatient = JoinSet::new();
     for _ in 0..9 {
         let mut client = world.client.clone();
-        let request = pb::GetLeadRequest {
-            key: Some(by_id(&id)),
-            ..Default::default()
-        };
-        let request = within(Duration::from_millis(100), request);
-        impatient.spawn(async move { client.get_lead(request).await });
+        let request = within(Duration::from_millis(100), lone_read(&id));
+        impatient.spawn(async move { client.batch_get_leads(request).await });
     }
     while let Some(read) = impatient.join_next().await {
         seen(read.unwrap().unwrap_err());
@@ -280,15 +273,11 @@ pub fn saturate(world: &World, id: &str, clients: usize, caller: &'static str) -
 
 /// Reads the lead in the name of that caller.
 pub async fn read(client: &Client, id: &str, caller: &'static str, limit: Duration) -> Result<(), Status> {
-    let request = pb::GetLeadRequest {
-        key: Some(by_id(id)),
-        ..Default::default()
-    };
-    let mut request = within(limit, request);
+    let mut request = within(limit, lone_read(id));
     request
         .metadata_mut()
         .insert("x-leadgate-caller", MetadataValue::from_static(caller));
-    client.clone().get_lead(request).await.map(|_| ())
+    client.clone().batch_get_leads(request).await.map(|_| ())
 }
 
 /// The accepted calls per window since then. It must not matter whether a burst lies just within, so the first and the last

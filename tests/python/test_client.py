@@ -210,6 +210,20 @@ class Contract(GatewayCase):
         self.assertEqual(ended.returncode, 0, ended.stderr)
         for text in ("SERVING", LEAD_SERVICE, "INVALID_FIELD", "field lead.email_address", "LEAD_DUPLICATE"):
             self.assertIn(text, ended.stdout)
+        self.assertIn("'x-leadgate-import-succeeded': '2'", ended.stdout)
+        self.assertIn("'x-leadgate-import-failed': '1'", ended.stdout)
+
+    def test_a_batch_is_one_call_and_each_of_it_has_its_own_result(self):
+        people = [{"lead": {"emailAddress": f"p{n}@example.com"}} for n in range(20)]
+        people[7] = {"lead": {"emailAddress": "nobody"}}
+        results = self.call("BatchUpsertLeads", {"requests": people}).results
+        told = [result.HasField("response") for result in results]
+        self.assertEqual(told, [n != 7 for n in range(20)])
+        self.assertEqual(results[7].error.code, grpc.StatusCode.INVALID_ARGUMENT.value[0])
+        self.assertEqual({result.response.outcome for result in results if result.HasField("response")}, {1})
+        # The first found a slot free; the others waited for the next and went together.
+        self.assertLessEqual(self.simulator.calls("Lead/Bulk/CreateOrUpdate"), 2)
+        self.assertEqual(self.simulator.calls("Lead.CreateOrUpdate"), 0)
 
 
 class Sharing(GatewayCase):

@@ -9,6 +9,7 @@ use super::callers::Caller;
 use super::fair::COSTS;
 use super::{Ask, Criticality, Queue, Supply, share};
 use crate::quota::Cost;
+use crate::quota::lane::Lane;
 
 /// A ticket that would not be served in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,7 @@ struct Wait {
 struct Newcomer<'a> {
     class: Criticality,
     cost: Cost,
+    lane: Option<Lane>,
     caller: Option<&'a Caller>,
     weight: u32,
     /// The writes ahead of it in its longest line.
@@ -71,14 +73,20 @@ impl<T> Queue<T> {
         // No more can be served in time, so there is no need to count further.
         let windows = timeout.div_duration_f64(supply.window.max(Duration::from_millis(1)));
         let most = supply.calls.limit.saturating_mul(windows as usize + 2);
-        let own = flow.map_or(0, |flow| flow.ahead(ask.cost, !ask.keys.is_empty(), ask.deadline, most));
+        let own = match ask.lane {
+            None => flow.map_or(0, |flow| flow.ahead(ask.cost, !ask.keys.is_empty(), ask.deadline, most)),
+            Some(lane) => self.calls_before(&newcomer, lane, supply),
+        };
         let mut fair = |own| self.fair_wait(&newcomer, own, supply, now, &mut wait);
         let expected = fair(own);
         if expected.longer() <= patience {
             return Ok(expected.longer());
         }
         // Later its deadline is later too, so all that its caller has waiting may be ahead of it then.
-        let all_own = flow.map_or(0, |flow| flow.waiting(ask.cost));
+        let all_own = match ask.lane {
+            None => flow.map_or(0, |flow| flow.waiting(ask.cost)),
+            Some(_) => own,
+        };
         let fits = |fair: &mut dyn FnMut(usize) -> Wait, own| fair(own).longer() <= patience;
         let retry_after = if fits(&mut fair, 0) {
             // As many of them must have gone that it fits behind the rest.
@@ -110,6 +118,7 @@ impl<T> Queue<T> {
         Newcomer {
             class,
             cost: ask.cost,
+            lane: ask.lane,
             caller,
             weight: flow.map_or_else(|| self.share(&ask.caller).weight.max(1), |flow| flow.weight()),
             line: self.lines.longest(&ask.keys),
@@ -117,7 +126,43 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The wait behind so many tickets of its own flow, by the rules of the order.
+    /// How many calls of its lane go before the one that takes it along.
+    fn calls_before(&self, newcomer: &Newcomer<'_>, lane: Lane, supply: &Supply) -> usize {
+        let class = newcomer.class;
+        let own = newcomer.caller.and_then(|caller| caller.flow(class));
+        let own = own.map_or(0, |flow| flow.riders());
+        let riders = self.classes[class as usize].riders();
+        // All of the lane's, or what takes turns with its caller's, be it of this lane or of others.
+        let by_turns = own + riders.share_of_others(newcomer.weight, own, own + 1);
+        let peers = by_turns.min(self.lanes.waiting(lane, class));
+        let above = Criticality::ALL.into_iter().filter(|above| *above > class);
+        let higher: usize = above.map(|above| self.lanes.waiting(lane, above)).sum();
+        (peers + higher) / self.per_slot(lane, newcomer.cost, supply)
+    }
+
+    /// How many riders of a lane go by one slot of that cost, in the mean.
+    fn per_slot(&self, lane: Lane, cost: Cost, supply: &Supply) -> usize {
+        let most = self.lanes.most(lane);
+        let (calls, bulk) = (supply.calls.limit, supply.bulk.limit.min(supply.calls.limit));
+        match (lane.cost(), cost) {
+            (Cost::Call, _) | (Cost::Bulk, Cost::Bulk) => most,
+            // Some slots come with a bulk slot, and by the others one goes alone.
+            (Cost::Bulk, Cost::Call) => (bulk * most + (calls - bulk)) / calls.max(1),
+        }
+        .max(1)
+    }
+
+    /// How many slots the riders of these classes take.
+    fn slots_of_riders(&self, classes: impl Iterator<Item = Criticality> + Clone, supply: &Supply) -> usize {
+        let of_lane = |lane| {
+            let waiting: usize = classes.clone().map(|class| self.lanes.waiting(lane, class)).sum();
+            waiting.div_ceil(self.per_slot(lane, Cost::Call, supply))
+        };
+        Lane::ALL.into_iter().map(of_lane).sum()
+    }
+
+    /// The wait behind so many tickets of its own flow, by the rules of the order; for a rider behind so many calls of its
+    /// lane.
     fn fair_wait(
         &self,
         newcomer: &Newcomer<'_>,
@@ -132,7 +177,12 @@ impl<T> Queue<T> {
         // Its caller's calls and bulk calls take turns.
         let before = COSTS.map(|cost| {
             let all = waiting[cost as usize];
-            if cost == newcomer.cost { own } else { all.min(own + 1) }
+            match (cost == newcomer.cost, newcomer.lane) {
+                (true, None) => own,
+                // Writes and reads have their turns, too.
+                (true, Some(_)) => own + all.min(2 * own + 2),
+                (false, _) => all.min(own + 1),
+            }
         });
         let turns = before[0] + before[1];
         let peers = COSTS.map(|cost| {
@@ -141,13 +191,28 @@ impl<T> Queue<T> {
         });
         let higher = self.waiting_above(class);
         let all = [higher[0] + peers[0], higher[1] + peers[1]];
-        let by_order = slots_taken(newcomer.cost, all, supply);
+        let above = Criticality::ALL.into_iter().filter(|above| *above > class);
+        let by_order = slots_taken(newcomer.cost, all, supply)
+            + self.slots_of_riders(above, supply)
+            + self.riders_between(newcomer, turns, supply);
         let by_floor = share::one_in(class).map(|one_in| one_in * (peers[0] + peers[1] + 1) - 1);
         let slots = by_floor.map_or(by_order, |by_floor| by_floor.min(by_order));
         Wait {
             slot: self.wait_behind(newcomer, slots, all[Cost::Bulk as usize], supply, wait),
             cap: self.wait_for_cap(newcomer, own, now, supply),
         }
+    }
+
+    /// How many slots go to the riders of its class that have their turns before it.
+    fn riders_between(&self, newcomer: &Newcomer<'_>, turns: usize, supply: &Supply) -> usize {
+        let class = newcomer.class;
+        let flow = newcomer.caller.and_then(|caller| caller.flow(class));
+        let own = flow.map_or(0, |flow| flow.riders());
+        let riders = self.classes[class as usize].riders();
+        let by_turns = own.min(turns + 1) + riders.share_of_others(newcomer.weight, own, turns);
+        let counted = newcomer.lane.map_or(0, |_| turns);
+        let all = self.slots_of_riders(std::iter::once(class), supply);
+        by_turns.min(all).saturating_sub(counted)
     }
 
     /// The wait until everything has gone that could go before.
@@ -160,7 +225,8 @@ impl<T> Queue<T> {
     ) -> Wait {
         let higher = self.waiting_above(newcomer.class);
         let peers = COSTS.map(|cost| self.classes[newcomer.class as usize].waiting(cost));
-        let slots = higher.iter().chain(&peers).sum();
+        let classes = Criticality::ALL.into_iter().filter(|class| *class >= newcomer.class);
+        let slots = higher.iter().chain(&peers).sum::<usize>() + self.slots_of_riders(classes, supply);
         let own = newcomer.caller.map_or(0, |caller| caller.waiting);
         // A bulk slot may lie unused for a while, since calls have their turns too.
         let bulk = higher[Cost::Bulk as usize] + peers[Cost::Bulk as usize] + 1;

@@ -38,8 +38,10 @@ pub(super) struct Flow {
     queued: [bool; 2],
     ready: [Ready; 2],
     last: Cost,
-    /// How many wait, ready or not, by cost.
+    /// How many wait, ready or not, by cost; those of lanes apart.
     waiting: [u32; 2],
+    /// How many wait in lanes.
+    riders: u32,
     /// All of them by age.
     by_age: BTreeSet<TicketId>,
 }
@@ -51,7 +53,18 @@ struct Ready {
     writes: BTreeSet<TicketId>,
     /// Those without: the earliest deadline first.
     reads: BTreeSet<(Instant, TicketId)>,
-    last_was_write: bool,
+    /// Those that can travel together, reads and writes: the earliest deadline first, since it takes others along.
+    riders: BTreeSet<(Instant, TicketId)>,
+    last: Kind,
+}
+
+/// The three that take turns in a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    Write,
+    Read,
+    #[default]
+    Rider,
 }
 
 /// One class: the order of its flows, and what waits in it.
@@ -60,6 +73,8 @@ pub(super) struct Class {
     order: [BTreeSet<(u64, CallerIndex)>; 2],
     virtual_time: [u64; 2],
     backlog: [Backlog; 2],
+    /// The tickets of lanes, of both costs.
+    riders: Backlog,
     /// Tickets that had their turn and were refused, by cost: they go before all flows and have paid already.
     returned: [BTreeSet<TicketId>; 2],
     /// All tickets by age, with the flow of each.
@@ -74,20 +89,24 @@ pub(super) struct Place {
     pub(super) cost: Cost,
     pub(super) deadline: Instant,
     pub(super) is_write: bool,
+    pub(super) is_rider: bool,
     pub(super) returned: bool,
 }
 
 impl Ready {
     fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.riders.is_empty()
     }
 
+    /// How many there are that go alone.
     fn len(&self) -> usize {
         self.writes.len() + self.reads.len()
     }
 
     fn insert(&mut self, place: &Place) {
-        if place.is_write {
+        if place.is_rider {
+            self.riders.insert((place.deadline, place.id));
+        } else if place.is_write {
             self.writes.insert(place.id);
         } else {
             self.reads.insert((place.deadline, place.id));
@@ -95,20 +114,31 @@ impl Ready {
     }
 
     fn remove(&mut self, place: &Place) {
-        if place.is_write {
+        if place.is_rider {
+            self.riders.remove(&(place.deadline, place.id));
+        } else if place.is_write {
             self.writes.remove(&place.id);
         } else {
             self.reads.remove(&(place.deadline, place.id));
         }
     }
 
-    /// Writes and reads take turns.
+    /// Writes, reads and riders take turns.
     fn next(&mut self) -> Option<TicketId> {
-        let write = self.writes.first().copied();
-        let read = self.reads.first().map(|(_, id)| *id);
-        let is_write = write.is_some() && (read.is_none() || !self.last_was_write);
-        self.last_was_write = is_write;
-        if is_write { write } else { read }
+        let first = |tickets: &BTreeSet<(Instant, TicketId)>| tickets.first().map(|(_, id)| *id);
+        let of = |kind| match kind {
+            Kind::Write => self.writes.first().copied(),
+            Kind::Read => first(&self.reads),
+            Kind::Rider => first(&self.riders),
+        };
+        let turns = match self.last {
+            Kind::Write => [Kind::Read, Kind::Rider, Kind::Write],
+            Kind::Read => [Kind::Rider, Kind::Write, Kind::Read],
+            Kind::Rider => [Kind::Write, Kind::Read, Kind::Rider],
+        };
+        let (kind, id) = turns.into_iter().find_map(|kind| Some((kind, of(kind)?)))?;
+        self.last = kind;
+        Some(id)
     }
 }
 
@@ -121,6 +151,7 @@ impl Flow {
             ready: [Ready::default(), Ready::default()],
             last: Cost::Call,
             waiting: [0; 2],
+            riders: 0,
             by_age: BTreeSet::new(),
         }
     }
@@ -137,7 +168,11 @@ impl Flow {
         self.waiting[cost as usize] as usize
     }
 
-    /// How many of its calls nothing but the want of a slot keeps waiting.
+    pub(super) fn riders(&self) -> usize {
+        self.riders as usize
+    }
+
+    /// How many of its calls, riders apart, nothing but the want of a slot keeps waiting.
     pub(super) fn ready(&self) -> usize {
         self.ready[Cost::Call as usize].len()
     }
@@ -185,6 +220,10 @@ impl Class {
         &self.backlog[cost as usize]
     }
 
+    pub(super) fn riders(&self) -> &Backlog {
+        &self.riders
+    }
+
     /// A ticket waits from now on, though it may not be ready.
     pub(super) fn enter(&mut self, place: &Place, flow: &mut Flow) {
         self.by_age.insert(place.id, place.caller);
@@ -206,10 +245,16 @@ impl Class {
     }
 
     fn count(&mut self, place: &Place, flow: &mut Flow, change: impl Fn(u32) -> u32) {
-        let waiting = &mut flow.waiting[place.cost as usize];
+        let (waiting, backlog) = match place.is_rider {
+            true => (&mut flow.riders, &mut self.riders),
+            false => {
+                let cost = place.cost as usize;
+                (&mut flow.waiting[cost], &mut self.backlog[cost])
+            }
+        };
         let before = *waiting;
         *waiting = change(before);
-        self.backlog[place.cost as usize].change(flow.weight, before, *waiting);
+        backlog.change(flow.weight, before, *waiting);
     }
 
     /// Nothing but the want of a slot keeps it waiting from now on.

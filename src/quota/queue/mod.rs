@@ -20,6 +20,7 @@
 mod admission;
 mod callers;
 mod fair;
+mod lanes;
 mod lines;
 mod share;
 #[cfg(test)]
@@ -35,11 +36,13 @@ pub use admission::Infeasible;
 use callers::Callers;
 pub use callers::Share;
 use fair::{CallerIndex, Class, Flow, Place, Turn};
+use lanes::Lanes;
 pub use lines::Key;
 use lines::Lines;
 use share::{Floor, Reserve, Spread};
 
 use super::Cost;
+use super::lane::{Lane, Sizes};
 pub use crate::caller::Criticality;
 
 /// The name of a ticket, in the order of arrival.
@@ -59,6 +62,8 @@ pub struct Ask {
     pub keys: Vec<Key>,
     /// When it is of no use any more.
     pub deadline: Instant,
+    /// Where it can travel together with others.
+    pub lane: Option<Lane>,
 }
 
 /// How much may wait, and the callers' shares.
@@ -72,6 +77,8 @@ pub struct Settings {
     pub callers: HashMap<Arc<str>, Share>,
     /// The share of every other caller.
     pub others: Share,
+    /// How many of each lane travel in one call.
+    pub sizes: Sizes,
 }
 
 /// One kind of slots now.
@@ -109,6 +116,7 @@ pub struct Queue<T> {
     classes: [Class; 4],
     callers: Callers,
     lines: Lines,
+    lanes: Lanes,
     reserve: Reserve,
     floor: Floor,
     spread: Spread,
@@ -161,16 +169,24 @@ struct Ticket<T> {
     class: Criticality,
     caller: CallerIndex,
     cost: Cost,
+    lane: Option<Lane>,
     keys: Box<[Key]>,
     deadline: Instant,
     since: Instant,
     returned: bool,
+    /// It waits for others of its lane.
+    parked: bool,
 }
 
 impl Receipt {
     /// The ticket.
     pub fn id(&self) -> TicketId {
         self.id
+    }
+
+    /// From now on it travels in that lane, or alone.
+    pub fn ride(&mut self, lane: Option<Lane>) {
+        self.ask.lane = lane;
     }
 
     /// The class in which it was granted, which may be above the one it asked for.
@@ -183,6 +199,7 @@ impl<T> Queue<T> {
     /// An empty queue.
     pub fn new(settings: Settings) -> Self {
         Self {
+            lanes: Lanes::new(settings.sizes),
             settings,
             tickets: HashMap::new(),
             next_id: 0,
@@ -233,13 +250,44 @@ impl<T> Queue<T> {
             class,
             caller,
             cost: ask.cost,
+            lane: ask.lane,
             keys: ask.keys.into(),
             deadline: ask.deadline,
             since: now,
             returned: false,
+            parked: false,
         };
         self.attach(id, ticket);
         Ok(Pushed { id, dropped })
+    }
+
+    /// Lets a ticket of a lane wait for others, whatever is free, until [`Queue::unpark`].
+    pub fn park(&mut self, id: TicketId) {
+        if let Some(mut ticket) = self.detach(id)
+            && let Some(lane) = ticket.lane
+        {
+            ticket.parked = true;
+            self.attach(id, ticket);
+            self.lanes.park(lane, id);
+        }
+    }
+
+    /// Whether any of a lane wait for others.
+    pub fn has_parked(&self, lane: Lane) -> bool {
+        self.lanes.has_parked(lane)
+    }
+
+    /// Those of a lane that have waited for others may go.
+    pub fn unpark(&mut self, lane: Lane) {
+        for id in self.lanes.unpark(lane) {
+            let Some(ticket) = self.tickets.get_mut(&id) else {
+                continue;
+            };
+            ticket.parked = false;
+            if self.lines.is_first(id, &ticket.keys) {
+                self.make_ready(id);
+            }
+        }
     }
 
     /// Puts a ticket that was granted and refused back to the head of its class, before all callers. It has paid its
@@ -255,10 +303,12 @@ impl<T> Queue<T> {
             class: ask.criticality.max(class.unwrap_or(ask.criticality)),
             caller,
             cost: ask.cost,
+            lane: ask.lane,
             keys: ask.keys.into(),
             deadline: ask.deadline,
             since,
             returned: true,
+            parked: false,
         };
         self.attach(id, ticket);
     }
@@ -316,14 +366,18 @@ impl<T> Queue<T> {
         Next::Nobody
     }
 
-    /// Takes a waiting ticket along on the slot of another one that was just granted; `None` if it does not wait, or
-    /// waits for a key. It costs its caller nothing.
-    pub fn take_along(&mut self, id: TicketId, now: Instant) -> Option<(Receipt, T)> {
-        let ticket = self.tickets.get(&id)?;
-        if ticket.deadline <= now || !self.lines.is_first(id, &ticket.keys) {
-            return None;
-        }
+    /// Takes the next ticket of a lane along on the slot of another one that was just granted: of the highest class, of
+    /// its callers in turns. It costs its caller nothing, so no cap keeps it. None that waits for a key goes, so no two
+    /// that go together have a key in common.
+    pub fn take_along(&mut self, lane: Lane) -> Option<(Receipt, T)> {
+        let callers = &self.callers;
+        let id = self.lanes.next(lane, |caller| callers.get(caller).share.weight)?;
         self.grant(id)
+    }
+
+    /// How many tickets of a lane travel in one call.
+    pub fn most(&self, lane: Lane) -> usize {
+        self.lanes.most(lane)
     }
 
     /// When to look again, if neither a slot falls free nor a ticket comes before.
@@ -441,6 +495,7 @@ impl<T> Queue<T> {
             cost: ticket.cost,
             keys: ticket.keys.into(),
             deadline: ticket.deadline,
+            lane: ticket.lane,
         };
         let since = ticket.since;
         Some((Receipt { id, ask, since }, ticket.payload))
@@ -453,6 +508,9 @@ impl<T> Queue<T> {
         caller.waiting += 1;
         self.deadlines.insert((ticket.deadline, id));
         self.classes[ticket.class as usize].enter(&place, caller.flow_mut(ticket.class));
+        if let Some(lane) = ticket.lane {
+            self.lanes.enter(lane, ticket.class);
+        }
         let is_first = self.lines.is_first(id, &ticket.keys);
         self.tickets.insert(id, ticket);
         if is_first {
@@ -466,6 +524,9 @@ impl<T> Queue<T> {
         let caller = self.callers.get_mut(ticket.caller);
         caller.waiting -= 1;
         self.deadlines.remove(&(ticket.deadline, id));
+        if let Some(lane) = ticket.lane {
+            self.lanes.leave(lane, ticket.class, ticket.caller, id);
+        }
         let is_capped = caller.is_capped();
         let flow = caller.flow_mut(ticket.class);
         self.classes[ticket.class as usize].leave(&ticket.place(id), flow, is_capped);
@@ -482,7 +543,10 @@ impl<T> Queue<T> {
     }
 
     fn make_ready(&mut self, id: TicketId) {
-        if let Some(ticket) = self.tickets.get(&id) {
+        if let Some(ticket) = self.tickets.get(&id).filter(|ticket| !ticket.parked) {
+            if let Some(lane) = ticket.lane {
+                self.lanes.make_ready(lane, ticket.class, ticket.caller, id);
+            }
             let caller = self.callers.get_mut(ticket.caller);
             let is_capped = caller.is_capped();
             let flow = caller.flow_mut(ticket.class);
@@ -510,6 +574,7 @@ impl<T> Ticket<T> {
             cost: self.cost,
             deadline: self.deadline,
             is_write: !self.keys.is_empty(),
+            is_rider: self.lane.is_some(),
             returned: self.returned,
         }
     }

@@ -226,6 +226,7 @@ impl Stage {
             cost,
             endpoint: "one",
             keys: write.iter().map(|(key, _)| key.to_string()).collect(),
+            ride: None,
         };
         let mut again = None;
         loop {
@@ -242,7 +243,7 @@ impl Stage {
             slot.sent();
             let sent = Instant::now();
             let verdict = self.exchange(cost, write).await;
-            let refused = slot.answered(verdict);
+            let refused = slot.answered(verdict).pop();
             if refused.is_none() {
                 self.scene().played.asked.push(Asked {
                     stream,
@@ -365,7 +366,10 @@ fn begin(script: &Script, before: Option<&Spent>, tasks: &TaskTracker) -> (Quota
         others: Share::default(),
     };
     let stop = CancellationToken::new();
-    (Quota::new(&limits, &callers, before, tasks, stop.clone()), stop)
+    (
+        Quota::new(&limits, &callers, Default::default(), before, tasks, stop.clone()),
+        stop,
+    )
 }
 
 /// A zone in which no day begins during the test: days go by the wall clock.

@@ -39,6 +39,7 @@ fn settings() -> Settings {
         most_per_caller: 100_000,
         callers: callers.map(|(name, share)| (name.into(), share)).into(),
         others: Share::default(),
+        sizes: Sizes::default(),
     }
 }
 
@@ -49,6 +50,7 @@ fn ask(caller: &str, now: Instant) -> Ask {
         cost: Cost::Call,
         keys: Vec::new(),
         deadline: now + Duration::from_secs(3600),
+        lane: None,
     }
 }
 
@@ -56,6 +58,14 @@ fn write(caller: &str, key: u32, now: Instant) -> Ask {
     Ask {
         keys: vec![Key::of(&key)],
         ..ask(caller, now)
+    }
+}
+
+/// A write that can travel together with others.
+fn rider(caller: &str, key: u32, now: Instant) -> Ask {
+    Ask {
+        lane: Some(Lane::Updates),
+        ..write(caller, key, now)
     }
 }
 
@@ -406,17 +416,89 @@ fn a_caller_with_too_many_pays_with_its_own() {
 #[test]
 fn a_ticket_rides_along_if_its_keys_let_it() {
     let mut desk = Desk::new();
-    desk.push(write("a", 1, desk.now), "driver");
-    let rider = desk.push(write("b", 2, desk.now), "rider");
-    let twin = desk.push(write("b", 1, desk.now), "twin");
+    desk.push(rider("a", 1, desk.now), "driver");
+    desk.push(rider("b", 2, desk.now), "rider");
+    desk.push(rider("b", 1, desk.now), "twin");
+    desk.push(write("b", 3, desk.now), "goes alone");
     let (driver, _) = desk.next(&FREE).unwrap();
-    assert!(desk.queue.take_along(twin, desk.now).is_none());
-    let (riding, name) = desk.queue.take_along(rider, desk.now).unwrap();
+    assert!(desk.queue.take_along(Lane::Creates).is_none());
+    let (riding, name) = desk.queue.take_along(Lane::Updates).unwrap();
     assert_eq!(name, "rider");
-    assert!(desk.queue.take_along(rider, desk.now).is_none());
+    assert!(desk.queue.take_along(Lane::Updates).is_none());
+    assert_eq!(desk.names(1), ["goes alone"]);
     desk.queue.done(riding);
     desk.queue.done(driver);
     assert_eq!(desk.names(2), ["twin", "nobody"]);
+}
+
+#[test]
+fn riders_are_taken_by_class_and_then_from_callers_in_turns_by_weight() {
+    let mut desk = Desk::new();
+    for (key, name) in ["a1", "a2", "a3"].into_iter().enumerate() {
+        desk.push(rider("a", key as u32, desk.now), name);
+    }
+    for (key, name) in ["d1", "d2", "d3"].into_iter().enumerate() {
+        desk.push(rider("double", 10 + key as u32, desk.now), name);
+    }
+    let urgent = Ask {
+        criticality: Criticality::Critical,
+        ..rider("late", 20, desk.now)
+    };
+    desk.push(urgent, "urgent");
+    let mut names = Vec::new();
+    while let Some((receipt, name)) = desk.queue.take_along(Lane::Updates) {
+        desk.queue.done(receipt);
+        names.push(name);
+    }
+    assert_eq!(names, ["urgent", "d1", "d2", "a1", "d3", "a2", "a3"]);
+}
+
+#[test]
+fn who_is_parked_goes_only_once_it_is_let_and_may_leave_meanwhile() {
+    let mut desk = Desk::new();
+    let ids: Vec<_> = (0..3)
+        .map(|key| desk.push(rider("a", key, desk.now), "parked"))
+        .collect();
+    ids.iter().for_each(|id| desk.queue.park(*id));
+    assert_eq!(desk.names(1), ["nobody"]);
+    assert!(desk.queue.take_along(Lane::Updates).is_none());
+    assert_eq!(desk.queue.remove(ids[1]), Some("parked"));
+    desk.push(rider("a", 9, desk.now), "late");
+    desk.queue.unpark(Lane::Updates);
+    assert!(!desk.queue.has_parked(Lane::Updates));
+    assert_eq!(desk.names(4), ["parked", "parked", "late", "nobody"]);
+}
+
+#[test]
+fn a_parked_write_still_keeps_those_behind_it_waiting() {
+    let mut desk = Desk::new();
+    let first = desk.push(rider("a", 1, desk.now), "first");
+    desk.queue.park(first);
+    desk.push(write("b", 1, desk.now), "second");
+    assert_eq!(desk.names(1), ["nobody"]);
+    desk.queue.unpark(Lane::Updates);
+    assert_eq!(desk.names(2), ["first", "second"]);
+}
+
+#[test]
+fn who_is_to_go_alone_from_now_on_is_not_taken_along_again() {
+    let mut desk = Desk::new();
+    desk.push(rider("a", 1, desk.now), "refused");
+    let (mut receipt, name) = desk.next(&FREE).unwrap();
+    receipt.ride(None);
+    desk.queue.put_back(receipt, name, desk.now);
+    assert!(desk.queue.take_along(Lane::Updates).is_none());
+    assert_eq!(desk.names(1), ["refused"]);
+}
+
+#[test]
+fn a_caller_at_its_cap_still_rides_along() {
+    let mut desk = Desk::new();
+    for key in 0..5 {
+        desk.push(rider("capped", key, desk.now), "capped");
+    }
+    assert_eq!(desk.names(4), ["capped", "capped", "capped", "nobody"]);
+    assert!(desk.queue.take_along(Lane::Updates).is_some());
 }
 
 #[test]

@@ -9,6 +9,7 @@ enum Step {
         caller: usize,
         class: usize,
         bulk: bool,
+        rides: bool,
         keys: Vec<u8>,
         patience: u64,
     },
@@ -19,7 +20,7 @@ enum Step {
     Done(usize),
     PutBack(usize),
     Remove(usize),
-    TakeAlong(usize),
+    TakeAlong,
     Pass(u64),
 }
 
@@ -34,13 +35,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         0..CALLERS.len(),
         0_usize..4,
         prop::bool::weighted(0.3),
+        prop::bool::weighted(0.4),
         keys,
         0_u64..20_000,
     )
-        .prop_map(|(caller, class, bulk, keys, patience)| Step::Push {
+        .prop_map(|(caller, class, bulk, rides, keys, patience)| Step::Push {
             caller,
             class,
             bulk,
+            rides,
             keys,
             patience,
         });
@@ -50,7 +53,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => any::<usize>().prop_map(Step::Done),
         1 => any::<usize>().prop_map(Step::PutBack),
         1 => any::<usize>().prop_map(Step::Remove),
-        1 => any::<usize>().prop_map(Step::TakeAlong),
+        2 => Just(Step::TakeAlong),
         2 => (1_u64..1_500).prop_map(Step::Pass),
     ];
     prop::collection::vec(step, 1..150)
@@ -62,6 +65,7 @@ struct Known {
     id: TicketId,
     caller: usize,
     cost: Cost,
+    rides: bool,
     keys: Vec<u8>,
     deadline: Instant,
     returned: bool,
@@ -131,9 +135,10 @@ impl Model {
                 caller,
                 class,
                 bulk,
+                rides,
                 keys,
                 patience,
-            } => self.push(caller, class, bulk, keys, patience),
+            } => self.push(caller, class, bulk, rides.then_some(Lane::Updates), keys, patience),
             Step::Next { free, bulk } => self.next(free, bulk),
             Step::Done(which) => {
                 if let Some((_, receipt)) = self.some_on_the_way(which) {
@@ -155,18 +160,7 @@ impl Model {
                     self.ended += 1;
                 }
             }
-            Step::TakeAlong(which) => {
-                if let Some(id) = self.some_waiting(which) {
-                    let ticket = self.waiting.iter().find(|ticket| ticket.id == id).unwrap();
-                    let expected = self.is_key_free(ticket) && ticket.deadline > self.now;
-                    let taken = self.queue.take_along(id, self.now);
-                    assert_eq!(taken.is_some(), expected);
-                    if let Some((receipt, _)) = taken {
-                        let ticket = self.forget(id);
-                        self.on_the_way.push((ticket, receipt));
-                    }
-                }
-            }
+            Step::TakeAlong => self.take_along(),
             Step::Pass(time) => self.now += ms(time),
         }
         self.check();
@@ -182,13 +176,32 @@ impl Model {
         (count > 0).then(|| self.waiting[which % count].id)
     }
 
-    fn push(&mut self, caller: usize, class: usize, bulk: bool, keys: Vec<u8>, patience: u64) {
+    /// After a grant, when the dead are out.
+    fn take_along(&mut self) {
+        for _ in 0..self.waiting.len() {
+            self.next(0, 0);
+        }
+        let mut fellows: Vec<_> = self.waiting.iter().filter(|ticket| ticket.rides).cloned().collect();
+        fellows.retain(|ticket| self.is_key_free(ticket));
+        let highest = fellows.iter().map(|ticket| self.class(ticket)).max();
+        let taken = self.queue.take_along(Lane::Updates);
+        assert_eq!(taken.is_some(), highest.is_some());
+        if let Some((receipt, _)) = taken {
+            let ticket = fellows.into_iter().find(|ticket| ticket.id == receipt.id);
+            assert_eq!(Some(receipt.criticality()), highest);
+            self.forget(receipt.id);
+            self.on_the_way.push((ticket.expect("it may ride"), receipt));
+        }
+    }
+
+    fn push(&mut self, caller: usize, class: usize, bulk: bool, lane: Option<Lane>, keys: Vec<u8>, patience: u64) {
         let ask = Ask {
             caller: CALLERS[caller].into(),
             criticality: Criticality::ALL[class],
             cost: if bulk { Cost::Bulk } else { Cost::Call },
             keys: keys.iter().map(Key::of).collect(),
             deadline: self.now + ms(patience),
+            lane,
         };
         let (cost, deadline) = (ask.cost, ask.deadline);
         let class = self.queue.class_of(&ask);
@@ -222,6 +235,7 @@ impl Model {
                     id: pushed.id,
                     caller,
                     cost,
+                    rides: lane.is_some(),
                     keys,
                     deadline,
                     returned: false,
@@ -297,10 +311,12 @@ impl Model {
                 "{other:?} had its turn before {ticket:?}"
             );
             let same_flow = other.caller == ticket.caller && other.cost == ticket.cost && !ticket.returned;
-            if same_flow && other.keys.is_empty() == ticket.keys.is_empty() {
-                let by_deadline = ticket.keys.is_empty() && ticket.deadline <= other.deadline;
+            let kind = |ticket: &Known| (ticket.rides, !ticket.rides && ticket.keys.is_empty());
+            if same_flow && kind(other) == kind(ticket) {
+                let is_by_deadline = ticket.rides || ticket.keys.is_empty();
+                let by_deadline = is_by_deadline && ticket.deadline <= other.deadline;
                 assert!(
-                    by_deadline || (!ticket.keys.is_empty() && ticket.id < other.id),
+                    by_deadline || (!is_by_deadline && ticket.id < other.id),
                     "{other:?} before {ticket:?}"
                 );
             }

@@ -1,0 +1,246 @@
+//! Leads that were modified in a range of time: page by page, or all of them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::lead::{columns, id_of};
+use super::search::leads;
+use super::walk::Walk;
+use super::{Gateway, or_invalid};
+use crate::caller::Call;
+use crate::crm::search::{MODIFIED, Page, RecentlyModified};
+use crate::domain::field::Catalog;
+use crate::domain::lead::{Lead, Row};
+use crate::domain::mask::Mask;
+use crate::domain::seen::Seen;
+use crate::domain::time;
+use crate::error::{Kind, Result};
+
+/// The most leads of a page, by LeadSquared's own limit.
+pub const MOST: usize = 5_000;
+/// The least of an export's pages, however many columns they have.
+const LEAST: usize = 500;
+/// About how many values a page of an export has at most, so that its answer stays some tens of megabytes long.
+const MOST_VALUES: usize = 250_000;
+/// How often a page is read at most that has fewer leads than its own count says.
+const MOST_READS: usize = 3;
+/// What every token begins with; another form gets another letter.
+const TOKEN: char = 'm';
+
+/// How far the leads that were modified in a range have been listed. Its token is all that has to be kept between two pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// From then on.
+    pub start: Timestamp,
+    /// Before then.
+    pub end: Timestamp,
+    walk: Walk,
+}
+
+impl Listing {
+    /// From the beginning, in pages of that size.
+    pub fn new(start: Timestamp, end: Timestamp, size: usize) -> Self {
+        Self {
+            start,
+            end,
+            walk: Walk::new(size),
+        }
+    }
+
+    /// The listing that goes on where that token was given out; `None` where it is no token.
+    pub fn from_token(token: &str) -> Option<Self> {
+        let mut parts = token.strip_prefix(TOKEN)?.split('.');
+        let mut instant = || Timestamp::from_nanosecond(parts.next()?.parse().ok()?).ok();
+        let (start, end) = (instant()?, instant()?);
+        let numbers: Vec<usize> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let walk = Walk::from_numbers(numbers.try_into().ok()?)?;
+        (start < end && walk.size() <= MOST).then_some(Self { start, end, walk })
+    }
+
+    /// A token from which the listing goes on.
+    pub fn token(&self) -> String {
+        let mut token = format!("{TOKEN}{}.{}", self.start.as_nanosecond(), self.end.as_nanosecond());
+        for number in self.walk.to_numbers() {
+            token.push_str(&format!(".{number}"));
+        }
+        token
+    }
+
+    /// How many leads a page has at most.
+    pub fn size(&self) -> usize {
+        self.walk.size()
+    }
+
+    /// How many leads there are in all, and a few more: LeadSquared counts those of the seconds around the range too.
+    pub fn total(&self) -> usize {
+        self.walk.total()
+    }
+
+    /// Whether all have been listed.
+    pub fn is_over(&self) -> bool {
+        self.walk.next_page().is_none()
+    }
+
+    /// Whether a lead belongs to the range. One that does not say when it was modified does: LeadSquared has listed it.
+    fn holds(&self, row: &Row) -> bool {
+        let at = row.get(MODIFIED).and_then(Option::as_deref).and_then(time::read);
+        at.is_none_or(|at| self.start <= at && at < self.end)
+    }
+}
+
+/// An export on its way: every lead of a range, each once.
+pub struct Export {
+    gateway: Arc<Gateway>,
+    call: Call,
+    listing: Listing,
+    mask: Mask,
+    catalog: Option<Arc<Catalog>>,
+    columns: Vec<String>,
+    seen: Seen,
+}
+
+impl Gateway {
+    /// The next page of a listing. Between two pages leads may come again, and none that stays in the range is left out.
+    pub async fn modified_leads(&self, call: &Call, listing: &mut Listing, mask: &Mask) -> Result<Vec<Lead>> {
+        let catalog = self.metadata.at_hand(call).await;
+        or_invalid(mask.check(catalog.as_deref()))?;
+        let columns = columns(mask, catalog.as_deref());
+        let rows = self.next_rows(call, listing, &columns).await?.unwrap_or_default();
+        Ok(leads(rows, mask, catalog.as_deref()))
+    }
+
+    /// Begins an export of a range, or goes on with one.
+    pub async fn export_leads(self: &Arc<Self>, call: &Call, from: ExportFrom, mask: Mask) -> Result<Export> {
+        let catalog = self.metadata.at_hand(call).await;
+        or_invalid(mask.check(catalog.as_deref()))?;
+        let columns = columns(&mask, catalog.as_deref());
+        let listing = match from {
+            ExportFrom::Range(start, end) => Listing::new(start, end, page_size(columns.len())),
+            ExportFrom::Listing(listing) => listing,
+        };
+        Ok(Export {
+            gateway: self.clone(),
+            call: call.clone(),
+            listing,
+            mask,
+            catalog,
+            columns,
+            seen: Seen::default(),
+        })
+    }
+
+    /// Those leads of the next page that belong to the range; `None` when all pages have been read.
+    async fn next_rows(&self, call: &Call, listing: &mut Listing, columns: &[String]) -> Result<Option<Vec<Row>>> {
+        let Some(page) = listing.walk.next_page() else {
+            return Ok(None);
+        };
+        let operation = RecentlyModified {
+            start: listing.start,
+            end: listing.end,
+            columns: columns.to_vec(),
+            page,
+            size: listing.walk.size(),
+        };
+        for _ in 0..MOST_READS {
+            let Page { mut rows, total } = self.crm.call(call, &operation).await?;
+            // Leads may have left between the count and the rows; if not, some are withheld, and nobody knows which.
+            if rows.len() >= listing.walk.expected(page, total) {
+                listing.walk.read(page, rows.len(), total);
+                rows.retain(|row| listing.holds(row));
+                return Ok(Some(rows));
+            }
+        }
+        let path = "Leads".to_owned();
+        Err(Kind::Unreadable { path }.into())
+    }
+}
+
+/// Where an export begins.
+#[derive(Clone, Debug)]
+pub enum ExportFrom {
+    /// At the beginning of a range: from the first time on, before the second.
+    Range(Timestamp, Timestamp),
+    /// Where another one broke off.
+    Listing(Listing),
+}
+
+impl Export {
+    /// The leads of the next page that have not come yet; `None` when all have come.
+    pub async fn next(&mut self) -> Result<Option<Vec<Lead>>> {
+        let read = self.gateway.next_rows(&self.call, &mut self.listing, &self.columns);
+        let Some(mut rows) = read.await? else {
+            return Ok(None);
+        };
+        rows.retain(|row| id_of(row).is_none_or(|id| self.seen.insert(id)));
+        Ok(Some(leads(rows, &self.mask, self.catalog.as_deref())))
+    }
+
+    /// How far it is.
+    pub fn listing(&self) -> &Listing {
+        &self.listing
+    }
+}
+
+/// How many leads a page of an export has where each has so many columns.
+fn page_size(columns: usize) -> usize {
+    (MOST_VALUES / columns.max(1)).clamp(LEAST, MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing() -> Listing {
+        let (start, end) = ("2026-09-01T00:00:00.5Z", "2026-09-02T00:00:00.25Z");
+        Listing::new(start.parse().unwrap(), end.parse().unwrap(), 10)
+    }
+
+    #[test]
+    fn a_listing_goes_on_from_its_token() {
+        let mut listing = listing();
+        assert_eq!(Listing::from_token(&listing.token()).as_ref(), Some(&listing));
+        listing.walk.read(1, 10, 95);
+        listing.walk.read(2, 10, 90);
+        let again = Listing::from_token(&listing.token()).unwrap();
+        assert_eq!(again, listing);
+        assert_eq!((again.total(), again.walk.next_page()), (90, Some(1)));
+    }
+
+    #[test]
+    fn what_is_no_token_is_none() {
+        let good = listing().token();
+        let (start, end) = (listing().start.as_nanosecond(), listing().end.as_nanosecond());
+        for wrong in [
+            String::new(),
+            "p2".to_owned(),
+            good[1..].to_owned(),
+            format!("{good}.1"),
+            good.rsplit_once('.').unwrap().0.to_owned(),
+            format!("m{end}.{start}.10.0.0.0.0"),
+            format!("m{start}.{end}.5001.0.0.0.0"),
+            format!("m{start}.{end}.10.-1.0.0.0"),
+            format!("m{start}.{}.10.0.0.0.0", "9".repeat(30)),
+        ] {
+            assert_eq!(Listing::from_token(&wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_range_has_its_start_and_not_its_end() {
+        let holds = |at: Option<&str>| listing().holds(&Row::from([(MODIFIED.to_owned(), at.map(str::to_owned))]));
+        assert!(!holds(Some("2026-09-01 00:00:00.499")));
+        assert!(holds(Some("2026-09-01 00:00:00.500")));
+        assert!(holds(Some("2026-09-02 00:00:00.249")));
+        assert!(!holds(Some("2026-09-02 00:00:00.250")));
+        assert!(holds(Some("yesterday")) && holds(None));
+    }
+
+    #[test]
+    fn pages_of_many_columns_have_fewer_leads() {
+        assert_eq!(page_size(0), 5_000);
+        assert_eq!(page_size(50), 5_000);
+        assert_eq!(page_size(200), 1_250);
+        assert_eq!(page_size(10_000), 500);
+    }
+}

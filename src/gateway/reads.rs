@@ -1,0 +1,289 @@
+//! Reads of leads that others have asked for: those under way are shared, and those that ended are kept for callers who
+//! can do with an older answer. What leadgate itself writes is never missing in what comes afterwards.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::caller::{Call, Criticality};
+use crate::domain::lead::{Key, Row};
+use crate::domain::mask::Mask;
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::metrics::Metrics;
+
+/// How much later than a flight those who wait for it look at the deadline.
+const GRACE: Duration = Duration::from_millis(5);
+/// The most answers that are kept; a lead has about 10 KB.
+const MOST_KEPT: u64 = 10_000;
+
+/// The reads of one account.
+pub(super) struct Reads {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tenant: String,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+    flights: Mutex<HashMap<(Key, Mask), Arc<Flight>>>,
+    /// What was read by id, and what was looked up by anything else.
+    kept: [moka::sync::Cache<Key, Kept>; 2],
+}
+
+/// A read under way. It runs in a task of its own, until the last deadline of those who wait for it, and ends when all of
+/// them have left.
+struct Flight {
+    criticality: Criticality,
+    waiting: Mutex<Waiting>,
+    left: CancellationToken,
+    landed: watch::Sender<Option<Result<Arc<Row>>>>,
+}
+
+/// Who waits for a flight.
+struct Waiting {
+    count: usize,
+    until: Instant,
+}
+
+/// An answer of some time ago.
+#[derive(Clone)]
+struct Kept {
+    mask: Mask,
+    row: Arc<Row>,
+    asked: Instant,
+}
+
+/// A waiter of a flight.
+struct Seat {
+    shared: Arc<Shared>,
+    name: (Key, Mask),
+    flight: Arc<Flight>,
+}
+
+impl Reads {
+    pub(super) fn new(tenant: &str, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                tenant: tenant.to_owned(),
+                metrics,
+                tasks,
+                flights: Mutex::default(),
+                kept: [(); 2].map(|()| moka::sync::Cache::new(MOST_KEPT)),
+            }),
+        }
+    }
+
+    /// The lead, as `read` finds it, or as others have just asked for it, or as it was found no longer ago than that.
+    pub(super) async fn get<R, F>(
+        &self,
+        call: &Call,
+        key: &Key,
+        mask: &Mask,
+        max_staleness: Option<Duration>,
+        read: R,
+    ) -> Result<Row>
+    where
+        R: Fn(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Row>> + Send,
+    {
+        let name = (key.folded(), mask.clone());
+        let age = max_staleness.filter(|age| !age.is_zero());
+        if let Some(row) = age.and_then(|age| self.shared.kept(&name, age)) {
+            self.shared.metrics.coalesced(&self.shared.tenant, "cache");
+            return Ok(row);
+        }
+        // The flight looks at the deadline first, so that it can say where it waited.
+        let patient = Call {
+            deadline: call.deadline + GRACE,
+            ..call.clone()
+        };
+        loop {
+            let (seat, is_first) = self.shared.seat(call, &name, age.is_some(), read.clone());
+            let mut landed = seat.flight.landed.subscribe();
+            let result = patient
+                .wait("LeadSquared's answer", landed.wait_for(Option::is_some))
+                .await?;
+            let result = match result.as_deref() {
+                Ok(Some(result)) => result.clone(),
+                Ok(None) | Err(_) => Err(Kind::ShuttingDown.into()),
+            };
+            match result {
+                Ok(row) => {
+                    if !is_first {
+                        self.shared.metrics.coalesced(&self.shared.tenant, "flight");
+                    }
+                    return Ok(Row::clone(&row));
+                }
+                // What was the first one's own trouble is not the others'.
+                Err(error) if !is_first && is_personal(&error) && Instant::now() < call.deadline => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A lead was written, or, where it is not known which, any: what was asked before is no answer to what comes now.
+    pub(super) fn touched(&self, lead_id: Option<&str>) {
+        let written = lead_id.map(|id| Key::Id(id.to_owned()).folded());
+        // What is looked up by anything else may be that lead.
+        let may_be = |key: &Key| match (&written, key) {
+            (Some(written), Key::Id(_)) => key == written,
+            _ => true,
+        };
+        let mut flights = self.shared.flights();
+        flights.retain(|(key, _), _| !may_be(key));
+        // Under the lock, so that no flight that is to be forgotten keeps its answer after this.
+        let [by_id, looked_up] = &self.shared.kept;
+        looked_up.invalidate_all();
+        match &written {
+            Some(written) => by_id.invalidate(written),
+            None => by_id.invalidate_all(),
+        }
+    }
+}
+
+impl Shared {
+    fn flights(&self) -> MutexGuard<'_, HashMap<(Key, Mask), Arc<Flight>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, key: &Key) -> &moka::sync::Cache<Key, Kept> {
+        match key {
+            Key::Id(_) => &self.kept[0],
+            Key::Number(_) | Key::Email(_) | Key::Phone(_) => &self.kept[1],
+        }
+    }
+
+    fn kept(&self, (key, mask): &(Key, Mask), age: Duration) -> Option<Row> {
+        let kept = self.place(key).get(key)?;
+        let is_young = kept.asked.elapsed() <= age;
+        (is_young && kept.mask.covers(mask)).then(|| Row::clone(&kept.row))
+    }
+
+    /// A seat in the flight of that name, and whether it is a new one. One of a lower class would come too late.
+    fn seat<R, F>(self: &Arc<Self>, call: &Call, name: &(Key, Mask), keep: bool, read: R) -> (Seat, bool)
+    where
+        R: Fn(Call) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Row>> + Send,
+    {
+        let mut flights = self.flights();
+        let seat = |flight| Seat {
+            shared: self.clone(),
+            name: name.clone(),
+            flight,
+        };
+        if let Some(flight) = flights.get(name)
+            && flight.criticality >= call.criticality
+            && flight.board(call.deadline)
+        {
+            return (seat(flight.clone()), false);
+        }
+        let flight = Arc::new(Flight {
+            criticality: call.criticality,
+            waiting: Mutex::new(Waiting {
+                count: 1,
+                until: call.deadline,
+            }),
+            left: CancellationToken::new(),
+            landed: watch::Sender::new(None),
+        });
+        flights.insert(name.clone(), flight.clone());
+        drop(flights);
+        let call = Call {
+            left: flight.left.clone(),
+            ..call.clone()
+        };
+        let (shared, flown, name) = (self.clone(), flight.clone(), name.clone());
+        self.tasks
+            .spawn(async move { shared.fly(&flown, call, name, keep, read).await });
+        (seat(flight), true)
+    }
+
+    async fn fly<R, F>(&self, flight: &Arc<Flight>, mut call: Call, name: (Key, Mask), keep: bool, read: R)
+    where
+        R: Fn(Call) -> F,
+        F: Future<Output = Result<Row>>,
+    {
+        let asked = Instant::now();
+        let result = loop {
+            match read(call.clone()).await {
+                // Somebody who came later may have more time.
+                Err(error) if is_late(&error) && flight.until() > call.deadline => call.deadline = flight.until(),
+                result => break result.map(Arc::new),
+            }
+        };
+        let mut flights = self.flights();
+        let is_current = flights.get(&name).is_some_and(|current| Arc::ptr_eq(current, flight));
+        if is_current {
+            flights.remove(&name);
+        }
+        if let (true, true, Ok(row)) = (is_current, keep, &result) {
+            let (key, mask) = name;
+            let row = row.clone();
+            self.place(&key).insert(key, Kept { mask, row, asked });
+        }
+        drop(flights);
+        flight.landed.send_replace(Some(result));
+    }
+}
+
+impl Flight {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn until(&self) -> Instant {
+        self.waiting().until
+    }
+
+    /// One more waiter; none where all had left before.
+    fn board(&self, deadline: Instant) -> bool {
+        let mut waiting = self.waiting();
+        let is_alive = waiting.count > 0;
+        if is_alive {
+            waiting.count += 1;
+            waiting.until = waiting.until.max(deadline);
+        }
+        is_alive
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut waiting = self.flight.waiting();
+        waiting.count -= 1;
+        let is_last = waiting.count == 0;
+        drop(waiting);
+        if is_last {
+            self.flight.left.cancel();
+            let mut flights = self.shared.flights();
+            if flights
+                .get(&self.name)
+                .is_some_and(|current| Arc::ptr_eq(current, &self.flight))
+            {
+                flights.remove(&self.name);
+            }
+        }
+    }
+}
+
+/// Whether it was a matter of time.
+fn is_late(error: &Error) -> bool {
+    matches!(
+        error.kind,
+        Kind::DeadlineExceeded { .. } | Kind::DeadlineInfeasible { .. }
+    )
+}
+
+/// Whether the error is about the one who asked, and not about what was asked.
+fn is_personal(error: &Error) -> bool {
+    let is_load = matches!(
+        error.kind,
+        Kind::CallerLeft | Kind::CallerLimit { .. } | Kind::QueueFull { .. } | Kind::DailyBudgetExhausted { .. }
+    );
+    is_late(error) || is_load
+}

@@ -1,0 +1,197 @@
+//! Leads that are deleted or merged away, once. Neither can be undone, and doing either twice does no more harm than once.
+
+use std::sync::Arc;
+
+use super::lead::is_missing;
+use super::{Gateway, or_invalid};
+use crate::caller::{Call, RequestId};
+use crate::crm::lead::GetById;
+use crate::crm::removal::{Delete, Merge};
+use crate::domain::lead::{Written, check_id};
+use crate::error::{Error, Kind, Resource, Result, Violation};
+use crate::store::Before;
+
+/// How often it is sent at most when answers get lost.
+const MOST_SENDS: u32 = 2;
+
+/// Something after which a lead is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// The lead is deleted.
+    Delete {
+        /// The lead.
+        lead_id: String,
+    },
+    /// One lead is merged into another.
+    Merge {
+        /// The lead that stays.
+        lead_id: String,
+        /// The lead that goes.
+        merged_lead_id: String,
+    },
+}
+
+/// What a look says about a removal whose answer was lost.
+enum Look {
+    Done,
+    NotDone,
+    Unknown,
+}
+
+impl Removal {
+    /// The faults that are known before anything is sent.
+    fn check(&self) -> Vec<Violation> {
+        match self {
+            Self::Delete { lead_id } => check_id("lead_id", lead_id).into_iter().collect(),
+            Self::Merge {
+                lead_id,
+                merged_lead_id,
+            } => {
+                let ids = [("lead_id", lead_id), ("merged_lead_id", merged_lead_id)];
+                let mut faults: Vec<_> = ids.iter().filter_map(|(field, id)| check_id(field, id)).collect();
+                if faults.is_empty() && lead_id.eq_ignore_ascii_case(merged_lead_id) {
+                    let text = "must be another lead than lead_id";
+                    faults.push(Violation::new("merged_lead_id", text));
+                }
+                faults
+            }
+        }
+    }
+
+    /// The lead that is gone afterwards.
+    fn gone(&self) -> &str {
+        match self {
+            Self::Delete { lead_id } => lead_id,
+            Self::Merge { merged_lead_id, .. } => merged_lead_id,
+        }
+    }
+}
+
+impl Gateway {
+    /// Deletes or merges, once per request id. `faults` is what was found wrong when the message was read.
+    pub async fn remove_lead(
+        self: &Arc<Self>,
+        call: &Call,
+        removal: Removal,
+        request: Option<RequestId>,
+        mut faults: Vec<Violation>,
+    ) -> Result<()> {
+        faults.extend(removal.check());
+        or_invalid(faults)?;
+        let (this, asked) = (self.clone(), call.clone());
+        let work = move |before| async move {
+            let result = this.perform_removal(asked, &removal, before).await;
+            // More than the lead that is gone may have changed.
+            this.reads.touched(None);
+            result
+        };
+        self.requests.once(call, request, work).await.map(drop)
+    }
+
+    /// Sends it; if its answer gets lost, looks whether it was executed before it is sent again.
+    async fn perform_removal(&self, mut call: Call, removal: &Removal, before: Before) -> Result<Written> {
+        let done = || Written {
+            lead_id: removal.gone().to_owned(),
+            ..Written::default()
+        };
+        let mut is_lost = before != Before::Nothing;
+        let mut unknown = Error::from(Kind::OutcomeUnknown);
+        for sends in 0.. {
+            if is_lost {
+                match self.look(&call, removal).await? {
+                    Look::Done => return Ok(done()),
+                    Look::NotDone if sends < MOST_SENDS => {}
+                    Look::NotDone | Look::Unknown => break,
+                }
+            }
+            match self.send_removal(&call, removal).await {
+                Ok(()) => return Ok(done()),
+                // An answer that cannot be read proves as little as none.
+                Err(error) if matches!(error.kind, Kind::OutcomeUnknown | Kind::Unreadable { .. }) => {
+                    call = call.settling(self.crm.settle_timeout());
+                    is_lost = true;
+                    unknown.facts = error.facts;
+                }
+                // After a lost answer, the lead that is missing may be the one that is gone.
+                Err(error) if is_lost && is_missing(&error) => {
+                    return match self.look(&call, removal).await? {
+                        Look::Done => Ok(done()),
+                        Look::NotDone => Err(error),
+                        Look::Unknown => Err(unknown),
+                    };
+                }
+                // Whatever keeps it from being sent again says nothing about the first time.
+                Err(error) if is_lost && !error.is_final() => {
+                    unknown.facts = error.facts;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(unknown)
+    }
+
+    async fn send_removal(&self, call: &Call, removal: &Removal) -> Result<()> {
+        match removal {
+            Removal::Delete { lead_id } => self.crm.call(call, &Delete(lead_id)).await,
+            Removal::Merge {
+                lead_id,
+                merged_lead_id,
+            } => {
+                let operation = Merge {
+                    master: lead_id,
+                    child: merged_lead_id,
+                };
+                self.crm.call(call, &operation).await
+            }
+        }
+    }
+
+    /// Looks whether the lead is gone. Of a merge the other one has to be there, or it cannot have been made.
+    async fn look(&self, call: &Call, removal: &Removal) -> Result<Look> {
+        let is_there = async |id: &str| match self.crm.call(call, &GetById::new(id)).await {
+            Ok(_) => Some(true),
+            Err(error) if is_missing(&error) => Some(false),
+            Err(error) => {
+                tracing::warn!(request_id = %call.id, error = error.name(), "a removal could not be settled");
+                None
+            }
+        };
+        let gone = is_there(removal.gone()).await;
+        Ok(match (gone, removal) {
+            (None, _) => Look::Unknown,
+            (Some(true), _) => Look::NotDone,
+            (Some(false), Removal::Delete { .. }) => Look::Done,
+            (Some(false), Removal::Merge { lead_id, .. }) => match is_there(lead_id).await {
+                None => Look::Unknown,
+                Some(true) => Look::Done,
+                Some(false) => return Err(Kind::NotFound(Resource::Lead).into()),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(removal: &Removal) -> Vec<String> {
+        removal.check().into_iter().map(|fault| fault.field).collect()
+    }
+
+    fn merge(lead_id: &str, merged_lead_id: &str) -> Removal {
+        Removal::Merge {
+            lead_id: lead_id.to_owned(),
+            merged_lead_id: merged_lead_id.to_owned(),
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let lead_id = String::new();
+        assert_eq!(faults(&Removal::Delete { lead_id }), ["lead_id"]);
+        assert_eq!(faults(&merge("", "not an id")), ["lead_id", "merged_lead_id"]);
+        assert_eq!(faults(&merge("a-1", "A-1")), ["merged_lead_id"]);
+        assert!(faults(&merge("a-1", "a-2")).is_empty());
+    }
+}

@@ -1,0 +1,250 @@
+//! The RPCs of LeadService that write many leads: each request goes its own way, and they meet in the lanes.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tonic::Streaming;
+use uuid::Uuid;
+
+use super::asked::{Asked, Reader, Teller};
+use super::lead::{Writes, write};
+use super::mutation::{Mutation, part};
+use super::pb;
+use super::pb::import_leads_request::Operation;
+use super::pb::import_leads_response::Result as Row;
+use crate::caller::Call;
+use crate::domain::lead::Written;
+use crate::error::{Error, Kind, Result, Violation};
+use crate::gateway::{Gateway, Manner};
+
+/// A request with many in it.
+pub(super) trait Batch: Mutation {
+    /// One of them.
+    type Part: Writes + Default + Send + 'static;
+    /// What it is answered with.
+    type Told: From<Written> + Send + 'static;
+    /// All of them, taken out.
+    fn take_parts(&mut self) -> Vec<Self::Part>;
+}
+
+macro_rules! batches {
+    ($($batch:ident of $part:ident: $told:ident),* $(,)?) => {$(
+        impl Batch for pb::$batch {
+            type Part = pb::$part;
+            type Told = pb::$told;
+
+            fn take_parts(&mut self) -> Vec<Self::Part> {
+                std::mem::take(&mut self.requests)
+            }
+        }
+    )*};
+}
+
+batches! {
+    BatchCreateLeadsRequest of CreateLeadRequest: CreateLeadResponse,
+    BatchUpdateLeadsRequest of UpdateLeadRequest: UpdateLeadResponse,
+    BatchUpsertLeadsRequest of UpsertLeadRequest: UpsertLeadResponse,
+}
+
+/// Writes all that the request has in it; what became of each, in their order.
+pub(super) async fn write_all<B: Batch>(
+    mut asked: Asked<B>,
+    teller: &Teller,
+) -> Result<Vec<std::result::Result<B::Told, tonic_types::Status>>> {
+    let mut faults = Vec::new();
+    let request = asked.request_id(&mut faults);
+    let parts = asked.message.take_parts();
+    let most = asked.gateway.batching().max_requests;
+    if !(1..=most).contains(&parts.len()) {
+        let text = format!("must be 1 to {most} requests; there are {}", parts.len());
+        faults.push(Violation::new("requests", text));
+    }
+    if !faults.is_empty() {
+        return Err(Kind::Invalid(faults).into());
+    }
+    if let Some(request) = &request {
+        asked.gateway.claim(request).await?;
+    }
+    let mut results: Vec<_> = parts.iter().map(|_| None).collect();
+    let mut under_way = JoinSet::new();
+    for (at, message) in parts.into_iter().enumerate() {
+        let message = named(message, request.map(|request| part(request.id, at)));
+        let (gateway, call) = (asked.gateway.clone(), part_of(&asked.call));
+        under_way.spawn(async move { (at, one(gateway, call, message).await) });
+    }
+    while let Some(ended) = under_way.join_next().await {
+        let (at, result) = ended.map_err(|_| Error::from(Kind::ShuttingDown))?;
+        results[at] = Some(result.map(B::Told::from).map_err(|error| teller.part(&error)));
+    }
+    Ok(results.into_iter().flatten().collect())
+}
+
+/// Writes what comes, so many at one time, and tells of each when it is done.
+pub(super) async fn import(
+    asked: Asked<Streaming<pb::ImportLeadsRequest>>,
+    reader: Reader<pb::ImportLeadsResponse>,
+) -> Result<()> {
+    let Asked {
+        gateway,
+        call,
+        message: mut rows,
+    } = asked;
+    let window = Arc::new(Semaphore::new(gateway.batching().import_window));
+    let mut under_way = JoinSet::new();
+    let mut counts = Counts::default();
+    let ended = loop {
+        tokio::select! {
+            // While nobody takes answers, no rows are read either: the caller's flow control stops it.
+            (row, place) = next(&mut rows, &window) => match (row, place) {
+                (Ok(Some(row)), Ok(place)) => {
+                    counts.received += 1;
+                    let (gateway, call) = (gateway.clone(), part_of(&call));
+                    under_way.spawn(async move {
+                        let told = import_one(gateway, call, row.operation).await;
+                        drop(place);
+                        (row.sequence, told)
+                    });
+                }
+                (Ok(_), _) => break Ok(()),
+                (Err(status), _) => break Err(Error::invalid("", format!("cannot be read: {}", status.message()))),
+            },
+            Some(ended) = under_way.join_next() => answer(ended, &reader, &mut counts).await?,
+        }
+    };
+    while let Some(ended) = under_way.join_next().await {
+        answer(ended, &reader, &mut counts).await?;
+    }
+    counts.tell(&reader);
+    ended
+}
+
+/// How many rows there were.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    received: u64,
+    succeeded: u64,
+    failed: u64,
+}
+
+impl Counts {
+    fn tell<A>(self, reader: &Reader<A>) {
+        reader.trailer("x-leadgate-import-received", self.received);
+        reader.trailer("x-leadgate-import-succeeded", self.succeeded);
+        reader.trailer("x-leadgate-import-failed", self.failed);
+    }
+}
+
+/// The next row, once there is a place for it.
+async fn next(
+    rows: &mut Streaming<pb::ImportLeadsRequest>,
+    window: &Arc<Semaphore>,
+) -> (
+    std::result::Result<Option<pb::ImportLeadsRequest>, tonic::Status>,
+    std::result::Result<tokio::sync::OwnedSemaphorePermit, tokio::sync::AcquireError>,
+) {
+    // The place first: a row that was read is not lost if something else ends earlier.
+    let place = window.clone().acquire_owned().await;
+    (rows.message().await, place)
+}
+
+async fn answer(
+    ended: std::result::Result<(i64, Result<pb::ImportedLead>), tokio::task::JoinError>,
+    reader: &Reader<pb::ImportLeadsResponse>,
+    counts: &mut Counts,
+) -> Result<()> {
+    let (sequence, told) = ended.map_err(|_| Error::from(Kind::ShuttingDown))?;
+    let result = match told {
+        Ok(lead) => {
+            counts.succeeded += 1;
+            Row::Response(lead)
+        }
+        Err(error) => {
+            counts.failed += 1;
+            Row::Error(reader.teller().part(&error))
+        }
+    };
+    let result = Some(result);
+    reader.send(pb::ImportLeadsResponse { sequence, result }).await
+}
+
+async fn import_one(gateway: Arc<Gateway>, call: Call, operation: Option<Operation>) -> Result<pb::ImportedLead> {
+    let (written, outcome) = match operation {
+        Some(Operation::Create(message)) => (one(gateway, call, message).await?, pb::UpsertOutcome::Created),
+        Some(Operation::Update(message)) => (one(gateway, call, message).await?, pb::UpsertOutcome::Updated),
+        Some(Operation::Upsert(message)) => {
+            let written = one(gateway, call, message).await?;
+            let outcome = outcome(&written);
+            (written, outcome)
+        }
+        None => {
+            return Err(Error::invalid(
+                "operation",
+                "one of create, update and upsert is required",
+            ));
+        }
+    };
+    Ok(pb::ImportedLead {
+        lead_id: written.lead_id,
+        outcome: outcome.into(),
+    })
+}
+
+async fn one<M: Writes>(gateway: Arc<Gateway>, call: Call, message: M) -> Result<Written> {
+    let asked = Asked { gateway, call, message };
+    write(asked, Manner::Bulk).await.map(Option::unwrap_or_default)
+}
+
+/// The same with a request id, where it has none of its own.
+fn named<M: Writes>(mut message: M, id: Option<Uuid>) -> M {
+    let own = message.take_request_id();
+    let id = match (own.is_empty(), id) {
+        (true, Some(id)) => id.to_string(),
+        _ => own,
+    };
+    message.put_request_id(id);
+    message
+}
+
+/// A call for one of many: who leaves them all leaves it too, and when it has ended the others go on.
+fn part_of(call: &Call) -> Call {
+    Call {
+        left: call.left.child_token(),
+        ..call.clone()
+    }
+}
+
+/// What LeadSquared tells of an upsert.
+pub(super) fn outcome(written: &Written) -> pb::UpsertOutcome {
+    match written.created {
+        None => pb::UpsertOutcome::Unspecified,
+        Some(true) => pb::UpsertOutcome::Created,
+        Some(false) => pb::UpsertOutcome::Updated,
+    }
+}
+
+impl From<Written> for pb::CreateLeadResponse {
+    fn from(written: Written) -> Self {
+        Self {
+            lead_id: written.lead_id,
+        }
+    }
+}
+
+impl From<Written> for pb::UpdateLeadResponse {
+    fn from(written: Written) -> Self {
+        Self {
+            affected_rows: written.affected_rows,
+        }
+    }
+}
+
+impl From<Written> for pb::UpsertLeadResponse {
+    fn from(written: Written) -> Self {
+        let outcome = outcome(&written).into();
+        Self {
+            lead_id: written.lead_id,
+            outcome,
+        }
+    }
+}

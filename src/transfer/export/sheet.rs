@@ -1,0 +1,188 @@
+//! Leads as lines of a file: an id, a number and the attributes that were asked for. Knows not where they come from.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+
+use jiff::Timestamp;
+use leadgate::domain::value::Value;
+use leadgate::grpc::{self, pb};
+use serde_json::{Value as Json, json};
+
+use crate::transfer::{Format, LEAD_ID, LEAD_NUMBER};
+
+/// Where leads are written.
+pub(super) struct Sheet {
+    out: Out,
+    columns: Vec<String>,
+}
+
+enum Out {
+    Csv(Box<csv::Writer<File>>),
+    Jsonl(BufWriter<File>),
+}
+
+impl Sheet {
+    /// Writes on in a file; into an empty one the names first, where the form has them.
+    pub(super) fn new(format: Format, mut file: File, columns: Vec<String>) -> io::Result<Self> {
+        let is_empty = file.stream_position()? == 0;
+        let mut out = match format {
+            Format::Csv => Out::Csv(Box::new(csv::Writer::from_writer(file))),
+            Format::Jsonl => Out::Jsonl(BufWriter::new(file)),
+        };
+        if let (Out::Csv(sheet), true) = (&mut out, is_empty) {
+            let names = columns.iter().map(String::as_str);
+            sheet.write_record([LEAD_ID, LEAD_NUMBER].into_iter().chain(names))?;
+        }
+        Ok(Self { out, columns })
+    }
+
+    pub(super) fn add(&mut self, lead: pb::Lead) -> io::Result<()> {
+        let (id, number) = (lead.lead_id.clone(), lead.lead_number.clone());
+        let values = values(lead);
+        let cells = self.columns.iter().map(|name| (name, values.get(name)));
+        match &mut self.out {
+            Out::Csv(sheet) => {
+                let cells = cells.map(|(_, value)| value.map_or(String::new(), text));
+                sheet.write_record([id, number].into_iter().chain(cells))?;
+            }
+            Out::Jsonl(sheet) => {
+                let ours = [(LEAD_ID, json!(id)), (LEAD_NUMBER, json!(number))];
+                let cells = cells.filter_map(|(name, value)| Some((name.as_str(), json(value?))));
+                let mut line = serde_json::Serializer::new(&mut *sheet);
+                serde::Serializer::collect_map(&mut line, ours.into_iter().chain(cells))?;
+                sheet.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts all on the disk; how many bytes there are.
+    pub(super) fn flush(&mut self) -> io::Result<u64> {
+        let mut file = match &mut self.out {
+            Out::Csv(sheet) => {
+                sheet.flush()?;
+                sheet.get_ref()
+            }
+            Out::Jsonl(sheet) => {
+                sheet.flush()?;
+                sheet.get_ref()
+            }
+        };
+        file.sync_data()?;
+        file.stream_position()
+    }
+}
+
+/// All that the lead has, by schema name.
+fn values(lead: pb::Lead) -> HashMap<String, Value> {
+    let text = |text: String| Some(Value::Text(text)).filter(|value| *value != Value::Text(String::new()));
+    let time = |at: Option<prost_types::Timestamp>| {
+        let at = at.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
+        at.map(Value::Time)
+    };
+    let parts = [
+        ("OwnerIdName", text(lead.owner_name)),
+        ("OwnerIdEmailAddress", text(lead.owner_email_address)),
+        ("Score", lead.score.map(Value::Number)),
+        ("CreatedOn", time(lead.create_time)),
+        ("ModifiedOn", time(lead.update_time)),
+    ];
+    let parts = parts
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let attributes = grpc::attributes(lead.fields.unwrap_or_default());
+    attributes.into_iter().chain(parts).collect()
+}
+
+fn json(value: &Value) -> Json {
+    match value {
+        // A whole number is one also where it was told as another.
+        Value::Number(number) if number.fract() == 0.0 && number.abs() < 1e15 => json!(*number as i64),
+        Value::Number(number) => json!(number),
+        Value::Integer(number) => json!(number),
+        Value::Flag(flag) => json!(flag),
+        Value::Time(at) => json!(at.to_string()),
+        Value::FieldSet(set) if set.value.is_empty() => json!(set.fields),
+        Value::Text(_) | Value::FieldSet(_) => json!(value.to_text()),
+    }
+}
+
+fn text(value: &Value) -> String {
+    match json(value) {
+        Json::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn written(format: Format, columns: &[&str]) -> String {
+        let lead = pb::Lead {
+            lead_id: "id".to_owned(),
+            lead_number: "7".to_owned(),
+            score: Some(5.0),
+            create_time: Some(prost_types::Timestamp {
+                seconds: 1_785_476_030,
+                nanos: 0,
+            }),
+            fields: Some(grpc::lead_fields([
+                ("mx_City".to_owned(), Value::Text("Pune, \"old\"".to_owned())),
+                ("DoNotCall".to_owned(), Value::Flag(true)),
+                ("mx_Amount".to_owned(), Value::Number(2.5)),
+                ("mx_KYC".to_owned(), {
+                    let fields = [("Status".to_owned(), "Done".to_owned())].into();
+                    Value::FieldSet(leadgate::domain::value::FieldSet {
+                        value: String::new(),
+                        fields,
+                    })
+                }),
+            ])),
+            ..Default::default()
+        };
+        let mut file = tempfile::tempfile().unwrap();
+        let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+        let mut sheet = Sheet::new(format, file.try_clone().unwrap(), columns).unwrap();
+        sheet.add(lead).unwrap();
+        let bytes = sheet.flush().unwrap();
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(bytes, text.len() as u64);
+        text
+    }
+
+    const COLUMNS: [&str; 7] = [
+        "CreatedOn",
+        "DoNotCall",
+        "Phone",
+        "Score",
+        "mx_Amount",
+        "mx_City",
+        "mx_KYC",
+    ];
+
+    #[test]
+    fn a_line_of_csv_has_every_column_in_order() {
+        let text = written(Format::Csv, &COLUMNS);
+        let (names, line) = text.split_once('\n').unwrap();
+        assert_eq!(names, format!("lead_id,lead_number,{}", COLUMNS.join(",")));
+        assert_eq!(
+            line,
+            "id,7,2026-07-31T05:33:50Z,true,,5,2.5,\"Pune, \"\"old\"\"\",\"{\"\"Status\"\":\"\"Done\"\"}\"\n"
+        );
+    }
+
+    #[test]
+    fn a_line_of_jsonl_has_types_and_leaves_out_what_is_not_there() {
+        assert_eq!(
+            written(Format::Jsonl, &COLUMNS),
+            "{\"lead_id\":\"id\",\"lead_number\":\"7\",\"CreatedOn\":\"2026-07-31T05:33:50Z\",\"DoNotCall\":true,\
+             \"Score\":5,\"mx_Amount\":2.5,\"mx_City\":\"Pune, \\\"old\\\"\",\"mx_KYC\":{\"Status\":\"Done\"}}\n"
+        );
+    }
+}

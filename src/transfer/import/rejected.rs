@@ -1,0 +1,239 @@
+//! The file of the rows that were not taken, as they stand and with the reason: once put right, it can be imported itself.
+//! Knows not who has rejected them.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tonic::Code;
+use tonic_types::ErrorDetails;
+
+use super::Format;
+use crate::transfer::rows::{Object, Row};
+use crate::transfer::state;
+
+/// The names that this file has besides those of its rows. An import does nothing with them.
+pub(super) const OURS: [&str; 5] = [NUMBER, "error_code", "error_reason", "error_message", ERROR];
+const NUMBER: &str = "row_number";
+const ERROR: &str = "_error";
+
+/// Why a row was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Reason {
+    pub(super) code: String,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+impl Reason {
+    /// What was found before the row was sent.
+    pub(super) fn local(message: &str) -> Self {
+        Self {
+            code: "INVALID_ARGUMENT".to_owned(),
+            reason: "INVALID_FIELD".to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
+    /// What the gateway says.
+    pub(super) fn of(status: &tonic_types::Status, details: &ErrorDetails) -> Self {
+        let mut message = status.message.clone();
+        let violations = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
+        for violation in violations {
+            message += &format!("; {}: {}", violation.field, violation.description);
+        }
+        let info = details.error_info();
+        Self {
+            code: name(Code::from(status.code)),
+            reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
+            message,
+        }
+    }
+}
+
+/// The code's name as gRPC spells it.
+fn name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+/// The file. It is made when the first row is rejected.
+pub(super) struct Rejected {
+    path: PathBuf,
+    /// The names of the columns of CSV, and which of them are not ours.
+    names: Vec<String>,
+    out: Option<BufWriter<File>>,
+}
+
+impl Rejected {
+    /// The file as it was when it had so many bytes: what was written after that is written again.
+    pub(super) fn at(path: PathBuf, names: Vec<String>, bytes: u64) -> Result<Self, String> {
+        let mut rejected = Self { path, names, out: None };
+        if bytes > 0 {
+            let file = state::reopen(&rejected.path, bytes).map_err(|error| cannot(&rejected.path, &error))?;
+            rejected.out = Some(BufWriter::new(file));
+        } else if rejected.path.exists() {
+            std::fs::remove_file(&rejected.path).map_err(|error| cannot(&rejected.path, &error))?;
+        }
+        Ok(rejected)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn add(&mut self, number: u64, row: &Row, reason: &Reason) -> Result<(), String> {
+        let written = match row {
+            Row::Csv(record) => self.add_csv(number, record, reason),
+            Row::Jsonl(object) => self.add_jsonl(number, object, reason),
+        };
+        written.map_err(|error| cannot(&self.path, &error))
+    }
+
+    /// Puts all on the disk; how many bytes there are.
+    pub(super) fn flush(&mut self) -> Result<u64, String> {
+        let Some(out) = &mut self.out else {
+            return Ok(0);
+        };
+        let flushed = out
+            .flush()
+            .and_then(|()| out.get_ref().sync_data())
+            .and_then(|()| out.stream_position());
+        flushed.map_err(|error| cannot(&self.path, &error))
+    }
+
+    fn add_csv(&mut self, number: u64, record: &csv::StringRecord, reason: &Reason) -> io::Result<()> {
+        let names = self.names.clone();
+        let is_own = |name: &String| !OURS.contains(&name.as_str());
+        let is_first = self.out.is_none();
+        let mut sheet = csv::Writer::from_writer(self.out()?);
+        if is_first {
+            let own = names.iter().filter(|name| is_own(name)).map(String::as_str);
+            let reasons = ["error_code", "error_reason", "error_message"];
+            sheet.write_record(std::iter::once(NUMBER).chain(own).chain(reasons))?;
+        }
+        let number = number.to_string();
+        let own = names
+            .iter()
+            .zip(record)
+            .filter(|(name, _)| is_own(name))
+            .map(|(_, cell)| cell);
+        let why = [&reason.code, &reason.reason, &reason.message].map(String::as_str);
+        sheet.write_record(std::iter::once(number.as_str()).chain(own).chain(why))?;
+        sheet.flush()
+    }
+
+    fn add_jsonl(&mut self, number: u64, Object(members): &Object, reason: &Reason) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Error<'a> {
+            row_number: u64,
+            #[serde(flatten)]
+            reason: &'a Reason,
+        }
+
+        let error = Error {
+            row_number: number,
+            reason,
+        };
+        let error: Box<RawValue> = serde_json::value::to_raw_value(&error)?;
+        let own = members.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
+        let own = own.map(|(name, value)| (name.as_str(), value));
+        let mut line = Vec::new();
+        serde::Serializer::collect_map(
+            &mut serde_json::Serializer::new(&mut line),
+            own.chain(std::iter::once((ERROR, &error))),
+        )?;
+        line.push(b'\n');
+        self.out()?.write_all(&line)
+    }
+
+    fn out(&mut self) -> io::Result<&mut BufWriter<File>> {
+        let out = match self.out.take() {
+            Some(out) => out,
+            None => BufWriter::new(File::create_new(&self.path)?),
+        };
+        Ok(self.out.insert(out))
+    }
+}
+
+fn cannot(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be written: {error}", path.display())
+}
+
+/// Where the rejected rows of a file go, unless somewhere else is named.
+pub(super) fn path_beside(path: &Path, format: Format) -> PathBuf {
+    state::beside(path, &format!(".rejected.{}", format.extension()))
+}
+
+#[cfg(test)]
+mod tests {
+    use csv::StringRecord;
+
+    use super::*;
+
+    fn reason() -> Reason {
+        Reason::local("city \"must\"")
+    }
+
+    fn record(cells: &[&str]) -> Row {
+        Row::Csv(StringRecord::from(cells.to_vec()))
+    }
+
+    #[test]
+    fn what_was_written_after_the_last_state_is_written_again_and_not_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rejected.csv");
+        let names = || vec!["city".to_owned()];
+        let mut rejected = Rejected::at(path.clone(), names(), 0).unwrap();
+        assert!(!path.exists());
+        rejected.add(1, &record(&["Pune"]), &reason()).unwrap();
+        let bytes = rejected.flush().unwrap();
+        rejected.add(2, &record(&["Agra"]), &reason()).unwrap();
+        rejected.flush().unwrap();
+        drop(rejected);
+        let mut rejected = Rejected::at(path.clone(), names(), bytes).unwrap();
+        rejected.add(2, &record(&["Agra"]), &reason()).unwrap();
+        rejected.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "row_number,city,error_code,error_reason,error_message");
+        assert_eq!(lines[1], "1,Pune,INVALID_ARGUMENT,INVALID_FIELD,\"city \"\"must\"\"\"");
+        assert!(lines[2].starts_with("2,Agra,") && lines.len() == 3, "{text}");
+        assert!(Rejected::at(path, names(), 10_000).is_err());
+    }
+
+    #[test]
+    fn rejected_rows_lose_the_reasons_they_were_rejected_for_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rejected");
+        let names = ["row_number", "city", "error_code"].map(str::to_owned).to_vec();
+        let mut rejected = Rejected::at(path.clone(), names, 0).unwrap();
+        rejected.add(3, &record(&["9", "Pune", "X"]), &reason()).unwrap();
+        rejected.flush().unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\n3,Pune,INVALID"));
+
+        let mut rejected = Rejected::at(path.clone(), vec![], 0).unwrap();
+        let object = serde_json::from_str(r#"{"b": 1.50, "_error": {"code": "X"}, "a": "ä"}"#).unwrap();
+        rejected.add(3, &Row::Jsonl(object), &reason()).unwrap();
+        rejected.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with(r#"{"b":1.50,"a":"ä","_error":{"row_number":3,"code":"INVALID_ARGUMENT","#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn codes_are_spelled_as_grpc_spells_them() {
+        assert_eq!(name(Code::AlreadyExists), "ALREADY_EXISTS");
+        assert_eq!(name(Code::Internal), "INTERNAL");
+    }
+}
