@@ -28,6 +28,8 @@ use crate::error::{Error, Kind, Limit, Refusal, Result};
 const PLACE: &str = "a slot of the quota";
 /// How much later than its last grant a window may have begun, as a server counts.
 const LATE: Duration = Duration::from_millis(50);
+/// How long the first of those who can only go together waits for others where a bulk slot is free.
+const TOGETHER: Duration = Duration::from_millis(5);
 /// How much one call changes what is known of its endpoint's usual time.
 const NEWS: u32 = 8;
 
@@ -449,7 +451,7 @@ impl State {
         }
         let gathers = ask
             .lane
-            .is_some_and(|lane| self.gathers(lane, ask.deadline, want.endpoint, now));
+            .is_some_and(|lane| self.gathers(lane, &ask, want.endpoint, now));
         match self.queue.push(ask, ticket, now) {
             Ok(pushed) => {
                 if gathers {
@@ -474,13 +476,23 @@ impl State {
     }
 
     /// Whether a newcomer waits for others of its lane although a slot is free.
-    fn gathers(&mut self, lane: Lane, deadline: Instant, endpoint: &'static str, now: Instant) -> bool {
+    fn gathers(&mut self, lane: Lane, ask: &Ask, endpoint: &'static str, now: Instant) -> bool {
+        // What is asked for in bulk comes together, and a bulk slot is too dear for the first of them alone.
+        if ask.cost == Cost::Bulk {
+            if self.bulk.next(now) != Next::Now || now + TOGETHER >= ask.deadline {
+                return false;
+            }
+            if !self.queue.has_parked(lane) {
+                self.due[lane as usize] = Some(now + TOGETHER);
+            }
+            return true;
+        }
         let Some(due) = self.due[lane as usize].filter(|due| *due > now) else {
             return false;
         };
         let (limit, free) = (self.calls.effective(), self.calls.free(now));
         let typical = self.typical.get(endpoint).copied().unwrap_or_default();
-        (1..=limit / 2).contains(&free) && due + typical < deadline
+        (1..=limit / 2).contains(&free) && due + typical < ask.deadline
     }
 
     /// Whether to wait for a bulk slot, though a call of its own might go sooner: where the day's calls have to be saved and

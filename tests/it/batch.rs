@@ -600,6 +600,11 @@ async fn a_batch_of_upserts_tells_what_was_created() {
     use pb::UpsertOutcome::{Created, Updated};
     // The last one is a twin of the second and goes after it.
     assert_eq!(outcomes, [Updated, Created, Updated, Updated]);
+    assert_eq!(
+        world.calls("Lead/Bulk/CreateOrUpdate").len(),
+        2,
+        "all others are one call"
+    );
     assert_eq!(world.calls("Lead.CreateOrUpdate").len(), 0);
 }
 

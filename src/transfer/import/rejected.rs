@@ -42,7 +42,11 @@ impl Reason {
         let mut message = status.message.clone();
         let violations = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
         for violation in violations {
-            message += &format!("; {}: {}", violation.field, violation.description);
+            let fault = format!("{}: {}", violation.field, violation.description);
+            // The message has the first of them already.
+            if !message.contains(&fault) {
+                message += &format!("; {fault}");
+            }
         }
         let info = details.error_info();
         Self {
