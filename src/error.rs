@@ -196,6 +196,11 @@ impl Error {
         }
     }
 
+    /// Whether LeadSquared refused it because of a limit, so that it may come again.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.kind, Kind::Refused(_))
+    }
+
     /// Whether the answer would be the same if the same were asked again: LeadSquared itself has decided.
     pub fn is_final(&self) -> bool {
         match &self.kind {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::retry::{Retries, Safety};
-use super::{Client, Operation, Place};
+use super::{Client, Operation, Place, timed};
 use crate::caller::{Call, Criticality};
 use crate::error::{Error, Kind, Result};
 use crate::quota::queue::TicketId;
@@ -173,7 +173,8 @@ impl Client {
             keys: operation.keys(),
             ride: (way != Way::Alone).then_some(ride),
         };
-        let (turn, queued) = self.turn(call, &want, retries).await?;
+        let again = retries.again();
+        let (turn, queued) = timed(retries, self.shared.quota.board(call, &want, again)).await?;
         let place = async |slot| {
             Ok::<_, Error>(Place {
                 slot,
@@ -284,20 +285,7 @@ impl Client {
         for seat in seats.iter_mut().filter(|seat| seat.again.is_none()) {
             seat.again = turns.remove(&seat.ticket);
         }
-        let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
-        let result = answer.and_then(|answer| {
-            operation
-                .decode(&answer)
-                .map_err(|error| error.seen_at(answer.status.as_u16()))
-        });
-        self.report(
-            call,
-            O::Shared::NAME,
-            status,
-            queued,
-            sent.elapsed(),
-            result.as_ref().err(),
-        );
+        let result = self.read(call, operation, answer, queued, sent.elapsed());
         let named: Vec<&str> = seats.iter().take(MOST_NAMED).map(|seat| &*seat.call.id).collect();
         tracing::info!(
             target: "leadgate::batch",
@@ -337,7 +325,7 @@ impl Client {
 impl<O: Together> Seat<O> {
     /// Tells what became of it. Who has left does not hear it.
     fn tell(mut self, result: Result<O::Output>) {
-        let is_refused = matches!(&result, Err(error) if matches!(error.kind, Kind::Refused(_)));
+        let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         // Dropped before it is told, so that what it does next finds its keys free.
         let again = self.again.take().filter(|_| is_refused);
         let _ = self.reply.send(Reply::Told(result, again));

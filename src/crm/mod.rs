@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::{Call, exceeded};
 use crate::error::{Error, Kind, Result};
-use crate::quota::{Again, Cost, Quota, Slot, Turn, Want};
+use crate::quota::{Again, Cost, Quota, Slot, Want};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use answer::Answer;
 use clock::Clock;
@@ -242,23 +242,10 @@ impl Client {
             keys: operation.keys(),
             ride: None,
         };
-        match self.turn(call, &want, retries).await? {
-            (Turn::Alone(slot) | Turn::Leads(slot), queued) => {
-                let permit = self.connection(call).await?;
-                Ok(Place { slot, permit, queued })
-            }
-            // Nobody takes along who is in no lane.
-            (Turn::Follows(_), _) => Err(Kind::ShuttingDown.into()),
-        }
-    }
-
-    /// Waits for a turn; how long that took.
-    async fn turn(&self, call: &Call, want: &Want, retries: &mut Retries) -> Result<(Turn, Duration)> {
-        let waiting = Instant::now();
-        let turn = self.shared.quota.board(call, want, retries.again()).await;
-        let queued = waiting.elapsed();
-        retries.queued(queued);
-        Ok((turn?, queued))
+        let again = retries.again();
+        let (slot, queued) = timed(retries, self.shared.quota.acquire(call, &want, again)).await?;
+        let permit = self.connection(call).await?;
+        Ok(Place { slot, permit, queued })
     }
 
     async fn connection(&self, call: &Call) -> Result<OwnedSemaphorePermit> {
@@ -283,15 +270,28 @@ impl Client {
 
         let sent = Instant::now();
         let (answer, mut turns) = self.send(call, operation, place).await;
+        let result = self.read(call, operation, answer, queued, sent.elapsed());
+        let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
+        retries.refused(turns.pop().filter(|_| is_refused));
+        result
+    }
+
+    /// Reads what came, and reports the attempt.
+    fn read<O: Operation>(
+        &self,
+        call: &Call,
+        operation: &O,
+        answer: Result<Answer>,
+        queued: Duration,
+        took: Duration,
+    ) -> Result<O::Output> {
         let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
         let result = answer.and_then(|answer| {
             operation
                 .decode(&answer)
                 .map_err(|error| error.seen_at(answer.status.as_u16()))
         });
-        let is_refused = matches!(&result, Err(error) if matches!(error.kind, Kind::Refused(_)));
-        retries.refused(turns.pop().filter(|_| is_refused));
-        self.report(call, O::NAME, status, queued, sent.elapsed(), result.as_ref().err());
+        self.report(call, O::NAME, status, queued, took, result.as_ref().err());
         result
     }
 
@@ -405,6 +405,15 @@ impl Client {
             refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, Kind::Refused(_)))),
         });
     }
+}
+
+/// Waits for a turn; how long that took.
+async fn timed<T>(retries: &mut Retries, turn: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+    let waiting = Instant::now();
+    let turn = turn.await;
+    let queued = waiting.elapsed();
+    retries.queued(queued);
+    Ok((turn?, queued))
 }
 
 fn http_client(keys: &Keys, settings: &Settings, scheme: &str) -> std::result::Result<reqwest::Client, String> {

@@ -18,40 +18,55 @@ use crate::domain::lead::Written;
 use crate::error::{Error, Kind, Result, Violation};
 use crate::gateway::{Gateway, Manner};
 
+/// What became of each of many, in their order.
+type Results<T> = Vec<std::result::Result<T, tonic_types::Status>>;
+
 /// A request with many in it.
 pub(super) trait Batch: Mutation {
     /// One of them.
     type Part: Writes + Default + Send + 'static;
     /// What it is answered with.
     type Told: From<Written> + Send + 'static;
+    /// What all of them are answered with.
+    type Response: From<Results<Self::Told>>;
     /// All of them, taken out.
     fn take_parts(&mut self) -> Vec<Self::Part>;
 }
 
 macro_rules! batches {
-    ($($batch:ident of $part:ident: $told:ident),* $(,)?) => {$(
+    ($($batch:ident of $part:ident: $told:ident in $response:ident of $row:ident, $kinds:ident);* $(;)?) => {$(
         impl Batch for pb::$batch {
             type Part = pb::$part;
             type Told = pb::$told;
+            type Response = pb::$response;
 
             fn take_parts(&mut self) -> Vec<Self::Part> {
                 std::mem::take(&mut self.requests)
+            }
+        }
+
+        impl From<Results<pb::$told>> for pb::$response {
+            fn from(results: Results<pb::$told>) -> Self {
+                use pb::$kinds::Result;
+                let result = |result: std::result::Result<_, _>| Some(result.map_or_else(Result::Error, Result::Response));
+                let rows = results.into_iter().map(|told| pb::$row { result: result(told) });
+                Self { results: rows.collect() }
             }
         }
     )*};
 }
 
 batches! {
-    BatchCreateLeadsRequest of CreateLeadRequest: CreateLeadResponse,
-    BatchUpdateLeadsRequest of UpdateLeadRequest: UpdateLeadResponse,
-    BatchUpsertLeadsRequest of UpsertLeadRequest: UpsertLeadResponse,
+    BatchCreateLeadsRequest of CreateLeadRequest: CreateLeadResponse
+        in BatchCreateLeadsResponse of BatchCreateLeadsResult, batch_create_leads_result;
+    BatchUpdateLeadsRequest of UpdateLeadRequest: UpdateLeadResponse
+        in BatchUpdateLeadsResponse of BatchUpdateLeadsResult, batch_update_leads_result;
+    BatchUpsertLeadsRequest of UpsertLeadRequest: UpsertLeadResponse
+        in BatchUpsertLeadsResponse of BatchUpsertLeadsResult, batch_upsert_leads_result;
 }
 
 /// Writes all that the request has in it; what became of each, in their order.
-pub(super) async fn write_all<B: Batch>(
-    mut asked: Asked<B>,
-    teller: &Teller,
-) -> Result<Vec<std::result::Result<B::Told, tonic_types::Status>>> {
+pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> Result<B::Response> {
     let mut faults = Vec::new();
     let request = asked.request_id(&mut faults);
     let parts = asked.message.take_parts();
@@ -77,7 +92,7 @@ pub(super) async fn write_all<B: Batch>(
         let (at, result) = ended.map_err(|_| Error::from(Kind::ShuttingDown))?;
         results[at] = Some(result.map(B::Told::from).map_err(|error| teller.part(&error)));
     }
-    Ok(results.into_iter().flatten().collect())
+    Ok(results.into_iter().flatten().collect::<Results<_>>().into())
 }
 
 /// Writes what comes, so many at one time, and tells of each when it is done.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::{Request, Streaming};
 
-use super::asked::{Answer, Answers, Asked, Teller};
+use super::asked::{Answer, Answers, Asked};
 use super::bulk;
 use super::convert;
 use super::mutation::Mutation;
@@ -108,51 +108,21 @@ impl pb::lead_service_server::LeadService for Service {
         &self,
         request: Request<pb::BatchCreateLeadsRequest>,
     ) -> Answer<pb::BatchCreateLeadsResponse> {
-        let work = |asked, teller: Teller| async move {
-            let results = bulk::write_all(asked, &teller).await?.into_iter().map(|result| {
-                use pb::batch_create_leads_result::Result;
-                let result = result.map_or_else(Result::Error, Result::Response);
-                pb::BatchCreateLeadsResult { result: Some(result) }
-            });
-            Ok(pb::BatchCreateLeadsResponse {
-                results: results.collect(),
-            })
-        };
-        self.context.answer(request, work).await
+        self.context.answer(request, bulk::write_all).await
     }
 
     async fn batch_update_leads(
         &self,
         request: Request<pb::BatchUpdateLeadsRequest>,
     ) -> Answer<pb::BatchUpdateLeadsResponse> {
-        let work = |asked, teller: Teller| async move {
-            let results = bulk::write_all(asked, &teller).await?.into_iter().map(|result| {
-                use pb::batch_update_leads_result::Result;
-                let result = result.map_or_else(Result::Error, Result::Response);
-                pb::BatchUpdateLeadsResult { result: Some(result) }
-            });
-            Ok(pb::BatchUpdateLeadsResponse {
-                results: results.collect(),
-            })
-        };
-        self.context.answer(request, work).await
+        self.context.answer(request, bulk::write_all).await
     }
 
     async fn batch_upsert_leads(
         &self,
         request: Request<pb::BatchUpsertLeadsRequest>,
     ) -> Answer<pb::BatchUpsertLeadsResponse> {
-        let work = |asked, teller: Teller| async move {
-            let results = bulk::write_all(asked, &teller).await?.into_iter().map(|result| {
-                use pb::batch_upsert_leads_result::Result;
-                let result = result.map_or_else(Result::Error, Result::Response);
-                pb::BatchUpsertLeadsResult { result: Some(result) }
-            });
-            Ok(pb::BatchUpsertLeadsResponse {
-                results: results.collect(),
-            })
-        };
-        self.context.answer(request, work).await
+        self.context.answer(request, bulk::write_all).await
     }
 
     async fn search_leads(&self, request: Request<pb::SearchLeadsRequest>) -> Answer<pb::SearchLeadsResponse> {

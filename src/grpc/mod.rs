@@ -62,7 +62,7 @@ pub struct Settings {
     pub max_request_bytes: usize,
     /// The most requests in work at one time.
     pub max_in_flight: u32,
-    /// The most streams of answers (WatchShare, WatchQuota, RevokeShares, ExportLeads) at one time.
+    /// The most streams (WatchShare, WatchQuota, RevokeShares, ExportLeads, ImportLeads) at one time.
     pub max_streams: u32,
     /// The longest time a call may take; longer deadlines are cut to it, and calls without one get it.
     #[serde(with = "humantime_serde")]

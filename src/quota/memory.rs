@@ -173,11 +173,7 @@ impl Quota {
     /// Waits for the right to make a call. A call that would not be served before its deadline is refused at once, and one
     /// that leaves costs nothing. One that was refused by LeadSquared comes `again`, before all others of its class.
     pub async fn acquire(&self, call: &Call, want: &Want, again: Option<Again>) -> Result<Slot> {
-        let alone = Want {
-            ride: None,
-            ..want.clone()
-        };
-        match self.board(call, &alone, again).await? {
+        match self.board(call, want, again).await? {
             Turn::Alone(slot) | Turn::Leads(slot) => Ok(slot),
             // Nobody takes along who is in no lane.
             Turn::Follows(_) => Err(Kind::ShuttingDown.into()),

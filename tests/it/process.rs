@@ -13,6 +13,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{by_id, lead, listen, seen, tenant};
 
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let said = Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        };
+        assert!(!said.err.contains("panicked"), "{}", said.err);
+        said
+    }
+}
+
 pub fn leadgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leadgate"));
     command

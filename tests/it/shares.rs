@@ -1,6 +1,5 @@
 //! `leadgate shares` as an operator uses it: the binary, as a client of a gateway that runs.
 
-use std::process::Output;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
@@ -9,27 +8,8 @@ use pb::share_lead_request::{Lead, User};
 use serde_json::Value as Json;
 
 use crate::harness::listen;
-use crate::process::{leadgate, run};
+use crate::process::{Said, leadgate, run};
 use crate::share::{Office, SAM, SITA};
-
-/// What the command said, and how it ended.
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        let said = Self {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        };
-        assert!(!said.err.contains("panicked"), "{}", said.err);
-        said
-    }
-}
 
 impl Office {
     async fn command(&self, arguments: &[&str]) -> Said {

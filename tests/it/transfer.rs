@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Output;
 use std::time::Duration;
 
 use leadgate::simulator::{Fault, Latency, Options, What};
@@ -13,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::harness::{World, listen};
-use crate::process::{leadgate, run};
+use crate::process::{Said, leadgate, run};
 
 /// All that may be had: what a transfer does is not the quota's matter.
 const SETTINGS: &str =
@@ -23,26 +22,6 @@ const SETTINGS: &str =
 struct Desk {
     world: World,
     folder: tempfile::TempDir,
-}
-
-/// What the command said, and how it ended.
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        let said = Self {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        };
-        assert!(!said.err.contains("panicked"), "{}", said.err);
-        said
-    }
 }
 
 impl Desk {
