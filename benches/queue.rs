@@ -49,6 +49,7 @@ fn ask(names: &[Arc<str>], dice: &mut Dice, keys: u64, begin: Instant) -> Ask {
         caller: names[dice.roll(names.len() as u64) as usize].clone(),
         criticality: Criticality::ALL[dice.roll(4) as usize],
         cost: if dice.roll(5) == 0 { Cost::Bulk } else { Cost::Call },
+        position: None,
         keys: if is_write {
             vec![Key::of(&dice.roll(keys))]
         } else {

@@ -149,7 +149,7 @@ impl App {
         };
         keeping.write(false).await;
         books.spawn(keeping.keep(booked.clone()));
-        let served = grpc::serve(
+        grpc::serve(
             listener,
             tenants,
             config.server,
@@ -177,7 +177,7 @@ impl App {
             Ok(_) => {}
             Err(_) => pages.abort(),
         }
-        served.map_err(|error| format!("the gRPC server: {error}"))
+        Ok(())
     }
 }
 

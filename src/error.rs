@@ -58,6 +58,12 @@ pub enum Kind {
         /// The host that LeadSquared names, where the keys belong to another region.
         suggested_host: Option<String>,
     },
+    /// HTTP 401 or 403 without LeadSquared's own word: the fault of the account or of this one request. Stays inside: another
+    /// call decides.
+    Denied {
+        /// The host that the text names, where the keys belong to another region.
+        suggested_host: Option<String>,
+    },
     /// The account's: LeadSquared does not allow this to the account or to the owner of the keys.
     FeatureDisabled,
     /// The data's: leads can be shared with active sales users only.
@@ -151,6 +157,9 @@ pub struct Facts {
     pub upstream_status: Option<u16>,
     /// The `ExceptionType` of the last answer.
     pub exception_type: Option<String>,
+    /// Whether the last answer was a page instead of JSON, so that not even its status is LeadSquared's own word.
+    #[serde(default)]
+    pub is_page: bool,
     /// How many requests were sent.
     pub attempts: u32,
     /// How long the call waited for slots, in all.
@@ -177,6 +186,7 @@ impl Error {
             Kind::QueueFull { .. } => "queue-full",
             Kind::DailyBudgetExhausted { .. } => "daily-budget-exhausted",
             Kind::CredentialsRejected { .. } => "credentials-rejected",
+            Kind::Denied { .. } => "denied",
             Kind::FeatureDisabled => "feature-disabled",
             Kind::NotASalesUser => "not-a-sales-user",
             Kind::ShareLimitReached => "share-limit-reached",
@@ -216,6 +226,7 @@ impl Error {
             | Kind::QueueFull { .. }
             | Kind::DailyBudgetExhausted { .. }
             | Kind::CredentialsRejected { .. }
+            | Kind::Denied { .. }
             | Kind::FeatureDisabled
             // Tomorrow it may be otherwise.
             | Kind::NotASalesUser
@@ -311,6 +322,7 @@ impl fmt::Display for Error {
                     None => Ok(()),
                 }
             }
+            Kind::Denied { .. } => f.write_str("the request was refused, by LeadSquared or by something before it"),
             Kind::FeatureDisabled => {
                 f.write_str("LeadSquared does not allow this to the account or to the owner of its keys")
             }
@@ -321,9 +333,13 @@ impl fmt::Display for Error {
             }
             Kind::ShareNotActive => f.write_str("the share has ended or come to nothing"),
             Kind::ShareNotRetryable => f.write_str("no step of the share has failed or is uncertain"),
-            Kind::Exception => match &self.facts.exception_type {
-                Some(name) => write!(f, "LeadSquared refused with {name}"),
-                None => f.write_str("LeadSquared refused without saying why"),
+            Kind::Exception => match (&self.facts.exception_type, self.facts.upstream_status) {
+                (Some(name), _) => write!(f, "LeadSquared refused with {name}"),
+                (None, Some(status @ 400..)) => write!(
+                    f,
+                    "this request was refused with HTTP {status}, by LeadSquared or by a proxy or firewall before it"
+                ),
+                (None, _) => f.write_str("LeadSquared refused without saying why"),
             },
             Kind::Refused(_) => f.write_str("LeadSquared refused the call because of its limit; it was not executed"),
             Kind::Unavailable { sent: true } => f.write_str("LeadSquared did not answer properly"),

@@ -38,7 +38,13 @@ pub struct Call {
     pub deadline: Instant,
     /// Cancelled when nobody waits for the answer any more.
     pub left: CancellationToken,
+    /// The position of the write that this call belongs to.
+    pub position: Option<Position>,
 }
+
+/// A position in the order of the writes to one lead. It is reserved when the write arrives, before anything is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
 
 /// A mutation's name, given by its caller, and what it named: one effect per id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +92,7 @@ impl Call {
             criticality: Criticality::default(),
             deadline: Instant::now() + limit,
             left: CancellationToken::new(),
+            position: None,
         }
     }
 
@@ -107,6 +114,7 @@ impl Call {
             criticality: Criticality::CriticalPlus,
             deadline: self.deadline.max(Instant::now() + limit),
             left: CancellationToken::new(),
+            position: self.position,
         }
     }
 

@@ -42,7 +42,12 @@ impl Answer {
         if let Some(exception) = self.exception() {
             return Err(exception.error(self.status));
         }
-        self.bare_error().map_or(Ok(()), |kind| Err(kind.into()))
+        let Some(kind) = self.bare_error() else {
+            return Ok(());
+        };
+        let mut error = Error::from(kind);
+        error.facts.is_page = self.is_page();
+        Err(error)
     }
 
     /// Whether the limiter let the call in.
@@ -111,17 +116,15 @@ impl Answer {
             429 => Some(Kind::Refused(Refusal::Window(named_limit(&text)))),
             _ if named_limit(&text).is_some() => Some(Kind::Refused(refusal(&text))),
             408 | 500..=599 => Some(Kind::Unavailable { sent: true }),
-            401 => Some(Kind::CredentialsRejected {
+            401 | 403 => Some(Kind::Denied {
                 suggested_host: named_host(&text),
             }),
-            // Also where it redirects or says that it is at fault: an error page may come after the work is done.
-            _ if is_page => Some(Kind::Unavailable { sent: true }),
+            100..=399 if is_page => Some(Kind::Unavailable { sent: true }),
             200..=299 => None,
-            400 => Some(Kind::Invalid(vec![Violation::new(
+            400 if !is_page => Some(Kind::Invalid(vec![Violation::new(
                 "lead",
                 "LeadSquared cannot read the request made from it",
             )])),
-            403 => Some(Kind::FeatureDisabled),
             _ => Some(Kind::Exception),
         }
     }
@@ -449,9 +452,17 @@ mod tests {
 
     #[test]
     fn a_page_is_not_leadsquareds_answer_whatever_its_status() {
-        let kind = |status| answer(status, "<html>").judged().unwrap_err().kind;
-        for status in [200, 302, 400, 403, 404, 405, 413, 500, 502] {
-            assert_eq!(kind(status), Kind::Unavailable { sent: true }, "{status}");
+        let lost = Kind::Unavailable { sent: true };
+        let denied = Kind::Denied { suggested_host: None };
+        for (kind, statuses) in [
+            (lost, &[200, 302, 500, 502][..]),
+            (Kind::Exception, &[400, 404, 405, 413]),
+            (denied, &[401, 403]),
+        ] {
+            for status in statuses {
+                let error = answer(*status, "<html>").judged().unwrap_err();
+                assert_eq!((&error.kind, error.facts.is_page), (&kind, true), "{status}");
+            }
         }
     }
 
@@ -504,7 +515,7 @@ mod tests {
         assert_eq!(kind, Kind::CredentialsRejected { suggested_host });
         assert_eq!(
             answer(401, "").judged().unwrap_err().kind,
-            Kind::CredentialsRejected { suggested_host: None }
+            Kind::Denied { suggested_host: None }
         );
     }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::answer::Answer;
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// `Authentication.svc/UserByAccessKey.Get`: works on any region's host.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,13 @@ impl Operation for UserByAccessKey {
     }
 
     fn decode(&self, answer: &Answer) -> Result<KeyOwner> {
-        answer.json()
+        answer.json().map_err(|error| match error.kind {
+            // Here it is the keys, whoever says so.
+            Kind::Denied { suggested_host } => Error {
+                kind: Kind::CredentialsRejected { suggested_host },
+                facts: error.facts,
+            },
+            _ => error,
+        })
     }
 }

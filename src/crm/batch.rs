@@ -5,17 +5,18 @@
 //! became of it, and decides by itself whether it comes again. What differs is who sends: the member whose turn came first
 //! starts a task, to which the others hand what is theirs.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::retry::{Retries, Safety};
 use super::{Client, Operation, Place, timed};
-use crate::caller::{Call, Criticality};
+use crate::caller::{Call, Criticality, exceeded};
 use crate::error::{Error, Kind, Result};
 use crate::quota::queue::TicketId;
 use crate::quota::{Again, Boarding, Lane, Party, Ride, Turn, Want};
@@ -70,6 +71,37 @@ enum Coming {
     Alone(Place),
     Leads(Place),
     Follows(Boarding),
+    Rejoins(Rejoin),
+}
+
+/// The right of a write to go with its batch again, whose outcome is not known. Dropped, the batch goes on without it.
+#[derive(Debug)]
+pub struct Rejoin {
+    batch: mpsc::UnboundedSender<Returned>,
+    is_sure: bool,
+}
+
+/// What the members of a batch have found out about themselves.
+enum Returned {
+    /// It was not executed and can be sent again: its [`Seat`].
+    NotExecuted(Box<dyn Any + Send>),
+    /// It seems not to have been executed.
+    Unseen(Box<dyn Any + Send>),
+    /// It was executed.
+    Executed,
+}
+
+impl Rejoin {
+    /// It was executed, so others of the batch may have been, too.
+    pub fn executed(self) {
+        // The batch waits as long as there is somebody to return.
+        let _ = self.batch.send(Returned::Executed);
+    }
+
+    /// It seems not to have been executed, which counts only where none of the batch was.
+    pub fn doubt(&mut self) {
+        self.is_sure = false;
+    }
 }
 
 /// A member of a shared call.
@@ -88,6 +120,8 @@ enum Reply<T> {
     Told(Result<T>, Option<Again>),
     /// It is to go by its own endpoint.
     GoAlone(Option<Again>),
+    /// Nobody knows whether the batch was executed. A write that was not can go with it again.
+    Lost(Error, Rejoin),
 }
 
 /// The lanes whose shared calls LeadSquared did not serve, and until when they are not tried again.
@@ -111,7 +145,20 @@ impl Closed {
 impl Client {
     /// Makes a call that may travel together with others of its lane.
     pub async fn ride<O: Together>(&self, way: Way, call: &Call, operation: &O) -> Result<O::Output> {
-        self.ride_from(None, way, call, operation).await
+        self.ride_from(None, way, call, operation, &mut None).await
+    }
+
+    /// The same for a write that is looked up when its outcome is unknown: then `rejoin` is the batch that waits for it, and
+    /// given again, the write goes with what is left of that batch.
+    pub async fn ride_again<O: Together>(
+        &self,
+        way: Way,
+        call: &Call,
+        operation: &O,
+        rejoin: &mut Option<Rejoin>,
+    ) -> Result<O::Output> {
+        let berth = rejoin.take().map(|rejoin| Berth(Coming::Rejoins(rejoin)));
+        self.ride_from(berth, way, call, operation, rejoin).await
     }
 
     /// Waits until such a call can go, for those who have to write it down right before it does.
@@ -126,6 +173,7 @@ impl Client {
         mut way: Way,
         call: &Call,
         operation: &O,
+        rejoin: &mut Option<Rejoin>,
     ) -> Result<O::Output> {
         let mut retries = Retries::new(O::SAFETY, self.shared.settings.max_attempts);
         loop {
@@ -153,6 +201,10 @@ impl Client {
                 Reply::GoAlone(again) => {
                     retries.refused(again);
                     way = Way::Alone;
+                }
+                Reply::Lost(error, batch) => {
+                    *rejoin = Some(batch);
+                    retries.pause(call, error).await?;
                 }
             }
         }
@@ -212,6 +264,14 @@ impl Client {
                     return Reply::Told(Err(Kind::Unavailable { sent: false }.into()), None);
                 }
             }
+            Coming::Rejoins(Rejoin { batch, is_sure }) => {
+                let returned = match is_sure {
+                    true => Returned::NotExecuted(Box::new(seat)),
+                    false => Returned::Unseen(Box::new(seat)),
+                };
+                // The batch waits as long as there is somebody to return.
+                let _ = batch.send(returned);
+            }
         }
         let told = match O::SAFETY {
             Safety::Repeatable => call.wait("LeadSquared's answer", told).await,
@@ -224,11 +284,12 @@ impl Client {
         }
     }
 
-    /// Sends what has come aboard, in one call, or in more where LeadSquared refuses it as a whole: then half by half, until
-    /// who is to blame is alone.
+    /// Sends the batch in one call. Where that fails as a whole, each half is sent by itself, and so on, until the operation to
+    /// blame is alone. Writes whose outcome is not known are looked up first, each by its own caller's task.
     async fn depart<O: Together>(self, mut place: Place, leader: Seat<O>) {
         let seats = aboard(place.slot.depart(), leader).await;
         let mut first = Some(place);
+        let mut splitting = Splitting::new(seats.len());
         let mut groups = VecDeque::from([seats]);
         while let Some(mut seats) = groups.pop_front() {
             // Who has left before anything was sent leaves for free.
@@ -236,46 +297,84 @@ impl Client {
             if seats.is_empty() {
                 continue;
             }
-            let call = shared_call(&seats);
-            let members: Vec<O> = seats.iter().map(|seat| seat.operation.clone()).collect();
-            let operation = O::together(&members);
-            let result = self.send_shared(&call, &operation, first.take(), &mut seats).await;
-            match result {
-                Ok(fates) => groups.extend(self.arrived(seats, fates)),
-                Err(error) if O::SAFETY == Safety::Once && matches!(error.kind, Kind::Unreadable { .. }) => {
-                    // It may have been executed, and does not say for whom.
-                    tell_all(seats, &Kind::Unavailable { sent: true }.into());
+            if splitting.has_begun && seats.len() == 1 && seats[0].way == Way::Either {
+                // What it returns is the operation's own, and no bulk call is spent.
+                seats.into_iter().for_each(Seat::go_alone);
+                continue;
+            }
+            let result = self.send_shared(first.take(), &mut seats).await;
+            if seats.is_empty() {
+                continue;
+            }
+            let error = match result {
+                Ok(fates) => {
+                    splitting.succeeded();
+                    groups.extend(self.arrived(seats, fates));
+                    continue;
                 }
-                Err(error) if seats.len() > 1 && blames_a_member(&error) => {
-                    self.shared.metrics.bisected(&self.shared.tenant, O::LANE.name());
-                    let rest = seats.split_off(seats.len() / 2);
-                    groups.push_front(rest);
-                    groups.push_front(seats);
-                }
-                Err(error) if blames_a_member(&error) => seats.into_iter().for_each(|seat| seat.fail(error.clone())),
-                Err(error) if is_no_road(&error) => {
-                    tracing::warn!(tenant = %self.shared.tenant, lane = O::LANE.name(), error = error.name(), "the account has no such bulk calls; all go alone for a while");
+                Err(error) => error,
+            };
+            match splitting.failed::<O>(&error, seats.len()) {
+                Failure::OfAll => tell_all(seats, &error),
+                Failure::OfTheOnlyOne => seats.into_iter().for_each(|seat| seat.fail(error.clone())),
+                Failure::NoSuchEndpoint => {
+                    tracing::warn!(tenant = %self.shared.tenant, lane = O::LANE.name(), error = error.name(), "the account has no such bulk calls; operations are sent one by one for a while");
                     self.shared.closed.close(O::LANE);
-                    seats.into_iter().for_each(|seat| seat.fail(error.clone()));
+                    let rest = std::mem::take(&mut groups).into_iter().flatten();
+                    seats.into_iter().chain(rest).for_each(|seat| seat.fail(error.clone()));
                 }
-                Err(error) => tell_all(seats, &error),
+                Failure::NotExecuted => {
+                    self.shared.metrics.bisected(&self.shared.tenant, O::LANE.name());
+                    let halves = halves(seats);
+                    match is_unserved(&error) {
+                        // The other half shows first whether anything is served there.
+                        true => groups.extend(halves),
+                        false => halves.into_iter().rev().for_each(|half| groups.push_front(half)),
+                    }
+                }
+                Failure::Unknown => {
+                    self.shared.metrics.bisected(&self.shared.tenant, O::LANE.name());
+                    let seats = not_executed(seats, &error).await;
+                    halves(seats).into_iter().rev().for_each(|half| groups.push_front(half));
+                }
             }
         }
     }
 
-    /// One shared call. Its members get their turns back.
+    /// One shared call for these members. They get their turns back. Those who are out of time before it can be sent are told
+    /// so and taken out.
     async fn send_shared<O: Together>(
         &self,
-        call: &Call,
-        operation: &O::Shared,
         place: Option<Place>,
-        seats: &mut [Seat<O>],
+        seats: &mut Vec<Seat<O>>,
     ) -> Result<Vec<Fate<O::Output>>> {
         let shared = &*self.shared;
         let place = match place {
             Some(place) => place,
-            None => self.wait(call, operation, &mut Retries::new(O::SAFETY, 1)).await?,
+            None => {
+                let want = Want {
+                    cost: O::Shared::COST,
+                    endpoint: O::Shared::NAME,
+                    keys: Vec::new(),
+                    ride: None,
+                };
+                let mut retries = Retries::new(O::SAFETY, 1);
+                let place = self.turn(&shared_call(seats), &want, &mut retries).await?;
+                let now = Instant::now();
+                let late = |seat: &mut Seat<O>| seat.call.deadline <= now || seat.reply.is_closed();
+                for seat in seats.extract_if(.., late) {
+                    seat.tell(Err(exceeded("a slot of the quota")));
+                }
+                if seats.is_empty() {
+                    // Dropped unsent, the slot is free again.
+                    return Ok(Vec::new());
+                }
+                place
+            }
         };
+        let call = shared_call(seats);
+        let members: Vec<O> = seats.iter().map(|seat| seat.operation.clone()).collect();
+        let operation = O::together(&members);
         let queued = place.queued;
         let request = self.build(operation.request())?;
         let sent = Instant::now();
@@ -285,7 +384,8 @@ impl Client {
         for seat in seats.iter_mut().filter(|seat| seat.again.is_none()) {
             seat.again = turns.remove(&seat.ticket);
         }
-        let result = self.read(call, operation, answer, queued, sent.elapsed());
+        let result = self.read(&call, &operation, answer, queued, sent.elapsed());
+        let result = self.blamed(&call, result).await;
         let named: Vec<&str> = seats.iter().take(MOST_NAMED).map(|seat| &*seat.call.id).collect();
         tracing::info!(
             target: "leadgate::batch",
@@ -335,11 +435,144 @@ impl<O: Together> Seat<O> {
     fn fail(self, error: Error) {
         match self.way {
             Way::Together => self.tell(Err(error)),
-            Way::Alone | Way::Either => {
-                let _ = self.reply.send(Reply::GoAlone(self.again));
-            }
+            Way::Alone | Way::Either => self.go_alone(),
         }
     }
+
+    fn go_alone(self) {
+        let _ = self.reply.send(Reply::GoAlone(self.again));
+    }
+}
+
+/// What the failure of a shared call is taken for.
+enum Failure {
+    /// Of all its members, which are told so.
+    OfAll,
+    /// Of its one member.
+    OfTheOnlyOne,
+    /// Of the endpoint, which the account does not have.
+    NoSuchEndpoint,
+    /// One member may be to blame, and nothing was executed.
+    NotExecuted,
+    /// One member may be to blame, and nobody knows what was executed.
+    Unknown,
+}
+
+/// What has become of the calls of one batch so far.
+struct Splitting {
+    has_begun: bool,
+    /// How many calls in a row may fail before that is no one member's doing.
+    patience: u32,
+    failed_in_a_row: u32,
+    /// Calls without a member in common that were not served, and none that was.
+    unserved: u32,
+}
+
+impl Splitting {
+    fn new(members: usize) -> Self {
+        // So many calls lead from the whole batch to one member.
+        let levels = members.next_power_of_two().trailing_zeros() + 1;
+        Self {
+            has_begun: false,
+            patience: levels + 1,
+            failed_in_a_row: 0,
+            unserved: 0,
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.failed_in_a_row = 0;
+        self.unserved = 0;
+    }
+
+    /// A call of so many members has failed.
+    fn failed<O: Together>(&mut self, error: &Error, members: usize) -> Failure {
+        self.failed_in_a_row += 1;
+        let failure = match outcome(error) {
+            Outcome::NotTried => return Failure::OfAll,
+            Outcome::Unserved if error.kind == Kind::FeatureDisabled => return Failure::NoSuchEndpoint,
+            Outcome::Unserved if members > 1 => {
+                // The whole batch has members in common with its halves.
+                self.unserved += u32::from(self.has_begun);
+                match self.unserved {
+                    0 | 1 => Failure::NotExecuted,
+                    _ => return Failure::NoSuchEndpoint,
+                }
+            }
+            _ if members == 1 && O::SAFETY == Safety::Repeatable => Failure::OfTheOnlyOne,
+            Outcome::Unknown if members == 1 => Failure::OfAll,
+            Outcome::Unserved | Outcome::NotExecuted if members == 1 => Failure::OfTheOnlyOne,
+            Outcome::Unserved | Outcome::NotExecuted => Failure::NotExecuted,
+            // A read does no harm twice, but an outage is no member's doing.
+            Outcome::Unknown if O::SAFETY == Safety::Repeatable && self.failed_in_a_row > self.patience => {
+                Failure::OfAll
+            }
+            Outcome::Unknown if O::SAFETY == Safety::Repeatable => Failure::NotExecuted,
+            Outcome::Unknown => Failure::Unknown,
+        };
+        self.has_begun = true;
+        failure
+    }
+}
+
+/// What the error of a shared call says about its members.
+enum Outcome {
+    /// It was not sent or not let in: what comes next is up to each of them.
+    NotTried,
+    /// It was refused for what is in it.
+    NotExecuted,
+    /// It was refused because there is no such endpoint, or for what is in it.
+    Unserved,
+    /// It may have been executed, or fail for what is in it.
+    Unknown,
+}
+
+fn outcome(error: &Error) -> Outcome {
+    match &error.kind {
+        Kind::FeatureDisabled => Outcome::Unserved,
+        Kind::Exception if matches!(error.facts.upstream_status, Some(404 | 405)) => Outcome::Unserved,
+        Kind::Exception if error.facts.is_page => Outcome::Unknown,
+        Kind::Invalid(_) | Kind::Duplicate { .. } | Kind::NotFound(_) | Kind::Exception => Outcome::NotExecuted,
+        Kind::Unreadable { .. } | Kind::Unavailable { sent: true } => Outcome::Unknown,
+        _ => Outcome::NotTried,
+    }
+}
+
+fn is_unserved(error: &Error) -> bool {
+    matches!(outcome(error), Outcome::Unserved)
+}
+
+/// Lets the members of a batch find out whether they were executed. Returns those that can be sent again.
+async fn not_executed<O: Together>(seats: Vec<Seat<O>>, error: &Error) -> Vec<Seat<O>> {
+    let (batch, mut members) = mpsc::unbounded_channel();
+    for seat in seats {
+        let rejoin = Rejoin {
+            batch: batch.clone(),
+            is_sure: true,
+        };
+        let _ = seat.reply.send(Reply::Lost(error.clone(), rejoin));
+    }
+    drop(batch);
+    let seat = |member: Box<dyn Any + Send>| member.downcast::<Seat<O>>().ok().map(|seat| *seat);
+    let (mut again, mut unseen, mut is_executed) = (Vec::new(), Vec::new(), false);
+    while let Some(returned) = members.recv().await {
+        match returned {
+            Returned::NotExecuted(member) => again.extend(seat(member)),
+            Returned::Unseen(member) => unseen.extend(seat(member)),
+            Returned::Executed => is_executed = true,
+        }
+    }
+    match is_executed {
+        false => again.extend(unseen),
+        true => tell_all(unseen, error),
+    }
+    again
+}
+
+/// Both halves of a group, as far as there is something in them.
+fn halves<O: Together>(mut seats: Vec<Seat<O>>) -> Vec<Vec<Seat<O>>> {
+    let second = seats.split_off(seats.len().div_ceil(2));
+    [seats, second].into_iter().filter(|half| !half.is_empty()).collect()
 }
 
 /// All who come, the leader first.
@@ -360,21 +593,6 @@ fn tell_all<O: Together>(seats: Vec<Seat<O>>, error: &Error) {
     seats.into_iter().for_each(|seat| seat.tell(Err(error.clone())));
 }
 
-/// Whether one member may be why the whole call was refused. It must be LeadSquared's own word that nothing was executed.
-fn blames_a_member(error: &Error) -> bool {
-    match error.kind {
-        Kind::Invalid(_) | Kind::Duplicate { .. } | Kind::NotFound(_) | Kind::Unreadable { .. } => true,
-        Kind::Exception => error.facts.exception_type.is_some(),
-        _ => false,
-    }
-}
-
-/// Whether LeadSquared does not serve the shared endpoint at all to this account. Nothing was executed.
-fn is_no_road(error: &Error) -> bool {
-    let is_no_path = matches!(error.facts.upstream_status, Some(404 | 405));
-    error.kind == Kind::FeatureDisabled || error.kind == Kind::Exception && is_no_path
-}
-
 /// The call in the name of all: the first one's, as urgent as the most urgent, until the last deadline.
 fn shared_call<O: Together>(seats: &[Seat<O>]) -> Call {
     let calls = || seats.iter().map(|seat| &seat.call);
@@ -391,5 +609,6 @@ fn shared_call<O: Together>(seats: &[Seat<O>]) -> Call {
             .unwrap_or(Criticality::Sheddable),
         deadline: calls().map(|call| call.deadline).max().unwrap_or_else(Instant::now),
         left: CancellationToken::new(),
+        position: None,
     }
 }

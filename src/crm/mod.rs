@@ -1,5 +1,6 @@
 //! LeadSquared's REST API: how a call is made. The only place that knows reqwest.
 
+mod account;
 pub mod activity;
 pub mod answer;
 pub mod authentication;
@@ -29,6 +30,7 @@ use crate::caller::{Call, exceeded};
 use crate::error::{Error, Kind, Result};
 use crate::quota::{Again, Cost, Quota, Slot, Want};
 use crate::telemetry::metrics::{Attempt, Metrics};
+use account::Account;
 use answer::Answer;
 use clock::Clock;
 use retry::{Retries, Safety};
@@ -141,6 +143,7 @@ struct Shared {
     exchanges: TaskTracker,
     clock: Clock,
     closed: batch::Closed,
+    account: Account,
 }
 
 /// Everything that a call needs to be sent: a slot, and a place among the requests under way.
@@ -173,6 +176,7 @@ impl Client {
                 exchanges: TaskTracker::new(),
                 clock: Clock::default(),
                 closed: batch::Closed::default(),
+                account: Account::default(),
                 settings,
                 quota,
                 metrics,
@@ -242,8 +246,12 @@ impl Client {
             keys: operation.keys(),
             ride: None,
         };
+        self.turn(call, &want, retries).await
+    }
+
+    async fn turn(&self, call: &Call, want: &Want, retries: &mut Retries) -> Result<Place> {
         let again = retries.again();
-        let (slot, queued) = timed(retries, self.shared.quota.acquire(call, &want, again)).await?;
+        let (slot, queued) = timed(retries, self.shared.quota.acquire(call, want, again)).await?;
         let permit = self.connection(call).await?;
         Ok(Place { slot, permit, queued })
     }
@@ -271,6 +279,7 @@ impl Client {
         let sent = Instant::now();
         let (answer, mut turns) = self.send(call, operation, place).await;
         let result = self.read(call, operation, answer, queued, sent.elapsed());
+        let result = self.blamed(call, result).await;
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         retries.refused(turns.pop().filter(|_| is_refused));
         result

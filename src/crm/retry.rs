@@ -31,14 +31,17 @@ pub enum Decision {
     GiveUp,
 }
 
-/// The decision, by these two facts alone.
-pub fn decide(safety: Safety, error: &Kind) -> Decision {
-    match (error, safety) {
+/// The decision, by the error and by whether the operation may be sent twice.
+pub fn decide(safety: Safety, error: &Error) -> Decision {
+    match (&error.kind, safety) {
         (Kind::Refused(_), _) => Decision::Requeue,
         (Kind::Unavailable { sent: false }, _) | (Kind::Unavailable { sent: true }, Safety::Repeatable) => {
             Decision::Again
         }
-        (Kind::Unavailable { sent: true }, Safety::Once) => Decision::Settle,
+        // What cannot be read proves as little as no answer.
+        (Kind::Unavailable { sent: true } | Kind::Unreadable { .. }, Safety::Once) => Decision::Settle,
+        // An error page may come after the work is done.
+        (Kind::Exception, Safety::Once) if error.facts.is_page => Decision::Settle,
         (
             Kind::Invalid(_)
             | Kind::Duplicate { .. }
@@ -48,6 +51,7 @@ pub fn decide(safety: Safety, error: &Kind) -> Decision {
             | Kind::QueueFull { .. }
             | Kind::DailyBudgetExhausted { .. }
             | Kind::CredentialsRejected { .. }
+            | Kind::Denied { .. }
             | Kind::FeatureDisabled
             | Kind::NotASalesUser
             | Kind::ShareLimitReached
@@ -57,12 +61,12 @@ pub fn decide(safety: Safety, error: &Kind) -> Decision {
             | Kind::Exception
             | Kind::OutcomeUnknown
             | Kind::DeadlineExceeded { .. }
-            | Kind::Unreadable { .. }
             | Kind::StoreUnavailable
             | Kind::ShuttingDown
             | Kind::CallerLeft,
             _,
-        ) => Decision::GiveUp,
+        )
+        | (Kind::Unreadable { .. }, Safety::Repeatable) => Decision::GiveUp,
     }
 }
 
@@ -117,7 +121,7 @@ impl Retries {
 
     /// Returns when it is time for another attempt, or with the error to give to the caller.
     pub async fn pause(&mut self, call: &Call, error: Error) -> Result<()> {
-        match decide(self.safety, &error.kind) {
+        match decide(self.safety, &error) {
             Decision::Requeue => Ok(()),
             Decision::Again => {
                 self.failures += 1;
@@ -196,8 +200,8 @@ mod tests {
             Err(error) => format!(
                 "{:<24} read: {:?}, write: {:?}",
                 error.name(),
-                decide(Safety::Repeatable, &error.kind),
-                decide(Safety::Once, &error.kind)
+                decide(Safety::Repeatable, &error),
+                decide(Safety::Once, &error)
             ),
         }
     }
@@ -265,15 +269,13 @@ mod tests {
 
     #[test]
     fn only_what_surely_was_not_executed_is_sent_again() {
-        let lost = Kind::Unavailable { sent: true };
+        let lost = Kind::Unavailable { sent: true }.into();
         assert_eq!(decide(Safety::Once, &lost), Decision::Settle);
         assert_eq!(decide(Safety::Repeatable, &lost), Decision::Again);
-        assert_eq!(
-            decide(Safety::Once, &Kind::Unavailable { sent: false }),
-            Decision::Again
-        );
+        let unsent = Kind::Unavailable { sent: false }.into();
+        assert_eq!(decide(Safety::Once, &unsent), Decision::Again);
         for refusal in [Refusal::Daily, Refusal::Window(None)] {
-            assert_eq!(decide(Safety::Once, &Kind::Refused(refusal)), Decision::Requeue);
+            assert_eq!(decide(Safety::Once, &Kind::Refused(refusal).into()), Decision::Requeue);
         }
     }
 

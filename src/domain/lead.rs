@@ -44,6 +44,8 @@ pub const STANDARD: &[Standard] = standard_fields!(as_table);
 pub const LEAD_ID: &str = "ProspectID";
 /// The lead's own id: the spelling that LeadSquared wants in `SearchBy`.
 pub const SEARCH_BY_LEAD_ID: &str = "ProspectId";
+/// The email address.
+pub const EMAIL: &str = "EmailAddress";
 /// The lead number.
 pub const LEAD_NUMBER: &str = "ProspectAutoId";
 
@@ -250,6 +252,20 @@ impl Write {
         violations
     }
 
+    /// The same write, matched by that attribute; `None` where it says itself what it is matched by, or is not matched.
+    pub fn matched_by(&self, attribute: &str) -> Option<Self> {
+        let mut matched = self.clone();
+        // A tracking id goes before all else.
+        let has_id = self.attributes.text(LEAD_ID).is_some();
+        match &mut matched.action {
+            Action::Upsert { match_by, .. } | Action::Capture { match_by, .. } if match_by.is_none() && !has_id => {
+                *match_by = Some(attribute.to_owned());
+                Some(matched)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the write starts automations, so that doing it twice shows even where it changes nothing.
     pub fn runs_automations(&self) -> bool {
         match self.action {
@@ -283,21 +299,24 @@ impl Write {
 
     /// What this write is about, in one form each: writes that have one of them in common may not overtake each other.
     pub fn order_keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> = ["EmailAddress", "Phone", "Mobile"]
-            .into_iter()
-            .filter_map(|name| {
-                let text = self.attributes.text(name)?;
-                let (kind, value) = match name {
-                    "EmailAddress" => ("email", text.trim().to_owned()),
-                    _ => ("phone", super::phone::subscriber(&text)),
-                };
-                (!value.is_empty()).then(|| order_key(kind, &value))
-            })
-            .collect();
-        if let Action::Update { lead_id, .. } = &self.action {
-            keys.push(order_key("lead", lead_id));
-        }
-        keys
+        let matched = match &self.action {
+            Action::Upsert { match_by, .. } | Action::Capture { match_by, .. } => {
+                match_by.as_deref().map(matched_attribute)
+            }
+            Action::Create | Action::Update { .. } => None,
+        };
+        let is_other = |name: &&str| !["EmailAddress", "Phone", "Mobile", LEAD_ID].contains(name);
+        let matched = matched.filter(is_other);
+        let matched = matched.and_then(|name| Some(order_key(name, self.attributes.text(name)?.trim())));
+        let lead = match &self.action {
+            Action::Update { lead_id, .. } => Some(lead_id.clone()),
+            _ => self.attributes.text(LEAD_ID),
+        };
+        let lead = lead.map(|id| order_key("lead", id.trim()));
+        contacts(|name| self.attributes.text(name))
+            .chain(lead)
+            .chain(matched)
+            .collect()
     }
 
     /// Whether the lead has the values that this write sets: `None` where not one of them can be compared.
@@ -312,6 +331,22 @@ impl Write {
         });
         set.chain(cleared).reduce(|all, one| all && one)
     }
+}
+
+/// The order keys of the email address and the phone numbers of a lead.
+pub fn contacts_of(row: &Row) -> impl Iterator<Item = String> {
+    contacts(|name| row.get(name).cloned().flatten())
+}
+
+fn contacts(text: impl Fn(&str) -> Option<String>) -> impl Iterator<Item = String> {
+    ["EmailAddress", "Phone", "Mobile"].into_iter().filter_map(move |name| {
+        let text = text(name)?;
+        let (kind, value) = match name {
+            "EmailAddress" => ("email", text.trim().to_owned()),
+            _ => ("phone", super::phone::subscriber(&text)),
+        };
+        (!value.is_empty()).then(|| order_key(kind, &value))
+    })
 }
 
 /// What writes are kept in order by: what it is, and its value in one form.

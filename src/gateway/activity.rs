@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Gateway, Modified, or_invalid};
-use crate::caller::{Call, RequestId};
+use super::{Entry, Gateway, Modified, or_invalid};
+use crate::caller::Call;
 use crate::clock;
 use crate::crm::activity as endpoint;
 use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
@@ -59,10 +59,11 @@ impl Gateway {
         or_invalid(post.check())
     }
 
-    /// Posts or updates an activity, once per request id; its id.
-    pub async fn post(self: &Arc<Self>, call: &Call, post: Post, request: Option<RequestId>) -> Result<String> {
+    /// Posts or updates an activity at its place, once per request id; its id.
+    pub async fn post(self: &Arc<Self>, call: &Call, post: Post, entry: Entry) -> Result<String> {
         Self::validate_post(&post)?;
-        let (this, asked) = (self.clone(), call.clone());
+        let (this, asked) = (self.clone(), entry.placed(call));
+        let Entry { reservation, request } = entry;
         let work = move |before| async move {
             let result = this.perform_post(asked, &post, before).await;
             // It shows in the lead: when it was last changed, its score.
@@ -70,6 +71,7 @@ impl Gateway {
                 Target::Lead(lead_id) => this.reads.touched(Some(lead_id)),
                 Target::Activity(_) => this.reads.touched(None),
             }
+            drop(reservation);
             result
         };
         self.posts.once(call, request, work).await

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::settle::Settled;
-use super::{Gateway, or_invalid};
+use super::{Entry, Gateway, or_invalid};
 use crate::caller::{Call, RequestId};
 use crate::clock;
-use crate::crm::batch::Way;
+use crate::crm::batch::{Rejoin, Way};
 use crate::crm::lead as endpoint;
 use crate::domain::field::Catalog;
-use crate::domain::lead::{Action, Key, LEAD_ID, Lead, Row, Write, Written};
+use crate::domain::lead::{Action, EMAIL, Key, LEAD_ID, Lead, Row, Write, Written};
 use crate::domain::mask::Mask;
 use crate::domain::value::Value;
 use crate::domain::{check, phone};
@@ -45,20 +45,20 @@ impl Gateway {
         or_invalid(violations)
     }
 
-    /// Makes a write, once per request id.
-    pub async fn write(
-        self: &Arc<Self>,
-        call: &Call,
-        write: Write,
-        manner: Manner,
-        request: Option<RequestId>,
-    ) -> Result<Written> {
+    /// Makes a write at its place, once per request id.
+    pub async fn write(self: &Arc<Self>, call: &Call, write: Write, manner: Manner, entry: Entry) -> Result<Written> {
         self.validate(call, &write).await?;
-        let (this, asked) = (self.clone(), call.clone());
+        let (this, asked) = (self.clone(), entry.placed(call));
+        let Entry { reservation, request } = entry;
         let work = move |before| async move {
             let way = this.way(&write, manner);
-            let result = this.perform(asked, &Arc::new(write), way, before).await;
+            let write = Arc::new(write);
+            let result = this.perform(asked, &write, way, before).await;
+            if let Ok(written) = &result {
+                this.known_leads.learn(&written.lead_id, write.order_keys().into_iter());
+            }
             this.touched(&result);
+            drop(reservation);
             result
         };
         self.requests.once(call, request, work).await
@@ -132,6 +132,7 @@ impl Gateway {
             }
         };
         let mut row = self.reads.get(call, key, mask, max_staleness, read).await?;
+        self.known_leads.learn_row(&row);
         mask.apply(&mut row);
         let mut lead = Lead::from_row(row, catalog.as_deref());
         if let (Key::Id(id), true) = (key, lead.id.is_empty()) {
@@ -218,16 +219,26 @@ impl Gateway {
             Before::Uncertain { since } => Some(since),
         };
         let mut unknown = Error::from(Kind::OutcomeUnknown);
-        for sends in 0.. {
+        let (mut sends, mut rejoin): (u32, Option<Rejoin>) = (0, None);
+        loop {
             if let Some(since) = since {
-                match self.settle(&call, write, since).await? {
-                    Settled::Done(written) => return Ok(written),
-                    Settled::NotDone if sends < MOST_SENDS => {}
-                    Settled::NotDone | Settled::Unknown => break,
+                match (self.settle(&call, write, since).await?, &mut rejoin) {
+                    (Settled::Done(written), batch) => {
+                        batch.take().into_iter().for_each(Rejoin::executed);
+                        return Ok(written);
+                    }
+                    // A batch that fails as a whole says nothing about this write: it goes with half of the others.
+                    (Settled::NotDone, Some(_)) => {}
+                    (Settled::Unseen, Some(batch)) => batch.doubt(),
+                    (Settled::Unknown, Some(batch)) if is_refused(&unknown) => batch.doubt(),
+                    (Settled::NotDone, None) if sends < MOST_SENDS && !is_refused(&unknown) => {}
+                    (Settled::NotDone | Settled::Unseen | Settled::Unknown, _) => break,
                 }
             }
             let started = clock::now();
-            match self.send(&call, write, way).await {
+            let sent = self.send(&call, write, way, &mut rejoin).await;
+            sends = if rejoin.is_some() { 1 } else { sends + 1 };
+            match sent {
                 Err(error) if error.kind == Kind::OutcomeUnknown => {
                     call = call.settling(self.crm.settle_timeout());
                     since = since.or(Some(started));
@@ -238,7 +249,7 @@ impl Gateway {
                     let settled = self.settle(&call, write, since.unwrap_or(started)).await?;
                     return match settled {
                         Settled::Done(written) => Ok(written),
-                        Settled::NotDone | Settled::Unknown => Err(error),
+                        Settled::NotDone | Settled::Unseen | Settled::Unknown => Err(error),
                     };
                 }
                 // Whatever keeps it from being sent again says nothing about the first time.
@@ -249,20 +260,32 @@ impl Gateway {
                 result => return result,
             }
         }
+        if is_refused(&unknown) {
+            unknown.kind = Kind::Exception;
+        }
         Err(unknown)
     }
 
-    async fn send(&self, call: &Call, write: &Arc<Write>, way: Way) -> Result<Written> {
+    async fn send(&self, call: &Call, write: &Arc<Write>, way: Way, rejoin: &mut Option<Rejoin>) -> Result<Written> {
         let (clear_with, write) = (self.settings.clear_with, write.clone());
         match &write.action {
-            Action::Create => self.crm.ride(way, call, &endpoint::Create { write, clear_with }).await,
-            Action::Update { lead_id, .. } => self.update(call, &write, way, lead_id).await,
-            Action::Upsert { .. } => self.upsert(call, &write, way).await,
-            Action::Capture { .. } => self.crm.call(call, &endpoint::Capture { write, clear_with }).await,
+            Action::Create => {
+                let operation = endpoint::Create { write, clear_with };
+                self.crm.ride_again(way, call, &operation, rejoin).await
+            }
+            Action::Update { lead_id, .. } => self.update(call, &write, way, lead_id, rejoin).await,
+            Action::Upsert { .. } | Action::Capture { .. } => self.match_and_write(call, &write, way, rejoin).await,
         }
     }
 
-    async fn update(&self, call: &Call, write: &Arc<Write>, way: Way, lead_id: &str) -> Result<Written> {
+    async fn update(
+        &self,
+        call: &Call,
+        write: &Arc<Write>,
+        way: Way,
+        lead_id: &str,
+        rejoin: &mut Option<Rejoin>,
+    ) -> Result<Written> {
         let clear_with = self.settings.clear_with;
         let mut write = write.clone();
         loop {
@@ -270,7 +293,7 @@ impl Gateway {
                 write: write.clone(),
                 clear_with,
             };
-            let result = self.crm.ride(way, call, &operation).await;
+            let result = self.crm.ride_again(way, call, &operation, rejoin).await;
             let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
                 return result;
             };
@@ -282,7 +305,7 @@ impl Gateway {
                 row => row?,
             };
             if id_of(&row).is_none_or(|id| fold(id) != fold(lead_id)) {
-                return result.map_err(|error| with_lead(error, &row));
+                return result.map_err(|error| with_lead(error, attribute, &row));
             }
             // Found by its mobile, say, it has the value elsewhere, and the clash is with another lead.
             if !write.attributes.is_held_by(attribute, &row) {
@@ -301,50 +324,76 @@ impl Gateway {
         }
     }
 
-    /// Without a given attribute to match by, LeadSquared lets the email decide, and fails where the phone is another
-    /// lead's: then that lead is the one that is meant.
-    async fn upsert(&self, call: &Call, write: &Arc<Write>, way: Way) -> Result<Written> {
-        let clear_with = self.settings.clear_with;
-        let operation = endpoint::CreateOrUpdate {
-            write: write.clone(),
-            clear_with,
-        };
-        let result = self.crm.ride(way, call, &operation).await;
-        let Action::Upsert {
-            match_by: None,
-            run_automations,
-        } = write.action
-        else {
-            return result;
-        };
+    /// Upserts or captures. Without a given attribute to match by, the email address decides, where there is one: LeadSquared
+    /// may take the phone for a match, too, and change the email address of somebody else's lead. It refuses a lead whose
+    /// phone another lead has; that lead is the one that is meant only where no email address tells the two apart.
+    async fn match_and_write(
+        &self,
+        call: &Call,
+        write: &Arc<Write>,
+        way: Way,
+        rejoin: &mut Option<Rejoin>,
+    ) -> Result<Written> {
+        let email = write.attributes.text(EMAIL);
+        let by_email = email.as_ref().and_then(|_| write.matched_by(EMAIL));
+        let first = by_email.map_or_else(|| write.clone(), Arc::new);
+        let result = self.upsert_or_capture(call, first, way, rejoin).await;
         let by = match &result {
             Err(Error {
                 kind: Kind::Duplicate { attribute, .. },
                 ..
-            }) => attribute.as_deref().unwrap_or("Phone"),
+            }) => match attribute.as_deref() {
+                Some("Phone") | None => "Phone",
+                Some("Mobile") => "Mobile",
+                Some(_) => return result,
+            },
             _ => return result,
         };
-        if !matches!(by, "Phone" | "Mobile") || write.attributes.text(by).is_none() {
+        let phone = write.attributes.text(by);
+        let (Some(phone), Some(by_phone)) = (phone, write.matched_by(by)) else {
             return result;
+        };
+        let found = match self.find(call, &Key::Phone(phone), &Mask::default(), None).await {
+            Ok(found) => found,
+            Err(error) if is_missing(&error) => return result,
+            Err(error) => return Err(error),
+        };
+        let theirs = found.get(EMAIL).and_then(Option::as_deref).map(str::trim);
+        let is_same = match (&email, theirs.filter(|theirs| !matches!(*theirs, "" | "-"))) {
+            (Some(ours), Some(theirs)) => ours.trim().eq_ignore_ascii_case(theirs),
+            (None, _) | (_, None) => true,
+        };
+        if !is_same || !write.attributes.is_held_by(by, &found) {
+            return result.map_err(|error| with_lead(error, by, &found));
         }
-        let by_phone = Write {
-            action: Action::Upsert {
-                match_by: Some(by.to_owned()),
-                run_automations,
-            },
-            ..Write::clone(write)
-        };
-        let operation = endpoint::CreateOrUpdate {
-            write: Arc::new(by_phone),
-            clear_with,
-        };
-        self.crm.ride(way, call, &operation).await
+        self.upsert_or_capture(call, Arc::new(by_phone), way, rejoin).await
+    }
+
+    async fn upsert_or_capture(
+        &self,
+        call: &Call,
+        write: Arc<Write>,
+        way: Way,
+        rejoin: &mut Option<Rejoin>,
+    ) -> Result<Written> {
+        let clear_with = self.settings.clear_with;
+        if matches!(write.action, Action::Capture { .. }) {
+            return self.crm.call(call, &endpoint::Capture { write, clear_with }).await;
+        }
+        let operation = endpoint::CreateOrUpdate { write, clear_with };
+        self.crm.ride_again(way, call, &operation, rejoin).await
     }
 }
 
 /// The lead's id.
 pub(super) fn id_of(row: &Row) -> Option<&str> {
     row.get(LEAD_ID)?.as_deref()
+}
+
+/// Whether an error page says that the request itself is refused. Unless the write is found to be executed, it was not.
+fn is_refused(error: &Error) -> bool {
+    let is_client_error = matches!(error.facts.upstream_status, Some(400..=499));
+    error.facts.is_page && is_client_error && error.facts.upstream_status != Some(408)
 }
 
 /// Whether it says that there is no such lead.
@@ -374,8 +423,9 @@ fn own_key(write: &Write, attribute: &str) -> Option<Key> {
     })
 }
 
-fn with_lead(mut error: Error, row: &Row) -> Error {
-    if let Kind::Duplicate { lead_id, .. } = &mut error.kind {
+fn with_lead(mut error: Error, by: &str, row: &Row) -> Error {
+    if let Kind::Duplicate { attribute, lead_id } = &mut error.kind {
+        *attribute = Some(by.to_owned());
         *lead_id = id_of(row).map(str::to_owned);
     }
     error

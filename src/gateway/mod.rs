@@ -1,6 +1,7 @@
 //! The life of a request: one short function per operation. Knows neither protobuf nor HTTP.
 
 mod activity;
+mod entry;
 mod lead;
 mod modified;
 mod reads;
@@ -38,6 +39,8 @@ pub use crate::sharing;
 use crate::sharing::Sharing;
 use crate::store::{self, Requests, Store};
 use crate::users::Users;
+pub use entry::Entry;
+use entry::KnownLeads;
 pub use lead::{Found, Manner};
 pub use modified::{Export, ExportFrom, Listing, MOST as MOST_MODIFIED};
 use reads::Reads;
@@ -157,6 +160,7 @@ pub struct Gateway {
     settings: WriteSettings,
     batching: Batching,
     reads: Reads,
+    known_leads: KnownLeads,
     activity_offset: Offset,
     sharing: Sharing,
 }
@@ -203,6 +207,7 @@ impl Gateway {
                 settings.keep_request_ids,
                 tasks.clone(),
             )),
+            known_leads: KnownLeads::new(),
             reads: Reads::new(name, crm.metrics().clone(), tasks.clone()),
             settings: settings.writes,
             batching: settings.batching,

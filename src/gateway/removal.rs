@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::lead::is_missing;
-use super::{Gateway, or_invalid};
-use crate::caller::{Call, RequestId};
+use super::{Entry, Gateway, or_invalid};
+use crate::caller::Call;
 use crate::crm::lead::GetById;
 use crate::crm::removal::{Delete, Merge};
-use crate::domain::lead::{Written, check_id};
+use crate::domain::lead::{Written, check_id, order_key};
 use crate::error::{Error, Kind, Resource, Result, Violation};
 use crate::store::Before;
 
@@ -58,6 +58,17 @@ impl Removal {
         }
     }
 
+    /// What it changes, in the form of [`crate::domain::lead::Write::order_keys`].
+    pub(super) fn order_keys(&self) -> Vec<String> {
+        match self {
+            Self::Delete { lead_id } => vec![order_key("lead", lead_id)],
+            Self::Merge {
+                lead_id,
+                merged_lead_id,
+            } => vec![order_key("lead", lead_id), order_key("lead", merged_lead_id)],
+        }
+    }
+
     /// The lead that is gone afterwards.
     fn gone(&self) -> &str {
         match self {
@@ -68,21 +79,23 @@ impl Removal {
 }
 
 impl Gateway {
-    /// Deletes or merges, once per request id. `faults` is what was found wrong when the message was read.
+    /// Deletes or merges at its place, once per request id. `faults` is what was found wrong when the message was read.
     pub async fn remove_lead(
         self: &Arc<Self>,
         call: &Call,
         removal: Removal,
-        request: Option<RequestId>,
+        entry: Entry,
         mut faults: Vec<Violation>,
     ) -> Result<()> {
         faults.extend(removal.check());
         or_invalid(faults)?;
-        let (this, asked) = (self.clone(), call.clone());
+        let (this, asked) = (self.clone(), entry.placed(call));
+        let Entry { reservation, request } = entry;
         let work = move |before| async move {
             let result = this.perform_removal(asked, &removal, before).await;
             // More than the lead that is gone may have changed.
             this.reads.touched(None);
+            drop(reservation);
             result
         };
         self.requests.once(call, request, work).await.map(drop)
@@ -106,8 +119,7 @@ impl Gateway {
             }
             match self.send_removal(&call, removal).await {
                 Ok(()) => return Ok(done()),
-                // An answer that cannot be read proves as little as none.
-                Err(error) if matches!(error.kind, Kind::OutcomeUnknown | Kind::Unreadable { .. }) => {
+                Err(error) if error.kind == Kind::OutcomeUnknown => {
                     call = call.settling(self.crm.settle_timeout());
                     is_lost = true;
                     unknown.facts = error.facts;

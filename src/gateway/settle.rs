@@ -16,6 +16,8 @@ pub(super) enum Settled {
     Done(Written),
     /// It was not executed, or may be executed again.
     NotDone,
+    /// The lead does not have its values, but may have been changed since.
+    Unseen,
     /// Nothing is proved.
     Unknown,
 }
@@ -45,9 +47,8 @@ impl Gateway {
         match write.action {
             Action::Update { .. } => Err(Kind::NotFound(Resource::Lead).into()),
             Action::Create if is_unique && !keys.is_empty() => Ok(Settled::NotDone),
-            Action::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
-                Ok(Settled::NotDone)
-            }
+            // A second one updates what the first has made.
+            Action::Upsert { run_automations, .. } if is_unique && !run_automations => Ok(Settled::NotDone),
             // A capture leaves an activity behind each time.
             Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(Settled::Unknown),
         }
@@ -93,6 +94,7 @@ impl Gateway {
                     (Some(true), _, false) | (Some(true), Some(true), true) => done(created),
                     // Nobody has changed it since, so it is ours to change; what runs automations may still be on its way.
                     (Some(false), Some(false), false) => Settled::NotDone,
+                    (Some(false), Some(true) | None, false) => Settled::Unseen,
                     _ => Settled::Unknown,
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::asked::{Answer, Asked};
+use super::asked::{Answer, Asked, InOrder};
 use super::{Context, convert, page, pb};
 use crate::caller::{Call, RequestId};
 use crate::clock;
@@ -32,7 +32,12 @@ impl pb::activity_service_server::ActivityService for Service {
         let work = |mut asked: Asked<pb::PostActivityRequest>, _| async move {
             let mut faults = Vec::new();
             let request = asked.request_id(&mut faults);
-            let Asked { gateway, call, message } = asked;
+            let Asked {
+                gateway,
+                call,
+                message,
+                arrival,
+            } = asked;
             let validate_only = message.validate_only;
             let at = message
                 .activity_time
@@ -46,7 +51,7 @@ impl pb::activity_service_server::ActivityService for Service {
                 fields: fields(message.fields, &mut faults),
                 faults,
             };
-            let activity_id = write(&gateway, &call, post, request, validate_only).await?;
+            let activity_id = write(&gateway, &call, arrival, post, request, validate_only).await?;
             Ok(pb::PostActivityResponse { activity_id })
         };
         self.context.answer(request, work).await
@@ -56,7 +61,12 @@ impl pb::activity_service_server::ActivityService for Service {
         let work = |mut asked: Asked<pb::UpdateActivityRequest>, _| async move {
             let mut faults = Vec::new();
             let request = asked.request_id(&mut faults);
-            let Asked { gateway, call, message } = asked;
+            let Asked {
+                gateway,
+                call,
+                message,
+                arrival,
+            } = asked;
             let validate_only = message.validate_only;
             let post = Post {
                 target: Target::Activity(message.activity_id),
@@ -67,7 +77,7 @@ impl pb::activity_service_server::ActivityService for Service {
                 fields: fields(message.fields, &mut faults),
                 faults,
             };
-            let activity_id = write(&gateway, &call, post, request, validate_only).await?;
+            let activity_id = write(&gateway, &call, arrival, post, request, validate_only).await?;
             Ok(pb::UpdateActivityResponse { activity_id })
         };
         self.context.answer(request, work).await
@@ -182,6 +192,7 @@ impl pb::activity_service_server::ActivityService for Service {
 async fn write(
     gateway: &Arc<Gateway>,
     call: &Call,
+    arrival: InOrder,
     post: Post,
     request: Option<RequestId>,
     validate_only: bool,
@@ -190,7 +201,8 @@ async fn write(
         Gateway::validate_post(&post)?;
         return Ok(String::new());
     }
-    gateway.post(call, post, request).await
+    let entry = arrival.take(call, || gateway.enter_post(&post, request)).await?;
+    gateway.post(call, post, entry).await
 }
 
 /// The fields of an activity, by schema name.

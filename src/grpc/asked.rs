@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::arrivals::Arrival;
+use super::connection::Arrived;
 use super::observe::Observed;
-use super::{Context, LONGEST, status};
+use super::{Context, LONGEST, Settings, status};
 use crate::caller::{Call, Criticality, exceeded};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
@@ -35,6 +37,24 @@ pub(super) struct Asked<M> {
     pub(super) gateway: Arc<Gateway>,
     pub(super) call: Call,
     pub(super) message: M,
+    pub(super) arrival: InOrder,
+}
+
+/// The place of an RPC among the writes of its connection.
+pub(super) struct InOrder(Option<Arc<Arrival>>);
+
+impl InOrder {
+    /// Takes a place in the order of writes, once all earlier writes of the connection have taken theirs. `take` must not
+    /// wait.
+    pub(super) async fn take<T>(self, call: &Call, take: impl FnOnce() -> T) -> Result<T> {
+        if let Some(arrival) = &self.0 {
+            call.wait("the request messages of earlier writes", arrival.turn())
+                .await?;
+        }
+        let taken = take();
+        drop(self);
+        Ok(taken)
+    }
 }
 
 /// Where the answers of an RPC with many of them go.
@@ -52,7 +72,7 @@ pub(super) struct Teller {
 
 impl Teller {
     /// The status for the caller, which is what the RPC ends with.
-    fn last(&self, error: &Error) -> Status {
+    pub(super) fn last(&self, error: &Error) -> Status {
         self.observed.reason(status::reason(&error.kind));
         self.status(error)
     }
@@ -98,7 +118,7 @@ impl Context {
     where
         F: Future<Output = Result<A>>,
     {
-        let (teller, entered) = self.enter(request, &self.in_flight, self.settings.max_deadline);
+        let (teller, entered) = self.enter(request, self.settings.max_deadline);
         let result = match entered {
             Ok((asked, _place)) => work(asked, teller.clone()).await,
             Err(error) => Err(error),
@@ -117,7 +137,7 @@ impl Context {
         A: Send + 'static,
     {
         // Only the caller's own deadline ends it.
-        let (teller, entered) = self.enter(request, &self.streams, LONGEST);
+        let (teller, entered) = self.enter(request, LONGEST);
         let (asked, place) = entered.map_err(|error| teller.last(&error))?;
         let (sender, receiver) = mpsc::channel(BUFFER);
         let (deadline, left) = (asked.call.deadline, asked.call.left.clone().drop_guard());
@@ -143,73 +163,76 @@ impl Context {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    /// Whom a request is for, and a place among those in work.
-    fn enter<M>(
-        &self,
-        request: Request<M>,
-        places: &Arc<Semaphore>,
-        most: Duration,
-    ) -> (Teller, Result<(Asked<M>, OwnedSemaphorePermit)>) {
-        let observed = request.extensions().get::<Observed>().cloned().unwrap_or_default();
-        let name = request
-            .metadata()
-            .get("x-leadgate-tenant")
-            .map(|name| name.to_str().unwrap_or("?").to_owned());
-        let tenant = self.tenants.get(name.as_deref());
-        let teller = Teller {
-            tenant: tenant.as_ref().ok().map(|(name, _)| (*name).to_owned()),
-            observed,
+    /// Whom a request is for, and its place among those in progress.
+    fn enter<M>(&self, mut request: Request<M>, most: Duration) -> (Teller, Result<(Asked<M>, Place)>) {
+        let arrived = request.extensions_mut().remove::<Arrived>();
+        let Some(arrived) = arrived else {
+            // Every RPC comes through a connection of ours.
+            let teller = self.teller(request.metadata().as_ref(), Observed::of(&HeaderMap::new()));
+            return (teller, Err(Kind::ShuttingDown.into()));
         };
-        teller.observed.tenant(teller.tenant.as_deref());
-        let entered = tenant.and_then(|(_, gateway)| self.asked(request, gateway.clone(), &teller, places, most));
-        (teller, entered)
+        arrived.observed.complete();
+        let teller = self.teller(request.metadata().as_ref(), arrived.observed.clone());
+        let place = arrived.place.clone();
+        let asked = self.asked(request, arrived, most);
+        (teller, asked.map(|asked| (asked, place)))
     }
 
-    fn asked<M>(
-        &self,
-        request: Request<M>,
-        gateway: Arc<Gateway>,
-        teller: &Teller,
-        places: &Arc<Semaphore>,
-        most: Duration,
-    ) -> Result<(Asked<M>, OwnedSemaphorePermit)> {
+    /// How errors of an RPC are told.
+    pub(super) fn teller(&self, headers: &HeaderMap, observed: Observed) -> Teller {
+        let tenant = self.tenants.get(tenant(headers).as_deref());
+        let tenant = tenant.ok().map(|(name, _)| name.to_owned());
+        observed.tenant(tenant.as_deref());
+        Teller { tenant, observed }
+    }
+
+    fn asked<M>(&self, request: Request<M>, arrived: Arrived, most: Duration) -> Result<Asked<M>> {
         if self.draining.is_cancelled() {
             return Err(Kind::ShuttingDown.into());
         }
-        let place = places.clone().try_acquire_owned().map_err(|_| {
-            Error::from(Kind::QueueFull {
-                retry_after: Duration::from_secs(1),
-            })
-        })?;
+        let headers = request.metadata().as_ref();
+        let (_, gateway) = self.tenants.get(tenant(headers).as_deref())?;
+        let limit = limit(headers, &self.settings, most)?;
         let call = Call {
-            id: teller.observed.id().into(),
+            id: arrived.observed.id().into(),
             caller: caller(request.metadata())?,
             criticality: criticality(request.metadata())?,
-            deadline: self.deadline(request.metadata(), most)?,
+            deadline: arrived.observed.arrived() + limit,
             left: CancellationToken::new(),
+            position: None,
         };
-        let asked = Asked {
-            gateway,
+        Ok(Asked {
+            gateway: gateway.clone(),
             call,
             message: request.into_inner(),
-        };
-        Ok((asked, place))
+            arrival: InOrder(arrived.arrival),
+        })
     }
+}
 
-    /// The caller's deadline or the longest allowed, and a little before it, so that our answer comes first.
-    fn deadline(&self, metadata: &MetadataMap, most: Duration) -> Result<Instant> {
-        let asked = match metadata.get("grpc-timeout") {
-            None => most,
-            Some(value) => {
-                let text = value.to_str().unwrap_or_default();
-                timeout(text).ok_or_else(|| Error::invalid("grpc-timeout", "must be up to 8 digits and a unit"))?
-            }
-        };
-        let limit = asked.min(most);
-        // Of a very short time most is left to the call.
-        let margin = self.settings.deadline_margin.min(limit / 4);
-        Ok(Instant::now() + limit - margin)
-    }
+/// A place among the RPCs in progress.
+type Place = Option<Arc<OwnedSemaphorePermit>>;
+
+/// The account that the headers name.
+fn tenant(headers: &HeaderMap) -> Option<String> {
+    let name = headers.get("x-leadgate-tenant")?;
+    Some(name.to_str().unwrap_or("?").to_owned())
+}
+
+/// How long an RPC may take from its headers on: the caller's timeout or the longest allowed, less a little, so that our
+/// answer comes before the client's own.
+pub(super) fn limit(headers: &HeaderMap, settings: &Settings, most: Duration) -> Result<Duration> {
+    let asked = match headers.get("grpc-timeout") {
+        None => most,
+        Some(value) => {
+            let text = value.to_str().unwrap_or_default();
+            timeout(text).ok_or_else(|| Error::invalid("grpc-timeout", "must be up to 8 digits and a unit"))?
+        }
+    };
+    let limit = asked.min(most);
+    // Of a very short time most is left to the call.
+    let margin = settings.deadline_margin.min(limit / 4);
+    Ok(limit - margin)
 }
 
 /// Who asks, by its own word.

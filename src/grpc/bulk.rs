@@ -8,7 +8,7 @@ use tonic::Streaming;
 use uuid::Uuid;
 
 use super::asked::{Asked, Reader, Teller};
-use super::lead::{Writes, write};
+use super::lead::{Entered, Read, Writes};
 use super::mutation::{Mutation, part};
 use super::pb;
 use super::pb::import_leads_request::Operation;
@@ -78,18 +78,29 @@ pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> 
     if !faults.is_empty() {
         return Err(Kind::Invalid(faults).into());
     }
-    if let Some(request) = &request {
-        asked.gateway.claim(request).await?;
-    }
-    let mut results: Vec<_> = parts.iter().map(|_| None).collect();
-    let mut under_way = JoinSet::new();
-    for (at, message) in parts.into_iter().enumerate() {
+    let Asked {
+        gateway, call, arrival, ..
+    } = asked;
+    let named = parts.into_iter().enumerate().map(|(at, message)| {
         let message = named(message, request.map(|request| part(request.id, at)));
-        let (gateway, call) = (asked.gateway.clone(), part_of(&asked.call));
-        under_way.spawn(async move { (at, one(gateway, call, message).await) });
+        Read::of(message)
+    });
+    // All places in the order of the requests, before any of them waits for anything.
+    let named: Vec<_> = named.collect();
+    let enter = || -> Vec<_> { named.into_iter().map(|read| read.enter(&gateway)).collect() };
+    let entered = arrival.take(&call, enter).await?;
+    if let Some(request) = &request {
+        gateway.claim(request).await?;
+    }
+    let mut results: Vec<_> = entered.iter().map(|_| None).collect();
+    let mut under_way = JoinSet::new();
+    for (at, entered) in entered.into_iter().enumerate() {
+        let (gateway, call) = (gateway.clone(), part_of(&call));
+        under_way.spawn(async move { (at, entered.make(&gateway, &call, Manner::Bulk).await) });
     }
     while let Some(ended) = under_way.join_next().await {
         let (at, result) = ended.map_err(|_| Error::from(Kind::ShuttingDown))?;
+        let result = result.map(Option::unwrap_or_default);
         results[at] = Some(result.map(B::Told::from).map_err(|error| teller.part(&error)));
     }
     Ok(results.into_iter().flatten().collect::<Results<_>>().into())
@@ -104,6 +115,7 @@ pub(super) async fn import(
         gateway,
         call,
         message: mut rows,
+        ..
     } = asked;
     let window = Arc::new(Semaphore::new(gateway.batching().import_window));
     let mut under_way = JoinSet::new();
@@ -114,9 +126,14 @@ pub(super) async fn import(
             (row, place) = next(&mut rows, &window) => match (row, place) {
                 (Ok(Some(row)), Ok(place)) => {
                     counts.received += 1;
+                    // Its place among the writes is that in which it was read.
+                    let entered = enter(&gateway, row.operation);
                     let (gateway, call) = (gateway.clone(), part_of(&call));
                     under_way.spawn(async move {
-                        let told = import_one(gateway, call, row.operation).await;
+                        let told = match entered {
+                            Ok(entered) => import_one(&gateway, &call, entered).await,
+                            Err(error) => Err(error),
+                        };
                         drop(place);
                         (row.sequence, told)
                     });
@@ -183,15 +200,12 @@ async fn answer(
     reader.send(pb::ImportLeadsResponse { sequence, result }).await
 }
 
-async fn import_one(gateway: Arc<Gateway>, call: Call, operation: Option<Operation>) -> Result<pb::ImportedLead> {
-    let (written, outcome) = match operation {
-        Some(Operation::Create(message)) => (one(gateway, call, message).await?, pb::UpsertOutcome::Created),
-        Some(Operation::Update(message)) => (one(gateway, call, message).await?, pb::UpsertOutcome::Updated),
-        Some(Operation::Upsert(message)) => {
-            let written = one(gateway, call, message).await?;
-            let outcome = outcome(&written);
-            (written, outcome)
-        }
+/// Takes the place of a row, and says what its outcome is where LeadSquared does not tell.
+fn enter(gateway: &Gateway, operation: Option<Operation>) -> Result<(Entered, Option<pb::UpsertOutcome>)> {
+    let (read, outcome) = match operation {
+        Some(Operation::Create(message)) => (Read::of(message), Some(pb::UpsertOutcome::Created)),
+        Some(Operation::Update(message)) => (Read::of(message), Some(pb::UpsertOutcome::Updated)),
+        Some(Operation::Upsert(message)) => (Read::of(message), None),
         None => {
             return Err(Error::invalid(
                 "operation",
@@ -199,15 +213,20 @@ async fn import_one(gateway: Arc<Gateway>, call: Call, operation: Option<Operati
             ));
         }
     };
+    Ok((read.enter(gateway), outcome))
+}
+
+async fn import_one(
+    gateway: &Arc<Gateway>,
+    call: &Call,
+    (entered, known): (Entered, Option<pb::UpsertOutcome>),
+) -> Result<pb::ImportedLead> {
+    let written = entered.make(gateway, call, Manner::Bulk).await?.unwrap_or_default();
+    let outcome = known.unwrap_or_else(|| outcome(&written));
     Ok(pb::ImportedLead {
         lead_id: written.lead_id,
         outcome: outcome.into(),
     })
-}
-
-async fn one<M: Writes>(gateway: Arc<Gateway>, call: Call, message: M) -> Result<Written> {
-    let asked = Asked { gateway, call, message };
-    write(asked, Manner::Bulk).await.map(Option::unwrap_or_default)
 }
 
 /// The same with a request id, where it has none of its own.

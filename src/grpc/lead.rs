@@ -1,5 +1,6 @@
 //! LeadService: reads the message, asks the gateway, puts the answer. Decides nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Request, Streaming};
@@ -7,12 +8,13 @@ use tonic::{Request, Streaming};
 use super::asked::{Answer, Answers, Asked};
 use super::bulk;
 use super::convert;
-use super::mutation::Mutation;
+use super::mutation::{self, Mutation};
 use super::{Context, pb, removal, search};
+use crate::caller::{Call, RequestId};
 use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
 use crate::domain::mask::Mask;
 use crate::error::{Kind, Result, Violation};
-use crate::gateway::Manner;
+use crate::gateway::{Entry, Gateway, Manner};
 
 /// LeadService.
 pub(super) struct Service {
@@ -28,32 +30,23 @@ impl Service {
 #[tonic::async_trait]
 impl pb::lead_service_server::LeadService for Service {
     async fn create_lead(&self, request: Request<pb::CreateLeadRequest>) -> Answer<pb::CreateLeadResponse> {
-        let work = |asked, _| async {
-            let written = write(asked, Manner::Single).await?.unwrap_or_default();
-            Ok(written.into())
-        };
+        let work = |asked, _| async { write(asked).await.map(Into::into) };
         self.context.answer(request, work).await
     }
 
     async fn update_lead(&self, request: Request<pb::UpdateLeadRequest>) -> Answer<pb::UpdateLeadResponse> {
-        let work = |asked, _| async {
-            let written = write(asked, Manner::Single).await?.unwrap_or_default();
-            Ok(written.into())
-        };
+        let work = |asked, _| async { write(asked).await.map(Into::into) };
         self.context.answer(request, work).await
     }
 
     async fn upsert_lead(&self, request: Request<pb::UpsertLeadRequest>) -> Answer<pb::UpsertLeadResponse> {
-        let work = |asked, _| async {
-            let written = write(asked, Manner::Single).await?.unwrap_or_default();
-            Ok(written.into())
-        };
+        let work = |asked, _| async { write(asked).await.map(Into::into) };
         self.context.answer(request, work).await
     }
 
     async fn capture_lead(&self, request: Request<pb::CaptureLeadRequest>) -> Answer<pb::CaptureLeadResponse> {
         let work = |asked, _| async {
-            let written = write(asked, Manner::Single).await?.unwrap_or_default();
+            let written = write(asked).await?;
             Ok(pb::CaptureLeadResponse {
                 lead_id: written.lead_id,
                 created: written.created.unwrap_or_default(),
@@ -278,19 +271,65 @@ impl Writes for pb::CaptureLeadRequest {
     }
 }
 
-/// Checks a write, and makes it unless it was only to be checked.
-pub(super) async fn write<M: Writes>(mut asked: Asked<M>, manner: Manner) -> Result<Option<Written>> {
-    let mut faults = Vec::new();
-    let request = asked.request_id(&mut faults);
-    let Asked { gateway, call, message } = asked;
-    let validate_only = message.validate_only();
-    let mut write = message.into_write();
-    write.faults.extend(faults);
-    if validate_only {
-        gateway.validate(&call, &write).await?;
-        return Ok(None);
+/// A write as its message asks for it.
+pub(super) struct Read {
+    write: Write,
+    request: Option<RequestId>,
+    validate_only: bool,
+}
+
+impl Read {
+    pub(super) fn of<M: Writes>(mut message: M) -> Self {
+        let mut faults = Vec::new();
+        let request = mutation::request_id(&mut message, &mut faults);
+        let validate_only = message.validate_only();
+        let mut write = message.into_write();
+        write.faults.extend(faults);
+        Self {
+            write,
+            request,
+            validate_only,
+        }
     }
-    gateway.write(&call, write, manner, request).await.map(Some)
+
+    /// Takes its place among the writes, at once; a message that is only to be checked needs none.
+    pub(super) fn enter(self, gateway: &Gateway) -> Entered {
+        let entry = (!self.validate_only).then(|| gateway.enter_write(&self.write, self.request));
+        Entered {
+            write: self.write,
+            entry,
+        }
+    }
+}
+
+/// A write that has its place, or is only to be checked.
+pub(super) struct Entered {
+    write: Write,
+    entry: Option<Entry>,
+}
+
+impl Entered {
+    /// Checks a write, and makes it unless it was only to be checked.
+    pub(super) async fn make(self, gateway: &Arc<Gateway>, call: &Call, manner: Manner) -> Result<Option<Written>> {
+        match self.entry {
+            Some(entry) => gateway.write(call, self.write, manner, entry).await.map(Some),
+            None => gateway.validate(call, &self.write).await.map(|()| None),
+        }
+    }
+}
+
+/// Makes one write.
+async fn write<M: Writes>(asked: Asked<M>) -> Result<Written> {
+    let Asked {
+        gateway,
+        call,
+        message,
+        arrival,
+    } = asked;
+    let read = Read::of(message);
+    let entered = arrival.take(&call, || read.enter(&gateway)).await?;
+    let written = entered.make(&gateway, &call, Manner::Single).await?;
+    Ok(written.unwrap_or_default())
 }
 
 fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Violation> {

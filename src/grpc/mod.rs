@@ -1,8 +1,10 @@
 //! Protobuf in, protobuf out: the server with its services. The only place that knows tonic.
 
 mod activity;
+mod arrivals;
 mod asked;
 mod bulk;
+mod connection;
 mod convert;
 mod lead;
 mod mutation;
@@ -24,8 +26,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::server::HealthReporter;
 
 use crate::telemetry::metrics::Metrics;
@@ -118,7 +120,7 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<LeadServiceServer<lead::Service>>().await;
     health.set_serving::<ShareServiceServer<share::Service>>().await;
@@ -147,13 +149,7 @@ pub async fn serve(
         };
     }
 
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .max_concurrent_streams(Some(1024))
-        .layer(observe::Layer::new(metrics))
-        .add_service(health_service)
+    let routes = Routes::new(health_service)
         .add_service(reflection().build_v1().expect("the build has checked the descriptors"))
         .add_service(
             reflection()
@@ -165,12 +161,14 @@ pub async fn serve(
         .add_service(service!(ActivityServiceServer, activity))
         .add_service(service!(UserServiceServer, user))
         .add_service(service!(QuotaServiceServer, quota))
-        .serve_with_incoming_shutdown(incoming, told(stop.clone(), health));
+        .prepare();
+    let server = connection::serve(listener, routes, context, metrics);
 
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
     tokio::select! {
-        result = server => result,
-        () = drained(stop, &in_flight, all, drain) => Ok(()),
+        () = server => {}
+        () = drained(stop.clone(), &in_flight, all, drain) => {}
+        () = told(stop, health) => {}
     }
 }
 
@@ -203,6 +201,7 @@ async fn told(stop: CancellationToken, health: HealthReporter) {
     health
         .set_service_status("", tonic_health::ServingStatus::NotServing)
         .await;
+    std::future::pending().await
 }
 
 /// A connection to a running gateway, at a URL or at `host:port`: for the commands that are its clients.

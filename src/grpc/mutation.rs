@@ -53,24 +53,26 @@ mutations! {
 }
 
 impl<M: Mutation> Asked<M> {
-    /// Takes the request id, with the digest of the rest, if the caller gave one. One that is none is a fault.
+    /// Takes the request id of the message.
     pub(super) fn request_id(&mut self, faults: &mut Vec<Violation>) -> Option<RequestId> {
-        let text = self.message.take_request_id();
-        if text.is_empty() {
-            return None;
-        }
-        let id = match Uuid::try_parse(&text) {
-            Ok(id) => id,
-            Err(_) => {
-                faults.push(Violation::new("request_id", "must be a UUID"));
-                return None;
-            }
-        };
-        Some(RequestId {
-            id,
-            fingerprint: fingerprint(M::METHOD, &self.message),
-        })
+        request_id(&mut self.message, faults)
     }
+}
+
+/// Takes the request id, with the digest of the rest, if the caller gave one. One that is none is a fault.
+pub(super) fn request_id<M: Mutation>(message: &mut M, faults: &mut Vec<Violation>) -> Option<RequestId> {
+    let text = message.take_request_id();
+    if text.is_empty() {
+        return None;
+    }
+    let Ok(id) = Uuid::try_parse(&text) else {
+        faults.push(Violation::new("request_id", "must be a UUID"));
+        return None;
+    };
+    Some(RequestId {
+        id,
+        fingerprint: fingerprint(M::METHOD, message),
+    })
 }
 
 /// The request id of one part of something that has many, always the same.

@@ -2,17 +2,15 @@
 //! panics or tonic itself refuses.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Service, ServiceExt};
-use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 use uuid::Uuid;
 
 use super::status;
@@ -21,29 +19,36 @@ use crate::telemetry::metrics::Metrics;
 const REQUEST_ID: &str = "x-request-id";
 
 /// What is found out about an RPC on its way, for the line at its end. Clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Observed {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     id: String,
     trace_id: Option<String>,
+    arrived: Instant,
+    /// Whether its message is complete, or it is a stream of messages.
+    is_complete: AtomicBool,
     tenant: OnceLock<String>,
     reason: OnceLock<&'static str>,
     trailers: Mutex<Vec<(&'static str, u64)>>,
 }
 
 impl Observed {
-    fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let inner = Inner {
             id: given(REQUEST_ID)
                 .filter(|id| is_id(id))
                 .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
             trace_id: given("traceparent").and_then(trace_id).map(str::to_owned),
-            ..Inner::default()
+            arrived: Instant::now(),
+            is_complete: AtomicBool::new(false),
+            tenant: OnceLock::new(),
+            reason: OnceLock::new(),
+            trailers: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -51,6 +56,21 @@ impl Observed {
     /// The RPC's name in logs and answers.
     pub(super) fn id(&self) -> &str {
         &self.inner.id
+    }
+
+    /// When its headers were there.
+    pub(super) fn arrived(&self) -> Instant {
+        self.inner.arrived
+    }
+
+    /// Its message is complete: from now on its handler looks after its deadline.
+    pub(super) fn complete(&self) {
+        self.inner.is_complete.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its message is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.inner.is_complete.load(Ordering::Relaxed)
     }
 
     /// It is for that account.
@@ -75,86 +95,29 @@ impl Observed {
     }
 }
 
-/// Puts [`Observe`] around the services.
-#[derive(Clone)]
-pub(super) struct Layer {
-    metrics: Arc<Metrics>,
-}
-
-impl Layer {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
-    }
-}
-
-impl<S> tower::Layer<S> for Layer {
-    type Service = Observe<CatchPanic<S, fn(Box<dyn Any + Send>) -> Response<Body>>>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        let answer: fn(Box<dyn Any + Send>) -> Response<Body> = panicked;
-        Observe {
-            inner: tower::Layer::layer(&CatchPanicLayer::custom(answer), inner),
-            metrics: self.metrics.clone(),
-        }
-    }
-}
-
-/// Observes every RPC of the service inside.
-#[derive(Clone)]
-pub(super) struct Observe<S> {
-    inner: S,
-    metrics: Arc<Metrics>,
-}
-
-impl<S, B> Service<Request<Body>> for Observe<S>
-where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: http_body_util::BodyExt + http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<tonic::codegen::StdError>,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let observed = Observed::of(request.headers());
-        let line = Line {
-            method: request.uri().path().to_owned(),
-            observed: observed.clone(),
-            started: Instant::now(),
-            metrics: self.metrics.clone(),
-            ended: false,
-        };
-        request.extensions_mut().insert(observed);
-        let inner = self.inner.clone();
-        Box::pin(async move {
-            let response = inner.oneshot(request).await?;
-            Ok(answered(response, line))
-        })
-    }
-}
-
 /// The line of one RPC. Dropped without an end, the caller has left.
-struct Line {
+pub(super) struct Line {
     method: String,
     observed: Observed,
-    started: Instant,
     metrics: Arc<Metrics>,
     ended: bool,
 }
 
 impl Line {
+    pub(super) fn new(method: &str, observed: &Observed, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            method: method.to_owned(),
+            observed: observed.clone(),
+            metrics: metrics.clone(),
+            ended: false,
+        }
+    }
+
     fn end(&mut self, code: Code) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let took = self.started.elapsed();
+        let took = self.observed.arrived().elapsed();
         let code_name = name(code);
         // A path that nobody serves must not make a label of its own.
         let label = if code == Code::Unimplemented {
@@ -195,7 +158,7 @@ impl Drop for Line {
 }
 
 /// Puts the request id into the trailers, wherever they are, and ends the line with them.
-fn answered<B>(response: Response<B>, mut line: Line) -> Response<Body>
+pub(super) fn answered<B>(response: Response<B>, mut line: Line) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
@@ -258,7 +221,8 @@ fn explained(status: &Status, line: &Line) -> Option<Status> {
     Some(status::plain(code, reason, text, line.observed.id()))
 }
 
-fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
+/// The answer where the code panics.
+pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     status::plain(Code::Internal, "INTERNAL", "leadgate failed; this is a bug", "").into_http()
 }
 

@@ -9,11 +9,17 @@ use crate::gateway::Removal;
 pub(super) async fn delete(mut asked: Asked<pb::DeleteLeadRequest>) -> Result<pb::DeleteLeadResponse> {
     let mut faults = Vec::new();
     let request = asked.request_id(&mut faults);
-    let Asked { gateway, call, message } = asked;
+    let Asked {
+        gateway,
+        call,
+        message,
+        arrival,
+    } = asked;
     let removal = Removal::Delete {
         lead_id: message.lead_id,
     };
-    gateway.remove_lead(&call, removal, request, faults).await?;
+    let entry = arrival.take(&call, || gateway.enter_removal(&removal, request)).await?;
+    gateway.remove_lead(&call, removal, entry, faults).await?;
     Ok(pb::DeleteLeadResponse {})
 }
 
@@ -21,11 +27,17 @@ pub(super) async fn delete(mut asked: Asked<pb::DeleteLeadRequest>) -> Result<pb
 pub(super) async fn merge(mut asked: Asked<pb::MergeLeadsRequest>) -> Result<pb::MergeLeadsResponse> {
     let mut faults = Vec::new();
     let request = asked.request_id(&mut faults);
-    let Asked { gateway, call, message } = asked;
+    let Asked {
+        gateway,
+        call,
+        message,
+        arrival,
+    } = asked;
     let removal = Removal::Merge {
         lead_id: message.lead_id,
         merged_lead_id: message.merged_lead_id,
     };
-    gateway.remove_lead(&call, removal, request, faults).await?;
+    let entry = arrival.take(&call, || gateway.enter_removal(&removal, request)).await?;
+    gateway.remove_lead(&call, removal, entry, faults).await?;
     Ok(pb::MergeLeadsResponse {})
 }

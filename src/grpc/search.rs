@@ -19,7 +19,9 @@ const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// SearchLeads.
 pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>) -> Result<pb::SearchLeadsResponse> {
-    let Asked { gateway, call, message } = asked;
+    let Asked {
+        gateway, call, message, ..
+    } = asked;
     let mut faults = Vec::new();
     let size = noted(page::size(message.page_size, 100), &mut faults);
     let number = noted(page::number(&message.page_token), &mut faults).unwrap_or_default();
@@ -56,7 +58,9 @@ pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>) -> Result<pb::S
 
 /// QuickSearchLeads.
 pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> Result<pb::QuickSearchLeadsResponse> {
-    let Asked { gateway, call, message } = asked;
+    let Asked {
+        gateway, call, message, ..
+    } = asked;
     let mut faults = Vec::new();
     let mask = mask(message.read_mask, &mut faults);
     let query = message.query.trim();
@@ -72,7 +76,9 @@ pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> R
 
 /// ListModifiedLeads.
 pub(super) async fn list_modified(asked: Asked<pb::ListModifiedLeadsRequest>) -> Result<pb::ListModifiedLeadsResponse> {
-    let Asked { gateway, call, message } = asked;
+    let Asked {
+        gateway, call, message, ..
+    } = asked;
     let mut faults = Vec::new();
     let mask = mask(message.read_mask, &mut faults);
     let size = noted(page::size_up_to(MOST_MODIFIED, message.page_size, 1_000), &mut faults);
@@ -101,7 +107,9 @@ pub(super) async fn export(
     asked: Asked<pb::ExportLeadsRequest>,
     reader: Reader<pb::ExportLeadsResponse>,
 ) -> Result<()> {
-    let Asked { gateway, call, message } = asked;
+    let Asked {
+        gateway, call, message, ..
+    } = asked;
     let mut faults = Vec::new();
     let mask = mask(message.read_mask, &mut faults);
     let range = Range::read(message.start_time, message.end_time, &mut faults);

@@ -40,7 +40,9 @@ impl pb::share_service_server::ShareService for Service {
         let work = |mut asked: Asked<pb::ShareLeadRequest>, teller: Teller| async move {
             let mut faults = Vec::new();
             let request = asked.request_id(&mut faults);
-            let Asked { gateway, call, message } = asked;
+            let Asked {
+                gateway, call, message, ..
+            } = asked;
             let wait = wait_for(message.wait_for, &mut faults);
             let user = share_lead_user(message.user, &mut faults);
             let access = access(message.access, &mut faults);
@@ -74,7 +76,9 @@ impl pb::share_service_server::ShareService for Service {
         let work = |mut asked: Asked<pb::ShareOpportunityRequest>, teller: Teller| async move {
             let mut faults = Vec::new();
             let request = asked.request_id(&mut faults);
-            let Asked { gateway, call, message } = asked;
+            let Asked {
+                gateway, call, message, ..
+            } = asked;
             let wait = wait_for(message.wait_for, &mut faults);
             let user = share_opportunity_user(message.user, &mut faults);
             let access = access(message.access, &mut faults);
@@ -154,7 +158,9 @@ impl pb::share_service_server::ShareService for Service {
         let work = |mut asked: Asked<pb::RevokeShareRequest>, teller: Teller| async move {
             let mut faults = Vec::new();
             let request = asked.request_id(&mut faults);
-            let Asked { gateway, call, message } = asked;
+            let Asked {
+                gateway, call, message, ..
+            } = asked;
             let wait = wait_for(message.wait_for, &mut faults);
             let meant = meant(message.share, &mut faults);
             let (Some(meant), Some(wait), true) = (meant, wait, faults.is_empty()) else {
@@ -194,7 +200,9 @@ impl pb::share_service_server::ShareService for Service {
         let work = |mut asked: Asked<pb::ExtendShareRequest>, teller: Teller| async move {
             let mut faults = Vec::new();
             let request = asked.request_id(&mut faults);
-            let Asked { gateway, call, message } = asked;
+            let Asked {
+                gateway, call, message, ..
+            } = asked;
             let wait = wait_for(message.wait_for, &mut faults);
             let duration = duration(message.duration, &mut faults);
             let id = share_id(&message.share_id).map_err(|_| faults.push(not_a_share("share_id")));

@@ -56,7 +56,7 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
             details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
             pushback = Some(*retry_after);
         }
-        Kind::CredentialsRejected { suggested_host } => {
+        Kind::CredentialsRejected { suggested_host } | Kind::Denied { suggested_host } => {
             if let Some(host) = suggested_host {
                 metadata.insert("suggested_host".to_owned(), host.clone());
             }
@@ -141,7 +141,9 @@ fn row(kind: &Kind) -> Row {
         Kind::CallerLimit { .. } => (Code::ResourceExhausted, "CALLER_LIMIT"),
         Kind::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
         Kind::DailyBudgetExhausted { .. } => (Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED"),
-        Kind::CredentialsRejected { .. } => (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED"),
+        Kind::CredentialsRejected { .. } | Kind::Denied { .. } => {
+            (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED")
+        }
         Kind::FeatureDisabled => (Code::FailedPrecondition, "UPSTREAM_FEATURE_DISABLED"),
         Kind::NotASalesUser => (Code::FailedPrecondition, "NOT_A_SALES_USER"),
         Kind::ShareLimitReached => (Code::FailedPrecondition, "SHARE_LIMIT_REACHED"),

@@ -19,7 +19,7 @@ use super::meter::Meter;
 use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId};
 use super::window::{Grant, Next, Window};
 use super::{Callers, Cost, Limits, Ride, Snapshot, Verdict, Want};
-use crate::caller::{Call, Criticality, exceeded};
+use crate::caller::{Call, Criticality, Position, exceeded};
 use crate::clock;
 use crate::domain::spent::Spent;
 use crate::error::{Error, Kind, Limit, Refusal, Result};
@@ -86,6 +86,13 @@ type Passenger = Box<dyn Any + Send>;
 pub struct Again {
     shared: Arc<Shared>,
     receipt: Option<Receipt>,
+}
+
+/// A position in the order of the writes to some keys. Calls that name it ([`Call::position`]) wait there; later writes to
+/// these keys are sent after it is dropped.
+pub struct Reservation {
+    shared: Arc<Shared>,
+    position: Position,
 }
 
 struct Shared {
@@ -168,6 +175,15 @@ impl Quota {
         });
         tasks.spawn(wake(shared.clone(), stop));
         Self { shared }
+    }
+
+    /// Takes the next position in the order of the writes to these keys, at once.
+    pub fn reserve(&self, keys: &[String]) -> Reservation {
+        let keys = keys.iter().map(Key::of).collect();
+        Reservation {
+            position: self.shared.lock().queue.reserve(keys),
+            shared: self.shared.clone(),
+        }
     }
 
     /// Waits for the right to make a call. A call that would not be served before its deadline is refused at once, and one
@@ -338,6 +354,19 @@ impl Drop for Again {
     }
 }
 
+impl Reservation {
+    /// What calls of the write are to name.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.end(|state| state.queue.release(self.position));
+    }
+}
+
 /// A place in the queue, left when dropped.
 struct Place<'a> {
     shared: &'a Shared,
@@ -437,6 +466,7 @@ impl State {
             criticality: call.criticality,
             cost: want.cost,
             keys: want.keys.iter().map(Key::of).collect(),
+            position: call.position.filter(|_| !want.keys.is_empty()),
             deadline: call.deadline,
             lane: want.ride.map(|ride| ride.lane),
         };

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 pub use lane::Lane;
-pub use memory::{Again, Boarding, Party, Quota, Slot, Turn};
+pub use memory::{Again, Boarding, Party, Quota, Reservation, Slot, Turn};
 pub use window::{Grant, Next, Snapshot as WindowSnapshot, Window};
 
 /// What a call pays.

@@ -150,7 +150,10 @@ impl Shared {
         };
         let crm = &self.crm;
         let taken = match place {
-            Turn::Post(berth, create, way) => crm.ride_from(Some(berth), way, &call, &create).await.map(Event::Posted),
+            Turn::Post(berth, create, way) => crm
+                .ride_from(Some(berth), way, &call, &create, &mut None)
+                .await
+                .map(Event::Posted),
             Turn::Ask(place) if step == Step::Revoke => crm
                 .call_from(Some(place), &call, &Revoke(&share))
                 .await

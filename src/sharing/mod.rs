@@ -323,7 +323,8 @@ impl Sharing {
             shared.revoke_others_of(id).await?;
             Ok(id)
         };
-        let id = self.shared.requests.once(&patient(call), request, work).await?;
+        let entry = request.map(|request| self.shared.requests.enter(request));
+        let id = self.shared.requests.once(&patient(call), entry, work).await?;
         revoked(self.wait(call, id, |share| has_left(wait, share)).await?)
     }
 
@@ -389,13 +390,14 @@ impl Sharing {
     {
         let (shared, asked) = (self.shared.clone(), call.clone());
         let id = request.map(|request| request.id);
+        let entry = request.map(|request| self.shared.requests.enter(request));
         let work = move |before| async move {
             match shared.begun_before(before, id).await? {
                 Some(id) => Ok(id),
                 None => begin(shared, asked, id).await,
             }
         };
-        let id = self.shared.requests.once(&patient(call), request, work).await?;
+        let id = self.shared.requests.once(&patient(call), entry, work).await?;
         granted(self.follow(call, id, wait).await?)
     }
 

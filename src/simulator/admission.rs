@@ -44,14 +44,14 @@ impl State {
             let refused = counted.then(|| self.admit(endpoint, stamp)).flatten();
             return refused.map_or(Course::Answered(answer), Course::Refused);
         }
-        if let Some(what) = self.faults.take_early(endpoint.name()) {
+        if let Some(what) = self.faults.take_early(endpoint.name(), &|text| call.contains(text)) {
             self.journal.counts.faults += 1;
             return self.turn_away(&what, endpoint, stamp);
         }
         if let Some(refused) = self.admit(endpoint, stamp) {
             return Course::Refused(refused);
         }
-        match self.faults.take(endpoint.name()) {
+        match self.faults.take(endpoint.name(), &|text| call.contains(text)) {
             Some(what) => {
                 self.journal.counts.faults += 1;
                 Course::Faulty(endpoint, what)

@@ -37,6 +37,12 @@ impl Call {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// Whether the text stands in the body or in the query.
+    pub(super) fn contains(&self, text: &str) -> bool {
+        let in_query = self.query.iter().any(|(_, value)| value.contains(text));
+        in_query || String::from_utf8_lossy(&self.body).contains(text)
+    }
+
     /// A key from its header or, failing that, from the query.
     pub(super) fn key(&self, header: &str, parameter: &str) -> Option<&str> {
         let parameter = || self.query.iter().find(|(name, _)| name == parameter);

@@ -26,6 +26,9 @@ pub struct Fault {
     /// How many matching calls go well first. Default 0.
     #[serde(default)]
     pub after: u32,
+    /// Only calls with this text in the body or in the query. Default: all calls.
+    #[serde(default)]
+    pub containing: Option<String>,
 }
 
 impl Fault {
@@ -36,7 +39,16 @@ impl Fault {
             what,
             times: once(),
             after: 0,
+            containing: None,
         }
+    }
+
+    /// To every call with this text in the body or in the query, as a firewall does that takes it for an attack.
+    #[must_use]
+    pub fn containing(mut self, text: impl Into<String>) -> Self {
+        self.containing = Some(text.into());
+        self.times = u32::MAX;
+        self
     }
 
     /// To `times` calls.
@@ -53,8 +65,8 @@ impl Fault {
         self
     }
 
-    fn is_for(&self, endpoint: &str) -> bool {
-        self.on == "*" || self.on == endpoint
+    fn is_for(&self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> bool {
+        (self.on == "*" || self.on == endpoint) && self.containing.as_deref().is_none_or(has)
     }
 }
 
@@ -136,27 +148,30 @@ impl Faults {
     }
 
     /// The fault for a call that the limits have not seen yet, if one of the early kind is due.
-    pub(super) fn take_early(&mut self, endpoint: &str) -> Option<What> {
-        let due = self.due(endpoint)?;
-        self.0[due].what.is_early().then(|| self.take_at(endpoint, Some(due)))?
+    pub(super) fn take_early(&mut self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> Option<What> {
+        let due = self.due(endpoint, has)?;
+        self.0[due]
+            .what
+            .is_early()
+            .then(|| self.take_at(endpoint, has, Some(due)))?
     }
 
     /// The fault for a call that the limits have let through.
-    pub(super) fn take(&mut self, endpoint: &str) -> Option<What> {
-        let due = self.due(endpoint);
-        self.take_at(endpoint, due)
+    pub(super) fn take(&mut self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> Option<What> {
+        let due = self.due(endpoint, has);
+        self.take_at(endpoint, has, due)
     }
 
-    fn due(&self, endpoint: &str) -> Option<usize> {
+    fn due(&self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> Option<usize> {
         self.0
             .iter()
-            .position(|fault| fault.is_for(endpoint) && fault.after == 0)
+            .position(|fault| fault.is_for(endpoint, has) && fault.after == 0)
     }
 
     /// Counts the call for every fault that waits for it, and takes the one at `due`.
-    fn take_at(&mut self, endpoint: &str, due: Option<usize>) -> Option<What> {
+    fn take_at(&mut self, endpoint: &str, has: &dyn Fn(&str) -> bool, due: Option<usize>) -> Option<What> {
         for fault in &mut self.0 {
-            if fault.is_for(endpoint) {
+            if fault.is_for(endpoint, has) {
                 fault.after = fault.after.saturating_sub(1);
             }
         }
@@ -191,8 +206,8 @@ mod tests {
     fn a_fault_happens_as_often_as_ordered_and_only_where_ordered() {
         let mut faults = Faults::default();
         faults.order(Fault::new("Lead.Create", What::Empty500).times(2).after(1));
-        assert_eq!(faults.take("Lead.Update"), None);
-        let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create")).collect();
+        assert_eq!(faults.take("Lead.Update", &|_| false), None);
+        let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create", &|_| false)).collect();
         assert_eq!(taken, [None, Some(What::Empty500), Some(What::Empty500), None]);
     }
 
@@ -202,7 +217,7 @@ mod tests {
         faults.order(Fault::new("*", What::Empty500));
         faults.order(Fault::new("Lead.Create", What::Empty503).after(1));
         faults.order(Fault::new("Lead.Create", What::DropBefore));
-        let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create")).collect();
+        let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create", &|_| false)).collect();
         assert_eq!(
             taken,
             [Some(What::Empty500), Some(What::Empty503), Some(What::DropBefore), None]
@@ -214,10 +229,23 @@ mod tests {
         let mut faults = Faults::default();
         faults.order(Fault::new("*", What::Empty500));
         faults.order(Fault::new("*", What::Refuse));
-        assert_eq!(faults.take_early("Lead.Create"), None);
-        assert_eq!(faults.take("Lead.Create"), Some(What::Empty500));
-        assert_eq!(faults.take_early("Lead.Create"), Some(What::Refuse));
-        assert_eq!(faults.take("Lead.Create"), None);
+        assert_eq!(faults.take_early("Lead.Create", &|_| false), None);
+        assert_eq!(faults.take("Lead.Create", &|_| false), Some(What::Empty500));
+        assert_eq!(faults.take_early("Lead.Create", &|_| false), Some(What::Refuse));
+        assert_eq!(faults.take("Lead.Create", &|_| false), None);
+    }
+
+    #[test]
+    fn a_fault_by_content_happens_only_where_the_text_is() {
+        let mut faults = Faults::default();
+        faults.order(Fault::new("*", What::Empty500).containing("drop table"));
+        assert_eq!(faults.take("Lead.Create", &|_| false), None);
+        for _ in 0..3 {
+            assert_eq!(
+                faults.take("Lead.Create", &|text| text == "drop table"),
+                Some(What::Empty500)
+            );
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::caller::RequestId;
 use crate::domain::lead::Key;
 use crate::domain::share::{Change, Filter, Share};
 use crate::domain::spent::Spent;
-pub use requests::{Before, Requests};
+pub use requests::{Before, Entry, Requests};
 use sqlite::Sqlite;
 
 /// The store. Clones share it.

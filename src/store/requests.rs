@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,6 +39,17 @@ pub struct Requests<T> {
 
 type Lock = tokio::sync::Mutex<()>;
 
+/// A mutation that is to be done once, at its place among those with the same request id.
+pub struct Entry {
+    request: RequestId,
+    lock: Turn,
+}
+
+enum Turn {
+    Come(OwnedMutexGuard<()>),
+    Waiting(Pin<Box<dyn Future<Output = OwnedMutexGuard<()>> + Send>>),
+}
+
 /// What is kept of a mutation that came to an end.
 #[derive(Serialize, Deserialize)]
 enum Kept<T> {
@@ -69,19 +82,32 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
         }
     }
 
+    /// Takes the next place among the mutations with that request id, at once.
+    pub fn enter(&self, request: RequestId) -> Entry {
+        // Polled once, the lock knows who came first. Without tokio's budget, which may put a poll off.
+        let mut lock = Box::pin(tokio::task::unconstrained(self.lock(request.id).lock_owned()));
+        let lock = match lock.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(guard) => Turn::Come(guard),
+            Poll::Pending => Turn::Waiting(lock),
+        };
+        Entry { request, lock }
+    }
+
     /// Does the work once per request id, in a task of its own: what was sent is seen to its end even if the caller
     /// leaves, and whoever comes with the same id and message gets the same answer, waiting for it if need be. What was
     /// under way when a process died is handed to the work as uncertain when its id comes again.
-    pub async fn once<W, F>(self: &Arc<Self>, call: &Call, request: Option<RequestId>, work: W) -> Result<T>
+    pub async fn once<W, F>(self: &Arc<Self>, call: &Call, entry: Option<Entry>, work: W) -> Result<T>
     where
         W: FnOnce(Before) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let Some(request) = request else {
+        let Some(Entry { request, lock }) = entry else {
             return self.run(call, work(Before::Nothing)).await;
         };
-        let place = "an earlier call with the same request_id";
-        let lock = call.wait(place, self.lock(request.id).lock_owned()).await?;
+        let lock = match lock {
+            Turn::Come(lock) => lock,
+            Turn::Waiting(lock) => call.wait("an earlier call with the same request_id", lock).await?,
+        };
         let this = self.clone();
         // All in the task: what is written down as begun is also written down as ended, whoever leaves meanwhile.
         self.run(call, async move {
@@ -222,6 +248,16 @@ mod tests {
         ))
     }
 
+    impl Requests<u32> {
+        async fn do_once<W, F>(self: &Arc<Self>, call: &Call, request: Option<RequestId>, work: W) -> Result<u32>
+        where
+            W: FnOnce(Before) -> F + Send + 'static,
+            F: Future<Output = Result<u32>> + Send + 'static,
+        {
+            self.once(call, request.map(|request| self.enter(request)), work).await
+        }
+    }
+
     fn call() -> Call {
         Call::internal("test", Duration::from_secs(10))
     }
@@ -250,8 +286,8 @@ mod tests {
         };
         let (call_a, call_b) = (call(), call());
         let (a, b) = tokio::join!(
-            requests.once(&call_a, id(1), work.clone()),
-            requests.once(&call_b, id(1), work.clone())
+            requests.do_once(&call_a, id(1), work.clone()),
+            requests.do_once(&call_b, id(1), work.clone())
         );
         assert_eq!((a, b), (Ok(41), Ok(41)));
         assert_eq!(requests.once(&call(), None, work).await, Ok(42));
@@ -260,8 +296,8 @@ mod tests {
     #[tokio::test]
     async fn an_id_used_for_another_message_is_invalid() {
         let requests = requests().await;
-        requests.once(&call(), id(1), |_| async { Ok(1) }).await.unwrap();
-        let error = requests.once(&call(), id(2), |_| async { Ok(2) }).await.unwrap_err();
+        requests.do_once(&call(), id(1), |_| async { Ok(1) }).await.unwrap();
+        let error = requests.do_once(&call(), id(2), |_| async { Ok(2) }).await.unwrap_err();
         assert!(matches!(error.kind, Kind::Invalid(_)));
     }
 
@@ -275,9 +311,14 @@ mod tests {
             }
             .into()
         }
-        let first = requests.once(&call(), id(1), |_| async move { Err(refusal()) }).await;
+        let first = requests
+            .do_once(&call(), id(1), |_| async move { Err(refusal()) })
+            .await;
         assert_eq!(first, Err(refusal()));
-        assert_eq!(requests.once(&call(), id(1), |_| async { Ok(1) }).await, Err(refusal()));
+        assert_eq!(
+            requests.do_once(&call(), id(1), |_| async { Ok(1) }).await,
+            Err(refusal())
+        );
     }
 
     #[tokio::test]
@@ -289,41 +330,44 @@ mod tests {
             }
         }
         let error = requests
-            .once(&call(), id(1), |_| async move { Err(queue_full().into()) })
+            .do_once(&call(), id(1), |_| async move { Err(queue_full().into()) })
             .await;
         assert_eq!(error, Err(queue_full().into()));
         let again = |before| async move {
             assert_eq!(before, Before::Nothing);
             Ok(1)
         };
-        assert_eq!(requests.once(&call(), id(1), again).await, Ok(1));
+        assert_eq!(requests.do_once(&call(), id(1), again).await, Ok(1));
     }
 
     #[tokio::test]
     async fn an_unknown_outcome_is_handed_to_the_next_try_until_it_is_settled() {
         let requests = requests().await;
-        assert_eq!(requests.once(&call(), id(1), |_| async { unknown() }).await, unknown());
+        assert_eq!(
+            requests.do_once(&call(), id(1), |_| async { unknown() }).await,
+            unknown()
+        );
         let unreachable = |before| async move {
             assert!(matches!(before, Before::Uncertain { .. }));
             Err(Kind::Unavailable { sent: false }.into())
         };
-        assert!(requests.once(&call(), id(1), unreachable).await.is_err());
+        assert!(requests.do_once(&call(), id(1), unreachable).await.is_err());
         let settles = |before| async move {
             assert!(matches!(before, Before::Uncertain { .. }));
             Ok(5)
         };
-        assert_eq!(requests.once(&call(), id(1), settles).await, Ok(5));
+        assert_eq!(requests.do_once(&call(), id(1), settles).await, Ok(5));
     }
 
     #[tokio::test]
     async fn answers_outlive_the_process_and_what_was_under_way_is_uncertain() {
         let store = store().await;
         over(store.clone())
-            .once(&call(), id(1), |_| async { Ok(9) })
+            .do_once(&call(), id(1), |_| async { Ok(9) })
             .await
             .unwrap();
         assert_eq!(
-            over(store.clone()).once(&call(), id(1), |_| async { Ok(0) }).await,
+            over(store.clone()).do_once(&call(), id(1), |_| async { Ok(0) }).await,
             Ok(9)
         );
 
@@ -340,7 +384,7 @@ mod tests {
             assert!(matches!(before, Before::Uncertain { .. }));
             Ok(3)
         };
-        assert_eq!(over(store).once(&call(), Some(other), settles).await, Ok(3));
+        assert_eq!(over(store).do_once(&call(), Some(other), settles).await, Ok(3));
     }
 
     #[tokio::test]
@@ -353,7 +397,7 @@ mod tests {
             counting.fetch_add(1, Ordering::Relaxed);
             Ok(1)
         };
-        let error = requests.once(&call(), id(1), work).await.unwrap_err();
+        let error = requests.do_once(&call(), id(1), work).await.unwrap_err();
         assert_eq!(error.kind, Kind::StoreUnavailable);
         assert_eq!(sent.load(Ordering::Relaxed), 0);
     }
@@ -370,10 +414,10 @@ mod tests {
             left: CancellationToken::new(),
             ..Call::internal("test", Duration::from_millis(50))
         };
-        let error = requests.once(&impatient, id(1), slow).await.unwrap_err();
+        let error = requests.do_once(&impatient, id(1), slow).await.unwrap_err();
         assert!(matches!(error.kind, Kind::DeadlineExceeded { .. }));
         assert!(impatient.left.is_cancelled());
         go.send(()).unwrap();
-        assert_eq!(requests.once(&call(), id(1), |_| async { Ok(0) }).await, Ok(9));
+        assert_eq!(requests.do_once(&call(), id(1), |_| async { Ok(0) }).await, Ok(9));
     }
 }

@@ -201,8 +201,8 @@ async fn a_whole_batch_that_is_refused_is_halved_until_who_is_to_blame_is_alone(
         assert_eq!(result.unwrap(), 1);
     }
     let sizes: Vec<_> = ids_in(&world, UPDATE_V2).iter().map(Vec::len).collect();
-    assert_eq!(sizes[1], sizes[0] / 2, "{sizes:?}");
-    assert_eq!(sizes[2], sizes[1] / 2, "{sizes:?}");
+    assert_eq!(sizes[1], sizes[0].div_ceil(2), "{sizes:?}");
+    assert_eq!(sizes[2], sizes[1].div_ceil(2), "{sizes:?}");
     for id in &ids {
         assert_eq!(value_of(&world.simulator, id, "mx_City").as_deref(), Some("Pune"));
     }
@@ -229,9 +229,10 @@ async fn where_the_account_has_no_bulk_calls_all_go_alone_and_it_is_not_tried_ag
             assert_eq!(result.unwrap(), 1);
         }
     }
+    // All, and both halves, since one of the updates might have been to blame.
     assert_eq!(
         (world.calls(UPDATE_V2).len(), world.calls("Lead.Update").len()),
-        (1, 12)
+        (3, 12)
     );
 }
 

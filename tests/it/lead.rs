@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{CaptureMessage, DateForm, FieldSetForm, Options, Order, PhoneLookup, UpsertMatch};
+use leadgate::simulator::{CaptureMessage, DateForm, FieldSetForm, Limits, Options, Order, PhoneLookup, UpsertMatch};
 use pb::field_value::Value;
 use pb::get_lead_request::Key;
 use prost_types::{FieldMask, Timestamp};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::harness::{World, by_id, custom, lead, seen, text, value};
 
@@ -475,23 +475,124 @@ async fn an_upsert_matches_by_whatever_it_is_told_to() {
     assert_eq!(error.fields(), ["match_by"]);
 }
 
+/// Both ways in which LeadSquared may match a lead without being told by what.
+const MATCHES: [UpsertMatch; 2] = [UpsertMatch::EmailDecides, UpsertMatch::EmailThenPhone];
+
+async fn capture(world: &World, lead: pb::LeadFields, match_by: &str) -> Result<String, Status> {
+    let request = pb::CaptureLeadRequest {
+        lead: Some(lead),
+        match_by: match_by.to_owned(),
+        ..Default::default()
+    };
+    Ok(world.client.clone().capture_lead(request).await?.into_inner().lead_id)
+}
+
 #[tokio::test]
-async fn an_upsert_whose_phone_is_another_leads_updates_that_lead() {
-    let options = Options {
-        upsert_match: UpsertMatch::EmailDecides,
-        ..Options::default()
-    };
-    let world = World::with(options, "").await.warm().await;
-    let id = world
-        .simulator
-        .insert_lead(&[("Phone", "+91-8888888888"), ("FirstName", "Asha")]);
-    let lead = pb::LeadFields {
-        phone: Some("8888888888".into()),
-        ..lead("Asha")
-    };
-    assert_eq!(upsert(&world, lead, "").await.unwrap().lead_id, id);
-    assert_eq!(world.simulator.leads().len(), 1);
-    assert_eq!(world.calls("Lead.CreateOrUpdate").len(), 2);
+async fn a_lead_that_is_found_by_phone_is_updated_where_it_has_no_email_address_or_the_same() {
+    for upsert_match in MATCHES {
+        for theirs in [None, Some("ASHA@example.com")] {
+            let options = Options {
+                upsert_match,
+                ..Options::default()
+            };
+            let world = World::with(options, "").await.warm().await;
+            let mut there = vec![("Phone", "+91-8888888888"), ("FirstName", "Asha")];
+            there.extend(theirs.map(|theirs| ("EmailAddress", theirs)));
+            let id = world.simulator.insert_lead(&there);
+            let lead = pb::LeadFields {
+                phone: Some("8888888888".into()),
+                ..lead("Asha")
+            };
+            assert_eq!(upsert(&world, lead.clone(), "").await.unwrap().lead_id, id);
+            assert_eq!(capture(&world, lead, "").await.unwrap(), id);
+            assert_eq!(world.simulator.leads().len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_match_by_phone_changes_no_email_address_unless_the_caller_asks_to_match_by_phone() {
+    for upsert_match in MATCHES {
+        let options = Options {
+            upsert_match,
+            ..Options::default()
+        };
+        let world = World::with(options, "").await.warm().await;
+        let there = [("Phone", "+91-8888888888"), ("EmailAddress", "first@example.com")];
+        let id = world.simulator.insert_lead(&there);
+        let another = || pb::LeadFields {
+            phone: Some("8888888888".into()),
+            ..lead("Asha")
+        };
+        let email = || world.simulator.leads()[0]["EmailAddress"].clone();
+        for refused in [
+            upsert(&world, another(), "").await.map(|done| done.lead_id),
+            capture(&world, another(), "").await,
+        ] {
+            let error = seen(refused.unwrap_err());
+            error.is(Code::AlreadyExists, "LEAD_DUPLICATE");
+            let resource = error.details.resource_info().unwrap();
+            assert_eq!(resource.resource_name, id);
+            assert!(resource.description.contains("phone"), "{resource:?}");
+            assert_eq!(email().as_deref(), Some("first@example.com"));
+        }
+        assert_eq!(world.simulator.leads().len(), 1);
+        // Asked for, it is done.
+        assert_eq!(upsert(&world, another(), "Phone").await.unwrap().lead_id, id);
+        assert_eq!(email().as_deref(), Some("asha@example.com"));
+    }
+}
+
+#[tokio::test]
+async fn people_who_share_a_phone_stay_different_people_in_an_import() {
+    for upsert_match in MATCHES {
+        let limits = Limits {
+            calls: 50,
+            bulk: 20,
+            per: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let options = Options {
+            upsert_match,
+            limits,
+            ..Options::default()
+        };
+        let limits = "[tenant_defaults.limits]\ncalls = 50\nbulk = 20\nwindow = \"100ms\"\n";
+        let world = World::with(options, limits).await.warm().await;
+        let rows: Vec<_> = (0..25_i64)
+            .map(|sequence| pb::ImportLeadsRequest {
+                sequence,
+                operation: Some(pb::import_leads_request::Operation::Upsert(pb::UpsertLeadRequest {
+                    lead: Some(pb::LeadFields {
+                        phone: Some(if sequence < 23 {
+                            "+15555550123".into()
+                        } else {
+                            format!("+1555555{sequence:04}")
+                        }),
+                        ..lead(&format!("person{sequence}"))
+                    }),
+                    ..Default::default()
+                })),
+            })
+            .collect();
+        let mut client = world.client.clone();
+        let mut answers = client
+            .import_leads(tokio_stream::iter(rows))
+            .await
+            .unwrap()
+            .into_inner();
+        let (mut taken, mut rejected) = (vec![], 0);
+        while let Some(answer) = answers.message().await.unwrap() {
+            match answer.result.unwrap() {
+                pb::import_leads_response::Result::Response(_) => taken.push(answer.sequence),
+                pb::import_leads_response::Result::Error(_) => rejected += 1,
+            }
+        }
+        taken.sort_unstable();
+        // The first in the order of the rows has it.
+        assert_eq!((taken, rejected), (vec![0, 23, 24], 22));
+        assert_eq!(world.simulator.leads().len(), 3);
+    }
 }
 
 #[tokio::test]

@@ -188,6 +188,45 @@ async fn an_update_is_settled_by_what_the_lead_holds() {
 }
 
 #[tokio::test]
+async fn a_later_write_waits_until_it_is_known_what_became_of_an_earlier_one() {
+    let world = world().await;
+    let lead_id = old_lead(&world);
+    world.simulator.order(Fault::new("Lead.Update", What::CommitThenDrop));
+    let by = Duration::from_millis(300);
+    world.simulator.order(Fault::new("Leads.GetById", What::Delay { by }));
+    let first = tokio::spawn({
+        let (mut client, lead_id) = (world.client.clone(), lead_id.clone());
+        async move {
+            let request = pb::UpdateLeadRequest {
+                lead_id,
+                lead: Some(moved()),
+                ..Default::default()
+            };
+            client.update_lead(request).await
+        }
+    });
+    let sent = async {
+        while world.calls("Lead.Update").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), sent).await.unwrap();
+    let newer = pb::UpdateLeadRequest {
+        lead_id,
+        lead: Some(pb::LeadFields {
+            city: Some("Delhi".into()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    world.client.clone().update_lead(newer).await.unwrap();
+    assert_eq!(first.await.unwrap().unwrap().into_inner().affected_rows, 1);
+    assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Delhi"));
+    let order: Vec<_> = world.simulator.calls().into_iter().map(|call| call.endpoint).collect();
+    assert_eq!(order, ["Lead.Update", "Leads.GetById", "Lead.Update"]);
+}
+
+#[tokio::test]
 async fn what_somebody_has_changed_meanwhile_is_not_overwritten() {
     let world = world().await;
     let lead_id = old_lead(&world);
@@ -211,15 +250,13 @@ async fn what_somebody_has_changed_meanwhile_is_not_overwritten() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), looked).await.unwrap();
-    let newer = pb::UpdateLeadRequest {
-        lead_id,
-        lead: Some(pb::LeadFields {
-            city: Some("Delhi".into()),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    world.client.clone().update_lead(newer).await.unwrap();
+    // Past the gateway, which would keep the order.
+    let changed = [
+        ("ProspectID", lead_id.as_str()),
+        ("EmailAddress", "asha@example.com"),
+        ("mx_City", "Delhi"),
+    ];
+    world.simulator.insert_lead(&changed);
     seen(writing.await.unwrap().unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
     assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Delhi"));
 }

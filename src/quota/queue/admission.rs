@@ -121,7 +121,13 @@ impl<T> Queue<T> {
             lane: ask.lane,
             caller,
             weight: flow.map_or_else(|| self.share(&ask.caller).weight.max(1), |flow| flow.weight()),
-            line: self.lines.longest(&ask.keys),
+            line: match ask
+                .position
+                .and_then(|position| Some((position, self.reserved.get(&position)?)))
+            {
+                Some((position, reserved)) => self.lines.longest(&reserved.keys, Some(position)),
+                None => self.lines.longest(&ask.keys, None),
+            },
             typical,
         }
     }

@@ -43,7 +43,7 @@ use share::{Floor, Reserve, Spread};
 
 use super::Cost;
 use super::lane::{Lane, Sizes};
-pub use crate::caller::Criticality;
+pub use crate::caller::{Criticality, Position};
 
 /// The name of a ticket, in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,8 @@ pub struct Ask {
     pub cost: Cost,
     /// What it writes; empty for a read.
     pub keys: Vec<Key>,
+    /// The position that was reserved for it in the lines of its keys; `None`: at their ends.
+    pub position: Option<Position>,
     /// When it is of no use any more.
     pub deadline: Instant,
     /// Where it can travel together with others.
@@ -116,6 +118,8 @@ pub struct Queue<T> {
     classes: [Class; 4],
     callers: Callers,
     lines: Lines,
+    /// The keys of reserved positions.
+    reserved: HashMap<Position, Reserved>,
     lanes: Lanes,
     reserve: Reserve,
     floor: Floor,
@@ -149,6 +153,7 @@ pub enum Next<T> {
 pub struct Receipt {
     id: TicketId,
     ask: Ask,
+    position: Position,
     since: Instant,
 }
 
@@ -163,6 +168,14 @@ pub struct Snapshot {
     pub callers: Vec<(Arc<str>, usize)>,
 }
 
+/// A position in the lines of some keys, which a write holds until its outcome is known, over all its calls.
+#[derive(Debug)]
+struct Reserved {
+    keys: Box<[Key]>,
+    /// The call of the write that waits for a slot now.
+    ticket: Option<TicketId>,
+}
+
 #[derive(Debug)]
 struct Ticket<T> {
     payload: T,
@@ -171,6 +184,9 @@ struct Ticket<T> {
     cost: Cost,
     lane: Option<Lane>,
     keys: Box<[Key]>,
+    /// Its position in the lines of its keys, and whether that outlives the ticket.
+    position: Position,
+    is_reserved: bool,
     deadline: Instant,
     since: Instant,
     returned: bool,
@@ -208,6 +224,7 @@ impl<T> Queue<T> {
             classes: Default::default(),
             callers: Callers::new(),
             lines: Lines::default(),
+            reserved: HashMap::new(),
             reserve: Reserve::default(),
             floor: Floor::default(),
             spread: Spread::default(),
@@ -224,10 +241,30 @@ impl<T> Queue<T> {
         self.tickets.is_empty()
     }
 
+    /// Takes a position at the end of the lines of these keys, before there is a ticket for it. Later writes with a common
+    /// key wait until it is given back with [`Queue::release`].
+    pub fn reserve(&mut self, mut keys: Vec<Key>) -> Position {
+        self.next_id += 1;
+        let position = Position(self.next_id);
+        keys.sort_unstable();
+        keys.dedup();
+        self.lines.join(position, &keys);
+        let keys = keys.into();
+        self.reserved.insert(position, Reserved { keys, ticket: None });
+        position
+    }
+
+    /// Gives a reserved position back: the next writes to its keys may go.
+    pub fn release(&mut self, position: Position) {
+        if let Some(reserved) = self.reserved.remove(&position) {
+            self.leave_lines(position, &reserved.keys);
+        }
+    }
+
     /// Adds a ticket. Where too many wait already, the newest of the lowest class goes, of the caller's own or of all;
     /// the payload comes back as the error if that is the newcomer.
     pub fn push(&mut self, mut ask: Ask, payload: T, now: Instant) -> Result<Pushed<T>, T> {
-        let class = self.class_of(&ask);
+        let mut class = self.class_of(&ask);
         let caller = self.caller(&ask.caller, now);
         let dropped = match self.overflow(caller) {
             Some((lowest, _)) if lowest >= class => return Err(payload),
@@ -241,17 +278,33 @@ impl<T> Queue<T> {
         }
         self.next_id += 1;
         let id = TicketId(self.next_id);
-        ask.keys.sort_unstable();
-        ask.keys.dedup();
-        self.lines.join(id, &ask.keys);
-        self.raise_those_ahead(id, &ask.keys, class);
+        let reserved = ask
+            .position
+            .and_then(|position| Some((position, self.reserved.get(&position)?)));
+        let (position, keys) = match reserved {
+            Some((position, reserved)) => (position, reserved.keys.clone()),
+            None => {
+                ask.keys.sort_unstable();
+                ask.keys.dedup();
+                let position = Position(id.0);
+                self.lines.join(position, &ask.keys);
+                (position, ask.keys.into())
+            }
+        };
+        let is_reserved = position != Position(id.0);
+        if is_reserved {
+            class = class.max(self.class_behind(position, &keys).unwrap_or(class));
+        }
+        self.raise_those_ahead(position, &keys, class);
         let ticket = Ticket {
             payload,
             class,
             caller,
             cost: ask.cost,
             lane: ask.lane,
-            keys: ask.keys.into(),
+            keys,
+            position,
+            is_reserved,
             deadline: ask.deadline,
             since: now,
             returned: false,
@@ -284,7 +337,7 @@ impl<T> Queue<T> {
                 continue;
             };
             ticket.parked = false;
-            if self.lines.is_first(id, &ticket.keys) {
+            if self.lines.is_first(ticket.position, &ticket.keys) {
                 self.make_ready(id);
             }
         }
@@ -293,11 +346,15 @@ impl<T> Queue<T> {
     /// Puts a ticket that was granted and refused back to the head of its class, before all callers. It has paid its
     /// turn, so it pays neither its caller's share nor his cap again, and it keeps its place in the lines of its keys.
     pub fn put_back(&mut self, receipt: Receipt, payload: T, now: Instant) {
-        let Receipt { id, ask, since } = receipt;
+        let Receipt {
+            id,
+            ask,
+            position,
+            since,
+        } = receipt;
         let caller = self.caller(&ask.caller, now);
         // Those behind it may have come from higher classes while it was on its way.
-        let behind = ask.keys.iter().filter_map(|key| self.lines.behind(id, *key));
-        let class = behind.filter_map(|id| Some(self.tickets.get(&id)?.class)).max();
+        let class = self.class_behind(position, &ask.keys);
         let ticket = Ticket {
             payload,
             class: ask.criticality.max(class.unwrap_or(ask.criticality)),
@@ -305,6 +362,8 @@ impl<T> Queue<T> {
             cost: ask.cost,
             lane: ask.lane,
             keys: ask.keys.into(),
+            position,
+            is_reserved: ask.position.is_some(),
             deadline: ask.deadline,
             since,
             returned: true,
@@ -315,13 +374,17 @@ impl<T> Queue<T> {
 
     /// What became of a granted ticket is known: the next writes to its keys may go.
     pub fn done(&mut self, receipt: Receipt) {
-        self.leave_lines(receipt.id, &receipt.ask.keys);
+        if receipt.ask.position.is_none() {
+            self.leave_lines(receipt.position, &receipt.ask.keys);
+        }
     }
 
     /// Takes out a ticket whose waiter has left.
     pub fn remove(&mut self, id: TicketId) -> Option<T> {
         let ticket = self.detach(id)?;
-        self.leave_lines(id, &ticket.keys);
+        if !ticket.is_reserved {
+            self.leave_lines(ticket.position, &ticket.keys);
+        }
         Some(ticket.payload)
     }
 
@@ -448,18 +511,35 @@ impl<T> Queue<T> {
 
     /// Gives those who are ahead in these lines the class of who waits for them, or it would wait in theirs. Along a
     /// line no class is below one behind it, so each walk ends where the class is high enough already.
-    fn raise_those_ahead(&mut self, id: TicketId, keys: &[Key], class: Criticality) {
-        let mut walks: Vec<_> = keys.iter().map(|key| (id, *key)).collect();
-        while let Some((id, key)) = walks.pop() {
+    fn raise_those_ahead(&mut self, position: Position, keys: &[Key], class: Criticality) {
+        let mut walks: Vec<_> = keys.iter().map(|key| (position, *key)).collect();
+        while let Some((position, key)) = walks.pop() {
+            // A position without a ticket gets its class when its ticket comes.
+            let tickets = self.lines.ahead(position, key).filter_map(|at| self.ticket_at(at));
             let lower = |id: &TicketId| self.tickets.get(id).is_some_and(|ticket| ticket.class < class);
-            let ahead: Vec<_> = self.lines.ahead(id, key).take_while(lower).collect();
+            let ahead: Vec<_> = tickets.take_while(lower).collect();
             for id in ahead {
                 if let Some(mut ticket) = self.detach(id) {
                     ticket.class = class;
-                    walks.extend(ticket.keys.iter().map(|key| (id, *key)));
+                    walks.extend(ticket.keys.iter().map(|key| (ticket.position, *key)));
                     self.attach(id, ticket);
                 }
             }
+        }
+    }
+
+    /// The highest class that waits behind this position.
+    fn class_behind(&self, position: Position, keys: &[Key]) -> Option<Criticality> {
+        let next = |key: &Key| self.lines.behind(position, *key).find_map(|at| self.ticket_at(at));
+        let class = |id| Some(self.tickets.get(&id)?.class);
+        keys.iter().filter_map(next).filter_map(class).max()
+    }
+
+    /// The ticket that waits at this position.
+    fn ticket_at(&self, position: Position) -> Option<TicketId> {
+        match self.reserved.get(&position) {
+            Some(reserved) => reserved.ticket,
+            None => Some(TicketId(position.0)).filter(|id| self.tickets.contains_key(id)),
         }
     }
 
@@ -494,11 +574,17 @@ impl<T> Queue<T> {
             criticality: ticket.class,
             cost: ticket.cost,
             keys: ticket.keys.into(),
+            position: ticket.is_reserved.then_some(ticket.position),
             deadline: ticket.deadline,
             lane: ticket.lane,
         };
-        let since = ticket.since;
-        Some((Receipt { id, ask, since }, ticket.payload))
+        let receipt = Receipt {
+            id,
+            ask,
+            position: ticket.position,
+            since: ticket.since,
+        };
+        Some((receipt, ticket.payload))
     }
 
     /// Makes a ticket wait; its lines it has joined before.
@@ -511,7 +597,8 @@ impl<T> Queue<T> {
         if let Some(lane) = ticket.lane {
             self.lanes.enter(lane, ticket.class);
         }
-        let is_first = self.lines.is_first(id, &ticket.keys);
+        let is_first = self.lines.is_first(ticket.position, &ticket.keys);
+        self.set_waiting(ticket.position, Some(id));
         self.tickets.insert(id, ticket);
         if is_first {
             self.make_ready(id);
@@ -530,14 +617,25 @@ impl<T> Queue<T> {
         let is_capped = caller.is_capped();
         let flow = caller.flow_mut(ticket.class);
         self.classes[ticket.class as usize].leave(&ticket.place(id), flow, is_capped);
+        self.set_waiting(ticket.position, None);
         Some(ticket)
     }
 
-    fn leave_lines(&mut self, id: TicketId, keys: &[Key]) {
-        for head in self.lines.leave(id, keys) {
+    /// Says which ticket waits at a reserved position.
+    fn set_waiting(&mut self, position: Position, ticket: Option<TicketId>) {
+        if let Some(reserved) = self.reserved.get_mut(&position) {
+            reserved.ticket = ticket;
+        }
+    }
+
+    fn leave_lines(&mut self, position: Position, keys: &[Key]) {
+        for head in self.lines.leave(position, keys) {
+            let Some(id) = self.ticket_at(head) else {
+                continue;
+            };
             let is_first = |ticket: &Ticket<T>| self.lines.is_first(head, &ticket.keys);
-            if self.tickets.get(&head).is_some_and(is_first) {
-                self.make_ready(head);
+            if self.tickets.get(&id).is_some_and(is_first) {
+                self.make_ready(id);
             }
         }
     }

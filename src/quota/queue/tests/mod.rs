@@ -5,6 +5,8 @@ mod admission;
 mod model;
 mod traffic;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const W: Duration = Duration::from_secs(5);
@@ -49,6 +51,7 @@ fn ask(caller: &str, now: Instant) -> Ask {
         criticality: Criticality::SheddablePlus,
         cost: Cost::Call,
         keys: Vec::new(),
+        position: None,
         deadline: now + Duration::from_secs(3600),
         lane: None,
     }
@@ -106,6 +109,96 @@ impl Desk {
 
     fn names(&mut self, count: usize) -> Vec<&'static str> {
         (0..count).map(|_| self.name(&FREE)).collect()
+    }
+}
+
+#[test]
+fn a_reserved_position_is_kept_until_it_is_released() {
+    let mut desk = Desk::new();
+    let key = Key::of(&1_u32);
+    let position = desk.queue.reserve(vec![key, key]);
+    desk.push(write("b", 1, desk.now), "later");
+    assert_eq!(desk.name(&FREE), "nobody");
+    for call in ["first call", "second call"] {
+        let ask = Ask {
+            position: Some(position),
+            ..write("a", 1, desk.now)
+        };
+        desk.push(ask, call);
+        assert_eq!(desk.names(2), [call, "nobody"]);
+    }
+    desk.queue.release(position);
+    assert_eq!(desk.names(2), ["later", "nobody"]);
+    assert!(desk.queue.lines.is_empty());
+}
+
+#[test]
+fn a_call_at_a_reserved_position_has_the_class_of_those_behind_it() {
+    let mut desk = Desk::new();
+    let key = Key::of(&1_u32);
+    let positions = [(); 3].map(|()| desk.queue.reserve(vec![key]));
+    let at = |desk: &Desk, position: usize, criticality| Ask {
+        position: Some(positions[position]),
+        criticality,
+        ..write("a", 1, desk.now)
+    };
+    // The one between them has not come yet.
+    let urgent = at(&desk, 2, Criticality::CriticalPlus);
+    desk.push(urgent, "urgent");
+    let other = Ask {
+        criticality: Criticality::Critical,
+        ..ask("b", desk.now)
+    };
+    desk.push(other, "other");
+    let first = at(&desk, 0, Criticality::Sheddable);
+    desk.push(first, "first");
+    assert_eq!(desk.names(2), ["first", "other"]);
+    desk.queue.release(positions[0]);
+    assert_eq!(desk.name(&FREE), "nobody");
+    desk.queue.release(positions[1]);
+    assert_eq!(desk.names(2), ["urgent", "nobody"]);
+}
+
+proptest! {
+    #[test]
+    fn writes_of_one_key_are_granted_in_the_order_of_their_reservations(
+        keys in proptest::collection::vec((0_u32..4, 0_u32..4, 0_usize..4), 1..60),
+        board in proptest::collection::vec(any::<prop::sample::Index>(), 60),
+    ) {
+        const NAMES: [&str; 60] = ["w"; 60];
+        let mut desk = Desk::new();
+        let reserve = |(at, (a, b, class)): (usize, &(u32, u32, usize))| {
+            let position = desk.queue.reserve(vec![Key::of(a), Key::of(b)]);
+            (at, position, [*a, *b], Criticality::ALL[*class])
+        };
+        let mut writes: Vec<_> = keys.iter().enumerate().map(reserve).collect();
+        let (mut boarded, mut granted) = (HashMap::new(), vec![]);
+        let mut turn = board.iter();
+        while granted.len() < keys.len() {
+            if !writes.is_empty() {
+                let which = turn.next().map_or(0, |index| index.index(writes.len()));
+                let (at, position, [a, b], criticality) = writes.swap_remove(which);
+                let ask = Ask {
+                    keys: vec![Key::of(&a), Key::of(&b)],
+                    position: Some(position),
+                    criticality,
+                    ..ask("a", desk.now)
+                };
+                boarded.insert(desk.push(ask, NAMES[at]), (at, position));
+            }
+            while let Some((receipt, _)) = desk.next(&FREE) {
+                let (at, position) = boarded[&receipt.id()];
+                granted.push(at);
+                desk.queue.done(receipt);
+                desk.queue.release(position);
+            }
+        }
+        for (later, at) in granted.iter().enumerate() {
+            for earlier in &granted[later..] {
+                let common = [keys[*at].0, keys[*at].1].iter().any(|key| [keys[*earlier].0, keys[*earlier].1].contains(key));
+                prop_assert!(earlier >= at || !common, "{granted:?}");
+            }
+        }
     }
 }
 

@@ -200,6 +200,7 @@ impl Model {
             criticality: Criticality::ALL[class],
             cost: if bulk { Cost::Bulk } else { Cost::Call },
             keys: keys.iter().map(Key::of).collect(),
+            position: None,
             deadline: self.now + ms(patience),
             lane,
         };
