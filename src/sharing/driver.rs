@@ -168,7 +168,8 @@ impl Shared {
 
     /// The activity of a share, and how it may be posted: the shared endpoint knows owners by their addresses only.
     async fn activity(&self, call: &Call, share: &Share) -> (Create, Way) {
-        let owner = match self.activities_together {
+        // One that was lost with its batch may have been what the batch failed for.
+        let owner = match self.activities_together && !share.posted_again {
             true => self.users.at_hand(call, &user::Key::Id(share.user_id.clone())).await,
             false => None,
         };

@@ -6,10 +6,12 @@ use std::time::Duration;
 use leadgate::grpc::pb;
 use leadgate::simulator::{Fault, Limits, Options, What};
 use pb::import_leads_request::Operation;
+use pb::share_service_client::ShareServiceClient;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use crate::harness::{World, by_id, seen, within};
+use crate::harness::{World, by_id, channel, seen, within};
+use crate::share::SITA;
 
 /// What the firewall takes for an attack.
 const POISON: &str = "drop table";
@@ -309,6 +311,49 @@ async fn one_bad_read_fails_alone() {
                 Err(status) => assert_eq!((&id, status.code()), (bad, code), "{what:?}: {status:?}"),
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn one_bad_activity_of_a_share_keeps_no_other_share_from_being_made() {
+    for what in [What::Empty500, answer(413, "{}")] {
+        let settings = "[tenants.acme.batching]\nactivities = true\n\
+                        [tenants.acme.sharing]\ndefault_activity_type = 201\npoll_every = \"20ms\"\nsettle_after = \"50ms\"\n";
+        let world = world(settings).await;
+        world.simulator.order(Fault::new("*", what.clone()).containing(POISON));
+        let client = ShareServiceClient::new(channel(world.address).await);
+        let mut shares = JoinSet::new();
+        for at in 0..30 {
+            let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
+            let note = if at == 17 {
+                POISON.to_owned()
+            } else {
+                format!("note {at}")
+            };
+            let request = pb::ShareLeadRequest {
+                lead: Some(pb::share_lead_request::Lead::LeadId(id)),
+                user: Some(pb::share_lead_request::User::UserId(SITA.to_owned())),
+                access: pb::Access::Read.into(),
+                wait_for: pb::WaitFor::Active.into(),
+                context: Some(pb::share_lead_request::Context::NewActivity(pb::NewActivity {
+                    activity_type: 201,
+                    note,
+                    ..Default::default()
+                })),
+                ..Default::default()
+            };
+            let mut client = client.clone();
+            shares.spawn(async move { (at, client.share_lead(within(Duration::from_secs(20), request)).await) });
+        }
+        for (at, share) in shares.join_all().await {
+            if at == 17 {
+                share.unwrap_err();
+                continue;
+            }
+            let share = share.unwrap().into_inner().share.unwrap();
+            assert_eq!(share.state(), pb::ShareState::Active, "{what:?} {at}: {share:?}");
+        }
+        assert_eq!(world.simulator.activities().len(), 29);
     }
 }
 
