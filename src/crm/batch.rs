@@ -308,9 +308,17 @@ impl Client {
             }
             let error = match result {
                 Ok(fates) => {
-                    splitting.succeeded();
-                    groups.extend(self.arrived(seats, fates));
-                    continue;
+                    let Some(missing) = arrived(seats, fates) else {
+                        splitting.succeeded();
+                        continue;
+                    };
+                    if O::SAFETY == Safety::Repeatable {
+                        groups.push_back(missing);
+                        continue;
+                    }
+                    // One of them may be why the others were passed over.
+                    seats = missing;
+                    O::missing()
                 }
                 Err(error) => error,
             };
@@ -402,23 +410,6 @@ impl Client {
             members: seats.len(),
         });
         result
-    }
-
-    /// Tells all what became of them, and returns those for whom it has to be asked again.
-    fn arrived<O: Together>(&self, seats: Vec<Seat<O>>, fates: Vec<Fate<O::Output>>) -> Option<Vec<Seat<O>>> {
-        // An answer may be incomplete; only one without any news is sure to have no more.
-        let has_news = fates.iter().any(|fate| !matches!(fate, Fate::Missing));
-        let mut missing = Vec::new();
-        let fates = fates.into_iter().chain(std::iter::repeat_with(|| Fate::Missing));
-        for (seat, fate) in seats.into_iter().zip(fates) {
-            match fate {
-                Fate::Told(result) => seat.tell(result),
-                Fate::Failed(error) => seat.fail(error),
-                Fate::Missing if has_news && O::SAFETY == Safety::Repeatable => missing.push(seat),
-                Fate::Missing => seat.tell(Err(O::missing())),
-            }
-        }
-        (!missing.is_empty()).then_some(missing)
     }
 }
 
@@ -573,6 +564,23 @@ async fn not_executed<O: Together>(seats: Vec<Seat<O>>, error: &Error) -> Vec<Se
 fn halves<O: Together>(mut seats: Vec<Seat<O>>) -> Vec<Vec<Seat<O>>> {
     let second = seats.split_off(seats.len().div_ceil(2));
     [seats, second].into_iter().filter(|half| !half.is_empty()).collect()
+}
+
+/// Tells all what became of them, and returns those of which the answer does not speak and nothing follows from that.
+fn arrived<O: Together>(seats: Vec<Seat<O>>, fates: Vec<Fate<O::Output>>) -> Option<Vec<Seat<O>>> {
+    // An answer to a read may be incomplete; only one without any news is sure to have no more.
+    let has_news = fates.iter().any(|fate| !matches!(fate, Fate::Missing));
+    let mut missing = Vec::new();
+    let fates = fates.into_iter().chain(std::iter::repeat_with(|| Fate::Missing));
+    for (seat, fate) in seats.into_iter().zip(fates) {
+        match fate {
+            Fate::Told(result) => seat.tell(result),
+            Fate::Failed(error) => seat.fail(error),
+            Fate::Missing if has_news || O::SAFETY == Safety::Once => missing.push(seat),
+            Fate::Missing => seat.tell(Err(O::missing())),
+        }
+    }
+    (!missing.is_empty()).then_some(missing)
 }
 
 /// All who come, the leader first.

@@ -53,7 +53,15 @@ fn failures() -> Vec<(What, Code, &'static str)> {
         (What::Empty503, unknown),
         (What::Html502, unknown),
         (What::DropBefore, unknown),
+        (
+            What::HangBefore {
+                lasting: Duration::from_secs(60),
+            },
+            unknown,
+        ),
         (answer(200, ""), unknown),
+        (answer(200, "[]"), unknown),
+        (answer(200, r#"{"Status":{},"Details":{}}"#), unknown),
         (answer(204, ""), unknown),
         (answer(200, "<html>Blocked</html>"), unknown),
         (answer(200, r#"{"Status":"Succ"#), unknown),
