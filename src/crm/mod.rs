@@ -6,6 +6,7 @@ pub mod authentication;
 pub mod batch;
 pub mod bulk;
 pub mod clock;
+mod json;
 pub mod lead;
 pub mod metadata;
 pub mod removal;
@@ -51,6 +52,10 @@ pub trait Operation: Sync {
     fn request(&self) -> Request;
     /// How to read the answer.
     fn decode(&self, answer: &Answer) -> Result<Self::Output>;
+    /// The number of records in the answer that cannot be read. The others are in the output.
+    fn unreadable(_output: &Self::Output) -> usize {
+        0
+    }
 }
 
 /// A request to LeadSquared, without host and keys.
@@ -291,7 +296,8 @@ impl Client {
                 .decode(&answer)
                 .map_err(|error| error.seen_at(answer.status.as_u16()))
         });
-        self.report(call, O::NAME, status, queued, took, result.as_ref().err());
+        let unreadable = result.as_ref().map_or(0, O::unreadable);
+        self.report(call, O::NAME, status, queued, took, result.as_ref().err(), unreadable);
         result
     }
 
@@ -372,6 +378,7 @@ impl Client {
     }
 
     /// One line and one count per attempt. Names the endpoint, never the URL, whose query may hold personal data.
+    #[expect(clippy::too_many_arguments, reason = "they are the columns of the line")]
     fn report(
         &self,
         call: &Call,
@@ -380,6 +387,7 @@ impl Client {
         queued: Duration,
         took: Duration,
         error: Option<&Error>,
+        unreadable: usize,
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
@@ -391,6 +399,7 @@ impl Client {
             status,
             outcome,
             exception_type = error.and_then(|error| error.facts.exception_type.as_deref()),
+            unreadable = Some(unreadable).filter(|count| *count > 0),
             queued_ms = queued.as_millis() as u64,
             took_ms = took.as_millis() as u64,
             "asked LeadSquared"

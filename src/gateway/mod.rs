@@ -28,6 +28,7 @@ use crate::crm::metadata::LeadsMetaData;
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
 use crate::domain::lead::Written;
+use crate::domain::listed::Listed;
 use crate::domain::spent::Spent;
 use crate::domain::user::{self, Roster, User};
 use crate::error::{Kind, Result, Violation};
@@ -151,7 +152,7 @@ pub struct Gateway {
     quota: Quota,
     metadata: Cached<LeadsMetaData, Catalog>,
     users: Users,
-    activity_types: Cached<GetTypes, Vec<ActivityType>>,
+    activity_types: Cached<GetTypes, Listed<ActivityType>>,
     requests: Arc<Requests<Written>>,
     posts: Arc<Requests<String>>,
     settings: WriteSettings,

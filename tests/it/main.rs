@@ -24,3 +24,4 @@ mod share;
 mod shares;
 mod transfer;
 mod uncertain;
+mod unreadable;
