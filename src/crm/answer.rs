@@ -140,6 +140,12 @@ impl Answer {
         self.body.trim_ascii_start().first() == Some(&b'<')
     }
 
+    /// Whether a server says that it serves HTTPS only, as nginx and others do.
+    pub(super) fn wants_https(&self) -> bool {
+        let is_json = matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'['));
+        self.status == StatusCode::BAD_REQUEST && !is_json && self.beginning().to_ascii_lowercase().contains("https")
+    }
+
     /// The beginning of the body as text, for the few words that are looked for in bodies that are no JSON.
     fn beginning(&self) -> String {
         String::from_utf8_lossy(&self.body[..self.body.len().min(1024)]).into_owned()

@@ -237,6 +237,11 @@ impl Gateway {
         self.crm.call(call, &UserByAccessKey).await
     }
 
+    /// Why LeadSquared cannot be reached at present, with host and port, for operators.
+    pub fn outage(&self) -> Option<String> {
+        self.crm.outage()
+    }
+
     /// What attributes leads have.
     pub async fn describe_fields(&self, call: &Call) -> Result<Arc<Catalog>> {
         self.metadata.get(call).await

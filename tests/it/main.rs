@@ -13,6 +13,7 @@ mod golden;
 mod interleavings;
 mod lead;
 mod operations;
+mod outage;
 mod process;
 mod quota;
 mod removal;

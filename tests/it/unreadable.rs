@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Damage, Fault, Limits, Options, What};
+use leadgate::simulator::{Damage, Fault, Limits, Options, Simulator, What};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::user_service_client::UserServiceClient;
 use serde_json::{Value as Json, json};
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::harness::{World, by_id, channel, custom, lead, seen, text};
+use crate::outage;
 use crate::process::{Said, run};
 
 /// As many calls as the tests need.
@@ -490,4 +491,19 @@ async fn export_lists_unreadable_records_in_a_file_and_ends_with_1() {
     let said = Said::from(run(&[&export[..], &["--force"]].concat()).await);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(!report.exists());
+}
+
+#[tokio::test]
+async fn unreadable_metadata_is_logged_and_the_rest_is_used() {
+    let simulator = Simulator::new(Options::default());
+    let (at, how) = (2, Damage::InvalidUtf8);
+    simulator.order(Fault::new("LeadsMetaData.Get", What::BreakRecord { at, how }).times(1_000));
+    let address = outage::serve(simulator).await;
+    let settings = outage::settings(&format!("http://{address}"), "");
+    let words = ["WARN", "LeadsMetaData.Get", "cannot be read", "\"unreadable\":1"];
+    let log = outage::log_until(&settings, &[], &words, async |_| {}).await;
+    let attempts = log
+        .lines()
+        .filter(|line| line.contains("leadgate::attempt") && line.contains("\"unreadable\":1"));
+    assert_eq!(attempts.count(), 1, "{log}");
 }
