@@ -260,22 +260,14 @@ async fn check(options: &Check) -> Result<(), String> {
 
 /// Looks at the store without making one.
 async fn check_store(url: &str) -> Result<(), String> {
-    let path = url.strip_prefix("sqlite://").map(std::path::Path::new);
-    if let Some(path) = path.filter(|path| !path.exists()) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if folder.is_some_and(|folder| !folder.is_dir()) {
-            return Err(format!(
-                "the store {} cannot be made: there is no such folder",
-                path.display()
-            ));
-        }
+    if let Some(path) = Store::check_place(url).map_err(|fault| fault.to_string())? {
         println!("The store {} will be made.", path.display());
         return Ok(());
     }
     match Store::open(url).await {
         Ok(store) => store.close().await,
         Err(fault) if fault.is_in_use() => println!("{fault}: a running gateway, if it is the one of these settings"),
-        Err(fault) => return Err(format!("{url}: {fault}")),
+        Err(fault) => return Err(fault.to_string()),
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! What an operator is told of a LeadSquared that cannot be reached, and of the way through a proxy: the cause, with host
-//! and port.
+//! What an operator is told of a LeadSquared that cannot be reached, of the way through a proxy, and of a store that cannot be
+//! written: the cause, with host, port and path.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -472,4 +474,86 @@ async fn proxies_of_the_environment_are_ignored_and_that_is_logged() {
     let log = log_until(&settings(&base_url, &with), &variables, &words, async |_| {}).await;
     assert!(!log.contains("the proxies that the environment names"), "{log}");
     assert!(!log.contains("S3CRET") && !log.contains("dXNlcjpTM0NSRVQ"), "{log}");
+}
+
+/// What a command says of a store at that address, as that user.
+async fn with_store(command: &str, url: &str, user: Option<u32>) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = folder.path().join("leadgate.toml");
+    let text = settings("http://127.0.0.1:1", "");
+    let around = "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    std::fs::write(&config, format!("{around}{text}[store]\nurl = \"{url}\"\n")).unwrap();
+    let mut process = match user {
+        None => leadgate(),
+        Some(user) => {
+            let mut process = tokio::process::Command::new("setpriv");
+            let user = user.to_string();
+            process.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+            process.arg(env!("CARGO_BIN_EXE_leadgate"));
+            process
+        }
+    };
+    process.arg(command).arg("--config").arg(&config).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(30), process.output()).await;
+    output.unwrap().unwrap().into()
+}
+
+async fn assert_told(url: &str, user: Option<u32>, text: &str) {
+    for command in ["check", "serve"] {
+        let said = with_store(command, url, user).await;
+        assert_eq!(said.code, Some(1), "{command}: {said:?}");
+        assert!(said.err.contains(text), "{command}: {text} in {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_and_serve_say_why_a_store_cannot_be_where_it_should() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().display();
+    std::fs::write(folder.path().join("file"), "nonsense".repeat(1000)).unwrap();
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    for (path, text) in [
+        ("none/leadgate.db", format!("the folder {root}/none does not exist")),
+        ("sub", format!("{root}/sub is a folder, not a file")),
+        ("file/leadgate.db", format!("{root}/file is not a folder")),
+        ("file", format!("{root}/file is damaged, or is not a store of leadgate")),
+    ] {
+        assert_told(&format!("sqlite://{root}/{path}"), None, &text).await;
+    }
+    assert_told("sqlite:///proc/leadgate.db", None, "the folder /proc").await;
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+}
+
+#[tokio::test]
+async fn check_and_serve_name_what_the_user_may_not_write() {
+    const NOBODY: u32 = 65_534;
+    let probe = with_store("--version", "", Some(NOBODY)).await;
+    if probe.err.contains("setpriv") || probe.err.contains("ermission") {
+        // Only root may become somebody else, and only where the program can be reached.
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().display().to_string();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(folder.path(), 0o755);
+    let url = format!("sqlite://{root}/leadgate.db");
+    let text = format!("the folder {root} cannot be written by user {NOBODY}");
+    assert_told(&url, Some(NOBODY), &text).await;
+
+    let store = folder.path().join("leadgate.db");
+    let made = with_store("check", &url, None).await;
+    assert_eq!(made.code, Some(0), "{made:?}");
+    std::fs::write(&store, "").unwrap();
+    mode(folder.path(), 0o777);
+    mode(&store, 0o444);
+    assert_told(&url, Some(NOBODY), &format!("{root}/leadgate.db is read-only")).await;
+    mode(&store, 0o644);
+    assert_told(
+        &url,
+        Some(NOBODY),
+        &format!("{root}/leadgate.db cannot be written by user {NOBODY}"),
+    )
+    .await;
 }
