@@ -2,6 +2,7 @@
 //! be refreshed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -39,6 +40,8 @@ struct Shared<O: Operation, T> {
     fetching: Mutex<()>,
     /// Until then, those who can go without do so: the last try failed, or took too long.
     without_until: ArcSwapOption<Instant>,
+    /// How many records of the last answer could not be read, so that it is logged once.
+    unreadable: AtomicUsize,
 }
 
 struct Kept<T> {
@@ -76,6 +79,7 @@ where
             current: ArcSwapOption::empty(),
             fetching: Mutex::default(),
             without_until: ArcSwapOption::empty(),
+            unreadable: AtomicUsize::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -153,6 +157,14 @@ where
     async fn fetch(&self, call: &Call) -> Result<Arc<T>> {
         let asked = clock::now();
         let answer = self.shared.crm.call(call, &self.shared.operation).await?;
+        let unreadable = O::unreadable(&answer);
+        if self.shared.unreadable.swap(unreadable, Ordering::Relaxed) != unreadable && unreadable > 0 {
+            tracing::warn!(
+                endpoint = O::NAME,
+                unreadable,
+                "some records of LeadSquared's response cannot be read; the others are used"
+            );
+        }
         let value = Arc::new((self.shared.make)(answer, asked));
         self.shared.current.store(Some(Arc::new(Kept {
             at: Instant::now(),

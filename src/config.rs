@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -365,7 +365,12 @@ impl Reader {
         let secret = self.secret(&[at[0], name, "secret_key"], table.remove("secret_key"));
         let limits = self.section(&at, &mut table, "limits");
         let limits: Option<quota::Limits> = self.typed(&[at[0], name, "limits"], limits);
-        let upstream = self.section(&at, &mut table, "upstream");
+        let mut upstream = self.section(&at, &mut table, "upstream");
+        if let Some(source @ Value::Table(_)) = upstream.get("proxy").cloned() {
+            let proxy = self.secret(&[at[0], name, "upstream", "proxy"], Some(source));
+            let proxy = proxy.as_ref().map_or("", ExposeSecret::expose_secret);
+            upstream.insert("proxy".to_owned(), Value::String(proxy.to_owned()));
+        }
         let upstream: Option<crm::Settings> = self.typed(&[at[0], name, "upstream"], upstream);
         let writes = self.section(&at, &mut table, "writes");
         let writes = self.typed(&[at[0], name, "writes"], writes);

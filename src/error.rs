@@ -167,9 +167,126 @@ pub struct Facts {
     /// The share that it is about.
     #[serde(default)]
     pub share_id: Option<uuid::Uuid>,
+    /// Why there was no response.
+    #[serde(default)]
+    pub cause: Option<Cause>,
+}
+
+/// Why there was no response from LeadSquared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The host name cannot be resolved.
+    Dns,
+    /// The connection was refused.
+    Refused,
+    /// There is no route to the host.
+    Unreachable,
+    /// The server's certificate is not accepted.
+    Certificate(Certificate),
+    /// The server did not answer with TLS.
+    NoTls,
+    /// The server ended the connection in the TLS handshake.
+    HandshakeEnded,
+    /// Server and client do not agree on TLS.
+    Tls,
+    /// The server did not answer with HTTP.
+    NoHttp,
+    /// The server wants HTTPS.
+    HttpsOnly,
+    /// No connection within `upstream.connect_timeout`.
+    ConnectTimeout,
+    /// No response within `upstream.timeout`.
+    ResponseTimeout,
+    /// The connection was closed before the response was complete.
+    Closed,
+    /// The proxy refused to connect.
+    Proxy,
+    /// Anything else.
+    Other,
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Certificate {
+    /// Nobody whom this machine trusts has issued it.
+    UnknownIssuer,
+    /// It has expired.
+    Expired,
+    /// It is not valid yet.
+    NotYetValid,
+    /// It is for another host name.
+    OtherName,
+    /// It was revoked.
+    Revoked,
+    /// It is that of a CA itself, as most that servers sign themselves.
+    SelfSigned,
+    /// Anything else.
+    Invalid,
+}
+
+impl Cause {
+    /// The name in logs and in ErrorInfo: one of a few words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Certificate(_) => "certificate",
+            Self::NoTls | Self::HandshakeEnded | Self::Tls | Self::NoHttp | Self::HttpsOnly => "protocol",
+            Self::ConnectTimeout | Self::ResponseTimeout => "timeout",
+            Self::Closed => "closed",
+            Self::Proxy => "proxy",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The text for operators.
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "the host name does not exist or cannot be resolved (DNS)",
+            Self::Refused => "the connection was refused: no server listens on the port, or a firewall rejects it",
+            Self::Unreachable => "there is no route to the host",
+            Self::Certificate(Certificate::UnknownIssuer) => {
+                "the certificate is not trusted: this machine does not know its issuer"
+            }
+            Self::Certificate(Certificate::SelfSigned) => {
+                "the certificate is not trusted: the server has signed it itself, or it is that of a CA"
+            }
+            Self::Certificate(Certificate::Expired) => {
+                "the certificate has expired, or the clock of this machine is wrong"
+            }
+            Self::Certificate(Certificate::NotYetValid) => {
+                "the certificate is not valid yet, or the clock of this machine is wrong"
+            }
+            Self::Certificate(Certificate::OtherName) => "the certificate is for another host name",
+            Self::Certificate(Certificate::Revoked) => "the certificate was revoked",
+            Self::Certificate(Certificate::Invalid) => "the certificate is not valid",
+            Self::NoTls => "the server does not answer with TLS: the port may serve plain HTTP (protocol)",
+            Self::HandshakeEnded => {
+                "the server closed the connection during the TLS handshake: the port may not serve HTTPS (protocol)"
+            }
+            Self::Tls => "the TLS handshake failed (protocol)",
+            Self::NoHttp => "the server does not answer with HTTP: the port may serve HTTPS only (protocol)",
+            Self::HttpsOnly => "the server wants HTTPS, and base_url begins with http (protocol)",
+            Self::ConnectTimeout => "timeout: no connection within upstream.connect_timeout",
+            Self::ResponseTimeout => "timeout: no response within upstream.timeout",
+            Self::Closed => "the connection was closed before the response was complete",
+            Self::Proxy => "the proxy refused the request (upstream.proxy)",
+            Self::Other => "the connection failed",
+        })
+    }
 }
 
 impl Error {
+    /// The same error, with the cause why there was no response.
+    #[must_use]
+    pub fn caused_by(mut self, cause: Cause) -> Self {
+        self.facts.cause = Some(cause);
+        self
+    }
+
     /// An error with a single fault of the message.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         Kind::Invalid(vec![Violation::new(field, description)]).into()

@@ -173,12 +173,30 @@ fn load(settings: &Settings) -> Result<Config, String> {
 async fn serve(settings: &Settings) -> Result<(), String> {
     let config = load(settings)?;
     log::start(&config.log);
+    note_ignored_proxies(&config);
     let listener = bind(config.listen).await?;
     let admin_listener = bind(config.admin_listen).await?;
     App::new(config)
         .await?
         .serve(listener, admin_listener, told_to_stop()?)
         .await
+}
+
+/// Says that the environment's proxies are not used, where somebody may expect it.
+fn note_ignored_proxies(config: &Config) {
+    const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    let set: Vec<String> = std::env::vars_os()
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| NAMES.contains(&name.to_ascii_uppercase().as_str()))
+        .collect();
+    let mut tenants = config.tenants.values();
+    if !set.is_empty() && tenants.any(|tenant| !tenant.upstream.has_proxy()) {
+        tracing::warn!(
+            variables = %set.join(" "),
+            "the proxies that the environment names are not used; set tenants.NAME.upstream.proxy to use one"
+        );
+    }
 }
 
 async fn simulate(options: Simulate) -> Result<(), String> {
@@ -242,22 +260,14 @@ async fn check(options: &Check) -> Result<(), String> {
 
 /// Looks at the store without making one.
 async fn check_store(url: &str) -> Result<(), String> {
-    let path = url.strip_prefix("sqlite://").map(std::path::Path::new);
-    if let Some(path) = path.filter(|path| !path.exists()) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if folder.is_some_and(|folder| !folder.is_dir()) {
-            return Err(format!(
-                "the store {} cannot be made: there is no such folder",
-                path.display()
-            ));
-        }
+    if let Some(path) = Store::check_place(url).map_err(|fault| fault.to_string())? {
         println!("The store {} will be made.", path.display());
         return Ok(());
     }
     match Store::open(url).await {
         Ok(store) => store.close().await,
         Err(fault) if fault.is_in_use() => println!("{fault}: a running gateway, if it is the one of these settings"),
-        Err(fault) => return Err(format!("{url}: {fault}")),
+        Err(fault) => return Err(fault.to_string()),
     }
     Ok(())
 }
@@ -276,7 +286,7 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url, share_type: i32) ->
     let owner = match gateway.key_owner(&call).await {
         Ok(owner) => owner,
         Err(error) => {
-            found.faults.push(error.to_string());
+            found.faults.push(with_cause(&error, gateway));
             return found;
         }
     };
@@ -287,7 +297,7 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url, share_type: i32) ->
             Err(error) => {
                 let fault = match error.kind {
                     Kind::Invalid(_) => format!("LeadSquared knows no such type, or it is not in use: {RIGHT_TYPE}"),
-                    _ => error.to_string(),
+                    _ => with_cause(&error, gateway),
                 };
                 let key = "sharing.default_activity_type";
                 found.faults.push(format!("{key} = {share_type}: {fault}"));
@@ -295,6 +305,14 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url, share_type: i32) ->
         }
     }
     found
+}
+
+/// The error, and why LeadSquared cannot be reached if that is the matter.
+fn with_cause(error: &leadgate::error::Error, gateway: &gateway::Gateway) -> String {
+    match (&error.kind, gateway.outage()) {
+        (Kind::Unavailable { .. } | Kind::DeadlineExceeded { .. }, Some(outage)) => format!("{error}: {outage}"),
+        _ => error.to_string(),
+    }
 }
 
 /// What an account says of its keys.

@@ -9,11 +9,13 @@ use serde_json::{Value as Json, json};
 use super::answer::Answer;
 use super::batch::{Fate, Together};
 use super::bulk::numbered;
+use super::json::Shape;
 use super::lead::{flag, message_id, whole};
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::activity::{Activity, ActivityType, Form, NOTE, OWNER, Page, Post, STATUS, Target};
 use crate::domain::lead::{Row, order_key};
+use crate::domain::listed::Listed;
 use crate::domain::time;
 use crate::domain::value::Value;
 use crate::error::{Error, Kind, Resource, Result, Violation};
@@ -233,6 +235,10 @@ impl Operation for Retrieve {
     fn decode(&self, answer: &Answer) -> Result<Page> {
         page(answer)
     }
+
+    fn unreadable(output: &Page) -> usize {
+        output.activities.unreadable.len()
+    }
 }
 
 impl Operation for RetrieveModified {
@@ -264,10 +270,14 @@ impl Operation for RetrieveModified {
     fn decode(&self, answer: &Answer) -> Result<Page> {
         page(answer)
     }
+
+    fn unreadable(output: &Page) -> usize {
+        output.activities.unreadable.len()
+    }
 }
 
 impl Operation for GetTypes {
-    type Output = Vec<ActivityType>;
+    type Output = Listed<ActivityType>;
     const NAME: &'static str = "ActivityTypes.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -279,18 +289,28 @@ impl Operation for GetTypes {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<ActivityType>> {
-        let rows: Vec<Json> = answer.json()?;
-        let read = |row: &Json| {
+    fn decode(&self, answer: &Answer) -> Result<Listed<ActivityType>> {
+        let read = |row: Json| {
             let names = [&row["DisplayName"], &row["ActivityEventName"]];
-            Some(ActivityType {
-                code: whole(&row["ActivityEvent"])?,
+            Ok(Some(ActivityType {
+                code: whole(&row["ActivityEvent"]).ok_or("ActivityEvent")?,
                 name: names.into_iter().find_map(Json::as_str).unwrap_or_default().to_owned(),
-            })
+            }))
         };
-        Ok(rows.iter().filter_map(read).collect())
+        Ok(answer.records(&TYPES)?.read(&TYPES, read))
+    }
+
+    fn unreadable(output: &Listed<ActivityType>) -> usize {
+        output.unreadable.len()
     }
 }
+
+/// The list of types of activities.
+const TYPES: Shape = Shape {
+    names: &[],
+    marks: &["ActivityEvent"],
+    ids: &["ActivityEvent"],
+};
 
 impl Operation for GetSetting {
     type Output = Form;
@@ -383,22 +403,29 @@ fn no_such_type() -> Kind {
     Kind::Invalid(vec![Violation::new("activity_type", text)])
 }
 
+/// A page of activities. The list is left out where there are no rows.
+const ACTIVITIES: Shape = Shape {
+    names: &["ProspectActivities", "List"],
+    marks: &ACTIVITY_IDS,
+    ids: &ACTIVITY_IDS,
+};
+
+/// The names of an activity's id.
+const ACTIVITY_IDS: [&str; 3] = ["ProspectActivityId", "Id", "ID"];
+
 fn page(answer: &Answer) -> Result<Page> {
-    let body: Json = answer.json()?;
-    // The list is left out where there are no rows.
-    let rows = [&body["ProspectActivities"], &body["List"]]
-        .into_iter()
-        .find_map(Json::as_array);
+    let records = answer.records(&ACTIVITIES)?;
+    let read = |row: Json| activity(&row).map(Some).ok_or(ACTIVITY_IDS[0]);
     Ok(Page {
-        activities: rows.into_iter().flatten().filter_map(activity).collect(),
-        total: whole(&body["RecordCount"]),
+        activities: records.read(&ACTIVITIES, read),
+        total: whole(&records.member("RecordCount")),
     })
 }
 
 /// Reads an activity in any of the shapes: flat, with `ActivityFields`, or with `Data`.
 fn activity(row: &Json) -> Option<Activity> {
     let first = |names: &[&str]| names.iter().find_map(|name| text(&row[*name])).unwrap_or_default();
-    let id = first(&["ProspectActivityId", "Id", "ID"]);
+    let id = first(&ACTIVITY_IDS);
     if id.is_empty() {
         return None;
     }

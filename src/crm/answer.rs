@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::json::{self, Records, Shape};
 use crate::domain::lead::{STANDARD, path};
 use crate::error::{Error, Kind, Limit, Refusal, Resource, Result, Violation};
 use crate::quota::Verdict;
@@ -65,15 +66,16 @@ impl Answer {
     /// not fit.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         self.judged()?;
-        let mut json = serde_json::Deserializer::from_slice(&self.body);
-        let unreadable = |path: String| {
-            let path = if path == "." { "the top".to_owned() } else { path };
-            Error::from(Kind::Unreadable { path })
-        };
-        let value =
-            serde_path_to_error::deserialize(&mut json).map_err(|error| unreadable(error.path().to_string()))?;
-        json.end().map_err(|_| unreadable("the end".to_owned()))?;
-        Ok(value)
+        json::parse(&self.body).map_err(|path| {
+            let path = if path.is_empty() { "the top".to_owned() } else { path };
+            Kind::Unreadable { path }.into()
+        })
+    }
+
+    /// The body as a list of records, of which some may be damaged, if LeadSquared did what it was asked.
+    pub(super) fn records(&self, shape: &Shape) -> Result<Records<'_>> {
+        self.judged()?;
+        Records::split(&self.body, shape).map_err(|path| Kind::Unreadable { path }.into())
     }
 
     /// The error that the body tells of, if it does.
@@ -81,7 +83,8 @@ impl Answer {
         if self.body.trim_ascii_start().first() != Some(&b'{') {
             return None;
         }
-        let envelope: Envelope = serde_json::from_slice(&self.body).ok()?;
+        let strict = serde_json::from_slice(&self.body).ok();
+        let envelope: Envelope = strict.or_else(|| json::parse(&self.body).ok())?;
         let name = envelope.exception_type.as_str().unwrap_or_default();
         // A status that is an object or a number belongs to other dialects.
         let status = envelope.status.as_str().unwrap_or_default().trim();
@@ -138,6 +141,12 @@ impl Answer {
     /// Whether it is a page instead of JSON: that comes from something before LeadSquared, whatever its status.
     pub fn is_page(&self) -> bool {
         self.body.trim_ascii_start().first() == Some(&b'<')
+    }
+
+    /// Whether a server says that it serves HTTPS only, as nginx and others do.
+    pub(super) fn wants_https(&self) -> bool {
+        let is_json = matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'['));
+        self.status == StatusCode::BAD_REQUEST && !is_json && self.beginning().to_ascii_lowercase().contains("https")
     }
 
     /// The beginning of the body as text, for the few words that are looked for in bodies that are no JSON.

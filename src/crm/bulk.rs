@@ -9,10 +9,13 @@ use serde_json::{Value as Json, json};
 
 use super::answer::{Answer, row_error};
 use super::batch::{Fate, Together};
-use super::lead::{ClearWith, Create, CreateOrUpdate, GetById, GetByIds, Pair, Update, flag, pairs, post, whole};
+use super::lead::{
+    ClearWith, Create, CreateOrUpdate, GetById, GetByIds, Pair, Update, flag, pairs, post, unreadable, whole,
+};
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::lead::{Action, LEAD_ID, Row, SEARCH_BY_LEAD_ID, Write, Written, check_id};
+use crate::domain::listed::Unreadable;
 use crate::error::{Error, Kind, Resource, Result};
 use crate::quota::{Cost, Lane};
 
@@ -108,9 +111,19 @@ impl Operation for ReadTogether {
     }
 
     fn decode(&self, answer: &Answer) -> Result<Vec<Fate<Row>>> {
-        let rows = self.0.decode(answer)?;
+        let listed = self.0.decode(answer)?;
         let id_of = |row: &Row| Some(row.get(LEAD_ID)?.as_deref()?.to_ascii_lowercase());
-        let mut rows: HashMap<_, _> = rows.into_iter().filter_map(|row| Some((id_of(&row)?, row))).collect();
+        let rows = listed.records.into_iter();
+        let mut rows: HashMap<_, _> = rows.filter_map(|row| Some((id_of(&row)?, row))).collect();
+        let mut unread: HashMap<String, String> = HashMap::new();
+        // The records of which nobody can say whose they are.
+        let mut nameless = Vec::new();
+        for Unreadable { id, path, .. } in listed.unreadable {
+            match id {
+                Some(id) => drop(unread.insert(id.to_ascii_lowercase(), path)),
+                None => nameless.push(path),
+            }
+        }
         let ids: Vec<String> = self.0.ids.iter().map(|id| id.to_ascii_lowercase()).collect();
         let mut wanted: HashMap<&str, usize> = HashMap::new();
         for id in &ids {
@@ -126,10 +139,28 @@ impl Operation for ReadTogether {
                 rows.get(id).cloned()
             }
         };
-        let fates = ids
-            .iter()
-            .map(|id| fate(id).map_or(Fate::Missing, |row| Fate::Told(Ok(row))));
-        Ok(fates.collect())
+        let mut fates: Vec<Fate<Row>> = Vec::with_capacity(ids.len());
+        for id in &ids {
+            fates.push(match (fate(id), unread.get(id)) {
+                (Some(row), _) => Fate::Told(Ok(row)),
+                (None, Some(path)) => Fate::Told(Err(unreadable(path))),
+                (None, None) => Fate::Missing,
+            });
+        }
+        if let Some(path) = nameless.first() {
+            let missing = fates.iter_mut().filter(|fate| **fate == Fate::Missing);
+            let is_known = missing.count() == nameless.len();
+            for fate in fates.iter_mut().filter(|fate| **fate == Fate::Missing) {
+                let error = unreadable(path);
+                // If it may be another's, only a call of its own can tell.
+                *fate = if is_known {
+                    Fate::Told(Err(error))
+                } else {
+                    Fate::Failed(error)
+                };
+            }
+        }
+        Ok(fates)
     }
 }
 
@@ -375,6 +406,34 @@ mod tests {
             Fate::Missing => "missing".to_owned(),
         };
         fates.iter().map(name).collect()
+    }
+
+    #[test]
+    fn an_unreadable_lead_fails_its_own_reader_and_nobody_is_told_of_a_lead_that_it_is_missing() {
+        let read = |ids: &[&str], leads: &str| {
+            let members: Vec<_> = ids.iter().map(|id| GetById::new(id)).collect();
+            let answer = Answer {
+                status: StatusCode::OK,
+                body: format!(r#"{{"RecordCount":3,"Leads":[{leads}]}}"#).into(),
+            };
+            let fates = GetById::together(&members).decode(&answer).unwrap();
+            let name = |fate: &Fate<Row>| match fate {
+                Fate::Told(Ok(row)) => row[LEAD_ID].clone().unwrap(),
+                Fate::Told(Err(error)) => error.name().to_owned(),
+                Fate::Failed(_) => "alone".to_owned(),
+                Fate::Missing => "missing".to_owned(),
+            };
+            fates.iter().map(name).collect::<Vec<_>>()
+        };
+        let (a, c) = (r#"{"ProspectID":"a"}"#, r#"{"ProspectID":"c"}"#);
+        let named = format!(r#"{a},{{"ProspectID":"B","x":\x}},{c}"#);
+        assert_eq!(read(&["a", "b", "c", "d"], &named), ["a", "unreadable", "c", "missing"]);
+        // One record without an id, and one lead without a record.
+        let nameless = format!("{a},7,{c}");
+        assert_eq!(read(&["a", "b", "c"], &nameless), ["a", "unreadable", "c"]);
+        // Which of the two it is, only a call of its own can tell.
+        assert_eq!(read(&["a", "b", "c", "d"], &nameless), ["a", "alone", "c", "alone"]);
+        assert_eq!(read(&["a", "c"], &nameless), ["a", "c"]);
     }
 
     #[test]

@@ -9,9 +9,11 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use super::answer::Answer;
+use super::json::Shape;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::lead::{Action, Behavior, LEAD_ID, LEAD_NUMBER, Row, Write, Written, check_id};
+use crate::domain::listed::Listed;
 use crate::domain::phone;
 use crate::domain::value::Value;
 use crate::error::{Error, Kind, Resource, Result};
@@ -142,9 +144,8 @@ impl Operation for GetById {
 
     fn decode(&self, answer: &Answer) -> Result<Row> {
         // Never somebody else's lead, should the parameter be ignored.
-        let mut rows = rows(answer)?;
-        rows.retain(|row| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.id)));
-        first(rows)
+        let is_it = |row: &Row| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.id));
+        first(answer, is_it)
     }
 }
 
@@ -158,11 +159,9 @@ impl Operation for GetByEmail {
     }
 
     fn decode(&self, answer: &Answer) -> Result<Row> {
-        let mut rows = rows(answer)?;
-        rows.retain(|row| {
+        first(answer, |row| {
             given(row, "EmailAddress").is_none_or(|email| email.trim().eq_ignore_ascii_case(self.0.trim()))
-        });
-        first(rows)
+        })
     }
 }
 
@@ -178,17 +177,15 @@ impl Operation for GetByPhone {
     fn decode(&self, answer: &Answer) -> Result<Row> {
         // Some accounts answer 404 to a form of the number that they do not know.
         if answer.status == http::StatusCode::NOT_FOUND && !answer.is_page() {
-            return first(vec![]);
+            return Err(Kind::NotFound(Resource::Lead).into());
         }
-        let mut rows = rows(answer)?;
-        rows.retain(|row| {
+        first(answer, |row| {
             let numbers: Vec<_> = ["Phone", "Mobile"]
                 .into_iter()
                 .filter_map(|name| given(row, name))
                 .collect();
             numbers.is_empty() || numbers.iter().any(|number| phone::same(number, &self.0))
-        });
-        first(rows)
+        })
     }
 }
 
@@ -209,17 +206,15 @@ impl Operation for GetByNumber {
 
     fn decode(&self, answer: &Answer) -> Result<Row> {
         // A criterion that LeadSquared does not understand returns all leads.
-        let mut rows = rows(answer)?;
-        rows.retain(|row| {
+        first(answer, |row| {
             row.get(LEAD_NUMBER)
                 .is_some_and(|number| number.as_ref() == Some(&self.number))
-        });
-        first(rows)
+        })
     }
 }
 
 impl Operation for GetByIds {
-    type Output = Vec<Row>;
+    type Output = Listed<Row>;
     const NAME: &'static str = "Leads/Retrieve/ByIds";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -232,25 +227,48 @@ impl Operation for GetByIds {
         post("LeadManagement.svc/Leads/Retrieve/ByIds", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Row>> {
-        #[derive(Deserialize)]
-        struct Found {
-            // The key is left out where there are no leads.
-            #[serde(default, rename = "Leads")]
-            leads: Option<Vec<RawRow>>,
-        }
-        let found: Found = answer.json()?;
-        Ok(found.leads.unwrap_or_default().into_iter().map(row).collect())
+    fn decode(&self, answer: &Answer) -> Result<Listed<Row>> {
+        // The member is left out where there are no leads.
+        let shape = Shape {
+            names: &["Leads"],
+            ..LEADS
+        };
+        Ok(answer.records(&shape)?.read(&shape, identified))
+    }
+
+    fn unreadable(output: &Listed<Row>) -> usize {
+        output.unreadable.len()
     }
 }
 
 /// A lead in JSON: values are texts or null, and where they are something else they are kept as they stand.
 type RawRow = BTreeMap<String, Box<RawValue>>;
 
-pub(super) fn rows(answer: &Answer) -> Result<Vec<Row>> {
-    // A bare null for nothing is not documented, but harmless to understand.
-    let rows: Option<Vec<RawRow>> = answer.json()?;
-    Ok(rows.unwrap_or_default().into_iter().map(row).collect())
+/// A list of leads.
+const LEADS: Shape = Shape {
+    names: &[],
+    marks: &[LEAD_ID],
+    ids: &[LEAD_ID],
+};
+
+/// The leads of an answer that is a list of them.
+pub(super) fn rows(answer: &Answer) -> Result<Listed<Row>> {
+    Ok(answer.records(&LEADS)?.read(&LEADS, identified))
+}
+
+/// A lead in a list: without an id nobody could do anything with it.
+fn identified(raw: RawRow) -> std::result::Result<Option<Row>, &'static str> {
+    with_id(row(raw))
+}
+
+/// The row, if it says which lead it is.
+pub(super) fn with_id(row: Row) -> std::result::Result<Option<Row>, &'static str> {
+    let is_id = |id: &str| !id.trim().is_empty() && !id.starts_with(['{', '[']);
+    if given(&row, LEAD_ID).is_some_and(is_id) {
+        Ok(Some(row))
+    } else {
+        Err(LEAD_ID)
+    }
 }
 
 fn row(raw: RawRow) -> Row {
@@ -455,10 +473,15 @@ fn given<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
 }
 
 /// The lead that was looked up. That there is none LeadSquared says with an empty list.
-fn first(rows: Vec<Row>) -> Result<Row> {
-    rows.into_iter()
-        .next()
-        .ok_or_else(|| Kind::NotFound(Resource::Lead).into())
+fn first(answer: &Answer, is_it: impl Fn(&Row) -> bool) -> Result<Row> {
+    let rows = answer.records(&LEADS)?.read(&LEADS, |raw| Ok(Some(row(raw))));
+    let unread = rows.unreadable.into_iter().next();
+    let found = rows.records.into_iter().find(is_it);
+    found.ok_or_else(|| match unread {
+        // It may be the one.
+        Some(unread) => unreadable(&unread.path),
+        None => Kind::NotFound(Resource::Lead).into(),
+    })
 }
 
 /// The columns that exist in every account, for a read that has to name columns while the metadata is not at hand.

@@ -3,9 +3,11 @@
 use serde_json::Value as Json;
 
 use super::answer::Answer;
+use super::json::Shape;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::field::Field;
+use crate::domain::listed::Listed;
 use crate::domain::value::Kind;
 use crate::error::Result;
 
@@ -14,7 +16,7 @@ use crate::error::Result;
 pub struct LeadsMetaData;
 
 impl Operation for LeadsMetaData {
-    type Output = Vec<Field>;
+    type Output = Listed<Field>;
     const NAME: &'static str = "LeadsMetaData.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -26,16 +28,26 @@ impl Operation for LeadsMetaData {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Field>> {
-        let rows: Vec<Json> = answer.json()?;
-        Ok(rows.iter().filter_map(field).collect())
+    fn decode(&self, answer: &Answer) -> Result<Listed<Field>> {
+        let read = |row: Json| field(&row).map(Some).ok_or("SchemaName");
+        Ok(answer.records(&FIELDS)?.read(&FIELDS, read))
+    }
+
+    fn unreadable(output: &Listed<Field>) -> usize {
+        output.unreadable.len()
     }
 }
 
-/// One attribute as the vendor describes it. Types differ between the vendor's own pages, so nothing is taken for granted,
-/// and a row that says nothing is passed over.
+/// The list of attributes.
+const FIELDS: Shape = Shape {
+    names: &[],
+    marks: &["SchemaName"],
+    ids: &["SchemaName"],
+};
+
+/// One attribute as the vendor describes it. Types differ between the vendor's own pages, so nothing is taken for granted.
 fn field(row: &Json) -> Option<Field> {
-    let schema_name = text(&row["SchemaName"]).filter(|name| !name.is_empty())?;
+    let schema_name = text(row.get("SchemaName")?).filter(|name| !name.is_empty())?;
     let data_type = text(&row["DataType"]).unwrap_or_default();
     let render_type = text(&row["RenderTypeTextValue"]).unwrap_or_default();
     Some(Field {

@@ -6,7 +6,9 @@ pub mod answer;
 pub mod authentication;
 pub mod batch;
 pub mod bulk;
+mod cause;
 pub mod clock;
+mod json;
 pub mod lead;
 pub mod metadata;
 pub mod removal;
@@ -27,11 +29,12 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::caller::{Call, exceeded};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Cause, Error, Kind, Result};
 use crate::quota::{Again, Cost, Quota, Slot, Want};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use account::Account;
 use answer::Answer;
+use cause::{News, Outage};
 use clock::Clock;
 use retry::{Retries, Safety};
 
@@ -53,6 +56,10 @@ pub trait Operation: Sync {
     fn request(&self) -> Request;
     /// How to read the answer.
     fn decode(&self, answer: &Answer) -> Result<Self::Output>;
+    /// The number of records in the answer that cannot be read. The others are in the output.
+    fn unreadable(_output: &Self::Output) -> usize {
+        0
+    }
 }
 
 /// A request to LeadSquared, without host and keys.
@@ -90,9 +97,23 @@ pub struct Settings {
     /// How long a write whose answer is lost may take to be settled after its caller has gone.
     #[serde(with = "humantime_serde")]
     pub settle_timeout: Duration,
+    /// The proxy through which LeadSquared is reached, with its credentials; empty: none. The environment names none.
+    pub proxy: SecretString,
 }
 
 impl Settings {
+    /// Whether LeadSquared is reached through a proxy.
+    pub fn has_proxy(&self) -> bool {
+        !self.proxy.expose_secret().is_empty()
+    }
+
+    /// The proxy's address; `None` if it is no such.
+    fn proxy_url(&self) -> Option<Url> {
+        let url = Url::parse(self.proxy.expose_secret()).ok()?;
+        let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+        (matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare).then_some(url)
+    }
+
     /// What is wrong with them: the key, and what would be right.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let at_least_one = [
@@ -112,6 +133,11 @@ impl Settings {
         };
         let mut all = faults(&at_least_one, "must be at least 1");
         all.extend(faults(&not_zero, "must not be zero"));
+        if self.has_proxy() && self.proxy_url().is_none() {
+            let text = "must be the http:// or https:// URL of a proxy, without a path, such as \"http://proxy.example:3128\", \
+                        or empty";
+            all.push(("proxy", text.to_owned()));
+        }
         all
     }
 }
@@ -144,6 +170,7 @@ struct Shared {
     clock: Clock,
     closed: batch::Closed,
     account: Account,
+    outage: Outage,
 }
 
 /// Everything that a call needs to be sent: a slot, and a place among the requests under way.
@@ -177,6 +204,7 @@ impl Client {
                 clock: Clock::default(),
                 closed: batch::Closed::default(),
                 account: Account::default(),
+                outage: Outage::default(),
                 settings,
                 quota,
                 metrics,
@@ -237,6 +265,12 @@ impl Client {
     /// LeadSquared's clock.
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
+    }
+
+    /// Why LeadSquared cannot be reached at present, with host and port, for operators.
+    pub fn outage(&self) -> Option<String> {
+        let cause = self.shared.outage.current()?;
+        Some(format!("{}: {cause}", self.shared.address(cause)))
     }
 
     async fn wait<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<Place> {
@@ -300,7 +334,8 @@ impl Client {
                 .decode(&answer)
                 .map_err(|error| error.seen_at(answer.status.as_u16()))
         });
-        self.report(call, O::NAME, status, queued, took, result.as_ref().err());
+        let unreadable = result.as_ref().map_or(0, O::unreadable);
+        self.report(call, O::NAME, status, queued, took, result.as_ref().err(), unreadable);
         result
     }
 
@@ -337,14 +372,18 @@ impl Client {
         } = place;
         slot.sent();
         let exchange = async {
-            let response = shared.http.execute(request).await.map_err(from_reqwest)?;
+            let is_https = shared.base.scheme() == "https";
+            let response = shared.http.execute(request).await;
+            let response = response.map_err(|error| from_reqwest(error, is_https))?;
             if let Some(date) = response.headers().get(DATE) {
                 shared.clock.seen(date);
             }
-            read(response, shared.settings.max_answer_bytes).await
+            let answer = read(response, shared.settings.max_answer_bytes, is_https).await?;
+            shared.judge_origin(answer)
         };
         match tokio::time::timeout_at(whole, exchange).await {
             Ok(Ok(answer)) => {
+                shared.reached();
                 let turns = slot.answered(answer.verdict());
                 (Ok(answer), turns)
             }
@@ -352,9 +391,19 @@ impl Client {
                 if error.kind == (Kind::Unavailable { sent: false }) {
                     slot.unsent();
                 }
+                if let Some(cause) = error.facts.cause {
+                    shared.not_reached(cause);
+                }
                 (Err(error), Vec::new())
             }
-            Err(_) => (Err(Kind::Unavailable { sent: true }.into()), Vec::new()),
+            Err(_) => {
+                let cause = Cause::ResponseTimeout;
+                shared.not_reached(cause);
+                (
+                    Err(Error::from(Kind::Unavailable { sent: true }).caused_by(cause)),
+                    Vec::new(),
+                )
+            }
         }
     }
 
@@ -377,10 +426,13 @@ impl Client {
                 .header(CONTENT_TYPE, "application/json")
                 .body(body),
         };
-        builder.build().map_err(from_reqwest)
+        builder
+            .build()
+            .map_err(|error| from_reqwest(error, shared.base.scheme() == "https"))
     }
 
     /// One line and one count per attempt. Names the endpoint, never the URL, whose query may hold personal data.
+    #[expect(clippy::too_many_arguments, reason = "they are the columns of the line")]
     fn report(
         &self,
         call: &Call,
@@ -389,6 +441,7 @@ impl Client {
         queued: Duration,
         took: Duration,
         error: Option<&Error>,
+        unreadable: usize,
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
@@ -400,6 +453,8 @@ impl Client {
             status,
             outcome,
             exception_type = error.and_then(|error| error.facts.exception_type.as_deref()),
+            cause = error.and_then(|error| error.facts.cause).map(Cause::name),
+            unreadable = Some(unreadable).filter(|count| *count > 0),
             queued_ms = queued.as_millis() as u64,
             took_ms = took.as_millis() as u64,
             "asked LeadSquared"
@@ -413,6 +468,50 @@ impl Client {
             class: call.criticality.name(),
             refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, Kind::Refused(_)))),
         });
+    }
+}
+
+impl Shared {
+    /// The host and the port that a cause is about.
+    fn address(&self, cause: Cause) -> String {
+        let is_of_proxy = matches!(
+            cause,
+            Cause::Dns | Cause::Refused | Cause::Unreachable | Cause::ConnectTimeout | Cause::Proxy
+        );
+        let proxy = self.settings.proxy_url().filter(|_| is_of_proxy);
+        let url = proxy.as_ref().unwrap_or(&self.base);
+        let port = url.port_or_known_default().unwrap_or_default();
+        format!("{}:{port}", url.host_str().unwrap_or_default())
+    }
+
+    /// There was a response.
+    fn reached(&self) {
+        if self.outage.ended(Instant::now()) == Some(News::Ended) {
+            tracing::info!(tenant = %self.tenant, "LeadSquared can be reached again");
+        }
+    }
+
+    /// There was no response. Logged where the cause is new.
+    fn not_reached(&self, cause: Cause) {
+        if self.outage.failed(cause, Instant::now()) == Some(News::Begun) {
+            tracing::warn!(
+                tenant = %self.tenant,
+                address = %self.address(cause),
+                cause = cause.name(),
+                "LeadSquared cannot be reached: {cause}"
+            );
+        }
+    }
+
+    /// The response, unless it surely comes from something before LeadSquared that says that the way is wrong.
+    fn judge_origin(&self, answer: Answer) -> Result<Answer> {
+        if self.settings.has_proxy() && answer.status == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Error::from(Kind::Unavailable { sent: false }).caused_by(Cause::Proxy));
+        }
+        if self.base.scheme() == "http" && answer.wants_https() {
+            return Err(Error::from(Kind::Unavailable { sent: true }).caused_by(Cause::HttpsOnly));
+        }
+        Ok(answer)
     }
 }
 
@@ -451,7 +550,13 @@ fn http_client(keys: &Keys, settings: &Settings, scheme: &str) -> std::result::R
         .tcp_nodelay(true)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
+        // The environment does not say how an account is reached; the settings do.
         .no_proxy();
+    let builder = match settings.proxy_url() {
+        None => builder,
+        // The error might name the proxy's password.
+        Some(url) => builder.proxy(reqwest::Proxy::all(url).map_err(|_| "the proxy cannot be used".to_owned())?),
+    };
     let builder = match (settings.http2, scheme) {
         (false, _) => builder.http1_only(),
         (true, "http") => builder.http2_prior_knowledge(),
@@ -463,10 +568,11 @@ fn http_client(keys: &Keys, settings: &Settings, scheme: &str) -> std::result::R
 }
 
 /// Reads an answer up to a size. One that breaks off is no answer.
-async fn read(mut response: reqwest::Response, most: usize) -> Result<Answer> {
+async fn read(mut response: reqwest::Response, most: usize, is_https: bool) -> Result<Answer> {
     let status = response.status();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(from_reqwest)? {
+    let broken = |error| from_reqwest(error, is_https);
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if body.len() + chunk.len() > most {
             let path = format!("byte {most}, the longest answer allowed");
             return Err(Error::from(Kind::Unreadable { path }).seen_at(status.as_u16()));
@@ -483,9 +589,10 @@ async fn read(mut response: reqwest::Response, most: usize) -> Result<Answer> {
     Ok(Answer { status, body })
 }
 
-fn from_reqwest(error: reqwest::Error) -> Error {
+fn from_reqwest(error: reqwest::Error, is_https: bool) -> Error {
     // Only a failure to connect is sure to have sent nothing.
     let sent = !(error.is_connect() || error.is_builder());
+    let cause = cause::of(&error, is_https);
     tracing::debug!(error = ?error.without_url(), "no answer from LeadSquared");
-    Kind::Unavailable { sent }.into()
+    Error::from(Kind::Unavailable { sent }).caused_by(cause)
 }

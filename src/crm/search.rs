@@ -6,11 +6,13 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::answer::Answer;
-use super::lead::{cell, csv, get, post, rows, unreadable, whole};
+use super::json::Shape;
+use super::lead::{cell, csv, get, post, rows, unreadable, whole, with_id};
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::criterion::{Criterion, Operator, Order};
 use crate::domain::lead::{LEAD_ID, Row, path};
+use crate::domain::listed::Listed;
 use crate::domain::time;
 use crate::error::{Error, Kind, Result, Violation};
 
@@ -55,13 +57,13 @@ pub struct RecentlyModified {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     /// The leads, with those of a second or two around the range.
-    pub rows: Vec<Row>,
+    pub rows: Listed<Row>,
     /// How many there are on all pages.
     pub total: usize,
 }
 
 impl Operation for Search {
-    type Output = Vec<Row>;
+    type Output = Listed<Row>;
     const NAME: &'static str = "Leads.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -80,14 +82,19 @@ impl Operation for Search {
         post("LeadManagement.svc/Leads.Get", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Row>> {
+    fn decode(&self, answer: &Answer) -> Result<Listed<Row>> {
         let rows = rows(answer).map_err(|error| self.of_request(error))?;
         // A criterion that LeadSquared does not understand returns all leads: better none than somebody else's.
         let name = &self.criterion.attribute.name;
-        match rows.iter().position(|row| self.criterion.is_contradicted_by(row)) {
-            Some(i) => Err(unreadable(&format!("[{i}].{name}"))),
+        let contradicts = |row: &Row| self.criterion.is_contradicted_by(row);
+        match rows.records.iter().position(contradicts) {
+            Some(i) => Err(unreadable(&format!("[{}].{name}", rows.position(i)))),
             None => Ok(rows),
         }
+    }
+
+    fn unreadable(output: &Listed<Row>) -> usize {
+        output.unreadable.len()
     }
 }
 
@@ -110,7 +117,7 @@ impl Search {
 }
 
 impl Operation for QuickSearch {
-    type Output = Vec<Row>;
+    type Output = Listed<Row>;
     const NAME: &'static str = "Leads.GetByQuickSearch";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -118,8 +125,12 @@ impl Operation for QuickSearch {
         get("LeadManagement.svc/Leads.GetByQuickSearch", "key", &self.0)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Row>> {
+    fn decode(&self, answer: &Answer) -> Result<Listed<Row>> {
         rows(answer).map_err(|error| in_field("query", error))
+    }
+
+    fn unreadable(output: &Listed<Row>) -> usize {
+        output.unreadable.len()
     }
 }
 
@@ -146,15 +157,7 @@ impl Operation for RecentlyModified {
     fn decode(&self, answer: &Answer) -> Result<Page> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Found {
-            record_count: serde_json::Value,
-            // The key is left out where there are no leads.
-            #[serde(default)]
-            leads: Option<Vec<Listed>>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Listed {
+        struct Properties {
             lead_property_list: Vec<Pair>,
         }
         #[derive(Deserialize)]
@@ -169,21 +172,33 @@ impl Operation for RecentlyModified {
             Kind::Invalid(faults) if faults.iter().all(|fault| fault.field != "lead") => in_field("read_mask", error),
             _ => in_field("start_time", error),
         };
-        let found: Found = answer.json().map_err(field)?;
-        let row = |listed: Listed| {
-            let pairs = listed.lead_property_list.into_iter();
+        let records = answer.records(&MODIFIED_LEADS).map_err(field)?;
+        let row = |properties: Properties| {
+            let pairs = properties.lead_property_list.into_iter();
             // Some rows carry the total as if it were an attribute.
-            pairs
+            let row = pairs
                 .filter(|pair| pair.attribute != "Total")
                 .map(|pair| (pair.attribute, pair.value.as_deref().and_then(cell)))
-                .collect()
+                .collect();
+            with_id(row)
         };
         Ok(Page {
-            rows: found.leads.unwrap_or_default().into_iter().map(row).collect(),
-            total: whole(&found.record_count).ok_or_else(|| unreadable("RecordCount"))?,
+            rows: records.read(&MODIFIED_LEADS, row),
+            total: whole(&records.member("RecordCount")).ok_or_else(|| unreadable("RecordCount"))?,
         })
     }
+
+    fn unreadable(output: &Page) -> usize {
+        output.rows.unreadable.len()
+    }
 }
+
+/// A page of modified leads. The member is left out where there are no leads.
+const MODIFIED_LEADS: Shape = Shape {
+    names: &["Leads"],
+    marks: &["LeadPropertyList"],
+    ids: &[LEAD_ID],
+};
 
 /// The columns, with the lead's id and that one.
 fn with(columns: &[String], name: &str) -> String {
@@ -267,13 +282,17 @@ mod tests {
 
     #[test]
     fn a_criterion_that_was_passed_over_is_found_out() {
-        let rows = json!([{"EmailAddress": "a@b.co"}, {"EmailAddress": "c@d.co"}]);
+        let rows = json!([
+            {"ProspectID": "a", "EmailAddress": "a@b.co"},
+            {"ProspectID": "b", "EmailAddress": "c@d.co"},
+        ]);
         let error = search("EmailAddress", "a@b.co")
             .decode(&answer(200, rows.clone()))
             .unwrap_err();
         let path = "[1].EmailAddress".to_owned();
         assert_eq!(error.kind, Kind::Unreadable { path });
-        assert_eq!(search("FirstName", "Asha").decode(&answer(200, rows)).unwrap().len(), 2);
+        let found = search("FirstName", "Asha").decode(&answer(200, rows)).unwrap();
+        assert_eq!(found.records.len(), 2);
     }
 
     #[test]
@@ -330,10 +349,62 @@ mod tests {
         assert_eq!(
             page,
             Page {
-                rows: vec![row],
+                rows: vec![row].into(),
                 total: 12
             }
         );
+    }
+
+    #[test]
+    fn a_modified_lead_of_the_wrong_shape_leaves_the_others() {
+        let lead = |id: &str| format!(r#"{{"LeadPropertyList":[{{"Attribute":"ProspectID","Value":"{id}"}}]}}"#);
+        for (wrong, id, path) in [
+            ("{}", None, "Leads[1]"),
+            ("[]", None, "Leads[1]"),
+            ("12", None, "Leads[1]"),
+            (
+                r#"{"LeadPropertyList":{"Attribute":"x"}}"#,
+                None,
+                "Leads[1].LeadPropertyList",
+            ),
+            (
+                r#"{"LeadPropertyList":[{"Attribute":"ProspectID","Value":"b"},{"Attribute":7}]}"#,
+                Some("b"),
+                "Leads[1].LeadPropertyList[1].Attribute",
+            ),
+            (
+                r#"{"LeadPropertyList":[{"Attribute":"ProspectID","Value":"b"}],"LeadPropertyList":[]}"#,
+                Some("b"),
+                "Leads[1]",
+            ),
+            (r#"{"LeadPropertyList":[]}"#, None, "Leads[1].ProspectID"),
+            (
+                r#"{"LeadPropertyList":[{"Attribute":"ProspectID","Value":null}]}"#,
+                None,
+                "Leads[1].ProspectID",
+            ),
+        ] {
+            let body = format!(r#"{{"RecordCount":3,"Leads":[{},{wrong},{}]}}"#, lead("a"), lead("c"));
+            let answer = Answer {
+                status: StatusCode::OK,
+                body: body.into(),
+            };
+            let page = modified().decode(&answer).unwrap();
+            let ids: Vec<_> = page
+                .rows
+                .records
+                .iter()
+                .map(|row| row["ProspectID"].clone().unwrap())
+                .collect();
+            assert_eq!((ids, page.total), (vec!["a".to_owned(), "c".to_owned()], 3), "{wrong}");
+            let [unreadable] = &page.rows.unreadable[..] else {
+                panic!("{wrong}: {:?}", page.rows.unreadable);
+            };
+            assert_eq!((unreadable.id.as_deref(), unreadable.position), (id, 1), "{wrong}");
+            assert!(unreadable.path.starts_with(path), "{wrong}: {}", unreadable.path);
+            // A page of which the count is known is not taken for another one.
+            assert!(!page.rows.is_count_uncertain, "{wrong}");
+        }
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use serde_json::Value as Json;
 
 use super::answer::Answer;
+use super::json::Shape;
+use super::lead::unreadable;
 use super::retry::Safety;
 use super::{Operation, Request};
+use crate::domain::listed::Listed;
 use crate::domain::user::{Key, User};
 use crate::error::{Kind, Resource, Result};
 
@@ -17,7 +20,7 @@ pub struct GetUsers;
 pub struct RetrieveUser(pub Key);
 
 impl Operation for GetUsers {
-    type Output = Vec<User>;
+    type Output = Listed<User>;
     const NAME: &'static str = "Users.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -29,8 +32,12 @@ impl Operation for GetUsers {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<User>> {
+    fn decode(&self, answer: &Answer) -> Result<Listed<User>> {
         users(answer)
+    }
+
+    fn unreadable(output: &Listed<User>) -> usize {
+        output.unreadable.len()
     }
 }
 
@@ -57,14 +64,27 @@ impl Operation for RetrieveUser {
             Key::Id(id) => user.id.eq_ignore_ascii_case(id),
             Key::Email(email) => user.email_address.eq_ignore_ascii_case(email.trim()),
         };
-        let found = users(answer)?.into_iter().find(is_it);
-        found.ok_or_else(|| Kind::NotFound(Resource::User).into())
+        let users = users(answer)?;
+        let unread = users.unreadable.into_iter().next();
+        let found = users.records.into_iter().find(is_it);
+        found.ok_or_else(|| match unread {
+            // It may be the one.
+            Some(unread) => unreadable(&unread.path),
+            None => Kind::NotFound(Resource::User).into(),
+        })
     }
 }
 
-fn users(answer: &Answer) -> Result<Vec<User>> {
-    let rows: Option<Vec<Json>> = answer.json()?;
-    Ok(rows.unwrap_or_default().iter().filter_map(user).collect())
+/// A list of users.
+const USERS: Shape = Shape {
+    names: &[],
+    marks: &["ID", "UserId"],
+    ids: &["ID", "UserId"],
+};
+
+fn users(answer: &Answer) -> Result<Listed<User>> {
+    let read = |row: Json| user(&row).map(Some).ok_or("ID");
+    Ok(answer.records(&USERS)?.read(&USERS, read))
 }
 
 /// A row of either endpoint: they name the id differently, and the rich one tells of active users only.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::lead::{Row, check_id};
+use super::listed::Listed;
 use super::value::Value;
 use crate::error::Violation;
 
@@ -77,7 +78,7 @@ pub enum Target {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     /// The activities.
-    pub activities: Vec<Activity>,
+    pub activities: Listed<Activity>,
     /// How many there are in all, where LeadSquared tells.
     pub total: Option<usize>,
 }

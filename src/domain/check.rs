@@ -35,7 +35,7 @@ fn name_fault(name: &str, catalog: Option<&Catalog>) -> Option<String> {
     }
     // System attributes may be left out of the metadata, so LeadSquared decides on those.
     let is_custom = name.starts_with("mx_") && standard(name).is_none();
-    if is_custom && catalog.is_some_and(|catalog| catalog.get(name).is_none()) {
+    if is_custom && catalog.is_some_and(|catalog| catalog.lacks(name)) {
         return Some(format!("the account has no attribute {name}"));
     }
     None

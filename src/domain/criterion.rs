@@ -67,6 +67,13 @@ impl Attribute {
                 kind: own_kind.unwrap_or(field.kind),
             });
         }
+        // It is there, but its description cannot be read.
+        if let Some(id) = catalog.unreadable_id(name) {
+            return Some(Self {
+                name: id.to_owned(),
+                kind: own_kind.unwrap_or(Kind::Text),
+            });
+        }
         // System attributes may be left out of the metadata; those that accounts differ in may not.
         let is_system = own_kind.is_some() || is_part(name) || is_read_only(name);
         (is_system && !name.starts_with("mx_") && name != "LeadType").then(|| Self {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
+use super::listed::{Listed, Unreadable};
 use super::value::Kind;
 
 /// Attributes that LeadSquared computes. The metadata does not mark them; source: the attributes which the vendor's
@@ -54,6 +55,8 @@ pub struct Field {
 pub struct Catalog {
     /// The attributes, in the vendor's order.
     pub fields: Vec<Field>,
+    /// The attributes that could not be read.
+    pub unreadable: Vec<Unreadable>,
     /// When LeadSquared was asked.
     pub fetched: Timestamp,
     by_name: HashMap<String, usize>,
@@ -63,7 +66,12 @@ pub struct Catalog {
 
 impl Catalog {
     /// A catalog of these attributes.
-    pub fn new(fields: Vec<Field>, fetched: Timestamp) -> Self {
+    pub fn new(fields: impl Into<Listed<Field>>, fetched: Timestamp) -> Self {
+        let Listed {
+            records: fields,
+            unreadable,
+            ..
+        } = fields.into();
         let by_name = fields
             .iter()
             .enumerate()
@@ -71,6 +79,7 @@ impl Catalog {
             .collect();
         Self {
             fields,
+            unreadable,
             fetched,
             by_name,
             wide: OnceLock::new(),
@@ -87,9 +96,23 @@ impl Catalog {
         self.by_name.get(&fold(schema_name)).and_then(|i| self.fields.get(*i))
     }
 
+    /// Whether the account is known not to have the attribute. An attribute whose record could not be read is not known.
+    pub fn lacks(&self, schema_name: &str) -> bool {
+        let may_be = self.unreadable.iter().any(|one| one.id.is_none());
+        self.get(schema_name).is_none() && self.unreadable_id(schema_name).is_none() && !may_be
+    }
+
+    /// The name of an attribute that is there, and whose description could not be read.
+    pub fn unreadable_id(&self, schema_name: &str) -> Option<&str> {
+        let mut ids = self.unreadable.iter().filter_map(|one| one.id.as_deref());
+        ids.find(|id| id.eq_ignore_ascii_case(schema_name))
+    }
+
     /// The names of all attributes, for a read that has to name its columns.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|field| field.schema_name.as_str())
+        let unreadable = self.unreadable.iter().filter_map(|one| one.id.as_deref());
+        let names = self.fields.iter().map(|field| field.schema_name.as_str());
+        names.chain(unreadable)
     }
 }
 

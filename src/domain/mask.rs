@@ -73,8 +73,7 @@ impl Mask {
 
     /// The faults of a mask that names what the account does not have. System attributes may be left out of the metadata.
     pub fn check(&self, catalog: Option<&Catalog>) -> Vec<Violation> {
-        let is_unknown =
-            |name: &str| name.starts_with("mx_") && catalog.is_some_and(|catalog| catalog.get(name).is_none());
+        let is_unknown = |name: &str| name.starts_with("mx_") && catalog.is_some_and(|catalog| catalog.lacks(name));
         let unknown = self.named.iter().filter(|(_, name)| is_unknown(name));
         unknown
             .map(|(i, name)| {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod criterion;
 pub mod field;
 pub mod lead;
+pub mod listed;
 pub mod mask;
 pub mod phone;
 pub mod seen;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::listed::{Listed, Unreadable};
+
 /// A user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -33,11 +35,18 @@ pub enum Key {
 pub struct Roster {
     by_id: BTreeMap<String, User>,
     ids: HashMap<String, String>,
+    /// The records that could not be read.
+    pub unreadable: Vec<Unreadable>,
 }
 
 impl Roster {
     /// These users.
-    pub fn new(users: Vec<User>) -> Self {
+    pub fn new(users: impl Into<Listed<User>>) -> Self {
+        let Listed {
+            records: users,
+            unreadable,
+            ..
+        } = users.into();
         let ids = users
             .iter()
             .map(|user| (user.email_address.to_ascii_lowercase(), user.id.to_ascii_lowercase()))
@@ -46,7 +55,7 @@ impl Roster {
             .into_iter()
             .map(|user| (user.id.to_ascii_lowercase(), user))
             .collect();
-        Self { by_id, ids }
+        Self { by_id, ids, unreadable }
     }
 
     /// The user of that key.

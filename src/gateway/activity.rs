@@ -9,6 +9,7 @@ use crate::caller::Call;
 use crate::clock;
 use crate::crm::activity as endpoint;
 use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
+use crate::domain::listed::Listed;
 use crate::error::{Error, Kind, Resource, Result};
 use crate::store::Before;
 
@@ -17,7 +18,7 @@ const MOST_LOOKED_AT: usize = 100;
 
 impl Gateway {
     /// All types of activities.
-    pub async fn activity_types(&self, call: &Call) -> Result<Arc<Vec<ActivityType>>> {
+    pub async fn activity_types(&self, call: &Call) -> Result<Arc<Listed<ActivityType>>> {
         self.activity_types.get(call).await
     }
 
@@ -115,6 +116,7 @@ impl Gateway {
                 let page = found.map_err(|_| unknown())?;
                 let mut ours = page
                     .activities
+                    .records
                     .into_iter()
                     .filter(|activity| may_be_ours(activity.created) && post.is_seen_in(activity));
                 match (ours.next(), ours.next()) {

@@ -12,6 +12,7 @@ use crate::crm::batch::{Rejoin, Way};
 use crate::crm::lead as endpoint;
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Action, EMAIL, Key, LEAD_ID, Lead, Row, Write, Written};
+use crate::domain::listed::Unreadable;
 use crate::domain::mask::Mask;
 use crate::domain::value::Value;
 use crate::domain::{check, phone};
@@ -32,8 +33,16 @@ pub enum Manner {
     Bulk,
 }
 
-/// The leads that were read, and the ids that are not there.
-pub type Found = (Vec<Lead>, Vec<String>);
+/// What was found of leads that were asked for by their ids.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The leads that were read.
+    pub leads: Vec<Lead>,
+    /// The ids of which there is no lead.
+    pub missing: Vec<String>,
+    /// The leads that cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
 
 impl Gateway {
     /// Whether the write could be made, as far as that can be told without asking LeadSquared.
@@ -151,6 +160,10 @@ impl Gateway {
         let columns = columns(mask, catalog.as_deref());
 
         let mut rows = BTreeMap::new();
+        let mut unread: BTreeMap<String, Unreadable> = BTreeMap::new();
+        // The records of which nobody can say whose they are.
+        let mut nameless = Vec::new();
+        let mut listed = 0;
         for page in 1.. {
             let operation = endpoint::GetByIds {
                 ids: ids.clone(),
@@ -158,25 +171,50 @@ impl Gateway {
                 page,
             };
             let found = self.crm.call(call, &operation).await?;
-            let before = rows.len();
-            rows.extend(found.into_iter().filter_map(|row| Some((fold(id_of(&row)?), row))));
+            let before = rows.len() + unread.len();
+            let count = found.count();
+            rows.extend(
+                found
+                    .records
+                    .into_iter()
+                    .filter_map(|row| Some((fold(id_of(&row)?), row))),
+            );
+            let mut new = Vec::new();
+            for mut one in found.unreadable {
+                one.position += listed;
+                match &one.id {
+                    Some(id) => drop(unread.insert(fold(id), one)),
+                    None => new.push(one),
+                }
+            }
+            listed += count;
             // LeadSquared may return less than was asked for, and its count may be that of the page: only a page without
             // news is the last.
-            if rows.len() == before || rows.len() >= ids.len() {
+            let has_news = rows.len() + unread.len() > before;
+            if has_news || page == 1 {
+                nameless.extend(new);
+            }
+            if !has_news || rows.len() + unread.len() + nameless.len() >= ids.len() {
                 break;
             }
         }
-        let (mut leads, mut missing) = (Vec::new(), Vec::new());
+        let mut found = Found::default();
         for id in ids {
-            match rows.remove(&fold(&id)) {
-                Some(mut row) => {
-                    mask.apply(&mut row);
-                    leads.push(Lead::from_row(row, catalog.as_deref()));
-                }
-                None => missing.push(id),
+            let folded = fold(&id);
+            if let Some(mut row) = rows.remove(&folded) {
+                mask.apply(&mut row);
+                found.leads.push(Lead::from_row(row, catalog.as_deref()));
+            } else if let Some(one) = unread.remove(&folded) {
+                found.unreadable.push(one);
+            } else if let Some(one) = nameless.first() {
+                // It may be that one; to call it missing might be wrong.
+                let id = Some(id);
+                found.unreadable.push(Unreadable { id, ..one.clone() });
+            } else {
+                found.missing.push(id);
             }
         }
-        Ok((leads, missing))
+        Ok(found)
     }
 
     /// Looks a lead up. A phone is tried in the forms that accounts were seen to know.

@@ -29,6 +29,7 @@ use crate::crm::metadata::LeadsMetaData;
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
 use crate::domain::lead::Written;
+use crate::domain::listed::Listed;
 use crate::domain::spent::Spent;
 use crate::domain::user::{self, Roster, User};
 use crate::error::{Kind, Result, Violation};
@@ -154,7 +155,7 @@ pub struct Gateway {
     quota: Quota,
     metadata: Cached<LeadsMetaData, Catalog>,
     users: Users,
-    activity_types: Cached<GetTypes, Vec<ActivityType>>,
+    activity_types: Cached<GetTypes, Listed<ActivityType>>,
     requests: Arc<Requests<Written>>,
     posts: Arc<Requests<String>>,
     settings: WriteSettings,
@@ -239,6 +240,11 @@ impl Gateway {
     /// Whose keys these are.
     pub async fn key_owner(&self, call: &Call) -> Result<KeyOwner> {
         self.crm.call(call, &UserByAccessKey).await
+    }
+
+    /// Why LeadSquared cannot be reached at present, with host and port, for operators.
+    pub fn outage(&self) -> Option<String> {
+        self.crm.outage()
     }
 
     /// What attributes leads have.

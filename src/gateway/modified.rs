@@ -12,6 +12,7 @@ use crate::caller::Call;
 use crate::crm::search::{MODIFIED, Page, RecentlyModified};
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Lead, Row};
+use crate::domain::listed::Listed;
 use crate::domain::mask::Mask;
 use crate::domain::seen::Seen;
 use crate::domain::time;
@@ -98,11 +99,13 @@ pub struct Export {
     catalog: Option<Arc<Catalog>>,
     columns: Vec<String>,
     seen: Seen,
+    /// The unreadable leads that have come.
+    unread: Seen,
 }
 
 impl Gateway {
     /// The next page of a listing. Between two pages leads may come again, and none that stays in the range is left out.
-    pub async fn modified_leads(&self, call: &Call, listing: &mut Listing, mask: &Mask) -> Result<Vec<Lead>> {
+    pub async fn modified_leads(&self, call: &Call, listing: &mut Listing, mask: &Mask) -> Result<Listed<Lead>> {
         let catalog = self.metadata.at_hand(call).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let columns = columns(mask, catalog.as_deref());
@@ -127,11 +130,12 @@ impl Gateway {
             catalog,
             columns,
             seen: Seen::default(),
+            unread: Seen::default(),
         })
     }
 
     /// Those leads of the next page that belong to the range; `None` when all pages have been read.
-    async fn next_rows(&self, call: &Call, listing: &mut Listing, columns: &[String]) -> Result<Option<Vec<Row>>> {
+    async fn next_rows(&self, call: &Call, listing: &mut Listing, columns: &[String]) -> Result<Option<Listed<Row>>> {
         let Some(page) = listing.walk.next_page() else {
             return Ok(None);
         };
@@ -144,10 +148,16 @@ impl Gateway {
         };
         for _ in 0..MOST_READS {
             let Page { mut rows, total } = self.crm.call(call, &operation).await?;
+            let expected = listing.walk.expected(page, total);
+            let count = match rows.is_count_uncertain {
+                // The page is taken for whole, so that it is not read for ever.
+                true => expected.max(rows.count().min(listing.walk.size())),
+                false => rows.count(),
+            };
             // Leads may have left between the count and the rows; if not, some are withheld, and nobody knows which.
-            if rows.len() >= listing.walk.expected(page, total) {
-                listing.walk.read(page, rows.len(), total);
-                rows.retain(|row| listing.holds(row));
+            if count >= expected {
+                listing.walk.read(page, count, total);
+                rows.records.retain(|row| listing.holds(row));
                 return Ok(Some(rows));
             }
         }
@@ -167,12 +177,16 @@ pub enum ExportFrom {
 
 impl Export {
     /// The leads of the next page that have not come yet; `None` when all have come.
-    pub async fn next(&mut self) -> Result<Option<Vec<Lead>>> {
+    pub async fn next(&mut self) -> Result<Option<Listed<Lead>>> {
         let read = self.gateway.next_rows(&self.call, &mut self.listing, &self.columns);
         let Some(mut rows) = read.await? else {
             return Ok(None);
         };
-        rows.retain(|row| id_of(row).is_none_or(|id| self.seen.insert(id)));
+        rows.records
+            .retain(|row| id_of(row).is_none_or(|id| self.seen.insert(id)));
+        let unread = &mut self.unread;
+        rows.unreadable
+            .retain(|one| one.id.as_deref().is_none_or(|id| unread.insert(id)));
         Ok(Some(leads(rows, &self.mask, self.catalog.as_deref())))
     }
 

@@ -7,6 +7,7 @@ use crate::crm::search as endpoint;
 use crate::domain::criterion::{Attribute, Criterion, Operator, Order};
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Lead, Row};
+use crate::domain::listed::Listed;
 use crate::domain::mask::Mask;
 use crate::domain::value::Value;
 use crate::error::{Kind, Result, Violation};
@@ -34,7 +35,7 @@ pub struct Search {
 
 impl Gateway {
     /// A page of the leads that meet a criterion, and whether there may be more behind it.
-    pub async fn search_leads(&self, call: &Call, asked: Search) -> Result<(Vec<Lead>, bool)> {
+    pub async fn search_leads(&self, call: &Call, asked: Search) -> Result<(Listed<Lead>, bool)> {
         let catalog = match self.metadata.at_hand(call).await {
             Some(catalog) => catalog,
             None => {
@@ -54,12 +55,12 @@ impl Gateway {
         };
         let rows = self.crm.call(call, &operation).await?;
         // LeadSquared tells no total.
-        let has_more = rows.len() >= asked.size;
+        let has_more = rows.count() >= asked.size || rows.is_count_uncertain;
         Ok((leads(rows, &asked.mask, Some(&catalog)), has_more))
     }
 
     /// The leads that have a word in one of the attributes that LeadSquared looks at.
-    pub async fn quick_search_leads(&self, call: &Call, query: &str, mask: &Mask) -> Result<Vec<Lead>> {
+    pub async fn quick_search_leads(&self, call: &Call, query: &str, mask: &Mask) -> Result<Listed<Lead>> {
         let catalog = self.metadata.at_hand(call).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let rows = self.crm.call(call, &endpoint::QuickSearch(query.to_owned())).await?;
@@ -92,10 +93,10 @@ impl Search {
 }
 
 /// The leads of rows, with the parts that are wanted.
-pub(super) fn leads(rows: Vec<Row>, mask: &Mask, catalog: Option<&Catalog>) -> Vec<Lead> {
+pub(super) fn leads(rows: Listed<Row>, mask: &Mask, catalog: Option<&Catalog>) -> Listed<Lead> {
     let read = |mut row: Row| {
         mask.apply(&mut row);
         Lead::from_row(row, catalog)
     };
-    rows.into_iter().map(read).collect()
+    rows.map(read)
 }

@@ -120,8 +120,10 @@ impl pb::activity_service_server::ActivityService for Service {
             let next_page_token = next(&found, number, size);
             Ok(pb::ListLeadActivitiesResponse {
                 next_page_token,
+                unreadable: convert::unreadable(&found.activities.unreadable),
                 activities: found
                     .activities
+                    .records
                     .into_iter()
                     .map(|found| {
                         let mut shown = activity(found);
@@ -165,7 +167,8 @@ impl pb::activity_service_server::ActivityService for Service {
             let next_page_token = next(&found, number, size);
             Ok(pb::ListActivitiesResponse {
                 next_page_token,
-                activities: found.activities.into_iter().map(activity).collect(),
+                unreadable: convert::unreadable(&found.activities.unreadable),
+                activities: found.activities.records.into_iter().map(activity).collect(),
             })
         };
         self.context.answer(request, work).await
@@ -177,12 +180,13 @@ impl pb::activity_service_server::ActivityService for Service {
     ) -> Answer<pb::ListActivityTypesResponse> {
         let work = |asked: Asked<pb::ListActivityTypesRequest>, _| async move {
             let types = asked.gateway.activity_types(&asked.call).await?;
-            let shown = types.iter().map(|known| pb::ActivityType {
+            let shown = types.records.iter().map(|known| pb::ActivityType {
                 activity_type: known.code,
                 name: known.name.clone(),
             });
             Ok(pb::ListActivityTypesResponse {
                 activity_types: shown.collect(),
+                unreadable: convert::unreadable(&types.unreadable),
             })
         };
         self.context.answer(request, work).await
@@ -227,9 +231,15 @@ fn code(code: i32) -> Result<Option<i32>> {
 
 /// The token of the page behind; empty where there is none. Where LeadSquared tells no total, a full page may have one.
 fn next(page: &crate::domain::activity::Page, number: usize, size: usize) -> String {
-    let seen = number * size + page.activities.len();
-    let has_more = page.total.map_or(page.activities.len() >= size, |total| seen < total);
-    if has_more && !page.activities.is_empty() {
+    let listed = &page.activities;
+    // A page of which it is not known how many there are on it is taken for full.
+    let count = if listed.is_count_uncertain {
+        size
+    } else {
+        listed.count()
+    };
+    let has_more = page.total.map_or(count >= size, |total| number * size + count < total);
+    if has_more && count > 0 {
         page::token(number + 1)
     } else {
         String::new()

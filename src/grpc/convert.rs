@@ -7,6 +7,7 @@ use crate::domain::field::{Field, is_read_only};
 use crate::domain::lead::{
     Action, LEAD_ID, Lead, SEARCH_BY_LEAD_ID, Write, path, schema_name, standard, standard_fields,
 };
+use crate::domain::listed::Unreadable;
 use crate::domain::value::{FieldSet, Kind, Value};
 use crate::error::Violation;
 
@@ -44,6 +45,16 @@ pub(super) fn match_by(name: &str) -> Option<String> {
         name => schema_name(name),
     };
     Some(name.to_owned())
+}
+
+/// Records that cannot be read, as they are shown.
+pub(super) fn unreadable<'a>(records: impl IntoIterator<Item = &'a Unreadable>) -> Vec<pb::UnreadableRecord> {
+    let show = |one: &Unreadable| pb::UnreadableRecord {
+        id: one.id.clone().unwrap_or_default(),
+        position: i32::try_from(one.position).unwrap_or(i32::MAX),
+        json_path: one.path.clone(),
+    };
+    records.into_iter().map(show).collect()
 }
 
 /// A lead as it is shown.

@@ -88,10 +88,11 @@ impl pb::lead_service_server::LeadService for Service {
                 return Err(Kind::Invalid(violations).into());
             }
             let ids = &asked.message.lead_ids;
-            let (leads, missing_lead_ids) = asked.gateway.batch_get_leads(&asked.call, ids, &mask).await?;
+            let found = asked.gateway.batch_get_leads(&asked.call, ids, &mask).await?;
             Ok(pb::BatchGetLeadsResponse {
-                leads: leads.into_iter().map(convert::lead).collect(),
-                missing_lead_ids,
+                leads: found.leads.into_iter().map(convert::lead).collect(),
+                missing_lead_ids: found.missing,
+                unreadable: convert::unreadable(&found.unreadable),
             })
         };
         self.context.answer(request, work).await
@@ -173,7 +174,7 @@ impl pb::lead_service_server::LeadService for Service {
             let unknown: Vec<_> = names
                 .iter()
                 .enumerate()
-                .filter(|(_, name)| catalog.get(schema_name(name)).is_none())
+                .filter(|(_, name)| catalog.lacks(schema_name(name)))
                 .map(|(i, _)| Violation::new(format!("schema_names[{i}]"), "the account has no such attribute"))
                 .collect();
             if !unknown.is_empty() {
@@ -184,9 +185,14 @@ impl pb::lead_service_server::LeadService for Service {
                 .fields
                 .iter()
                 .filter(|field| names.is_empty() || is_asked(&field.schema_name));
+            let unreadable = catalog
+                .unreadable
+                .iter()
+                .filter(|one| names.is_empty() || one.id.as_deref().is_none_or(is_asked));
             Ok(pb::DescribeLeadFieldsResponse {
                 fields: fields.map(convert::field).collect(),
                 fetch_time: Some(convert::timestamp(catalog.fetched)),
+                unreadable: convert::unreadable(unreadable),
             })
         };
         self.context.answer(request, work).await

@@ -51,8 +51,9 @@ pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>) -> Result<pb::S
     let (leads, has_more) = gateway.search_leads(&call, search).await?;
     let next_page_token = has_more.then(|| page::token(number + 1));
     Ok(pb::SearchLeadsResponse {
-        leads: shown(leads),
+        leads: shown(leads.records),
         next_page_token: next_page_token.unwrap_or_default(),
+        unreadable: convert::unreadable(&leads.unreadable),
     })
 }
 
@@ -71,7 +72,10 @@ pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> R
         return Err(Kind::Invalid(faults).into());
     }
     let leads = gateway.quick_search_leads(&call, query, &mask).await?;
-    Ok(pb::QuickSearchLeadsResponse { leads: shown(leads) })
+    Ok(pb::QuickSearchLeadsResponse {
+        leads: shown(leads.records),
+        unreadable: convert::unreadable(&leads.unreadable),
+    })
 }
 
 /// ListModifiedLeads.
@@ -95,9 +99,10 @@ pub(super) async fn list_modified(asked: Asked<pb::ListModifiedLeadsRequest>) ->
     let leads = gateway.modified_leads(&call, &mut listing, &mask).await?;
     let next_page_token = (!listing.is_over()).then(|| listing.token());
     Ok(pb::ListModifiedLeadsResponse {
-        leads: shown(leads),
+        leads: shown(leads.records),
         next_page_token: next_page_token.unwrap_or_default(),
         total_size: total_size(&listing),
+        unreadable: convert::unreadable(&leads.unreadable),
     })
 }
 
@@ -127,7 +132,8 @@ pub(super) async fn export(
         };
         let after = export.listing().token();
         let total_size = total_size(export.listing());
-        let mut messages = messages(shown(leads)).into_iter().peekable();
+        let mut unreadable = convert::unreadable(&leads.unreadable);
+        let mut messages = messages(shown(leads.records)).into_iter().peekable();
         while let Some(leads) = messages.next() {
             let is_last = messages.peek().is_none();
             let resume_token = if is_last { &after } else { &before }.clone();
@@ -135,6 +141,12 @@ pub(super) async fn export(
                 leads,
                 resume_token,
                 total_size,
+                // Once, also where the page has to be read again.
+                unreadable: if is_last {
+                    std::mem::take(&mut unreadable)
+                } else {
+                    vec![]
+                },
             };
             reader.send(answer).await?;
         }
@@ -145,6 +157,7 @@ pub(super) async fn export(
             leads: vec![],
             resume_token: export.listing().token(),
             total_size: total_size(export.listing()),
+            unreadable: vec![],
         };
         reader.send(nothing_more).await?;
     }

@@ -173,6 +173,9 @@ fn metadata(facts: &Facts, tenant: Option<&str>) -> HashMap<String, String> {
     if let Some(name) = &facts.exception_type {
         metadata.insert("exception_type".to_owned(), name.clone());
     }
+    if let Some(cause) = facts.cause {
+        metadata.insert("cause".to_owned(), cause.name().to_owned());
+    }
     if let Some(id) = facts.share_id {
         metadata.insert("share_id".to_owned(), id.to_string());
     }

@@ -3,7 +3,7 @@
 use tonic::Request;
 
 use super::asked::{Answer, Asked};
-use super::{Context, page, pb};
+use super::{Context, convert, page, pb};
 use crate::domain::lead::check_id;
 use crate::domain::user::{Key, User};
 use crate::error::{Kind, Violation};
@@ -49,9 +49,12 @@ impl pb::user_service_server::UserService for Service {
             let has_more = users.len() > size;
             users.truncate(size);
             let last = users.last().filter(|_| has_more);
+            let is_first = message.page_token.is_empty();
+            let unreadable = roster.unreadable.iter().filter(|_| is_first);
             Ok(pb::ListUsersResponse {
                 next_page_token: last.map(|user| user.id.clone()).unwrap_or_default(),
                 users: users.into_iter().map(user).collect(),
+                unreadable: convert::unreadable(unreadable),
             })
         };
         self.context.answer(request, work).await

@@ -229,10 +229,15 @@ impl Shared {
                 count: LOOK_AT,
             };
             let found = self.crm.call(call, &operation).await?.activities;
-            let is_last = found.len() < LOOK_AT;
+            let is_last = found.count() < LOOK_AT;
             let note = |fields: &crate::domain::lead::Row| fields.get(NOTE).cloned().flatten().unwrap_or_default();
-            if let Some(ours) = found.into_iter().find(|activity| note(&activity.fields).contains(mark)) {
+            let mut activities = found.records.into_iter();
+            if let Some(ours) = activities.find(|activity| note(&activity.fields).contains(mark)) {
                 return Ok(Some(ours.id));
+            }
+            if !found.unreadable.is_empty() {
+                // It may be the one that cannot be read.
+                return Err(Kind::OutcomeUnknown.into());
             }
             if is_last {
                 return Ok(None);

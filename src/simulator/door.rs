@@ -102,6 +102,7 @@ async fn go_wrong(
         What::Empty500 => Answer::empty(500),
         What::Empty503 => Answer::empty(503),
         What::GarbageJson => work().garbled(),
+        What::BreakRecord { at, how } => work().with_broken_record(at, how),
         What::Delay { by } => {
             hang(by, closing).await;
             work()

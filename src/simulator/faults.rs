@@ -117,12 +117,41 @@ pub enum What {
         #[serde(default)]
         commit: bool,
     },
+    /// The work is done, and one record of the list in the answer is damaged.
+    BreakRecord {
+        /// The position of the record in the list, from 0. Where there is none, the answer is whole.
+        at: usize,
+        /// The damage.
+        how: Damage,
+    },
     /// The call waits, then goes well.
     Delay {
         /// How long.
         #[serde(with = "humantime_serde")]
         by: Duration,
     },
+}
+
+/// What is wrong with a record. Damage to a text is done to the last text of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Damage {
+    /// A line end that is not escaped, in a text.
+    RawNewline,
+    /// A byte that is not UTF-8, in a text.
+    InvalidUtf8,
+    /// A quote that is not escaped, in a text.
+    RawQuote,
+    /// Half a surrogate pair, in a text.
+    LoneSurrogate,
+    /// A number in place of the record.
+    Number,
+    /// A text in place of the record.
+    Text,
+    /// The record's ids are left out.
+    NoId,
+    /// The second half of the record is left out, but for its last bracket.
+    Cut,
 }
 
 impl What {
@@ -259,6 +288,9 @@ mod tests {
         let lasting = Duration::from_secs(2);
         let same = Fault::new("Lead.Create", What::CommitThenHang { lasting });
         assert_eq!(fault, same.times(3).after(1));
+        let fault: Fault = serde_json::from_str(r#"{"what":{"break-record":{"at":3,"how":"raw-newline"}}}"#).unwrap();
+        let how = Damage::RawNewline;
+        assert_eq!(fault, Fault::new("*", What::BreakRecord { at: 3, how }));
         assert!(serde_json::from_str::<Fault>(r#"{"what":"explode"}"#).is_err());
     }
 }

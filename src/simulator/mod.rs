@@ -85,7 +85,7 @@ pub use self::{
         OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures, TwinRows, UnknownRequest,
         UpsertMatch, WrongCode,
     },
-    faults::{Fault, What},
+    faults::{Damage, Fault, What},
     fields::FieldSpec,
     journal::{Recorded, Stats},
     latency::Latency,

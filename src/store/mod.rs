@@ -1,10 +1,12 @@
 //! What outlives a call, and the process: the answers of mutations by their request ids, and what each account has spent.
 //! A closed set of backends, so that both arms stay in sight; the same tests run over each.
 
+mod place;
 mod requests;
 mod sqlite;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -95,6 +97,16 @@ impl Store {
             "cannot be opened",
             &"its address must begin with \"sqlite:\"",
         ))
+    }
+
+    /// Checks that a store at that address could be written, as far as the file and its folder tell. Returns the path of a
+    /// file that is still to be made.
+    pub fn check_place(url: &str) -> Result<Option<PathBuf>, Fault> {
+        let Some(path) = sqlite::file_of(url)? else {
+            return Ok(None);
+        };
+        place::check(&path).map_err(|why| Fault::new("cannot be opened", &why))?;
+        Ok(Some(path).filter(|path| !path.exists()))
     }
 
     /// Writes down that a mutation is begun, unless its id is known already. What was begun before `oldest` is forgotten.

@@ -19,6 +19,8 @@ pub(super) struct Attributes {
     names: HashMap<String, usize>,
     /// How many of them the account has told; `None` if it was not asked, and anything may be there.
     told: Option<usize>,
+    /// Whether the account has others, whose names cannot be read.
+    is_incomplete: bool,
 }
 
 /// One attribute of leads.
@@ -41,13 +43,27 @@ impl Attributes {
             .describe_lead_fields(asked)
             .await;
         match answer {
-            Ok(answer) => Ok(Self::told(answer.into_inner().fields)),
+            Ok(answer) => Ok(Self::of_answer(answer.into_inner())),
             Err(status) if passes(&status) => {
                 let why = explain(&status);
                 note(&format!("What attributes the account has could not be asked ({why})."));
                 Ok(Self::untold())
             }
             Err(status) => Err(explain(&status)),
+        }
+    }
+
+    /// What the account says. An attribute whose description cannot be read is there all the same.
+    fn of_answer(answer: pb::DescribeLeadFieldsResponse) -> Self {
+        let mut fields = answer.fields;
+        let (named, nameless): (Vec<_>, Vec<_>) = answer.unreadable.into_iter().partition(|one| !one.id.is_empty());
+        fields.extend(named.into_iter().map(|one| pb::LeadField {
+            schema_name: one.id,
+            ..Default::default()
+        }));
+        Self {
+            is_incomplete: !nameless.is_empty(),
+            ..Self::told(fields)
         }
     }
 
@@ -111,7 +127,7 @@ impl Attributes {
         let at = self.names.get(name).or_else(|| self.names.get(&fold(name)));
         match at {
             Some(at) => self.all.get(*at).cloned(),
-            None if self.told.is_some() => None,
+            None if self.told.is_some() && !self.is_incomplete => None,
             None => Some(Attribute {
                 schema_name: schema_name(name).to_owned(),
                 kind: None,

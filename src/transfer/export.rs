@@ -4,7 +4,8 @@
 mod sheet;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Seek};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use leadgate::domain::seen::Seen;
 use leadgate::grpc::pb;
 use pb::lead_service_client::LeadServiceClient;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sheet::Sheet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -43,7 +45,8 @@ pub(crate) struct Export {
     /// Leads modified before then, in the same forms.
     #[arg(long, value_name = "TIME", default_value = "0s")]
     to: String,
-    /// The file, a .csv or .jsonl. Until it is complete it is FILE.part.
+    /// The file, a .csv or .jsonl. Until it is complete it is FILE.part. Records of LeadSquared that cannot be read are
+    /// listed in FILE.unreadable.jsonl, and the exit code is 1 then.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Only these attributes, by schema name or by name in LeadFields [default: all].
@@ -68,6 +71,11 @@ struct State {
     bytes: u64,
     leads: u64,
     total: u64,
+    /// The number of records that could not be read, and the length of the file that lists them.
+    #[serde(default)]
+    unreadable: u64,
+    #[serde(default)]
+    unreadable_bytes: u64,
 }
 
 /// By what a run is known again: what was given.
@@ -96,6 +104,8 @@ struct Paths {
     out: PathBuf,
     part: PathBuf,
     state: PathBuf,
+    unreadable: PathBuf,
+    may_replace: bool,
 }
 
 pub(crate) async fn run(options: Export) -> Result<(), String> {
@@ -138,6 +148,8 @@ impl Paths {
             out: out.to_owned(),
             part: state::beside(out, ".part"),
             state: state::beside(out, ".export-state"),
+            unreadable: state::beside(out, ".unreadable.jsonl"),
+            may_replace,
         })
     }
 }
@@ -165,6 +177,10 @@ async fn begin(options: Export, paths: &Paths, gateway: &Gateway) -> Result<Stat
         let name = paths.part.display();
         return Err(format!("{name} is there and nobody knows how far it is: move it away"));
     }
+    if paths.unreadable.exists() && !paths.may_replace {
+        let name = paths.unreadable.display();
+        return Err(format!("{name} is there: give --force to replace it"));
+    }
     let now = clock::now();
     let (start, end) = (moment("--from", &of.from, now)?, moment("--to", &of.to, now)?);
     if start >= end {
@@ -179,6 +195,8 @@ async fn begin(options: Export, paths: &Paths, gateway: &Gateway) -> Result<Stat
         bytes: 0,
         leads: 0,
         total: 0,
+        unreadable: 0,
+        unreadable_bytes: 0,
     })
 }
 
@@ -199,6 +217,14 @@ impl Running {
         }
         let file = state::reopen(&paths.part, state.bytes).map_err(cannot)?;
         let seen = seen(format, &paths.part)?;
+        match state.unreadable_bytes {
+            // The one of an earlier export.
+            0 => state::remove(&paths.unreadable)?,
+            bytes => drop(
+                state::reopen(&paths.unreadable, bytes)
+                    .map_err(|error| format!("{} cannot be written: {error}", paths.unreadable.display()))?,
+            ),
+        }
         Ok(Self {
             sheet: Sheet::new(format, file, state.columns.clone()).map_err(cannot)?,
             seen,
@@ -256,8 +282,34 @@ impl Running {
                 self.state.leads += 1;
             }
         }
+        self.report(&answer.unreadable)?;
         self.state.resume_token = answer.resume_token;
         self.state.total = u64::try_from(answer.total_size).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Lists the records that could not be read, one object on each line.
+    fn report(&mut self, records: &[pb::UnreadableRecord]) -> Result<(), String> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        for record in records {
+            let line = json!({"id": record.id, "position": record.position, "json_path": record.json_path});
+            lines.extend_from_slice(line.to_string().as_bytes());
+            lines.push(b'\n');
+        }
+        let path = &self.paths.unreadable;
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file = options.create(true).append(true).mode(0o600).open(path)?;
+            file.write_all(&lines)?;
+            file.sync_data()?;
+            file.stream_position()
+        };
+        let bytes = write().map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        self.state.unreadable_bytes = bytes;
+        self.state.unreadable += records.len() as u64;
         Ok(())
     }
 
@@ -269,13 +321,19 @@ impl Running {
 
     fn end(mut self) -> Result<(), String> {
         self.save()?;
-        let Paths { out, part, state } = &self.paths;
+        let Paths { out, part, state, .. } = &self.paths;
         fs::rename(part, out).map_err(|error| format!("{} cannot be written: {error}", out.display()))?;
         state::remove(state)?;
         let leads = self.state.leads;
         let rate = self.progress.rate(leads, Instant::now());
         note(&format!("{leads} leads in {}; {rate}", out.display()));
-        Ok(())
+        match self.state.unreadable {
+            0 => Ok(()),
+            count => Err(format!(
+                "{count} record(s) of LeadSquared cannot be read and are not in the file; they are listed in {}",
+                self.paths.unreadable.display()
+            )),
+        }
     }
 
     fn cannot(&self, error: &io::Error) -> String {

@@ -176,7 +176,10 @@ async fn check_says_whose_keys_these_are() {
     let output = run(&["check", "--config", &path]).await;
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("leadgate.db: the store cannot be"), "{said}");
+    assert!(
+        said.contains("the store cannot be opened: ") && said.contains("leadgate.db is damaged, or is not a store"),
+        "{said}"
+    );
     std::fs::remove_file(&store).unwrap();
     let output = run(&["check", "--connect", "--config", &path]).await;
     let said = String::from_utf8(output.stdout).unwrap();

@@ -2,6 +2,7 @@
 
 mod share;
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
-use super::{Fault, Known};
+use super::{Fault, Known, place};
 use crate::caller::RequestId;
 use crate::domain::spent::Spent;
 
@@ -28,8 +29,12 @@ pub struct Sqlite {
 
 impl Sqlite {
     pub(super) async fn open(url: &str) -> Result<Self, Fault> {
-        let options = SqliteConnectOptions::from_str(url)
-            .map_err(|error| Fault::new("cannot be opened", &error))?
+        let path = file_of(url)?;
+        if let Some(path) = &path {
+            place::check(path).map_err(|why| Fault::new("cannot be opened", &why))?;
+        }
+        let unopened = |error| unopened(error, path.as_deref());
+        let options = options(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // What was answered has to outlast a power cut.
@@ -50,24 +55,21 @@ impl Sqlite {
             .await
             .map_err(unopened)?;
         let store = Self { pool };
-        store.check().await?;
+        store.check().await.map_err(unopened)??;
         sqlx::migrate!("src/store/migrations")
             .run(&store.pool)
             .await
-            .map_err(|error| Fault::new("cannot be brought up to date", &error))?;
+            .map_err(|error| Fault::new("cannot be brought up to date", &named(path.as_deref(), &error)))?;
         Ok(store)
     }
 
     /// Whether the file is whole.
-    async fn check(&self) -> Result<(), Fault> {
-        let row = sqlx::query("PRAGMA quick_check(1)")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(unopened)?;
-        match row.try_get::<String, _>(0).unwrap_or_default().as_str() {
+    async fn check(&self) -> Result<Result<(), Fault>, sqlx::Error> {
+        let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&self.pool).await?;
+        Ok(match row.try_get::<String, _>(0).unwrap_or_default().as_str() {
             "ok" => Ok(()),
             said => Err(Fault::new("is damaged", &said)),
-        }
+        })
     }
 
     pub(super) async fn begin(
@@ -176,30 +178,130 @@ fn at(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
 }
 
-/// SQLite's code for a file that somebody else has.
-const BUSY: &str = "5";
+/// The file of the store at that address; `None` if it is in memory.
+pub(super) fn file_of(url: &str) -> Result<Option<PathBuf>, Fault> {
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Ok(None);
+    }
+    Ok(Some(options(url)?.get_filename().to_owned()))
+}
+
+fn options(url: &str) -> Result<SqliteConnectOptions, Fault> {
+    SqliteConnectOptions::from_str(url).map_err(|error| Fault::new("cannot be opened", &error))
+}
+
+/// What SQLite's result code means; `None` where its own text says more.
+fn meaning(code: i32) -> Option<&'static str> {
+    // An extended code names the primary one in its lower byte.
+    Some(match (code, code & 0xff) {
+        (1032, _) => "the file was moved or deleted while it was open",
+        (1544, _) => "is in a folder that cannot be written",
+        (_, 3) => "cannot be opened: permission denied",
+        (_, 5 | 6) => "is in use",
+        (_, 8) => "is read-only",
+        (266 | 522, _) => "cannot be read from the disk",
+        (778 | 1034 | 1290 | 1546, _) => "cannot be written to the disk",
+        (3850 | 2314 | 4618 | 4874 | 5130 | 5386, _) => "cannot be locked: its file system may not support locks",
+        (_, 10) => "cannot be read or written: error of the disk",
+        (_, 11 | 26) => "is damaged, or is not a store of leadgate",
+        (_, 13) => "cannot be written: the disk is full",
+        (_, 14) => "cannot be opened, or a file beside it (-wal) cannot be made",
+        _ => return None,
+    })
+}
+
+/// SQLite's result code, if it is SQLite that failed.
+fn code_of(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
+}
+
+/// The reason in plain words.
+fn reason(error: &sqlx::Error) -> String {
+    code_of(error)
+        .and_then(meaning)
+        .map_or_else(|| error.to_string(), str::to_owned)
+}
+
+/// The reason with the file that it is about.
+fn named(path: Option<&Path>, why: &dyn std::fmt::Display) -> String {
+    match path {
+        Some(path) => format!("{}: {why}", path.display()),
+        None => why.to_string(),
+    }
+}
+
+/// SQLite's codes for a file that somebody else has.
+const BUSY: [i32; 2] = [5, 6];
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn unopened(error: sqlx::Error) -> Fault {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    let in_use = code.as_deref() == Some(BUSY);
+fn unopened(error: sqlx::Error, path: Option<&Path>) -> Fault {
+    let in_use = code_of(&error).is_some_and(|code| BUSY.contains(&(code & 0xff)));
     let what = if in_use {
         "is in use by another process"
     } else {
         "cannot be opened"
     };
+    let why = match code_of(&error).and_then(meaning) {
+        Some(_) if in_use => named(path, &"locked"),
+        Some(meaning) => match path {
+            Some(path) => format!("{} {meaning}", path.display()),
+            None => meaning.to_owned(),
+        },
+        None => named(path, &error),
+    };
     Fault {
         in_use,
-        ..Fault::new(what, &error)
+        ..Fault::new(what, &why)
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn unread(error: sqlx::Error) -> Fault {
-    Fault::new("cannot be read", &error)
+    Fault::new("cannot be read", &reason(&error))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn unwritten(error: sqlx::Error) -> Fault {
-    Fault::new("cannot be written", &error)
+    Fault::new("cannot be written", &reason(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_of_sqlite_are_told_in_plain_words() {
+        for (code, text) in [
+            (8, "is read-only"),
+            (264, "is read-only"),
+            (1032, "moved or deleted"),
+            (1544, "folder that cannot be written"),
+            (10, "error of the disk"),
+            (778, "cannot be written to the disk"),
+            (266, "cannot be read from the disk"),
+            (3850, "cannot be locked"),
+            (13, "the disk is full"),
+            (14, "cannot be opened"),
+            (526, "cannot be opened"),
+            (26, "not a store"),
+            (11, "is damaged"),
+        ] {
+            let meaning = meaning(code).unwrap();
+            assert!(meaning.contains(text), "{code}: {meaning}");
+        }
+        assert_eq!(meaning(1), None);
+    }
+
+    #[test]
+    fn the_file_of_an_address_is_known_whatever_its_form() {
+        let file = |url: &str| file_of(url).unwrap().map(|path| path.display().to_string());
+        assert_eq!(
+            file("sqlite:///var/lib/leadgate.db").as_deref(),
+            Some("/var/lib/leadgate.db")
+        );
+        assert_eq!(file("sqlite://leadgate.db?mode=rwc").as_deref(), Some("leadgate.db"));
+        assert_eq!(file("sqlite:leadgate.db").as_deref(), Some("leadgate.db"));
+        assert_eq!(file("sqlite::memory:"), None);
+        assert!(file_of("sqlite://x.db?mode=nonsense").is_err());
+    }
 }

@@ -1,0 +1,876 @@
+//! Lists of records in JSON, read so that one damaged record does not hide the others. The body is first split into its
+//! records by a scanner that is strict about brackets and lenient about the content of strings; then each record is read by
+//! itself. Knows no endpoint.
+//!
+//! A record whose only fault is inside of its strings or numbers is repaired, if nothing is lost by that: raw control
+//! characters are escaped, half a surrogate pair becomes U+FFFD, and a number that is too large becomes a text. Bytes that
+//! are not UTF-8 are not repaired, since nobody knows which characters they stand for.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use serde_path_to_error::{Path, Segment};
+
+use crate::domain::listed::{Listed, Unreadable};
+
+/// How many times its own length a damaged body may be scanned for the next whole record.
+const MOST_SCANS: usize = 16;
+/// The most characters of a record's id, and of a name in a path.
+const MOST_NAME: usize = 100;
+
+/// The place of what does not fit behind a value.
+const END: &str = "the end";
+
+/// A body split into records.
+#[derive(Debug)]
+pub(super) struct Records<'a> {
+    /// The member that holds the list; `None` if the list is the whole body.
+    name: Option<&'static str>,
+    items: Vec<Item<'a>>,
+    /// All other members of the body, as raw JSON.
+    members: Vec<(&'a [u8], &'a [u8])>,
+}
+
+/// One record as raw JSON.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Item<'a> {
+    text: &'a [u8],
+    /// Whether its brackets and quotes are in order, so that it is known where it ends.
+    is_whole: bool,
+}
+
+/// What is read of a list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// The members of the body that may hold the list; none: the body is the list.
+    pub(super) names: &'static [&'static str],
+    /// The attributes of which every record has at least one. By them a record is told from an object inside of a record.
+    pub(super) marks: &'static [&'static str],
+    /// The attributes that may hold a record's id.
+    pub(super) ids: &'static [&'static str],
+}
+
+/// The JSON grammar is violated.
+#[derive(Debug, PartialEq)]
+struct Broken;
+
+/// Reads a value, repaired if need be; otherwise the JSON path of the first part that does not fit.
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    let strict = parse_strictly(text);
+    match (&strict, repaired(text)) {
+        (Err(_), Cow::Owned(repaired)) => parse_strictly(&repaired),
+        _ => strict,
+    }
+}
+
+fn parse_strictly<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| shown(error.path()))?;
+    json.end().map_err(|_| END.to_owned())?;
+    Ok(value)
+}
+
+/// A path as it may be shown: the keys of a damaged text may hold anything.
+fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                let is_name = key.len() <= MOST_NAME && key.bytes().all(is_of_name);
+                let separator = if text.is_empty() { "" } else { "." };
+                text.push_str(separator);
+                text.push_str(if is_name { key } else { "?" });
+            }
+            Segment::Unknown => {}
+        }
+    }
+    text
+}
+
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-~".contains(&byte)
+}
+
+impl<'a> Records<'a> {
+    /// Splits a body; otherwise the JSON path of what is not as expected.
+    pub(super) fn split(body: &'a [u8], shape: &Shape) -> Result<Self, String> {
+        let mut scanner = Scanner::new(body);
+        let mut records = Self {
+            name: None,
+            items: Vec::new(),
+            members: Vec::new(),
+        };
+        scanner.skip_space();
+        match scanner.peek() {
+            // A null for nothing is not documented, but harmless to understand.
+            Some(b'n') if shape.names.is_empty() => {
+                let value = scanner.value().map_err(|Broken| "the top".to_owned())?;
+                if value != b"null" {
+                    return Err("the top".to_owned());
+                }
+            }
+            Some(b'[') if shape.names.is_empty() => {
+                records.items = scanner.list(shape, false).ok_or(END)?;
+            }
+            Some(b'{') if !shape.names.is_empty() => records.read_members(&mut scanner, shape)?,
+            _ => return Err("the top".to_owned()),
+        }
+        scanner.skip_space();
+        match scanner.peek() {
+            None => Ok(records),
+            Some(_) => Err(END.to_owned()),
+        }
+    }
+
+    fn read_members(&mut self, scanner: &mut Scanner<'a>, shape: &Shape) -> Result<(), String> {
+        let broken = |Broken| END.to_owned();
+        scanner.at += 1;
+        scanner.skip_space();
+        if scanner.eat(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = scanner.key().map_err(broken)?;
+            scanner.skip_space();
+            match shape.names.iter().find(|name| name.as_bytes() == key) {
+                Some(name) if scanner.peek() == Some(b'[') => {
+                    self.name = Some(name);
+                    self.items = scanner.list(shape, true).ok_or_else(|| (*name).to_owned())?;
+                }
+                Some(name) => {
+                    if scanner.value().map_err(broken)? != b"null" {
+                        return Err((*name).to_owned());
+                    }
+                }
+                None => {
+                    let value = scanner.value().map_err(broken)?;
+                    self.members.push((key, value));
+                }
+            }
+            scanner.skip_space();
+            match scanner.next() {
+                Some(b',') => {}
+                Some(b'}') => return Ok(()),
+                _ => return Err(END.to_owned()),
+            }
+        }
+    }
+
+    /// Another member of the body; null if there is none, or none that can be read.
+    pub(super) fn member(&self, name: &str) -> Json {
+        let member = self.members.iter().rev().find(|(key, _)| *key == name.as_bytes());
+        member.and_then(|(_, value)| parse(value).ok()).unwrap_or_default()
+    }
+
+    /// Reads each record. `read` returns the name of the attribute that does not fit, if one does not.
+    pub(super) fn read<T, U>(
+        &self,
+        shape: &Shape,
+        mut read: impl FnMut(T) -> Result<Option<U>, &'static str>,
+    ) -> Listed<U>
+    where
+        T: DeserializeOwned,
+    {
+        let mut listed = Listed::default();
+        for (position, item) in self.items.iter().enumerate() {
+            let result = match parse(item.text) {
+                Ok(record) if item.is_whole => read(record).map_err(str::to_owned),
+                Err(path) if item.is_whole => Err(path),
+                // Behind the first object of a damaged record there is no path.
+                damaged => Err(damaged.err().filter(|path| path != END).unwrap_or_default()),
+            };
+            listed.is_count_uncertain |= !item.is_whole;
+            match result {
+                Ok(record) => listed.records.extend(record),
+                Err(path) => listed.unreadable.push(Unreadable {
+                    id: shape.ids.iter().find_map(|name| id_in(item.text, name)),
+                    position,
+                    path: self.path(position, &path),
+                }),
+            }
+        }
+        listed
+    }
+
+    fn path(&self, position: usize, inner: &str) -> String {
+        let name = self.name.unwrap_or_default();
+        let dot = if inner.is_empty() || inner.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
+        format!("{name}[{position}]{dot}{inner}")
+    }
+}
+
+/// The value of an attribute in the text of a record that may be damaged: `"NAME": "value"`, or
+/// `"NAME", "Value": "value"` as in lists of pairs. Only what looks like an id.
+fn id_in(text: &[u8], name: &str) -> Option<String> {
+    let quoted = format!("\"{name}\"");
+    let mut from = 0;
+    while let Some(found) = find(&text[from..], quoted.as_bytes()) {
+        from += found + quoted.len();
+        let mut scanner = Scanner::new(&text[from..]);
+        scanner.skip_space();
+        if scanner.eat(b',') && scanner.key() != Ok(b"Value") {
+            continue;
+        }
+        scanner.eat(b':');
+        let Ok(value) = scanner.value() else {
+            continue;
+        };
+        let value = value
+            .strip_prefix(b"\"")
+            .and_then(|value| value.strip_suffix(b"\""))
+            .unwrap_or(value);
+        let is_id = !value.is_empty() && value.len() <= MOST_NAME && value.iter().copied().all(is_of_name);
+        if is_id && value != b"null" {
+            return String::from_utf8(value.to_vec()).ok();
+        }
+    }
+    None
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    let first = *part.first()?;
+    let mut from = 0;
+    loop {
+        from += text.get(from..)?.iter().position(|byte| *byte == first)?;
+        if text[from..].starts_with(part) {
+            return Some(from);
+        }
+        from += 1;
+    }
+}
+
+/// A place in a text of JSON.
+#[derive(Clone, Debug)]
+struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+/// Where the scan goes on after damage.
+enum Next {
+    /// With the record that begins there; the damaged one ends before the second place.
+    Record(usize, usize),
+    /// Behind the list; the damaged record ends before the second place.
+    End(usize, usize),
+}
+
+impl<'a> Scanner<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    fn from(&self, at: usize) -> Self {
+        Self { text: self.text, at }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == Some(byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn skip(&mut self, is_part: impl Fn(u8) -> bool) {
+        while self.peek().is_some_and(&is_part) {
+            self.at += 1;
+        }
+    }
+
+    /// The content of a string, whatever it is.
+    fn string(&mut self) -> Result<&'a [u8], Broken> {
+        if !self.eat(b'"') {
+            return Err(Broken);
+        }
+        let start = self.at;
+        loop {
+            match self.next().ok_or(Broken)? {
+                b'"' => return Ok(&self.text[start..self.at - 1]),
+                b'\\' => drop(self.next().ok_or(Broken)?),
+                _ => {}
+            }
+        }
+    }
+
+    /// A key and its colon.
+    fn key(&mut self) -> Result<&'a [u8], Broken> {
+        self.skip_space();
+        let key = self.string()?;
+        self.skip_space();
+        if self.eat(b':') { Ok(key) } else { Err(Broken) }
+    }
+
+    /// A value. Brackets are counted on the heap, so that no depth ends the process.
+    fn value(&mut self) -> Result<&'a [u8], Broken> {
+        self.skip_space();
+        let start = self.at;
+        let mut open = Vec::new();
+        loop {
+            self.skip_space();
+            match self.peek().ok_or(Broken)? {
+                b'"' => drop(self.string()?),
+                bracket @ (b'{' | b'[') => {
+                    self.at += 1;
+                    let close = if bracket == b'{' { b'}' } else { b']' };
+                    self.skip_space();
+                    if !self.eat(close) {
+                        if close == b'}' {
+                            self.key()?;
+                        }
+                        open.push(close);
+                        continue;
+                    }
+                }
+                _ => self.word()?,
+            }
+            loop {
+                let Some(close) = open.last().copied() else {
+                    return Ok(&self.text[start..self.at]);
+                };
+                self.skip_space();
+                match self.next().ok_or(Broken)? {
+                    b',' => {
+                        if close == b'}' {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    byte if byte == close => drop(open.pop()),
+                    _ => return Err(Broken),
+                }
+            }
+        }
+    }
+
+    /// A number or a literal, right or wrong.
+    fn word(&mut self) -> Result<(), Broken> {
+        let start = self.at;
+        self.skip(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte));
+        if self.at > start { Ok(()) } else { Err(Broken) }
+    }
+
+    /// The records of a list, whose bracket is next; `None` if its end cannot be found.
+    fn list(&mut self, shape: &Shape, is_member: bool) -> Option<Vec<Item<'a>>> {
+        let mut items: Vec<(Range<usize>, bool)> = Vec::new();
+        let mut budget = self.text.len().saturating_mul(MOST_SCANS);
+        self.at += 1;
+        self.skip_space();
+        if self.eat(b']') {
+            return Some(Vec::new());
+        }
+        loop {
+            self.skip_space();
+            let start = self.at;
+            let found = self.value().map(|_| self.at);
+            self.skip_space();
+            match (found, self.next()) {
+                (Ok(end), Some(b',')) => {
+                    items.push((start..end, true));
+                    continue;
+                }
+                (Ok(end), Some(b']')) if self.is_tail(is_member, &mut budget) => {
+                    items.push((start..end, true));
+                    break;
+                }
+                _ => {}
+            }
+            budget = budget.saturating_sub(self.at - start);
+            if budget == 0 {
+                return None;
+            }
+            // What looks like the rest of an object is the rest of the record before.
+            let is_rest = self.from(start).key().is_ok();
+            let start = match items.pop() {
+                Some((before, _)) if is_rest => before.start,
+                other => {
+                    items.extend(other);
+                    start
+                }
+            };
+            match self.from(start).after_damage(shape, is_member, &mut budget)? {
+                Next::Record(next, end) => {
+                    items.push((start..end, false));
+                    self.at = next;
+                }
+                Next::End(next, end) => {
+                    items.push((start..end, false));
+                    self.at = next;
+                    break;
+                }
+            }
+        }
+        let item = |(range, is_whole): (Range<usize>, bool)| Item {
+            text: &self.text[range],
+            is_whole,
+        };
+        Some(items.into_iter().map(item).collect())
+    }
+
+    /// The first place after a damaged record where another record begins, or where the list ends and the rest of the body
+    /// is in order.
+    fn after_damage(mut self, shape: &Shape, is_member: bool, budget: &mut usize) -> Option<Next> {
+        loop {
+            self.skip(|byte| byte != b'}');
+            self.next()?;
+            let end = self.at;
+            let mut ahead = self.clone();
+            ahead.skip_space();
+            match ahead.next() {
+                Some(b',') => {
+                    ahead.skip_space();
+                    if ahead.peek() == Some(b'{') && ahead.is_record(shape, budget) {
+                        return Some(Next::Record(ahead.at, end));
+                    }
+                }
+                Some(b']') if ahead.is_tail(is_member, budget) => return Some(Next::End(ahead.at, end)),
+                _ => {}
+            }
+            if *budget == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Whether a record begins here, by its first key or, if it is whole, by any of its keys.
+    fn is_record(&self, shape: &Shape, budget: &mut usize) -> bool {
+        let is_mark = |key: &[u8]| shape.marks.iter().any(|mark| mark.as_bytes() == key);
+        let mut scanner = self.from(self.at + 1);
+        let mut is_record = false;
+        while let Ok(key) = scanner.key() {
+            is_record = is_mark(key);
+            if is_record || scanner.value().is_err() {
+                break;
+            }
+            scanner.skip_space();
+            if !scanner.eat(b',') {
+                break;
+            }
+        }
+        *budget = budget.saturating_sub(scanner.at - self.at);
+        is_record
+    }
+
+    /// Whether the rest of the body, behind the list, is in order.
+    fn is_tail(&self, is_member: bool, budget: &mut usize) -> bool {
+        let mut scanner = self.clone();
+        let is_tail = scanner.tail(is_member).is_ok();
+        *budget = budget.saturating_sub(scanner.at - self.at);
+        is_tail
+    }
+
+    fn tail(&mut self, is_member: bool) -> Result<(), Broken> {
+        if is_member {
+            loop {
+                self.skip_space();
+                match self.next() {
+                    Some(b',') => {
+                        self.key()?;
+                        self.value()?;
+                    }
+                    Some(b'}') => break,
+                    _ => return Err(Broken),
+                }
+            }
+        }
+        self.skip_space();
+        if self.peek().is_none() { Ok(()) } else { Err(Broken) }
+    }
+}
+
+/// The text with raw control characters in strings escaped, half surrogate pairs replaced, and numbers beyond all bounds
+/// in quotes.
+fn repaired(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut repaired = Vec::new();
+    let mut copied = 0;
+    let mut scanner = Scanner::new(text);
+    let mut in_string = false;
+    while let Some(byte) = scanner.peek() {
+        let start = scanner.at;
+        let replacement = match (in_string, byte) {
+            (false, b'-' | b'0'..=b'9') => {
+                scanner.skip(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+                let number = &text[start..scanner.at];
+                is_too_large(number).then(|| [b"\"", number, b"\""].concat())
+            }
+            (true, b'\\') => {
+                let (length, is_half) = escape(&text[start..]);
+                scanner.at += length;
+                is_half.then(|| b"\\ufffd".to_vec())
+            }
+            (true, 0..0x20) => {
+                scanner.at += 1;
+                Some(format!("\\u{byte:04x}").into_bytes())
+            }
+            _ => {
+                scanner.at += 1;
+                in_string ^= byte == b'"';
+                None
+            }
+        };
+        if let Some(replacement) = replacement {
+            repaired.extend_from_slice(&text[copied..start]);
+            repaired.extend(replacement);
+            copied = scanner.at;
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    repaired.extend_from_slice(&text[copied..]);
+    Cow::Owned(repaired)
+}
+
+fn is_too_large(number: &[u8]) -> bool {
+    let number = std::str::from_utf8(number).unwrap_or_default();
+    number.parse::<f64>().is_ok_and(f64::is_infinite)
+}
+
+/// How long an escape is, both halves of a pair included, and whether it is half a surrogate pair.
+fn escape(text: &[u8]) -> (usize, bool) {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    match (unit(0), unit(6)) {
+        (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => (12, false),
+        (Some(0xD800..0xE000), _) => (6, true),
+        (Some(_), _) => (6, false),
+        (None, _) => (text.len().min(2), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    const ROWS: Shape = Shape {
+        names: &[],
+        marks: &["ProspectID"],
+        ids: &["ProspectID"],
+    };
+    const PAIRS: Shape = Shape {
+        names: &["Leads"],
+        marks: &["LeadPropertyList"],
+        ids: &["ProspectID"],
+    };
+
+    type Row = BTreeMap<String, Json>;
+    type Unread = (Option<String>, usize, String);
+
+    fn read(body: &[u8], shape: &Shape) -> Listed<Json> {
+        let records = Records::split(body, shape).unwrap();
+        records.read(shape, |row: Row| Ok(Some(json!(row))))
+    }
+
+    /// Which positions could be read, by the id in each, and what is said of the others.
+    fn seen(body: &[u8], shape: &Shape) -> (Vec<String>, Vec<Unread>) {
+        let listed = read(body, shape);
+        let id = |row: &Json| match row["ProspectID"].as_str() {
+            Some(id) => id.to_owned(),
+            None => row["LeadPropertyList"][0]["Value"].as_str().unwrap().to_owned(),
+        };
+        let unreadable = listed.unreadable.into_iter();
+        (
+            listed.records.iter().map(id).collect(),
+            unreadable.map(|one| (one.id, one.position, one.path)).collect(),
+        )
+    }
+
+    fn rows(damaged: &[u8]) -> Vec<u8> {
+        [br#"[{"ProspectID":"a"},"#, damaged, br#" , {"ProspectID":"c"}]"#].concat()
+    }
+
+    fn pairs(damaged: &[u8]) -> Vec<u8> {
+        let lead = |id: &str| format!(r#"{{"LeadPropertyList":[{{"Attribute":"ProspectID","Value":"{id}"}}]}}"#);
+        let (first, last) = (lead("a"), lead("c"));
+        [
+            br#"{"RecordCount":3,"Leads":["#,
+            first.as_bytes(),
+            b",",
+            damaged,
+            b",",
+            last.as_bytes(),
+            br#"],"Status":"x"}"#,
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_record_with_raw_control_characters_in_a_string_is_read() {
+        let listed = read(
+            &rows(b"{\"ProspectID\":\"b\",\"Notes\":\"one\ntwo\tthree\x01\"}"),
+            &ROWS,
+        );
+        assert_eq!(listed.records[1]["Notes"], "one\ntwo\tthree\u{1}");
+        assert!(listed.unreadable.is_empty() && listed.records.len() == 3);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_and_a_number_beyond_bounds_do_not_cost_the_record() {
+        let text = br#"{"ProspectID":"b","Notes":"x\ud83d y\ud83d\ude00","Score":-1e999,"Big":123456789012345678901}"#;
+        let listed = read(&rows(text), &ROWS);
+        assert_eq!(listed.records[1]["Notes"], "x\u{fffd} y\u{1f600}");
+        assert_eq!(listed.records[1]["Score"], "-1e999");
+        assert!(listed.unreadable.is_empty());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_leaves_the_others() {
+        let id = || Some("b".to_owned());
+        for (damaged, id, path) in [
+            (&b"7"[..], None, "[1]"),
+            (b"\"text\"", None, "[1]"),
+            (b"null", None, "[1]"),
+            (b"[]", None, "[1]"),
+            (b"nonsense", None, "[1]"),
+            (b"{\"ProspectID\":\"b\",\"Notes\":\"\xff\"}", id(), "[1].Notes"),
+            (b"{\"ProspectID\":\"b\",\"Notes\":\"\\x\"}", id(), "[1].Notes"),
+            (
+                b"{\"ProspectID\":\"b\",\"Notes\":\"5\" pipe\",\"City\":\"}\"}",
+                id(),
+                "[1]",
+            ),
+            (b"{\"ProspectID\":\"b\",\"Notes\":\"C:\\\",\"City\":\"}\"}", id(), "[1]"),
+            (b"{\"ProspectID\":\"b\",\"Notes\":\"open}", id(), "[1].Notes"),
+            (b"{\"ProspectID\":\"b\",\"Notes\":{\"a\":[{\"b\":1}", id(), "[1].Notes"),
+            (b"{\"ProspectID\":\"b\",\"Notes\":}", id(), "[1].Notes"),
+            (b"{\"ProspectID\":\"b\",}", id(), "[1]"),
+            (b"{\"ProspectID\":\"b\",\"Notes\":01}", id(), "[1].Notes"),
+            (b"{\"ProspectID\":\"b\"}],\"Notes\":7}", id(), "[1]"),
+            (b"{\"ProspectID\":\"b\"},\"Notes\":7}", id(), "[1]"),
+            (b"{}}{]}[{\"}", None, "[1]"),
+            (b"{\x00\xff}", None, "[1]"),
+        ] {
+            let (read, unreadable) = seen(&rows(damaged), &ROWS);
+            let name = String::from_utf8_lossy(damaged);
+            assert_eq!(read, ["a", "c"], "{name}");
+            assert_eq!(unreadable.len(), 1, "{name}");
+            let found = &unreadable[0];
+            assert_eq!((&found.0, found.1), (&id, 1), "{name}");
+            assert!(found.2.starts_with(path), "{name}: {}", found.2);
+        }
+    }
+
+    #[test]
+    fn an_object_inside_of_a_damaged_record_is_not_taken_for_a_record() {
+        for damaged in [
+            r#"{"LeadPropertyList":[{"Attribute":"ProspectID","Value":"b"},{"Attribute":"Notes","Value":"5" pipe"},{"Attribute":"X","Value":"y"}]}"#,
+            r#"{"LeadPropertyList":[{"Attribute":"ProspectID","Value":"b"},{"Attribute":"X","Value":"y"]}"#,
+            r#"{"LeadPropertyList":[{"Attribute":"ProspectID","Value":"b"},{"Attribute":"X","Value":"y"}}"#,
+            r#"{"LeadPropertyList":[{"Attribute":"ProspectID","Value":"b"},{"Attribute":"X","Value":"y}"#,
+        ] {
+            let (read, unreadable) = seen(&pairs(damaged.as_bytes()), &PAIRS);
+            assert_eq!(read, ["a", "c"], "{damaged}");
+            assert_eq!(unreadable.len(), 1, "{damaged}");
+            assert_eq!(
+                (unreadable[0].0.as_deref(), unreadable[0].1),
+                (Some("b"), 1),
+                "{damaged}"
+            );
+            assert!(unreadable[0].2.starts_with("Leads[1]"), "{}", unreadable[0].2);
+        }
+    }
+
+    #[test]
+    fn the_other_members_are_read_whatever_the_records_are() {
+        let body = pairs(b"{\"LeadPropertyList\":[{\"Attribute\":\"x\",\"Value\":\"y}");
+        let records = Records::split(&body, &PAIRS).unwrap();
+        assert_eq!(
+            (records.member("RecordCount"), records.member("Status")),
+            (json!(3), json!("x"))
+        );
+        assert_eq!(records.member("Other"), Json::Null);
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_no_answer() {
+        for body in [
+            &b""[..],
+            b"[",
+            br#"[{"ProspectID":"a"},{"ProspectID":"b"#,
+            br#"[{"ProspectID":"a"},{"ProspectID":"b"}"#,
+            br#"[{"ProspectID":"a"}] x"#,
+            b"{}",
+            b"7",
+        ] {
+            assert!(
+                Records::split(body, &ROWS).is_err(),
+                "{}",
+                String::from_utf8_lossy(body)
+            );
+        }
+        for body in [&br#"{"RecordCount":1"#[..], br#"{"Leads":{}}"#, b"[]", b"null"] {
+            assert!(
+                Records::split(body, &PAIRS).is_err(),
+                "{}",
+                String::from_utf8_lossy(body)
+            );
+        }
+        for (body, shape) in [
+            (&b"null"[..], &ROWS),
+            (b" [ ] ", &ROWS),
+            (br#"{"Leads":null}"#, &PAIRS),
+            (b"{}", &PAIRS),
+        ] {
+            assert_eq!(read(body, shape).count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_path_shows_no_text_that_is_not_a_name() {
+        let (_, unreadable) = seen(&rows(b"{\"ProspectID\":\"b\",\"Asha Rao, 98450\":\x02}"), &ROWS);
+        assert_eq!(unreadable[0].2, "[1].?");
+    }
+
+    #[test]
+    fn a_hostile_body_takes_linear_time_and_no_stack() {
+        let deep = [b"[".repeat(1_000_000), b"{\"a\":".repeat(1_000_000)].concat();
+        let nested = [&b"["[..], &b"{\"k\":[{},".repeat(500_000)].concat();
+        let quotes = [&b"["[..], &b"{\"k\":\"},{\"".repeat(500_000)].concat();
+        let closed = [&b"["[..], &b"{\"k\":[{},{\"".repeat(500_000), b"}]"].concat();
+        for body in [deep, nested, quotes, closed] {
+            let started = tokio::time::Instant::now();
+            let _ = Records::split(&body, &ROWS);
+            assert!(started.elapsed() < Duration::from_secs(20));
+        }
+    }
+
+    #[test]
+    fn a_value_inside_of_raw_json_stays_as_it_is() {
+        let row: BTreeMap<String, Box<RawValue>> = parse(b"{\"a\":\"x\ny\",\"b\":1.50}").unwrap();
+        assert_eq!((row["a"].get(), row["b"].get()), (r#""x\u000ay""#, "1.50"));
+    }
+
+    fn record() -> impl Strategy<Value = Json> {
+        let text = "[ -~\u{e9}\u{1f600}\\n\"{}\\[\\],:\\\\]{0,12}";
+        let leaf = prop_oneof![
+            text.prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            any::<bool>().prop_map(Json::from),
+            Just(Json::Null)
+        ];
+        let value = leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Json::from),
+                prop::collection::btree_map("[a-z]{1,3}", inner, 0..3)
+                    .prop_map(|map| Json::Object(map.into_iter().collect())),
+            ]
+        });
+        prop::collection::btree_map("[A-Za-z]{1,4}", value, 0..5).prop_map(|map| {
+            let mut row: serde_json::Map<String, Json> = map.into_iter().collect();
+            row.insert("ProspectID".to_owned(), json!("b2c4-11"));
+            Json::Object(row)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        #[test]
+        fn whatever_is_wrong_inside_of_one_record_all_others_come_in_order(
+            records in prop::collection::vec(record(), 1..6),
+            broken in any::<prop::sample::Index>(),
+            at in any::<prop::sample::Index>(),
+            cut in 0_usize..6,
+            put in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..6),
+                "[\"{}\\[\\],:\\\\a ]{0,6}".prop_map(String::into_bytes),
+            ],
+            is_member: bool,
+        ) {
+            let broken = broken.index(records.len());
+            let mut texts: Vec<Vec<u8>> = records.iter().map(|record| record.to_string().into_bytes()).collect();
+            let text = &mut texts[broken];
+            let start = 1 + at.index(text.len() - 1);
+            let end = (start + cut).min(text.len() - 1).max(start);
+            text.splice(start..end, put);
+            let list = [b"[", &texts.join(&b", "[..])[..], b"]"].concat();
+            let (body, shape) = if is_member {
+                let shape = Shape { names: &["Leads"], ..ROWS };
+                ([br#"{"RecordCount":3,"Leads":"#, &list[..], br#","More":[{}]}"#].concat(), shape)
+            } else {
+                (list, ROWS)
+            };
+            let listed = read(&body, &shape);
+            let before: Vec<_> = records[..broken].to_vec();
+            let after: Vec<_> = records[broken + 1..].to_vec();
+            prop_assert!(listed.records.starts_with(&before), "{}", String::from_utf8_lossy(&body));
+            prop_assert!(listed.records.ends_with(&after), "{}", String::from_utf8_lossy(&body));
+        }
+
+        #[test]
+        fn whatever_is_wrong_inside_of_one_list_of_pairs_all_others_come_in_order(
+            values in prop::collection::vec(prop::collection::vec("[ -~\\n\"{}\\[\\],:\\\\]{0,12}", 1..5), 1..6),
+            broken in any::<prop::sample::Index>(),
+            at in any::<prop::sample::Index>(),
+            cut in 0_usize..40,
+            put in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..6),
+                "[\"{}\\[\\],:\\\\a ]{0,6}".prop_map(String::into_bytes),
+            ],
+        ) {
+            let lead = |(n, values): (usize, &Vec<String>)| {
+                let id = json!({"Attribute": "ProspectID", "Value": format!("lead-{n}")});
+                let pairs = values.iter().map(|value| json!({"Attribute": "mx_Text", "Value": value}));
+                json!({"LeadPropertyList": std::iter::once(id).chain(pairs).collect::<Vec<_>>()})
+            };
+            let records: Vec<Json> = values.iter().enumerate().map(lead).collect();
+            let broken = broken.index(records.len());
+            let mut texts: Vec<Vec<u8>> = records.iter().map(|record| record.to_string().into_bytes()).collect();
+            let text = &mut texts[broken];
+            let start = 1 + at.index(text.len() - 1);
+            let end = (start + cut).min(text.len() - 1).max(start);
+            text.splice(start..end, put);
+            let body = [br#"{"Leads":["#, &texts.join(&b","[..])[..], br#"],"RecordCount":3}"#].concat();
+            let listed = read(&body, &PAIRS);
+            prop_assert!(listed.records.starts_with(&records[..broken]), "{}", String::from_utf8_lossy(&body));
+            prop_assert!(listed.records.ends_with(&records[broken + 1..]), "{}", String::from_utf8_lossy(&body));
+        }
+
+        #[test]
+        fn no_body_makes_it_panic(body in prop::collection::vec(prop_oneof![
+            any::<u8>(), Just(b'"'), Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b','), Just(b':'), Just(b'\\')
+        ], 0..80), is_member: bool) {
+            let shape = if is_member { PAIRS } else { ROWS };
+            if let Ok(records) = Records::split(&body, &shape) {
+                let _ = records.read(&shape, |row: Row| Ok(Some(row)));
+            }
+            let _ = parse::<Json>(&body);
+        }
+
+        #[test]
+        fn a_list_without_faults_is_read_as_it_is(records in prop::collection::vec(record(), 0..6)) {
+            let listed = read(json!(records).to_string().as_bytes(), &ROWS);
+            prop_assert_eq!(listed.records, records);
+            prop_assert!(listed.unreadable.is_empty());
+        }
+    }
+}
