@@ -143,21 +143,15 @@ impl Operation for ReadTogether {
         for id in &ids {
             fates.push(match (fate(id), unread.get(id)) {
                 (Some(row), _) => Fate::Told(Ok(row)),
-                (None, Some(path)) => Fate::Told(Err(unreadable(path))),
+                // By itself it may be readable.
+                (None, Some(path)) => Fate::Failed(unreadable(path)),
                 (None, None) => Fate::Missing,
             });
         }
         if let Some(path) = nameless.first() {
-            let missing = fates.iter_mut().filter(|fate| **fate == Fate::Missing);
-            let is_known = missing.count() == nameless.len();
+            // It may be the record of any of these: only calls of their own can tell.
             for fate in fates.iter_mut().filter(|fate| **fate == Fate::Missing) {
-                let error = unreadable(path);
-                // If it may be another's, only a call of its own can tell.
-                *fate = if is_known {
-                    Fate::Told(Err(error))
-                } else {
-                    Fate::Failed(error)
-                };
+                *fate = Fate::Failed(unreadable(path));
             }
         }
         Ok(fates)
@@ -409,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_lead_fails_its_own_reader_and_nobody_is_told_of_a_lead_that_it_is_missing() {
+    fn an_unreadable_lead_is_read_by_its_own_call_and_no_other_lead_is_called_missing() {
         let read = |ids: &[&str], leads: &str| {
             let members: Vec<_> = ids.iter().map(|id| GetById::new(id)).collect();
             let answer = Answer {
@@ -427,11 +421,9 @@ mod tests {
         };
         let (a, c) = (r#"{"ProspectID":"a"}"#, r#"{"ProspectID":"c"}"#);
         let named = format!(r#"{a},{{"ProspectID":"B","x":\x}},{c}"#);
-        assert_eq!(read(&["a", "b", "c", "d"], &named), ["a", "unreadable", "c", "missing"]);
-        // One record without an id, and one lead without a record.
+        assert_eq!(read(&["a", "b", "c", "d"], &named), ["a", "alone", "c", "missing"]);
+        // A record without an id may be that of any lead without a record.
         let nameless = format!("{a},7,{c}");
-        assert_eq!(read(&["a", "b", "c"], &nameless), ["a", "unreadable", "c"]);
-        // Which of the two it is, only a call of its own can tell.
         assert_eq!(read(&["a", "b", "c", "d"], &nameless), ["a", "alone", "c", "alone"]);
         assert_eq!(read(&["a", "c"], &nameless), ["a", "c"]);
     }

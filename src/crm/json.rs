@@ -2,9 +2,9 @@
 //! records by a scanner that is strict about brackets and lenient about the content of strings; then each record is read by
 //! itself. Knows no endpoint.
 //!
-//! A record whose only fault is inside of its strings or numbers is repaired, if nothing is lost by that: raw control
-//! characters are escaped, half a surrogate pair becomes U+FFFD, and a number that is too large becomes a text. Bytes that
-//! are not UTF-8 are not repaired, since nobody knows which characters they stand for.
+//! A record whose only fault is inside of its strings or numbers is repaired, if nothing is lost by that: half a surrogate
+//! pair becomes U+FFFD, a number that is too large becomes a text, and in a record that is read by itself raw control
+//! characters are escaped. Bytes that are not UTF-8 are not repaired, since nobody knows which characters they stand for.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -58,8 +58,14 @@ struct Broken;
 
 /// Reads a value, repaired if need be; otherwise the JSON path of the first part that does not fit.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    parse_repaired(text, true)
+}
+
+/// Reads a value, repaired if need be. Whether raw control characters are repaired is up to the caller: in a list they are
+/// reported, since they are a fault of the record that somebody has to correct, and the others come all the same.
+fn parse_repaired<T: DeserializeOwned>(text: &[u8], controls: bool) -> Result<T, String> {
     let strict = parse_strictly(text);
-    match (&strict, repaired(text)) {
+    match (&strict, repaired(text, controls)) {
         (Err(_), Cow::Owned(repaired)) => parse_strictly(&repaired),
         _ => strict,
     }
@@ -176,7 +182,7 @@ impl<'a> Records<'a> {
     {
         let mut listed = Listed::default();
         for (position, item) in self.items.iter().enumerate() {
-            let result = match parse(item.text) {
+            let result = match parse_repaired(item.text, false) {
                 Ok(record) if item.is_whole => read(record).map_err(str::to_owned),
                 Err(path) if item.is_whole => Err(path),
                 // Behind the first object of a damaged record there is no path.
@@ -500,7 +506,7 @@ impl<'a> Scanner<'a> {
 
 /// The text with raw control characters in strings escaped, half surrogate pairs replaced, and numbers beyond all bounds
 /// in quotes.
-fn repaired(text: &[u8]) -> Cow<'_, [u8]> {
+fn repaired(text: &[u8], controls: bool) -> Cow<'_, [u8]> {
     let mut repaired = Vec::new();
     let mut copied = 0;
     let mut scanner = Scanner::new(text);
@@ -518,7 +524,7 @@ fn repaired(text: &[u8]) -> Cow<'_, [u8]> {
                 scanner.at += length;
                 is_half.then(|| b"\\ufffd".to_vec())
             }
-            (true, 0..0x20) => {
+            (true, 0..0x20) if controls => {
                 scanner.at += 1;
                 Some(format!("\\u{byte:04x}").into_bytes())
             }
@@ -624,13 +630,17 @@ mod tests {
     }
 
     #[test]
-    fn a_record_with_raw_control_characters_in_a_string_is_read() {
-        let listed = read(
-            &rows(b"{\"ProspectID\":\"b\",\"Notes\":\"one\ntwo\tthree\x01\"}"),
-            &ROWS,
-        );
-        assert_eq!(listed.records[1]["Notes"], "one\ntwo\tthree\u{1}");
-        assert!(listed.unreadable.is_empty() && listed.records.len() == 3);
+    fn a_record_with_raw_control_characters_in_a_string_is_reported_in_a_list_and_read_by_itself() {
+        let record = b"{\"ProspectID\":\"b\",\"Notes\":\"one\ntwo\tthree\x01\"}";
+        let listed = read(&rows(record), &ROWS);
+        assert_eq!(listed.records.len(), 2);
+        let [unreadable] = &listed.unreadable[..] else {
+            panic!("{listed:?}");
+        };
+        assert_eq!((unreadable.id.as_deref(), unreadable.position), (Some("b"), 1));
+        assert_eq!(unreadable.path, "[1].Notes");
+        let alone: Json = parse(record).unwrap();
+        assert_eq!(alone["Notes"], "one\ntwo\tthree\u{1}");
     }
 
     #[test]
