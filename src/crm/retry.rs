@@ -56,6 +56,7 @@ pub fn decide(safety: Safety, error: &Kind) -> Decision {
             | Kind::ShareNotRetryable
             | Kind::Exception
             | Kind::OutcomeUnknown
+            | Kind::ResponseTooLarge { .. }
             | Kind::DeadlineExceeded { .. }
             | Kind::Unreadable { .. }
             | Kind::StoreUnavailable

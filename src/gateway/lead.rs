@@ -32,8 +32,16 @@ pub enum Manner {
     Bulk,
 }
 
-/// The leads that were read, and the ids that are not there.
-pub type Found = (Vec<Lead>, Vec<String>);
+/// What became of the ids of a read of many.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The leads that were read.
+    pub leads: Vec<Lead>,
+    /// The ids that are not there.
+    pub missing: Vec<String>,
+    /// The ids that were not asked for any more, since enough was read before.
+    pub unread: Vec<String>,
+}
 
 impl Gateway {
     /// Whether the write could be made, as far as that can be told without asking LeadSquared.
@@ -140,8 +148,9 @@ impl Gateway {
         Ok(lead)
     }
 
-    /// Reads many leads at once, in the order of the ids.
-    pub async fn batch_get_leads(&self, call: &Call, ids: &[String], mask: &Mask) -> Result<Found> {
+    /// Reads many leads at once, in the order of the ids. Where LeadSquared takes more than one page for them, no more pages
+    /// are read once there are that many bytes.
+    pub async fn batch_get_leads(&self, call: &Call, ids: &[String], mask: &Mask, enough: usize) -> Result<Found> {
         or_invalid(check_ids(ids))?;
         let catalog = self.metadata.at_hand(call).await;
         or_invalid(mask.check(catalog.as_deref()))?;
@@ -149,7 +158,8 @@ impl Gateway {
         let ids: Vec<String> = ids.iter().filter(|id| seen.insert(fold(id))).cloned().collect();
         let columns = columns(mask, catalog.as_deref());
 
-        let mut rows = BTreeMap::new();
+        let (mut rows, mut bytes) = (BTreeMap::new(), 0);
+        let mut is_enough = false;
         for page in 1.. {
             let operation = endpoint::GetByIds {
                 ids: ids.clone(),
@@ -158,24 +168,30 @@ impl Gateway {
             };
             let found = self.crm.call(call, &operation).await?;
             let before = rows.len();
+            bytes += found.iter().map(value_bytes).sum::<usize>();
             rows.extend(found.into_iter().filter_map(|row| Some((fold(id_of(&row)?), row))));
             // LeadSquared may return less than was asked for, and its count may be that of the page: only a page without
             // news is the last.
             if rows.len() == before || rows.len() >= ids.len() {
                 break;
             }
+            is_enough = bytes >= enough;
+            if is_enough {
+                break;
+            }
         }
-        let (mut leads, mut missing) = (Vec::new(), Vec::new());
+        let (mut leads, mut others) = (Vec::new(), Vec::new());
         for id in ids {
             match rows.remove(&fold(&id)) {
                 Some(mut row) => {
                     mask.apply(&mut row);
                     leads.push(Lead::from_row(row, catalog.as_deref()));
                 }
-                None => missing.push(id),
+                None => others.push(id),
             }
         }
-        Ok((leads, missing))
+        let (missing, unread) = if is_enough { (vec![], others) } else { (others, vec![]) };
+        Ok(Found { leads, missing, unread })
     }
 
     /// Looks a lead up. A phone is tried in the forms that accounts were seen to know.
@@ -397,4 +413,9 @@ fn check_ids(ids: &[String]) -> Vec<Violation> {
         .enumerate()
         .filter_map(|(i, id)| crate::domain::lead::check_id(&format!("lead_ids[{i}]"), id))
         .collect()
+}
+
+/// How long the values of a lead are.
+fn value_bytes(row: &Row) -> usize {
+    row.values().flatten().map(String::len).sum()
 }

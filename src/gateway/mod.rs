@@ -39,7 +39,7 @@ use crate::sharing::Sharing;
 use crate::store::{self, Requests, Store};
 use crate::users::Users;
 pub use lead::{Found, Manner};
-pub use modified::{Export, ExportFrom, Listing, MOST as MOST_MODIFIED};
+pub use modified::{Export, ExportFrom, ListedPage, Listing, MOST as MOST_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
 pub use search::Search;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::lead::{columns, id_of};
 use super::search::leads;
-use super::walk::Walk;
+use super::walk::{Reading, Walk};
 use super::{Gateway, or_invalid};
 use crate::caller::Call;
 use crate::crm::search::{MODIFIED, Page, RecentlyModified};
@@ -35,7 +35,45 @@ pub struct Listing {
     pub start: Timestamp,
     /// Before then.
     pub end: Timestamp,
+    /// How many leads of a page were asked for; those of the walk may be fewer, if more do not fit into a response.
+    size: usize,
     walk: Walk,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug)]
+pub struct ListedPage {
+    /// Its leads.
+    pub leads: Vec<Lead>,
+    /// Where each of them stands on LeadSquared's page.
+    positions: Vec<usize>,
+    reading: Reading,
+}
+
+impl ListedPage {
+    /// Gives the first of those leads that have not been given before, as many as `fit` says, where not all fit. The
+    /// listing goes on behind the last one.
+    pub fn cut<T>(
+        &mut self,
+        listing: &mut Listing,
+        leads: &mut Vec<T>,
+        fit: impl FnOnce(&[T]) -> Result<usize>,
+    ) -> Result<()> {
+        let known = self
+            .positions
+            .partition_point(|position| *position < self.reading.fresh);
+        leads.drain(..known.min(leads.len()));
+        self.positions.drain(..known);
+        let count = fit(leads)?;
+        if count < leads.len() {
+            // Pages of so many should fit although some have longer leads, so that none is read twice.
+            let count = (count - count / 10).max(1);
+            leads.truncate(count);
+            let end = self.positions.get(count).copied().unwrap_or_default();
+            listing.walk = self.reading.part(end, count);
+        }
+        Ok(())
+    }
 }
 
 impl Listing {
@@ -44,6 +82,7 @@ impl Listing {
         Self {
             start,
             end,
+            size,
             walk: Walk::new(size),
         }
     }
@@ -53,23 +92,37 @@ impl Listing {
         let mut parts = token.strip_prefix(TOKEN)?.split('.');
         let mut instant = || Timestamp::from_nanosecond(parts.next()?.parse().ok()?).ok();
         let (start, end) = (instant()?, instant()?);
-        let numbers: Vec<usize> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let mut numbers: Vec<usize> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        // The page size that was asked for is there only where pages have become smaller.
+        let size = match numbers.len() {
+            5 => {
+                numbers.push(0);
+                numbers[0]
+            }
+            7 => numbers.pop()?,
+            _ => return None,
+        };
         let walk = Walk::from_numbers(numbers.try_into().ok()?)?;
-        (start < end && walk.size() <= MOST).then_some(Self { start, end, walk })
+        let is_one = start < end && walk.size() <= size && size <= MOST;
+        is_one.then_some(Self { start, end, size, walk })
     }
 
     /// A token from which the listing goes on.
     pub fn token(&self) -> String {
         let mut token = format!("{TOKEN}{}.{}", self.start.as_nanosecond(), self.end.as_nanosecond());
-        for number in self.walk.to_numbers() {
+        let [numbers @ .., is_partial] = self.walk.to_numbers();
+        for number in numbers {
             token.push_str(&format!(".{number}"));
+        }
+        if self.walk.size() != self.size || is_partial != 0 {
+            token.push_str(&format!(".{is_partial}.{}", self.size));
         }
         token
     }
 
     /// How many leads a page has at most.
     pub fn size(&self) -> usize {
-        self.walk.size()
+        self.size
     }
 
     /// How many leads there are in all, and a few more: LeadSquared counts those of the seconds around the range too.
@@ -101,13 +154,23 @@ pub struct Export {
 }
 
 impl Gateway {
-    /// The next page of a listing. Between two pages leads may come again, and none that stays in the range is left out.
-    pub async fn modified_leads(&self, call: &Call, listing: &mut Listing, mask: &Mask) -> Result<Vec<Lead>> {
+    /// The next page of a listing; `None` when all pages have been read. Between two pages leads may come again, and none
+    /// that stays in the range is left out.
+    pub async fn modified_leads(&self, call: &Call, listing: &mut Listing, mask: &Mask) -> Result<Option<ListedPage>> {
         let catalog = self.metadata.at_hand(call).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let columns = columns(mask, catalog.as_deref());
-        let rows = self.next_rows(call, listing, &columns).await?.unwrap_or_default();
-        Ok(leads(rows, mask, catalog.as_deref()))
+        let is_partial = listing.walk.is_partial();
+        let Some((rows, reading)) = self.next_rows(call, listing, &columns).await? else {
+            return Ok(None);
+        };
+        let given = if is_partial { reading.fresh } else { 0 };
+        let (positions, rows) = rows.into_iter().filter(|(position, _)| *position >= given).unzip();
+        Ok(Some(ListedPage {
+            leads: leads(rows, mask, catalog.as_deref()),
+            positions,
+            reading,
+        }))
     }
 
     /// Begins an export of a range, or goes on with one.
@@ -130,8 +193,13 @@ impl Gateway {
         })
     }
 
-    /// Those leads of the next page that belong to the range; `None` when all pages have been read.
-    async fn next_rows(&self, call: &Call, listing: &mut Listing, columns: &[String]) -> Result<Option<Vec<Row>>> {
+    /// Those leads of the next page that belong to the range, with their positions; `None` when all pages have been read.
+    async fn next_rows(
+        &self,
+        call: &Call,
+        listing: &mut Listing,
+        columns: &[String],
+    ) -> Result<Option<(Vec<(usize, Row)>, Reading)>> {
         let Some(page) = listing.walk.next_page() else {
             return Ok(None);
         };
@@ -143,12 +211,13 @@ impl Gateway {
             size: listing.walk.size(),
         };
         for _ in 0..MOST_READS {
-            let Page { mut rows, total } = self.crm.call(call, &operation).await?;
+            let Page { rows, total } = self.crm.call(call, &operation).await?;
             // Leads may have left between the count and the rows; if not, some are withheld, and nobody knows which.
             if rows.len() >= listing.walk.expected(page, total) {
-                listing.walk.read(page, rows.len(), total);
-                rows.retain(|row| listing.holds(row));
-                return Ok(Some(rows));
+                let reading = listing.walk.read(page, rows.len(), total);
+                listing.walk = reading.whole();
+                let rows = rows.into_iter().enumerate().filter(|(_, row)| listing.holds(row));
+                return Ok(Some((rows.collect(), reading)));
             }
         }
         let path = "Leads".to_owned();
@@ -169,10 +238,13 @@ impl Export {
     /// The leads of the next page that have not come yet; `None` when all have come.
     pub async fn next(&mut self) -> Result<Option<Vec<Lead>>> {
         let read = self.gateway.next_rows(&self.call, &mut self.listing, &self.columns);
-        let Some(mut rows) = read.await? else {
+        let Some((rows, _)) = read.await? else {
             return Ok(None);
         };
-        rows.retain(|row| id_of(row).is_none_or(|id| self.seen.insert(id)));
+        let rows = rows.into_iter().map(|(_, row)| row);
+        let rows = rows
+            .filter(|row| id_of(row).is_none_or(|id| self.seen.insert(id)))
+            .collect();
         Ok(Some(leads(rows, &self.mask, self.catalog.as_deref())))
     }
 
@@ -200,11 +272,34 @@ mod tests {
     fn a_listing_goes_on_from_its_token() {
         let mut listing = listing();
         assert_eq!(Listing::from_token(&listing.token()).as_ref(), Some(&listing));
-        listing.walk.read(1, 10, 95);
-        listing.walk.read(2, 10, 90);
+        listing.walk = listing.walk.read(1, 10, 95).whole();
+        listing.walk = listing.walk.read(2, 10, 90).whole();
         let again = Listing::from_token(&listing.token()).unwrap();
         assert_eq!(again, listing);
         assert_eq!((again.total(), again.walk.next_page()), (90, Some(1)));
+    }
+
+    #[test]
+    fn a_listing_that_stopped_inside_of_a_page_goes_on_behind_the_last_lead() {
+        let mut listing = listing();
+        let reading = listing.walk.read(1, 10, 95);
+        listing.walk = reading.whole();
+        let mut page = ListedPage {
+            leads: vec![],
+            // The fourth row does not belong to the range.
+            positions: (0..10).filter(|position| *position != 3).collect(),
+            reading,
+        };
+        let mut leads: Vec<usize> = page.positions.clone();
+        page.cut(&mut listing, &mut leads, |leads| Ok(leads.len().min(5)))
+            .unwrap();
+        assert_eq!(leads, [0, 1, 2, 4, 5]);
+        let again = Listing::from_token(&listing.token()).unwrap();
+        assert_eq!(again, listing);
+        assert_eq!(
+            (again.size(), again.walk.size(), again.walk.next_page()),
+            (10, 5, Some(2))
+        );
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::asked::{Answer, Asked};
-use super::{Context, convert, page, pb};
+use super::asked::{Answer, Asked, Teller};
+use super::page::{self, Place};
+use super::{Context, convert, pb};
 use crate::caller::{Call, RequestId};
 use crate::clock;
 use crate::domain::activity::{Activity, NOTE, OWNER, Post, STATUS, Target};
@@ -91,41 +92,41 @@ impl pb::activity_service_server::ActivityService for Service {
         &self,
         request: Request<pb::ListLeadActivitiesRequest>,
     ) -> Answer<pb::ListLeadActivitiesResponse> {
-        let work = |asked: Asked<pb::ListLeadActivitiesRequest>, _| async move {
+        let work = |asked: Asked<pb::ListLeadActivitiesRequest>, teller: Teller| async move {
             let message = asked.message;
             if let Some(fault) = check_id("lead_id", &message.lead_id) {
                 return Err(Kind::Invalid(vec![fault]).into());
             }
-            let (size, number) = (page::size(message.page_size, 25)?, page::number(&message.page_token)?);
+            let size = page::size(message.page_size, 25)?;
+            let place = Place::read(&message.page_token, size)?;
             let found = asked
                 .gateway
                 .lead_activities(
                     &asked.call,
                     &message.lead_id,
                     code(message.activity_type)?,
-                    number,
-                    size,
+                    place.number,
+                    place.size,
                 )
                 .await?;
-            let next_page_token = next(&found, number, size);
+            let next = next(&found, place);
+            let of_lead = |found| {
+                let mut shown = activity(found);
+                shown.lead_id.clone_from(&message.lead_id);
+                shown
+            };
+            let mut activities = found.activities.into_iter().map(of_lead).collect();
+            let next = page::cut(place, &mut activities, |activities| teller.room().fitting(activities))?.or(next);
             Ok(pb::ListLeadActivitiesResponse {
-                next_page_token,
-                activities: found
-                    .activities
-                    .into_iter()
-                    .map(|found| {
-                        let mut shown = activity(found);
-                        shown.lead_id.clone_from(&message.lead_id);
-                        shown
-                    })
-                    .collect(),
+                activities,
+                next_page_token: next.map(|next| next.token(size)).unwrap_or_default(),
             })
         };
         self.context.answer(request, work).await
     }
 
     async fn list_activities(&self, request: Request<pb::ListActivitiesRequest>) -> Answer<pb::ListActivitiesResponse> {
-        let work = |asked: Asked<pb::ListActivitiesRequest>, _| async move {
+        let work = |asked: Asked<pb::ListActivitiesRequest>, teller: Teller| async move {
             let message = asked.message;
             let mut faults = Vec::new();
             let from = message
@@ -143,19 +144,22 @@ impl pb::activity_service_server::ActivityService for Service {
             let Some(from) = from.filter(|_| faults.is_empty()) else {
                 return Err(Kind::Invalid(faults).into());
             };
-            let (size, number) = (page::size(message.page_size, 100)?, page::number(&message.page_token)?);
+            let size = page::size(message.page_size, 100)?;
+            let place = Place::read(&message.page_token, size)?;
             let asked_for = Modified {
                 from,
                 to,
                 code: code(message.activity_type)?,
-                page: number + 1,
-                count: size,
+                page: place.number + 1,
+                count: place.size,
             };
             let found = asked.gateway.modified_activities(&asked.call, &asked_for).await?;
-            let next_page_token = next(&found, number, size);
+            let next = next(&found, place);
+            let mut activities = found.activities.into_iter().map(activity).collect();
+            let next = page::cut(place, &mut activities, |activities| teller.room().fitting(activities))?.or(next);
             Ok(pb::ListActivitiesResponse {
-                next_page_token,
-                activities: found.activities.into_iter().map(activity).collect(),
+                activities,
+                next_page_token: next.map(|next| next.token(size)).unwrap_or_default(),
             })
         };
         self.context.answer(request, work).await
@@ -213,15 +217,13 @@ fn code(code: i32) -> Result<Option<i32>> {
     }
 }
 
-/// The token of the page behind; empty where there is none. Where LeadSquared tells no total, a full page may have one.
-fn next(page: &crate::domain::activity::Page, number: usize, size: usize) -> String {
-    let seen = number * size + page.activities.len();
-    let has_more = page.total.map_or(page.activities.len() >= size, |total| seen < total);
-    if has_more && !page.activities.is_empty() {
-        page::token(number + 1)
-    } else {
-        String::new()
-    }
+/// The page behind, if there is one. Where LeadSquared tells no total, a full page may have one.
+fn next(page: &crate::domain::activity::Page, place: Place) -> Option<Place> {
+    let seen = place.number * place.size + page.activities.len();
+    let has_more = page
+        .total
+        .map_or(page.activities.len() >= place.size, |total| seen < total);
+    (has_more && !page.activities.is_empty()).then(|| place.next())
 }
 
 fn activity(mut found: Activity) -> pb::Activity {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -12,13 +13,15 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::observe::Observed;
+use super::size::Room;
 use super::{Context, LONGEST, status};
 use crate::caller::{Call, Criticality, exceeded};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
 
-const CALLER: &str = "x-leadgate-caller";
-const CRITICALITY: &str = "x-leadgate-criticality";
+pub(super) const TENANT: &str = "x-leadgate-tenant";
+pub(super) const CALLER: &str = "x-leadgate-caller";
+pub(super) const CRITICALITY: &str = "x-leadgate-criticality";
 
 /// How many messages of a stream wait for a slow reader.
 const BUFFER: usize = 16;
@@ -48,6 +51,7 @@ pub(super) struct Reader<A> {
 pub(super) struct Teller {
     tenant: Option<String>,
     observed: Observed,
+    room: Room,
 }
 
 impl Teller {
@@ -62,6 +66,11 @@ impl Teller {
         status::from(error, self.tenant.as_deref(), self.observed.id())
     }
 
+    /// How much fits into one message of the answer.
+    pub(super) fn room(&self) -> Room {
+        self.room
+    }
+
     /// The error inside of an answer.
     pub(super) fn part(&self, error: &Error) -> tonic_types::Status {
         // The details of a status are such a message, encoded.
@@ -71,8 +80,12 @@ impl Teller {
 }
 
 impl<A> Reader<A> {
-    /// Sends one answer; fails when nobody reads any more.
-    pub(super) async fn send(&self, answer: A) -> Result<()> {
+    /// Sends one answer; fails when nobody reads any more, and when it is larger than clients take.
+    pub(super) async fn send(&self, answer: A) -> Result<()>
+    where
+        A: Message,
+    {
+        self.teller.room.check(&answer)?;
         let sent = self.sender.send(Ok(answer)).await;
         sent.map_err(|_| Kind::CallerLeft.into())
     }
@@ -96,6 +109,7 @@ impl Context {
         work: impl FnOnce(Asked<M>, Teller) -> F,
     ) -> Answer<A>
     where
+        A: Message,
         F: Future<Output = Result<A>>,
     {
         let (teller, entered) = self.enter(request, &self.in_flight, self.settings.max_deadline);
@@ -103,6 +117,7 @@ impl Context {
             Ok((asked, _place)) => work(asked, teller.clone()).await,
             Err(error) => Err(error),
         };
+        let result = result.and_then(|answer| teller.room.check(&answer).map(|()| answer));
         result.map(Response::new).map_err(|error| teller.last(&error))
     }
 
@@ -151,14 +166,11 @@ impl Context {
         most: Duration,
     ) -> (Teller, Result<(Asked<M>, OwnedSemaphorePermit)>) {
         let observed = request.extensions().get::<Observed>().cloned().unwrap_or_default();
-        let name = request
-            .metadata()
-            .get("x-leadgate-tenant")
-            .map(|name| name.to_str().unwrap_or("?").to_owned());
-        let tenant = self.tenants.get(name.as_deref());
+        let tenant = self.tenants.get(tenant(request.metadata().as_ref()));
         let teller = Teller {
             tenant: tenant.as_ref().ok().map(|(name, _)| (*name).to_owned()),
             observed,
+            room: Room::new(self.settings.max_response_bytes),
         };
         teller.observed.tenant(teller.tenant.as_deref());
         let entered = tenant.and_then(|(_, gateway)| self.asked(request, gateway.clone(), &teller, places, most));
@@ -183,7 +195,7 @@ impl Context {
         })?;
         let call = Call {
             id: teller.observed.id().into(),
-            caller: caller(request.metadata())?,
+            caller: caller(request.metadata().as_ref())?,
             criticality: criticality(request.metadata())?,
             deadline: self.deadline(request.metadata(), most)?,
             left: CancellationToken::new(),
@@ -202,7 +214,12 @@ impl Context {
             None => most,
             Some(value) => {
                 let text = value.to_str().unwrap_or_default();
-                timeout(text).ok_or_else(|| Error::invalid("grpc-timeout", "must be up to 8 digits and a unit"))?
+                timeout(text).ok_or_else(|| {
+                    Error::invalid(
+                        "grpc-timeout",
+                        "must be up to 8 digits and one of the units H, M, S, m, u and n",
+                    )
+                })?
             }
         };
         let limit = asked.min(most);
@@ -212,9 +229,14 @@ impl Context {
     }
 }
 
+/// The account that is named.
+pub(super) fn tenant(headers: &HeaderMap) -> Option<&str> {
+    headers.get(TENANT).map(|name| name.to_str().unwrap_or("?"))
+}
+
 /// Who asks, by its own word.
-fn caller(metadata: &MetadataMap) -> Result<Arc<str>> {
-    let Some(name) = metadata.get(CALLER) else {
+pub(super) fn caller(headers: &HeaderMap) -> Result<Arc<str>> {
+    let Some(name) = headers.get(CALLER) else {
         return Ok("anonymous".into());
     };
     let name = name.to_str().unwrap_or_default();
@@ -229,10 +251,14 @@ fn criticality(metadata: &MetadataMap) -> Result<Criticality> {
     let Some(name) = metadata.get(CRITICALITY) else {
         return Ok(Criticality::default());
     };
-    let named = name.to_str().ok().and_then(Criticality::named);
-    named.ok_or_else(|| {
-        let text = "must be sheddable, sheddable-plus, critical or critical-plus";
-        Error::invalid(CRITICALITY, text)
+    let name = name.to_str().unwrap_or_default();
+    Criticality::named(name).ok_or_else(|| {
+        let allowed = Criticality::ALL.map(Criticality::name).join(", ");
+        // The name of the enum's value in QuotaService, or another spelling of it.
+        let folded = name.to_ascii_lowercase().replace('_', "-");
+        let meant = Criticality::named(folded.trim_start_matches("criticality-"));
+        let hint = meant.map_or(String::new(), |meant| format!("; did you mean {}?", meant.name()));
+        Error::invalid(CRITICALITY, format!("must be one of {allowed}{hint}"))
     })
 }
 

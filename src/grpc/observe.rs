@@ -15,10 +15,16 @@ use tower::{Service, ServiceExt};
 use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 use uuid::Uuid;
 
-use super::status;
+use super::edge::Edge;
+use super::{asked, status};
+use crate::error::shortened;
 use crate::telemetry::metrics::Metrics;
+use crate::tenant::Tenants;
 
 const REQUEST_ID: &str = "x-request-id";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// The most bytes of a path in the log.
+const MOST_PATH: usize = 200;
 
 /// What is found out about an RPC on its way, for the line at its end. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +66,11 @@ impl Observed {
         }
     }
 
+    /// The account that it is for, where that is known.
+    pub(super) fn tenant_name(&self) -> Option<&str> {
+        self.inner.tenant.get().map(String::as_str)
+    }
+
     /// It ends with that count in its trailers.
     pub(super) fn trailer(&self, name: &'static str, count: u64) {
         self.trailers().push((name, count));
@@ -79,11 +90,14 @@ impl Observed {
 #[derive(Clone)]
 pub(super) struct Layer {
     metrics: Arc<Metrics>,
+    edge: Arc<Edge>,
+    tenants: Tenants,
 }
 
 impl Layer {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
+    pub(super) fn new(metrics: Arc<Metrics>, edge: Edge, tenants: Tenants) -> Self {
+        let edge = Arc::new(edge);
+        Self { metrics, edge, tenants }
     }
 }
 
@@ -95,6 +109,8 @@ impl<S> tower::Layer<S> for Layer {
         Observe {
             inner: tower::Layer::layer(&CatchPanicLayer::custom(answer), inner),
             metrics: self.metrics.clone(),
+            edge: self.edge.clone(),
+            tenants: self.tenants.clone(),
         }
     }
 }
@@ -104,6 +120,8 @@ impl<S> tower::Layer<S> for Layer {
 pub(super) struct Observe<S> {
     inner: S,
     metrics: Arc<Metrics>,
+    edge: Arc<Edge>,
+    tenants: Tenants,
 }
 
 impl<S, B> Service<Request<Body>> for Observe<S>
@@ -124,13 +142,23 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let observed = Observed::of(request.headers());
+        let path = request.uri().path();
+        if path.starts_with("/leadgate.") {
+            // Also for what does not get as far as a service.
+            let tenant = self.tenants.get(asked::tenant(request.headers()));
+            observed.tenant(tenant.ok().map(|(name, _)| name));
+        }
         let line = Line {
-            method: request.uri().path().to_owned(),
+            is_known: self.edge.knows(path),
+            method: shortened(path, MOST_PATH).into_owned(),
             observed: observed.clone(),
             started: Instant::now(),
             metrics: self.metrics.clone(),
             ended: false,
         };
+        if let Some(refused) = self.edge.refuse(&request, &observed) {
+            return Box::pin(async move { Ok(answered(refused, line)) });
+        }
         request.extensions_mut().insert(observed);
         let inner = self.inner.clone();
         Box::pin(async move {
@@ -143,6 +171,8 @@ where
 /// The line of one RPC. Dropped without an end, the caller has left.
 struct Line {
     method: String,
+    /// Whether a service has that method.
+    is_known: bool,
     observed: Observed,
     started: Instant,
     metrics: Arc<Metrics>,
@@ -157,11 +187,7 @@ impl Line {
         let took = self.started.elapsed();
         let code_name = name(code);
         // A path that nobody serves must not make a label of its own.
-        let label = if code == Code::Unimplemented {
-            "unknown"
-        } else {
-            &self.method
-        };
+        let label = if self.is_known { &self.method } else { "unknown" };
         self.metrics.rpc(label, code_name, took);
         let seen = &self.observed.inner;
         macro_rules! line {
@@ -214,6 +240,7 @@ where
             }
         };
         response.headers_mut().insert(REQUEST_ID, id);
+        status::fit(response.headers_mut());
         return response;
     }
     response.map(|body| {
@@ -223,6 +250,7 @@ where
                 for (name, count) in line.observed.trailers().drain(..) {
                     trailers.insert(name, count.into());
                 }
+                status::fit(trailers);
                 line.end(Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code()));
             }
             frame
@@ -236,26 +264,25 @@ fn explained(status: &Status, line: &Line) -> Option<Status> {
     if !status.details().is_empty() || !is_ours {
         return None;
     }
+    if let Some(error) = status::unread(status) {
+        line.observed.reason(status::reason(&error.kind));
+        return Some(status::from(&error, line.observed.tenant_name(), line.observed.id()));
+    }
     let (code, reason, text) = match status.code() {
-        Code::OutOfRange => (
-            Code::InvalidArgument,
-            "INVALID_FIELD",
-            "the request is longer than server.max_request_bytes",
-        ),
         Code::Unimplemented if status.message().is_empty() => {
             (Code::Unimplemented, "UNIMPLEMENTED", "there is no such rpc")
         }
         // Our own deadline comes first, so this one is seen only if the process is too busy to keep it.
         Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed"),
-        Code::Internal => (
-            Code::InvalidArgument,
-            "INVALID_FIELD",
-            "the request is not a message of this rpc",
-        ),
         code => (code, name(code), status.message()),
     };
     line.observed.reason(reason);
-    Some(status::plain(code, reason, text, line.observed.id()))
+    let mut explained = status::plain(code, reason, text, line.observed.id());
+    // What the client may compress with, where that is what was wrong.
+    if let Some(encodings) = status.metadata().get(ACCEPT_ENCODING) {
+        explained.metadata_mut().insert(ACCEPT_ENCODING, encodings.clone());
+    }
+    Some(explained)
 }
 
 fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
