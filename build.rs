@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("leadgate/v1"))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
+    // The details of errors: no message of ours names them, but clients of reflection look them up.
+    files.push(root.join("google/rpc/error_details.proto"));
     files.sort();
 
     let mut compiler = protox::Compiler::new([root])?;
@@ -25,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .btree_map(".")
-        .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .extern_path(".google.rpc", "::tonic_types::pb")
         .build_client(true)
         .compile_fds(descriptors)?;
     Ok(())

@@ -762,4 +762,20 @@ mod tests {
         assert!(read(TENANT, &variables).is_ok());
         assert!(faults(TENANT, &variables[..1])[0].starts_with("LEADGATE__SERVER__LISTEN: server.listen: must be"));
     }
+
+    #[test]
+    fn sizes_of_messages_and_metadata_have_their_ranges() {
+        for (setting, least, most) in [
+            ("max_response_bytes", 16_384_u64, 2_147_483_647),
+            ("max_metadata_bytes", 1_024, 1_048_576),
+        ] {
+            let with = |value: u64| format!("{TENANT}\n[server]\n{setting} = {value}");
+            let key = [("LSQ_SECRET_KEY", "s")];
+            assert!(read(&with(least), &key).is_ok() && read(&with(most), &key).is_ok());
+            for wrong in [least - 1, most + 1] {
+                let expected = format!("test.toml: server.{setting}: must be {least} to {most}");
+                assert_eq!(faults(&with(wrong), &key), [expected]);
+            }
+        }
+    }
 }

@@ -90,6 +90,15 @@ pub enum Kind {
     },
     /// A write was sent, no answer came back, and looking it up did not settle it. Repeat with the same request id.
     OutcomeUnknown,
+    /// The data's: one response message would be longer than `server.max_response_bytes`. Ask for less of it.
+    ResponseTooLarge {
+        /// How long the message would be.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+        /// The lead that does not fit by itself.
+        lead_id: Option<String>,
+    },
     /// The call's deadline passed.
     DeadlineExceeded {
         /// Where the call was waiting.
@@ -315,6 +324,7 @@ impl Error {
             Kind::Unavailable { sent: true } => "no-answer",
             Kind::Unavailable { sent: false } => "unreachable",
             Kind::OutcomeUnknown => "outcome-unknown",
+            Kind::ResponseTooLarge { .. } => "response-too-large",
             Kind::DeadlineExceeded { .. } => "deadline-exceeded",
             Kind::Unreadable { .. } => "unreadable",
             Kind::StoreUnavailable => "store-unavailable",
@@ -354,6 +364,7 @@ impl Error {
             | Kind::Refused(_)
             | Kind::Unavailable { .. }
             | Kind::OutcomeUnknown
+            | Kind::ResponseTooLarge { .. }
             | Kind::DeadlineExceeded { .. }
             | Kind::Unreadable { .. }
             | Kind::StoreUnavailable
@@ -399,7 +410,8 @@ impl fmt::Display for Error {
                 f.write_str("the request is not valid")?;
                 for (i, violation) in violations.iter().take(3).enumerate() {
                     let separator = if i == 0 { ": " } else { "; " };
-                    write!(f, "{separator}{}: {}", violation.field, violation.description)?;
+                    let (field, description) = (shortened(&violation.field, 160), shortened(&violation.description, 240));
+                    write!(f, "{separator}{field}: {description}")?;
                 }
                 match violations.len() {
                     0..=3 => Ok(()),
@@ -407,7 +419,7 @@ impl fmt::Display for Error {
                 }
             }
             Kind::Duplicate { attribute, .. } => match attribute {
-                Some(attribute) => write!(f, "another lead has the same {attribute}"),
+                Some(attribute) => write!(f, "another lead has the same {}", shortened(attribute, 160)),
                 None => f.write_str("another lead has one of the unique values"),
             },
             Kind::NotFound(Resource::Lead) => f.write_str("there is no such lead"),
@@ -451,7 +463,7 @@ impl fmt::Display for Error {
             Kind::ShareNotActive => f.write_str("the share has ended or come to nothing"),
             Kind::ShareNotRetryable => f.write_str("no step of the share has failed or is uncertain"),
             Kind::Exception => match (&self.facts.exception_type, self.facts.upstream_status) {
-                (Some(name), _) => write!(f, "LeadSquared refused with {name}"),
+                (Some(name), _) => write!(f, "LeadSquared refused with {}", shortened(name, 160)),
                 (None, Some(status @ 400..)) => write!(
                     f,
                     "this request was refused with HTTP {status}, by LeadSquared or by a proxy or firewall before it"
@@ -465,8 +477,13 @@ impl fmt::Display for Error {
                 "the write was sent, but whether it was executed is not known; one with a request_id is settled when it is repeated, \
                  for any other look before it is written again",
             ),
+            Kind::ResponseTooLarge { bytes, limit, .. } => write!(
+                f,
+                "the response would have a message of {bytes} bytes, more than server.max_response_bytes ({limit}); ask for \
+                 fewer fields with read_mask or schema_names"
+            ),
             Kind::DeadlineExceeded { place } => write!(f, "the deadline passed while waiting for {place}"),
-            Kind::Unreadable { path } => write!(f, "LeadSquared's answer cannot be read at {path}"),
+            Kind::Unreadable { path } => write!(f, "LeadSquared's answer cannot be read at {}", shortened(path, 240)),
             Kind::StoreUnavailable => f.write_str("what has to be remembered cannot be written down; nothing was sent"),
             Kind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
             Kind::CallerLeft => f.write_str("the caller left; nothing was sent"),
@@ -475,3 +492,35 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The text, or its beginning and "..." in at most so many bytes. It is cut between characters.
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    const CUT: &str = "...";
+    if text.len() <= most {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(most.saturating_sub(CUT.len()));
+    format!("{}{CUT}", &text[..end]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(shortened("abcdef", 6), "abcdef");
+        assert_eq!(shortened("abcdefg", 6), "abc...");
+        assert_eq!(shortened("ééééé", 8), "éé...");
+        assert_eq!(shortened("ééééé", 7), "éé...");
+        assert_eq!(shortened("abc", 2), "...");
+    }
+
+    #[test]
+    fn long_names_are_short_in_texts() {
+        let violation = Violation::new(format!("lead.custom[\"{}\"]", "x".repeat(5_000)), "ü".repeat(5_000));
+        let text = Error::from(Kind::Invalid(vec![violation; 70])).to_string();
+        assert!(text.len() < 1_500, "{}", text.len());
+        assert!(text.contains("xx...: üü") && text.ends_with("; and 67 more"), "{text}");
+    }
+}

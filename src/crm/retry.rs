@@ -60,6 +60,7 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
             | Kind::ShareNotRetryable
             | Kind::Exception
             | Kind::OutcomeUnknown
+            | Kind::ResponseTooLarge { .. }
             | Kind::DeadlineExceeded { .. }
             | Kind::StoreUnavailable
             | Kind::ShuttingDown

@@ -33,13 +33,15 @@ pub enum Manner {
     Bulk,
 }
 
-/// What was found of leads that were asked for by their ids.
-#[derive(Debug, Default)]
+/// What became of the ids of a read of many.
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     /// The leads that were read.
     pub leads: Vec<Lead>,
     /// The ids of which there is no lead.
     pub missing: Vec<String>,
+    /// The ids that were not asked for any more, since enough was read before.
+    pub unread: Vec<String>,
     /// The leads that cannot be read.
     pub unreadable: Vec<Unreadable>,
 }
@@ -150,8 +152,9 @@ impl Gateway {
         Ok(lead)
     }
 
-    /// Reads many leads at once, in the order of the ids.
-    pub async fn batch_get_leads(&self, call: &Call, ids: &[String], mask: &Mask) -> Result<Found> {
+    /// Reads many leads at once, in the order of the ids. Where LeadSquared takes more than one page for them, no more pages
+    /// are read once there are that many bytes.
+    pub async fn batch_get_leads(&self, call: &Call, ids: &[String], mask: &Mask, enough: usize) -> Result<Found> {
         or_invalid(check_ids(ids))?;
         let catalog = self.metadata.at_hand(call).await;
         or_invalid(mask.check(catalog.as_deref()))?;
@@ -159,8 +162,9 @@ impl Gateway {
         let ids: Vec<String> = ids.iter().filter(|id| seen.insert(fold(id))).cloned().collect();
         let columns = columns(mask, catalog.as_deref());
 
-        let mut rows = BTreeMap::new();
-        let mut unread: BTreeMap<String, Unreadable> = BTreeMap::new();
+        let (mut rows, mut bytes) = (BTreeMap::new(), 0);
+        let mut is_enough = false;
+        let mut damaged: BTreeMap<String, Unreadable> = BTreeMap::new();
         // The records of which nobody can say whose they are.
         let mut nameless = Vec::new();
         let mut listed = 0;
@@ -171,30 +175,31 @@ impl Gateway {
                 page,
             };
             let found = self.crm.call(call, &operation).await?;
-            let before = rows.len() + unread.len();
+            let before = rows.len() + damaged.len();
             let count = found.count();
-            rows.extend(
-                found
-                    .records
-                    .into_iter()
-                    .filter_map(|row| Some((fold(id_of(&row)?), row))),
-            );
+            bytes += found.records.iter().map(value_bytes).sum::<usize>();
+            let records = found.records.into_iter();
+            rows.extend(records.filter_map(|row| Some((fold(id_of(&row)?), row))));
             let mut new = Vec::new();
             for mut one in found.unreadable {
                 one.position += listed;
                 match &one.id {
-                    Some(id) => drop(unread.insert(fold(id), one)),
+                    Some(id) => drop(damaged.insert(fold(id), one)),
                     None => new.push(one),
                 }
             }
             listed += count;
             // LeadSquared may return less than was asked for, and its count may be that of the page: only a page without
             // news is the last.
-            let has_news = rows.len() + unread.len() > before;
+            let has_news = rows.len() + damaged.len() > before;
             if has_news || page == 1 {
                 nameless.extend(new);
             }
-            if !has_news || rows.len() + unread.len() + nameless.len() >= ids.len() {
+            if !has_news || rows.len() + damaged.len() + nameless.len() >= ids.len() {
+                break;
+            }
+            is_enough = bytes >= enough;
+            if is_enough {
                 break;
             }
         }
@@ -204,8 +209,10 @@ impl Gateway {
             if let Some(mut row) = rows.remove(&folded) {
                 mask.apply(&mut row);
                 found.leads.push(Lead::from_row(row, catalog.as_deref()));
-            } else if let Some(one) = unread.remove(&folded) {
+            } else if let Some(one) = damaged.remove(&folded) {
                 found.unreadable.push(one);
+            } else if is_enough {
+                found.unread.push(id);
             } else if let Some(one) = nameless.first() {
                 // It may be that one; to call it missing might be wrong.
                 let id = Some(id);
@@ -485,4 +492,9 @@ fn check_ids(ids: &[String]) -> Vec<Violation> {
         .enumerate()
         .filter_map(|(i, id)| crate::domain::lead::check_id(&format!("lead_ids[{i}]"), id))
         .collect()
+}
+
+/// How long the values of a lead are.
+fn value_bytes(row: &Row) -> usize {
+    row.values().flatten().map(String::len).sum()
 }

@@ -43,7 +43,7 @@ use crate::users::Users;
 pub use entry::Entry;
 use entry::KnownLeads;
 pub use lead::{Found, Manner};
-pub use modified::{Export, ExportFrom, Listing, MOST as MOST_MODIFIED};
+pub use modified::{Export, ExportFrom, ListedPage, Listing, MOST as MOST_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
 pub use search::Search;

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use super::lead::{columns, id_of};
 use super::search::leads;
-use super::walk::Walk;
+use super::walk::{Reading, Walk};
 use super::{Gateway, or_invalid};
 use crate::caller::Call;
 use crate::crm::search::{MODIFIED, Page, RecentlyModified};
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Lead, Row};
-use crate::domain::listed::Listed;
+use crate::domain::listed::{Listed, Unreadable};
 use crate::domain::mask::Mask;
 use crate::domain::seen::Seen;
 use crate::domain::time;
@@ -36,7 +36,84 @@ pub struct Listing {
     pub start: Timestamp,
     /// Before then.
     pub end: Timestamp,
+    /// How many leads of a page were asked for; those of the walk may be fewer, if more do not fit into a response.
+    size: usize,
     walk: Walk,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug)]
+pub struct ListedPage {
+    /// Its leads.
+    pub leads: Vec<Lead>,
+    /// Its leads that cannot be read.
+    pub unreadable: Vec<Unreadable>,
+    /// Where each of the leads stands on LeadSquared's page.
+    positions: Vec<usize>,
+    reading: Reading,
+}
+
+/// A page as it was read.
+struct ReadPage {
+    rows: Listed<Row>,
+    /// Where each of the readable rows stands on LeadSquared's page.
+    positions: Vec<usize>,
+    reading: Reading,
+}
+
+impl ReadPage {
+    /// Those rows that are wanted.
+    fn of(rows: Listed<Row>, reading: Reading, mut wanted: impl FnMut(&Row) -> bool) -> Self {
+        let positions = (0..rows.records.len()).map(|index| rows.position(index)).collect();
+        let mut page = Self {
+            rows,
+            positions,
+            reading,
+        };
+        page.retain(|_, row| wanted(row), |_| true);
+        page
+    }
+
+    /// Keeps those rows, by position and content, and those that cannot be read.
+    fn retain(
+        &mut self,
+        mut wanted: impl FnMut(usize, &Row) -> bool,
+        unreadable: impl FnMut(&Unreadable) -> bool,
+    ) {
+        let rows = std::mem::take(&mut self.rows.records).into_iter();
+        let positions = std::mem::take(&mut self.positions).into_iter();
+        let kept = positions.zip(rows).filter(|(position, row)| wanted(*position, row));
+        (self.positions, self.rows.records) = kept.unzip();
+        self.rows.unreadable.retain(unreadable);
+    }
+}
+
+impl ListedPage {
+    /// Gives the first of those leads that have not been given before, as many as `fit` says, where not all fit. The
+    /// listing goes on behind the last one.
+    pub fn cut<T>(
+        &mut self,
+        listing: &mut Listing,
+        leads: &mut Vec<T>,
+        fit: impl FnOnce(&[T]) -> Result<usize>,
+    ) -> Result<()> {
+        let known = self
+            .positions
+            .partition_point(|position| *position < self.reading.fresh);
+        leads.drain(..known.min(leads.len()));
+        self.unreadable.retain(|one| one.position >= self.reading.fresh);
+        self.positions.drain(..known);
+        let count = fit(leads)?;
+        if count < leads.len() {
+            // Pages of so many should fit although some have longer leads, so that none is read twice.
+            let count = (count - count / 10).max(1);
+            leads.truncate(count);
+            let end = self.positions.get(count).copied().unwrap_or_default();
+            self.unreadable.retain(|one| one.position < end);
+            listing.walk = self.reading.part(end, count);
+        }
+        Ok(())
+    }
 }
 
 impl Listing {
@@ -45,6 +122,7 @@ impl Listing {
         Self {
             start,
             end,
+            size,
             walk: Walk::new(size),
         }
     }
@@ -54,23 +132,37 @@ impl Listing {
         let mut parts = token.strip_prefix(TOKEN)?.split('.');
         let mut instant = || Timestamp::from_nanosecond(parts.next()?.parse().ok()?).ok();
         let (start, end) = (instant()?, instant()?);
-        let numbers: Vec<usize> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let mut numbers: Vec<usize> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        // The page size that was asked for is there only where pages have become smaller.
+        let size = match numbers.len() {
+            5 => {
+                numbers.push(0);
+                numbers[0]
+            }
+            7 => numbers.pop()?,
+            _ => return None,
+        };
         let walk = Walk::from_numbers(numbers.try_into().ok()?)?;
-        (start < end && walk.size() <= MOST).then_some(Self { start, end, walk })
+        let is_one = start < end && walk.size() <= size && size <= MOST;
+        is_one.then_some(Self { start, end, size, walk })
     }
 
     /// A token from which the listing goes on.
     pub fn token(&self) -> String {
         let mut token = format!("{TOKEN}{}.{}", self.start.as_nanosecond(), self.end.as_nanosecond());
-        for number in self.walk.to_numbers() {
+        let [numbers @ .., is_partial] = self.walk.to_numbers();
+        for number in numbers {
             token.push_str(&format!(".{number}"));
+        }
+        if self.walk.size() != self.size || is_partial != 0 {
+            token.push_str(&format!(".{is_partial}.{}", self.size));
         }
         token
     }
 
     /// How many leads a page has at most.
     pub fn size(&self) -> usize {
-        self.walk.size()
+        self.size
     }
 
     /// How many leads there are in all, and a few more: LeadSquared counts those of the seconds around the range too.
@@ -104,13 +196,25 @@ pub struct Export {
 }
 
 impl Gateway {
-    /// The next page of a listing. Between two pages leads may come again, and none that stays in the range is left out.
-    pub async fn modified_leads(&self, call: &Call, listing: &mut Listing, mask: &Mask) -> Result<Listed<Lead>> {
+    /// The next page of a listing; `None` when all pages have been read. Between two pages leads may come again, and none
+    /// that stays in the range is left out.
+    pub async fn modified_leads(&self, call: &Call, listing: &mut Listing, mask: &Mask) -> Result<Option<ListedPage>> {
         let catalog = self.metadata.at_hand(call).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let columns = columns(mask, catalog.as_deref());
-        let rows = self.next_rows(call, listing, &columns).await?.unwrap_or_default();
-        Ok(leads(rows, mask, catalog.as_deref()))
+        let is_partial = listing.walk.is_partial();
+        let Some(mut page) = self.next_rows(call, listing, &columns).await? else {
+            return Ok(None);
+        };
+        let given = if is_partial { page.reading.fresh } else { 0 };
+        page.retain(|position, _| position >= given, |one| one.position >= given);
+        let listed = leads(page.rows, mask, catalog.as_deref());
+        Ok(Some(ListedPage {
+            leads: listed.records,
+            unreadable: listed.unreadable,
+            positions: page.positions,
+            reading: page.reading,
+        }))
     }
 
     /// Begins an export of a range, or goes on with one.
@@ -134,8 +238,8 @@ impl Gateway {
         })
     }
 
-    /// Those leads of the next page that belong to the range; `None` when all pages have been read.
-    async fn next_rows(&self, call: &Call, listing: &mut Listing, columns: &[String]) -> Result<Option<Listed<Row>>> {
+    /// Those leads of the next page that belong to the range, with their positions; `None` when all pages have been read.
+    async fn next_rows(&self, call: &Call, listing: &mut Listing, columns: &[String]) -> Result<Option<ReadPage>> {
         let Some(page) = listing.walk.next_page() else {
             return Ok(None);
         };
@@ -147,7 +251,7 @@ impl Gateway {
             size: listing.walk.size(),
         };
         for _ in 0..MOST_READS {
-            let Page { mut rows, total } = self.crm.call(call, &operation).await?;
+            let Page { rows, total } = self.crm.call(call, &operation).await?;
             let expected = listing.walk.expected(page, total);
             let count = match rows.is_count_uncertain {
                 // The page is taken for whole, so that it is not read for ever.
@@ -156,9 +260,9 @@ impl Gateway {
             };
             // Leads may have left between the count and the rows; if not, some are withheld, and nobody knows which.
             if count >= expected {
-                listing.walk.read(page, count, total);
-                rows.records.retain(|row| listing.holds(row));
-                return Ok(Some(rows));
+                let reading = listing.walk.read(page, count, total);
+                listing.walk = reading.whole();
+                return Ok(Some(ReadPage::of(rows, reading, |row| listing.holds(row))));
             }
         }
         let path = "Leads".to_owned();
@@ -179,15 +283,15 @@ impl Export {
     /// The leads of the next page that have not come yet; `None` when all have come.
     pub async fn next(&mut self) -> Result<Option<Listed<Lead>>> {
         let read = self.gateway.next_rows(&self.call, &mut self.listing, &self.columns);
-        let Some(mut rows) = read.await? else {
+        let Some(mut page) = read.await? else {
             return Ok(None);
         };
-        rows.records
-            .retain(|row| id_of(row).is_none_or(|id| self.seen.insert(id)));
         let unread = &mut self.unread;
-        rows.unreadable
-            .retain(|one| one.id.as_deref().is_none_or(|id| unread.insert(id)));
-        Ok(Some(leads(rows, &self.mask, self.catalog.as_deref())))
+        page.retain(
+            |_, row| id_of(row).is_none_or(|id| self.seen.insert(id)),
+            |one| one.id.as_deref().is_none_or(|id| unread.insert(id)),
+        );
+        Ok(Some(leads(page.rows, &self.mask, self.catalog.as_deref())))
     }
 
     /// How far it is.
@@ -214,11 +318,35 @@ mod tests {
     fn a_listing_goes_on_from_its_token() {
         let mut listing = listing();
         assert_eq!(Listing::from_token(&listing.token()).as_ref(), Some(&listing));
-        listing.walk.read(1, 10, 95);
-        listing.walk.read(2, 10, 90);
+        listing.walk = listing.walk.read(1, 10, 95).whole();
+        listing.walk = listing.walk.read(2, 10, 90).whole();
         let again = Listing::from_token(&listing.token()).unwrap();
         assert_eq!(again, listing);
         assert_eq!((again.total(), again.walk.next_page()), (90, Some(1)));
+    }
+
+    #[test]
+    fn a_listing_that_stopped_inside_of_a_page_goes_on_behind_the_last_lead() {
+        let mut listing = listing();
+        let reading = listing.walk.read(1, 10, 95);
+        listing.walk = reading.whole();
+        let mut page = ListedPage {
+            unreadable: vec![],
+            leads: vec![],
+            // The fourth row does not belong to the range.
+            positions: (0..10).filter(|position| *position != 3).collect(),
+            reading,
+        };
+        let mut leads: Vec<usize> = page.positions.clone();
+        page.cut(&mut listing, &mut leads, |leads| Ok(leads.len().min(5)))
+            .unwrap();
+        assert_eq!(leads, [0, 1, 2, 4, 5]);
+        let again = Listing::from_token(&listing.token()).unwrap();
+        assert_eq!(again, listing);
+        assert_eq!(
+            (again.size(), again.walk.size(), again.walk.next_page()),
+            (10, 5, Some(2))
+        );
     }
 
     #[test]

@@ -19,6 +19,44 @@ pub(super) struct Walk {
     covered: usize,
     /// So have those at these positions, behind rows that may have been missed.
     ahead: Range<usize>,
+    /// Whether the page with the first position that has not been read was given in part, so that it is read again at once.
+    is_partial: bool,
+}
+
+/// Which rows of a page are to be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// The walk before anything of the page was given.
+    walk: Walk,
+    /// Where the page begins.
+    first: usize,
+    rows: usize,
+    /// The rows of the page before this one have been given before.
+    pub(super) fresh: usize,
+}
+
+impl Reading {
+    /// The walk after all rows of the page were given.
+    pub(super) fn whole(&self) -> Walk {
+        let mut walk = self.walk.clone();
+        walk.is_partial = false;
+        walk.cover(self.first..self.first + self.rows);
+        walk
+    }
+
+    /// The walk after the rows of the page up to this one were given, and those before `fresh` left out. Later pages have at
+    /// most `most` rows, and begin behind the last row given where some smaller size allows that.
+    pub(super) fn part(&self, end: usize, most: usize) -> Walk {
+        let mut walk = self.walk.clone();
+        let end = self.first + end.min(self.rows);
+        walk.cover(self.first + self.fresh..end);
+        let most = most.clamp(1, walk.size);
+        // The less of a page was given before, the fewer rows LeadSquared sends twice.
+        let sizes = most - most / 4..=most;
+        walk.size = sizes.rev().min_by_key(|size| end % size).unwrap_or(most);
+        walk.is_partial = true;
+        walk
+    }
 }
 
 impl Walk {
@@ -29,6 +67,7 @@ impl Walk {
             total: None,
             covered: 0,
             ahead: 0..0,
+            is_partial: false,
         }
     }
 
@@ -53,7 +92,7 @@ impl Walk {
         // While rows keep leaving, there is something missing at the end of each page. To read on first, and to go back then,
         // takes two pages for each; the other way round it would take three.
         let onward = self.covered.div_ceil(self.size);
-        let page = if self.ahead.is_empty() && onward * self.size < total {
+        let page = if !self.is_partial && self.ahead.is_empty() && onward * self.size < total {
             onward
         } else {
             self.covered / self.size
@@ -66,9 +105,27 @@ impl Walk {
         total.saturating_sub(self.first(page)).min(self.size)
     }
 
-    /// That page was read: so many rows, of so many in all.
-    pub(super) fn read(&mut self, page: usize, rows: usize, total: usize) {
-        let first = self.first(page);
+    /// That page was read: so many rows, of so many in all. What of it is given is still to be said.
+    pub(super) fn read(&self, page: usize, rows: usize, total: usize) -> Reading {
+        let mut walk = self.clone();
+        let first = walk.first(page);
+        walk.count(first, rows, total);
+        let fresh = walk.covered.saturating_sub(first).min(rows);
+        Reading {
+            walk,
+            first,
+            rows,
+            fresh,
+        }
+    }
+
+    /// Whether the next page was given in part.
+    pub(super) fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Takes into account how many rows there are in all now.
+    fn count(&mut self, first: usize, rows: usize, total: usize) {
         let total = match (rows, total) {
             // Behind the last page, a count of nothing may only say that the page is empty.
             (0, 0) => first,
@@ -82,7 +139,6 @@ impl Walk {
         if self.ahead.is_empty() {
             self.ahead = 0..0;
         }
-        self.cover(first..first + rows);
     }
 
     fn cover(&mut self, read: Range<usize>) {
@@ -114,22 +170,31 @@ impl Walk {
     }
 
     /// The walk as numbers, from which it can go on.
-    pub(super) fn to_numbers(&self) -> [usize; 5] {
+    pub(super) fn to_numbers(&self) -> [usize; 6] {
         let total = self.total.map_or(0, |total| total + 1);
-        [self.size, total, self.covered, self.ahead.start, self.ahead.end]
+        let is_partial = usize::from(self.is_partial);
+        [
+            self.size,
+            total,
+            self.covered,
+            self.ahead.start,
+            self.ahead.end,
+            is_partial,
+        ]
     }
 
     /// The walk that those numbers stand for; `None` where they are none of a walk.
-    pub(super) fn from_numbers([size, total, covered, start, end]: [usize; 5]) -> Option<Self> {
+    pub(super) fn from_numbers([size, total, covered, start, end, is_partial]: [usize; 6]) -> Option<Self> {
         let most = u32::MAX as usize;
         let is_one = size > 0 && [size, total, covered, end].iter().all(|number| *number < most);
         let is_gap = (start, end) == (0, 0) || (covered < start && start < end);
         let ahead = start..end;
-        (is_one && is_gap).then(|| Self {
+        (is_one && is_gap && is_partial <= 1).then(|| Self {
             size,
             total: total.checked_sub(1),
             covered,
             ahead,
+            is_partial: is_partial == 1,
         })
     }
 }
@@ -156,7 +221,7 @@ mod tests {
             }
             let read: Vec<u32> = list.iter().copied().skip((page - 1) * size).take(size).collect();
             assert_eq!(read.len(), walk.expected(page, list.len()));
-            walk.read(page, read.len(), list.len());
+            walk = walk.read(page, read.len(), list.len()).whole();
             pages.push(page);
             rows.extend(read);
             assert!(pages.len() < 10_000, "no end");
@@ -221,20 +286,79 @@ mod tests {
     #[test]
     fn a_page_behind_the_end_that_counts_nothing_is_no_end() {
         let mut walk = Walk::new(10);
-        walk.read(1, 10, 11);
+        walk = walk.read(1, 10, 11).whole();
         assert_eq!(walk.next_page(), Some(2));
-        walk.read(2, 0, 0);
+        walk = walk.read(2, 0, 0).whole();
         assert_eq!(walk.next_page(), Some(1));
-        walk.read(1, 10, 10);
+        walk = walk.read(1, 10, 10).whole();
         assert_eq!(walk.next_page(), None);
     }
 
     #[test]
     fn numbers_that_are_no_walk_are_refused() {
-        assert_eq!(Walk::from_numbers([0, 1, 0, 0, 0]), None);
-        assert_eq!(Walk::from_numbers([10, usize::MAX, 0, 0, 0]), None);
-        assert_eq!(Walk::from_numbers([10, 5, 0, 7, 3]), None);
-        assert_eq!(Walk::from_numbers([10, 5, 8, 7, 9]), None);
+        assert_eq!(Walk::from_numbers([0, 1, 0, 0, 0, 0]), None);
+        assert_eq!(Walk::from_numbers([10, usize::MAX, 0, 0, 0, 0]), None);
+        assert_eq!(Walk::from_numbers([10, 5, 0, 7, 3, 0]), None);
+        assert_eq!(Walk::from_numbers([10, 5, 8, 7, 9, 0]), None);
+        assert_eq!(Walk::from_numbers([10, 5, 8, 0, 0, 2]), None);
+    }
+
+    /// Reads to the end while no more rows are given at a time than the next of these says. The pages with their sizes, and
+    /// the rows given.
+    fn walk_in_parts(
+        list: &mut BTreeSet<u32>,
+        size: usize,
+        mut room: impl FnMut() -> usize,
+        mut changes: impl FnMut(&mut BTreeSet<u32>),
+    ) -> (Vec<(usize, usize)>, Vec<u32>) {
+        let mut walk = Walk::new(size);
+        let (mut pages, mut given) = (vec![], vec![]);
+        while let Some(page) = walk.next_page() {
+            if !pages.is_empty() {
+                changes(list);
+            }
+            let size = walk.size();
+            let rows: Vec<u32> = list.iter().copied().skip((page - 1) * size).take(size).collect();
+            let reading = walk.read(page, rows.len(), list.len());
+            let skipped = if walk.is_partial() { reading.fresh } else { 0 };
+            let room = room().max(1);
+            let fresh = &rows[reading.fresh..];
+            walk = if rows.len() - skipped <= room {
+                given.extend(&rows[skipped..]);
+                reading.whole()
+            } else if fresh.len() <= room {
+                given.extend(fresh);
+                reading.whole()
+            } else {
+                given.extend(&fresh[..room]);
+                reading.part(reading.fresh + room, room)
+            };
+            assert_eq!(Walk::from_numbers(walk.to_numbers()), Some(walk.clone()));
+            pages.push((page, size));
+            assert!(pages.len() < 10_000, "no end");
+        }
+        (pages, given)
+    }
+
+    #[test]
+    fn a_page_that_does_not_fit_is_given_in_parts_and_its_rest_is_asked_for_in_pages_that_fit() {
+        let (pages, rows) = walk_in_parts(&mut list(100), 50, || 20, |_| {});
+        assert_eq!(pages, [(1, 50), (2, 20), (3, 20), (4, 20), (5, 20)]);
+        assert_eq!(rows, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_row_that_left_before_the_rest_of_a_page_hides_no_other() {
+        let mut once = Some(3);
+        let (_, rows) = walk_in_parts(
+            &mut list(40),
+            40,
+            || 10,
+            |list| {
+                once.take().map(|row| list.remove(&row));
+            },
+        );
+        assert!((0..40).all(|row| rows.contains(&row)), "{rows:?}");
     }
 
     /// What happens to a list between two pages.
@@ -287,6 +411,38 @@ mod tests {
         }
 
         #[test]
+        fn what_stays_is_given_however_little_fits(
+            rows in prop::collection::btree_set(0..2000_u32, 0..120),
+            size in 1..60_usize,
+            rooms in prop::collection::vec(1..70_usize, 1..20),
+            changes in prop::collection::vec(change(), 0..20),
+        ) {
+            let mut list = rows.clone();
+            let mut stays = rows;
+            let mut changes = changes.into_iter();
+            let mut rooms = rooms.into_iter().cycle();
+            let (_, given) = walk_in_parts(&mut list, size, || rooms.next().unwrap(), |list| {
+                if let Some(change) = changes.next() {
+                    apply(&change, list);
+                    stays.retain(|row| list.contains(row));
+                }
+            });
+            let given: HashSet<u32> = given.into_iter().collect();
+            prop_assert!(stays.iter().all(|row| given.contains(row)));
+        }
+
+        #[test]
+        fn each_row_of_a_list_that_stays_is_given_once_however_little_fits(
+            count in 0..200_u32,
+            size in 1..60_usize,
+            rooms in prop::collection::vec(1..70_usize, 1..20),
+        ) {
+            let mut rooms = rooms.into_iter().cycle();
+            let (_, given) = walk_in_parts(&mut list(count), size, || rooms.next().unwrap(), |_| {});
+            prop_assert_eq!(given, (0..count).collect::<Vec<_>>());
+        }
+
+        #[test]
         fn a_walk_goes_on_from_its_numbers(
             count in 0..100_u32,
             size in 1..25_usize,
@@ -297,7 +453,7 @@ mod tests {
             let mut leave = leave.into_iter();
             while let Some(page) = walk.next_page() {
                 let rows = list.iter().skip((page - 1) * size).take(size).count();
-                walk.read(page, rows, list.len());
+                walk = walk.read(page, rows, list.len()).whole();
                 prop_assert_eq!(Walk::from_numbers(walk.to_numbers()), Some(walk.clone()));
                 if let Some(index) = leave.next() {
                     apply(&Change::Leave(vec![index]), &mut list);

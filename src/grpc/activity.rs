@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::asked::{Answer, Asked, InOrder};
-use super::{Context, convert, page, pb};
+use super::asked::{Answer, Asked, InOrder, Teller};
+use super::page::{self, Place};
+use super::{Context, convert, pb};
 use crate::caller::{Call, RequestId};
 use crate::clock;
 use crate::domain::activity::{Activity, NOTE, OWNER, Post, STATUS, Target};
@@ -101,43 +102,42 @@ impl pb::activity_service_server::ActivityService for Service {
         &self,
         request: Request<pb::ListLeadActivitiesRequest>,
     ) -> Answer<pb::ListLeadActivitiesResponse> {
-        let work = |asked: Asked<pb::ListLeadActivitiesRequest>, _| async move {
+        let work = |asked: Asked<pb::ListLeadActivitiesRequest>, teller: Teller| async move {
             let message = asked.message;
             if let Some(fault) = check_id("lead_id", &message.lead_id) {
                 return Err(Kind::Invalid(vec![fault]).into());
             }
-            let (size, number) = (page::size(message.page_size, 25)?, page::number(&message.page_token)?);
+            let size = page::size(message.page_size, 25)?;
+            let place = Place::read(&message.page_token, size)?;
             let found = asked
                 .gateway
                 .lead_activities(
                     &asked.call,
                     &message.lead_id,
                     code(message.activity_type)?,
-                    number,
-                    size,
+                    place.number,
+                    place.size,
                 )
                 .await?;
-            let next_page_token = next(&found, number, size);
+            let next = next(&found, place);
+            let of_lead = |found| {
+                let mut shown = activity(found);
+                shown.lead_id.clone_from(&message.lead_id);
+                shown
+            };
+            let mut activities = found.activities.map(of_lead);
+            let next = page::cut(place, &mut activities, |activities| teller.room().fitting(activities))?.or(next);
             Ok(pb::ListLeadActivitiesResponse {
-                next_page_token,
-                unreadable: convert::unreadable(&found.activities.unreadable),
-                activities: found
-                    .activities
-                    .records
-                    .into_iter()
-                    .map(|found| {
-                        let mut shown = activity(found);
-                        shown.lead_id.clone_from(&message.lead_id);
-                        shown
-                    })
-                    .collect(),
+                activities: activities.records,
+                next_page_token: next.map(|next| next.token(size)).unwrap_or_default(),
+                unreadable: convert::unreadable(&activities.unreadable),
             })
         };
         self.context.answer(request, work).await
     }
 
     async fn list_activities(&self, request: Request<pb::ListActivitiesRequest>) -> Answer<pb::ListActivitiesResponse> {
-        let work = |asked: Asked<pb::ListActivitiesRequest>, _| async move {
+        let work = |asked: Asked<pb::ListActivitiesRequest>, teller: Teller| async move {
             let message = asked.message;
             let mut faults = Vec::new();
             let from = message
@@ -155,20 +155,23 @@ impl pb::activity_service_server::ActivityService for Service {
             let Some(from) = from.filter(|_| faults.is_empty()) else {
                 return Err(Kind::Invalid(faults).into());
             };
-            let (size, number) = (page::size(message.page_size, 100)?, page::number(&message.page_token)?);
+            let size = page::size(message.page_size, 100)?;
+            let place = Place::read(&message.page_token, size)?;
             let asked_for = Modified {
                 from,
                 to,
                 code: code(message.activity_type)?,
-                page: number + 1,
-                count: size,
+                page: place.number + 1,
+                count: place.size,
             };
             let found = asked.gateway.modified_activities(&asked.call, &asked_for).await?;
-            let next_page_token = next(&found, number, size);
+            let next = next(&found, place);
+            let mut activities = found.activities.map(activity);
+            let next = page::cut(place, &mut activities, |activities| teller.room().fitting(activities))?.or(next);
             Ok(pb::ListActivitiesResponse {
-                next_page_token,
-                unreadable: convert::unreadable(&found.activities.unreadable),
-                activities: found.activities.records.into_iter().map(activity).collect(),
+                activities: activities.records,
+                next_page_token: next.map(|next| next.token(size)).unwrap_or_default(),
+                unreadable: convert::unreadable(&activities.unreadable),
             })
         };
         self.context.answer(request, work).await
@@ -229,21 +232,17 @@ fn code(code: i32) -> Result<Option<i32>> {
     }
 }
 
-/// The token of the page behind; empty where there is none. Where LeadSquared tells no total, a full page may have one.
-fn next(page: &crate::domain::activity::Page, number: usize, size: usize) -> String {
+/// The page behind, if there is one. Where LeadSquared tells no total, a full page may have one.
+fn next(page: &crate::domain::activity::Page, place: Place) -> Option<Place> {
     let listed = &page.activities;
     // A page of which it is not known how many there are on it is taken for full.
-    let count = if listed.is_count_uncertain {
-        size
-    } else {
-        listed.count()
+    let count = match listed.is_count_uncertain {
+        true => place.size,
+        false => listed.count(),
     };
-    let has_more = page.total.map_or(count >= size, |total| number * size + count < total);
-    if has_more && count > 0 {
-        page::token(number + 1)
-    } else {
-        String::new()
-    }
+    let seen = place.number * place.size + count;
+    let has_more = page.total.map_or(count >= place.size, |total| seen < total);
+    (has_more && count > 0).then(|| place.next())
 }
 
 fn activity(mut found: Activity) -> pb::Activity {

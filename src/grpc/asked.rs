@@ -14,13 +14,15 @@ use tonic::{Request, Response, Status};
 use super::arrivals::Arrival;
 use super::connection::Arrived;
 use super::observe::Observed;
+use super::size::Room;
 use super::{Context, LONGEST, Settings, status};
 use crate::caller::{Call, Criticality, exceeded};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
 
-const CALLER: &str = "x-leadgate-caller";
-const CRITICALITY: &str = "x-leadgate-criticality";
+pub(super) const TENANT: &str = "x-leadgate-tenant";
+pub(super) const CALLER: &str = "x-leadgate-caller";
+pub(super) const CRITICALITY: &str = "x-leadgate-criticality";
 
 /// How many messages of a stream wait for a slow reader.
 const BUFFER: usize = 16;
@@ -68,6 +70,7 @@ pub(super) struct Reader<A> {
 pub(super) struct Teller {
     tenant: Option<String>,
     observed: Observed,
+    room: Room,
 }
 
 impl Teller {
@@ -82,6 +85,11 @@ impl Teller {
         status::from(error, self.tenant.as_deref(), self.observed.id())
     }
 
+    /// How much fits into one message of the answer.
+    pub(super) fn room(&self) -> Room {
+        self.room
+    }
+
     /// The error inside of an answer.
     pub(super) fn part(&self, error: &Error) -> tonic_types::Status {
         // The details of a status are such a message, encoded.
@@ -91,8 +99,12 @@ impl Teller {
 }
 
 impl<A> Reader<A> {
-    /// Sends one answer; fails when nobody reads any more.
-    pub(super) async fn send(&self, answer: A) -> Result<()> {
+    /// Sends one answer; fails when nobody reads any more, and when it is larger than clients take.
+    pub(super) async fn send(&self, answer: A) -> Result<()>
+    where
+        A: Message,
+    {
+        self.teller.room.check(&answer)?;
         let sent = self.sender.send(Ok(answer)).await;
         sent.map_err(|_| Kind::CallerLeft.into())
     }
@@ -116,6 +128,7 @@ impl Context {
         work: impl FnOnce(Asked<M>, Teller) -> F,
     ) -> Answer<A>
     where
+        A: Message,
         F: Future<Output = Result<A>>,
     {
         let (teller, entered) = self.enter(request, self.settings.max_deadline);
@@ -123,6 +136,7 @@ impl Context {
             Ok((asked, _place)) => work(asked, teller.clone()).await,
             Err(error) => Err(error),
         };
+        let result = result.and_then(|answer| teller.room.check(&answer).map(|()| answer));
         result.map(Response::new).map_err(|error| teller.last(&error))
     }
 
@@ -180,10 +194,14 @@ impl Context {
 
     /// How errors of an RPC are told.
     pub(super) fn teller(&self, headers: &HeaderMap, observed: Observed) -> Teller {
-        let tenant = self.tenants.get(tenant(headers).as_deref());
+        let tenant = self.tenants.get(tenant(headers));
         let tenant = tenant.ok().map(|(name, _)| name.to_owned());
         observed.tenant(tenant.as_deref());
-        Teller { tenant, observed }
+        Teller {
+            tenant,
+            observed,
+            room: Room::new(self.settings.max_response_bytes),
+        }
     }
 
     fn asked<M>(&self, request: Request<M>, arrived: Arrived, most: Duration) -> Result<Asked<M>> {
@@ -191,11 +209,11 @@ impl Context {
             return Err(Kind::ShuttingDown.into());
         }
         let headers = request.metadata().as_ref();
-        let (_, gateway) = self.tenants.get(tenant(headers).as_deref())?;
+        let (_, gateway) = self.tenants.get(tenant(headers))?;
         let limit = limit(headers, &self.settings, most)?;
         let call = Call {
             id: arrived.observed.id().into(),
-            caller: caller(request.metadata())?,
+            caller: caller(request.metadata().as_ref())?,
             criticality: criticality(request.metadata())?,
             deadline: arrived.observed.arrived() + limit,
             left: CancellationToken::new(),
@@ -213,12 +231,6 @@ impl Context {
 /// A place among the RPCs in progress.
 type Place = Option<Arc<OwnedSemaphorePermit>>;
 
-/// The account that the headers name.
-fn tenant(headers: &HeaderMap) -> Option<String> {
-    let name = headers.get("x-leadgate-tenant")?;
-    Some(name.to_str().unwrap_or("?").to_owned())
-}
-
 /// How long an RPC may take from its headers on: the caller's timeout or the longest allowed, less a little, so that our
 /// answer comes before the client's own.
 pub(super) fn limit(headers: &HeaderMap, settings: &Settings, most: Duration) -> Result<Duration> {
@@ -226,7 +238,12 @@ pub(super) fn limit(headers: &HeaderMap, settings: &Settings, most: Duration) ->
         None => most,
         Some(value) => {
             let text = value.to_str().unwrap_or_default();
-            timeout(text).ok_or_else(|| Error::invalid("grpc-timeout", "must be up to 8 digits and a unit"))?
+            timeout(text).ok_or_else(|| {
+                Error::invalid(
+                    "grpc-timeout",
+                    "must be up to 8 digits and one of the units H, M, S, m, u and n",
+                )
+            })?
         }
     };
     let limit = asked.min(most);
@@ -235,9 +252,14 @@ pub(super) fn limit(headers: &HeaderMap, settings: &Settings, most: Duration) ->
     Ok(limit - margin)
 }
 
+/// The account that is named.
+pub(super) fn tenant(headers: &HeaderMap) -> Option<&str> {
+    headers.get(TENANT).map(|name| name.to_str().unwrap_or("?"))
+}
+
 /// Who asks, by its own word.
-fn caller(metadata: &MetadataMap) -> Result<Arc<str>> {
-    let Some(name) = metadata.get(CALLER) else {
+pub(super) fn caller(headers: &HeaderMap) -> Result<Arc<str>> {
+    let Some(name) = headers.get(CALLER) else {
         return Ok("anonymous".into());
     };
     let name = name.to_str().unwrap_or_default();
@@ -252,10 +274,14 @@ fn criticality(metadata: &MetadataMap) -> Result<Criticality> {
     let Some(name) = metadata.get(CRITICALITY) else {
         return Ok(Criticality::default());
     };
-    let named = name.to_str().ok().and_then(Criticality::named);
-    named.ok_or_else(|| {
-        let text = "must be sheddable, sheddable-plus, critical or critical-plus";
-        Error::invalid(CRITICALITY, text)
+    let name = name.to_str().unwrap_or_default();
+    Criticality::named(name).ok_or_else(|| {
+        let allowed = Criticality::ALL.map(Criticality::name).join(", ");
+        // The name of the enum's value in QuotaService, or another spelling of it.
+        let folded = name.to_ascii_lowercase().replace('_', "-");
+        let meant = Criticality::named(folded.trim_start_matches("criticality-"));
+        let hint = meant.map_or(String::new(), |meant| format!("; did you mean {}?", meant.name()));
+        Error::invalid(CRITICALITY, format!("must be one of {allowed}{hint}"))
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::Streaming;
@@ -13,10 +14,17 @@ use super::mutation::{Mutation, part};
 use super::pb;
 use super::pb::import_leads_request::Operation;
 use super::pb::import_leads_response::Result as Row;
+use super::size::{Room, item_bytes};
+use super::status;
 use crate::caller::Call;
 use crate::domain::lead::Written;
 use crate::error::{Error, Kind, Result, Violation};
 use crate::gateway::{Gateway, Manner};
+
+/// What the shortest result of an error takes: code, reason and RetryInfo.
+const LEAST_RESULT: usize = 280;
+/// What stands before a message inside of another one, at most: its number and its length.
+const MOST_PREFIX: usize = 5;
 
 /// What became of each of many, in their order.
 type Results<T> = Vec<std::result::Result<T, tonic_types::Status>>;
@@ -26,7 +34,7 @@ pub(super) trait Batch: Mutation {
     /// One of them.
     type Part: Writes + Default + Send + 'static;
     /// What it is answered with.
-    type Told: From<Written> + Send + 'static;
+    type Told: Message + From<Written> + Send + 'static;
     /// What all of them are answered with.
     type Response: From<Results<Self::Told>>;
     /// All of them, taken out.
@@ -70,7 +78,12 @@ pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> 
     let mut faults = Vec::new();
     let request = asked.request_id(&mut faults);
     let parts = asked.message.take_parts();
-    let most = asked.gateway.batching().max_requests;
+    // Nothing is written that could not be told.
+    let most = asked
+        .gateway
+        .batching()
+        .max_requests
+        .min(teller.room().bytes() / LEAST_RESULT);
     if !(1..=most).contains(&parts.len()) {
         let text = format!("must be 1 to {most} requests; there are {}", parts.len());
         faults.push(Violation::new("requests", text));
@@ -103,7 +116,30 @@ pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> 
         let result = result.map(Option::unwrap_or_default);
         results[at] = Some(result.map(B::Told::from).map_err(|error| teller.part(&error)));
     }
-    Ok(results.into_iter().flatten().collect::<Results<_>>().into())
+    let mut results: Results<_> = results.into_iter().flatten().collect();
+    shorten(&mut results, teller.room());
+    Ok(results.into())
+}
+
+/// Shortens the details of errors until all results fit into a response.
+fn shorten<T: Message>(results: &mut Results<T>, room: Room) {
+    let size = |result: &std::result::Result<T, tonic_types::Status>| match result {
+        Ok(response) => response.encoded_len(),
+        Err(error) => error.encoded_len(),
+    };
+    // A result has its length twice: its own, and that of the part of its oneof.
+    let item = |result: &_| item_bytes(item_bytes(size(result)));
+    if results.iter().map(item).sum::<usize>() <= room.bytes() {
+        return;
+    }
+    let good: usize = results.iter().filter(|result| result.is_ok()).map(item).sum();
+    let count = results.iter().filter(|result| result.is_err()).count();
+    let each = (room.bytes().saturating_sub(good) / count.max(1)).saturating_sub(2 * MOST_PREFIX);
+    for result in results {
+        if let Err(error) = result {
+            *error = status::part_within(std::mem::take(error), each);
+        }
+    }
 }
 
 /// Writes what comes, so many at one time, and tells of each when it is done.
@@ -139,7 +175,9 @@ pub(super) async fn import(
                     });
                 }
                 (Ok(_), _) => break Ok(()),
-                (Err(status), _) => break Err(Error::invalid("", format!("cannot be read: {}", status.message()))),
+                (Err(status), _) => break Err(status::unread(&status).unwrap_or_else(|| {
+                    Error::invalid("request", format!("cannot be read: {}", status.message()))
+                })),
             },
             Some(ended) = under_way.join_next() => answer(ended, &reader, &mut counts).await?,
         }

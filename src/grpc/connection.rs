@@ -17,10 +17,11 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanic;
 
-use super::Context;
 use super::arrivals::{Arrival, Arrivals};
 use super::asked::limit;
+use super::edge::Edge;
 use super::observe::{Line, Observed, answered, panicked};
+use super::{Context, METADATA_SLACK};
 use crate::caller::exceeded;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::metrics::Metrics;
@@ -67,10 +68,11 @@ pub(super) struct Arrived {
 }
 
 /// Serves the connections of a listener until the process is told to stop, and then those that are open to their ends.
-pub(super) async fn serve(listener: TcpListener, routes: Routes, context: Context, metrics: Arc<Metrics>) {
+pub(super) async fn serve(listener: TcpListener, routes: Routes, context: Context, edge: Edge, metrics: Arc<Metrics>) {
     let rpcs = Rpcs {
         routes,
         context,
+        edge: Arc::new(edge),
         metrics,
     };
     let stop = rpcs.context.draining.clone();
@@ -108,12 +110,19 @@ async fn connection(stream: TcpStream, rpcs: Rpcs) {
         rpcs,
         arrivals: Arc::default(),
     };
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+    let max_metadata_bytes = service.rpcs.context.settings.max_metadata_bytes;
+    let max_header_bytes = u32::try_from(max_metadata_bytes * METADATA_SLACK).unwrap_or(u32::MAX);
+    // HTTP/1 only to say what this port serves.
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
-        .serve_connection(TokioIo::new(stream), service);
+        .max_header_list_size(max_header_bytes);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -132,6 +141,7 @@ async fn connection(stream: TcpStream, rpcs: Rpcs) {
 struct Rpcs {
     routes: Routes,
     context: Context,
+    edge: Arc<Edge>,
     metrics: Arc<Metrics>,
 }
 
@@ -150,8 +160,12 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (headers, path) = (request.headers(), request.uri().path());
         let observed = Observed::of(headers);
-        let line = Line::new(path, &observed, &self.rpcs.metrics);
+        let is_known = self.rpcs.edge.knows(path);
+        let line = Line::new(path, is_known, &observed, &self.rpcs.metrics);
         let teller = self.rpcs.context.teller(headers, observed.clone());
+        if let Some(refused) = self.rpcs.edge.refuse(&request, &observed) {
+            return Box::pin(async move { Ok(answered(refused, line)) });
+        }
         let is_write = WRITES.contains(&path);
         let entered = self.rpcs.enter(path, headers, &observed);
         let deadline = entered.map(|(place, deadline)| {

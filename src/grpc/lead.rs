@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use tonic::{Request, Streaming};
 
-use super::asked::{Answer, Answers, Asked};
+use super::asked::{Answer, Answers, Asked, Teller};
 use super::bulk;
 use super::convert;
 use super::mutation::{self, Mutation};
+use super::size::{Room, item_bytes};
 use super::{Context, pb, removal, search};
 use crate::caller::{Call, RequestId};
 use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
 use crate::domain::mask::Mask;
 use crate::error::{Kind, Result, Violation};
-use crate::gateway::{Entry, Gateway, Manner};
+use crate::gateway::{Entry, Found, Gateway, Manner};
 
 /// LeadService.
 pub(super) struct Service {
@@ -81,19 +83,16 @@ impl pb::lead_service_server::LeadService for Service {
     }
 
     async fn batch_get_leads(&self, request: Request<pb::BatchGetLeadsRequest>) -> Answer<pb::BatchGetLeadsResponse> {
-        let work = |asked: Asked<pb::BatchGetLeadsRequest>, _| async move {
+        let work = |asked: Asked<pb::BatchGetLeadsRequest>, teller: Teller| async move {
             let mut violations = Vec::new();
             let mask = mask(asked.message.read_mask, &mut violations);
             if !violations.is_empty() {
                 return Err(Kind::Invalid(violations).into());
             }
             let ids = &asked.message.lead_ids;
-            let found = asked.gateway.batch_get_leads(&asked.call, ids, &mask).await?;
-            Ok(pb::BatchGetLeadsResponse {
-                leads: found.leads.into_iter().map(convert::lead).collect(),
-                missing_lead_ids: found.missing,
-                unreadable: convert::unreadable(&found.unreadable),
-            })
+            let enough = teller.room().bytes();
+            let read = asked.gateway.batch_get_leads(&asked.call, ids, &mask, enough).await?;
+            found(read, teller.room())
         };
         self.context.answer(request, work).await
     }
@@ -120,7 +119,7 @@ impl pb::lead_service_server::LeadService for Service {
     }
 
     async fn search_leads(&self, request: Request<pb::SearchLeadsRequest>) -> Answer<pb::SearchLeadsResponse> {
-        self.context.answer(request, |asked, _| search::search(asked)).await
+        self.context.answer(request, search::search).await
     }
 
     async fn quick_search_leads(
@@ -136,9 +135,7 @@ impl pb::lead_service_server::LeadService for Service {
         &self,
         request: Request<pb::ListModifiedLeadsRequest>,
     ) -> Answer<pb::ListModifiedLeadsResponse> {
-        self.context
-            .answer(request, |asked, _| search::list_modified(asked))
-            .await
+        self.context.answer(request, search::list_modified).await
     }
 
     async fn delete_lead(&self, request: Request<pb::DeleteLeadRequest>) -> Answer<pb::DeleteLeadResponse> {
@@ -336,6 +333,37 @@ async fn write<M: Writes>(asked: Asked<M>) -> Result<Written> {
     let entered = arrival.take(&call, || read.enter(&gateway)).await?;
     let written = entered.make(&gateway, &call, Manner::Single).await?;
     Ok(written.unwrap_or_default())
+}
+
+/// As many of the leads as fit; the ids of the others are left to be asked for again.
+fn found(read: Found, room: Room) -> Result<pb::BatchGetLeadsResponse> {
+    let leads: Vec<_> = read.leads.into_iter().map(convert::lead).collect();
+    let id_bytes = |id: &String| item_bytes(id.len());
+    // Each lead is there with itself or with its id.
+    let ids = read.missing.iter().chain(&read.unread);
+    let ids = ids.chain(leads.iter().map(|lead| &lead.lead_id));
+    let mut used: usize = ids.map(id_bytes).sum();
+    let (mut fitting, mut others) = (Vec::new(), Vec::new());
+    for lead in leads {
+        let (whole, id) = (item_bytes(lead.encoded_len()), id_bytes(&lead.lead_id));
+        if used - id + whole <= room.bytes() {
+            used += whole;
+            used -= id;
+            fitting.push(lead);
+        } else {
+            others.push((whole, lead.lead_id));
+        }
+    }
+    // Asking again must come to an end.
+    if let (true, Some((bytes, id))) = (fitting.is_empty(), others.iter().min()) {
+        return Err(room.too_large(used + bytes, Some(id)));
+    }
+    Ok(pb::BatchGetLeadsResponse {
+        leads: fitting,
+        missing_lead_ids: read.missing,
+        remaining_lead_ids: others.into_iter().map(|(_, id)| id).chain(read.unread).collect(),
+        unreadable: convert::unreadable(&read.unreadable),
+    })
 }
 
 fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Violation> {

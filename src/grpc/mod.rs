@@ -6,6 +6,7 @@ mod asked;
 mod bulk;
 mod connection;
 mod convert;
+mod edge;
 mod lead;
 mod mutation;
 mod observe;
@@ -14,6 +15,7 @@ mod quota;
 mod removal;
 mod search;
 mod share;
+mod size;
 mod status;
 mod user;
 
@@ -53,6 +55,10 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.
 const MOST_IN_FLIGHT: u32 = 1_000_000;
 /// Longer than anybody waits.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// The range of `server.max_metadata_bytes`.
+const METADATA_BYTES: std::ops::RangeInclusive<usize> = 1_024..=1_048_576;
+/// How much more metadata than allowed the HTTP library takes, so that leadgate itself says what is wrong.
+const METADATA_SLACK: usize = 16;
 /// How long answers may take from the handler to the wire when the process ends.
 const FLUSH: Duration = Duration::from_millis(250);
 
@@ -62,6 +68,10 @@ const FLUSH: Duration = Duration::from_millis(250);
 pub struct Settings {
     /// The longest request, in bytes.
     pub max_request_bytes: usize,
+    /// The longest message of a response, in bytes.
+    pub max_response_bytes: usize,
+    /// The most metadata of a request, in bytes as HTTP/2 counts them.
+    pub max_metadata_bytes: usize,
     /// The most requests in work at one time.
     pub max_in_flight: u32,
     /// The most streams (WatchShare, WatchQuota, RevokeShares, ExportLeads, ImportLeads) at one time.
@@ -89,6 +99,14 @@ impl Settings {
         }
         if self.max_request_bytes == 0 {
             faults.push(("max_request_bytes", "must be at least 1".to_owned()));
+        }
+        if !(size::LEAST..=size::MOST).contains(&self.max_response_bytes) {
+            let text = format!("must be {} to {}", size::LEAST, size::MOST);
+            faults.push(("max_response_bytes", text));
+        }
+        if !METADATA_BYTES.contains(&self.max_metadata_bytes) {
+            let text = format!("must be {} to {}", METADATA_BYTES.start(), METADATA_BYTES.end());
+            faults.push(("max_metadata_bytes", text));
         }
         if self.max_deadline.is_zero() || self.max_deadline > LONGEST {
             faults.push(("max_deadline", "must be more than zero and at most a day".to_owned()));
@@ -132,6 +150,13 @@ pub async fn serve(
     let max_request_bytes = settings.max_request_bytes;
     let all = settings.max_in_flight;
     let in_flight = Arc::new(Semaphore::new(all as usize));
+    let descriptors = [
+        DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let edge = edge::Edge::new(settings.max_metadata_bytes, &descriptors, metrics.clone());
     let context = Context {
         tenants,
         in_flight: in_flight.clone(),
@@ -162,7 +187,7 @@ pub async fn serve(
         .add_service(service!(UserServiceServer, user))
         .add_service(service!(QuotaServiceServer, quota))
         .prepare();
-    let server = connection::serve(listener, routes, context, metrics);
+    let server = connection::serve(listener, routes, context, edge, metrics);
 
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
     tokio::select! {

@@ -14,9 +14,13 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::status;
+use crate::error::shortened;
 use crate::telemetry::metrics::Metrics;
 
 const REQUEST_ID: &str = "x-request-id";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// The most bytes of a path in the log.
+const MOST_PATH: usize = 200;
 
 /// What is found out about an RPC on its way, for the line at its end. Clones share it.
 #[derive(Clone, Debug)]
@@ -80,6 +84,11 @@ impl Observed {
         }
     }
 
+    /// The account that it is for, where that is known.
+    pub(super) fn tenant_name(&self) -> Option<&str> {
+        self.inner.tenant.get().map(String::as_str)
+    }
+
     /// It ends with that count in its trailers.
     pub(super) fn trailer(&self, name: &'static str, count: u64) {
         self.trailers().push((name, count));
@@ -98,15 +107,19 @@ impl Observed {
 /// The line of one RPC. Dropped without an end, the caller has left.
 pub(super) struct Line {
     method: String,
+    /// Whether a service has that method.
+    is_known: bool,
     observed: Observed,
     metrics: Arc<Metrics>,
     ended: bool,
 }
 
 impl Line {
-    pub(super) fn new(method: &str, observed: &Observed, metrics: &Arc<Metrics>) -> Self {
+    /// `is_known`: whether a service has that method.
+    pub(super) fn new(method: &str, is_known: bool, observed: &Observed, metrics: &Arc<Metrics>) -> Self {
         Self {
-            method: method.to_owned(),
+            method: shortened(method, MOST_PATH).into_owned(),
+            is_known,
             observed: observed.clone(),
             metrics: metrics.clone(),
             ended: false,
@@ -120,11 +133,7 @@ impl Line {
         let took = self.observed.arrived().elapsed();
         let code_name = name(code);
         // A path that nobody serves must not make a label of its own.
-        let label = if code == Code::Unimplemented {
-            "unknown"
-        } else {
-            &self.method
-        };
+        let label = if self.is_known { &self.method } else { "unknown" };
         self.metrics.rpc(label, code_name, took);
         let seen = &self.observed.inner;
         macro_rules! line {
@@ -177,6 +186,7 @@ where
             }
         };
         response.headers_mut().insert(REQUEST_ID, id);
+        status::fit(response.headers_mut());
         return response;
     }
     response.map(|body| {
@@ -186,6 +196,7 @@ where
                 for (name, count) in line.observed.trailers().drain(..) {
                     trailers.insert(name, count.into());
                 }
+                status::fit(trailers);
                 line.end(Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code()));
             }
             frame
@@ -199,26 +210,25 @@ fn explained(status: &Status, line: &Line) -> Option<Status> {
     if !status.details().is_empty() || !is_ours {
         return None;
     }
+    if let Some(error) = status::unread(status) {
+        line.observed.reason(status::reason(&error.kind));
+        return Some(status::from(&error, line.observed.tenant_name(), line.observed.id()));
+    }
     let (code, reason, text) = match status.code() {
-        Code::OutOfRange => (
-            Code::InvalidArgument,
-            "INVALID_FIELD",
-            "the request is longer than server.max_request_bytes",
-        ),
         Code::Unimplemented if status.message().is_empty() => {
             (Code::Unimplemented, "UNIMPLEMENTED", "there is no such rpc")
         }
         // Our own deadline comes first, so this one is seen only if the process is too busy to keep it.
         Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed"),
-        Code::Internal => (
-            Code::InvalidArgument,
-            "INVALID_FIELD",
-            "the request is not a message of this rpc",
-        ),
         code => (code, name(code), status.message()),
     };
     line.observed.reason(reason);
-    Some(status::plain(code, reason, text, line.observed.id()))
+    let mut explained = status::plain(code, reason, text, line.observed.id());
+    // What the client may compress with, where that is what was wrong.
+    if let Some(encodings) = status.metadata().get(ACCEPT_ENCODING) {
+        explained.metadata_mut().insert(ACCEPT_ENCODING, encodings.clone());
+    }
+    Some(explained)
 }
 
 /// The answer where the code panics.

@@ -4,27 +4,30 @@
 use jiff::Timestamp;
 use prost::Message;
 
-use super::asked::{Asked, Reader};
+use super::asked::{Asked, Reader, Teller};
 use super::lead::mask;
-use super::{convert, page, pb};
+use super::page::{self, Place};
+use super::size::{Room, item_bytes};
+use super::{convert, pb};
 use crate::clock;
 use crate::domain::criterion::Operator;
 use crate::domain::lead::Lead;
 use crate::error::{Error, Kind, Result, Violation};
 use crate::gateway::{ExportFrom, Listing, MOST_MODIFIED, Search};
 
-/// The most leads of one message of an export, and about the most bytes: most clients refuse more than 4 MB.
+/// The most leads of one message of an export, and about the most bytes, where `server.max_response_bytes` allows them.
 const MOST_LEADS: usize = 100;
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// SearchLeads.
-pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>) -> Result<pb::SearchLeadsResponse> {
+pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>, teller: Teller) -> Result<pb::SearchLeadsResponse> {
     let Asked {
         gateway, call, message, ..
     } = asked;
     let mut faults = Vec::new();
     let size = noted(page::size(message.page_size, 100), &mut faults);
-    let number = noted(page::number(&message.page_token), &mut faults).unwrap_or_default();
+    let place = noted(Place::read(&message.page_token, size.unwrap_or(1)), &mut faults);
+    let place = place.unwrap_or_else(|| Place::first(1));
     let operator = operator(message.operator);
     if operator.is_none() {
         let text = "is not one of the values that this version knows";
@@ -43,15 +46,18 @@ pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>) -> Result<pb::S
         operator: operator.unwrap_or(Operator::Equal),
         value: value.map_err(|text| faults.push(Violation::new("value", text))).ok(),
         order_by: message.order_by,
-        page: number + 1,
-        size: size.unwrap_or_default(),
+        page: place.number + 1,
+        size: place.size,
         mask: mask(message.read_mask, &mut faults),
         faults,
     };
     let (leads, has_more) = gateway.search_leads(&call, search).await?;
-    let next_page_token = has_more.then(|| page::token(number + 1));
+    let next = has_more.then(|| place.next());
+    let mut leads = leads.map(convert::lead);
+    let next = page::cut(place, &mut leads, |leads| fitting(teller.room(), leads))?.or(next);
+    let next_page_token = next.map(|next| next.token(size.unwrap_or_default()));
     Ok(pb::SearchLeadsResponse {
-        leads: shown(leads.records),
+        leads: leads.records,
         next_page_token: next_page_token.unwrap_or_default(),
         unreadable: convert::unreadable(&leads.unreadable),
     })
@@ -79,7 +85,10 @@ pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> R
 }
 
 /// ListModifiedLeads.
-pub(super) async fn list_modified(asked: Asked<pb::ListModifiedLeadsRequest>) -> Result<pb::ListModifiedLeadsResponse> {
+pub(super) async fn list_modified(
+    asked: Asked<pb::ListModifiedLeadsRequest>,
+    teller: Teller,
+) -> Result<pb::ListModifiedLeadsResponse> {
     let Asked {
         gateway, call, message, ..
     } = asked;
@@ -96,13 +105,22 @@ pub(super) async fn list_modified(asked: Asked<pb::ListModifiedLeadsRequest>) ->
         ExportFrom::Listing(listing) if listing.size() != size => return Err(not_ours("page_token")),
         ExportFrom::Listing(listing) => listing,
     };
-    let leads = gateway.modified_leads(&call, &mut listing, &mask).await?;
+    let mut leads = vec![];
+    let mut unreadable = vec![];
+    if let Some(mut page) = gateway.modified_leads(&call, &mut listing, &mask).await? {
+        leads = shown(std::mem::take(&mut page.leads));
+        let fitting = |leads: &[pb::Lead]| fitting(teller.room(), leads);
+        if !matches!(fitting(&leads), Ok(count) if count == leads.len()) {
+            page.cut(&mut listing, &mut leads, fitting)?;
+        }
+        unreadable = convert::unreadable(&page.unreadable);
+    }
     let next_page_token = (!listing.is_over()).then(|| listing.token());
     Ok(pb::ListModifiedLeadsResponse {
-        leads: shown(leads.records),
+        leads,
         next_page_token: next_page_token.unwrap_or_default(),
         total_size: total_size(&listing),
-        unreadable: convert::unreadable(&leads.unreadable),
+        unreadable,
     })
 }
 
@@ -133,8 +151,12 @@ pub(super) async fn export(
         let after = export.listing().token();
         let total_size = total_size(export.listing());
         let mut unreadable = convert::unreadable(&leads.unreadable);
-        let mut messages = messages(shown(leads.records)).into_iter().peekable();
+        let room = reader.teller().room();
+        let mut messages = messages(shown(leads.records), room.bytes().min(MOST_BYTES))
+            .into_iter()
+            .peekable();
         while let Some(leads) = messages.next() {
+            fitting(room, &leads)?;
             let is_last = messages.peek().is_none();
             let resume_token = if is_last { &after } else { &before }.clone();
             let answer = pb::ExportLeadsResponse {
@@ -245,17 +267,27 @@ fn shown(leads: Vec<Lead>) -> Vec<pb::Lead> {
     leads.into_iter().map(convert::lead).collect()
 }
 
+/// How many of the first leads fit into a response. The error names the lead that is too large by itself.
+pub(super) fn fitting(room: Room, leads: &[pb::Lead]) -> Result<usize> {
+    room.fitting(leads).map_err(|mut error| {
+        if let (Kind::ResponseTooLarge { lead_id, .. }, Some(lead)) = (&mut error.kind, leads.first()) {
+            *lead_id = Some(lead.lead_id.clone());
+        }
+        error
+    })
+}
+
 fn total_size(listing: &Listing) -> i32 {
     i32::try_from(listing.total()).unwrap_or(i32::MAX)
 }
 
 /// The leads in parts that fit into messages; no leads are one part without any.
-fn messages(leads: Vec<pb::Lead>) -> Vec<Vec<pb::Lead>> {
+fn messages(leads: Vec<pb::Lead>, most_bytes: usize) -> Vec<Vec<pb::Lead>> {
     let mut parts = vec![];
     let (mut part, mut bytes) = (vec![], 0);
     for lead in leads {
-        let length = lead.encoded_len();
-        if part.len() >= MOST_LEADS || (!part.is_empty() && bytes + length > MOST_BYTES) {
+        let length = item_bytes(lead.encoded_len());
+        if part.len() >= MOST_LEADS || (!part.is_empty() && bytes + length > most_bytes) {
             parts.push(std::mem::take(&mut part));
             bytes = 0;
         }
@@ -277,7 +309,7 @@ mod tests {
             owner_name: "x".repeat(note),
             ..Default::default()
         };
-        messages(vec![lead; count]).iter().map(Vec::len).collect()
+        messages(vec![lead; count], MOST_BYTES).iter().map(Vec::len).collect()
     }
 
     #[test]

@@ -121,12 +121,14 @@ impl pb::share_service_server::ShareService for Service {
             let size = page::size(asked.message.page_size, 100)?;
             let filter = filter(asked.message, size + 1)?;
             let mut shares = asked.gateway.sharing().list(&filter).await?;
-            let has_more = shares.len() > size;
+            let count = shares.len();
             shares.truncate(size);
-            let last = shares.last().filter(|_| has_more);
+            let mut shares: Vec<_> = shares.iter().map(|share| shown(share, &teller)).collect();
+            shares.truncate(teller.room().fitting(&shares)?);
+            let last = shares.last().filter(|_| shares.len() < count);
             Ok(pb::ListSharesResponse {
-                next_page_token: last.map(|share| share.id.to_string()).unwrap_or_default(),
-                shares: shares.iter().map(|share| shown(share, &teller)).collect(),
+                next_page_token: last.map(|share| share.share_id.clone()).unwrap_or_default(),
+                shares,
                 source: pb::ShareSource::Ledger.into(),
             })
         };

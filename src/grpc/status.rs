@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tonic::metadata::MetadataValue;
+use http::HeaderMap;
+use prost::Message;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::domain::lead::schema_name;
-use crate::domain::lead::standard;
-use crate::error::{Error, Facts, Kind, Resource};
+use crate::domain::lead::{path, schema_name};
+use crate::error::{Error, Facts, Kind, Resource, shortened};
 
 const DOMAIN: &str = "leadgate";
 /// What gRPC clients read to know when to retry.
@@ -19,12 +20,24 @@ const SOON: Duration = Duration::from_secs(1);
 const LEAD: &str = "leadgate.v1.Lead";
 const SHARE: &str = "leadgate.v1.Share";
 
+/// What all headers of an error may have together, as HTTP/2 counts them: each its name, its value and 32 bytes. Clients in
+/// Java take 8 KB, and proxies on the way add some.
+const MOST_BYTES: usize = 6_000;
+/// What the HTTP library adds: `:status` and `date`.
+const ADDED: usize = 120;
+/// What comes to a status later: content-type, x-request-id, the counts of an import, grpc-accept-encoding.
+const LATER: usize = 600;
+/// The most bytes of a value in the metadata of ErrorInfo.
+const MOST_VALUE: usize = 256;
+/// The most violations that are tried to be kept: more do not fit in any case.
+const MOST_VIOLATIONS: usize = 200;
+
 /// The status for a caller.
 pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Status {
     let row = row(&error.kind);
     let mut details = ErrorDetails::new();
     let mut metadata = metadata(&error.facts, tenant);
-    let mut pushback = None;
+    let (mut pushback, mut never_again) = (None, false);
     match &error.kind {
         Kind::Invalid(violations) => {
             for violation in violations {
@@ -32,9 +45,12 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
             }
         }
         Kind::Duplicate { attribute, lead_id } => {
-            let field = attribute.as_deref().map_or("", field_name);
+            let field = attribute
+                .as_deref()
+                .map(|name| path(schema_name(name)))
+                .unwrap_or_default();
             if !field.is_empty() {
-                metadata.insert("field".to_owned(), field.to_owned());
+                metadata.insert("field".to_owned(), field.clone());
             }
             details.set_resource_info(LEAD, lead_id.as_deref().unwrap_or_default(), "", field);
         }
@@ -76,6 +92,12 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
             details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
         }
         Kind::Unavailable { .. } | Kind::Refused(_) | Kind::StoreUnavailable => pushback = Some(SOON),
+        Kind::ResponseTooLarge { lead_id, .. } => {
+            if let Some(id) = lead_id {
+                details.set_resource_info(LEAD, id, "", error.to_string());
+            }
+            never_again = true;
+        }
         Kind::DeadlineExceeded { place } => {
             metadata.insert("place".to_owned(), place.clone().into_owned());
         }
@@ -85,20 +107,23 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
         Kind::ShuttingDown => pushback = Some(Duration::ZERO),
         Kind::Exception | Kind::OutcomeUnknown | Kind::CallerLeft => {}
     }
+    for value in metadata.values_mut() {
+        *value = shortened(value, MOST_VALUE).into_owned();
+    }
     details.set_error_info(row.reason, DOMAIN, metadata);
     details.set_request_info(request_id, "");
     if let Some(pushback) = pushback {
         details.set_retry_info(Some(pushback));
     }
-    let mut status = Status::with_error_details(row.code, error.to_string(), details);
+    let mut headers = MetadataMap::new();
     if let Some(pushback) = pushback {
         // Rounded up: a client that comes a little too early would be refused again.
         let milliseconds = u64::try_from(pushback.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        status
-            .metadata_mut()
-            .insert(PUSHBACK, MetadataValue::from(milliseconds));
+        headers.insert(PUSHBACK, MetadataValue::from(milliseconds));
+    } else if never_again {
+        headers.insert(PUSHBACK, MetadataValue::from_static("-1"));
     }
-    status
+    finished(row.code, &error.to_string(), details, headers)
 }
 
 /// The status for a request that did not get as far as our own errors.
@@ -106,7 +131,265 @@ pub(super) fn plain(code: Code, reason: &str, text: &str, request_id: &str) -> S
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, HashMap::new());
     details.set_request_info(request_id, "");
-    Status::with_error_details(code, text, details)
+    finished(code, text, details, MetadataMap::new())
+}
+
+/// What is wrong with a message that tonic could not read; `None` where that is not what its status says.
+pub(super) fn unread(status: &Status) -> Option<Error> {
+    let text = status.message();
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|digits| !digits.is_empty());
+    let description = match status.code() {
+        Code::OutOfRange => {
+            let (found, limit) = (numbers.next()?, numbers.next()?);
+            format!("has {found} bytes, more than server.max_request_bytes ({limit})")
+        }
+        Code::ResourceExhausted if text.contains("decompressing") => {
+            let limit = numbers.next()?;
+            format!("has more bytes after decompression than server.max_request_bytes ({limit})")
+        }
+        // It names fields of ours, and no values.
+        Code::Internal => format!("is not a message of this rpc: {}", shortened(text, 160)),
+        _ => return None,
+    };
+    Some(Error::invalid("request", description))
+}
+
+/// A status whose headers are short enough.
+fn finished(code: Code, text: &str, details: ErrorDetails, headers: MetadataMap) -> Status {
+    let status = Status::with_error_details_and_metadata(code, text, details, headers);
+    within(status, MOST_BYTES - ADDED - LATER)
+}
+
+/// Shortens the error in the headers, or trailers, of a response until all of them are short enough.
+pub(super) fn fit(headers: &mut HeaderMap) {
+    let size = list_size(headers);
+    if size + ADDED <= MOST_BYTES {
+        return;
+    }
+    let Some(status) = Status::from_header_map(headers) else {
+        return;
+    };
+    let own = Status::with_details(status.code(), status.message(), status.details().to_vec().into());
+    let others = size.saturating_sub(headers_size(&own));
+    let mut short = HeaderMap::new();
+    if within(own, (MOST_BYTES - ADDED).saturating_sub(others))
+        .add_header(&mut short)
+        .is_ok()
+    {
+        headers.extend(short);
+    }
+}
+
+/// The error inside of a response in at most so many bytes, or in the fewest. Code, reason and RetryInfo stay.
+pub(super) fn part_within(part: tonic_types::Status, most: usize) -> tonic_types::Status {
+    if part.encoded_len() <= most {
+        return part;
+    }
+    let status = Status::with_details(Code::from(part.code), part.message.clone(), part.encode_to_vec().into());
+    let short = shorter(&status, |status| status.details().len() <= most);
+    tonic_types::Status::decode(short.details()).unwrap_or(part)
+}
+
+fn within(status: Status, most: usize) -> Status {
+    if headers_size(&status) <= most {
+        return status;
+    }
+    shorter(&status, |status| headers_size(status) <= most)
+}
+
+/// How much of the texts of an error stays, in bytes.
+struct Bounds {
+    /// Of the name of a field.
+    name: usize,
+    /// Of a description.
+    text: usize,
+    /// Of the message, as it travels.
+    message: usize,
+    /// Of a value in the metadata of ErrorInfo.
+    value: usize,
+    /// So many violations have to fit, or the next bounds are tried.
+    least: usize,
+    /// Whether there is more than ErrorInfo and RetryInfo, and metadata in it.
+    is_whole: bool,
+}
+
+/// In this order: long texts are shortened, then the list of violations; and where few of them fit, more is taken away.
+const BOUNDS: [Bounds; 4] = [
+    Bounds {
+        name: 160,
+        text: 240,
+        message: 1_200,
+        value: 256,
+        least: 8,
+        is_whole: true,
+    },
+    Bounds {
+        name: 80,
+        text: 120,
+        message: 480,
+        value: 128,
+        least: 4,
+        is_whole: true,
+    },
+    Bounds {
+        name: 40,
+        text: 60,
+        message: 160,
+        value: 64,
+        least: 0,
+        is_whole: true,
+    },
+    Bounds {
+        name: 0,
+        text: 0,
+        message: 60,
+        value: 0,
+        least: 0,
+        is_whole: false,
+    },
+];
+
+/// The status with as much of it as fits; the shortest one, if nothing does.
+fn shorter(status: &Status, fits: impl Fn(&Status) -> bool) -> Status {
+    let details = status.get_error_details();
+    let (violations, hidden) = violations(&details);
+    let mut shortest = status.clone();
+    for bounds in &BOUNDS {
+        let message = travelling(status.message(), bounds.message);
+        let of = |count: usize| {
+            let details = bounded(&details, &violations, hidden, count, bounds);
+            let headers = status.metadata().clone();
+            Status::with_error_details_and_metadata(status.code(), message.clone(), details, headers)
+        };
+        let all = violations.len().min(MOST_VIOLATIONS);
+        // The most violations that fit.
+        let (mut least, mut most) = (0, all + 1);
+        while most - least > 1 {
+            let middle = usize::midpoint(least, most);
+            if fits(&of(middle)) {
+                least = middle;
+            } else {
+                most = middle;
+            }
+        }
+        shortest = of(least);
+        if fits(&shortest) && least >= bounds.least.min(all) {
+            break;
+        }
+    }
+    shortest
+}
+
+/// The violations of fields, and how many more there were before they were shortened.
+fn violations(details: &ErrorDetails) -> (Vec<FieldViolation>, usize) {
+    let mut violations = details
+        .bad_request()
+        .map(|bad| bad.field_violations.clone())
+        .unwrap_or_default();
+    let hidden = violations.last().filter(|last| last.field.is_empty()).and_then(|last| {
+        let count = last.description.strip_prefix("and ")?.strip_suffix(" more")?;
+        count.parse().ok()
+    });
+    if hidden.is_some() {
+        violations.pop();
+    }
+    (violations, hidden.unwrap_or_default())
+}
+
+fn bounded(
+    details: &ErrorDetails,
+    violations: &[FieldViolation],
+    hidden: usize,
+    count: usize,
+    bounds: &Bounds,
+) -> ErrorDetails {
+    let text = |text: &str| shortened(text, bounds.text).into_owned();
+    let name = |text: &str| shortened(text, bounds.name).into_owned();
+    let mut short = ErrorDetails::new();
+    if let Some(info) = details.error_info() {
+        let metadata = if bounds.is_whole {
+            info.metadata.clone()
+        } else {
+            HashMap::new()
+        };
+        let metadata = metadata
+            .into_iter()
+            .map(|(key, value)| (key, shortened(&value, bounds.value).into_owned()));
+        short.set_error_info(&info.reason, &info.domain, metadata.collect::<HashMap<_, _>>());
+    }
+    if let Some(info) = details.retry_info() {
+        short.set_retry_info(info.retry_delay);
+    }
+    if !bounds.is_whole {
+        return short;
+    }
+    if !violations.is_empty() || hidden > 0 {
+        for violation in &violations[..count] {
+            short.add_bad_request_violation(name(&violation.field), text(&violation.description));
+        }
+        let hidden = hidden + violations.len() - count;
+        if hidden > 0 {
+            short.add_bad_request_violation("", format!("and {hidden} more"));
+        }
+    }
+    if let Some(failure) = details.quota_failure() {
+        for violation in failure.violations.iter().take(4) {
+            short.add_quota_failure_violation(name(&violation.subject), text(&violation.description));
+        }
+    }
+    if let Some(failure) = details.precondition_failure() {
+        for violation in failure.violations.iter().take(4) {
+            let kind = name(&violation.r#type);
+            short.add_precondition_failure_violation(kind, name(&violation.subject), text(&violation.description));
+        }
+    }
+    if let Some(info) = details.resource_info() {
+        let (kind, id) = (name(&info.resource_type), name(&info.resource_name));
+        short.set_resource_info(kind, id, name(&info.owner), text(&info.description));
+    }
+    if let Some(info) = details.request_info() {
+        // The id of the call in logs has at most 128.
+        let id = shortened(&info.request_id, 128).into_owned();
+        short.set_request_info(id, "");
+    }
+    short
+}
+
+/// The beginning of a message that has at most so many bytes as it travels: percent-encoded.
+fn travelling(text: &str, most: usize) -> String {
+    let length = |c: char| match c {
+        ' ' | '"' | '#' | '%' | '<' | '>' | '`' | '?' | '{' | '}' => 3,
+        c if c.is_ascii_graphic() => 1,
+        c => 3 * c.len_utf8(),
+    };
+    if text.chars().map(length).sum::<usize>() <= most {
+        return text.to_owned();
+    }
+    let mut left = most.saturating_sub(3);
+    let kept = text.chars().take_while(|c| {
+        let fits = length(*c) <= left;
+        left = left.saturating_sub(length(*c));
+        fits
+    });
+    kept.chain("...".chars()).collect()
+}
+
+/// What the status takes in a list of headers.
+fn headers_size(status: &Status) -> usize {
+    let mut headers = HeaderMap::new();
+    match status.add_header(&mut headers) {
+        Ok(()) => list_size(&headers),
+        // It cannot be sent as it is.
+        Err(_) => usize::MAX,
+    }
+}
+
+/// The size of a list of headers as HTTP/2 counts it.
+pub(super) fn list_size(headers: &HeaderMap) -> usize {
+    let size = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + 32;
+    headers.iter().map(size).sum()
 }
 
 /// The reason that callers and the log are told.
@@ -153,6 +436,7 @@ fn row(kind: &Kind) -> Row {
         Kind::Exception => (Code::Unknown, "UPSTREAM_EXCEPTION"),
         Kind::Refused(_) | Kind::Unavailable { .. } => (Code::Unavailable, "UPSTREAM_UNAVAILABLE"),
         Kind::OutcomeUnknown => (Code::Aborted, "OUTCOME_UNKNOWN"),
+        Kind::ResponseTooLarge { .. } => (Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
         Kind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         Kind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
         Kind::StoreUnavailable => (Code::Unavailable, "STORE_UNAVAILABLE"),
@@ -185,7 +469,183 @@ fn metadata(facts: &Facts, tenant: Option<&str>) -> HashMap<String, String> {
     metadata
 }
 
-/// The name of the attribute in LeadFields, or the vendor's where it has none.
-fn field_name(attribute: &str) -> &str {
-    standard(schema_name(attribute)).map_or(attribute, |standard| standard.name)
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::Violation;
+
+    /// The headers of an error as they travel with everything that comes to them.
+    fn travelled(status: Status, id: &str) -> HeaderMap {
+        let mut headers = status.into_http::<()>().into_parts().0.headers;
+        headers.insert("x-request-id", id.parse().unwrap());
+        for name in ["received", "succeeded", "failed"] {
+            headers.insert(
+                http::HeaderName::try_from(format!("x-leadgate-import-{name}")).unwrap(),
+                u64::MAX.into(),
+            );
+        }
+        fit(&mut headers);
+        headers
+    }
+
+    fn decoded(headers: &HeaderMap) -> (Status, ErrorDetails) {
+        let status = Status::from_header_map(headers).unwrap();
+        let details = status.check_error_details().unwrap();
+        (status, details)
+    }
+
+    fn invalid(violations: Vec<Violation>) -> Status {
+        from(&Kind::Invalid(violations).into(), Some("acme"), "id")
+    }
+
+    #[test]
+    fn a_list_of_violations_ends_with_how_many_more_there_are() {
+        let violation = |i| {
+            Violation::new(
+                format!("lead.custom[\"mx_{i}\"]"),
+                format!("the account has no attribute mx_{i}"),
+            )
+        };
+        let headers = travelled(invalid((0..100).map(violation).collect()), "id");
+        let (status, details) = decoded(&headers);
+        let violations = &details.bad_request().unwrap().field_violations;
+        let (last, shown) = violations.split_last().unwrap();
+        assert!(shown.len() > 20, "{}", shown.len());
+        assert_eq!(last.description, format!("and {} more", 100 - shown.len()));
+        assert_eq!(shown[0].field, "lead.custom[\"mx_0\"]");
+        assert!(status.message().ends_with("; and 97 more"), "{}", status.message());
+
+        // Shortened again, it still counts all.
+        let part = tonic_types::Status::decode(status.details()).unwrap();
+        let part = part_within(part, 1_200);
+        assert!(part.encoded_len() <= 1_200);
+        let status = Status::with_details(Code::InvalidArgument, "", part.encode_to_vec().into());
+        let violations = status
+            .get_error_details()
+            .bad_request()
+            .unwrap()
+            .field_violations
+            .clone();
+        let shown = violations.len() - 1;
+        assert_eq!(violations[shown].description, format!("and {} more", 100 - shown));
+    }
+
+    #[test]
+    fn an_error_that_is_short_enough_stays_as_it_is() {
+        let name = "x".repeat(1_000);
+        let headers = travelled(invalid(vec![Violation::new(name.clone(), "is wrong")]), "id");
+        assert_eq!(
+            decoded(&headers).1.bad_request().unwrap().field_violations[0].field,
+            name
+        );
+    }
+
+    #[test]
+    fn one_long_name_does_not_hide_the_other_violations() {
+        let mut violations = vec![Violation::new("ü".repeat(5_000), "has no such attribute"); 1];
+        violations.extend((0..5).map(|i| Violation::new(format!("lead.f{i}"), "is wrong")));
+        let headers = travelled(invalid(violations), "id");
+        let (_, details) = decoded(&headers);
+        let shown = &details.bad_request().unwrap().field_violations;
+        assert_eq!(shown.len(), 6);
+        assert!(shown[0].field.ends_with("ü..."), "{}", shown[0].field);
+    }
+
+    #[test]
+    fn the_shortest_part_has_code_reason_and_when_to_retry() {
+        let error = Error::from(Kind::QueueFull {
+            retry_after: Duration::from_secs(7),
+        });
+        let status = from(&error, Some(&"t".repeat(5_000)), &"i".repeat(128));
+        let part = tonic_types::Status::decode(status.details()).unwrap();
+        let part = part_within(part, 256);
+        assert!(part.encoded_len() <= 256, "{}", part.encoded_len());
+        assert_eq!(Code::from(part.code), Code::ResourceExhausted);
+        let status = Status::with_details(Code::ResourceExhausted, "", part.encode_to_vec().into());
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "QUEUE_FULL");
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_is_explained_with_its_size() {
+        let text = "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes";
+        let error = unread(&Status::out_of_range(text)).unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains("has 5000000 bytes, more than server.max_request_bytes (4194304)")
+        );
+        let text = "Error decompressing: size limit, of 4194304 bytes, exceeded while decompressing message";
+        let error = unread(&Status::resource_exhausted(text)).unwrap();
+        assert!(error.to_string().contains("server.max_request_bytes (4194304)"));
+        assert_eq!(unread(&Status::resource_exhausted("other")), None);
+    }
+
+    /// Texts of any length, in any script.
+    fn texts() -> impl Strategy<Value = String> {
+        let length = prop_oneof![Just(1_usize), Just(10), Just(100), Just(1_000), Just(6_000)];
+        (".{1,3}", length).prop_map(|(text, times)| text.repeat(times))
+    }
+
+    fn errors() -> impl Strategy<Value = Kind> {
+        let violations = prop::collection::vec((texts(), texts()), 1..150);
+        prop_oneof![
+            violations.prop_map(|all| Kind::Invalid(
+                all.into_iter().map(|(name, text)| Violation::new(name, text)).collect()
+            )),
+            texts().prop_map(|name| Kind::Duplicate {
+                attribute: Some(name.clone()),
+                lead_id: Some(name)
+            }),
+            texts().prop_map(|path| Kind::Unreadable { path }),
+            texts().prop_map(|place| Kind::DeadlineExceeded { place: place.into() }),
+            texts().prop_map(|host| Kind::CredentialsRejected {
+                suggested_host: Some(host)
+            }),
+            texts().prop_map(|id| Kind::ResponseTooLarge {
+                bytes: 1,
+                limit: 1,
+                lead_id: Some(id)
+            }),
+            Just(Kind::Exception),
+            Just(Kind::DeadlineInfeasible {
+                retry_after: Some(Duration::from_millis(1_234))
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn every_error_is_short_as_it_travels_and_keeps_what_programs_read(
+            kind in errors(),
+            exception_type in texts(),
+            tenant in texts(),
+            id in "[a-z]{1,128}",
+        ) {
+            let mut error = Error::from(kind);
+            error.facts.exception_type = Some(exception_type);
+            let status = from(&error, Some(&tenant), &id);
+            let code = status.code();
+            let headers = travelled(status, &id);
+            prop_assert!(list_size(&headers) + ADDED <= MOST_BYTES, "{}", list_size(&headers));
+            let (status, details) = decoded(&headers);
+            prop_assert_eq!(status.code(), code);
+            let info = details.error_info().unwrap();
+            prop_assert_eq!(&info.reason, reason(&error.kind));
+            for key in ["attempts", "queued_ms", "exception_type", "tenant"] {
+                prop_assert!(info.metadata.contains_key(key), "{}", key);
+            }
+            if let Kind::DeadlineInfeasible { retry_after } = error.kind {
+                prop_assert_eq!(details.retry_info().unwrap().retry_delay, retry_after);
+            }
+            if let Kind::Invalid(violations) = &error.kind {
+                let shown = &details.bad_request().unwrap().field_violations;
+                prop_assert!(!shown.is_empty() && shown.len() <= violations.len() + 1);
+            }
+        }
+    }
 }

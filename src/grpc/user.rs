@@ -2,7 +2,7 @@
 
 use tonic::Request;
 
-use super::asked::{Answer, Asked};
+use super::asked::{Answer, Asked, Teller};
 use super::{Context, convert, page, pb};
 use crate::domain::lead::check_id;
 use crate::domain::user::{Key, User};
@@ -33,7 +33,7 @@ impl pb::user_service_server::UserService for Service {
     }
 
     async fn list_users(&self, request: Request<pb::ListUsersRequest>) -> Answer<pb::ListUsersResponse> {
-        let work = |asked: Asked<pb::ListUsersRequest>, _| async move {
+        let work = |asked: Asked<pb::ListUsersRequest>, teller: Teller| async move {
             let message = asked.message;
             let size = page::size(message.page_size, 100)?;
             let roster = asked.gateway.users(&asked.call).await?;
@@ -46,14 +46,16 @@ impl pb::user_service_server::UserService for Service {
                 .filter(is_asked)
                 .take(size + 1)
                 .collect();
-            let has_more = users.len() > size;
+            let count = users.len();
             users.truncate(size);
-            let last = users.last().filter(|_| has_more);
             let is_first = message.page_token.is_empty();
             let unreadable = roster.unreadable.iter().filter(|_| is_first);
+            let mut users: Vec<_> = users.into_iter().map(user).collect();
+            users.truncate(teller.room().fitting(&users)?);
+            let last = users.last().filter(|_| users.len() < count);
             Ok(pb::ListUsersResponse {
-                next_page_token: last.map(|user| user.id.clone()).unwrap_or_default(),
-                users: users.into_iter().map(user).collect(),
+                next_page_token: last.map(|user| user.user_id.clone()).unwrap_or_default(),
+                users,
                 unreadable: convert::unreadable(unreadable),
             })
         };

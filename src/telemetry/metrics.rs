@@ -35,6 +35,7 @@ pub struct Metrics {
     batch_saved: Family<LaneLabels, Counter>,
     batch_bisections: Family<LaneLabels, Counter>,
     reads_coalesced: Family<ReadLabels, Counter>,
+    unknown_headers: Counter,
 }
 
 /// One request to LeadSquared.
@@ -207,6 +208,7 @@ impl Default for Metrics {
             batch_saved: Family::default(),
             batch_bisections: Family::default(),
             reads_coalesced: Family::default(),
+            unknown_headers: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("rpcs", "RPCs answered, by method and gRPC code", metrics.rpcs.clone());
@@ -311,6 +313,11 @@ impl Default for Metrics {
             "Reads of leads that were answered by another one, by tenant: one under way (flight) or one before (cache)",
             metrics.reads_coalesced.clone(),
         );
+        registry.register(
+            "unknown_headers",
+            "x-leadgate-... metadata of requests that leadgate does not know and ignored",
+            metrics.unknown_headers.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -372,6 +379,11 @@ impl Metrics {
     pub fn coalesced(&self, tenant: &str, by: &'static str) {
         let tenant = tenant.to_owned();
         self.reads_coalesced.get_or_create(&ReadLabels { tenant, by }).inc();
+    }
+
+    /// Counts metadata of a request with an x-leadgate-... name that is not known.
+    pub fn unknown_header(&self) {
+        self.unknown_headers.inc();
     }
 
     /// All metrics as text, in the OpenMetrics format.

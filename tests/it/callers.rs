@@ -90,7 +90,13 @@ async fn a_caller_that_cannot_be_named_so_is_told() {
 #[tokio::test]
 async fn a_criticality_that_does_not_exist_is_told() {
     let world = World::start().await.warm().await;
-    for name in ["", "Critical", "critical_plus", "9"] {
+    for (name, meant) in [
+        ("", ""),
+        ("CRITICAL", "critical"),
+        ("critical_plus", "critical-plus"),
+        ("CRITICALITY_SHEDDABLE", "sheddable"),
+        ("9", ""),
+    ] {
         let error = seen(
             world
                 .client
@@ -101,6 +107,13 @@ async fn a_criticality_that_does_not_exist_is_told() {
         );
         error.is(Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(error.fields(), ["x-leadgate-criticality"], "{name}");
+        let text = error.status.message();
+        assert!(
+            text.contains("must be one of sheddable, sheddable-plus, critical, critical-plus"),
+            "{text}"
+        );
+        let hint = format!("did you mean {meant}?");
+        assert_eq!(text.ends_with(&hint), !meant.is_empty(), "{text}");
     }
     assert!(world.simulator.calls().is_empty());
 }

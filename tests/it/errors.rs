@@ -80,7 +80,7 @@ async fn a_duplicate_names_its_field() {
     error.is(Code::AlreadyExists, "LEAD_DUPLICATE");
     let resource = error.details.resource_info().unwrap();
     assert_eq!(resource.resource_type, "leadgate.v1.Lead");
-    assert_eq!(resource.description, "email_address");
+    assert_eq!(resource.description, "lead.email_address");
     assert!(!error.status.message().contains("asha@"));
 }
 

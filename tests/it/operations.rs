@@ -137,3 +137,57 @@ async fn the_end_waits_neither_for_silent_connections_nor_for_endless_streams() 
         .unwrap();
     drop(silent);
 }
+
+#[tokio::test]
+async fn reflection_describes_the_details_of_errors() {
+    let world = World::start().await;
+    let symbols = [
+        "google.rpc.BadRequest",
+        "google.rpc.BadRequest.FieldViolation",
+        "google.rpc.ErrorInfo",
+        "google.rpc.PreconditionFailure",
+        "google.rpc.QuotaFailure",
+        "google.rpc.RequestInfo",
+        "google.rpc.ResourceInfo",
+        "google.rpc.RetryInfo",
+        "google.rpc.Status",
+    ];
+    let files = ["google/rpc/error_details.proto", "google/rpc/status.proto"];
+
+    use v1::server_reflection_request::MessageRequest;
+    let asked = symbols.map(|symbol| MessageRequest::FileContainingSymbol(symbol.to_owned()));
+    let by_name = files.map(|file| MessageRequest::FileByFilename(file.to_owned()));
+    let requests = asked
+        .into_iter()
+        .chain(by_name)
+        .map(|request| v1::ServerReflectionRequest {
+            message_request: Some(request),
+            ..Default::default()
+        });
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(world.address).await);
+    let requests: Vec<_> = requests.collect();
+    let mut answers = client
+        .server_reflection_info(tokio_stream::iter(requests.clone()))
+        .await
+        .unwrap()
+        .into_inner();
+    for request in requests {
+        let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+        let v1::server_reflection_response::MessageResponse::FileDescriptorResponse(found) = answer else {
+            panic!("{request:?}: {answer:?}");
+        };
+        assert!(!found.file_descriptor_proto.is_empty(), "{request:?}");
+    }
+
+    use v1alpha::server_reflection_request::MessageRequest as Alpha;
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel(world.address).await);
+    let request = v1alpha::ServerReflectionRequest {
+        message_request: Some(Alpha::FileContainingSymbol("google.rpc.BadRequest".into())),
+        ..Default::default()
+    };
+    let answers = client.server_reflection_info(tokio_stream::iter([request])).await;
+    let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
+    let answer = answer.message_response.unwrap();
+    use v1alpha::server_reflection_response::MessageResponse as Found;
+    assert!(matches!(answer, Found::FileDescriptorResponse(_)), "{answer:?}");
+}

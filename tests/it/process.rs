@@ -326,6 +326,53 @@ async fn the_log_has_a_line_for_each_rpc_and_attempt_and_no_secrets() {
 }
 
 #[tokio::test]
+async fn the_log_tells_of_requests_that_reach_no_service() {
+    let served = serve(Options::default()).await;
+    let mut client = LeadServiceClient::connect(format!("http://{}", served.address))
+        .await
+        .unwrap();
+    let mut ask = async |metadata: &[(&'static str, &str)]| {
+        let mut request = tonic::Request::new(pb::GetLeadRequest {
+            key: Some(by_id("x")),
+            ..Default::default()
+        });
+        for (name, value) in metadata {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        client.get_lead(request).await.unwrap_err();
+    };
+    ask(&[("x-token", &"v".repeat(20_000))]).await;
+    for caller in ["shop", "shop", "crawler"] {
+        ask(&[("x-leadgate-caller", caller), ("x-leadgate-locale", "de")]).await;
+    }
+    reqwest::get(format!("http://{}/nothing", served.address))
+        .await
+        .unwrap();
+    let (success, log) = served.terminate().await;
+    assert!(success, "{log}");
+    let lines = |words: &[&str]| {
+        let is_it = |line: &&str| words.iter().all(|word| line.contains(word));
+        log.lines().filter(is_it).count()
+    };
+    assert_eq!(
+        lines(&["server.max_metadata_bytes", "\"limit\":16384", "x-token"]),
+        1,
+        "{log}"
+    );
+    assert_eq!(lines(&["leadgate::rpc", "GetLead", "INVALID_FIELD"]), 1, "{log}");
+    assert_eq!(
+        lines(&["ignored unknown request metadata", "x-leadgate-locale"]),
+        2,
+        "{log}"
+    );
+    assert_eq!(
+        lines(&["leadgate::rpc", "\"method\":\"/nothing\"", "INVALID_ARGUMENT"]),
+        1,
+        "{log}"
+    );
+}
+
+#[tokio::test]
 async fn the_demo_shows_a_newcomer_around() {
     let output = run(&["demo", "--tour-only"]).await;
     let said = String::from_utf8(output.stdout).unwrap();

@@ -176,7 +176,7 @@ class Contract(GatewayCase):
         self.assertEqual(info.metadata["tenant"], "test")
         self.assertEqual(info.metadata["exception_type"], "MXDuplicateEntryException")
         resource = refusal.details["ResourceInfo"]
-        self.assertEqual((resource.resource_type, resource.description), ("leadgate.v1.Lead", "email_address"))
+        self.assertEqual((resource.resource_type, resource.description), ("leadgate.v1.Lead", "lead.email_address"))
 
     def test_a_lead_that_is_not_there(self):
         refusal = self.refused("GetLead", {"leadId": str(uuid.uuid4())})
