@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use crate::domain::json;
 use crate::domain::lead::{STANDARD, path};
 use crate::error::{Error, Kind, Limit, Refusal, Resource, Result, Violation};
 use crate::quota::Verdict;
@@ -60,7 +61,8 @@ impl Answer {
     /// not fit.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         self.judged()?;
-        let mut json = serde_json::Deserializer::from_slice(&self.body);
+        let text = json::readable(&self.body);
+        let mut json = serde_json::Deserializer::from_str(&text);
         let unreadable = |path: String| {
             let path = if path == "." { "the top".to_owned() } else { path };
             Error::from(Kind::Unreadable { path })
@@ -76,7 +78,7 @@ impl Answer {
         if self.body.trim_ascii_start().first() != Some(&b'{') {
             return None;
         }
-        let envelope: Envelope = serde_json::from_slice(&self.body).ok()?;
+        let envelope: Envelope = serde_json::from_str(&json::readable(&self.body)).ok()?;
         let name = envelope.exception_type.as_str().unwrap_or_default();
         // A status that is an object or a number belongs to other dialects.
         let status = envelope.status.as_str().unwrap_or_default().trim();

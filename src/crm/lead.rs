@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::answer::Answer;
 use super::retry::Safety;
 use super::{Operation, Request};
+use crate::domain::json;
 use crate::domain::lead::{Action, Behavior, LEAD_ID, LEAD_NUMBER, Row, Write, Written, check_id};
 use crate::domain::phone;
 use crate::domain::value::Value;
@@ -186,7 +187,7 @@ impl Operation for GetByPhone {
                 .into_iter()
                 .filter_map(|name| given(row, name))
                 .collect();
-            numbers.is_empty() || numbers.iter().any(|number| phone::same(number, &self.0))
+            numbers.is_empty() || numbers.iter().any(|number| phone::holds(number, &self.0))
         });
         first(rows)
     }
@@ -261,8 +262,7 @@ fn row(raw: RawRow) -> Row {
 pub(super) fn cell(value: &RawValue) -> Option<String> {
     let text = value.get();
     match text.as_bytes().first() {
-        // A text that is no Unicode is kept as it stands.
-        Some(b'"') => Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
+        Some(b'"') => Some(json::string(text)),
         Some(b'n') | None => None,
         Some(_) => Some(text.to_owned()),
     }

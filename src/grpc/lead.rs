@@ -11,6 +11,7 @@ use super::mutation::Mutation;
 use super::{Context, pb, removal, search};
 use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
 use crate::domain::mask::Mask;
+use crate::domain::{email, phone};
 use crate::error::{Kind, Result, Violation};
 use crate::gateway::Manner;
 
@@ -287,7 +288,7 @@ pub(super) async fn write<M: Writes>(mut asked: Asked<M>, manner: Manner) -> Res
     let mut write = message.into_write();
     write.faults.extend(faults);
     if validate_only {
-        gateway.validate(&call, &write).await?;
+        gateway.validate(&call, &mut write).await?;
         return Ok(None);
     }
     gateway.write(&call, write, manner, request).await.map(Some)
@@ -295,11 +296,9 @@ pub(super) async fn write<M: Writes>(mut asked: Asked<M>, manner: Manner) -> Res
 
 fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Violation> {
     use pb::get_lead_request::Key as Asked;
-    let some = |field: &str, text: String| {
-        if text.trim().is_empty() {
-            return Err(Violation::new(field, "must not be empty"));
-        }
-        Ok(text.trim().to_owned())
+    let checked = |field: &str, text: String, violation: fn(&str) -> Option<String>| match violation(&text) {
+        Some(fault) => Err(Violation::new(field, fault)),
+        None => Ok(text),
     };
     match key {
         None => Err(Violation::new(
@@ -314,11 +313,8 @@ fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Viola
             Err(Violation::new("lead_number", "must be digits"))
         }
         Some(Asked::LeadNumber(number)) => Ok(Key::Number(number)),
-        Some(Asked::EmailAddress(email)) => some("email_address", email).map(Key::Email),
-        Some(Asked::Phone(phone)) if !phone.bytes().any(|b| b.is_ascii_digit()) => {
-            Err(Violation::new("phone", "must have digits"))
-        }
-        Some(Asked::Phone(phone)) => some("phone", phone).map(Key::Phone),
+        Some(Asked::EmailAddress(address)) => checked("email_address", address, email::violation).map(Key::Email),
+        Some(Asked::Phone(number)) => checked("phone", number, phone::violation_of_key).map(Key::Phone),
     }
 }
 

@@ -60,6 +60,11 @@ impl<M: Mutation> Asked<M> {
             return None;
         }
         let id = match Uuid::try_parse(&text) {
+            Ok(id) if id.is_nil() => {
+                let text = "is the nil UUID, the zero value of some languages; give a new random UUID, or none";
+                faults.push(Violation::new("request_id", text));
+                return None;
+            }
             Ok(id) => id,
             Err(_) => {
                 faults.push(Violation::new("request_id", "must be a UUID"));
