@@ -271,6 +271,7 @@ fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Aro
         keep_request_ids: around.keep_request_ids,
         writes: tenant.writes,
         activity_offset: tenant.activity_offset,
+        default_country_code: tenant.default_country_code,
         sharing: tenant.sharing,
         batching: tenant.batching,
     };

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
-use crate::gateway::{Batching, Offset, WriteSettings};
+use crate::gateway::{Batching, CountryCode, Offset, WriteSettings};
 use crate::telemetry::log;
 use crate::{crm, grpc, quota, sharing};
 
@@ -64,6 +64,8 @@ pub struct Tenant {
     pub metadata_lifetime: Duration,
     /// What the pages of a lead's activities are counted by.
     pub activity_offset: Offset,
+    /// The country code of phone numbers that are given without one.
+    pub default_country_code: CountryCode,
     /// How sharing behaves.
     pub sharing: sharing::Settings,
     /// What may travel together.
@@ -137,6 +139,7 @@ struct Store {
 #[serde(deny_unknown_fields)]
 struct TenantItself {
     activity_offset: Offset,
+    default_country_code: CountryCode,
     #[serde(with = "humantime_serde")]
     metadata_lifetime: Duration,
     insecure_plaintext: bool,
@@ -408,6 +411,7 @@ impl Reader {
             batching: batching?,
             metadata_lifetime: itself.metadata_lifetime,
             activity_offset: itself.activity_offset,
+            default_country_code: itself.default_country_code,
         })
     }
 
@@ -725,6 +729,14 @@ mod tests {
                 .iter()
                 .any(|fault| fault.contains("server: must be a table"))
         );
+    }
+
+    #[test]
+    fn a_country_code_has_to_be_one() {
+        let with = |code: &str| format!("{TENANT}\n[tenant_defaults]\ndefault_country_code = \"{code}\"\n");
+        let config = read(&with("+91"), &[]).unwrap();
+        assert_eq!(config.tenants["acme"].default_country_code.as_str(), "91");
+        assert!(read(&with("India"), &[]).is_err());
     }
 
     #[test]

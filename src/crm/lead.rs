@@ -12,6 +12,7 @@ use super::answer::Answer;
 use super::json::Shape;
 use super::retry::Safety;
 use super::{Operation, Request};
+use crate::domain::json;
 use crate::domain::lead::{Action, Behavior, LEAD_ID, LEAD_NUMBER, Row, Write, Written, check_id};
 use crate::domain::listed::Listed;
 use crate::domain::phone;
@@ -184,7 +185,7 @@ impl Operation for GetByPhone {
                 .into_iter()
                 .filter_map(|name| given(row, name))
                 .collect();
-            numbers.is_empty() || numbers.iter().any(|number| phone::same(number, &self.0))
+            numbers.is_empty() || numbers.iter().any(|number| phone::holds(number, &self.0))
         })
     }
 }
@@ -279,8 +280,7 @@ fn row(raw: RawRow) -> Row {
 pub(super) fn cell(value: &RawValue) -> Option<String> {
     let text = value.get();
     match text.as_bytes().first() {
-        // A text that is no Unicode is kept as it stands.
-        Some(b'"') => Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
+        Some(b'"') => Some(json::string(text)),
         Some(b'n') | None => None,
         Some(_) => Some(text.to_owned()),
     }

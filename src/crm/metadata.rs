@@ -49,7 +49,9 @@ const FIELDS: Shape = Shape {
 fn field(row: &Json) -> Option<Field> {
     let schema_name = text(row.get("SchemaName")?).filter(|name| !name.is_empty())?;
     let data_type = text(&row["DataType"]).unwrap_or_default();
-    let render_type = text(&row["RenderTypeTextValue"]).unwrap_or_default();
+    let render_type = text(&row["RenderTypeTextValue"])
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| render_type(&row["RenderType"]).to_owned());
     Some(Field {
         display_name: text(&row["DisplayName"]).unwrap_or_else(|| schema_name.clone()),
         kind: kind(&data_type, &render_type),
@@ -60,7 +62,17 @@ fn field(row: &Json) -> Option<Field> {
         options: options(&row["Options"]),
         schema_name,
         data_type,
+        render_type,
     })
+}
+
+/// The name of a render type of which only the number is told. These two are the documented ones.
+fn render_type(number: &Json) -> &'static str {
+    match text(number).as_deref() {
+        Some("6") => "Phone",
+        Some("13") => "Dropdown",
+        _ => "",
+    }
 }
 
 fn kind(data_type: &str, render_type: &str) -> Kind {

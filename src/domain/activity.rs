@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::check;
 use super::lead::{Row, check_id};
 use super::listed::Listed;
 use super::value::Value;
@@ -107,16 +108,13 @@ impl Post {
         if !self.owner_id.is_empty() {
             faults.extend(check_id("owner_id", &self.owner_id));
         }
-        for (name, value) in &self.fields {
-            let field = format!("fields[\"{name}\"]");
-            if name == OWNER && !self.owner_id.is_empty() {
-                faults.push(Violation::new(field, "is given as owner_id as well"));
-            } else if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-                faults.push(Violation::new(field, "is not a field's name"));
-            } else if matches!(value, Value::Number(number) if !number.is_finite()) {
-                faults.push(Violation::new(field, "must be a finite number"));
-            }
+        if self.fields.contains_key(OWNER) && !self.owner_id.is_empty() {
+            faults.push(Violation::new(
+                format!("fields[\"{OWNER}\"]"),
+                "is given as owner_id as well",
+            ));
         }
+        faults.extend(check::activity(self.note.as_deref(), &self.fields));
         faults
     }
 

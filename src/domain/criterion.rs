@@ -3,6 +3,8 @@
 
 use uuid::Uuid;
 
+use super::characters::Form;
+use super::check;
 use super::field::{Catalog, is_read_only};
 use super::lead::{LEAD_ID, LEAD_NUMBER, Row, schema_name, standard};
 use super::mask::part;
@@ -85,7 +87,7 @@ impl Attribute {
 
 impl Criterion {
     /// A criterion with that value, or what is wrong with the value.
-    pub fn new(attribute: Attribute, operator: Operator, value: &Value) -> Result<Self, &'static str> {
+    pub fn new(attribute: Attribute, operator: Operator, value: &Value) -> Result<Self, String> {
         let value = text(value, attribute.kind, operator)?;
         Ok(Self {
             attribute,
@@ -153,20 +155,29 @@ fn is_part(schema_name: &str) -> bool {
 }
 
 /// The text that LeadSquared wants in a criterion: that of a write, but for flags.
-fn text(value: &Value, kind: Kind, operator: Operator) -> Result<String, &'static str> {
+fn text(value: &Value, kind: Kind, operator: Operator) -> Result<String, String> {
     let digit = |flag: bool| if flag { "1" } else { "0" }.to_owned();
+    if let Some((_, fault)) = check::value(value, Form::Lines).into_iter().next() {
+        return Err(fault);
+    }
     match value {
-        Value::FieldSet(_) => Err("must not be a field set: LeadSquared cannot search by one"),
-        Value::Number(number) if !number.is_finite() => Err("must be a finite number"),
+        Value::FieldSet(_) => Err("must not be a field set: LeadSquared cannot search by one".to_owned()),
         // LeadSquared may take a criterion without a value for no criterion.
-        Value::Text(text) if text.trim().is_empty() => Err("must not be empty"),
-        Value::Flag(flag) => Ok(digit(*flag)),
-        value if kind == Kind::Flag => flag(&value.to_text()).map(digit).ok_or("must be a flag"),
-        Value::Text(text) if kind == Kind::Number && operator != Operator::Like => {
-            let is_number = text.trim().parse().is_ok_and(|number: f64| number.is_finite());
-            is_number.then(|| text.trim().to_owned()).ok_or("must be a number")
+        Value::Text(text) if text.trim().is_empty() => Err("must not be empty".to_owned()),
+        Value::Flag(flag) if !matches!(kind, Kind::Number | Kind::Time) => Ok(digit(*flag)),
+        value if kind == Kind::Flag => flag(&value.to_text()).map(digit).ok_or("must be a flag".to_owned()),
+        // A pattern need not be a whole value.
+        Value::Text(text) if operator == Operator::Like => Ok(text.clone()),
+        value => {
+            let text = value.to_text().trim().to_owned();
+            let fault = match kind {
+                Kind::Number if matches!(value, Value::Text(_)) => check::number_violation(&Value::Text(text.clone())),
+                Kind::Number => check::number_violation(value),
+                Kind::Time => check::time_violation(value),
+                Kind::Text | Kind::Flag | Kind::FieldSet => return Ok(value.to_text()),
+            };
+            fault.map_or(Ok(text), Err)
         }
-        value => Ok(value.to_text()),
     }
 }
 
@@ -176,12 +187,14 @@ mod tests {
 
     use super::*;
     use crate::domain::field::Field;
+    use crate::domain::number;
 
     fn catalog() -> Catalog {
         let field = |name: &str, kind| Field {
             schema_name: name.into(),
             display_name: name.into(),
             data_type: String::new(),
+            render_type: String::new(),
             kind,
             mandatory: false,
             max_length: None,
@@ -192,6 +205,7 @@ mod tests {
             field("mx_City", Kind::Text),
             field("mx_Consent", Kind::Flag),
             field("mx_Amount", Kind::Number),
+            field("mx_Next_Call", Kind::Time),
         ];
         Catalog::new(fields, Timestamp::UNIX_EPOCH)
     }
@@ -200,7 +214,7 @@ mod tests {
         Attribute::find(name, &catalog()).map(|attribute| attribute.name)
     }
 
-    fn criterion(name: &str, operator: Operator, value: Value) -> Result<Criterion, &'static str> {
+    fn criterion(name: &str, operator: Operator, value: Value) -> Result<Criterion, String> {
         Criterion::new(Attribute::find(name, &catalog()).unwrap(), operator, &value)
     }
 
@@ -238,7 +252,10 @@ mod tests {
             ("mx_Consent", Value::Flag(true), Ok("1")),
             ("mx_Consent", words("false"), Ok("0")),
             ("mx_Consent", words("perhaps"), Err("must be a flag")),
-            ("mx_Amount", words("much"), Err("must be a number")),
+            ("mx_Amount", words("much"), Err(number::FORM)),
+            ("mx_Amount", words("1,5"), Err(number::FORM)),
+            ("mx_Amount", words("12345678901234567890"), Ok("12345678901234567890")),
+            ("mx_Next_Call", words("2026-07-31"), Ok("2026-07-31")),
             ("mx_Amount", words(" 5.00 "), Ok("5.00")),
             ("mx_Amount", Value::Number(0.5), Ok("0.5")),
             ("mx_Amount", Value::Number(f64::NAN), Err("must be a finite number")),
@@ -247,8 +264,26 @@ mod tests {
             ("CreatedOn", Value::Time(at), Ok("2026-07-31 05:33:50")),
         ] {
             let text = criterion(name, Operator::Equal, value.clone()).map(|criterion| criterion.value);
-            assert_eq!(text.as_deref().map_err(|text| *text), expected, "{name} {value:?}");
+            assert_eq!(text.as_deref().map_err(String::as_str), expected, "{name} {value:?}");
         }
+        for (name, value) in [
+            ("mx_Next_Call", Value::Integer(45_658)),
+            ("mx_Amount", Value::Flag(true)),
+        ] {
+            assert!(criterion(name, Operator::Equal, value).is_err(), "{name}");
+        }
+        for (name, value) in [
+            ("mx_Next_Call", "tomorrow"),
+            ("mx_Next_Call", "31-12-25"),
+            ("FirstName", "A\u{202e}nu"),
+            ("FirstName", "A\0"),
+        ] {
+            assert!(
+                criterion(name, Operator::Equal, words(value)).is_err(),
+                "{name} {value}"
+            );
+        }
+        assert!(criterion("mx_Next_Call", Operator::Like, words("2026-07%")).is_ok());
         let set = Value::FieldSet(Default::default());
         assert!(criterion("FirstName", Operator::Equal, set).is_err());
         assert!(criterion("mx_Amount", Operator::Like, words("5%")).is_ok());

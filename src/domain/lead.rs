@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::field::Catalog;
-use super::time;
-use super::value::{Kind, Value};
+use super::value::{Kind, Value, is_absent};
+use super::{phone, time};
 use crate::error::Violation;
 
 /// Calls the given macro with every attribute that has a field of its own in the public contract: the field's name there
@@ -178,6 +178,12 @@ impl Attributes {
         Some(value.to_text()).filter(|text| !text.trim().is_empty())
     }
 
+    /// Whether there is a value for it that is not empty, in whatever case its name is written.
+    fn has_text(&self, schema_name: &str) -> bool {
+        self.iter()
+            .any(|(name, value)| name.eq_ignore_ascii_case(schema_name) && !value.to_text().trim().is_empty())
+    }
+
     /// Whether the lead has the value that is to be set.
     pub fn is_held_by(&self, schema_name: &str, row: &Row) -> bool {
         let value = self
@@ -236,7 +242,9 @@ impl Write {
                 }
                 if let Some(match_by) = match_by {
                     let attribute = matched_attribute(match_by);
-                    if !has(attribute) {
+                    if !super::check::is_name(attribute) {
+                        violations.push(Violation::new("match_by", "is not an attribute"));
+                    } else if !self.attributes.has_text(attribute) {
                         let text = format!("the lead has no value of {attribute} to match by");
                         violations.push(Violation::new("match_by", text));
                     }
@@ -244,7 +252,7 @@ impl Write {
             }
         }
         for (i, name) in self.cleared.iter().enumerate() {
-            if self.attributes.iter().any(|(set, _)| set == name) {
+            if self.attributes.iter().any(|(set, _)| set.eq_ignore_ascii_case(name)) {
                 let text = format!("{name} is to be set and to be cleared");
                 violations.push(Violation::new(format!("clear_fields[{i}]"), text));
             }
@@ -266,6 +274,42 @@ impl Write {
         }
     }
 
+    /// Puts the names of attributes into the spelling of the account's metadata: whether case matters to LeadSquared is not
+    /// known.
+    pub fn spell(&mut self, catalog: &Catalog) {
+        let known = |name: &mut String| {
+            if let Some(field) = catalog.get(name).filter(|field| field.schema_name != *name) {
+                name.clone_from(&field.schema_name);
+            }
+        };
+        self.attributes.0.iter_mut().for_each(|(name, _)| known(name));
+        self.cleared.iter_mut().for_each(known);
+        match &mut self.action {
+            // The lead's id has a spelling of its own there.
+            Action::Upsert {
+                match_by: Some(name), ..
+            }
+            | Action::Capture {
+                match_by: Some(name), ..
+            } if name != SEARCH_BY_LEAD_ID => {
+                known(name);
+            }
+            _ => {}
+        }
+    }
+
+    /// The violations that LeadSquared found, with the places where the caller named the attributes: LeadSquared does not
+    /// tell whether an attribute was set or cleared.
+    pub fn locate(&self, violations: &mut [Violation]) {
+        for violation in violations {
+            let is_it = |name: &str| violation.field == path(name);
+            let at = self.cleared.iter().position(|name| is_it(name));
+            if let Some(i) = at.filter(|_| !self.attributes.iter().any(|(name, _)| is_it(name))) {
+                violation.field = format!("clear_fields[{i}]");
+            }
+        }
+    }
+
     /// Whether the write starts automations, so that doing it twice shows even where it changes nothing.
     pub fn runs_automations(&self) -> bool {
         match self.action {
@@ -280,7 +324,9 @@ impl Write {
         let by = |name: &str| match name {
             LEAD_ID => value(LEAD_ID).map(Key::Id),
             "EmailAddress" => value("EmailAddress").map(Key::Email),
-            "Phone" | "Mobile" => value(name).map(Key::Phone),
+            "Phone" | "Mobile" => value(name)
+                .filter(|number| phone::violation_of_key(number).is_none())
+                .map(Key::Phone),
             _ => None,
         };
         match &self.action {
@@ -327,7 +373,7 @@ impl Write {
         });
         let cleared = self.cleared.iter().filter_map(|name| {
             let read = row.get(name)?.as_deref().unwrap_or_default();
-            Some(read.is_empty())
+            Some(is_absent(read))
         });
         set.chain(cleared).reduce(|all, one| all && one)
     }
@@ -384,7 +430,9 @@ impl Lead {
             number: take(LEAD_NUMBER).unwrap_or_default(),
             owner_name: take("OwnerIdName").unwrap_or_default(),
             owner_email_address: take("OwnerIdEmailAddress").unwrap_or_default(),
-            score: take("Score").and_then(|text| text.trim().parse().ok()),
+            score: take("Score")
+                .and_then(|text| text.trim().parse().ok())
+                .filter(|score: &f64| score.is_finite()),
             created: take("CreatedOn").and_then(|text| time::read(&text)),
             updated: take("ModifiedOn").and_then(|text| time::read(&text)),
             attributes: BTreeMap::new(),
@@ -503,12 +551,30 @@ mod tests {
 
     #[test]
     fn a_write_is_looked_up_by_what_it_matches_by() {
-        let pairs = [("Phone", "1"), ("EmailAddress", "a@b.co"), ("mx_Pan", "P")];
+        let number = "98450 98450";
+        let pairs = [("Phone", number), ("EmailAddress", "a@b.co"), ("mx_Pan", "P")];
         assert_eq!(
             write(Action::Create, &pairs).lookup_keys(),
-            [Key::Email("a@b.co".into()), Key::Phone("1".into())]
+            [Key::Email("a@b.co".into()), Key::Phone(number.into())]
         );
-        assert_eq!(write(upsert("Phone"), &pairs).lookup_keys(), [Key::Phone("1".into())]);
+        assert_eq!(
+            write(upsert("Phone"), &pairs).lookup_keys(),
+            [Key::Phone(number.into())]
+        );
+        for number in ["N/A", "9.19845E+11", "212-555-0100 x12"] {
+            assert!(
+                write(Action::Create, &[("Phone", number)]).lookup_keys().is_empty(),
+                "{number}"
+            );
+        }
+        for text in ["N/A", "9.19845E+11", "abc"] {
+            assert!(
+                write(Action::Create, &[("Phone", text), ("Mobile", text)])
+                    .order_keys()
+                    .is_empty(),
+                "{text}"
+            );
+        }
         assert!(write(upsert("mx_Pan"), &pairs).lookup_keys().is_empty());
     }
 

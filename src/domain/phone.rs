@@ -1,4 +1,9 @@
-//! Phone numbers as far as looking one up needs them: the forms that LeadSquared may have stored.
+//! Phone numbers: which texts are one, when two are the same, and the forms in which LeadSquared may have stored one. Knows
+//! the lengths of country codes and no numbering plan beyond.
+
+use serde::Deserialize;
+
+use super::characters::{self, Form, place};
 
 /// The country calling codes of two digits; 1 and 7 have one digit, all others three (ITU-T E.164).
 const TWO_DIGITS: [&str; 44] = [
@@ -7,49 +12,300 @@ const TWO_DIGITS: [&str; 44] = [
     "91", "92", "93", "94", "95", "98",
 ];
 
-/// The forms to look a number up by, the likeliest first: without separators, as the vendor's page asks, and with a
-/// hyphen after the country code, as it is stored and as some accounts alone find it.
-pub fn lookup_forms(phone: &str) -> Vec<String> {
-    let compact: String = phone
-        .trim()
-        .chars()
-        .filter(|c| c.is_ascii_digit() || *c == '+')
-        .collect();
-    let hyphenated = compact.strip_prefix('+').and_then(|digits| {
-        let (country, number) = digits.split_at_checked(country_code_length(digits))?;
-        (!number.is_empty()).then(|| format!("+{country}-{number}"))
-    });
-    [Some(compact), hyphenated].into_iter().flatten().collect()
-}
+/// The country codes whose national numbers keep a leading zero; elsewhere it is a trunk prefix and not part of the number.
+const KEEPING_ZERO: [&str; 6] = ["39", "225", "241", "242", "378", "379"];
 
-/// Whether two texts are the same number, one of them perhaps without its country code.
-pub fn same(a: &str, b: &str) -> bool {
-    let both_whole = [a, b].iter().all(|number| number.trim_start().starts_with('+'));
-    let (a, b) = (digits(a), digits(b));
-    if both_whole {
-        return a == b;
-    }
-    let (short, long) = if a.len() < b.len() { (a, b) } else { (b, a) };
-    // Shorter than any subscriber number, it must be all equal.
-    if short.len() < 7 {
-        short == long
-    } else {
-        long.ends_with(&short)
-    }
-}
-
-/// The last digits of a number, which are the same with and without its country code.
-pub fn subscriber(text: &str) -> String {
-    let digits = digits(text);
-    digits[digits.len().saturating_sub(SUBSCRIBER)..].to_owned()
-}
-
+/// The most digits of a number with its country code (ITU-T E.164).
+const MAX_DIGITS: usize = 15;
+/// The least digits: the shortest national numbers in use have 5 or 6, the shortest with a country code 7.
+const MIN_NATIONAL: usize = 6;
+const MIN_INTERNATIONAL: usize = 7;
+/// A national number with fewer digits than this has no country code in front of it.
+const MIN_WITH_BARE_COUNTRY_CODE: usize = 11;
 /// At least so many digits has a number that is told apart from others.
 const SUBSCRIBER: usize = 9;
 
-fn digits(text: &str) -> String {
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-    digits.trim_start_matches('0').to_owned()
+/// A text that is one phone number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Number {
+    /// Whether the country code is given, by a plus sign or by 00.
+    is_international: bool,
+    /// Its digits: with the country code or without, and without a trunk prefix.
+    digits: String,
+    /// The same as it is written, but for separators and the extension.
+    written: String,
+    /// The extension behind it; empty if there is none.
+    extension: String,
+}
+
+/// What is wrong with a phone number; `None` if nothing is.
+///
+/// Taken are digits with spaces, hyphens, dots and parentheses between them, a plus sign or 00 before them, and one
+/// extension behind them.
+pub fn violation(text: &str) -> Option<String> {
+    let fault = Number::read(text).err()?;
+    Some(format!("must be one phone number: {fault}"))
+}
+
+/// What is wrong with a phone number by which a lead is to be looked up; `None` if nothing is. LeadSquared looks numbers up
+/// without an extension, so it would find another person at the same number.
+pub fn violation_of_key(text: &str) -> Option<String> {
+    match Number::read(text) {
+        Ok(number) if !number.extension.is_empty() => Some("must be a phone number without an extension".to_owned()),
+        _ => violation(text),
+    }
+}
+
+/// The forms to look a number up by, the likeliest first: without separators, as the vendor's page asks, and with a
+/// hyphen after the country code, as it is stored and as some accounts alone find it. A number without a country code has the
+/// second form only where the account's own country code is known. At most three; none for what is no key.
+pub fn lookup_forms(phone: &str, country: &str) -> Vec<String> {
+    let Some(number) = Number::read(phone).ok().filter(|number| number.extension.is_empty()) else {
+        return vec![];
+    };
+    let hyphenated = |digits: &str| {
+        let (code, national) = split(digits)?;
+        Some(format!("+{code}-{national}"))
+    };
+    let digits = number.digits.as_str();
+    let candidates = if number.is_international {
+        vec![
+            Some(format!("+{digits}")),
+            hyphenated(digits),
+            Some(number.written.clone()),
+        ]
+    } else if digits == number.written {
+        // A country code may stand before the number without a plus sign.
+        let bare = Some(digits).filter(|digits| digits.len() >= MIN_WITH_BARE_COUNTRY_CODE);
+        let own = match country {
+            "" => bare.and_then(hyphenated),
+            country => {
+                let national = bare.and_then(|digits| digits.strip_prefix(country)).unwrap_or(digits);
+                Some(format!("+{country}-{national}"))
+            }
+        };
+        vec![Some(digits.to_owned()), own]
+    } else {
+        // With a leading zero, which is a trunk prefix nearly everywhere.
+        let keeps_zero = KEEPING_ZERO.contains(&country);
+        let national = if keeps_zero { number.written.as_str() } else { digits };
+        let own = Some(format!("+{country}-{national}")).filter(|_| !country.is_empty());
+        vec![Some(national.to_owned()), own, Some(number.written.clone())]
+    };
+    let mut forms: Vec<String> = Vec::new();
+    for form in candidates.into_iter().flatten() {
+        // With a country code in front of it, a long number may be none any more.
+        if Number::read(&form).is_ok() && !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
+    forms
+}
+
+/// Whether two texts are the same number, one of them perhaps without its country code. What is no phone number is the same
+/// as its own text alone.
+pub fn same(a: &str, b: &str) -> bool {
+    let (Ok(a), Ok(b)) = (Number::read(a), Number::read(b)) else {
+        return a.trim() == b.trim();
+    };
+    a.extension == b.extension && (a.digits == b.digits || a.is_national_of(&b) || b.is_national_of(&a))
+}
+
+/// Whether a stored text has the number in it. What LeadSquared holds may be older than the checks here: several numbers, or
+/// one with a word.
+pub fn holds(stored: &str, number: &str) -> bool {
+    let digits: String = stored.chars().filter(char::is_ascii_digit).collect();
+    let is_in = |wanted: Number| {
+        let national = split(&wanted.digits).filter(|_| wanted.is_international);
+        let national = national.map_or(wanted.digits.as_str(), |(_, national)| national);
+        national.len() >= SUBSCRIBER && digits.contains(national) && wanted.extension.is_empty()
+    };
+    same(stored, number) || (Number::read(stored).is_err() && Number::read(number).is_ok_and(is_in))
+}
+
+/// The last digits of a number, which are the same with and without its country code; empty for what is no phone number.
+pub fn subscriber(text: &str) -> String {
+    let digits = Number::read(text).map(|number| number.digits).unwrap_or_default();
+    digits[digits.len().saturating_sub(SUBSCRIBER)..].to_owned()
+}
+
+/// A country calling code, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CountryCode(String);
+
+impl CountryCode {
+    /// Its digits; empty where there is none.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CountryCode {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let digits = text.strip_prefix('+').unwrap_or(&text);
+        let is_code = digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        match is_code && digits.is_empty() == text.is_empty() {
+            true => Ok(Self(digits.to_owned())),
+            false => Err("must be a country calling code such as \"91\", or empty"),
+        }
+    }
+}
+
+impl Number {
+    /// Reads a text, or says what is wrong with it.
+    fn read(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim_matches(' ');
+        if trimmed.is_empty() {
+            return Err("it is empty".to_owned());
+        }
+        if is_shortened(trimmed) {
+            return Err(
+                "a spreadsheet (Excel) has shortened it to a decimal number and dropped digits; format the column as \
+                 text and enter the number again"
+                    .to_owned(),
+            );
+        }
+        let (main, extension) = extension(trimmed).unwrap_or((trimmed, ""));
+        if let Some(fault) = wrong_character(text, main, extension) {
+            return Err(fault);
+        }
+        let digits: String = main.chars().filter(char::is_ascii_digit).collect();
+        let has_plus = main.contains('+');
+        let rest = match digits.strip_prefix("00") {
+            Some(rest) if !has_plus && rest.len() >= MIN_INTERNATIONAL => Some(rest),
+            _ if has_plus => Some(digits.as_str()),
+            _ => None,
+        };
+        let extension = extension.to_owned();
+        match rest {
+            Some(rest) => {
+                let digits = without_trunk_prefix(rest);
+                count(digits.len(), MIN_INTERNATIONAL)?;
+                if digits.starts_with('0') {
+                    return Err("no country code begins with 0".to_owned());
+                }
+                if split(rest).is_some_and(|(_, national)| national.starts_with("00")) {
+                    return Err("no number begins with 00 after its country code".to_owned());
+                }
+                Ok(Self {
+                    is_international: true,
+                    written: format!("{}{rest}", if has_plus { "+" } else { "00" }),
+                    digits,
+                    extension,
+                })
+            }
+            None => {
+                let national = digits.trim_start_matches('0');
+                count(digits.len() - usize::from(digits.starts_with('0')), MIN_NATIONAL)?;
+                if national.len() < MIN_NATIONAL - 1 {
+                    return Err("it has too few digits other than leading zeros".to_owned());
+                }
+                Ok(Self {
+                    is_international: false,
+                    digits: national.to_owned(),
+                    written: digits,
+                    extension,
+                })
+            }
+        }
+    }
+
+    /// Whether this is that number without its country code.
+    fn is_national_of(&self, whole: &Self) -> bool {
+        let has_code = whole.is_international || whole.digits.len() >= MIN_WITH_BARE_COUNTRY_CODE;
+        let national = split(&whole.digits).filter(|_| has_code).map(|(_, national)| national);
+        !self.is_international && national.is_some_and(|national| national.trim_start_matches('0') == self.digits)
+    }
+}
+
+/// Whether it is a number as spreadsheets write long ones: `9.19845E+11`, or `919845098450.0`.
+fn is_shortened(text: &str) -> bool {
+    let text = text.trim_start_matches(['+', '-']);
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if let Some((mantissa, power)) = text.split_once(['e', 'E']) {
+        let (whole, fraction) = mantissa.split_once(['.', ',']).unwrap_or((mantissa, "0"));
+        return digits(whole) && digits(fraction) && digits(power.trim_start_matches(['+', '-']));
+    }
+    let fraction = text.split_once(['.', ',']);
+    fraction.is_some_and(|(whole, fraction)| digits(whole) && digits(fraction) && fraction.bytes().all(|b| b == b'0'))
+}
+
+/// Parts an extension from the number before it: `+1 212 555 0100 ext. 12`, `x12`, `#12`, `;ext=12`.
+fn extension(text: &str) -> Option<(&str, &str)> {
+    let at = text.find(|c: char| c.is_ascii_alphabetic() || matches!(c, '#' | ';'))?;
+    let (main, tail) = text.split_at(at);
+    let lower = tail.to_ascii_lowercase();
+    let marks = [";ext=", "extension", "extn", "ext", "x", "#"];
+    let mark = marks.into_iter().find(|mark| lower.starts_with(mark))?;
+    let digits = tail[mark.len()..].trim_start_matches(['.', ':', ' ']);
+    let is_extension = (1..=7).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    is_extension.then(|| (main.trim_end_matches([' ', ',']), digits))
+}
+
+/// The first character that does not belong into a number, or does not belong where it stands.
+fn wrong_character(text: &str, main: &str, extension: &str) -> Option<String> {
+    if let Some(fault) = characters::violation(text, Form::Key) {
+        return Some(fault);
+    }
+    let is_part = |c: char| c.is_ascii_digit() || matches!(c, '+' | ' ' | '-' | '.' | '(' | ')');
+    // Where there is an extension, what is around it was looked at already.
+    let looked_at = if extension.is_empty() { text } else { main };
+    if let Some((at, c)) = looked_at.chars().enumerate().find(|(_, c)| !is_part(*c)) {
+        let hint = match c {
+            ',' | ';' | '/' | '|' | '&' => " (several numbers?)",
+            _ => "",
+        };
+        return Some(format!("must not contain {}{hint}", place(c, at)));
+    }
+    let begins = main.strip_prefix('(').unwrap_or(main);
+    if begins.strip_prefix('+').unwrap_or(begins).contains('+') {
+        return Some("has a plus sign that is not at its beginning (several numbers?)".to_owned());
+    }
+    if !main.starts_with(['+', '(']) && !main.starts_with(|c: char| c.is_ascii_digit()) {
+        return Some("must begin with a digit, a plus sign or a parenthesis".to_owned());
+    }
+    if !main.ends_with(')') && !main.ends_with(|c: char| c.is_ascii_digit()) {
+        return Some("must end with a digit".to_owned());
+    }
+    let mut is_open = false;
+    for c in main.chars().filter(|c| matches!(c, '(' | ')')) {
+        if is_open == (c == '(') {
+            return Some("has parentheses that do not match".to_owned());
+        }
+        is_open = !is_open;
+    }
+    is_open.then(|| "has parentheses that do not match".to_owned())
+}
+
+fn count(digits: usize, least: usize) -> Result<(), String> {
+    if digits < least {
+        return Err(format!("it has {digits} digits; at least {least} are needed"));
+    }
+    if digits > MAX_DIGITS {
+        return Err(format!(
+            "it has {digits} digits; at most {MAX_DIGITS} are possible (several numbers?)"
+        ));
+    }
+    Ok(())
+}
+
+/// The digits after a plus sign or 00, without the zero of `+44 (0)20 ...` and `+91 098450...`.
+fn without_trunk_prefix(digits: &str) -> String {
+    match split(digits) {
+        Some((code, national)) if !KEEPING_ZERO.contains(&code) => {
+            format!("{code}{}", national.strip_prefix('0').unwrap_or(national))
+        }
+        _ => digits.to_owned(),
+    }
+}
+
+/// The country code and the national number.
+fn split(digits: &str) -> Option<(&str, &str)> {
+    let (code, national) = digits.split_at_checked(country_code_length(digits))?;
+    (!national.is_empty()).then_some((code, national))
 }
 
 fn country_code_length(digits: &str) -> usize {
@@ -62,32 +318,273 @@ fn country_code_length(digits: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
+    fn numbers_are_taken_with_the_usual_separators() {
+        for text in [
+            "9845098450",
+            "09845098450",
+            "+91-9845098450",
+            "+91 98450 98450",
+            "+91-98450-98450",
+            "(+91) 98450 98450",
+            "0091 98450 98450",
+            "(0)98450 98450",
+            "+44 (0)20 7946 0958",
+            "+1 (212) 555-0100",
+            "212.555.0100",
+            " 9845098450 ",
+            "312345",
+            "+6834000",
+            "+1 212 555 0100 ext. 12",
+            "+1 212 555 0100, Ext 12",
+            "212-555-0100 x1234",
+            "212-555-0100 #7",
+            "+1-212-555-0100;ext=123",
+            "123456789012345",
+            "8888888888",
+        ] {
+            assert_eq!(violation(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_phone_number_is_rejected() {
+        for text in [
+            "",
+            " ",
+            "abc",
+            "N/A",
+            "-",
+            "+",
+            "()",
+            "none",
+            "123",
+            "12345",
+            "+91",
+            "+91 9845",
+            "0000000000",
+            "1234567890123456",
+            "+1234567890123456",
+            "98450 98450 / 98451 98451",
+            "9845098450,9845198451",
+            "9845098450; 9845198451",
+            "98450 98450 98451 98451",
+            "+919845098450 +919845198451",
+            "98450 or 98451",
+            "98450x98450x1",
+            "++919845098450",
+            "-9845098450",
+            "9845098450-",
+            "(98450 98450",
+            "98450) 98450",
+            "((98450)) 98450",
+            "+0 98450 98450",
+            "+91-00919845098450",
+            "'9845098450",
+            "=9845098450",
+            "tel:+919845098450",
+            "98450\u{a0}98450",
+            "98450\u{2011}98450",
+            "98450\t98450",
+            "9845098450\u{200b}",
+            "\u{202a}+919845098450\u{202c}",
+            "९८४५०९८४५०",
+            "９８４５０９８４５０",
+            "9845098450 home",
+            "1/2/2026 10:00",
+        ] {
+            assert!(violation(text).is_some(), "{text:?}");
+            assert_eq!(subscriber(text), "", "{text:?}");
+            assert!(lookup_forms(text, "91").is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_a_spreadsheet_has_shortened_is_told_as_such() {
+        for text in [
+            "9.19845E+11",
+            "9,19845E+11",
+            "9E+11",
+            "9.19845e11",
+            "+9.19845E+11",
+            "919845098450.0",
+            "9845098450.00",
+        ] {
+            let fault = violation(text).unwrap();
+            assert!(fault.contains("spreadsheet (Excel) has shortened"), "{text}: {fault}");
+        }
+        assert!(!violation("9.19845F+11").unwrap().contains("spreadsheet"));
+    }
+
+    #[test]
+    fn a_character_that_does_not_belong_is_named() {
+        assert_eq!(
+            violation("98450 98450 / 98451").as_deref(),
+            Some("must be one phone number: must not contain U+002F at position 13 (several numbers?)")
+        );
+        assert_eq!(
+            violation("abc").as_deref(),
+            Some("must be one phone number: must not contain U+0061 at position 1")
+        );
+    }
+
+    #[test]
+    fn a_country_code_is_one_to_three_digits_or_none() {
+        let read = |text: &str| CountryCode::try_from(text.to_owned()).map(|code| code.0);
+        for (text, digits) in [("", ""), ("91", "91"), ("+91", "91"), ("1", "1"), ("971", "971")] {
+            assert_eq!(read(text).as_deref(), Ok(digits), "{text}");
+        }
+        for text in ["+", "091", "0", "9191", "IN", "91 ", "٩١"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn both_forms_of_an_international_number_are_tried() {
-        assert_eq!(lookup_forms("+91 98450-98450"), ["+919845098450", "+91-9845098450"]);
-        assert_eq!(lookup_forms("+1 (212) 555 0100"), ["+12125550100", "+1-2125550100"]);
-        assert_eq!(lookup_forms("+971501234567"), ["+971501234567", "+971-501234567"]);
+        for text in ["+91 98450-98450", "(+91) 9845098450", "+919845098450"] {
+            assert_eq!(lookup_forms(text, ""), ["+919845098450", "+91-9845098450"], "{text}");
+        }
+        // LeadSquared may have stored these as they were written.
+        for (text, written) in [
+            ("0091 98450 98450", "00919845098450"),
+            ("+91 (0)98450 98450", "+9109845098450"),
+            ("+91 098450 98450", "+9109845098450"),
+        ] {
+            assert_eq!(
+                lookup_forms(text, ""),
+                ["+919845098450", "+91-9845098450", written],
+                "{text}"
+            );
+        }
+        assert_eq!(
+            lookup_forms("+1 (212) 555 0100", "91"),
+            ["+12125550100", "+1-2125550100"]
+        );
+        assert_eq!(lookup_forms("+971501234567", ""), ["+971501234567", "+971-501234567"]);
+        assert_eq!(lookup_forms("+39 06 698 1234", ""), ["+39066981234", "+39-066981234"]);
     }
 
     #[test]
-    fn a_national_number_has_one_form() {
-        assert_eq!(lookup_forms("88888 88888"), ["8888888888"]);
+    fn a_national_number_is_tried_as_it_is_and_with_the_accounts_country_code() {
+        assert_eq!(lookup_forms("88888 88888", ""), ["8888888888"]);
+        assert_eq!(lookup_forms("88888 88888", "91"), ["8888888888", "+91-8888888888"]);
+        assert_eq!(lookup_forms("919845098450", "91"), ["919845098450", "+91-9845098450"]);
+        assert_eq!(lookup_forms("919845098450", ""), ["919845098450", "+91-9845098450"]);
     }
 
     #[test]
-    fn a_country_code_alone_is_not_split() {
-        assert_eq!(lookup_forms("+91"), ["+91"]);
-        assert_eq!(lookup_forms("+"), ["+"]);
+    fn a_leading_zero_is_a_trunk_prefix_or_part_of_the_number() {
+        for text in ["09845098450", "(0)98450 98450", "0 98450-98450"] {
+            assert_eq!(lookup_forms(text, ""), ["9845098450", "09845098450"], "{text}");
+            assert_eq!(
+                lookup_forms(text, "91"),
+                ["9845098450", "+91-9845098450", "09845098450"],
+                "{text}"
+            );
+        }
+        assert_eq!(lookup_forms("06 698 1234", "39"), ["066981234", "+39-066981234"]);
     }
 
     #[test]
     fn numbers_are_the_same_with_and_without_country_code() {
-        assert!(same("+91-9845098450", "9845098450"));
-        assert!(same("09845098450", "+919845098450"));
-        assert!(!same("9845098450", "9845098451"));
-        assert!(!same("50", "9845098450"));
-        assert!(!same("+1-9845098450", "+91-9845098450"));
+        for (a, b) in [
+            ("+91-9845098450", "9845098450"),
+            ("09845098450", "+919845098450"),
+            ("0091 98450 98450", "+91-9845098450"),
+            ("919845098450", "+91-9845098450"),
+            ("919845098450", "9845098450"),
+            ("(0)98450 98450", "98450-98450"),
+            ("+91-09845098450", "09845098450"),
+            ("+39 06 698 1234", "06 698 1234"),
+            ("212-555-0100 x12", "+1 212 555 0100 ext. 12"),
+        ] {
+            assert!(same(a, b) && same(b, a), "{a} {b}");
+        }
+        for (a, b) in [
+            ("9845098450", "9845098451"),
+            ("50", "9845098450"),
+            ("5098450", "9845098450"),
+            ("+1-9845098450", "+91-9845098450"),
+            ("919845098450", "+1-9845098450"),
+            ("212-555-0100 x12", "212-555-0100 x13"),
+            ("212-555-0100 x12", "212-555-0100"),
+            ("9.19845E+11", "91984511"),
+            ("N/A", "abc"),
+        ] {
+            assert!(!same(a, b) && !same(b, a), "{a} {b}");
+        }
+        assert!(same("9.19845E+11", "9.19845E+11 "));
+    }
+
+    #[test]
+    fn a_number_with_an_extension_is_taken_and_is_no_key() {
+        let number = "+1 212 555 0100 ext. 12";
+        assert_eq!(violation(number), None);
+        assert!(violation_of_key(number).unwrap().contains("without an extension"));
+        assert!(lookup_forms(number, "1").is_empty());
+        assert_eq!(violation_of_key("+1 212 555 0100"), None);
+        assert!(violation_of_key("abc").is_some());
+    }
+
+    #[test]
+    fn a_stored_text_may_have_more_than_the_number() {
+        for stored in [
+            "98450 98450 / 98451 98451",
+            "9845098450 (office)",
+            "+91-9845098450",
+            "tel: 098450 98450",
+            "+91-00919845098450",
+        ] {
+            for asked in ["9845098450", "+91-9845098450", "09845098450"] {
+                assert!(holds(stored, asked), "{stored} {asked}");
+            }
+            assert!(!holds(stored, "9845098459"), "{stored}");
+        }
+        assert!(!holds("9.19845E+11", "91984511") && !holds("+1-9845098450", "+91-9845098450"));
+        assert!(!holds("9845098450 (office)", "9845098450 ext 5"));
+    }
+
+    #[test]
+    fn the_last_digits_are_the_same_in_all_forms() {
+        for text in [
+            "9845098450",
+            "09845098450",
+            "+91-9845098450",
+            "0091 98450 98450",
+            "+91 (0)98450 98450 ext 7",
+        ] {
+            assert_eq!(subscriber(text), "845098450", "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn separators_change_nothing(national in "[1-9][0-9]{9}", separators in "[ .-]{9}") {
+            let spread: String = national.chars().zip(separators.chars().chain([' '])).flat_map(|(d, s)| [d, s]).collect();
+            let text = format!("+91 {}", spread.trim_end());
+            let plain = format!("+91-{national}");
+            prop_assert_eq!(violation(&text), None);
+            prop_assert!(same(&text, &plain));
+            prop_assert_eq!(lookup_forms(&text, ""), lookup_forms(&plain, ""));
+            prop_assert_eq!(subscriber(&text), subscriber(&national));
+        }
+
+        #[test]
+        fn only_what_is_taken_is_ever_a_key(text in any::<String>()) {
+            prop_assert_eq!(violation(&text).is_none(), !subscriber(&text).is_empty());
+            prop_assert_eq!(violation_of_key(&text).is_none(), !lookup_forms(&text, "91").is_empty());
+            prop_assert!(lookup_forms(&text, "91").len() <= 3);
+        }
+
+        #[test]
+        fn numbers_of_phone_characters_are_judged_without_a_panic(text in "[+0-9 ().xE,-]{0,24}") {
+            let forms = lookup_forms(&text, "91");
+            prop_assert_eq!(violation_of_key(&text).is_none(), !forms.is_empty());
+            prop_assert!(forms.iter().all(|form| same(form, &text)), "{:?}", forms);
+        }
     }
 }

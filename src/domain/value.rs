@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{phone, time};
+use super::{json, number, phone, time};
 
 /// The value of one attribute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,8 @@ impl Value {
     pub fn to_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
-            Self::Number(number) => number.to_string(),
+            // Without the sign of a negative zero.
+            Self::Number(number) => (number + 0.0).to_string(),
             Self::Integer(number) => number.to_string(),
             Self::Flag(flag) => flag.to_string(),
             Self::Time(at) => time::write(*at),
@@ -61,13 +62,20 @@ impl Value {
         }
     }
 
-    /// Types the vendor's text. What does not parse stays text; `None` where it says that there is no value.
+    /// Types the vendor's text. What does not parse, or would lose a digit, stays text; `None` where it says that there is no
+    /// value.
     pub fn from_text(kind: Kind, text: String) -> Option<Self> {
+        if kind != Kind::Text && is_absent(&text) {
+            return None;
+        }
         let typed = match kind {
             Kind::Text => None,
-            Kind::Number => number(&text),
+            Kind::Number => {
+                let whole = number::integer(&text).map(Self::Integer);
+                whole.or_else(|| number::double(&text).map(Self::Number))
+            }
             Kind::Flag => flag(&text).map(Self::Flag),
-            Kind::Time if text.starts_with("0001-01-01") => return None,
+            Kind::Time if time::is_no_value(&text) => return None,
             Kind::Time => time::read(&text).map(Self::Time),
             Kind::FieldSet => field_set(&text).map(Self::FieldSet),
         };
@@ -79,7 +87,7 @@ impl Value {
         match self {
             Self::Text(own) => Some(same_text(own, text)),
             Self::Number(own) => Some(text.trim().parse() == Ok(*own)),
-            Self::Integer(own) => Some(text.trim().parse() == Ok(*own as f64)),
+            Self::Integer(own) => Some(number::same(&own.to_string(), text)),
             Self::Flag(own) => Some(flag(text) == Some(*own)),
             Self::Time(own) => Some(time::read(text).map(Timestamp::as_second) == Some(own.as_second())),
             // How a field set is read back is not documented.
@@ -92,34 +100,22 @@ impl Value {
 fn same_text(own: &str, read: &str) -> bool {
     let (own, read) = (own.trim(), read.trim());
     own.eq_ignore_ascii_case(read)
+        || (own.is_empty() && is_absent(read))
         || (flag(own).is_some() && flag(own) == flag(read))
-        || matches!((own.parse::<f64>(), read.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
+        || number::same(own, read)
         || matches!((time::read(own), time::read(read)), (Some(a), Some(b)) if a == b)
-        || (is_phone(own) && is_phone(read) && phone::same(own, read))
+        || phone::same(own, read)
 }
 
-fn is_phone(text: &str) -> bool {
-    text.len() >= 7
-        && text
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | ' ' | '(' | ')'))
-}
-
-fn number(text: &str) -> Option<Value> {
-    let text = text.trim();
-    if let Ok(whole) = text.parse() {
-        return Some(Value::Integer(whole));
-    }
-    text.parse()
-        .ok()
-        .filter(|number: &f64| number.is_finite())
-        .map(Value::Number)
+/// Whether the text says that an attribute is not set: LeadSquared was seen to send a hyphen for it.
+pub(super) fn is_absent(text: &str) -> bool {
+    matches!(text.trim(), "" | "-")
 }
 
 pub(super) fn flag(text: &str) -> Option<bool> {
-    match text.trim() {
-        "1" | "true" | "True" => Some(true),
-        "0" | "false" | "False" => Some(false),
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
         _ => None,
     }
 }
@@ -131,7 +127,7 @@ fn field_set(text: &str) -> Option<FieldSet> {
         serde_json::Value::Null => String::new(),
         other => other.to_string(),
     };
-    let fields = match serde_json::from_str(text).ok()? {
+    let fields = match serde_json::from_str(&json::readable(text.as_bytes())).ok()? {
         serde_json::Value::Object(members) => members
             .iter()
             .map(|(name, value)| (name.clone(), string(value)))
@@ -159,6 +155,7 @@ mod tests {
         assert_eq!(Value::Number(0.1).to_text(), "0.1");
         assert_eq!(Value::Number(250_000.0).to_text(), "250000");
         assert_eq!(Value::Integer(-10).to_text(), "-10");
+        assert_eq!(Value::Number(-0.0).to_text(), "0");
     }
 
     #[test]
@@ -172,6 +169,45 @@ mod tests {
             Value::from_text(Kind::Number, endless.clone()),
             Some(Value::Text(endless))
         );
+    }
+
+    #[test]
+    fn a_number_that_would_lose_a_digit_comes_back_as_text() {
+        for text in [
+            "12345678901234567890",
+            "0.1000000000000000055",
+            "-9223372036854775809",
+            "1,234",
+            "Infinity",
+        ] {
+            assert_eq!(
+                Value::from_text(Kind::Number, text.to_owned()),
+                Some(Value::Text(text.to_owned())),
+            );
+        }
+        let read = |text: &str| Value::from_text(Kind::Number, text.to_owned());
+        assert_eq!(read("9223372036854775807"), Some(Value::Integer(i64::MAX)));
+        assert_eq!(read("12.50"), Some(Value::Number(12.5)));
+        assert_eq!(read("-10"), Some(Value::Integer(-10)));
+    }
+
+    #[test]
+    fn a_hyphen_or_nothing_is_no_value_but_for_texts() {
+        for text in ["-", "", " ", " - "] {
+            for kind in [Kind::Number, Kind::Flag, Kind::Time, Kind::FieldSet] {
+                assert_eq!(Value::from_text(kind, text.to_owned()), None, "{kind:?}");
+            }
+            let kept = Value::from_text(Kind::Text, text.to_owned());
+            assert_eq!(kept, Some(Value::Text(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn half_an_emoji_in_a_field_set_spoils_no_more_than_itself() {
+        let Some(Value::FieldSet(set)) = Value::from_text(Kind::FieldSet, r#"{"Status":"ok \ud83d"}"#.into()) else {
+            panic!("not a field set");
+        };
+        assert_eq!(set.fields["Status"], "ok \u{fffd}");
     }
 
     #[test]
@@ -201,6 +237,12 @@ mod tests {
         assert_eq!(text("John").reads_back_as("Jane"), Some(false));
         assert_eq!(Value::Flag(true).reads_back_as("1"), Some(true));
         assert_eq!(Value::Number(2.5).reads_back_as("2.50"), Some(true));
+        assert_eq!(
+            text("12345678901234567890").reads_back_as("12345678901234567891"),
+            Some(false)
+        );
+        assert_eq!(text("9.19845E+11").reads_back_as("9.19845E+12"), Some(false));
+        assert_eq!(text("").reads_back_as("-"), Some(true));
         assert_eq!(Value::FieldSet(FieldSet::default()).reads_back_as(""), None);
     }
 

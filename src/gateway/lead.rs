@@ -48,17 +48,29 @@ pub struct Found {
 
 impl Gateway {
     /// Whether the write could be made, as far as that can be told without asking LeadSquared.
-    pub async fn validate(&self, call: &Call, write: &Write) -> Result<()> {
+    /// Names of attributes are put into the account's spelling.
+    pub async fn validate(&self, call: &Call, write: &mut Write) -> Result<()> {
         let catalog = self.metadata.at_hand(call).await;
+        let rules = check::Rules::new(catalog.as_deref(), self.settings.check_options);
         let mut violations = write.check();
-        violations.extend(check::set(&write.attributes, catalog.as_deref()));
-        violations.extend(check::cleared(&write.cleared, catalog.as_deref()));
-        or_invalid(violations)
+        violations.extend(rules.set(&write.attributes));
+        violations.extend(rules.cleared(&write.cleared));
+        or_invalid(violations)?;
+        if let Some(catalog) = catalog {
+            write.spell(&catalog);
+        }
+        Ok(())
     }
 
     /// Makes a write at its place, once per request id.
-    pub async fn write(self: &Arc<Self>, call: &Call, write: Write, manner: Manner, entry: Entry) -> Result<Written> {
-        self.validate(call, &write).await?;
+    pub async fn write(
+        self: &Arc<Self>,
+        call: &Call,
+        mut write: Write,
+        manner: Manner,
+        entry: Entry,
+    ) -> Result<Written> {
+        self.validate(call, &mut write).await?;
         let (this, asked) = (self.clone(), entry.placed(call));
         let Entry { reservation, request } = entry;
         let work = move |before| async move {
@@ -245,14 +257,14 @@ impl Gateway {
                 self.crm.call(call, &operation).await
             }
             Key::Phone(number) => {
-                let mut forms = phone::lookup_forms(number).into_iter().peekable();
-                loop {
-                    let form = forms.next().unwrap_or_default();
+                let mut missing = Error::from(Kind::NotFound(Resource::Lead));
+                for form in phone::lookup_forms(number, self.country_code.as_str()) {
                     match self.crm.call(call, &endpoint::GetByPhone(form)).await {
-                        Err(error) if is_missing(&error) && forms.peek().is_some() => {}
+                        Err(error) if is_missing(&error) => missing = error,
                         result => return result,
                     }
                 }
+                Err(missing)
             }
         }
     }
@@ -313,14 +325,21 @@ impl Gateway {
 
     async fn send(&self, call: &Call, write: &Arc<Write>, way: Way, rejoin: &mut Option<Rejoin>) -> Result<Written> {
         let (clear_with, write) = (self.settings.clear_with, write.clone());
-        match &write.action {
+        let result = match &write.action {
             Action::Create => {
+                let write = write.clone();
                 let operation = endpoint::Create { write, clear_with };
                 self.crm.ride_again(way, call, &operation, rejoin).await
             }
             Action::Update { lead_id, .. } => self.update(call, &write, way, lead_id, rejoin).await,
             Action::Upsert { .. } | Action::Capture { .. } => self.match_and_write(call, &write, way, rejoin).await,
-        }
+        };
+        result.map_err(|mut error| {
+            if let Kind::Invalid(violations) = &mut error.kind {
+                write.locate(violations);
+            }
+            error
+        })
     }
 
     async fn update(

@@ -30,6 +30,7 @@ use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
 use crate::domain::lead::Written;
 use crate::domain::listed::Listed;
+pub use crate::domain::phone::CountryCode;
 use crate::domain::spent::Spent;
 use crate::domain::user::{self, Roster, User};
 use crate::error::{Kind, Result, Violation};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub writes: WriteSettings,
     /// What the pages of a lead's activities are counted by.
     pub activity_offset: Offset,
+    /// The country code of phone numbers that are given without one.
+    pub default_country_code: CountryCode,
     /// How sharing behaves.
     pub sharing: sharing::Settings,
     /// What may travel together.
@@ -77,6 +80,8 @@ pub struct WriteSettings {
     /// The attributes of which no two leads have the same value. A create that may have been executed is sent again only if
     /// it has one of them, so that LeadSquared itself refuses to do it twice.
     pub unique: Vec<String>,
+    /// Whether a value that is none of the options of a closed dropdown is refused before anything is sent.
+    pub check_options: bool,
 }
 
 /// What may travel together with others in one call (`[tenants.NAME.batching]`).
@@ -163,6 +168,7 @@ pub struct Gateway {
     reads: Reads,
     known_leads: KnownLeads,
     activity_offset: Offset,
+    country_code: CountryCode,
     sharing: Sharing,
 }
 
@@ -202,6 +208,7 @@ impl Gateway {
                 tasks.clone(),
             )),
             activity_offset: settings.activity_offset,
+            country_code: settings.default_country_code,
             requests: Arc::new(Requests::new(
                 store.clone(),
                 name,

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use super::pb;
 use crate::domain::field::{Field, is_read_only};
 use crate::domain::lead::{
-    Action, LEAD_ID, Lead, SEARCH_BY_LEAD_ID, Write, path, schema_name, standard, standard_fields,
+    Action, LEAD_ID, Lead, SEARCH_BY_LEAD_ID, STANDARD, Write, path, schema_name, standard, standard_fields,
 };
 use crate::domain::listed::Unreadable;
+use crate::domain::time;
 use crate::domain::value::{FieldSet, Kind, Value};
 use crate::error::Violation;
 
@@ -19,8 +20,11 @@ pub(super) fn write(action: Action, fields: Option<pb::LeadFields>) -> Write {
     let mut attributes = standard_attributes(fields);
     for (name, given) in custom {
         let field = format!("lead.custom[\"{name}\"]");
-        if attributes.iter().any(|(given, _)| *given == name) {
-            let text = format!("is given as {} as well", path(&name));
+        let own = STANDARD.iter().find(|own| own.schema_name.eq_ignore_ascii_case(&name));
+        let name = own.map_or(name, |own| own.schema_name.to_owned());
+        // Whether case matters to LeadSquared is not known.
+        if let Some((twin, _)) = attributes.iter().find(|(given, _)| given.eq_ignore_ascii_case(&name)) {
+            let text = format!("is given as {} as well", path(twin));
             faults.push(Violation::new(field, text));
             continue;
         }
@@ -159,7 +163,7 @@ pub(super) fn value(given: pb::FieldValue) -> Result<Value, &'static str> {
         Some(Given::Number(number)) => Value::Number(number),
         Some(Given::Integer(number)) => Value::Integer(number),
         Some(Given::Flag(flag)) => Value::Flag(flag),
-        Some(Given::Time(at)) => Value::Time(instant(at).ok_or(NO_TIME)?),
+        Some(Given::Time(at)) => Value::Time(instant(at)?),
         Some(Given::FieldSet(set)) => Value::FieldSet(FieldSet {
             value: set.value,
             fields: set.fields,
@@ -174,20 +178,27 @@ pub(super) fn duration(given: prost_types::Duration) -> Option<std::time::Durati
     is_one.then(|| std::time::Duration::new(given.seconds.unsigned_abs(), given.nanos.unsigned_abs()))
 }
 
-const NO_TIME: &str = "must be a time between the years 1 and 9999";
+const NO_TIME: &str = "must be a time between the years 1000 and 9999";
+const ZERO_TIME: &str = "is a time in the year 1, which is the zero value of some languages and no value to LeadSquared; leave \
+                         out a time that is not set";
+/// The first second of the year 1000, before which LeadSquared cannot hold a time.
+const FIRST_SECOND: i64 = -30_610_224_000;
 
-fn instant(at: prost_types::Timestamp) -> Option<Timestamp> {
+fn instant(at: prost_types::Timestamp) -> Result<Timestamp, &'static str> {
     let is_whole = (0..1_000_000_000).contains(&at.nanos);
-    Timestamp::new(at.seconds, at.nanos).ok().filter(|_| is_whole)
+    let instant = Timestamp::new(at.seconds, at.nanos).ok().filter(|_| is_whole);
+    match instant.ok_or(NO_TIME)? {
+        instant if time::is_zero(instant) => Err(ZERO_TIME),
+        instant if instant.as_second() < FIRST_SECOND => Err(NO_TIME),
+        instant => Ok(instant),
+    }
 }
 
 /// A point in time that is given in that field; what is none is a fault.
 pub(super) fn moment(at: prost_types::Timestamp, field: &str, faults: &mut Vec<Violation>) -> Option<Timestamp> {
-    let instant = instant(at);
-    if instant.is_none() {
-        faults.push(Violation::new(field, NO_TIME));
-    }
-    instant
+    instant(at)
+        .map_err(|text| faults.push(Violation::new(field, text)))
+        .ok()
 }
 
 /// A value as it is shown.

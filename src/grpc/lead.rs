@@ -15,6 +15,7 @@ use super::{Context, pb, removal, search};
 use crate::caller::{Call, RequestId};
 use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
 use crate::domain::mask::Mask;
+use crate::domain::{email, phone};
 use crate::error::{Kind, Result, Violation};
 use crate::gateway::{Entry, Found, Gateway, Manner};
 
@@ -313,10 +314,10 @@ pub(super) struct Entered {
 
 impl Entered {
     /// Checks a write, and makes it unless it was only to be checked.
-    pub(super) async fn make(self, gateway: &Arc<Gateway>, call: &Call, manner: Manner) -> Result<Option<Written>> {
+    pub(super) async fn make(mut self, gateway: &Arc<Gateway>, call: &Call, manner: Manner) -> Result<Option<Written>> {
         match self.entry {
             Some(entry) => gateway.write(call, self.write, manner, entry).await.map(Some),
-            None => gateway.validate(call, &self.write).await.map(|()| None),
+            None => gateway.validate(call, &mut self.write).await.map(|()| None),
         }
     }
 }
@@ -368,11 +369,9 @@ fn found(read: Found, room: Room) -> Result<pb::BatchGetLeadsResponse> {
 
 fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Violation> {
     use pb::get_lead_request::Key as Asked;
-    let some = |field: &str, text: String| {
-        if text.trim().is_empty() {
-            return Err(Violation::new(field, "must not be empty"));
-        }
-        Ok(text.trim().to_owned())
+    let checked = |field: &str, text: String, violation: fn(&str) -> Option<String>| match violation(&text) {
+        Some(fault) => Err(Violation::new(field, fault)),
+        None => Ok(text),
     };
     match key {
         None => Err(Violation::new(
@@ -387,11 +386,8 @@ fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Viola
             Err(Violation::new("lead_number", "must be digits"))
         }
         Some(Asked::LeadNumber(number)) => Ok(Key::Number(number)),
-        Some(Asked::EmailAddress(email)) => some("email_address", email).map(Key::Email),
-        Some(Asked::Phone(phone)) if !phone.bytes().any(|b| b.is_ascii_digit()) => {
-            Err(Violation::new("phone", "must have digits"))
-        }
-        Some(Asked::Phone(phone)) => some("phone", phone).map(Key::Phone),
+        Some(Asked::EmailAddress(address)) => checked("email_address", address, email::violation).map(Key::Email),
+        Some(Asked::Phone(number)) => checked("phone", number, phone::violation_of_key).map(Key::Phone),
     }
 }
 

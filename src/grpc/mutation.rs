@@ -65,9 +65,17 @@ pub(super) fn request_id<M: Mutation>(message: &mut M, faults: &mut Vec<Violatio
     if text.is_empty() {
         return None;
     }
-    let Ok(id) = Uuid::try_parse(&text) else {
-        faults.push(Violation::new("request_id", "must be a UUID"));
-        return None;
+    let id = match Uuid::try_parse(&text) {
+        Ok(id) if id.is_nil() => {
+            let text = "is the nil UUID, the zero value of some languages; give a new random UUID, or none";
+            faults.push(Violation::new("request_id", text));
+            return None;
+        }
+        Ok(id) => id,
+        Err(_) => {
+            faults.push(Violation::new("request_id", "must be a UUID"));
+            return None;
+        }
     };
     Some(RequestId {
         id,

@@ -10,6 +10,7 @@ use super::page::{self, Place};
 use super::size::{Room, item_bytes};
 use super::{convert, pb};
 use crate::clock;
+use crate::domain::characters::{self, Form};
 use crate::domain::criterion::Operator;
 use crate::domain::lead::Lead;
 use crate::error::{Error, Kind, Result, Violation};
@@ -73,6 +74,9 @@ pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> R
     let query = message.query.trim();
     if query.is_empty() {
         faults.push(Violation::new("query", "is required"));
+    }
+    if let Some(fault) = characters::violation(query, Form::Line) {
+        faults.push(Violation::new("query", fault));
     }
     if !faults.is_empty() {
         return Err(Kind::Invalid(faults).into());

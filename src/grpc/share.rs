@@ -12,6 +12,7 @@ use super::{Context, convert, page, pb};
 use crate::domain::lead::{self, check_id};
 use crate::domain::share::{Access, Change, Context as Activity, Filter, Share, State, Step, What};
 use crate::domain::user;
+use crate::domain::{check, email};
 use crate::error::{Error, Kind, Result, Violation};
 use crate::gateway::sharing::{Draft, Meant, WaitFor, Wanted};
 
@@ -422,11 +423,13 @@ macro_rules! user_key {
                     None
                 }
                 Some(pb::$module::User::UserId(text)) => id("user_id", text, faults).map(user::Key::Id),
-                Some(pb::$module::User::UserEmailAddress(text)) if !text.contains('@') => {
-                    faults.push(Violation::new("user_email_address", "must be an email address"));
-                    None
-                }
-                Some(pb::$module::User::UserEmailAddress(text)) => Some(user::Key::Email(text.trim().to_owned())),
+                Some(pb::$module::User::UserEmailAddress(text)) => match email::violation(&text) {
+                    Some(fault) => {
+                        faults.push(Violation::new("user_email_address", fault));
+                        None
+                    }
+                    None => Some(user::Key::Email(text)),
+                },
             }
         }
     };
@@ -463,6 +466,7 @@ fn context(context: Option<pb::share_lead_request::Context>, faults: &mut Vec<Vi
             }
             let mut found = Vec::new();
             let fields = fields(new.fields, &mut found);
+            found.extend(check::activity(Some(&new.note), &fields));
             faults.extend(
                 found
                     .into_iter()

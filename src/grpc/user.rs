@@ -4,6 +4,7 @@ use tonic::Request;
 
 use super::asked::{Answer, Asked, Teller};
 use super::{Context, convert, page, pb};
+use crate::domain::email;
 use crate::domain::lead::check_id;
 use crate::domain::user::{Key, User};
 use crate::error::{Kind, Violation};
@@ -71,10 +72,10 @@ fn key(key: Option<pb::get_user_request::Key>) -> Result<Key, Violation> {
             Some(_) => Err(Violation::new("user_id", "must be a user's id")),
             None => Ok(Key::Id(id)),
         },
-        Some(Asked::EmailAddress(email)) if !email.contains('@') => {
-            Err(Violation::new("email_address", "must be an email address"))
-        }
-        Some(Asked::EmailAddress(email)) => Ok(Key::Email(email.trim().to_owned())),
+        Some(Asked::EmailAddress(address)) => match email::violation(&address) {
+            Some(fault) => Err(Violation::new("email_address", fault)),
+            None => Ok(Key::Email(address)),
+        },
     }
 }
 

@@ -138,6 +138,9 @@ impl Lead {
     fn shown(&self, field: &FieldSpec, tenant: &Tenant) -> Option<Value> {
         let name = &field.schema_name;
         let stored = self.stored(name, tenant);
+        if stored.is_none() && tenant.options.unset_as.is_some() {
+            return Some(json!(tenant.options.unset_as));
+        }
         Some(match (field.kind(), tenant.options.field_sets_in_reads) {
             (Kind::FieldSet, FieldSetForm::Absent) => return None,
             (Kind::FieldSet, FieldSetForm::Object) => json!(self.sets.get(name)),

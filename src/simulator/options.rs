@@ -100,6 +100,9 @@ pub struct Options {
     pub shuffle_keys: bool,
     /// Whether reads leave out unset attributes and do not give `null`. Default false.
     pub omit_null_keys: bool,
+    /// What reads of leads give for an unset attribute in place of `null`; `"-"` and `""` were seen.
+    /// Default unset: `null`.
+    pub unset_as: Option<String>,
     /// The shape of `Lead.Capture`'s `Message`; all three are read by clients. Default: both ids.
     pub capture_message: CaptureMessage,
     /// Ids of anonymous visitors known to the tracking script: `Lead.Capture` makes a lead with
@@ -290,6 +293,7 @@ impl Default for Options {
             date_forms: DateForm::default(),
             shuffle_keys: false,
             omit_null_keys: false,
+            unset_as: None,
             capture_message: CaptureMessage::default(),
             visitors: Vec::new(),
             upsert_affected_rows_on_create: 1,

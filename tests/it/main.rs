@@ -8,6 +8,7 @@ mod activity;
 mod architecture;
 mod batch;
 mod callers;
+mod checks;
 mod edge;
 mod errors;
 mod golden;

@@ -563,11 +563,11 @@ async fn what_fails_for_a_while_is_sent_again_and_what_fails_for_all_ends_the_im
 
 #[tokio::test]
 async fn what_was_exported_can_be_imported_elsewhere() {
-    let fields = "email_address,FirstName,city,mx_Loan_Amount,mx_Consent,mx_Next_Call,mx_KYC,do_not_call";
+    let fields = "email_address,FirstName,city,street1,mx_Loan_Amount,mx_Consent,mx_Next_Call,mx_KYC,do_not_call";
     let (here, there) = (Desk::open(|_| {}).await, Desk::open(|_| {}).await);
     here.write(
         "leads.jsonl",
-        "{\"email_address\":\"ann@example.com\",\"FirstName\":\"Ann, née \\\"O\\\"\\nX\",\"mx_Loan_Amount\":2.5,\"mx_Consent\":true}\n\
+        "{\"email_address\":\"ann@example.com\",\"FirstName\":\"Ann, née \\\"O\\\"\",\"street1\":\"1 Main Road\\nFlat 2\",\"mx_Loan_Amount\":2.5,\"mx_Consent\":true}\n\
          {\"email_address\":\"ben@example.com\",\"city\":\"Pune\",\"mx_Next_Call\":\"2026-07-31 05:33:50\",\"do_not_call\":true}\n\
          {\"email_address\":\"carl@example.com\",\"mx_KYC\":{\"Status\":\"Done\"},\"mx_Loan_Amount\":250000}\n",
     );
@@ -581,8 +581,7 @@ async fn what_was_exported_can_be_imported_elsewhere() {
         assert!(said.err.contains("3 leads in "), "{said:?}");
         desk.read(name)
     };
-    let names =
-        "lead_id,lead_number,DoNotCall,EmailAddress,FirstName,mx_City,mx_Consent,mx_KYC,mx_Loan_Amount,mx_Next_Call";
+    let names = "lead_id,lead_number,DoNotCall,EmailAddress,FirstName,mx_City,mx_Consent,mx_KYC,mx_Loan_Amount,mx_Next_Call,mx_Street1";
     let csv = export(&here, "out.csv").await;
     assert_eq!(csv.lines().next(), Some(names), "{csv}");
     let jsonl = export(&here, "out.jsonl").await;

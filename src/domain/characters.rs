@@ -1,0 +1,147 @@
+//! Which characters a text for LeadSquared may have. Control characters and invisible ones are rejected, because they are
+//! stored unseen, hide what a text says, or make two equal-looking texts different. Knows no attributes.
+
+/// What kind of text it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A text of several lines: tabs and line ends are allowed.
+    Lines,
+    /// A text of one line.
+    Line,
+    /// An email address or a phone number: no invisible character has a meaning in it.
+    Key,
+}
+
+/// What is wrong with the first character that a text of this form must not have; `None` if there is none.
+pub fn violation(text: &str, form: Form) -> Option<String> {
+    // Nearly all texts are printable ASCII.
+    if text.bytes().all(|b| (b' '..0x7f).contains(&b)) {
+        return None;
+    }
+    let mut found = text.chars().enumerate();
+    found.find_map(|(at, c)| Some(format!("must not contain {} ({})", place(c, at), class(c, form)?)))
+}
+
+/// A character as it is named to a caller: `U+202E at position 5`, counted in characters from 1.
+pub(super) fn place(c: char, at: usize) -> String {
+    format!("U+{:04X} at position {}", u32::from(c), at + 1)
+}
+
+/// Why the character is not allowed.
+fn class(c: char, form: Form) -> Option<&'static str> {
+    match c {
+        '\t' | '\n' | '\r' | '\u{2028}' | '\u{2029}' if form == Form::Lines => None,
+        '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => Some("a line end"),
+        '\t' => Some("a tab"),
+        c if c.is_control() => Some("a control character"),
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => Some("a text direction control"),
+        // Of the invisible characters, these have no use in a text that is stored. Joiners, direction marks, soft hyphens and
+        // variation selectors do: in Indic and Arabic names, and in emoji.
+        '\u{feff}' | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' => {
+            Some("an invisible character")
+        }
+        '\u{ad}'
+        | '\u{34f}'
+        | '\u{61c}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{200c}'..='\u{200f}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{e0000}'..='\u{e0fff}'
+            if form == Form::Key =>
+        {
+            Some("an invisible character")
+        }
+        c if is_noncharacter(c) => Some("not a character"),
+        _ => None,
+    }
+}
+
+/// The 66 code points that Unicode never assigns.
+fn is_noncharacter(c: char) -> bool {
+    let code = u32::from(c);
+    (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_character_is_named_by_its_code_and_its_place() {
+        let named = |text: &str| violation(text, Form::Line).unwrap();
+        assert_eq!(
+            named("abc\u{202e}d"),
+            "must not contain U+202E at position 4 (a text direction control)"
+        );
+        assert_eq!(
+            named("नमस्ते\0"),
+            "must not contain U+0000 at position 7 (a control character)"
+        );
+        assert_eq!(named("a\nb"), "must not contain U+000A at position 2 (a line end)");
+    }
+
+    #[test]
+    fn control_and_invisible_characters_are_rejected_in_every_form() {
+        for c in [
+            '\0',
+            '\u{7}',
+            '\u{8}',
+            '\u{b}',
+            '\u{1b}',
+            '\u{7f}',
+            '\u{85}',
+            '\u{9b}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{feff}',
+            '\u{200b}',
+            '\u{2060}',
+            '\u{fdd0}',
+            '\u{fffe}',
+            '\u{ffff}',
+            '\u{1ffff}',
+            '\u{10ffff}',
+        ] {
+            for form in [Form::Lines, Form::Line, Form::Key] {
+                assert!(violation(&format!("a{c}b"), form).is_some(), "{c:?} {form:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn line_ends_and_tabs_belong_to_texts_of_several_lines() {
+        for c in ['\t', '\n', '\r'] {
+            assert_eq!(violation(&format!("a{c}b"), Form::Lines), None, "{c:?}");
+            assert!(violation(&format!("a{c}b"), Form::Line).is_some(), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn joiners_are_kept_in_names_and_emoji_but_not_in_keys() {
+        for text in [
+            "शर्\u{200d}मा",
+            "می\u{200c}خواهم",
+            "👩\u{200d}👩\u{200d}👧",
+            "❤\u{fe0f}",
+            "🏴\u{e0067}\u{e007f}",
+            "\u{200e}ab",
+        ] {
+            assert_eq!(violation(text, Form::Line), None, "{text}");
+            assert!(violation(text, Form::Key).is_some(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_allowed_exactly_if_each_of_its_characters_is(text in any::<String>()) {
+            for form in [Form::Lines, Form::Line, Form::Key] {
+                let each = text.chars().all(|c| violation(&c.to_string(), form).is_none());
+                prop_assert_eq!(violation(&text, form).is_none(), each);
+            }
+        }
+    }
+}

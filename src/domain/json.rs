@@ -1,0 +1,119 @@
+//! JSON as LeadSquared sends it, where a text in it is no Unicode: half an emoji is what is left of one that was cut.
+
+use std::borrow::Cow;
+
+/// The same JSON with U+FFFD in place of what is no Unicode: a lone surrogate, written `\ud83d`, and bytes that are no UTF-8.
+/// Everything else stays as it is.
+pub fn readable(json: &[u8]) -> Cow<'_, str> {
+    match String::from_utf8_lossy(json) {
+        Cow::Borrowed(text) => without_lone_surrogates(text),
+        Cow::Owned(text) => Cow::Owned(without_lone_surrogates(&text).into_owned()),
+    }
+}
+
+/// The text of a JSON string; of one that is none, the JSON itself.
+pub fn string(json: &str) -> String {
+    serde_json::from_str(&without_lone_surrogates(json)).unwrap_or_else(|_| json.to_owned())
+}
+
+/// Outside of strings JSON has no backslash, so each one begins an escape.
+fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let mut mended = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = text[at..].find('\\') {
+        at += found;
+        let length = match (escaped(bytes, at), escaped(bytes, at + ESCAPE)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * ESCAPE,
+            (Some(0xd800..=0xdfff), _) => {
+                mended.push_str(&text[copied..at]);
+                mended.push_str("\\ufffd");
+                copied = at + ESCAPE;
+                ESCAPE
+            }
+            (Some(_), _) => ESCAPE,
+            // Another escape: the backslash, and one character that begins behind it.
+            (None, _) => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+        at += length;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    mended.push_str(&text[copied..]);
+    Cow::Owned(mended)
+}
+
+/// How long `\ud83d` is.
+const ESCAPE: usize = 6;
+
+/// The code unit that is escaped at this place.
+fn escaped(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
+    digits
+        .iter()
+        .try_fold(0, |code, digit| Some(code * 16 + char::from(*digit).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_lone_surrogate_becomes_the_replacement_character() {
+        for (json, expected) in [
+            (r#""call \ud83d""#, "call \u{fffd}"),
+            (r#""\ud83d call""#, "\u{fffd} call"),
+            (r#""\ude00""#, "\u{fffd}"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}😀"),
+            (r#""\ud83d\n\ude00""#, "\u{fffd}\n\u{fffd}"),
+            (r#""\uD83D\uDE00""#, "😀"),
+            (r#""\\ud83d""#, "\\ud83d"),
+            (r#""\\\ud83d\"""#, "\\\u{fffd}\""),
+            (r#""é\ud83d😀""#, "é\u{fffd}😀"),
+            (r#""plain""#, "plain"),
+        ] {
+            assert_eq!(string(json), expected, "{json}");
+            let whole = readable(json.as_bytes());
+            assert_eq!(serde_json::from_str::<String>(&whole).unwrap(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf_8_become_the_replacement_character() {
+        assert_eq!(
+            readable(b"{\"a\":\"caf\xe9 \\ud83d\"}"),
+            "{\"a\":\"caf\u{fffd} \\ufffd\"}"
+        );
+    }
+
+    #[test]
+    fn what_is_cut_off_is_left_to_the_parser() {
+        for json in ["\"\\", "\"\\u", "\"\\ud83", "\\", "\"\\é"] {
+            assert_eq!(readable(json.as_bytes()), json);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn json_of_unicode_stays_as_it_is(text in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(readable(json.as_bytes()), json.as_str());
+            let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            prop_assert_eq!(string(&format!("\"{escaped}\"")), text);
+        }
+
+        #[test]
+        fn a_string_of_any_code_units_is_read_as_by_a_lossy_decoder(units in proptest::collection::vec(prop_oneof![any::<u16>(), 0xd800_u16..0xe000], 0..20)) {
+            let escaped: String = units.iter().map(|unit| format!("\\u{unit:04X}")).collect();
+            prop_assert_eq!(string(&format!("\"{escaped}\"")), String::from_utf16_lossy(&units));
+        }
+
+        #[test]
+        fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = readable(&bytes);
+        }
+    }
+}
