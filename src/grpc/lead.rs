@@ -192,7 +192,9 @@ impl pb::lead_service_server::LeadService for Service {
                 .iter()
                 .filter(|field| names.is_empty() || is_asked(&field.schema_name));
             Ok(pb::DescribeLeadFieldsResponse {
-                fields: fields.map(convert::field).collect(),
+                fields: fields
+                    .map(|field| convert::field(field, asked.gateway.unique_attributes()))
+                    .collect(),
                 fetch_time: Some(convert::timestamp(catalog.fetched)),
             })
         };
