@@ -233,7 +233,15 @@ pub async fn connect(address: &str, authorities: Option<&[u8]>, limit: Duration)
         _ => return Err(no_address()),
     };
     let channel = endpoint.connect_timeout(limit).connect().await;
-    channel.map_err(|error| format!("cannot be reached: {}", root_cause(&error)))
+    channel.map_err(|error| {
+        let cause = root_cause(&error);
+        let hint = match url.scheme() {
+            "https" if cause.contains("InvalidContentType") => ": it does not speak TLS, and http:// is plaintext",
+            "https" if cause.contains("UnknownIssuer") => ": its authority is not trusted, and --ca-file can name it",
+            _ => "",
+        };
+        format!("cannot be reached: {cause}{hint}")
+    })
 }
 
 /// Asks a running gateway for its health: for `leadgate health`.

@@ -326,12 +326,12 @@ mod tests {
         assert!(
             rows[1]
                 .as_ref()
-                .is_err_and(|text| text.starts_with("line 2, column 2: is not UTF-8 (byte 0xE9)"))
+                .is_err_and(|text| text.starts_with("line 2, column 2: is not UTF-8 (byte 0xE9, "))
         );
         assert!(
             rows[3]
                 .as_ref()
-                .is_err_and(|text| text.starts_with("line 4, column 1: is not UTF-8 (byte 0x80)"))
+                .is_err_and(|text| text.starts_with("line 4, column 1: is not UTF-8 (byte 0x80, "))
         );
         assert_eq!(rows[2], row(3, &["1", "2"]));
     }

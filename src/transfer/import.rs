@@ -187,7 +187,7 @@ async fn prepare(options: &Import) -> Result<(Sending, crate::client::Gateway), 
         rejected: options.rejected.clone().unwrap_or_else(beside),
     };
     let (state, end) = match options.dry_run {
-        true => (State::new(of), End::DryRun(Findings::default())),
+        true => (State::new(of), End::DryRun(Findings::of(survey.rows))),
         false => {
             let keep = state_path(options);
             let state = begin(&keep, of)?;

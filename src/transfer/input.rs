@@ -88,7 +88,7 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
 /// Why bytes are no text, for people; `None` where they are.
 pub(super) fn not_utf8(error: &std::str::Utf8Error, bytes: &[u8]) -> String {
     let byte = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
-    format!("is not UTF-8 (byte 0x{byte:02X}): save the file as UTF-8, in Excel as \"CSV UTF-8\"")
+    format!("is not UTF-8 (byte 0x{byte:02X}, as in Windows-1252): save the file as UTF-8, in Excel as \"CSV UTF-8\"")
 }
 
 #[cfg(test)]

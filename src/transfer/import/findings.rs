@@ -18,6 +18,8 @@ pub(super) struct Findings {
     doubtful: Kinds,
     /// By column: the hash of each value, and its line.
     values: BTreeMap<usize, Vec<(u64, u32)>>,
+    /// How many rows there are.
+    rows: usize,
 }
 
 /// Kinds of findings, by column and by what is wrong without the numbers in it.
@@ -32,6 +34,14 @@ struct Found {
 }
 
 impl Findings {
+    /// Of a file with so many rows.
+    pub(super) fn of(rows: u64) -> Self {
+        Self {
+            rows: usize::try_from(rows).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
     /// A row is rejected for this.
     pub(super) fn reject(&mut self, line: u64, flaw: &Flaw) {
         self.rejected.add(&flaw.column, &flaw.text, || line.to_string());
@@ -47,7 +57,10 @@ impl Findings {
         let line = u32::try_from(line).unwrap_or(u32::MAX);
         for key in keys {
             if let Some(column) = key.unique_in {
-                self.values.entry(column).or_default().push((key.hash, line));
+                let values = self.values.entry(column);
+                // At once: growing would need twice the memory.
+                let values = values.or_insert_with(|| Vec::with_capacity(self.rows));
+                values.push((key.hash, line));
             }
         }
     }

@@ -361,9 +361,12 @@ impl Sending {
     }
 
     fn show(&mut self, now: Instant) {
-        let Tally { rows, .. } = self.state.tally;
+        let Tally { rows, rejected, .. } = self.state.tally;
         let bottleneck = *self.bottleneck.borrow_and_update();
-        let mut text = self.state.tally.to_string();
+        let mut text = match self.is_dry() {
+            true => format!("{rejected} rejected"),
+            false => self.state.tally.to_string(),
+        };
         if let Some(waits) = bottleneck.shown().filter(|_| self.window.len() > 0) {
             text = format!("{text}; {waits}");
             if let Some(note) = bottleneck.note(self.plan.lane())

@@ -39,13 +39,20 @@ const NO_NUMBER: &str = "must be a number in plain digits";
 const SHORTENED: &str = "is in scientific notation: a spreadsheet has shortened the number; format the column as text and \
                          write all digits";
 
+/// What spreadsheets show where a formula has failed.
+const SHEET_ERRORS: [&str; 7] = ["#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"];
+
 impl<'a> Given<'a> {
     /// A value of JSON.
     pub(super) fn json(raw: &'a RawValue) -> Result<Self, String> {
         let text = raw.get();
         let cannot = |error: serde_json::Error| {
             let told = error.to_string();
-            format!("cannot be read: {}", told.split(" at line ").next().unwrap_or_default())
+            let told = told.split(" at line ").next().unwrap_or_default();
+            match told.contains("surrogate") || told.contains("hex escape") {
+                true => "cannot be read: it holds half of a character (a lone surrogate)".to_owned(),
+                false => format!("cannot be read: {told}"),
+            }
         };
         Ok(match text.as_bytes().first() {
             Some(b'"') => Self::Text(Cow::Owned(serde_json::from_str(text).map_err(cannot)?)),
@@ -72,15 +79,14 @@ impl Reading {
             (_, Given::Number(text)) => Cow::Borrowed(text),
             (_, Given::Text(text)) => text,
         };
-        let trimmed = text.trim();
-        if trimmed.is_empty() {
+        if text.trim().is_empty() {
             return Ok(None);
         }
-        let is_plain = matches!(self.kind, Some(Kind::Text) | None);
-        let text = if is_plain && self.text == Text::Lines {
-            &*text
-        } else {
-            trimmed
+        let text = match (self.kind, self.text) {
+            (Some(Kind::Text) | None, Text::Lines) => &*text,
+            // Whether it may have several lines is not known here, so that line ends and tabs stay.
+            (Some(Kind::Text) | None, Text::Line) => text.trim_matches(is_space),
+            _ => text.trim(),
         };
         self.check(text)?;
         let value = match self.kind {
@@ -121,9 +127,13 @@ impl Reading {
         let Value::Text(text) = value else {
             return None;
         };
+        let is_error =
+            SHEET_ERRORS.contains(&text.as_str()) || (text.len() > 2 && text.bytes().all(|byte| byte == b'#'));
         let after_quote = text.strip_prefix('\'').unwrap_or_default();
         if is_shortened(text) {
             Some("looks like a number that a spreadsheet has shortened")
+        } else if is_error {
+            Some("is what a spreadsheet shows in place of a value")
         } else if text.contains('\u{fffd}') {
             Some("contains U+FFFD: a program could not read a character")
         } else if after_quote.starts_with(['=', '+', '-', '@']) {
@@ -134,6 +144,11 @@ impl Reading {
             None
         }
     }
+}
+
+/// Spaces of all widths, but no tabs and line ends.
+fn is_space(character: char) -> bool {
+    character.is_whitespace() && !character.is_control()
 }
 
 /// A number as it is written: typed where that says the same, else as text.
@@ -148,7 +163,10 @@ fn number(text: &str) -> Result<Value, String> {
         return Err(NO_NUMBER.to_owned());
     }
     let integer = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
-    let double = text.parse::<f64>().ok().filter(|number| number.to_string() == text);
+    // Beyond this the gateway takes no doubles, which do not hold every whole number there.
+    let is_small = |number: &f64| number.abs() < 9_007_199_254_740_992.0;
+    let double = text.parse::<f64>().ok().filter(is_small);
+    let double = double.filter(|number| number.to_string() == text);
     Ok(match (integer, double) {
         (Some(integer), _) => Value::Integer(integer),
         (None, Some(double)) => Value::Number(double),
@@ -312,6 +330,7 @@ mod tests {
             ("-3", Some(Value::Integer(-3))),
             ("2.5", Some(Value::Number(2.5))),
             ("12345678901234567890", text("12345678901234567890")),
+            ("12345678901234567000", text("12345678901234567000")),
             ("12345.670", text("12345.670")),
             ("0.1000000000000000055511", text("0.1000000000000000055511")),
             ("007", text("007")),
@@ -347,6 +366,12 @@ mod tests {
             for kind in [None, Some(Kind::Text), Some(Kind::FieldSet), Some(Kind::Number)] {
                 assert!(json(kind, broken).is_err(), "{kind:?} {broken}");
             }
+            let is_half = broken.contains("\\u");
+            assert_eq!(
+                json(None, broken).unwrap_err().contains("half of a character"),
+                is_half,
+                "{broken}"
+            );
         }
         assert_eq!(json(Some(Kind::Text), "null"), Ok(None));
         assert_eq!(json(Some(Kind::Text), "\"\\ud83d\\ude00\""), Ok(text("😀")));
@@ -373,6 +398,8 @@ mod tests {
         let note = " one\n\ttwo \n";
         assert_eq!(lines.value(Given::Text(note.into())), Ok(text(note)));
         assert_eq!(lines.value(Given::Text(" \n".into())), Ok(None));
+        // Another text may be one of several lines too.
+        assert_eq!(cell(Kind::Text, " one\n\ttwo\n"), Ok(text("one\n\ttwo\n")));
     }
 
     #[test]
@@ -417,7 +444,9 @@ mod tests {
         let line = reading(Some(Kind::Text), Text::Line);
         assert!(line.doubt(&Value::Text("9.19845E+11".to_owned())).is_some());
         assert!(line.doubt(&Value::Text("'=1+1".to_owned())).is_some());
-        assert!(line.doubt(&Value::Text("12E5 'x'".to_owned())).is_none());
+        assert!(line.doubt(&Value::Text("#N/A".to_owned())).is_some());
+        assert!(line.doubt(&Value::Text("#####".to_owned())).is_some());
+        assert!(line.doubt(&Value::Text("12E5 'x' #1".to_owned())).is_none());
     }
 
     #[test]

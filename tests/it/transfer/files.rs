@@ -118,7 +118,7 @@ async fn a_csv_that_cannot_be_read_as_it_is_meant_is_refused_with_its_lines() {
         (b"PK\x03\x04xlsx", &["workbook"]),
         (
             b"EmailAddress,FirstName\r\na@x.co,Anu\r\nb@x.co,Ren\xe9\r\n",
-            &["line 3, column 2: is not UTF-8 (byte 0xE9)"],
+            &["line 3, column 2: is not UTF-8 (byte 0xE9, "],
         ),
         (
             b"EmailAddress,FirstName\ra@x.co\rb@x.co,Ben\rc@x.co,\"Carl\"x\r",
