@@ -14,7 +14,7 @@ use pb::import_leads_request::Operation;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::rejected::{Flaw, OURS, Reason};
+use super::rejected::{Flaw, OURS};
 use super::survey::Name;
 use super::values::{Given, Reading};
 use crate::transfer::LEAD_ID;
@@ -90,6 +90,8 @@ pub(super) struct Prepared {
     pub(super) keys: Vec<Key>,
     /// What may be wrong, though it is sent.
     pub(super) doubts: Vec<Flaw>,
+    /// What is wrong with values that the message is without: only a dry run may send it then.
+    pub(super) flaws: Vec<Flaw>,
 }
 
 /// A value by which a lead is known, in one form.
@@ -181,8 +183,8 @@ impl Plan {
         self.columns.iter().find(is_it).map_or(field, |column| &column.name)
     }
 
-    /// The row as a request, or why it cannot be one.
-    pub(super) fn request(&self, run: Uuid, number: u64, row: &Row) -> Result<Prepared, Reason> {
+    /// The row as a request, with all that keeps it from being one.
+    pub(super) fn request(&self, run: Uuid, number: u64, row: &Row) -> Prepared {
         let (mut attributes, mut lead_id) = (Vec::new(), String::new());
         let (mut keys, mut doubts, mut flaws) = (vec![], vec![], vec![]);
         for (at, given) in self.cells(row) {
@@ -221,21 +223,19 @@ impl Plan {
                 text: "is empty".to_owned(),
             });
         }
-        if !flaws.is_empty() {
-            return Err(Reason::local(flaws));
-        }
         let request_id = match self.is_dry {
             true => String::new(),
             false => grpc::part(run, usize::try_from(number).unwrap_or(usize::MAX)).to_string(),
         };
-        Ok(Prepared {
+        Prepared {
             message: pb::ImportLeadsRequest {
                 sequence: i64::try_from(number).unwrap_or(i64::MAX),
                 operation: Some(self.operation(attributes, lead_id, request_id)),
             },
             keys,
             doubts,
-        })
+            flaws,
+        }
     }
 
     fn operation(&self, mut attributes: Vec<(String, Value)>, lead_id: String, request_id: String) -> Operation {
@@ -451,6 +451,7 @@ fn notes(names: &[Name], uses: &[Use], attributes: &Attributes) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::transfer::csv::Record;
+    use crate::transfer::import::rejected::Reason;
 
     fn attributes() -> Attributes {
         use pb::FieldKind as Kind;
@@ -484,7 +485,11 @@ mod tests {
 
     fn upsert(row: Row, names: &[&str]) -> Result<pb::UpsertLeadRequest, Reason> {
         let plan = plan(manner(Mode::Upsert, None), names).unwrap();
-        match plan.request(Uuid::from_u128(1), 7, &row)?.message.operation {
+        let prepared = plan.request(Uuid::from_u128(1), 7, &row);
+        if !prepared.flaws.is_empty() {
+            return Err(Reason::local(prepared.flaws));
+        }
+        match prepared.message.operation {
             Some(Operation::Upsert(request)) => Ok(request),
             other => panic!("{other:?}"),
         }
@@ -594,14 +599,14 @@ mod tests {
     fn a_lead_is_matched_by_its_id() {
         let plan = plan(manner(Mode::Upsert, Some("ProspectID")), &["lead_id", "city"]).unwrap();
         let row = |id| Row::Csv(Record::new(2, [id, "Pune"]));
-        let prepared = plan.request(Uuid::nil(), 1, &row("x")).unwrap();
+        let prepared = plan.request(Uuid::nil(), 1, &row("x"));
         let Some(Operation::Upsert(request)) = prepared.message.operation else {
             panic!();
         };
         assert_eq!(request.match_by, "lead_id");
         assert!(request.lead.unwrap().custom.contains_key("ProspectID"));
-        let reason = plan.request(Uuid::nil(), 1, &row("")).unwrap_err();
-        assert!(reason.message.contains("lead_id is empty"));
+        let flaws = plan.request(Uuid::nil(), 1, &row("")).flaws;
+        assert_eq!(Reason::local(flaws).message, "lead_id is empty");
     }
 
     #[test]
@@ -628,7 +633,7 @@ mod tests {
         let plan = plan(manner(Mode::Update, None), &names).unwrap();
         let keys = |cells: [&str; 5]| {
             let row = Row::Csv(Record::new(2, cells));
-            plan.request(Uuid::nil(), 1, &row).unwrap().keys
+            plan.request(Uuid::nil(), 1, &row).keys
         };
         let share = |a, b| {
             let (a, b) = (keys(a), keys(b));

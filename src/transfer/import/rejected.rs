@@ -63,6 +63,14 @@ impl Reason {
         }
     }
 
+    /// What was found before the row was sent without the values in question, and what the gateway says of the others.
+    pub(super) fn both(mut flaws: Vec<Flaw>, told: Option<Self>) -> Self {
+        // That values are missing is no news.
+        let is_news = |flaw: &Flaw| !["lead", "lead_id", "match_by"].contains(&flaw.column.as_str());
+        flaws.extend(told.into_iter().flat_map(|told| told.flaws).filter(is_news));
+        Self::local(flaws)
+    }
+
     /// What the gateway has not said.
     pub(super) fn untold() -> Self {
         Self {

@@ -78,6 +78,8 @@ pub(super) enum End {
 struct Held {
     row: Row,
     keys: Vec<u64>,
+    /// What is wrong with values that a dry run has not sent.
+    flaws: Vec<Flaw>,
     tries: u32,
     at: At,
 }
@@ -229,9 +231,7 @@ impl Sending {
             return Ok(None);
         };
         held.at = At::Gateway;
-        let prepared = self.plan.request(self.state.run_id, number, &held.row);
-        // It was read before, so that it is a request.
-        Ok(prepared.ok().map(|prepared| prepared.message))
+        Ok(Some(self.plan.request(self.state.run_id, number, &held.row).message))
     }
 
     /// The message of the next row of the file, if it may be sent now.
@@ -242,25 +242,30 @@ impl Sending {
         };
         self.bytes += row.size();
         let (line, number) = (row.line(), self.window.next());
-        let prepared = self.plan.request(self.state.run_id, number, &row);
+        let Prepared {
+            message,
+            keys,
+            doubts,
+            flaws,
+        } = self.plan.request(self.state.run_id, number, &row);
         let mut held = Held {
             row,
             keys: vec![],
+            flaws: vec![],
             tries: 0,
             at: At::Gateway,
         };
-        let Prepared { message, keys, doubts } = match prepared {
-            Ok(prepared) => prepared,
-            Err(reason) => {
-                self.window.push(held);
-                self.window.settle(number, Outcome::Rejected(reason));
-                return Ok(None);
-            }
-        };
         match &mut self.end {
+            // What is wrong with the other values is to be known too.
             End::DryRun(findings) => {
                 doubts.iter().for_each(|doubt| findings.doubt(line, doubt));
                 findings.known_by(line, &keys);
+                held.flaws = flaws;
+            }
+            End::Import { .. } if !flaws.is_empty() => {
+                self.window.push(held);
+                self.window.settle(number, Outcome::Rejected(Reason::local(flaws)));
+                return Ok(None);
             }
             End::Import { .. } => held.keys = keys.iter().map(|key| key.hash).collect(),
         }
@@ -274,9 +279,17 @@ impl Sending {
 
     /// Settles a row, and lets those go that waited for it.
     fn end(&mut self, number: u64, outcome: Outcome) {
-        let keys = self.window.open(number).map(|held| std::mem::take(&mut held.keys));
+        let Some(held) = self.window.open(number) else {
+            return;
+        };
+        let (keys, flaws) = (std::mem::take(&mut held.keys), std::mem::take(&mut held.flaws));
+        let outcome = match outcome {
+            outcome if flaws.is_empty() => outcome,
+            Outcome::Taken(_) => Outcome::Rejected(Reason::both(flaws, None)),
+            Outcome::Rejected(reason) => Outcome::Rejected(Reason::both(flaws, Some(reason))),
+        };
         self.window.settle(number, outcome);
-        for next in self.order.leave(number, &keys.unwrap_or_default()) {
+        for next in self.order.leave(number, &keys) {
             let Some(held) = self.window.open(next) else {
                 continue;
             };
