@@ -2,6 +2,7 @@
 //! and what its refusals mean to people. Knows none of the commands.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,12 +19,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where a running gateway is, and which of its accounts is meant.
 #[derive(Args)]
 pub(crate) struct Address {
-    /// Where the gateway serves gRPC: a URL, or host:port.
-    #[arg(long, global = true, value_name = "ADDR", default_value = "http://127.0.0.1:50051")]
-    addr: String,
+    #[command(flatten)]
+    place: Place,
     /// Which of the gateway's accounts; needed where it has several.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
+}
+
+/// Where a running gateway is.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Where the gateway serves gRPC: a URL, or host:port. https:// is TLS, everything else plaintext.
+    #[arg(long, global = true, value_name = "ADDR", default_value = "http://127.0.0.1:50051")]
+    addr: String,
+    /// The certificates of the authorities to trust with https://, as PEM [default: those that the system trusts].
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// A running gateway, and which of its accounts is meant.
@@ -35,12 +46,37 @@ pub(crate) struct Gateway {
 
 impl Address {
     pub(crate) async fn connect(&self) -> Result<Gateway, String> {
-        let address = &self.addr;
+        let address = &self.place.addr;
         let tenant = self.tenant.as_deref().map(AsciiMetadataValue::try_from).transpose();
         let tenant = tenant.map_err(|_| "--tenant: is no name of an account".to_owned())?;
         let unreached = |fault| format!("the gateway at {address} {fault}; start it, or say by --addr where it serves");
-        let channel = grpc::connect(address, CONNECT).await.map_err(unreached)?;
+        let authorities = self.place.authorities()?;
+        let channel = grpc::connect(address, authorities.as_deref(), CONNECT).await;
+        let channel = channel.map_err(unreached)?;
         Ok(Gateway { channel, tenant })
+    }
+}
+
+impl Place {
+    /// Asks the gateway whether it is serving.
+    pub(crate) async fn health(&self) -> Result<(), String> {
+        let authorities = self.authorities()?;
+        let asked = grpc::health(&self.addr, authorities.as_deref(), CONNECT).await;
+        asked.map_err(|fault| format!("the gateway at {} {fault}", self.addr))
+    }
+
+    /// The certificates in the file, if one is named.
+    fn authorities(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(path) = &self.ca_file else {
+            return Ok(None);
+        };
+        let name = path.display();
+        let text =
+            std::fs::read_to_string(path).map_err(|error| format!("--ca-file: {name} cannot be read: {error}"))?;
+        match text.contains("-----BEGIN CERTIFICATE-----") {
+            true => Ok(Some(text.into_bytes())),
+            false => Err(format!("--ca-file: {name} has no certificate in the form of PEM")),
+        }
     }
 }
 

@@ -20,10 +20,10 @@ use leadgate::config::Config;
 use leadgate::crm::authentication::KeyOwner;
 use leadgate::domain::activity::{Form, OWNER};
 use leadgate::error::Kind;
+use leadgate::gateway;
 use leadgate::simulator::{Latency, Options, Refusal, Simulator, Window};
 use leadgate::store::Store;
 use leadgate::telemetry::log;
-use leadgate::{gateway, grpc};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -52,11 +52,11 @@ enum Command {
     /// Checks the settings, and with --connect also the accounts behind them.
     Check(Check),
     /// Asks a running gateway for its health: exit code 0 if it is serving.
-    Health(Health),
+    Health(client::Place),
     /// Lists, revokes and exports the shares that a running gateway knows of.
     Shares(shares::Shares),
-    /// Writes the leads of a file through a running gateway. Exit code 0: all rows were taken, 1: some were rejected, 2: a
-    /// fault, and nothing was done, 3: it broke off, and the same command goes on.
+    /// Writes the leads of a file through a running gateway. Exit code 0: every row took effect, 1: some rows were rejected,
+    /// 2: nothing was written, 3: it broke off, and the same command goes on where it was.
     Import(Box<transfer::import::Import>),
     /// Reads the leads that were modified in a time range into a file, through a running gateway.
     Export(transfer::export::Export),
@@ -89,13 +89,6 @@ struct Check {
     /// default type of activity.
     #[arg(long)]
     connect: bool,
-}
-
-#[derive(Args)]
-struct Health {
-    /// Where the gateway serves gRPC.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
-    addr: String,
 }
 
 #[derive(Args)]
@@ -362,11 +355,8 @@ fn judge_form(form: &Form, share_type: i32, found: &mut Found) {
     }
 }
 
-async fn health(options: Health) -> Result<(), String> {
-    let address = &options.addr;
-    grpc::health(address, Duration::from_secs(5))
-        .await
-        .map_err(|fault| format!("the gateway at {address} {fault}"))?;
+async fn health(place: client::Place) -> Result<(), String> {
+    place.health().await?;
     println!("serving");
     Ok(())
 }

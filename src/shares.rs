@@ -87,6 +87,9 @@ struct List {
 }
 
 #[derive(Args)]
+#[command(override_usage = "leadgate shares revoke [OPTIONS] <SHARE_ID>...\n       \
+    leadgate shares revoke [OPTIONS] --lead <ID>\n       \
+    leadgate shares revoke [OPTIONS] --user <ID_OR_EMAIL>")]
 struct Revoke {
     /// The ids of the shares.
     #[arg(value_name = "SHARE_ID", required_unless_present_any = ["lead", "user"],

@@ -3,8 +3,11 @@
 
 mod attributes;
 mod broken;
+mod characters;
+mod csv;
 pub(crate) mod export;
 pub(crate) mod import;
+mod input;
 mod progress;
 mod rows;
 mod state;
@@ -33,6 +36,12 @@ impl Format {
             "jsonl" => Ok(Self::Jsonl),
             _ => Err(format!("{}: the name must end in .csv or .jsonl", path.display())),
         }
+    }
+
+    /// The same of a file to be read, whose separator is found out.
+    fn to_read(path: &Path) -> Result<Self, String> {
+        let is_tsv = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("tsv"));
+        if is_tsv { Ok(Self::Csv) } else { Self::of(path) }
     }
 
     fn extension(self) -> &'static str {

@@ -269,6 +269,11 @@ impl Gateway {
         self.users.all(call).await
     }
 
+    /// The attributes of which no two leads have the same value.
+    pub fn unique_attributes(&self) -> &[String] {
+        &self.settings.unique
+    }
+
     /// What may travel together.
     pub fn batching(&self) -> &Batching {
         &self.batching

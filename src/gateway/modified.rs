@@ -75,11 +75,7 @@ impl ReadPage {
     }
 
     /// Keeps those rows, by position and content, and those that cannot be read.
-    fn retain(
-        &mut self,
-        mut wanted: impl FnMut(usize, &Row) -> bool,
-        unreadable: impl FnMut(&Unreadable) -> bool,
-    ) {
+    fn retain(&mut self, mut wanted: impl FnMut(usize, &Row) -> bool, unreadable: impl FnMut(&Unreadable) -> bool) {
         let rows = std::mem::take(&mut self.rows.records).into_iter();
         let positions = std::mem::take(&mut self.positions).into_iter();
         let kept = positions.zip(rows).filter(|(position, row)| wanted(*position, row));

@@ -94,8 +94,8 @@ pub fn attributes(mut fields: pb::LeadFields) -> Vec<(String, Value)> {
     standard_attributes(fields).into_iter().chain(custom).collect()
 }
 
-/// An attribute's description.
-pub(super) fn field(field: &Field) -> pb::LeadField {
+/// An attribute's description; `unique` are the attributes of which no two leads have the same value.
+pub(super) fn field(field: &Field, unique: &[String]) -> pb::LeadField {
     let standard = standard(&field.schema_name);
     let kind = match standard.map_or(field.kind, |standard| standard.kind) {
         Kind::Text => pb::FieldKind::Text,
@@ -117,6 +117,7 @@ pub(super) fn field(field: &Field) -> pb::LeadField {
             .and_then(|most| i32::try_from(most).ok())
             .unwrap_or_default(),
         options: field.options.clone(),
+        unique: unique.iter().any(|name| name.eq_ignore_ascii_case(&field.schema_name)),
     }
 }
 

@@ -188,7 +188,9 @@ impl pb::lead_service_server::LeadService for Service {
                 .iter()
                 .filter(|one| names.is_empty() || one.id.as_deref().is_none_or(is_asked));
             Ok(pb::DescribeLeadFieldsResponse {
-                fields: fields.map(convert::field).collect(),
+                fields: fields
+                    .map(|field| convert::field(field, asked.gateway.unique_attributes()))
+                    .collect(),
                 fetch_time: Some(convert::timestamp(catalog.fetched)),
                 unreadable: convert::unreadable(unreadable),
             })

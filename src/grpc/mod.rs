@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic_health::server::HealthReporter;
 
 use crate::telemetry::metrics::Metrics;
@@ -229,24 +229,48 @@ async fn told(stop: CancellationToken, health: HealthReporter) {
     std::future::pending().await
 }
 
-/// A connection to a running gateway, at a URL or at `host:port`: for the commands that are its clients.
-pub async fn connect(address: &str, limit: Duration) -> Result<Channel, String> {
-    let url = if address.contains("://") {
-        address.to_owned()
-    } else {
-        format!("http://{address}")
+/// A connection to a running gateway, at a URL or at `host:port`, which is plaintext: for the commands that are its clients.
+/// `https` is TLS. Then the gateway's certificate must be of an authority that the system trusts, or of one of those in
+/// `authorities`, certificates as PEM, if they are given.
+pub async fn connect(address: &str, authorities: Option<&[u8]>, limit: Duration) -> Result<Channel, String> {
+    let url = match address.contains("://") {
+        true => address.to_owned(),
+        false => format!("http://{address}"),
     };
-    Endpoint::new(url)
-        .map_err(|_| "is no address".to_owned())?
-        .connect_timeout(limit)
-        .connect()
-        .await
-        .map_err(|error| format!("cannot be reached: {}", root_cause(&error)))
+    let no_address = || "has no address of the form http://HOST:PORT or https://HOST:PORT".to_owned();
+    let url = url::Url::parse(&url).map_err(|_| no_address())?;
+    // Endpoint::new would look for the system's authorities by itself.
+    let endpoint = Endpoint::from_shared(String::from(url.clone())).map_err(|_| no_address())?;
+    let endpoint = match (url.scheme(), authorities) {
+        ("http", None) => endpoint,
+        ("http", Some(_)) => {
+            return Err("is reached without TLS: certificates are of use with https:// only".to_owned());
+        }
+        ("https", authorities) => {
+            let tls = match authorities {
+                Some(authorities) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities)),
+                None => ClientTlsConfig::new().with_native_roots(),
+            };
+            let config = endpoint.tls_config(tls.timeout(limit));
+            config.map_err(|error| format!("cannot be reached by TLS: {}", root_cause(&error)))?
+        }
+        _ => return Err(no_address()),
+    };
+    let channel = endpoint.connect_timeout(limit).connect().await;
+    channel.map_err(|error| {
+        let cause = root_cause(&error);
+        let hint = match url.scheme() {
+            "https" if cause.contains("InvalidContentType") => ": it does not speak TLS, and http:// is plaintext",
+            "https" if cause.contains("UnknownIssuer") => ": its authority is not trusted, and --ca-file can name it",
+            _ => "",
+        };
+        format!("cannot be reached: {cause}{hint}")
+    })
 }
 
 /// Asks a running gateway for its health: for `leadgate health`.
-pub async fn health(address: &str, limit: Duration) -> Result<(), String> {
-    let channel = connect(address, limit).await?;
+pub async fn health(address: &str, authorities: Option<&[u8]>, limit: Duration) -> Result<(), String> {
+    let channel = connect(address, authorities, limit).await?;
     let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
     let mut request = tonic::Request::new(tonic_health::pb::HealthCheckRequest::default());
     request.set_timeout(limit);

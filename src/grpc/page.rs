@@ -183,10 +183,16 @@ mod tests {
         };
         let mut items = page();
         let next = cut(Place::first(6), &mut items, |_| Ok(2)).unwrap().unwrap();
-        assert_eq!((items.records, items.unreadable), (vec!["a", "c"], vec![unreadable(1), unreadable(3)]));
+        assert_eq!(
+            (items.records, items.unreadable),
+            (vec!["a", "c"], vec![unreadable(1), unreadable(3)])
+        );
         assert_eq!(next.number * next.size + next.skip, 4);
         let mut items = page();
-        let place = Place { skip: 4, ..Place::first(6) };
+        let place = Place {
+            skip: 4,
+            ..Place::first(6)
+        };
         assert_eq!(cut(place, &mut items, |items| Ok(items.len())), Ok(None));
         assert_eq!((items.records, items.unreadable), (vec!["e", "f"], vec![]));
     }

@@ -1,4 +1,5 @@
-//! The attributes of the account's leads, as people name them: by schema name, or by name in LeadFields. Knows no files.
+//! The attributes of the account's leads, as people name them: by schema name, by name in LeadFields, or by the label that
+//! users see. Knows no files.
 
 use std::collections::HashMap;
 
@@ -15,8 +16,12 @@ use crate::client::{Gateway, explain, note};
 #[derive(Default)]
 pub(super) struct Attributes {
     all: Vec<Attribute>,
-    /// Every name as it is written, and then in lower case.
+    /// By schema name, and by name in LeadFields.
     names: HashMap<String, usize>,
+    /// By label, and by name in any case.
+    labels: HashMap<String, Vec<usize>>,
+    /// By all of these without spaces and case.
+    loose: HashMap<String, Vec<usize>>,
     /// How many of them the account has told; `None` if it was not asked, and anything may be there.
     told: Option<usize>,
     /// Whether the account has others, whose names cannot be read.
@@ -28,10 +33,34 @@ pub(super) struct Attributes {
 pub(super) struct Attribute {
     /// The vendor's name of it.
     pub(super) schema_name: String,
+    /// The label that users see; empty where nobody has told.
+    pub(super) label: String,
     /// How its values are typed; `None` where nobody has told.
     pub(super) kind: Option<Kind>,
+    /// What kind of text its values are.
+    pub(super) text: Text,
     /// Whether LeadSquared computes it, so that it cannot be written.
     pub(super) is_computed: bool,
+    /// Whether no two leads have the same value.
+    pub(super) is_unique: bool,
+}
+
+/// What kind of text the values of an attribute are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Text {
+    Line,
+    Lines,
+    Email,
+    Phone,
+}
+
+/// The attribute that a name means.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Found {
+    One(Attribute),
+    None,
+    /// Several have it for their label.
+    Several(Vec<String>),
 }
 
 impl Attributes {
@@ -72,7 +101,10 @@ impl Attributes {
         let count = fields.len();
         let told = fields.into_iter().map(|field| Attribute {
             kind: kind(field.kind()),
+            text: text(&field.schema_name, &field.data_type),
             is_computed: field.read_only || is_part(&field.schema_name),
+            is_unique: field.unique,
+            label: field.display_name,
             schema_name: field.schema_name,
         });
         let mut attributes = Self::of(told);
@@ -87,16 +119,12 @@ impl Attributes {
 
     fn of(told: impl Iterator<Item = Attribute>) -> Self {
         let mut attributes = Self::default();
-        let standard = STANDARD.iter().map(|field| Attribute {
-            schema_name: field.schema_name.to_owned(),
-            kind: Some(field.kind),
-            is_computed: false,
-        });
-        let parts = PARTS.iter().map(|(_, schema_name)| Attribute {
-            schema_name: (*schema_name).to_owned(),
-            kind: Some(Kind::Text),
-            is_computed: true,
-        });
+        let standard = STANDARD
+            .iter()
+            .map(|field| Attribute::known(field.schema_name, Some(field.kind), false));
+        let parts = PARTS
+            .iter()
+            .map(|(_, schema_name)| Attribute::known(schema_name, Some(Kind::Text), true));
         for attribute in told.chain(standard).chain(parts) {
             let at = attributes.all.len();
             let known = attributes.names.entry(attribute.schema_name.clone());
@@ -109,10 +137,18 @@ impl Attributes {
             let at = attributes.names[schema_name];
             attributes.names.entry(name.to_owned()).or_insert(at);
         }
-        // In any case, as far as that is not another's name.
-        let names: Vec<_> = attributes.names.iter().map(|(name, at)| (fold(name), *at)).collect();
-        for (name, at) in names {
-            attributes.names.entry(name).or_insert(at);
+        let labels = attributes.all.iter().enumerate();
+        let labels = labels.map(|(at, attribute)| (attribute.label.trim().to_owned(), at));
+        let labels: Vec<_> = labels.filter(|(label, _)| !label.is_empty()).collect();
+        let names: Vec<_> = attributes.names.iter().map(|(name, at)| (name.clone(), *at)).collect();
+        for (label, at) in &labels {
+            add(&mut attributes.labels, label.clone(), *at);
+        }
+        for (name, at) in &names {
+            add(&mut attributes.labels, fold(name), *at);
+        }
+        for (name, at) in labels.iter().chain(&names) {
+            add(&mut attributes.loose, loose(name), *at);
         }
         attributes
     }
@@ -123,21 +159,47 @@ impl Attributes {
     }
 
     /// The attribute of that name; where nobody has told what there is, any.
-    pub(super) fn find(&self, name: &str) -> Option<Attribute> {
-        let at = self.names.get(name).or_else(|| self.names.get(&fold(name)));
-        match at {
-            Some(at) => self.all.get(*at).cloned(),
-            None if self.told.is_some() && !self.is_incomplete => None,
-            None => Some(Attribute {
-                schema_name: schema_name(name).to_owned(),
-                kind: None,
-                is_computed: false,
-            }),
+    pub(super) fn find(&self, name: &str) -> Found {
+        let exact = self.names.get(name).map(std::slice::from_ref);
+        let labels = [
+            self.labels.get(name),
+            self.labels.get(&fold(name)),
+            self.loose.get(&loose(name)),
+        ];
+        let found = exact.or_else(|| labels.into_iter().flatten().next().map(Vec::as_slice));
+        match found {
+            Some([at]) => Found::One(self.all[*at].clone()),
+            Some(several) => Found::Several(several.iter().map(|at| self.all[*at].schema_name.clone()).collect()),
+            None if self.told.is_some() && !self.is_incomplete => Found::None,
+            None => Found::One(Attribute::known(schema_name(name), None, false)),
         }
+    }
+
+    /// Whether it is the name of an attribute in any case, and no label.
+    pub(super) fn is_name(&self, name: &str) -> bool {
+        self.names.contains_key(name) || self.names.keys().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Another attribute than that of this name, which has the name for its label.
+    pub(super) fn label_of_another(&self, name: &str) -> Option<&Attribute> {
+        let own = self.names.get(name)?;
+        let other = self.labels.get(name)?.iter().find(|at| *at != own)?;
+        self.all.get(*other).filter(|other| other.label.trim() == name)
     }
 }
 
 impl Attribute {
+    fn known(schema_name: &str, kind: Option<Kind>, is_computed: bool) -> Self {
+        Self {
+            text: text(schema_name, ""),
+            schema_name: schema_name.to_owned(),
+            label: String::new(),
+            kind,
+            is_computed,
+            is_unique: matches!(schema_name, "EmailAddress" | "Phone"),
+        }
+    }
+
     /// Whether it is the lead's own id.
     pub(super) fn is_lead_id(&self) -> bool {
         self.schema_name == LEAD_ID
@@ -167,58 +229,133 @@ fn kind(kind: pb::FieldKind) -> Option<Kind> {
     }
 }
 
+fn text(schema_name: &str, data_type: &str) -> Text {
+    let data_type = data_type.to_ascii_lowercase();
+    match (schema_name, data_type.as_str()) {
+        ("EmailAddress", _) | (_, "email") => Text::Email,
+        ("Phone" | "Mobile", _) | (_, "phone") => Text::Phone,
+        ("Notes", _) | (_, "textarea" | "multilinetext" | "longtext") => Text::Lines,
+        _ => Text::Line,
+    }
+}
+
+fn add(places: &mut HashMap<String, Vec<usize>>, name: String, at: usize) {
+    let places = places.entry(name).or_default();
+    if !places.contains(&at) {
+        places.push(at);
+        places.sort_unstable();
+    }
+}
+
 fn fold(name: &str) -> String {
     name.to_ascii_lowercase()
+}
+
+fn loose(name: &str) -> String {
+    let kept = name.chars().filter(|character| !character.is_whitespace());
+    kept.flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn field(schema_name: &str, kind: pb::FieldKind, read_only: bool) -> pb::LeadField {
+    fn field(schema_name: &str, label: &str, kind: pb::FieldKind, read_only: bool) -> pb::LeadField {
         pb::LeadField {
             schema_name: schema_name.to_owned(),
+            display_name: label.to_owned(),
             kind: kind.into(),
             read_only,
             ..Default::default()
         }
     }
 
+    fn found(attributes: &Attributes, name: &str) -> Option<Attribute> {
+        match attributes.find(name) {
+            Found::One(attribute) => Some(attribute),
+            Found::None => None,
+            Found::Several(names) => panic!("{name}: {names:?}"),
+        }
+    }
+
     #[test]
     fn an_attribute_is_found_by_either_name_in_any_case() {
-        let attributes = Attributes::told(vec![field("mx_Amount", pb::FieldKind::Number, false)]);
-        let found = |name| attributes.find(name).map(|found| found.schema_name);
+        let attributes = Attributes::told(vec![field("mx_Amount", "Amount", pb::FieldKind::Number, false)]);
+        let found = |name| found(&attributes, name);
+        let schema_name = |name| found(name).map(|found| found.schema_name);
         for name in ["city", "mx_City", "MX_CITY"] {
-            assert_eq!(found(name).as_deref(), Some("mx_City"), "{name}");
+            assert_eq!(schema_name(name).as_deref(), Some("mx_City"), "{name}");
         }
-        assert_eq!(found("mx_amount").as_deref(), Some("mx_Amount"));
-        assert_eq!(
-            attributes.find("mx_Amount").and_then(|found| found.kind),
-            Some(Kind::Number)
-        );
+        assert_eq!(schema_name("mx_amount").as_deref(), Some("mx_Amount"));
+        assert_eq!(found("mx_Amount").and_then(|found| found.kind), Some(Kind::Number));
         for name in ["lead_id", "ProspectID", "prospectid"] {
-            assert!(attributes.find(name).is_some_and(|found| found.is_lead_id()), "{name}");
+            assert!(found(name).is_some_and(|found| found.is_lead_id()), "{name}");
         }
-        assert_eq!(found("mx_Other"), None);
+        assert_eq!(schema_name("mx_Other"), None);
+    }
+
+    #[test]
+    fn an_attribute_is_found_by_the_label_that_users_see() {
+        let text = pb::FieldKind::Text;
+        let attributes = Attributes::told(vec![
+            field("EmailAddress", "Email", text, false),
+            field("Phone", "Phone Number", text, false),
+            field("CreatedBy", "Created By Id", text, true),
+            field("CreatedByName", "Created By", text, true),
+            field("mx_Plan", "Plan", text, false),
+            field("mx_Other_Plan", "Plan", text, false),
+            field("mx_Alt", "Phone", text, false),
+            field("mx_Straße", "Größe der Straße", text, false),
+        ]);
+        for (name, schema_name) in [
+            ("Email", "EmailAddress"),
+            ("Email Address", "EmailAddress"),
+            ("email address", "EmailAddress"),
+            ("First Name", "FirstName"),
+            ("phone number", "Phone"),
+            ("Created By", "CreatedByName"),
+            ("größe der straße", "mx_Straße"),
+            ("mx_Plan", "mx_Plan"),
+            // A schema name goes before a label.
+            ("Phone", "Phone"),
+        ] {
+            let found = found(&attributes, name).map(|found| found.schema_name);
+            assert_eq!(found.as_deref(), Some(schema_name), "{name}");
+        }
+        let several = Found::Several(vec!["mx_Plan".to_owned(), "mx_Other_Plan".to_owned()]);
+        assert_eq!(
+            (attributes.find("Plan"), attributes.find("plan")),
+            (several.clone(), several)
+        );
+        let other = attributes
+            .label_of_another("Phone")
+            .map(|other| other.schema_name.as_str());
+        assert_eq!(other, Some("mx_Alt"));
+        assert_eq!(attributes.label_of_another("mx_Plan"), None);
+        assert!(attributes.is_name("PHONE") && !attributes.is_name("Phone Number"));
     }
 
     #[test]
     fn what_is_computed_is_known_by_what_was_told_and_without() {
         let attributes = Attributes::told(vec![
-            field("TotalVisits", pb::FieldKind::Number, true),
-            field("Score", pb::FieldKind::Number, false),
+            field("TotalVisits", "", pb::FieldKind::Number, true),
+            field("Score", "", pb::FieldKind::Number, false),
         ]);
         for name in ["TotalVisits", "score", "lead_number", "CreatedOn"] {
-            assert!(attributes.find(name).is_some_and(|found| found.is_computed), "{name}");
+            assert!(
+                found(&attributes, name).is_some_and(|found| found.is_computed),
+                "{name}"
+            );
         }
-        assert!(attributes.find("notes").is_some_and(|found| !found.is_computed));
+        assert!(found(&attributes, "notes").is_some_and(|found| !found.is_computed));
     }
 
     #[test]
     fn where_nobody_told_any_name_may_be_one() {
         let attributes = Attributes::untold();
-        let other = attributes.find("mx_Other").unwrap();
+        let other = found(&attributes, "mx_Other").unwrap();
         assert_eq!((other.schema_name.as_str(), other.kind), ("mx_Other", None));
-        assert_eq!(attributes.find("do_not_call").unwrap().kind, Some(Kind::Flag));
+        assert_eq!(found(&attributes, "do_not_call").unwrap().kind, Some(Kind::Flag));
+        assert_eq!(found(&attributes, "Email Address").unwrap().schema_name, "EmailAddress");
     }
 }

@@ -24,10 +24,10 @@ use serde_json::json;
 use sheet::Sheet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Found};
 use super::broken::{Breaks, Broken};
 use super::progress::Progress;
-use super::rows::{Row, Rows};
+use super::rows::{Fault, Row, Rows};
 use super::{Format, LEAD_ID, LEAD_NUMBER, state};
 use crate::client::{Address, Gateway, note};
 use crate::{duration, told_to_stop};
@@ -55,6 +55,10 @@ pub(crate) struct Export {
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
+    /// Put a ' before texts that begin with =, +, -, @, a tab or a line end, which spreadsheet programs take for formulas. Only
+    /// for CSV. An import takes the ' for a part of the value.
+    #[arg(long)]
+    escape_formulas: bool,
 }
 
 /// How far an export is.
@@ -76,6 +80,9 @@ struct State {
     unreadable: u64,
     #[serde(default)]
     unreadable_bytes: u64,
+    /// How many values in the file spreadsheet programs take for formulas.
+    #[serde(default)]
+    formulas: u64,
 }
 
 /// By what a run is known again: what was given.
@@ -86,6 +93,8 @@ struct Run {
     to: String,
     fields: Vec<String>,
     tenant: Option<String>,
+    #[serde(default)]
+    escape_formulas: bool,
 }
 
 /// An export on its way.
@@ -110,6 +119,9 @@ struct Paths {
 
 pub(crate) async fn run(options: Export) -> Result<(), String> {
     let format = Format::of(&options.out)?;
+    if options.escape_formulas && format != Format::Csv {
+        return Err("--escape-formulas: only a .csv is opened as a spreadsheet".to_owned());
+    }
     let paths = Paths::of(&options.out, options.force)?;
     let gateway = options.gateway.connect().await?;
     let state = begin(options, &paths, &gateway).await?;
@@ -161,6 +173,7 @@ async fn begin(options: Export, paths: &Paths, gateway: &Gateway) -> Result<Stat
         to: options.to,
         fields: options.fields,
         tenant: options.gateway.tenant,
+        escape_formulas: options.escape_formulas,
     };
     if let Some(found) = state::load::<State>(&paths.state)? {
         if found.of == of {
@@ -168,8 +181,13 @@ async fn begin(options: Export, paths: &Paths, gateway: &Gateway) -> Result<Stat
             return Ok(found);
         }
         let (name, Run { from, to, .. }) = (paths.state.display(), &found.of);
+        let escaped = if found.of.escape_formulas {
+            " --escape-formulas"
+        } else {
+            ""
+        };
         return Err(format!(
-            "{name} is of another export, --from {from} --to {to}: go on with that one as it was begun, or move it and {} away",
+            "{name} is of another export, --from {from} --to {to}{escaped}: go on with that one as it was begun, or move it and {} away",
             paths.part.display()
         ));
     }
@@ -197,6 +215,7 @@ async fn begin(options: Export, paths: &Paths, gateway: &Gateway) -> Result<Stat
         total: 0,
         unreadable: 0,
         unreadable_bytes: 0,
+        formulas: 0,
     })
 }
 
@@ -207,7 +226,7 @@ impl Running {
             // First: a part without a state would be nobody's.
             state::save(&paths.state, &state)?;
         }
-        let lock = OpenOptions::new()
+        let lock = state::private()
             .create(true)
             .append(true)
             .open(&paths.part)
@@ -226,7 +245,7 @@ impl Running {
             ),
         }
         Ok(Self {
-            sheet: Sheet::new(format, file, state.columns.clone()).map_err(cannot)?,
+            sheet: Sheet::new(format, file, state.columns.clone(), state.of.escape_formulas).map_err(cannot)?,
             seen,
             progress: Progress::new("leads", state.leads, state.total, Instant::now()),
             state,
@@ -278,7 +297,7 @@ impl Running {
         for lead in answer.leads {
             // After a break some come again.
             if self.seen.insert(&lead.lead_id) {
-                self.sheet.add(lead).map_err(|error| self.cannot(&error))?;
+                self.state.formulas += self.sheet.add(lead).map_err(|error| self.cannot(&error))?;
                 self.state.leads += 1;
             }
         }
@@ -327,6 +346,13 @@ impl Running {
         let leads = self.state.leads;
         let rate = self.progress.rate(leads, Instant::now());
         note(&format!("{leads} leads in {}; {rate}", out.display()));
+        if let (1.., false) = (self.state.formulas, self.state.of.escape_formulas) {
+            note(&format!(
+                "{} values begin with =, +, -, @, a tab or a line end, which spreadsheet programs may take for formulas: \
+                 --escape-formulas puts a ' before them.",
+                self.state.formulas
+            ));
+        }
         match self.state.unreadable {
             0 => Ok(()),
             count => Err(format!(
@@ -346,12 +372,13 @@ fn seen(format: Format, part: &Path) -> Result<Seen, String> {
     let cannot = |fault: String| format!("{} cannot be read: {fault}", part.display());
     let mut file = File::open(part).map_err(|error| cannot(error.to_string()))?;
     file.rewind().map_err(|error| cannot(error.to_string()))?;
-    let mut rows = Rows::new(format, file);
+    let cannot_read = |fault: Fault| cannot(fault.to_string());
+    let mut rows = Rows::open(format, file).map_err(cannot_read)?;
     let mut seen = Seen::default();
-    while let Some(row) = rows.next().map_err(cannot)? {
+    while let Some(row) = rows.next().map_err(cannot_read)? {
         let id = match row {
-            Row::Csv(record) => record.get(0).map(str::to_owned),
-            Row::Jsonl(object) => object.0.first().and_then(|(_, id)| serde_json::from_str(id.get()).ok()),
+            Row::Csv(record) => record.iter().next().map(str::to_owned),
+            Row::Jsonl { object, .. } => object.0.first().and_then(|(_, id)| serde_json::from_str(id.get()).ok()),
         };
         seen.insert(&id.unwrap_or_default());
     }
@@ -386,8 +413,12 @@ fn columns(attributes: &Attributes, fields: &[String]) -> Result<Vec<String>, St
         let (mut found, mut faults) = (vec![], vec![]);
         for name in fields {
             match attributes.find(name.trim()) {
-                Some(attribute) => found.push(attribute.schema_name),
-                None => faults.push(format!("--fields: the account has no attribute {name}")),
+                Found::One(attribute) => found.push(attribute.schema_name),
+                Found::None => faults.push(format!("--fields: the account has no attribute {name}")),
+                Found::Several(several) => faults.push(format!(
+                    "--fields: {name} may be {}, which users see under this label: name one of these",
+                    several.join(" or ")
+                )),
             }
         }
         if !faults.is_empty() {

@@ -1,10 +1,14 @@
 //! `leadgate import`: writes the leads of a file. A run that broke off goes on where it was, and writes no lead twice: what may
 //! have been sent is sent again under the request id that it had.
 
+mod bottleneck;
+mod findings;
+mod order;
 mod plan;
 mod rejected;
 mod sending;
 mod survey;
+mod values;
 mod window;
 
 use std::fmt;
@@ -13,10 +17,11 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use findings::Findings;
 use leadgate::grpc::pb;
 use plan::{Manner, Mode, Plan};
 use rejected::Rejected;
-use sending::Sending;
+use sending::{End, Sending};
 use serde::{Deserialize, Serialize};
 use survey::{Identity, Survey};
 use tokio::time::Instant;
@@ -24,10 +29,18 @@ use uuid::Uuid;
 
 use super::attributes::Attributes;
 use super::progress::Progress;
-use super::rows::Rows;
+use super::rows::{Fault, Rows};
 use super::{Format, state};
 use crate::client::{Address, note};
 use crate::{Failed, told_to_stop};
+
+/// What `leadgate import --help` says of exit codes.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  every row took effect, in the order of the file; of a dry run: no row is rejected
+  1  some rows were rejected
+  2  nothing was written: a fault in the file, the options or the connection; of a dry run also: the check did not finish
+  3  the import broke off; the same command goes on where it was";
 
 /// Some rows were rejected; nothing was done; it broke off, and goes on when it is started again.
 const SOME_REJECTED: u8 = 1;
@@ -35,9 +48,10 @@ const NOTHING_DONE: u8 = 2;
 const BROKE_OFF: u8 = 3;
 
 #[derive(Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Import {
-    /// What to import: a .csv with a first line of names, or a .jsonl with an object per line. Names are those of attributes,
-    /// as mx_City, or of LeadFields, as city.
+    /// What to import: a .csv with a first line of names, or a .jsonl with an object per line, in UTF-8. Names are those of
+    /// attributes, as mx_City, of LeadFields, as city, or the labels that users see, as City.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -57,7 +71,7 @@ pub(crate) struct Import {
     /// Start what listens to updates of leads. Such rows are sent one by one.
     #[arg(long)]
     run_automations: bool,
-    /// Only check the rows: nothing is written.
+    /// Only check the rows, and print what is wrong by kind: nothing is written, neither to LeadSquared nor beside the file.
     #[arg(long, alias = "validate-only")]
     dry_run: bool,
 }
@@ -122,6 +136,7 @@ pub(crate) async fn run(options: Import) -> Result<(), Failed> {
         text: fault,
     })?;
     let (mut sending, gateway) = prepared;
+    let is_dry = options.dry_run;
     let stop = told_to_stop()?;
     let ended = tokio::select! {
         ended = sending.run(&gateway) => ended,
@@ -129,16 +144,21 @@ pub(crate) async fn run(options: Import) -> Result<(), Failed> {
     };
     sending.progress.finish();
     match ended {
-        Ok(()) => end(&options, &sending),
-        Err(fault) => Err(broke_off(&options, &mut sending, &fault)),
+        Ok(()) if is_dry => end_dry(&options, &mut sending),
+        Ok(()) => end(&sending),
+        Err(fault) if is_dry => Err(Failed {
+            code: NOTHING_DONE,
+            text: format!("{fault}\nthe check did not finish; nothing was written"),
+        }),
+        Err(fault) => Err(broke_off(&mut sending, &fault)),
     }
 }
 
 /// Everything that can be known to be wrong before a row is sent.
 async fn prepare(options: &Import) -> Result<(Sending, crate::client::Gateway), String> {
     let path = &options.file;
-    let format = Format::of(path)?;
-    let mut file = open(path)?;
+    let format = Format::to_read(path)?;
+    let mut file = open(path, options.dry_run)?;
     let of_file = |fault: String| format!("{}: {fault}", path.display());
     let survey = Survey::of(format, &file).map_err(of_file)?;
     match (survey.identity.bytes, survey.rows) {
@@ -148,6 +168,9 @@ async fn prepare(options: &Import) -> Result<(Sending, crate::client::Gateway), 
     }
     let gateway = options.gateway.connect().await?;
     let attributes = Attributes::ask(&gateway).await?;
+    if options.dry_run && attributes.all().is_none() {
+        return Err("the account's attributes are not known, and a dry run needs them: try again later".to_owned());
+    }
     let manner = Manner {
         mode: options.mode,
         match_by: options.match_by.clone(),
@@ -155,10 +178,7 @@ async fn prepare(options: &Import) -> Result<(Sending, crate::client::Gateway), 
     };
     let plan = Plan::new(manner.clone(), options.dry_run, survey.names.clone(), &attributes);
     let plan = plan.map_err(|faults| of_file(format!("nothing was sent\n  {}", faults.join("\n  "))))?;
-    if !plan.left_out.is_empty() {
-        let names = plan.left_out.join(", ");
-        note(&format!("Not sent, since it is LeadSquared's own: {names}."));
-    }
+    survey.notes.iter().chain(&plan.notes).for_each(|text| note(text));
     let beside = || rejected::path_beside(path, format);
     let of = Run {
         file: survey.identity,
@@ -166,25 +186,35 @@ async fn prepare(options: &Import) -> Result<(Sending, crate::client::Gateway), 
         tenant: options.gateway.tenant.clone(),
         rejected: options.rejected.clone().unwrap_or_else(beside),
     };
-    let keep = (!options.dry_run).then(|| state_path(options));
-    let state = begin(keep.as_deref(), of)?;
+    let (state, end) = match options.dry_run {
+        true => (State::new(of), End::DryRun(Findings::of(survey.rows))),
+        false => {
+            let keep = state_path(options);
+            let state = begin(&keep, of)?;
+            let names = survey.names.into_iter().map(|name| name.text).collect();
+            let rejected = Rejected::at(state.of.rejected.clone(), names, state.rejected_bytes)?;
+            (state, End::Import { rejected, keep })
+        }
+    };
     file.rewind().map_err(|error| of_file(error.to_string()))?;
-    let rows = skip(Rows::new(format, file), state.tally.rows).map_err(of_file)?;
-    let rejected = Rejected::at(state.of.rejected.clone(), survey.names, state.rejected_bytes)?;
+    let rows = skip(format, file, state.tally.rows).map_err(|fault| of_file(fault.to_string()))?;
     let progress = Progress::new("rows", state.tally.rows, survey.rows, Instant::now());
-    let mut sending = Sending::new(plan, rows, rejected, progress, state, keep, survey.rows);
+    let mut sending = Sending::new(plan, rows, end, progress, state, survey.rows);
     // Before anything is sent: the run's id is what keeps a row from having a second effect.
     sending.save()?;
     Ok((sending, gateway))
 }
 
-/// Opens the file, for one import at a time.
-fn open(path: &Path) -> Result<File, String> {
+/// Opens the file, for one import at a time; a dry run keeps nobody away.
+fn open(path: &Path, is_dry: bool) -> Result<File, String> {
     let name = path.display();
     let cannot = |error: std::io::Error| format!("{name} cannot be read: {error}");
     let file = File::open(path).map_err(cannot)?;
     if !file.metadata().map_err(cannot)?.is_file() {
         return Err(format!("{name} is no file"));
+    }
+    if is_dry {
+        return Ok(file);
     }
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(format!("{name} is being imported by another process")),
@@ -193,25 +223,28 @@ fn open(path: &Path) -> Result<File, String> {
     }
 }
 
+impl State {
+    /// That of a new run.
+    fn new(of: Run) -> Self {
+        Self {
+            of,
+            run_id: Uuid::new_v4(),
+            tally: Tally::default(),
+            rejected_bytes: 0,
+        }
+    }
+}
+
 /// A new run, or the one that broke off.
-fn begin(keep: Option<&Path>, of: Run) -> Result<State, String> {
-    let found: Option<State> = match keep {
-        Some(path) => state::load(path)?,
-        None => None,
-    };
-    let (Some(found), Some(path)) = (found, keep) else {
+fn begin(path: &Path, of: Run) -> Result<State, String> {
+    let Some(found) = state::load::<State>(path)? else {
         if of.rejected.exists() {
             let name = of.rejected.display();
             return Err(format!(
                 "{name} is there from another run: move it away, or name another by --rejected"
             ));
         }
-        return Ok(State {
-            of,
-            run_id: Uuid::new_v4(),
-            tally: Tally::default(),
-            rejected_bytes: 0,
-        });
+        return Ok(State::new(of));
     };
     if found.of != of {
         let (name, what) = (path.display(), difference(&found.of, &of));
@@ -257,8 +290,8 @@ fn difference(found: &Run, of: &Run) -> String {
 }
 
 /// The rows after that many.
-fn skip(mut rows: Rows<File>, many: u64) -> Result<Rows<File>, String> {
-    rows.header()?;
+fn skip(format: Format, file: File, many: u64) -> Result<Rows<File>, Fault> {
+    let mut rows = Rows::open(format, file)?;
     for _ in 0..many {
         rows.next()?;
     }
@@ -271,39 +304,60 @@ fn state_path(options: &Import) -> PathBuf {
 }
 
 /// All rows are settled: says what became of them.
-fn end(options: &Import, sending: &Sending) -> Result<(), Failed> {
+fn end(sending: &Sending) -> Result<(), Failed> {
     let tally = sending.state.tally;
     let rate = sending.progress.rate(tally.rows, Instant::now());
-    let what = if options.dry_run { "rows checked" } else { "rows" };
-    let text = match options.dry_run {
-        true => format!("{} good, {} rejected", tally.rows - tally.rejected, tally.rejected),
-        false => tally.to_string(),
-    };
     // Nobody may read it.
-    let _ = writeln!(std::io::stdout(), "{} {what}: {text}; {rate}", tally.rows);
-    if let Some(path) = &sending.keep {
-        state::remove(path)?;
-    }
+    let _ = writeln!(std::io::stdout(), "{} rows: {tally}; {rate}", tally.rows);
+    let End::Import { rejected, keep } = &sending.end else {
+        return Ok(());
+    };
+    state::remove(keep)?;
     match tally.rejected {
         0 => Ok(()),
-        rejected => Err(Failed {
+        count => Err(Failed {
             code: SOME_REJECTED,
             text: format!(
-                "{rejected} of {} rows were rejected; they are in {} with the reasons, and can be put right and imported there",
+                "{count} of {} rows were rejected; they are in {} with the reasons, and can be put right and imported there",
                 tally.rows,
-                sending.rejected.path().display()
+                rejected.path().display()
             ),
         }),
     }
 }
 
-fn broke_off(options: &Import, sending: &mut Sending, fault: &str) -> Failed {
+/// All rows are checked: says what was found.
+fn end_dry(options: &Import, sending: &mut Sending) -> Result<(), Failed> {
+    let Tally { rows, rejected, .. } = sending.state.tally;
+    let rate = sending.progress.rate(rows, Instant::now());
+    let table = match &mut sending.end {
+        End::DryRun(findings) => findings.table(|column| sending.plan.name(column).to_owned()),
+        End::Import { .. } => String::new(),
+    };
+    let good = rows - rejected;
+    let mut out = std::io::stdout();
+    let _ = write!(
+        out,
+        "{rows} rows checked: {good} good, {rejected} rejected; {rate}\n{table}"
+    );
+    match rejected {
+        0 => Ok(()),
+        _ => Err(Failed {
+            code: SOME_REJECTED,
+            text: format!(
+                "{rejected} of {rows} rows of {} would be rejected; nothing was written",
+                options.file.display()
+            ),
+        }),
+    }
+}
+
+fn broke_off(sending: &mut Sending, fault: &str) -> Failed {
     let tally = sending.state.tally;
     let so_far = format!("{fault}\n{} of {} rows: {tally}", tally.rows, sending.all);
-    let next = match (sending.save(), options.dry_run) {
-        (Err(fault), _) => fault,
-        (Ok(()), true) => "nothing was written".to_owned(),
-        (Ok(()), false) => "the same command goes on from there".to_owned(),
+    let next = match sending.save() {
+        Err(fault) => fault,
+        Ok(()) => "the same command goes on from there".to_owned(),
     };
     Failed {
         code: BROKE_OFF,

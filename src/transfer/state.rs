@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -55,6 +56,18 @@ pub(super) fn reopen(path: &Path, bytes: u64) -> io::Result<File> {
     file.set_len(bytes)?;
     file.seek(SeekFrom::End(0))?;
     Ok(file)
+}
+
+/// Makes a file that only its owner may read: it holds personal data.
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    private().write(true).create_new(true).open(path)
+}
+
+/// How files are made that only their owner may read.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
 }
 
 /// The file beside that one, whose name is longer by so much.

@@ -1,17 +1,22 @@
 //! `leadgate import` and `leadgate export` as people use them: the binary, as a client of a gateway that runs.
 
+mod double;
+mod files;
+mod order;
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leadgate::simulator::{Fault, Latency, Options, What};
+use leadgate::simulator::{Fault, Latency, Options, Simulator, What};
 use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
-use crate::harness::{World, listen};
+use crate::harness::{World, listen, tenant};
 use crate::process::{Said, leadgate, run};
 
 /// All that may be had: what a transfer does is not the quota's matter.
@@ -30,8 +35,23 @@ impl Desk {
         options.limits.calls = 0;
         options.limits.bulk = 0;
         change(&mut options);
+        Self::with(options, SETTINGS).await
+    }
+
+    /// One whose LeadSquared cannot be asked for anything.
+    async fn blind() -> Self {
+        let options = Options::default();
+        let nowhere = listen().await.local_addr().unwrap();
+        let settings = tenant("acme", nowhere, &options);
         Self {
-            world: World::with(options, SETTINGS).await.warm().await,
+            world: World::gateway(Simulator::new(options), &settings).await,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    async fn with(options: Options, settings: &str) -> Self {
+        Self {
+            world: World::with(options, settings).await.warm().await,
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -231,7 +251,8 @@ async fn a_csv_is_imported_and_what_is_rejected_can_be_put_right_and_imported() 
     assert_eq!(cell(0, "error_code"), "INVALID_ARGUMENT");
     let message = cell(0, "error_message");
     assert!(
-        message.contains("mx_Loan_Amount must be a number; mx_Consent must be true or false"),
+        message.starts_with("line 4: mx_Loan_Amount (column 3) must be a number")
+            && message.contains("; mx_Consent (column 4) must be true or false"),
         "{message}"
     );
     assert_eq!(cell(1, "error_reason"), "INVALID_FIELD");
@@ -310,7 +331,7 @@ async fn leads_are_updated_by_their_ids() {
     assert_eq!(desk.leads()[0]["mx_City"].as_deref(), Some("Pune"));
     let rejected = rows(&desk.read("leads.csv.rejected.csv"));
     assert_eq!(rejected[0]["error_reason"], "LEAD_NOT_FOUND");
-    assert!(rejected[1]["error_message"].contains("lead_id is empty"));
+    assert!(rejected[1]["error_message"].contains("ProspectID is empty"));
     // An upsert finds them by their ids as well.
     desk.write("upserts.csv", format!("lead_id,city\n{id},Delhi\n"));
     let said = desk.command(&["import", "upserts.csv", "--match-by", "lead_id"]).await;
@@ -353,8 +374,8 @@ async fn nothing_is_sent_of_a_file_with_a_fault() {
         (&["empty.csv"], &["is empty"]),
         (&["header.csv"], &["has no rows"]),
         (&["quote.csv"], &["line 3: a quote", "not closed"]),
-        (&["text.csv"], &["line 2: text follows a closing quote"]),
-        (&["latin.csv"], &["line 2: is not UTF-8"]),
+        (&["text.csv"], &["line 2, column 2: text follows a closing quote"]),
+        (&["latin.csv"], &["line 2, column 1: is not UTF-8"]),
         (&["cells.csv"], &["line 3: has 1 cells"]),
         (&["twice.csv"], &["mx_City: is the same attribute as city"]),
         (
@@ -389,8 +410,8 @@ async fn an_import_that_was_killed_goes_on_and_writes_no_lead_twice() {
     let mut text = alike(1_500);
     // One that is rejected, long before the end, and one after it.
     text = text
-        .replace("Ann,20\n", "Ann,\"20\"\n,\n")
-        .replace("Ann,1400\n", ",\nAnn,1400\n");
+        .replace("Ann,20\n", "Ann,\"20\"\n\u{200b},\n")
+        .replace("Ann,1400\n", "\u{200b},\nAnn,1400\n");
     desk.write("leads.csv", text);
     let create = ["import", "leads.csv", "--mode", "create"];
     for killed_after in [50, 400] {

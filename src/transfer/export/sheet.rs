@@ -15,6 +15,7 @@ use crate::transfer::{Format, LEAD_ID, LEAD_NUMBER};
 pub(super) struct Sheet {
     out: Out,
     columns: Vec<String>,
+    escapes: bool,
 }
 
 enum Out {
@@ -23,8 +24,9 @@ enum Out {
 }
 
 impl Sheet {
-    /// Writes on in a file; into an empty one the names first, where the form has them.
-    pub(super) fn new(format: Format, mut file: File, columns: Vec<String>) -> io::Result<Self> {
+    /// Writes on in a file; into an empty one the names first, where the form has them. With `escapes`, CSV has a ' before what
+    /// spreadsheet programs take for formulas.
+    pub(super) fn new(format: Format, mut file: File, columns: Vec<String>, escapes: bool) -> io::Result<Self> {
         let is_empty = file.stream_position()? == 0;
         let mut out = match format {
             Format::Csv => Out::Csv(Box::new(csv::Writer::from_writer(file))),
@@ -34,16 +36,25 @@ impl Sheet {
             let names = columns.iter().map(String::as_str);
             sheet.write_record([LEAD_ID, LEAD_NUMBER].into_iter().chain(names))?;
         }
-        Ok(Self { out, columns })
+        Ok(Self { out, columns, escapes })
     }
 
-    pub(super) fn add(&mut self, lead: pb::Lead) -> io::Result<()> {
+    /// Writes a lead; how many of its values spreadsheet programs take for formulas.
+    pub(super) fn add(&mut self, lead: pb::Lead) -> io::Result<u64> {
         let (id, number) = (lead.lead_id.clone(), lead.lead_number.clone());
         let values = values(lead);
         let cells = self.columns.iter().map(|name| (name, values.get(name)));
+        let (escapes, mut formulas) = (self.escapes, 0);
         match &mut self.out {
             Out::Csv(sheet) => {
-                let cells = cells.map(|(_, value)| value.map_or(String::new(), text));
+                let cells = cells.map(|(_, value)| match value {
+                    Some(value) if is_formula(value) => {
+                        formulas += 1;
+                        let quote = if escapes { "'" } else { "" };
+                        format!("{quote}{}", text(value))
+                    }
+                    value => value.map_or(String::new(), text),
+                });
                 sheet.write_record([id, number].into_iter().chain(cells))?;
             }
             Out::Jsonl(sheet) => {
@@ -54,7 +65,7 @@ impl Sheet {
                 sheet.write_all(b"\n")?;
             }
         }
-        Ok(())
+        Ok(formulas)
     }
 
     /// Puts all on the disk; how many bytes there are.
@@ -93,6 +104,16 @@ fn values(lead: pb::Lead) -> HashMap<String, Value> {
         .filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let attributes = grpc::attributes(lead.fields.unwrap_or_default());
     attributes.into_iter().chain(parts).collect()
+}
+
+/// Whether spreadsheet programs take the cell for a formula. A negative number is none.
+fn is_formula(value: &Value) -> bool {
+    let begins = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    match value {
+        Value::Text(text) => begins(text),
+        Value::FieldSet(set) => begins(&set.value),
+        Value::Number(_) | Value::Integer(_) | Value::Flag(_) | Value::Time(_) => false,
+    }
 }
 
 fn json(value: &Value) -> Json {
@@ -146,7 +167,7 @@ mod tests {
         };
         let mut file = tempfile::tempfile().unwrap();
         let columns = columns.iter().map(|name| (*name).to_owned()).collect();
-        let mut sheet = Sheet::new(format, file.try_clone().unwrap(), columns).unwrap();
+        let mut sheet = Sheet::new(format, file.try_clone().unwrap(), columns, false).unwrap();
         sheet.add(lead).unwrap();
         let bytes = sheet.flush().unwrap();
         let mut text = String::new();
@@ -154,6 +175,37 @@ mod tests {
         file.read_to_string(&mut text).unwrap();
         assert_eq!(bytes, text.len() as u64);
         text
+    }
+
+    #[test]
+    fn what_spreadsheets_take_for_formulas_is_counted_and_escaped_where_wanted() {
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h"].map(str::to_owned);
+        let texts = ["=1+1", "+91-9845098450", "-x", "@SUM(A1)", "\t=1", "\r=1", "a=1"].map(str::to_owned);
+        let values = texts.map(Value::Text).into_iter().chain([Value::Integer(-5)]);
+        let write = |escapes| {
+            let fields = names.iter().cloned().zip(values.clone());
+            let lead = pb::Lead {
+                lead_id: "id".to_owned(),
+                fields: Some(grpc::lead_fields(fields)),
+                ..Default::default()
+            };
+            let mut file = tempfile::tempfile().unwrap();
+            let mut sheet = Sheet::new(Format::Csv, file.try_clone().unwrap(), names.to_vec(), escapes).unwrap();
+            assert_eq!(sheet.add(lead).unwrap(), 6);
+            sheet.flush().unwrap();
+            let mut text = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text.split_once('\n').unwrap().1.to_owned()
+        };
+        assert_eq!(
+            write(false),
+            "id,,=1+1,+91-9845098450,-x,@SUM(A1),\t=1,\"\r=1\",a=1,-5\n"
+        );
+        assert_eq!(
+            write(true),
+            "id,,'=1+1,'+91-9845098450,'-x,'@SUM(A1),'\t=1,\"'\r=1\",a=1,-5\n"
+        );
     }
 
     const COLUMNS: [&str; 7] = [

@@ -1,22 +1,24 @@
 //! What is to be done with each row: which attribute each name means, how its value is typed, and the request that comes of
 //! it. Pure: knows neither files nor streams.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use clap::ValueEnum;
-use jiff::Timestamp;
-use leadgate::domain::lead::LEAD_ID as SCHEMA_LEAD_ID;
-use leadgate::domain::time;
-use leadgate::domain::value::{FieldSet, Kind, Value};
+use leadgate::domain::lead::{LEAD_ID as SCHEMA_LEAD_ID, path};
+use leadgate::domain::phone;
+use leadgate::domain::value::{Kind, Value};
 use leadgate::grpc::{self, pb};
 use pb::import_leads_request::Operation;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::rejected::{OURS, Reason};
+use super::rejected::{Flaw, OURS};
+use super::survey::Name;
+use super::values::{Given, Reading};
 use crate::transfer::LEAD_ID;
-use crate::transfer::attributes::{Attribute, Attributes};
+use crate::transfer::attributes::{Attribute, Attributes, Found, Text};
 use crate::transfer::rows::{Object, Row};
 
 /// What is done with a row.
@@ -44,12 +46,20 @@ pub(super) struct Manner {
 pub(super) struct Plan {
     manner: Manner,
     is_dry: bool,
-    /// The names in the file, and what is done with each.
-    names: Vec<(String, Use)>,
+    columns: Vec<Column>,
     /// Where each name stands among them.
     places: HashMap<String, usize>,
-    /// The names that are not sent, since LeadSquared computes them or they are not of use here.
-    pub(super) left_out: Vec<String>,
+    /// What is to be said of how the names are understood.
+    pub(super) notes: Vec<String>,
+}
+
+/// What stands under one name.
+#[derive(Debug)]
+struct Column {
+    name: String,
+    found: Use,
+    reading: Reading,
+    key: Option<By>,
 }
 
 /// What is done with what stands under a name.
@@ -60,21 +70,50 @@ enum Use {
     Nothing,
 }
 
+/// By what values a lead is known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum By {
+    Id,
+    Email,
+    Phone,
+    /// Another phone number of the lead, which several leads may have.
+    Mobile,
+    /// The attribute of that column.
+    Value(usize),
+}
+
+/// A row as a request.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) message: pb::ImportLeadsRequest,
+    /// By what the lead is known. Rows that have one of them in common are about one lead.
+    pub(super) keys: Vec<Key>,
+    /// What may be wrong, though it is sent.
+    pub(super) doubts: Vec<Flaw>,
+    /// What is wrong with values that the message is without: only a dry run may send it then.
+    pub(super) flaws: Vec<Flaw>,
+}
+
+/// A value by which a lead is known, in one form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) hash: u64,
+    /// The column, if no two leads should have the same value in it.
+    pub(super) unique_in: Option<usize>,
+}
+
 impl Plan {
     /// Finds out what each name means; or everything that is wrong with them.
     pub(super) fn new(
         manner: Manner,
         is_dry: bool,
-        names: Vec<String>,
+        names: Vec<Name>,
         attributes: &Attributes,
     ) -> Result<Self, Vec<String>> {
         let mut faults = vec![];
         let matched = manner.match_by.as_deref().and_then(|name| {
-            let found = attributes.find(name);
-            if found.is_none() {
-                faults.push(format!("--match-by: the account has no attribute {name}"));
-            }
-            found
+            let found = found(name, attributes);
+            found.map_err(|text| faults.push(format!("--match-by: {text}"))).ok()
         });
         if manner.match_by.is_some() && manner.mode != Mode::Upsert {
             faults.push("--match-by: only an upsert looks for a lead".to_owned());
@@ -100,12 +139,12 @@ impl Plan {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let places = names.iter().cloned().zip(0..).collect();
-        let names: Vec<_> = names.into_iter().zip(uses).collect();
-        let is_left_out = |(name, found): &&(String, Use)| *found == Use::Nothing && !OURS.contains(&name.as_str());
-        let left_out = names.iter().filter(is_left_out);
+        let notes = notes(&names, &uses, attributes);
+        let places = names.iter().map(|name| name.text.clone()).zip(0..).collect();
+        let columns = names.into_iter().zip(uses).enumerate();
+        let columns = columns.map(|(at, (name, found))| Column::new(at, name.text, found, matched.as_ref()));
         Ok(Self {
-            left_out: left_out.map(|(name, _)| name.clone()).collect(),
+            columns: columns.collect(),
             manner: Manner {
                 // In LeadSquared's spelling, or as the gateway knows it.
                 match_by: matched.map(|found| match found.is_lead_id() {
@@ -115,44 +154,88 @@ impl Plan {
                 ..manner
             },
             is_dry,
-            names,
             places,
+            notes,
         })
     }
 
-    /// The row as a request, or why it cannot be one.
-    pub(super) fn request(&self, run: Uuid, number: u64, row: &Row) -> Result<pb::ImportLeadsRequest, Reason> {
-        let (mut attributes, mut lead_id, mut faults) = (Vec::new(), String::new(), vec![]);
+    /// The setting with which the gateway sends such rows in single calls as well, if there is one.
+    pub(super) fn lane(&self) -> Option<&'static str> {
+        match self.manner.mode {
+            Mode::Create => Some("batching.creates"),
+            Mode::Upsert => Some("batching.upserts"),
+            Mode::Update => None,
+        }
+    }
+
+    /// The name of a column.
+    pub(super) fn name(&self, column: usize) -> &str {
+        self.columns.get(column).map_or("", |column| &column.name)
+    }
+
+    /// The name in the file of a field that the gateway names; the same where the file has none.
+    pub(super) fn name_of<'a>(&'a self, field: &'a str) -> &'a str {
+        let is_it = |column: &&Column| match &column.found {
+            Use::Set(attribute) => path(&attribute.schema_name) == field,
+            Use::LeadId => field == LEAD_ID || path(SCHEMA_LEAD_ID) == field,
+            Use::Nothing => false,
+        };
+        self.columns.iter().find(is_it).map_or(field, |column| &column.name)
+    }
+
+    /// The row as a request, with all that keeps it from being one.
+    pub(super) fn request(&self, run: Uuid, number: u64, row: &Row) -> Prepared {
+        let (mut attributes, mut lead_id) = (Vec::new(), String::new());
+        let (mut keys, mut doubts, mut flaws) = (vec![], vec![], vec![]);
         for (at, given) in self.cells(row) {
-            let (name, found) = &self.names[at];
-            let kind = match found {
-                Use::Nothing => continue,
-                Use::LeadId => Some(Kind::Text),
-                Use::Set(attribute) => attribute.kind,
+            let column = &self.columns[at];
+            let flaw = |text: String| Flaw {
+                column: column.name.clone(),
+                place: matches!(row, Row::Csv(_)).then_some(at + 1),
+                text,
             };
-            match (typed(kind, given), found) {
-                (Err(text), _) => faults.push(format!("{name} {text}")),
-                (Ok(None), _) | (_, Use::Nothing) => {}
-                (Ok(Some(value)), Use::LeadId) => lead_id = value.to_text(),
-                (Ok(Some(value)), Use::Set(Attribute { schema_name, .. })) => {
-                    attributes.push((schema_name.clone(), value))
+            if column.found == Use::Nothing {
+                continue;
+            }
+            let value = match given.and_then(|given| column.reading.value(given)) {
+                Ok(Some(value)) => value,
+                Ok(None) => continue,
+                Err(text) => {
+                    flaws.push(flaw(text));
+                    continue;
                 }
+            };
+            keys.extend(column.key(at, &value));
+            if self.is_dry {
+                doubts.extend(column.reading.doubt(&value).map(|text| flaw(text.to_owned())));
+            }
+            match &column.found {
+                Use::LeadId => lead_id = value.to_text(),
+                Use::Set(attribute) => attributes.push((attribute.schema_name.clone(), value)),
+                Use::Nothing => {}
             }
         }
-        if self.needs_id() && lead_id.is_empty() {
-            faults.push(format!("{LEAD_ID} is empty"));
-        }
-        if !faults.is_empty() {
-            return Err(Reason::local(&faults.join("; ")));
+        let is_read = |flaw: &Flaw| flaw.column != self.id_name();
+        if self.needs_id() && lead_id.is_empty() && flaws.iter().all(is_read) {
+            flaws.push(Flaw {
+                column: self.id_name().to_owned(),
+                place: None,
+                text: "is empty".to_owned(),
+            });
         }
         let request_id = match self.is_dry {
             true => String::new(),
             false => grpc::part(run, usize::try_from(number).unwrap_or(usize::MAX)).to_string(),
         };
-        Ok(pb::ImportLeadsRequest {
-            sequence: i64::try_from(number).unwrap_or(i64::MAX),
-            operation: Some(self.operation(attributes, lead_id, request_id)),
-        })
+        Prepared {
+            message: pb::ImportLeadsRequest {
+                sequence: i64::try_from(number).unwrap_or(i64::MAX),
+                operation: Some(self.operation(attributes, lead_id, request_id)),
+            },
+            keys,
+            doubts,
+            flaws,
+        }
     }
 
     fn operation(&self, mut attributes: Vec<(String, Value)>, lead_id: String, request_id: String) -> Operation {
@@ -190,132 +273,185 @@ impl Plan {
         self.manner.mode == Mode::Update || (self.manner.mode == Mode::Upsert && is_matched)
     }
 
+    /// What the column of the lead's id is called.
+    fn id_name(&self) -> &str {
+        let column = self.columns.iter().find(|column| column.found == Use::LeadId);
+        column.map_or(LEAD_ID, |column| &column.name)
+    }
+
     /// What stands in the row, each with the place of its name.
-    fn cells<'a>(&'a self, row: &'a Row) -> Box<dyn Iterator<Item = (usize, Json)> + 'a> {
+    fn cells<'a>(&'a self, row: &'a Row) -> Box<dyn Iterator<Item = (usize, Result<Given<'a>, String>)> + 'a> {
         match row {
-            Row::Csv(record) => Box::new(record.iter().map(|text| Json::String(text.to_owned())).enumerate()),
-            Row::Jsonl(Object(members)) => Box::new(members.iter().filter_map(|(name, value)| {
-                let value = serde_json::from_str(value.get()).unwrap_or_default();
-                Some((*self.places.get(name)?, value))
-            })),
+            Row::Csv(record) => {
+                let given = record.iter().map(|text| Ok(Given::Text(Cow::Borrowed(text))));
+                Box::new(given.enumerate())
+            }
+            Row::Jsonl { object, .. } => {
+                let Object(members) = object;
+                let given = members.iter();
+                Box::new(given.filter_map(|(name, value)| Some((*self.places.get(name)?, Given::json(value)))))
+            }
         }
+    }
+}
+
+impl Column {
+    fn new(at: usize, name: String, found: Use, matched: Option<&Attribute>) -> Self {
+        let (kind, text) = match &found {
+            Use::Set(attribute) => (attribute.kind, attribute.text),
+            Use::LeadId | Use::Nothing => (Some(Kind::Text), Text::Line),
+        };
+        let key = match &found {
+            Use::Nothing => None,
+            Use::LeadId => Some(By::Id),
+            Use::Set(attribute) => match attribute.schema_name.as_str() {
+                "EmailAddress" => Some(By::Email),
+                "Phone" => Some(By::Phone),
+                _ if attribute.is_unique || Some(attribute) == matched => Some(By::Value(at)),
+                "Mobile" => Some(By::Mobile),
+                _ => None,
+            },
+        };
+        Self {
+            reading: Reading {
+                kind,
+                text,
+                is_key: key.is_some(),
+            },
+            name,
+            found,
+            key,
+        }
+    }
+
+    /// The value as one by which the lead is known, if it is one.
+    fn key(&self, at: usize, value: &Value) -> Option<Key> {
+        let by = self.key?;
+        let text = value.to_text();
+        let text = match self.reading.text {
+            Text::Phone => phone::subscriber(&text),
+            _ => text.trim().to_lowercase(),
+        };
+        if text.is_empty() {
+            return None;
+        }
+        let domain = match by {
+            // What is the phone of one lead and the mobile of another may be one number.
+            By::Mobile => By::Phone,
+            by => by,
+        };
+        let mut hasher = DefaultHasher::new();
+        (domain, text).hash(&mut hasher);
+        Some(Key {
+            hash: hasher.finish(),
+            unique_in: (by != By::Mobile).then_some(at),
+        })
+    }
+}
+
+/// The attribute that a name means, or why it means none.
+fn found(name: &str, attributes: &Attributes) -> Result<Attribute, String> {
+    match attributes.find(name) {
+        Found::One(attribute) => Ok(attribute),
+        Found::None => Err(format!("the account has no attribute {name}")),
+        Found::Several(several) => Err(format!(
+            "{name} may be {}, which users see under this label: name one of these",
+            several.join(" or ")
+        )),
     }
 }
 
 /// What is done with each name; what is wrong with it goes to the faults.
 fn uses(
-    names: &[String],
+    names: &[Name],
     attributes: &Attributes,
     mode: Mode,
     matched: Option<&Attribute>,
     faults: &mut Vec<String>,
 ) -> Vec<Use> {
     let is_id_of_use = mode == Mode::Update || matched.is_some_and(Attribute::is_lead_id);
-    let mut known: HashMap<String, &str> = HashMap::new();
-    let mut found = Vec::new();
-    for (at, name) in names.iter().enumerate() {
-        if OURS.contains(&name.as_str()) {
-            found.push(Use::Nothing);
+    let mut known: HashMap<String, &Name> = HashMap::new();
+    let mut uses = Vec::new();
+    for name in names {
+        let (text, shown) = (name.text.trim(), name.shown());
+        let is_no_column = text.is_empty() && name.line.is_none();
+        if OURS.contains(&text) || is_no_column {
+            uses.push(Use::Nothing);
             continue;
         }
-        let Some(attribute) = attributes.find(name.trim()).filter(|_| !name.trim().is_empty()) else {
-            faults.push(match name.trim() {
-                "" => format!("column {} has no name", at + 1),
-                name => format!("{name}: the account has no such attribute"),
-            });
-            found.push(Use::Nothing);
-            continue;
+        let attribute = match attributes.find(text) {
+            _ if text.is_empty() => {
+                faults.push(format!("{shown}a value has no name"));
+                uses.push(Use::Nothing);
+                continue;
+            }
+            Found::One(attribute) => attribute,
+            Found::None => {
+                let hint = match text.contains([',', ';', '\t']) {
+                    true => "; is the first line quoted as a whole, or separated in several ways?",
+                    false => "",
+                };
+                faults.push(format!("{shown}: the account has no such attribute{hint}"));
+                uses.push(Use::Nothing);
+                continue;
+            }
+            Found::Several(several) => {
+                let several = several.join(" or ");
+                faults.push(format!(
+                    "{shown}: may be {several}, which users see under this label: name one of these"
+                ));
+                uses.push(Use::Nothing);
+                continue;
+            }
         };
         if let Some(other) = known.insert(attribute.schema_name.clone(), name) {
-            faults.push(format!("{name}: is the same attribute as {other}"));
+            let line = other.line.map(|line| format!(" (line {line})")).unwrap_or_default();
+            faults.push(format!("{shown}: is the same attribute as {}{line}", other.text.trim()));
         }
-        found.push(match attribute {
+        uses.push(match attribute {
             attribute if attribute.is_lead_id() && is_id_of_use => Use::LeadId,
             attribute if attribute.is_computed => Use::Nothing,
             attribute => Use::Set(attribute),
         });
     }
-    found
+    uses
 }
 
-/// A value of that kind; `None` where there is none, and what is there is left alone.
-fn typed(kind: Option<Kind>, given: Json) -> Result<Option<Value>, &'static str> {
-    let value = match (kind, given) {
-        (_, Json::Null) => return Ok(None),
-        (_, Json::String(text)) if text.trim().is_empty() => return Ok(None),
-        (Some(Kind::FieldSet) | None, Json::Object(members)) => Value::FieldSet(field_set(members)?),
-        (_, Json::Array(_) | Json::Object(_)) => return Err("must be one value"),
-        (None, Json::Bool(flag)) => Value::Flag(flag),
-        (Some(Kind::Number) | None, Json::Number(number)) => match number.as_i64() {
-            Some(whole) => Value::Integer(whole),
-            None => Value::Number(number.as_f64().ok_or(NO_NUMBER)?),
-        },
-        (Some(Kind::Number), Json::String(text)) => number(text.trim())?,
-        (Some(Kind::Number), Json::Bool(_)) => return Err(NO_NUMBER),
-        (Some(Kind::Flag), Json::Bool(flag)) => Value::Flag(flag),
-        (Some(Kind::Flag), given) => Value::Flag(flag(&plain(&given))?),
-        (Some(Kind::Time), given) => Value::Time(moment(&plain(&given))?),
-        (Some(Kind::FieldSet), given) => match serde_json::from_str(&plain(&given)) {
-            Ok(Json::Object(members)) => Value::FieldSet(field_set(members)?),
-            _ => return Err("must be an object of JSON"),
-        },
-        (Some(Kind::Text) | None, given) => Value::Text(plain(&given)),
-    };
-    Ok(Some(value))
-}
-
-const NO_NUMBER: &str = "must be a number";
-
-/// A single value as text.
-fn plain(given: &Json) -> String {
-    match given {
-        Json::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn number(text: &str) -> Result<Value, &'static str> {
-    if let Ok(whole) = text.parse() {
-        return Ok(Value::Integer(whole));
-    }
-    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
-    number.map(Value::Number).ok_or(NO_NUMBER)
-}
-
-fn flag(text: &str) -> Result<bool, &'static str> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" => Ok(true),
-        "false" | "0" | "no" => Ok(false),
-        _ => Err("must be true or false"),
-    }
-}
-
-/// With an offset as RFC 3339 has it, or in one of the vendor's forms, which are UTC.
-fn moment(text: &str) -> Result<Timestamp, &'static str> {
-    let text = text.trim();
-    let read = text.parse().ok().or_else(|| time::read(text));
-    read.ok_or("must be a time such as 2026-07-31T05:33:50Z or \"2026-07-31 05:33:50\"")
-}
-
-fn field_set(members: serde_json::Map<String, Json>) -> Result<FieldSet, &'static str> {
-    let text = |(name, value): (String, Json)| match value {
-        Json::Array(_) | Json::Object(_) => Err("must have plain members"),
-        Json::Null => Ok((name, String::new())),
-        value => Ok((name, plain(&value))),
-    };
-    let fields = members.into_iter().map(text).collect::<Result<_, _>>()?;
-    Ok(FieldSet {
-        value: String::new(),
-        fields,
-    })
+/// What is to be said of how the names are understood.
+fn notes(names: &[Name], uses: &[Use], attributes: &Attributes) -> Vec<String> {
+    let joined = |names: Vec<&str>| Some(names.join(", ")).filter(|names| !names.is_empty());
+    let unused = names.iter().zip(uses).filter(|(_, found)| **found == Use::Nothing);
+    let unused = unused.map(|(name, _)| name.text.trim()).filter(|name| !name.is_empty());
+    let (ours, computed): (Vec<_>, Vec<_>) = unused.partition(|name| OURS.contains(name));
+    let labels = names.iter().filter_map(|name| {
+        let other = attributes.label_of_another(name.text.trim())?;
+        let (name, other) = (name.text.trim(), &other.schema_name);
+        Some(format!(
+            "{name} is read as the attribute of that name, not as {other}, which has it for its label."
+        ))
+    });
+    let read = names.iter().zip(uses).filter_map(|(name, found)| {
+        let schema_name = match found {
+            Use::Set(attribute) => attribute.schema_name.as_str(),
+            Use::LeadId => SCHEMA_LEAD_ID,
+            Use::Nothing => return None,
+        };
+        let name = name.text.trim();
+        (!attributes.is_name(name)).then(|| format!("{name} as {schema_name}"))
+    });
+    let read: Vec<_> = read.collect();
+    let read = (attributes.all().is_some() && !read.is_empty())
+        .then(|| format!("Names that are read as labels: {}.", read.join(", ")));
+    let computed = joined(computed).map(|names| format!("Not sent, since it is LeadSquared's own: {names}."));
+    let ours = joined(ours).map(|names| format!("Not sent, since an import has added it to rejected rows: {names}."));
+    read.into_iter().chain(computed).chain(ours).chain(labels).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use csv::StringRecord;
-    use serde_json::json;
-
     use super::*;
+    use crate::transfer::csv::Record;
+    use crate::transfer::import::rejected::Reason;
 
     fn attributes() -> Attributes {
         use pb::FieldKind as Kind;
@@ -343,13 +479,17 @@ mod tests {
     }
 
     fn plan(manner: Manner, names: &[&str]) -> Result<Plan, Vec<String>> {
-        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let names = names.iter().map(|name| (*name).into()).collect();
         Plan::new(manner, false, names, &attributes())
     }
 
     fn upsert(row: Row, names: &[&str]) -> Result<pb::UpsertLeadRequest, Reason> {
         let plan = plan(manner(Mode::Upsert, None), names).unwrap();
-        match plan.request(Uuid::from_u128(1), 7, &row)?.operation {
+        let prepared = plan.request(Uuid::from_u128(1), 7, &row);
+        if !prepared.flaws.is_empty() {
+            return Err(Reason::local(prepared.flaws));
+        }
+        match prepared.message.operation {
             Some(Operation::Upsert(request)) => Ok(request),
             other => panic!("{other:?}"),
         }
@@ -367,7 +507,7 @@ mod tests {
             "do_not_call",
         ];
         let cells = ["a@example.com", "", "2.5", "Yes", "2026-07-31 05:33:50", " ", "0"];
-        let request = upsert(Row::Csv(StringRecord::from(cells.to_vec())), &names).unwrap();
+        let request = upsert(Row::Csv(Record::new(2, cells)), &names).unwrap();
         let lead = request.lead.unwrap();
         assert_eq!(
             (lead.email_address.as_deref(), lead.city, lead.company),
@@ -386,7 +526,8 @@ mod tests {
     #[test]
     fn a_row_of_json_keeps_its_types() {
         let text = r#"{"mx_Amount": 7, "mx_KYC": {"Status": "Done", "Level": 2}, "city": 5, "mx_Paid": null}"#;
-        let row = Row::Jsonl(serde_json::from_str(text).unwrap());
+        let object = serde_json::from_str(text).unwrap();
+        let row = Row::Jsonl { line: 1, object };
         let lead = upsert(row, &["mx_Amount", "mx_KYC", "city", "mx_Paid"])
             .unwrap()
             .lead
@@ -406,55 +547,24 @@ mod tests {
     #[test]
     fn what_does_not_convert_is_told_all_at_once() {
         let names = ["mx_Amount", "mx_Paid", "mx_When", "mx_KYC"];
-        let row = Row::Csv(StringRecord::from(vec!["much", "perhaps", "soon", "{"]));
+        let row = Row::Csv(Record::new(2, ["much", "perhaps", "soon", "{"]));
         let Reason { code, message, .. } = upsert(row, &names).unwrap_err();
         assert_eq!(code, "INVALID_ARGUMENT");
         for text in [
-            "mx_Amount must be a number",
-            "mx_Paid must be true",
-            "mx_When must be a time",
-            "mx_KYC must be an",
+            "mx_Amount (column 1) must be a number",
+            "mx_Paid (column 2) must be true",
+            "mx_When (column 3) must be a date or a time",
+            "mx_KYC (column 4) must be an",
         ] {
             assert!(message.contains(text), "{message}");
         }
     }
 
     #[test]
-    fn every_form_of_a_value_is_typed_by_its_kind() {
-        let value = |kind, given: Json| typed(Some(kind), given);
-        for (text, flag) in [
-            ("true", true),
-            ("1", true),
-            ("YES", true),
-            ("False", false),
-            ("0", false),
-            ("no", false),
-        ] {
-            assert_eq!(value(Kind::Flag, json!(text)), Ok(Some(Value::Flag(flag))), "{text}");
-        }
-        assert_eq!(value(Kind::Flag, json!(1)), Ok(Some(Value::Flag(true))));
-        assert_eq!(value(Kind::Number, json!("-3")), Ok(Some(Value::Integer(-3))));
-        for wrong in [json!("inf"), json!("1,5"), json!(true), json!([1])] {
-            assert!(value(Kind::Number, wrong.clone()).is_err(), "{wrong}");
-        }
-        let at: Timestamp = "2026-07-31T05:33:50Z".parse().unwrap();
-        for text in [
-            "2026-07-31T07:33:50+02:00",
-            "2026-07-31T05:33:50Z",
-            "2026-07-31 05:33:50",
-        ] {
-            assert_eq!(value(Kind::Time, json!(text)), Ok(Some(Value::Time(at))), "{text}");
-        }
-        assert_eq!(value(Kind::Text, json!(true)), Ok(Some(Value::Text("true".into()))));
-        assert_eq!(typed(None, json!(true)), Ok(Some(Value::Flag(true))));
-        assert_eq!(typed(None, json!("1")), Ok(Some(Value::Text("1".into()))));
-    }
-
-    #[test]
     fn all_faults_of_the_names_are_told_at_once() {
         let faults = plan(
             manner(Mode::Update, None),
-            &["city", "mx_City", "mx_Nothing", "", "Shoe"],
+            &["city", "mx_City", "mx_Nothing", "", "\u{200b}Shoe", "a;b"],
         )
         .unwrap_err();
         assert_eq!(
@@ -462,8 +572,8 @@ mod tests {
             [
                 "mx_City: is the same attribute as city",
                 "mx_Nothing: the account has no such attribute",
-                "column 4 has no name",
-                "Shoe: the account has no such attribute",
+                "<U+200B>Shoe: the account has no such attribute",
+                "a;b: the account has no such attribute; is the first line quoted as a whole, or separated in several ways?",
                 "a column lead_id is needed",
             ]
         );
@@ -476,19 +586,69 @@ mod tests {
     fn what_is_computed_and_what_an_import_has_added_is_left_out() {
         let names = ["row_number", "lead_id", "CreatedOn", "city", "error_reason"];
         let plan = plan(manner(Mode::Upsert, None), &names).unwrap();
-        assert_eq!(plan.left_out, ["lead_id", "CreatedOn"]);
+        assert_eq!(
+            plan.notes,
+            [
+                "Not sent, since it is LeadSquared's own: lead_id, CreatedOn.",
+                "Not sent, since an import has added it to rejected rows: row_number, error_reason.",
+            ]
+        );
     }
 
     #[test]
     fn a_lead_is_matched_by_its_id() {
         let plan = plan(manner(Mode::Upsert, Some("ProspectID")), &["lead_id", "city"]).unwrap();
-        let row = |id| Row::Csv(StringRecord::from(vec![id, "Pune"]));
-        let Some(Operation::Upsert(request)) = plan.request(Uuid::nil(), 1, &row("x")).unwrap().operation else {
+        let row = |id| Row::Csv(Record::new(2, [id, "Pune"]));
+        let prepared = plan.request(Uuid::nil(), 1, &row("x"));
+        let Some(Operation::Upsert(request)) = prepared.message.operation else {
             panic!();
         };
         assert_eq!(request.match_by, "lead_id");
         assert!(request.lead.unwrap().custom.contains_key("ProspectID"));
-        let reason = plan.request(Uuid::nil(), 1, &row("")).unwrap_err();
-        assert!(reason.message.contains("lead_id is empty"));
+        let flaws = plan.request(Uuid::nil(), 1, &row("")).flaws;
+        assert_eq!(Reason::local(flaws).message, "lead_id is empty");
+    }
+
+    #[test]
+    fn names_of_jsonl_are_told_with_the_line_in_which_they_come_first() {
+        let name = |text: &str, line| Name {
+            text: text.to_owned(),
+            line: Some(line),
+        };
+        let names = vec![name("city", 1), name("City", 3), name("Shoe", 4), name("", 5)];
+        let faults = Plan::new(manner(Mode::Upsert, None), false, names, &attributes()).unwrap_err();
+        assert_eq!(
+            faults,
+            [
+                "line 3: City: is the same attribute as city (line 1)",
+                "line 4: Shoe: the account has no such attribute",
+                "line 5: a value has no name",
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_of_one_lead_have_a_key_in_common() {
+        let names = ["lead_id", "email_address", "phone", "mobile", "city"];
+        let plan = plan(manner(Mode::Update, None), &names).unwrap();
+        let keys = |cells: [&str; 5]| {
+            let row = Row::Csv(Record::new(2, cells));
+            plan.request(Uuid::nil(), 1, &row).keys
+        };
+        let share = |a, b| {
+            let (a, b) = (keys(a), keys(b));
+            a.iter().any(|a| b.iter().any(|b| a.hash == b.hash))
+        };
+        assert!(share(["x", "a@x.co", "", "", ""], ["y", "A@x.co ", "", "", ""]));
+        assert!(share(
+            ["x", "", "+91-9845098450", "", ""],
+            ["y", "", "", "98450 98450", ""]
+        ));
+        assert!(share(["AB-1", "", "", "", ""], ["ab-1", "", "", "", ""]));
+        assert!(!share(["x", "a@x.co", "", "", "Pune"], ["y", "b@x.co", "", "", "Pune"]));
+        // A mobile number may be that of several leads.
+        let unique = keys(["x", "a@x.co", "9845098450", "9845098451", ""]);
+        let columns: Vec<_> = unique.iter().map(|key| key.unique_in).collect();
+        assert_eq!(columns, [Some(0), Some(1), Some(2), None]);
     }
 }

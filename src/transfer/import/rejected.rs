@@ -1,6 +1,7 @@
 //! The file of the rows that were not taken, as they stand and with the reason: once put right, it can be imported itself.
-//! Knows not who has rejected them.
+//! Knows not who has rejected them. It holds personal data, so that only its owner may read it.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use tonic::Code;
 use tonic_types::ErrorDetails;
 
 use super::Format;
+use crate::transfer::csv::Record;
 use crate::transfer::rows::{Object, Row};
 use crate::transfer::state;
 
@@ -25,15 +27,57 @@ pub(super) struct Reason {
     pub(super) code: String,
     pub(super) reason: String,
     pub(super) message: String,
+    /// What is wrong with which of its values; empty where nothing is wrong with a single one.
+    #[serde(skip)]
+    pub(super) flaws: Vec<Flaw>,
+}
+
+/// What is wrong with one value of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Flaw {
+    /// The name in the file, or the field as the gateway names it.
+    pub(super) column: String,
+    /// Which column it is, from 1 on, where the file has columns.
+    pub(super) place: Option<usize>,
+    pub(super) text: String,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some(place) => write!(f, "{} (column {place}) {}", self.column, self.text),
+            None => write!(f, "{} {}", self.column, self.text),
+        }
+    }
 }
 
 impl Reason {
     /// What was found before the row was sent.
-    pub(super) fn local(message: &str) -> Self {
+    pub(super) fn local(flaws: Vec<Flaw>) -> Self {
+        let told: Vec<_> = flaws.iter().map(ToString::to_string).collect();
         Self {
             code: "INVALID_ARGUMENT".to_owned(),
             reason: "INVALID_FIELD".to_owned(),
-            message: message.to_owned(),
+            message: told.join("; "),
+            flaws,
+        }
+    }
+
+    /// What was found before the row was sent without the values in question, and what the gateway says of the others.
+    pub(super) fn both(mut flaws: Vec<Flaw>, told: Option<Self>) -> Self {
+        // That values are missing is no news.
+        let is_news = |flaw: &Flaw| !["lead", "lead_id", "match_by"].contains(&flaw.column.as_str());
+        flaws.extend(told.into_iter().flat_map(|told| told.flaws).filter(is_news));
+        Self::local(flaws)
+    }
+
+    /// What the gateway has not said.
+    pub(super) fn untold() -> Self {
+        Self {
+            code: "UNKNOWN".to_owned(),
+            reason: String::new(),
+            message: "the gateway has not said what became of it".to_owned(),
+            flaws: vec![],
         }
     }
 
@@ -41,18 +85,25 @@ impl Reason {
     pub(super) fn of(status: &tonic_types::Status, details: &ErrorDetails) -> Self {
         let mut message = status.message.clone();
         let violations = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
+        let mut flaws = vec![];
         for violation in violations {
             let fault = format!("{}: {}", violation.field, violation.description);
             // The message has the first of them already.
             if !message.contains(&fault) {
                 message += &format!("; {fault}");
             }
+            flaws.push(Flaw {
+                column: violation.field.clone(),
+                place: None,
+                text: violation.description.clone(),
+            });
         }
         let info = details.error_info();
         Self {
             code: name(Code::from(status.code)),
             reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
             message,
+            flaws,
         }
     }
 }
@@ -95,9 +146,13 @@ impl Rejected {
     }
 
     pub(super) fn add(&mut self, number: u64, row: &Row, reason: &Reason) -> Result<(), String> {
+        let reason = Reason {
+            message: format!("line {}: {}", row.line(), reason.message),
+            ..reason.clone()
+        };
         let written = match row {
-            Row::Csv(record) => self.add_csv(number, record, reason),
-            Row::Jsonl(object) => self.add_jsonl(number, object, reason),
+            Row::Csv(record) => self.add_csv(number, record, &reason),
+            Row::Jsonl { object, .. } => self.add_jsonl(number, object, &reason),
         };
         written.map_err(|error| cannot(&self.path, &error))
     }
@@ -114,9 +169,9 @@ impl Rejected {
         flushed.map_err(|error| cannot(&self.path, &error))
     }
 
-    fn add_csv(&mut self, number: u64, record: &csv::StringRecord, reason: &Reason) -> io::Result<()> {
+    fn add_csv(&mut self, number: u64, record: &Record, reason: &Reason) -> io::Result<()> {
         let names = self.names.clone();
-        let is_own = |name: &String| !OURS.contains(&name.as_str());
+        let is_own = |name: &String| !OURS.contains(&name.trim()) && !name.trim().is_empty();
         let is_first = self.out.is_none();
         let mut sheet = csv::Writer::from_writer(self.out()?);
         if is_first {
@@ -127,7 +182,7 @@ impl Rejected {
         let number = number.to_string();
         let own = names
             .iter()
-            .zip(record)
+            .zip(record.iter())
             .filter(|(name, _)| is_own(name))
             .map(|(_, cell)| cell);
         let why = [&reason.code, &reason.reason, &reason.message].map(String::as_str);
@@ -148,7 +203,7 @@ impl Rejected {
             reason,
         };
         let error: Box<RawValue> = serde_json::value::to_raw_value(&error)?;
-        let own = members.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
+        let own = members.iter().filter(|(name, _)| !OURS.contains(&name.trim()));
         let own = own.map(|(name, value)| (name.as_str(), value));
         let mut line = Vec::new();
         serde::Serializer::collect_map(
@@ -162,7 +217,7 @@ impl Rejected {
     fn out(&mut self) -> io::Result<&mut BufWriter<File>> {
         let out = match self.out.take() {
             Some(out) => out,
-            None => BufWriter::new(File::create_new(&self.path)?),
+            None => BufWriter::new(state::create_new(&self.path)?),
         };
         Ok(self.out.insert(out))
     }
@@ -179,16 +234,20 @@ pub(super) fn path_beside(path: &Path, format: Format) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use csv::StringRecord;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
     fn reason() -> Reason {
-        Reason::local("city \"must\"")
+        Reason::local(vec![Flaw {
+            column: "city".to_owned(),
+            place: Some(1),
+            text: "\"must\"".to_owned(),
+        }])
     }
 
     fn record(cells: &[&str]) -> Row {
-        Row::Csv(StringRecord::from(cells.to_vec()))
+        Row::Csv(Record::new(9, cells.iter().copied()))
     }
 
     #[test]
@@ -209,7 +268,11 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "row_number,city,error_code,error_reason,error_message");
-        assert_eq!(lines[1], "1,Pune,INVALID_ARGUMENT,INVALID_FIELD,\"city \"\"must\"\"\"");
+        assert_eq!(
+            lines[1],
+            "1,Pune,INVALID_ARGUMENT,INVALID_FIELD,\"line 9: city (column 1) \"\"must\"\"\""
+        );
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(lines[2].starts_with("2,Agra,") && lines.len() == 3, "{text}");
         assert!(Rejected::at(path, names(), 10_000).is_err());
     }
@@ -218,15 +281,15 @@ mod tests {
     fn rejected_rows_lose_the_reasons_they_were_rejected_for_before() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rejected");
-        let names = ["row_number", "city", "error_code"].map(str::to_owned).to_vec();
+        let names = ["row_number", "city", "error_code", " "].map(str::to_owned).to_vec();
         let mut rejected = Rejected::at(path.clone(), names, 0).unwrap();
-        rejected.add(3, &record(&["9", "Pune", "X"]), &reason()).unwrap();
+        rejected.add(3, &record(&["9", "Pune", "X", ""]), &reason()).unwrap();
         rejected.flush().unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().contains("\n3,Pune,INVALID"));
 
         let mut rejected = Rejected::at(path.clone(), vec![], 0).unwrap();
         let object = serde_json::from_str(r#"{"b": 1.50, "_error": {"code": "X"}, "a": "ä"}"#).unwrap();
-        rejected.add(3, &Row::Jsonl(object), &reason()).unwrap();
+        rejected.add(3, &Row::Jsonl { line: 1, object }, &reason()).unwrap();
         rejected.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(

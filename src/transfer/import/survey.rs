@@ -8,19 +8,32 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Format;
-use crate::transfer::rows::{LONGEST, Object, Row, Rows};
+use crate::transfer::characters::visible;
+use crate::transfer::rows::{Fault, Object, Row, Rows};
 
 /// More names than leads have attributes.
 const MOST_NAMES: usize = 5_000;
+/// How many broken lines are told at most.
+const MOST_FAULTS: usize = 20;
 
 /// What there is in a file.
 #[derive(Debug)]
 pub(super) struct Survey {
     /// The names, in the order in which they come first.
-    pub(super) names: Vec<String>,
+    pub(super) names: Vec<Name>,
     /// How many rows.
     pub(super) rows: u64,
     pub(super) identity: Identity,
+    /// What is to be said of how the file is read.
+    pub(super) notes: Vec<String>,
+}
+
+/// A name of an attribute, as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) text: String,
+    /// The line in which it comes first; `None`: the names stand in the first line.
+    pub(super) line: Option<u64>,
 }
 
 /// By what a file is known again.
@@ -30,48 +43,130 @@ pub(super) struct Identity {
     pub(super) sha256: String,
 }
 
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            line: None,
+        }
+    }
+}
+
+impl Name {
+    /// The name as a message shows it.
+    pub(super) fn shown(&self) -> String {
+        let name = visible(self.text.trim());
+        self.line.map_or(name.clone(), |line| format!("line {line}: {name}"))
+    }
+}
+
 impl Survey {
+    /// Reads the file from its beginning to its end; or all that keeps it from being read.
     pub(super) fn of(format: Format, file: impl Read) -> Result<Self, String> {
         let mut digest = Digested {
             inner: file,
             bytes: 0,
             sha256: Sha256::new(),
         };
-        let (names, rows) = match format {
-            Format::Csv => survey(Rows::new(format, Quotes::new(&mut digest)))?,
-            Format::Jsonl => survey(Rows::new(format, &mut digest))?,
-        };
+        let mut seen = Seen::default();
+        let rows = Rows::open(format, &mut digest);
+        let ended = rows.and_then(|rows| seen.read(rows));
+        if let Err(fault) = ended {
+            seen.broken(fault);
+        }
+        seen.told()?;
         let sha256 = digest.sha256.finalize();
         Ok(Self {
-            names,
-            rows,
+            names: seen.names,
+            rows: seen.rows,
             identity: Identity {
                 bytes: digest.bytes,
                 sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
             },
+            notes: seen.notes,
         })
     }
 }
 
-fn survey<R: Read>(mut rows: Rows<R>) -> Result<(Vec<String>, u64), String> {
-    let mut names = rows.header()?;
-    let mut known: HashSet<String> = names.iter().cloned().collect();
-    let mut count = 0;
-    while let Some(row) = rows.next()? {
-        count += 1;
-        let Row::Jsonl(Object(members)) = row else {
-            continue;
-        };
-        for (name, _) in members {
-            if known.insert(name.clone()) {
-                names.push(name);
+/// What was seen of a file so far.
+#[derive(Default)]
+struct Seen {
+    names: Vec<Name>,
+    rows: u64,
+    notes: Vec<String>,
+    /// The first broken lines, and how many there are.
+    faults: Vec<String>,
+    broken: u64,
+}
+
+impl Seen {
+    fn read<R: Read>(&mut self, mut rows: Rows<R>) -> Result<(), Fault> {
+        if let Some(called) = rows.separated_by {
+            self.notes.push(format!("The file is read as separated by {called}."));
+        }
+        self.names = rows.names().iter().map(|name| name.as_str().into()).collect();
+        let mut known: HashSet<String> = rows.names().iter().cloned().collect();
+        loop {
+            match rows.next() {
+                Ok(Some(row)) => {
+                    self.rows += 1;
+                    self.add_names(row, &mut known)?;
+                }
+                Ok(None) => break,
+                Err(fault @ Fault::Row { .. }) => self.broken(fault),
+                Err(fault) => return Err(fault),
             }
         }
-        if names.len() > MOST_NAMES {
-            return Err(format!("has more than {MOST_NAMES} different names"));
+        if let Some((count, line)) = rows.blank {
+            self.notes.push(format!(
+                "Rows without any content, which are passed over: {count}, the first in line {line}."
+            ));
+        }
+        Ok(())
+    }
+
+    fn add_names(&mut self, row: Row, known: &mut HashSet<String>) -> Result<(), Fault> {
+        let Row::Jsonl { line, object } = row else {
+            return Ok(());
+        };
+        let Object(members) = object;
+        for (text, _) in members {
+            if known.insert(text.clone()) {
+                let line = Some(line);
+                self.names.push(Name { text, line });
+            }
+        }
+        match self.names.len() > MOST_NAMES {
+            true => Err(Fault::File(format!("has more than {MOST_NAMES} different names"))),
+            false => Ok(()),
         }
     }
-    Ok((names, count))
+
+    fn broken(&mut self, fault: Fault) {
+        self.broken += 1;
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(fault.to_string());
+        }
+    }
+
+    /// All that is broken, if anything is.
+    fn told(&self) -> Result<(), String> {
+        let more = self.broken - self.faults.len() as u64;
+        match &self.faults[..] {
+            [] => Ok(()),
+            [only] => Err(only.clone()),
+            faults => {
+                let more = match more {
+                    0 => String::new(),
+                    more => format!("\n  and {more} more"),
+                };
+                let (broken, faults) = (self.broken, faults.join("\n  "));
+                Err(format!(
+                    "nothing was sent: {broken} lines cannot be read\n  {faults}{more}"
+                ))
+            }
+        }
+    }
 }
 
 /// Counts and digests what is read.
@@ -90,97 +185,23 @@ impl<R: Read> Read for Digested<R> {
     }
 }
 
-/// Watches the quotes of CSV, which the reader of CSV takes as they come: one that is never closed would make one cell of all
-/// that follows.
-struct Quotes<R> {
-    inner: R,
-    place: Place,
-    line: u64,
-    /// How long the row is so far, and where it began.
-    length: usize,
-    began: u64,
-}
-
-/// Where in a cell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Start,
-    Plain,
-    Quoted,
-    /// After a quote inside of quotes: it closes them, unless another one follows.
-    Closing,
-}
-
-impl<R> Quotes<R> {
-    fn new(inner: R) -> Self {
-        Self {
-            inner,
-            place: Place::Start,
-            line: 1,
-            length: 0,
-            began: 1,
-        }
-    }
-
-    fn pass(&mut self, byte: u8) -> Result<(), String> {
-        self.length += 1;
-        self.place = match (self.place, byte) {
-            (Place::Start | Place::Closing, b'"') => Place::Quoted,
-            (Place::Quoted, b'"') => Place::Closing,
-            (Place::Quoted, _) => Place::Quoted,
-            (_, b',' | b'\n' | b'\r') => Place::Start,
-            (Place::Closing, _) => {
-                let line = self.line;
-                return Err(format!(
-                    "line {line}: text follows a closing quote; quotes inside of quotes are doubled"
-                ));
-            }
-            // A mark of the byte order is no part of the first cell.
-            (Place::Start, 0x80..) if self.line == 1 && self.length <= 3 => Place::Start,
-            (Place::Start | Place::Plain, _) => Place::Plain,
-        };
-        if byte == b'\n' {
-            self.line += 1;
-            if self.place != Place::Quoted {
-                (self.length, self.began) = (0, self.line);
-            }
-        }
-        if self.length > LONGEST {
-            let began = self.began;
-            return Err(format!(
-                "line {began}: the row that begins here is longer than {LONGEST} bytes; is a quote not closed?"
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Quotes<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        for byte in &buffer[..read] {
-            self.pass(*byte).map_err(io::Error::other)?;
-        }
-        if read == 0 && self.place == Place::Quoted && !buffer.is_empty() {
-            let text = format!("line {}: a quote of the row that begins here is not closed", self.began);
-            return Err(io::Error::other(text));
-        }
-        Ok(read)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transfer::rows::LONGEST;
 
     fn csv(text: &str) -> Result<Survey, String> {
         Survey::of(Format::Csv, text.as_bytes())
     }
 
+    fn names(survey: &Survey) -> Vec<&str> {
+        survey.names.iter().map(|name| name.text.as_str()).collect()
+    }
+
     #[test]
     fn a_file_is_known_by_its_names_its_rows_and_its_bytes() {
         let survey = csv("a,b\n1,2\n\"3\",\"x \"\"y\"\"\nz\"\n").unwrap();
-        assert_eq!((survey.names, survey.rows), (vec!["a".to_owned(), "b".to_owned()], 2));
+        assert_eq!((names(&survey), survey.rows), (vec!["a", "b"], 2));
         assert_eq!(
             survey.identity,
             csv("a,b\n1,2\n\"3\",\"x \"\"y\"\"\nz\"\n").unwrap().identity
@@ -191,19 +212,59 @@ mod tests {
         );
         let jsonl = b"{\"a\":1}\n{\"c\":1,\"a\":2}\n";
         let survey = Survey::of(Format::Jsonl, &jsonl[..]).unwrap();
-        assert_eq!((survey.names, survey.rows), (vec!["a".to_owned(), "c".to_owned()], 2));
-        assert_eq!(survey.identity.bytes, 22);
+        assert_eq!((names(&survey), survey.rows), (vec!["a", "c"], 2));
+        assert_eq!((survey.identity.bytes, survey.names[1].line), (22, Some(2)));
     }
 
     #[test]
     fn wrong_quotes_are_told_with_their_line() {
         let fault = |text: &str| csv(text).unwrap_err();
-        assert!(fault("a,b\n1,2\n\"x\"y,2\n").starts_with("line 3: text follows a closing quote"));
+        assert!(fault("a,b\n1,2\n\"x\"y,2\n").starts_with("line 3, column 1: text follows a closing quote"));
         assert!(fault("a,b\n1,2\n1,\"x\n1,2\n").starts_with("line 3: a quote of the row"));
         let endless = format!("a,b\n1,2\n1,\"{}", "x\n".repeat(LONGEST));
         assert!(fault(&endless).starts_with("line 3: the row that begins here is longer"));
         // A quote in the middle of plain text is text, and one after a mark of the byte order is a quote.
         assert!(csv("a,b\n5\" pipe,\"\"\n").is_ok());
-        assert_eq!(csv("\u{feff}\"a,b\",c\n1,2\n").unwrap().names, ["a,b", "c"]);
+        assert_eq!(names(&csv("\u{feff}\"a,b\",c\n1,2\n").unwrap()), ["a,b", "c"]);
+    }
+
+    #[test]
+    fn all_broken_lines_are_told_up_to_a_limit() {
+        let fault = csv("a,b\n1\n1,2\n\"x\"y,2\n1,2,3\n").unwrap_err();
+        assert!(
+            fault.starts_with("nothing was sent: 3 lines cannot be read\n"),
+            "{fault}"
+        );
+        for line in [
+            "\n  line 2: has 1 cells",
+            "\n  line 4, column 1: text",
+            "\n  line 5: has 3 cells",
+        ] {
+            assert!(fault.contains(line), "{fault}");
+        }
+        let fault = csv(&format!("a,b\n{}", "1\n".repeat(30))).unwrap_err();
+        assert!(
+            fault.contains("30 lines") && fault.ends_with("\n  and 10 more"),
+            "{fault}"
+        );
+        let jsonl = Survey::of(Format::Jsonl, &b"{}\n{\"a\":\n[]\n"[..]).unwrap_err();
+        assert!(
+            jsonl.contains("line 2: is no object") && jsonl.contains("line 3: is no object"),
+            "{jsonl}"
+        );
+    }
+
+    #[test]
+    fn how_a_file_is_read_is_said() {
+        assert_eq!(
+            csv("a;b\n1;2\n").unwrap().notes,
+            ["The file is read as separated by semicolons."]
+        );
+        let notes = csv("a,b\n1,2\n,\n,\n").unwrap().notes;
+        assert_eq!(
+            notes,
+            ["Rows without any content, which are passed over: 2, the first in line 3."]
+        );
+        assert!(csv("a,b\n1,2\n").unwrap().notes.is_empty());
     }
 }

@@ -19,10 +19,16 @@ impl<R, O> Window<R, O> {
         }
     }
 
+    /// The number of the next row that is taken in.
+    pub(super) fn next(&self) -> u64 {
+        self.settled + self.rows.len() as u64 + 1
+    }
+
     /// Takes the next row in; its number.
     pub(super) fn push(&mut self, row: R) -> u64 {
+        let number = self.next();
         self.rows.push_back((row, None));
-        self.settled + self.rows.len() as u64
+        number
     }
 
     /// The row, if it is under way.

@@ -1,0 +1,133 @@
+//! What an import waits for: one of the windows of the quota, as the gateway tells it. Knows no rows.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use leadgate::grpc::pb;
+use pb::quota_service_client::QuotaServiceClient;
+use tokio::sync::watch;
+
+use crate::client::Gateway;
+
+/// How often the gateway is asked, which costs no call.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// The window of the quota that holds an import back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Bottleneck {
+    #[default]
+    None,
+    Calls(Limit),
+    Bulk(Limit),
+}
+
+/// So many calls in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    calls: i32,
+    window: Duration,
+}
+
+/// Asks again and again, and tells what is seen twice in a row.
+pub(super) async fn watch_quota(gateway: Gateway, tell: watch::Sender<Bottleneck>) -> Infallible {
+    let mut client = QuotaServiceClient::new(gateway.channel());
+    let mut before = Bottleneck::None;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let answer = client.get_quota(gateway.request(pb::GetQuotaRequest {})).await;
+        // An import goes on without it.
+        let now = answer
+            .ok()
+            .and_then(|answer| answer.into_inner().quota)
+            .map_or(Bottleneck::None, |quota| Bottleneck::of(&quota));
+        let is_same = now == before;
+        tell.send_replace(if is_same { now } else { Bottleneck::None });
+        before = now;
+    }
+}
+
+impl Bottleneck {
+    fn of(quota: &pb::Quota) -> Self {
+        let full = |window: &Option<pb::QuotaWindow>| {
+            let window = window.as_ref().filter(|window| window.used >= window.effective)?;
+            Some(Limit {
+                calls: window.limit,
+                window: window.window.and_then(|window| window.try_into().ok())?,
+            })
+        };
+        match (full(&quota.calls), full(&quota.bulk)) {
+            (Some(limit), _) => Self::Calls(limit),
+            (None, Some(limit)) => Self::Bulk(limit),
+            (None, None) => Self::None,
+        }
+    }
+
+    /// What it is, for the line of the progress.
+    pub(super) fn shown(self) -> Option<String> {
+        let (which, limit) = match self {
+            Self::None => return None,
+            Self::Calls(limit) => ("quota", limit),
+            Self::Bulk(limit) => ("quota of bulk calls", limit),
+        };
+        Some(format!("waiting for the {which}, {}", limit.shown()))
+    }
+
+    /// What can be done about it, where that is known; the setting is the one that lets rows go in single calls.
+    pub(super) fn note(self, lane: Option<&str>) -> Option<String> {
+        let Self::Bulk(limit) = self else {
+            return None;
+        };
+        let mut text = format!(
+            "The quota of bulk calls, {}, holds this import back. If the account's plan allows more, raise limits.bulk in \
+             the gateway's settings.",
+            limit.shown()
+        );
+        if let Some(lane) = lane {
+            text += &format!(" With {lane} = true rows are sent in single calls as well.");
+        }
+        Some(text)
+    }
+}
+
+impl Limit {
+    fn shown(self) -> String {
+        format!("{} per {}", self.calls, humantime::format_duration(self.window))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_that_is_full_holds_an_import_back() {
+        let window = |limit, used| pb::QuotaWindow {
+            limit,
+            used,
+            effective: limit,
+            window: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+            ..Default::default()
+        };
+        let of = |calls, bulk| {
+            let quota = pb::Quota {
+                calls: Some(calls),
+                bulk: Some(bulk),
+                ..Default::default()
+            };
+            Bottleneck::of(&quota)
+        };
+        let bulk = of(window(25, 1), window(1, 1));
+        assert_eq!(
+            bulk.shown().as_deref(),
+            Some("waiting for the quota of bulk calls, 1 per 5s")
+        );
+        let note = bulk.note(Some("batching.creates")).unwrap();
+        assert!(note.contains("1 per 5s") && note.contains("limits.bulk") && note.contains("batching.creates"));
+        let calls = of(window(25, 25), window(1, 1));
+        assert_eq!(calls.shown().as_deref(), Some("waiting for the quota, 25 per 5s"));
+        assert_eq!(
+            (calls.note(None), of(window(25, 1), window(5, 1)).shown()),
+            (None, None)
+        );
+    }
+}

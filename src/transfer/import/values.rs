@@ -1,0 +1,518 @@
+//! The values of a row: from what stands in a file to a value of the attribute's kind, unchanged but for spaces around it, or an
+//! error. Pure.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use leadgate::domain::value::{FieldSet, Kind, Value};
+use serde_json::value::RawValue;
+
+use crate::transfer::attributes::Text;
+use crate::transfer::characters::unwanted;
+use crate::transfer::rows::Object;
+
+/// What stands in a file in one place.
+#[derive(Debug)]
+pub(super) enum Given<'a> {
+    Nothing,
+    Text(Cow<'a, str>),
+    Flag(bool),
+    /// As it is written.
+    Number(&'a str),
+    Members(Object),
+    Array,
+}
+
+/// How a value is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    /// The attribute's kind; `None` where nobody has told.
+    pub(super) kind: Option<Kind>,
+    pub(super) text: Text,
+    /// Whether leads are known by it: a value that is not exact would make one lead of several.
+    pub(super) is_key: bool,
+}
+
+const NO_NUMBER: &str = "must be a number in plain digits";
+const SHORTENED: &str = "is in scientific notation: a spreadsheet has shortened the number; format the column as text and \
+                         write all digits";
+
+/// What spreadsheets show where a formula has failed.
+const SHEET_ERRORS: [&str; 7] = ["#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"];
+
+impl<'a> Given<'a> {
+    /// A value of JSON.
+    pub(super) fn json(raw: &'a RawValue) -> Result<Self, String> {
+        let text = raw.get();
+        let cannot = |error: serde_json::Error| {
+            let told = error.to_string();
+            let told = told.split(" at line ").next().unwrap_or_default();
+            match told.contains("surrogate") || told.contains("hex escape") {
+                true => "cannot be read: it holds half of a character (a lone surrogate)".to_owned(),
+                false => format!("cannot be read: {told}"),
+            }
+        };
+        Ok(match text.as_bytes().first() {
+            Some(b'"') => Self::Text(Cow::Owned(serde_json::from_str(text).map_err(cannot)?)),
+            Some(b't' | b'f') => Self::Flag(serde_json::from_str(text).map_err(cannot)?),
+            Some(b'{') => Self::Members(serde_json::from_str(text).map_err(cannot)?),
+            Some(b'[') => Self::Array,
+            Some(b'n') => Self::Nothing,
+            _ => Self::Number(text),
+        })
+    }
+}
+
+impl Reading {
+    /// The value; `None` where there is none, and what the lead has is left alone.
+    pub(super) fn value(self, given: Given) -> Result<Option<Value>, String> {
+        let is_set = matches!(self.kind, Some(Kind::FieldSet) | None);
+        let text = match (self.kind, given) {
+            (_, Given::Nothing) => return Ok(None),
+            (_, Given::Members(members)) if is_set => return field_set(members).map(Some),
+            (_, Given::Members(_) | Given::Array) => return Err("must be one value".to_owned()),
+            (Some(Kind::Flag) | None, Given::Flag(flag)) => return Ok(Some(Value::Flag(flag))),
+            (None, Given::Number(text)) => return number(text).map(Some),
+            (_, Given::Flag(flag)) => Cow::Owned(flag.to_string()),
+            (_, Given::Number(text)) => Cow::Borrowed(text),
+            (_, Given::Text(text)) => text,
+        };
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let text = match (self.kind, self.text) {
+            (Some(Kind::Text) | None, Text::Lines) => &*text,
+            // Whether it may have several lines is not known here, so that line ends and tabs stay.
+            (Some(Kind::Text) | None, Text::Line) => text.trim_matches(is_space),
+            _ => text.trim(),
+        };
+        self.check(text)?;
+        let value = match self.kind {
+            Some(Kind::Number) => number(text)?,
+            Some(Kind::Flag) => Value::Flag(flag(text)?),
+            Some(Kind::Time) => Value::Time(moment(text)?),
+            Some(Kind::FieldSet) => match serde_json::from_str(text) {
+                Ok(members) => field_set(members)?,
+                Err(_) => return Err("must be an object of JSON".to_owned()),
+            },
+            Some(Kind::Text) | None => Value::Text(text.to_owned()),
+        };
+        Ok(Some(value))
+    }
+
+    /// What can be wrong with any text.
+    fn check(self, text: &str) -> Result<(), String> {
+        let joiner = text
+            .chars()
+            .find(|character| matches!(character, '\u{200c}' | '\u{200d}'));
+        let joiner = joiner.filter(|_| matches!(self.text, Text::Email | Text::Phone));
+        let joiner = joiner.and_then(|joiner| unwanted(&joiner.to_string()));
+        if let Some(character) = joiner.or_else(|| unwanted(text)) {
+            return Err(format!("contains the character {character}, which cannot be seen"));
+        }
+        let is_phone = self.text == Text::Phone;
+        if (is_phone && is_scientific(text)) || (self.is_key && is_shortened(text)) {
+            return Err(SHORTENED.to_owned());
+        }
+        if is_phone && is_decimal(text) {
+            return Err("has decimals: a program has taken it for a number; write the digits alone".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What may be wrong with a value that is taken as it stands.
+    pub(super) fn doubt(self, value: &Value) -> Option<&'static str> {
+        let Value::Text(text) = value else {
+            return None;
+        };
+        let is_error =
+            SHEET_ERRORS.contains(&text.as_str()) || (text.len() > 2 && text.bytes().all(|byte| byte == b'#'));
+        let after_quote = text.strip_prefix('\'').unwrap_or_default();
+        if is_shortened(text) {
+            Some("looks like a number that a spreadsheet has shortened")
+        } else if is_error {
+            Some("is what a spreadsheet shows in place of a value")
+        } else if text.contains('\u{fffd}') {
+            Some("contains U+FFFD: a program could not read a character")
+        } else if after_quote.starts_with(['=', '+', '-', '@']) {
+            Some(
+                "begins with ' before =, +, - or @, as `leadgate export --escape-formulas` writes it: the ' is imported too",
+            )
+        } else {
+            None
+        }
+    }
+}
+
+/// Spaces of all widths, but no tabs and line ends.
+fn is_space(character: char) -> bool {
+    character.is_whitespace() && !character.is_control()
+}
+
+/// A number as it is written: typed where that says the same, else as text.
+fn number(text: &str) -> Result<Value, String> {
+    if is_scientific(text) {
+        return Err(SHORTENED.to_owned());
+    }
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_digits(whole) || !is_digits(fraction) {
+        return Err(NO_NUMBER.to_owned());
+    }
+    let integer = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+    // Beyond this the gateway takes no doubles, which do not hold every whole number there.
+    let is_small = |number: &f64| number.abs() < 9_007_199_254_740_992.0;
+    let double = text.parse::<f64>().ok().filter(is_small);
+    let double = double.filter(|number| number.to_string() == text);
+    Ok(match (integer, double) {
+        (Some(integer), _) => Value::Integer(integer),
+        (None, Some(double)) => Value::Number(double),
+        (None, None) => Value::Text(text.to_owned()),
+    })
+}
+
+/// `9.19845E+11`, also with a decimal comma and in the forms that programs write.
+fn is_scientific(text: &str) -> bool {
+    let Some((digits, exponent)) = text.split_once(['e', 'E']) else {
+        return false;
+    };
+    let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let digits = digits.strip_prefix(['+', '-']).unwrap_or(digits);
+    let has_digit = |text: &str| text.bytes().any(|byte| byte.is_ascii_digit());
+    let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b',');
+    has_digit(digits)
+        && digits.bytes().all(is_digit)
+        && has_digit(exponent)
+        && exponent.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The form in which spreadsheets write long numbers. An id such as 12E5 is not one.
+fn is_shortened(text: &str) -> bool {
+    let exponent = text.split_once(['e', 'E']).map(|(_, exponent)| exponent);
+    is_scientific(text) && exponent.is_some_and(|exponent| exponent.starts_with('+'))
+}
+
+/// Digits with a fraction of zero, as programs write a column of whole numbers in which a cell is empty.
+fn is_decimal(text: &str) -> bool {
+    text.split_once('.').is_some_and(|(whole, fraction)| {
+        let whole = whole.strip_prefix('+').unwrap_or(whole);
+        !whole.is_empty()
+            && whole.bytes().all(|byte| byte.is_ascii_digit())
+            && !fraction.is_empty()
+            && fraction.bytes().all(|byte| byte == b'0')
+    })
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+/// A date, or a time with an offset or in UTC: the year first, since other orders have two meanings.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    const FORMS: &str = "2026-07-31, \"2026-07-31 05:33:50\" (UTC) or 2026-07-31T05:33:50+05:30";
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(format!(
+            "must be a date or a time such as {FORMS}; this is a number, as spreadsheets store dates"
+        ));
+    }
+    let time = read_moment(text).ok_or_else(|| format!("must be a date or a time such as {FORMS}"))?;
+    match time.subsec_nanosecond() {
+        0 => Ok(time),
+        _ => Err("has fractions of a second, which LeadSquared does not store".to_owned()),
+    }
+}
+
+fn read_moment(text: &str) -> Option<Timestamp> {
+    let is_form = |(at, byte): (usize, u8)| match at {
+        0 => matches!(byte, b'1'..=b'9'),
+        4 | 7 => byte == b'-',
+        10 => matches!(byte, b' ' | b'T'),
+        _ if at < 10 => byte.is_ascii_digit(),
+        _ => byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'+' | b'-' | b'Z'),
+    };
+    // The second 60 would become 59.
+    if !text.bytes().enumerate().all(is_form) || text.contains(":60") {
+        return None;
+    }
+    let in_utc = |time: DateTime| Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp());
+    match text.len() {
+        10 => in_utc(text.parse::<Date>().ok()?.at(0, 0, 0, 0)),
+        16.. if text[10..].contains(['+', '-', 'Z']) => text.parse().ok(),
+        16.. => in_utc(text.parse().ok()?),
+        _ => None,
+    }
+}
+
+fn field_set(Object(members): Object) -> Result<Value, String> {
+    let mut set = FieldSet::default();
+    for (name, raw) in members {
+        let text = match Given::json(&raw).map_err(|text| format!("{name} {text}"))? {
+            Given::Nothing => continue,
+            Given::Array | Given::Members(_) => return Err("must have plain members".to_owned()),
+            Given::Text(text) => text.into_owned(),
+            Given::Flag(flag) => flag.to_string(),
+            Given::Number(text) => text.to_owned(),
+        };
+        if let Some(character) = unwanted(&text) {
+            return Err(format!(
+                "{name} contains the character {character}, which cannot be seen"
+            ));
+        }
+        set.fields.insert(name, text);
+    }
+    Ok(Value::FieldSet(set))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn reading(kind: Option<Kind>, text: Text) -> Reading {
+        Reading {
+            kind,
+            text,
+            is_key: false,
+        }
+    }
+
+    /// What a cell of CSV becomes.
+    fn cell(kind: Kind, text: &str) -> Result<Option<Value>, String> {
+        reading(Some(kind), Text::Line).value(Given::Text(Cow::Borrowed(text)))
+    }
+
+    /// What a value of JSON becomes.
+    fn json(kind: Option<Kind>, text: &str) -> Result<Option<Value>, String> {
+        let raw = RawValue::from_string(text.to_owned()).unwrap();
+        let given = Given::json(&raw)?;
+        reading(kind, Text::Line).value(given)
+    }
+
+    fn text(text: &str) -> Option<Value> {
+        Some(Value::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn every_form_of_a_value_is_typed_by_its_kind() {
+        for (text, flag) in [
+            ("true", true),
+            ("1", true),
+            ("YES", true),
+            ("False", false),
+            ("0", false),
+            ("no ", false),
+        ] {
+            assert_eq!(cell(Kind::Flag, text), Ok(Some(Value::Flag(flag))), "{text}");
+        }
+        assert_eq!(json(Some(Kind::Flag), "1"), Ok(Some(Value::Flag(true))));
+        assert_eq!(json(Some(Kind::Text), "true"), Ok(text("true")));
+        assert_eq!(json(None, "true"), Ok(Some(Value::Flag(true))));
+        assert_eq!(json(None, "\"1\""), Ok(text("1")));
+        assert_eq!(json(None, "7"), Ok(Some(Value::Integer(7))));
+        for wrong in ["maybe", "2", "1.0"] {
+            assert!(cell(Kind::Flag, wrong).is_err(), "{wrong}");
+        }
+        assert!(json(Some(Kind::Number), "true").is_err() && json(Some(Kind::Text), "[1]").is_err());
+        assert!(json(Some(Kind::Text), "{\"a\":1}").is_err());
+    }
+
+    #[test]
+    fn a_number_is_sent_as_it_stands_or_not_at_all() {
+        for (number, value) in [
+            ("-3", Some(Value::Integer(-3))),
+            ("2.5", Some(Value::Number(2.5))),
+            ("12345678901234567890", text("12345678901234567890")),
+            ("12345678901234567000", text("12345678901234567000")),
+            ("12345.670", text("12345.670")),
+            ("0.1000000000000000055511", text("0.1000000000000000055511")),
+            ("007", text("007")),
+            ("1.0", text("1.0")),
+        ] {
+            assert_eq!(cell(Kind::Number, number), Ok(value.clone()), "{number}");
+            if !number.starts_with("00") {
+                assert_eq!(json(Some(Kind::Number), number), Ok(value.clone()), "{number}");
+                assert_eq!(json(None, number), Ok(value), "{number}");
+            }
+        }
+        for wrong in [
+            "much", "inf", "NaN", "1,5", "1.234,5", "0x10", "1_000", "+5", ".5", "5.", "--1", "٣", "1 000",
+        ] {
+            assert!(cell(Kind::Number, wrong).is_err(), "{wrong}");
+        }
+        for shortened in ["1e3", "1.5E+10", "1e400", "9,19845E+11"] {
+            let told = cell(Kind::Number, shortened).unwrap_err();
+            assert!(told.contains("scientific"), "{told}");
+        }
+        assert!(json(Some(Kind::Number), "1e400").is_err() && json(None, "1e400").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_absent_value() {
+        for broken in [
+            "\"s1\\ud83d@x.co\"",
+            "\"\\udc00\"",
+            "{\"a\":1,\"a\":2}",
+            "{\"a\":\"\\ud83d\"}",
+            "{\"a\":{}}",
+        ] {
+            for kind in [None, Some(Kind::Text), Some(Kind::FieldSet), Some(Kind::Number)] {
+                assert!(json(kind, broken).is_err(), "{kind:?} {broken}");
+            }
+            let is_half = broken.contains("\\u");
+            assert_eq!(
+                json(None, broken).unwrap_err().contains("half of a character"),
+                is_half,
+                "{broken}"
+            );
+        }
+        assert_eq!(json(Some(Kind::Text), "null"), Ok(None));
+        assert_eq!(json(Some(Kind::Text), "\"\\ud83d\\ude00\""), Ok(text("😀")));
+        let set = json(Some(Kind::FieldSet), "{\"a\":12345.670,\"b\":null,\"c\":true}")
+            .unwrap()
+            .unwrap();
+        let Value::FieldSet(set) = set else {
+            panic!("{set:?}");
+        };
+        let members = [("a", "12345.670"), ("c", "true")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!(set.fields, members.into());
+        assert_eq!(
+            cell(Kind::FieldSet, "{\"a\":\"x\"}").is_ok(),
+            cell(Kind::FieldSet, "{a").is_err()
+        );
+    }
+
+    #[test]
+    fn spaces_around_a_value_are_trimmed_but_not_in_texts_of_many_lines() {
+        assert_eq!(cell(Kind::Text, " a@x.co\u{a0} "), Ok(text("a@x.co")));
+        assert_eq!(cell(Kind::Text, " \u{a0}\t"), Ok(None));
+        assert_eq!(cell(Kind::Number, "\u{a0}5 "), Ok(Some(Value::Integer(5))));
+        let lines = reading(Some(Kind::Text), Text::Lines);
+        let note = " one\n\ttwo \n";
+        assert_eq!(lines.value(Given::Text(note.into())), Ok(text(note)));
+        assert_eq!(lines.value(Given::Text(" \n".into())), Ok(None));
+        // Another text may be one of several lines too.
+        assert_eq!(cell(Kind::Text, " one\n\ttwo\n"), Ok(text("one\n\ttwo\n")));
+    }
+
+    #[test]
+    fn characters_that_cannot_be_seen_are_named() {
+        for (value, character) in [
+            ("a@x.co\u{200b}", "U+200B"),
+            ("A\0nu", "U+0000"),
+            ("\u{202e}x", "U+202E"),
+            ("a\u{7}", "bell"),
+        ] {
+            for kind in [Kind::Text, Kind::Number, Kind::Flag, Kind::Time] {
+                let told = cell(kind, value).unwrap_err();
+                assert!(told.contains(character), "{told}");
+            }
+        }
+        let email = reading(Some(Kind::Text), Text::Email);
+        assert!(email.value(Given::Text("a\u{200d}b@x.co".into())).is_err());
+        assert!(json(Some(Kind::Text), "\"a\\u0000\"").is_err());
+    }
+
+    #[test]
+    fn a_phone_that_a_spreadsheet_has_shortened_is_none() {
+        let phone = reading(Some(Kind::Text), Text::Phone);
+        for wrong in ["9.19845E+11", "9.19845e11", "9,19845E+11", "9E+11", " 9.19845E+11 "] {
+            let told = phone.value(Given::Text(wrong.into())).unwrap_err();
+            assert!(told.contains("a spreadsheet has shortened"), "{told}");
+        }
+        assert!(phone.value(Given::Number("9.19845E+11")).is_err());
+        assert!(phone.value(Given::Text("919845098450.0".into())).is_err());
+        for right in ["+91-9845098450", "080.2555.1234", "(080) 2555 1234"] {
+            assert_eq!(phone.value(Given::Text(right.into())), Ok(text(right)));
+        }
+        // Other texts may look like that, but not where leads are known by them.
+        let key = |value: &str| {
+            Reading {
+                is_key: true,
+                ..reading(Some(Kind::Text), Text::Line)
+            }
+            .value(Given::Text(value.to_owned().into()))
+        };
+        assert!(key("9.19845E+11").is_err() && key("12E5").is_ok());
+        let line = reading(Some(Kind::Text), Text::Line);
+        assert!(line.doubt(&Value::Text("9.19845E+11".to_owned())).is_some());
+        assert!(line.doubt(&Value::Text("'=1+1".to_owned())).is_some());
+        assert!(line.doubt(&Value::Text("#N/A".to_owned())).is_some());
+        assert!(line.doubt(&Value::Text("#####".to_owned())).is_some());
+        assert!(line.doubt(&Value::Text("12E5 'x' #1".to_owned())).is_none());
+    }
+
+    #[test]
+    fn a_date_has_the_year_first() {
+        let at = |text: &str| Some(Value::Time(text.parse().unwrap()));
+        for (given, time) in [
+            ("2026-07-31", "2026-07-31T00:00:00Z"),
+            ("2026-07-31 05:33:50", "2026-07-31T05:33:50Z"),
+            ("2026-07-31T05:33:50", "2026-07-31T05:33:50Z"),
+            ("2026-07-31T07:33:50+02:00", "2026-07-31T05:33:50Z"),
+            ("2026-07-31T05:33:50.000Z", "2026-07-31T05:33:50Z"),
+        ] {
+            assert_eq!(cell(Kind::Time, given), Ok(at(time)), "{given}");
+        }
+        for wrong in [
+            "31-12-25",
+            "31-12-2025",
+            "12/31/25",
+            "12/31/2025",
+            "7/31/2026 5:33:50 AM",
+            "2026/07/31",
+            "20260731",
+            "2026-02-30",
+            "2026-7-1",
+            "0031-12-25",
+            "0001-01-01",
+            "2026-07-31 05",
+            "2026-07-31 23:59:60",
+            "2026-07-31T05:33:50[Asia/Kolkata]",
+            "tomorrow",
+        ] {
+            let told = cell(Kind::Time, wrong).unwrap_err();
+            assert!(
+                told.contains("must be a date or a time such as 2026-07-31"),
+                "{wrong}: {told}"
+            );
+        }
+        for serial in ["45291", "45291.5"] {
+            assert!(
+                cell(Kind::Time, serial)
+                    .unwrap_err()
+                    .contains("as spreadsheets store dates")
+            );
+            assert!(json(Some(Kind::Time), serial).is_err());
+        }
+        assert!(
+            cell(Kind::Time, "2026-07-31 05:33:50.25")
+                .unwrap_err()
+                .contains("fractions")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_number_is_rounded(number in "-?[0-9]{1,25}(\\.[0-9]{1,25})?") {
+            let value = cell(Kind::Number, &number).unwrap().unwrap();
+            prop_assert_eq!(value.to_text(), number);
+        }
+
+        #[test]
+        fn no_text_is_changed_but_for_spaces_around_it(given in "\\PC{0,20}") {
+            match cell(Kind::Text, &given) {
+                Ok(Some(value)) => prop_assert_eq!(value.to_text(), given.trim()),
+                Ok(None) => prop_assert!(given.trim().is_empty()),
+                Err(_) => {}
+            }
+        }
+    }
+}

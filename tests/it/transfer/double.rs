@@ -1,0 +1,218 @@
+//! A gateway that answers an import as a test tells it to, over plaintext or TLS.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use leadgate::grpc::pb;
+use pb::import_leads_request::Operation;
+use pb::import_leads_response::Result as Told;
+use pb::lead_service_server::{LeadService, LeadServiceServer};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::harness::listen;
+
+/// What becomes of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    Taken,
+    /// It is not done, and may be sent again.
+    NotNow,
+    /// It is done, and the stream breaks before the answer.
+    Lost,
+    /// The stream breaks, and it was not done.
+    Break,
+}
+
+type Script = dyn Fn(&str, usize) -> Reply + Send + Sync;
+
+/// What the gateway has seen.
+#[derive(Default)]
+struct Seen {
+    /// The first names of the rows, in the order in which they came.
+    came: Vec<String>,
+    /// The same of those that were done.
+    done: Vec<String>,
+    /// The rows that were done, by their request ids.
+    known: HashMap<String, ()>,
+}
+
+#[derive(Clone)]
+struct Service {
+    script: Arc<Script>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// The gateway, as long as the value lives.
+pub struct Double {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Double {
+    /// One that asks what becomes of a row, by its first name, which the file has once, and by how often it came before.
+    pub async fn start(script: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serve(script, None).await
+    }
+
+    /// One that takes every row, by TLS.
+    pub async fn with_tls(certificate: &str, key: &str) -> Self {
+        Self::serve(|_, _| Reply::Taken, Some(Identity::from_pem(certificate, key))).await
+    }
+
+    async fn serve(script: impl Fn(&str, usize) -> Reply + Send + Sync + 'static, identity: Option<Identity>) -> Self {
+        let listener = listen().await;
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let service = Service {
+            script: Arc::new(script),
+            seen: seen.clone(),
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let mut server = Server::builder();
+        if let Some(identity) = identity {
+            server = server.tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+        }
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health
+            .set_service_status("", tonic_health::ServingStatus::Serving)
+            .await;
+        let served = server
+            .add_service(health_service)
+            .add_service(LeadServiceServer::new(service))
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener), stopped);
+        tokio::spawn(served);
+        Self { address, seen, stop }
+    }
+
+    /// The rows in the order in which they came.
+    pub fn came(&self) -> Vec<String> {
+        self.seen.lock().unwrap().came.clone()
+    }
+
+    /// The rows in the order in which they were done.
+    pub fn done(&self) -> Vec<String> {
+        self.seen.lock().unwrap().done.clone()
+    }
+}
+
+impl Service {
+    /// What becomes of a row: done once under one request id.
+    fn answer(&self, message: &pb::ImportLeadsRequest) -> Reply {
+        let Some(Operation::Upsert(upsert)) = &message.operation else {
+            panic!("{message:?}");
+        };
+        let name = upsert.lead.as_ref().unwrap().first_name.clone().unwrap();
+        let mut seen = self.seen.lock().unwrap();
+        let before = seen.came.iter().filter(|came| **came == name).count();
+        seen.came.push(name.clone());
+        if seen.known.contains_key(&upsert.request_id) {
+            return Reply::Taken;
+        }
+        let reply = (self.script)(&name, before);
+        if matches!(reply, Reply::Taken | Reply::Lost) {
+            seen.known.insert(upsert.request_id.clone(), ());
+            seen.done.push(name);
+        }
+        reply
+    }
+}
+
+fn not_now() -> tonic_types::Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("UPSTREAM_UNAVAILABLE", "leadgate", HashMap::new());
+    details.set_retry_info(Some(Duration::from_millis(50)));
+    let status = Status::with_error_details(Code::Unavailable, "not now", details);
+    prost::Message::decode(status.details()).unwrap()
+}
+
+type Rows = Pin<Box<dyn Stream<Item = Result<pb::ImportLeadsResponse, Status>> + Send>>;
+type Leads = Pin<Box<dyn Stream<Item = Result<pb::ExportLeadsResponse, Status>> + Send>>;
+
+macro_rules! service {
+    ($($unused:ident: $request:ident -> $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl LeadService for Service {
+            $(async fn $unused(&self, _: Request<pb::$request>) -> Result<Response<pb::$response>, Status> {
+                Err(Status::unimplemented("not in this double"))
+            })*
+
+            async fn describe_lead_fields(
+                &self,
+                _: Request<pb::DescribeLeadFieldsRequest>,
+            ) -> Result<Response<pb::DescribeLeadFieldsResponse>, Status> {
+                Ok(Response::new(pb::DescribeLeadFieldsResponse::default()))
+            }
+
+            type ExportLeadsStream = Leads;
+
+            async fn export_leads(&self, _: Request<pb::ExportLeadsRequest>) -> Result<Response<Leads>, Status> {
+                Err(Status::unimplemented("not in this double"))
+            }
+
+            type ImportLeadsStream = Rows;
+
+            async fn import_leads(
+                &self,
+                request: Request<Streaming<pb::ImportLeadsRequest>>,
+            ) -> Result<Response<Rows>, Status> {
+                let (service, mut rows) = (self.clone(), request.into_inner());
+                let (answers, told) = tokio::sync::mpsc::channel(16);
+                tokio::spawn(async move {
+                    while let Some(Ok(row)) = rows.next().await {
+                        let result = match service.answer(&row) {
+                            Reply::Taken => Told::Response(pb::ImportedLead::default()),
+                            Reply::NotNow => Told::Error(not_now()),
+                            Reply::Lost | Reply::Break => {
+                                let _ = answers.send(Err(Status::unavailable("broken"))).await;
+                                return;
+                            }
+                        };
+                        let answer = pb::ImportLeadsResponse {
+                            sequence: row.sequence,
+                            result: Some(result),
+                        };
+                        if answers.send(Ok(answer)).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+            }
+        }
+    };
+}
+
+service! {
+    create_lead: CreateLeadRequest -> CreateLeadResponse;
+    update_lead: UpdateLeadRequest -> UpdateLeadResponse;
+    upsert_lead: UpsertLeadRequest -> UpsertLeadResponse;
+    capture_lead: CaptureLeadRequest -> CaptureLeadResponse;
+    get_lead: GetLeadRequest -> GetLeadResponse;
+    batch_get_leads: BatchGetLeadsRequest -> BatchGetLeadsResponse;
+    batch_create_leads: BatchCreateLeadsRequest -> BatchCreateLeadsResponse;
+    batch_update_leads: BatchUpdateLeadsRequest -> BatchUpdateLeadsResponse;
+    batch_upsert_leads: BatchUpsertLeadsRequest -> BatchUpsertLeadsResponse;
+    search_leads: SearchLeadsRequest -> SearchLeadsResponse;
+    quick_search_leads: QuickSearchLeadsRequest -> QuickSearchLeadsResponse;
+    list_modified_leads: ListModifiedLeadsRequest -> ListModifiedLeadsResponse;
+    delete_lead: DeleteLeadRequest -> DeleteLeadResponse;
+    merge_leads: MergeLeadsRequest -> MergeLeadsResponse;
+}
