@@ -172,17 +172,32 @@ impl<'a> Records<'a> {
     }
 
     /// Reads each record. `read` returns the name of the attribute that does not fit, if one does not.
-    pub(super) fn read<T, U>(
+    pub(super) fn read<T: DeserializeOwned, U>(
         &self,
         shape: &Shape,
+        read: impl FnMut(T) -> Result<Option<U>, &'static str>,
+    ) -> Listed<U> {
+        self.read_repaired(shape, false, read)
+    }
+
+    /// Reads the records of a response that is about one of them: its raw control characters are repaired.
+    pub(super) fn read_alone<T: DeserializeOwned, U>(
+        &self,
+        shape: &Shape,
+        read: impl FnMut(T) -> Result<Option<U>, &'static str>,
+    ) -> Listed<U> {
+        self.read_repaired(shape, true, read)
+    }
+
+    fn read_repaired<T: DeserializeOwned, U>(
+        &self,
+        shape: &Shape,
+        controls: bool,
         mut read: impl FnMut(T) -> Result<Option<U>, &'static str>,
-    ) -> Listed<U>
-    where
-        T: DeserializeOwned,
-    {
+    ) -> Listed<U> {
         let mut listed = Listed::default();
         for (position, item) in self.items.iter().enumerate() {
-            let result = match parse_repaired(item.text, false) {
+            let result = match parse_repaired(item.text, controls) {
                 Ok(record) if item.is_whole => read(record).map_err(str::to_owned),
                 Err(path) if item.is_whole => Err(path),
                 // Behind the first object of a damaged record there is no path.

@@ -474,7 +474,7 @@ fn given<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
 
 /// The lead that was looked up. That there is none LeadSquared says with an empty list.
 fn first(answer: &Answer, is_it: impl Fn(&Row) -> bool) -> Result<Row> {
-    let rows = answer.records(&LEADS)?.read(&LEADS, |raw| Ok(Some(row(raw))));
+    let rows = answer.records(&LEADS)?.read_alone(&LEADS, |raw| Ok(Some(row(raw))));
     let unread = rows.unreadable.into_iter().next();
     let found = rows.records.into_iter().find(is_it);
     found.ok_or_else(|| match unread {

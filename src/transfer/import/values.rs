@@ -166,7 +166,7 @@ fn number(text: &str) -> Result<Value, String> {
     // Beyond this the gateway takes no doubles, which do not hold every whole number there.
     let is_small = |number: &f64| number.abs() < 9_007_199_254_740_992.0;
     let double = text.parse::<f64>().ok().filter(is_small);
-    let double = double.filter(|number| number.to_string() == text);
+    let double = double.filter(|number| Value::Number(*number).to_text() == text);
     Ok(match (integer, double) {
         (Some(integer), _) => Value::Integer(integer),
         (None, Some(double)) => Value::Number(double),
