@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use serde_path_to_error::{Path, Segment};
 
+use crate::domain::json::escape;
 use crate::domain::listed::{Listed, Unreadable};
 
 /// How many times its own length a damaged body may be scanned for the next whole record.
@@ -565,20 +566,6 @@ fn repaired(text: &[u8], controls: bool) -> Cow<'_, [u8]> {
 fn is_too_large(number: &[u8]) -> bool {
     let number = std::str::from_utf8(number).unwrap_or_default();
     number.parse::<f64>().is_ok_and(f64::is_infinite)
-}
-
-/// How long an escape is, both halves of a pair included, and whether it is half a surrogate pair.
-fn escape(text: &[u8]) -> (usize, bool) {
-    let unit = |at: usize| {
-        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    };
-    match (unit(0), unit(6)) {
-        (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => (12, false),
-        (Some(0xD800..0xE000), _) => (6, true),
-        (Some(_), _) => (6, false),
-        (None, _) => (text.len().min(2), false),
-    }
 }
 
 #[cfg(test)]

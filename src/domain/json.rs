@@ -18,41 +18,43 @@ pub fn string(json: &str) -> String {
 
 /// Outside of strings JSON has no backslash, so each one begins an escape.
 fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
-    let bytes = text.as_bytes();
-    let mut mended = String::new();
+    let mut readable = String::new();
     let (mut copied, mut at) = (0, 0);
     while let Some(found) = text[at..].find('\\') {
         at += found;
-        let length = match (escaped(bytes, at), escaped(bytes, at + ESCAPE)) {
-            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * ESCAPE,
-            (Some(0xd800..=0xdfff), _) => {
-                mended.push_str(&text[copied..at]);
-                mended.push_str("\\ufffd");
-                copied = at + ESCAPE;
-                ESCAPE
-            }
-            (Some(_), _) => ESCAPE,
-            // Another escape: the backslash, and one character that begins behind it.
-            (None, _) => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
-        };
+        let (length, is_half) = escape(&text.as_bytes()[at..]);
+        if is_half {
+            readable.push_str(&text[copied..at]);
+            readable.push_str("\\ufffd");
+            copied = at + length;
+        }
+        // A character behind the backslash may be longer than a byte.
         at += length;
+        while !text.is_char_boundary(at) {
+            at += 1;
+        }
     }
     if copied == 0 {
         return Cow::Borrowed(text);
     }
-    mended.push_str(&text[copied..]);
-    Cow::Owned(mended)
+    readable.push_str(&text[copied..]);
+    Cow::Owned(readable)
 }
 
-/// How long `\ud83d` is.
-const ESCAPE: usize = 6;
-
-/// The code unit that is escaped at this place.
-fn escaped(bytes: &[u8], at: usize) -> Option<u32> {
-    let digits = bytes.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
-    digits
-        .iter()
-        .try_fold(0, |code, digit| Some(code * 16 + char::from(*digit).to_digit(16)?))
+/// The length in bytes of the escape that begins this text, both halves of a surrogate pair included, and whether it is half a
+/// pair.
+pub fn escape(text: &[u8]) -> (usize, bool) {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        let digit = |code: u32, digit: &u8| Some(code * 16 + char::from(*digit).to_digit(16)?);
+        digits.iter().try_fold(0, digit)
+    };
+    match (unit(0), unit(6)) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
+        (Some(0xd800..=0xdfff), _) => (6, true),
+        (Some(_), _) => (6, false),
+        (None, _) => (text.len().min(2), false),
+    }
 }
 
 #[cfg(test)]
@@ -84,8 +86,8 @@ mod tests {
     #[test]
     fn bytes_that_are_no_utf_8_become_the_replacement_character() {
         assert_eq!(
-            readable(b"{\"a\":\"caf\xe9 \\ud83d\"}"),
-            "{\"a\":\"caf\u{fffd} \\ufffd\"}"
+            readable(b"{\"a\":\"ol\xe9 \\ud83d\"}"),
+            "{\"a\":\"ol\u{fffd} \\ufffd\"}"
         );
     }
 
