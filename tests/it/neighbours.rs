@@ -16,18 +16,18 @@ use crate::share::SITA;
 /// What the firewall takes for an attack.
 const POISON: &str = "drop table";
 
-/// Enough bulk calls that nothing waits long, and few calls, so that operations wait and share one.
+/// Few calls in a short window, all of which may be bulk calls: operations wait and share one, and nothing waits long.
 async fn world(settings: &str) -> World {
     let options = Options {
         limits: Limits {
-            calls: 20,
-            bulk: 20,
-            per: Duration::from_millis(100),
+            calls: 2,
+            bulk: 2,
+            per: Duration::from_millis(30),
             ..Limits::default()
         },
         ..Options::default()
     };
-    let limits = "[tenant_defaults.limits]\ncalls = 20\nbulk = 20\nwindow = \"100ms\"\n\
+    let limits = "[tenant_defaults.limits]\ncalls = 2\nbulk = 2\nwindow = \"30ms\"\n\
                   [tenant_defaults.upstream]\ntimeout = \"1s\"\n";
     World::with(options, &format!("{limits}{settings}")).await.warm().await
 }
