@@ -186,7 +186,7 @@ async fn burst(client: &Client, lead_id: &str, simulator: &Simulator) -> Result<
         after.refused - before.refused,
         simulator.worst_window()
     );
-    println!("   The callers waited in line; none had to know the limit.\n");
+    println!("   Most reads shared a call; no caller had to know the limit.\n");
     if failed > 0 {
         return Err(format!("{failed} of {BURST} reads failed"));
     }
