@@ -1,6 +1,7 @@
 //! Who asks, and until when: what every step of a request's road needs to know about it. Knows no transport.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub struct Call {
     pub left: CancellationToken,
     /// The position of the write that this call belongs to.
     pub position: Option<Position>,
+    /// Set once the response to a write of this call is lost.
+    pub lost: Arc<AtomicBool>,
 }
 
 /// A position in the order of the writes to one lead. It is reserved when the write arrives, before anything is waited for.
@@ -93,6 +96,7 @@ impl Call {
             deadline: Instant::now() + limit,
             left: CancellationToken::new(),
             position: None,
+            lost: Arc::default(),
         }
     }
 
@@ -108,6 +112,7 @@ impl Call {
 
     /// The same call after a write was sent: it has to be settled, whether the caller still waits or not.
     pub fn settling(&self, limit: Duration) -> Self {
+        self.lost.store(true, Ordering::Relaxed);
         Self {
             id: self.id.clone(),
             caller: self.caller.clone(),
@@ -115,6 +120,15 @@ impl Call {
             deadline: self.deadline.max(Instant::now() + limit),
             left: CancellationToken::new(),
             position: self.position,
+            lost: self.lost.clone(),
+        }
+    }
+
+    /// What its caller gets to know at the deadline, while it waits there for LeadSquared.
+    pub fn timed_out(&self, place: &'static str) -> Error {
+        match self.lost.load(Ordering::Relaxed) {
+            true => Kind::OutcomeUnknown.into(),
+            false => exceeded(place),
         }
     }
 

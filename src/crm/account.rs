@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Client;
 use super::authentication::UserByAccessKey;
-use crate::caller::Call;
+use crate::caller::{Call, Criticality};
 use crate::error::{Error, Kind, Result};
 
 /// How long a call that succeeded proves that the keys are good, and how long what was found out by a call counts.
@@ -75,10 +75,7 @@ impl Client {
         {
             return is_rejected;
         }
-        let call = Call {
-            position: None,
-            ..call.settling(LIMIT)
-        };
+        let call = Call::internal(&call.id, LIMIT).of(&call.caller, Criticality::CriticalPlus);
         let answered = Box::pin(self.try_once(&call, &UserByAccessKey)).await;
         let is_rejected = match answered {
             Ok(_) => false,

@@ -618,5 +618,6 @@ fn shared_call<O: Together>(seats: &[Seat<O>]) -> Call {
         deadline: calls().map(|call| call.deadline).max().unwrap_or_else(Instant::now),
         left: CancellationToken::new(),
         position: None,
+        lost: Arc::default(),
     }
 }

@@ -94,9 +94,13 @@ pub struct Settings {
     pub http2: bool,
     /// How often a call is sent at most, refusals not counted.
     pub max_attempts: u32,
-    /// How long a write whose answer is lost may take to be settled after its caller has gone.
+    /// How long a write whose answer is lost may take to be settled after its caller has gone, and how long a request may still
+    /// be running after its timeout.
     #[serde(with = "humantime_serde")]
     pub settle_timeout: Duration,
+    /// How long after a lost answer, timeouts apart, it takes until what a write has done is seen by all reads.
+    #[serde(with = "humantime_serde")]
+    pub visible_after: Duration,
     /// The proxy through which LeadSquared is reached, with its credentials; empty: none. The environment names none.
     pub proxy: SecretString,
 }
@@ -255,6 +259,11 @@ impl Client {
     /// How a write that was sent is settled: by when at the latest.
     pub fn settle_timeout(&self) -> Duration {
         self.shared.settings.settle_timeout
+    }
+
+    /// From how long after a lost answer it counts that a write is not seen.
+    pub fn visible_after(&self) -> Duration {
+        self.shared.settings.visible_after
     }
 
     /// Where it counts.

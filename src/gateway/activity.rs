@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::settle::{Look, Loss};
 use super::{Entry, Gateway, Modified, or_invalid};
 use crate::caller::Call;
 use crate::clock;
@@ -80,7 +81,7 @@ impl Gateway {
 
     async fn perform_post(&self, call: Call, post: &Post, before: Before) -> Result<String> {
         if let Before::Uncertain { since } = before {
-            return self.settle_post(&call, post, since).await;
+            return self.settle_post(&call, post, self.loss_before(since)).await;
         }
         let started = clock::now();
         let sent = match &post.target {
@@ -96,8 +97,8 @@ impl Gateway {
         };
         match sent {
             Err(error) if error.kind == Kind::OutcomeUnknown => {
-                let call = call.settling(self.crm.settle_timeout());
-                self.settle_post(&call, post, started).await
+                let call = self.doubted(&call);
+                self.settle_post(&call, post, self.loss(started, &error)).await
             }
             result => result,
         }
@@ -105,7 +106,18 @@ impl Gateway {
 
     /// Looks whether a post whose answer was lost was made. LeadSquared refuses no second one, so what is not found is not
     /// posted again: it may come still.
-    async fn settle_post(&self, call: &Call, post: &Post, since: Timestamp) -> Result<String> {
+    async fn settle_post(&self, call: &Call, post: &Post, loss: Loss) -> Result<String> {
+        let mut looks = loss.looks();
+        loop {
+            let settled = self.look_for_post(call, post, loss.since()).await;
+            let is_unseen = matches!(&settled, Err(error) if error.kind == Kind::OutcomeUnknown);
+            if !is_unseen || !matches!(looks.next(call).await, Look::Again) {
+                return settled;
+            }
+        }
+    }
+
+    async fn look_for_post(&self, call: &Call, post: &Post, since: Timestamp) -> Result<String> {
         let may_be_ours = |at: Option<Timestamp>| at.and_then(|at| self.crm.clock().is_since(at, since)) == Some(true);
         let unknown = || Error::from(Kind::OutcomeUnknown);
         match &post.target {

@@ -271,15 +271,15 @@ impl Gateway {
 
     /// Sends a write; if its answer gets lost, looks whether it was executed before it is sent again.
     async fn perform(&self, mut call: Call, write: &Arc<Write>, way: Way, before: Before) -> Result<Written> {
-        let mut since = match before {
+        let mut lost = match before {
             Before::Nothing => None,
-            Before::Uncertain { since } => Some(since),
+            Before::Uncertain { since } => Some(self.loss_before(since)),
         };
         let mut unknown = Error::from(Kind::OutcomeUnknown);
         let (mut sends, mut rejoin): (u32, Option<Rejoin>) = (0, None);
         loop {
-            if let Some(since) = since {
-                match (self.settle(&call, write, since).await?, &mut rejoin) {
+            if let Some(loss) = lost {
+                match (self.reconcile(&call, write, loss).await?, &mut rejoin) {
                     (Settled::Done(written), batch) => {
                         batch.take().into_iter().for_each(Rejoin::executed);
                         return Ok(written);
@@ -297,20 +297,20 @@ impl Gateway {
             sends = if rejoin.is_some() { 1 } else { sends + 1 };
             match sent {
                 Err(error) if error.kind == Kind::OutcomeUnknown => {
-                    call = call.settling(self.crm.settle_timeout());
-                    since = since.or(Some(started));
+                    call = self.doubted(&call);
+                    lost = Some(self.loss(started, &error).again(lost));
                     unknown = error;
                 }
-                // After a lost answer, the lead in the way may be the one that was made.
-                Err(error) if matches!(error.kind, Kind::Duplicate { .. }) && since.is_some() => {
-                    let settled = self.settle(&call, write, since.unwrap_or(started)).await?;
-                    return match settled {
+                // After a lost answer, the lead in the way may be the one that was made. It proves nothing if it cannot be seen.
+                Err(error) if matches!(error.kind, Kind::Duplicate { .. }) && lost.is_some() => {
+                    let loss = self.loss(started, &error).again(lost);
+                    return match self.reconcile(&call, write, loss).await? {
                         Settled::Done(written) => Ok(written),
-                        Settled::NotDone | Settled::Unseen | Settled::Unknown => Err(error),
+                        Settled::NotDone | Settled::Unseen | Settled::Unknown => Err(unknown),
                     };
                 }
                 // Whatever keeps it from being sent again says nothing about the first time.
-                Err(error) if since.is_some() && !error.is_final() => {
+                Err(error) if lost.is_some() && !error.is_final() => {
                     unknown.facts = error.facts;
                     break;
                 }
@@ -455,7 +455,7 @@ pub(super) fn id_of(row: &Row) -> Option<&str> {
 }
 
 /// Whether an error page says that the request itself is refused. Unless the write is found to be executed, it was not.
-fn is_refused(error: &Error) -> bool {
+pub(super) fn is_refused(error: &Error) -> bool {
     let is_client_error = matches!(error.facts.upstream_status, Some(400..=499));
     error.facts.is_page && is_client_error && error.facts.upstream_status != Some(408)
 }

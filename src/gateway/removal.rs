@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::lead::is_missing;
+use super::settle::{Look, Loss};
 use super::{Entry, Gateway, or_invalid};
 use crate::caller::Call;
+use crate::clock;
 use crate::crm::lead::GetById;
 use crate::crm::removal::{Delete, Merge};
 use crate::domain::lead::{Written, check_id, order_key};
@@ -32,7 +34,7 @@ pub enum Removal {
 }
 
 /// What a look says about a removal whose answer was lost.
-enum Look {
+enum Removed {
     Done,
     NotDone,
     Unknown,
@@ -107,33 +109,37 @@ impl Gateway {
             lead_id: removal.gone().to_owned(),
             ..Written::default()
         };
-        let mut is_lost = before != Before::Nothing;
+        let mut lost = match before {
+            Before::Nothing => None,
+            Before::Uncertain { since } => Some(self.loss_before(since)),
+        };
         let mut unknown = Error::from(Kind::OutcomeUnknown);
         for sends in 0.. {
-            if is_lost {
-                match self.look(&call, removal).await? {
-                    Look::Done => return Ok(done()),
-                    Look::NotDone if sends < MOST_SENDS => {}
-                    Look::NotDone | Look::Unknown => break,
+            if let Some(loss) = lost {
+                match self.look_until(&call, removal, loss).await? {
+                    Removed::Done => return Ok(done()),
+                    Removed::NotDone if sends < MOST_SENDS => {}
+                    Removed::NotDone | Removed::Unknown => break,
                 }
             }
+            let started = clock::now();
             match self.send_removal(&call, removal).await {
                 Ok(()) => return Ok(done()),
                 Err(error) if error.kind == Kind::OutcomeUnknown => {
-                    call = call.settling(self.crm.settle_timeout());
-                    is_lost = true;
+                    call = self.doubted(&call);
+                    lost = Some(self.loss(started, &error).again(lost));
                     unknown.facts = error.facts;
                 }
                 // After a lost answer, the lead that is missing may be the one that is gone.
-                Err(error) if is_lost && is_missing(&error) => {
+                Err(error) if lost.is_some() && is_missing(&error) => {
                     return match self.look(&call, removal).await? {
-                        Look::Done => Ok(done()),
-                        Look::NotDone => Err(error),
-                        Look::Unknown => Err(unknown),
+                        Removed::Done => Ok(done()),
+                        Removed::NotDone => Err(error),
+                        Removed::Unknown => Err(unknown),
                     };
                 }
                 // Whatever keeps it from being sent again says nothing about the first time.
-                Err(error) if is_lost && !error.is_final() => {
+                Err(error) if lost.is_some() && !error.is_final() => {
                     unknown.facts = error.facts;
                     break;
                 }
@@ -159,8 +165,23 @@ impl Gateway {
         }
     }
 
+    async fn look_until(&self, call: &Call, removal: &Removal, loss: Loss) -> Result<Removed> {
+        let mut looks = loss.looks();
+        loop {
+            let removed = self.look(call, removal).await?;
+            match removed {
+                Removed::Done => return Ok(removed),
+                Removed::NotDone | Removed::Unknown => match looks.next(call).await {
+                    Look::Again => {}
+                    Look::Counts => return Ok(removed),
+                    Look::Over => return Ok(Removed::Unknown),
+                },
+            }
+        }
+    }
+
     /// Looks whether the lead is gone. Of a merge the other one has to be there, or it cannot have been made.
-    async fn look(&self, call: &Call, removal: &Removal) -> Result<Look> {
+    async fn look(&self, call: &Call, removal: &Removal) -> Result<Removed> {
         let is_there = async |id: &str| match self.crm.call(call, &GetById::new(id)).await {
             Ok(_) => Some(true),
             Err(error) if is_missing(&error) => Some(false),
@@ -171,12 +192,12 @@ impl Gateway {
         };
         let gone = is_there(removal.gone()).await;
         Ok(match (gone, removal) {
-            (None, _) => Look::Unknown,
-            (Some(true), _) => Look::NotDone,
-            (Some(false), Removal::Delete { .. }) => Look::Done,
+            (None, _) => Removed::Unknown,
+            (Some(true), _) => Removed::NotDone,
+            (Some(false), Removal::Delete { .. }) => Removed::Done,
             (Some(false), Removal::Merge { lead_id, .. }) => match is_there(lead_id).await {
-                None => Look::Unknown,
-                Some(true) => Look::Done,
+                None => Removed::Unknown,
+                Some(true) => Removed::Done,
                 Some(false) => return Err(Kind::NotFound(Resource::Lead).into()),
             },
         })

@@ -1,14 +1,18 @@
 //! Writes of leads whose answers were lost: what a look at the lead proves. What it does not prove stays unknown.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::Gateway;
-use super::lead::{id_of, is_missing};
+use super::lead::{id_of, is_missing, is_refused};
 use crate::caller::Call;
+use crate::clock;
 use crate::domain::lead::{Action, Key, Row, Write, Written};
 use crate::domain::mask::Mask;
 use crate::domain::time;
-use crate::error::{Kind, Resource, Result};
+use crate::error::{Cause, Error, Kind, Resource, Result};
 
 /// What a look at the lead says about a write whose answer was lost.
 pub(super) enum Settled {
@@ -22,9 +26,129 @@ pub(super) enum Settled {
     Unknown,
 }
 
+/// The pause after the first look-up; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the look-up may take that counts, and what follows from it.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+/// A response that was lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss {
+    /// When the write was first sent.
+    since: Timestamp,
+    /// From then on it counts that the write is not seen: before, the request may still be running, or a replica be behind.
+    counts_from: Instant,
+}
+
+/// The look-ups after a lost response.
+pub(super) struct Looks {
+    counts_from: Instant,
+    pause: Duration,
+}
+
+/// What comes after a look-up that has not seen the write.
+pub(super) enum Look {
+    /// Another look-up.
+    Again,
+    /// The look-up counts: the write was not executed, as far as it tells.
+    Counts,
+    /// The time of the call is over, and nothing is known.
+    Over,
+}
+
+impl Looks {
+    /// Pauses before the next look-up.
+    pub(super) async fn next(&mut self, call: &Call) -> Look {
+        let now = Instant::now();
+        if now >= self.counts_from {
+            return Look::Counts;
+        }
+        let until = self.counts_from.min(now + self.pause);
+        self.pause *= 2;
+        match call.wait("the next look-up", tokio::time::sleep_until(until)).await {
+            Ok(()) => Look::Again,
+            Err(_) => Look::Over,
+        }
+    }
+}
+
+impl Loss {
+    /// When the write was first sent.
+    pub(super) fn since(self) -> Timestamp {
+        self.since
+    }
+
+    /// The look-ups that are to be made.
+    pub(super) fn looks(self) -> Looks {
+        Looks {
+            counts_from: self.counts_from,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// The same write was lost again.
+    pub(super) fn again(self, since: Option<Self>) -> Self {
+        Self {
+            since: since.map_or(self.since, |first| first.since),
+            ..self
+        }
+    }
+}
+
 impl Gateway {
+    /// The call of a write whose response is lost: it goes on without its caller.
+    pub(super) fn doubted(&self, call: &Call) -> Call {
+        call.settling(self.crm.settle_timeout() + LAST_LOOK)
+    }
+
+    /// What is known of a write that was begun before, by this process or another one.
+    pub(super) fn loss_before(&self, since: Timestamp) -> Loss {
+        let age = Duration::try_from(clock::now().duration_since(since)).unwrap_or_default();
+        Loss {
+            since,
+            counts_from: Instant::now() + self.crm.visible_after().saturating_sub(age),
+        }
+    }
+
+    /// The response to a write that was sent then is lost, for that reason.
+    pub(super) fn loss(&self, since: Timestamp, error: &Error) -> Loss {
+        let patience = match error.facts.cause {
+            // The request may still be running.
+            Some(Cause::ResponseTimeout) => self.crm.settle_timeout(),
+            _ if is_refused(error) => Duration::ZERO,
+            _ => self.crm.visible_after(),
+        };
+        Loss {
+            since,
+            counts_from: Instant::now() + patience,
+        }
+    }
+
+    /// Looks a write up whose response was lost until it is seen, or until it counts that it is not.
+    pub(super) async fn reconcile(&self, call: &Call, write: &Write, loss: Loss) -> Result<Settled> {
+        let can_be_seen = !write.lookup_keys().is_empty();
+        let mut looks = loss.looks();
+        loop {
+            let settled = self.settle(call, write, loss.since).await;
+            let is_unseen = match &settled {
+                Ok(Settled::Done(_)) => false,
+                Ok(Settled::NotDone | Settled::Unseen | Settled::Unknown) => can_be_seen,
+                Err(error) => is_missing(error),
+            };
+            match is_unseen {
+                false => return settled,
+                true => match looks.next(call).await {
+                    Look::Again => {}
+                    Look::Counts => return settled,
+                    Look::Over => return Ok(Settled::Unknown),
+                },
+            }
+        }
+    }
+
     /// Looks whether a write whose answer was lost was executed.
-    pub(super) async fn settle(&self, call: &Call, write: &Write, since: Timestamp) -> Result<Settled> {
+    async fn settle(&self, call: &Call, write: &Write, since: Timestamp) -> Result<Settled> {
         let keys = write.lookup_keys();
         // With it, those whose answers were lost together are looked up together.
         let catalog = self.metadata.at_hand(call).await;

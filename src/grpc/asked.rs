@@ -218,6 +218,7 @@ impl Context {
             deadline: arrived.observed.arrived() + limit,
             left: CancellationToken::new(),
             position: None,
+            lost: Arc::default(),
         };
         Ok(Asked {
             gateway: gateway.clone(),

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{Fault, Known, Store};
-use crate::caller::{Call, RequestId, exceeded};
+use crate::caller::{Call, RequestId};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 
@@ -218,7 +218,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(Kind::ShuttingDown.into()),
             },
-            Err(_) => Err(exceeded("LeadSquared's answer")),
+            Err(_) => Err(call.timed_out("LeadSquared's answer")),
         }
     }
 }

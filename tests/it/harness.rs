@@ -68,7 +68,17 @@ impl World {
         let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
         // In memory, unless the test is about what outlives the process.
         let in_memory = ("LEADGATE__STORE__URL".to_owned(), "sqlite::memory:".to_owned());
+        // Replicas of the simulator are never behind, and nobody waits for a request that hangs for long.
+        let patience = [("VISIBLE_AFTER", "0s"), ("SETTLE_TIMEOUT", "1500ms")].map(|(name, value)| {
+            let name = format!("LEADGATE__TENANT_DEFAULTS__UPSTREAM__{name}");
+            (name, value.to_owned())
+        });
+        let patience = patience.into_iter().filter(|(name, _)| {
+            let setting = name.rsplit("__").next().unwrap_or_default().to_lowercase();
+            !settings.contains(&setting)
+        });
         let variables = Some(in_memory).filter(|_| !settings.contains("[store]"));
+        let variables = variables.into_iter().chain(patience);
         let config = Config::read("test", settings, variables.into_iter()).unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();

@@ -514,3 +514,103 @@ async fn what_keeps_a_write_from_being_sent_again_does_not_make_it_undone() {
     );
     assert_eq!(world.simulator.leads().len(), 1);
 }
+
+/// A look-up that does not see what was just written.
+fn blind(times: u32) -> Fault {
+    let nothing = What::Answer {
+        status: 200,
+        body: "[]".into(),
+        content_type: None,
+        commit: false,
+    };
+    Fault::new("Leads.GetByEmailaddress", nothing).times(times)
+}
+
+async fn patient_world(settings: &str) -> World {
+    let settings = format!("[tenant_defaults.upstream]\n{settings}");
+    World::with(Options::default(), &settings).await.warm().await
+}
+
+#[tokio::test]
+async fn a_create_is_found_also_where_a_replica_is_behind_for_a_while() {
+    for what in [
+        What::CommitThenDrop,
+        What::GarbageJson,
+        What::Answer {
+            status: 204,
+            body: String::new(),
+            content_type: None,
+            commit: true,
+        },
+    ] {
+        let world = patient_world("visible_after = \"2s\"").await;
+        world.simulator.order(Fault::new("Lead.Create", what.clone()));
+        world.simulator.order(blind(3));
+        let id = world.create(lead("Asha")).await.unwrap();
+        assert_eq!(
+            world.simulator.leads()[0]["ProspectID"].as_deref(),
+            Some(id.as_str()),
+            "{what:?}"
+        );
+        assert_eq!(world.calls("Lead.Create").len(), 1, "{what:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_lost_answer_a_duplicate_that_cannot_be_seen_proves_nothing() {
+    let world = patient_world("visible_after = \"30ms\"").await;
+    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+    world.simulator.order(blind(100));
+    seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+    assert_eq!(world.simulator.leads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_deadline_during_the_look_up_leaves_the_outcome_unknown() {
+    let world = patient_world("visible_after = \"5s\"").await;
+    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+    world.simulator.order(blind(3));
+    let id = Uuid::new_v4();
+    let request = within(Duration::from_millis(250), create_with(id, "Asha"));
+    let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
+    error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+    // The look-up goes on without its caller, and the same request id gets to know.
+    let again = world.client.clone().create_lead(create_with(id, "Asha")).await.unwrap();
+    assert_eq!(
+        world.simulator.leads()[0]["ProspectID"].as_deref(),
+        Some(again.into_inner().lead_id.as_str())
+    );
+    assert_eq!(world.calls("Lead.Create").len(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_write_does_not_overwrite_a_later_one() {
+    let world = patient_world("timeout = \"300ms\"\nsettle_timeout = \"2s\"").await;
+    let lead_id = old_lead(&world);
+    let by = Duration::from_millis(900);
+    world.simulator.order(Fault::new("Lead.Update", What::Delay { by }));
+    let write = |city: &str| {
+        let mut client = world.client.clone();
+        let request = pb::UpdateLeadRequest {
+            lead_id: lead_id.clone(),
+            lead: Some(pb::LeadFields {
+                city: Some(city.into()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        async move { client.update_lead(request).await }
+    };
+    let first = tokio::spawn(write("First"));
+    let sent = async {
+        while world.calls("Lead.Update").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), sent).await.unwrap();
+    write("Second").await.unwrap();
+    assert_eq!(first.await.unwrap().unwrap().into_inner().affected_rows, 1);
+    // Whatever of the first one is still on its way arrives in this time.
+    tokio::time::sleep(by).await;
+    assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Second"));
+}
