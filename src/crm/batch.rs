@@ -322,14 +322,23 @@ impl Client {
                 }
                 Err(error) => error,
             };
+            let is_whole = !splitting.has_begun;
             match splitting.failed::<O>(&error, seats.len()) {
+                Failure::NotExecuted if is_whole && is_unserved(&error) && self.shared.absent.is_closed(O::LANE) => {
+                    seats.into_iter().for_each(|seat| seat.fail(error.clone()));
+                }
                 Failure::OfAll => tell_all(seats, &error),
                 Failure::OfTheOnlyOne => seats.into_iter().for_each(|seat| seat.fail(error.clone())),
                 Failure::NoSuchEndpoint => {
                     tracing::warn!(tenant = %self.shared.tenant, lane = O::LANE.name(), error = error.name(), "the account has no such bulk calls; operations are sent one by one for a while");
                     self.shared.closed.close(O::LANE);
-                    let rest = std::mem::take(&mut groups).into_iter().flatten();
-                    seats.into_iter().chain(rest).for_each(|seat| seat.fail(error.clone()));
+                    let all = seats
+                        .into_iter()
+                        .chain(std::mem::take(&mut groups).into_iter().flatten());
+                    // Those that have an endpoint of their own find out there; of the others, two may be to blame.
+                    let (either, together): (Vec<_>, Vec<_>) = all.partition(|seat| seat.way != Way::Together);
+                    either.into_iter().for_each(Seat::go_alone);
+                    groups.extend(halves(together));
                 }
                 Failure::NotExecuted => {
                     self.shared.metrics.bisected(&self.shared.tenant, O::LANE.name());
@@ -346,6 +355,9 @@ impl Client {
                     halves(seats).into_iter().rev().for_each(|half| groups.push_front(half));
                 }
             }
+        }
+        if splitting.is_absent() {
+            self.shared.absent.close(O::LANE);
         }
     }
 
@@ -451,49 +463,70 @@ enum Failure {
 
 /// What has become of the calls of one batch so far.
 struct Splitting {
+    members: usize,
     has_begun: bool,
     /// How many calls in a row may fail before that is no one member's doing.
     patience: u32,
     failed_in_a_row: u32,
-    /// Calls without a member in common that were not served, and none that was.
+    /// Whether the endpoint has answered to anything in the batch.
+    is_served: bool,
+    /// Calls that were not served, and members alone in such a call.
     unserved: u32,
+    unserved_alone: usize,
 }
+
+/// With fewer members a batch is no proof that the account does not have an endpoint.
+const MIN_PROOF: usize = 4;
 
 impl Splitting {
     fn new(members: usize) -> Self {
         // So many calls lead from the whole batch to one member.
         let levels = members.next_power_of_two().trailing_zeros() + 1;
         Self {
+            members,
             has_begun: false,
             patience: levels + 1,
             failed_in_a_row: 0,
+            is_served: false,
             unserved: 0,
+            unserved_alone: 0,
         }
     }
 
     fn succeeded(&mut self) {
         self.failed_in_a_row = 0;
-        self.unserved = 0;
+        self.is_served = true;
+    }
+
+    /// Whether no member was served, even alone.
+    fn is_absent(&self) -> bool {
+        !self.is_served && self.members >= MIN_PROOF && self.unserved_alone == self.members
     }
 
     /// A call of so many members has failed.
     fn failed<O: Together>(&mut self, error: &Error, members: usize) -> Failure {
+        let outcome = outcome(error);
         self.failed_in_a_row += 1;
-        let failure = match outcome(error) {
+        self.is_served |= matches!(outcome, Outcome::NotExecuted | Outcome::Unknown);
+        let failure = match outcome {
             Outcome::NotTried => return Failure::OfAll,
-            Outcome::Unserved if error.kind == Kind::FeatureDisabled => return Failure::NoSuchEndpoint,
             Outcome::Unserved if members > 1 => {
-                // The whole batch has members in common with its halves.
-                self.unserved += u32::from(self.has_begun);
-                match self.unserved {
-                    0 | 1 => Failure::NotExecuted,
-                    _ => return Failure::NoSuchEndpoint,
+                self.unserved += 1;
+                // The third call after the whole batch and one half is the other half.
+                let is_proved = self.unserved == 3 && !self.is_served && self.members >= MIN_PROOF;
+                match is_proved {
+                    true => Failure::NoSuchEndpoint,
+                    false => Failure::NotExecuted,
                 }
+            }
+            Outcome::Unserved if O::SAFETY == Safety::Once => {
+                self.unserved_alone += 1;
+                Failure::OfTheOnlyOne
             }
             _ if members == 1 && O::SAFETY == Safety::Repeatable => Failure::OfTheOnlyOne,
             Outcome::Unknown if members == 1 => Failure::OfAll,
-            Outcome::Unserved | Outcome::NotExecuted if members == 1 => Failure::OfTheOnlyOne,
-            Outcome::Unserved | Outcome::NotExecuted => Failure::NotExecuted,
+            Outcome::NotExecuted | Outcome::Unserved if members == 1 => Failure::OfTheOnlyOne,
+            Outcome::NotExecuted | Outcome::Unserved => Failure::NotExecuted,
             // A read does no harm twice, but an outage is no member's doing.
             Outcome::Unknown if O::SAFETY == Safety::Repeatable && self.failed_in_a_row > self.patience => {
                 Failure::OfAll

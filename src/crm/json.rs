@@ -21,6 +21,9 @@ const MOST_SCANS: usize = 16;
 /// The most characters of a record's id, and of a name in a path.
 const MOST_NAME: usize = 100;
 
+/// The member of a body with a list that says how many records there are.
+const COUNT: &str = "RecordCount";
+
 /// The place of what does not fit behind a value.
 const END: &str = "the end";
 
@@ -127,7 +130,8 @@ impl<'a> Records<'a> {
         }
         scanner.skip_space();
         match scanner.peek() {
-            None => Ok(records),
+            None if shape.names.is_empty() || records.has_list() => Ok(records),
+            None => Err(shape.names[0].to_owned()),
             Some(_) => Err(END.to_owned()),
         }
     }
@@ -164,6 +168,12 @@ impl<'a> Records<'a> {
                 _ => return Err(END.to_owned()),
             }
         }
+    }
+
+    /// The list is there, or the count says that it is left out since it is empty. Any other body is not about records at all.
+    fn has_list(&self) -> bool {
+        let count = self.member(COUNT);
+        self.name.is_some() || count == 0 || count == "0"
     }
 
     /// Another member of the body; null if there is none, or none that can be read.
@@ -739,7 +749,16 @@ mod tests {
                 String::from_utf8_lossy(body)
             );
         }
-        for body in [&br#"{"RecordCount":1"#[..], br#"{"Leads":{}}"#, b"[]", b"null"] {
+        for body in [
+            &br#"{"RecordCount":1"#[..],
+            br#"{"RecordCount":1}"#,
+            br#"{"Leads":null}"#,
+            br#"{"message":"blocked"}"#,
+            b"{}",
+            br#"{"Leads":{}}"#,
+            b"[]",
+            b"null",
+        ] {
             assert!(
                 Records::split(body, &PAIRS).is_err(),
                 "{}",
@@ -749,8 +768,8 @@ mod tests {
         for (body, shape) in [
             (&b"null"[..], &ROWS),
             (b" [ ] ", &ROWS),
-            (br#"{"Leads":null}"#, &PAIRS),
-            (b"{}", &PAIRS),
+            (br#"{"Leads":null,"RecordCount":0}"#, &PAIRS),
+            (br#"{"RecordCount":"0"}"#, &PAIRS),
         ] {
             assert_eq!(read(body, shape).count(), 0);
         }

@@ -172,7 +172,9 @@ struct Shared {
     /// Requests under way. Nobody waits for them as such: who wants an answer waits for it.
     exchanges: TaskTracker,
     clock: Clock,
+    /// Lanes whose operations go one by one, and lanes of which no member was served.
     closed: batch::Closed,
+    absent: batch::Closed,
     account: Account,
     outage: Outage,
 }
@@ -207,6 +209,7 @@ impl Client {
                 exchanges: TaskTracker::new(),
                 clock: Clock::default(),
                 closed: batch::Closed::default(),
+                absent: batch::Closed::default(),
                 account: Account::default(),
                 outage: Outage::default(),
                 settings,

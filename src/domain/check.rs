@@ -11,6 +11,8 @@ use crate::error::Violation;
 
 /// How many options of a dropdown are named to a caller who gave another value.
 const MAX_OPTIONS_SHOWN: usize = 5;
+/// How many unknown names of one message get a suggestion.
+const MAX_SUGGESTIONS: usize = 3;
 /// How many characters of an option are shown.
 const MAX_OPTION_LENGTH: usize = 40;
 
@@ -19,6 +21,7 @@ const MAX_OPTION_LENGTH: usize = 40;
 pub struct Rules<'a> {
     catalog: Option<&'a Catalog>,
     check_options: bool,
+    suggests: bool,
 }
 
 impl<'a> Rules<'a> {
@@ -29,18 +32,23 @@ impl<'a> Rules<'a> {
             // Metadata without any attribute says nothing about them.
             catalog: catalog.filter(|catalog| !catalog.fields.is_empty()),
             check_options,
+            suggests: true,
         }
     }
 
     /// Every violation that is known before anything is sent.
     pub fn set(&self, attributes: &Attributes) -> Vec<Violation> {
-        let found = attributes.iter().flat_map(|(name, value)| {
+        let (mut rules, mut unknown) = (*self, 0);
+        let mut found = Vec::new();
+        for (name, value) in attributes.iter() {
+            // The search for the name that was meant takes its time, and a message may have thousands of wrong ones.
+            unknown += usize::from(self.catalog.is_some_and(|catalog| catalog.lacks(name)));
+            rules.suggests = unknown <= MAX_SUGGESTIONS;
             let at = path(name);
-            self.attribute(name, value)
-                .into_iter()
-                .map(move |(within, text)| Violation::new(format!("{at}{within}"), text))
-        });
-        found.collect()
+            let faults = rules.attribute(name, value).into_iter();
+            found.extend(faults.map(|(within, text)| Violation::new(format!("{at}{within}"), text)));
+        }
+        found
     }
 
     /// The violations of names given to be cleared, which are schema names or names of fields.
@@ -75,7 +83,8 @@ impl<'a> Rules<'a> {
             return None;
         }
         let text = format!("the account has no attribute {name}");
-        Some(match catalog.suggest(name) {
+        let meant = self.suggests.then(|| catalog.suggest(name)).flatten();
+        Some(match meant {
             Some(meant) => format!("{text}; did you mean {meant}?"),
             None => text,
         })
@@ -132,7 +141,8 @@ impl<'a> Rules<'a> {
             Kind::Number => number_violation(value),
             Kind::Flag => flag_violation(value),
             Kind::Time => time_violation(value),
-            // What the metadata calls a custom field set is not documented.
+            // Any other value was seen to take the members away.
+            Kind::FieldSet if !matches!(value, Value::FieldSet(_)) => Some("must be a field set".to_owned()),
             Kind::FieldSet => None,
             Kind::Text => self.text_violation(value, field?),
         }

@@ -2,6 +2,9 @@
 
 use super::characters::{self, Form, place};
 
+/// The longest address that mail can be sent to (RFC 5321).
+const MAX_BYTES: usize = 254;
+
 /// What is wrong with an email address; `None` if nothing is.
 ///
 /// The rule is not stricter than LeadSquared plausibly is, since it publishes none: plus signs, apostrophes and the other
@@ -13,6 +16,9 @@ pub fn violation(text: &str) -> Option<String> {
 }
 
 fn fault(text: &str) -> Option<String> {
+    if text.len() > MAX_BYTES {
+        return Some(format!("has {} bytes; at most {MAX_BYTES} are allowed", text.len()));
+    }
     if let Some((at, c)) = text.chars().enumerate().find(|(_, c)| c.is_whitespace()) {
         return Some(format!("must not contain {} (white space)", place(c, at)));
     }

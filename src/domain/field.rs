@@ -13,7 +13,7 @@ use super::value::Kind;
 
 /// Attributes that LeadSquared computes. The metadata does not mark them; source: the attributes which the vendor's
 /// read samples have and no write sample.
-const READ_ONLY: [&str; 18] = [
+const READ_ONLY: [&str; 31] = [
     "ProspectAutoId",
     "OwnerIdName",
     "OwnerIdEmailAddress",
@@ -32,6 +32,19 @@ const READ_ONLY: [&str; 18] = [
     "TotalVisits",
     "PageViewsPerVisit",
     "AvgTimePerVisit",
+    "Score",
+    "EngagementScore",
+    "LeadConversionDate",
+    "LastVisitDate",
+    "NotableEvent",
+    "NotableEventdate",
+    "StatusCode",
+    "StatusReason",
+    "DeletionStatusCode",
+    "IsLead",
+    "IsStarredLead",
+    "IsTaggedLead",
+    "CanUpdate",
 ];
 
 /// Attributes that every account has, beside those with a field in the public contract, those that are computed and the
@@ -180,6 +193,8 @@ pub struct Catalog {
     by_folded_name: HashMap<String, Option<usize>>,
     /// The columns of a read that wants everything: one list for all of them.
     wide: OnceLock<Arc<[String]>>,
+    /// The names by which attributes are known, without what people leave out, and the schema name of each.
+    bare_names: OnceLock<Vec<(String, String)>>,
 }
 
 impl Catalog {
@@ -207,6 +222,7 @@ impl Catalog {
             by_name,
             by_folded_name,
             wide: OnceLock::new(),
+            bare_names: OnceLock::new(),
         }
     }
 
@@ -226,19 +242,21 @@ impl Catalog {
     /// The one attribute that somebody may have meant who wrote a name that is none: `City` or `city` for `mx_City`, `Email
     /// Address` for `EmailAddress`.
     pub fn suggest(&self, name: &str) -> Option<&str> {
-        let fields = self.fields.iter();
-        let shown =
-            fields.flat_map(|field| [&field.schema_name, &field.display_name].map(|name| (name.as_str(), field)));
-        let own = STANDARD
-            .iter()
-            .filter_map(|own| Some((own.name, self.get(own.schema_name)?)));
-        let names: Vec<(String, &Field)> = shown.chain(own).map(|(name, field)| (bare(name), field)).collect();
+        let names = self.bare_names.get_or_init(|| {
+            let fields = self.fields.iter();
+            let shown =
+                fields.flat_map(|field| [&field.schema_name, &field.display_name].map(|name| (name.as_str(), field)));
+            let own = STANDARD
+                .iter()
+                .filter_map(|own| Some((own.name, self.get(own.schema_name)?)));
+            let names = shown.chain(own);
+            names
+                .map(|(name, field)| (bare(name), field.schema_name.clone()))
+                .collect()
+        });
         let wanted = bare(name);
         let one = |wanted: &str| {
-            let mut meant = names
-                .iter()
-                .filter(|(name, _)| name == wanted)
-                .map(|(_, field)| &field.schema_name);
+            let mut meant = names.iter().filter(|(name, _)| name == wanted).map(|(_, meant)| meant);
             let first = meant.next()?;
             meant.all(|other| other == first).then_some(first.as_str())
         };

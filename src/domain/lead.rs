@@ -239,6 +239,14 @@ impl Write {
             Action::Upsert { match_by, .. } | Action::Capture { match_by, .. } => {
                 if self.attributes.is_empty() {
                     violations.push(Violation::new("lead", "has nothing to set"));
+                } else if match_by.is_none()
+                    && !["FirstName", "LastName", "EmailAddress", "Phone", "Mobile", LEAD_ID]
+                        .into_iter()
+                        .any(has)
+                {
+                    let text =
+                        "needs at least one of first_name, last_name, email_address, phone and mobile, or match_by";
+                    violations.push(Violation::new("lead", text));
                 }
                 if let Some(match_by) = match_by {
                     let attribute = matched_attribute(match_by);
@@ -251,6 +259,14 @@ impl Write {
                 }
             }
         }
+        // A lead that is there would lose the value.
+        if self.action != Action::Create {
+            let empty = self
+                .attributes
+                .iter()
+                .filter(|(_, value)| **value == Value::Text(String::new()));
+            violations.extend(empty.map(|(name, _)| Violation::new(path(name), self.empty())));
+        }
         for (i, name) in self.cleared.iter().enumerate() {
             if self.attributes.iter().any(|(set, _)| set.eq_ignore_ascii_case(name)) {
                 let text = format!("{name} is to be set and to be cleared");
@@ -258,6 +274,34 @@ impl Write {
             }
         }
         violations
+    }
+
+    /// The same write of the lead that was found by that attribute, and of no other one.
+    pub fn matched_to(&self, attribute: &str, lead_id: &str, stored: &str) -> Option<Self> {
+        let mut matched = self.matched_by(SEARCH_BY_LEAD_ID)?;
+        if matches!(matched.action, Action::Capture { .. }) {
+            // With id, email address and phone LeadSquared goes by rules of its own, so the stored spelling has to do.
+            matched = self.matched_by(attribute)?;
+            let stored = (attribute.to_owned(), Value::Text(stored.to_owned()));
+            let others = self.attributes.0.iter().filter(|(name, _)| name != attribute).cloned();
+            matched.attributes = others.chain([stored]).collect();
+            return Some(matched);
+        }
+        matched
+            .attributes
+            .0
+            .push((LEAD_ID.to_owned(), Value::Text(lead_id.to_owned())));
+        Some(matched)
+    }
+
+    /// What is wrong with an empty text.
+    fn empty(&self) -> &'static str {
+        match self.action {
+            Action::Update { .. } => {
+                "is empty: leave it out to leave the attribute alone, or name it in clear_fields to clear it"
+            }
+            _ => "is empty: leave it out to leave the attribute alone; UpdateLead can clear it",
+        }
     }
 
     /// The same write, matched by that attribute; `None` where it says itself what it is matched by, or is not matched.
@@ -325,7 +369,7 @@ impl Write {
             LEAD_ID => value(LEAD_ID).map(Key::Id),
             "EmailAddress" => value("EmailAddress").map(Key::Email),
             "Phone" | "Mobile" => value(name)
-                .filter(|number| phone::violation_of_key(number).is_none())
+                .filter(|number| phone::violation(number).is_none())
                 .map(Key::Phone),
             _ => None,
         };
@@ -336,7 +380,8 @@ impl Write {
             }
             | Action::Capture {
                 match_by: Some(name), ..
-            } => by(matched_attribute(name)).into_iter().collect(),
+            } if by(matched_attribute(name)).is_some() => by(matched_attribute(name)).into_iter().collect(),
+            // A lead that has the written address is the one that was written, whatever it was matched by.
             Action::Create | Action::Upsert { .. } | Action::Capture { .. } => {
                 ["EmailAddress", "Phone"].into_iter().filter_map(by).collect()
             }
@@ -450,7 +495,15 @@ impl Lead {
 /// Whether a text can be a lead's id. Documented are GUIDs; stricter than this only LeadSquared can be.
 pub fn check_id(field: &str, id: &str) -> Option<Violation> {
     let good = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    (!good).then(|| Violation::new(field, "must be a lead's id"))
+    if !good {
+        return Some(Violation::new(field, "must be a lead's id"));
+    }
+    is_nil(id).then(|| Violation::new(field, "is the nil UUID, the zero value of some languages"))
+}
+
+/// Whether an id is the nil UUID.
+pub(super) fn is_nil(id: &str) -> bool {
+    id.len() >= 32 && id.bytes().all(|byte| matches!(byte, b'0' | b'-'))
 }
 
 /// The schema name meant by a schema name or a name of a field.
@@ -575,7 +628,10 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(write(upsert("mx_Pan"), &pairs).lookup_keys().is_empty());
+        assert_eq!(
+            write(upsert("mx_Pan"), &pairs).lookup_keys(),
+            write(Action::Create, &pairs).lookup_keys()
+        );
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Gateway {
             }
             Target::Activity(activity_id) => self.crm.call(&call, &endpoint::Update { post, activity_id }).await,
         };
-        match sent {
+        match sent.map_err(located) {
             Err(error) if error.kind == Kind::OutcomeUnknown => {
                 let call = self.doubted(&call);
                 self.settle_post(&call, post, self.loss(started, &error)).await
@@ -141,6 +141,44 @@ impl Gateway {
                 Err(error) if error.kind == Kind::NotFound(Resource::Activity) => Err(error),
                 _ => Err(unknown()),
             },
+        }
+    }
+}
+
+/// The same error with the fields of an activity where LeadSquared names attributes.
+fn located(mut error: Error) -> Error {
+    if let Kind::Invalid(violations) = &mut error.kind {
+        for violation in violations {
+            violation.field = match violation.field.strip_prefix("lead") {
+                Some("") => "fields".to_owned(),
+                Some(".owner_id") => "owner_id".to_owned(),
+                Some(field) => match field.strip_prefix(".custom") {
+                    Some(name) => format!("fields{name}"),
+                    None => format!("fields{field}"),
+                },
+                None => continue,
+            };
+        }
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leadsquared_refuses_in_an_activity_is_located_in_its_fields() {
+        for (theirs, ours) in [
+            ("lead.custom[\"mx_Custom_1\"]", "fields[\"mx_Custom_1\"]"),
+            ("lead.owner_id", "owner_id"),
+            ("lead", "fields"),
+            ("activity_type", "activity_type"),
+        ] {
+            let Kind::Invalid(violations) = located(Error::invalid(theirs, "x")).kind else {
+                panic!("{theirs}");
+            };
+            assert_eq!(violations[0].field, ours);
         }
     }
 }

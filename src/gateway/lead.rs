@@ -215,6 +215,7 @@ impl Gateway {
                 break;
             }
         }
+        rows.values().for_each(|row| self.known_leads.learn_row(row));
         let mut found = Found::default();
         for id in ids {
             let folded = fold(&id);
@@ -413,8 +414,7 @@ impl Gateway {
             },
             _ => return result,
         };
-        let phone = write.attributes.text(by);
-        let (Some(phone), Some(by_phone)) = (phone, write.matched_by(by)) else {
+        let Some(phone) = write.attributes.text(by).filter(|_| write.matched_by(by).is_some()) else {
             return result;
         };
         let found = match self.find(call, &Key::Phone(phone), &Mask::default(), None).await {
@@ -430,7 +430,12 @@ impl Gateway {
         if !is_same || !write.attributes.is_held_by(by, &found) {
             return result.map_err(|error| with_lead(error, by, &found));
         }
-        self.upsert_or_capture(call, Arc::new(by_phone), way, rejoin).await
+        // The caller's spelling of the number may be that of a third lead.
+        let stored = found.get(by).cloned().flatten().unwrap_or_default();
+        match id_of(&found).and_then(|id| write.matched_to(by, id, &stored)) {
+            Some(matched) => self.upsert_or_capture(call, Arc::new(matched), way, rejoin).await,
+            None => result,
+        }
     }
 
     async fn upsert_or_capture(

@@ -54,6 +54,7 @@ impl Gateway {
             size: asked.size,
         };
         let rows = self.crm.call(call, &operation).await?;
+        rows.records.iter().for_each(|row| self.known_leads.learn_row(row));
         // LeadSquared tells no total.
         let has_more = rows.count() >= asked.size || rows.is_count_uncertain;
         Ok((leads(rows, &asked.mask, Some(&catalog)), has_more))

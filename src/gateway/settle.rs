@@ -172,7 +172,9 @@ impl Gateway {
             Action::Update { .. } => Err(Kind::NotFound(Resource::Lead).into()),
             Action::Create if is_unique && !keys.is_empty() => Ok(Settled::NotDone),
             // A second one updates what the first has made.
-            Action::Upsert { run_automations, .. } if is_unique && !run_automations => Ok(Settled::NotDone),
+            Action::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
+                Ok(Settled::NotDone)
+            }
             // A capture leaves an activity behind each time.
             Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(Settled::Unknown),
         }

@@ -389,7 +389,7 @@ fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Viola
         }
         Some(Asked::LeadNumber(number)) => Ok(Key::Number(number)),
         Some(Asked::EmailAddress(address)) => checked("email_address", address, email::violation).map(Key::Email),
-        Some(Asked::Phone(number)) => checked("phone", number, phone::violation_of_key).map(Key::Phone),
+        Some(Asked::Phone(number)) => checked("phone", number, phone::violation).map(Key::Phone),
     }
 }
 

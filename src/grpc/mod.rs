@@ -174,12 +174,18 @@ pub async fn serve(
         };
     }
 
-    let routes = Routes::new(health_service)
-        .add_service(reflection().build_v1().expect("the build has checked the descriptors"))
+    let routes = Routes::new(health_service.accept_compressed(CompressionEncoding::Gzip))
+        .add_service(
+            reflection()
+                .build_v1()
+                .expect("the build has checked the descriptors")
+                .accept_compressed(CompressionEncoding::Gzip),
+        )
         .add_service(
             reflection()
                 .build_v1alpha()
-                .expect("the build has checked the descriptors"),
+                .expect("the build has checked the descriptors")
+                .accept_compressed(CompressionEncoding::Gzip),
         )
         .add_service(service!(LeadServiceServer, lead))
         .add_service(service!(ShareServiceServer, share))

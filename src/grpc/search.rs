@@ -20,6 +20,9 @@ use crate::gateway::{ExportFrom, Listing, MOST_MODIFIED, Search};
 const MOST_LEADS: usize = 100;
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
+/// The longest query of QuickSearchLeads in bytes: LeadSquared takes it in the URL.
+const MAX_QUERY: usize = 1000;
+
 /// SearchLeads.
 pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>, teller: Teller) -> Result<pb::SearchLeadsResponse> {
     let Asked {
@@ -74,6 +77,10 @@ pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> R
     let query = message.query.trim();
     if query.is_empty() {
         faults.push(Violation::new("query", "is required"));
+    }
+    if query.len() > MAX_QUERY {
+        let text = format!("has {} bytes; at most {MAX_QUERY} are allowed", query.len());
+        faults.push(Violation::new("query", text));
     }
     if let Some(fault) = characters::violation(query, Form::Line) {
         faults.push(Violation::new("query", fault));

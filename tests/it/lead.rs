@@ -544,6 +544,72 @@ async fn a_match_by_phone_changes_no_email_address_unless_the_caller_asks_to_mat
 }
 
 #[tokio::test]
+async fn a_lead_that_was_found_by_phone_is_the_one_that_is_written() {
+    let world = World::start().await.warm().await;
+    // Two leads with the same number in two spellings, which the simulator takes for two numbers.
+    let without = world.simulator.insert_lead(&[("Phone", "+91-9812345678")]);
+    let other = [("Phone", "9812345678"), ("EmailAddress", "first@example.com")];
+    let other = world.simulator.insert_lead(&other);
+    for phone in ["9812345678", "+91-9812345678", "+919812345678"] {
+        let lead = pb::LeadFields {
+            phone: Some(phone.into()),
+            ..lead("Asha")
+        };
+        let _ = upsert(&world, lead.clone(), "").await;
+        let _ = capture(&world, lead, "").await;
+        let leads = world.simulator.leads();
+        let email = |id: &str| {
+            let lead = leads.iter().find(|lead| lead["ProspectID"].as_deref() == Some(id));
+            lead.unwrap()["EmailAddress"].clone()
+        };
+        assert_eq!(email(&other).as_deref(), Some("first@example.com"), "{phone}");
+        assert_ne!(email(&without).as_deref(), Some("first@example.com"));
+    }
+}
+
+#[tokio::test]
+async fn an_empty_text_neither_clears_nor_is_passed_over() {
+    let world = World::start().await.warm().await;
+    let id = world.create(lead("Asha")).await.unwrap();
+    let empty = || pb::LeadFields {
+        city: Some(String::new()),
+        ..lead("Asha")
+    };
+    let request = pb::UpdateLeadRequest {
+        lead_id: id,
+        lead: Some(empty()),
+        ..Default::default()
+    };
+    for refused in [
+        update(&world, request).await.map(drop),
+        upsert(&world, empty(), "").await.map(drop),
+        capture(&world, empty(), "").await.map(drop),
+    ] {
+        let error = seen(refused.unwrap_err());
+        error.is(Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(error.fields(), ["lead.city"]);
+    }
+}
+
+#[tokio::test]
+async fn a_custom_field_set_takes_no_other_value() {
+    let world = World::start().await.warm().await;
+    let id = world.create(lead("Asha")).await.unwrap();
+    for wrong in [text("x"), value(Value::Integer(5)), value(Value::Flag(true))] {
+        let request = pb::UpdateLeadRequest {
+            lead_id: id.clone(),
+            lead: Some(pb::LeadFields {
+                custom: custom(&[("mx_KYC", wrong)]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let error = seen(update(&world, request).await.unwrap_err());
+        assert_eq!(error.fields(), ["lead.custom[\"mx_KYC\"]"]);
+    }
+}
+
+#[tokio::test]
 async fn people_who_share_a_phone_stay_different_people_in_an_import() {
     for upsert_match in MATCHES {
         let limits = Limits {

@@ -427,3 +427,86 @@ async fn a_refusal_without_a_name_is_blamed_on_the_account_only_where_its_keys_a
     assert_eq!(world.calls("UserByAccessKey.Get").len(), 1);
     assert_eq!(poisoned().await.metadata["upstream_status"], "403");
 }
+
+#[tokio::test]
+async fn bad_writes_that_are_answered_like_a_missing_endpoint_fail_alone_wherever_they_stand() {
+    let permission = r#"{"Status":"Error","ExceptionType":"MXUnAuthorizedAccessException","ExceptionMessage":"no"}"#;
+    for (what, reason) in [
+        (answer(404, "{}"), "UPSTREAM_EXCEPTION"),
+        (answer(405, ""), "UPSTREAM_EXCEPTION"),
+        (answer(403, permission), "UPSTREAM_FEATURE_DISABLED"),
+        (answer(500, permission), "UPSTREAM_FEATURE_DISABLED"),
+    ] {
+        for (count, bad) in [
+            (25, vec![21]),
+            (25, vec![0, 24]),
+            (4, vec![0, 3]),
+            (12, vec![5, 6, 7]),
+            (2, vec![1]),
+        ] {
+            let world = world("").await;
+            let requests = (0..count).map(|at| {
+                let poisoned = if bad.contains(&at) { at } else { usize::MAX };
+                pb::UpsertLeadRequest {
+                    lead: Some(fields(at, poisoned)),
+                    ..Default::default()
+                }
+            });
+            let batch = pb::BatchUpsertLeadsRequest {
+                requests: requests.collect(),
+                ..Default::default()
+            };
+            world.simulator.order(Fault::new("*", what.clone()).containing(POISON));
+            let batch = within(Duration::from_secs(30), batch);
+            let results = world.client.clone().batch_upsert_leads(batch).await.unwrap();
+            for (at, row) in results.into_inner().results.into_iter().enumerate() {
+                use pb::batch_upsert_leads_result::Result::{Error, Response};
+                match row.result.unwrap() {
+                    Response(_) => assert!(!bad.contains(&at), "{what:?} {bad:?}"),
+                    Error(error) => {
+                        assert!(bad.contains(&at), "{what:?} {bad:?}: {at} {error:?}");
+                        use tonic_types::RpcStatusExt;
+                        assert_eq!(error.get_details_error_info().unwrap().reason, reason);
+                    }
+                }
+            }
+            assert_eq!(world.simulator.leads().len(), count - bad.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_about_leads_makes_no_lead_missing() {
+    for body in [
+        "{}",
+        r#"{"message":"blocked"}"#,
+        r#"{"RecordCount":25}"#,
+        r#"{"Leads":null}"#,
+    ] {
+        let world = world("").await;
+        let ids: Vec<String> = (0..12)
+            .map(|at| world.simulator.insert_lead(&[("FirstName", &format!("lead-{at}"))]))
+            .collect();
+        world
+            .simulator
+            .order(Fault::new("Leads/Retrieve/ByIds", answer(200, body)).containing(&ids[7]));
+        let mut reads = JoinSet::new();
+        for id in ids.clone() {
+            let mut client = world.client.clone();
+            let request = pb::GetLeadRequest {
+                key: Some(by_id(&id)),
+                ..Default::default()
+            };
+            reads.spawn(async move { client.get_lead(within(Duration::from_secs(30), request)).await });
+        }
+        for result in reads.join_all().await {
+            result.unwrap();
+        }
+        let request = pb::BatchGetLeadsRequest {
+            lead_ids: ids,
+            ..Default::default()
+        };
+        let error = world.client.clone().batch_get_leads(request).await.unwrap_err();
+        seen(error).is(Code::Internal, "UPSTREAM_UNREADABLE");
+    }
+}

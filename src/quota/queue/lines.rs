@@ -60,6 +60,11 @@ impl Lines {
             .all(|head| *head >= position)
     }
 
+    /// The last one in a line.
+    pub(super) fn last(&self, key: Key) -> Option<Position> {
+        self.lines.get(&key)?.last().copied()
+    }
+
     /// Those ahead of it in one line, the nearest first.
     pub(super) fn ahead(&self, position: Position, key: Key) -> impl Iterator<Item = Position> {
         let line = self.lines.get(&key);

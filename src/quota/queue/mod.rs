@@ -45,6 +45,9 @@ use super::Cost;
 use super::lane::{Lane, Sizes};
 pub use crate::caller::{Criticality, Position};
 
+/// Maximum number of keys that a write takes over from writes ahead of it.
+const MAX_LINKED: usize = 64;
+
 /// The name of a ticket, in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TicketId(u64);
@@ -243,9 +246,15 @@ impl<T> Queue<T> {
 
     /// Takes a position at the end of the lines of these keys, before there is a ticket for it. Later writes with a common
     /// key wait until it is given back with [`Queue::release`].
-    pub fn reserve(&mut self, mut keys: Vec<Key>) -> Position {
+    pub fn reserve(&mut self, own: Vec<Key>) -> Position {
         self.next_id += 1;
         let position = Position(self.next_id);
+        // A write by an email address waits for those by a phone, if one that is not done yet has both.
+        let last = |key: &Key| self.reserved.get(&self.lines.last(*key)?);
+        let ahead = own.iter().filter_map(last);
+        let mut keys: Vec<Key> = ahead.flat_map(|ahead| ahead.keys.iter().copied()).collect();
+        keys.truncate(MAX_LINKED);
+        keys.extend(own);
         keys.sort_unstable();
         keys.dedup();
         self.lines.join(position, &keys);

@@ -1,50 +1,73 @@
 //! Which rows are about the same lead: such a row is sent when all before it are settled, so that a row that is sent again is
-//! never overtaken. Knows neither rows nor streams.
+//! never overtaken. Two keys that one row has are taken for one lead from then on: a row by email address waits for rows by
+//! phone, if an earlier row has both. Knows neither rows nor streams.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
+
+/// Maximum number of keys whose leads are remembered. With more, the links between keys of rows far apart are lost.
+const MAX_KEYS: usize = 1_000_000;
 
 /// The rows that are not settled, by the values by which their leads are known.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    queues: HashMap<u64, VecDeque<u64>>,
+    /// For each key another one of the same lead, or itself: the key by which the lead is known here.
+    leads: HashMap<u64, u64>,
+    /// The rows of each lead that are not settled.
+    rows: HashMap<u64, BTreeSet<u64>>,
 }
 
 impl Order {
     /// Takes in the next row, which has these keys; whether it may be sent now.
     pub(super) fn enter(&mut self, row: u64, keys: &[u64]) -> bool {
-        for key in keys {
-            let queue = self.queues.entry(*key).or_default();
-            // A row may have one value in two columns.
-            if queue.back() != Some(&row) {
-                queue.push_back(row);
-            }
+        if self.leads.len() > MAX_KEYS && self.rows.is_empty() {
+            self.leads.clear();
         }
+        let Some(lead) = self.join(keys) else {
+            return true;
+        };
+        self.rows.entry(lead).or_default().insert(row);
         self.is_first(row, keys)
     }
 
     /// Whether no row before it is about the same lead.
     pub(super) fn is_first(&self, row: u64, keys: &[u64]) -> bool {
-        let mut queues = keys.iter().filter_map(|key| self.queues.get(key));
-        queues.all(|queue| queue.front() == Some(&row))
+        let rows = keys.first().and_then(|key| self.rows.get(&self.lead(*key)));
+        rows.and_then(BTreeSet::first).is_none_or(|first| *first == row)
     }
 
-    /// Lets a row go that is settled; the rows that may be first now.
-    pub(super) fn leave(&mut self, row: u64, keys: &[u64]) -> Vec<u64> {
-        let mut next = vec![];
-        for key in keys {
-            let Some(queue) = self.queues.get_mut(key) else {
-                continue;
-            };
-            queue.retain(|waiting| *waiting != row);
-            match queue.front() {
-                Some(first) if !next.contains(first) => next.push(*first),
-                Some(_) => {}
-                None => {
-                    self.queues.remove(key);
-                }
-            }
+    /// Lets a row go that is settled; the row that may be first now.
+    pub(super) fn leave(&mut self, row: u64, keys: &[u64]) -> Option<u64> {
+        let lead = self.lead(*keys.first()?);
+        let rows = self.rows.get_mut(&lead)?;
+        rows.remove(&row);
+        let next = rows.first().copied();
+        if next.is_none() {
+            self.rows.remove(&lead);
         }
         next
+    }
+
+    /// Makes one lead of all these keys.
+    fn join(&mut self, keys: &[u64]) -> Option<u64> {
+        let lead = self.lead(*keys.first()?);
+        for key in keys {
+            let other = self.lead(*key);
+            self.leads.insert(*key, lead);
+            if other != lead {
+                self.leads.insert(other, lead);
+                let rows = self.rows.remove(&other).unwrap_or_default();
+                self.rows.entry(lead).or_default().extend(rows);
+            }
+        }
+        Some(lead)
+    }
+
+    fn lead(&self, key: u64) -> u64 {
+        let mut at = key;
+        while let Some(next) = self.leads.get(&at).filter(|next| **next != at) {
+            at = *next;
+        }
+        at
     }
 }
 
@@ -60,15 +83,31 @@ mod tests {
         assert!(order.enter(1, &[10, 20]));
         assert!(!order.enter(2, &[20, 30]) && !order.enter(3, &[30]));
         assert!(order.enter(4, &[40]) && order.enter(5, &[]));
-        assert_eq!(order.leave(4, &[40]), [0_u64; 0]);
-        assert_eq!(order.leave(1, &[10, 20]), [2]);
+        assert_eq!(order.leave(4, &[40]), None);
+        assert_eq!(order.leave(1, &[10, 20]), Some(2));
         assert!(order.is_first(2, &[20, 30]) && !order.is_first(3, &[30]));
-        assert_eq!(order.leave(2, &[20, 30]), [3]);
+        assert_eq!(order.leave(2, &[20, 30]), Some(3));
         assert!(order.is_first(3, &[30]));
         order.leave(3, &[30]);
-        assert!(order.queues.is_empty());
+        assert!(order.rows.is_empty());
         // A row that has a key twice does not wait for itself.
         assert!(order.enter(6, &[60, 60]));
+    }
+
+    #[test]
+    fn a_row_by_email_address_waits_for_rows_by_the_phone_of_the_same_lead() {
+        let (email, phone) = (1, 2);
+        let mut order = Order::default();
+        assert!(order.enter(1, &[email, phone]));
+        assert_eq!(order.leave(1, &[email, phone]), None);
+        assert!(order.enter(2, &[phone]) && !order.enter(3, &[phone]) && !order.enter(4, &[email]));
+        assert_eq!(order.leave(2, &[phone]), Some(3));
+        assert_eq!(order.leave(3, &[phone]), Some(4));
+        // Rows of two leads, until a row makes one of them.
+        let mut order = Order::default();
+        assert!(order.enter(1, &[email]) && order.enter(2, &[phone]) && !order.enter(3, &[phone, email]));
+        assert_eq!(order.leave(2, &[phone]), Some(1));
+        assert_eq!(order.leave(1, &[email]), Some(3));
     }
 
     proptest! {
@@ -92,10 +131,11 @@ mod tests {
                     prop_assert!(!shares || settled.contains(&earlier));
                 }
                 settled.push(row);
-                for next in order.leave(row as u64, &rows[row]) {
-                    if order.is_first(next, &rows[next as usize]) {
-                        free.push(next as usize);
-                    }
+                if let Some(next) = order.leave(row as u64, &rows[row])
+                    && order.is_first(next, &rows[next as usize])
+                    && !free.contains(&(next as usize))
+                {
+                    free.push(next as usize);
                 }
             }
             prop_assert_eq!(settled.len(), rows.len());

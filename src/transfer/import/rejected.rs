@@ -135,8 +135,15 @@ impl Rejected {
         if bytes > 0 {
             let file = state::reopen(&rejected.path, bytes).map_err(|error| cannot(&rejected.path, &error))?;
             rejected.out = Some(BufWriter::new(file));
-        } else if rejected.path.exists() {
-            std::fs::remove_file(&rejected.path).map_err(|error| cannot(&rejected.path, &error))?;
+        } else {
+            // It is found out now whether the file can be written, and not when rows have been.
+            let created = File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&rejected.path);
+            let removed = created.and_then(|_| std::fs::remove_file(&rejected.path));
+            removed.map_err(|error| cannot(&rejected.path, &error))?;
         }
         Ok(rejected)
     }

@@ -289,13 +289,12 @@ impl Sending {
             Outcome::Rejected(reason) => Outcome::Rejected(Reason::both(flaws, Some(reason))),
         };
         self.window.settle(number, outcome);
-        for next in self.order.leave(number, &keys) {
-            let Some(held) = self.window.open(next) else {
-                continue;
-            };
-            if held.at == At::Behind && self.order.is_first(next, &held.keys) {
-                self.free.insert(next);
-            }
+        if let Some(next) = self.order.leave(number, &keys)
+            && let Some(held) = self.window.open(next)
+            && held.at == At::Behind
+            && self.order.is_first(next, &held.keys)
+        {
+            self.free.insert(next);
         }
     }
 

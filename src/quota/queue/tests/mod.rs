@@ -133,6 +133,27 @@ fn a_reserved_position_is_kept_until_it_is_released() {
 }
 
 #[test]
+fn a_write_waits_for_writes_that_share_a_key_with_one_that_shares_a_key() {
+    let mut desk = Desk::new();
+    let (email, phone) = (Key::of(&1_u32), Key::of(&2_u32));
+    let [both, by_phone, by_email] =
+        [vec![email, phone], vec![phone], vec![email]].map(|keys| desk.queue.reserve(keys));
+    let at = |desk: &Desk, position| Ask {
+        position: Some(position),
+        ..write("a", 0, desk.now)
+    };
+    for (position, name) in [(by_email, "by email"), (by_phone, "by phone"), (both, "both")] {
+        let ask = at(&desk, position);
+        desk.push(ask, name);
+    }
+    assert_eq!(desk.names(2), ["both", "nobody"]);
+    desk.queue.release(both);
+    assert_eq!(desk.names(2), ["by phone", "nobody"]);
+    desk.queue.release(by_phone);
+    assert_eq!(desk.names(2), ["by email", "nobody"]);
+}
+
+#[test]
 fn a_call_at_a_reserved_position_has_the_class_of_those_behind_it() {
     let mut desk = Desk::new();
     let key = Key::of(&1_u32);
