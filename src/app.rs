@@ -146,6 +146,7 @@ impl App {
             store: store.clone(),
             tenants: tenants.clone(),
             written: BTreeMap::new(),
+            metrics: metrics.clone(),
         };
         keeping.write(false).await;
         books.spawn(keeping.keep(booked.clone()));
@@ -186,6 +187,7 @@ struct Books {
     store: Store,
     tenants: Tenants,
     written: BTreeMap<String, Spent>,
+    metrics: Arc<Metrics>,
 }
 
 impl Books {
@@ -225,14 +227,25 @@ impl Books {
         }
     }
 
+    /// Reads the store for damaged rows, so that the metric counts all of them.
+    async fn find_damaged(&self) {
+        if let Err(fault) = self.store.find_damaged().await {
+            tracing::error!(%fault, "the store could not be read for damaged rows");
+        }
+        self.metrics.damaged_rows(self.store.damaged_rows());
+    }
+
     async fn keep(mut self, stop: CancellationToken) {
         let mut swept = Instant::now();
+        self.find_damaged().await;
         while tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_err() {
             self.write(false).await;
             self.tend().await;
+            self.metrics.damaged_rows(self.store.damaged_rows());
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
                 self.sweep().await;
+                self.find_damaged().await;
             }
         }
         self.write(true).await;

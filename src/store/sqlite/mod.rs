@@ -1,5 +1,6 @@
 //! The store in one SQLite file, for one process. The only place that knows SQLite.
 
+mod damaged;
 mod share;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
-use super::{Fault, Known, place};
+use super::damage::DamagedRows;
+use super::{DamagedRow, Fault, Known, place};
 use crate::caller::RequestId;
 use crate::domain::spent::Spent;
 
@@ -25,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Sqlite {
     /// One connection, so that writes take turns here and not in the file.
     pool: SqlitePool,
+    damaged: DamagedRows,
 }
 
 impl Sqlite {
@@ -54,7 +57,10 @@ impl Sqlite {
             .connect_with(options)
             .await
             .map_err(unopened)?;
-        let store = Self { pool };
+        let store = Self {
+            pool,
+            damaged: DamagedRows::default(),
+        };
         store.check().await.map_err(unopened)??;
         sqlx::migrate!("src/store/migrations")
             .run(&store.pool)
@@ -65,10 +71,13 @@ impl Sqlite {
 
     /// Whether the file is whole.
     async fn check(&self) -> Result<Result<(), Fault>, sqlx::Error> {
-        let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&self.pool).await?;
-        Ok(match row.try_get::<String, _>(0).unwrap_or_default().as_str() {
-            "ok" => Ok(()),
-            said => Err(Fault::new("is damaged", &said)),
+        let rows = sqlx::query("PRAGMA quick_check").fetch_all(&self.pool).await?;
+        let said = rows.iter().map(|row| row.try_get::<String, _>(0).unwrap_or_default());
+        // A value that does not belong into its column costs its row only, see `damaged`.
+        let mut said = said.filter(|said| said != "ok" && !said.contains(" value in ") && !said.starts_with("CHECK "));
+        Ok(match said.next() {
+            None => Ok(()),
+            Some(said) => Err(Fault::new("is damaged", &said)),
         })
     }
 
@@ -102,10 +111,19 @@ impl Sqlite {
             .fetch_one(&self.pool)
             .await
             .map_err(unread)?;
+        let damaged = |reason: &str| {
+            let row = DamagedRow::new("request", tenant, &id, reason);
+            self.damaged.note(&row);
+            Fault::reading("holds a damaged row", &row)
+        };
         Ok(Known::Used {
-            fingerprint: row.try_get(0).map_err(unread)?,
-            begun: at(row.try_get(1).map_err(unread)?),
-            answer: row.try_get(2).map_err(unread)?,
+            fingerprint: row.try_get(0).map_err(|_| damaged("the fingerprint is unreadable"))?,
+            begun: at(row.try_get(1).map_err(|_| damaged("the time is unreadable"))?),
+            // A mutation with an answer that is no text was begun, and its outcome is not known.
+            answer: row.try_get(2).unwrap_or_else(|_| {
+                damaged("the answer is unreadable");
+                None
+            }),
         })
     }
 
@@ -148,11 +166,16 @@ impl Sqlite {
         let Some(row) = row else {
             return Ok(None);
         };
-        let calls: i64 = row.try_get(1).map_err(unread)?;
+        let damaged = |_| {
+            let row = DamagedRow::new("spent", tenant, tenant, "a column is unreadable");
+            self.damaged.note(&row);
+        };
+        // As after a crash: the window may be used up.
+        let last_grant = row.try_get(2).map_err(damaged).map_or(Timestamp::MAX, at);
         Ok(Some(Spent {
-            day: row.try_get(0).map_err(unread)?,
-            calls: calls.unsigned_abs(),
-            last_grant: at(row.try_get(2).map_err(unread)?),
+            day: row.try_get(0).map_err(damaged).unwrap_or_default(),
+            calls: row.try_get(1).map_err(damaged).unwrap_or(0_i64).unsigned_abs(),
+            last_grant,
         }))
     }
 
@@ -257,12 +280,27 @@ fn unopened(error: sqlx::Error, path: Option<&Path>) -> Fault {
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn unread(error: sqlx::Error) -> Fault {
-    Fault::new("cannot be read", &reason(&error))
+    Fault::reading("cannot be read", &reason(&error))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn unwritten(error: sqlx::Error) -> Fault {
     Fault::new("cannot be written", &reason(&error))
+}
+
+#[cfg(test)]
+impl Sqlite {
+    /// Executes a statement behind the store's back.
+    pub(super) async fn execute(&self, statement: &str) {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        sqlx::query(statement).execute(&self.pool).await.unwrap();
+    }
+
+    /// The number that a query returns.
+    pub(super) async fn count(&self, query: &str) -> i64 {
+        let query = sqlx::AssertSqlSafe(query.to_owned());
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
+    }
 }
 
 #[cfg(test)]
