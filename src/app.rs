@@ -24,6 +24,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 
 /// How often what was spent is written down.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Every how many times of these the store is checked with a transaction of its own.
+const PROBE_EVERY: u32 = 5;
 /// How often what is old is forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -119,10 +121,12 @@ impl App {
         );
 
         let ended = CancellationToken::new();
+        let readiness = admin::Readiness::default();
         let pages = admin::serve(
             admin_listener,
             tenants.clone(),
             metrics.clone(),
+            readiness.clone(),
             draining.clone(),
             ended.clone(),
         );
@@ -147,6 +151,7 @@ impl App {
             tenants: tenants.clone(),
             written: BTreeMap::new(),
             metrics: metrics.clone(),
+            readiness,
         };
         keeping.write(false).await;
         books.spawn(keeping.keep(booked.clone()));
@@ -188,6 +193,7 @@ struct Books {
     tenants: Tenants,
     written: BTreeMap<String, Spent>,
     metrics: Arc<Metrics>,
+    readiness: admin::Readiness,
 }
 
 impl Books {
@@ -235,10 +241,38 @@ impl Books {
         self.metrics.damaged_rows(self.store.damaged_rows());
     }
 
+    /// Whether the store can be written. A change is logged, and shown by /ready.
+    async fn probe(&self, by_writing: bool) -> bool {
+        let before = self.readiness.reason();
+        // After a failure only a transaction shows that the store can be written again.
+        let found = self.store.probe(by_writing || before.is_some()).await;
+        let reason = found.err().map(|fault| fault.to_string());
+        match (&before, &reason) {
+            (None, Some(reason)) => {
+                tracing::error!(
+                    reason,
+                    "not ready: mutations with a request id and shares fail with STORE_UNAVAILABLE"
+                );
+            }
+            (Some(_), None) => tracing::info!("ready: the store can be written again"),
+            (Some(before), Some(reason)) if before != reason => tracing::error!(reason, "still not ready"),
+            _ => {}
+        }
+        let is_writable = reason.is_none();
+        self.readiness.set(reason);
+        is_writable
+    }
+
     async fn keep(mut self, stop: CancellationToken) {
         let mut swept = Instant::now();
         self.find_damaged().await;
+        let mut ticks = 0_u32;
         while tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_err() {
+            ticks = ticks.wrapping_add(1);
+            // What cannot be written fails for that reason alone; one line in the log is enough.
+            if !self.probe(ticks.is_multiple_of(PROBE_EVERY)).await {
+                continue;
+            }
             self.write(false).await;
             self.tend().await;
             self.metrics.damaged_rows(self.store.damaged_rows());

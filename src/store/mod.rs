@@ -131,6 +131,15 @@ impl Store {
         Ok(Some(path).filter(|path| !path.exists()))
     }
 
+    /// Checks that the store can be written: the file is still the one that was opened and its folder has room; if
+    /// `by_writing`, also with a transaction. Mutations fail from the moment when this finds that the file was deleted or
+    /// replaced.
+    pub async fn probe(&self, by_writing: bool) -> Result<(), Fault> {
+        match self {
+            Self::Sqlite(store) => store.probe(by_writing).await,
+        }
+    }
+
     /// Writes down that a mutation is begun, unless its id is known already. What was begun before `oldest` is forgotten.
     pub async fn begin(
         &self,
@@ -565,6 +574,36 @@ mod tests {
         assert!(fault.is_in_use(), "{fault}");
         first.close().await;
         Store::open(&url).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_deleted_store_refuses_mutations_and_is_not_opened_a_second_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("store.db");
+        let url = format!("sqlite://{}", file.display());
+        let store = Store::open(&url).await.unwrap();
+        store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
+        assert_eq!(store.probe(true).await, Ok(()));
+        let aside = folder.path().join("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        let fault = store.probe(true).await.unwrap_err();
+        assert!(fault.to_string().contains("was deleted or renamed"), "{fault}");
+        for fault in [
+            store.begin("acme", &request(1), at(1), at(0)).await.unwrap_err(),
+            store.add_share("acme", &share(2, "sam", "l2"), None).await.unwrap_err(),
+            store
+                .save_share("acme", &share(1, "sam", "l1"), true)
+                .await
+                .unwrap_err(),
+        ] {
+            assert_eq!(fault.kind(), Kind::StoreUnavailable, "{fault}");
+            assert!(fault.to_string().contains("was deleted or renamed"), "{fault}");
+        }
+        assert_eq!(ids(&store, Filter::default()).await, [1]);
+        assert!(Store::open(&url).await.unwrap_err().is_in_use());
+        std::fs::rename(&aside, &file).unwrap();
+        assert_eq!(store.probe(true).await, Ok(()));
+        assert_eq!(store.begin("acme", &request(1), at(1), at(0)).await, Ok(Known::New));
     }
 
     #[tokio::test]

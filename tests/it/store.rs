@@ -1,6 +1,7 @@
 //! A store that goes wrong while the gateway runs, or did before.
 
 use std::process::Output;
+use std::time::Duration;
 
 use leadgate::grpc::pb;
 use leadgate::simulator::Options;
@@ -76,7 +77,7 @@ async fn a_damaged_share_costs_itself_alone_and_can_be_moved_away() {
     .await;
 
     let world = account.gateway().await;
-    assert_eq!(listed(&world).await, [good.clone()]);
+    assert_eq!(listed(&world).await, std::slice::from_ref(&good));
     let new = share(&account, &world).await.unwrap();
     let request = pb::RevokeSharesRequest {
         user_id: SAM.into(),
@@ -119,4 +120,118 @@ async fn a_damaged_share_costs_itself_alone_and_can_be_moved_away() {
     error.is(Code::NotFound, "SHARE_NOT_FOUND");
     world.create(lead("Asha")).await.unwrap();
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_store_makes_the_gateway_unready_and_refuses_what_needs_it() {
+    let account = Account::open(Options::default(), SHARING).await;
+    let world = account.gateway().await;
+    share(&account, &world).await.unwrap();
+    let store = account.folder.path().join("leadgate.db");
+    let aside = account.folder.path().join("aside.db");
+    std::fs::rename(&store, &aside).unwrap();
+    let reason = until_ready_is(&world, 503).await;
+    assert!(reason.contains("leadgate.db was deleted or renamed"), "{reason}");
+    let create = |id: uuid::Uuid| pb::CreateLeadRequest {
+        lead: Some(lead("Asha")),
+        request_id: id.to_string(),
+        ..Default::default()
+    };
+    let refused = create(uuid::Uuid::new_v4());
+    let error = seen(world.client.clone().create_lead(refused.clone()).await.unwrap_err());
+    error.is(Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(error.status.message().contains("cannot be written"), "{}", error.status);
+    let error = seen(share(&account, &world).await.unwrap_err());
+    error.is(Code::Unavailable, "STORE_UNAVAILABLE");
+    assert_eq!(world.calls("Lead.Create").len(), 0);
+    // What needs no store goes on.
+    world.create(lead("Ben")).await.unwrap();
+
+    // No second gateway on the path, where there is no file now or an empty one.
+    let config = leadgate::config::Config::read("test", &account.settings, std::iter::empty()).unwrap();
+    let fault = leadgate::app::App::new(config).await.err().unwrap();
+    assert!(fault.contains("in use by another process"), "{fault}");
+    std::fs::write(&store, "").unwrap();
+    let reason = async {
+        loop {
+            let (_, reason) = world.page("/ready").await;
+            if reason.contains("was replaced") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reason).await.unwrap();
+    world.stop().await;
+
+    std::fs::rename(&aside, &store).unwrap();
+    let world = account.gateway().await;
+    assert_eq!(listed(&world).await.len(), 1);
+    world.client.clone().create_lead(refused).await.unwrap();
+    assert_eq!(world.page("/ready").await.0, 200);
+    world.stop().await;
+}
+
+/// The text of /ready once it has that status.
+async fn until_ready_is(world: &World, status: u16) -> String {
+    let seen = async {
+        loop {
+            let (now, text) = world.page("/ready").await;
+            if now == status {
+                return text;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_full_disk_makes_the_gateway_unready_until_there_is_room_again() {
+    let account = Account::open(Options::default(), "").await;
+    let admin = crate::harness::listen().await.local_addr().unwrap();
+    let path = account.folder.path().join("leadgate.toml");
+    let ports = format!("[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"{admin}\"\n");
+    std::fs::write(&path, format!("{ports}{}", account.settings)).unwrap();
+    // Without the signal a write above the limit fails, as on a full disk.
+    let mut gateway = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" serve --config \"$1\" 2>/dev/null"])
+        .args([env!("CARGO_BIN_EXE_leadgate"), path.to_str().unwrap()])
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let id = gateway.id().unwrap().to_string();
+    let limit = async |limit: &str| {
+        let arguments = ["--pid", &id, &format!("--fsize={limit}:")];
+        assert!(
+            Command::new("prlimit")
+                .args(arguments)
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+    };
+    let url = format!("http://{admin}/ready");
+    let until = async |status: u16| {
+        let seen = async {
+            loop {
+                if let Ok(answer) = reqwest::get(&url).await
+                    && answer.status().as_u16() == status
+                {
+                    return answer.text().await.unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(until(200).await, "ready\n");
+        limit("0").await;
+        let reason = until(503).await;
+        assert!(reason.starts_with("the store cannot be written: "), "{reason}");
+        assert!(reason.contains(account.folder.path().to_str().unwrap()), "{reason}");
+        limit("unlimited").await;
+    }
+    until(200).await;
+    gateway.kill().await.unwrap();
 }

@@ -5,6 +5,7 @@ mod share;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,6 +29,8 @@ pub struct Sqlite {
     /// One connection, so that writes take turns here and not in the file.
     pool: SqlitePool,
     damaged: DamagedRows,
+    /// The file and its lock; none in memory.
+    file: Option<(Arc<place::OpenFile>, place::Lock)>,
 }
 
 impl Sqlite {
@@ -36,7 +39,22 @@ impl Sqlite {
         if let Some(path) = &path {
             place::check(path).map_err(|why| Fault::new("cannot be opened", &why))?;
         }
-        let unopened = |error| unopened(error, path.as_deref());
+        let lock = match &path {
+            Some(path) => match place::Lock::take(path).map_err(|why| Fault::new("cannot be opened", &why))? {
+                Some(lock) => Some(lock),
+                None => return Err(in_use(Some(path))),
+            },
+            None => None,
+        };
+        let opened = Self::connect(url, path.as_deref(), lock.clone()).await;
+        if let (Err(_), Some(lock)) = (&opened, &lock) {
+            lock.release();
+        }
+        opened
+    }
+
+    async fn connect(url: &str, path: Option<&Path>, lock: Option<place::Lock>) -> Result<Self, Fault> {
+        let unopened = |error| unopened(error, path);
         let options = options(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -57,16 +75,49 @@ impl Sqlite {
             .connect_with(options)
             .await
             .map_err(unopened)?;
+        let open = |path| {
+            place::OpenFile::new(path).map_err(|error| Fault::new("cannot be opened", &named(Some(path), &error)))
+        };
+        let file = path.map(open).transpose()?.map(Arc::new).zip(lock);
         let store = Self {
             pool,
             damaged: DamagedRows::default(),
+            file,
         };
         store.check().await.map_err(unopened)??;
         sqlx::migrate!("src/store/migrations")
             .run(&store.pool)
             .await
-            .map_err(|error| Fault::new("cannot be brought up to date", &named(path.as_deref(), &error)))?;
+            .map_err(|error| Fault::new("cannot be brought up to date", &named(path, &error)))?;
         Ok(store)
+    }
+
+    /// Whether the store can be written: the file is the one that was opened, its folder has room, and if `by_writing`, a
+    /// transaction succeeds.
+    pub(super) async fn probe(&self, by_writing: bool) -> Result<(), Fault> {
+        let Some((file, _)) = &self.file else {
+            return Ok(());
+        };
+        let (checked, named) = (file.clone(), file.path().display());
+        let checked = tokio::task::spawn_blocking(move || checked.check()).await;
+        checked
+            .map_err(|error| error.to_string())
+            .and_then(|checked| checked)
+            .map_err(|why| Fault::new("cannot be written", &why))?;
+        if by_writing {
+            // A number in the file's header that nothing else uses.
+            let written = sqlx::query("PRAGMA user_version = 1").execute(&self.pool).await;
+            written.map_err(|error| Fault::new("cannot be written", &format!("{named}: {}", reason(&error))))?;
+        }
+        Ok(())
+    }
+
+    /// Fails if the file is not the one that was opened any more: what is written would be gone with the process.
+    fn writable(&self) -> Result<(), Fault> {
+        match self.file.as_ref().and_then(|(file, _)| file.lost()) {
+            Some(why) => Err(Fault::new("cannot be written", &why)),
+            None => Ok(()),
+        }
     }
 
     /// Whether the file is whole.
@@ -88,6 +139,7 @@ impl Sqlite {
         now: Timestamp,
         oldest: Timestamp,
     ) -> Result<Known, Fault> {
+        self.writable()?;
         let id = request.id.to_string();
         // One statement each, and one connection: nobody comes between them.
         let begun = sqlx::query(
@@ -193,6 +245,9 @@ impl Sqlite {
 
     pub(super) async fn close(&self) {
         self.pool.close().await;
+        if let Some((_, lock)) = &self.file {
+            lock.release();
+        }
     }
 }
 
@@ -258,23 +313,24 @@ const BUSY: [i32; 2] = [5, 6];
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn unopened(error: sqlx::Error, path: Option<&Path>) -> Fault {
-    let in_use = code_of(&error).is_some_and(|code| BUSY.contains(&(code & 0xff)));
-    let what = if in_use {
-        "is in use by another process"
-    } else {
-        "cannot be opened"
-    };
+    let is_busy = code_of(&error).is_some_and(|code| BUSY.contains(&(code & 0xff)));
+    if is_busy {
+        return in_use(path);
+    }
     let why = match code_of(&error).and_then(meaning) {
-        Some(_) if in_use => named(path, &"locked"),
         Some(meaning) => match path {
             Some(path) => format!("{} {meaning}", path.display()),
             None => meaning.to_owned(),
         },
         None => named(path, &error),
     };
+    Fault::new("cannot be opened", &why)
+}
+
+fn in_use(path: Option<&Path>) -> Fault {
     Fault {
-        in_use,
-        ..Fault::new(what, &why)
+        in_use: true,
+        ..Fault::new("is in use by another process", &named(path, &"locked"))
     }
 }
 

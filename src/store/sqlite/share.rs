@@ -36,6 +36,7 @@ impl Sqlite {
         share: &Share,
         most: Option<u32>,
     ) -> Result<Added, Fault> {
+        self.writable()?;
         let mut work = self.pool.begin().await.map_err(unwritten)?;
         let rows = sqlx::query(
             // A user may have thousands of shares, a lead has a few.
@@ -86,6 +87,7 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), Fault> {
+        self.writable()?;
         let mut work = self.pool.begin().await.map_err(unwritten)?;
         write(&mut work, tenant, share).await?;
         if told {
