@@ -59,7 +59,8 @@ impl App {
         };
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
-            let spent = store.spent(&name).await.map_err(|fault| fault.to_string())?;
+            let spent = store.spent(&name).await;
+            let spent = spent.map_err(|fault| format!("{fault} ({})", config.store_url))?;
             let around = Around {
                 callers: &callers,
                 keep_request_ids: config.keep_request_ids,
@@ -108,7 +109,12 @@ impl App {
             match gateway.sharing().resume().await {
                 Ok(0) => {}
                 Ok(shares) => tracing::info!(tenant = name, shares, "going on with shares that are not settled"),
-                Err(error) => return Err(format!("tenant {name}: the ledger of shares: {error}")),
+                Err(error) => {
+                    return Err(format!(
+                        "tenant {name}: the ledger of shares ({}): {error}",
+                        config.store_url
+                    ));
+                }
             }
         }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());

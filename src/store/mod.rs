@@ -623,6 +623,9 @@ mod tests {
         ] {
             let fault = Store::open(&url).await.unwrap_err();
             assert!(fault.to_string().starts_with("the store "), "{fault}");
+            let path = url.strip_prefix("sqlite://").unwrap_or_default();
+            let is_named = fault.to_string().contains(path.trim_end_matches("/x.db"));
+            assert!(is_named, "{url}: {fault}");
         }
         // What was there is there still.
         assert!(
@@ -647,7 +650,8 @@ mod tests {
         bytes[8192..end].fill(0xa5);
         std::fs::write(&file, &bytes).unwrap();
         let fault = Store::open(&url).await.unwrap_err();
-        assert!(fault.to_string().starts_with("the store "), "{fault}");
+        let (text, path) = (fault.to_string(), file.display().to_string());
+        assert!(text.starts_with("the store ") && text.contains(&path), "{text}");
         assert_eq!(std::fs::read(&file).unwrap().len(), bytes.len());
     }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -109,6 +109,37 @@ impl Lock {
         if let Some((file, place)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = fs::remove_file(place);
             drop(file);
+        }
+    }
+}
+
+/// Makes the file of a store, empty, if there is none. Nobody but its owner can read it: SQLite gives the files beside it the
+/// same mode. Files of older versions that everybody can read are closed to others.
+pub(super) fn make_private(path: &Path) -> Result<(), String> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            for end in ["", "-wal", "-shm", "-journal"] {
+                let mut name = path.as_os_str().to_owned();
+                name.push(end);
+                close_to_others(Path::new(&name));
+            }
+            Ok(())
+        }
+        Err(error) => Err(unwritable_file(path, false, &error)),
+    }
+}
+
+/// A group that was given access on purpose keeps it.
+fn close_to_others(path: &Path) {
+    let Ok(found) = fs::metadata(path) else {
+        return;
+    };
+    if found.is_file() && found.mode() & 0o007 != 0 {
+        match fs::set_permissions(path, fs::Permissions::from_mode(0o600)) {
+            Ok(()) => tracing::info!(path = %path.display(), "mode set to 0600: everybody could read the file"),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "everybody can read the file"),
         }
     }
 }
@@ -260,6 +291,29 @@ mod tests {
         lock.release();
         assert!(!folder.path().join("leadgate.db-lock").exists());
         Lock::take(&path).unwrap().unwrap().release();
+    }
+
+    #[test]
+    fn a_file_is_made_for_its_owner_alone_and_closed_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leadgate.db");
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().mode() & 0o777;
+        make_private(&path).unwrap();
+        assert_eq!(mode("leadgate.db"), 0o600);
+        for (before, after) in [(0o644, 0o600), (0o666, 0o600), (0o640, 0o640), (0o600, 0o600)] {
+            for name in ["leadgate.db", "leadgate.db-wal"] {
+                fs::write(folder.path().join(name), "content").unwrap();
+                fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(before)).unwrap();
+            }
+            make_private(&path).unwrap();
+            assert_eq!([mode("leadgate.db"), mode("leadgate.db-wal")], [after, after]);
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "content");
+        assert!(
+            make_private(&folder.path().join("no/leadgate.db"))
+                .unwrap_err()
+                .contains("no/leadgate.db")
+        );
     }
 
     #[test]

@@ -235,3 +235,20 @@ async fn a_full_disk_makes_the_gateway_unready_until_there_is_room_again() {
     until(200).await;
     gateway.kill().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_files_of_a_store_are_for_their_owner_alone() {
+    let account = Account::open(Options::default(), "").await;
+    let world = account.gateway().await;
+    world.create(lead("Asha")).await.unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(account.folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{entry:?}");
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort_unstable();
+    assert_eq!(names, ["leadgate.db", "leadgate.db-lock", "leadgate.db-wal"]);
+    world.stop().await;
+}

@@ -46,6 +46,9 @@ impl Sqlite {
             },
             None => None,
         };
+        if let Some(path) = &path {
+            place::make_private(path).map_err(|why| Fault::new("cannot be opened", &why))?;
+        }
         let opened = Self::connect(url, path.as_deref(), lock.clone()).await;
         if let (Err(_), Some(lock)) = (&opened, &lock) {
             lock.release();
@@ -84,7 +87,7 @@ impl Sqlite {
             damaged: DamagedRows::default(),
             file,
         };
-        store.check().await.map_err(unopened)??;
+        store.check(path).await.map_err(unopened)??;
         sqlx::migrate!("src/store/migrations")
             .run(&store.pool)
             .await
@@ -121,14 +124,14 @@ impl Sqlite {
     }
 
     /// Whether the file is whole.
-    async fn check(&self) -> Result<Result<(), Fault>, sqlx::Error> {
+    async fn check(&self, path: Option<&Path>) -> Result<Result<(), Fault>, sqlx::Error> {
         let rows = sqlx::query("PRAGMA quick_check").fetch_all(&self.pool).await?;
         let said = rows.iter().map(|row| row.try_get::<String, _>(0).unwrap_or_default());
         // A value that does not belong into its column costs its row only, see `damaged`.
         let mut said = said.filter(|said| said != "ok" && !said.contains(" value in ") && !said.starts_with("CHECK "));
         Ok(match said.next() {
             None => Ok(()),
-            Some(said) => Err(Fault::new("is damaged", &said)),
+            Some(said) => Err(Fault::new("is damaged", &named(path, &said))),
         })
     }
 
