@@ -13,7 +13,8 @@ COPY --from=build /build/target/release/leadgate /usr/local/bin/leadgate
 COPY --from=build --chown=65532:65532 /build/empty /var/lib/leadgate
 WORKDIR /var/lib/leadgate
 USER 65532:65532
-# gRPC, and the pages for operators.
+# gRPC, and the pages for operators. To be reached from outside, each needs an address that is not on loopback and
+# insecure_plaintext = true in its section ([server], [admin]).
 EXPOSE 50051 9464
 HEALTHCHECK --interval=10s --timeout=6s CMD ["/usr/local/bin/leadgate", "health"]
 ENTRYPOINT ["/usr/local/bin/leadgate"]

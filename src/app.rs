@@ -24,6 +24,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 
 /// How often what was spent is written down.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Every how many times of these the store is checked with a transaction of its own.
+const PROBE_EVERY: u32 = 5;
 /// How often what is old is forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -57,7 +59,8 @@ impl App {
         };
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
-            let spent = store.spent(&name).await.map_err(|fault| fault.to_string())?;
+            let spent = store.spent(&name).await;
+            let spent = spent.map_err(|fault| format!("{fault} ({})", config.store_url))?;
             let around = Around {
                 callers: &callers,
                 keep_request_ids: config.keep_request_ids,
@@ -106,7 +109,12 @@ impl App {
             match gateway.sharing().resume().await {
                 Ok(0) => {}
                 Ok(shares) => tracing::info!(tenant = name, shares, "going on with shares that are not settled"),
-                Err(error) => return Err(format!("tenant {name}: the ledger of shares: {error}")),
+                Err(error) => {
+                    return Err(format!(
+                        "tenant {name}: the ledger of shares ({}): {error}",
+                        config.store_url
+                    ));
+                }
             }
         }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
@@ -119,10 +127,12 @@ impl App {
         );
 
         let ended = CancellationToken::new();
+        let readiness = admin::Readiness::default();
         let pages = admin::serve(
             admin_listener,
             tenants.clone(),
             metrics.clone(),
+            readiness.clone(),
             draining.clone(),
             ended.clone(),
         );
@@ -146,6 +156,8 @@ impl App {
             store: store.clone(),
             tenants: tenants.clone(),
             written: BTreeMap::new(),
+            metrics: metrics.clone(),
+            readiness,
         };
         keeping.write(false).await;
         books.spawn(keeping.keep(booked.clone()));
@@ -186,6 +198,8 @@ struct Books {
     store: Store,
     tenants: Tenants,
     written: BTreeMap<String, Spent>,
+    metrics: Arc<Metrics>,
+    readiness: admin::Readiness,
 }
 
 impl Books {
@@ -225,14 +239,53 @@ impl Books {
         }
     }
 
+    /// Reads the store for damaged rows, so that the metric counts all of them.
+    async fn find_damaged(&self) {
+        if let Err(fault) = self.store.find_damaged().await {
+            tracing::error!(%fault, "the store could not be read for damaged rows");
+        }
+        self.metrics.damaged_rows(self.store.damaged_rows());
+    }
+
+    /// Whether the store can be written. A change is logged, and shown by /ready.
+    async fn probe(&self, by_writing: bool) -> bool {
+        let before = self.readiness.reason();
+        // After a failure only a transaction shows that the store can be written again.
+        let found = self.store.probe(by_writing || before.is_some()).await;
+        let reason = found.err().map(|fault| fault.to_string());
+        match (&before, &reason) {
+            (None, Some(reason)) => {
+                tracing::error!(
+                    reason,
+                    "not ready: mutations with a request id and shares fail with STORE_UNAVAILABLE"
+                );
+            }
+            (Some(_), None) => tracing::info!("ready: the store can be written again"),
+            (Some(before), Some(reason)) if before != reason => tracing::error!(reason, "still not ready"),
+            _ => {}
+        }
+        let is_writable = reason.is_none();
+        self.readiness.set(reason);
+        is_writable
+    }
+
     async fn keep(mut self, stop: CancellationToken) {
         let mut swept = Instant::now();
+        self.find_damaged().await;
+        let mut ticks = 0_u32;
         while tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_err() {
+            ticks = ticks.wrapping_add(1);
+            // What cannot be written fails for that reason alone; one line in the log is enough.
+            if !self.probe(ticks.is_multiple_of(PROBE_EVERY)).await {
+                continue;
+            }
             self.write(false).await;
             self.tend().await;
+            self.metrics.damaged_rows(self.store.damaged_rows());
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
                 self.sweep().await;
+                self.find_damaged().await;
             }
         }
         self.write(true).await;

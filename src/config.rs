@@ -111,6 +111,7 @@ struct Server {
 #[serde(deny_unknown_fields)]
 struct Admin {
     listen: SocketAddr,
+    insecure_plaintext: bool,
 }
 
 #[derive(Deserialize)]
@@ -264,6 +265,14 @@ impl Reader {
             let text = "must be a loopback address, since calls are served without TLS; server.insecure_plaintext = true \
                         allows any";
             self.fault(&["server", "listen"], text);
+        }
+        if let Some(admin) = &admin
+            && !admin.insecure_plaintext
+            && !admin.listen.ip().is_loopback()
+        {
+            let text = "must be a loopback address, since the pages are served without TLS to everybody; \
+                        admin.insecure_plaintext = true allows any";
+            self.fault(&["admin", "listen"], text);
         }
         for (key, text) in server.iter().flat_map(grpc::Settings::faults) {
             self.fault(&["server", key], &text);
@@ -773,6 +782,23 @@ mod tests {
         ];
         assert!(read(TENANT, &variables).is_ok());
         assert!(faults(TENANT, &variables[..1])[0].starts_with("LEADGATE__SERVER__LISTEN: server.listen: must be"));
+    }
+
+    #[test]
+    fn admin_pages_on_any_address_have_to_be_allowed() {
+        let allowed = ("LEADGATE__ADMIN__INSECURE_PLAINTEXT", "true");
+        for address in ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464"] {
+            let listen = ("LEADGATE__ADMIN__LISTEN", address);
+            assert!(read(TENANT, &[listen, allowed]).is_ok());
+            let start = "LEADGATE__ADMIN__LISTEN: admin.listen: must be a loopback address";
+            assert!(faults(TENANT, &[listen])[0].starts_with(start));
+            // One is not the other.
+            let server = ("LEADGATE__SERVER__INSECURE_PLAINTEXT", "true");
+            assert!(faults(TENANT, &[listen, server])[0].starts_with(start));
+        }
+        for address in ["127.0.0.1:9464", "[::1]:9464"] {
+            assert!(read(TENANT, &[("LEADGATE__ADMIN__LISTEN", address)]).is_ok());
+        }
     }
 
     #[test]

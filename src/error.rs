@@ -111,6 +111,8 @@ pub enum Kind {
     },
     /// The operator's: what has to be remembered cannot be written down, so nothing was sent. Try again later.
     StoreUnavailable,
+    /// The operator's: what is remembered cannot be read from the store, so nothing was sent.
+    StoreUnreadable,
     /// This process is about to end. Nothing was sent; ask another replica.
     ShuttingDown,
     /// The caller left before anything was sent. Nobody reads this.
@@ -328,6 +330,7 @@ impl Error {
             Kind::DeadlineExceeded { .. } => "deadline-exceeded",
             Kind::Unreadable { .. } => "unreadable",
             Kind::StoreUnavailable => "store-unavailable",
+            Kind::StoreUnreadable => "store-unreadable",
             Kind::ShuttingDown => "shutting-down",
             Kind::CallerLeft => "caller-left",
         }
@@ -368,6 +371,7 @@ impl Error {
             | Kind::DeadlineExceeded { .. }
             | Kind::Unreadable { .. }
             | Kind::StoreUnavailable
+            | Kind::StoreUnreadable
             | Kind::ShuttingDown
             | Kind::CallerLeft => false,
         }
@@ -484,7 +488,13 @@ impl fmt::Display for Error {
             ),
             Kind::DeadlineExceeded { place } => write!(f, "the deadline passed while waiting for {place}"),
             Kind::Unreadable { path } => write!(f, "LeadSquared's answer cannot be read at {}", shortened(path, 240)),
-            Kind::StoreUnavailable => f.write_str("what has to be remembered cannot be written down; nothing was sent"),
+            Kind::StoreUnavailable => f.write_str(
+                "the gateway's store cannot be written; nothing was sent; an operator has to look at the gateway's log",
+            ),
+            Kind::StoreUnreadable => f.write_str(
+                "the record cannot be read from the gateway's store; nothing was sent; an operator has to look at the \
+                 gateway's log",
+            ),
             Kind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
             Kind::CallerLeft => f.write_str("the caller left; nothing was sent"),
         }

@@ -16,13 +16,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use leadgate::app::App;
 use leadgate::caller::Call;
+use leadgate::clock;
 use leadgate::config::Config;
 use leadgate::crm::authentication::KeyOwner;
 use leadgate::domain::activity::{Form, OWNER};
 use leadgate::error::Kind;
 use leadgate::gateway;
 use leadgate::simulator::{Latency, Options, Refusal, Simulator, Window};
-use leadgate::store::Store;
+use leadgate::store::{DamagedRow, Store};
 use leadgate::telemetry::log;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,6 +52,9 @@ enum Command {
     Demo(demo::Demo),
     /// Checks the settings, and with --connect also the accounts behind them.
     Check(Check),
+    /// Looks after the store of a gateway that is stopped.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Asks a running gateway for its health: exit code 0 if it is serving.
     Health(client::Place),
     /// Lists, revokes and exports the shares that a running gateway knows of.
@@ -60,6 +64,12 @@ enum Command {
     Import(Box<transfer::import::Import>),
     /// Reads the leads that were modified in a time range into a file, through a running gateway.
     Export(transfer::export::Export),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Shows the damaged rows of the store, which a gateway ignores, and with --apply moves them to the table `damaged`.
+    Repair(Repair),
 }
 
 /// Why a command failed, and its exit code.
@@ -89,6 +99,15 @@ struct Check {
     /// default type of activity.
     #[arg(long)]
     connect: bool,
+}
+
+#[derive(Args)]
+struct Repair {
+    #[command(flatten)]
+    settings: Settings,
+    /// Move the damaged rows to the table `damaged`. Without it nothing is changed.
+    #[arg(long)]
+    apply: bool,
 }
 
 #[derive(Args)]
@@ -145,6 +164,7 @@ async fn run(command: Command) -> Result<(), Failed> {
         Command::Simulate(options) => simulate(*options).await,
         Command::Demo(options) => demo::run(options).await,
         Command::Check(options) => check(&options).await,
+        Command::Store(StoreCommand::Repair(options)) => repair(&options).await,
         Command::Health(options) => health(options).await,
         Command::Shares(options) => shares::run(options).await,
         Command::Export(options) => transfer::export::run(options).await,
@@ -258,10 +278,58 @@ async fn check_store(url: &str) -> Result<(), String> {
         return Ok(());
     }
     match Store::open(url).await {
-        Ok(store) => store.close().await,
-        Err(fault) if fault.is_in_use() => println!("{fault}: a running gateway, if it is the one of these settings"),
+        Ok(store) => {
+            let damaged = list_damaged(&store).await?;
+            store.close().await;
+            if !damaged.is_empty() {
+                println!("The gateway ignores damaged rows; leadgate store repair --apply moves them away.");
+            }
+        }
+        Err(fault) if fault.is_in_use() => {
+            println!("{fault}: a running gateway, if it is the one of these settings. {SEE_METRIC}")
+        }
         Err(fault) => return Err(fault.to_string()),
     }
+    Ok(())
+}
+
+/// Where a running gateway tells about damaged rows.
+const SEE_METRIC: &str = "Its metric leadgate_store_damaged_rows counts the damaged rows, and its log names them.";
+
+/// Prints the damaged rows of a store.
+async fn list_damaged(store: &Store) -> Result<Vec<DamagedRow>, String> {
+    let damaged = store.find_damaged().await.map_err(|fault| fault.to_string())?;
+    if !damaged.is_empty() {
+        println!("The store has {} damaged row(s):", damaged.len());
+        damaged.iter().for_each(|row| println!("  {row}"));
+    }
+    Ok(damaged)
+}
+
+/// Shows the damaged rows of the store, and moves them away if told to.
+async fn repair(options: &Repair) -> Result<(), String> {
+    let url = load(&options.settings)?.store_url;
+    if let Some(path) = Store::check_place(&url).map_err(|fault| fault.to_string())? {
+        return Err(format!("there is no store at {}", path.display()));
+    }
+    let store = Store::open(&url).await.map_err(|fault| match fault.is_in_use() {
+        true => format!("{fault}: stop the gateway that has it first. {SEE_METRIC}"),
+        false => fault.to_string(),
+    })?;
+    let damaged = list_damaged(&store).await?;
+    if damaged.is_empty() {
+        println!("The store has no damaged rows.");
+    } else if options.apply {
+        let moved = store.move_damaged(&damaged, clock::now()).await;
+        let moved = moved.map_err(|fault| fault.to_string())?;
+        println!(
+            "{moved} row(s) were moved to the table \"damaged\". A moved request id is unknown to the gateway, and a moved share \
+             is neither revoked nor expired by it: check these in LeadSquared."
+        );
+    } else {
+        println!("Nothing was changed; --apply moves them to the table \"damaged\".");
+    }
+    store.close().await;
     Ok(())
 }
 

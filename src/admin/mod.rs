@@ -1,6 +1,6 @@
 //! Pages for those who run the process, on a port of their own: /live, /ready, /metrics, and a page to look at.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,10 +19,27 @@ use crate::tenant::Tenants;
 /// What OpenMetrics is served as.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Why the process is not ready, other than that it is shutting down. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<Option<String>>>);
+
+impl Readiness {
+    /// From now on the process is ready (`None`), or it is not for that reason.
+    pub fn set(&self, reason: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Why the process is not ready.
+    pub fn reason(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 #[derive(Clone)]
 struct Shared {
     tenants: Tenants,
     metrics: Arc<Metrics>,
+    readiness: Readiness,
     draining: CancellationToken,
 }
 
@@ -31,6 +48,7 @@ pub async fn serve(
     listener: TcpListener,
     tenants: Tenants,
     metrics: Arc<Metrics>,
+    readiness: Readiness,
     draining: CancellationToken,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
@@ -42,6 +60,7 @@ pub async fn serve(
         .with_state(Shared {
             tenants,
             metrics,
+            readiness,
             draining,
         });
     axum::serve(listener, pages)
@@ -51,9 +70,11 @@ pub async fn serve(
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     if shared.draining.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned())
+    } else if let Some(reason) = shared.readiness.reason() {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"))
     } else {
-        (StatusCode::OK, "ready\n")
+        (StatusCode::OK, "ready\n".to_owned())
     }
 }
 

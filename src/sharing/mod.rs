@@ -793,10 +793,10 @@ fn revoked(share: Arc<Share>) -> Result<Arc<Share>> {
 
 fn unreachable_store(fault: &Fault) -> Error {
     tracing::error!(%fault, "the ledger cannot be read");
-    Kind::StoreUnavailable.into()
+    fault.kind().into()
 }
 
 fn unwritable_store(fault: &Fault) -> Error {
     tracing::error!(%fault, "a share cannot be written down");
-    Kind::StoreUnavailable.into()
+    fault.kind().into()
 }

@@ -1,6 +1,7 @@
 //! What outlives a call, and the process: the answers of mutations by their request ids, and what each account has spent.
 //! A closed set of backends, so that both arms stay in sight; the same tests run over each.
 
+mod damage;
 mod place;
 mod requests;
 mod sqlite;
@@ -15,6 +16,8 @@ use crate::caller::RequestId;
 use crate::domain::lead::Key;
 use crate::domain::share::{Change, Filter, Share};
 use crate::domain::spent::Spent;
+use crate::error::Kind;
+pub use damage::DamagedRow;
 pub use requests::{Before, Entry, Requests};
 use sqlite::Sqlite;
 
@@ -30,6 +33,8 @@ pub enum Store {
 pub struct Fault {
     what: &'static str,
     why: String,
+    /// Whether reading failed, and not writing.
+    is_of_reading: bool,
     /// Whether another process has the store.
     in_use: bool,
 }
@@ -69,7 +74,24 @@ impl Fault {
         Self {
             what,
             why: why.to_string(),
+            is_of_reading: false,
             in_use: false,
+        }
+    }
+
+    fn reading(what: &'static str, why: &dyn fmt::Display) -> Self {
+        Self {
+            is_of_reading: true,
+            ..Self::new(what, why)
+        }
+    }
+
+    /// The error for callers: whether reading or writing failed.
+    pub fn kind(&self) -> Kind {
+        if self.is_of_reading {
+            Kind::StoreUnreadable
+        } else {
+            Kind::StoreUnavailable
         }
     }
 
@@ -107,6 +129,15 @@ impl Store {
         };
         place::check(&path).map_err(|why| Fault::new("cannot be opened", &why))?;
         Ok(Some(path).filter(|path| !path.exists()))
+    }
+
+    /// Checks that the store can be written: the file is still the one that was opened and its folder has room; if
+    /// `by_writing`, also with a transaction. Mutations fail from the moment when this finds that the file was deleted or
+    /// replaced.
+    pub async fn probe(&self, by_writing: bool) -> Result<(), Fault> {
+        match self {
+            Self::Sqlite(store) => store.probe(by_writing).await,
+        }
     }
 
     /// Writes down that a mutation is begun, unless its id is known already. What was begun before `oldest` is forgotten.
@@ -241,6 +272,34 @@ impl Store {
         }
     }
 
+    /// Reads the whole store for damaged rows.
+    pub async fn find_damaged(&self) -> Result<Vec<DamagedRow>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.find_damaged().await,
+        }
+    }
+
+    /// How many damaged rows are known, from the last [`Store::find_damaged`] and from reads since.
+    pub fn damaged_rows(&self) -> usize {
+        match self {
+            Self::Sqlite(store) => store.damaged_rows(),
+        }
+    }
+
+    /// Moves these damaged rows to the table `damaged`. Returns how many rows were moved, changes of damaged shares included.
+    pub async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, Fault> {
+        match self {
+            Self::Sqlite(store) => store.move_damaged(rows, now).await,
+        }
+    }
+
+    /// Counts a row as damaged that a caller of the store cannot read.
+    fn note_damaged(&self, row: &DamagedRow) {
+        match self {
+            Self::Sqlite(store) => store.note_damaged(row),
+        }
+    }
+
     /// Ends all connections, so that nothing is left to be written.
     pub async fn close(&self) {
         match self {
@@ -251,8 +310,19 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio_util::task::TaskTracker;
+
     use super::*;
-    use crate::domain::share::{Access, Context, Stage, State, What};
+    use crate::caller::Call;
+    use crate::domain::lead::Written;
+    use crate::domain::share::{Access, Context, Stage, State, Step, What};
+    use crate::domain::value::{FieldSet, Value};
+    use crate::error::{Cause, Certificate, Error, Facts, Resource, Violation};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -507,6 +577,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_deleted_store_refuses_mutations_and_is_not_opened_a_second_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("store.db");
+        let url = format!("sqlite://{}", file.display());
+        let store = Store::open(&url).await.unwrap();
+        store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
+        assert_eq!(store.probe(true).await, Ok(()));
+        let aside = folder.path().join("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        let fault = store.probe(true).await.unwrap_err();
+        assert!(fault.to_string().contains("was deleted or renamed"), "{fault}");
+        for fault in [
+            store.begin("acme", &request(1), at(1), at(0)).await.unwrap_err(),
+            store.add_share("acme", &share(2, "sam", "l2"), None).await.unwrap_err(),
+            store
+                .save_share("acme", &share(1, "sam", "l1"), true)
+                .await
+                .unwrap_err(),
+        ] {
+            assert_eq!(fault.kind(), Kind::StoreUnavailable, "{fault}");
+            assert!(fault.to_string().contains("was deleted or renamed"), "{fault}");
+        }
+        assert_eq!(ids(&store, Filter::default()).await, [1]);
+        assert!(Store::open(&url).await.unwrap_err().is_in_use());
+        std::fs::rename(&aside, &file).unwrap();
+        assert_eq!(store.probe(true).await, Ok(()));
+        assert_eq!(store.begin("acme", &request(1), at(1), at(0)).await, Ok(Known::New));
+    }
+
+    #[tokio::test]
     async fn files_that_are_no_store_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("not.db");
@@ -523,6 +623,9 @@ mod tests {
         ] {
             let fault = Store::open(&url).await.unwrap_err();
             assert!(fault.to_string().starts_with("the store "), "{fault}");
+            let path = url.strip_prefix("sqlite://").unwrap_or_default();
+            let is_named = fault.to_string().contains(path.trim_end_matches("/x.db"));
+            assert!(is_named, "{url}: {fault}");
         }
         // What was there is there still.
         assert!(
@@ -547,7 +650,430 @@ mod tests {
         bytes[8192..end].fill(0xa5);
         std::fs::write(&file, &bytes).unwrap();
         let fault = Store::open(&url).await.unwrap_err();
-        assert!(fault.to_string().starts_with("the store "), "{fault}");
+        let (text, path) = (fault.to_string(), file.display().to_string());
+        assert!(text.starts_with("the store ") && text.contains(&path), "{text}");
         assert_eq!(std::fs::read(&file).unwrap().len(), bytes.len());
+    }
+
+    /// Every kind of error with any content, except those that the store cannot be asked to keep.
+    fn any_error() -> impl Strategy<Value = Error> {
+        let text = || any::<String>();
+        let retry = || proptest::option::of((0..u64::MAX, 0..1_000_000_000_u32).prop_map(|(s, n)| Duration::new(s, n)));
+        let violations = proptest::collection::vec((text(), text()).prop_map(|(a, b)| Violation::new(a, b)), 0..3);
+        let resource = prop_oneof![
+            Just(Resource::Lead),
+            Just(Resource::User),
+            Just(Resource::Activity),
+            Just(Resource::Opportunity),
+            Just(Resource::Share)
+        ];
+        let plain = proptest::sample::select(vec![
+            Kind::FeatureDisabled,
+            Kind::NotASalesUser,
+            Kind::ShareLimitReached,
+            Kind::ShareNotActive,
+            Kind::ShareNotRetryable,
+            Kind::Exception,
+            Kind::OutcomeUnknown,
+            Kind::StoreUnavailable,
+            Kind::StoreUnreadable,
+            Kind::ShuttingDown,
+            Kind::CallerLeft,
+        ]);
+        let kind = prop_oneof![
+            violations.prop_map(Kind::Invalid),
+            (proptest::option::of(text()), proptest::option::of(text()))
+                .prop_map(|(attribute, lead_id)| Kind::Duplicate { attribute, lead_id }),
+            resource.prop_map(Kind::NotFound),
+            retry().prop_map(|retry_after| Kind::DeadlineInfeasible { retry_after }),
+            retry().prop_map(|retry_after| Kind::CallerLimit { retry_after }),
+            retry().prop_map(|after| Kind::QueueFull {
+                retry_after: after.unwrap_or_default()
+            }),
+            proptest::option::of(text()).prop_map(|suggested_host| Kind::CredentialsRejected { suggested_host }),
+            any::<Option<u128>>().prop_map(|by| Kind::ShareExists {
+                by: by.map(Uuid::from_u128)
+            }),
+            any::<bool>().prop_map(|sent| Kind::Unavailable { sent }),
+            (any::<usize>(), any::<usize>(), proptest::option::of(text()))
+                .prop_map(|(bytes, limit, lead_id)| { Kind::ResponseTooLarge { bytes, limit, lead_id } }),
+            text().prop_map(|place| Kind::DeadlineExceeded { place: place.into() }),
+            text().prop_map(|path| Kind::Unreadable { path }),
+            plain,
+        ];
+        let facts = (
+            any::<Option<u16>>(),
+            proptest::option::of(text()),
+            any::<bool>(),
+            any::<u32>(),
+            retry(),
+        );
+        (kind, facts, any::<Option<u128>>()).prop_map(
+            |(kind, (status, exception, is_page, attempts, queued), share)| {
+                let mut error = Error::from(kind);
+                *error.facts = Facts {
+                    upstream_status: status,
+                    exception_type: exception,
+                    is_page,
+                    attempts,
+                    queued: queued.unwrap_or_default(),
+                    share_id: share.map(Uuid::from_u128),
+                    cause: Some(Cause::Certificate(Certificate::Expired)).filter(|_| is_page),
+                };
+                error
+            },
+        )
+    }
+
+    fn any_time() -> impl Strategy<Value = Timestamp> {
+        let seconds = Timestamp::MIN.as_second()..=Timestamp::MAX.as_second();
+        let time = (seconds, 0..1_000_000_000).prop_map(|(s, n)| Timestamp::new(s, n).unwrap_or(Timestamp::MIN));
+        prop_oneof![time, Just(Timestamp::MIN), Just(Timestamp::MAX)]
+    }
+
+    /// Every value that a field of an activity may hold.
+    fn any_value() -> impl Strategy<Value = Value> {
+        let finite = any::<f64>().prop_filter("messages with others are refused", |number| number.is_finite());
+        let set = (any::<String>(), any::<BTreeMap<String, String>>());
+        prop_oneof![
+            any::<String>().prop_map(Value::Text),
+            finite.prop_map(Value::Number),
+            proptest::sample::select(vec![-0.0, f64::MAX, f64::MIN_POSITIVE, 5e-324, 1e21, 0.1])
+                .prop_map(Value::Number),
+            any::<i64>().prop_map(Value::Integer),
+            any::<bool>().prop_map(Value::Flag),
+            any_time().prop_map(Value::Time),
+            set.prop_map(|(value, fields)| Value::FieldSet(FieldSet { value, fields })),
+        ]
+    }
+
+    fn any_share() -> impl Strategy<Value = Share> {
+        let fields = proptest::collection::btree_map(any::<String>(), any_value(), 0..4);
+        let new = (any::<Option<String>>(), any::<i32>(), any::<String>(), fields)
+            .prop_map(|(id, code, note, fields)| Context::New { id, code, note, fields });
+        let given = any::<String>().prop_map(|id| Context::Given { id });
+        let lead = (any::<String>(), any::<String>(), prop_oneof![new, given])
+            .prop_map(|(id, number, context)| What::Lead { id, number, context });
+        let what = prop_oneof![3 => lead, 1 => any::<String>().prop_map(|id| What::Opportunity { id })];
+        let texts = (
+            any::<String>(),
+            any::<String>(),
+            any::<String>(),
+            any::<Option<String>>(),
+        );
+        let times = (any_time(), any_time(), proptest::option::of(any_time()));
+        let flags = any::<[bool; 5]>();
+        let state = (
+            proptest::sample::select(Stage::ALL.to_vec()),
+            proptest::option::of(any_error()),
+        );
+        (what, texts, times, flags, state, any::<(u128, u128, u32)>()).prop_map(
+            |(what, (user, caller, class, upstream), (created, changed, other), flags, (stage, failure), ids)| Share {
+                caller,
+                criticality: class,
+                stage,
+                failure,
+                created,
+                changed,
+                asked: other,
+                granted: other,
+                expires: other,
+                revoke_wanted: flags[0],
+                doubted: flags[1],
+                posted_again: flags[2],
+                additional: flags[3],
+                step: Some(Step::Share).filter(|_| flags[4]),
+                upstream_request_id: upstream,
+                request_id: Some(Uuid::from_u128(ids.1)),
+                extends: Some(Uuid::from_u128(ids.1)).filter(|_| flags[4]),
+                ..Share::new(Uuid::from_u128(ids.0), what, user, Access::Read, ids.2, created)
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_share_that_is_written_is_read_back(share in any_share(), later in any_share()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let store = Store::open("sqlite::memory:").await.unwrap();
+                let added = store.add_share("acme", &share, None).await;
+                prop_assert!(matches!(added, Ok(Added::Written { .. })), "{added:?}");
+                prop_assert_eq!(store.share("acme", share.id).await, Ok(Some(share.clone())));
+                // What becomes of it.
+                let later = Share {
+                    id: share.id,
+                    user_id: share.user_id.clone(),
+                    request_id: share.request_id,
+                    what: match (&share.what, later.what) {
+                        (What::Lead { id, number, .. }, What::Lead { context, .. }) => What::Lead {
+                            id: id.clone(),
+                            number: number.clone(),
+                            context,
+                        },
+                        _ => share.what.clone(),
+                    },
+                    ..later
+                };
+                store.save_share("acme", &later, true).await.unwrap();
+                let all = Filter { most: 10, ..Filter::default() };
+                prop_assert_eq!(store.shares("acme", &all).await, Ok(vec![later.clone()]));
+                prop_assert_eq!(store.share_history("acme", share.id).await.unwrap().len(), 2);
+                prop_assert_eq!(store.find_damaged().await, Ok(vec![]));
+                Ok(())
+            })?;
+        }
+
+        #[test]
+        fn every_answer_and_error_of_a_request_id_is_read_back(
+            error in any_error(),
+            lead_id: String,
+            affected_rows: i32,
+            created: Option<bool>,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let store = Store::open("sqlite::memory:").await.unwrap();
+                let day = Duration::from_secs(86_400);
+                let over = || Arc::new(Requests::new(store.clone(), "acme", day, TaskTracker::new()));
+                let call = Call::internal("test", Duration::from_secs(10));
+                let done = Written { lead_id, affected_rows, created };
+                for (id, result) in [(1, Ok(done)), (2, Err(error))] {
+                    let is_kept = result.as_ref().err().is_none_or(Error::is_final);
+                    let first = result.clone();
+                    let (requests, entry) = (over(), request(id));
+                    let entry = requests.enter(entry);
+                    let was = requests.once(&call, Some(entry), |_| async move { first }).await;
+                    prop_assert_eq!(&was, &result);
+                    if is_kept {
+                        let requests = over();
+                        let entry = requests.enter(request(id));
+                        let again = requests.once(&call, Some(entry), |_| async { Err(Kind::CallerLeft.into()) }).await;
+                        prop_assert_eq!(again, result);
+                    }
+                }
+                prop_assert_eq!(store.find_damaged().await, Ok(vec![]));
+                Ok(())
+            })?;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_share_that_could_not_be_read_back_is_not_written() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let good = share(1, "sam", "l1");
+        store.add_share("acme", &good, None).await.unwrap();
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let bad = |id| Share {
+                what: What::Lead {
+                    id: "l1".to_owned(),
+                    number: "1".to_owned(),
+                    context: Context::New {
+                        id: None,
+                        code: 201,
+                        note: String::new(),
+                        fields: BTreeMap::from([("mx_Score".to_owned(), Value::Number(number))]),
+                    },
+                },
+                ..share(id, "sam", "l1")
+            };
+            let fault = store.add_share("acme", &bad(2), None).await;
+            assert!(matches!(fault, Ok(Added::Other(_))), "{fault:?}");
+            let other = Share {
+                user_id: "sita".to_owned(),
+                ..bad(2)
+            };
+            let fault = store.add_share("acme", &other, None).await.unwrap_err();
+            assert!(
+                fault.to_string().starts_with("the store cannot be written: a share: "),
+                "{fault}"
+            );
+            assert_eq!(fault.kind(), Kind::StoreUnavailable);
+            assert!(store.save_share("acme", &bad(1), true).await.is_err());
+        }
+        assert_eq!(store.share("acme", good.id).await, Ok(Some(good)));
+        assert_eq!(store.share("acme", Uuid::from_u128(2)).await, Ok(None));
+    }
+
+    /// What may be wrong with a row: the statement that damages it.
+    const DAMAGES: [&str; 10] = [
+        "UPDATE share SET document = 'nonsense'",
+        "UPDATE share SET document = json_set(document, '$.what.Lead.context', json('{\"Number\":null}'))",
+        "UPDATE share SET document = x'ff00'",
+        "UPDATE share SET document = CAST(x'7bff' AS TEXT)",
+        "UPDATE share SET document = ''",
+        "UPDATE share SET document = json_set(document, '$.id', 'x')",
+        "UPDATE share SET document = document || document",
+        "UPDATE share SET kind = 2",
+        "UPDATE share SET unsettled = 'no'",
+        "UPDATE share SET changed = x'00'",
+    ];
+
+    #[tokio::test]
+    async fn a_damaged_share_is_counted_and_costs_no_other_share() {
+        for damage in DAMAGES {
+            let store = Store::open("sqlite::memory:").await.unwrap();
+            let request_id = |id| Some(Uuid::from_u128(id));
+            for id in 1..=5 {
+                let share = Share {
+                    stage: if id == 5 { Stage::Granting } else { Stage::Active },
+                    expires: Some(at(100)),
+                    additional: true,
+                    request_id: request_id(70 + id),
+                    ..share(id, "sam", "l1")
+                };
+                store.add_share("acme", &share, None).await.unwrap();
+            }
+            let Store::Sqlite(sqlite) = &store;
+            let hit = "WHERE id IN ('00000000-0000-0000-0000-000000000004', '00000000-0000-0000-0000-000000000002')";
+            sqlite.execute(&format!("{damage} {hit}")).await;
+
+            let all = |most| Filter {
+                most,
+                ..Filter::default()
+            };
+            assert_eq!(ids(&store, all(10)).await, [5, 3, 1], "{damage}");
+            // A page has as many shares as there are.
+            let two = store.shares("acme", &all(2)).await.unwrap();
+            assert_eq!(two.len(), 2, "{damage}");
+            let three = store.shares("acme", &all(3)).await.unwrap();
+            assert_eq!(three.len(), 3, "{damage}");
+            let unsettled = store.unsettled_shares("acme").await.unwrap();
+            assert_eq!(unsettled.len(), 1, "{damage}");
+            let mut ended = store.ended_shares("acme", at(200)).await.unwrap();
+            ended.sort_unstable();
+            assert_eq!(ended, [1, 3].map(Uuid::from_u128), "{damage}");
+            let of_lead = store.share_of_lead("acme", &Key::Id("l1".into())).await.unwrap();
+            assert!(of_lead.is_some(), "{damage}");
+            let new = Share {
+                additional: true,
+                ..share(9, "sam", "l1")
+            };
+            assert!(store.add_share("acme", &new, None).await.is_ok(), "{damage}");
+            store.sweep_shares("acme", at(1)).await.unwrap();
+            let fault = store.share("acme", Uuid::from_u128(2)).await.unwrap_err();
+            assert_eq!(fault.kind(), Kind::StoreUnreadable, "{damage}");
+            assert_eq!(store.damaged_rows(), 2, "{damage}");
+
+            let found = store.find_damaged().await.unwrap();
+            assert_eq!((found.len(), store.damaged_rows()), (2, 2), "{damage}: {found:?}");
+            // With what became of the two.
+            assert_eq!(store.move_damaged(&found, at(300)).await, Ok(4), "{damage}");
+            assert_eq!(store.find_damaged().await, Ok(vec![]), "{damage}");
+            assert_eq!(store.damaged_rows(), 0);
+            assert_eq!(store.share("acme", Uuid::from_u128(2)).await, Ok(None));
+            assert_eq!(ids(&store, all(10)).await, [9, 5, 3, 1], "{damage}");
+            assert_eq!(
+                sqlite
+                    .count("SELECT COUNT(*) FROM damaged WHERE source = 'share'")
+                    .await,
+                2
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn damaged_rows_of_every_table_are_found_and_moved() {
+        for (damage, remains) in [
+            ("UPDATE request SET answer = 'nonsense'", "request"),
+            ("UPDATE request SET answer = '{}'", "request"),
+            ("UPDATE request SET answer = x'00'", "request"),
+            ("UPDATE request SET fingerprint = 'short'", "request"),
+            ("UPDATE request SET begun = 'then'", "request"),
+            ("UPDATE request SET id = x'07'", "request"),
+            ("UPDATE spent SET calls = 'many'", "spent"),
+            ("UPDATE spent SET last_grant = 'then'", "spent"),
+            ("UPDATE share_change SET state = 77", "share_change"),
+            ("UPDATE share_change SET at = 'then'", "share_change"),
+            ("UPDATE share SET id = CAST(x'ff' AS TEXT)", "share"),
+            ("UPDATE share SET id = x'ff'", "share"),
+            ("UPDATE share SET tenant = x'ff'", "share"),
+        ] {
+            let store = Store::open("sqlite::memory:").await.unwrap();
+            store.begin("acme", &request(1), at(1), at(0)).await.unwrap();
+            store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
+            let spent = Spent {
+                day: "2026-07-31".to_owned(),
+                calls: 3,
+                last_grant: at(300),
+            };
+            store.spend("acme", &spent).await.unwrap();
+            assert_eq!(store.find_damaged().await, Ok(vec![]));
+            let Store::Sqlite(sqlite) = &store;
+            sqlite.execute(damage).await;
+            // Nothing else fails.
+            assert!(store.spent("acme").await.is_ok(), "{damage}");
+            assert!(store.sweep(at(0)).await.is_ok(), "{damage}");
+            assert!(
+                store.share_history("acme", Uuid::from_u128(1)).await.is_ok(),
+                "{damage}"
+            );
+            assert!(
+                store
+                    .shares(
+                        "acme",
+                        &Filter {
+                            most: 9,
+                            ..Filter::default()
+                        }
+                    )
+                    .await
+                    .is_ok()
+            );
+
+            let found = store.find_damaged().await.unwrap();
+            assert_eq!(found.len(), 1, "{damage}: {found:?}");
+            assert!(found[0].to_string().contains(remains), "{damage}: {found:?}");
+            assert!(store.move_damaged(&found, at(300)).await.unwrap() >= 1, "{damage}");
+            assert_eq!(store.find_damaged().await, Ok(vec![]), "{damage}");
+            assert_eq!(
+                sqlite.count(&format!("SELECT COUNT(*) FROM {remains}")).await,
+                0,
+                "{damage}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mutation_with_a_damaged_answer_is_uncertain_and_one_with_a_damaged_message_is_refused() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let Store::Sqlite(sqlite) = &store;
+        store.begin("acme", &request(1), at(1), at(0)).await.unwrap();
+        store.finish("acme", &Uuid::from_u128(1), "{}").await.unwrap();
+        sqlite.execute("UPDATE request SET answer = x'ff'").await;
+        let known = store.begin("acme", &request(1), at(2), at(0)).await.unwrap();
+        assert!(matches!(known, Known::Used { answer: None, .. }), "{known:?}");
+        sqlite.execute("UPDATE request SET fingerprint = 7").await;
+        let fault = store.begin("acme", &request(1), at(2), at(0)).await.unwrap_err();
+        assert_eq!(fault.kind(), Kind::StoreUnreadable);
+        assert_eq!(store.damaged_rows(), 1);
+        assert_eq!(store.begin("acme", &request(2), at(2), at(0)).await, Ok(Known::New));
+    }
+
+    #[tokio::test]
+    async fn a_store_with_damaged_rows_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/store.db", folder.path().display());
+        let store = Store::open(&url).await.unwrap();
+        store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
+        let Store::Sqlite(sqlite) = &store;
+        // A value that the file's own check complains of.
+        sqlite.execute("PRAGMA writable_schema = ON").await;
+        sqlite
+            .execute("UPDATE sqlite_schema SET sql = replace(sql, 'document   TEXT', 'document') WHERE name = 'share'")
+            .await;
+        store.close().await;
+        let store = Store::open(&url).await.unwrap();
+        let Store::Sqlite(sqlite) = &store;
+        sqlite.execute("UPDATE share SET document = 5").await;
+        sqlite.execute("PRAGMA writable_schema = ON").await;
+        sqlite
+            .execute("UPDATE sqlite_schema SET sql = replace(sql, 'document', 'document TEXT') WHERE name = 'share'")
+            .await;
+        store.close().await;
+        let store = Store::open(&url).await.unwrap();
+        assert_eq!(store.find_damaged().await.unwrap().len(), 1);
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{Fault, Known, Store};
+use super::{DamagedRow, Fault, Known, Store, damage};
 use crate::caller::{Call, RequestId};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -117,8 +117,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
                     return Err(Error::invalid("request_id", "was used for another message"));
                 }
                 Known::Used { begun, answer, .. } => {
-                    // An answer that cannot be read was written by another version: then the outcome has to be looked up.
-                    match answer.and_then(|answer| serde_json::from_str(&answer).ok()) {
+                    // The outcome of a mutation whose answer cannot be read has to be looked up.
+                    match answer.and_then(|answer| this.read(&request.id, &answer)) {
                         Some(Kept::Done(answer)) => return Ok(answer),
                         Some(Kept::Refused(error)) => return Err(error),
                         None => Before::Uncertain { since: begun },
@@ -161,9 +161,10 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
                 return;
             }
         };
-        let answer = match serde_json::to_string(&kept) {
+        // The mutation stays begun if its answer could not be read back: its outcome is looked up when it is repeated.
+        let answer = match damage::to_json::<Kept<T>>(&kept) {
             Ok(answer) => answer,
-            Err(error) => return tracing::error!(%error, "the answer of a mutation cannot be written as JSON"),
+            Err(reason) => return tracing::error!(reason, "the answer of a mutation cannot be stored"),
         };
         let Err(fault) = self.store.finish(&self.tenant, id, &answer).await else {
             return;
@@ -192,8 +193,18 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
         let begun = self.store.begin(&self.tenant, request, now, now - self.keep).await;
         begun.map_err(|fault| {
             tracing::error!(%fault, "a mutation could not be begun");
-            Kind::StoreUnavailable.into()
+            fault.kind().into()
         })
+    }
+
+    /// Reads a kept answer; a damaged one is noted.
+    fn read(&self, id: &Uuid, answer: &str) -> Option<Kept<T>> {
+        let read = damage::from_json(answer);
+        read.map_err(|reason| {
+            let row = DamagedRow::new("request", &self.tenant, &id.to_string(), reason);
+            self.store.note_damaged(&row);
+        })
+        .ok()
     }
 
     fn lock(&self, id: Uuid) -> Arc<Lock> {

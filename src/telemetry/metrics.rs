@@ -36,6 +36,7 @@ pub struct Metrics {
     batch_bisections: Family<LaneLabels, Counter>,
     reads_coalesced: Family<ReadLabels, Counter>,
     unknown_headers: Counter,
+    store_damaged_rows: Gauge,
 }
 
 /// One request to LeadSquared.
@@ -209,6 +210,7 @@ impl Default for Metrics {
             batch_bisections: Family::default(),
             reads_coalesced: Family::default(),
             unknown_headers: Counter::default(),
+            store_damaged_rows: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("rpcs", "RPCs answered, by method and gRPC code", metrics.rpcs.clone());
@@ -318,6 +320,11 @@ impl Default for Metrics {
             "x-leadgate-... metadata of requests that leadgate does not know and ignored",
             metrics.unknown_headers.clone(),
         );
+        registry.register(
+            "store_damaged_rows",
+            "Rows of the store that cannot be read and are ignored",
+            metrics.store_damaged_rows.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -384,6 +391,11 @@ impl Metrics {
     /// Counts metadata of a request with an x-leadgate-... name that is not known.
     pub fn unknown_header(&self) {
         self.unknown_headers.inc();
+    }
+
+    /// How many rows of the store cannot be read.
+    pub fn damaged_rows(&self, count: usize) {
+        self.store_damaged_rows.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All metrics as text, in the OpenMetrics format.

@@ -28,6 +28,7 @@ mod search;
 mod share;
 mod shares;
 mod sizes;
+mod store;
 mod transfer;
 mod uncertain;
 mod unreadable;

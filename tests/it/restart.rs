@@ -20,15 +20,15 @@ use uuid::Uuid;
 use crate::harness::{World, by_id, lead, listen, seen, tenant};
 
 /// An account that outlives the gateways in front of it, and the settings for them.
-struct Account {
-    simulator: Simulator,
-    settings: String,
-    folder: tempfile::TempDir,
+pub struct Account {
+    pub simulator: Simulator,
+    pub settings: String,
+    pub folder: tempfile::TempDir,
     _stop: tokio_util::sync::DropGuard,
 }
 
 impl Account {
-    async fn open(options: Options, settings: &str) -> Self {
+    pub async fn open(options: Options, settings: &str) -> Self {
         let listener = listen().await;
         let folder = tempfile::tempdir().unwrap();
         let settings = format!(
@@ -58,7 +58,7 @@ impl Account {
         }
     }
 
-    async fn gateway(&self) -> World {
+    pub async fn gateway(&self) -> World {
         World::gateway(self.simulator.clone(), &self.settings).await
     }
 
@@ -261,7 +261,7 @@ async fn a_second_gateway_on_the_same_store_does_not_start() {
 /// How many shares are asked for while the gateway is killed again and again.
 const SHARES: usize = 200;
 const KILLS: usize = 8;
-const SAM: &str = "a0000000-0000-4000-8000-000000000002";
+pub const SAM: &str = "a0000000-0000-4000-8000-000000000002";
 
 /// Asks for a share until the gateway knows of it, as a client would: with the same request id. The share's id.
 async fn insist(process: &Process, request: pb::ShareLeadRequest) -> String {

@@ -1,9 +1,11 @@
 //! The store in one SQLite file, for one process. The only place that knows SQLite.
 
+mod damaged;
 mod share;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +15,8 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
-use super::{Fault, Known, place};
+use super::damage::DamagedRows;
+use super::{DamagedRow, Fault, Known, place};
 use crate::caller::RequestId;
 use crate::domain::spent::Spent;
 
@@ -25,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Sqlite {
     /// One connection, so that writes take turns here and not in the file.
     pool: SqlitePool,
+    damaged: DamagedRows,
+    /// The file and its lock; none in memory.
+    file: Option<(Arc<place::OpenFile>, place::Lock)>,
 }
 
 impl Sqlite {
@@ -33,7 +39,25 @@ impl Sqlite {
         if let Some(path) = &path {
             place::check(path).map_err(|why| Fault::new("cannot be opened", &why))?;
         }
-        let unopened = |error| unopened(error, path.as_deref());
+        let lock = match &path {
+            Some(path) => match place::Lock::take(path).map_err(|why| Fault::new("cannot be opened", &why))? {
+                Some(lock) => Some(lock),
+                None => return Err(in_use(Some(path))),
+            },
+            None => None,
+        };
+        if let Some(path) = &path {
+            place::make_private(path).map_err(|why| Fault::new("cannot be opened", &why))?;
+        }
+        let opened = Self::connect(url, path.as_deref(), lock.clone()).await;
+        if let (Err(_), Some(lock)) = (&opened, &lock) {
+            lock.release();
+        }
+        opened
+    }
+
+    async fn connect(url: &str, path: Option<&Path>, lock: Option<place::Lock>) -> Result<Self, Fault> {
+        let unopened = |error| unopened(error, path);
         let options = options(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -54,21 +78,60 @@ impl Sqlite {
             .connect_with(options)
             .await
             .map_err(unopened)?;
-        let store = Self { pool };
-        store.check().await.map_err(unopened)??;
+        let open = |path| {
+            place::OpenFile::new(path).map_err(|error| Fault::new("cannot be opened", &named(Some(path), &error)))
+        };
+        let file = path.map(open).transpose()?.map(Arc::new).zip(lock);
+        let store = Self {
+            pool,
+            damaged: DamagedRows::default(),
+            file,
+        };
+        store.check(path).await.map_err(unopened)??;
         sqlx::migrate!("src/store/migrations")
             .run(&store.pool)
             .await
-            .map_err(|error| Fault::new("cannot be brought up to date", &named(path.as_deref(), &error)))?;
+            .map_err(|error| Fault::new("cannot be brought up to date", &named(path, &error)))?;
         Ok(store)
     }
 
+    /// Whether the store can be written: the file is the one that was opened, its folder has room, and if `by_writing`, a
+    /// transaction succeeds.
+    pub(super) async fn probe(&self, by_writing: bool) -> Result<(), Fault> {
+        let Some((file, _)) = &self.file else {
+            return Ok(());
+        };
+        let (checked, named) = (file.clone(), file.path().display());
+        let checked = tokio::task::spawn_blocking(move || checked.check()).await;
+        checked
+            .map_err(|error| error.to_string())
+            .and_then(|checked| checked)
+            .map_err(|why| Fault::new("cannot be written", &why))?;
+        if by_writing {
+            // A number in the file's header that nothing else uses.
+            let written = sqlx::query("PRAGMA user_version = 1").execute(&self.pool).await;
+            written.map_err(|error| Fault::new("cannot be written", &format!("{named}: {}", reason(&error))))?;
+        }
+        Ok(())
+    }
+
+    /// Fails if the file is not the one that was opened any more: what is written would be gone with the process.
+    fn writable(&self) -> Result<(), Fault> {
+        match self.file.as_ref().and_then(|(file, _)| file.lost()) {
+            Some(why) => Err(Fault::new("cannot be written", &why)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the file is whole.
-    async fn check(&self) -> Result<Result<(), Fault>, sqlx::Error> {
-        let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&self.pool).await?;
-        Ok(match row.try_get::<String, _>(0).unwrap_or_default().as_str() {
-            "ok" => Ok(()),
-            said => Err(Fault::new("is damaged", &said)),
+    async fn check(&self, path: Option<&Path>) -> Result<Result<(), Fault>, sqlx::Error> {
+        let rows = sqlx::query("PRAGMA quick_check").fetch_all(&self.pool).await?;
+        let said = rows.iter().map(|row| row.try_get::<String, _>(0).unwrap_or_default());
+        // A value that does not belong into its column costs its row only, see `damaged`.
+        let mut said = said.filter(|said| said != "ok" && !said.contains(" value in ") && !said.starts_with("CHECK "));
+        Ok(match said.next() {
+            None => Ok(()),
+            Some(said) => Err(Fault::new("is damaged", &named(path, &said))),
         })
     }
 
@@ -79,6 +142,7 @@ impl Sqlite {
         now: Timestamp,
         oldest: Timestamp,
     ) -> Result<Known, Fault> {
+        self.writable()?;
         let id = request.id.to_string();
         // One statement each, and one connection: nobody comes between them.
         let begun = sqlx::query(
@@ -102,10 +166,19 @@ impl Sqlite {
             .fetch_one(&self.pool)
             .await
             .map_err(unread)?;
+        let damaged = |reason: &str| {
+            let row = DamagedRow::new("request", tenant, &id, reason);
+            self.damaged.note(&row);
+            Fault::reading("holds a damaged row", &row)
+        };
         Ok(Known::Used {
-            fingerprint: row.try_get(0).map_err(unread)?,
-            begun: at(row.try_get(1).map_err(unread)?),
-            answer: row.try_get(2).map_err(unread)?,
+            fingerprint: row.try_get(0).map_err(|_| damaged("the fingerprint is unreadable"))?,
+            begun: at(row.try_get(1).map_err(|_| damaged("the time is unreadable"))?),
+            // A mutation with an answer that is no text was begun, and its outcome is not known.
+            answer: row.try_get(2).unwrap_or_else(|_| {
+                damaged("the answer is unreadable");
+                None
+            }),
         })
     }
 
@@ -148,11 +221,16 @@ impl Sqlite {
         let Some(row) = row else {
             return Ok(None);
         };
-        let calls: i64 = row.try_get(1).map_err(unread)?;
+        let damaged = |_| {
+            let row = DamagedRow::new("spent", tenant, tenant, "a column is unreadable");
+            self.damaged.note(&row);
+        };
+        // As after a crash: the window may be used up.
+        let last_grant = row.try_get(2).map_err(damaged).map_or(Timestamp::MAX, at);
         Ok(Some(Spent {
-            day: row.try_get(0).map_err(unread)?,
-            calls: calls.unsigned_abs(),
-            last_grant: at(row.try_get(2).map_err(unread)?),
+            day: row.try_get(0).map_err(damaged).unwrap_or_default(),
+            calls: row.try_get(1).map_err(damaged).unwrap_or(0_i64).unsigned_abs(),
+            last_grant,
         }))
     }
 
@@ -170,6 +248,9 @@ impl Sqlite {
 
     pub(super) async fn close(&self) {
         self.pool.close().await;
+        if let Some((_, lock)) = &self.file {
+            lock.release();
+        }
     }
 }
 
@@ -235,34 +316,50 @@ const BUSY: [i32; 2] = [5, 6];
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn unopened(error: sqlx::Error, path: Option<&Path>) -> Fault {
-    let in_use = code_of(&error).is_some_and(|code| BUSY.contains(&(code & 0xff)));
-    let what = if in_use {
-        "is in use by another process"
-    } else {
-        "cannot be opened"
-    };
+    let is_busy = code_of(&error).is_some_and(|code| BUSY.contains(&(code & 0xff)));
+    if is_busy {
+        return in_use(path);
+    }
     let why = match code_of(&error).and_then(meaning) {
-        Some(_) if in_use => named(path, &"locked"),
         Some(meaning) => match path {
             Some(path) => format!("{} {meaning}", path.display()),
             None => meaning.to_owned(),
         },
         None => named(path, &error),
     };
+    Fault::new("cannot be opened", &why)
+}
+
+fn in_use(path: Option<&Path>) -> Fault {
     Fault {
-        in_use,
-        ..Fault::new(what, &why)
+        in_use: true,
+        ..Fault::new("is in use by another process", &named(path, &"locked"))
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn unread(error: sqlx::Error) -> Fault {
-    Fault::new("cannot be read", &reason(&error))
+    Fault::reading("cannot be read", &reason(&error))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn unwritten(error: sqlx::Error) -> Fault {
     Fault::new("cannot be written", &reason(&error))
+}
+
+#[cfg(test)]
+impl Sqlite {
+    /// Executes a statement behind the store's back.
+    pub(super) async fn execute(&self, statement: &str) {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        sqlx::query(statement).execute(&self.pool).await.unwrap();
+    }
+
+    /// The number that a query returns.
+    pub(super) async fn count(&self, query: &str) -> i64 {
+        let query = sqlx::AssertSqlSafe(query.to_owned());
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
+    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,31 @@
 use jiff::Timestamp;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row};
+use tokio_stream::StreamExt;
 use uuid::Uuid;
 
 use super::{Sqlite, at, unread, unwritten};
 use crate::domain::lead::Key;
 use crate::domain::share::{Change, Filter, Share, State};
-use crate::store::{Added, Fault};
+use crate::store::damage::{from_json, to_json};
+use crate::store::{Added, DamagedRow, Fault};
+
+/// A query for shares with all columns that [`read`] needs.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, user_id, kind, entity_id, state, unsettled, expires, changed, document ",
+            $rest
+        )
+    };
+}
+
+/// A page of the shares of all tenants, behind the share of that tenant and id.
+pub(super) const PAGE: &str =
+    "SELECT CAST(tenant AS BLOB), CAST(id AS BLOB), id, user_id, kind, entity_id, state, unsettled,
+     expires, changed, document FROM share
+     WHERE typeof(tenant) = 'text' AND typeof(id) = 'text' AND (tenant, id) > (CAST(?1 AS TEXT), CAST(?2 AS TEXT))
+     ORDER BY tenant, id LIMIT ?3";
 
 impl Sqlite {
     pub(in crate::store) async fn add_share(
@@ -17,11 +36,14 @@ impl Sqlite {
         share: &Share,
         most: Option<u32>,
     ) -> Result<Added, Fault> {
+        self.writable()?;
         let mut work = self.pool.begin().await.map_err(unwritten)?;
         let rows = sqlx::query(
             // A user may have thousands of shares, a lead has a few.
-            "SELECT document FROM share INDEXED BY share_of_entity
-             WHERE tenant = ?1 AND user_id = ?2 AND entity_id = ?3 AND state IN (1, 2, 3, 4, 7, 9)",
+            select!(
+                "FROM share INDEXED BY share_of_entity
+                 WHERE tenant = ?1 AND user_id = ?2 AND entity_id = ?3 AND state IN (1, 2, 3, 4, 7, 9)"
+            ),
         )
         .bind(tenant)
         .bind(folded(&share.user_id))
@@ -29,8 +51,7 @@ impl Sqlite {
         .fetch_all(&mut *work)
         .await
         .map_err(unread)?;
-        for other in rows.iter().map(read) {
-            let other = other?;
+        for other in self.readable(tenant, &rows) {
             if other.is_in_the_way_of(share) {
                 return Ok(Added::Other(other.id));
             }
@@ -66,6 +87,7 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), Fault> {
+        self.writable()?;
         let mut work = self.pool.begin().await.map_err(unwritten)?;
         write(&mut work, tenant, share).await?;
         if told {
@@ -75,13 +97,14 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, Fault> {
-        let row = sqlx::query("SELECT document FROM share WHERE tenant = ?1 AND id = ?2")
+        let row = sqlx::query(select!("FROM share WHERE tenant = ?1 AND id = ?2"))
             .bind(tenant)
             .bind(id.to_string())
             .fetch_optional(&self.pool)
             .await
             .map_err(unread)?;
-        row.as_ref().map(read).transpose()
+        let share = row.as_ref().map(|row| self.read(tenant, row)).transpose();
+        share.map_err(|row| Fault::reading("holds a damaged row", &row))
     }
 
     pub(in crate::store) async fn share_of_request(&self, tenant: &str, id: Uuid) -> Result<Option<Uuid>, Fault> {
@@ -98,55 +121,62 @@ impl Sqlite {
     pub(in crate::store) async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, Fault> {
         let (text, key) = match key {
             Key::Id(id) => (
-                "SELECT document FROM share WHERE tenant = ?1 AND entity_id = ?2 AND kind = 1 LIMIT 1",
+                select!("FROM share WHERE tenant = ?1 AND entity_id = ?2 AND kind = 1"),
                 id,
             ),
-            Key::Number(number) => (
-                "SELECT document FROM share WHERE tenant = ?1 AND lead_number = ?2 LIMIT 1",
-                number,
-            ),
+            Key::Number(number) => (select!("FROM share WHERE tenant = ?1 AND lead_number = ?2"), number),
             Key::Email(_) | Key::Phone(_) => return Ok(None),
         };
-        let row = sqlx::query(text)
-            .bind(tenant)
-            .bind(folded(key))
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(unread)?;
-        row.as_ref().map(read).transpose()
+        // The first one that can be read: the others are not fetched.
+        let mut rows = sqlx::query(text).bind(tenant).bind(folded(key)).fetch(&self.pool);
+        while let Some(row) = rows.next().await {
+            if let Ok(share) = self.read(tenant, &row.map_err(unread)?) {
+                return Ok(Some(share));
+            }
+        }
+        Ok(None)
     }
 
     pub(in crate::store) async fn shares(&self, tenant: &str, filter: &Filter) -> Result<Vec<Share>, Fault> {
-        let mut query = listing(tenant, filter, "");
-        let rows = query.build().fetch_all(&self.pool).await.map_err(unread)?;
-        rows.iter().map(read).collect()
+        let mut limit = filter.most;
+        loop {
+            let mut query = listing(tenant, filter, limit, "");
+            let rows = query.build().fetch_all(&self.pool).await.map_err(unread)?;
+            let mut shares: Vec<Share> = self.readable(tenant, &rows).collect();
+            if shares.len() >= filter.most || rows.len() < limit {
+                shares.truncate(filter.most);
+                return Ok(shares);
+            }
+            // A page that is full without the damaged rows: whether there are more shares is told by how many come.
+            limit = filter.most + rows.len() - shares.len();
+        }
     }
 
     pub(in crate::store) async fn share_plan(&self, tenant: &str, filter: &Filter) -> Result<Vec<String>, Fault> {
-        let mut query = listing(tenant, filter, "EXPLAIN QUERY PLAN ");
+        let mut query = listing(tenant, filter, filter.most, "EXPLAIN QUERY PLAN ");
         let rows = query.build().fetch_all(&self.pool).await.map_err(unread)?;
         rows.iter().map(|row| row.try_get("detail").map_err(unread)).collect()
     }
 
     pub(in crate::store) async fn unsettled_shares(&self, tenant: &str) -> Result<Vec<Share>, Fault> {
-        let rows = sqlx::query("SELECT document FROM share WHERE tenant = ?1 AND unsettled = 1 ORDER BY id")
+        let rows = sqlx::query(select!("FROM share WHERE tenant = ?1 AND unsettled = 1 ORDER BY id"))
             .bind(tenant)
             .fetch_all(&self.pool)
             .await
             .map_err(unread)?;
-        rows.iter().map(read).collect()
+        Ok(self.readable(tenant, &rows).collect())
     }
 
     pub(in crate::store) async fn ended_shares(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, Fault> {
-        let rows = sqlx::query("SELECT id FROM share WHERE tenant = ?1 AND state IN (4, 7, 9) AND expires <= ?2")
-            .bind(tenant)
-            .bind(now.as_millisecond())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(unread)?;
-        let ids = rows.iter().map(|row| row.try_get::<String, _>(0).map_err(unread));
-        let ids: Vec<String> = ids.collect::<Result<_, _>>()?;
-        Ok(ids.iter().filter_map(|id| Uuid::try_parse(id).ok()).collect())
+        let rows = sqlx::query(select!(
+            "FROM share WHERE tenant = ?1 AND state IN (4, 7, 9) AND expires <= ?2"
+        ))
+        .bind(tenant)
+        .bind(now.as_millisecond())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(unread)?;
+        Ok(self.readable(tenant, &rows).map(|share| share.id).collect())
     }
 
     pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, Fault> {
@@ -178,7 +208,16 @@ impl Sqlite {
                 failure: row.try_get(2)?,
             })
         };
-        rows.iter().map(|row| change(row).map_err(unread)).collect()
+        let changes = rows.iter().filter_map(|row| {
+            let read: Result<Change, sqlx::Error> = change(row);
+            read.map_err(|_| {
+                let reason = "a column of a change is unreadable";
+                self.damaged
+                    .note(&DamagedRow::new("share_change", tenant, &id.to_string(), reason));
+            })
+            .ok()
+        });
+        Ok(changes.collect())
     }
 
     pub(in crate::store) async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, Fault> {
@@ -203,13 +242,30 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    /// The shares that can be read; the damaged rows are noted.
+    fn readable<'a>(&'a self, tenant: &'a str, rows: &'a [SqliteRow]) -> impl Iterator<Item = Share> + 'a {
+        rows.iter().filter_map(|row| self.read(tenant, row).ok())
+    }
+
+    /// Reads a share; a damaged row is noted.
+    fn read(&self, tenant: &str, row: &SqliteRow) -> Result<Share, DamagedRow> {
+        read(row).map_err(|reason| {
+            let id = row.try_get::<String, _>("id").unwrap_or_default();
+            let row = DamagedRow::new("share", tenant, &id, reason);
+            self.damaged.note(&row);
+            row
+        })
+    }
+}
+
 /// The newest first.
-fn listing(tenant: &str, filter: &Filter, before: &str) -> QueryBuilder<sqlx::Sqlite> {
+fn listing(tenant: &str, filter: &Filter, limit: usize, before: &str) -> QueryBuilder<sqlx::Sqlite> {
     let mut query = QueryBuilder::new(before);
     // First the ids, out of an index alone, then the shares. Left to itself SQLite would walk through all shares of the
     // account, since they are in order there.
     query
-        .push("SELECT document FROM share WHERE tenant = ")
+        .push(select!("FROM share WHERE tenant = "))
         .push_bind(tenant.to_owned());
     query.push(match (&filter.entity_id, &filter.user_id) {
         (Some(_), _) => " AND id IN (SELECT id FROM share INDEXED BY share_of_entity",
@@ -241,13 +297,14 @@ fn listing(tenant: &str, filter: &Filter, before: &str) -> QueryBuilder<sqlx::Sq
         }
         query.push(")");
     }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(filter.most as i64);
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit as i64);
     query.push(") ORDER BY id DESC");
     query
 }
 
 async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), Fault> {
-    let document = serde_json::to_string(share).map_err(|error| Fault::new("cannot be written", &error))?;
+    let document =
+        to_json::<Share>(share).map_err(|why| Fault::new("cannot be written", &format!("a share: {why}")))?;
     sqlx::query(
         "INSERT INTO share
          (tenant, id, user_id, kind, entity_id, lead_number, state, unsettled, expires, changed, request_id, document)
@@ -258,7 +315,7 @@ async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Resu
     .bind(tenant)
     .bind(share.id.to_string())
     .bind(folded(&share.user_id))
-    .bind(if share.is_of_lead() { 1 } else { 2 })
+    .bind(kind_of(share))
     .bind(folded(share.entity_id()))
     .bind(share.lead_number())
     .bind(share.state() as i64)
@@ -290,9 +347,36 @@ async fn record(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Res
     Ok(())
 }
 
-fn read(row: &SqliteRow) -> Result<Share, Fault> {
-    let document: &str = row.try_get(0).map_err(unread)?;
-    serde_json::from_str(document).map_err(|error| Fault::new("holds a share that cannot be read", &error))
+/// Reads a share, or says why it cannot be read.
+pub(super) fn read(row: &SqliteRow) -> Result<Share, String> {
+    let unreadable = |column: &'static str| move |_: sqlx::Error| format!("the column {column} is unreadable");
+    let document: &str = row.try_get("document").map_err(unreadable("document"))?;
+    let share: Share = from_json(document)?;
+    let id: &str = row.try_get("id").map_err(unreadable("id"))?;
+    let user_id: &str = row.try_get("user_id").map_err(unreadable("user_id"))?;
+    let entity_id: &str = row.try_get("entity_id").map_err(unreadable("entity_id"))?;
+    let kind: i64 = row.try_get("kind").map_err(unreadable("kind"))?;
+    let state: i64 = row.try_get("state").map_err(unreadable("state"))?;
+    row.try_get::<bool, _>("unsettled").map_err(unreadable("unsettled"))?;
+    row.try_get::<Option<i64>, _>("expires")
+        .map_err(unreadable("expires"))?;
+    row.try_get::<i64, _>("changed").map_err(unreadable("changed"))?;
+    let is_same = id == share.id.to_string()
+        && user_id == folded(&share.user_id)
+        && entity_id == folded(share.entity_id())
+        && kind == kind_of(&share);
+    if !is_same {
+        return Err("the columns are of another share than the content".to_owned());
+    }
+    if State::from_number(state).is_none() {
+        return Err("the column state is unknown".to_owned());
+    }
+    Ok(share)
+}
+
+/// Leads and opportunities have ids of their own.
+fn kind_of(share: &Share) -> i64 {
+    if share.is_of_lead() { 1 } else { 2 }
 }
 
 /// Ids are the same whatever their case.

@@ -1,0 +1,174 @@
+//! Finding damaged rows, and moving them away.
+
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Sqlite, share, unread, unwritten};
+use crate::store::{DamagedRow, Fault};
+
+/// How many shares are read at a time, so that others get their turn at the connection.
+const PAGE: usize = 500;
+
+/// The tables whose rows SQLite itself can check, and how: queries that return tenant and id of each damaged row.
+const CHECKS: [(&str, &str); 4] = [
+    (
+        "request",
+        "SELECT CAST(tenant AS BLOB), CAST(id AS BLOB) FROM request
+         WHERE typeof(tenant) <> 'text' OR typeof(id) <> 'text' OR typeof(begun) <> 'integer'
+            OR typeof(fingerprint) <> 'blob' OR length(fingerprint) <> 32
+            OR CASE WHEN answer IS NULL THEN 0 WHEN typeof(answer) <> 'text' THEN 1 WHEN NOT json_valid(answer) THEN 1
+               ELSE json_type(answer, '$.Done') IS NULL AND json_type(answer, '$.Refused') IS NULL END",
+    ),
+    (
+        "spent",
+        "SELECT CAST(tenant AS BLOB), CAST(tenant AS BLOB) FROM spent
+         WHERE typeof(tenant) <> 'text' OR typeof(day) <> 'text' OR typeof(calls) <> 'integer'
+            OR typeof(last_grant) <> 'integer'",
+    ),
+    (
+        "share_change",
+        "SELECT CAST(tenant AS BLOB), CAST(share_id || '/' || number AS BLOB) FROM share_change
+         WHERE typeof(tenant) <> 'text' OR typeof(share_id) <> 'text' OR typeof(number) <> 'integer'
+            OR typeof(at) <> 'integer' OR typeof(state) <> 'integer' OR state NOT BETWEEN 1 AND 9
+            OR typeof(failure) <> 'text'",
+    ),
+    (
+        "share",
+        "SELECT CAST(tenant AS BLOB), CAST(id AS BLOB) FROM share WHERE typeof(tenant) <> 'text' OR typeof(id) <> 'text'",
+    ),
+];
+
+/// How a damaged row of each table is moved: one statement that copies it, and one that deletes it.
+const MOVES: [(&str, &str, &str); 4] = [
+    (
+        "request",
+        "INSERT INTO damaged (at, source, tenant, id, reason, content)
+         SELECT ?3, 'request', tenant, id, ?4, quote(tenant) || ', ' || quote(id) || ', ' || quote(fingerprint) || ', '
+                || quote(begun) || ', ' || quote(answer)
+         FROM request WHERE CAST(tenant AS BLOB) IS ?1 AND CAST(id AS BLOB) IS ?2",
+        "DELETE FROM request WHERE CAST(tenant AS BLOB) IS ?1 AND CAST(id AS BLOB) IS ?2",
+    ),
+    (
+        "spent",
+        "INSERT INTO damaged (at, source, tenant, id, reason, content)
+         SELECT ?3, 'spent', tenant, tenant, ?4, quote(tenant) || ', ' || quote(day) || ', ' || quote(calls) || ', '
+                || quote(last_grant)
+         FROM spent WHERE CAST(tenant AS BLOB) IS ?1 AND CAST(tenant AS BLOB) IS ?2",
+        "DELETE FROM spent WHERE CAST(tenant AS BLOB) IS ?1 AND CAST(tenant AS BLOB) IS ?2",
+    ),
+    (
+        "share_change",
+        "INSERT INTO damaged (at, source, tenant, id, reason, content)
+         SELECT ?3, 'share_change', tenant, share_id, ?4, quote(tenant) || ', ' || quote(share_id) || ', '
+                || quote(number) || ', ' || quote(at) || ', ' || quote(state) || ', ' || quote(failure)
+         FROM share_change
+         WHERE CAST(tenant AS BLOB) IS ?1
+           AND (CAST(share_id || '/' || number AS BLOB) IS ?2 OR CAST(share_id AS BLOB) IS ?2)",
+        "DELETE FROM share_change
+         WHERE CAST(tenant AS BLOB) IS ?1
+           AND (CAST(share_id || '/' || number AS BLOB) IS ?2 OR CAST(share_id AS BLOB) IS ?2)",
+    ),
+    (
+        "share",
+        "INSERT INTO damaged (at, source, tenant, id, reason, content)
+         SELECT ?3, 'share', tenant, id, ?4, quote(tenant) || ', ' || quote(id) || ', ' || quote(user_id) || ', '
+                || quote(kind) || ', ' || quote(entity_id) || ', ' || quote(lead_number) || ', ' || quote(state) || ', '
+                || quote(unsettled) || ', ' || quote(expires) || ', ' || quote(changed) || ', ' || quote(request_id)
+                || ', ' || quote(document)
+         FROM share WHERE CAST(tenant AS BLOB) IS ?1 AND CAST(id AS BLOB) IS ?2",
+        "DELETE FROM share WHERE CAST(tenant AS BLOB) IS ?1 AND CAST(id AS BLOB) IS ?2",
+    ),
+];
+
+impl Sqlite {
+    pub(in crate::store) fn damaged_rows(&self) -> usize {
+        self.damaged.count()
+    }
+
+    pub(in crate::store) fn note_damaged(&self, row: &DamagedRow) {
+        self.damaged.note(row);
+    }
+
+    pub(in crate::store) async fn find_damaged(&self) -> Result<Vec<DamagedRow>, Fault> {
+        let mut found = Vec::new();
+        for (table, query) in CHECKS {
+            let rows = sqlx::query(query).fetch_all(&self.pool).await.map_err(unread)?;
+            for row in &rows {
+                found.push(damaged(table, row, "a column is unreadable".to_owned())?);
+            }
+        }
+        self.find_damaged_shares(&mut found).await?;
+        self.damaged.replace(&found);
+        Ok(found)
+    }
+
+    /// Reads all shares, page by page.
+    async fn find_damaged_shares(&self, found: &mut Vec<DamagedRow>) -> Result<(), Fault> {
+        // The key of the last row, as bytes, since it may be no UTF-8.
+        let mut behind: (Vec<u8>, Vec<u8>) = Default::default();
+        loop {
+            let rows = sqlx::query(share::PAGE)
+                .bind(behind.0)
+                .bind(behind.1)
+                .bind(PAGE as i64)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(unread)?;
+            for row in &rows {
+                if let Err(reason) = share::read(row) {
+                    found.push(damaged("share", row, reason)?);
+                }
+            }
+            let Some(last) = rows.last().filter(|_| rows.len() == PAGE) else {
+                return Ok(());
+            };
+            behind = (last.try_get(0).map_err(unread)?, last.try_get(1).map_err(unread)?);
+        }
+    }
+
+    pub(in crate::store) async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, Fault> {
+        let mut work = self.pool.begin().await.map_err(unwritten)?;
+        let mut moved = 0;
+        for row in rows {
+            // Without its share a change means nothing.
+            let with_changes = row.table == "share";
+            let moves = MOVES
+                .iter()
+                .filter(|(table, ..)| *table == row.table || (with_changes && *table == "share_change"));
+            for (table, copy, delete) in moves {
+                let reason = match *table == row.table {
+                    true => row.reason.as_str(),
+                    false => "a change of a damaged share",
+                };
+                let copied = sqlx::query(*copy)
+                    .bind(&row.tenant)
+                    .bind(&row.id)
+                    .bind(now.as_millisecond())
+                    .bind(reason)
+                    .execute(&mut *work)
+                    .await
+                    .map_err(unwritten)?;
+                sqlx::query(*delete)
+                    .bind(&row.tenant)
+                    .bind(&row.id)
+                    .execute(&mut *work)
+                    .await
+                    .map_err(unwritten)?;
+                moved += copied.rows_affected();
+            }
+        }
+        work.commit().await.map_err(unwritten)?;
+        Ok(moved)
+    }
+}
+
+/// The damaged row whose tenant and id are the first two columns.
+fn damaged(table: &'static str, row: &SqliteRow, reason: String) -> Result<DamagedRow, Fault> {
+    Ok(DamagedRow {
+        table,
+        tenant: row.try_get(0).map_err(unread)?,
+        id: row.try_get(1).map_err(unread)?,
+        reason,
+    })
+}
