@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::daily::Daily;
 use super::lane::{Lane, Sizes};
+use super::latency::{Estimate, Latency};
 use super::meter::Meter;
 use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId};
 use super::window::{Grant, Next, Window};
@@ -30,8 +31,6 @@ const PLACE: &str = "a slot of the quota";
 const LATE: Duration = Duration::from_millis(50);
 /// How long the first of those who can only go together waits for others where a bulk slot is free.
 const TOGETHER: Duration = Duration::from_millis(5);
-/// How much one call changes what is known of its endpoint's usual time.
-const NEWS: u32 = 8;
 
 /// The quota of one tenant. Clones share it.
 #[derive(Clone)]
@@ -110,8 +109,8 @@ struct State {
     queue: Queue<Ticket>,
     /// When LeadSquared may last have counted a call: at its grant, and until it has ended.
     last_stamp: Timestamp,
-    /// How long the calls of each endpoint usually take: moving averages.
-    typical: HashMap<&'static str, Duration>,
+    /// How long the calls of each endpoint have taken recently.
+    latencies: HashMap<&'static str, Latency>,
     grants: u64,
     meter: Meter,
     /// When the next call of each lane is due.
@@ -165,7 +164,7 @@ impl Quota {
                     sizes,
                 }),
                 last_stamp: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
-                typical: HashMap::new(),
+                latencies: HashMap::new(),
                 grants: 0,
                 meter: Meter::default(),
                 due: Default::default(),
@@ -517,8 +516,8 @@ impl State {
             return false;
         };
         let (limit, free) = (self.calls.effective(), self.calls.free(now));
-        let typical = self.typical.get(endpoint).copied().unwrap_or_default();
-        (1..=limit / 2).contains(&free) && due + typical < ask.deadline
+        let usual = self.estimate(endpoint, now).usual;
+        (1..=limit / 2).contains(&free) && due + usual < ask.deadline
     }
 
     /// Whether to wait for a bulk slot, though a call of its own might go sooner: where the day's calls have to be saved and
@@ -547,7 +546,7 @@ impl State {
     }
 
     fn admit(&mut self, ask: &Ask, endpoint: &'static str, now: Instant) -> Result<()> {
-        let typical = self.typical.get(endpoint).copied().unwrap_or_default();
+        let estimate = self.estimate(endpoint, now);
         let supply = self.supply(now);
         let Self { queue, calls, bulk, .. } = self;
         // Of the lower two classes a flood is held back, and who comes behind it with it.
@@ -557,21 +556,43 @@ impl State {
             Cost::Call => calls.predicted_wait(now, ahead),
             Cost::Bulk => bulk.predicted_wait(now, ahead),
         };
-        let infeasible = match queue.admit(ask, typical, &supply, now, wait) {
+        let infeasible = match queue.admit(ask, &estimate, &supply, now, wait) {
             Ok(_) => return Ok(()),
             Err(infeasible) => infeasible,
         };
         let Infeasible {
             retry_after,
+            wait,
             by_own_cap,
         } = infeasible;
-        // The call may take longer than usual then, and what is usual may have changed.
-        let retry_after = retry_after.map(|after| (after + typical).max(Duration::from_millis(1)));
+        let retry_after = match retry_after {
+            // The call may take longer than usual then, and what is usual may have changed.
+            Some(after) => after + estimate.long,
+            None => {
+                let (timeout, window) = (ask.deadline.saturating_duration_since(now), supply.window);
+                let latency = self.latencies.entry(endpoint).or_default();
+                // Without a probe nothing would be learned of an endpoint that is fast again. One that waits for a slot
+                // until its deadline tells nothing.
+                if wait <= timeout / 2 && latency.probe(now, window) {
+                    return Ok(());
+                }
+                latency.retry_after(timeout, now, window).max(wait)
+            }
+        };
+        let retry_after = retry_after.max(Duration::from_millis(1));
         Err(match by_own_cap {
             true => Kind::CallerLimit { retry_after },
             false => Kind::DeadlineInfeasible { retry_after },
         }
         .into())
+    }
+
+    /// How long a call of that endpoint takes.
+    fn estimate(&self, endpoint: &'static str, now: Instant) -> Estimate {
+        let latency = self.latencies.get(endpoint);
+        latency.map_or_else(Estimate::default, |latency| {
+            latency.estimate(now, self.calls.limit().per)
+        })
     }
 
     fn full(&mut self, cost: Cost, now: Instant) -> Error {
@@ -728,9 +749,11 @@ impl State {
 
     fn answered(&mut self, held: &Held, endpoint: &'static str, sent: Instant, answered: Instant, verdict: Verdict) {
         self.last_stamp = clock::now();
-        let took = answered.saturating_duration_since(sent);
-        let typical = self.typical.entry(endpoint).or_insert(took);
-        *typical = (*typical * (NEWS - 1) + took) / NEWS;
+        // A rate limited call may be answered by something in front of the endpoint, and sooner.
+        if verdict == Verdict::Accepted {
+            let took = answered.saturating_duration_since(sent);
+            self.latencies.entry(endpoint).or_default().learn(answered, took);
+        }
         match verdict {
             Verdict::Accepted => self.daily.open(),
             Verdict::Refused(Refusal::Daily) => self.daily.close(clock::now()),

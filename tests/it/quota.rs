@@ -1,6 +1,7 @@
 //! The limit, counted at the server: never exceeded, never refused, and used. And what callers are told who cannot be
 //! served in time.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
@@ -303,12 +304,17 @@ async fn obey(world: &World, id: &str, caller: &'static str, limit: Duration) ->
     assert_eq!(error.code, Code::ResourceExhausted, "{:?}", error.status);
     let violations = &error.details.quota_failure().unwrap().violations;
     assert!(violations[0].subject.starts_with("tenant:acme"));
-    let pushback = error.pushback().unwrap();
-    let delay = error.details.retry_info().unwrap().retry_delay.unwrap();
-    assert!(pushback >= delay && pushback < delay + Duration::from_millis(2));
-    tokio::time::sleep(pushback).await;
+    let delay = error.retry_after().unwrap();
+    match error.reason.as_str() {
+        "QUEUE_FULL" => {
+            let pushback = error.pushback().unwrap();
+            assert!(pushback >= delay && pushback < delay + Duration::from_millis(2));
+        }
+        _ => assert!(error.is_not_for_this_call()),
+    }
+    tokio::time::sleep(delay).await;
     let again = read(&world.client, id, caller, limit).await;
-    assert!(again.is_ok(), "{} after {pushback:?}: {again:?}", error.reason);
+    assert!(again.is_ok(), "{} after {delay:?}: {again:?}", error.reason);
     Some(error.reason)
 }
 
@@ -378,4 +384,81 @@ async fn who_comes_again_as_told_to_a_full_queue_is_served() {
 async fn who_comes_again_as_told_after_his_own_limit_is_served() {
     let world = narrow("[callers.obedient]\ncalls_per_window = 1").await;
     obey_often(&world, 0, Duration::from_millis(300), "CALLER_LIMIT", 2).await;
+}
+
+/// Creates a lead with this timeout; the time that it took, or the error.
+async fn create_within(mut client: Client, limit: Duration) -> Result<Duration, Status> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let started = Instant::now();
+    let request = pb::CreateLeadRequest {
+        lead: Some(lead(&format!("Asha{}", COUNT.fetch_add(1, Ordering::Relaxed)))),
+        ..Default::default()
+    };
+    client.create_lead(within(limit, request)).await?;
+    Ok(started.elapsed())
+}
+
+/// The endpoint for creates is slow for eight calls that come together.
+async fn slow_creates(world: &World) {
+    let creates = (0..8).map(|_| create_within(world.client.clone(), Duration::from_secs(10)));
+    let creates: JoinSet<_> = creates.collect();
+    for created in creates.join_all().await {
+        assert!(created.unwrap() > Duration::from_secs(3));
+    }
+}
+
+fn slow(times: u32) -> Fault {
+    let by = Duration::from_secs(3);
+    Fault::new("Lead.Create", What::Delay { by }).times(times)
+}
+
+#[tokio::test]
+async fn one_slow_response_closes_no_endpoint() {
+    let world = World::start().await.warm().await;
+    world.simulator.order(slow(1));
+    create_within(world.client.clone(), Duration::from_secs(10))
+        .await
+        .unwrap();
+    for _ in 0..10 {
+        create_within(world.client.clone(), Duration::from_secs(2))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_slow_for_many_calls_is_tried_again_with_a_short_timeout() {
+    let world = World::start().await.warm().await;
+    world.simulator.order(slow(8));
+    slow_creates(&world).await;
+    // The first is a probe, after which the endpoint is known to be fast.
+    for _ in 0..6 {
+        create_within(world.client.clone(), Duration::from_secs(2))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_too_slow_for_the_timeout_says_when_to_retry() {
+    let world = World::start().await.warm().await;
+    world.simulator.order(slow(9));
+    slow_creates(&world).await;
+    // One probe is let through, and it is as slow as those before.
+    let probe = create_within(world.client.clone(), Duration::from_secs(2));
+    let refused = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        create_within(world.client.clone(), Duration::from_secs(2)).await
+    };
+    let (probe, refused) = tokio::join!(probe, refused);
+    seen(probe.unwrap_err()).is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let error = seen(refused.unwrap_err());
+    error.is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
+    assert!(error.is_not_for_this_call());
+    let delay = error.retry_after().unwrap();
+    assert!(delay <= Duration::from_secs(5), "{delay:?}");
+    tokio::time::sleep(delay).await;
+    create_within(world.client.clone(), Duration::from_secs(2))
+        .await
+        .unwrap();
 }

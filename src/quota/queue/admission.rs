@@ -10,6 +10,7 @@ use super::fair::COSTS;
 use super::{Ask, Criticality, Queue, Supply, share};
 use crate::quota::Cost;
 use crate::quota::lane::Lane;
+use crate::quota::latency::Estimate;
 
 /// A ticket that would not be served in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Infeasible {
     /// After this long, the same ticket with as much time would be let in, unless more has come by then. `None`: never,
     /// as the call itself takes longer.
     pub retry_after: Option<Duration>,
+    /// How long it would have waited.
+    pub wait: Duration,
     /// Whether it is the caller's own cap that makes it wait so long.
     pub by_own_cap: bool,
 }
@@ -37,8 +40,8 @@ struct Newcomer<'a> {
     weight: u32,
     /// The writes ahead of it in its longest line.
     line: usize,
-    /// How long a call like it takes.
-    typical: Duration,
+    /// How long a call like it usually takes.
+    usual: Duration,
 }
 
 impl Wait {
@@ -48,27 +51,21 @@ impl Wait {
 }
 
 impl<T> Queue<T> {
-    /// How long a new ticket would wait, or that this leaves too little of its time. `typical` is how long such a call
-    /// takes; `wait(cost, ahead)` is how long it is until so many slots have gone to others and one more is free.
+    /// How long a new ticket would wait, or that this leaves too little of its time. `estimate` is how long such a
+    /// call takes; `wait(cost, ahead)` is how long it is until so many slots have gone to others and one more is free.
     ///
     /// Counted are those who wait now. What may still come ahead is counted only as far as slots are kept for it.
     pub fn admit(
         &mut self,
         ask: &Ask,
-        typical: Duration,
+        estimate: &Estimate,
         supply: &Supply,
         now: Instant,
         mut wait: impl FnMut(Cost, usize) -> Duration,
     ) -> Result<Duration, Infeasible> {
         self.reserve.pass(now, supply.window);
         let timeout = ask.deadline.saturating_duration_since(now);
-        let Some(patience) = timeout.checked_sub(typical) else {
-            return Err(Infeasible {
-                retry_after: None,
-                by_own_cap: false,
-            });
-        };
-        let newcomer = self.newcomer(ask, typical);
+        let newcomer = self.newcomer(ask, estimate.usual);
         let flow = newcomer.caller.and_then(|caller| caller.flow(newcomer.class));
         // No more can be served in time, so there is no need to count further.
         let windows = timeout.div_duration_f64(supply.window.max(Duration::from_millis(1)));
@@ -79,8 +76,20 @@ impl<T> Queue<T> {
         };
         let mut fair = |own| self.fair_wait(&newcomer, own, supply, now, &mut wait);
         let expected = fair(own);
-        if expected.longer() <= patience {
-            return Ok(expected.longer());
+        let wait_now = expected.longer();
+        // With a free slot the call can only gain: it is sent unless no call was ever quick enough.
+        if wait_now.is_zero() && estimate.least < timeout {
+            return Ok(wait_now);
+        }
+        let Some(patience) = timeout.checked_sub(estimate.usual) else {
+            return Err(Infeasible {
+                retry_after: (estimate.least < timeout).then_some(wait_now),
+                wait: wait_now,
+                by_own_cap: false,
+            });
+        };
+        if wait_now <= patience {
+            return Ok(wait_now);
         }
         // Later its deadline is later too, so all that its caller has waiting may be ahead of it then.
         let all_own = match ask.lane {
@@ -107,11 +116,12 @@ impl<T> Queue<T> {
         };
         Err(Infeasible {
             retry_after: Some(retry_after.max(Duration::from_millis(1))),
+            wait: wait_now,
             by_own_cap: expected.slot <= patience,
         })
     }
 
-    fn newcomer(&self, ask: &Ask, typical: Duration) -> Newcomer<'_> {
+    fn newcomer(&self, ask: &Ask, usual: Duration) -> Newcomer<'_> {
         let class = self.class_of(ask);
         let caller = self.callers.find(&ask.caller);
         let flow = caller.and_then(|caller| caller.flow(class));
@@ -128,7 +138,7 @@ impl<T> Queue<T> {
                 Some((position, reserved)) => self.lines.longest(&reserved.keys, Some(position)),
                 None => self.lines.longest(&ask.keys, None),
             },
-            typical,
+            usual,
         }
     }
 
@@ -277,7 +287,7 @@ impl<T> Queue<T> {
             }
         };
         let writes = u32::try_from(newcomer.line).unwrap_or(u32::MAX);
-        for_slot.max(for_bulk).max(newcomer.typical.saturating_mul(writes))
+        for_slot.max(for_bulk).max(newcomer.usual.saturating_mul(writes))
     }
 
     /// How many of so many grants go to classes below, to keep their floors.

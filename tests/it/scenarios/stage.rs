@@ -259,12 +259,10 @@ impl Stage {
 
     fn turned_away(&self, stream: usize, began: Instant, error: &Error) -> Result<(), Duration> {
         let (end, retry_after) = match error.kind {
-            Kind::DeadlineInfeasible { retry_after } | Kind::CallerLimit { retry_after } => {
-                (End::TurnedAway, retry_after)
-            }
-            Kind::QueueFull { retry_after } | Kind::DailyBudgetExhausted { retry_after } => {
-                (End::TurnedAway, Some(retry_after))
-            }
+            Kind::DeadlineInfeasible { retry_after }
+            | Kind::CallerLimit { retry_after }
+            | Kind::QueueFull { retry_after }
+            | Kind::DailyBudgetExhausted { retry_after } => (End::TurnedAway, Some(retry_after)),
             Kind::DeadlineExceeded { .. } => (End::Expired, None),
             _ => panic!("{error:?}"),
         };

@@ -2,6 +2,7 @@
 //! then.
 
 use super::*;
+use crate::quota::latency::Estimate;
 use proptest::prelude::*;
 
 /// A slot each 200 ms, a bulk slot each second.
@@ -53,7 +54,12 @@ impl Gate {
                 Cost::Bulk => (BULK_PACE * short).saturating_sub(gone),
             }
         };
-        self.queue.admit(ask, TYPICAL, &self.supply(), self.now, wait)
+        let estimate = Estimate {
+            least: TYPICAL,
+            usual: TYPICAL,
+            long: TYPICAL,
+        };
+        self.queue.admit(ask, &estimate, &self.supply(), self.now, wait)
     }
 
     /// Lets the time pass until a slot comes, and grants what can be granted.
