@@ -33,7 +33,7 @@ pub struct Latency {
 pub struct Estimate {
     /// The shortest recent call; zero while too few are known.
     pub least: Duration,
-    /// A low percentile of the recent calls; zero while too few are known.
+    /// A low percentile of the recent calls; while too few are known the shortest, but no more than a 25th of the window.
     pub usual: Duration,
     /// A high percentile of the recent calls, however few are known.
     pub long: Duration,
@@ -59,10 +59,9 @@ impl Latency {
             took.get((last as f64 * part) as usize).copied().unwrap_or_default()
         };
         let is_known = took.len() >= MIN_SAMPLES;
-        let if_known = |time: Duration| if is_known { time } else { Duration::ZERO };
         Estimate {
-            least: if_known(at(0.0)),
-            usual: if_known(at(LOW)),
+            least: if is_known { at(0.0) } else { Duration::ZERO },
+            usual: if is_known { at(LOW) } else { at(0.0).min(window / 25) },
             long: at(HIGH),
         }
     }
@@ -114,7 +113,7 @@ mod tests {
     fn one_slow_call_proves_nothing() {
         let now = Instant::now();
         let estimate = after(&[3_000], now).estimate(now, W);
-        assert_eq!((estimate.least, estimate.usual), (Duration::ZERO, Duration::ZERO));
+        assert_eq!((estimate.least, estimate.usual), (Duration::ZERO, W / 25));
         assert_eq!(after(&[3_000, 60, 50, 70, 80], now).estimate(now, W).usual, ms(50));
     }
 

@@ -31,6 +31,8 @@ const PLACE: &str = "a slot of the quota";
 const LATE: Duration = Duration::from_millis(50);
 /// How long the first of those who can only go together waits for others where a bulk slot is free.
 const TOGETHER: Duration = Duration::from_millis(5);
+/// How many retries of calls that found the queue full are counted.
+const MAX_FULL: usize = 4_096;
 
 /// The quota of one tenant. Clones share it.
 #[derive(Clone)]
@@ -111,6 +113,8 @@ struct State {
     last_stamp: Timestamp,
     /// How long the calls of each endpoint have taken recently.
     latencies: HashMap<&'static str, Latency>,
+    /// When the calls are to retry that found the queue full, by cost.
+    full: [Vec<Instant>; 2],
     grants: u64,
     meter: Meter,
     /// When the next call of each lane is due.
@@ -165,6 +169,7 @@ impl Quota {
                 }),
                 last_stamp: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
                 latencies: HashMap::new(),
+                full: Default::default(),
                 grants: 0,
                 meter: Meter::default(),
                 due: Default::default(),
@@ -404,6 +409,20 @@ fn left_of_window(before: &Spent, window: Duration) -> Duration {
     Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
 }
 
+/// How long it is until so many slots have gone to others and one more is free.
+fn wait(calls: &mut Window, bulk: &mut Window, is_spread: bool, now: Instant, cost: Cost, ahead: usize) -> Duration {
+    match cost {
+        Cost::Call if is_spread => calls.spread_wait(now, ahead),
+        Cost::Call => calls.predicted_wait(now, ahead),
+        Cost::Bulk => bulk.predicted_wait(now, ahead),
+    }
+}
+
+/// How much longer than a window each call may hold its slot: a call holds it at most for its own time too.
+fn drift(estimate: &Estimate, window: Duration) -> Duration {
+    estimate.long.max(window / 25)
+}
+
 /// Hands out slots that fall free with time.
 async fn wake(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
@@ -528,7 +547,11 @@ impl State {
             cost: Cost::Bulk,
             ..ask.clone()
         };
-        may_share && self.daily.is_short(clock::now()) && self.admit(&as_bulk(), endpoint, now).is_ok()
+        if !may_share || !self.daily.is_short(clock::now()) {
+            return false;
+        }
+        let (estimate, supply) = (self.estimate(endpoint, now), self.supply(now));
+        self.judge(&as_bulk(), &estimate, &supply, now).is_ok()
     }
 
     /// Whether anybody may wait at all.
@@ -545,46 +568,56 @@ impl State {
         Ok(())
     }
 
+    /// Whether a call would be served in time. If not, the error says when to retry.
     fn admit(&mut self, ask: &Ask, endpoint: &'static str, now: Instant) -> Result<()> {
         let estimate = self.estimate(endpoint, now);
         let supply = self.supply(now);
-        let Self { queue, calls, bulk, .. } = self;
-        // Of the lower two classes a flood is held back, and who comes behind it with it.
-        let is_spread = !ask.criticality.is_upper() && queue.is_flooded(&supply);
-        let wait = |cost, ahead| match cost {
-            Cost::Call if is_spread => calls.spread_wait(now, ahead),
-            Cost::Call => calls.predicted_wait(now, ahead),
-            Cost::Bulk => bulk.predicted_wait(now, ahead),
+        let Err(infeasible) = self.judge(ask, &estimate, &supply, now) else {
+            return Ok(());
         };
-        let infeasible = match queue.admit(ask, &estimate, &supply, now, wait) {
-            Ok(_) => return Ok(()),
-            Err(infeasible) => infeasible,
-        };
-        let Infeasible {
-            retry_after,
-            wait,
-            by_own_cap,
-        } = infeasible;
-        let retry_after = match retry_after {
-            // The call may take longer than usual then, and what is usual may have changed.
-            Some(after) => after + estimate.long,
-            None => {
-                let (timeout, window) = (ask.deadline.saturating_duration_since(now), supply.window);
-                let latency = self.latencies.entry(endpoint).or_default();
-                // Without a probe nothing would be learned of an endpoint that is fast again. One that waits for a slot
-                // until its deadline tells nothing.
-                if wait <= timeout / 2 && latency.probe(now, window) {
-                    return Ok(());
-                }
-                latency.retry_after(timeout, now, window).max(wait)
+        let retry_after = if infeasible.is_too_slow {
+            let (timeout, window) = (ask.deadline.saturating_duration_since(now), supply.window);
+            let latency = self.latencies.entry(endpoint).or_default();
+            // Without a probe nothing would be learned of an endpoint that is fast again. One that waits for a slot
+            // until its deadline tells nothing.
+            if infeasible.wait <= timeout / 2 && latency.probe(now, window) {
+                return Ok(());
             }
+            let retry_after = latency.retry_after(timeout, now, window).max(infeasible.wait);
+            retry_after.max(Duration::from_millis(1))
+        } else {
+            self.promise(ask, &estimate, &supply, now)
         };
-        let retry_after = retry_after.max(Duration::from_millis(1));
-        Err(match by_own_cap {
+        Err(match infeasible.by_own_cap {
             true => Kind::CallerLimit { retry_after },
             false => Kind::DeadlineInfeasible { retry_after },
         }
         .into())
+    }
+
+    fn judge(
+        &mut self,
+        ask: &Ask,
+        estimate: &Estimate,
+        supply: &Supply,
+        now: Instant,
+    ) -> std::result::Result<(), Infeasible> {
+        let Self { queue, calls, bulk, .. } = self;
+        // Of the lower two classes a flood is held back, and who comes behind it with it.
+        let is_spread = !ask.criticality.is_upper() && queue.is_flooded(supply);
+        let wait = |cost, ahead| wait(calls, bulk, is_spread, now, cost, ahead);
+        queue.admit(ask, estimate, supply, now, wait).map(drop)
+    }
+
+    /// After which time a call that is refused now will be let in.
+    fn promise(&mut self, ask: &Ask, estimate: &Estimate, supply: &Supply, now: Instant) -> Duration {
+        let Self { queue, calls, bulk, .. } = self;
+        let timeout = ask.deadline.saturating_duration_since(now);
+        // Calls with more time than a window may become a flood until then.
+        let is_spread = !ask.criticality.is_upper() && (timeout > supply.window || queue.is_flooded(supply));
+        let drift = drift(estimate, supply.window);
+        let wait = |cost, ahead| wait(calls, bulk, is_spread, now, cost, ahead);
+        queue.promise(ask, estimate, drift, supply, now, wait)
     }
 
     /// How long a call of that endpoint takes.
@@ -600,10 +633,19 @@ impl State {
             Cost::Call => &mut self.calls,
             Cost::Bulk => &mut self.bulk,
         };
-        // A slot's time is the least in which a place becomes free.
+        // Each slot that is granted makes room for one more, and each call that was refused before and is to retry
+        // takes that room.
+        let promised = &mut self.full[cost as usize];
+        promised.retain(|due| *due > now);
+        let ahead = u32::try_from(promised.len()).unwrap_or(u32::MAX);
         let state = window.snapshot(now);
         let turn = state.limit.per / state.effective.max(1);
-        let retry_after = window.predicted_wait(now, 0).max(turn);
+        let rounds = ahead / state.effective.max(1) + 1;
+        let slot = window.predicted_wait(now, promised.len()) + drift(&Estimate::default(), state.limit.per) * rounds;
+        let retry_after = slot.max(turn.saturating_mul(ahead + 1));
+        if promised.len() < MAX_FULL {
+            promised.push(now + retry_after);
+        }
         Kind::QueueFull { retry_after }.into()
     }
 

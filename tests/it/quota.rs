@@ -462,3 +462,47 @@ async fn an_endpoint_that_is_too_slow_for_the_timeout_says_when_to_retry() {
         .await
         .unwrap();
 }
+
+/// Creates of so many clients at once with this timeout, each of which retries once exactly when it is told to. How many
+/// were refused, and how many of these were served at the second try.
+async fn create_together(world: &World, count: usize, limit: Duration) -> (usize, usize) {
+    let mut first = JoinSet::new();
+    for _ in 0..count {
+        let client = world.client.clone();
+        first.spawn(async move {
+            let Err(refused) = create_within(client.clone(), limit).await else {
+                return None;
+            };
+            let refused = seen(refused);
+            assert_eq!(refused.code, Code::ResourceExhausted, "{:?}", refused.status);
+            assert!(refused.is_not_for_this_call());
+            tokio::time::sleep(refused.retry_after().unwrap()).await;
+            Some(create_within(client, limit).await.is_ok())
+        });
+    }
+    let outcomes = first.join_all().await;
+    let refused: Vec<_> = outcomes.into_iter().flatten().collect();
+    (refused.len(), refused.iter().filter(|served| **served).count())
+}
+
+#[tokio::test]
+async fn creates_that_are_refused_together_are_served_at_the_second_try() {
+    for used_before in [0, 2] {
+        let mut options = limited(Window::Sliding, Refusal::S429);
+        options.limits.calls = 5;
+        let settings = "[tenant_defaults.limits]\ncalls = 5\nwindow = \"500ms\"";
+        let world = World::with(options, settings).await.warm().await;
+        // The window in which the metadata were read is over.
+        tokio::time::sleep(PER * 2).await;
+        for _ in 0..used_before {
+            create_within(world.client.clone(), PER).await.unwrap();
+        }
+        if used_before > 0 {
+            tokio::time::sleep(PER * 7 / 10).await;
+        }
+        let (refused, served) = create_together(&world, 50, PER * 6 / 10).await;
+        assert!(refused >= 40, "{refused} refused");
+        assert!(served * 20 >= refused * 19, "{served} of {refused} served");
+        assert_eq!(world.simulator.stats().refused, 0);
+    }
+}
