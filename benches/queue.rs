@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use leadgate::quota::Cost;
 use leadgate::quota::lane::Sizes;
+use leadgate::quota::latency::Estimate;
 use leadgate::quota::queue::{Ask, Criticality, Key, Next, Queue, Settings, Share, Slots, Supply};
 use peak_alloc::PeakAlloc;
 use tokio::time::Instant;
@@ -116,9 +117,13 @@ fn measure(callers: usize, keys: u64) -> String {
         });
         queue.done(receipt);
         let ask = ask(&names, &mut dice, keys, begin);
-        let typical = Duration::from_millis(100);
+        let estimate = Estimate {
+            least: Duration::from_millis(100),
+            usual: Duration::from_millis(100),
+            long: Duration::from_millis(100),
+        };
         let wait = |_, ahead| Duration::from_millis(200) * ahead as u32;
-        timed(&mut admits, || queue.admit(&ask, typical, &FREE, begin, wait)).ok();
+        timed(&mut admits, || queue.admit(&ask, &estimate, &FREE, begin, wait)).ok();
         timed(&mut pushes, || queue.push(ask, i, begin)).unwrap();
     }
     [pushes, pops, admits]

@@ -35,13 +35,13 @@ pub enum Kind {
     NotFound(Resource),
     /// The load's: the quota cannot serve the call before its deadline. Nothing was sent.
     DeadlineInfeasible {
-        /// When a call with the same timeout would be served; `None`: never, since such a call takes longer by itself.
-        retry_after: Option<Duration>,
+        /// When a call with the same timeout would be served.
+        retry_after: Duration,
     },
     /// The caller's: its own share of the quota is spent until its deadline. Nothing was sent.
     CallerLimit {
-        /// When a call with the same timeout would be served; `None`: never.
-        retry_after: Option<Duration>,
+        /// When a call with the same timeout would be served.
+        retry_after: Duration,
     },
     /// The load's: too many calls wait already. Nothing was sent.
     QueueFull {
@@ -431,15 +431,10 @@ impl fmt::Display for Error {
             Kind::NotFound(Resource::Activity) => f.write_str("there is no such activity"),
             Kind::NotFound(Resource::Opportunity) => f.write_str("there is no such opportunity"),
             Kind::NotFound(Resource::Share) => f.write_str("the ledger has no such share"),
-            Kind::DeadlineInfeasible {
-                retry_after: Some(after),
-            } => write!(
+            Kind::DeadlineInfeasible { retry_after } => write!(
                 f,
-                "the quota cannot serve the call before its deadline; nothing was sent; try again in {} ms or with a longer timeout",
-                after.as_millis()
-            ),
-            Kind::DeadlineInfeasible { retry_after: None } => f.write_str(
-                "such a call takes longer than its timeout; nothing was sent; try again with a longer timeout",
+                "the call cannot be served before its deadline; nothing was sent; try again in {} ms or with a longer timeout",
+                retry_after.as_nanos().div_ceil(1_000_000)
             ),
             Kind::CallerLimit { .. } => f.write_str(
                 "the caller's own share of the quota (callers.NAME.calls_per_window) does not serve the call before its deadline; nothing was sent",

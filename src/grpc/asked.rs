@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
@@ -71,6 +72,8 @@ pub(super) struct Teller {
     tenant: Option<String>,
     observed: Observed,
     room: Room,
+    /// The deadline that the caller has set.
+    deadline: Option<Instant>,
 }
 
 impl Teller {
@@ -82,7 +85,10 @@ impl Teller {
 
     /// The status that tells of an error.
     pub(super) fn status(&self, error: &Error) -> Status {
-        status::from(error, self.tenant.as_deref(), self.observed.id())
+        let left = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        status::from(error, self.tenant.as_deref(), self.observed.id(), left)
     }
 
     /// How much fits into one message of the answer.
@@ -197,8 +203,12 @@ impl Context {
         let tenant = self.tenants.get(tenant(headers));
         let tenant = tenant.ok().map(|(name, _)| name.to_owned());
         observed.tenant(tenant.as_deref());
+        let has_deadline = headers.contains_key("grpc-timeout");
+        let limit = has_deadline.then(|| limit(headers, &self.settings, LONGEST));
+        let deadline = limit.and_then(Result::ok).map(|limit| observed.arrived() + limit);
         Teller {
             tenant,
+            deadline,
             observed,
             room: Room::new(self.settings.max_response_bytes),
         }

@@ -57,7 +57,7 @@ impl Edge {
         }
         let error = Error::from(Kind::Invalid(violations));
         observed.reason(status::reason(&error.kind));
-        Some(status::from(&error, observed.tenant_name(), observed.id()).into_http())
+        Some(status::from(&error, observed.tenant_name(), observed.id(), None).into_http())
     }
 
     fn violations(&self, headers: &HeaderMap, observed: &Observed) -> Vec<Violation> {
@@ -144,7 +144,7 @@ fn refused_as_http(code: StatusCode, text: &str, observed: &Observed) -> Respons
         text,
     );
     observed.reason(status::reason(&error.kind));
-    let status = status::from(&error, observed.tenant_name(), observed.id());
+    let status = status::from(&error, observed.tenant_name(), observed.id(), None);
     let (mut parts, ()) = status.into_http::<()>().into_parts();
     parts.status = code;
     parts.headers.insert(

@@ -212,7 +212,12 @@ fn explained(status: &Status, line: &Line) -> Option<Status> {
     }
     if let Some(error) = status::unread(status) {
         line.observed.reason(status::reason(&error.kind));
-        return Some(status::from(&error, line.observed.tenant_name(), line.observed.id()));
+        return Some(status::from(
+            &error,
+            line.observed.tenant_name(),
+            line.observed.id(),
+            None,
+        ));
     }
     let (code, reason, text) = match status.code() {
         Code::Unimplemented if status.message().is_empty() => {

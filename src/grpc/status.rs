@@ -32,12 +32,13 @@ const MOST_VALUE: usize = 256;
 /// The most violations that are tried to be kept: more do not fit in any case.
 const MOST_VIOLATIONS: usize = 200;
 
-/// The status for a caller.
-pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Status {
+/// The status for a caller. `left` is the time until the deadline that the caller has set, if any: gRPC's own retry keeps
+/// that deadline, so what can be served only after it must not be retried inside of the call.
+pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: Option<Duration>) -> Status {
     let row = row(&error.kind);
     let mut details = ErrorDetails::new();
     let mut metadata = metadata(&error.facts, tenant);
-    let (mut pushback, mut never_again) = (None, false);
+    let (mut retry_after, mut in_call) = (None, true);
     match &error.kind {
         Kind::Invalid(violations) => {
             for violation in violations {
@@ -64,13 +65,13 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
             };
             details.set_resource_info(kind, "", "", error.to_string());
         }
-        Kind::DeadlineInfeasible { retry_after } | Kind::CallerLimit { retry_after } => {
+        Kind::DeadlineInfeasible { retry_after: after } | Kind::CallerLimit { retry_after: after } => {
             details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
-            pushback = *retry_after;
+            (retry_after, in_call) = (Some(*after), false);
         }
-        Kind::QueueFull { retry_after } | Kind::DailyBudgetExhausted { retry_after } => {
+        Kind::QueueFull { retry_after: after } | Kind::DailyBudgetExhausted { retry_after: after } => {
             details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
-            pushback = Some(*retry_after);
+            retry_after = Some(*after);
         }
         Kind::CredentialsRejected { suggested_host } | Kind::Denied { suggested_host } => {
             if let Some(host) = suggested_host {
@@ -92,13 +93,13 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
             details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
         }
         Kind::Unavailable { .. } | Kind::Refused(_) | Kind::StoreUnavailable | Kind::StoreUnreadable => {
-            pushback = Some(SOON)
+            retry_after = Some(SOON);
         }
         Kind::ResponseTooLarge { lead_id, .. } => {
             if let Some(id) = lead_id {
                 details.set_resource_info(LEAD, id, "", error.to_string());
             }
-            never_again = true;
+            in_call = false;
         }
         Kind::DeadlineExceeded { place } => {
             metadata.insert("place".to_owned(), place.clone().into_owned());
@@ -106,7 +107,7 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
         Kind::Unreadable { path } => {
             metadata.insert("json_path".to_owned(), path.clone());
         }
-        Kind::ShuttingDown => pushback = Some(Duration::ZERO),
+        Kind::ShuttingDown => retry_after = Some(Duration::ZERO),
         Kind::Exception | Kind::OutcomeUnknown | Kind::CallerLeft => {}
     }
     for value in metadata.values_mut() {
@@ -114,16 +115,17 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
     }
     details.set_error_info(row.reason, DOMAIN, metadata);
     details.set_request_info(request_id, "");
-    if let Some(pushback) = pushback {
-        details.set_retry_info(Some(pushback));
+    if let Some(after) = retry_after {
+        details.set_retry_info(Some(after));
+        in_call &= after.is_zero() || left.is_none_or(|left| after < left);
     }
     let mut headers = MetadataMap::new();
-    if let Some(pushback) = pushback {
-        // Rounded up: a client that comes a little too early would be refused again.
-        let milliseconds = u64::try_from(pushback.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        headers.insert(PUSHBACK, MetadataValue::from(milliseconds));
-    } else if never_again {
+    if !in_call {
         headers.insert(PUSHBACK, MetadataValue::from_static("-1"));
+    } else if let Some(after) = retry_after {
+        // Rounded up: a client that comes a little too early would be refused again.
+        let milliseconds = u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        headers.insert(PUSHBACK, MetadataValue::from(milliseconds));
     }
     finished(row.code, &error.to_string(), details, headers)
 }
@@ -499,7 +501,7 @@ mod tests {
     }
 
     fn invalid(violations: Vec<Violation>) -> Status {
-        from(&Kind::Invalid(violations).into(), Some("acme"), "id")
+        from(&Kind::Invalid(violations).into(), Some("acme"), "id", None)
     }
 
     #[test]
@@ -556,11 +558,50 @@ mod tests {
     }
 
     #[test]
+    fn what_is_served_only_after_the_deadline_is_not_to_be_retried_inside_of_the_call() {
+        let retry_after = Duration::from_millis(1_500);
+        let late = [
+            Kind::QueueFull { retry_after },
+            Kind::DailyBudgetExhausted { retry_after },
+            Kind::Unavailable { sent: false },
+            Kind::StoreUnavailable,
+        ];
+        let never = [
+            Kind::DeadlineInfeasible { retry_after },
+            Kind::CallerLimit { retry_after },
+        ];
+        let told = |kind: &Kind, left: Option<u64>| {
+            let left = left.map(Duration::from_millis);
+            let status = from(&kind.clone().into(), None, "id", left);
+            let delay = status.get_error_details().retry_info().unwrap().retry_delay.unwrap();
+            let pushback = status.metadata().get(PUSHBACK).unwrap().to_str().unwrap().to_owned();
+            (pushback, delay)
+        };
+        for kind in &late {
+            let (pushback, delay) = told(kind, Some(2_000));
+            assert_eq!(pushback, delay.as_millis().to_string(), "{kind:?}");
+            assert_eq!(told(kind, None), (pushback, delay), "{kind:?}");
+            for left in [0, 900, 1_000] {
+                assert_eq!(told(kind, Some(left)), ("-1".to_owned(), delay), "{kind:?} {left}");
+            }
+        }
+        for kind in &never {
+            for left in [None, Some(0), Some(900), Some(3_600_000)] {
+                assert_eq!(told(kind, left), ("-1".to_owned(), retry_after), "{kind:?}");
+            }
+        }
+        for left in [None, Some(0), Some(5_000)] {
+            let told = told(&Kind::ShuttingDown, left);
+            assert_eq!(told, ("0".to_owned(), Duration::ZERO));
+        }
+    }
+
+    #[test]
     fn the_shortest_part_has_code_reason_and_when_to_retry() {
         let error = Error::from(Kind::QueueFull {
             retry_after: Duration::from_secs(7),
         });
-        let status = from(&error, Some(&"t".repeat(5_000)), &"i".repeat(128));
+        let status = from(&error, Some(&"t".repeat(5_000)), &"i".repeat(128), None);
         let part = tonic_types::Status::decode(status.details()).unwrap();
         let part = part_within(part, 256);
         assert!(part.encoded_len() <= 256, "{}", part.encoded_len());
@@ -614,7 +655,7 @@ mod tests {
             }),
             Just(Kind::Exception),
             Just(Kind::DeadlineInfeasible {
-                retry_after: Some(Duration::from_millis(1_234))
+                retry_after: Duration::from_millis(1_234)
             }),
         ]
     }
@@ -630,7 +671,7 @@ mod tests {
         ) {
             let mut error = Error::from(kind);
             error.facts.exception_type = Some(exception_type);
-            let status = from(&error, Some(&tenant), &id);
+            let status = from(&error, Some(&tenant), &id, None);
             let code = status.code();
             let headers = travelled(status, &id);
             prop_assert!(list_size(&headers) + ADDED <= MOST_BYTES, "{}", list_size(&headers));
@@ -642,7 +683,7 @@ mod tests {
                 prop_assert!(info.metadata.contains_key(key), "{}", key);
             }
             if let Kind::DeadlineInfeasible { retry_after } = error.kind {
-                prop_assert_eq!(details.retry_info().unwrap().retry_delay, retry_after);
+                prop_assert_eq!(details.retry_info().unwrap().retry_delay, Some(retry_after));
             }
             if let Kind::Invalid(violations) = &error.kind {
                 let shown = &details.bad_request().unwrap().field_violations;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::daily::Daily;
 use super::lane::{Lane, Sizes};
+use super::latency::{Estimate, Latency};
 use super::meter::Meter;
 use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId};
 use super::window::{Grant, Next, Window};
@@ -30,8 +31,8 @@ const PLACE: &str = "a slot of the quota";
 const LATE: Duration = Duration::from_millis(50);
 /// How long the first of those who can only go together waits for others where a bulk slot is free.
 const TOGETHER: Duration = Duration::from_millis(5);
-/// How much one call changes what is known of its endpoint's usual time.
-const NEWS: u32 = 8;
+/// How many retries of calls that found the queue full are counted.
+const MAX_FULL: usize = 4_096;
 
 /// The quota of one tenant. Clones share it.
 #[derive(Clone)]
@@ -110,8 +111,10 @@ struct State {
     queue: Queue<Ticket>,
     /// When LeadSquared may last have counted a call: at its grant, and until it has ended.
     last_stamp: Timestamp,
-    /// How long the calls of each endpoint usually take: moving averages.
-    typical: HashMap<&'static str, Duration>,
+    /// How long the calls of each endpoint have taken recently.
+    latencies: HashMap<&'static str, Latency>,
+    /// When the calls are to retry that found the queue full, by cost.
+    full: [Vec<Instant>; 2],
     grants: u64,
     meter: Meter,
     /// When the next call of each lane is due.
@@ -165,7 +168,8 @@ impl Quota {
                     sizes,
                 }),
                 last_stamp: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
-                typical: HashMap::new(),
+                latencies: HashMap::new(),
+                full: Default::default(),
                 grants: 0,
                 meter: Meter::default(),
                 due: Default::default(),
@@ -405,6 +409,20 @@ fn left_of_window(before: &Spent, window: Duration) -> Duration {
     Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
 }
 
+/// How long it is until so many slots have gone to others and one more is free.
+fn wait(calls: &mut Window, bulk: &mut Window, is_spread: bool, now: Instant, cost: Cost, ahead: usize) -> Duration {
+    match cost {
+        Cost::Call if is_spread => calls.spread_wait(now, ahead),
+        Cost::Call => calls.predicted_wait(now, ahead),
+        Cost::Bulk => bulk.predicted_wait(now, ahead),
+    }
+}
+
+/// How much longer than a window each call may hold its slot: a call holds it at most for its own time too.
+fn drift(estimate: &Estimate, window: Duration) -> Duration {
+    estimate.long.max(window / 25)
+}
+
 /// Hands out slots that fall free with time.
 async fn wake(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
@@ -517,8 +535,8 @@ impl State {
             return false;
         };
         let (limit, free) = (self.calls.effective(), self.calls.free(now));
-        let typical = self.typical.get(endpoint).copied().unwrap_or_default();
-        (1..=limit / 2).contains(&free) && due + typical < ask.deadline
+        let usual = self.estimate(endpoint, now).usual;
+        (1..=limit / 2).contains(&free) && due + usual < ask.deadline
     }
 
     /// Whether to wait for a bulk slot, though a call of its own might go sooner: where the day's calls have to be saved and
@@ -529,7 +547,11 @@ impl State {
             cost: Cost::Bulk,
             ..ask.clone()
         };
-        may_share && self.daily.is_short(clock::now()) && self.admit(&as_bulk(), endpoint, now).is_ok()
+        if !may_share || !self.daily.is_short(clock::now()) {
+            return false;
+        }
+        let (estimate, supply) = (self.estimate(endpoint, now), self.supply(now));
+        self.judge(&as_bulk(), &estimate, &supply, now).is_ok()
     }
 
     /// Whether anybody may wait at all.
@@ -546,32 +568,64 @@ impl State {
         Ok(())
     }
 
+    /// Whether a call would be served in time. If not, the error says when to retry.
     fn admit(&mut self, ask: &Ask, endpoint: &'static str, now: Instant) -> Result<()> {
-        let typical = self.typical.get(endpoint).copied().unwrap_or_default();
+        let estimate = self.estimate(endpoint, now);
         let supply = self.supply(now);
-        let Self { queue, calls, bulk, .. } = self;
-        // Of the lower two classes a flood is held back, and who comes behind it with it.
-        let is_spread = !ask.criticality.is_upper() && queue.is_flooded(&supply);
-        let wait = |cost, ahead| match cost {
-            Cost::Call if is_spread => calls.spread_wait(now, ahead),
-            Cost::Call => calls.predicted_wait(now, ahead),
-            Cost::Bulk => bulk.predicted_wait(now, ahead),
+        let Err(infeasible) = self.judge(ask, &estimate, &supply, now) else {
+            return Ok(());
         };
-        let infeasible = match queue.admit(ask, typical, &supply, now, wait) {
-            Ok(_) => return Ok(()),
-            Err(infeasible) => infeasible,
+        let retry_after = if infeasible.is_too_slow {
+            let (timeout, window) = (ask.deadline.saturating_duration_since(now), supply.window);
+            let latency = self.latencies.entry(endpoint).or_default();
+            // Without a probe nothing would be learned of an endpoint that is fast again. One that waits for a slot
+            // until its deadline tells nothing.
+            if infeasible.wait <= timeout / 2 && latency.probe(now, window) {
+                return Ok(());
+            }
+            let retry_after = latency.retry_after(timeout, now, window).max(infeasible.wait);
+            retry_after.max(Duration::from_millis(1))
+        } else {
+            self.promise(ask, &estimate, &supply, now)
         };
-        let Infeasible {
-            retry_after,
-            by_own_cap,
-        } = infeasible;
-        // The call may take longer than usual then, and what is usual may have changed.
-        let retry_after = retry_after.map(|after| (after + typical).max(Duration::from_millis(1)));
-        Err(match by_own_cap {
+        Err(match infeasible.by_own_cap {
             true => Kind::CallerLimit { retry_after },
             false => Kind::DeadlineInfeasible { retry_after },
         }
         .into())
+    }
+
+    fn judge(
+        &mut self,
+        ask: &Ask,
+        estimate: &Estimate,
+        supply: &Supply,
+        now: Instant,
+    ) -> std::result::Result<(), Infeasible> {
+        let Self { queue, calls, bulk, .. } = self;
+        // Of the lower two classes a flood is held back, and who comes behind it with it.
+        let is_spread = !ask.criticality.is_upper() && queue.is_flooded(supply);
+        let wait = |cost, ahead| wait(calls, bulk, is_spread, now, cost, ahead);
+        queue.admit(ask, estimate, supply, now, wait).map(drop)
+    }
+
+    /// After which time a call that is refused now will be let in.
+    fn promise(&mut self, ask: &Ask, estimate: &Estimate, supply: &Supply, now: Instant) -> Duration {
+        let Self { queue, calls, bulk, .. } = self;
+        let timeout = ask.deadline.saturating_duration_since(now);
+        // Calls with more time than a window may become a flood until then.
+        let is_spread = !ask.criticality.is_upper() && (timeout > supply.window || queue.is_flooded(supply));
+        let drift = drift(estimate, supply.window);
+        let wait = |cost, ahead| wait(calls, bulk, is_spread, now, cost, ahead);
+        queue.promise(ask, estimate, drift, supply, now, wait)
+    }
+
+    /// How long a call of that endpoint takes.
+    fn estimate(&self, endpoint: &'static str, now: Instant) -> Estimate {
+        let latency = self.latencies.get(endpoint);
+        latency.map_or_else(Estimate::default, |latency| {
+            latency.estimate(now, self.calls.limit().per)
+        })
     }
 
     fn full(&mut self, cost: Cost, now: Instant) -> Error {
@@ -579,10 +633,19 @@ impl State {
             Cost::Call => &mut self.calls,
             Cost::Bulk => &mut self.bulk,
         };
-        // A slot's time is the least in which a place becomes free.
+        // Each slot that is granted makes room for one more, and each call that was refused before and is to retry
+        // takes that room.
+        let promised = &mut self.full[cost as usize];
+        promised.retain(|due| *due > now);
+        let ahead = u32::try_from(promised.len()).unwrap_or(u32::MAX);
         let state = window.snapshot(now);
         let turn = state.limit.per / state.effective.max(1);
-        let retry_after = window.predicted_wait(now, 0).max(turn);
+        let rounds = ahead / state.effective.max(1) + 1;
+        let slot = window.predicted_wait(now, promised.len()) + drift(&Estimate::default(), state.limit.per) * rounds;
+        let retry_after = slot.max(turn.saturating_mul(ahead + 1));
+        if promised.len() < MAX_FULL {
+            promised.push(now + retry_after);
+        }
         Kind::QueueFull { retry_after }.into()
     }
 
@@ -728,9 +791,11 @@ impl State {
 
     fn answered(&mut self, held: &Held, endpoint: &'static str, sent: Instant, answered: Instant, verdict: Verdict) {
         self.last_stamp = clock::now();
-        let took = answered.saturating_duration_since(sent);
-        let typical = self.typical.entry(endpoint).or_insert(took);
-        *typical = (*typical * (NEWS - 1) + took) / NEWS;
+        // A rate limited call may be answered by something in front of the endpoint, and sooner.
+        if verdict == Verdict::Accepted {
+            let took = answered.saturating_duration_since(sent);
+            self.latencies.entry(endpoint).or_default().learn(answered, took);
+        }
         match verdict {
             Verdict::Accepted => self.daily.open(),
             Verdict::Refused(Refusal::Daily) => self.daily.close(clock::now()),

@@ -3,6 +3,7 @@
 pub mod controller;
 pub mod daily;
 pub mod lane;
+pub mod latency;
 mod memory;
 pub mod meter;
 pub mod queue;

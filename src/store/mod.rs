@@ -658,7 +658,7 @@ mod tests {
     /// Every kind of error with any content, except those that the store cannot be asked to keep.
     fn any_error() -> impl Strategy<Value = Error> {
         let text = || any::<String>();
-        let retry = || proptest::option::of((0..u64::MAX, 0..1_000_000_000_u32).prop_map(|(s, n)| Duration::new(s, n)));
+        let retry = || (0..u64::MAX, 0..1_000_000_000_u32).prop_map(|(s, n)| Duration::new(s, n));
         let violations = proptest::collection::vec((text(), text()).prop_map(|(a, b)| Violation::new(a, b)), 0..3);
         let resource = prop_oneof![
             Just(Resource::Lead),
@@ -687,9 +687,7 @@ mod tests {
             resource.prop_map(Kind::NotFound),
             retry().prop_map(|retry_after| Kind::DeadlineInfeasible { retry_after }),
             retry().prop_map(|retry_after| Kind::CallerLimit { retry_after }),
-            retry().prop_map(|after| Kind::QueueFull {
-                retry_after: after.unwrap_or_default()
-            }),
+            retry().prop_map(|retry_after| Kind::QueueFull { retry_after }),
             proptest::option::of(text()).prop_map(|suggested_host| Kind::CredentialsRejected { suggested_host }),
             any::<Option<u128>>().prop_map(|by| Kind::ShareExists {
                 by: by.map(Uuid::from_u128)
@@ -706,7 +704,7 @@ mod tests {
             proptest::option::of(text()),
             any::<bool>(),
             any::<u32>(),
-            retry(),
+            proptest::option::of(retry()),
         );
         (kind, facts, any::<Option<u128>>()).prop_map(
             |(kind, (status, exception, is_page, attempts, queued), share)| {

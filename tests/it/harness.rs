@@ -265,8 +265,20 @@ impl Seen {
             .collect()
     }
 
+    /// When gRPC may retry inside of the call; `None` also where it is told not to.
     pub fn pushback(&self) -> Option<Duration> {
         let text = self.status.metadata().get("grpc-retry-pushback-ms")?.to_str().unwrap();
-        Some(Duration::from_millis(text.parse().unwrap()))
+        Some(Duration::from_millis(text.parse().ok()?))
+    }
+
+    /// Whether gRPC is told not to retry inside of the call.
+    pub fn is_not_for_this_call(&self) -> bool {
+        let pushback = self.status.metadata().get("grpc-retry-pushback-ms");
+        pushback.is_some_and(|pushback| pushback == "-1")
+    }
+
+    /// When the caller may try again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.details.retry_info()?.retry_delay
     }
 }

@@ -1,6 +1,7 @@
 //! The limit, counted at the server: never exceeded, never refused, and used. And what callers are told who cannot be
 //! served in time.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
@@ -303,12 +304,17 @@ async fn obey(world: &World, id: &str, caller: &'static str, limit: Duration) ->
     assert_eq!(error.code, Code::ResourceExhausted, "{:?}", error.status);
     let violations = &error.details.quota_failure().unwrap().violations;
     assert!(violations[0].subject.starts_with("tenant:acme"));
-    let pushback = error.pushback().unwrap();
-    let delay = error.details.retry_info().unwrap().retry_delay.unwrap();
-    assert!(pushback >= delay && pushback < delay + Duration::from_millis(2));
-    tokio::time::sleep(pushback).await;
+    let delay = error.retry_after().unwrap();
+    match error.reason.as_str() {
+        "QUEUE_FULL" => {
+            let pushback = error.pushback().unwrap();
+            assert!(pushback >= delay && pushback < delay + Duration::from_millis(2));
+        }
+        _ => assert!(error.is_not_for_this_call()),
+    }
+    tokio::time::sleep(delay).await;
     let again = read(&world.client, id, caller, limit).await;
-    assert!(again.is_ok(), "{} after {pushback:?}: {again:?}", error.reason);
+    assert!(again.is_ok(), "{} after {delay:?}: {again:?}", error.reason);
     Some(error.reason)
 }
 
@@ -378,4 +384,125 @@ async fn who_comes_again_as_told_to_a_full_queue_is_served() {
 async fn who_comes_again_as_told_after_his_own_limit_is_served() {
     let world = narrow("[callers.obedient]\ncalls_per_window = 1").await;
     obey_often(&world, 0, Duration::from_millis(300), "CALLER_LIMIT", 2).await;
+}
+
+/// Creates a lead with this timeout; the time that it took, or the error.
+async fn create_within(mut client: Client, limit: Duration) -> Result<Duration, Status> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let started = Instant::now();
+    let request = pb::CreateLeadRequest {
+        lead: Some(lead(&format!("Asha{}", COUNT.fetch_add(1, Ordering::Relaxed)))),
+        ..Default::default()
+    };
+    client.create_lead(within(limit, request)).await?;
+    Ok(started.elapsed())
+}
+
+/// The endpoint for creates is slow for eight calls that come together.
+async fn slow_creates(world: &World) {
+    let creates = (0..8).map(|_| create_within(world.client.clone(), Duration::from_secs(10)));
+    let creates: JoinSet<_> = creates.collect();
+    for created in creates.join_all().await {
+        assert!(created.unwrap() > Duration::from_secs(3));
+    }
+}
+
+fn slow(times: u32) -> Fault {
+    let by = Duration::from_secs(3);
+    Fault::new("Lead.Create", What::Delay { by }).times(times)
+}
+
+#[tokio::test]
+async fn one_slow_response_closes_no_endpoint() {
+    let world = World::start().await.warm().await;
+    world.simulator.order(slow(1));
+    create_within(world.client.clone(), Duration::from_secs(10))
+        .await
+        .unwrap();
+    for _ in 0..10 {
+        create_within(world.client.clone(), Duration::from_secs(2))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_slow_for_many_calls_is_tried_again_with_a_short_timeout() {
+    let world = World::start().await.warm().await;
+    world.simulator.order(slow(8));
+    slow_creates(&world).await;
+    // The first is a probe, after which the endpoint is known to be fast.
+    for _ in 0..6 {
+        create_within(world.client.clone(), Duration::from_secs(2))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_too_slow_for_the_timeout_says_when_to_retry() {
+    let world = World::start().await.warm().await;
+    world.simulator.order(slow(9));
+    slow_creates(&world).await;
+    // One probe is let through, and it is as slow as those before.
+    let probe = create_within(world.client.clone(), Duration::from_secs(2));
+    let refused = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        create_within(world.client.clone(), Duration::from_secs(2)).await
+    };
+    let (probe, refused) = tokio::join!(probe, refused);
+    seen(probe.unwrap_err()).is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let error = seen(refused.unwrap_err());
+    error.is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
+    assert!(error.is_not_for_this_call());
+    let delay = error.retry_after().unwrap();
+    assert!(delay <= Duration::from_secs(5), "{delay:?}");
+    tokio::time::sleep(delay).await;
+    create_within(world.client.clone(), Duration::from_secs(2))
+        .await
+        .unwrap();
+}
+
+/// Creates of so many clients at once with this timeout, each of which retries once exactly when it is told to. How many
+/// were refused, and how many of these were served at the second try.
+async fn create_together(world: &World, count: usize, limit: Duration) -> (usize, usize) {
+    let mut first = JoinSet::new();
+    for _ in 0..count {
+        let client = world.client.clone();
+        first.spawn(async move {
+            let Err(refused) = create_within(client.clone(), limit).await else {
+                return None;
+            };
+            let refused = seen(refused);
+            assert_eq!(refused.code, Code::ResourceExhausted, "{:?}", refused.status);
+            assert!(refused.is_not_for_this_call());
+            tokio::time::sleep(refused.retry_after().unwrap()).await;
+            Some(create_within(client, limit).await.is_ok())
+        });
+    }
+    let outcomes = first.join_all().await;
+    let refused: Vec<_> = outcomes.into_iter().flatten().collect();
+    (refused.len(), refused.iter().filter(|served| **served).count())
+}
+
+#[tokio::test]
+async fn creates_that_are_refused_together_are_served_at_the_second_try() {
+    for used_before in [0, 2] {
+        let mut options = limited(Window::Sliding, Refusal::S429);
+        options.limits.calls = 5;
+        let settings = "[tenant_defaults.limits]\ncalls = 5\nwindow = \"500ms\"";
+        let world = World::with(options, settings).await.warm().await;
+        // The window in which the metadata were read is over.
+        tokio::time::sleep(PER * 2).await;
+        for _ in 0..used_before {
+            create_within(world.client.clone(), PER).await.unwrap();
+        }
+        if used_before > 0 {
+            tokio::time::sleep(PER * 7 / 10).await;
+        }
+        let (refused, served) = create_together(&world, 50, PER * 6 / 10).await;
+        assert!(refused >= 40, "{refused} refused");
+        assert!(served * 20 >= refused * 19, "{served} of {refused} served");
+        assert_eq!(world.simulator.stats().refused, 0);
+    }
 }

@@ -7,16 +7,19 @@ use tokio::time::Instant;
 
 use super::callers::Caller;
 use super::fair::COSTS;
+use super::promises::{Ahead, Kind};
 use super::{Ask, Criticality, Queue, Supply, share};
 use crate::quota::Cost;
 use crate::quota::lane::Lane;
+use crate::quota::latency::Estimate;
 
 /// A ticket that would not be served in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Infeasible {
-    /// After this long, the same ticket with as much time would be let in, unless more has come by then. `None`: never,
-    /// as the call itself takes longer.
-    pub retry_after: Option<Duration>,
+    /// How long it would have waited.
+    pub wait: Duration,
+    /// Whether the call itself seems to take longer than its timeout, however short the wait.
+    pub is_too_slow: bool,
     /// Whether it is the caller's own cap that makes it wait so long.
     pub by_own_cap: bool,
 }
@@ -37,8 +40,8 @@ struct Newcomer<'a> {
     weight: u32,
     /// The writes ahead of it in its longest line.
     line: usize,
-    /// How long a call like it takes.
-    typical: Duration,
+    /// How long a call like it usually takes.
+    usual: Duration,
 }
 
 impl Wait {
@@ -48,27 +51,21 @@ impl Wait {
 }
 
 impl<T> Queue<T> {
-    /// How long a new ticket would wait, or that this leaves too little of its time. `typical` is how long such a call
-    /// takes; `wait(cost, ahead)` is how long it is until so many slots have gone to others and one more is free.
+    /// How long a new ticket would wait, or that this leaves too little of its time. `estimate` is how long such a
+    /// call takes; `wait(cost, ahead)` is how long it is until so many slots have gone to others and one more is free.
     ///
     /// Counted are those who wait now. What may still come ahead is counted only as far as slots are kept for it.
     pub fn admit(
         &mut self,
         ask: &Ask,
-        typical: Duration,
+        estimate: &Estimate,
         supply: &Supply,
         now: Instant,
         mut wait: impl FnMut(Cost, usize) -> Duration,
     ) -> Result<Duration, Infeasible> {
         self.reserve.pass(now, supply.window);
         let timeout = ask.deadline.saturating_duration_since(now);
-        let Some(patience) = timeout.checked_sub(typical) else {
-            return Err(Infeasible {
-                retry_after: None,
-                by_own_cap: false,
-            });
-        };
-        let newcomer = self.newcomer(ask, typical);
+        let newcomer = self.newcomer(ask, estimate.usual);
         let flow = newcomer.caller.and_then(|caller| caller.flow(newcomer.class));
         // No more can be served in time, so there is no need to count further.
         let windows = timeout.div_duration_f64(supply.window.max(Duration::from_millis(1)));
@@ -77,41 +74,124 @@ impl<T> Queue<T> {
             None => flow.map_or(0, |flow| flow.ahead(ask.cost, !ask.keys.is_empty(), ask.deadline, most)),
             Some(lane) => self.calls_before(&newcomer, lane, supply),
         };
-        let mut fair = |own| self.fair_wait(&newcomer, own, supply, now, &mut wait);
-        let expected = fair(own);
-        if expected.longer() <= patience {
-            return Ok(expected.longer());
+        let expected = self.fair_wait(&newcomer, own, [0; 2], supply, now, &mut wait);
+        let wait_now = expected.longer();
+        // With a free slot the call can only gain: it is sent unless no call was ever quick enough.
+        if wait_now.is_zero() && estimate.least < timeout {
+            return Ok(wait_now);
         }
-        // Later its deadline is later too, so all that its caller has waiting may be ahead of it then.
-        let all_own = match ask.lane {
-            None => flow.map_or(0, |flow| flow.waiting(ask.cost)),
-            Some(_) => own,
-        };
-        let fits = |fair: &mut dyn FnMut(usize) -> Wait, own| fair(own).longer() <= patience;
-        let retry_after = if fits(&mut fair, 0) {
-            // As many of them must have gone that it fits behind the rest.
-            let (mut fitting, mut over) = (0, all_own);
-            while over - fitting > 1 {
-                let middle = fitting.midpoint(over);
-                if fits(&mut fair, middle) {
-                    fitting = middle;
-                } else {
-                    over = middle;
-                }
-            }
-            fair(all_own - over).longer()
-        } else {
-            // Even the first of them waits too long: only the end of all that is ahead now is sure to help.
-            let longest = self.longest_wait(&newcomer, supply, now, &mut wait);
-            longest.longer().saturating_sub(patience)
-        };
+        let patience = timeout.checked_sub(estimate.usual);
+        if patience.is_some_and(|patience| wait_now <= patience) {
+            return Ok(wait_now);
+        }
         Err(Infeasible {
-            retry_after: Some(retry_after.max(Duration::from_millis(1))),
-            by_own_cap: expected.slot <= patience,
+            wait: wait_now,
+            is_too_slow: estimate.least >= timeout,
+            by_own_cap: patience.is_some_and(|patience| expected.slot <= patience),
         })
     }
 
-    fn newcomer(&self, ask: &Ask, typical: Duration) -> Newcomer<'_> {
+    /// A ticket is refused: the time after which it would be let in with as much time. It is given the place behind all
+    /// that wait and all that were refused before and are to retry by then, and this place is counted when the next one
+    /// is refused. `drift` is how much longer than a window each call may hold its slot.
+    pub fn promise(
+        &mut self,
+        ask: &Ask,
+        estimate: &Estimate,
+        drift: Duration,
+        supply: &Supply,
+        now: Instant,
+        mut wait: impl FnMut(Cost, usize) -> Duration,
+    ) -> Duration {
+        self.promises.expire(now);
+        self.arrived(ask, now);
+        let timeout = ask.deadline.saturating_duration_since(now);
+        let patience = timeout.saturating_sub(estimate.usual);
+        let kind = Kind::of(ask.cost, ask.lane);
+        let newcomer = self.newcomer(ask, estimate.usual);
+        let (class, weight) = (newcomer.class, newcomer.weight);
+        let ahead = self.promises.ahead(class, &ask.caller, weight);
+        let promised = self.slots_promised(&ahead, kind, supply);
+        let first = self.fair_wait(&newcomer, 0, [0; 2], supply, now, &mut wait);
+        let mut later = |cost: Cost, slots: usize| {
+            let limit = match cost {
+                Cost::Call => supply.calls.limit,
+                Cost::Bulk => supply.bulk.limit,
+            };
+            let rounds = u32::try_from(slots / limit.max(1) + 1).unwrap_or(u32::MAX);
+            wait(cost, slots).saturating_add(drift.saturating_mul(rounds))
+        };
+        let place = if first.longer() <= patience {
+            let flow = newcomer.caller.and_then(|caller| caller.flow(class));
+            // Later its deadline is later too, so all that its caller has waiting may be ahead of it then.
+            match ask.lane {
+                None => {
+                    let own = flow.map_or(0, |flow| flow.waiting(ask.cost)) + ahead.own(kind);
+                    let mut others = promised;
+                    others[ask.cost as usize] -= ahead.own(kind);
+                    self.fair_wait(&newcomer, own, others, supply, now, &mut later)
+                }
+                Some(lane) => {
+                    let own = self.calls_before(&newcomer, lane, supply);
+                    self.fair_wait(&newcomer, own, promised, supply, now, &mut later)
+                }
+            }
+        } else {
+            // Even the first of its caller waits too long: only the end of all that is ahead now is sure to help.
+            self.longest_wait(&newcomer, promised, supply, now, &mut later)
+        };
+        let own = newcomer.caller.map_or(0, |caller| caller.waiting) + ahead.own(kind);
+        let held = newcomer.caller.map_or(Duration::ZERO, |caller| {
+            caller.wait_for_cap(own, now, supply.window, drift)
+        });
+        // What its caller is to retry uses the cap when it has a slot, and not now.
+        let rounds = self
+            .share(&ask.caller)
+            .calls_per_window
+            .map_or(0, |cap| own / cap.max(1) as usize);
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        let cap = held.max(match rounds {
+            0 => Duration::ZERO,
+            rounds => first
+                .slot
+                .saturating_add((supply.window + drift).saturating_mul(rounds)),
+        });
+        let after = place.longer().max(cap).saturating_sub(patience);
+        let after = after.max(Duration::from_millis(1));
+        let due = now + after;
+        let expires = due + patience.min(supply.window);
+        self.promises.promise((class, &ask.caller, weight), kind, due, expires);
+        after
+    }
+
+    /// A ticket has come, which may be one that was told to retry by now.
+    pub(super) fn arrived(&mut self, ask: &Ask, now: Instant) {
+        let kind = Kind::of(ask.cost, ask.lane);
+        self.promises.arrived(self.class_of(ask), &ask.caller, kind, now);
+    }
+
+    /// How many slots of both costs go to those who were refused before a call of this kind and are to retry.
+    fn slots_promised(&self, ahead: &Ahead, kind: Kind, supply: &Supply) -> [usize; 2] {
+        let mut slots = COSTS.map(|cost| {
+            let kind = Kind::Alone(cost);
+            ahead.own(kind) + ahead.others(kind)
+        });
+        for lane in Lane::ALL {
+            let batched = Kind::Batched(lane);
+            let (count, most) = (
+                ahead.own(batched) + ahead.others(batched),
+                self.per_slot(lane, Cost::Call, supply),
+            );
+            // Those of its own lane take it along.
+            slots[Cost::Call as usize] += match batched == kind {
+                true => count / most,
+                false => count.div_ceil(most),
+            };
+        }
+        slots
+    }
+
+    fn newcomer(&self, ask: &Ask, usual: Duration) -> Newcomer<'_> {
         let class = self.class_of(ask);
         let caller = self.callers.find(&ask.caller);
         let flow = caller.and_then(|caller| caller.flow(class));
@@ -128,7 +208,7 @@ impl<T> Queue<T> {
                 Some((position, reserved)) => self.lines.longest(&reserved.keys, Some(position)),
                 None => self.lines.longest(&ask.keys, None),
             },
-            typical,
+            usual,
         }
     }
 
@@ -168,11 +248,12 @@ impl<T> Queue<T> {
     }
 
     /// The wait behind so many tickets of its own flow, by the rules of the order; for a rider behind so many calls of its
-    /// lane.
+    /// lane. And behind so many promised places of both costs.
     fn fair_wait(
         &self,
         newcomer: &Newcomer<'_>,
         own: usize,
+        promised: [usize; 2],
         supply: &Supply,
         now: Instant,
         wait: &mut impl FnMut(Cost, usize) -> Duration,
@@ -193,7 +274,9 @@ impl<T> Queue<T> {
         let turns = before[0] + before[1];
         let peers = COSTS.map(|cost| {
             let backlog = self.classes[class as usize].backlog(cost);
-            before[cost as usize] + backlog.share_of_others(newcomer.weight, waiting[cost as usize], turns)
+            before[cost as usize]
+                + backlog.share_of_others(newcomer.weight, waiting[cost as usize], turns)
+                + promised[cost as usize]
         });
         let higher = self.waiting_above(class);
         let all = [higher[0] + peers[0], higher[1] + peers[1]];
@@ -221,10 +304,11 @@ impl<T> Queue<T> {
         by_turns.min(all).saturating_sub(counted)
     }
 
-    /// The wait until everything has gone that could go before.
+    /// The wait until everything has gone that could go before, and so many promised places of both costs.
     fn longest_wait(
         &self,
         newcomer: &Newcomer<'_>,
+        promised: [usize; 2],
         supply: &Supply,
         now: Instant,
         wait: &mut impl FnMut(Cost, usize) -> Duration,
@@ -232,10 +316,10 @@ impl<T> Queue<T> {
         let higher = self.waiting_above(newcomer.class);
         let peers = COSTS.map(|cost| self.classes[newcomer.class as usize].waiting(cost));
         let classes = Criticality::ALL.into_iter().filter(|class| *class >= newcomer.class);
-        let slots = higher.iter().chain(&peers).sum::<usize>() + self.slots_of_riders(classes, supply);
+        let slots = higher.iter().chain(&peers).chain(&promised).sum::<usize>() + self.slots_of_riders(classes, supply);
         let own = newcomer.caller.map_or(0, |caller| caller.waiting);
         // A bulk slot may lie unused for a while, since calls have their turns too.
-        let bulk = higher[Cost::Bulk as usize] + peers[Cost::Bulk as usize] + 1;
+        let bulk = higher[Cost::Bulk as usize] + peers[Cost::Bulk as usize] + promised[Cost::Bulk as usize] + 1;
         Wait {
             slot: self.wait_behind(newcomer, slots, bulk, supply, wait),
             cap: self.wait_for_cap(newcomer, own, now, supply),
@@ -277,7 +361,7 @@ impl<T> Queue<T> {
             }
         };
         let writes = u32::try_from(newcomer.line).unwrap_or(u32::MAX);
-        for_slot.max(for_bulk).max(newcomer.typical.saturating_mul(writes))
+        for_slot.max(for_bulk).max(newcomer.usual.saturating_mul(writes))
     }
 
     /// How many of so many grants go to classes below, to keep their floors.
@@ -289,9 +373,9 @@ impl<T> Queue<T> {
     }
 
     fn wait_for_cap(&self, newcomer: &Newcomer<'_>, own: usize, now: Instant, supply: &Supply) -> Duration {
-        newcomer
-            .caller
-            .map_or(Duration::ZERO, |caller| caller.wait_for_cap(own, now, supply.window))
+        newcomer.caller.map_or(Duration::ZERO, |caller| {
+            caller.wait_for_cap(own, now, supply.window, Duration::ZERO)
+        })
     }
 }
 

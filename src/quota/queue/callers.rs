@@ -90,8 +90,9 @@ impl Caller {
         Criticality::ALL.into_iter().find_map(newest)
     }
 
-    /// How long its cap makes a ticket wait that has so many of its own ahead.
-    pub(super) fn wait_for_cap(&self, ahead: usize, now: Instant, window: Duration) -> Duration {
+    /// How long its cap makes a ticket wait that has so many of its own ahead, if each round takes so much longer than a
+    /// window.
+    pub(super) fn wait_for_cap(&self, ahead: usize, now: Instant, window: Duration, drift: Duration) -> Duration {
         let Some(cap) = self.share.calls_per_window else {
             return Duration::ZERO;
         };
@@ -103,7 +104,9 @@ impl Caller {
         // Turns that are not held yet are taken to be used at once.
         let first = held.get(turn % cap).map_or(window, |until| until.duration_since(now));
         let windows = u32::try_from(turn / cap).unwrap_or(u32::MAX);
-        first.saturating_add(window.saturating_mul(windows))
+        first
+            .saturating_add(window.saturating_mul(windows))
+            .saturating_add(drift.saturating_mul(windows.saturating_add(1)))
     }
 }
 

@@ -22,6 +22,7 @@ mod callers;
 mod fair;
 mod lanes;
 mod lines;
+mod promises;
 mod share;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use fair::{CallerIndex, Class, Flow, Place, Turn};
 use lanes::Lanes;
 pub use lines::Key;
 use lines::Lines;
+use promises::Promises;
 use share::{Floor, Reserve, Spread};
 
 use super::Cost;
@@ -124,6 +126,7 @@ pub struct Queue<T> {
     /// The keys of reserved positions.
     reserved: HashMap<Position, Reserved>,
     lanes: Lanes,
+    promises: Promises,
     reserve: Reserve,
     floor: Floor,
     spread: Spread,
@@ -228,6 +231,7 @@ impl<T> Queue<T> {
             callers: Callers::new(),
             lines: Lines::default(),
             reserved: HashMap::new(),
+            promises: Promises::default(),
             reserve: Reserve::default(),
             floor: Floor::default(),
             spread: Spread::default(),
@@ -274,6 +278,7 @@ impl<T> Queue<T> {
     /// the payload comes back as the error if that is the newcomer.
     pub fn push(&mut self, mut ask: Ask, payload: T, now: Instant) -> Result<Pushed<T>, T> {
         let mut class = self.class_of(&ask);
+        self.arrived(&ask, now);
         let caller = self.caller(&ask.caller, now);
         let dropped = match self.overflow(caller) {
             Some((lowest, _)) if lowest >= class => return Err(payload),

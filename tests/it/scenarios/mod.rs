@@ -59,6 +59,10 @@ scenarios! {
     no_class_starves
     one_and_a_half_foreign_calls_a_second
     others_come_and_go
+    refused_by_a_cap_and_served_at_the_second_try
+    refused_in_a_used_window_and_served_at_the_second_try
+    refused_together_and_served_at_the_second_try
+    refused_with_long_timeouts_and_served_at_the_second_try
     sliding_counting_refusals_2_ms
     sliding_counting_refusals_8_ms
     sliding_window_2_ms

@@ -67,6 +67,12 @@ pub struct Caller {
     /// The most calls that it gets in a window.
     pub cap: Option<u32>,
     pub arrivals: Arrivals,
+    /// Its calls begin so long after the beginning of the scenario.
+    #[serde(with = "humantime_serde", default)]
+    pub begins: Duration,
+    /// Whether a call that is refused is made a second time when it was told to; only the second outcome counts then.
+    #[serde(default)]
+    pub obeys: bool,
     #[serde(with = "humantime_serde", default = "an_hour")]
     pub deadline: Duration,
     /// Of its calls so many are bulk calls, from 0 to 1.

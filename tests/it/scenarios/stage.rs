@@ -177,6 +177,7 @@ impl Stage {
 
     async fn act_caller(self: Arc<Self>, stream: usize) {
         let mut calls = JoinSet::new();
+        sleep(self.script.callers[stream].begins).await;
         match self.script.callers[stream].arrivals {
             Arrivals::Saturating(count) => {
                 for _ in 0..count {
@@ -213,7 +214,14 @@ impl Stage {
     }
 
     async fn ask_once(self: Arc<Self>, stream: usize) {
-        let _turned_away = self.ask(stream).await;
+        let asked = self.ask(stream).await;
+        if let Err(retry_after) = asked
+            && self.script.callers[stream].obeys
+        {
+            self.scene().forget_refusal(stream);
+            sleep(retry_after).await;
+            let _turned_away = self.ask(stream).await;
+        }
     }
 
     /// Makes a call; where it is turned away, when to come again.
@@ -259,12 +267,10 @@ impl Stage {
 
     fn turned_away(&self, stream: usize, began: Instant, error: &Error) -> Result<(), Duration> {
         let (end, retry_after) = match error.kind {
-            Kind::DeadlineInfeasible { retry_after } | Kind::CallerLimit { retry_after } => {
-                (End::TurnedAway, retry_after)
-            }
-            Kind::QueueFull { retry_after } | Kind::DailyBudgetExhausted { retry_after } => {
-                (End::TurnedAway, Some(retry_after))
-            }
+            Kind::DeadlineInfeasible { retry_after }
+            | Kind::CallerLimit { retry_after }
+            | Kind::QueueFull { retry_after }
+            | Kind::DailyBudgetExhausted { retry_after } => (End::TurnedAway, Some(retry_after)),
             Kind::DeadlineExceeded { .. } => (End::Expired, None),
             _ => panic!("{error:?}"),
         };
@@ -300,6 +306,17 @@ impl Stage {
 }
 
 impl Scene {
+    /// The refusal that was noted last does not count.
+    fn forget_refusal(&mut self, stream: usize) {
+        let asked = &mut self.played.asked;
+        if let Some(last) = asked
+            .iter()
+            .rposition(|asked| asked.stream == stream && asked.end == End::TurnedAway)
+        {
+            asked.remove(last);
+        }
+    }
+
     /// What the next call of that caller is: what it pays and what it writes.
     fn draw(&mut self, caller: &Caller) -> (Cost, Option<(u32, u64)>) {
         let is_bulk = self.random.uniform() < caller.bulk;

@@ -2,12 +2,19 @@
 //! then.
 
 use super::*;
+use crate::quota::latency::Estimate;
 use proptest::prelude::*;
 
 /// A slot each 200 ms, a bulk slot each second.
 const PACE: Duration = Duration::from_millis(200);
 const BULK_PACE: Duration = Duration::from_secs(1);
 const TYPICAL: Duration = Duration::from_millis(100);
+
+const ESTIMATE: Estimate = Estimate {
+    least: TYPICAL,
+    usual: TYPICAL,
+    long: TYPICAL,
+};
 
 /// A queue behind slots that come at an even pace.
 struct Gate {
@@ -16,6 +23,7 @@ struct Gate {
     /// The slots of both kinds that came and were not used.
     free: [usize; 2],
     ticks: u32,
+    drift: Duration,
 }
 
 impl Gate {
@@ -25,6 +33,7 @@ impl Gate {
             now: Instant::now(),
             free: [0; 2],
             ticks: 0,
+            drift: Duration::ZERO,
         }
     }
 
@@ -43,17 +52,29 @@ impl Gate {
     }
 
     fn admit(&mut self, ask: &Ask) -> Result<Duration, Infeasible> {
+        let (estimate, supply) = (ESTIMATE, self.supply());
+        let (now, wait) = (self.now, self.wait());
+        self.queue.admit(ask, &estimate, &supply, now, wait)
+    }
+
+    /// What a ticket that is not let in is told.
+    fn promise(&mut self, ask: &Ask) -> Duration {
+        let (estimate, supply) = (ESTIMATE, self.supply());
+        let (now, wait) = (self.now, self.wait());
+        self.queue.promise(ask, &estimate, self.drift, &supply, now, wait)
+    }
+
+    fn wait(&self) -> impl FnMut(Cost, usize) -> Duration + use<> {
         let free = self.free;
         // The next slot comes after a whole pace, or the next bulk slot after what is left of it.
         let gone = PACE * (self.ticks % 5);
-        let wait = |cost, ahead: usize| {
+        move |cost, ahead: usize| {
             let short = (ahead + 1).saturating_sub(free[cost as usize]) as u32;
             match cost {
                 Cost::Call => PACE * short,
                 Cost::Bulk => (BULK_PACE * short).saturating_sub(gone),
             }
-        };
-        self.queue.admit(ask, TYPICAL, &self.supply(), self.now, wait)
+        }
     }
 
     /// Lets the time pass until a slot comes, and grants what can be granted.
@@ -99,7 +120,7 @@ fn an_empty_queue_lets_in_who_has_time() {
         ..ask("a", now)
     };
     let refused = gate.admit(&hasty).unwrap_err();
-    assert_eq!(refused.retry_after, None, "the call itself takes longer");
+    assert!(refused.is_too_slow);
 }
 
 #[test]
@@ -167,12 +188,15 @@ fn a_caller_at_its_cap_is_told_so() {
     }
     (0..3).for_each(|_| drop(gate.tick()));
     let now = gate.now;
-    let refused = gate.admit(&within(4, ask("capped", now), now)).unwrap_err();
-    assert!(refused.by_own_cap);
-    assert_eq!(
-        refused.retry_after,
-        Some(W - 2 * PACE + TYPICAL - Duration::from_secs(4))
-    );
+    let hasty = within(4, ask("capped", now), now);
+    let refused = gate.admit(&hasty).unwrap_err();
+    assert!(refused.by_own_cap && !refused.is_too_slow);
+    let first = W - 2 * PACE + TYPICAL - Duration::from_secs(4);
+    assert_eq!(gate.promise(&hasty), first);
+    // The cap lets through one with each slot that leaves it, and the fourth a window after the first.
+    assert_eq!(gate.promise(&hasty), first + PACE);
+    assert_eq!(gate.promise(&hasty), first + PACE * 2);
+    assert_eq!(gate.promise(&hasty), first + W);
     assert!(gate.admit(&within(5, ask("capped", now), now)).is_ok());
 }
 
@@ -255,12 +279,51 @@ proptest! {
         newcomer.deadline = gate.now + ms(timeout + if bulk { 1_000 } else { 0 });
         let timeout = newcomer.deadline - gate.now;
         if let Err(refused) = gate.admit(&newcomer) {
-            let until = gate.now + refused.retry_after.unwrap();
+            let until = gate.now + gate.promise(&newcomer);
+            prop_assert!(!refused.is_too_slow);
             while gate.now < until {
                 gate.tick();
             }
             newcomer.deadline = gate.now + timeout;
             prop_assert!(gate.admit(&newcomer).is_ok(), "{:?} and then {:?}", refused, gate.admit(&newcomer));
         }
+    }
+
+    /// Of many that are refused together and retry when they were told to, nearly all are let in.
+    #[test]
+    fn refused_together_and_let_in_at_the_second_try(
+        waiting in 0_usize..60,
+        refused in 1_usize..200,
+        callers in 1_usize..5,
+        timeout in 500_u64..8_000,
+    ) {
+        let mut gate = Gate::new();
+        gate.drift = W / 25;
+        (0..waiting).for_each(|_| gate.push(within(3_600, ask("w", gate.now), gate.now), "waiting"));
+        let names = ["w", "x", "z", "new"];
+        let mut retries = Vec::new();
+        for n in 0..refused {
+            let newcomer = Ask { deadline: gate.now + ms(timeout), ..ask(names[n % callers], gate.now) };
+            match gate.admit(&newcomer) {
+                Ok(_) => gate.push(newcomer, "first"),
+                Err(_) => retries.push((gate.now + gate.promise(&newcomer), names[n % callers])),
+            }
+        }
+        retries.sort_unstable();
+        let (all, mut served) = (retries.len(), 0);
+        let second = |names: Vec<&str>| names.iter().filter(|name| **name == "second").count();
+        for (at, name) in retries {
+            while gate.now < at {
+                served += second(gate.tick());
+            }
+            let newcomer = Ask { deadline: gate.now + ms(timeout), ..ask(name, gate.now) };
+            if gate.admit(&newcomer).is_ok() {
+                gate.push(newcomer, "second");
+            }
+        }
+        while !gate.queue.is_empty() {
+            served += second(gate.tick());
+        }
+        prop_assert!((all - served) * 20 <= all + 19, "{served} of {all} served");
     }
 }

@@ -1,0 +1,215 @@
+//! The retry times that refused callers were given: each is a virtual reservation of a place, so that the next refused
+//! caller is given the place behind it. A reservation keeps nobody out, and it expires. Pure, and bounded in memory.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Criticality;
+use crate::quota::Cost;
+use crate::quota::lane::Lane;
+
+/// The number of reservations that are remembered. Further ones are given a time and not counted.
+const MAX_PROMISES: usize = 4_096;
+/// How much too early a retry may come and still be taken for the one that was promised.
+const EARLY: Duration = Duration::from_millis(5);
+/// Those by cost, and those of each lane.
+const KINDS: usize = 2 + Lane::ALL.len();
+
+/// What a refused call would have needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Alone(Cost),
+    Batched(Lane),
+}
+
+impl Kind {
+    pub(super) fn of(cost: Cost, lane: Option<Lane>) -> Self {
+        lane.map_or(Self::Alone(cost), Self::Batched)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Alone(cost) => cost as usize,
+            Self::Batched(lane) => 2 + lane as usize,
+        }
+    }
+}
+
+/// How many reservations of each kind are ahead of a refused call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// Those of its own caller and class.
+    own: [usize; KINDS],
+    /// Those of others that have their turns before it.
+    others: [usize; KINDS],
+}
+
+impl Ahead {
+    pub(super) fn own(&self, kind: Kind) -> usize {
+        self.own[kind.index()]
+    }
+
+    pub(super) fn others(&self, kind: Kind) -> usize {
+        self.others[kind.index()]
+    }
+}
+
+/// The reservations of one caller in one class.
+#[derive(Debug, Default)]
+struct Flow {
+    weight: u32,
+    /// When each retry is due, and when the reservation expires, in the order in which they were made.
+    kinds: [VecDeque<(Instant, Instant)>; KINDS],
+}
+
+impl Flow {
+    fn lengths(&self) -> [usize; KINDS] {
+        self.kinds.each_ref().map(VecDeque::len)
+    }
+}
+
+/// All reservations.
+#[derive(Debug, Default)]
+pub(super) struct Promises {
+    classes: [HashMap<Arc<str>, Flow>; 4],
+    count: usize,
+    /// Before this time none expires.
+    next_expiry: Option<Instant>,
+}
+
+impl Promises {
+    /// Forgets what has expired.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.next_expiry.is_none_or(|next| next > now) {
+            return;
+        }
+        let mut next: Option<Instant> = None;
+        for class in &mut self.classes {
+            class.retain(|_, flow| {
+                for kind in &mut flow.kinds {
+                    kind.retain(|(_, expires)| *expires > now);
+                    let first = kind.iter().map(|(_, expires)| *expires).min();
+                    next = [next, first].into_iter().flatten().min();
+                }
+                flow.kinds.iter().any(|kind| !kind.is_empty())
+            });
+        }
+        self.next_expiry = next;
+        let flows = self.classes.iter().flat_map(HashMap::values);
+        self.count = flows.map(|flow| flow.lengths().iter().sum::<usize>()).sum();
+    }
+
+    /// A call has come: if its caller was told to retry by now, this is the retry, and its reservation has served.
+    pub(super) fn arrived(&mut self, class: Criticality, caller: &str, kind: Kind, now: Instant) {
+        let Some(flow) = self.classes[class as usize].get_mut(caller) else {
+            return;
+        };
+        let kind = &mut flow.kinds[kind.index()];
+        if let Some(due) = kind.iter().position(|(due, _)| *due <= now + EARLY) {
+            kind.remove(due);
+            self.count -= 1;
+        }
+    }
+
+    /// What is ahead of a call that is refused now: all reservations of higher classes and of its own caller, and of
+    /// each other caller of its class as many as have their turns by then.
+    pub(super) fn ahead(&self, class: Criticality, caller: &str, weight: u32) -> Ahead {
+        let mut ahead = Ahead::default();
+        let mine = &self.classes[class as usize];
+        ahead.own = mine.get(caller).map(Flow::lengths).unwrap_or_default();
+        let turns = ahead.own.iter().sum::<usize>() + 1;
+        let add = |others: &mut [usize; KINDS], more: [usize; KINDS]| {
+            others.iter_mut().zip(more).for_each(|(all, more)| *all += more);
+        };
+        for (_, flow) in mine.iter().filter(|(name, _)| ***name != *caller) {
+            let lengths = flow.lengths();
+            let all: usize = lengths.iter().sum();
+            let share = (turns * flow.weight as usize).div_ceil(weight.max(1) as usize).min(all);
+            add(
+                &mut ahead.others,
+                lengths.map(|length| (length * share).div_ceil(all.max(1))),
+            );
+        }
+        for flow in self.classes[class as usize + 1..].iter().flat_map(HashMap::values) {
+            add(&mut ahead.others, flow.lengths());
+        }
+        ahead
+    }
+
+    /// Remembers what a caller was told.
+    pub(super) fn promise(
+        &mut self,
+        (class, caller, weight): (Criticality, &Arc<str>, u32),
+        kind: Kind,
+        due: Instant,
+        expires: Instant,
+    ) {
+        if self.count >= MAX_PROMISES {
+            return;
+        }
+        let flow = self.classes[class as usize].entry(caller.clone()).or_default();
+        flow.weight = weight;
+        flow.kinds[kind.index()].push_back((due, expires));
+        self.count += 1;
+        self.next_expiry = Some(self.next_expiry.map_or(expires, |next| next.min(expires)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Kind = Kind::Alone(Cost::Call);
+    const PLUS: Criticality = Criticality::SheddablePlus;
+
+    fn promise(promises: &mut Promises, class: Criticality, caller: &str, weight: u32, due: Instant) {
+        let expires = due + Duration::from_secs(3);
+        promises.promise((class, &caller.into(), weight), CALL, due, expires);
+    }
+
+    #[test]
+    fn a_reservation_counts_until_its_retry_has_come_or_it_expires() {
+        let (mut promises, now) = (Promises::default(), Instant::now());
+        let due = now + Duration::from_secs(2);
+        promise(&mut promises, PLUS, "a", 1, due);
+        promise(&mut promises, PLUS, "a", 1, due);
+        assert_eq!(promises.ahead(PLUS, "a", 1).own(CALL), 2);
+        // A call that comes before is another one.
+        promises.arrived(PLUS, "a", CALL, now);
+        promises.arrived(PLUS, "a", Kind::Alone(Cost::Bulk), due);
+        promises.arrived(PLUS, "b", CALL, due);
+        assert_eq!(promises.ahead(PLUS, "a", 1).own(CALL), 2);
+        promises.arrived(PLUS, "a", CALL, due);
+        assert_eq!(promises.ahead(PLUS, "a", 1).own(CALL), 1);
+        promises.expire(due + Duration::from_secs(3));
+        assert_eq!(promises.ahead(PLUS, "a", 1), Ahead::default());
+        assert_eq!((promises.count, promises.classes[PLUS as usize].len()), (0, 0));
+    }
+
+    #[test]
+    fn a_caller_with_many_reservations_delays_others_by_their_turns_only() {
+        let (mut promises, now) = (Promises::default(), Instant::now());
+        (0..500).for_each(|_| promise(&mut promises, PLUS, "flooder", 1, now));
+        assert_eq!(promises.ahead(PLUS, "other", 1).others(CALL), 1);
+        assert_eq!(promises.ahead(PLUS, "flooder", 1).own(CALL), 500);
+        promise(&mut promises, PLUS, "other", 1, now);
+        assert_eq!(promises.ahead(PLUS, "other", 1).others(CALL), 2);
+        assert_eq!(promises.ahead(PLUS, "flooder", 1).others(CALL), 1);
+        // Higher classes go before, lower ones do not.
+        assert_eq!(promises.ahead(Criticality::Sheddable, "other", 1).others(CALL), 501);
+        assert_eq!(promises.ahead(Criticality::Critical, "other", 1).others(CALL), 0);
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_remembered() {
+        let (mut promises, now) = (Promises::default(), Instant::now());
+        for caller in 0..MAX_PROMISES + 100 {
+            promise(&mut promises, PLUS, &caller.to_string(), 1, now);
+        }
+        assert_eq!(promises.count, MAX_PROMISES);
+        assert_eq!(promises.ahead(PLUS, "other", 1).others(CALL), MAX_PROMISES);
+    }
+}
