@@ -28,6 +28,13 @@ use crate::telemetry::metrics::Metrics;
 
 /// Streams of one connection at one time.
 const MAX_STREAMS: u32 = 1024;
+/// The flow-control window of one stream. Frames that the RPC does not read yet are limited by it: an import that waits for
+/// the quota reads nothing.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The flow-control window of a connection. h2 limits the overhead of all unread DATA frames of a connection to half of it
+/// (256 bytes less the length of each frame), and ends the connection with GOAWAY (ENHANCE_YOUR_CALM) above that. One stream
+/// whose frames have 45 bytes can reach 300 kB, so that 100 streams of one connection stay below it.
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause after a failed accept, which would fail again at once where there are no file descriptors left.
@@ -120,6 +127,8 @@ async fn connection(stream: TcpStream, rpcs: Rpcs) {
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(max_header_bytes);
     let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -1,0 +1,282 @@
+//! Many messages, connections and streams at once, some of them hostile: the gateway keeps serving, within bounded memory.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use leadgate::grpc::pb;
+use leadgate::simulator::{Options, Simulator};
+use pb::import_leads_request::Operation;
+use pb::import_leads_response::Result as Row;
+use pb::lead_service_client::LeadServiceClient;
+use pb::quota_service_client::QuotaServiceClient;
+use prost::Message;
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::harness::{channel, listen, tenant};
+use crate::process::leadgate;
+
+/// A gateway in a process of its own, so that its memory can be measured.
+struct Process {
+    child: Child,
+    address: std::net::SocketAddr,
+    /// Its settings, its store and its log.
+    folder: tempfile::TempDir,
+    _simulating: DropGuard,
+}
+
+impl Process {
+    /// With these settings of the server, and of others.
+    async fn start(server: &str, others: &str) -> Self {
+        let (upstream, address) = (listen().await, listen().await.local_addr().unwrap());
+        let options = Options::default();
+        let text = format!(
+            "[server]\nlisten = \"{address}\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"warn\"\n\
+             [store]\nurl = \"sqlite::memory:\"\n{}\n{others}",
+            tenant("acme", upstream.local_addr().unwrap(), &options)
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leadgate.toml");
+        std::fs::write(&path, text).unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(Simulator::new(options).serve(upstream, stop.clone().cancelled_owned()));
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let arguments = ["serve", "--config", path.to_str().unwrap()];
+        let child = leadgate().args(arguments).stderr(log).spawn().unwrap();
+        let process = Self {
+            child,
+            address,
+            folder,
+            _simulating: stop.drop_guard(),
+        };
+        for _ in 0..500 {
+            let endpoint = tonic::transport::Endpoint::new(format!("http://{address}")).unwrap();
+            if let Ok(channel) = endpoint.connect().await {
+                // The account's metadata is read, so that later figures do not include it.
+                let request = pb::DescribeLeadFieldsRequest::default();
+                LeadServiceClient::new(channel)
+                    .describe_lead_fields(request)
+                    .await
+                    .unwrap();
+                return process;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the gateway does not start: {}", process.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// A figure of /proc/PID/status in MiB: VmRSS is the memory in use, VmHWM the most that ever was.
+    fn memory(&self, name: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(Path::new(&path)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let kilobytes: u64 = line
+            .trim_start_matches(':')
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kilobytes / 1024
+    }
+
+    /// Fails if the memory was ever more than 200 MiB above that.
+    fn assert_bounded(&self, idle: u64) {
+        let peak = self.memory("VmHWM");
+        println!("idle {idle} MiB, peak {peak} MiB");
+        assert!(peak <= idle + 200, "idle {idle} MiB, peak {peak} MiB");
+    }
+}
+
+type FrameBody = BoxBody<Bytes, Infallible>;
+
+/// A connection on which each item of a body is one DATA frame.
+#[derive(Clone)]
+struct Raw(SendRequest<FrameBody>);
+
+impl Raw {
+    async fn connect(address: std::net::SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(64 << 20)
+            .max_concurrent_reset_streams(10_000)
+            .handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    async fn ask(
+        &mut self,
+        rpc: &str,
+        encoding: Option<&str>,
+        frames: impl Stream<Item = Bytes> + Send + Sync + 'static,
+    ) -> hyper::Result<http::Response<Incoming>> {
+        let frames = frames.map(|bytes| Ok(Frame::data(bytes)));
+        let mut request = http::Request::post(format!("http://leadgate/leadgate.v1.{rpc}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        if let Some(encoding) = encoding {
+            request = request.header("grpc-encoding", encoding);
+        }
+        let request = request.body(StreamBody::new(frames).boxed()).unwrap();
+        self.0.ready().await?;
+        self.0.send_request(request).await
+    }
+}
+
+/// The message as gRPC frames it.
+fn framed(message: &impl Message) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
+    message.encode(&mut frame).unwrap();
+    frame.freeze()
+}
+
+/// A row of about 40 bytes that is refused without a call to LeadSquared.
+fn invalid_row(sequence: i64) -> pb::ImportLeadsRequest {
+    let update = pb::UpdateLeadRequest {
+        lead_id: "no id at all, of 30 letters....".to_owned(),
+        ..Default::default()
+    };
+    pb::ImportLeadsRequest {
+        sequence,
+        operation: Some(Operation::Update(update)),
+    }
+}
+
+/// A row of about 40 bytes that waits for the quota.
+fn row(sequence: i64) -> pb::ImportLeadsRequest {
+    let create = pb::CreateLeadRequest {
+        lead: Some(pb::LeadFields {
+            email_address: Some(format!("asha-{sequence:07}@example.com")),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    pb::ImportLeadsRequest {
+        sequence,
+        operation: Some(Operation::Create(create)),
+    }
+}
+
+/// Asks for the quota on the channel until the token is cancelled; how often it was answered.
+fn beside(channel: Channel, until: CancellationToken) -> tokio::task::JoinHandle<Result<usize, Status>> {
+    tokio::spawn(async move {
+        let mut client = QuotaServiceClient::new(channel);
+        let mut count = 0;
+        while !until.is_cancelled() {
+            client.get_quota(pb::GetQuotaRequest::default()).await?;
+            count += 1;
+        }
+        Ok(count)
+    })
+}
+
+const ROWS: i64 = 100_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_small_rows_are_answered_beside_other_calls_of_the_connection() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let channel = channel(process.address).await;
+    let done = CancellationToken::new();
+    let others = beside(channel.clone(), done.clone());
+    let rows = tokio_stream::iter((0..ROWS).map(invalid_row));
+    let mut client = LeadServiceClient::new(channel);
+    let mut answers = client.import_leads(Request::new(rows)).await.unwrap().into_inner();
+    let mut count = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert!(matches!(answer.result, Some(Row::Error(_))), "{answer:?}");
+        count += 1;
+    }
+    done.cancel();
+    assert_eq!(count, ROWS);
+    assert!(others.await.unwrap().unwrap() > 0);
+    process.assert_bounded(idle);
+}
+
+/// Counts the messages of a body in which each is framed by gRPC.
+async fn messages(mut body: Incoming) -> i64 {
+    let (mut count, mut buffer) = (0, BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.unwrap().into_data() else { break };
+        buffer.extend_from_slice(&data);
+        while buffer.len() >= 5 {
+            let length = 5 + u32::from_be_bytes(buffer[1..5].try_into().unwrap()) as usize;
+            if buffer.len() < length {
+                break;
+            }
+            buffer.advance(length);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_rows_of_a_frame_each_are_answered_beside_other_calls_of_the_connection() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let mut raw = Raw::connect(process.address).await;
+    let mut others = raw.clone();
+    let done = CancellationToken::new();
+    let until = done.clone();
+    let others = tokio::spawn(async move {
+        let mut count = 0;
+        while !until.is_cancelled() {
+            let message = tokio_stream::once(framed(&pb::GetQuotaRequest::default()));
+            let answer = others.ask("QuotaService/GetQuota", None, message).await.unwrap();
+            count += messages(answer.into_body()).await;
+        }
+        count
+    });
+    let rows = tokio_stream::iter((0..ROWS).map(|sequence| framed(&invalid_row(sequence))));
+    let answer = raw.ask("LeadService/ImportLeads", None, rows).await.unwrap();
+    assert_eq!(messages(answer.into_body()).await, ROWS);
+    done.cancel();
+    assert!(others.await.unwrap() > 0);
+    process.assert_bounded(idle);
+}
+
+/// They read no more rows until LeadSquared's quota lets some be written: flow control holds their clients back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn imports_that_wait_for_the_quota_leave_the_connection_to_other_calls() {
+    let process = Process::start("", "[tenant_defaults.batching]\nimport_window = 50\n").await;
+    let idle = process.memory("VmRSS");
+    let raw = Raw::connect(process.address).await;
+    for _ in 0..30 {
+        let mut raw = raw.clone();
+        tokio::spawn(async move {
+            let rows = tokio_stream::iter((0..ROWS).map(|sequence| framed(&row(sequence))));
+            let answer = raw.ask("LeadService/ImportLeads", None, rows).await.unwrap();
+            messages(answer.into_body()).await
+        });
+    }
+    let (begun, mut others, mut count) = (Instant::now(), raw.clone(), 0);
+    while begun.elapsed() < Duration::from_secs(4) {
+        let message = tokio_stream::once(framed(&pb::GetQuotaRequest::default()));
+        let answer = others.ask("QuotaService/GetQuota", None, message).await.unwrap();
+        count += messages(answer.into_body()).await;
+    }
+    assert!(count > 10, "{count}");
+    process.assert_bounded(idle);
+}
