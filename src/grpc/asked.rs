@@ -85,6 +85,11 @@ impl Teller {
         status::from(error, self.tenant.as_deref(), self.observed.id())
     }
 
+    /// What is wrong with a message of the request that was not read.
+    pub(super) fn why_unread(&self, status: &Status) -> Option<Error> {
+        self.observed.why_unread(status)
+    }
+
     /// How much fits into one message of the answer.
     pub(super) fn room(&self) -> Room {
         self.room

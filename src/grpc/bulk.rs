@@ -175,7 +175,7 @@ pub(super) async fn import(
                     });
                 }
                 (Ok(_), _) => break Ok(()),
-                (Err(status), _) => break Err(status::unread(&status).unwrap_or_else(|| {
+                (Err(status), _) => break Err(reader.teller().why_unread(&status).unwrap_or_else(|| {
                     Error::invalid("request", format!("cannot be read: {}", status.message()))
                 })),
             },

@@ -19,6 +19,7 @@ use tower_http::catch_panic::CatchPanic;
 
 use super::arrivals::{Arrival, Arrivals};
 use super::asked::limit;
+use super::body::{Limits, RequestBody};
 use super::edge::Edge;
 use super::observe::{Line, Observed, answered, panicked};
 use super::{Context, METADATA_SLACK};
@@ -75,11 +76,19 @@ pub(super) struct Arrived {
 }
 
 /// Serves the connections of a listener until the process is told to stop, and then those that are open to their ends.
-pub(super) async fn serve(listener: TcpListener, routes: Routes, context: Context, edge: Edge, metrics: Arc<Metrics>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    context: Context,
+    edge: Edge,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+) {
     let rpcs = Rpcs {
         routes,
         context,
         edge: Arc::new(edge),
+        limits: Arc::new(limits),
         metrics,
     };
     let stop = rpcs.context.draining.clone();
@@ -151,6 +160,7 @@ struct Rpcs {
     routes: Routes,
     context: Context,
     edge: Arc<Edge>,
+    limits: Arc<Limits>,
     metrics: Arc<Metrics>,
 }
 
@@ -169,7 +179,7 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (headers, path) = (request.headers(), request.uri().path());
         let observed = Observed::of(headers);
-        let is_known = self.rpcs.edge.knows(path);
+        let is_known = self.rpcs.limits.schema.method(path).is_some();
         let line = Line::new(path, is_known, &observed, &self.rpcs.metrics);
         let teller = self.rpcs.context.teller(headers, observed.clone());
         if let Some(refused) = self.rpcs.edge.refuse(&request, &observed) {
@@ -187,6 +197,7 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
             deadline
         });
         let draining = self.rpcs.context.draining.clone();
+        let request = RequestBody::new(request, &self.rpcs.limits, &observed);
         let routes = CatchPanic::custom(self.rpcs.routes.clone(), panicked);
         Box::pin(async move {
             let deadline = match deadline {

@@ -3,10 +3,12 @@
 mod activity;
 mod arrivals;
 mod asked;
+mod body;
 mod bulk;
 mod connection;
 mod convert;
 mod edge;
+mod elements;
 mod lead;
 mod mutation;
 mod observe;
@@ -17,6 +19,7 @@ mod search;
 mod share;
 mod size;
 mod status;
+mod unfinished;
 mod user;
 
 use std::sync::Arc;
@@ -68,6 +71,10 @@ const FLUSH: Duration = Duration::from_millis(250);
 pub struct Settings {
     /// The longest request, in bytes.
     pub max_request_bytes: usize,
+    /// Maximum number of repeated elements and map entries of a request message.
+    pub max_message_elements: usize,
+    /// Maximum size of all request messages together that are not complete, in bytes.
+    pub max_unfinished_bytes: usize,
     /// The longest message of a response, in bytes.
     pub max_response_bytes: usize,
     /// The most metadata of a request, in bytes as HTTP/2 counts them.
@@ -99,6 +106,13 @@ impl Settings {
         }
         if self.max_request_bytes == 0 {
             faults.push(("max_request_bytes", "must be at least 1".to_owned()));
+        }
+        if self.max_message_elements == 0 {
+            faults.push(("max_message_elements", "must be at least 1".to_owned()));
+        }
+        if self.max_unfinished_bytes < self.max_request_bytes {
+            let text = format!("must be at least server.max_request_bytes ({})", self.max_request_bytes);
+            faults.push(("max_unfinished_bytes", text));
         }
         if !(size::LEAST..=size::MOST).contains(&self.max_response_bytes) {
             let text = format!("must be {} to {}", size::LEAST, size::MOST);
@@ -156,7 +170,13 @@ pub async fn serve(
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    let edge = edge::Edge::new(settings.max_metadata_bytes, &descriptors, metrics.clone());
+    let edge = edge::Edge::new(settings.max_metadata_bytes, metrics.clone());
+    let limits = body::Limits {
+        bytes: max_request_bytes,
+        elements: settings.max_message_elements,
+        schema: elements::Schema::new(&descriptors),
+        unfinished: unfinished::Unfinished::new(settings.max_unfinished_bytes),
+    };
     let context = Context {
         tenants,
         in_flight: in_flight.clone(),
@@ -187,7 +207,7 @@ pub async fn serve(
         .add_service(service!(UserServiceServer, user))
         .add_service(service!(QuotaServiceServer, quota))
         .prepare();
-    let server = connection::serve(listener, routes, context, edge, metrics);
+    let server = connection::serve(listener, routes, context, edge, limits, metrics);
 
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
     tokio::select! {

@@ -1,6 +1,8 @@
 //! Many messages, connections and streams at once, some of them hostile: the gateway keeps serving, within bounded memory.
 
 use std::convert::Infallible;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -22,15 +24,15 @@ use tokio::process::Child;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
-use crate::harness::{channel, listen, tenant};
+use crate::harness::{Seen, channel, listen, seen, tenant};
 use crate::process::leadgate;
 
 /// A gateway in a process of its own, so that its memory can be measured.
 struct Process {
     child: Child,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     /// Its settings, its store and its log.
     folder: tempfile::TempDir,
     _simulating: DropGuard,
@@ -109,7 +111,7 @@ type FrameBody = BoxBody<Bytes, Infallible>;
 struct Raw(SendRequest<FrameBody>);
 
 impl Raw {
-    async fn connect(address: std::net::SocketAddr) -> Self {
+    async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
@@ -278,5 +280,175 @@ async fn imports_that_wait_for_the_quota_leave_the_connection_to_other_calls() {
         count += messages(answer.into_body()).await;
     }
     assert!(count > 10, "{count}");
+    process.assert_bounded(idle);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A compressed message as gRPC frames it.
+fn compressed(message: &[u8]) -> Bytes {
+    let message = gzip(message);
+    let mut frame = BytesMut::new();
+    frame.put_u8(1);
+    frame.put_u32(u32::try_from(message.len()).unwrap());
+    frame.extend_from_slice(&message);
+    frame.freeze()
+}
+
+fn refusal(answer: &http::Response<Incoming>) -> Seen {
+    seen(Status::from_header_map(answer.headers()).unwrap_or_else(|| panic!("no status in {answer:?}")))
+}
+
+/// Asks for the quota on a connection of its own; the longest time that an answer took.
+fn good_client(address: SocketAddr, until: CancellationToken) -> tokio::task::JoinHandle<Result<Duration, Status>> {
+    tokio::spawn(async move {
+        let mut client = QuotaServiceClient::new(channel(address).await);
+        let mut longest = Duration::ZERO;
+        while !until.is_cancelled() {
+            let begun = Instant::now();
+            client.get_quota(pb::GetQuotaRequest::default()).await?;
+            longest = longest.max(begun.elapsed());
+        }
+        Ok(longest)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn millions_of_empty_elements_are_refused_without_being_decoded() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let done = CancellationToken::new();
+    let good = good_client(process.address, done.clone());
+    // Field 1 of these messages is repeated.
+    let empty = [0x0a, 0].repeat(2_000_000);
+    let mut attacks = tokio::task::JoinSet::new();
+    let raw = Raw::connect(process.address).await;
+    for _ in 0..8 {
+        for rpc in [
+            "BatchCreateLeads",
+            "BatchUpdateLeads",
+            "BatchUpsertLeads",
+            "BatchGetLeads",
+        ] {
+            let (mut raw, message) = (raw.clone(), compressed(&empty));
+            assert!(message.len() < 10_000);
+            attacks.spawn(async move {
+                let rpc = format!("LeadService/{rpc}");
+                let answer = raw.ask(&rpc, Some("gzip"), tokio_stream::once(message)).await.unwrap();
+                let refusal = refusal(&answer);
+                refusal.is(Code::InvalidArgument, "INVALID_FIELD");
+                assert_eq!(refusal.fields(), ["request"], "{rpc}");
+                let text = refusal.status.message();
+                assert!(text.contains("server.max_message_elements (100000)"), "{text}");
+            });
+        }
+    }
+    attacks.join_all().await;
+    done.cancel();
+    assert!(good.await.unwrap().unwrap() < Duration::from_secs(5));
+    process.assert_bounded(idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_never_completed_are_bounded_together() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let done = CancellationToken::new();
+    let good = good_client(process.address, done.clone());
+    let mut attacks = tokio::task::JoinSet::new();
+    for connection in 0..4 {
+        let raw = Raw::connect(process.address).await;
+        for _ in 0..50 {
+            let mut raw = raw.clone();
+            attacks.spawn(async move {
+                // 3.9 MB without the last byte, each with its own end of the request: never.
+                let mut head = BytesMut::new();
+                head.put_u8(0);
+                head.put_u32(3_900_001);
+                let body = tokio_stream::once(head.freeze())
+                    .chain(tokio_stream::iter(std::iter::repeat_n(
+                        Bytes::from(vec![connection; 39_000]),
+                        100,
+                    )))
+                    .chain(tokio_stream::pending());
+                raw.ask("LeadService/CreateLead", None, body).await
+            });
+        }
+    }
+    // All but those that fit into 64 MiB are refused.
+    let mut refused = 0;
+    while refused < 200 - (64 << 20) / 3_900_000 - 1 {
+        let answer = attacks.join_next().await.unwrap().unwrap().unwrap();
+        refusal(&answer).is(Code::ResourceExhausted, "QUEUE_FULL");
+        refused += 1;
+    }
+    // Small requests and a large one are served all the same.
+    let mut client = LeadServiceClient::new(channel(process.address).await);
+    let large = pb::BatchGetLeadsRequest {
+        lead_ids: vec!["x".repeat(1_000_000)],
+        ..Default::default()
+    };
+    seen(client.batch_get_leads(large).await.unwrap_err()).is(Code::InvalidArgument, "INVALID_FIELD");
+    done.cancel();
+    assert!(good.await.unwrap().unwrap() < Duration::from_secs(5));
+    process.assert_bounded(idle);
+}
+
+/// A message in itself may be complete, and its request not: then it is not decoded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn complete_messages_of_requests_without_end_take_no_memory() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let raw = Raw::connect(process.address).await;
+    let message = compressed(&[0x0a, 0].repeat(99_999));
+    let mut open = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (mut raw, message) = (raw.clone(), message.clone());
+        open.spawn(async move {
+            let body = tokio_stream::once(message).chain(tokio_stream::pending());
+            raw.ask("LeadService/BatchCreateLeads", Some("gzip"), body).await
+        });
+    }
+    // Requests on the connection are read in their order.
+    let mut last = raw.clone();
+    let message = tokio_stream::once(framed(&pb::GetQuotaRequest::default()));
+    last.ask("QuotaService/GetQuota", None, message).await.unwrap();
+    assert!(open.try_join_next().is_none());
+    process.assert_bounded(idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_rows_of_an_import_are_bounded_like_any_message() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let bomb = compressed(&vec![0; 500_000_000]);
+    let create = pb::CreateLeadRequest {
+        lead: Some(pb::LeadFields {
+            custom: (0..100_001).map(|i| (i.to_string(), Default::default())).collect(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let many = pb::ImportLeadsRequest {
+        sequence: 1,
+        operation: Some(Operation::Create(create)),
+    };
+    let many = compressed(&many.encode_to_vec());
+    for (message, text) in [
+        (bomb, "after decompression than server.max_request_bytes (4194304)"),
+        (many, "server.max_message_elements (100000)"),
+    ] {
+        let mut raw = Raw::connect(process.address).await;
+        let body = tokio_stream::once(message);
+        let answer = raw.ask("LeadService/ImportLeads", Some("gzip"), body).await.unwrap();
+        let trailers = answer.into_body().collect().await.unwrap().trailers().cloned().unwrap();
+        let error = seen(Status::from_header_map(&trailers).unwrap());
+        error.is(Code::InvalidArgument, "INVALID_FIELD");
+        assert!(error.status.message().contains(text), "{:?}", error.status);
+    }
     process.assert_bounded(idle);
 }
