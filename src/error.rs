@@ -111,6 +111,8 @@ pub enum Kind {
     },
     /// The operator's: what has to be remembered cannot be written down, so nothing was sent. Try again later.
     StoreUnavailable,
+    /// The client did not read the responses of a stream, so the stream was closed. Responses that were not read are lost.
+    StreamNotRead,
     /// This process is about to end. Nothing was sent; ask another replica.
     ShuttingDown,
     /// The caller left before anything was sent. Nobody reads this.
@@ -328,6 +330,7 @@ impl Error {
             Kind::DeadlineExceeded { .. } => "deadline-exceeded",
             Kind::Unreadable { .. } => "unreadable",
             Kind::StoreUnavailable => "store-unavailable",
+            Kind::StreamNotRead => "stream-not-read",
             Kind::ShuttingDown => "shutting-down",
             Kind::CallerLeft => "caller-left",
         }
@@ -368,6 +371,7 @@ impl Error {
             | Kind::DeadlineExceeded { .. }
             | Kind::Unreadable { .. }
             | Kind::StoreUnavailable
+            | Kind::StreamNotRead
             | Kind::ShuttingDown
             | Kind::CallerLeft => false,
         }
@@ -485,6 +489,10 @@ impl fmt::Display for Error {
             Kind::DeadlineExceeded { place } => write!(f, "the deadline passed while waiting for {place}"),
             Kind::Unreadable { path } => write!(f, "LeadSquared's answer cannot be read at {}", shortened(path, 240)),
             Kind::StoreUnavailable => f.write_str("what has to be remembered cannot be written down; nothing was sent"),
+            Kind::StreamNotRead => f.write_str(
+                "the client did not read the responses for server.stream_read_timeout, so the stream was closed; responses that were \
+                 not read are lost",
+            ),
             Kind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
             Kind::CallerLeft => f.write_str("the caller left; nothing was sent"),
         }

@@ -63,6 +63,7 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
             | Kind::ResponseTooLarge { .. }
             | Kind::DeadlineExceeded { .. }
             | Kind::StoreUnavailable
+            | Kind::StreamNotRead
             | Kind::ShuttingDown
             | Kind::CallerLeft,
             _,

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::arrivals::Arrival;
-use super::connection::Arrived;
+use super::connection::{Arrived, InProgress};
 use super::observe::Observed;
+use super::responses::Responses;
 use super::size::Room;
 use super::{Context, LONGEST, Settings, status};
 use crate::caller::{Call, Criticality, exceeded};
@@ -24,13 +24,10 @@ pub(super) const TENANT: &str = "x-leadgate-tenant";
 pub(super) const CALLER: &str = "x-leadgate-caller";
 pub(super) const CRITICALITY: &str = "x-leadgate-criticality";
 
-/// How many messages of a stream wait for a slow reader.
-const BUFFER: usize = 16;
-
 /// What an RPC is answered with.
 pub(super) type Answer<A> = std::result::Result<Response<A>, Status>;
 /// The answers of an RPC that has many.
-pub(super) type Stream<A> = ReceiverStream<std::result::Result<A, Status>>;
+pub(super) type Stream<A> = Responses<A>;
 /// What an RPC with many answers is answered with.
 pub(super) type Answers<A> = Answer<Stream<A>>;
 
@@ -61,7 +58,9 @@ impl InOrder {
 
 /// Where the answers of an RPC with many of them go.
 pub(super) struct Reader<A> {
-    sender: mpsc::Sender<std::result::Result<A, Status>>,
+    sender: mpsc::Sender<A>,
+    /// How long the client may leave responses unread.
+    patience: Duration,
     teller: Teller,
 }
 
@@ -110,8 +109,10 @@ impl<A> Reader<A> {
         A: Message,
     {
         self.teller.room.check(&answer)?;
-        let sent = self.sender.send(Ok(answer)).await;
-        sent.map_err(|_| Kind::CallerLeft.into())
+        match tokio::time::timeout(self.patience, self.sender.send(answer)).await {
+            Ok(sent) => sent.map_err(|_| Kind::CallerLeft.into()),
+            Err(_) => Err(Kind::StreamNotRead.into()),
+        }
     }
 
     /// Adds a count to the trailers.
@@ -158,14 +159,16 @@ impl Context {
         // Only the caller's own deadline ends it.
         let (teller, entered) = self.enter(request, LONGEST);
         let (asked, place) = entered.map_err(|error| teller.last(&error))?;
-        let (sender, receiver) = mpsc::channel(BUFFER);
+        let (sender, responses) = Responses::new();
         let (deadline, left) = (asked.call.deadline, asked.call.left.clone().drop_guard());
         let reader = Reader {
             sender: sender.clone(),
+            patience: self.settings.stream_read_timeout,
             teller: teller.clone(),
         };
         let work = work(asked, reader);
         let draining = self.draining.clone();
+        let last = responses.last();
         self.tasks.spawn(async move {
             let _held = (place, left);
             let ended = tokio::select! {
@@ -175,11 +178,10 @@ impl Context {
                 () = tokio::time::sleep_until(deadline) => Err(exceeded("the next answer")),
             };
             if let Err(error) = ended {
-                // Nobody may read it any more.
-                let _ = sender.send(Err(teller.last(&error))).await;
+                last.end(teller.last(&error), error.kind == Kind::StreamNotRead);
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(responses))
     }
 
     /// Whom a request is for, and its place among those in progress.
@@ -234,7 +236,7 @@ impl Context {
 }
 
 /// A place among the RPCs in progress.
-type Place = Option<Arc<OwnedSemaphorePermit>>;
+type Place = Option<Arc<InProgress>>;
 
 /// How long an RPC may take from its headers on: the caller's timeout or the longest allowed, less a little, so that our
 /// answer comes before the client's own.

@@ -13,8 +13,10 @@ mod lead;
 mod mutation;
 mod observe;
 mod page;
+mod places;
 mod quota;
 mod removal;
+mod responses;
 mod search;
 mod share;
 mod size;
@@ -79,6 +81,17 @@ pub struct Settings {
     pub max_response_bytes: usize,
     /// The most metadata of a request, in bytes as HTTP/2 counts them.
     pub max_metadata_bytes: usize,
+    /// Maximum number of open connections.
+    pub max_connections: u32,
+    /// Maximum number of open connections from one IP address.
+    pub max_connections_per_address: u32,
+    /// Maximum number of RPCs in progress on one connection.
+    pub max_streams_per_connection: u32,
+    /// Maximum number of streams (as for `max_streams`) of one caller.
+    pub max_streams_per_caller: u32,
+    /// How long a client may leave the responses of a stream unread.
+    #[serde(with = "humantime_serde")]
+    pub stream_read_timeout: Duration,
     /// The most requests in work at one time.
     pub max_in_flight: u32,
     /// The most streams (WatchShare, WatchQuota, RevokeShares, ExportLeads, ImportLeads) at one time.
@@ -98,11 +111,23 @@ impl Settings {
     /// What is wrong with them: the key, and what would be right.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        if !(1..=MOST_IN_FLIGHT).contains(&self.max_in_flight) {
-            faults.push(("max_in_flight", format!("must be 1 to {MOST_IN_FLIGHT}")));
+        for (key, value) in [
+            ("max_in_flight", self.max_in_flight),
+            ("max_streams", self.max_streams),
+            ("max_connections", self.max_connections),
+            ("max_connections_per_address", self.max_connections_per_address),
+            ("max_streams_per_connection", self.max_streams_per_connection),
+            ("max_streams_per_caller", self.max_streams_per_caller),
+        ] {
+            if !(1..=MOST_IN_FLIGHT).contains(&value) {
+                faults.push((key, format!("must be 1 to {MOST_IN_FLIGHT}")));
+            }
         }
-        if !(1..=MOST_IN_FLIGHT).contains(&self.max_streams) {
-            faults.push(("max_streams", format!("must be 1 to {MOST_IN_FLIGHT}")));
+        if self.stream_read_timeout.is_zero() || self.stream_read_timeout > LONGEST {
+            faults.push((
+                "stream_read_timeout",
+                "must be more than zero and at most a day".to_owned(),
+            ));
         }
         if self.max_request_bytes == 0 {
             faults.push(("max_request_bytes", "must be at least 1".to_owned()));

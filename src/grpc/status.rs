@@ -91,7 +91,9 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
             let id = by.map(|id| id.to_string());
             details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
         }
-        Kind::Unavailable { .. } | Kind::Refused(_) | Kind::StoreUnavailable => pushback = Some(SOON),
+        Kind::Unavailable { .. } | Kind::Refused(_) | Kind::StoreUnavailable | Kind::StreamNotRead => {
+            pushback = Some(SOON)
+        }
         Kind::ResponseTooLarge { lead_id, .. } => {
             if let Some(id) = lead_id {
                 details.set_resource_info(LEAD, id, "", error.to_string());
@@ -426,6 +428,7 @@ fn row(kind: &Kind) -> Row {
         Kind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         Kind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
         Kind::StoreUnavailable => (Code::Unavailable, "STORE_UNAVAILABLE"),
+        Kind::StreamNotRead => (Code::ResourceExhausted, "QUEUE_FULL"),
         Kind::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         Kind::CallerLeft => (Code::Cancelled, "CALLER_LEFT"),
     };

@@ -36,6 +36,8 @@ pub struct Metrics {
     batch_bisections: Family<LaneLabels, Counter>,
     reads_coalesced: Family<ReadLabels, Counter>,
     unknown_headers: Counter,
+    connections_refused: Counter,
+    accept_failures: Counter,
 }
 
 /// One request to LeadSquared.
@@ -209,6 +211,8 @@ impl Default for Metrics {
             batch_bisections: Family::default(),
             reads_coalesced: Family::default(),
             unknown_headers: Counter::default(),
+            connections_refused: Counter::default(),
+            accept_failures: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("rpcs", "RPCs answered, by method and gRPC code", metrics.rpcs.clone());
@@ -318,6 +322,16 @@ impl Default for Metrics {
             "x-leadgate-... metadata of requests that leadgate does not know and ignored",
             metrics.unknown_headers.clone(),
         );
+        registry.register(
+            "connections_refused",
+            "Connections that were closed because too many were open",
+            metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "accept_failures",
+            "Connections that could not be accepted",
+            metrics.accept_failures.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -384,6 +398,16 @@ impl Metrics {
     /// Counts metadata of a request with an x-leadgate-... name that is not known.
     pub fn unknown_header(&self) {
         self.unknown_headers.inc();
+    }
+
+    /// Counts a connection that was closed because too many were open.
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_failures.inc();
     }
 
     /// All metrics as text, in the OpenMetrics format.

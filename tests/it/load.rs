@@ -19,14 +19,15 @@ use pb::import_leads_response::Result as Row;
 use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Child;
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::StreamExt;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
-use crate::harness::{Seen, channel, listen, seen, tenant};
+use crate::harness::{Seen, World, channel, lead, listen, seen, tenant};
 use crate::process::leadgate;
 
 /// A gateway in a process of its own, so that its memory can be measured.
@@ -112,10 +113,15 @@ struct Raw(SendRequest<FrameBody>);
 
 impl Raw {
     async fn connect(address: SocketAddr) -> Self {
+        Self::with_window(address, 4 << 20).await
+    }
+
+    /// With that window of each stream.
+    async fn with_window(address: SocketAddr, window: u32) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(4 << 20)
+            .initial_stream_window_size(window)
             .initial_connection_window_size(64 << 20)
             .max_concurrent_reset_streams(10_000)
             .handshake(TokioIo::new(stream))
@@ -129,7 +135,7 @@ impl Raw {
         &mut self,
         rpc: &str,
         encoding: Option<&str>,
-        frames: impl Stream<Item = Bytes> + Send + Sync + 'static,
+        frames: impl tokio_stream::Stream<Item = Bytes> + Send + Sync + 'static,
     ) -> hyper::Result<http::Response<Incoming>> {
         let frames = frames.map(|bytes| Ok(Frame::data(bytes)));
         let mut request = http::Request::post(format!("http://leadgate/leadgate.v1.{rpc}"))
@@ -451,4 +457,121 @@ async fn compressed_rows_of_an_import_are_bounded_like_any_message() {
         assert!(error.status.message().contains(text), "{:?}", error.status);
     }
     process.assert_bounded(idle);
+}
+
+async fn watch(channel: Channel, caller: Option<&str>) -> Result<Streaming<pb::WatchQuotaResponse>, Status> {
+    let mut request = Request::new(pb::WatchQuotaRequest::default());
+    if let Some(caller) = caller {
+        request
+            .metadata_mut()
+            .insert("x-leadgate-caller", caller.parse().unwrap());
+    }
+    let mut watch = QuotaServiceClient::new(channel)
+        .watch_quota(request)
+        .await?
+        .into_inner();
+    watch.message().await?;
+    Ok(watch)
+}
+
+/// Opens 1,000 streams, of which those above the limit are refused.
+async fn flood(channel: &Channel, caller: Option<&'static str>) -> Vec<Streaming<pb::WatchQuotaResponse>> {
+    let mut opening = tokio::task::JoinSet::new();
+    for _ in 0..1_000 {
+        opening.spawn(watch(channel.clone(), caller));
+    }
+    let (mut open, mut refused) = (vec![], 0);
+    while let Some(opened) = opening.join_next().await {
+        match opened.unwrap() {
+            Ok(watch) => open.push(watch),
+            Err(status) => {
+                seen(status).is(Code::ResourceExhausted, "QUEUE_FULL");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((open.len(), refused), (200, 800));
+    open
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_streams_of_one_client_leave_streams_to_others() {
+    let world = World::start().await;
+    let attacked = channel(world.address).await;
+    let _unnamed = flood(&attacked, None).await;
+    // Another one without a name, and one with.
+    watch(channel(world.address).await, None).await.unwrap();
+    watch(attacked.clone(), Some("crm-sync")).await.unwrap();
+    // One with a name has its streams on all of its connections.
+    let named = flood(&channel(world.address).await, Some("greedy")).await;
+    let refused = watch(channel(world.address).await, Some("greedy")).await;
+    seen(refused.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
+    watch(channel(world.address).await, Some("crm-sync")).await.unwrap();
+    // What has ended makes room.
+    drop(named);
+    while watch(attacked.clone(), Some("greedy")).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut bytes = [0; 64];
+    // A served HTTP/2 connection begins with SETTINGS.
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .is_err()
+        || stream.read(&mut bytes).await.unwrap_or(0) == 0
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_closed_at_once_and_counted() {
+    for setting in ["max_connections", "max_connections_per_address"] {
+        // One is that of the client of the test.
+        let world = World::with(Options::default(), &format!("[server]\n{setting} = 3")).await;
+        let connect = || async { TcpStream::connect(world.address).await.unwrap() };
+        let (mut one, mut other) = (connect().await, connect().await);
+        assert!(!is_closed(&mut one).await && !is_closed(&mut other).await, "{setting}");
+        for _ in 0..5 {
+            assert!(is_closed(&mut connect().await).await, "{setting}");
+        }
+        world.until("leadgate_connections_refused_total 5").await;
+        drop(one);
+        while is_closed(&mut connect().await).await {
+            tokio::task::yield_now().await;
+        }
+        world.create(lead("Asha")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_its_client_does_not_read_is_closed() {
+    let settings = "[server]\nmax_streams = 1\nstream_read_timeout = \"1s\"";
+    let world = World::with(Options::default(), settings).await;
+    let message = pb::WatchQuotaRequest {
+        interval: Some(prost_types::Duration {
+            seconds: 0,
+            nanos: 100_000_000,
+        }),
+    };
+    // A small window, so that it is full soon.
+    let mut raw = Raw::with_window(world.address, 1_000).await;
+    let body = tokio_stream::once(framed(&message));
+    let unread = raw.ask("QuotaService/WatchQuota", None, body).await.unwrap();
+    seen(watch(channel(world.address).await, None).await.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
+    let other = async {
+        while watch(channel(world.address).await, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), other).await.unwrap();
+    // Who reads in the end is told.
+    let trailers = unread.into_body().collect().await.unwrap().trailers().cloned().unwrap();
+    let error = seen(Status::from_header_map(&trailers).unwrap());
+    error.is(Code::ResourceExhausted, "QUEUE_FULL");
+    assert!(
+        error.status.message().contains("server.stream_read_timeout"),
+        "{:?}",
+        error.status
+    );
 }
