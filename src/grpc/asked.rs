@@ -238,25 +238,46 @@ impl Context {
 /// A place among the RPCs in progress.
 type Place = Option<Arc<InProgress>>;
 
-/// How long an RPC may take from its headers on: the caller's timeout or the longest allowed, less a little, so that our
-/// answer comes before the client's own.
+/// How long an RPC may take from its headers on: the caller's timeout, less what its client may have added by rounding, or the
+/// longest allowed; and less a margin, so that our error with its details comes before the client's own.
 pub(super) fn limit(headers: &HeaderMap, settings: &Settings, most: Duration) -> Result<Duration> {
     let asked = match headers.get("grpc-timeout") {
         None => most,
         Some(value) => {
             let text = value.to_str().unwrap_or_default();
-            timeout(text).ok_or_else(|| {
+            let asked = timeout(text).ok_or_else(|| {
                 Error::invalid(
                     "grpc-timeout",
                     "must be up to 8 digits and one of the units H, M, S, m, u and n",
                 )
-            })?
+            })?;
+            asked - rounding(text, asked).min(asked / 4)
         }
     };
     let limit = asked.min(most);
     // Of a very short time most is left to the call.
     let margin = settings.deadline_margin.min(limit / 4);
     Ok(limit - margin)
+}
+
+/// How much longer than the client's own deadline a timeout may be. Clients on C-core (Python, Ruby, PHP, C++) round it up to
+/// at most three digits: 30 s are sent as `30100m` or `30S`. Timeouts in microseconds or with more digits are not rounded so.
+fn rounding(text: &str, timeout: Duration) -> Duration {
+    let step: u64 = match timeout.as_secs() {
+        0 => 1,
+        1..10 => 10,
+        10..100 => 100,
+        100..1_000 => 1_000,
+        1_000..10_000 => 10_000,
+        _ => 100_000,
+    };
+    match text.as_bytes().last() {
+        Some(b'n' | b'u') => Duration::ZERO,
+        // Some that would be rounded to 100 s are rounded to minutes.
+        Some(b'M' | b'H') => Duration::from_millis(step.min(60_000)),
+        _ if timeout.as_millis().is_multiple_of(step.into()) => Duration::from_millis(step),
+        _ => Duration::from_millis(1),
+    }
 }
 
 /// The account that is named.
@@ -312,7 +333,80 @@ fn timeout(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The header that C-core sends for a deadline in so many milliseconds (src/core/lib/transport/timeout_encoding.cc).
+    fn c_core(millis: u64) -> String {
+        let up = |value: u64, by: u64| value.div_ceil(by);
+        if millis < 1_000 {
+            return format!("{millis}m");
+        }
+        for (below, by) in [(10_000, 10), (100_000, 100)] {
+            if millis < below {
+                let value = up(millis, by);
+                if !(value * by).is_multiple_of(1_000) {
+                    return format!("{}m", value * by);
+                }
+                break;
+            }
+        }
+        let seconds = up(millis, 1_000);
+        for (below, by) in [(1_000, 1), (10_000, 10), (100_000, 100)] {
+            if seconds < below {
+                let value = up(seconds, by) * by;
+                if !value.is_multiple_of(60) {
+                    return format!("{value}S");
+                }
+                break;
+            }
+        }
+        format!("{}M", up(seconds, 60))
+    }
+
+    fn limit_of(timeout: &str) -> Duration {
+        static SETTINGS: std::sync::OnceLock<Settings> = std::sync::OnceLock::new();
+        let settings = SETTINGS.get_or_init(|| {
+            let tenant = "[tenants.a]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"";
+            crate::config::Config::read("test", tenant, std::iter::empty())
+                .unwrap()
+                .server
+        });
+        let headers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-timeout"), timeout.parse().unwrap())]);
+        limit(&headers, settings, LONGEST).unwrap()
+    }
+
+    #[test]
+    fn the_margin_grows_with_the_rounding_of_the_timeout() {
+        for (timeout, millis) in [
+            ("30100m", 29_980),
+            ("30S", 29_880),
+            ("10S", 9_880),
+            ("60S", 59_880),
+            ("1M", 59_880),
+            ("5S", 4_970),
+            ("5010m", 4_980),
+            ("500m", 479),
+            ("200S", 198_980),
+            // Not rounded.
+            ("30000000u", 29_980),
+            ("29999m", 29_978),
+        ] {
+            assert_eq!(limit_of(timeout).as_millis(), millis, "{timeout}");
+        }
+        // Of a very short timeout most is left.
+        assert!(limit_of("4m") >= Duration::from_millis(2));
+    }
+
+    proptest! {
+        #[test]
+        fn our_deadline_is_before_that_of_a_client_that_rounds_up(millis in prop_oneof![100..100_000_u64, 100_000..86_000_000_u64]) {
+            let deadline = Duration::from_millis(millis);
+            let timeout = c_core(millis);
+            prop_assert!(limit_of(&timeout) + Duration::from_millis(20) <= deadline, "{timeout} for {deadline:?}");
+        }
+    }
 
     #[test]
     fn timeouts_are_read_in_every_unit() {
