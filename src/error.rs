@@ -115,6 +115,8 @@ pub enum Kind {
     StreamNotRead,
     /// This process is about to end. Nothing was sent; ask another replica.
     ShuttingDown,
+    /// This process is about to end in the middle of a stream.
+    StreamInterrupted,
     /// The caller left before anything was sent. Nobody reads this.
     CallerLeft,
 }
@@ -331,7 +333,7 @@ impl Error {
             Kind::Unreadable { .. } => "unreadable",
             Kind::StoreUnavailable => "store-unavailable",
             Kind::StreamNotRead => "stream-not-read",
-            Kind::ShuttingDown => "shutting-down",
+            Kind::ShuttingDown | Kind::StreamInterrupted => "shutting-down",
             Kind::CallerLeft => "caller-left",
         }
     }
@@ -373,6 +375,7 @@ impl Error {
             | Kind::StoreUnavailable
             | Kind::StreamNotRead
             | Kind::ShuttingDown
+            | Kind::StreamInterrupted
             | Kind::CallerLeft => false,
         }
     }
@@ -494,6 +497,10 @@ impl fmt::Display for Error {
                  not read are lost",
             ),
             Kind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
+            Kind::StreamInterrupted => f.write_str(
+                "this replica is shutting down and ended the stream; responses that were sent are valid; the other requests were not \
+                 sent to LeadSquared or are in progress",
+            ),
             Kind::CallerLeft => f.write_str("the caller left; nothing was sent"),
         }
     }

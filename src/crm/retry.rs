@@ -65,6 +65,7 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
             | Kind::StoreUnavailable
             | Kind::StreamNotRead
             | Kind::ShuttingDown
+            | Kind::StreamInterrupted
             | Kind::CallerLeft,
             _,
         )

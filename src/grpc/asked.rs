@@ -89,6 +89,11 @@ impl Teller {
         self.observed.why_unread(status)
     }
 
+    /// Adds a count to the trailers.
+    pub(super) fn trailer(&self, name: &'static str, count: u64) {
+        self.observed.trailer(name, count);
+    }
+
     /// How much fits into one message of the answer.
     pub(super) fn room(&self) -> Room {
         self.room
@@ -113,11 +118,6 @@ impl<A> Reader<A> {
             Ok(sent) => sent.map_err(|_| Kind::CallerLeft.into()),
             Err(_) => Err(Kind::StreamNotRead.into()),
         }
-    }
-
-    /// Adds a count to the trailers.
-    pub(super) fn trailer(&self, name: &'static str, count: u64) {
-        self.teller.observed.trailer(name, count);
     }
 
     /// How errors are told that are part of an answer.
@@ -171,10 +171,11 @@ impl Context {
         let last = responses.last();
         self.tasks.spawn(async move {
             let _held = (place, left);
+            // What `work` tells when it is dropped is told before the end of the stream.
             let ended = tokio::select! {
                 ended = work => ended,
                 () = sender.closed() => Ok(()),
-                () = draining.cancelled() => Err(Kind::ShuttingDown.into()),
+                () = draining.cancelled() => Err(Kind::StreamInterrupted.into()),
                 () = tokio::time::sleep_until(deadline) => Err(exceeded("the next answer")),
             };
             if let Err(error) = ended {

@@ -106,7 +106,7 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str) -> Sta
         Kind::Unreadable { path } => {
             metadata.insert("json_path".to_owned(), path.clone());
         }
-        Kind::ShuttingDown => pushback = Some(Duration::ZERO),
+        Kind::ShuttingDown | Kind::StreamInterrupted => pushback = Some(Duration::ZERO),
         Kind::Exception | Kind::OutcomeUnknown | Kind::CallerLeft => {}
     }
     for value in metadata.values_mut() {
@@ -429,7 +429,7 @@ fn row(kind: &Kind) -> Row {
         Kind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
         Kind::StoreUnavailable => (Code::Unavailable, "STORE_UNAVAILABLE"),
         Kind::StreamNotRead => (Code::ResourceExhausted, "QUEUE_FULL"),
-        Kind::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+        Kind::ShuttingDown | Kind::StreamInterrupted => (Code::Unavailable, "SHUTTING_DOWN"),
         Kind::CallerLeft => (Code::Cancelled, "CALLER_LEFT"),
     };
     Row { code, reason }

@@ -13,7 +13,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use leadgate::grpc::pb;
-use leadgate::simulator::{Options, Simulator};
+use leadgate::simulator::{Fault, Options, Simulator, What};
 use pb::import_leads_request::Operation;
 use pb::import_leads_response::Result as Row;
 use pb::lead_service_client::LeadServiceClient;
@@ -100,7 +100,6 @@ impl Process {
     /// Fails if the memory was ever more than 200 MiB above that.
     fn assert_bounded(&self, idle: u64) {
         let peak = self.memory("VmHWM");
-        println!("idle {idle} MiB, peak {peak} MiB");
         assert!(peak <= idle + 200, "idle {idle} MiB, peak {peak} MiB");
     }
 }
@@ -220,6 +219,53 @@ async fn a_hundred_thousand_small_rows_are_answered_beside_other_calls_of_the_co
     assert_eq!(count, ROWS);
     assert!(others.await.unwrap().unwrap() > 0);
     process.assert_bounded(idle);
+}
+
+/// The end of an import with two rows in progress and three that failed.
+async fn interrupted(world: &World, timeout: Option<Duration>, end: impl FnOnce()) -> Seen {
+    let lasting = Duration::from_secs(60);
+    world
+        .simulator
+        .order(Fault::new("*", What::HangBefore { lasting }).times(100));
+    let rows = [row(1), row(2), invalid_row(3), invalid_row(4), invalid_row(5)];
+    let mut request = Request::new(tokio_stream::iter(rows).chain(tokio_stream::pending()));
+    if let Some(timeout) = timeout {
+        request.set_timeout(timeout);
+    }
+    let mut answers = world.client.clone().import_leads(request).await.unwrap().into_inner();
+    for _ in 0..3 {
+        let answer = answers.message().await.unwrap().unwrap();
+        assert!(matches!(answer.result, Some(Row::Error(_))), "{answer:?}");
+    }
+    end();
+    let error = seen(answers.message().await.unwrap_err());
+    let count = |name: &str| {
+        let value = error.status.metadata().get(format!("x-leadgate-import-{name}"));
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
+    let counts = ["received", "succeeded", "failed"].map(|name| count(name).unwrap_or_default());
+    assert_eq!(counts, ["5", "0", "3"]);
+    error
+}
+
+#[tokio::test]
+async fn an_import_that_ends_by_shutting_down_says_what_is_true_with_its_counts() {
+    let world = World::start().await.warm().await;
+    let error = interrupted(&world, None, || world.tell_to_stop()).await;
+    error.is(Code::Unavailable, "SHUTTING_DOWN");
+    let text = error.status.message();
+    assert!(
+        text.contains("responses that were sent are valid") && !text.contains("nothing was sent"),
+        "{text}"
+    );
+    assert_eq!(error.pushback(), Some(Duration::ZERO));
+}
+
+#[tokio::test]
+async fn an_import_that_ends_by_its_deadline_has_its_counts() {
+    let world = World::start().await.warm().await;
+    let error = interrupted(&world, Some(Duration::from_secs(3)), || {}).await;
+    error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }
 
 /// Counts the messages of a body in which each is framed by gRPC.
