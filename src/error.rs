@@ -113,8 +113,12 @@ pub enum Kind {
     StoreUnavailable,
     /// The operator's: what is remembered cannot be read from the store, so nothing was sent.
     StoreUnreadable,
+    /// The client did not read the responses of a stream, so the stream was closed. Responses that were not read are lost.
+    StreamNotRead,
     /// This process is about to end. Nothing was sent; ask another replica.
     ShuttingDown,
+    /// This process is about to end in the middle of a stream.
+    StreamInterrupted,
     /// The caller left before anything was sent. Nobody reads this.
     CallerLeft,
 }
@@ -331,7 +335,8 @@ impl Error {
             Kind::Unreadable { .. } => "unreadable",
             Kind::StoreUnavailable => "store-unavailable",
             Kind::StoreUnreadable => "store-unreadable",
-            Kind::ShuttingDown => "shutting-down",
+            Kind::StreamNotRead => "stream-not-read",
+            Kind::ShuttingDown | Kind::StreamInterrupted => "shutting-down",
             Kind::CallerLeft => "caller-left",
         }
     }
@@ -372,7 +377,9 @@ impl Error {
             | Kind::Unreadable { .. }
             | Kind::StoreUnavailable
             | Kind::StoreUnreadable
+            | Kind::StreamNotRead
             | Kind::ShuttingDown
+            | Kind::StreamInterrupted
             | Kind::CallerLeft => false,
         }
     }
@@ -490,7 +497,15 @@ impl fmt::Display for Error {
                 "the record cannot be read from the gateway's store; nothing was sent; an operator has to look at the \
                  gateway's log",
             ),
+            Kind::StreamNotRead => f.write_str(
+                "the client did not read the responses for server.stream_read_timeout, so the stream was closed; responses that were \
+                 not read are lost",
+            ),
             Kind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
+            Kind::StreamInterrupted => f.write_str(
+                "this replica is shutting down and ended the stream; responses that were sent are valid; the other requests were not \
+                 sent to LeadSquared or are in progress",
+            ),
             Kind::CallerLeft => f.write_str("the caller left; nothing was sent"),
         }
     }

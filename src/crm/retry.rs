@@ -64,7 +64,9 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
             | Kind::DeadlineExceeded { .. }
             | Kind::StoreUnavailable
             | Kind::StoreUnreadable
+            | Kind::StreamNotRead
             | Kind::ShuttingDown
+            | Kind::StreamInterrupted
             | Kind::CallerLeft,
             _,
         )

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::arrivals::Arrival;
-use super::connection::Arrived;
+use super::connection::{Arrived, InProgress};
 use super::observe::Observed;
+use super::responses::Responses;
 use super::size::Room;
 use super::{Context, LONGEST, Settings, status};
 use crate::caller::{Call, Criticality, exceeded};
@@ -25,13 +25,10 @@ pub(super) const TENANT: &str = "x-leadgate-tenant";
 pub(super) const CALLER: &str = "x-leadgate-caller";
 pub(super) const CRITICALITY: &str = "x-leadgate-criticality";
 
-/// How many messages of a stream wait for a slow reader.
-const BUFFER: usize = 16;
-
 /// What an RPC is answered with.
 pub(super) type Answer<A> = std::result::Result<Response<A>, Status>;
 /// The answers of an RPC that has many.
-pub(super) type Stream<A> = ReceiverStream<std::result::Result<A, Status>>;
+pub(super) type Stream<A> = Responses<A>;
 /// What an RPC with many answers is answered with.
 pub(super) type Answers<A> = Answer<Stream<A>>;
 
@@ -62,7 +59,9 @@ impl InOrder {
 
 /// Where the answers of an RPC with many of them go.
 pub(super) struct Reader<A> {
-    sender: mpsc::Sender<std::result::Result<A, Status>>,
+    sender: mpsc::Sender<A>,
+    /// How long the client may leave responses unread.
+    patience: Duration,
     teller: Teller,
 }
 
@@ -91,6 +90,16 @@ impl Teller {
         status::from(error, self.tenant.as_deref(), self.observed.id(), left)
     }
 
+    /// What is wrong with a message of the request that was not read.
+    pub(super) fn why_unread(&self, status: &Status) -> Option<Error> {
+        self.observed.why_unread(status)
+    }
+
+    /// Adds a count to the trailers.
+    pub(super) fn trailer(&self, name: &'static str, count: u64) {
+        self.observed.trailer(name, count);
+    }
+
     /// How much fits into one message of the answer.
     pub(super) fn room(&self) -> Room {
         self.room
@@ -111,13 +120,10 @@ impl<A> Reader<A> {
         A: Message,
     {
         self.teller.room.check(&answer)?;
-        let sent = self.sender.send(Ok(answer)).await;
-        sent.map_err(|_| Kind::CallerLeft.into())
-    }
-
-    /// Adds a count to the trailers.
-    pub(super) fn trailer(&self, name: &'static str, count: u64) {
-        self.teller.observed.trailer(name, count);
+        match tokio::time::timeout(self.patience, self.sender.send(answer)).await {
+            Ok(sent) => sent.map_err(|_| Kind::CallerLeft.into()),
+            Err(_) => Err(Kind::StreamNotRead.into()),
+        }
     }
 
     /// How errors are told that are part of an answer.
@@ -159,28 +165,30 @@ impl Context {
         // Only the caller's own deadline ends it.
         let (teller, entered) = self.enter(request, LONGEST);
         let (asked, place) = entered.map_err(|error| teller.last(&error))?;
-        let (sender, receiver) = mpsc::channel(BUFFER);
+        let (sender, responses) = Responses::new();
         let (deadline, left) = (asked.call.deadline, asked.call.left.clone().drop_guard());
         let reader = Reader {
             sender: sender.clone(),
+            patience: self.settings.stream_read_timeout,
             teller: teller.clone(),
         };
         let work = work(asked, reader);
         let draining = self.draining.clone();
+        let last = responses.last();
         self.tasks.spawn(async move {
             let _held = (place, left);
+            // What `work` tells when it is dropped is told before the end of the stream.
             let ended = tokio::select! {
                 ended = work => ended,
                 () = sender.closed() => Ok(()),
-                () = draining.cancelled() => Err(Kind::ShuttingDown.into()),
+                () = draining.cancelled() => Err(Kind::StreamInterrupted.into()),
                 () = tokio::time::sleep_until(deadline) => Err(exceeded("the next answer")),
             };
             if let Err(error) = ended {
-                // Nobody may read it any more.
-                let _ = sender.send(Err(teller.last(&error))).await;
+                last.end(teller.last(&error), error.kind == Kind::StreamNotRead);
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(responses))
     }
 
     /// Whom a request is for, and its place among those in progress.
@@ -240,27 +248,48 @@ impl Context {
 }
 
 /// A place among the RPCs in progress.
-type Place = Option<Arc<OwnedSemaphorePermit>>;
+type Place = Option<Arc<InProgress>>;
 
-/// How long an RPC may take from its headers on: the caller's timeout or the longest allowed, less a little, so that our
-/// answer comes before the client's own.
+/// How long an RPC may take from its headers on: the caller's timeout, less what its client may have added by rounding, or the
+/// longest allowed; and less a margin, so that our error with its details comes before the client's own.
 pub(super) fn limit(headers: &HeaderMap, settings: &Settings, most: Duration) -> Result<Duration> {
     let asked = match headers.get("grpc-timeout") {
         None => most,
         Some(value) => {
             let text = value.to_str().unwrap_or_default();
-            timeout(text).ok_or_else(|| {
+            let asked = timeout(text).ok_or_else(|| {
                 Error::invalid(
                     "grpc-timeout",
                     "must be up to 8 digits and one of the units H, M, S, m, u and n",
                 )
-            })?
+            })?;
+            asked - rounding(text, asked).min(asked / 4)
         }
     };
     let limit = asked.min(most);
     // Of a very short time most is left to the call.
     let margin = settings.deadline_margin.min(limit / 4);
     Ok(limit - margin)
+}
+
+/// How much longer than the client's own deadline a timeout may be. Clients on C-core (Python, Ruby, PHP, C++) round it up to
+/// at most three digits: 30 s are sent as `30100m` or `30S`. Timeouts in microseconds or with more digits are not rounded so.
+fn rounding(text: &str, timeout: Duration) -> Duration {
+    let step: u64 = match timeout.as_secs() {
+        0 => 1,
+        1..10 => 10,
+        10..100 => 100,
+        100..1_000 => 1_000,
+        1_000..10_000 => 10_000,
+        _ => 100_000,
+    };
+    match text.as_bytes().last() {
+        Some(b'n' | b'u') => Duration::ZERO,
+        // Some that would be rounded to 100 s are rounded to minutes.
+        Some(b'M' | b'H') => Duration::from_millis(step.min(60_000)),
+        _ if timeout.as_millis().is_multiple_of(step.into()) => Duration::from_millis(step),
+        _ => Duration::from_millis(1),
+    }
 }
 
 /// The account that is named.
@@ -316,7 +345,80 @@ fn timeout(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The header that C-core sends for a deadline in so many milliseconds (src/core/lib/transport/timeout_encoding.cc).
+    fn c_core(millis: u64) -> String {
+        let up = |value: u64, by: u64| value.div_ceil(by);
+        if millis < 1_000 {
+            return format!("{millis}m");
+        }
+        for (below, by) in [(10_000, 10), (100_000, 100)] {
+            if millis < below {
+                let value = up(millis, by);
+                if !(value * by).is_multiple_of(1_000) {
+                    return format!("{}m", value * by);
+                }
+                break;
+            }
+        }
+        let seconds = up(millis, 1_000);
+        for (below, by) in [(1_000, 1), (10_000, 10), (100_000, 100)] {
+            if seconds < below {
+                let value = up(seconds, by) * by;
+                if !value.is_multiple_of(60) {
+                    return format!("{value}S");
+                }
+                break;
+            }
+        }
+        format!("{}M", up(seconds, 60))
+    }
+
+    fn limit_of(timeout: &str) -> Duration {
+        static SETTINGS: std::sync::OnceLock<Settings> = std::sync::OnceLock::new();
+        let settings = SETTINGS.get_or_init(|| {
+            let tenant = "[tenants.a]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"";
+            crate::config::Config::read("test", tenant, std::iter::empty())
+                .unwrap()
+                .server
+        });
+        let headers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-timeout"), timeout.parse().unwrap())]);
+        limit(&headers, settings, LONGEST).unwrap()
+    }
+
+    #[test]
+    fn the_margin_grows_with_the_rounding_of_the_timeout() {
+        for (timeout, millis) in [
+            ("30100m", 29_980),
+            ("30S", 29_880),
+            ("10S", 9_880),
+            ("60S", 59_880),
+            ("1M", 59_880),
+            ("5S", 4_970),
+            ("5010m", 4_980),
+            ("500m", 479),
+            ("200S", 198_980),
+            // Not rounded.
+            ("30000000u", 29_980),
+            ("29999m", 29_978),
+        ] {
+            assert_eq!(limit_of(timeout).as_millis(), millis, "{timeout}");
+        }
+        // Of a very short timeout most is left.
+        assert!(limit_of("4m") >= Duration::from_millis(2));
+    }
+
+    proptest! {
+        #[test]
+        fn our_deadline_is_before_that_of_a_client_that_rounds_up(millis in prop_oneof![100..100_000_u64, 100_000..86_000_000_u64]) {
+            let deadline = Duration::from_millis(millis);
+            let timeout = c_core(millis);
+            prop_assert!(limit_of(&timeout) + Duration::from_millis(20) <= deadline, "{timeout} for {deadline:?}");
+        }
+    }
 
     #[test]
     fn timeouts_are_read_in_every_unit() {

@@ -155,7 +155,7 @@ pub(super) async fn import(
     } = asked;
     let window = Arc::new(Semaphore::new(gateway.batching().import_window));
     let mut under_way = JoinSet::new();
-    let mut counts = Counts::default();
+    let mut counts = Counts::new(reader.teller().clone());
     let ended = loop {
         tokio::select! {
             // While nobody takes answers, no rows are read either: the caller's flow control stops it.
@@ -175,7 +175,7 @@ pub(super) async fn import(
                     });
                 }
                 (Ok(_), _) => break Ok(()),
-                (Err(status), _) => break Err(status::unread(&status).unwrap_or_else(|| {
+                (Err(status), _) => break Err(reader.teller().why_unread(&status).unwrap_or_else(|| {
                     Error::invalid("request", format!("cannot be read: {}", status.message()))
                 })),
             },
@@ -185,23 +185,33 @@ pub(super) async fn import(
     while let Some(ended) = under_way.join_next().await {
         answer(ended, &reader, &mut counts).await?;
     }
-    counts.tell(&reader);
     ended
 }
 
-/// How many rows there were.
-#[derive(Clone, Copy, Debug, Default)]
+/// How many rows there were. They are told in the trailers when the import ends, whatever ends it.
 struct Counts {
+    teller: Teller,
     received: u64,
     succeeded: u64,
     failed: u64,
 }
 
 impl Counts {
-    fn tell<A>(self, reader: &Reader<A>) {
-        reader.trailer("x-leadgate-import-received", self.received);
-        reader.trailer("x-leadgate-import-succeeded", self.succeeded);
-        reader.trailer("x-leadgate-import-failed", self.failed);
+    fn new(teller: Teller) -> Self {
+        Self {
+            teller,
+            received: 0,
+            succeeded: 0,
+            failed: 0,
+        }
+    }
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        self.teller.trailer("x-leadgate-import-received", self.received);
+        self.teller.trailer("x-leadgate-import-succeeded", self.succeeded);
+        self.teller.trailer("x-leadgate-import-failed", self.failed);
     }
 }
 
@@ -223,7 +233,7 @@ async fn answer(
     reader: &Reader<pb::ImportLeadsResponse>,
     counts: &mut Counts,
 ) -> Result<()> {
-    let (sequence, told) = ended.map_err(|_| Error::from(Kind::ShuttingDown))?;
+    let (sequence, told) = ended.map_err(|_| Error::from(Kind::StreamInterrupted))?;
     let result = match told {
         Ok(lead) => {
             counts.succeeded += 1;

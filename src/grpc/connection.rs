@@ -2,6 +2,7 @@
 //! deadline from its headers on, whether or not its message ever comes. Knows no service.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -18,18 +19,27 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanic;
 
 use super::arrivals::{Arrival, Arrivals};
-use super::asked::limit;
+use super::asked::{CALLER, caller, limit};
+use super::body::{Limits, RequestBody};
 use super::edge::Edge;
 use super::observe::{Line, Observed, answered, panicked};
+use super::places::{Place, Places};
 use super::{Context, METADATA_SLACK};
 use crate::caller::exceeded;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::metrics::Metrics;
 
-/// Streams of one connection at one time.
-const MAX_STREAMS: u32 = 1024;
+/// The flow-control window of one stream. Frames that the RPC does not read yet are limited by it: an import that waits for
+/// the quota reads nothing.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The flow-control window of a connection. h2 limits the overhead of all unread DATA frames of a connection to half of it
+/// (256 bytes less the length of each frame), and ends the connection with GOAWAY (ENHANCE_YOUR_CALM) above that. One stream
+/// whose frames have 45 bytes can reach 300 kB, so that 100 streams of one connection stay below it.
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A burst of closed connections is logged once. It ends when none was closed for so long.
+const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failed accept, which would fail again at once where there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,33 +72,103 @@ const STREAMS: [&str; 5] = [
 pub(super) struct Arrived {
     pub(super) observed: Observed,
     /// Its place among the RPCs in progress.
-    pub(super) place: Option<Arc<OwnedSemaphorePermit>>,
+    pub(super) place: Option<Arc<InProgress>>,
     /// Its place among the writes of its connection.
     pub(super) arrival: Option<Arc<Arrival>>,
 }
 
+/// The place of an RPC among those in progress.
+pub(super) struct InProgress {
+    _of_all: OwnedSemaphorePermit,
+    /// For RPCs with streams of messages.
+    _of_client: Option<Place<Client>>,
+}
+
+/// Whose streams are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Client {
+    /// The caller of that name.
+    Named(Arc<str>),
+    /// All without a name on one connection.
+    Connection(u64),
+}
+
+/// The connections that are open.
+struct Open {
+    all: Arc<Semaphore>,
+    of_addresses: Arc<Places<IpAddr>>,
+    /// When a connection was last closed because of a limit.
+    closed: Option<Instant>,
+    metrics: Arc<Metrics>,
+}
+
+impl Open {
+    /// A place for one more connection.
+    fn enter(&mut self, address: IpAddr) -> Option<(OwnedSemaphorePermit, Place<IpAddr>)> {
+        let all = self.all.clone().try_acquire_owned().ok();
+        let setting = match all.map(|all| (all, self.of_addresses.take(address.to_canonical()))) {
+            Some((all, Some(of_address))) => return Some((all, of_address)),
+            Some((_, None)) => "server.max_connections_per_address",
+            None => "server.max_connections",
+        };
+        self.metrics.connection_refused();
+        let now = Instant::now();
+        let last = self.closed.replace(now);
+        if last.is_none_or(|last| now - last > BURST_PAUSE) {
+            tracing::warn!(setting, "closing new connections: too many are open");
+        }
+        None
+    }
+}
+
 /// Serves the connections of a listener until the process is told to stop, and then those that are open to their ends.
-pub(super) async fn serve(listener: TcpListener, routes: Routes, context: Context, edge: Edge, metrics: Arc<Metrics>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    context: Context,
+    edge: Edge,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+) {
+    let settings = context.settings.clone();
+    let mut open = Open {
+        all: Arc::new(Semaphore::new(settings.max_connections as usize)),
+        of_addresses: Places::new(settings.max_connections_per_address),
+        closed: None,
+        metrics: metrics.clone(),
+    };
     let rpcs = Rpcs {
         routes,
         context,
+        streams_of_clients: Places::new(settings.max_streams_per_caller),
         edge: Arc::new(edge),
+        limits: Arc::new(limits),
         metrics,
     };
     let stop = rpcs.context.draining.clone();
     let connections = tokio_util::task::TaskTracker::new();
     let mut is_failing = false;
+    let mut number = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 is_failing = false;
-                connections.spawn(connection(stream, rpcs.clone()));
+                // Without a place it is closed at once.
+                if let Some(place) = open.enter(peer.ip()) {
+                    number += 1;
+                    let connection = connection(stream, number, rpcs.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
             }
             Err(error) => {
+                rpcs.metrics.accept_failed();
                 if !std::mem::replace(&mut is_failing, true) {
                     tracing::error!(%error, "accepting a connection failed; retrying");
                 }
@@ -102,12 +182,13 @@ pub(super) async fn serve(listener: TcpListener, routes: Routes, context: Contex
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, rpcs: Rpcs) {
+async fn connection(stream: TcpStream, number: u64, rpcs: Rpcs) {
     // Without it small messages would wait for each other's acknowledgements; a socket that refuses it works all the same.
     let _ = stream.set_nodelay(true);
     let stop = rpcs.context.draining.clone();
     let service = OnConnection {
         rpcs,
+        number,
         arrivals: Arc::default(),
     };
     let max_metadata_bytes = service.rpcs.context.settings.max_metadata_bytes;
@@ -120,7 +201,9 @@ async fn connection(stream: TcpStream, rpcs: Rpcs) {
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(service.rpcs.context.settings.max_streams_per_connection)
         .max_header_list_size(max_header_bytes);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -142,12 +225,16 @@ struct Rpcs {
     routes: Routes,
     context: Context,
     edge: Arc<Edge>,
+    limits: Arc<Limits>,
+    streams_of_clients: Arc<Places<Client>>,
     metrics: Arc<Metrics>,
 }
 
 /// The RPCs of one connection.
 struct OnConnection {
     rpcs: Rpcs,
+    /// The connection's own among all connections.
+    number: u64,
     arrivals: Arc<Arrivals>,
 }
 
@@ -160,14 +247,14 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (headers, path) = (request.headers(), request.uri().path());
         let observed = Observed::of(headers);
-        let is_known = self.rpcs.edge.knows(path);
+        let is_known = self.rpcs.limits.schema.method(path).is_some();
         let line = Line::new(path, is_known, &observed, &self.rpcs.metrics);
         let teller = self.rpcs.context.teller(headers, observed.clone());
         if let Some(refused) = self.rpcs.edge.refuse(&request, &observed) {
             return Box::pin(async move { Ok(answered(refused, line)) });
         }
         let is_write = WRITES.contains(&path);
-        let entered = self.rpcs.enter(path, headers, &observed);
+        let entered = self.rpcs.enter(self.number, path, headers, &observed);
         let deadline = entered.map(|(place, deadline)| {
             let arrived = Arrived {
                 observed: observed.clone(),
@@ -178,6 +265,7 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
             deadline
         });
         let draining = self.rpcs.context.draining.clone();
+        let request = RequestBody::new(request, &self.rpcs.limits, &observed);
         let routes = CatchPanic::custom(self.rpcs.routes.clone(), panicked);
         Box::pin(async move {
             let deadline = match deadline {
@@ -211,23 +299,39 @@ impl Rpcs {
     /// A place among the RPCs in progress, for those that are counted, and until when an RPC may take.
     fn enter(
         &self,
+        connection: u64,
         path: &str,
         headers: &http::HeaderMap,
         observed: &Observed,
-    ) -> Result<(Option<OwnedSemaphorePermit>, Instant)> {
+    ) -> Result<(Option<InProgress>, Instant)> {
         let context = &self.context;
         let limit = limit(headers, &context.settings, context.settings.max_deadline)?;
         let deadline = observed.arrived() + limit;
-        let places = match path {
-            path if !path.starts_with("/leadgate.") => return Ok((None, deadline)),
-            path if STREAMS.contains(&path) => &context.streams,
-            _ => &context.in_flight,
-        };
-        let place = places.clone().try_acquire_owned().map_err(|_| {
+        if !path.starts_with("/leadgate.") {
+            return Ok((None, deadline));
+        }
+        let full = || {
             Error::from(Kind::QueueFull {
                 retry_after: Duration::from_secs(1),
             })
-        })?;
+        };
+        let (places, of_client) = if STREAMS.contains(&path) {
+            let client = match headers.contains_key(CALLER) {
+                true => Client::Named(caller(headers)?),
+                false => Client::Connection(connection),
+            };
+            // Its own limit first: what it is refused takes no place of others.
+            (
+                &context.streams,
+                Some(self.streams_of_clients.take(client).ok_or_else(full)?),
+            )
+        } else {
+            (&context.in_flight, None)
+        };
+        let place = InProgress {
+            _of_all: places.clone().try_acquire_owned().map_err(|_| full())?,
+            _of_client: of_client,
+        };
         Ok((Some(place), deadline))
     }
 }

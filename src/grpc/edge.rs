@@ -1,11 +1,10 @@
 //! What is looked at before a message is read: the HTTP version and method, the content type, the size of the metadata and
 //! the names in it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
-use prost::Message;
 use tonic::body::Body;
 
 use super::observe::Observed;
@@ -25,25 +24,17 @@ const MOST_SEEN: usize = 1_000;
 /// Looks at requests before their messages are read.
 pub(super) struct Edge {
     max_metadata_bytes: usize,
-    methods: BTreeSet<String>,
     seen: Mutex<HashSet<(String, String)>>,
     metrics: Arc<Metrics>,
 }
 
 impl Edge {
-    /// `descriptors` are those of all services.
-    pub(super) fn new(max_metadata_bytes: usize, descriptors: &[&[u8]], metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(max_metadata_bytes: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             max_metadata_bytes,
-            methods: descriptors.iter().flat_map(|bytes| methods(bytes)).collect(),
             seen: Mutex::default(),
             metrics,
         }
-    }
-
-    /// Whether a service has the method of that path.
-    pub(super) fn knows(&self, path: &str) -> bool {
-        self.methods.contains(path)
     }
 
     /// The response to a request that goes no further.
@@ -158,23 +149,6 @@ fn refused_as_http(code: StatusCode, text: &str, observed: &Observed) -> Respons
     }
     let body = http_body_util::Full::from(format!("{text}\n"));
     Response::from_parts(parts, Body::new(body))
-}
-
-/// The paths of the methods in a file descriptor set.
-fn methods(descriptors: &[u8]) -> Vec<String> {
-    let files = prost_types::FileDescriptorSet::decode(descriptors)
-        .unwrap_or_default()
-        .file;
-    let mut paths = Vec::new();
-    for file in &files {
-        for service in &file.service {
-            let of = |method: &prost_types::MethodDescriptorProto| {
-                format!("/{}.{}/{}", file.package(), service.name(), method.name())
-            };
-            paths.extend(service.method.iter().map(of));
-        }
-    }
-    paths
 }
 
 /// Whether the name is nearly that one, and not that one.

@@ -3,20 +3,25 @@
 mod activity;
 mod arrivals;
 mod asked;
+mod body;
 mod bulk;
 mod connection;
 mod convert;
 mod edge;
+mod elements;
 mod lead;
 mod mutation;
 mod observe;
 mod page;
+mod places;
 mod quota;
 mod removal;
+mod responses;
 mod search;
 mod share;
 mod size;
 mod status;
+mod unfinished;
 mod user;
 
 use std::sync::Arc;
@@ -68,10 +73,25 @@ const FLUSH: Duration = Duration::from_millis(250);
 pub struct Settings {
     /// The longest request, in bytes.
     pub max_request_bytes: usize,
+    /// Maximum number of repeated elements and map entries of a request message.
+    pub max_message_elements: usize,
+    /// Maximum size of all request messages together that are not complete, in bytes.
+    pub max_unfinished_bytes: usize,
     /// The longest message of a response, in bytes.
     pub max_response_bytes: usize,
     /// The most metadata of a request, in bytes as HTTP/2 counts them.
     pub max_metadata_bytes: usize,
+    /// Maximum number of open connections.
+    pub max_connections: u32,
+    /// Maximum number of open connections from one IP address.
+    pub max_connections_per_address: u32,
+    /// Maximum number of RPCs in progress on one connection.
+    pub max_streams_per_connection: u32,
+    /// Maximum number of streams (as for `max_streams`) of one caller.
+    pub max_streams_per_caller: u32,
+    /// How long a client may leave the responses of a stream unread.
+    #[serde(with = "humantime_serde")]
+    pub stream_read_timeout: Duration,
     /// The most requests in work at one time.
     pub max_in_flight: u32,
     /// The most streams (WatchShare, WatchQuota, RevokeShares, ExportLeads, ImportLeads) at one time.
@@ -91,14 +111,33 @@ impl Settings {
     /// What is wrong with them: the key, and what would be right.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        if !(1..=MOST_IN_FLIGHT).contains(&self.max_in_flight) {
-            faults.push(("max_in_flight", format!("must be 1 to {MOST_IN_FLIGHT}")));
+        for (key, value) in [
+            ("max_in_flight", self.max_in_flight),
+            ("max_streams", self.max_streams),
+            ("max_connections", self.max_connections),
+            ("max_connections_per_address", self.max_connections_per_address),
+            ("max_streams_per_connection", self.max_streams_per_connection),
+            ("max_streams_per_caller", self.max_streams_per_caller),
+        ] {
+            if !(1..=MOST_IN_FLIGHT).contains(&value) {
+                faults.push((key, format!("must be 1 to {MOST_IN_FLIGHT}")));
+            }
         }
-        if !(1..=MOST_IN_FLIGHT).contains(&self.max_streams) {
-            faults.push(("max_streams", format!("must be 1 to {MOST_IN_FLIGHT}")));
+        if self.stream_read_timeout.is_zero() || self.stream_read_timeout > LONGEST {
+            faults.push((
+                "stream_read_timeout",
+                "must be more than zero and at most a day".to_owned(),
+            ));
         }
         if self.max_request_bytes == 0 {
             faults.push(("max_request_bytes", "must be at least 1".to_owned()));
+        }
+        if self.max_message_elements == 0 {
+            faults.push(("max_message_elements", "must be at least 1".to_owned()));
+        }
+        if self.max_unfinished_bytes < self.max_request_bytes {
+            let text = format!("must be at least server.max_request_bytes ({})", self.max_request_bytes);
+            faults.push(("max_unfinished_bytes", text));
         }
         if !(size::LEAST..=size::MOST).contains(&self.max_response_bytes) {
             let text = format!("must be {} to {}", size::LEAST, size::MOST);
@@ -156,7 +195,13 @@ pub async fn serve(
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    let edge = edge::Edge::new(settings.max_metadata_bytes, &descriptors, metrics.clone());
+    let edge = edge::Edge::new(settings.max_metadata_bytes, metrics.clone());
+    let limits = body::Limits {
+        bytes: max_request_bytes,
+        elements: settings.max_message_elements,
+        schema: elements::Schema::new(&descriptors),
+        unfinished: unfinished::Unfinished::new(settings.max_unfinished_bytes),
+    };
     let context = Context {
         tenants,
         in_flight: in_flight.clone(),
@@ -193,7 +238,7 @@ pub async fn serve(
         .add_service(service!(UserServiceServer, user))
         .add_service(service!(QuotaServiceServer, quota))
         .prepare();
-    let server = connection::serve(listener, routes, context, edge, metrics);
+    let server = connection::serve(listener, routes, context, edge, limits, metrics);
 
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
     tokio::select! {

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::status;
-use crate::error::shortened;
+use crate::error::{Error, shortened};
 use crate::telemetry::metrics::Metrics;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -38,6 +38,8 @@ struct Inner {
     tenant: OnceLock<String>,
     reason: OnceLock<&'static str>,
     trailers: Mutex<Vec<(&'static str, u64)>>,
+    /// Why its message is not read.
+    unread: OnceLock<Error>,
 }
 
 impl Observed {
@@ -53,6 +55,7 @@ impl Observed {
             tenant: OnceLock::new(),
             reason: OnceLock::new(),
             trailers: Mutex::default(),
+            unread: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -96,6 +99,16 @@ impl Observed {
 
     fn trailers(&self) -> MutexGuard<'_, Vec<(&'static str, u64)>> {
         self.inner.trailers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its message is not read because of that error.
+    pub(super) fn unread(&self, error: Error) {
+        self.inner.unread.get_or_init(|| error);
+    }
+
+    /// What is wrong with a message that was not read, where the status of tonic is about that.
+    pub(super) fn why_unread(&self, status: &Status) -> Option<Error> {
+        self.inner.unread.get().cloned().or_else(|| status::unread(status))
     }
 
     /// It ends with an error for that reason.
@@ -210,7 +223,7 @@ fn explained(status: &Status, line: &Line) -> Option<Status> {
     if !status.details().is_empty() || !is_ours {
         return None;
     }
-    if let Some(error) = status::unread(status) {
+    if let Some(error) = line.observed.why_unread(status) {
         line.observed.reason(status::reason(&error.kind));
         return Some(status::from(
             &error,

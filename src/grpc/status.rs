@@ -92,7 +92,11 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: 
             let id = by.map(|id| id.to_string());
             details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
         }
-        Kind::Unavailable { .. } | Kind::Refused(_) | Kind::StoreUnavailable | Kind::StoreUnreadable => {
+        Kind::Unavailable { .. }
+        | Kind::Refused(_)
+        | Kind::StoreUnavailable
+        | Kind::StoreUnreadable
+        | Kind::StreamNotRead => {
             retry_after = Some(SOON);
         }
         Kind::ResponseTooLarge { lead_id, .. } => {
@@ -107,7 +111,7 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: 
         Kind::Unreadable { path } => {
             metadata.insert("json_path".to_owned(), path.clone());
         }
-        Kind::ShuttingDown => retry_after = Some(Duration::ZERO),
+        Kind::ShuttingDown | Kind::StreamInterrupted => retry_after = Some(Duration::ZERO),
         Kind::Exception | Kind::OutcomeUnknown | Kind::CallerLeft => {}
     }
     for value in metadata.values_mut() {
@@ -140,24 +144,10 @@ pub(super) fn plain(code: Code, reason: &str, text: &str, request_id: &str) -> S
 
 /// What is wrong with a message that tonic could not read; `None` where that is not what its status says.
 pub(super) fn unread(status: &Status) -> Option<Error> {
-    let text = status.message();
-    let mut numbers = text
-        .split(|c: char| !c.is_ascii_digit())
-        .filter(|digits| !digits.is_empty());
-    let description = match status.code() {
-        Code::OutOfRange => {
-            let (found, limit) = (numbers.next()?, numbers.next()?);
-            format!("has {found} bytes, more than server.max_request_bytes ({limit})")
-        }
-        Code::ResourceExhausted if text.contains("decompressing") => {
-            let limit = numbers.next()?;
-            format!("has more bytes after decompression than server.max_request_bytes ({limit})")
-        }
-        // It names fields of ours, and no values.
-        Code::Internal => format!("is not a message of this rpc: {}", shortened(text, 160)),
-        _ => return None,
-    };
-    Some(Error::invalid("request", description))
+    // It names fields of ours, and no values.
+    let text = shortened(status.message(), 160);
+    (status.code() == Code::Internal)
+        .then(|| Error::invalid("request", format!("is not a message of this rpc: {text}")))
 }
 
 /// A status whose headers are short enough.
@@ -444,7 +434,8 @@ fn row(kind: &Kind) -> Row {
         Kind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         Kind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
         Kind::StoreUnavailable | Kind::StoreUnreadable => (Code::Unavailable, "STORE_UNAVAILABLE"),
-        Kind::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+        Kind::StreamNotRead => (Code::ResourceExhausted, "QUEUE_FULL"),
+        Kind::ShuttingDown | Kind::StreamInterrupted => (Code::Unavailable, "SHUTTING_DOWN"),
         Kind::CallerLeft => (Code::Cancelled, "CALLER_LEFT"),
     };
     Row { code, reason }
@@ -610,21 +601,6 @@ mod tests {
         let details = status.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "QUEUE_FULL");
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
-    }
-
-    #[test]
-    fn a_message_that_cannot_be_read_is_explained_with_its_size() {
-        let text = "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes";
-        let error = unread(&Status::out_of_range(text)).unwrap();
-        assert!(
-            error
-                .to_string()
-                .contains("has 5000000 bytes, more than server.max_request_bytes (4194304)")
-        );
-        let text = "Error decompressing: size limit, of 4194304 bytes, exceeded while decompressing message";
-        let error = unread(&Status::resource_exhausted(text)).unwrap();
-        assert!(error.to_string().contains("server.max_request_bytes (4194304)"));
-        assert_eq!(unread(&Status::resource_exhausted("other")), None);
     }
 
     /// Texts of any length, in any script.

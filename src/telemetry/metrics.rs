@@ -37,6 +37,8 @@ pub struct Metrics {
     reads_coalesced: Family<ReadLabels, Counter>,
     unknown_headers: Counter,
     store_damaged_rows: Gauge,
+    connections_refused: Counter,
+    accept_failures: Counter,
 }
 
 /// One request to LeadSquared.
@@ -211,6 +213,8 @@ impl Default for Metrics {
             reads_coalesced: Family::default(),
             unknown_headers: Counter::default(),
             store_damaged_rows: Gauge::default(),
+            connections_refused: Counter::default(),
+            accept_failures: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("rpcs", "RPCs answered, by method and gRPC code", metrics.rpcs.clone());
@@ -325,6 +329,16 @@ impl Default for Metrics {
             "Rows of the store that cannot be read and are ignored",
             metrics.store_damaged_rows.clone(),
         );
+        registry.register(
+            "connections_refused",
+            "Connections that were closed because too many were open",
+            metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "accept_failures",
+            "Connections that could not be accepted",
+            metrics.accept_failures.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -396,6 +410,16 @@ impl Metrics {
     /// How many rows of the store cannot be read.
     pub fn damaged_rows(&self, count: usize) {
         self.store_damaged_rows.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a connection that was closed because too many were open.
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_failures.inc();
     }
 
     /// All metrics as text, in the OpenMetrics format.

@@ -14,6 +14,7 @@ mod errors;
 mod golden;
 mod interleavings;
 mod lead;
+mod load;
 mod neighbours;
 mod operations;
 mod order;

@@ -1,0 +1,360 @@
+//! The body of a request, on its way to tonic: whole messages, decompressed, whose sizes and elements are checked before
+//! anything is decoded. Knows no service.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Frame;
+use hyper::body::Incoming;
+use tonic::codegen::StdError;
+
+use super::elements::{Method, Schema};
+use super::observe::Observed;
+use super::unfinished::{Message, Unfinished};
+use crate::error::{Error, Kind, Result};
+
+/// What stands before a message: whether it is compressed, and its length in four bytes.
+const PREFIX: usize = 5;
+
+/// The size of the blocks that a message is kept in while it is incomplete. Growing one buffer would need twice the memory.
+const BLOCK: usize = 16 * 1024;
+
+/// Bytes that have arrived, in blocks.
+#[derive(Debug, Default)]
+struct Buffer {
+    blocks: VecDeque<BytesMut>,
+    length: usize,
+}
+
+impl Buffer {
+    fn extend(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len();
+        while !bytes.is_empty() {
+            match self.blocks.back_mut() {
+                Some(block) if block.len() < BLOCK => {
+                    let (fits, rest) = bytes.split_at(bytes.len().min(BLOCK - block.len()));
+                    block.extend_from_slice(fits);
+                    bytes = rest;
+                }
+                _ => self.blocks.push_back(BytesMut::with_capacity(bytes.len().min(BLOCK))),
+            }
+        }
+    }
+
+    fn prefix(&self) -> Option<[u8; PREFIX]> {
+        let bytes: Vec<u8> = self.blocks.iter().flatten().copied().take(PREFIX).collect();
+        bytes.try_into().ok()
+    }
+
+    /// The first bytes, in one piece. There must be so many.
+    fn take(&mut self, length: usize) -> BytesMut {
+        self.length -= length;
+        let mut taken = BytesMut::new();
+        while let Some(mut block) = self.blocks.pop_front() {
+            let part = block.split_to(block.len().min(length - taken.len()));
+            if taken.is_empty() {
+                taken = part;
+                taken.reserve(length - taken.len());
+            } else {
+                taken.extend_from_slice(&part);
+            }
+            if !block.is_empty() {
+                self.blocks.push_front(block);
+            }
+            if taken.len() == length {
+                break;
+            }
+        }
+        taken
+    }
+}
+
+/// What all bodies have in common.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// `server.max_request_bytes`.
+    pub(super) bytes: usize,
+    /// `server.max_message_elements`.
+    pub(super) elements: usize,
+    pub(super) schema: Schema,
+    pub(super) unfinished: Arc<Unfinished>,
+}
+
+/// The body of one request.
+pub(super) struct RequestBody {
+    inner: Incoming,
+    limits: Arc<Limits>,
+    /// `None` for a path that no service has.
+    method: Option<Method>,
+    is_gzip: bool,
+    observed: Observed,
+    /// What has come of the next message.
+    buffer: Buffer,
+    unfinished: Message,
+    /// The one message of a request, which waits for the end of the request: decoded, it may be much larger.
+    whole: Option<Bytes>,
+    has_ended: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(
+        request: http::Request<Incoming>,
+        limits: &Arc<Limits>,
+        observed: &Observed,
+    ) -> http::Request<Self> {
+        let method = limits.schema.method(request.uri().path());
+        let is_gzip = request
+            .headers()
+            .get("grpc-encoding")
+            .is_some_and(|encoding| encoding == "gzip");
+        request.map(|inner| Self {
+            inner,
+            limits: limits.clone(),
+            method,
+            is_gzip,
+            observed: observed.clone(),
+            buffer: Buffer::default(),
+            unfinished: limits.unfinished.message(),
+            whole: None,
+            has_ended: false,
+        })
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, StdError>>> {
+        let is_one = self.method.is_some_and(|method| !method.is_client_streaming);
+        loop {
+            if is_one && self.whole.is_some() && self.buffer.length > 0 {
+                return Poll::Ready(Some(Err(self.fail(invalid("has more than one message")))));
+            }
+            match self.limits.next_message(&mut self.buffer, self.method, self.is_gzip) {
+                Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
+                Ok(Some(message)) if is_one => {
+                    self.whole = Some(message);
+                    continue;
+                }
+                Ok(Some(message)) => {
+                    self.unfinished.end();
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                Ok(None) => {}
+            }
+            if self.has_ended {
+                self.unfinished.end();
+                // What is no whole message is an error that tonic tells.
+                let rest = Some(self.buffer.take(self.buffer.length).freeze()).filter(|rest| !rest.is_empty());
+                return Poll::Ready(self.whole.take().or(rest).map(Ok));
+            }
+            if self.unfinished.is_dropped(context) {
+                let retry_after = Duration::from_secs(1);
+                return Poll::Ready(Some(Err(self.fail(Kind::QueueFull { retry_after }.into()))));
+            }
+            match ready!(http_body::Body::poll_frame(Pin::new(&mut self.inner), context)) {
+                // Requests have no trailers in gRPC.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.unfinished.grow(data.len());
+                        self.buffer.extend(&data);
+                    }
+                }
+                Some(Err(error)) => {
+                    self.has_ended = true;
+                    self.buffer = Buffer::default();
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                None => self.has_ended = true,
+            }
+        }
+    }
+
+    /// Nothing is read any more. The error itself is for whoever answers the request: tonic knows a text only.
+    fn fail(&mut self, error: Error) -> StdError {
+        self.has_ended = true;
+        self.buffer = Buffer::default();
+        self.whole = None;
+        self.unfinished.end();
+        let text = error.to_string();
+        self.observed.unread(error);
+        text.into()
+    }
+}
+
+impl Limits {
+    /// The next message with its prefix, if it is complete.
+    fn next_message(&self, buffer: &mut Buffer, method: Option<Method>, is_gzip: bool) -> Result<Option<Bytes>> {
+        let Some([flag, length @ ..]) = buffer.prefix() else {
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if flag > 1 {
+            return Err(invalid("is not a message of gRPC: its first byte must be 0 or 1"));
+        }
+        if length > self.bytes {
+            let limit = self.bytes;
+            let text = format!("has {length} bytes, more than server.max_request_bytes ({limit})");
+            return Err(invalid(text));
+        }
+        if buffer.length - PREFIX < length {
+            return Ok(None);
+        }
+        let mut message = buffer.take(PREFIX + length);
+        if flag == 1 && is_gzip {
+            message = self.decompressed(&message[PREFIX..])?;
+        }
+        if let Some(method) = method
+            && self.schema.has_more(method, &message[PREFIX..], self.elements)
+        {
+            let limit = self.elements;
+            let text = format!(
+                "has more repeated elements and map entries than server.max_message_elements ({limit}); divide it"
+            );
+            return Err(invalid(text));
+        }
+        Ok(Some(message.freeze()))
+    }
+
+    /// The message with the prefix of one that is not compressed.
+    fn decompressed(&self, bytes: &[u8]) -> Result<BytesMut> {
+        let mut message = vec![0; PREFIX];
+        // One more than allowed, which shows that there are more.
+        let most = u64::try_from(self.bytes).unwrap_or(u64::MAX).saturating_add(1);
+        let mut reader = flate2::read::GzDecoder::new(bytes.reader()).take(most);
+        reader
+            .read_to_end(&mut message)
+            .map_err(|_| invalid("cannot be decompressed: it is not gzip"))?;
+        let length = message.len() - PREFIX;
+        if length > self.bytes {
+            let limit = self.bytes;
+            let text = format!("has more bytes after decompression than server.max_request_bytes ({limit})");
+            return Err(invalid(text));
+        }
+        let length = u32::try_from(length).map_err(|_| invalid("has more than 4 GiB after decompression"))?;
+        message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+        Ok(Bytes::from(message).into())
+    }
+}
+
+fn invalid(text: impl Into<String>) -> Error {
+    Error::invalid("request", text)
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, StdError>>> {
+        self.get_mut()
+            .poll(context)
+            .map(|polled| polled.map(|message| message.map(Frame::data)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::grpc::DESCRIPTORS;
+
+    fn limits(bytes: usize) -> Limits {
+        Limits {
+            bytes,
+            elements: 10,
+            schema: Schema::new(&[DESCRIPTORS]),
+            unfinished: Unfinished::new(1_000_000),
+        }
+    }
+
+    fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(message.len()).unwrap();
+        [&[flag], length.to_be_bytes().as_slice(), message].concat()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn buffer(bytes: &[u8]) -> Buffer {
+        let mut buffer = Buffer::default();
+        buffer.extend(bytes);
+        buffer
+    }
+
+    fn error(result: Result<Option<Bytes>>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_before_the_message_comes() {
+        let text = error(limits(255).next_message(&mut buffer(&[0, 0, 0, 1, 0]), None, false));
+        assert!(
+            text.contains("has 256 bytes, more than server.max_request_bytes (255)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn decompression_ends_at_the_limit() {
+        let bomb = framed(1, &gzip(&vec![0; 10_000_000]));
+        let limits = limits(20_000);
+        let text = error(limits.next_message(&mut buffer(&bomb), None, true));
+        assert!(text.contains("after decompression"), "{text}");
+        let fits = framed(1, &gzip(&[7; 20_000]));
+        let message = limits.next_message(&mut buffer(&fits), None, true).unwrap();
+        assert_eq!(message.unwrap(), framed(0, &[7; 20_000]));
+    }
+
+    #[test]
+    fn what_is_no_gzip_is_refused() {
+        for bytes in [&b"text"[..], &gzip(&[1; 100])[..20], &[]] {
+            let message = framed(1, bytes);
+            let text = error(limits(1_000).next_message(&mut buffer(&message), None, true));
+            assert!(text.contains("it is not gzip"), "{text}");
+        }
+    }
+
+    #[test]
+    fn elements_are_counted_after_decompression() {
+        let limits = limits(1_000);
+        let method = limits.schema.method("/leadgate.v1.LeadService/BatchCreateLeads");
+        // Each of them is an empty request.
+        let requests = |count: usize| [0x0a, 0].repeat(count);
+        let of = |count| limits.next_message(&mut buffer(&framed(1, &gzip(&requests(count)))), method, true);
+        assert!(of(10).is_ok());
+        let text = error(of(11));
+        assert!(text.contains("server.max_message_elements (10)"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_whole_however_they_are_cut(
+            lengths in prop::collection::vec(prop_oneof![0..50_usize, 0..40_000_usize], 0..10),
+            cuts in prop::collection::vec(prop_oneof![1..40_usize, 1_000..40_000_usize], 1..20),
+        ) {
+            let limits = limits(100_000);
+            let messages: Vec<Vec<u8>> = lengths.iter().map(|length| (0..*length).map(|i| i as u8).collect()).collect();
+            let bytes: Vec<u8> = messages.iter().flat_map(|message| framed(0, message)).collect();
+            let (mut buffer, mut found, mut rest, mut cuts) = (Buffer::default(), vec![], &bytes[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let cut = (*cuts.next().unwrap()).min(rest.len());
+                buffer.extend(&rest[..cut]);
+                rest = &rest[cut..];
+                while let Some(message) = limits.next_message(&mut buffer, None, false).unwrap() {
+                    found.push(message[PREFIX..].to_vec());
+                }
+            }
+            prop_assert_eq!(found, messages);
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! Many messages, connections and streams at once, some of them hostile: the gateway keeps serving, within bounded memory.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use leadgate::grpc::pb;
+use leadgate::simulator::{Fault, Options, Simulator, What};
+use pb::import_leads_request::Operation;
+use pb::import_leads_response::Result as Row;
+use pb::lead_service_client::LeadServiceClient;
+use pb::quota_service_client::QuotaServiceClient;
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio_stream::StreamExt;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status, Streaming};
+
+use crate::harness::{Seen, World, channel, lead, listen, seen, tenant};
+use crate::process::leadgate;
+
+/// A gateway in a process of its own, so that its memory can be measured.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    /// Its settings, its store and its log.
+    folder: tempfile::TempDir,
+    _simulating: DropGuard,
+}
+
+impl Process {
+    /// With these settings of the server, and of others.
+    async fn start(server: &str, others: &str) -> Self {
+        let (upstream, address) = (listen().await, listen().await.local_addr().unwrap());
+        let options = Options::default();
+        let text = format!(
+            "[server]\nlisten = \"{address}\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"warn\"\n\
+             [store]\nurl = \"sqlite::memory:\"\n{}\n{others}",
+            tenant("acme", upstream.local_addr().unwrap(), &options)
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leadgate.toml");
+        std::fs::write(&path, text).unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(Simulator::new(options).serve(upstream, stop.clone().cancelled_owned()));
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let arguments = ["serve", "--config", path.to_str().unwrap()];
+        let child = leadgate().args(arguments).stderr(log).spawn().unwrap();
+        let process = Self {
+            child,
+            address,
+            folder,
+            _simulating: stop.drop_guard(),
+        };
+        for _ in 0..500 {
+            let endpoint = tonic::transport::Endpoint::new(format!("http://{address}")).unwrap();
+            if let Ok(channel) = endpoint.connect().await {
+                // The account's metadata is read, so that later figures do not include it.
+                let request = pb::DescribeLeadFieldsRequest::default();
+                LeadServiceClient::new(channel)
+                    .describe_lead_fields(request)
+                    .await
+                    .unwrap();
+                return process;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the gateway does not start: {}", process.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// A figure of /proc/PID/status in MiB: VmRSS is the memory in use, VmHWM the most that ever was.
+    fn memory(&self, name: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(Path::new(&path)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let kilobytes: u64 = line
+            .trim_start_matches(':')
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kilobytes / 1024
+    }
+
+    /// Fails if the memory was ever more than 200 MiB above that.
+    fn assert_bounded(&self, idle: u64) {
+        let peak = self.memory("VmHWM");
+        assert!(peak <= idle + 200, "idle {idle} MiB, peak {peak} MiB");
+    }
+}
+
+type FrameBody = BoxBody<Bytes, Infallible>;
+
+/// A connection on which each item of a body is one DATA frame.
+#[derive(Clone)]
+struct Raw(SendRequest<FrameBody>);
+
+impl Raw {
+    async fn connect(address: SocketAddr) -> Self {
+        Self::with_window(address, 4 << 20).await
+    }
+
+    /// With that window of each stream.
+    async fn with_window(address: SocketAddr, window: u32) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(64 << 20)
+            .max_concurrent_reset_streams(10_000)
+            .handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    async fn ask(
+        &mut self,
+        rpc: &str,
+        encoding: Option<&str>,
+        frames: impl tokio_stream::Stream<Item = Bytes> + Send + Sync + 'static,
+    ) -> hyper::Result<http::Response<Incoming>> {
+        let frames = frames.map(|bytes| Ok(Frame::data(bytes)));
+        let mut request = http::Request::post(format!("http://leadgate/leadgate.v1.{rpc}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        if let Some(encoding) = encoding {
+            request = request.header("grpc-encoding", encoding);
+        }
+        let request = request.body(StreamBody::new(frames).boxed()).unwrap();
+        self.0.ready().await?;
+        self.0.send_request(request).await
+    }
+}
+
+/// The message as gRPC frames it.
+fn framed(message: &impl Message) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
+    message.encode(&mut frame).unwrap();
+    frame.freeze()
+}
+
+/// A row of about 40 bytes that is refused without a call to LeadSquared.
+fn invalid_row(sequence: i64) -> pb::ImportLeadsRequest {
+    let update = pb::UpdateLeadRequest {
+        lead_id: "no id at all, of 30 letters....".to_owned(),
+        ..Default::default()
+    };
+    pb::ImportLeadsRequest {
+        sequence,
+        operation: Some(Operation::Update(update)),
+    }
+}
+
+/// A row of about 40 bytes that waits for the quota.
+fn row(sequence: i64) -> pb::ImportLeadsRequest {
+    let create = pb::CreateLeadRequest {
+        lead: Some(pb::LeadFields {
+            email_address: Some(format!("asha-{sequence:07}@example.com")),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    pb::ImportLeadsRequest {
+        sequence,
+        operation: Some(Operation::Create(create)),
+    }
+}
+
+/// Asks for the quota on the channel until the token is cancelled; how often it was answered.
+fn beside(channel: Channel, until: CancellationToken) -> tokio::task::JoinHandle<Result<usize, Status>> {
+    tokio::spawn(async move {
+        let mut client = QuotaServiceClient::new(channel);
+        let mut count = 0;
+        while !until.is_cancelled() {
+            client.get_quota(pb::GetQuotaRequest::default()).await?;
+            count += 1;
+        }
+        Ok(count)
+    })
+}
+
+const ROWS: i64 = 100_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_small_rows_are_answered_beside_other_calls_of_the_connection() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let channel = channel(process.address).await;
+    let done = CancellationToken::new();
+    let others = beside(channel.clone(), done.clone());
+    let rows = tokio_stream::iter((0..ROWS).map(invalid_row));
+    let mut client = LeadServiceClient::new(channel);
+    let mut answers = client.import_leads(Request::new(rows)).await.unwrap().into_inner();
+    let mut count = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert!(matches!(answer.result, Some(Row::Error(_))), "{answer:?}");
+        count += 1;
+    }
+    done.cancel();
+    assert_eq!(count, ROWS);
+    assert!(others.await.unwrap().unwrap() > 0);
+    process.assert_bounded(idle);
+}
+
+/// The end of an import with two rows in progress and three that failed.
+async fn interrupted(world: &World, timeout: Option<Duration>, end: impl FnOnce()) -> Seen {
+    let lasting = Duration::from_secs(60);
+    world
+        .simulator
+        .order(Fault::new("*", What::HangBefore { lasting }).times(100));
+    let rows = [row(1), row(2), invalid_row(3), invalid_row(4), invalid_row(5)];
+    let mut request = Request::new(tokio_stream::iter(rows).chain(tokio_stream::pending()));
+    if let Some(timeout) = timeout {
+        request.set_timeout(timeout);
+    }
+    let mut answers = world.client.clone().import_leads(request).await.unwrap().into_inner();
+    for _ in 0..3 {
+        let answer = answers.message().await.unwrap().unwrap();
+        assert!(matches!(answer.result, Some(Row::Error(_))), "{answer:?}");
+    }
+    end();
+    let error = seen(answers.message().await.unwrap_err());
+    let count = |name: &str| {
+        let value = error.status.metadata().get(format!("x-leadgate-import-{name}"));
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
+    let counts = ["received", "succeeded", "failed"].map(|name| count(name).unwrap_or_default());
+    assert_eq!(counts, ["5", "0", "3"]);
+    error
+}
+
+#[tokio::test]
+async fn an_import_that_ends_by_shutting_down_says_what_is_true_with_its_counts() {
+    let world = World::start().await.warm().await;
+    let error = interrupted(&world, None, || world.tell_to_stop()).await;
+    error.is(Code::Unavailable, "SHUTTING_DOWN");
+    let text = error.status.message();
+    assert!(
+        text.contains("responses that were sent are valid") && !text.contains("nothing was sent"),
+        "{text}"
+    );
+    assert_eq!(error.pushback(), Some(Duration::ZERO));
+}
+
+#[tokio::test]
+async fn an_import_that_ends_by_its_deadline_has_its_counts() {
+    let world = World::start().await.warm().await;
+    let error = interrupted(&world, Some(Duration::from_secs(3)), || {}).await;
+    error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+}
+
+/// Counts the messages of a body in which each is framed by gRPC.
+async fn messages(mut body: Incoming) -> i64 {
+    let (mut count, mut buffer) = (0, BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.unwrap().into_data() else { break };
+        buffer.extend_from_slice(&data);
+        while buffer.len() >= 5 {
+            let length = 5 + u32::from_be_bytes(buffer[1..5].try_into().unwrap()) as usize;
+            if buffer.len() < length {
+                break;
+            }
+            buffer.advance(length);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_rows_of_a_frame_each_are_answered_beside_other_calls_of_the_connection() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let mut raw = Raw::connect(process.address).await;
+    let mut others = raw.clone();
+    let done = CancellationToken::new();
+    let until = done.clone();
+    let others = tokio::spawn(async move {
+        let mut count = 0;
+        while !until.is_cancelled() {
+            let message = tokio_stream::once(framed(&pb::GetQuotaRequest::default()));
+            let answer = others.ask("QuotaService/GetQuota", None, message).await.unwrap();
+            count += messages(answer.into_body()).await;
+        }
+        count
+    });
+    let rows = tokio_stream::iter((0..ROWS).map(|sequence| framed(&invalid_row(sequence))));
+    let answer = raw.ask("LeadService/ImportLeads", None, rows).await.unwrap();
+    assert_eq!(messages(answer.into_body()).await, ROWS);
+    done.cancel();
+    assert!(others.await.unwrap() > 0);
+    process.assert_bounded(idle);
+}
+
+/// They read no more rows until LeadSquared's quota lets some be written: flow control holds their clients back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn imports_that_wait_for_the_quota_leave_the_connection_to_other_calls() {
+    let process = Process::start("", "[tenant_defaults.batching]\nimport_window = 50\n").await;
+    let idle = process.memory("VmRSS");
+    let raw = Raw::connect(process.address).await;
+    for _ in 0..30 {
+        let mut raw = raw.clone();
+        tokio::spawn(async move {
+            let rows = tokio_stream::iter((0..ROWS).map(|sequence| framed(&row(sequence))));
+            let answer = raw.ask("LeadService/ImportLeads", None, rows).await.unwrap();
+            messages(answer.into_body()).await
+        });
+    }
+    let (begun, mut others, mut count) = (Instant::now(), raw.clone(), 0);
+    while begun.elapsed() < Duration::from_secs(4) {
+        let message = tokio_stream::once(framed(&pb::GetQuotaRequest::default()));
+        let answer = others.ask("QuotaService/GetQuota", None, message).await.unwrap();
+        count += messages(answer.into_body()).await;
+    }
+    assert!(count > 10, "{count}");
+    process.assert_bounded(idle);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A compressed message as gRPC frames it.
+fn compressed(message: &[u8]) -> Bytes {
+    let message = gzip(message);
+    let mut frame = BytesMut::new();
+    frame.put_u8(1);
+    frame.put_u32(u32::try_from(message.len()).unwrap());
+    frame.extend_from_slice(&message);
+    frame.freeze()
+}
+
+fn refusal(answer: &http::Response<Incoming>) -> Seen {
+    seen(Status::from_header_map(answer.headers()).unwrap_or_else(|| panic!("no status in {answer:?}")))
+}
+
+/// Asks for the quota on a connection of its own; the longest time that an answer took.
+fn good_client(address: SocketAddr, until: CancellationToken) -> tokio::task::JoinHandle<Result<Duration, Status>> {
+    tokio::spawn(async move {
+        let mut client = QuotaServiceClient::new(channel(address).await);
+        let mut longest = Duration::ZERO;
+        while !until.is_cancelled() {
+            let begun = Instant::now();
+            client.get_quota(pb::GetQuotaRequest::default()).await?;
+            longest = longest.max(begun.elapsed());
+        }
+        Ok(longest)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn millions_of_empty_elements_are_refused_without_being_decoded() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let done = CancellationToken::new();
+    let good = good_client(process.address, done.clone());
+    // Field 1 of these messages is repeated.
+    let empty = [0x0a, 0].repeat(2_000_000);
+    let mut attacks = tokio::task::JoinSet::new();
+    let raw = Raw::connect(process.address).await;
+    for _ in 0..8 {
+        for rpc in [
+            "BatchCreateLeads",
+            "BatchUpdateLeads",
+            "BatchUpsertLeads",
+            "BatchGetLeads",
+        ] {
+            let (mut raw, message) = (raw.clone(), compressed(&empty));
+            assert!(message.len() < 10_000);
+            attacks.spawn(async move {
+                let rpc = format!("LeadService/{rpc}");
+                let answer = raw.ask(&rpc, Some("gzip"), tokio_stream::once(message)).await.unwrap();
+                let refusal = refusal(&answer);
+                refusal.is(Code::InvalidArgument, "INVALID_FIELD");
+                assert_eq!(refusal.fields(), ["request"], "{rpc}");
+                let text = refusal.status.message();
+                assert!(text.contains("server.max_message_elements (100000)"), "{text}");
+            });
+        }
+    }
+    attacks.join_all().await;
+    done.cancel();
+    assert!(good.await.unwrap().unwrap() < Duration::from_secs(5));
+    process.assert_bounded(idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_never_completed_are_bounded_together() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let done = CancellationToken::new();
+    let good = good_client(process.address, done.clone());
+    let mut attacks = tokio::task::JoinSet::new();
+    for connection in 0..4 {
+        let raw = Raw::connect(process.address).await;
+        for _ in 0..50 {
+            let mut raw = raw.clone();
+            attacks.spawn(async move {
+                // 3.9 MB without the last byte, each with its own end of the request: never.
+                let mut head = BytesMut::new();
+                head.put_u8(0);
+                head.put_u32(3_900_001);
+                let body = tokio_stream::once(head.freeze())
+                    .chain(tokio_stream::iter(std::iter::repeat_n(
+                        Bytes::from(vec![connection; 39_000]),
+                        100,
+                    )))
+                    .chain(tokio_stream::pending());
+                raw.ask("LeadService/CreateLead", None, body).await
+            });
+        }
+    }
+    // All but those that fit into 64 MiB are refused.
+    let mut refused = 0;
+    while refused < 200 - (64 << 20) / 3_900_000 - 1 {
+        let answer = attacks.join_next().await.unwrap().unwrap().unwrap();
+        refusal(&answer).is(Code::ResourceExhausted, "QUEUE_FULL");
+        refused += 1;
+    }
+    // Small requests and a large one are served all the same.
+    let mut client = LeadServiceClient::new(channel(process.address).await);
+    let large = pb::BatchGetLeadsRequest {
+        lead_ids: vec!["x".repeat(1_000_000)],
+        ..Default::default()
+    };
+    seen(client.batch_get_leads(large).await.unwrap_err()).is(Code::InvalidArgument, "INVALID_FIELD");
+    done.cancel();
+    assert!(good.await.unwrap().unwrap() < Duration::from_secs(5));
+    process.assert_bounded(idle);
+}
+
+/// A message in itself may be complete, and its request not: then it is not decoded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn complete_messages_of_requests_without_end_take_no_memory() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let raw = Raw::connect(process.address).await;
+    let message = compressed(&[0x0a, 0].repeat(99_999));
+    let mut open = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (mut raw, message) = (raw.clone(), message.clone());
+        open.spawn(async move {
+            let body = tokio_stream::once(message).chain(tokio_stream::pending());
+            raw.ask("LeadService/BatchCreateLeads", Some("gzip"), body).await
+        });
+    }
+    // Requests on the connection are read in their order.
+    let mut last = raw.clone();
+    let message = tokio_stream::once(framed(&pb::GetQuotaRequest::default()));
+    last.ask("QuotaService/GetQuota", None, message).await.unwrap();
+    assert!(open.try_join_next().is_none());
+    process.assert_bounded(idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_rows_of_an_import_are_bounded_like_any_message() {
+    let process = Process::start("", "").await;
+    let idle = process.memory("VmRSS");
+    let bomb = compressed(&vec![0; 500_000_000]);
+    let create = pb::CreateLeadRequest {
+        lead: Some(pb::LeadFields {
+            custom: (0..100_001).map(|i| (i.to_string(), Default::default())).collect(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let many = pb::ImportLeadsRequest {
+        sequence: 1,
+        operation: Some(Operation::Create(create)),
+    };
+    let many = compressed(&many.encode_to_vec());
+    for (message, text) in [
+        (bomb, "after decompression than server.max_request_bytes (4194304)"),
+        (many, "server.max_message_elements (100000)"),
+    ] {
+        let mut raw = Raw::connect(process.address).await;
+        let body = tokio_stream::once(message);
+        let answer = raw.ask("LeadService/ImportLeads", Some("gzip"), body).await.unwrap();
+        let trailers = answer.into_body().collect().await.unwrap().trailers().cloned().unwrap();
+        let error = seen(Status::from_header_map(&trailers).unwrap());
+        error.is(Code::InvalidArgument, "INVALID_FIELD");
+        assert!(error.status.message().contains(text), "{:?}", error.status);
+    }
+    process.assert_bounded(idle);
+}
+
+async fn watch(channel: Channel, caller: Option<&str>) -> Result<Streaming<pb::WatchQuotaResponse>, Status> {
+    let mut request = Request::new(pb::WatchQuotaRequest::default());
+    if let Some(caller) = caller {
+        request
+            .metadata_mut()
+            .insert("x-leadgate-caller", caller.parse().unwrap());
+    }
+    let mut watch = QuotaServiceClient::new(channel)
+        .watch_quota(request)
+        .await?
+        .into_inner();
+    watch.message().await?;
+    Ok(watch)
+}
+
+/// Opens 1,000 streams, of which those above the limit are refused.
+async fn flood(channel: &Channel, caller: Option<&'static str>) -> Vec<Streaming<pb::WatchQuotaResponse>> {
+    let mut opening = tokio::task::JoinSet::new();
+    for _ in 0..1_000 {
+        opening.spawn(watch(channel.clone(), caller));
+    }
+    let (mut open, mut refused) = (vec![], 0);
+    while let Some(opened) = opening.join_next().await {
+        match opened.unwrap() {
+            Ok(watch) => open.push(watch),
+            Err(status) => {
+                seen(status).is(Code::ResourceExhausted, "QUEUE_FULL");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((open.len(), refused), (200, 800));
+    open
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_streams_of_one_client_leave_streams_to_others() {
+    let world = World::start().await;
+    let attacked = channel(world.address).await;
+    let _unnamed = flood(&attacked, None).await;
+    // Another one without a name, and one with.
+    watch(channel(world.address).await, None).await.unwrap();
+    watch(attacked.clone(), Some("crm-sync")).await.unwrap();
+    // One with a name has its streams on all of its connections.
+    let named = flood(&channel(world.address).await, Some("greedy")).await;
+    let refused = watch(channel(world.address).await, Some("greedy")).await;
+    seen(refused.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
+    watch(channel(world.address).await, Some("crm-sync")).await.unwrap();
+    // What has ended makes room.
+    drop(named);
+    while watch(attacked.clone(), Some("greedy")).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut bytes = [0; 64];
+    // A served HTTP/2 connection begins with SETTINGS.
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .is_err()
+        || stream.read(&mut bytes).await.unwrap_or(0) == 0
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_closed_at_once_and_counted() {
+    for setting in ["max_connections", "max_connections_per_address"] {
+        // One is that of the client of the test.
+        let world = World::with(Options::default(), &format!("[server]\n{setting} = 3")).await;
+        let connect = || async { TcpStream::connect(world.address).await.unwrap() };
+        let (mut one, mut other) = (connect().await, connect().await);
+        assert!(!is_closed(&mut one).await && !is_closed(&mut other).await, "{setting}");
+        for _ in 0..5 {
+            assert!(is_closed(&mut connect().await).await, "{setting}");
+        }
+        world.until("leadgate_connections_refused_total 5").await;
+        drop(one);
+        while is_closed(&mut connect().await).await {
+            tokio::task::yield_now().await;
+        }
+        world.create(lead("Asha")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_its_client_does_not_read_is_closed() {
+    let settings = "[server]\nmax_streams = 1\nstream_read_timeout = \"1s\"";
+    let world = World::with(Options::default(), settings).await;
+    let message = pb::WatchQuotaRequest {
+        interval: Some(prost_types::Duration {
+            seconds: 0,
+            nanos: 100_000_000,
+        }),
+    };
+    // A small window, so that it is full soon.
+    let mut raw = Raw::with_window(world.address, 1_000).await;
+    let body = tokio_stream::once(framed(&message));
+    let unread = raw.ask("QuotaService/WatchQuota", None, body).await.unwrap();
+    seen(watch(channel(world.address).await, None).await.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
+    let other = async {
+        while watch(channel(world.address).await, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), other).await.unwrap();
+    // Who reads in the end is told.
+    let trailers = unread.into_body().collect().await.unwrap().trailers().cloned().unwrap();
+    let error = seen(Status::from_header_map(&trailers).unwrap());
+    error.is(Code::ResourceExhausted, "QUEUE_FULL");
+    assert!(
+        error.status.message().contains("server.stream_read_timeout"),
+        "{:?}",
+        error.status
+    );
+}
