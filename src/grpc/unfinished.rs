@@ -164,6 +164,7 @@ mod tests {
         drop(other);
         one.grow(60);
         assert!(!is_dropped(&one));
-        assert_eq!((all.lock().total, all.lock().messages.len()), (60, 1));
+        let state = all.lock();
+        assert_eq!((state.total, state.messages.len()), (60, 1));
     }
 }
