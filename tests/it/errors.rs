@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::harness::{Seen, World, by_id, lead, seen, within};
 
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+const NOBODY: &str = "00000000-0000-0000-0000-000000000001";
 
 fn exception(status: u16, name: &str, text: &str) -> What {
     What::Answer {

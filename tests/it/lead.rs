@@ -163,7 +163,7 @@ async fn a_missing_lead_is_not_found_by_any_key() {
     let world = World::start().await;
     world.create(lead("Asha")).await.unwrap();
     for key in [
-        by_id("00000000-0000-0000-0000-000000000000"),
+        by_id("00000000-0000-0000-0000-000000000001"),
         Key::LeadNumber("999999".into()),
         Key::EmailAddress("nobody@example.com".into()),
         Key::Phone("+919999999999".into()),
@@ -232,7 +232,7 @@ async fn many_leads_are_read_in_one_call_in_the_order_asked() {
     let ids: Vec<String> = (0..300)
         .map(|i| world.simulator.insert_lead(&[("FirstName", &format!("Lead {i}"))]))
         .collect();
-    let missing = "00000000-0000-0000-0000-000000000000".to_owned();
+    let missing = "00000000-0000-0000-0000-000000000001".to_owned();
     let mut asked = ids.clone();
     asked.insert(7, missing.clone());
     asked.push(ids[0].to_uppercase());

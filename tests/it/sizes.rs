@@ -112,7 +112,7 @@ async fn list(world: &World, page_size: i32) -> (usize, Vec<String>) {
 async fn three_thousand_long_leads_are_read_by_id_with_a_default_client() {
     let world = World::start().await.warm().await;
     let mut ids = leads(&world, 3_000, 3_000);
-    let nobody = "00000000-0000-0000-0000-000000000000".to_owned();
+    let nobody = "00000000-0000-0000-0000-000000000001".to_owned();
     ids.push(nobody.clone());
     let (count, found, missing) = batch_get(&world, &ids).await;
     let found: Vec<_> = found.into_iter().map(|lead| lead.lead_id).collect();
@@ -132,7 +132,7 @@ async fn no_page_of_leads_by_id_is_read_that_would_not_fit() {
     };
     let world = small(options).await.warm().await;
     let mut ids = leads(&world, 100, 1_500);
-    ids.push("00000000-0000-0000-0000-000000000000".to_owned());
+    ids.push("00000000-0000-0000-0000-000000000001".to_owned());
     let (count, found, missing) = batch_get(&world, &ids).await;
     assert_eq!((found.len(), missing.len()), (100, 1));
     // One page each, and what it takes to be sure that one is missing.
