@@ -121,6 +121,7 @@ impl<T> Queue<T> {
             let rounds = u32::try_from(slots / limit.max(1) + 1).unwrap_or(u32::MAX);
             wait(cost, slots).saturating_add(drift.saturating_mul(rounds))
         };
+        let mut served = Duration::ZERO;
         let place = if first.longer() <= patience {
             let flow = newcomer.caller.and_then(|caller| caller.flow(class));
             // Later its deadline is later too, so all that its caller has waiting may be ahead of it then.
@@ -129,7 +130,22 @@ impl<T> Queue<T> {
                     let own = flow.map_or(0, |flow| flow.waiting(ask.cost)) + ahead.own(kind);
                     let mut others = promised;
                     others[ask.cost as usize] -= ahead.own(kind);
-                    self.fair_wait(&newcomer, own, others, supply, now, &mut later)
+                    let mut fair = |own| self.fair_wait(&newcomer, own, others, supply, now, &mut later);
+                    let last = fair(own);
+                    // The wait does not always shrink as time passes: enough calls of its caller must be served first.
+                    let (mut fitting, mut over) = (0, own);
+                    while over - fitting > 1 {
+                        let middle = fitting.midpoint(over);
+                        if fair(middle).longer() <= patience {
+                            fitting = middle;
+                        } else {
+                            over = middle;
+                        }
+                    }
+                    if last.longer() > patience {
+                        served = fair(own - over).longer();
+                    }
+                    last
                 }
                 Some(lane) => {
                     let own = self.calls_before(&newcomer, lane, supply);
@@ -156,7 +172,7 @@ impl<T> Queue<T> {
                 .slot
                 .saturating_add((supply.window + drift).saturating_mul(rounds)),
         });
-        let after = place.longer().max(cap).saturating_sub(patience);
+        let after = place.longer().max(cap).saturating_sub(patience).max(served);
         let after = after.max(Duration::from_millis(1));
         let due = now + after;
         let expires = due + patience.min(supply.window);
