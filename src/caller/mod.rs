@@ -1,5 +1,7 @@
 //! Who asks, and until when: what every step of a request's road needs to know about it. Knows no transport.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -43,7 +45,21 @@ pub struct Call {
     pub position: Option<Position>,
     /// Set once the response to a write of this call is lost.
     pub lost: Arc<AtomicBool>,
+    /// The record of the mutation that this call belongs to, if it has a request id.
+    pub record: Option<Arc<dyn Record>>,
 }
+
+/// The record of a mutation with a request id. It is written between the grant of a slot and the first request, so a mutation
+/// that was never sent has none.
+pub trait Record: fmt::Debug + Send + Sync {
+    /// Writes the record, unless it is written.
+    fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a>;
+    /// Deletes the record, unless an earlier request of the mutation may have been executed.
+    fn undo<'a>(&'a self, caller: &'a str) -> Recorded<'a>;
+}
+
+/// The result of writing a record.
+pub type Recorded<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// A position in the order of the writes to one lead. It is reserved when the write arrives, before anything is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +73,9 @@ pub struct RequestId {
     /// A digest of the message, so that an id used for another message is found out.
     pub fingerprint: [u8; 32],
 }
+
+/// The place of a call that waits for the store.
+pub const STORE: &str = "the store";
 
 /// Who asks where nobody outside does.
 const OURSELVES: &str = "leadgate";
@@ -97,6 +116,7 @@ impl Call {
             left: CancellationToken::new(),
             position: None,
             lost: Arc::default(),
+            record: None,
         }
     }
 
@@ -121,6 +141,25 @@ impl Call {
             left: CancellationToken::new(),
             position: self.position,
             lost: self.lost.clone(),
+            record: self.record.clone(),
+        }
+    }
+
+    /// Writes the record of the mutation, for a request that is sent next.
+    pub async fn begin(&self) -> Result<()> {
+        match &self.record {
+            Some(record) => self.wait(STORE, record.begin(&self.caller)).await?,
+            None => Ok(()),
+        }
+    }
+
+    /// The request that was begun was certainly not executed: a crash from now on leaves no doubt.
+    pub async fn not_executed(&self) {
+        if let Some(record) = &self.record
+            && !self.lost.load(Ordering::Relaxed)
+        {
+            // The record stays if it cannot be deleted; then the mutation is looked up after a crash.
+            let _ = record.undo(&self.caller).await;
         }
     }
 

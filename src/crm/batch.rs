@@ -181,6 +181,11 @@ impl Client {
                 Some(berth) => Ok(berth),
                 None => self.board(way, call, operation, &mut retries).await,
             };
+            let berth = match berth {
+                // A record that cannot be written gives the turn back.
+                Ok(berth) if O::SAFETY == Safety::Once => call.begin().await.map(|()| berth),
+                berth => berth,
+            };
             let reply = match berth {
                 Ok(Berth(Coming::Alone(place))) => {
                     let result = self.attempt(call, operation, Some(place), &mut retries).await;
@@ -652,5 +657,6 @@ fn shared_call<O: Together>(seats: &[Seat<O>]) -> Call {
         left: CancellationToken::new(),
         position: None,
         lost: Arc::default(),
+        record: None,
     }
 }

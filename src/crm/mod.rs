@@ -319,6 +319,9 @@ impl Client {
             Some(place) => place,
             None => self.wait(call, operation, retries).await?,
         };
+        if O::SAFETY == Safety::Once {
+            call.begin().await?;
+        }
         let queued = place.queued;
         retries.sent();
 

@@ -125,7 +125,11 @@ impl Retries {
 
     /// Returns when it is time for another attempt, or with the error to give to the caller.
     pub async fn pause(&mut self, call: &Call, error: Error) -> Result<()> {
-        match decide(self.safety, &error) {
+        let decision = decide(self.safety, &error);
+        if self.safety == Safety::Once && matches!(decision, Decision::Requeue | Decision::Again) {
+            call.not_executed().await;
+        }
+        match decision {
             Decision::Requeue => Ok(()),
             Decision::Again => {
                 self.failures += 1;

@@ -26,11 +26,15 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The same call at this place in the order.
+    /// The same call at this place in the order, with the record of its request id.
     pub(super) fn placed(&self, call: &Call) -> Call {
+        let call = self
+            .request
+            .as_ref()
+            .map_or_else(|| call.clone(), |entry| entry.recorded(call));
         Call {
             position: Some(self.reservation.position()),
-            ..call.clone()
+            ..call
         }
     }
 }

@@ -87,9 +87,14 @@ impl Gateway {
         self.requests.once(call, request, work).await
     }
 
-    /// Claims a request id for writes that each have their own: it must not stand for others.
-    pub async fn claim(&self, request: &RequestId) -> Result<()> {
-        self.requests.claim(request).await
+    /// Checks that the request id of a batch was not used for another message. The writes of a batch have ids of their own.
+    pub async fn check_request(&self, call: &Call, request: &RequestId) -> Result<()> {
+        self.requests.check(call, request).await
+    }
+
+    /// Claims the request id of a batch of which something was sent.
+    pub async fn claim(&self, call: &Call, request: &RequestId) {
+        self.requests.claim(&call.caller, request).await;
     }
 
     /// How a write may go. A bulk call was seen not to start automations, as an update by its own endpoint does not.

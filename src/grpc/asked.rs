@@ -237,6 +237,7 @@ impl Context {
             left: CancellationToken::new(),
             position: None,
             lost: Arc::default(),
+            record: None,
         };
         Ok(Asked {
             gateway: gateway.clone(),

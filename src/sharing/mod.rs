@@ -24,7 +24,7 @@ use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, Row};
 use crate::domain::share::{Access, Change, Context, Filter, Share, Stage, State, What};
 use crate::domain::user;
 use crate::error::{Error, Kind, Resource, Result};
-use crate::store::{Added, Before, Fault, Requests, Store};
+use crate::store::{self, Added, Before, Fault, Requests, Store};
 use crate::users::Users;
 use machine::{Event, Rules};
 pub use seat::Listener;
@@ -317,13 +317,15 @@ impl Sharing {
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
+        let entry = request.map(|request| self.shared.requests.enter(request));
+        let asked = recorded(call, entry.as_ref());
         let work = move |_| async move {
             let id = shared.find(&meant).await?;
+            asked.begin().await?;
             shared.turn(id, Event::Revoke, Kind::ShareNotActive).await?;
             shared.revoke_others_of(id).await?;
             Ok(id)
         };
-        let entry = request.map(|request| self.shared.requests.enter(request));
         let id = self.shared.requests.once(&patient(call), entry, work).await?;
         revoked(self.wait(call, id, |share| has_left(wait, share)).await?)
     }
@@ -388,9 +390,9 @@ impl Sharing {
         B: FnOnce(Arc<Shared>, Call, Option<Uuid>) -> F + Send + 'static,
         F: Future<Output = Result<Uuid>> + Send + 'static,
     {
-        let (shared, asked) = (self.shared.clone(), call.clone());
         let id = request.map(|request| request.id);
         let entry = request.map(|request| self.shared.requests.enter(request));
+        let (shared, asked) = (self.shared.clone(), recorded(call, entry.as_ref()));
         let work = move |before| async move {
             match shared.begun_before(before, id).await? {
                 Some(id) => Ok(id),
@@ -517,6 +519,7 @@ impl Shared {
             AtLimit::Refuse => Some(self.settings.leads_per_user),
             AtLimit::Warn => None,
         };
+        call.begin().await?;
         let added = self.store.add_share(&self.tenant, &share, most).await;
         match added.map_err(|fault| unwritable_store(&fault))? {
             Added::Written { used } => {
@@ -760,6 +763,11 @@ fn has_left(wait: WaitFor, share: &Share) -> bool {
         | Stage::Leaving
         | Stage::Revoking => wait == WaitFor::Nothing,
     }
+}
+
+/// The same call with the record of its request id.
+fn recorded(call: &Call, entry: Option<&store::Entry>) -> Call {
+    entry.map_or_else(|| call.clone(), |entry| entry.recorded(call))
 }
 
 /// The same call with time to hear what became of what was written down at the last moment.

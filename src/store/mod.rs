@@ -39,20 +39,24 @@ pub struct Fault {
     in_use: bool,
 }
 
-/// What is known of a request id.
+/// What is known of a mutation by its request id: it was begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// Nothing until now; from now on that it was begun.
+pub struct Known {
+    /// The digest of the message.
+    pub fingerprint: Vec<u8>,
+    /// When it was begun.
+    pub begun: Timestamp,
+    /// The answer as JSON; `None` where its outcome is not known.
+    pub answer: Option<String>,
+}
+
+/// What became of the record of a mutation that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It is written.
     New,
-    /// It was used for a message of that digest.
-    Used {
-        /// The digest.
-        fingerprint: Vec<u8>,
-        /// When it was begun.
-        begun: Timestamp,
-        /// The answer as JSON; `None` where its outcome is not known.
-        answer: Option<String>,
-    },
+    /// There is one of that id.
+    Known,
 }
 
 /// What became of a new share.
@@ -140,30 +144,44 @@ impl Store {
         }
     }
 
+    /// What is known of the mutation of that id, begun at `oldest` or later. `caller`: whose turn it costs, here and below.
+    pub async fn known(
+        &self,
+        tenant: &str,
+        caller: &str,
+        id: &Uuid,
+        oldest: Timestamp,
+    ) -> Result<Option<Known>, Fault> {
+        match self {
+            Self::Sqlite(store) => store.known(tenant, caller, id, oldest).await,
+        }
+    }
+
     /// Writes down that a mutation is begun, unless its id is known already. What was begun before `oldest` is forgotten.
     pub async fn begin(
         &self,
         tenant: &str,
+        caller: &str,
         request: &RequestId,
         now: Timestamp,
         oldest: Timestamp,
-    ) -> Result<Known, Fault> {
+    ) -> Result<Begun, Fault> {
         match self {
-            Self::Sqlite(store) => store.begin(tenant, request, now, oldest).await,
+            Self::Sqlite(store) => store.begin(tenant, caller, request, now, oldest).await,
         }
     }
 
     /// Writes down the answer of a mutation that was begun.
-    pub async fn finish(&self, tenant: &str, id: &Uuid, answer: &str) -> Result<(), Fault> {
+    pub async fn finish(&self, tenant: &str, caller: &str, id: &Uuid, answer: &str) -> Result<(), Fault> {
         match self {
-            Self::Sqlite(store) => store.finish(tenant, id, answer).await,
+            Self::Sqlite(store) => store.finish(tenant, caller, id, answer).await,
         }
     }
 
     /// Forgets a mutation that was begun and came to nothing.
-    pub async fn forget(&self, tenant: &str, id: &Uuid) -> Result<(), Fault> {
+    pub async fn forget(&self, tenant: &str, caller: &str, id: &Uuid) -> Result<(), Fault> {
         match self {
-            Self::Sqlite(store) => store.forget(tenant, id).await,
+            Self::Sqlite(store) => store.forget(tenant, caller, id).await,
         }
     }
 
@@ -339,33 +357,46 @@ mod tests {
     async fn every_backend<F: Future<Output = Store>>(open: impl Fn() -> F) {
         let store = open().await;
         let begin = |store: Store, id, now, oldest| async move {
-            store.begin("acme", &request(id), at(now), at(oldest)).await.unwrap()
+            store
+                .begin("acme", "crm", &request(id), at(now), at(oldest))
+                .await
+                .unwrap()
         };
-        let used = |begun, answer: Option<&str>| Known::Used {
-            fingerprint: vec![7; 32],
-            begun: at(begun),
-            answer: answer.map(str::to_owned),
+        let known = |store: Store, id, oldest| async move {
+            let known = store
+                .known("acme", "crm", &Uuid::from_u128(id), at(oldest))
+                .await
+                .unwrap();
+            known.map(|known| {
+                assert_eq!(known.fingerprint, [7; 32]);
+                (known.begun, known.answer)
+            })
         };
+        let used = |begun, answer: Option<&str>| Some((at(begun), answer.map(str::to_owned)));
 
         // Begun once, known ever after, and over a restart.
-        assert_eq!(begin(store.clone(), 1, 100, 0).await, Known::New);
-        assert_eq!(begin(store.clone(), 1, 101, 0).await, used(100, None));
-        store.finish("acme", &Uuid::from_u128(1), "{}").await.unwrap();
+        assert_eq!(known(store.clone(), 1, 0).await, None);
+        assert_eq!(begin(store.clone(), 1, 100, 0).await, Begun::New);
+        assert_eq!(begin(store.clone(), 1, 101, 0).await, Begun::Known);
+        assert_eq!(known(store.clone(), 1, 0).await, used(100, None));
+        store.finish("acme", "crm", &Uuid::from_u128(1), "{}").await.unwrap();
         store.close().await;
         let store = open().await;
-        assert_eq!(begin(store.clone(), 1, 102, 0).await, used(100, Some("{}")));
+        assert_eq!(known(store.clone(), 1, 0).await, used(100, Some("{}")));
 
         // Another tenant's id is another id.
-        let other = store.begin("south", &request(1), at(102), at(0)).await.unwrap();
-        assert_eq!(other, Known::New);
+        let other = store.begin("south", "crm", &request(1), at(102), at(0)).await;
+        assert_eq!(other, Ok(Begun::New));
 
         // What came to nothing, or is too old, may be begun anew.
-        store.forget("acme", &Uuid::from_u128(1)).await.unwrap();
-        assert_eq!(begin(store.clone(), 1, 103, 0).await, Known::New);
-        assert_eq!(begin(store.clone(), 1, 200, 150).await, Known::New);
-        assert_eq!(begin(store.clone(), 1, 201, 150).await, used(200, None));
+        store.forget("acme", "crm", &Uuid::from_u128(1)).await.unwrap();
+        assert_eq!(known(store.clone(), 1, 0).await, None);
+        assert_eq!(begin(store.clone(), 1, 103, 0).await, Begun::New);
+        assert_eq!(known(store.clone(), 1, 150).await, None);
+        assert_eq!(begin(store.clone(), 1, 200, 150).await, Begun::New);
+        assert_eq!(begin(store.clone(), 1, 201, 150).await, Begun::Known);
         assert_eq!(store.sweep(at(150)).await, Ok(1));
-        assert_eq!(begin(store.clone(), 1, 202, 150).await, used(200, None));
+        assert_eq!(known(store.clone(), 1, 150).await, used(200, None));
 
         assert_eq!(store.spent("acme").await, Ok(None));
         for calls in [1, 2] {
@@ -560,9 +591,9 @@ mod tests {
     async fn a_store_in_memory_needs_no_file() {
         let store = Store::open("sqlite::memory:").await.unwrap();
         let request = request(1);
-        let begin = || store.begin("acme", &request, at(1), at(0));
-        assert_eq!(begin().await, Ok(Known::New));
-        assert_ne!(begin().await, Ok(Known::New));
+        let begin = || store.begin("acme", "crm", &request, at(1), at(0));
+        assert_eq!(begin().await, Ok(Begun::New));
+        assert_ne!(begin().await, Ok(Begun::New));
     }
 
     #[tokio::test]
@@ -589,7 +620,7 @@ mod tests {
         let fault = store.probe(true).await.unwrap_err();
         assert!(fault.to_string().contains("was deleted or renamed"), "{fault}");
         for fault in [
-            store.begin("acme", &request(1), at(1), at(0)).await.unwrap_err(),
+            store.begin("acme", "crm", &request(1), at(1), at(0)).await.unwrap_err(),
             store.add_share("acme", &share(2, "sam", "l2"), None).await.unwrap_err(),
             store
                 .save_share("acme", &share(1, "sam", "l1"), true)
@@ -603,7 +634,10 @@ mod tests {
         assert!(Store::open(&url).await.unwrap_err().is_in_use());
         std::fs::rename(&aside, &file).unwrap();
         assert_eq!(store.probe(true).await, Ok(()));
-        assert_eq!(store.begin("acme", &request(1), at(1), at(0)).await, Ok(Known::New));
+        assert_eq!(
+            store.begin("acme", "crm", &request(1), at(1), at(0)).await,
+            Ok(Begun::New)
+        );
     }
 
     #[tokio::test]
@@ -642,7 +676,7 @@ mod tests {
         let url = format!("sqlite://{}", file.display());
         let store = Store::open(&url).await.unwrap();
         for id in 0..500 {
-            store.begin("acme", &request(id), at(1), at(0)).await.unwrap();
+            store.begin("acme", "crm", &request(id), at(1), at(0)).await.unwrap();
         }
         store.close().await;
         let mut bytes = std::fs::read(&file).unwrap();
@@ -836,19 +870,24 @@ mod tests {
                 let store = Store::open("sqlite::memory:").await.unwrap();
                 let day = Duration::from_secs(86_400);
                 let over = || Arc::new(Requests::new(store.clone(), "acme", day, TaskTracker::new()));
-                let call = Call::internal("test", Duration::from_secs(10));
+                let call = || Call::internal("test", Duration::from_secs(10));
                 let done = Written { lead_id, affected_rows, created };
                 for (id, result) in [(1, Ok(done)), (2, Err(error))] {
                     let is_kept = result.as_ref().err().is_none_or(Error::is_final);
                     let first = result.clone();
                     let (requests, entry) = (over(), request(id));
                     let entry = requests.enter(entry);
-                    let was = requests.once(&call, Some(entry), |_| async move { first }).await;
+                    let asked = entry.recorded(&call());
+                    let work = |_| async move {
+                        asked.begin().await?;
+                        first
+                    };
+                    let was = requests.once(&call(), Some(entry), work).await;
                     prop_assert_eq!(&was, &result);
                     if is_kept {
                         let requests = over();
                         let entry = requests.enter(request(id));
-                        let again = requests.once(&call, Some(entry), |_| async { Err(Kind::CallerLeft.into()) }).await;
+                        let again = requests.once(&call(), Some(entry), |_| async { Err(Kind::CallerLeft.into()) }).await;
                         prop_assert_eq!(again, result);
                     }
                 }
@@ -990,7 +1029,7 @@ mod tests {
             ("UPDATE share SET tenant = x'ff'", "share"),
         ] {
             let store = Store::open("sqlite::memory:").await.unwrap();
-            store.begin("acme", &request(1), at(1), at(0)).await.unwrap();
+            store.begin("acme", "crm", &request(1), at(1), at(0)).await.unwrap();
             store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
             let spent = Spent {
                 day: "2026-07-31".to_owned(),
@@ -1038,16 +1077,25 @@ mod tests {
     async fn a_mutation_with_a_damaged_answer_is_uncertain_and_one_with_a_damaged_message_is_refused() {
         let store = Store::open("sqlite::memory:").await.unwrap();
         let Store::Sqlite(sqlite) = &store;
-        store.begin("acme", &request(1), at(1), at(0)).await.unwrap();
-        store.finish("acme", &Uuid::from_u128(1), "{}").await.unwrap();
+        store.begin("acme", "crm", &request(1), at(1), at(0)).await.unwrap();
+        store.finish("acme", "crm", &Uuid::from_u128(1), "{}").await.unwrap();
         sqlite.execute("UPDATE request SET answer = x'ff'").await;
-        let known = store.begin("acme", &request(1), at(2), at(0)).await.unwrap();
-        assert!(matches!(known, Known::Used { answer: None, .. }), "{known:?}");
+        let known = |id| {
+            let id = Uuid::from_u128(id);
+            let store = store.clone();
+            async move { store.known("acme", "crm", &id, at(0)).await }
+        };
+        let found = known(1).await.unwrap().unwrap();
+        assert_eq!(found.answer, None);
         sqlite.execute("UPDATE request SET fingerprint = 7").await;
-        let fault = store.begin("acme", &request(1), at(2), at(0)).await.unwrap_err();
+        let fault = known(1).await.unwrap_err();
         assert_eq!(fault.kind(), Kind::StoreUnreadable);
         assert_eq!(store.damaged_rows(), 1);
-        assert_eq!(store.begin("acme", &request(2), at(2), at(0)).await, Ok(Known::New));
+        assert_eq!(known(2).await, Ok(None));
+        assert_eq!(
+            store.begin("acme", "crm", &request(2), at(2), at(0)).await,
+            Ok(Begun::New)
+        );
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,8 +15,8 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{DamagedRow, Fault, Known, Store, damage};
-use crate::caller::{Call, RequestId};
+use super::{Begun, DamagedRow, Fault, Known, Store, damage};
+use crate::caller::{Call, Record as Recording, Recorded, RequestId, STORE};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 
@@ -41,8 +42,96 @@ type Lock = tokio::sync::Mutex<()>;
 
 /// A mutation that is to be done once, at its place among those with the same request id.
 pub struct Entry {
-    request: RequestId,
+    record: Arc<Record>,
     lock: Turn,
+}
+
+/// The record of a mutation in the store.
+#[derive(Debug)]
+struct Record {
+    store: Store,
+    tenant: String,
+    keep: Duration,
+    request: RequestId,
+    state: AtomicU8,
+}
+
+/// The mutation has no record.
+const NONE: u8 = 0;
+/// Its record is being written, or deleted.
+const WRITING: u8 = 1;
+/// Its record is written.
+const WRITTEN: u8 = 2;
+/// Its record was written before, and a request may have been executed.
+const UNCERTAIN: u8 = 3;
+
+impl Entry {
+    /// The same call, which writes the record of the mutation before its first request is sent.
+    pub fn recorded(&self, call: &Call) -> Call {
+        Call {
+            record: Some(self.record.clone()),
+            ..call.clone()
+        }
+    }
+}
+
+impl Record {
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, state: u8) {
+        self.state.store(state, Ordering::Relaxed);
+    }
+}
+
+// The calls of one mutation follow each other, so the state is never changed by two at a time.
+impl Recording for Record {
+    fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+        Box::pin(async move {
+            if self.state() >= WRITTEN {
+                return Ok(());
+            }
+            // A record whose writing is given up is written all the same.
+            self.set(WRITING);
+            let now = clock::now();
+            let (request, oldest) = (&self.request, now - self.keep);
+            let begun = self.store.begin(&self.tenant, caller, request, now, oldest).await;
+            match begun.map_err(|fault| unavailable(&fault))? {
+                Begun::New => self.set(WRITTEN),
+                // Another mutation of the same id has begun since this one was looked up.
+                Begun::Known => {
+                    self.set(NONE);
+                    return Err(reused());
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn undo<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+        Box::pin(async move {
+            if !matches!(self.state(), WRITING | WRITTEN) {
+                return Ok(());
+            }
+            let forgotten = self.store.forget(&self.tenant, caller, &self.request.id).await;
+            if let Err(fault) = forgotten {
+                tracing::error!(%fault, "deleting the record of a mutation that was not executed failed");
+                return Err(fault.kind().into());
+            }
+            self.set(NONE);
+            Ok(())
+        })
+    }
+}
+
+fn unavailable(fault: &Fault) -> Error {
+    tracing::error!(%fault, "a mutation could not be begun");
+    fault.kind().into()
+}
+
+fn reused() -> Error {
+    Error::invalid("request_id", "was used for another message")
 }
 
 enum Turn {
@@ -90,60 +179,77 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
             Poll::Ready(guard) => Turn::Come(guard),
             Poll::Pending => Turn::Waiting(lock),
         };
-        Entry { request, lock }
+        let record = Arc::new(Record {
+            store: self.store.clone(),
+            tenant: self.tenant.clone(),
+            keep: self.keep,
+            request,
+            state: AtomicU8::new(NONE),
+        });
+        Entry { record, lock }
     }
 
     /// Does the work once per request id, in a task of its own: what was sent is seen to its end even if the caller
-    /// leaves, and whoever comes with the same id and message gets the same answer, waiting for it if need be. What was
-    /// under way when a process died is handed to the work as uncertain when its id comes again.
+    /// leaves, and whoever comes with the same id and message gets the same answer, waiting for it if need be. The work makes
+    /// its calls as [`Entry::recorded`]. A mutation that was sent when a process died is handed to the work as uncertain when
+    /// its id comes again; one that was not sent is new.
     pub async fn once<W, F>(self: &Arc<Self>, call: &Call, entry: Option<Entry>, work: W) -> Result<T>
     where
         W: FnOnce(Before) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let Some(Entry { request, lock }) = entry else {
+        let Some(Entry { record, lock }) = entry else {
             return self.run(call, work(Before::Nothing)).await;
         };
         let lock = match lock {
             Turn::Come(lock) => lock,
             Turn::Waiting(lock) => call.wait("an earlier call with the same request_id", lock).await?,
         };
-        let this = self.clone();
+        let (this, waiting) = (self.clone(), call.clone());
         // All in the task: what is written down as begun is also written down as ended, whoever leaves meanwhile.
         self.run(call, async move {
-            let before = match this.begin(&request).await? {
-                Known::New => Before::Nothing,
-                Known::Used { fingerprint, .. } if fingerprint != request.fingerprint => {
-                    return Err(Error::invalid("request_id", "was used for another message"));
-                }
-                Known::Used { begun, answer, .. } => {
+            let id = &record.request.id;
+            let before = match this.known(&waiting, &record.request).await? {
+                None => Before::Nothing,
+                Some(Known { begun, answer, .. }) => {
                     // The outcome of a mutation whose answer cannot be read has to be looked up.
-                    match answer.and_then(|answer| this.read(&request.id, &answer)) {
+                    match answer.and_then(|answer| this.read(id, &answer)) {
                         Some(Kept::Done(answer)) => return Ok(answer),
                         Some(Kept::Refused(error)) => return Err(error),
-                        None => Before::Uncertain { since: begun },
+                        None => {
+                            record.set(UNCERTAIN);
+                            Before::Uncertain { since: begun }
+                        }
                     }
                 }
             };
             let result = work(before).await;
-            this.keep(&request.id, before, &result, lock).await;
+            this.keep(&record, &waiting.caller, &result, lock).await;
             result
         })
         .await
     }
 
-    /// Claims an id for a message that is done in parts, each of which has an id of its own.
-    pub async fn claim(&self, request: &RequestId) -> Result<()> {
-        match self.begin(request).await? {
-            Known::Used { fingerprint, .. } if fingerprint != request.fingerprint => {
-                Err(Error::invalid("request_id", "was used for another message"))
-            }
-            Known::New | Known::Used { .. } => Ok(()),
+    /// Whether an id is free for this message, which is done in parts, each of which has an id of its own.
+    pub async fn check(&self, call: &Call, request: &RequestId) -> Result<()> {
+        self.known(call, request).await.map(drop)
+    }
+
+    /// Claims the id of such a message, of which something was sent.
+    pub async fn claim(&self, caller: &str, request: &RequestId) {
+        let now = clock::now();
+        let (store, oldest) = (&self.store, now - self.keep);
+        if let Err(fault) = store.begin(&self.tenant, caller, request, now, oldest).await {
+            // The ids of its parts are kept.
+            tracing::error!(%fault, "the request id of a batch could not be written down");
         }
     }
 
     /// Keeps what is decided, forgets what was surely not executed, and leaves the rest begun.
-    async fn keep(self: &Arc<Self>, id: &Uuid, before: Before, result: &Result<T>, lock: OwnedMutexGuard<()>) {
+    async fn keep(self: &Arc<Self>, record: &Record, caller: &str, result: &Result<T>, lock: OwnedMutexGuard<()>) {
+        if record.state() == NONE {
+            return;
+        }
         let kept = match result {
             Ok(answer) => Kept::Done(answer),
             Err(error) if error.is_final() => Kept::Refused(error.clone()),
@@ -153,29 +259,27 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
                 ..
             }) => return,
             Err(_) => {
-                if before == Before::Nothing
-                    && let Err(fault) = self.store.forget(&self.tenant, id).await
-                {
-                    tracing::error!(%fault, "a mutation that was not executed could not be forgotten");
-                }
+                // What fails is logged.
+                let _ = record.undo(caller).await;
                 return;
             }
         };
+        let id = record.request.id;
         // The mutation stays begun if its answer could not be read back: its outcome is looked up when it is repeated.
         let answer = match damage::to_json::<Kept<T>>(&kept) {
             Ok(answer) => answer,
             Err(reason) => return tracing::error!(reason, "the answer of a mutation cannot be stored"),
         };
-        let Err(fault) = self.store.finish(&self.tenant, id, &answer).await else {
+        let Err(fault) = self.store.finish(&self.tenant, caller, &id, &answer).await else {
             return;
         };
         // It stays begun, and whoever comes with the id waits: a full disk may have room again.
         tracing::error!(%fault, "the answer of a mutation could not be kept; trying again");
-        let (this, id) = (self.clone(), *id);
+        let (this, caller) = (self.clone(), caller.to_owned());
         self.tasks.spawn(async move {
             for _ in 0..KEEP_TRIES {
                 tokio::time::sleep(KEEP_PAUSE).await;
-                if this.store.finish(&this.tenant, &id, &answer).await.is_ok() {
+                if this.store.finish(&this.tenant, &caller, &id, &answer).await.is_ok() {
                     break;
                 }
             }
@@ -188,13 +292,15 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
         self.store.sweep(clock::now() - self.keep).await
     }
 
-    async fn begin(&self, request: &RequestId) -> Result<Known> {
-        let now = clock::now();
-        let begun = self.store.begin(&self.tenant, request, now, now - self.keep).await;
-        begun.map_err(|fault| {
-            tracing::error!(%fault, "a mutation could not be begun");
-            fault.kind().into()
-        })
+    /// What is known of a mutation. Fails if its id was used for another message.
+    async fn known(&self, call: &Call, request: &RequestId) -> Result<Option<Known>> {
+        let oldest = clock::now() - self.keep;
+        let known = self.store.known(&self.tenant, &call.caller, &request.id, oldest);
+        let known = call.wait(STORE, known).await?;
+        match known.map_err(|fault| unavailable(&fault))? {
+            Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
+            known => Ok(known),
+        }
     }
 
     /// Reads a kept answer; a damaged one is noted.
@@ -265,7 +371,15 @@ mod tests {
             W: FnOnce(Before) -> F + Send + 'static,
             F: Future<Output = Result<u32>> + Send + 'static,
         {
-            self.once(call, request.map(|request| self.enter(request)), work).await
+            let entry = request.map(|request| self.enter(request));
+            let asked = entry
+                .as_ref()
+                .map_or_else(|| call.clone(), |entry| entry.recorded(call));
+            let work = |before| async move {
+                asked.begin().await?;
+                work(before).await
+            };
+            self.once(call, entry, work).await
         }
     }
 
@@ -388,7 +502,7 @@ mod tests {
             fingerprint: [1; 32],
         };
         store
-            .begin("acme", &other, clock::now(), Timestamp::UNIX_EPOCH)
+            .begin("acme", "crm", &other, clock::now(), Timestamp::UNIX_EPOCH)
             .await
             .unwrap();
         let settles = |before| async move {
@@ -430,5 +544,57 @@ mod tests {
         assert!(impatient.left.is_cancelled());
         go.send(()).unwrap();
         assert_eq!(requests.do_once(&call(), id(1), |_| async { Ok(0) }).await, Ok(9));
+    }
+
+    #[tokio::test]
+    async fn a_mutation_that_was_never_sent_has_no_record() {
+        let requests = requests().await;
+        let known = || async { requests.known(&call(), &id(1).unwrap()).await.unwrap() };
+        // It waits for its slot when the process dies, or fails there, even for good.
+        for result in [Err(Kind::CallerLeft.into()), Err(Error::invalid("lead", "x")), Ok(1)] {
+            let entry = requests.enter(id(1).unwrap());
+            let expected = result.clone();
+            let work = |before| async move {
+                assert_eq!(before, Before::Nothing);
+                result
+            };
+            assert_eq!(requests.once(&call(), Some(entry), work).await, expected);
+            assert_eq!(known().await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_not_executed_leaves_no_record_while_it_waits_again() {
+        let requests = requests().await;
+        let known = || async { requests.known(&call(), &id(1).unwrap()).await.unwrap().is_some() };
+        let entry = requests.enter(id(1).unwrap());
+        let asked = entry.recorded(&call());
+        assert!(!known().await);
+        asked.begin().await.unwrap();
+        assert!(known().await);
+        asked.not_executed().await;
+        assert!(!known().await);
+        // Once a response is lost, the record stays.
+        asked.begin().await.unwrap();
+        asked.settling(Duration::from_secs(1)).not_executed().await;
+        assert!(known().await);
+        asked.not_executed().await;
+        assert!(known().await);
+    }
+
+    #[tokio::test]
+    async fn an_id_that_another_kind_of_mutation_takes_meanwhile_is_sent_once() {
+        let store = store().await;
+        let (leads, posts) = (over(store.clone()), over(store));
+        let entry = leads.enter(id(1).unwrap());
+        let asked = entry.recorded(&call());
+        let work = |_| async move {
+            assert_eq!(posts.do_once(&call(), id(2), |_| async { Ok(2) }).await, Ok(2));
+            asked.begin().await?;
+            Ok(1)
+        };
+        let error = leads.once(&call(), Some(entry), work).await.unwrap_err();
+        assert_eq!(error, reused());
+        assert_eq!(leads.do_once(&call(), id(2), |_| async { Ok(3) }).await, Ok(2));
     }
 }

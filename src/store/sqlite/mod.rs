@@ -1,33 +1,42 @@
 //! The store in one SQLite file, for one process. The only place that knows SQLite.
 
+mod commit;
 mod damaged;
 mod share;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::Row;
+use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqlitePool,
+    SqlitePoolOptions, SqliteSynchronous,
 };
 use uuid::Uuid;
 
 use super::damage::DamagedRows;
-use super::{DamagedRow, Fault, Known, place};
+use super::{Begun, DamagedRow, Fault, Known, place};
 use crate::caller::RequestId;
 use crate::domain::spent::Spent;
+use commit::Commits;
 
 /// How long a write waits for another process that has the file.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A future of an operation on the connection.
+type Pending<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
 /// A store in a file, or in memory.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
     /// One connection, so that writes take turns here and not in the file.
     pool: SqlitePool,
+    commits: Commits,
     damaged: DamagedRows,
     /// The file and its lock; none in memory.
     file: Option<(Arc<place::OpenFile>, place::Lock)>,
@@ -83,6 +92,7 @@ impl Sqlite {
         };
         let file = path.map(open).transpose()?.map(Arc::new).zip(lock);
         let store = Self {
+            commits: Commits::new(pool.clone()),
             pool,
             damaged: DamagedRows::default(),
             file,
@@ -135,72 +145,83 @@ impl Sqlite {
         })
     }
 
+    pub(super) async fn known(
+        &self,
+        tenant: &str,
+        caller: &str,
+        id: &Uuid,
+        oldest: Timestamp,
+    ) -> Result<Option<Known>, Fault> {
+        self.writable()?;
+        let (store, tenant, id) = (self.clone(), tenant.to_owned(), id.to_string());
+        self.commits
+            .execute(caller, move |connection| {
+                Box::pin(known(connection, store.clone(), tenant.clone(), id.clone(), oldest))
+            })
+            .await?
+    }
+
     pub(super) async fn begin(
         &self,
         tenant: &str,
+        caller: &str,
         request: &RequestId,
         now: Timestamp,
         oldest: Timestamp,
-    ) -> Result<Known, Fault> {
+    ) -> Result<Begun, Fault> {
         self.writable()?;
-        let id = request.id.to_string();
-        // One statement each, and one connection: nobody comes between them.
-        let begun = sqlx::query(
-            "INSERT INTO request (tenant, id, fingerprint, begun) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (tenant, id) DO UPDATE SET fingerprint = ?3, begun = ?4, answer = NULL WHERE begun < ?5",
-        )
-        .bind(tenant)
-        .bind(&id)
-        .bind(&request.fingerprint[..])
-        .bind(now.as_millisecond())
-        .bind(oldest.as_millisecond())
-        .execute(&self.pool)
-        .await
-        .map_err(unwritten)?;
-        if begun.rows_affected() > 0 {
-            return Ok(Known::New);
-        }
-        let row = sqlx::query("SELECT fingerprint, begun, answer FROM request WHERE tenant = ?1 AND id = ?2")
-            .bind(tenant)
-            .bind(&id)
-            .fetch_one(&self.pool)
+        let (tenant, request) = (tenant.to_owned(), *request);
+        self.commits
+            .execute(caller, move |connection| {
+                let query = sqlx::query(
+                    "INSERT INTO request (tenant, id, fingerprint, begun) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (tenant, id) DO UPDATE SET fingerprint = ?3, begun = ?4, answer = NULL WHERE begun < ?5",
+                )
+                .bind(tenant.clone())
+                .bind(request.id.to_string())
+                .bind(request.fingerprint.to_vec())
+                .bind(now.as_millisecond())
+                .bind(oldest.as_millisecond());
+                Box::pin(async move {
+                    let begun = query.execute(connection).await.map_err(unwritten)?;
+                    Ok(match begun.rows_affected() {
+                        0 => Begun::Known,
+                        _ => Begun::New,
+                    })
+                })
+            })
             .await
-            .map_err(unread)?;
-        let damaged = |reason: &str| {
-            let row = DamagedRow::new("request", tenant, &id, reason);
-            self.damaged.note(&row);
-            Fault::reading("holds a damaged row", &row)
+    }
+
+    pub(super) async fn finish(&self, tenant: &str, caller: &str, id: &Uuid, answer: &str) -> Result<(), Fault> {
+        let (tenant, id, answer) = (tenant.to_owned(), id.to_string(), answer.to_owned());
+        let query = move || {
+            let query = sqlx::query("UPDATE request SET answer = ?3 WHERE tenant = ?1 AND id = ?2");
+            query.bind(tenant.clone()).bind(id.clone()).bind(answer.clone())
         };
-        Ok(Known::Used {
-            fingerprint: row.try_get(0).map_err(|_| damaged("the fingerprint is unreadable"))?,
-            begun: at(row.try_get(1).map_err(|_| damaged("the time is unreadable"))?),
-            // A mutation with an answer that is no text was begun, and its outcome is not known.
-            answer: row.try_get(2).unwrap_or_else(|_| {
-                damaged("the answer is unreadable");
-                None
-            }),
-        })
+        self.execute_in_group(caller, query).await
     }
 
-    pub(super) async fn finish(&self, tenant: &str, id: &Uuid, answer: &str) -> Result<(), Fault> {
-        sqlx::query("UPDATE request SET answer = ?3 WHERE tenant = ?1 AND id = ?2")
-            .bind(tenant)
-            .bind(id.to_string())
-            .bind(answer)
-            .execute(&self.pool)
-            .await
-            .map_err(unwritten)?;
-        Ok(())
+    pub(super) async fn forget(&self, tenant: &str, caller: &str, id: &Uuid) -> Result<(), Fault> {
+        let (tenant, id) = (tenant.to_owned(), id.to_string());
+        let query = move || {
+            let query = sqlx::query("DELETE FROM request WHERE tenant = ?1 AND id = ?2");
+            query.bind(tenant.clone()).bind(id.clone())
+        };
+        self.execute_in_group(caller, query).await
     }
 
-    pub(super) async fn forget(&self, tenant: &str, id: &Uuid) -> Result<(), Fault> {
-        sqlx::query("DELETE FROM request WHERE tenant = ?1 AND id = ?2")
-            .bind(tenant)
-            .bind(id.to_string())
-            .execute(&self.pool)
+    /// Executes one statement in a group.
+    async fn execute_in_group<F>(&self, caller: &str, query: F) -> Result<(), Fault>
+    where
+        F: Fn() -> Query<'static, sqlx::Sqlite, SqliteArguments> + Send + 'static,
+    {
+        self.commits
+            .execute(caller, move |connection| {
+                let query = query();
+                Box::pin(async move { query.execute(connection).await.map(drop).map_err(unwritten) })
+            })
             .await
-            .map_err(unwritten)?;
-        Ok(())
     }
 
     pub(super) async fn sweep(&self, oldest: Timestamp) -> Result<u64, Fault> {
@@ -252,6 +273,38 @@ impl Sqlite {
             lock.release();
         }
     }
+}
+
+/// What is known of a request id. The outer fault is the connection's, the inner one that of a damaged row.
+async fn known(
+    connection: &mut SqliteConnection,
+    store: Sqlite,
+    tenant: String,
+    id: String,
+    oldest: Timestamp,
+) -> Result<Result<Option<Known>, Fault>, Fault> {
+    let query = "SELECT fingerprint, begun, answer FROM request WHERE tenant = ?1 AND id = ?2 AND NOT begun < ?3";
+    let query = sqlx::query(query).bind(&tenant).bind(&id).bind(oldest.as_millisecond());
+    let Some(row) = query.fetch_optional(connection).await.map_err(unread)? else {
+        return Ok(Ok(None));
+    };
+    let damaged = |reason: &str| {
+        let row = DamagedRow::new("request", &tenant, &id, reason);
+        store.damaged.note(&row);
+        Fault::reading("holds a damaged row", &row)
+    };
+    let known = || {
+        Ok(Some(Known {
+            fingerprint: row.try_get(0).map_err(|_| damaged("the fingerprint is unreadable"))?,
+            begun: at(row.try_get(1).map_err(|_| damaged("the time is unreadable"))?),
+            // A mutation with an answer that is no text was begun, and its outcome is not known.
+            answer: row.try_get(2).unwrap_or_else(|_| {
+                damaged("the answer is unreadable");
+                None
+            }),
+        }))
+    };
+    Ok(known())
 }
 
 /// A time beyond those that can be told is the end of all.

@@ -37,63 +37,32 @@ impl Sqlite {
         most: Option<u32>,
     ) -> Result<Added, Fault> {
         self.writable()?;
-        let mut work = self.pool.begin().await.map_err(unwritten)?;
-        let rows = sqlx::query(
-            // A user may have thousands of shares, a lead has a few.
-            select!(
-                "FROM share INDEXED BY share_of_entity
-                 WHERE tenant = ?1 AND user_id = ?2 AND entity_id = ?3 AND state IN (1, 2, 3, 4, 7, 9)"
-            ),
-        )
-        .bind(tenant)
-        .bind(folded(&share.user_id))
-        .bind(folded(share.entity_id()))
-        .fetch_all(&mut *work)
-        .await
-        .map_err(unread)?;
-        for other in self.readable(tenant, &rows) {
-            if other.is_in_the_way_of(share) {
-                return Ok(Added::Other(other.id));
-            }
-        }
-        let mut used = 0;
-        if share.is_of_lead() {
-            let others = sqlx::query(
-                "SELECT COUNT(DISTINCT entity_id) FROM share INDEXED BY share_live_of_user
-                 WHERE tenant = ?1 AND user_id = ?2 AND kind = 1 AND state IN (1, 2, 3, 4, 7, 9) AND entity_id <> ?3",
-            )
-            .bind(tenant)
-            .bind(folded(&share.user_id))
-            .bind(folded(share.entity_id()))
-            .fetch_one(&mut *work)
+        let (store, tenant, share) = (self.clone(), tenant.to_owned(), share.clone());
+        let caller = share.caller.clone();
+        self.commits
+            .execute(&caller, move |connection| {
+                let (store, tenant, share) = (store.clone(), tenant.clone(), share.clone());
+                Box::pin(async move { add(connection, &store, &tenant, &share, most).await })
+            })
             .await
-            .map_err(unread)?;
-            used = others.try_get::<u32, _>(0).map_err(unread)? + 1;
-            if most.is_some_and(|most| used > most) {
-                return Ok(Added::Full);
-            }
-        }
-        // An id that was used so long ago that it is not remembered any more is a new one.
-        sqlx::query("UPDATE share SET request_id = NULL WHERE tenant = ?1 AND request_id = ?2")
-            .bind(tenant)
-            .bind(share.request_id.map(|id| id.to_string()))
-            .execute(&mut *work)
-            .await
-            .map_err(unwritten)?;
-        write(&mut work, tenant, share).await?;
-        record(&mut work, tenant, share).await?;
-        work.commit().await.map_err(unwritten)?;
-        Ok(Added::Written { used })
     }
 
     pub(in crate::store) async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), Fault> {
         self.writable()?;
-        let mut work = self.pool.begin().await.map_err(unwritten)?;
-        write(&mut work, tenant, share).await?;
-        if told {
-            record(&mut work, tenant, share).await?;
-        }
-        work.commit().await.map_err(unwritten)
+        let (tenant, share) = (tenant.to_owned(), share.clone());
+        let caller = share.caller.clone();
+        self.commits
+            .execute(&caller, move |connection| {
+                let (tenant, share) = (tenant.clone(), share.clone());
+                Box::pin(async move {
+                    write(connection, &tenant, &share).await?;
+                    match told {
+                        true => record(connection, &tenant, &share).await,
+                        false => Ok(()),
+                    }
+                })
+            })
+            .await
     }
 
     pub(in crate::store) async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, Fault> {
@@ -300,6 +269,61 @@ fn listing(tenant: &str, filter: &Filter, limit: usize, before: &str) -> QueryBu
     query.push(" ORDER BY id DESC LIMIT ").push_bind(limit as i64);
     query.push(") ORDER BY id DESC");
     query
+}
+
+/// Writes a new share, unless another one is in its way.
+async fn add(
+    connection: &mut SqliteConnection,
+    store: &Sqlite,
+    tenant: &str,
+    share: &Share,
+    most: Option<u32>,
+) -> Result<Added, Fault> {
+    let rows = sqlx::query(
+        // A user may have thousands of shares, a lead has a few.
+        select!(
+            "FROM share INDEXED BY share_of_entity
+             WHERE tenant = ?1 AND user_id = ?2 AND entity_id = ?3 AND state IN (1, 2, 3, 4, 7, 9)"
+        ),
+    )
+    .bind(tenant)
+    .bind(folded(&share.user_id))
+    .bind(folded(share.entity_id()))
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(unread)?;
+    for other in store.readable(tenant, &rows) {
+        if other.is_in_the_way_of(share) {
+            return Ok(Added::Other(other.id));
+        }
+    }
+    let mut used = 0;
+    if share.is_of_lead() {
+        let others = sqlx::query(
+            "SELECT COUNT(DISTINCT entity_id) FROM share INDEXED BY share_live_of_user
+             WHERE tenant = ?1 AND user_id = ?2 AND kind = 1 AND state IN (1, 2, 3, 4, 7, 9) AND entity_id <> ?3",
+        )
+        .bind(tenant)
+        .bind(folded(&share.user_id))
+        .bind(folded(share.entity_id()))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(unread)?;
+        used = others.try_get::<u32, _>(0).map_err(unread)? + 1;
+        if most.is_some_and(|most| used > most) {
+            return Ok(Added::Full);
+        }
+    }
+    // An id that was used so long ago that it is not remembered any more is a new one.
+    sqlx::query("UPDATE share SET request_id = NULL WHERE tenant = ?1 AND request_id = ?2")
+        .bind(tenant)
+        .bind(share.request_id.map(|id| id.to_string()))
+        .execute(&mut *connection)
+        .await
+        .map_err(unwritten)?;
+    write(connection, tenant, share).await?;
+    record(connection, tenant, share).await?;
+    Ok(Added::Written { used })
 }
 
 async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), Fault> {
