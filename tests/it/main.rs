@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod account;
 mod harness;
 
 mod activity;

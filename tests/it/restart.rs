@@ -1,8 +1,6 @@
 //! What outlives the process: answers by request id, what was under way, and what was spent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,100 +8,12 @@ use leadgate::grpc::pb;
 use leadgate::simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
 use pb::lead_service_client::LeadServiceClient;
 use pb::share_service_client::ShareServiceClient;
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
-use crate::harness::{World, by_id, lead, listen, seen, tenant};
-
-/// An account that outlives the gateways in front of it, and the settings for them.
-pub struct Account {
-    pub simulator: Simulator,
-    pub settings: String,
-    pub folder: tempfile::TempDir,
-    _stop: tokio_util::sync::DropGuard,
-}
-
-impl Account {
-    pub async fn open(options: Options, settings: &str) -> Self {
-        let listener = listen().await;
-        let folder = tempfile::tempdir().unwrap();
-        let settings = format!(
-            "[store]\nurl = \"sqlite://{}/leadgate.db\"\n{}{settings}",
-            folder.path().display(),
-            tenant("acme", listener.local_addr().unwrap(), &options)
-        );
-        let simulator = Simulator::new(options);
-        let stop = CancellationToken::new();
-        tokio::spawn(simulator.clone().serve(listener, stop.clone().cancelled_owned()));
-        Self {
-            simulator,
-            settings,
-            folder,
-            _stop: stop.drop_guard(),
-        }
-    }
-
-    /// Ends a gateway, and puts the store back to what it held before the end.
-    async fn forget_the_end(&self, world: World) {
-        let store = self.folder.path().join("leadgate.db");
-        let files = ["", "-wal"].map(|end| format!("{}{end}", store.display()));
-        let before = files.clone().map(|file| std::fs::read(file).unwrap_or_default());
-        world.stop().await;
-        for (file, bytes) in files.iter().zip(before) {
-            std::fs::write(file, bytes).unwrap();
-        }
-    }
-
-    pub async fn gateway(&self) -> World {
-        World::gateway(self.simulator.clone(), &self.settings).await
-    }
-
-    /// A gateway in a process of its own.
-    async fn process(&self) -> Process {
-        let address = listen().await.local_addr().unwrap();
-        let path = self.folder.path().join("leadgate.toml");
-        let ports = format!("[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n");
-        std::fs::write(&path, format!("{ports}{}", self.settings)).unwrap();
-        let log = self.folder.path().join("log");
-        Process { address, path, log }
-    }
-}
-
-/// A gateway that can be started, killed and started again.
-struct Process {
-    address: SocketAddr,
-    path: PathBuf,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(&self) -> Child {
-        let log = std::fs::File::options().create(true).append(true).open(&self.log);
-        Command::new(env!("CARGO_BIN_EXE_leadgate"))
-            .args(["serve", "--config", self.path.to_str().unwrap()])
-            .stderr(log.unwrap())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
-    }
-
-    async fn channel(&self) -> Channel {
-        let endpoint = Endpoint::new(format!("http://{}", self.address)).unwrap();
-        let connected = async {
-            loop {
-                if let Ok(channel) = endpoint.connect().await {
-                    return channel;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), connected).await.unwrap()
-    }
-}
+use crate::account::{Account, Process};
+use crate::harness::{World, by_id, lead, seen};
 
 fn create(id: Uuid) -> pb::CreateLeadRequest {
     pb::CreateLeadRequest {
@@ -384,4 +294,139 @@ async fn a_gateway_that_is_killed_again_and_again_loses_no_share_and_makes_none_
     // At most what was on its way each time.
     assert!(uncertain.len() <= 16 * KILLS, "{} are uncertain", uncertain.len());
     gateway.kill().await.unwrap();
+}
+
+/// How many leads are created by name alone while the gateway is killed, and how many calls LeadSquared allows in a window.
+const CREATES: usize = 60;
+const CALLS: u32 = 10;
+
+/// Creates a lead that nothing but its name tells from others, with the same request id until the gateway knows the outcome.
+async fn insist_on_lead(process: &Process, name: String) -> Result<String, tonic::Status> {
+    let request = pb::CreateLeadRequest {
+        lead: Some(pb::LeadFields {
+            first_name: Some(name),
+            ..Default::default()
+        }),
+        request_id: Uuid::new_v4().to_string(),
+        ..Default::default()
+    };
+    loop {
+        let mut client = LeadServiceClient::new(process.channel().await);
+        match client.create_lead(request.clone()).await {
+            Ok(response) => return Ok(response.into_inner().lead_id),
+            Err(status) => match status.code() {
+                // The gateway was killed, or is starting.
+                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal => {}
+                _ => return Err(status),
+            },
+        }
+    }
+}
+
+/// The creates of one gateway that is killed three times, each time after `moment`, which returns the number of calls that
+/// LeadSquared had accepted by then. Their outcomes, and how many calls LeadSquared accepted between the moments and the kills.
+async fn creates_and_kills<F>(moment: impl Fn(Simulator, usize) -> F) -> (Account, Vec<Code>, u64)
+where
+    F: Future<Output = u64>,
+{
+    let mut options = Options {
+        latency: Latency {
+            min: Duration::from_millis(1),
+            max: Duration::from_millis(10),
+        },
+        ..Options::default()
+    };
+    options.limits = Limits {
+        calls: CALLS,
+        per: Duration::from_secs(1),
+        ..options.limits
+    };
+    let settings = format!("[tenants.acme.limits]\ncalls = {CALLS}\nwindow = \"1s\"\n");
+    let account = Account::open(options, &settings).await;
+    let process = Arc::new(account.process().await);
+    let mut gateway = process.start();
+    let mut creates = JoinSet::new();
+    for number in 0..CREATES {
+        let process = process.clone();
+        creates.spawn(async move { insist_on_lead(&process, format!("Lead {number}")).await });
+    }
+    let mut late = 0;
+    for kill in 1..=3 {
+        let accepted = moment(account.simulator.clone(), kill).await;
+        gateway.kill().await.unwrap();
+        late += account.simulator.stats().accepted - accepted;
+        gateway = process.start();
+    }
+    let outcomes = tokio::time::timeout(Duration::from_secs(60), creates.join_all())
+        .await
+        .unwrap();
+    gateway.kill().await.unwrap();
+    let codes = outcomes.into_iter().map(|outcome| match outcome {
+        Ok(_) => Code::Ok,
+        Err(status) => {
+            seen(status.clone()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+            status.code()
+        }
+    });
+    (account, codes.collect(), late)
+}
+
+/// How many leads of that name there are.
+fn leads_by_name(simulator: &Simulator) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    for lead in simulator.leads() {
+        *count.entry(lead["FirstName"].clone().unwrap()).or_default() += 1;
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::print_stdout)]
+async fn creates_that_only_waited_when_the_process_died_are_new() {
+    // All calls of a window are answered, and nothing can be sent before the next one.
+    let between_windows = |simulator: Simulator, _| async move {
+        let settled = async {
+            let before = simulator.stats().accepted;
+            let mut accepted = before;
+            loop {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                match simulator.stats().accepted {
+                    now if now == accepted && now > before => return now,
+                    now => accepted = now,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap()
+    };
+    let (account, outcomes, late) = creates_and_kills(between_windows).await;
+    let unknown = outcomes.iter().filter(|code| **code == Code::Aborted).count() as u64;
+    println!("{unknown} of {CREATES} outcomes are unknown after 3 kills, {late} calls were in flight");
+    // A busy machine may kill a moment too late.
+    assert!(unknown <= late, "{unknown} are unknown, {late} were in flight");
+    let leads = leads_by_name(&account.simulator);
+    assert!(leads.values().all(|count| *count == 1), "{leads:?}");
+    assert!(leads.len() as u64 >= CREATES as u64 - unknown);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::print_stdout)]
+async fn creates_are_in_doubt_only_if_they_were_in_flight_when_the_process_died() {
+    // After some leads of this process, whatever else is on its way.
+    let at_any_moment = |simulator: Simulator, kill: usize| async move {
+        let before = simulator.leads().len();
+        let some = async {
+            while simulator.leads().len() < before + 2 * kill + 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), some).await.unwrap();
+        simulator.stats().accepted
+    };
+    let (account, outcomes, _) = creates_and_kills(at_any_moment).await;
+    let unknown = outcomes.iter().filter(|code| **code == Code::Aborted).count();
+    println!("{unknown} of {CREATES} outcomes are unknown after 3 kills");
+    assert!(unknown <= 3 * CALLS as usize, "{unknown} are unknown");
+    let leads = leads_by_name(&account.simulator);
+    assert!(leads.values().all(|count| *count == 1), "{leads:?}");
+    assert!(leads.len() >= CREATES - unknown);
 }

@@ -10,8 +10,9 @@ use tokio::process::Command;
 use tonic::Code;
 use tonic::transport::Channel;
 
+use crate::account::Account;
 use crate::harness::{World, channel, lead, seen};
-use crate::restart::{Account, SAM};
+use crate::restart::SAM;
 
 const SHARING: &str = "[tenants.acme.sharing]\ndefault_activity_type = 201\npoll_every = \"20ms\"\n";
 

@@ -7,6 +7,7 @@ use std::{fmt, slice};
 
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use super::{Fault, Pending, unwritten};
 
@@ -18,6 +19,7 @@ const MAX_GROUP: usize = 128;
 pub(super) struct Commits {
     pool: SqlitePool,
     backlog: Arc<Mutex<Backlog>>,
+    tasks: TaskTracker,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl Commits {
         Self {
             pool,
             backlog: Arc::default(),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -87,9 +90,15 @@ impl Commits {
             waiter,
         };
         if self.lock().push(caller, Box::new(operation)) {
-            tokio::spawn(self.clone().run());
+            self.tasks.spawn(self.clone().run());
         }
         response.await.unwrap_or_else(|_| Err(interrupted()))
+    }
+
+    /// Waits until what waits now is committed.
+    pub(super) async fn close(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Commits groups until nothing waits.

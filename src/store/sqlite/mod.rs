@@ -268,6 +268,7 @@ impl Sqlite {
     }
 
     pub(super) async fn close(&self) {
+        self.commits.close().await;
         self.pool.close().await;
         if let Some((_, lock)) = &self.file {
             lock.release();
