@@ -64,6 +64,7 @@ fn options() -> Options {
         share_delay: Duration::from_millis(30),
         // A second grant would be seen.
         reshare: Reshare::Duplicate,
+        delete_enabled: true,
         latency: Latency {
             min: Duration::from_millis(2),
             max: Duration::from_millis(30),
