@@ -25,15 +25,15 @@ help: ## Lists what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit release-binary client-test ## Everything that CI runs
+test: announce tools lint unit crash release-binary client-test ## Everything that CI runs
 	@echo
-	@echo "make test: lint, unit, release-binary and client-test have all passed"
+	@echo "make test: lint, unit, crash, release-binary and client-test have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
 	@echo "and cargo-deny $(CARGO_DENY) into .tools, unless they are there. Then it runs lint, unit,"
-	@echo "release-binary and client-test. The first run takes a quarter of an hour on two cores."
+	@echo "crash, release-binary and client-test. The first run takes a quarter of an hour on two cores."
 
 .PHONY: tools
 tools: $(PYTHON_READY) $(DENY_READY) ## Installs the linters and what the Python client needs
@@ -78,6 +78,11 @@ lint-rust: $(DENY_READY)
 unit: ## Runs the Rust tests: units, and whole processes over real sockets
 	@echo "== unit: the Rust tests"
 	cargo test --locked
+
+.PHONY: crash
+crash: ## Kills and cuts while mutations are made, and compares (LEADGATE_CRASH_SECONDS=3600 for an hour)
+	@echo "== crash: what was acknowledged is there once"
+	cargo test --locked --test crash -- --nocapture
 
 .PHONY: release-binary
 release-binary: ## Builds the binary that is shipped, and checks what it needs to run

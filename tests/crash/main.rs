@@ -3,7 +3,7 @@
 //! LeadSquared are cut at random moments. Then each acknowledged mutation has exactly one effect, and each of unknown outcome at
 //! most one.
 //!
-//! `LEADGATE_CRASH_SECONDS` sets how long mutations are made (default 60).
+//! `LEADGATE_CRASH_SECONDS` sets how long mutations are made (default 90).
 
 #![allow(
     clippy::disallowed_methods,
@@ -82,7 +82,7 @@ async fn what_was_acknowledged_is_there_once_whatever_crashes() {
 }
 
 async fn crash() {
-    let seconds = std::env::var("LEADGATE_CRASH_SECONDS").map_or(60, |text| text.parse().unwrap());
+    let seconds = std::env::var("LEADGATE_CRASH_SECONDS").map_or(90, |text| text.parse().unwrap());
     let (listener, options) = (listen().await, options());
     let link = Link::to(listener.local_addr().unwrap()).await;
     let account = Arc::new(Account::behind(link.address, listener, options, SETTINGS).await);
