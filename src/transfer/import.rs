@@ -305,8 +305,13 @@ fn begin(path: &Path, of: Run) -> Result<(State, Unsettled), String> {
     let found = state::load::<State>(path)?;
     if let Some(found) = found.as_ref().filter(|found| found.of != of) {
         let (name, what) = (path.display(), difference(&found.of, &of));
+        let twice = match found.unknown.len() {
+            0 => String::new(),
+            count => format!(", which may write the leads of {count} rows of unknown outcome twice"),
+        };
         return Err(format!(
-            "{name} is of another run: {what}. Go on with that one as it was begun, or move {name} away to import all rows anew"
+            "{name} is of another run: {what}. Go on with that one as it was begun, or move {name} away to import all rows \
+             anew{twice}"
         ));
     }
     if found.as_ref().is_none_or(|found| found.unknown.len() == 0) {

@@ -88,6 +88,12 @@ async fn creates_that_cannot_be_looked_up_are_kept_apart_and_never_written_twice
     let dry = desk.command(&[&CREATE[..], &["--dry-run"]].concat()).await;
     assert_eq!((dry.code, desk.files()), (Some(0), files.into()), "{dry:?}");
 
+    let other = desk.command(&IMPORT).await;
+    assert!(
+        other.code == Some(2) && other.err.contains("20 rows of unknown outcome twice"),
+        "{other:?}"
+    );
+
     // Another import does not write over it.
     std::fs::remove_file(desk.path("leads.csv.import-state")).unwrap();
     let kept = desk.read("leads.csv.unknown.csv");
