@@ -479,8 +479,8 @@ fn of_unknown(state: &State, keep: &Path, unsettled: Unsettled) -> Vec<String> {
     }
     if by_hand > 0 || unsettled != Unsettled::NewRun {
         texts.push(format!(
-            "to settle rows by hand, search LeadSquared for the values of each, and import those that are missing from a file \
-             of their own. Then delete {keep} and {list}"
+            "to settle rows by hand, search LeadSquared for the values of each row. Copy the rows that are missing there to a new \
+             file, without the error columns (JSON lines: _error), and import it. Then delete {keep} and {list}"
         ));
     }
     texts
