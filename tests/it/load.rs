@@ -20,7 +20,7 @@ use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
 use tokio_stream::StreamExt;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -42,7 +42,9 @@ struct Process {
 impl Process {
     /// With these settings of the server, and of others.
     async fn start(server: &str, others: &str) -> Self {
-        let (upstream, address) = (listen().await, listen().await.local_addr().unwrap());
+        let upstream = listen().await;
+        // On an address of its own, so that no listener of another test takes the port before the process does.
+        let address = TcpListener::bind("127.0.0.2:0").await.unwrap().local_addr().unwrap();
         let options = Options::default();
         let text = format!(
             "[server]\nlisten = \"{address}\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"warn\"\n\
@@ -239,13 +241,22 @@ async fn interrupted(world: &World, timeout: Option<Duration>, end: impl FnOnce(
     }
     end();
     let error = seen(answers.message().await.unwrap_err());
-    let count = |name: &str| {
-        let value = error.status.metadata().get(format!("x-leadgate-import-{name}"));
-        value.map(|value| value.to_str().unwrap().to_owned())
-    };
-    let counts = ["received", "succeeded", "failed"].map(|name| count(name).unwrap_or_default());
-    assert_eq!(counts, ["5", "0", "3"]);
+    assert_eq!(counts(&error), [Some(5), Some(0), Some(3)]);
     error
+}
+
+/// The rows that an import has received, and how many of them succeeded and failed, by its trailers.
+fn counts(end: &Seen) -> [Option<u64>; 3] {
+    ["received", "succeeded", "failed"].map(|name| {
+        let value = end.status.metadata().get(format!("x-leadgate-import-{name}"))?;
+        value.to_str().unwrap().parse().ok()
+    })
+}
+
+/// The error that a stream ends with.
+async fn last(answer: http::Response<Incoming>) -> Seen {
+    let body = answer.into_body().collect().await.unwrap();
+    seen(Status::from_header_map(body.trailers().unwrap()).unwrap())
 }
 
 #[tokio::test]
@@ -266,6 +277,47 @@ async fn an_import_that_ends_by_its_deadline_has_its_counts() {
     let world = World::start().await.warm().await;
     let error = interrupted(&world, Some(Duration::from_secs(3)), || {}).await;
     error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+}
+
+#[tokio::test]
+async fn an_import_that_ends_by_an_error_in_a_message_answers_the_rows_before_it_and_has_its_counts() {
+    let world = World::with(Options::default(), "[server]\nmax_request_bytes = 100000").await;
+    let too_long = pb::ImportLeadsRequest {
+        sequence: 3,
+        operation: Some(Operation::Create(pb::CreateLeadRequest {
+            request_id: "x".repeat(200_000),
+            ..Default::default()
+        })),
+    };
+    // A field that is longer than its message.
+    let broken = Bytes::from_static(&[0, 0, 0, 0, 2, 0x12, 0x7f]);
+    for message in [framed(&too_long), broken] {
+        let rows = [framed(&invalid_row(1)), framed(&invalid_row(2)), message];
+        let rows = tokio_stream::iter(rows).chain(tokio_stream::pending());
+        let mut raw = Raw::connect(world.address).await;
+        let answer = raw.ask("LeadService/ImportLeads", None, rows).await.unwrap();
+        let end = last(answer).await;
+        end.is(Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(counts(&end), [Some(2), Some(0), Some(2)]);
+    }
+}
+
+#[tokio::test]
+async fn an_import_whose_responses_are_not_read_has_its_counts() {
+    let settings = "[server]\nmax_streams = 1\nstream_read_timeout = \"1s\"";
+    let world = World::with(Options::default(), settings).await;
+    let mut raw = Raw::with_window(world.address, 1_000).await;
+    let rows = tokio_stream::iter((0..1_000).map(|sequence| framed(&invalid_row(sequence))));
+    let answer = raw.ask("LeadService/ImportLeads", None, rows).await.unwrap();
+    // Nothing is read until the gateway has closed the stream.
+    until_there_is_room_for_a_stream(world.address).await;
+    let end = last(answer).await;
+    end.is(Code::ResourceExhausted, "QUEUE_FULL");
+    let [received, succeeded, failed] = counts(&end).map(Option::unwrap);
+    assert!(
+        received >= failed && failed > 0 && succeeded == 0,
+        "{received} {succeeded} {failed}"
+    );
 }
 
 /// Counts the messages of a body in which each is framed by gRPC.
@@ -590,6 +642,16 @@ async fn connections_over_the_limit_are_closed_at_once_and_counted() {
     }
 }
 
+/// Waits until a stream that was open has been closed, where no more than one may be open.
+async fn until_there_is_room_for_a_stream(address: SocketAddr) {
+    let other = async {
+        while watch(channel(address).await, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), other).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_stream_that_its_client_does_not_read_is_closed() {
     let settings = "[server]\nmax_streams = 1\nstream_read_timeout = \"1s\"";
@@ -605,12 +667,7 @@ async fn a_stream_that_its_client_does_not_read_is_closed() {
     let body = tokio_stream::once(framed(&message));
     let unread = raw.ask("QuotaService/WatchQuota", None, body).await.unwrap();
     seen(watch(channel(world.address).await, None).await.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
-    let other = async {
-        while watch(channel(world.address).await, None).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(15), other).await.unwrap();
+    until_there_is_room_for_a_stream(world.address).await;
     // Who reads in the end is told.
     let trailers = unread.into_body().collect().await.unwrap().trailers().cloned().unwrap();
     let error = seen(Status::from_header_map(&trailers).unwrap());

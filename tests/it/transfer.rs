@@ -4,6 +4,7 @@ mod double;
 mod files;
 mod order;
 mod tls;
+mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

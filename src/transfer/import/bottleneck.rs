@@ -67,9 +67,9 @@ impl Bottleneck {
         let (which, limit) = match self {
             Self::None => return None,
             Self::Calls(limit) => ("quota", limit),
-            Self::Bulk(limit) => ("quota of bulk calls", limit),
+            Self::Bulk(limit) => ("bulk quota", limit),
         };
-        Some(format!("waiting for the {which}, {}", limit.shown()))
+        Some(format!("waiting for the {which}: {}", limit.shown()))
     }
 
     /// What can be done about it, where that is known; the setting is the one that lets rows go in single calls.
@@ -78,12 +78,12 @@ impl Bottleneck {
             return None;
         };
         let mut text = format!(
-            "The quota of bulk calls, {}, holds this import back. If the account's plan allows more, raise limits.bulk in \
+            "This import is limited by the bulk quota: {}. If the account's plan allows more bulk calls, raise limits.bulk in \
              the gateway's settings.",
             limit.shown()
         );
         if let Some(lane) = lane {
-            text += &format!(" With {lane} = true rows are sent in single calls as well.");
+            text += &format!(" With {lane} = true the gateway sends rows in single calls as well.");
         }
         Some(text)
     }
@@ -91,7 +91,8 @@ impl Bottleneck {
 
 impl Limit {
     fn shown(self) -> String {
-        format!("{} per {}", self.calls, humantime::format_duration(self.window))
+        let calls = if self.calls == 1 { "call" } else { "calls" };
+        format!("{} {calls} per {}", self.calls, humantime::format_duration(self.window))
     }
 }
 
@@ -119,12 +120,12 @@ mod tests {
         let bulk = of(window(25, 1), window(1, 1));
         assert_eq!(
             bulk.shown().as_deref(),
-            Some("waiting for the quota of bulk calls, 1 per 5s")
+            Some("waiting for the bulk quota: 1 call per 5s")
         );
         let note = bulk.note(Some("batching.creates")).unwrap();
-        assert!(note.contains("1 per 5s") && note.contains("limits.bulk") && note.contains("batching.creates"));
+        assert!(note.contains("1 call per 5s") && note.contains("limits.bulk") && note.contains("batching.creates"));
         let calls = of(window(25, 25), window(1, 1));
-        assert_eq!(calls.shown().as_deref(), Some("waiting for the quota, 25 per 5s"));
+        assert_eq!(calls.shown().as_deref(), Some("waiting for the quota: 25 calls per 5s"));
         assert_eq!(
             (calls.note(None), of(window(25, 1), window(5, 1)).shown()),
             (None, None)

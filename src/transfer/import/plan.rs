@@ -92,6 +92,8 @@ pub(super) struct Prepared {
     pub(super) doubts: Vec<Flaw>,
     /// What is wrong with values that the message is without: only a dry run may send it then.
     pub(super) flaws: Vec<Flaw>,
+    /// Whether it has a value by which the gateway can look the lead up: its id, an email address or a phone.
+    pub(super) can_be_looked_up: bool,
 }
 
 /// A value by which a lead is known, in one form.
@@ -187,6 +189,7 @@ impl Plan {
     pub(super) fn request(&self, run: Uuid, number: u64, row: &Row) -> Prepared {
         let (mut attributes, mut lead_id) = (Vec::new(), String::new());
         let (mut keys, mut doubts, mut flaws) = (vec![], vec![], vec![]);
+        let mut can_be_looked_up = false;
         for (at, given) in self.cells(row) {
             let column = &self.columns[at];
             let flaw = |text: String| Flaw {
@@ -205,7 +208,9 @@ impl Plan {
                     continue;
                 }
             };
-            keys.extend(column.key(at, &value));
+            let key = column.key(at, &value);
+            can_be_looked_up |= key.is_some() && self.is_looked_up_by(column);
+            keys.extend(key);
             if self.is_dry {
                 doubts.extend(column.reading.doubt(&value).map(|text| flaw(text.to_owned())));
             }
@@ -235,6 +240,7 @@ impl Plan {
             keys,
             doubts,
             flaws,
+            can_be_looked_up,
         }
     }
 
@@ -265,6 +271,17 @@ impl Plan {
                 request_id,
                 validate_only,
             }),
+        }
+    }
+
+    /// Whether the gateway looks leads up by the values of a column.
+    fn is_looked_up_by(&self, column: &Column) -> bool {
+        match column.key {
+            Some(By::Id | By::Email | By::Phone) => true,
+            // By the mobile phone only where the lead is matched by it.
+            Some(By::Value(_)) => matches!(&column.found, Use::Set(attribute) if attribute.schema_name == "Mobile"
+                && self.manner.match_by.as_deref() == Some("Mobile")),
+            Some(By::Mobile) | None => false,
         }
     }
 

@@ -1,12 +1,13 @@
-//! The file of the rows that were not taken, as they stand and with the reason: once put right, it can be imported itself.
-//! Knows not who has rejected them. It holds personal data, so that only its owner may read it.
+//! A file of rows that were not taken, as they stand and with the reason: the file of rejected rows, which can be imported once
+//! it is put right, and that of the rows of unknown outcome. Knows not who has rejected them. It holds personal data, so that
+//! only its owner may read it.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tonic::Code;
 use tonic_types::ErrorDetails;
@@ -17,12 +18,15 @@ use crate::transfer::rows::{Object, Row};
 use crate::transfer::state;
 
 /// The names that this file has besides those of its rows. An import does nothing with them.
-pub(super) const OURS: [&str; 5] = [NUMBER, "error_code", "error_reason", "error_message", ERROR];
-const NUMBER: &str = "row_number";
+pub(super) const OURS: [&str; 5] = [NUMBER, "error_code", REASON, "error_message", ERROR];
+pub(super) const REASON: &str = "error_reason";
 const ERROR: &str = "_error";
+const NUMBER: &str = "row_number";
+/// The reason of a row that may have been executed or not.
+pub(super) const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 
 /// Why a row was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reason {
     pub(super) code: String,
     pub(super) reason: String,
@@ -51,6 +55,17 @@ impl fmt::Display for Flaw {
     }
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.reason.is_empty() {
+            &self.code
+        } else {
+            &self.reason
+        };
+        write!(f, "{name}: {}", self.message)
+    }
+}
+
 impl Reason {
     /// What was found before the row was sent.
     pub(super) fn local(flaws: Vec<Flaw>) -> Self {
@@ -71,11 +86,11 @@ impl Reason {
         Self::local(flaws)
     }
 
-    /// What the gateway has not said.
+    /// The row was sent, and there was no response that says what became of it.
     pub(super) fn untold() -> Self {
         Self {
-            code: "UNKNOWN".to_owned(),
-            reason: String::new(),
+            code: name(Code::Unknown),
+            reason: OUTCOME_UNKNOWN.to_owned(),
             message: "the gateway has not said what became of it".to_owned(),
             flaws: vec![],
         }
@@ -148,10 +163,6 @@ impl Rejected {
         Ok(rejected)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(super) fn add(&mut self, number: u64, row: &Row, reason: &Reason) -> Result<(), String> {
         let reason = Reason {
             message: format!("line {}: {}", row.line(), reason.message),
@@ -183,7 +194,7 @@ impl Rejected {
         let mut sheet = csv::Writer::from_writer(self.out()?);
         if is_first {
             let own = names.iter().filter(|name| is_own(name)).map(String::as_str);
-            let reasons = ["error_code", "error_reason", "error_message"];
+            let reasons = ["error_code", REASON, "error_message"];
             sheet.write_record(std::iter::once(NUMBER).chain(own).chain(reasons))?;
         }
         let number = number.to_string();
@@ -230,13 +241,31 @@ impl Rejected {
     }
 }
 
+/// Whether a row comes from a file of rows of unknown outcome. `reasons` is the column of the reasons, where there is one.
+pub(super) fn is_of_unknown_outcome(row: &Row, reasons: Option<usize>) -> bool {
+    #[derive(Deserialize)]
+    struct Error {
+        reason: String,
+    }
+
+    match row {
+        Row::Csv(record) => reasons.and_then(|at| record.iter().nth(at)) == Some(OUTCOME_UNKNOWN),
+        Row::Jsonl { object, .. } => {
+            let Object(members) = object;
+            let error = members.iter().find(|(name, _)| name.trim() == ERROR);
+            let error = error.and_then(|(_, value)| serde_json::from_str::<Error>(value.get()).ok());
+            error.is_some_and(|error| error.reason == OUTCOME_UNKNOWN)
+        }
+    }
+}
+
 fn cannot(path: &Path, error: &io::Error) -> String {
     format!("{} cannot be written: {error}", path.display())
 }
 
-/// Where the rejected rows of a file go, unless somewhere else is named.
-pub(super) fn path_beside(path: &Path, format: Format) -> PathBuf {
-    state::beside(path, &format!(".rejected.{}", format.extension()))
+/// Where rows of that kind go, unless somewhere else is named.
+pub(super) fn path_beside(path: &Path, kind: &str, format: Format) -> PathBuf {
+    state::beside(path, &format!(".{kind}.{}", format.extension()))
 }
 
 #[cfg(test)]

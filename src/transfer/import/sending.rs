@@ -1,10 +1,11 @@
-//! The rows on their way: through the stream in bounded memory, sent again where that helps, and settled in order. A row is
-//! sent when all earlier rows of the same lead are settled. Knows neither what is in a row nor what is done with it.
+//! The rows on their way: through the stream in bounded memory, sent again where that helps, and recorded in order. A row is
+//! sent when all earlier rows of the same lead are answered. Knows neither what is in a row nor what is done with it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::time::Duration;
 
+use leadgate::clock;
 use leadgate::grpc::pb;
 use pb::import_leads_response::Result as Told;
 use pb::lead_service_client::LeadServiceClient;
@@ -18,16 +19,17 @@ use super::bottleneck::{Bottleneck, watch_quota};
 use super::findings::Findings;
 use super::order::Order;
 use super::plan::{Plan, Prepared};
-use super::rejected::{Flaw, Reason, Rejected};
+use super::rejected::{Flaw, OUTCOME_UNKNOWN, Reason, Rejected};
+use super::unknown::WhyUnknown;
 use super::window::Window;
-use super::{State, Tally};
+use super::{Format, State, Unsettled};
 use crate::client::Gateway;
 use crate::transfer::broken::{Breaks, Broken, pause};
 use crate::transfer::progress::Progress;
 use crate::transfer::rows::{Row, Rows};
 use crate::transfer::state;
 
-/// The most rows that have been read and are not settled in order, and about the most bytes of them.
+/// The most rows that have been read and are not recorded, and about the most bytes of them.
 const MOST_ROWS: usize = 10_000;
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// How many messages wait for the stream.
@@ -47,6 +49,16 @@ pub(super) struct Sending {
     pub(super) progress: Progress,
     pub(super) state: State,
     pub(super) all: u64,
+    /// The number of the row that was read last.
+    read: u64,
+    /// The rows up to this one were recorded by earlier runs. Only those of unknown outcome are sent again.
+    recorded: u64,
+    /// What is done about rows of unknown outcome of earlier runs.
+    pub(super) unsettled: Unsettled,
+    /// The rows up to this one may have been sent by earlier runs.
+    sent_before: u64,
+    /// How many rows this run has recorded.
+    count: u64,
     window: Window<Held, Outcome>,
     order: Order,
     /// About how much memory the rows in the window take.
@@ -69,6 +81,8 @@ pub(super) enum End {
     Import {
         rejected: Rejected,
         keep: std::path::PathBuf,
+        /// The imported file, of which rows of unknown outcome are listed.
+        file: (Format, File),
     },
     /// Nothing is written, neither to LeadSquared nor beside the file.
     DryRun(Findings),
@@ -82,6 +96,9 @@ struct Held {
     flaws: Vec<Flaw>,
     tries: u32,
     at: At,
+    doubt: Doubt,
+    /// Whether the gateway can look its lead up.
+    can_be_looked_up: bool,
 }
 
 /// Where a row is.
@@ -95,16 +112,44 @@ enum At {
     Pause,
 }
 
+/// Whether a row that is not settled may have been executed.
+enum Doubt {
+    No,
+    /// It was sent, and the stream broke before its response.
+    Sent,
+    /// The gateway has said that it does not know.
+    Unknown(Reason),
+}
+
 enum Outcome {
     Taken(pb::UpsertOutcome),
     Rejected(Reason),
+    Unknown(WhyUnknown),
 }
 
 impl Sending {
-    pub(super) fn new(plan: Plan, rows: Rows<File>, end: End, progress: Progress, state: State, all: u64) -> Self {
+    /// Rows to send: all after those that the state has recorded, and those of unknown outcome if they are sent again. `read`
+    /// rows have been read.
+    pub(super) fn new(
+        plan: Plan,
+        (rows, read): (Rows<File>, u64),
+        end: End,
+        progress: Progress,
+        (state, unsettled): (State, Unsettled),
+        all: u64,
+    ) -> Self {
         let (tell, bottleneck) = watch::channel(Bottleneck::default());
+        let recorded = state.tally.rows;
         Self {
-            window: Window::after(state.tally.rows),
+            read,
+            recorded,
+            sent_before: match unsettled {
+                Unsettled::NewRun => 0,
+                Unsettled::SendAgain | Unsettled::TooOld => recorded + MOST_ROWS as u64,
+            },
+            unsettled,
+            count: 0,
+            window: Window::default(),
             plan,
             rows,
             end,
@@ -142,29 +187,38 @@ impl Sending {
     async fn send_all(&mut self, gateway: &Gateway) -> Result<(), String> {
         let mut breaks = Breaks::default();
         loop {
-            let before = self.state.tally.rows;
+            let before = self.count;
             let Err(broken) = self.stream(gateway).await else {
                 return Ok(());
             };
-            let pause = breaks.after(broken, self.state.tally.rows > before, &self.progress)?;
+            let pause = breaks.after(broken, self.count > before, &self.progress)?;
             tokio::time::sleep(pause).await;
         }
     }
 
     /// Writes down how far it is.
     pub(super) fn save(&mut self) -> Result<(), String> {
-        let End::Import { rejected, keep } = &mut self.end else {
+        let End::Import { rejected, keep, .. } = &mut self.end else {
             return Ok(());
         };
         self.state.rejected_bytes = rejected.flush()?;
+        if self.state.unknown.len() == 0 && self.state.unknown_since.take().is_some() {
+            // While the state has no such rows, a file of them belongs to another run.
+            state::remove(&self.state.of.unknown)?;
+        }
         state::save(keep, &self.state)
     }
 
     async fn stream(&mut self, gateway: &Gateway) -> Result<(), Broken> {
         let (sender, messages) = mpsc::channel(BUFFER);
         // What is unanswered may have been done: its request id tells the gateway.
-        let unanswered = self.window.under_way().filter(|(_, held)| held.at == At::Gateway);
-        self.again = unanswered.map(|(number, _)| number).collect();
+        self.again.clear();
+        for (number, held) in self.window.under_way() {
+            if held.at == At::Gateway {
+                held.doubt.was_sent();
+                self.again.push_back(number);
+            }
+        }
         let mut client = LeadServiceClient::new(gateway.channel());
         let request = gateway.stream(ReceiverStream::new(messages));
         let answers = client.import_leads(request).await.map_err(Broken::from)?;
@@ -240,13 +294,25 @@ impl Sending {
             self.is_read = true;
             return Ok(None);
         };
+        self.read += 1;
+        let number = self.read;
+        let unknown = self.state.unknown.get(number);
+        if number <= self.recorded && (unknown.is_none() || self.unsettled != Unsettled::SendAgain) {
+            return Ok(None);
+        }
+        let doubt = match unknown {
+            Some(why) => Doubt::Unknown(why.reason.clone()),
+            None if number <= self.sent_before => Doubt::Sent,
+            None => Doubt::No,
+        };
         self.bytes += row.size();
-        let (line, number) = (row.line(), self.window.next());
+        let line = row.line();
         let Prepared {
             message,
             keys,
             doubts,
             flaws,
+            can_be_looked_up,
         } = self.plan.request(self.state.run_id, number, &row);
         let mut held = Held {
             row,
@@ -254,6 +320,8 @@ impl Sending {
             flaws: vec![],
             tries: 0,
             at: At::Gateway,
+            doubt,
+            can_be_looked_up,
         };
         match &mut self.end {
             // What is wrong with the other values is to be known too.
@@ -263,8 +331,9 @@ impl Sending {
                 held.flaws = flaws;
             }
             End::Import { .. } if !flaws.is_empty() => {
-                self.window.push(held);
-                self.window.settle(number, Outcome::Rejected(Reason::local(flaws)));
+                let outcome = held.over(Reason::local(flaws));
+                self.window.push(number, held);
+                self.window.settle(number, outcome);
                 return Ok(None);
             }
             End::Import { .. } => held.keys = keys.iter().map(|key| key.hash).collect(),
@@ -273,7 +342,7 @@ impl Sending {
         if !may_go {
             held.at = At::Behind;
         }
-        self.window.push(held);
+        self.window.push(number, held);
         Ok(may_go.then_some(message))
     }
 
@@ -285,7 +354,7 @@ impl Sending {
         let (keys, flaws) = (std::mem::take(&mut held.keys), std::mem::take(&mut held.flaws));
         let outcome = match outcome {
             outcome if flaws.is_empty() => outcome,
-            Outcome::Taken(_) => Outcome::Rejected(Reason::both(flaws, None)),
+            Outcome::Taken(_) | Outcome::Unknown(_) => Outcome::Rejected(Reason::both(flaws, None)),
             Outcome::Rejected(reason) => Outcome::Rejected(Reason::both(flaws, Some(reason))),
         };
         self.window.settle(number, outcome);
@@ -306,7 +375,7 @@ impl Sending {
         };
         let outcome = match answer.result {
             Some(Told::Response(lead)) => Outcome::Taken(lead.outcome()),
-            Some(Told::Error(status)) => match verdict(&status, held.tries) {
+            Some(Told::Error(status)) => match verdict(&status, held) {
                 Verdict::Again(pause) => {
                     held.tries += 1;
                     held.at = At::Pause;
@@ -314,33 +383,39 @@ impl Sending {
                     return Ok(());
                 }
                 // A row that could not be checked is not found wrong.
-                Verdict::Over(Reason {
-                    code, reason, message, ..
-                }) if is_dry && !is_of_row(&status) => {
-                    let reason = if reason.is_empty() { code } else { reason };
-                    return Err(Broken::Fault(format!("{reason}: {message}")));
+                Verdict::Over(_) if is_dry && !is_of_row(&status) => {
+                    let reason = Reason::of(&status, &status.get_error_details());
+                    return Err(Broken::Fault(reason.to_string()));
                 }
-                Verdict::Over(reason) => Outcome::Rejected(reason),
+                Verdict::Over(outcome) => outcome,
                 Verdict::Fault(fault) => return Err(Broken::Fault(fault)),
             },
-            None => Outcome::Rejected(Reason::untold()),
+            None if is_dry => return Err(Broken::Fault(Reason::untold().to_string())),
+            None => held.unknown(Reason::untold()),
         };
         self.end(number, outcome);
         Ok(())
     }
 
-    /// Counts what is settled in order, and writes down what was rejected.
+    /// Records in order what became of rows, and writes down what was rejected.
     fn settle(&mut self) -> Result<(), String> {
         while let Some((number, held, outcome)) = self.window.pop() {
             self.bytes -= held.row.size();
+            self.count += 1;
+            self.state.unknown.remove(number);
             match outcome {
                 Outcome::Taken(outcome) => self.state.tally.take(outcome),
                 Outcome::Rejected(reason) => {
                     self.reject(number, &held.row, reason)?;
                     self.state.tally.rejected += 1;
                 }
+                Outcome::Unknown(why) => {
+                    self.state.unknown.add(number, why);
+                    self.state.unknown_since.get_or_insert_with(clock::now);
+                }
             }
-            self.state.tally.rows = number;
+            // Rows that are sent again were counted before.
+            self.state.tally.rows = self.state.tally.rows.max(number);
         }
         Ok(())
     }
@@ -373,11 +448,11 @@ impl Sending {
     }
 
     fn show(&mut self, now: Instant) {
-        let Tally { rows, rejected, .. } = self.state.tally;
+        let rejected = self.state.tally.rejected;
         let bottleneck = *self.bottleneck.borrow_and_update();
         let mut text = match self.is_dry() {
             true => format!("{rejected} rejected"),
-            false => self.state.tally.to_string(),
+            false => self.state.summary(),
         };
         if let Some(waits) = bottleneck.shown().filter(|_| self.window.len() > 0) {
             text = format!("{text}; {waits}");
@@ -387,7 +462,7 @@ impl Sending {
                 self.progress.say(&note);
             }
         }
-        self.progress.show(rows, self.all, &text, now);
+        self.progress.show(self.state.settled(), self.all, &text, now);
     }
 }
 
@@ -401,37 +476,98 @@ fn is_of_row(status: &tonic_types::Status) -> bool {
 
 enum Verdict {
     Again(Duration),
-    Over(Reason),
+    Over(Outcome),
     /// It is no fault of the row: all others would be told the same.
     Fault(String),
 }
 
-/// What to do about a row that was not taken for the so many-th time.
-fn verdict(status: &tonic_types::Status, tries: u32) -> Verdict {
+impl Doubt {
+    /// The stream broke before the response.
+    fn was_sent(&mut self) {
+        if matches!(self, Self::No) {
+            *self = Self::Sent;
+        }
+    }
+}
+
+impl Held {
+    /// What becomes of a row that is not sent any more although it was not executed as far as is known, or was found wrong
+    /// before it was sent: that says nothing about an earlier time.
+    fn over(&self, reason: Reason) -> Outcome {
+        match &self.doubt {
+            Doubt::Unknown(earlier) => self.unknown(earlier.clone()),
+            Doubt::No | Doubt::Sent => Outcome::Rejected(reason),
+        }
+    }
+
+    fn unknown(&self, reason: Reason) -> Outcome {
+        let reason = match reason.reason.as_str() {
+            OUTCOME_UNKNOWN => reason,
+            _ => Reason {
+                message: reason.to_string(),
+                reason: OUTCOME_UNKNOWN.to_owned(),
+                ..reason
+            },
+        };
+        Outcome::Unknown(WhyUnknown {
+            reason,
+            only_by_hand: !self.can_be_looked_up,
+        })
+    }
+}
+
+/// What to do about a row that was not taken.
+fn verdict(status: &tonic_types::Status, held: &mut Held) -> Verdict {
     let details = status.get_error_details();
     let reason = Reason::of(status, &details);
     if matches!(
         reason.reason.as_str(),
         "UPSTREAM_CREDENTIALS_REJECTED" | "UPSTREAM_FEATURE_DISABLED"
     ) {
-        return Verdict::Fault(format!("{}: {}", reason.reason, reason.message));
+        return Verdict::Fault(reason.to_string());
     }
+    let info = details.error_info().map(|info| &info.metadata);
+    let fact = |name: &str| info.and_then(|facts| facts.get(name)).map(String::as_str);
     let code = Code::from(status.code);
-    if !matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::Aborted) {
-        return Verdict::Over(reason);
+    let is_unknown = match code {
+        Code::Aborted | Code::Internal | Code::DeadlineExceeded | Code::Cancelled | Code::DataLoss => true,
+        Code::Unknown => matches!(reason.reason.as_str(), "" | OUTCOME_UNKNOWN),
+        _ => false,
+    };
+    if is_unknown {
+        held.doubt = Doubt::Unknown(reason.clone());
+        // The gateway knows best whether it can look the lead up.
+        match fact("retry_same_request_id") {
+            Some("false") => held.can_be_looked_up = false,
+            Some("true") => held.can_be_looked_up = true,
+            _ => {}
+        }
+        if !held.can_be_looked_up {
+            return Verdict::Over(held.unknown(reason));
+        }
+    } else if !matches!(code, Code::ResourceExhausted | Code::Unavailable) {
+        // What the gateway finds wrong before it sends anything says nothing about an earlier time.
+        let is_unsent = code == Code::InvalidArgument && fact("attempts").is_none_or(|attempts| attempts == "0");
+        return Verdict::Over(match is_unsent {
+            true => held.over(reason),
+            false => Outcome::Rejected(reason),
+        });
     }
     let told = details
         .retry_info()
         .and_then(|info| info.retry_delay)
         .unwrap_or_default();
-    if told > MOST_PATIENCE {
-        let (why, minutes) = (reason.message, told.as_secs().div_ceil(60));
-        return Verdict::Fault(format!("{}: {why}; try again in {minutes} minutes", reason.reason));
+    if told > MOST_PATIENCE && !is_unknown {
+        let minutes = told.as_secs().div_ceil(60);
+        return Verdict::Fault(format!("{reason}; try again in {minutes} minutes"));
     }
-    match tries + 1 < MOST_TRIES {
-        true => Verdict::Again(told.max(pause(tries))),
-        false => Verdict::Over(reason),
+    if held.tries + 1 < MOST_TRIES && told <= MOST_PATIENCE {
+        return Verdict::Again(told.max(pause(held.tries)));
     }
+    Verdict::Over(match held.doubt {
+        Doubt::Sent => held.unknown(Reason::untold()),
+        Doubt::No | Doubt::Unknown(_) => held.over(reason),
+    })
 }
 
 #[cfg(test)]
@@ -439,10 +575,22 @@ mod tests {
     use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
+    use crate::transfer::csv::Record;
 
     fn status(code: Code, reason: &str, delay: Option<Duration>) -> tonic_types::Status {
+        told(code, reason, delay, &[])
+    }
+
+    fn with_facts(code: Code, reason: &str, facts: &[(&str, &str)]) -> tonic_types::Status {
+        told(code, reason, None, facts)
+    }
+
+    fn told(code: Code, reason: &str, delay: Option<Duration>, facts: &[(&str, &str)]) -> tonic_types::Status {
         let mut details = ErrorDetails::new();
-        details.set_error_info(reason, "leadgate", std::collections::HashMap::new());
+        let facts = facts
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        details.set_error_info(reason, "leadgate", facts.collect::<std::collections::HashMap<_, _>>());
         if let Some(delay) = delay {
             details.set_retry_info(Some(delay));
         }
@@ -450,11 +598,87 @@ mod tests {
         prost::Message::decode(status.details()).unwrap()
     }
 
+    /// A row that has been sent so many times.
+    fn held(tries: u32, doubt: Doubt) -> Held {
+        Held {
+            row: Row::Csv(Record::new(2, ["Anu"])),
+            keys: vec![],
+            flaws: vec![],
+            tries,
+            at: At::Gateway,
+            doubt,
+            can_be_looked_up: true,
+        }
+    }
+
     fn wait(status: &tonic_types::Status, tries: u32) -> Option<Duration> {
-        match verdict(status, tries) {
+        match verdict(status, &mut held(tries, Doubt::No)) {
             Verdict::Again(pause) => Some(pause),
             Verdict::Over(_) | Verdict::Fault(_) => None,
         }
+    }
+
+    /// What becomes of a row at its last try.
+    fn last(status: &tonic_types::Status, mut held: Held) -> Outcome {
+        held.tries = MOST_TRIES - 1;
+        match verdict(status, &mut held) {
+            Verdict::Over(outcome) => outcome,
+            Verdict::Again(_) | Verdict::Fault(_) => panic!("{status:?}"),
+        }
+    }
+
+    fn is_unknown(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Unknown(_))
+    }
+
+    #[test]
+    fn a_row_that_may_have_been_executed_is_never_rejected() {
+        let doubtful = || Doubt::Unknown(Reason::untold());
+        for code in [Code::Aborted, Code::Internal, Code::DeadlineExceeded, Code::Cancelled] {
+            assert!(
+                is_unknown(&last(&status(code, "X", None), held(0, Doubt::No))),
+                "{code:?}"
+            );
+        }
+        // What keeps it from being sent again says nothing about the first time, nor does what was found wrong before.
+        for (code, reason) in [
+            (Code::Unavailable, "STORE_UNAVAILABLE"),
+            (Code::ResourceExhausted, "QUEUE_FULL"),
+            (Code::InvalidArgument, "INVALID_FIELD"),
+        ] {
+            let status = status(code, reason, None);
+            assert!(is_unknown(&last(&status, held(0, doubtful()))), "{code:?}");
+            assert!(!is_unknown(&last(&status, held(0, Doubt::No))), "{code:?}");
+        }
+        let unavailable = status(Code::Unavailable, "X", None);
+        assert!(is_unknown(&last(&unavailable, held(0, Doubt::Sent))));
+        // LeadSquared's own word settles it.
+        let decided = [
+            status(Code::AlreadyExists, "LEAD_DUPLICATE", None),
+            status(Code::NotFound, "LEAD_NOT_FOUND", None),
+            status(Code::Unknown, "UPSTREAM_EXCEPTION", None),
+            with_facts(Code::InvalidArgument, "INVALID_FIELD", &[("attempts", "2")]),
+        ];
+        for status in decided {
+            assert!(!is_unknown(&last(&status, held(0, doubtful()))), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_looked_up_is_sent_once() {
+        let aborted = status(Code::Aborted, OUTCOME_UNKNOWN, None);
+        let nameless = || Held {
+            can_be_looked_up: false,
+            ..held(0, Doubt::No)
+        };
+        let by_hand = |verdict: &Verdict| matches!(verdict, Verdict::Over(Outcome::Unknown(why)) if why.only_by_hand);
+        assert!(by_hand(&verdict(&aborted, &mut nameless())));
+        assert!(!by_hand(&verdict(&aborted, &mut held(0, Doubt::No))));
+        // Where the gateway says so, that counts.
+        let never = with_facts(Code::Aborted, OUTCOME_UNKNOWN, &[("retry_same_request_id", "false")]);
+        assert!(by_hand(&verdict(&never, &mut held(0, Doubt::No))));
+        let may_be = with_facts(Code::Aborted, OUTCOME_UNKNOWN, &[("retry_same_request_id", "true")]);
+        assert!(matches!(verdict(&may_be, &mut nameless()), Verdict::Again(_)));
     }
 
     #[test]
@@ -477,9 +701,13 @@ mod tests {
             status(Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED", None),
             status(Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED", hour),
         ] {
-            assert!(matches!(verdict(&status, 0), Verdict::Fault(_)), "{status:?}");
+            assert!(
+                matches!(verdict(&status, &mut held(0, Doubt::No)), Verdict::Fault(_)),
+                "{status:?}"
+            );
         }
         let duplicate = status(Code::AlreadyExists, "LEAD_DUPLICATE", None);
-        assert!(matches!(verdict(&duplicate, 0), Verdict::Over(reason) if reason.code == "ALREADY_EXISTS"));
+        let verdict = verdict(&duplicate, &mut held(0, Doubt::No));
+        assert!(matches!(verdict, Verdict::Over(Outcome::Rejected(reason)) if reason.code == "ALREADY_EXISTS"));
     }
 }

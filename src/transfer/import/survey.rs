@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Format;
+use super::{Format, rejected};
 use crate::transfer::characters::visible;
 use crate::transfer::rows::{Fault, Object, Row, Rows};
 
@@ -97,6 +97,8 @@ struct Seen {
     /// The first broken lines, and how many there are.
     faults: Vec<String>,
     broken: u64,
+    /// The rows that another import has listed because their outcome is unknown: how many, and the line of the first.
+    unknown: Option<(u64, u64)>,
 }
 
 impl Seen {
@@ -106,10 +108,14 @@ impl Seen {
         }
         self.names = rows.names().iter().map(|name| name.as_str().into()).collect();
         let mut known: HashSet<String> = rows.names().iter().cloned().collect();
+        let reasons = rows.names().iter().position(|name| name.trim() == rejected::REASON);
         loop {
             match rows.next() {
                 Ok(Some(row)) => {
                     self.rows += 1;
+                    if rejected::is_of_unknown_outcome(&row, reasons) {
+                        self.unknown.get_or_insert((0, row.line())).0 += 1;
+                    }
                     self.add_names(row, &mut known)?;
                 }
                 Ok(None) => break,
@@ -153,7 +159,14 @@ impl Seen {
     fn told(&self) -> Result<(), String> {
         let more = self.broken - self.faults.len() as u64;
         match &self.faults[..] {
-            [] => Ok(()),
+            [] => self.unknown.map_or(Ok(()), |(count, line)| {
+                Err(format!(
+                    "nothing was sent: the outcome of {count} rows is unknown (error_reason OUTCOME_UNKNOWN), the first in line \
+                     {line}. To import them could write leads twice: give the command again that has listed them. Rows that are \
+                     not in LeadSquared, as you have seen there, can be imported without the columns {}",
+                    rejected::OURS.join(", ")
+                ))
+            }),
             [only] => Err(only.clone()),
             faults => {
                 let more = match more {
@@ -252,6 +265,23 @@ mod tests {
             jsonl.contains("line 2: is no object") && jsonl.contains("line 3: is no object"),
             "{jsonl}"
         );
+    }
+
+    #[test]
+    fn rows_of_unknown_outcome_are_not_offered_for_import() {
+        let fault = csv("a,error_code,error_reason\n1,X,INVALID_FIELD\n2,ABORTED,OUTCOME_UNKNOWN\n").unwrap_err();
+        assert!(
+            fault.contains("of 1 rows is unknown") && fault.contains("line 3"),
+            "{fault}"
+        );
+        let line = "{\"a\":1,\"_error\":{\"reason\":\"OUTCOME_UNKNOWN\"}}\n";
+        assert!(
+            Survey::of(Format::Jsonl, line.as_bytes())
+                .unwrap_err()
+                .contains("line 1")
+        );
+        assert!(csv("a,error_reason\n1,INVALID_FIELD\nOUTCOME_UNKNOWN,\n").is_ok());
+        assert!(Survey::of(Format::Jsonl, line.replace("OUTCOME_UNKNOWN", "X").as_bytes()).is_ok());
     }
 
     #[test]

@@ -1,40 +1,31 @@
-//! Which rows are under way, and up to which all are settled: that is how far an import may say that it is. Knows neither
-//! files nor messages.
+//! Which rows are under way, and which of them may be recorded: rows are recorded in order, so that an import knows how far it
+//! is. Knows neither files nor messages.
 
 use std::collections::VecDeque;
 
-/// The rows after the last one up to which all are settled, in order.
+/// The rows that have been taken in and are not recorded, in order.
 #[derive(Debug)]
 pub(super) struct Window<R, O> {
-    settled: u64,
-    rows: VecDeque<(R, Option<O>)>,
+    rows: VecDeque<(u64, R, Option<O>)>,
+}
+
+impl<R, O> Default for Window<R, O> {
+    fn default() -> Self {
+        Self { rows: VecDeque::new() }
+    }
 }
 
 impl<R, O> Window<R, O> {
-    /// One in which all up to that number are settled.
-    pub(super) fn after(settled: u64) -> Self {
-        Self {
-            settled,
-            rows: VecDeque::new(),
-        }
-    }
-
-    /// The number of the next row that is taken in.
-    pub(super) fn next(&self) -> u64 {
-        self.settled + self.rows.len() as u64 + 1
-    }
-
-    /// Takes the next row in; its number.
-    pub(super) fn push(&mut self, row: R) -> u64 {
-        let number = self.next();
-        self.rows.push_back((row, None));
-        number
+    /// Takes a row in. Its number must be above those of all rows before it.
+    pub(super) fn push(&mut self, number: u64, row: R) {
+        debug_assert!(self.rows.back().is_none_or(|(last, ..)| *last < number));
+        self.rows.push_back((number, row, None));
     }
 
     /// The row, if it is under way.
     pub(super) fn open(&mut self, number: u64) -> Option<&mut R> {
         let at = self.at(number)?;
-        let (row, outcome) = self.rows.get_mut(at)?;
+        let (_, row, outcome) = self.rows.get_mut(at)?;
         outcome.is_none().then_some(row)
     }
 
@@ -43,30 +34,29 @@ impl<R, O> Window<R, O> {
         if self.open(number).is_some()
             && let Some(at) = self.at(number)
         {
-            self.rows[at].1 = Some(outcome);
+            self.rows[at].2 = Some(outcome);
         }
     }
 
-    /// The next row in order, if it is settled: now all up to it are.
+    /// The next row in order, if it is settled.
     pub(super) fn pop(&mut self) -> Option<(u64, R, O)> {
-        let (row, outcome) = self.rows.pop_front_if(|(_, outcome)| outcome.is_some())?;
-        self.settled += 1;
-        Some((self.settled, row, outcome?))
+        let (number, row, outcome) = self.rows.pop_front_if(|(.., outcome)| outcome.is_some())?;
+        Some((number, row, outcome?))
     }
 
-    /// The numbers of those under way.
-    pub(super) fn under_way(&self) -> impl Iterator<Item = (u64, &R)> {
-        let numbered = (self.settled + 1..).zip(&self.rows);
-        numbered.filter_map(|(number, (row, outcome))| outcome.is_none().then_some((number, row)))
+    /// Those under way, with their numbers.
+    pub(super) fn under_way(&mut self) -> impl Iterator<Item = (u64, &mut R)> {
+        let rows = self.rows.iter_mut();
+        rows.filter_map(|(number, row, outcome)| outcome.is_none().then_some((*number, row)))
     }
 
-    /// How many rows have been taken in that are not settled in order.
+    /// How many rows have been taken in that are not recorded.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
 
     fn at(&self, number: u64) -> Option<usize> {
-        usize::try_from(number.checked_sub(self.settled + 1)?).ok()
+        self.rows.binary_search_by_key(&number, |(number, ..)| *number).ok()
     }
 }
 
@@ -78,22 +68,25 @@ mod tests {
 
     #[test]
     fn rows_are_settled_in_order_whenever_they_are_answered() {
-        let mut window = Window::after(10);
-        assert_eq!(["a", "b", "c"].map(|row| window.push(row)), [11, 12, 13]);
+        let mut window = Window::default();
+        // Rows between them may be settled already.
+        for (number, row) in [(3, "a"), (12, "b"), (13, "c")] {
+            window.push(number, row);
+        }
         window.settle(12, true);
+        window.settle(11, true);
         assert_eq!(window.pop(), None);
-        window.settle(11, false);
-        assert_eq!(window.pop(), Some((11, "a", false)));
+        window.settle(3, false);
+        assert_eq!(window.pop(), Some((3, "a", false)));
         assert_eq!(window.pop(), Some((12, "b", true)));
         assert_eq!((window.pop(), window.len()), (None, 1));
-        assert_eq!(window.push("d"), 14);
     }
 
     #[test]
     fn a_row_is_settled_once() {
-        let mut window = Window::after(0);
-        window.push("a");
-        window.push("b");
+        let mut window = Window::default();
+        window.push(1, "a");
+        window.push(2, "b");
         window.settle(2, 'x');
         window.settle(2, 'y');
         assert!(window.open(2).is_none() && window.open(1).is_some());
@@ -109,9 +102,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_mark_is_never_above_a_row_under_way(order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle()) {
-            let mut window = Window::after(0);
-            for _ in &order {
-                window.push(());
+            let mut window = Window::default();
+            for number in 1..=60 {
+                window.push(number, ());
             }
             let (mut answered, mut mark) = (vec![], 0);
             for number in order {
@@ -122,7 +115,7 @@ mod tests {
                     mark = popped;
                     prop_assert!(answered.contains(&popped));
                 }
-                prop_assert!(window.under_way().all(|(open, ())| open > mark && !answered.contains(&open)));
+                prop_assert!(window.under_way().all(|(open, _)| open > mark && !answered.contains(&open)));
             }
             prop_assert_eq!(mark, 60);
         }

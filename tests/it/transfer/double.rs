@@ -31,6 +31,12 @@ pub enum Reply {
     Lost,
     /// The stream breaks, and it was not done.
     Break,
+    /// It is done, and the gateway does not know and cannot find out.
+    Unknown,
+    /// It is done, and nothing is answered while the stream lasts.
+    Silence,
+    /// It is not done, and never will be.
+    Refused,
 }
 
 type Script = dyn Fn(&str, usize) -> Reply + Send + Sync;
@@ -44,6 +50,8 @@ struct Seen {
     done: Vec<String>,
     /// The rows that were done, by their request ids.
     known: HashMap<String, ()>,
+    /// The request ids of the rows, by their first names.
+    ids: HashMap<String, String>,
 }
 
 #[derive(Clone)]
@@ -123,23 +131,37 @@ impl Service {
         let mut seen = self.seen.lock().unwrap();
         let before = seen.came.iter().filter(|came| **came == name).count();
         seen.came.push(name.clone());
+        let id = seen
+            .ids
+            .entry(name.clone())
+            .or_insert_with(|| upsert.request_id.clone());
+        assert_eq!(*id, upsert.request_id, "{name} comes under two request ids");
+        let reply = (self.script)(&name, before);
+        if matches!(reply, Reply::Unknown | Reply::Silence) {
+            seen.done.retain(|done| *done != name);
+            seen.done.push(name);
+            return reply;
+        }
         if seen.known.contains_key(&upsert.request_id) {
             return Reply::Taken;
         }
-        let reply = (self.script)(&name, before);
         if matches!(reply, Reply::Taken | Reply::Lost) {
             seen.known.insert(upsert.request_id.clone(), ());
+            seen.done.retain(|done| *done != name);
             seen.done.push(name);
         }
         reply
     }
 }
 
-fn not_now() -> tonic_types::Status {
+fn error(code: Code, reason: &str, facts: &[(&str, &str)]) -> tonic_types::Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info("UPSTREAM_UNAVAILABLE", "leadgate", HashMap::new());
+    let facts = facts
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    details.set_error_info(reason, "leadgate", facts.collect::<HashMap<_, _>>());
     details.set_retry_info(Some(Duration::from_millis(50)));
-    let status = Status::with_error_details(Code::Unavailable, "not now", details);
+    let status = Status::with_error_details(code, "a text", details);
     prost::Message::decode(status.details()).unwrap()
 }
 
@@ -179,7 +201,13 @@ macro_rules! service {
                     while let Some(Ok(row)) = rows.next().await {
                         let result = match service.answer(&row) {
                             Reply::Taken => Told::Response(pb::ImportedLead::default()),
-                            Reply::NotNow => Told::Error(not_now()),
+                            Reply::NotNow => Told::Error(error(Code::Unavailable, "UPSTREAM_UNAVAILABLE", &[])),
+                            Reply::Unknown => {
+                                let never = [("retry_same_request_id", "false")];
+                                Told::Error(error(Code::Aborted, "OUTCOME_UNKNOWN", &never))
+                            }
+                            Reply::Refused => Told::Error(error(Code::AlreadyExists, "LEAD_DUPLICATE", &[])),
+                            Reply::Silence => continue,
                             Reply::Lost | Reply::Break => {
                                 let _ = answers.send(Err(Status::unavailable("broken"))).await;
                                 return;

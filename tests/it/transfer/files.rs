@@ -489,7 +489,7 @@ async fn an_import_that_waits_for_the_quota_of_bulk_calls_says_so_and_what_to_do
     let said = import(&desk, "leads.csv", format!("EmailAddress\n{lines}")).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     for text in [
-        "The quota of bulk calls, 1 per 2s, holds this import back",
+        "This import is limited by the bulk quota: 1 call per 2s",
         "limits.bulk",
         "batching.upserts",
     ] {
