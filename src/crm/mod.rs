@@ -460,6 +460,7 @@ impl Client {
         tracing::info!(
             target: "leadgate::attempt",
             request_id = %call.id,
+            mutation_id = call.mutation.map(tracing::field::display),
             tenant = %shared.tenant,
             endpoint,
             status,
