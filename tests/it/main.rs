@@ -9,6 +9,7 @@ mod architecture;
 mod batch;
 mod callers;
 mod checks;
+mod deadlines;
 mod edge;
 mod errors;
 mod golden;
