@@ -38,6 +38,10 @@ use cause::{News, Outage};
 use clock::Clock;
 use retry::{Retries, Safety};
 
+/// Maximum length of the query of a URL. The texts of callers are checked before, field by field, so that it is not reached: a
+/// longer one would fail in each attempt, in our HTTP library or at LeadSquared.
+const MAX_QUERY_BYTES: usize = 16 * 1024;
+
 /// One endpoint: how to ask, and how to read the answer. Built, inspected and tested without a client.
 pub trait Operation: Sync {
     /// What the answer says.
@@ -429,6 +433,11 @@ impl Client {
         ));
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let bytes = url.query().map_or(0, str::len);
+        if bytes > MAX_QUERY_BYTES {
+            let text = format!("is too long for a URL: {bytes} bytes, encoded; at most {MAX_QUERY_BYTES} can be sent");
+            return Err(Error::invalid("request", text));
         }
         let builder = match request.body {
             None => shared.http.get(url),

@@ -14,7 +14,7 @@ use super::mutation::{self, Mutation};
 use super::size::{Room, item_bytes};
 use super::{Context, pb, removal, search};
 use crate::caller::{Call, RequestId};
-use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
+use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, check_number, schema_name};
 use crate::domain::mask::Mask;
 use crate::domain::{email, phone};
 use crate::error::{Kind, Result, Violation};
@@ -397,10 +397,10 @@ fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Viola
             Some(fault) => Err(fault),
             None => Ok(Key::Id(id)),
         },
-        Some(Asked::LeadNumber(number)) if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) => {
-            Err(Violation::new("lead_number", "must be digits"))
-        }
-        Some(Asked::LeadNumber(number)) => Ok(Key::Number(number)),
+        Some(Asked::LeadNumber(number)) => match check_number("lead_number", &number) {
+            Some(fault) => Err(fault),
+            None => Ok(Key::Number(number)),
+        },
         Some(Asked::EmailAddress(address)) => checked("email_address", address, email::violation).map(Key::Email),
         Some(Asked::Phone(number)) => checked("phone", number, phone::violation).map(Key::Phone),
     }

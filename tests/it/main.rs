@@ -15,6 +15,7 @@ mod errors;
 mod golden;
 mod interleavings;
 mod lead;
+mod lengths;
 mod load;
 mod neighbours;
 mod operations;
