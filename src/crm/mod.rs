@@ -242,6 +242,30 @@ impl Client {
         }
     }
 
+    /// Makes a read once, if a slot of the quota is free for it at this moment; `None` if not. See [`Quota::try_acquire`].
+    pub async fn call_if_free<O: Operation>(
+        &self,
+        call: &Call,
+        operation: &O,
+        if_idle: bool,
+    ) -> Option<Result<O::Output>> {
+        let permit = self.shared.in_flight.clone().try_acquire_owned().ok()?;
+        let want = Want {
+            cost: O::COST,
+            endpoint: O::NAME,
+            keys: Vec::new(),
+            ride: None,
+        };
+        let place = Place {
+            slot: self.shared.quota.try_acquire(call, &want, if_idle)?,
+            permit,
+            queued: Duration::ZERO,
+        };
+        // What is refused does not come again.
+        let mut retries = Retries::new(O::SAFETY, 1);
+        Some(self.attempt(call, operation, Some(place), &mut retries).await)
+    }
+
     /// Waits until such a call can be sent, for those who have to write it down right before it is.
     pub async fn place<O: Operation>(&self, call: &Call, operation: &O) -> Result<Place> {
         self.wait(call, operation, &mut Retries::new(O::SAFETY, 1)).await

@@ -10,6 +10,7 @@ mod batch;
 mod callers;
 mod checks;
 mod deadlines;
+mod duplicates;
 mod edge;
 mod errors;
 mod golden;

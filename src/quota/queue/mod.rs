@@ -328,6 +328,12 @@ impl<T> Queue<T> {
         Ok(Pushed { id, dropped })
     }
 
+    /// Whether a ticket of this caller can be added without dropping another one.
+    pub fn has_room(&mut self, caller: &Arc<str>, now: Instant) -> bool {
+        let caller = self.caller(caller, now);
+        self.overflow(caller).is_none()
+    }
+
     /// Lets a ticket of a lane wait for others, whatever is free, until [`Queue::unpark`].
     pub fn park(&mut self, id: TicketId) {
         if let Some(mut ticket) = self.detach(id)
