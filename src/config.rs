@@ -463,14 +463,16 @@ impl Reader {
                     Some(value.ok_or_else(|| match is_variable_name(name) {
                         true => format!("the environment has no variable {name}"),
                         false => {
-                            format!("env must be the name of an environment variable, such as LSQ_ACCESS_KEY; it is {HIDDEN}")
+                            format!("the environment has no such variable {HIDDEN}; env is the name of one, such as LSQ_ACCESS_KEY")
                         }
                     }))
                 }
                 (_, Some(Value::String(path))) => {
                     Some(std::fs::read_to_string(path).map_err(|error| match is_path(path) {
                         true => format!("{path} cannot be read: {error}"),
-                        false => format!("file must be the path of a file; it cannot be read: {error} {HIDDEN}"),
+                        false => format!(
+                            "the file cannot be read: {error} {HIDDEN}; file is the path of one that has the key"
+                        ),
                     }))
                 }
                 _ => None,

@@ -222,8 +222,9 @@ impl Quota {
         }
     }
 
-    /// The right to make a call that is of little use, if it is free now: no call in the queue could have it, and the call can
-    /// be expected to end before its deadline. With `if_idle`, at least half of the slots have to be free. Never waits.
+    /// The right to make a call that nobody has asked for, if it is free now: no call in the queue could have it, no refused call is
+    /// to retry, and the call can be expected to end before its deadline. With `if_idle`, at least half of the slots have to be
+    /// free. Never waits.
     pub fn try_acquire(&self, call: &Call, want: &Want, if_idle: bool) -> Option<Slot> {
         let (id, mut granted) = {
             let mut state = self.shared.lock();
@@ -541,6 +542,10 @@ impl State {
         self.check(call, now).ok()?;
         let least = if if_idle { self.calls.effective().div_ceil(2) } else { 1 };
         let usual = self.estimate(want.endpoint, now).usual;
+        self.full.iter_mut().for_each(|full| full.retain(|due| *due > now));
+        if self.full.iter().any(|full| !full.is_empty()) {
+            return None;
+        }
         if self.calls.free(now) < least || now + usual >= call.deadline || !self.queue.has_room(&call.caller, now) {
             return None;
         }

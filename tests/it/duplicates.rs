@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use leadgate::caller::Call;
 use leadgate::grpc::pb;
+use leadgate::quota::{Callers, Cost, Quota, Want};
 use leadgate::simulator::{Fault, Options, What};
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -154,6 +156,47 @@ async fn nothing_is_looked_up_where_no_slot_is_free() {
     assert_eq!(named(&error), ("", "lead.email_address"));
     assert_eq!(look_ups(&world), 0);
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
+    let tasks = tokio_util::task::TaskTracker::new();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let tenant = "[tenants.a]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"";
+    let text = format!("{tenant}\nlimits = {{ calls = 4, window = \"1s\" }}");
+    let config = leadgate::config::Config::read("test", &text, std::iter::empty()).unwrap();
+    let tenant = &config.tenants["a"];
+    let sizes = tenant.batching.sizes();
+    let quota = Quota::new(&tenant.limits, &Callers::default(), sizes, None, &tasks, stop.clone());
+    let want = Want {
+        cost: Cost::Call,
+        endpoint: "Lead.Get",
+        keys: vec![],
+        ride: None,
+    };
+    let call = |limit| Call::internal("test", Duration::from_millis(limit));
+    let is_spare = |if_idle| quota.try_acquire(&call(500), &want, if_idle).is_some();
+
+    // What is not sent is free again.
+    for _ in 0..10 {
+        assert!(is_spare(true) && is_spare(false));
+    }
+    let mut held = Vec::new();
+    for (any, if_idle) in [(true, true), (true, true), (true, false), (false, false)] {
+        held.push(quota.acquire(&call(500), &want, None).await.unwrap());
+        assert_eq!((is_spare(false), is_spare(true)), (any, if_idle), "{} held", held.len());
+    }
+    // A call that is refused now is to retry when slots are free.
+    held.iter_mut().for_each(|slot| slot.sent());
+    let refused = quota.acquire(&call(500), &want, None).await.err().unwrap();
+    assert_eq!(refused.name(), "deadline-infeasible");
+    held.into_iter().for_each(|slot| slot.unsent());
+    assert_eq!(quota.snapshot().calls.used, 0);
+    assert!(!is_spare(false));
+    // When it does not come, the slots are nobody's.
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(is_spare(false) && is_spare(true));
+    stop.cancel();
 }
 
 #[tokio::test]
