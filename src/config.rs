@@ -458,14 +458,22 @@ impl Reader {
         let source = match &value {
             Some(Value::String(text)) => Some(Ok(text.clone())),
             Some(Value::Table(table)) if table.len() == 1 => match (table.get("env"), table.get("file")) {
-                (Some(Value::String(name)), _) => Some(
-                    self.environment
-                        .get(name)
-                        .cloned()
-                        .ok_or_else(|| format!("the environment has no variable {name}")),
-                ),
+                (Some(Value::String(name)), _) => {
+                    let value = self.environment.get(name).cloned();
+                    Some(value.ok_or_else(|| match is_variable_name(name) {
+                        true => format!("the environment has no variable {name}"),
+                        false => {
+                            format!("the environment has no such variable {HIDDEN}; env is the name of one, such as LSQ_ACCESS_KEY")
+                        }
+                    }))
+                }
                 (_, Some(Value::String(path))) => {
-                    Some(std::fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}")))
+                    Some(std::fs::read_to_string(path).map_err(|error| match is_path(path) {
+                        true => format!("{path} cannot be read: {error}"),
+                        false => format!(
+                            "the file cannot be read: {error} {HIDDEN}; file is the path of one that has the key"
+                        ),
+                    }))
                 }
                 _ => None,
             },
@@ -612,6 +620,21 @@ fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
     };
     let line = before.matches('\n').count() + 1;
     format!(" in line {line}")
+}
+
+/// What stands for a value that is not shown.
+const HIDDEN: &str = "(not shown: it may be a key)";
+
+/// Whether a text has the form of the name of an environment variable, and not that of a key.
+fn is_variable_name(text: &str) -> bool {
+    let is_first = |b: u8| b.is_ascii_uppercase() || b == b'_';
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(is_first) && bytes.all(|b| is_first(b) || b.is_ascii_digit())
+}
+
+/// Whether a text has the form of a path, and not that of a key.
+fn is_path(text: &str) -> bool {
+    Path::new(text).is_absolute() || text.starts_with("./") || text.starts_with("../") || Path::new(text).exists()
 }
 
 /// What was expected, without what was given, which may be a key in the wrong place.
@@ -772,6 +795,84 @@ mod tests {
             assert!(!said.contains("u$rAccess") && !said.contains("SECRET"), "{said}");
         }
         assert!(!format!("{:?}", read(TENANT, &[])).contains("u$rAccess"));
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_a_name_is_not_shown() {
+        const KEY: &str = "u$r0123456789abcdef";
+        const SECRET: &str = "0123456789abcdef0123456789abcdef01234567";
+        let with = |source: &str| {
+            let text = TENANT.replace("\"u$rAccess\"", source);
+            faults(&text, &[])
+        };
+        for key in [KEY, SECRET, "Zm9v/YmFy+QUJD=", "ab cd", ""] {
+            for source in ["env", "file"] {
+                let found = with(&format!("{{ {source} = \"{key}\" }}"));
+                assert_eq!(found.len(), 1);
+                assert!(
+                    found[0].starts_with("test.toml: tenants.acme.access_key: "),
+                    "{found:?}"
+                );
+                assert!(found[0].contains("not shown") && found[0].contains(source), "{found:?}");
+                assert!(key.is_empty() || !found[0].contains(key), "{found:?}");
+            }
+        }
+        // What cannot be a key is shown.
+        for (source, shown) in [
+            ("{ env = \"LSQ_ACCESS_KEY_2\" }", "LSQ_ACCESS_KEY_2"),
+            ("{ file = \"/run/secrets/none\" }", "/run/secrets/none cannot be read"),
+            ("{ file = \"./none\" }", "./none cannot be read"),
+        ] {
+            let found = with(source);
+            assert!(found[0].contains(shown), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn no_setting_shows_a_value_that_may_be_a_key() {
+        fn paths(table: &Table, at: &str, found: &mut Vec<String>) {
+            for (key, value) in table {
+                let path = format!("{at}{key}");
+                match value {
+                    Value::Table(table) => paths(table, &format!("{path}."), found),
+                    _ => found.push(path),
+                }
+            }
+        }
+        let mut all = Vec::new();
+        paths(&DEFAULTS.parse().unwrap(), "", &mut all);
+        assert!(all.len() > 50, "{}", all.len());
+        all.extend(
+            [
+                "tenants.b.base_url",
+                "tenants.b.access_key.key",
+                "tenants.b.limits",
+                "callers.x",
+                "auth",
+            ]
+            .map(str::to_owned),
+        );
+        for key in [
+            "u$r0123456789abcdef",
+            "0123456789abcdef01",
+            "0123456789abcdef01s",
+            "sqlite:0123456789abcdef",
+        ] {
+            for path in &all {
+                for value in [
+                    format!("\"{key}\""),
+                    format!("[\"{key}\"]"),
+                    format!("{{ x = \"{key}\" }}"),
+                ] {
+                    // As a line of its own, before all tables.
+                    let said = match read(&format!("{path} = {value}\n{TENANT}"), &[]) {
+                        Ok(_) => continue,
+                        Err(faults) => faults.to_string(),
+                    };
+                    assert!(!said.contains("0123456789abcdef"), "{path} = {value}: {said}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Criticality {
 pub struct Call {
     /// The name of this call in logs and answers (`x-request-id`).
     pub id: Arc<str>,
+    /// The `request_id` of the message that the call is made for, for logs (`mutation_id`).
+    pub mutation: Option<Uuid>,
     /// Who asks: what the quota is shared between.
     pub caller: Arc<str>,
     /// How much it matters.
@@ -110,6 +112,7 @@ impl Call {
     pub fn internal(id: &str, limit: Duration) -> Self {
         Self {
             id: id.into(),
+            mutation: None,
             caller: OURSELVES.into(),
             criticality: Criticality::default(),
             deadline: Instant::now() + limit,
@@ -135,6 +138,7 @@ impl Call {
         self.lost.store(true, Ordering::Relaxed);
         Self {
             id: self.id.clone(),
+            mutation: self.mutation,
             caller: self.caller.clone(),
             criticality: Criticality::CriticalPlus,
             deadline: self.deadline.max(Instant::now() + limit),

@@ -412,9 +412,13 @@ impl Client {
         let result = self.read(&call, &operation, answer, queued, sent.elapsed());
         let result = self.blamed(&call, result).await;
         let named: Vec<&str> = seats.iter().take(MOST_NAMED).map(|seat| &*seat.call.id).collect();
+        let mutations: Vec<String> = (seats.iter().take(MOST_NAMED))
+            .filter_map(|seat| Some(seat.call.mutation?.to_string()))
+            .collect();
         tracing::info!(
             target: "leadgate::batch",
             request_id = %call.id,
+            mutation_id = Some(mutations.join(" ")).filter(|ids| !ids.is_empty()),
             tenant = %shared.tenant,
             lane = O::LANE.name(),
             members = seats.len(),
@@ -646,8 +650,11 @@ fn shared_call<O: Together>(seats: &[Seat<O>]) -> Call {
         Some(seat) => (seat.call.id.clone(), seat.call.caller.clone()),
         None => (Arc::from(""), Arc::from("")),
     };
+    let mutation = calls().next().and_then(|call| call.mutation);
     Call {
         id,
+        // Those of all members are in the line of the batch.
+        mutation: mutation.filter(|id| calls().all(|call| call.mutation == Some(*id))),
         caller,
         criticality: calls()
             .map(|call| call.criticality)

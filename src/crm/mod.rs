@@ -38,6 +38,10 @@ use cause::{News, Outage};
 use clock::Clock;
 use retry::{Retries, Safety};
 
+/// Maximum length of the query of a URL. The texts of callers are checked before, field by field, so that it is not reached: a
+/// longer one would fail in each attempt, in our HTTP library or at LeadSquared.
+const MAX_QUERY_BYTES: usize = 16 * 1024;
+
 /// One endpoint: how to ask, and how to read the answer. Built, inspected and tested without a client.
 pub trait Operation: Sync {
     /// What the answer says.
@@ -238,6 +242,30 @@ impl Client {
         }
     }
 
+    /// Makes a read once, if a slot of the quota is free for it at this moment; `None` if not. See [`Quota::try_acquire`].
+    pub async fn call_if_free<O: Operation>(
+        &self,
+        call: &Call,
+        operation: &O,
+        if_idle: bool,
+    ) -> Option<Result<O::Output>> {
+        let permit = self.shared.in_flight.clone().try_acquire_owned().ok()?;
+        let want = Want {
+            cost: O::COST,
+            endpoint: O::NAME,
+            keys: Vec::new(),
+            ride: None,
+        };
+        let place = Place {
+            slot: self.shared.quota.try_acquire(call, &want, if_idle)?,
+            permit,
+            queued: Duration::ZERO,
+        };
+        // What is refused does not come again.
+        let mut retries = Retries::new(O::SAFETY, 1);
+        Some(self.attempt(call, operation, Some(place), &mut retries).await)
+    }
+
     /// Waits until such a call can be sent, for those who have to write it down right before it is.
     pub async fn place<O: Operation>(&self, call: &Call, operation: &O) -> Result<Place> {
         self.wait(call, operation, &mut Retries::new(O::SAFETY, 1)).await
@@ -433,6 +461,11 @@ impl Client {
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
+        let bytes = url.query().map_or(0, str::len);
+        if bytes > MAX_QUERY_BYTES {
+            let text = format!("is too long for a URL: {bytes} bytes, encoded; at most {MAX_QUERY_BYTES} can be sent");
+            return Err(Error::invalid("request", text));
+        }
         let builder = match request.body {
             None => shared.http.get(url),
             Some(body) => shared
@@ -463,6 +496,7 @@ impl Client {
         tracing::info!(
             target: "leadgate::attempt",
             request_id = %call.id,
+            mutation_id = call.mutation.map(tracing::field::display),
             tenant = %shared.tenant,
             endpoint,
             status,

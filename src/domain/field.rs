@@ -47,6 +47,19 @@ const READ_ONLY: [&str; 31] = [
     "CanUpdate",
 ];
 
+/// Attributes that LeadSquared fills in itself when it tracks where a lead comes from. Whether a write may set them is not
+/// documented, so LeadSquared decides; what was read is not written back.
+const TRACKED: [&str; 8] = [
+    "ConversionReferrerURL",
+    "FirstLandingPageSubmissionDate",
+    "FirstLandingPageSubmissionId",
+    "RelatedLandingPageId",
+    "RelatedProspectId",
+    "SourceIPAddress",
+    "Web_RefKeyword",
+    "Web_Referrer",
+];
+
 /// Attributes that every account has, beside those with a field in the public contract, those that are computed and the
 /// parts of a lead. Source: the attributes in the vendor's read samples. The metadata may leave some of them out.
 const SYSTEM: [&str; 31] = [
@@ -287,6 +300,11 @@ impl Catalog {
 /// Whether LeadSquared computes the attribute, so that it cannot be written.
 pub fn is_read_only(schema_name: &str) -> bool {
     READ_ONLY.iter().any(|name| name.eq_ignore_ascii_case(schema_name))
+}
+
+/// Whether LeadSquared itself gives the attribute its value, so that reads return it apart from those that can be written.
+pub fn is_computed(schema_name: &str) -> bool {
+    is_read_only(schema_name) || TRACKED.iter().any(|name| name.eq_ignore_ascii_case(schema_name))
 }
 
 /// Whether every account has the attribute, so that the metadata may leave it out.

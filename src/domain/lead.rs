@@ -49,6 +49,9 @@ pub const EMAIL: &str = "EmailAddress";
 /// The lead number.
 pub const LEAD_NUMBER: &str = "ProspectAutoId";
 
+/// More digits than a count of leads has.
+const MAX_NUMBER_LENGTH: usize = 20;
+
 /// An attribute with a field of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Standard {
@@ -499,6 +502,12 @@ pub fn check_id(field: &str, id: &str) -> Option<Violation> {
         return Some(Violation::new(field, "must be a lead's id"));
     }
     is_nil(id).then(|| Violation::new(field, "is the nil UUID, the zero value of some languages"))
+}
+
+/// Whether a text can be a lead number: LeadSquared counts its leads.
+pub fn check_number(field: &str, number: &str) -> Option<Violation> {
+    let good = (1..=MAX_NUMBER_LENGTH).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+    (!good).then(|| Violation::new(field, format!("must be 1 to {MAX_NUMBER_LENGTH} digits")))
 }
 
 /// Whether an id is the nil UUID.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::field::Catalog;
+use super::field::{Catalog, is_computed};
 use super::lead::{LEAD_ID, LEAD_NUMBER, Row, STANDARD, schema_name, standard};
 use crate::error::Violation;
 
@@ -25,25 +25,28 @@ pub struct Mask {
     names: Option<BTreeSet<String>>,
     /// Every attribute that has no field of its own, too.
     custom: bool,
+    /// Every one of them that LeadSquared itself gives its value.
+    read_only: bool,
     /// The attributes without a field of their own that were named, with the places where they were.
     named: Vec<(usize, String)>,
 }
 
 impl Mask {
-    /// Reads paths such as `lead_id`, `fields`, `fields.city`, `fields.custom` and `fields.custom.mx_KYC`. No paths, or
-    /// `*`, want everything.
+    /// Reads paths such as `lead_id`, `fields`, `fields.city`, `fields.custom`, `fields.custom.mx_KYC` and
+    /// `read_only_fields.CreatedByName`. No paths, or `*`, want everything.
     pub fn parse(paths: &[String]) -> Result<Self, Vec<Violation>> {
         if paths.is_empty() || paths.iter().any(|path| path == "*") {
             return Ok(Self::default());
         }
         let mut names = BTreeSet::new();
-        let mut custom = false;
+        let (mut custom, mut read_only) = (false, false);
         let mut named = Vec::new();
         let mut violations = Vec::new();
         for (i, path) in paths.iter().enumerate() {
             let part = part(path);
             let field = path.strip_prefix("fields.").unwrap_or(path);
-            let attribute = field.strip_prefix("custom.").map(|name| name.trim_matches(['`', '"']));
+            let attribute = (field.strip_prefix("custom.")).or_else(|| path.strip_prefix("read_only_fields."));
+            let attribute = attribute.map(|name| name.trim_matches(['`', '"']));
             if let Some(schema_name) = part {
                 names.insert(schema_name.to_owned());
             } else if path == "fields" {
@@ -51,6 +54,8 @@ impl Mask {
                 custom = true;
             } else if field == "custom" {
                 custom = true;
+            } else if path == "read_only_fields" {
+                read_only = true;
             } else if standard(schema_name(field)).is_some() {
                 names.insert(schema_name(field).to_owned());
             } else if let Some(name) = attribute.filter(|name| is_name(name)) {
@@ -67,6 +72,7 @@ impl Mask {
         Ok(Self {
             names: Some(names),
             custom,
+            read_only,
             named,
         })
     }
@@ -105,14 +111,17 @@ impl Mask {
         match (&self.names, &other.names) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(names), Some(wanted)) => (self.custom || !other.custom) && names.is_superset(wanted),
+            (Some(names), Some(wanted)) => {
+                let has_read_only = self.custom || self.read_only || !other.read_only;
+                (self.custom || !other.custom) && has_read_only && names.is_superset(wanted)
+            }
         }
     }
 
     /// The columns to ask for: of all that there are those that are wanted, and those wanted by name.
     pub fn columns<'a>(&self, all: impl Iterator<Item = &'a str>) -> Vec<String> {
         match &self.names {
-            Some(names) if !self.custom => names.iter().cloned().collect(),
+            Some(names) if !self.custom && !self.read_only => names.iter().cloned().collect(),
             _ => {
                 let mut columns: Vec<String> = all.filter(|name| self.wants(name)).map(str::to_owned).collect();
                 let named = self.names.iter().flatten().filter(|name| standard(name).is_none());
@@ -136,7 +145,9 @@ impl Mask {
         match &self.names {
             None => true,
             Some(names) => {
-                name == LEAD_ID || names.contains(name) || (self.custom && !is_part && standard(name).is_none())
+                let is_custom = !is_part && standard(name).is_none();
+                let is_wanted = self.custom || (self.read_only && is_computed(name));
+                name == LEAD_ID || names.contains(name) || (is_custom && is_wanted)
             }
         }
     }
@@ -157,6 +168,24 @@ mod tests {
     use super::*;
 
     const ALL: [&str; 5] = ["ProspectID", "FirstName", "Score", "mx_City", "mx_KYC"];
+
+    #[test]
+    fn attributes_that_cannot_be_written_are_wanted_by_one_path() {
+        let mask = |paths: &[&str]| {
+            let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+            Mask::parse(&paths).unwrap()
+        };
+        let all = ["ProspectID", "FirstName", "Score", "CreatedByName", "mx_KYC"];
+        let read_only = mask(&["read_only_fields"]);
+        assert_eq!(read_only.columns(all.into_iter()), ["ProspectID", "CreatedByName"]);
+        assert!(
+            mask(&["fields"])
+                .columns(all.into_iter())
+                .contains(&"CreatedByName".to_owned())
+        );
+        assert!(mask(&["fields.custom"]).covers(&read_only) && !mask(&["fields.city"]).covers(&read_only));
+        assert!(!read_only.covers(&mask(&["fields.custom"])));
+    }
 
     fn columns(paths: &[&str]) -> Vec<String> {
         let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
@@ -188,6 +217,7 @@ mod tests {
         assert_eq!(columns(&["fields.custom.mx_KYC"]), ["mx_KYC"]);
         assert_eq!(columns(&["fields.custom"]), ["ProspectID", "mx_KYC"]);
         assert_eq!(columns(&["fields"]), ["ProspectID", "FirstName", "mx_City", "mx_KYC"]);
+        assert_eq!(columns(&["read_only_fields.NotableEvent"]), ["NotableEvent"]);
     }
 
     #[test]

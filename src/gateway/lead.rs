@@ -72,6 +72,7 @@ impl Gateway {
     ) -> Result<Written> {
         self.validate(call, &mut write).await?;
         let (this, asked) = (self.clone(), entry.placed(call));
+        let caller = call.clone();
         let Entry { reservation, request } = entry;
         let work = move |before| async move {
             let way = this.way(&write, manner);
@@ -82,7 +83,10 @@ impl Gateway {
             }
             this.touched(&result);
             drop(reservation);
-            result
+            match result {
+                Err(error) => Err(this.with_duplicate(&caller, &write, manner, error).await),
+                result => result,
+            }
         };
         self.requests.once(call, request, work).await
     }
@@ -374,12 +378,12 @@ impl Gateway {
                 Err(error) if is_missing(&error) => return result,
                 row => row?,
             };
-            if id_of(&row).is_none_or(|id| fold(id) != fold(lead_id)) {
-                return result.map_err(|error| with_lead(error, attribute, &row));
-            }
             // Found by its mobile, say, it has the value elsewhere, and the clash is with another lead.
             if !write.attributes.is_held_by(attribute, &row) {
                 return result;
+            }
+            if id_of(&row).is_none_or(|id| fold(id) != fold(lead_id)) {
+                return result.map_err(|error| with_lead(error, attribute, &row));
             }
             // Each round leaves out one attribute, so this ends.
             let write = Arc::make_mut(&mut write);
@@ -432,7 +436,11 @@ impl Gateway {
             (Some(ours), Some(theirs)) => ours.trim().eq_ignore_ascii_case(theirs),
             (None, _) | (_, None) => true,
         };
-        if !is_same || !write.attributes.is_held_by(by, &found) {
+        // Found by its mobile, say, it has the value elsewhere, and the clash is with another lead.
+        if !write.attributes.is_held_by(by, &found) {
+            return result;
+        }
+        if !is_same {
             return result.map_err(|error| with_lead(error, by, &found));
         }
         // The caller's spelling of the number may be that of a third lead.
@@ -475,7 +483,7 @@ pub(super) fn is_missing(error: &Error) -> bool {
     error.kind == Kind::NotFound(Resource::Lead)
 }
 
-fn fold(id: &str) -> String {
+pub(super) fn fold(id: &str) -> String {
     id.to_ascii_lowercase()
 }
 
@@ -489,7 +497,7 @@ fn duplicate_attribute(error: &Error) -> Option<&'static str> {
 }
 
 /// The key by which the lead that has the write's own value of the attribute can be looked up.
-fn own_key(write: &Write, attribute: &str) -> Option<Key> {
+pub(super) fn own_key(write: &Write, attribute: &str) -> Option<Key> {
     let value = write.attributes.text(attribute)?;
     Some(match attribute {
         "EmailAddress" => Key::Email(value),
@@ -497,7 +505,7 @@ fn own_key(write: &Write, attribute: &str) -> Option<Key> {
     })
 }
 
-fn with_lead(mut error: Error, by: &str, row: &Row) -> Error {
+pub(super) fn with_lead(mut error: Error, by: &str, row: &Row) -> Error {
     if let Kind::Duplicate { attribute, lead_id } = &mut error.kind {
         *attribute = Some(by.to_owned());
         *lead_id = id_of(row).map(str::to_owned);

@@ -1,6 +1,7 @@
 //! The life of a request: one short function per operation. Knows neither protobuf nor HTTP.
 
 mod activity;
+mod duplicate;
 mod entry;
 mod lead;
 mod modified;
@@ -82,6 +83,8 @@ pub struct WriteSettings {
     pub unique: Vec<String>,
     /// Whether a value that is none of the options of a closed dropdown is refused before anything is sent.
     pub check_options: bool,
+    /// Whether the lead that a write clashes with is looked up, where LeadSquared does not name it.
+    pub find_duplicates: bool,
 }
 
 /// What may travel together with others in one call (`[tenants.NAME.batching]`).

@@ -38,6 +38,7 @@ impl pb::activity_service_server::ActivityService for Service {
                 call,
                 message,
                 arrival,
+                ..
             } = asked;
             let validate_only = message.validate_only;
             let at = message
@@ -67,6 +68,7 @@ impl pb::activity_service_server::ActivityService for Service {
                 call,
                 message,
                 arrival,
+                ..
             } = asked;
             let validate_only = message.validate_only;
             let post = Post {

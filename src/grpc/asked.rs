@@ -38,6 +38,7 @@ pub(super) struct Asked<M> {
     pub(super) call: Call,
     pub(super) message: M,
     pub(super) arrival: InOrder,
+    pub(super) observed: Observed,
 }
 
 /// The place of an RPC among the writes of its connection.
@@ -231,6 +232,7 @@ impl Context {
         let limit = limit(headers, &self.settings, most)?;
         let call = Call {
             id: arrived.observed.id().into(),
+            mutation: None,
             caller: caller(request.metadata().as_ref())?,
             criticality: criticality(request.metadata())?,
             deadline: arrived.observed.arrived() + limit,
@@ -244,6 +246,7 @@ impl Context {
             call,
             message: request.into_inner(),
             arrival: InOrder(arrived.arrival),
+            observed: arrived.observed,
         })
     }
 }

@@ -13,7 +13,7 @@ use super::lead::{Entered, Read, Writes};
 use super::mutation::{Mutation, part};
 use super::pb;
 use super::pb::import_leads_request::Operation;
-use super::pb::import_leads_response::Result as Row;
+use super::pb::import_leads_response::Result as Outcome;
 use super::size::{Room, item_bytes};
 use super::status;
 use crate::caller::Call;
@@ -95,20 +95,28 @@ pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> 
         gateway, call, arrival, ..
     } = asked;
     let named = parts.into_iter().enumerate().map(|(at, message)| {
-        let message = named(message, request.map(|request| part(request.id, at)));
-        Read::of(message)
+        let (message, has_own) = named(message, request.map(|request| part(request.id, at)));
+        let read = Read::of(message);
+        // An id that was made here is known to nobody.
+        let own = read.request_id().filter(|_| has_own);
+        (read, own)
     });
     // All places in the order of the requests, before any of them waits for anything.
     let named: Vec<_> = named.collect();
-    let enter = || -> Vec<_> { named.into_iter().map(|read| read.enter(&gateway)).collect() };
+    let enter = || -> Vec<_> {
+        named
+            .into_iter()
+            .map(|(read, own)| (read.enter(&gateway), own))
+            .collect()
+    };
     let entered = arrival.take(&call, enter).await?;
     if let Some(request) = &request {
         gateway.check_request(&call, request).await?;
     }
     let mut results: Vec<_> = entered.iter().map(|_| None).collect();
     let (mut under_way, mut is_sent) = (JoinSet::new(), false);
-    for (at, entered) in entered.into_iter().enumerate() {
-        let (gateway, call) = (gateway.clone(), part_of(&call));
+    for (at, (entered, own)) in entered.into_iter().enumerate() {
+        let (gateway, call) = (gateway.clone(), part_of(&call, own));
         under_way.spawn(async move { (at, entered.make(&gateway, &call, Manner::Bulk).await) });
     }
     while let Some(ended) = under_way.join_next().await {
@@ -171,7 +179,8 @@ pub(super) async fn import(
                     counts.received += 1;
                     // Its place among the writes is that in which it was read.
                     let entered = enter(&gateway, row.operation);
-                    let (gateway, call) = (gateway.clone(), part_of(&call));
+                    let own = entered.as_ref().ok().and_then(|row| row.request_id);
+                    let (gateway, call) = (gateway.clone(), part_of(&call, own));
                     under_way.spawn(async move {
                         let told = match entered {
                             Ok(entered) => import_one(&gateway, &call, entered).await,
@@ -244,19 +253,27 @@ async fn answer(
     let result = match told {
         Ok(lead) => {
             counts.succeeded += 1;
-            Row::Response(lead)
+            Outcome::Response(lead)
         }
         Err(error) => {
             counts.failed += 1;
-            Row::Error(reader.teller().part(&error))
+            Outcome::Error(reader.teller().part(&error))
         }
     };
     let result = Some(result);
     reader.send(pb::ImportLeadsResponse { sequence, result }).await
 }
 
-/// Takes the place of a row, and says what its outcome is where LeadSquared does not tell.
-fn enter(gateway: &Gateway, operation: Option<Operation>) -> Result<(Entered, Option<pb::UpsertOutcome>)> {
+/// A row of an import that has its place.
+struct Row {
+    entered: Entered,
+    request_id: Option<Uuid>,
+    /// The outcome of its operation, where LeadSquared need not tell it.
+    outcome: Option<pb::UpsertOutcome>,
+}
+
+/// Takes the place of a row.
+fn enter(gateway: &Gateway, operation: Option<Operation>) -> Result<Row> {
     let (read, outcome) = match operation {
         Some(Operation::Create(message)) => (Read::of(message), Some(pb::UpsertOutcome::Created)),
         Some(Operation::Update(message)) => (Read::of(message), Some(pb::UpsertOutcome::Updated)),
@@ -268,36 +285,38 @@ fn enter(gateway: &Gateway, operation: Option<Operation>) -> Result<(Entered, Op
             ));
         }
     };
-    Ok((read.enter(gateway), outcome))
+    Ok(Row {
+        request_id: read.request_id(),
+        entered: read.enter(gateway),
+        outcome,
+    })
 }
 
-async fn import_one(
-    gateway: &Arc<Gateway>,
-    call: &Call,
-    (entered, known): (Entered, Option<pb::UpsertOutcome>),
-) -> Result<pb::ImportedLead> {
-    let written = entered.make(gateway, call, Manner::Bulk).await?.unwrap_or_default();
-    let outcome = known.unwrap_or_else(|| outcome(&written));
+async fn import_one(gateway: &Arc<Gateway>, call: &Call, row: Row) -> Result<pb::ImportedLead> {
+    let written = row.entered.make(gateway, call, Manner::Bulk).await?.unwrap_or_default();
+    let outcome = row.outcome.unwrap_or_else(|| outcome(&written));
     Ok(pb::ImportedLead {
         lead_id: written.lead_id,
         outcome: outcome.into(),
     })
 }
 
-/// The same with a request id, where it has none of its own.
-fn named<M: Writes>(mut message: M, id: Option<Uuid>) -> M {
+/// The same with a request id, where it has none of its own, and whether it has.
+fn named<M: Writes>(mut message: M, id: Option<Uuid>) -> (M, bool) {
     let own = message.take_request_id();
-    let id = match (own.is_empty(), id) {
-        (true, Some(id)) => id.to_string(),
+    let has_own = !own.is_empty();
+    let id = match (has_own, id) {
+        (false, Some(id)) => id.to_string(),
         _ => own,
     };
     message.put_request_id(id);
-    message
+    (message, has_own)
 }
 
 /// A call for one of many: who leaves them all leaves it too, and when it has ended the others go on.
-fn part_of(call: &Call) -> Call {
+fn part_of(call: &Call, request_id: Option<Uuid>) -> Call {
     Call {
+        mutation: request_id.or(call.mutation),
         left: call.left.child_token(),
         lost: Arc::default(),
         ..call.clone()

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::pb;
-use crate::domain::field::{Field, is_read_only};
+use crate::domain::field::{Field, is_computed, is_read_only};
 use crate::domain::lead::{
     Action, LEAD_ID, Lead, SEARCH_BY_LEAD_ID, STANDARD, Write, path, schema_name, standard, standard_fields,
 };
@@ -63,7 +63,8 @@ pub(super) fn unreadable<'a>(records: impl IntoIterator<Item = &'a Unreadable>) 
 
 /// A lead as it is shown.
 pub(super) fn lead(lead: Lead) -> pb::Lead {
-    let fields = lead_fields(lead.attributes);
+    let (read_only, own): (Vec<_>, Vec<_>) = (lead.attributes.into_iter()).partition(|(name, _)| is_computed(name));
+    let fields = lead_fields(own);
     pb::Lead {
         lead_id: lead.id,
         lead_number: lead.number,
@@ -73,6 +74,10 @@ pub(super) fn lead(lead: Lead) -> pb::Lead {
         score: lead.score,
         create_time: lead.created.map(timestamp),
         update_time: lead.updated.map(timestamp),
+        read_only_fields: read_only
+            .into_iter()
+            .map(|(name, value)| (name, shown(value)))
+            .collect(),
     }
 }
 
@@ -87,11 +92,13 @@ pub fn lead_fields(attributes: impl IntoIterator<Item = (String, Value)>) -> pb:
     fields
 }
 
-/// The attributes by schema name; what has no value that could be told is left out.
-pub fn attributes(mut fields: pb::LeadFields) -> Vec<(String, Value)> {
+/// The attributes of a lead by schema name; what has no value that could be told is left out.
+pub fn attributes(lead: &mut pb::Lead) -> Vec<(String, Value)> {
+    let mut fields = lead.fields.take().unwrap_or_default();
     let custom = std::mem::take(&mut fields.custom).into_iter();
-    let custom = custom.filter_map(|(name, given)| Some((name, value(given).ok()?)));
-    standard_attributes(fields).into_iter().chain(custom).collect()
+    let others = custom.chain(std::mem::take(&mut lead.read_only_fields));
+    let others = others.filter_map(|(name, given)| Some((name, value(given).ok()?)));
+    standard_attributes(fields).into_iter().chain(others).collect()
 }
 
 /// An attribute's description; `unique` are the attributes of which no two leads have the same value.

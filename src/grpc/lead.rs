@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tonic::{Request, Streaming};
+use uuid::Uuid;
 
 use super::asked::{Answer, Answers, Asked, Teller};
 use super::bulk;
@@ -13,7 +14,7 @@ use super::mutation::{self, Mutation};
 use super::size::{Room, item_bytes};
 use super::{Context, pb, removal, search};
 use crate::caller::{Call, RequestId};
-use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, schema_name};
+use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, check_number, schema_name};
 use crate::domain::mask::Mask;
 use crate::domain::{email, phone};
 use crate::error::{Kind, Result, Violation};
@@ -288,6 +289,10 @@ impl Read {
     pub(super) fn of<M: Writes>(mut message: M) -> Self {
         let mut faults = Vec::new();
         let request = mutation::request_id(&mut message, &mut faults);
+        Self::with(message, request, faults)
+    }
+
+    fn with<M: Writes>(message: M, request: Option<RequestId>, faults: Vec<Violation>) -> Self {
         let validate_only = message.validate_only();
         let mut write = message.into_write();
         write.faults.extend(faults);
@@ -296,6 +301,11 @@ impl Read {
             request,
             validate_only,
         }
+    }
+
+    /// The request id of the message.
+    pub(super) fn request_id(&self) -> Option<Uuid> {
+        self.request.map(|request| request.id)
     }
 
     /// Takes its place among the writes, at once; a message that is only to be checked needs none.
@@ -325,14 +335,17 @@ impl Entered {
 }
 
 /// Makes one write.
-async fn write<M: Writes>(asked: Asked<M>) -> Result<Written> {
+async fn write<M: Writes>(mut asked: Asked<M>) -> Result<Written> {
+    let mut faults = Vec::new();
+    let request = asked.request_id(&mut faults);
     let Asked {
         gateway,
         call,
         message,
         arrival,
+        ..
     } = asked;
-    let read = Read::of(message);
+    let read = Read::with(message, request, faults);
     let entered = arrival.take(&call, || read.enter(&gateway)).await?;
     let written = entered.make(&gateway, &call, Manner::Single).await?;
     Ok(written.unwrap_or_default())
@@ -384,10 +397,10 @@ fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Viola
             Some(fault) => Err(fault),
             None => Ok(Key::Id(id)),
         },
-        Some(Asked::LeadNumber(number)) if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) => {
-            Err(Violation::new("lead_number", "must be digits"))
-        }
-        Some(Asked::LeadNumber(number)) => Ok(Key::Number(number)),
+        Some(Asked::LeadNumber(number)) => match check_number("lead_number", &number) {
+            Some(fault) => Err(fault),
+            None => Ok(Key::Number(number)),
+        },
         Some(Asked::EmailAddress(address)) => checked("email_address", address, email::violation).map(Key::Email),
         Some(Asked::Phone(number)) => checked("phone", number, phone::violation).map(Key::Phone),
     }

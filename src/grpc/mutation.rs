@@ -53,9 +53,12 @@ mutations! {
 }
 
 impl<M: Mutation> Asked<M> {
-    /// Takes the request id of the message.
+    /// Takes the request id of the message, and shows it in the log.
     pub(super) fn request_id(&mut self, faults: &mut Vec<Violation>) -> Option<RequestId> {
-        request_id(&mut self.message, faults)
+        let request = request_id(&mut self.message, faults)?;
+        self.call.mutation = Some(request.id);
+        self.observed.mutation(request.id);
+        Some(request)
     }
 }
 

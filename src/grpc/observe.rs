@@ -36,6 +36,8 @@ struct Inner {
     /// Whether its message is complete, or it is a stream of messages.
     is_complete: AtomicBool,
     tenant: OnceLock<String>,
+    /// The `request_id` of its message.
+    mutation: OnceLock<Uuid>,
     reason: OnceLock<&'static str>,
     trailers: Mutex<Vec<(&'static str, u64)>>,
     /// Why its message is not read.
@@ -53,6 +55,7 @@ impl Observed {
             arrived: Instant::now(),
             is_complete: AtomicBool::new(false),
             tenant: OnceLock::new(),
+            mutation: OnceLock::new(),
             reason: OnceLock::new(),
             trailers: Mutex::default(),
             unread: OnceLock::new(),
@@ -90,6 +93,11 @@ impl Observed {
     /// The account that it is for, where that is known.
     pub(super) fn tenant_name(&self) -> Option<&str> {
         self.inner.tenant.get().map(String::as_str)
+    }
+
+    /// Its message has that `request_id`.
+    pub(super) fn mutation(&self, id: Uuid) {
+        self.inner.mutation.get_or_init(|| id);
     }
 
     /// It ends with that count in its trailers.
@@ -154,6 +162,7 @@ impl Line {
                 tracing::$level!(
                     target: "leadgate::rpc",
                     request_id = %seen.id,
+                    mutation_id = seen.mutation.get().map(tracing::field::display),
                     trace_id = seen.trace_id.as_deref(),
                     method = %self.method,
                     tenant = seen.tenant.get().map(String::as_str),

@@ -14,6 +14,7 @@ pub(super) async fn delete(mut asked: Asked<pb::DeleteLeadRequest>) -> Result<pb
         call,
         message,
         arrival,
+        ..
     } = asked;
     let removal = Removal::Delete {
         lead_id: message.lead_id,
@@ -32,6 +33,7 @@ pub(super) async fn merge(mut asked: Asked<pb::MergeLeadsRequest>) -> Result<pb:
         call,
         message,
         arrival,
+        ..
     } = asked;
     let removal = Removal::Merge {
         lead_id: message.lead_id,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::activity::fields;
 use super::asked::{Answer, Answers, Asked, Reader, Stream, Teller};
 use super::{Context, convert, page, pb};
-use crate::domain::lead::{self, check_id};
+use crate::domain::lead::{self, check_id, check_number};
 use crate::domain::share::{Access, Change, Context as Activity, Filter, Share, State, Step, What};
 use crate::domain::user;
 use crate::domain::{check, email};
@@ -447,11 +447,13 @@ fn lead_key(lead: Option<pb::share_lead_request::Lead>, faults: &mut Vec<Violati
             None
         }
         Some(Lead::LeadId(text)) => id("lead_id", text, faults).map(lead::Key::Id),
-        Some(Lead::LeadNumber(number)) if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) => {
-            faults.push(Violation::new("lead_number", "must be digits"));
-            None
-        }
-        Some(Lead::LeadNumber(number)) => Some(lead::Key::Number(number)),
+        Some(Lead::LeadNumber(number)) => match check_number("lead_number", &number) {
+            Some(fault) => {
+                faults.push(fault);
+                None
+            }
+            None => Some(lead::Key::Number(number)),
+        },
     }
 }
 

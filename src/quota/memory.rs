@@ -222,6 +222,27 @@ impl Quota {
         }
     }
 
+    /// The right to make a call that nobody has asked for, if it is free now: no call in the queue could have it, no refused call is
+    /// to retry, and the call can be expected to end before its deadline. With `if_idle`, at least half of the slots have to be
+    /// free. Never waits.
+    pub fn try_acquire(&self, call: &Call, want: &Want, if_idle: bool) -> Option<Slot> {
+        let (id, mut granted) = {
+            let mut state = self.shared.lock();
+            let now = Instant::now();
+            let waiting = state.try_enter(call, want, if_idle, now)?;
+            state.grant_all(&self.shared, now);
+            waiting
+        };
+        let _place = Place {
+            shared: &self.shared,
+            id,
+        };
+        match granted.try_recv() {
+            Ok(Ok(Turn::Alone(slot) | Turn::Leads(slot))) => Some(slot),
+            Ok(Ok(Turn::Follows(_)) | Err(_)) | Err(_) => None,
+        }
+    }
+
     /// What has been spent, to be remembered over a restart.
     pub fn spent(&self) -> Spent {
         let mut state = self.shared.lock();
@@ -508,6 +529,43 @@ impl State {
             }
             Err(_) => Err(self.full(want.cost, now)),
         }
+    }
+
+    /// Lets a call into the queue only if it need not wait there, as far as that is known before.
+    fn try_enter(
+        &mut self,
+        call: &Call,
+        want: &Want,
+        if_idle: bool,
+        now: Instant,
+    ) -> Option<(TicketId, oneshot::Receiver<Result<Turn>>)> {
+        self.check(call, now).ok()?;
+        let least = if if_idle { self.calls.effective().div_ceil(2) } else { 1 };
+        let usual = self.estimate(want.endpoint, now).usual;
+        self.full.iter_mut().for_each(|full| full.retain(|due| *due > now));
+        if self.full.iter().any(|full| !full.is_empty()) {
+            return None;
+        }
+        if self.calls.free(now) < least || now + usual >= call.deadline || !self.queue.has_room(&call.caller, now) {
+            return None;
+        }
+        let (grant, granted) = oneshot::channel();
+        let ticket = Ticket {
+            grant,
+            cost: want.cost,
+            endpoint: want.endpoint,
+            ride: None,
+        };
+        let ask = Ask {
+            caller: call.caller.clone(),
+            criticality: call.criticality,
+            cost: want.cost,
+            keys: Vec::new(),
+            position: None,
+            deadline: call.deadline,
+            lane: None,
+        };
+        Some((self.queue.push(ask, ticket, now).ok()?.id, granted))
     }
 
     /// When the next call of a lane is due after one that goes now: with more than half of the slots used, the free ones have

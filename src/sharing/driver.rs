@@ -356,7 +356,10 @@ impl Shared {
     /// In the name of who asked for the share, but with nobody's deadline except that of giving up.
     fn call(&self, share: &Share) -> Call {
         let criticality = Criticality::named(&share.criticality).unwrap_or_default();
-        Call::internal(&share.id.to_string(), self.settings.give_up_after).of(&share.caller, criticality)
+        Call {
+            mutation: share.request_id,
+            ..Call::internal(&share.id.to_string(), self.settings.give_up_after).of(&share.caller, criticality)
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Requests that do not get as far as a service, and what they are told.
 
-use http_body_util::{BodyExt, Full};
 use leadgate::grpc::pb;
 use leadgate::simulator::Options;
 use prost::Message;
@@ -8,20 +7,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Status};
 
-use crate::harness::{Seen, World, by_id, lead, seen};
+use crate::harness::{self, Response, Seen, World, by_id, framed, lead, seen};
 
 const GET_LEAD: &str = "/leadgate.v1.LeadService/GetLead";
 
 fn message() -> Vec<u8> {
-    let message = pb::GetLeadRequest {
+    framed(&pb::GetLeadRequest {
         key: Some(by_id("x")),
         ..Default::default()
-    };
-    let body = message.encode_to_vec();
-    let mut framed = vec![0];
-    framed.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
-    framed.extend(body);
-    framed
+    })
 }
 
 fn post(path: &str) -> http::request::Builder {
@@ -29,30 +23,15 @@ fn post(path: &str) -> http::request::Builder {
 }
 
 fn grpc() -> http::request::Builder {
-    post(GET_LEAD).header("content-type", "application/grpc")
+    harness::grpc(GET_LEAD)
 }
 
-/// The response to a request over HTTP/2 as it stands.
-async fn ask(world: &World, request: http::request::Builder, body: Vec<u8>) -> http::Response<String> {
-    let stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut send, connection) = hyper::client::conn::http2::Builder::new(executor)
-        .max_header_list_size(1 << 20)
-        .handshake(io)
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    let mut request = request.body(Full::new(bytes::Bytes::from(body))).unwrap();
-    let path = request.uri().clone();
-    *request.uri_mut() = format!("http://{}{path}", world.address).parse().unwrap();
-    let (parts, body) = send.send_request(request).await.unwrap().into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    http::Response::from_parts(parts, String::from_utf8_lossy(&body).into_owned())
+async fn ask(world: &World, request: http::request::Builder, body: Vec<u8>) -> Response {
+    harness::ask(world.address, request, body).await
 }
 
-fn error(response: &http::Response<String>) -> Seen {
-    seen(Status::from_header_map(response.headers()).unwrap_or_else(|| panic!("no status in {response:?}")))
+fn error(response: &Response) -> Seen {
+    seen(Status::from_header_map(&response.headers).unwrap_or_else(|| panic!("no status in {response:?}")))
 }
 
 #[tokio::test]
@@ -61,7 +40,7 @@ async fn metadata_over_the_limit_is_refused_with_its_size() {
     let bytes = |length: usize| "v".repeat(length);
     for length in [16_400, 60_000, 200_000] {
         let response = ask(&world, grpc().header("x-token", bytes(length)), message()).await;
-        assert_eq!(response.status(), 200, "{length}");
+        assert_eq!(response.status, 200, "{length}");
         let error = error(&response);
         error.is(Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(error.fields(), ["metadata"]);
@@ -94,7 +73,7 @@ async fn the_limit_of_metadata_is_a_setting() {
 async fn an_unknown_encoding_is_answered_with_the_known_ones() {
     let world = World::start().await;
     let response = ask(&world, grpc().header("grpc-encoding", "snappy"), message()).await;
-    assert_eq!(response.headers()["grpc-accept-encoding"], "gzip,identity");
+    assert_eq!(response.headers["grpc-accept-encoding"], "gzip,identity");
     let error = error(&response);
     error.is(Code::Unimplemented, "UNIMPLEMENTED");
     assert!(error.status.message().contains("snappy"), "{:?}", error.status);
@@ -122,9 +101,9 @@ async fn requests_of_other_protocols_are_told_what_this_port_serves() {
         (post("/x").header("content-type", "text/plain"), 415, "application/grpc"),
     ] {
         let response = ask(&world, request, vec![]).await;
-        assert_eq!(response.status(), status, "{text}");
-        assert!(response.body().contains(text), "{text} in {response:?}");
-        assert!(response.headers().contains_key("x-request-id"));
+        assert_eq!(response.status, status, "{text}");
+        assert!(response.body.contains(text), "{text} in {response:?}");
+        assert!(response.headers.contains_key("x-request-id"));
         error(&response).is(Code::InvalidArgument, "INVALID_FIELD");
     }
     // The paths that nobody serves are one label.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::{BodyExt, Full};
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::grpc::pb;
@@ -173,6 +174,73 @@ pub async fn channel(address: SocketAddr) -> Channel {
 
 pub async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+/// The response to a request over HTTP/2 as it stands: what is no client of gRPC sets no deadline of its own.
+pub async fn ask(address: SocketAddr, request: http::request::Builder, body: Vec<u8>) -> Response {
+    Raw::connect(address).await.ask(request, body).await
+}
+
+/// A response with all its parts.
+#[derive(Debug)]
+pub struct Response {
+    pub status: http::StatusCode,
+    pub headers: http::HeaderMap,
+    pub body: String,
+    /// Those behind the body; where there is no body, those in the headers.
+    pub trailers: http::HeaderMap,
+}
+
+/// A connection over HTTP/2.
+#[derive(Clone)]
+pub struct Raw {
+    address: SocketAddr,
+    send: hyper::client::conn::http2::SendRequest<Full<bytes::Bytes>>,
+}
+
+impl Raw {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (send, connection) = hyper::client::conn::http2::Builder::new(executor)
+            .max_header_list_size(1 << 20)
+            .handshake(io)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        Self { address, send }
+    }
+
+    pub async fn ask(&self, request: http::request::Builder, body: Vec<u8>) -> Response {
+        let mut request = request.body(Full::new(bytes::Bytes::from(body))).unwrap();
+        let path = request.uri().clone();
+        *request.uri_mut() = format!("http://{}{path}", self.address).parse().unwrap();
+        let response = self.send.clone().send_request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap();
+        let trailers = body.trailers().cloned().unwrap_or_else(|| parts.headers.clone());
+        Response {
+            status: parts.status,
+            headers: parts.headers,
+            body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+            trailers,
+        }
+    }
+}
+
+/// A request to that method of gRPC.
+pub fn grpc(path: &str) -> http::request::Builder {
+    http::Request::post(path)
+        .header("te", "trailers")
+        .header("content-type", "application/grpc")
+}
+
+/// A message as it travels.
+pub fn framed(message: &impl prost::Message) -> Vec<u8> {
+    let body = message.encode_to_vec();
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    [&[0], length.as_slice(), &body].concat()
 }
 
 /// The settings of a tenant at that address.

@@ -303,6 +303,145 @@ async fn too_many_ids_and_no_ids_are_invalid() {
 }
 
 #[tokio::test]
+async fn what_a_read_returns_as_fields_can_be_written_back() {
+    let world = World::start().await.warm().await;
+    let request = pb::DescribeLeadFieldsRequest::default();
+    let described = world
+        .client
+        .clone()
+        .describe_lead_fields(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .fields;
+    // A lead that has a value for every attribute of the account.
+    let text = |i: usize, field: &pb::LeadField| match (field.kind(), field.data_type.as_str()) {
+        _ if field.schema_name == "ProspectID" => "3f1b8a52-7c1d-4c55-9d0e-0a4c6c1b2d3e".to_owned(),
+        _ if ["OwnerId", "CreatedBy", "ModifiedBy"].contains(&field.schema_name.as_str()) => {
+            world.simulator.leads()[0]["OwnerId"].clone().unwrap()
+        }
+        _ if !field.options.is_empty() && field.kind() == pb::FieldKind::Text => field.options[0].clone(),
+        (pb::FieldKind::Number, _) => "7".to_owned(),
+        (pb::FieldKind::Flag, _) => "1".to_owned(),
+        (pb::FieldKind::Time, _) => "2026-03-01 10:00:00".to_owned(),
+        (_, "Email") => format!("a{i}@example.com"),
+        (_, "Phone") => format!("+91-98450984{i:02}"),
+        (_, "Time") => "10:30:00".to_owned(),
+        _ => format!("x{i}"),
+    };
+    world.create(lead("Owner")).await.unwrap();
+    let (sets, others): (Vec<_>, Vec<_>) = described
+        .iter()
+        .partition(|field| field.kind() == pb::FieldKind::FieldSet);
+    let values: Vec<_> = others
+        .iter()
+        .enumerate()
+        .map(|(i, field)| (field.schema_name.as_str(), text(i, field)))
+        .collect();
+    let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let id = world.simulator.insert_lead(&values);
+    let set = value(Value::FieldSet(pb::FieldSet {
+        value: String::new(),
+        fields: [("Status".to_owned(), "Pending".to_owned())].into(),
+    }));
+    let sets: Vec<_> = sets
+        .iter()
+        .map(|field| (field.schema_name.as_str(), set.clone()))
+        .collect();
+    let write = |fields: pb::LeadFields| pb::UpdateLeadRequest {
+        lead_id: id.clone(),
+        lead: Some(fields),
+        ..Default::default()
+    };
+    let fields = pb::LeadFields {
+        custom: custom(&sets),
+        ..Default::default()
+    };
+    update(&world, write(fields)).await.unwrap();
+
+    let read = world.get(by_id(&id)).await.unwrap();
+    // Nothing is lost: each attribute is in one place.
+    let mut names: Vec<String> = leadgate::grpc::attributes(&mut read.clone())
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let parts = [
+        "ProspectID",
+        "ProspectAutoId",
+        "OwnerIdName",
+        "OwnerIdEmailAddress",
+        "Score",
+        "CreatedOn",
+        "ModifiedOn",
+    ];
+    names.extend(parts.map(str::to_owned));
+    names.sort();
+    let mut all: Vec<&str> = described.iter().map(|field| field.schema_name.as_str()).collect();
+    all.extend(parts);
+    all.sort_unstable();
+    all.dedup();
+    let missing: Vec<_> = all
+        .iter()
+        .filter(|name| !names.iter().any(|known| known == *name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    for name in ["CreatedByName", "LastVisitDate", "Web_Referrer", "SourceIPAddress"] {
+        assert!(read.read_only_fields.contains_key(name), "{name}");
+    }
+
+    let fields = read.fields.clone().unwrap();
+    assert_eq!(update(&world, write(fields.clone())).await.unwrap(), 1);
+    let again = world.get(by_id(&id)).await.unwrap();
+    assert_eq!(again.fields.unwrap(), fields);
+    // And so from a list.
+    let listed = world
+        .client
+        .clone()
+        .batch_get_leads(crate::harness::lone_read(&id))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        update(&world, write(listed.leads[0].fields.clone().unwrap()))
+            .await
+            .unwrap(),
+        1
+    );
+    // A mask still finds them under their old names.
+    for path in [
+        "fields.custom.CreatedByName",
+        "read_only_fields.CreatedByName",
+        "read_only_fields",
+        "fields.custom",
+    ] {
+        let request = pb::GetLeadRequest {
+            key: Some(by_id(&id)),
+            read_mask: mask(&[path]),
+            ..Default::default()
+        };
+        let lead = world
+            .client
+            .clone()
+            .get_lead(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .lead
+            .unwrap();
+        assert_eq!(
+            lead.read_only_fields.get("CreatedByName"),
+            read.read_only_fields.get("CreatedByName"),
+            "{path}"
+        );
+        assert_eq!(
+            lead.fields.unwrap().custom.is_empty(),
+            path != "fields.custom",
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_update_changes_what_it_names_and_nothing_else() {
     let world = World::start().await;
     let id = world.create(full()).await.unwrap();

@@ -46,8 +46,8 @@ async fn the_names_of_all_metrics_are_known() {
         "leadgate_rpcs_total{method=\"/leadgate.v1.LeadService/CreateLead\",code=\"ALREADY_EXISTS\"} 1",
         "leadgate_upstream_attempts_total{tenant=\"acme\",endpoint=\"Lead.Create\",outcome=\"duplicate\"} 1",
         "leadgate_quota_limit{tenant=\"acme\",window=\"calls\"} 25",
-        "leadgate_quota_slots_used{tenant=\"acme\",window=\"calls\"} 3",
-        "leadgate_quota_daily_remaining{tenant=\"acme\"} 997",
+        "leadgate_quota_slots_used{tenant=\"acme\",window=\"calls\"} 4",
+        "leadgate_quota_daily_remaining{tenant=\"acme\"} 996",
     ] {
         assert!(text.lines().any(|seen| seen == line), "{line}\nin {text}");
     }

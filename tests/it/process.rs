@@ -298,9 +298,10 @@ async fn the_log_has_a_line_for_each_rpc_and_attempt_and_no_secrets() {
         line("leadgate::attempt", &["Lead.Create", "MXDuplicateEntryException"]),
         1
     );
+    // That of the duplicate, and that of the read.
     assert_eq!(
         line("leadgate::attempt", &["Leads.GetByEmailaddress", "\"outcome\":\"ok\""]),
-        1
+        2
     );
     for line in log.lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
@@ -323,6 +324,85 @@ async fn the_log_has_a_line_for_each_rpc_and_attempt_and_no_secrets() {
         let headers: Vec<_> = call.headers.iter().map(|(name, _)| name.to_lowercase()).collect();
         assert!(headers.contains(&"x-lsq-accesskey".to_owned()), "{headers:?}");
     }
+}
+
+#[tokio::test]
+async fn the_log_finds_a_request_id_in_the_lines_of_its_rpc_and_of_its_attempts() {
+    let served = serve(Options::default()).await;
+    let mut client = LeadServiceClient::connect(format!("http://{}", served.address))
+        .await
+        .unwrap();
+    let id = |number: u128| uuid::Uuid::from_u128(number).to_string();
+    let create = pb::CreateLeadRequest {
+        lead: Some(lead("Ada")),
+        request_id: id(1),
+        ..Default::default()
+    };
+    let lead_id = client.create_lead(create).await.unwrap().into_inner().lead_id;
+    let upsert = |name: &str, request_id: String| pb::UpsertLeadRequest {
+        lead: Some(lead(name)),
+        request_id,
+        ..Default::default()
+    };
+    // One with an id of its own, and one with that of the batch.
+    let batch = pb::BatchUpsertLeadsRequest {
+        requests: vec![upsert("Bob", id(2)), upsert("Cid", String::new())],
+        request_id: id(3),
+    };
+    client.batch_upsert_leads(batch).await.unwrap();
+    let row = pb::ImportLeadsRequest {
+        sequence: 1,
+        operation: Some(pb::import_leads_request::Operation::Upsert(upsert("Dora", id(4)))),
+    };
+    let mut rows = client
+        .import_leads(tokio_stream::iter([row]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(rows.message().await.unwrap().is_some());
+    drop(rows);
+    let delete = pb::DeleteLeadRequest {
+        lead_id,
+        request_id: id(5),
+    };
+    // An attempt that the account does not allow is one, too.
+    client.delete_lead(delete).await.unwrap_err();
+    let (success, log) = served.terminate().await;
+    assert!(success, "{log}");
+
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // What the lines of that target that name the id are about.
+    let found = |target: &str, number: u128| -> Vec<&str> {
+        let is_it = |line: &&serde_json::Value| {
+            let ids = line["mutation_id"].as_str().unwrap_or_default();
+            line["target"] == target && ids.split(' ').any(|one| one == id(number))
+        };
+        let of = |line: &&serde_json::Value| {
+            ["method", "endpoint", "lane"]
+                .into_iter()
+                .find(|key| line[*key].is_string())
+        };
+        let about = lines.iter().filter(is_it).map(|line| line[of(&line).unwrap()].as_str());
+        about.map(Option::unwrap).collect()
+    };
+    for (number, method, endpoint) in [
+        (1, "/leadgate.v1.LeadService/CreateLead", "Lead.Create"),
+        (5, "/leadgate.v1.LeadService/DeleteLead", "Lead/Delete/ById"),
+    ] {
+        assert_eq!(found("leadgate::rpc", number), [method]);
+        assert_eq!(found("leadgate::attempt", number), [endpoint]);
+    }
+    assert_eq!(found("leadgate::rpc", 3), ["/leadgate.v1.LeadService/BatchUpsertLeads"]);
+    for number in [2, 3, 4] {
+        assert_eq!(found("leadgate::batch", number), ["upserts"], "{number} in {log}");
+    }
+    // The RPC's own id stays what it is.
+    let is_mutation = |line: &serde_json::Value| {
+        line["request_id"]
+            .as_str()
+            .is_some_and(|text| (1..6).any(|i| text == id(i)))
+    };
+    assert!(!lines.iter().any(is_mutation));
 }
 
 #[tokio::test]

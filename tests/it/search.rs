@@ -392,14 +392,8 @@ async fn without_an_end_the_range_ends_now() {
     let answer = list(&world, request).await.unwrap();
     assert_eq!(answer.leads[0].lead_id, id);
     // With the metadata, and no mask, it is typed.
-    assert!(
-        answer.leads[0]
-            .fields
-            .as_ref()
-            .unwrap()
-            .custom
-            .contains_key("LeadLastModifiedOn")
-    );
+    let modified = &answer.leads[0].read_only_fields["LeadLastModifiedOn"];
+    assert!(matches!(modified.value, Some(pb::field_value::Value::Time(_))));
 }
 
 /// All pages of the day, and the leads on them; between two pages something happens.

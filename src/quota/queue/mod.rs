@@ -328,6 +328,13 @@ impl<T> Queue<T> {
         Ok(Pushed { id, dropped })
     }
 
+    /// Whether a ticket of this caller takes nothing from others: none has to be dropped for it, and no refused call is to retry,
+    /// which may count on the slot.
+    pub fn has_room(&mut self, caller: &Arc<str>, now: Instant) -> bool {
+        let caller = self.caller(caller, now);
+        self.overflow(caller).is_none() && self.promises.is_empty(now)
+    }
+
     /// Lets a ticket of a lane wait for others, whatever is free, until [`Queue::unpark`].
     pub fn park(&mut self, id: TicketId) {
         if let Some(mut ticket) = self.detach(id)

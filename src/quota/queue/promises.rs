@@ -102,6 +102,12 @@ impl Promises {
         self.count = flows.map(|flow| flow.lengths().iter().sum::<usize>()).sum();
     }
 
+    /// Whether no call is to retry.
+    pub(super) fn is_empty(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        self.count == 0
+    }
+
     /// A call has come: if its caller was told to retry by now, this is the retry, and its reservation has served.
     pub(super) fn arrived(&mut self, class: Criticality, caller: &str, kind: Kind, now: Instant) {
         let Some(flow) = self.classes[class as usize].get_mut(caller) else {

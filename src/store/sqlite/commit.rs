@@ -264,7 +264,7 @@ mod tests {
             results.push(one.await.unwrap());
         }
         assert!(results[2].is_err());
-        results.remove(2);
+        drop(results.remove(2));
         assert_eq!(results, [Ok(0), Ok(1), Ok(2)]);
         assert_eq!(written(&commits).await, [0, 1, 2]);
     }

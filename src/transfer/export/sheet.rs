@@ -86,7 +86,8 @@ impl Sheet {
 }
 
 /// All that the lead has, by schema name.
-fn values(lead: pb::Lead) -> HashMap<String, Value> {
+fn values(mut lead: pb::Lead) -> HashMap<String, Value> {
+    let attributes = grpc::attributes(&mut lead);
     let text = |text: String| Some(Value::Text(text)).filter(|value| *value != Value::Text(String::new()));
     let time = |at: Option<prost_types::Timestamp>| {
         let at = at.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
@@ -102,7 +103,6 @@ fn values(lead: pb::Lead) -> HashMap<String, Value> {
     let parts = parts
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    let attributes = grpc::attributes(lead.fields.unwrap_or_default());
     attributes.into_iter().chain(parts).collect()
 }
 
@@ -163,6 +163,7 @@ mod tests {
                     })
                 }),
             ])),
+            read_only_fields: grpc::lead_fields([("CreatedByName".to_owned(), Value::Text("Ada".to_owned()))]).custom,
             ..Default::default()
         };
         let mut file = tempfile::tempfile().unwrap();
@@ -208,7 +209,8 @@ mod tests {
         );
     }
 
-    const COLUMNS: [&str; 7] = [
+    const COLUMNS: [&str; 8] = [
+        "CreatedByName",
         "CreatedOn",
         "DoNotCall",
         "Phone",
@@ -225,7 +227,7 @@ mod tests {
         assert_eq!(names, format!("lead_id,lead_number,{}", COLUMNS.join(",")));
         assert_eq!(
             line,
-            "id,7,2026-07-31T05:33:50Z,true,,5,2.5,\"Pune, \"\"old\"\"\",\"{\"\"Status\"\":\"\"Done\"\"}\"\n"
+            "id,7,Ada,2026-07-31T05:33:50Z,true,,5,2.5,\"Pune, \"\"old\"\"\",\"{\"\"Status\"\":\"\"Done\"\"}\"\n"
         );
     }
 
@@ -233,7 +235,7 @@ mod tests {
     fn a_line_of_jsonl_has_types_and_leaves_out_what_is_not_there() {
         assert_eq!(
             written(Format::Jsonl, &COLUMNS),
-            "{\"lead_id\":\"id\",\"lead_number\":\"7\",\"CreatedOn\":\"2026-07-31T05:33:50Z\",\"DoNotCall\":true,\
+            "{\"lead_id\":\"id\",\"lead_number\":\"7\",\"CreatedByName\":\"Ada\",\"CreatedOn\":\"2026-07-31T05:33:50Z\",\"DoNotCall\":true,\
              \"Score\":5,\"mx_Amount\":2.5,\"mx_City\":\"Pune, \\\"old\\\"\",\"mx_KYC\":{\"Status\":\"Done\"}}\n"
         );
     }
