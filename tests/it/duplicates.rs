@@ -128,8 +128,7 @@ async fn the_rows_of_a_batch_name_the_other_leads_too() {
 
 #[tokio::test]
 async fn nothing_is_looked_up_where_no_slot_is_free() {
-    let settings =
-        "[tenant_defaults.limits]\ncalls = 4\nbulk = 4\nwindow = \"60s\"\n[tenant_defaults.batching]\ncreates = true";
+    let settings = "[tenant_defaults.limits]\ncalls = 4\nbulk = 4\nwindow = \"60s\"";
     let world = World::with(Options::default(), settings).await.warm().await;
     world.create(lead("Asha")).await.unwrap();
     // Two of four slots are used by now, and this one is the third: a row of a batch leaves the last one to others.
