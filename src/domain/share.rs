@@ -36,6 +36,9 @@ pub struct Share {
     pub revoke_wanted: bool,
     /// What is being asked for was asked for before, with an outcome that is not known.
     pub doubted: bool,
+    /// It is being revoked because it may have been granted, and LeadSquared is asked to share again once it is revoked.
+    #[serde(default)]
+    pub share_again: bool,
     /// The activity was posted a second time, since the first was not found.
     pub posted_again: bool,
     /// LeadSquared's id of the request that is, or was last, under way.
@@ -299,6 +302,7 @@ impl Share {
             stage: if is_posted { Stage::Ready } else { Stage::Written },
             revoke_wanted: false,
             doubted: false,
+            share_again: false,
             posted_again: false,
             upstream_request_id: None,
             request_id: None,
@@ -322,6 +326,7 @@ impl Share {
             Stage::Revoked => State::Revoked,
             Stage::Uncertain => State::Uncertain,
             _ if self.revoke_wanted => State::Revoking,
+            _ if self.share_again => State::Pending,
             Stage::Written | Stage::Posting | Stage::Looking => State::Pending,
             Stage::Ready | Stage::Asking => State::Submitted,
             Stage::Granting => State::Processing,
