@@ -297,7 +297,7 @@ impl Client {
 
     async fn turn(&self, call: &Call, want: &Want, retries: &mut Retries) -> Result<Place> {
         let again = retries.again();
-        let (slot, queued) = timed(retries, self.shared.quota.acquire(call, want, again)).await?;
+        let (slot, queued) = timed(call, self.shared.quota.acquire(call, want, again)).await?;
         let permit = self.connection(call).await?;
         Ok(Place { slot, permit, queued })
     }
@@ -320,7 +320,7 @@ impl Client {
             None => self.wait(call, operation, retries).await?,
         };
         let queued = place.queued;
-        retries.sent();
+        call.sent();
 
         let sent = Instant::now();
         let (answer, mut turns) = self.send(call, operation, place).await;
@@ -528,11 +528,11 @@ impl Shared {
 }
 
 /// Waits for a turn; how long that took.
-async fn timed<T>(retries: &mut Retries, turn: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+async fn timed<T>(call: &Call, turn: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
     let waiting = Instant::now();
     let turn = turn.await;
     let queued = waiting.elapsed();
-    retries.queued(queued);
+    call.queued(queued);
     Ok((turn?, queued))
 }
 

@@ -223,7 +223,7 @@ fn explained(mut error: Error, answer: &Answer) -> Error {
 }
 
 fn refused(field: &str) -> Kind {
-    Kind::Invalid(vec![Violation::new(field, "LeadSquared refuses it")])
+    Kind::Invalid(vec![Violation::new(field, "LeadSquared rejects it")])
 }
 
 /// What a text about sharing says, by its words.

@@ -41,6 +41,9 @@ pub struct Share {
     pub share_again: bool,
     /// The activity was posted a second time, since the first was not found.
     pub posted_again: bool,
+    /// How many requests were sent for it, or were about to be when the process ended; not those that ask how it stands.
+    #[serde(default)]
+    pub sends: u32,
     /// LeadSquared's id of the request that is, or was last, under way.
     pub upstream_request_id: Option<String>,
     /// The request id that it was asked for with.
@@ -304,6 +307,7 @@ impl Share {
             doubted: false,
             share_again: false,
             posted_again: false,
+            sends: 0,
             upstream_request_id: None,
             request_id: None,
             extends: None,

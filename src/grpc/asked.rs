@@ -236,7 +236,7 @@ impl Context {
             deadline: arrived.observed.arrived() + limit,
             left: CancellationToken::new(),
             position: None,
-            lost: Arc::default(),
+            progress: Arc::default(),
         };
         Ok(Asked {
             gateway: gateway.clone(),

@@ -292,7 +292,7 @@ fn named<M: Writes>(mut message: M, id: Option<Uuid>) -> M {
 fn part_of(call: &Call) -> Call {
     Call {
         left: call.left.child_token(),
-        lost: Arc::default(),
+        progress: Arc::default(),
         ..call.clone()
     }
 }

@@ -86,6 +86,9 @@ pub fn task(stage: Stage) -> Task {
 pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Result<Share, Impossible> {
     let mut next = share.clone();
     next.changed = now;
+    if matches!(event, Event::Begun(_)) {
+        next.sends = next.sends.saturating_add(1);
+    }
     next.stage = match (share.stage, event) {
         (Stage::Written, Event::Begun(Step::PostActivity)) => Stage::Posting,
         (Stage::Ready, Event::Begun(Step::Share)) => {

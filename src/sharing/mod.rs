@@ -23,7 +23,7 @@ use crate::crm::share::{GetStatus, Standing};
 use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, Row};
 use crate::domain::share::{Access, Change, Context, Filter, Share, Stage, State, Step, What};
 use crate::domain::user;
-use crate::error::{Error, Kind, Resource, Result};
+use crate::error::{Error, Kind, Repeat, Resource, Result};
 use crate::store::{Added, Before, Fault, Requests, Store};
 use crate::users::Users;
 use machine::{Event, Rules};
@@ -36,7 +36,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How long writing a share down may take after the deadline.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The type of an activity that was given by its id, for an extension that needs another one.
-const NO_TYPE: &str = "is needed, since the account has no sharing.default_activity_type";
+const NO_TYPE: &str = "is required: the account has no sharing.default_activity_type";
 
 /// How sharing behaves (`[tenants.NAME.sharing]`).
 #[derive(Clone, Debug, Deserialize)]
@@ -329,9 +329,13 @@ impl Sharing {
             shared.revoke_others_of(id).await?;
             Ok(id)
         };
+        let has_id = request.is_some();
         let entry = request.map(|request| self.shared.requests.enter(request));
-        let id = self.shared.requests.once(&patient(call), entry, work).await?;
-        revoked(self.wait(call, id, |share| has_left(wait, share)).await?)
+        let revoked = async {
+            let id = self.shared.requests.once(&patient(call), entry, work).await?;
+            revoked(self.wait(call, id, |share| has_left(wait, share)).await?)
+        };
+        revoked.await.map_err(|error| of_mutation(call, error, has_id))
     }
 
     /// Tries the step again that failed, or whose outcome is not known. What may have been granted is revoked first.
@@ -344,7 +348,8 @@ impl Sharing {
             State::Revoking => has_left(wait, share),
             _ => has_come_to(wait, share),
         };
-        granted(self.wait(call, id, is_enough).await?)
+        let retried = granted(self.wait(call, id, is_enough).await?);
+        retried.map_err(|error| of_mutation(call, error, false))
     }
 
     /// The share of that id as it is now, and what became of it until now.
@@ -408,13 +413,16 @@ impl Sharing {
                 None => begin(shared, asked, id).await,
             }
         };
-        let id = self.shared.requests.once(&patient(call), entry, work).await?;
-        let share = self.wait(call, id, |share| has_come_to(wait, share)).await?;
-        match share.step {
-            // It was granted: only whether it is revoked is not known.
-            Some(Step::Revoke) if share.granted.is_some() => Ok(share),
-            _ => granted(share),
-        }
+        let made = async {
+            let id = self.shared.requests.once(&patient(call), entry, work).await?;
+            let share = self.wait(call, id, |share| has_come_to(wait, share)).await?;
+            match share.step {
+                // It was granted: only whether it is revoked is not known.
+                Some(Step::Revoke) if share.granted.is_some() => Ok(share),
+                _ => granted(share),
+            }
+        };
+        made.await.map_err(|error| of_mutation(call, error, id.is_some()))
     }
 
     /// Waits until it is enough for the caller, the deadline is there, or the process is told to stop.
@@ -622,7 +630,7 @@ impl Shared {
             (None, _) => Err(Kind::NotFound(Resource::Share).into()),
             (Some(share), None) => Ok(share.id),
             (Some(_), Some(_)) => {
-                let text = "is needed, since the lead is shared with the user more than once; RevokeShares revokes all";
+                let text = "is required: the lead is shared with the user more than once (RevokeShares revokes all of these shares)";
                 Err(Error::invalid("triple.activity_id", text))
             }
         }
@@ -785,6 +793,15 @@ fn patient(call: &Call) -> Call {
     }
 }
 
+/// The error of a call that asks for a share to be made, revoked or retried.
+fn of_mutation(call: &Call, error: Error, has_request_id: bool) -> Error {
+    match error.facts.share_id {
+        // The same request id would return the same share, as it is.
+        Some(_) => error.settled_by(Repeat::Share),
+        None => call.known(error).of_mutation(has_request_id, Repeat::Share),
+    }
+}
+
 /// A share that came to nothing is an error to whoever asked for it.
 fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
@@ -792,7 +809,11 @@ fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
             let error = failure.clone().unwrap_or_else(|| Kind::Exception.into());
             Err(error.of_share(share.id))
         }
-        (Stage::Uncertain, _) => Err(Error::from(Kind::OutcomeUnknown).of_share(share.id)),
+        (Stage::Uncertain, _) => {
+            let mut error = Error::from(Kind::OutcomeUnknown).settled_by(Repeat::Share);
+            error.facts.attempts = share.sends;
+            Err(error.of_share(share.id))
+        }
         _ => Ok(share),
     }
 }

@@ -657,9 +657,18 @@ async fn an_activity_that_never_arrived_is_posted_again() {
 async fn a_share_whose_answer_was_lost_is_uncertain_until_somebody_settles_it() {
     let office = Office::quick().await;
     office.spoil("EntityAccess.Share", What::CommitThenDrop);
-    let seen = seen(office.ask(office.request()).await.unwrap_err());
-    seen.is(Code::Aborted, "OUTCOME_UNKNOWN");
-    let id = &seen.metadata["share_id"];
+    let request = pb::ShareLeadRequest {
+        request_id: Uuid::from_u128(9).to_string(),
+        ..office.request()
+    };
+    let lost = seen(office.ask(request.clone()).await.unwrap_err());
+    lost.is_settled_by_hand("RetryShare or RevokeShare settles it");
+    // The activity, and the share.
+    assert_eq!(lost.metadata["attempts"], "2");
+    let id = &lost.metadata["share_id"];
+    let again = seen(office.ask(request).await.unwrap_err());
+    again.is_settled_by_hand("GetShare returns it");
+    assert_eq!(&again.metadata["share_id"], id);
     let share = office.get(id).await.share.unwrap();
     assert_eq!(
         (share.state(), share.uncertain_step.as_str()),
