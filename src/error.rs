@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// The result of everything that can fail on the road of a request.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -88,7 +89,7 @@ pub enum Kind {
         /// Whether the request may have been executed.
         sent: bool,
     },
-    /// A write was sent, no answer came back, and looking it up did not settle it. Repeat with the same request id.
+    /// A write was sent, no answer came back, and looking it up did not settle it. What to do is in [`Facts::repeat`].
     OutcomeUnknown,
     /// The data's: one response message would be longer than `server.max_response_bytes`. Ask for less of it.
     ResponseTooLarge {
@@ -175,7 +176,7 @@ pub struct Facts {
     /// Whether the last answer was a page instead of JSON, so that not even its status is LeadSquared's own word.
     #[serde(default)]
     pub is_page: bool,
-    /// How many requests were sent.
+    /// How many requests were sent to LeadSquared for the call, look-ups included.
     pub attempts: u32,
     /// How long the call waited for slots, in all.
     pub queued: Duration,
@@ -185,6 +186,36 @@ pub struct Facts {
     /// Why there was no response.
     #[serde(default)]
     pub cause: Option<Cause>,
+    /// What the caller of a mutation can do to learn its outcome.
+    #[serde(default)]
+    pub repeat: Option<Repeat>,
+}
+
+/// What the caller of a mutation can do to learn its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Repeat {
+    /// Repeat it with the same request id. Where the outcome is unknown, that makes sense after this time.
+    SameRequestId {
+        /// How long to wait.
+        after: Duration,
+    },
+    /// Get, revoke or retry the share. The same request id cannot settle it.
+    Share,
+    /// Look for the lead in LeadSquared. The same request id cannot settle it.
+    Lead,
+    /// Look for the activity in LeadSquared. The same request id cannot settle it.
+    Activity,
+}
+
+/// The shortest time after which a look-up that has told nothing is worth repeating.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Repeat {
+    /// With the same request id, once it counts that a look-up does not find the write.
+    pub fn not_before(counts_from: Instant) -> Self {
+        let after = counts_from.saturating_duration_since(Instant::now()).max(SOON);
+        Self::SameRequestId { after }
+    }
 }
 
 /// Why there was no response from LeadSquared.
@@ -386,6 +417,38 @@ impl Error {
 }
 
 impl Error {
+    /// The same, and what its caller can do.
+    #[must_use]
+    pub fn settled_by(mut self, repeat: Repeat) -> Self {
+        self.facts.repeat = Some(repeat);
+        self
+    }
+
+    /// The same as the end of a mutation: says what its caller can do. `otherwise` is what can be done about an unknown outcome
+    /// where the same request id cannot settle it, or where there is none.
+    #[must_use]
+    pub fn of_mutation(mut self, has_request_id: bool, otherwise: Repeat) -> Self {
+        self.facts.repeat = match &self.kind {
+            Kind::OutcomeUnknown => self.facts.repeat.filter(|_| has_request_id).or(Some(otherwise)),
+            // The same request id gets the outcome of what is under way, or does what was not done.
+            Kind::DeadlineInfeasible { .. }
+            | Kind::CallerLimit { .. }
+            | Kind::QueueFull { .. }
+            | Kind::DailyBudgetExhausted { .. }
+            | Kind::Refused(_)
+            | Kind::Unavailable { .. }
+            | Kind::DeadlineExceeded { .. }
+            | Kind::StoreUnavailable
+            | Kind::StoreUnreadable
+            | Kind::ShuttingDown => {
+                let after = Duration::ZERO;
+                has_request_id.then_some(Repeat::SameRequestId { after })
+            }
+            _ => None,
+        };
+        self
+    }
+
     /// The same, about that share.
     #[must_use]
     pub fn of_share(mut self, id: uuid::Uuid) -> Self {
@@ -418,7 +481,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Invalid(violations) => {
-                f.write_str("the request is not valid")?;
+                f.write_str("invalid request")?;
                 for (i, violation) in violations.iter().take(3).enumerate() {
                     let separator = if i == 0 { ": " } else { "; " };
                     let (field, description) = (shortened(&violation.field, 160), shortened(&violation.description, 240));
@@ -433,10 +496,10 @@ impl fmt::Display for Error {
                 Some(attribute) => write!(f, "another lead has the same {}", shortened(attribute, 160)),
                 None => f.write_str("another lead has one of the unique values"),
             },
-            Kind::NotFound(Resource::Lead) => f.write_str("there is no such lead"),
-            Kind::NotFound(Resource::User) => f.write_str("there is no such user"),
-            Kind::NotFound(Resource::Activity) => f.write_str("there is no such activity"),
-            Kind::NotFound(Resource::Opportunity) => f.write_str("there is no such opportunity"),
+            Kind::NotFound(Resource::Lead) => f.write_str("lead not found"),
+            Kind::NotFound(Resource::User) => f.write_str("user not found"),
+            Kind::NotFound(Resource::Activity) => f.write_str("activity not found"),
+            Kind::NotFound(Resource::Opportunity) => f.write_str("opportunity not found"),
             Kind::NotFound(Resource::Share) => f.write_str("the ledger has no such share"),
             Kind::DeadlineInfeasible { retry_after } => write!(
                 f,
@@ -446,55 +509,71 @@ impl fmt::Display for Error {
             Kind::CallerLimit { .. } => f.write_str(
                 "the caller's own share of the quota (callers.NAME.calls_per_window) does not serve the call before its deadline; nothing was sent",
             ),
-            Kind::QueueFull { .. } => f.write_str("too many calls are in work or wait for the quota; nothing was sent"),
+            Kind::QueueFull { .. } => f.write_str("too many calls are in progress or wait for the quota; nothing was sent"),
             Kind::DailyBudgetExhausted { .. } => {
-                f.write_str("the account's calls of today are spent; this one was not executed")
+                f.write_str("the account's daily quota is used up; the call was not executed")
             }
             Kind::CredentialsRejected { suggested_host } => {
-                f.write_str("LeadSquared rejects the account's keys: an operator has to look at them")?;
+                f.write_str("LeadSquared rejects the account's keys; an operator has to check them")?;
                 match suggested_host {
                     Some(host) => write!(f, "; they seem to belong to {host}"),
                     None => Ok(()),
                 }
             }
-            Kind::Denied { .. } => f.write_str("the request was refused, by LeadSquared or by something before it"),
+            Kind::Denied { .. } => f.write_str("the request was rejected by LeadSquared, or by a proxy or firewall in front of it"),
             Kind::FeatureDisabled => {
-                f.write_str("LeadSquared does not allow this to the account or to the owner of its keys")
+                f.write_str("LeadSquared does not allow this for the account, or for the owner of its keys")
             }
-            Kind::NotASalesUser => f.write_str("the user is not an active sales user, and only with such can be shared"),
-            Kind::ShareLimitReached => f.write_str("no more leads can be shared with the user until some shares have ended"),
+            Kind::NotASalesUser => f.write_str("the user is not an active sales user; only active sales users can get shared access"),
+            Kind::ShareLimitReached => f.write_str("the user has the maximum number of shared leads; no more leads can be shared until some shares have ended"),
             Kind::ShareExists { .. } => {
-                f.write_str("the user has, or is about to get, access already; allow_additional asks for another share")
+                f.write_str("the user has this access already, or another share is about to give it; allow_additional asks for a further share")
             }
-            Kind::ShareNotActive => f.write_str("the share has ended or come to nothing"),
-            Kind::ShareNotRetryable => f.write_str("no step of the share has failed or is uncertain"),
+            Kind::ShareNotActive => f.write_str("the share is not ACTIVE: it has ended, has failed, or is not granted yet"),
+            Kind::ShareNotRetryable => f.write_str("the share is neither FAILED nor UNCERTAIN, so there is nothing to retry"),
             Kind::Exception => match (&self.facts.exception_type, self.facts.upstream_status) {
-                (Some(name), _) => write!(f, "LeadSquared refused with {}", shortened(name, 160)),
+                (Some(name), _) => write!(f, "LeadSquared rejected the request with {}", shortened(name, 160)),
                 (None, Some(status @ 400..)) => write!(
                     f,
-                    "this request was refused with HTTP {status}, by LeadSquared or by a proxy or firewall before it"
+                    "this request was rejected with HTTP {status} by LeadSquared, or by a proxy or firewall in front of it"
                 ),
-                (None, _) => f.write_str("LeadSquared refused without saying why"),
+                (None, _) => f.write_str("LeadSquared rejected the request without a reason"),
             },
-            Kind::Refused(_) => f.write_str("LeadSquared refused the call because of its limit; it was not executed"),
-            Kind::Unavailable { sent: true } => f.write_str("LeadSquared did not answer properly"),
+            Kind::Refused(_) => f.write_str("LeadSquared refused the call because of its rate limit; the call was not executed"),
+            Kind::Unavailable { sent: true } => f.write_str("LeadSquared sent no valid response"),
             Kind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was sent"),
-            Kind::OutcomeUnknown => f.write_str(
-                "the write was sent, but whether it was executed is not known; one with a request_id is settled when it is repeated, \
-                 for any other look before it is written again",
-            ),
+            Kind::OutcomeUnknown => {
+                f.write_str("the write was sent to LeadSquared, but whether it was executed is not known; ")?;
+                f.write_str(match self.facts.repeat {
+                    Some(Repeat::SameRequestId { .. }) => {
+                        "repeat the request with the same request_id after the time in RetryInfo: leadgate then looks the write up"
+                    }
+                    Some(Repeat::Share) => {
+                        "the share (share_id in the metadata) is UNCERTAIN: GetShare returns it, RetryShare or RevokeShare settles \
+                         it; the same request_id only returns the same share"
+                    }
+                    Some(Repeat::Lead) | None => {
+                        "look for the lead in LeadSquared, by its values and the time of this request; a request with another \
+                         request_id, or without one, sends the write a second time"
+                    }
+                    Some(Repeat::Activity) => {
+                        "look at the activities of the lead in LeadSquared, by type, note and the time of this request; a request \
+                         with another request_id, or without one, sends the activity a second time"
+                    }
+                })
+            }
             Kind::ResponseTooLarge { bytes, limit, .. } => write!(
                 f,
                 "the response would have a message of {bytes} bytes, more than server.max_response_bytes ({limit}); ask for \
                  fewer fields with read_mask or schema_names"
             ),
             Kind::DeadlineExceeded { place } => write!(f, "the deadline passed while waiting for {place}"),
-            Kind::Unreadable { path } => write!(f, "LeadSquared's answer cannot be read at {}", shortened(path, 240)),
+            Kind::Unreadable { path } => write!(f, "LeadSquared's response cannot be read at {}", shortened(path, 240)),
             Kind::StoreUnavailable => f.write_str(
-                "the gateway's store cannot be written; nothing was sent; an operator has to look at the gateway's log",
+                "the gateway's store cannot be written; nothing was sent; an operator has to check the gateway's log",
             ),
             Kind::StoreUnreadable => f.write_str(
-                "the record cannot be read from the gateway's store; nothing was sent; an operator has to look at the \
+                "the record cannot be read from the gateway's store; nothing was sent; an operator has to check the \
                  gateway's log",
             ),
             Kind::StreamNotRead => f.write_str(

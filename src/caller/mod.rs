@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Repeat, Result};
 
 /// How much it matters that something is done, in the words of Google's SRE book; the lowest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,10 +44,30 @@ pub struct Call {
     pub left: CancellationToken,
     /// The position of the write that this call belongs to.
     pub position: Option<Position>,
-    /// Set once the response to a write of this call is lost.
-    pub lost: Arc<AtomicBool>,
+    /// What was done for it so far. Clones of a call share it.
+    pub progress: Arc<Progress>,
     /// The record of the mutation that this call belongs to, if it has a request id.
     pub record: Option<Arc<dyn Record>>,
+}
+
+/// What was done for a call so far, for its caller, who may not wait for its end.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<Done>);
+
+#[derive(Debug, Default)]
+struct Done {
+    /// How many requests were sent to LeadSquared.
+    attempts: u32,
+    /// How long it waited for slots, in all.
+    queued: Duration,
+    /// Set once the response to a write is lost: from when on it counts that a look-up does not find it.
+    counts_from: Option<Instant>,
+}
+
+impl Progress {
+    fn done(&self) -> MutexGuard<'_, Done> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The record of a mutation with a request id. It is written between the grant of a slot and the first request, so a mutation
@@ -118,7 +137,7 @@ impl Call {
             deadline: Instant::now() + limit,
             left: CancellationToken::new(),
             position: None,
-            lost: Arc::default(),
+            progress: Arc::default(),
             record: None,
         }
     }
@@ -133,9 +152,9 @@ impl Call {
         }
     }
 
-    /// The same call after a write was sent: it has to be settled, whether the caller still waits or not.
-    pub fn settling(&self, limit: Duration) -> Self {
-        self.lost.store(true, Ordering::Relaxed);
+    /// The same call after the response to a write was lost: it has to be settled, whether the caller still waits or not.
+    pub fn settling(&self, limit: Duration, counts_from: Instant) -> Self {
+        self.progress.done().counts_from = Some(counts_from);
         Self {
             id: self.id.clone(),
             mutation: self.mutation,
@@ -144,7 +163,7 @@ impl Call {
             deadline: self.deadline.max(Instant::now() + limit),
             left: CancellationToken::new(),
             position: self.position,
-            lost: self.lost.clone(),
+            progress: self.progress.clone(),
             record: self.record.clone(),
         }
     }
@@ -160,19 +179,44 @@ impl Call {
     /// The request that was begun was certainly not executed: a crash from now on leaves no doubt.
     pub async fn not_executed(&self) {
         if let Some(record) = &self.record
-            && !self.lost.load(Ordering::Relaxed)
+            && self.progress.done().counts_from.is_none()
         {
             // The record stays if it cannot be deleted; then the mutation is looked up after a crash.
             let _ = record.undo(&self.caller).await;
         }
     }
 
+    /// A request of it is being sent.
+    pub fn sent(&self) {
+        self.progress.done().attempts += 1;
+    }
+
+    /// It waited that long for a slot.
+    pub fn queued(&self, waited: Duration) {
+        self.progress.done().queued += waited;
+    }
+
+    /// The same error with what was done for the call so far.
+    #[must_use]
+    pub fn known(&self, mut error: Error) -> Error {
+        let done = self.progress.done();
+        error.facts.attempts = error.facts.attempts.max(done.attempts);
+        error.facts.queued = error.facts.queued.max(done.queued);
+        error
+    }
+
     /// What its caller gets to know at the deadline, while it waits there for LeadSquared.
     pub fn timed_out(&self, place: &'static str) -> Error {
-        match self.lost.load(Ordering::Relaxed) {
-            true => Kind::OutcomeUnknown.into(),
-            false => exceeded(place),
-        }
+        let (counts_from, is_sent) = {
+            let done = self.progress.done();
+            (done.counts_from, done.attempts > 0)
+        };
+        let error = match counts_from {
+            Some(at) => Error::from(Kind::OutcomeUnknown).settled_by(Repeat::not_before(at)),
+            None if is_sent => exceeded(place),
+            None => exceeded("the gateway's store"),
+        };
+        self.known(error)
     }
 
     /// Waits for something until the deadline, or until the caller leaves.
@@ -189,4 +233,49 @@ impl Call {
 /// The deadline passed while the call waited there.
 pub fn exceeded(place: &'static str) -> Error {
     Kind::DeadlineExceeded { place: place.into() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_says_how_far_the_call_has_come() {
+        let minute = Duration::from_secs(60);
+        let call = Call::internal("test", minute);
+        let place = |error: &Error| match &error.kind {
+            Kind::DeadlineExceeded { place } => place.clone().into_owned(),
+            other => panic!("{other:?}"),
+        };
+        // Nothing but the store comes before the queue, which tells of its own deadlines.
+        let unsent = call.timed_out("LeadSquared's answer");
+        assert_eq!(
+            (place(&unsent).as_str(), unsent.facts.attempts),
+            ("the gateway's store", 0)
+        );
+
+        call.queued(Duration::from_secs(2));
+        call.clone().sent();
+        let sent = call.timed_out("LeadSquared's answer");
+        assert_eq!(
+            (place(&sent).as_str(), sent.facts.attempts),
+            ("LeadSquared's answer", 1)
+        );
+        assert_eq!(sent.facts.queued, Duration::from_secs(2));
+
+        let settling = call.settling(minute, Instant::now() + Duration::from_secs(15));
+        settling.sent();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let lost = call.timed_out("LeadSquared's answer");
+        assert_eq!((&lost.kind, lost.facts.attempts), (&Kind::OutcomeUnknown, 2));
+        let after = Duration::from_secs(10);
+        assert_eq!(lost.facts.repeat, Some(Repeat::SameRequestId { after }));
+        // A look-up is worth repeating after a second at the earliest.
+        tokio::time::advance(Duration::from_secs(20)).await;
+        let after = Duration::from_secs(1);
+        assert_eq!(
+            call.timed_out("LeadSquared's answer").facts.repeat,
+            Some(Repeat::SameRequestId { after })
+        );
+    }
 }

@@ -149,8 +149,8 @@ impl Answer {
         self.status == StatusCode::BAD_REQUEST && !is_json && self.beginning().to_ascii_lowercase().contains("https")
     }
 
-    /// The beginning of the body as text, for the few words that are looked for in bodies that are no JSON.
-    fn beginning(&self) -> String {
+    /// The beginning of the body as text, for the few words that are looked for in bodies of no known form.
+    pub(super) fn beginning(&self) -> String {
         String::from_utf8_lossy(&self.body[..self.body.len().min(1024)]).into_owned()
     }
 }

@@ -192,7 +192,7 @@ impl Client {
                     Reply::Told(result, retries.again())
                 }
                 Ok(Berth(coming)) => {
-                    retries.sent();
+                    call.sent();
                     self.travel(coming, way, call, operation).await
                 }
                 Err(error) => Reply::Told(Err(error), None),
@@ -231,7 +231,7 @@ impl Client {
             ride: (way != Way::Alone).then_some(ride),
         };
         let again = retries.again();
-        let (turn, queued) = timed(retries, self.shared.quota.board(call, &want, again)).await?;
+        let (turn, queued) = timed(call, self.shared.quota.board(call, &want, again)).await?;
         let place = async |slot| {
             Ok::<_, Error>(Place {
                 slot,
@@ -663,7 +663,7 @@ fn shared_call<O: Together>(seats: &[Seat<O>]) -> Call {
         deadline: calls().map(|call| call.deadline).max().unwrap_or_else(Instant::now),
         left: CancellationToken::new(),
         position: None,
-        lost: Arc::default(),
+        progress: Arc::default(),
         record: None,
     }
 }

@@ -325,7 +325,7 @@ impl Client {
 
     async fn turn(&self, call: &Call, want: &Want, retries: &mut Retries) -> Result<Place> {
         let again = retries.again();
-        let (slot, queued) = timed(retries, self.shared.quota.acquire(call, want, again)).await?;
+        let (slot, queued) = timed(call, self.shared.quota.acquire(call, want, again)).await?;
         let permit = self.connection(call).await?;
         Ok(Place { slot, permit, queued })
     }
@@ -351,7 +351,7 @@ impl Client {
             call.begin().await?;
         }
         let queued = place.queued;
-        retries.sent();
+        call.sent();
 
         let sent = Instant::now();
         let (answer, mut turns) = self.send(call, operation, place).await;
@@ -565,11 +565,11 @@ impl Shared {
 }
 
 /// Waits for a turn; how long that took.
-async fn timed<T>(retries: &mut Retries, turn: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+async fn timed<T>(call: &Call, turn: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
     let waiting = Instant::now();
     let turn = turn.await;
     let queued = waiting.elapsed();
-    retries.queued(queued);
+    call.queued(queued);
     Ok((turn?, queued))
 }
 

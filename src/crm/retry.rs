@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
 use crate::caller::Call;
-use crate::error::{Error, Facts, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::quota::Again;
 
 /// Whether an operation may be sent twice.
@@ -81,7 +81,6 @@ pub struct Retries {
     failures: u32,
     pauses: ExponentialBackoff,
     again: Option<Again>,
-    facts: Facts,
 }
 
 impl Retries {
@@ -99,7 +98,6 @@ impl Retries {
             failures: 0,
             pauses,
             again: None,
-            facts: Facts::default(),
         }
     }
 
@@ -111,16 +109,6 @@ impl Retries {
     /// What a refused call has left in its hands.
     pub fn refused(&mut self, again: Option<Again>) {
         self.again = again;
-    }
-
-    /// The call waited that long for its slot.
-    pub fn queued(&mut self, waited: Duration) {
-        self.facts.queued += waited;
-    }
-
-    /// The call is being sent.
-    pub fn sent(&mut self) {
-        self.facts.attempts += 1;
     }
 
     /// Returns when it is time for another attempt, or with the error to give to the caller.
@@ -136,23 +124,17 @@ impl Retries {
                 let pause = self.pauses.next().unwrap_or_default();
                 // A pause that would outlast the deadline helps nobody: better the reason now.
                 if self.failures >= self.most || Instant::now() + pause >= call.deadline {
-                    return Err(self.complete(error));
+                    return Err(call.known(error));
                 }
                 call.wait("another attempt", tokio::time::sleep(pause)).await
             }
             Decision::Settle => {
                 let facts = error.facts;
                 let kind = Kind::OutcomeUnknown;
-                Err(self.complete(Error { kind, facts }))
+                Err(call.known(Error { kind, facts }))
             }
-            Decision::GiveUp => Err(self.complete(error)),
+            Decision::GiveUp => Err(call.known(error)),
         }
-    }
-
-    fn complete(&mut self, mut error: Error) -> Error {
-        error.facts.attempts = self.facts.attempts;
-        error.facts.queued = self.facts.queued;
-        error
     }
 }
 

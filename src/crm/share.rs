@@ -17,7 +17,12 @@ pub struct Grant<'a>(pub &'a Share);
 
 /// `EntityAccess.svc/Revoke`: asks to take a share back. Answers the id of the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Revoke<'a>(pub &'a Share);
+pub struct Revoke<'a> {
+    /// The share.
+    pub share: &'a Share,
+    /// The texts that say that there is no access to revoke.
+    pub gone_texts: &'a [String],
+}
 
 /// `EntityAccess.svc/Status/Get`: how a request stands.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +31,8 @@ pub struct GetStatus<'a> {
     pub id: &'a str,
     /// The numbers that mean that it is processed.
     pub processed: &'a [i64],
+    /// The texts that say that there is no access to revoke.
+    pub gone_texts: &'a [String],
 }
 
 /// How a request stands.
@@ -65,15 +72,23 @@ impl Operation for Revoke<'_> {
     const SAFETY: Safety = Safety::Once;
 
     fn keys(&self) -> Vec<String> {
-        keys(self.0)
+        keys(self.share)
     }
 
     fn request(&self) -> Request {
-        post("EntityAccess.svc/Revoke", &item(self.0))
+        post("EntityAccess.svc/Revoke", &item(self.share))
     }
 
     fn decode(&self, answer: &Answer) -> Result<String> {
-        message_id(answer).map_err(|error| explained(error, answer))
+        message_id(answer).map_err(|error| {
+            let text = answer.text().unwrap_or_else(|| answer.beginning());
+            let is_answer = !answer.is_page() && !error.is_refused();
+            if is_answer && is_gone(&text, self.gone_texts) {
+                let kind = Kind::NotFound(Resource::Share);
+                return Error { kind, ..error };
+            }
+            explained(error, answer)
+        })
     }
 }
 
@@ -103,7 +118,8 @@ impl Operation for GetStatus<'_> {
         let status: Status = answer.json().map_err(|error| explained(error, answer))?;
         let number = whole(&status.share_status);
         let said = status.message["ResponseText"].as_str().unwrap_or_default().trim();
-        let failed = failure(&status.error_message);
+        let gone = || is_gone(said, self.gone_texts).then(|| Kind::NotFound(Resource::Share).into());
+        let failed = failure(&status.error_message, self.gone_texts).or_else(gone);
         let is_processed = number.is_some_and(|number| self.processed.contains(&number))
             || said.trim_end_matches('.').eq_ignore_ascii_case(PROCESSED);
         if number.is_none() && failed.is_none() && !is_processed && said.is_empty() {
@@ -122,7 +138,7 @@ impl Operation for GetStatus<'_> {
 const PROCESSED: &str = "Request processed successfully";
 
 /// Why a request failed: one that says what went wrong has failed, whatever its number.
-fn failure(message: &Json) -> Option<Error> {
+fn failure(message: &Json, gone_texts: &[String]) -> Option<Error> {
     let text = match message {
         Json::Null => return None,
         Json::String(text) => text.trim().to_owned(),
@@ -131,7 +147,17 @@ fn failure(message: &Json) -> Option<Error> {
         other => other.to_string(),
     };
     let is_empty = text.is_empty() || ["null", "none"].iter().any(|word| text.eq_ignore_ascii_case(word));
-    (!is_empty).then(|| meaning(&text).unwrap_or(Kind::Exception).into())
+    let kind = || match is_gone(&text, gone_texts) {
+        true => Kind::NotFound(Resource::Share),
+        false => meaning(&text).unwrap_or(Kind::Exception),
+    };
+    (!is_empty).then(|| kind().into())
+}
+
+/// Whether a text says that there is no access to revoke.
+fn is_gone(text: &str, gone_texts: &[String]) -> bool {
+    let text = text.to_lowercase();
+    gone_texts.iter().any(|gone| text.contains(&gone.to_lowercase()))
 }
 
 /// What is asked for one user and one thing is asked in order.
@@ -197,7 +223,7 @@ fn explained(mut error: Error, answer: &Answer) -> Error {
 }
 
 fn refused(field: &str) -> Kind {
-    Kind::Invalid(vec![Violation::new(field, "LeadSquared refuses it")])
+    Kind::Invalid(vec![Violation::new(field, "LeadSquared rejects it")])
 }
 
 /// What a text about sharing says, by its words.
@@ -249,13 +275,77 @@ mod tests {
     }
 
     fn standing(number: &Json, text: &str, why: &Json) -> Standing {
+        standing_of_revoke(number, text, why, &[])
+    }
+
+    fn standing_of_revoke(number: &Json, text: &str, why: &Json, gone_texts: &[String]) -> Standing {
         let body =
             json!({"Status": "Success", "Message": {"ResponseText": text}, "ShareStatus": number, "ErrorMessage": why});
         let asked = GetStatus {
             id: "98fe",
             processed: &[6],
+            gone_texts,
         };
         asked.decode(&answer(200, &body)).unwrap()
+    }
+
+    #[test]
+    fn a_revoke_of_access_that_is_gone_is_recognized_by_the_settings_texts() {
+        let gone = ["No such share".to_owned(), "kein Zugriff".to_owned()];
+        let missing = Some(Kind::NotFound(Resource::Share));
+        let kind = |standing: Standing| standing.failed.map(|error| error.kind);
+        for text in ["NO SUCH SHARE.", "Error: no such share (1001)", "Kein Zugriff"] {
+            let null = Json::Null;
+            let number = json!(7);
+            assert_eq!(
+                kind(standing_of_revoke(&number, "", &json!(text), &gone)),
+                missing,
+                "{text}"
+            );
+            assert_eq!(kind(standing_of_revoke(&number, text, &null, &gone)), missing, "{text}");
+            // Of a request to share it says no such thing.
+            assert_eq!(
+                kind(standing(&number, "", &json!(text))),
+                Some(Kind::Exception),
+                "{text}"
+            );
+        }
+        let other = standing_of_revoke(&json!(7), "", &json!("Something else"), &gone);
+        assert_eq!(kind(other), Some(Kind::Exception));
+
+        let share = Share::new(
+            uuid::Uuid::from_u128(1),
+            What::Opportunity { id: "deal".into() },
+            "sam".into(),
+            Access::Read,
+            30,
+            jiff::Timestamp::UNIX_EPOCH,
+        );
+        let revoke = Revoke {
+            share: &share,
+            gone_texts: &gone,
+        };
+        let revoked = |status: u16, body: &Json| revoke.decode(&answer(status, body)).unwrap_err().kind;
+        for (status, body) in [
+            (
+                200,
+                json!({"Status": "Failed", "Message": {"Message": "No such share"}}),
+            ),
+            (
+                500,
+                json!({"Status": "Error", "ExceptionType": "MXAnyException", "ExceptionMessage": "no such share"}),
+            ),
+            (404, json!({"Message": "No such share"})),
+        ] {
+            assert_eq!(Some(revoked(status, &body)), missing, "{body}");
+        }
+        let limit = json!("API calls exceeded the limit of 25 in 5 second(s). No such share");
+        assert!(matches!(revoked(429, &limit), Kind::Refused(_)));
+        let page = Answer {
+            status: StatusCode::BAD_GATEWAY,
+            body: Bytes::from("<html>No such share</html>"),
+        };
+        assert_eq!(revoke.decode(&page).unwrap_err().kind, Kind::Unavailable { sent: true });
     }
 
     #[test]

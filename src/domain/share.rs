@@ -36,8 +36,14 @@ pub struct Share {
     pub revoke_wanted: bool,
     /// What is being asked for was asked for before, with an outcome that is not known.
     pub doubted: bool,
+    /// It is being revoked because it may have been granted, and LeadSquared is asked to share again once it is revoked.
+    #[serde(default)]
+    pub share_again: bool,
     /// The activity was posted a second time, since the first was not found.
     pub posted_again: bool,
+    /// How many requests were sent for it, or were about to be when the process ended; not those that ask how it stands.
+    #[serde(default)]
+    pub sends: u32,
     /// LeadSquared's id of the request that is, or was last, under way.
     pub upstream_request_id: Option<String>,
     /// The request id that it was asked for with.
@@ -299,7 +305,9 @@ impl Share {
             stage: if is_posted { Stage::Ready } else { Stage::Written },
             revoke_wanted: false,
             doubted: false,
+            share_again: false,
             posted_again: false,
+            sends: 0,
             upstream_request_id: None,
             request_id: None,
             extends: None,
@@ -322,6 +330,7 @@ impl Share {
             Stage::Revoked => State::Revoked,
             Stage::Uncertain => State::Uncertain,
             _ if self.revoke_wanted => State::Revoking,
+            _ if self.share_again => State::Pending,
             Stage::Written | Stage::Posting | Stage::Looking => State::Pending,
             Stage::Ready | Stage::Asking => State::Submitted,
             Stage::Granting => State::Processing,

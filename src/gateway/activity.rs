@@ -11,7 +11,7 @@ use crate::clock;
 use crate::crm::activity as endpoint;
 use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
 use crate::domain::listed::Listed;
-use crate::error::{Error, Kind, Resource, Result};
+use crate::error::{Error, Kind, Repeat, Resource, Result};
 use crate::store::Before;
 
 /// How many activities of a lead are looked at for one whose answer was lost.
@@ -66,6 +66,7 @@ impl Gateway {
         Self::validate_post(&post)?;
         let (this, asked) = (self.clone(), entry.placed(call));
         let Entry { reservation, request } = entry;
+        let has_id = request.is_some();
         let work = move |before| async move {
             let result = this.perform_post(asked, &post, before).await;
             // It shows in the lead: when it was last changed, its score.
@@ -76,7 +77,8 @@ impl Gateway {
             drop(reservation);
             result
         };
-        self.posts.once(call, request, work).await
+        let posted = self.posts.once(call, request, work).await;
+        posted.map_err(|error| call.known(error).of_mutation(has_id, Repeat::Activity))
     }
 
     async fn perform_post(&self, call: Call, post: &Post, before: Before) -> Result<String> {
@@ -97,8 +99,9 @@ impl Gateway {
         };
         match sent.map_err(located) {
             Err(error) if error.kind == Kind::OutcomeUnknown => {
-                let call = self.doubted(&call);
-                self.settle_post(&call, post, self.loss(started, &error)).await
+                let loss = self.loss(started, &error);
+                let settled = self.settle_post(&self.doubted(&call, loss), post, loss).await;
+                settled.map_err(|unknown| with_facts(unknown, error))
             }
             result => result,
         }
@@ -109,23 +112,31 @@ impl Gateway {
     async fn settle_post(&self, call: &Call, post: &Post, loss: Loss) -> Result<String> {
         let mut looks = loss.looks();
         loop {
-            let settled = self.look_for_post(call, post, loss.since()).await;
+            let settled = self.look_for_post(call, post, loss).await;
             let is_unseen = matches!(&settled, Err(error) if error.kind == Kind::OutcomeUnknown);
-            if !is_unseen || !matches!(looks.next(call).await, Look::Again) {
+            if !is_unseen {
                 return settled;
+            }
+            match looks.next(call).await {
+                Look::Again => {}
+                Look::Counts => return settled,
+                Look::Over => return settled.map_err(|unknown| unknown.settled_by(loss.repeat())),
             }
         }
     }
 
-    async fn look_for_post(&self, call: &Call, post: &Post, since: Timestamp) -> Result<String> {
+    /// The error says with [`crate::error::Facts::repeat`] if a later look may tell more.
+    async fn look_for_post(&self, call: &Call, post: &Post, loss: Loss) -> Result<String> {
+        let since = loss.since();
         let may_be_ours = |at: Option<Timestamp>| at.and_then(|at| self.crm.clock().is_since(at, since)) == Some(true);
         let unknown = || Error::from(Kind::OutcomeUnknown);
+        let not_looked_up = || unknown().settled_by(loss.repeat());
         match &post.target {
             Target::Lead(lead_id) => {
                 let found = self
                     .lead_activities(call, lead_id, Some(post.code), 0, MOST_LOOKED_AT)
                     .await;
-                let page = found.map_err(|_| unknown())?;
+                let page = found.map_err(|_| not_looked_up())?;
                 let mut ours = page
                     .activities
                     .records
@@ -138,11 +149,22 @@ impl Gateway {
             }
             Target::Activity(id) => match self.get_activity(call, id).await {
                 Ok(activity) if post.is_seen_in(&activity) => Ok(activity.id),
+                Ok(_) => Err(unknown()),
                 Err(error) if error.kind == Kind::NotFound(Resource::Activity) => Err(error),
-                _ => Err(unknown()),
+                Err(_) => Err(not_looked_up()),
             },
         }
     }
+}
+
+/// An unknown outcome with what is known of the write that was lost.
+fn with_facts(mut unknown: Error, lost: Error) -> Error {
+    if unknown.kind == Kind::OutcomeUnknown {
+        let repeat = unknown.facts.repeat;
+        unknown.facts = lost.facts;
+        unknown.facts.repeat = repeat;
+    }
+    unknown
 }
 
 /// The same error with the fields of an activity where LeadSquared names attributes.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::settle::Settled;
+use super::settle::{Loss, Settled};
 use super::{Entry, Gateway, or_invalid};
 use crate::caller::{Call, RequestId};
 use crate::clock;
@@ -16,7 +16,7 @@ use crate::domain::listed::Unreadable;
 use crate::domain::mask::Mask;
 use crate::domain::value::Value;
 use crate::domain::{check, phone};
-use crate::error::{Error, Kind, Resource, Result, Violation};
+use crate::error::{Error, Kind, Repeat, Resource, Result, Violation};
 use crate::store::Before;
 
 /// How often one write is sent at most when answers get lost.
@@ -74,6 +74,7 @@ impl Gateway {
         let (this, asked) = (self.clone(), entry.placed(call));
         let caller = call.clone();
         let Entry { reservation, request } = entry;
+        let has_id = request.is_some();
         let work = move |before| async move {
             let way = this.way(&write, manner);
             let write = Arc::new(write);
@@ -88,7 +89,8 @@ impl Gateway {
                 result => result,
             }
         };
-        self.requests.once(call, request, work).await
+        let written = self.requests.once(call, request, work).await;
+        written.map_err(|error| call.known(error).of_mutation(has_id, Repeat::Lead))
     }
 
     /// Checks that the request id of a batch was not used for another message. The writes of a batch have ids of their own.
@@ -289,7 +291,9 @@ impl Gateway {
         let (mut sends, mut rejoin): (u32, Option<Rejoin>) = (0, None);
         loop {
             if let Some(loss) = lost {
-                match (self.reconcile(&call, write, loss).await?, &mut rejoin) {
+                let settled = self.reconcile(&call, write, loss).await?;
+                let may_settle = matches!(settled, Settled::NotDone | Settled::NotLookedUp);
+                match (settled, &mut rejoin) {
                     (Settled::Done(written), batch) => {
                         batch.take().into_iter().for_each(Rejoin::executed);
                         return Ok(written);
@@ -297,9 +301,12 @@ impl Gateway {
                     // A batch that fails as a whole says nothing about this write: it goes with half of the others.
                     (Settled::NotDone, Some(_)) => {}
                     (Settled::Unseen, Some(batch)) => batch.doubt(),
-                    (Settled::Unknown, Some(batch)) if is_refused(&unknown) => batch.doubt(),
+                    (Settled::Unknown | Settled::NotLookedUp, Some(batch)) if is_refused(&unknown) => batch.doubt(),
                     (Settled::NotDone, None) if sends < MOST_SENDS && !is_refused(&unknown) => {}
-                    (Settled::NotDone | Settled::Unseen | Settled::Unknown, _) => break,
+                    (Settled::NotDone | Settled::Unseen | Settled::Unknown | Settled::NotLookedUp, _) => {
+                        unknown.facts.repeat = may_settle.then(|| loss.repeat());
+                        break;
+                    }
                 }
             }
             let started = clock::now();
@@ -307,8 +314,9 @@ impl Gateway {
             sends = if rejoin.is_some() { 1 } else { sends + 1 };
             match sent {
                 Err(error) if error.kind == Kind::OutcomeUnknown => {
-                    call = self.doubted(&call);
-                    lost = Some(self.loss(started, &error).again(lost));
+                    let loss = self.loss(started, &error).again(lost);
+                    call = self.doubted(&call, loss);
+                    lost = Some(loss);
                     unknown = error;
                 }
                 // After a lost answer, the lead in the way may be the one that was made. It proves nothing if it cannot be seen.
@@ -316,12 +324,14 @@ impl Gateway {
                     let loss = self.loss(started, &error).again(lost);
                     return match self.reconcile(&call, write, loss).await? {
                         Settled::Done(written) => Ok(written),
-                        Settled::NotDone | Settled::Unseen | Settled::Unknown => Err(unknown),
+                        Settled::NotDone | Settled::NotLookedUp => Err(unknown.settled_by(loss.repeat())),
+                        Settled::Unseen | Settled::Unknown => Err(unknown),
                     };
                 }
                 // Whatever keeps it from being sent again says nothing about the first time.
                 Err(error) if lost.is_some() && !error.is_final() => {
                     unknown.facts = error.facts;
+                    unknown.facts.repeat = lost.map(Loss::repeat);
                     break;
                 }
                 result => return result,

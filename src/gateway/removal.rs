@@ -10,7 +10,7 @@ use crate::clock;
 use crate::crm::lead::GetById;
 use crate::crm::removal::{Delete, Merge};
 use crate::domain::lead::{Written, check_id, order_key};
-use crate::error::{Error, Kind, Resource, Result, Violation};
+use crate::error::{Error, Kind, Repeat, Resource, Result, Violation};
 use crate::store::Before;
 
 /// How often it is sent at most when answers get lost.
@@ -93,6 +93,7 @@ impl Gateway {
         or_invalid(faults)?;
         let (this, asked) = (self.clone(), entry.placed(call));
         let Entry { reservation, request } = entry;
+        let has_id = request.is_some();
         let work = move |before| async move {
             let result = this.perform_removal(asked, &removal, before).await;
             // More than the lead that is gone may have changed.
@@ -100,7 +101,10 @@ impl Gateway {
             drop(reservation);
             result
         };
-        self.requests.once(call, request, work).await.map(drop)
+        let removed = self.requests.once(call, request, work).await;
+        removed
+            .map(drop)
+            .map_err(|error| call.known(error).of_mutation(has_id, Repeat::Lead))
     }
 
     /// Sends it; if its answer gets lost, looks whether it was executed before it is sent again.
@@ -126,8 +130,9 @@ impl Gateway {
             match self.send_removal(&call, removal).await {
                 Ok(()) => return Ok(done()),
                 Err(error) if error.kind == Kind::OutcomeUnknown => {
-                    call = self.doubted(&call);
-                    lost = Some(self.loss(started, &error).again(lost));
+                    let loss = self.loss(started, &error).again(lost);
+                    call = self.doubted(&call, loss);
+                    lost = Some(loss);
                     unknown.facts = error.facts;
                 }
                 // After a lost answer, the lead that is missing may be the one that is gone.
@@ -135,7 +140,7 @@ impl Gateway {
                     return match self.look(&call, removal).await? {
                         Removed::Done => Ok(done()),
                         Removed::NotDone => Err(error),
-                        Removed::Unknown => Err(unknown),
+                        Removed::Unknown => break,
                     };
                 }
                 // Whatever keeps it from being sent again says nothing about the first time.
@@ -146,6 +151,8 @@ impl Gateway {
                 Err(error) => return Err(error),
             }
         }
+        // A later look tells whether the lead is gone, and it is sent again if it is not.
+        unknown.facts.repeat = lost.map(Loss::repeat);
         Err(unknown)
     }
 

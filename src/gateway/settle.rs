@@ -12,7 +12,7 @@ use crate::clock;
 use crate::domain::lead::{Action, Key, Row, Write, Written};
 use crate::domain::mask::Mask;
 use crate::domain::time;
-use crate::error::{Cause, Error, Kind, Resource, Result};
+use crate::error::{Cause, Error, Kind, Repeat, Resource, Result};
 
 /// What a look at the lead says about a write whose answer was lost.
 pub(super) enum Settled {
@@ -22,8 +22,10 @@ pub(super) enum Settled {
     NotDone,
     /// The lead does not have its values, but may have been changed since.
     Unseen,
-    /// Nothing is proved.
+    /// Nothing is proved, and a later look at the lead would prove no more.
     Unknown,
+    /// The look-up failed, or there was no time for one that counts: a later one may tell.
+    NotLookedUp,
 }
 
 /// The pause after the first look-up; each further one is twice as long.
@@ -79,6 +81,11 @@ impl Loss {
         self.since
     }
 
+    /// What the caller can do if a later look-up may tell more.
+    pub(super) fn repeat(self) -> Repeat {
+        Repeat::not_before(self.counts_from)
+    }
+
     /// The look-ups that are to be made.
     pub(super) fn looks(self) -> Looks {
         Looks {
@@ -98,8 +105,8 @@ impl Loss {
 
 impl Gateway {
     /// The call of a write whose response is lost: it goes on without its caller.
-    pub(super) fn doubted(&self, call: &Call) -> Call {
-        call.settling(self.crm.settle_timeout() + LAST_LOOK)
+    pub(super) fn doubted(&self, call: &Call, loss: Loss) -> Call {
+        call.settling(self.crm.settle_timeout() + LAST_LOOK, loss.counts_from)
     }
 
     /// What is known of a write that was begun before, by this process or another one.
@@ -133,7 +140,7 @@ impl Gateway {
             let settled = self.settle(call, write, loss.since).await;
             let is_unseen = match &settled {
                 Ok(Settled::Done(_)) => false,
-                Ok(Settled::NotDone | Settled::Unseen | Settled::Unknown) => can_be_seen,
+                Ok(Settled::NotDone | Settled::Unseen | Settled::Unknown | Settled::NotLookedUp) => can_be_seen,
                 Err(error) => is_missing(error),
             };
             match is_unseen {
@@ -141,7 +148,7 @@ impl Gateway {
                 true => match looks.next(call).await {
                     Look::Again => {}
                     Look::Counts => return settled,
-                    Look::Over => return Ok(Settled::Unknown),
+                    Look::Over => return Ok(Settled::NotLookedUp),
                 },
             }
         }
@@ -158,7 +165,7 @@ impl Gateway {
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     tracing::warn!(request_id = %call.id, error = error.name(), "a write could not be settled");
-                    return Ok(Settled::Unknown);
+                    return Ok(Settled::NotLookedUp);
                 }
             }
         }

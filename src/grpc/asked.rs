@@ -238,7 +238,7 @@ impl Context {
             deadline: arrived.observed.arrived() + limit,
             left: CancellationToken::new(),
             position: None,
-            lost: Arc::default(),
+            progress: Arc::default(),
             record: None,
         };
         Ok(Asked {

@@ -318,7 +318,7 @@ fn part_of(call: &Call, request_id: Option<Uuid>) -> Call {
     Call {
         mutation: request_id.or(call.mutation),
         left: call.left.child_token(),
-        lost: Arc::default(),
+        progress: Arc::default(),
         ..call.clone()
     }
 }

@@ -343,23 +343,20 @@ fn filter(message: pb::ListSharesRequest, most: usize) -> Result<Filter> {
         ("user_id", &message.user_id),
     ] {
         if !id.is_empty() && check_id(field, id).is_some() {
-            faults.push(Violation::new(field, "is not an id"));
+            faults.push(Violation::new(field, "must be an id"));
         }
     }
     if !message.lead_id.is_empty() && !message.opportunity_id.is_empty() {
         faults.push(Violation::new(
             "opportunity_id",
-            "no share is of a lead and of an opportunity",
+            "must be empty if lead_id is given: a share is of a lead or of an opportunity",
         ));
     }
     let mut states = Vec::new();
     for (i, number) in message.states.iter().enumerate() {
         match State::from_number((*number).into()) {
             Some(state) => states.push(state),
-            None => faults.push(Violation::new(
-                format!("states[{i}]"),
-                "is not a state that this version knows",
-            )),
+            None => faults.push(Violation::new(format!("states[{i}]"), "is not a known state")),
         }
     }
     let expire_before = message
@@ -370,7 +367,7 @@ fn filter(message: pb::ListSharesRequest, most: usize) -> Result<Filter> {
         token => match Uuid::try_parse(token) {
             Ok(id) => Some(id),
             Err(_) => {
-                faults.push(Violation::new("page_token", "is not one that was given out"));
+                faults.push(Violation::new("page_token", "is not a page token of ListShares"));
                 None
             }
         },
@@ -399,7 +396,7 @@ fn share_id(text: &str) -> Result<Uuid> {
 }
 
 fn not_a_share(field: &str) -> Violation {
-    Violation::new(field, "must be a share's id, a UUID")
+    Violation::new(field, "must be the id of a share, a UUID")
 }
 
 fn id(field: &str, text: String, faults: &mut Vec<Violation>) -> Option<String> {
@@ -463,7 +460,7 @@ fn context(context: Option<pb::share_lead_request::Context>, faults: &mut Vec<Vi
         Context::ActivityId(text) => id("activity_id", text, faults).map(|id| Activity::Given { id }),
         Context::NewActivity(new) => {
             if new.activity_type < 0 {
-                let text = "must be the code of a type, or 0 for the usual one";
+                let text = "must be the code of an activity type, or 0 for sharing.default_activity_type";
                 faults.push(Violation::new("new_activity.activity_type", text));
             }
             let mut found = Vec::new();
@@ -475,7 +472,7 @@ fn context(context: Option<pb::share_lead_request::Context>, faults: &mut Vec<Vi
                     .map(|fault| Violation::new(format!("new_activity.{}", fault.field), fault.description)),
             );
             if fields.contains_key(crate::domain::activity::OWNER) {
-                let text = "is the user with whom is shared";
+                let text = "must not be set: the owner is the user with whom the lead is shared";
                 faults.push(Violation::new("new_activity.fields[\"Owner\"]", text));
             }
             Some(Activity::New {
@@ -513,8 +510,7 @@ fn wait_for(wait: i32, faults: &mut Vec<Violation>) -> Option<WaitFor> {
         Ok(pb::WaitFor::Unspecified | pb::WaitFor::Submitted) => Some(WaitFor::Submitted),
         Ok(pb::WaitFor::Active) => Some(WaitFor::Processed),
         Err(_) => {
-            let text = "is not one of the values that this version knows";
-            faults.push(Violation::new("wait_for", text));
+            faults.push(Violation::new("wait_for", "is not a known value"));
             None
         }
     }

@@ -10,9 +10,11 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::domain::lead::{path, schema_name};
-use crate::error::{Error, Facts, Kind, Resource, shortened};
+use crate::error::{Error, Facts, Kind, Repeat, Resource, shortened};
 
 const DOMAIN: &str = "leadgate";
+/// Whether the same request with the same request id is to be sent again.
+const RETRY_SAME: &str = "retry_same_request_id";
 /// What gRPC clients read to know when to retry.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// What to tell a caller to wait where nobody knows better.
@@ -112,7 +114,20 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: 
             metadata.insert("json_path".to_owned(), path.clone());
         }
         Kind::ShuttingDown | Kind::StreamInterrupted => retry_after = Some(Duration::ZERO),
-        Kind::Exception | Kind::OutcomeUnknown | Kind::CallerLeft => {}
+        Kind::OutcomeUnknown => match error.facts.repeat {
+            Some(Repeat::SameRequestId { after }) => retry_after = Some(after),
+            // The same again, as gRPC would send it, settles nothing or does it twice.
+            _ => in_call = false,
+        },
+        Kind::Exception | Kind::CallerLeft => {}
+    }
+    let same = match error.facts.repeat {
+        Some(Repeat::SameRequestId { .. }) => Some("true"),
+        Some(Repeat::Share | Repeat::Lead | Repeat::Activity) => Some("false"),
+        None => (error.kind == Kind::OutcomeUnknown).then_some("false"),
+    };
+    if let Some(same) = same {
+        metadata.insert(RETRY_SAME.to_owned(), same.to_owned());
     }
     for value in metadata.values_mut() {
         *value = shortened(value, MOST_VALUE).into_owned();

@@ -27,6 +27,7 @@ use crate::error::{Error, Kind, Limit, Refusal, Result};
 
 /// What waits name in errors.
 const PLACE: &str = "a slot of the quota";
+const BEHIND: &str = "an earlier write to the same lead";
 /// How much later than its last grant a window may have begun, as a server counts.
 const LATE: Duration = Duration::from_millis(50);
 /// How long the first of those who can only go together waits for others where a bulk slot is free.
@@ -204,7 +205,7 @@ impl Quota {
     pub async fn board(&self, call: &Call, want: &Want, again: Option<Again>) -> Result<Turn> {
         // Taken out before the lock, which dropping the rest would take too.
         let receipt = again.and_then(|mut again| again.receipt.take());
-        let (id, granted) = {
+        let (id, mut granted) = {
             let mut state = self.shared.lock();
             let now = Instant::now();
             let waiting = state.enter(call, want, receipt, now)?;
@@ -216,9 +217,21 @@ impl Quota {
             shared: &self.shared,
             id,
         };
-        match call.wait(PLACE, granted).await? {
-            Ok(granted) => granted,
-            Err(_) => Err(Kind::ShuttingDown.into()),
+        match call.wait(PLACE, &mut granted).await {
+            Ok(Ok(granted)) => granted,
+            Ok(Err(_)) => Err(Kind::ShuttingDown.into()),
+            Err(Error {
+                kind: Kind::DeadlineExceeded { .. },
+                ..
+            }) => {
+                let is_behind = self.shared.lock().queue.is_behind(id);
+                // The queue may have taken it out in this moment.
+                match granted.try_recv() {
+                    Ok(Err(error)) => Err(error),
+                    Ok(Ok(_)) | Err(_) => Err(exceeded(place(is_behind))),
+                }
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -437,6 +450,11 @@ fn wait(calls: &mut Window, bulk: &mut Window, is_spread: bool, now: Instant, co
         Cost::Call => calls.predicted_wait(now, ahead),
         Cost::Bulk => bulk.predicted_wait(now, ahead),
     }
+}
+
+/// Where a call waits.
+fn place(is_behind: bool) -> &'static str {
+    if is_behind { BEHIND } else { PLACE }
 }
 
 /// How much longer than a window each call may hold its slot: a call holds it at most for its own time too.
@@ -735,7 +753,9 @@ impl State {
             let supply = self.supply(now);
             match self.queue.next(&supply, now) {
                 queue::Next::Nobody => return,
-                queue::Next::Dead(_, ticket) => drop(ticket.grant.send(Err(exceeded(PLACE)))),
+                queue::Next::Dead(_, ticket, is_behind) => {
+                    drop(ticket.grant.send(Err(exceeded(place(is_behind)))));
+                }
                 queue::Next::Granted(receipt, ticket) => self.grant(shared, receipt, ticket, now),
             }
         }

@@ -127,7 +127,7 @@ impl Shared {
                 berth.map(|berth| Turn::Post(berth, create, way))
             }
             Step::Share => self.crm.place(&call, &Grant(share)).await.map(Turn::Ask),
-            Step::Revoke => self.crm.place(&call, &Revoke(share)).await.map(Turn::Ask),
+            Step::Revoke => self.crm.place(&call, &self.revoke(share)).await.map(Turn::Ask),
         };
         let begun = match place {
             Ok(place) => match self.happen(seat, Event::Begun(step)).await {
@@ -155,7 +155,7 @@ impl Shared {
                 .await
                 .map(Event::Posted),
             Turn::Ask(place) if step == Step::Revoke => crm
-                .call_from(Some(place), &call, &Revoke(&share))
+                .call_from(Some(place), &call, &self.revoke(&share))
                 .await
                 .map(Event::Taken),
             Turn::Ask(place) => crm
@@ -164,6 +164,13 @@ impl Shared {
                 .map(Event::Taken),
         };
         Ok(Some(taken.unwrap_or_else(|error| judge(step, at_home(step, error)))))
+    }
+
+    fn revoke<'a>(&'a self, share: &'a Share) -> Revoke<'a> {
+        Revoke {
+            share,
+            gone_texts: &self.settings.gone_texts,
+        }
     }
 
     /// The activity of a share, and how it may be posted: the shared endpoint knows owners by their addresses only.
@@ -259,6 +266,11 @@ impl Shared {
             let operation = GetStatus {
                 id,
                 processed: &self.settings.processed,
+                // Only of a revoke they mean that it is done.
+                gone_texts: match share.stage {
+                    Stage::Withdrawing => &self.settings.gone_texts,
+                    _ => &[],
+                },
             };
             // The next poll is what tries again.
             let call = self.call(share).of(POLLS, Criticality::Sheddable);
@@ -619,6 +631,11 @@ mod tests {
 
         /// One process: it goes on with what is to be done, and dies after so many polls. Whether it came to an end before.
         fn live(&self, polls: usize, revoke: Option<&Share>) -> bool {
+            self.live_with(polls, revoke.map(|share| (share, Event::Revoke)))
+        }
+
+        /// One process in which that happens to a share.
+        fn live_with(&self, polls: usize, change: Option<(&Share, Event)>) -> bool {
             let process = Builder::new_current_thread().enable_all().build().unwrap();
             let life = async {
                 let sharing = self.sharing(open(&self.folder).await);
@@ -633,9 +650,9 @@ mod tests {
                         let _ = shared.travel(&seat).await;
                     });
                 }
-                if let Some(share) = revoke {
+                if let Some((share, event)) = change {
                     let seat = shared.seat(share.id).await.unwrap();
-                    let _ = shared.happen(&seat, Event::Revoke).await;
+                    let _ = shared.happen(&seat, event).await;
                     // Nobody drives one that was at rest.
                     if seat.take_over() {
                         let shared = shared.clone();
@@ -746,6 +763,30 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_retried_is_not_granted_twice_wherever_its_process_dies() {
+        for polls in 1.. {
+            let world = World::new(&[("EntityAccess.Share", Mishap::CommitThenDrop)]);
+            let share = world.write("Ann");
+            assert!(world.live(usize::MAX, None));
+            assert_eq!(world.now(&share).stage, Stage::Uncertain);
+            let ended = world.live_with(polls, Some((&share, Event::Retry)));
+            assert!(world.live(usize::MAX, None));
+            world.check(std::slice::from_ref(&share));
+            if ended {
+                assert_eq!(world.now(&share).stage, Stage::Active);
+                assert!(polls > 10, "there are more awaits than {polls}");
+                return;
+            }
+            // The process may have died before the retry was written down, or when LeadSquared was about to be asked.
+            if world.now(&share).stage == Stage::Uncertain {
+                assert!(world.live_with(usize::MAX, Some((&share, Event::Retry))));
+                world.check(std::slice::from_ref(&share));
+            }
+            assert_eq!(world.now(&share).stage, Stage::Active);
+        }
+    }
+
+    #[test]
     fn a_share_whose_time_is_over_has_expired_and_one_that_is_settled_costs_nothing() {
         let world = World::new(&[]);
         let share = world.write("Ann");
@@ -793,13 +834,13 @@ mod tests {
         #[test]
         fn whatever_is_lost_and_whoever_dies_ledger_and_leadsquared_agree(
             faults in proptest::collection::vec(mishap(), 0..5),
-            lives in proptest::collection::vec((1..60_usize, any::<bool>()), 0..4),
+            lives in proptest::collection::vec((1..60_usize, proptest::sample::select(vec![None, Some(Event::Revoke), Some(Event::Retry)])), 0..4),
             revoke in any::<bool>(),
         ) {
             let world = World::new(&faults);
             let shares: Vec<_> = ["Ann", "Ben", "Cid"].iter().map(|name| world.write(name)).collect();
-            for (polls, revoked) in lives {
-                world.live(polls, revoked.then_some(&shares[0]));
+            for (polls, event) in lives {
+                world.live_with(polls, event.map(|event| (&shares[0], event)));
             }
             prop_assert!(world.live(usize::MAX, revoke.then_some(&shares[1])));
             // What was lost may come still; then there is nothing left to be lost.

@@ -86,6 +86,9 @@ pub fn task(stage: Stage) -> Task {
 pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Result<Share, Impossible> {
     let mut next = share.clone();
     next.changed = now;
+    if matches!(event, Event::Begun(_)) {
+        next.sends = next.sends.saturating_add(1);
+    }
     next.stage = match (share.stage, event) {
         (Stage::Written, Event::Begun(Step::PostActivity)) => Stage::Posting,
         (Stage::Ready, Event::Begun(Step::Share)) => {
@@ -110,14 +113,28 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
         (Stage::Asking, Event::Taken(id)) => next.taken(id, Stage::Granting),
         (Stage::Revoking, Event::Taken(id)) => next.taken(id, Stage::Withdrawing),
         (Stage::Granting, Event::Done) => next.granted(now),
+        (Stage::Withdrawing, Event::Done | Event::Gone) if share.share_again => next.shared_again(),
         (Stage::Withdrawing, Event::Done) => next.revoked(),
 
         (Stage::Posting, Event::Refused(error)) => next.failed(Step::PostActivity, error),
         // What is not there needs no revoking.
+        (Stage::Revoking, Event::Gone) if share.share_again => next.shared_again(),
         (Stage::Revoking | Stage::Withdrawing, Event::Gone) => next.revoked(),
         // One that was asked for before may have been done, which may be why this one is refused.
-        (Stage::Asking | Stage::Granting, Event::Refused(_)) if share.doubted => next.uncertain(Step::Share),
+        (Stage::Asking | Stage::Granting, Event::Refused(_)) if share.doubted => {
+            next.upstream_request_id = None;
+            next.uncertain(Step::Share)
+        }
         (Stage::Asking | Stage::Granting, Event::Refused(error)) => next.failed(Step::Share, error),
+        // Whether there is access is as uncertain as before, and RetryShare revokes again.
+        (Stage::Revoking | Stage::Withdrawing, Event::Refused(_))
+        | (Stage::Revoking, Event::Lost)
+        | (Stage::Leaving | Stage::Withdrawing, Event::GivenUp(_))
+            if share.share_again =>
+        {
+            next.upstream_request_id = None;
+            next.uncertain(Step::Share)
+        }
         (Stage::Revoking | Stage::Withdrawing, Event::Refused(_)) if share.doubted => next.uncertain(Step::Revoke),
         (Stage::Revoking | Stage::Withdrawing, Event::Refused(error)) => next.kept(error),
 
@@ -160,7 +177,9 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
         (stage, Event::TimeOver) if may_end(share, stage) => Stage::Expired,
 
         (stage, Event::Revoke) => next.revoke(stage).ok_or(Impossible)?,
-        (stage @ (Stage::Failed | Stage::Uncertain), Event::Retry) => next.retry(stage, now).ok_or(Impossible)?,
+        (stage @ (Stage::Failed | Stage::Uncertain), Event::Retry) => {
+            next.retry(stage, rules, now).ok_or(Impossible)?
+        }
 
         (
             _,
@@ -192,7 +211,9 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
 /// Whether a share of that stage ends when its time is over: one that was granted, or may have been.
 fn may_end(share: &Share, stage: Stage) -> bool {
     match stage {
-        Stage::Active | Stage::Leaving | Stage::Withdrawing => true,
+        Stage::Active => true,
+        // One that is shared again has not ended: its time begins anew.
+        Stage::Leaving | Stage::Withdrawing => !share.share_again,
         Stage::Uncertain => share.step != Some(Step::PostActivity),
         Stage::Written
         | Stage::Posting
@@ -257,6 +278,15 @@ impl Share {
         Stage::Revoked
     }
 
+    /// What may have been granted is revoked, so LeadSquared can be asked to share as if for the first time.
+    fn shared_again(&mut self) -> Stage {
+        self.share_again = false;
+        self.doubted = false;
+        self.upstream_request_id = None;
+        self.expires = None;
+        Stage::Ready
+    }
+
     fn failed(&mut self, step: Step, error: Error) -> Stage {
         self.failure = Some(error);
         self.step = Some(step);
@@ -272,6 +302,7 @@ impl Share {
     fn uncertain(&mut self, step: Step) -> Stage {
         self.step = Some(step);
         self.revoke_wanted = false;
+        self.share_again = false;
         Stage::Uncertain
     }
 
@@ -294,15 +325,28 @@ impl Share {
                 self.doubted = true;
                 self.leaving()
             }
-            Stage::Leaving | Stage::Revoking | Stage::Withdrawing | Stage::Revoked => stage,
+            Stage::Leaving | Stage::Revoking | Stage::Withdrawing | Stage::Revoked => {
+                self.share_again = false;
+                stage
+            }
             Stage::Expired | Stage::Failed => return None,
         })
     }
 
-    fn retry(&mut self, stage: Stage, now: Timestamp) -> Option<Stage> {
+    fn retry(&mut self, stage: Stage, rules: Rules, now: Timestamp) -> Option<Stage> {
+        let step = self.step?;
         self.failure = None;
+        // What may have been granted would be granted twice, so it is revoked first. The time to wait before a revoke is
+        // counted from the request that may have granted it.
+        let is_taken = self.upstream_request_id.is_some();
+        if (step, stage) == (Step::Share, Stage::Uncertain) && !is_taken && !rules.may_ask_again && !self.shares_grant()
+        {
+            self.doubted = true;
+            self.share_again = true;
+            return Some(self.leaving());
+        }
         self.asked = Some(now);
-        Some(match (self.step?, stage) {
+        Some(match (step, stage) {
             // It is looked for first, also where it was refused: one of before may be there.
             (Step::PostActivity, _) => {
                 self.posted_again = false;
@@ -320,6 +364,11 @@ impl Share {
                 self.leaving()
             }
         })
+    }
+
+    /// Whether LeadSquared cannot tell its grant from that of the share that it takes over from: a revoke would end both.
+    fn shares_grant(&self) -> bool {
+        self.extends.is_some() && !self.is_of_lead()
     }
 }
 
@@ -383,6 +432,12 @@ mod tests {
         ] {
             variant("doubted", stage, |share| share.doubted = true);
         }
+        for stage in [Stage::Leaving, Stage::Revoking, Stage::Withdrawing] {
+            variant("shared again", stage, |share| {
+                share.doubted = true;
+                share.share_again = true;
+            });
+        }
         variant("extends another", Stage::Granting, |share| {
             share.extends = Some(Uuid::from_u128(2))
         });
@@ -397,6 +452,11 @@ mod tests {
         variant("share, taken", Stage::Uncertain, |share| {
             share.step = Some(Step::Share);
             share.upstream_request_id = Some("98fe".into());
+        });
+        variant("share, extension of an opportunity", Stage::Uncertain, |share| {
+            share.step = Some(Step::Share);
+            share.what = What::Opportunity { id: "deal".into() };
+            share.extends = Some(Uuid::from_u128(2));
         });
         variant("revoke", Stage::Uncertain, |share| share.step = Some(Step::Revoke));
         all
@@ -446,6 +506,7 @@ mod tests {
         };
         mark(after.revoke_wanted, "revoke wanted");
         mark(after.doubted, "doubted");
+        mark(after.share_again, "to be shared again");
         mark(after.failure.is_some(), "with a failure");
         mark(after.step == Some(Step::PostActivity), "activity");
         mark(after.step == Some(Step::Share), "share");
@@ -509,14 +570,13 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
-        /// A share is asked for again only if it surely came to nothing, or somebody wants it; and what may have been
-        /// granted is never told as nothing.
+        /// A share is asked for again only if it surely came to nothing or is surely revoked, also by RetryShare; and what may
+        /// have been granted is never told as nothing.
         #[test]
-        fn nothing_is_asked_for_twice_by_itself(events in proptest::collection::vec(event(), 1..80)) {
+        fn nothing_is_asked_for_twice(events in proptest::collection::vec(event(), 1..80)) {
             let mut share = share(Stage::Written);
             // How many of our questions LeadSquared may have granted, as far as a bystander can tell.
             let mut may_be_granted = 0;
-            let mut wanted = 1;
             for event in events {
                 let before = share.clone();
                 let Ok(after) = apply(&before, event.clone(), Rules::default(), at(1)) else {
@@ -526,14 +586,13 @@ mod tests {
                 match (before.stage, &event) {
                     (Stage::Ready, Event::Begun(Step::Share)) => {
                         may_be_granted += 1;
-                        prop_assert!(may_be_granted <= wanted, "asked by itself");
+                        prop_assert!(may_be_granted <= 1, "asked twice");
                     }
                     // LeadSquared said no to this one, or was not asked.
                     (Stage::Asking | Stage::Granting, Event::Refused(_)) | (Stage::Asking, Event::NotTaken) => {
                         may_be_granted -= 1;
                     }
                     (_, Event::Gone) | (Stage::Withdrawing, Event::Done) | (_, Event::TimeOver | Event::TakenOver) => may_be_granted = 0,
-                    (_, Event::Retry) => wanted = may_be_granted + 1,
                     _ => {}
                 }
                 if may_be_granted > 0 {

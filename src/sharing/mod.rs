@@ -21,9 +21,9 @@ use crate::crm::activity::Offset;
 use crate::crm::lead::{GetById, GetByNumber};
 use crate::crm::share::{GetStatus, Standing};
 use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, Row};
-use crate::domain::share::{Access, Change, Context, Filter, Share, Stage, State, What};
+use crate::domain::share::{Access, Change, Context, Filter, Share, Stage, State, Step, What};
 use crate::domain::user;
-use crate::error::{Error, Kind, Resource, Result};
+use crate::error::{Error, Kind, Repeat, Resource, Result};
 use crate::store::{self, Added, Before, Fault, Requests, Store};
 use crate::users::Users;
 use machine::{Event, Rules};
@@ -36,7 +36,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How long writing a share down may take after the deadline.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The type of an activity that was given by its id, for an extension that needs another one.
-const NO_TYPE: &str = "is needed, since the account has no sharing.default_activity_type";
+const NO_TYPE: &str = "is required: the account has no sharing.default_activity_type";
 
 /// How sharing behaves (`[tenants.NAME.sharing]`).
 #[derive(Clone, Debug, Deserialize)]
@@ -60,6 +60,8 @@ pub struct Settings {
     pub processed: Vec<i64>,
     /// Whether asking twice for the same share has the effect of asking once.
     pub may_ask_again: bool,
+    /// The texts by which LeadSquared says that there is no access to revoke.
+    pub gone_texts: Vec<String>,
     /// The least time between two questions how a request stands.
     #[serde(with = "humantime_serde")]
     pub poll_every: Duration,
@@ -106,6 +108,10 @@ impl Settings {
         }
         if self.processed.is_empty() {
             faults.push(("processed", "must have at least one number".to_owned()));
+        }
+        if self.gone_texts.iter().any(|text| text.trim().is_empty()) {
+            let text = "must be texts of at least one letter, such as [\"No such share\"]";
+            faults.push(("gone_texts", text.to_owned()));
         }
         let not_zero = [
             ("poll_every", self.poll_every),
@@ -326,20 +332,26 @@ impl Sharing {
             shared.revoke_others_of(id).await?;
             Ok(id)
         };
-        let id = self.shared.requests.once(&patient(call), entry, work).await?;
-        revoked(self.wait(call, id, |share| has_left(wait, share)).await?)
+        let has_id = request.is_some();
+        let revoked = async {
+            let id = self.shared.requests.once(&patient(call), entry, work).await?;
+            revoked(self.wait(call, id, |share| has_left(wait, share)).await?)
+        };
+        revoked.await.map_err(|error| of_mutation(call, error, has_id))
     }
 
-    /// Tries the step again that failed, or whose outcome is not known.
+    /// Tries the step again that failed, or whose outcome is not known. What may have been granted is revoked first.
     pub async fn retry(&self, call: &Call, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
         let work = move |_| async move { shared.turn(id, Event::Retry, Kind::ShareNotRetryable).await };
         let id = self.shared.requests.once(&patient(call), None, work).await?;
-        let share = self.follow(call, id, wait).await?;
-        match share.stage {
-            Stage::Leaving | Stage::Revoking | Stage::Withdrawing | Stage::Revoked => Ok(share),
-            _ => granted(share),
-        }
+        // The step may be the revoke.
+        let is_enough = |share: &Share| match share.state() {
+            State::Revoking => has_left(wait, share),
+            _ => has_come_to(wait, share),
+        };
+        let retried = granted(self.wait(call, id, is_enough).await?);
+        retried.map_err(|error| of_mutation(call, error, false))
     }
 
     /// The share of that id as it is now, and what became of it until now.
@@ -380,8 +392,12 @@ impl Sharing {
 
     /// How one of LeadSquared's requests stands.
     pub async fn request_status(&self, call: &Call, id: &str) -> Result<Standing> {
-        let processed = &self.shared.settings.processed;
-        self.shared.crm.call(call, &GetStatus { id, processed }).await
+        let operation = GetStatus {
+            id,
+            processed: &self.shared.settings.processed,
+            gone_texts: &[],
+        };
+        self.shared.crm.call(call, &operation).await
     }
 
     /// Begins a share once per request id, and follows it.
@@ -399,15 +415,19 @@ impl Sharing {
                 None => begin(shared, asked, id).await,
             }
         };
-        let id = self.shared.requests.once(&patient(call), entry, work).await?;
-        granted(self.follow(call, id, wait).await?)
+        let made = async {
+            let id = self.shared.requests.once(&patient(call), entry, work).await?;
+            let share = self.wait(call, id, |share| has_come_to(wait, share)).await?;
+            match share.step {
+                // It was granted: only whether it is revoked is not known.
+                Some(Step::Revoke) if share.granted.is_some() => Ok(share),
+                _ => granted(share),
+            }
+        };
+        made.await.map_err(|error| of_mutation(call, error, id.is_some()))
     }
 
-    /// Waits until the share is as far as its caller wants it, has come to something else, or the deadline is there.
-    async fn follow(&self, call: &Call, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
-        self.wait(call, id, |share| has_come_to(wait, share)).await
-    }
-
+    /// Waits until it is enough for the caller, the deadline is there, or the process is told to stop.
     async fn wait(&self, call: &Call, id: Uuid, is_enough: impl Fn(&Share) -> bool) -> Result<Arc<Share>> {
         let mut listener = Listener::new(self.shared.seat(id).await?);
         loop {
@@ -613,7 +633,7 @@ impl Shared {
             (None, _) => Err(Kind::NotFound(Resource::Share).into()),
             (Some(share), None) => Ok(share.id),
             (Some(_), Some(_)) => {
-                let text = "is needed, since the lead is shared with the user more than once; RevokeShares revokes all";
+                let text = "is required: the lead is shared with the user more than once (RevokeShares revokes all of these shares)";
                 Err(Error::invalid("triple.activity_id", text))
             }
         }
@@ -733,18 +753,21 @@ fn is_minutes(duration: Duration) -> bool {
     duration >= MINUTE && duration.subsec_nanos() == 0 && duration.as_secs().is_multiple_of(60)
 }
 
-/// Whether a share is as far as it is waited for, or will not get there.
+/// Whether a share is as far as it is waited for, was so before, or will not get there.
 fn has_come_to(wait: WaitFor, share: &Share) -> bool {
     match share.stage {
+        _ if share.state() == State::Revoking => true,
         Stage::Active | Stage::Succeeding | Stage::Uncertain | Stage::Expired | Stage::Failed | Stage::Revoked => true,
-        Stage::Granting | Stage::Withdrawing => wait != WaitFor::Processed,
+        Stage::Granting => wait != WaitFor::Processed,
         Stage::Written
         | Stage::Posting
         | Stage::Looking
         | Stage::Ready
         | Stage::Asking
+        // What may have been granted is revoked before LeadSquared is asked again.
         | Stage::Leaving
-        | Stage::Revoking => wait == WaitFor::Nothing,
+        | Stage::Revoking
+        | Stage::Withdrawing => wait == WaitFor::Nothing,
     }
 }
 
@@ -778,6 +801,15 @@ fn patient(call: &Call) -> Call {
     }
 }
 
+/// The error of a call that asks for a share to be made, revoked or retried.
+fn of_mutation(call: &Call, error: Error, has_request_id: bool) -> Error {
+    match error.facts.share_id {
+        // The same request id would return the same share, as it is.
+        Some(_) => error.settled_by(Repeat::Share),
+        None => call.known(error).of_mutation(has_request_id, Repeat::Share),
+    }
+}
+
 /// A share that came to nothing is an error to whoever asked for it.
 fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
@@ -785,7 +817,11 @@ fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
             let error = failure.clone().unwrap_or_else(|| Kind::Exception.into());
             Err(error.of_share(share.id))
         }
-        (Stage::Uncertain, _) => Err(Error::from(Kind::OutcomeUnknown).of_share(share.id)),
+        (Stage::Uncertain, _) => {
+            let mut error = Error::from(Kind::OutcomeUnknown).settled_by(Repeat::Share);
+            error.facts.attempts = share.sends;
+            Err(error.of_share(share.id))
+        }
         _ => Ok(share),
     }
 }

@@ -263,7 +263,7 @@ impl Ledger {
         if self.held(item, now).next().is_none() {
             return match tenant.options.revoke_unshared {
                 RevokeUnshared::Succeeds => Ok(()),
-                RevokeUnshared::AtOnce | RevokeUnshared::Later => Err(unshared()),
+                RevokeUnshared::AtOnce | RevokeUnshared::Later => Err(unshared(tenant)),
             };
         }
         let matching = self.held(item, now).any(|held| held.access == item.access);
@@ -282,9 +282,9 @@ impl Ledger {
     }
 
     /// Whether a revoke has anything to end, for where the call itself is to say so.
-    pub(super) fn check_revoke(&self, item: &Item, now: Timestamp) -> Result<()> {
+    pub(super) fn check_revoke(&self, item: &Item, tenant: &Tenant, now: Timestamp) -> Result<()> {
         let held = self.held(item, now).next();
-        held.map(drop).ok_or_else(unshared)
+        held.map(drop).ok_or_else(|| unshared(tenant))
     }
 
     /// Ends the shares that are meant.
@@ -413,8 +413,8 @@ pub(super) fn permitted(tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
-fn unshared() -> Failure {
-    Exception::invalid("Not shared with the user")
+fn unshared(tenant: &Tenant) -> Failure {
+    Exception::invalid(tenant.options.revoke_unshared_text.clone())
 }
 
 fn message(failure: Failure) -> String {

@@ -239,6 +239,8 @@ pub struct Options {
     pub revoke_wrong_access: RevokeWrongAccess,
     /// A revoke of what is not shared. Unknown upstream. Default: it fails later.
     pub revoke_unshared: RevokeUnshared,
+    /// What it says then. Unknown upstream. Default "Not shared with the user".
+    pub revoke_unshared_text: String,
     /// Whether a share ends when its activity gets another owner. Unknown upstream. Default false.
     pub owner_change_ends_shares: bool,
     /// Opportunities that can be shared. Default none.
@@ -349,6 +351,7 @@ impl Default for Options {
             reshare: Reshare::default(),
             revoke_wrong_access: RevokeWrongAccess::default(),
             revoke_unshared: RevokeUnshared::default(),
+            revoke_unshared_text: "Not shared with the user".into(),
             owner_change_ends_shares: false,
             opportunities: Vec::new(),
             users: users::team(),

@@ -77,7 +77,7 @@ impl Desk<'_> {
         if options.revoke_unshared == RevokeUnshared::AtOnce {
             items
                 .iter()
-                .try_for_each(|item| self.ledger.check_revoke(item, self.now))?;
+                .try_for_each(|item| self.ledger.check_revoke(item, self.tenant, self.now))?;
         }
         Ok(self.accept(true, items))
     }

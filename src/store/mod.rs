@@ -340,7 +340,7 @@ mod tests {
     use crate::domain::lead::Written;
     use crate::domain::share::{Access, Context, Stage, State, Step, What};
     use crate::domain::value::{FieldSet, Value};
-    use crate::error::{Cause, Certificate, Error, Facts, Resource, Violation};
+    use crate::error::{Cause, Certificate, Error, Facts, Repeat, Resource, Violation};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -751,6 +751,7 @@ mod tests {
                     queued: queued.unwrap_or_default(),
                     share_id: share.map(Uuid::from_u128),
                     cause: Some(Cause::Certificate(Certificate::Expired)).filter(|_| is_page),
+                    repeat: queued.map(|after| Repeat::SameRequestId { after }),
                 };
                 error
             },

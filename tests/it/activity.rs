@@ -251,9 +251,56 @@ async fn a_post_whose_answer_is_lost_is_looked_for_and_never_made_twice() {
         .order(Fault::new("ProspectActivity.Create", What::DropBefore));
     for _ in 0..2 {
         let error = seen(post(&world, other.clone()).await.unwrap_err());
-        error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+        error.is_settled_by_hand("look at the activities of the lead in LeadSquared");
     }
     assert_eq!(world.calls("ProspectActivity.Create").len(), 2);
+}
+
+#[tokio::test]
+async fn a_lost_post_or_update_that_could_not_be_looked_up_is_settled_by_its_request_id() {
+    let world = World::start().await;
+    let lead_id = lead_of(&world);
+    let request = pb::PostActivityRequest {
+        request_id: Uuid::new_v4().to_string(),
+        ..evaluation(&lead_id)
+    };
+    let lose = |endpoint: &str, what: What, look_up: &str| {
+        world.simulator.order(Fault::new(endpoint, what));
+        world.simulator.order(Fault::new(look_up, What::Empty500).times(100));
+    };
+    let retrieve = "ProspectActivity.Retrieve";
+    lose("ProspectActivity.Create", What::CommitThenDrop, retrieve);
+    seen(post(&world, request.clone()).await.unwrap_err()).is_settled_by_repeating();
+    world.simulator.clear_faults();
+    let id = post(&world, request).await.unwrap();
+    assert_eq!(world.calls("ProspectActivity.Create").len(), 1);
+
+    let update = |note: &str, request_id: u128| pb::UpdateActivityRequest {
+        activity_id: id.clone(),
+        activity_type: 201,
+        note: Some(note.to_owned()),
+        request_id: Uuid::from_u128(request_id).to_string(),
+        ..Default::default()
+    };
+    let mut client = activities(&world).await;
+    lose(
+        "ProspectActivity.Update",
+        What::CommitThenDrop,
+        "ProspectActivity.GetActivityDetails",
+    );
+    let error = client.update_activity(update("First", 1)).await.unwrap_err();
+    seen(error).is_settled_by_repeating();
+    world.simulator.clear_faults();
+    client.update_activity(update("First", 1)).await.unwrap();
+    // One that is seen not to be there may come still, and is not sent again.
+    world
+        .simulator
+        .order(Fault::new("ProspectActivity.Update", What::DropBefore));
+    for _ in 0..2 {
+        let error = client.update_activity(update("Second", 2)).await.unwrap_err();
+        seen(error).is_settled_by_hand("look at the activities of the lead in LeadSquared");
+    }
+    assert_eq!(world.calls("ProspectActivity.Update").len(), 2);
 }
 
 #[tokio::test]

@@ -345,6 +345,44 @@ impl Seen {
         pushback.is_some_and(|pushback| pushback == "-1")
     }
 
+    /// Whether the same request with the same request id is to be sent again.
+    pub fn retry_same_request_id(&self) -> Option<&str> {
+        self.metadata.get("retry_same_request_id").map(String::as_str)
+    }
+
+    /// The outcome is unknown, and the same request id settles it.
+    pub fn is_settled_by_repeating(&self) {
+        self.is(Code::Aborted, "OUTCOME_UNKNOWN");
+        assert_eq!(self.retry_same_request_id(), Some("true"), "{:?}", self.status);
+        assert!(self.retry_after().is_some(), "{:?}", self.status);
+        assert!(
+            self.status
+                .message()
+                .contains("repeat the request with the same request_id")
+        );
+        self.was_sent();
+    }
+
+    /// The outcome is unknown, and the same request id cannot settle it; the text says what does.
+    pub fn is_settled_by_hand(&self, text: &str) {
+        self.is(Code::Aborted, "OUTCOME_UNKNOWN");
+        assert_eq!(self.retry_same_request_id(), Some("false"), "{:?}", self.status);
+        assert_eq!(self.retry_after(), None, "{:?}", self.status);
+        assert!(self.is_not_for_this_call(), "{:?}", self.status);
+        assert!(self.status.message().contains(text), "{}", self.status.message());
+        assert!(
+            !self.status.message().contains("RetryInfo"),
+            "{}",
+            self.status.message()
+        );
+        self.was_sent();
+    }
+
+    fn was_sent(&self) {
+        let attempts: u32 = self.metadata["attempts"].parse().unwrap();
+        assert!(attempts >= 1, "{:?}", self.status);
+    }
+
     /// When the caller may try again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.details.retry_info()?.retry_delay

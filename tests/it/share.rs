@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, OpportunitySpec, Options, ShareFailures, What};
+use leadgate::simulator::{Fault, OpportunitySpec, Options, Reshare, RevokeUnshared, ShareFailures, What};
 use pb::share_lead_request::{Context, Lead, User};
 use pb::share_service_client::ShareServiceClient;
 use pb::{Access, ShareState, WaitFor};
@@ -657,9 +657,18 @@ async fn an_activity_that_never_arrived_is_posted_again() {
 async fn a_share_whose_answer_was_lost_is_uncertain_until_somebody_settles_it() {
     let office = Office::quick().await;
     office.spoil("EntityAccess.Share", What::CommitThenDrop);
-    let seen = seen(office.ask(office.request()).await.unwrap_err());
-    seen.is(Code::Aborted, "OUTCOME_UNKNOWN");
-    let id = &seen.metadata["share_id"];
+    let request = pb::ShareLeadRequest {
+        request_id: Uuid::from_u128(9).to_string(),
+        ..office.request()
+    };
+    let lost = seen(office.ask(request.clone()).await.unwrap_err());
+    lost.is_settled_by_hand("RetryShare or RevokeShare settles it");
+    // The activity, and the share.
+    assert_eq!(lost.metadata["attempts"], "2");
+    let id = &lost.metadata["share_id"];
+    let again = seen(office.ask(request).await.unwrap_err());
+    again.is_settled_by_hand("GetShare returns it");
+    assert_eq!(&again.metadata["share_id"], id);
     let share = office.get(id).await.share.unwrap();
     assert_eq!(
         (share.state(), share.uncertain_step.as_str()),
@@ -672,6 +681,219 @@ async fn a_share_whose_answer_was_lost_is_uncertain_until_somebody_settles_it() 
     let share = office.retry(id).await.unwrap();
     assert_eq!(share.state(), ShareState::Active);
     assert_eq!(office.world.simulator.shares().len(), 1);
+}
+
+/// The endpoints of sharing that were called, without those that ask how a request stands.
+fn asked(office: &Office) -> Vec<String> {
+    let calls = office.world.simulator.calls().into_iter();
+    let endpoints = calls.map(|call| call.endpoint);
+    endpoints
+        .filter(|name| ["EntityAccess.Share", "EntityAccess.Revoke"].contains(&name.as_str()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_retry_of_an_uncertain_share_revokes_before_it_asks_again() {
+    for what in [What::CommitThenDrop, What::DropBefore] {
+        for text in ["Not shared with the user", "No such share"] {
+            let change = |options: &mut Options| {
+                options.share_polls = 2;
+                // A second grant would be seen.
+                options.reshare = Reshare::Duplicate;
+                options.revoke_unshared_text = text.to_owned();
+            };
+            let office = Office::open(change, "").await;
+            office.spoil("EntityAccess.Share", what.clone());
+            let seen = seen(office.ask(office.request()).await.unwrap_err());
+            seen.is(Code::Aborted, "OUTCOME_UNKNOWN");
+            let id = &seen.metadata["share_id"];
+            // What was accepted without an answer is granted by now.
+            office.world.simulator.set_options(|options| options.share_polls = 0);
+
+            let share = office.retry(id).await.unwrap();
+            assert_eq!(share.state(), ShareState::Active, "{what:?}");
+            let order = ["EntityAccess.Share", "EntityAccess.Revoke", "EntityAccess.Share"];
+            assert_eq!(asked(&office), order, "{what:?}");
+            assert_eq!(office.world.simulator.shares().len(), 1, "{what:?}");
+            let states = office.get(id).await.changes;
+            let states: Vec<_> = states.iter().map(|change| change.state()).collect();
+            assert!(!states.contains(&ShareState::Revoking), "{states:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_retry_whose_revoke_is_refused_does_not_ask_again() {
+    let office = Office::open(|options| options.reshare = Reshare::Duplicate, "").await;
+    office.spoil("EntityAccess.Share", What::CommitThenDrop);
+    let lost = seen(office.ask(office.request()).await.unwrap_err());
+    let id = &lost.metadata["share_id"];
+    let set_role = |role: &str| {
+        let role = role.to_owned();
+        office.world.simulator.set_options(|options| options.role = role);
+    };
+    set_role("Sales_User");
+    seen(office.retry(id).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+    let share = office.get(id).await.share.unwrap();
+    assert_eq!(
+        (share.state(), share.uncertain_step.as_str()),
+        (ShareState::Uncertain, "share")
+    );
+    assert_eq!(asked(&office), ["EntityAccess.Share", "EntityAccess.Revoke"]);
+    set_role("Administrator");
+    assert_eq!(office.retry(id).await.unwrap().state(), ShareState::Active);
+    assert_eq!(office.world.simulator.shares().len(), 1);
+}
+
+#[tokio::test]
+async fn a_share_that_is_revoked_while_it_is_retried_is_not_asked_for_again() {
+    let office = Office::quick().await;
+    office.spoil("EntityAccess.Share", What::CommitThenDrop);
+    let lost = seen(office.ask(office.request()).await.unwrap_err());
+    let id = &lost.metadata["share_id"];
+    office
+        .world
+        .simulator
+        .set_options(|options| options.share_polls = 1_000_000);
+    let request = pb::RetryShareRequest {
+        share_id: id.clone(),
+        wait_for: WaitFor::None.into(),
+    };
+    let retried = office.client.clone().retry_share(request).await.unwrap().into_inner();
+    assert_eq!(retried.share.unwrap().state(), ShareState::Pending);
+    while office.world.calls("EntityAccess.Revoke").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let request = Office::revoking(id, WaitFor::None);
+    office.client.clone().revoke_share(request).await.unwrap();
+    office.world.simulator.set_options(|options| options.share_polls = 0);
+    office.until(id, ShareState::Revoked).await;
+    assert_eq!(asked(&office), ["EntityAccess.Share", "EntityAccess.Revoke"]);
+    assert!(office.world.simulator.shares().is_empty());
+}
+
+#[tokio::test]
+async fn an_extension_of_an_opportunity_is_retried_without_a_revoke_which_would_end_both() {
+    let opportunity = OpportunitySpec {
+        id: "f85f3b60-bec7-47c8-8fcd-ae5d9df2d0e5".into(),
+        owner: SITA.into(),
+    };
+    let office = Office::open(|options| options.opportunities = vec![opportunity.clone()], "").await;
+    let request = pb::ShareOpportunityRequest {
+        opportunity_id: opportunity.id.clone(),
+        user: Some(pb::share_opportunity_request::User::UserId(SAM.into())),
+        access: Access::Read.into(),
+        duration: Some(minutes(30)),
+        wait_for: WaitFor::Active.into(),
+        ..Default::default()
+    };
+    let old = office.client.clone().share_opportunity(request).await.unwrap();
+    let old = old.into_inner().share.unwrap();
+    office.spoil("EntityAccess.Share", What::DropBefore);
+    let lost = seen(office.extend(&old.share_id, WaitFor::Active).await.unwrap_err());
+    let new = office.retry(&lost.metadata["share_id"]).await.unwrap();
+    assert_eq!(new.state(), ShareState::Active);
+    assert!(office.world.calls("EntityAccess.Revoke").is_empty());
+    office.until(&old.share_id, ShareState::Expired).await;
+}
+
+#[tokio::test]
+async fn a_revoke_of_what_is_gone_ends_revoked_by_the_text_of_the_settings() {
+    for (unshared, text, settings) in [
+        (RevokeUnshared::Later, "no such SHARE", ""),
+        (RevokeUnshared::AtOnce, "Error: No such share.", ""),
+        (
+            RevokeUnshared::Later,
+            "Kein Zugriff",
+            "gone_texts = [\"kein zugriff\"]\n",
+        ),
+    ] {
+        let change = |options: &mut Options| {
+            options.share_polls = 0;
+            options.revoke_unshared = unshared;
+            options.revoke_unshared_text = text.to_owned();
+        };
+        let office = Office::open(change, settings).await;
+        let share = office.share().await;
+        // The first one is executed and its answer lost; the second finds no access.
+        office.spoil("EntityAccess.Revoke", What::CommitThenDrop);
+        let revoked = office.revoke(&share.share_id).await.unwrap();
+        assert_eq!(revoked.state(), ShareState::Revoked, "{text}");
+        assert_eq!(office.world.calls("EntityAccess.Revoke").len(), 2, "{text}");
+    }
+    let change = |options: &mut Options| {
+        options.share_polls = 0;
+        options.revoke_unshared_text = "No such share".into();
+    };
+    let office = Office::open(change, "gone_texts = []\n").await;
+    let share = office.share().await;
+    office.spoil("EntityAccess.Revoke", What::CommitThenDrop);
+    seen(office.revoke(&share.share_id).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+}
+
+#[tokio::test]
+async fn a_share_that_was_active_counts_as_reached_when_its_request_is_repeated() {
+    for wait in [WaitFor::Active, WaitFor::Submitted] {
+        let office = Office::quick().await;
+        let request = pb::ShareLeadRequest {
+            request_id: Uuid::from_u128(7).to_string(),
+            wait_for: wait.into(),
+            ..office.request()
+        };
+        let ask = || {
+            let (mut client, request) = (office.client.clone(), within(Duration::from_secs(5), request.clone()));
+            async move {
+                let limit = Duration::from_secs(2);
+                let answer = tokio::time::timeout(limit, client.share_lead(request)).await;
+                answer
+                    .expect("the answer comes at once")
+                    .unwrap()
+                    .into_inner()
+                    .share
+                    .unwrap()
+            }
+        };
+        let id = ask().await.share_id;
+        office.until(&id, ShareState::Active).await;
+        office
+            .world
+            .simulator
+            .set_options(|options| options.share_polls = 1_000_000);
+        // LeadSquared is slow to take the revoke, and then to process it.
+        let by = Duration::from_millis(300);
+        office.spoil("EntityAccess.Revoke", What::Delay { by });
+        for so_far in [WaitFor::None, WaitFor::Submitted] {
+            let revoking = Office::revoking(&id, so_far);
+            office.client.clone().revoke_share(revoking).await.unwrap();
+            let again = ask().await;
+            assert_eq!(
+                (&again.share_id, again.state()),
+                (&id, ShareState::Revoking),
+                "{wait:?}"
+            );
+        }
+        office.world.simulator.set_options(|options| options.share_polls = 0);
+        office.until(&id, ShareState::Revoked).await;
+        assert_eq!(ask().await.state(), ShareState::Revoked, "{wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_share_whose_revoke_is_uncertain_was_granted_and_its_request_says_so() {
+    let office = Office::quick().await;
+    let request = pb::ShareLeadRequest {
+        request_id: Uuid::from_u128(8).to_string(),
+        ..office.request()
+    };
+    let share = office.ask(request.clone()).await.unwrap();
+    let lost = Fault::new("EntityAccess.Revoke", What::DropBefore).times(2);
+    office.world.simulator.order(lost);
+    seen(office.revoke(&share.share_id).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+    let again = office.ask(request).await.unwrap();
+    assert_eq!(
+        (again.state(), again.uncertain_step.as_str()),
+        (ShareState::Uncertain, "revoke")
+    );
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use leadgate::simulator::{Fault, Options, What};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::harness::{World, by_id, lead, seen, within};
+use crate::harness::{World, by_id, lead, lone_read, seen, within};
 
 const HANG: What = What::CommitThenHang {
     lasting: Duration::from_secs(60),
@@ -613,4 +613,235 @@ async fn a_slow_write_does_not_overwrite_a_later_one() {
     // Whatever of the first one is still on its way arrives in this time.
     tokio::time::sleep(by).await;
     assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Second"));
+}
+
+const LOOK_AT_LEAD: &str = "look for the lead in LeadSquared";
+
+/// Nothing to look it up by.
+fn nameless() -> pb::LeadFields {
+    pb::LeadFields {
+        last_name: Some("Rao".into()),
+        ..Default::default()
+    }
+}
+
+/// Look-ups by email address that fail.
+fn failing_look_ups(world: &World) {
+    let failing = Fault::new("Leads.GetByEmailaddress", What::Empty500).times(100);
+    world.simulator.order(failing);
+}
+
+#[tokio::test]
+async fn a_lost_create_is_settled_by_its_request_id_only_where_there_is_something_to_look_it_up_by() {
+    let world = world().await;
+    let create = |lead: pb::LeadFields, request_id: Option<Uuid>| {
+        let mut client = world.client.clone();
+        let request = pb::CreateLeadRequest {
+            lead: Some(lead),
+            request_id: request_id.map(|id| id.to_string()).unwrap_or_default(),
+            ..Default::default()
+        };
+        async move {
+            client
+                .create_lead(request)
+                .await
+                .map(|answer| answer.into_inner().lead_id)
+        }
+    };
+    let (by_email, by_name) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    world
+        .simulator
+        .order(Fault::new("Lead.Create", What::CommitThenDrop).times(3));
+    failing_look_ups(&world);
+    let lost = seen(create(lead("Asha"), Some(by_email)).await.unwrap_err());
+    lost.is_settled_by_repeating();
+    assert_eq!(lost.pushback(), lost.retry_after());
+    seen(create(nameless(), Some(by_name)).await.unwrap_err()).is_settled_by_hand(LOOK_AT_LEAD);
+    // Without a request id nobody could repeat it.
+    seen(create(lead("Ben"), None).await.unwrap_err()).is_settled_by_hand(LOOK_AT_LEAD);
+    world.simulator.clear_faults();
+    world.simulator.forget_calls();
+
+    // What the errors promise.
+    create(lead("Asha"), Some(by_email)).await.unwrap();
+    seen(create(nameless(), Some(by_name)).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
+    assert!(world.calls("Lead.Create").is_empty());
+}
+
+#[tokio::test]
+async fn what_a_look_up_has_seen_and_cannot_prove_is_not_settled_by_another_one() {
+    let world = world().await;
+    world
+        .simulator
+        .insert_lead(&[("EmailAddress", "asha@example.com"), ("FirstName", "Somebody")]);
+    let id = Uuid::from_u128(1);
+    world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+    for _ in 0..2 {
+        let error = world
+            .client
+            .clone()
+            .create_lead(create_with(id, "Asha"))
+            .await
+            .unwrap_err();
+        let error = seen(error);
+        error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+        assert_eq!(error.retry_same_request_id(), Some("false"));
+    }
+
+    let lead_id = world.simulator.insert_lead(&[
+        ("EmailAddress", "ben@example.com"),
+        ("CreatedOn", "2020-01-01 00:00:00"),
+        ("ModifiedOn", "2020-01-01 00:00:00"),
+    ]);
+    let update = pb::UpdateLeadRequest {
+        lead_id,
+        lead: Some(pb::LeadFields {
+            city: Some("Pune".into()),
+            ..Default::default()
+        }),
+        run_automations: true,
+        request_id: Uuid::from_u128(2).to_string(),
+        ..Default::default()
+    };
+    world.simulator.order(Fault::new("Lead.Update", What::DropBefore));
+    let error = world.client.clone().update_lead(update).await.unwrap_err();
+    seen(error).is_settled_by_hand(LOOK_AT_LEAD);
+}
+
+#[tokio::test]
+async fn a_lost_upsert_or_capture_is_settled_by_its_request_id_unless_a_look_up_has_told_all_it_can() {
+    let world = world().await;
+    let upsert = pb::UpsertLeadRequest {
+        lead: Some(lead("Asha")),
+        request_id: Uuid::from_u128(1).to_string(),
+        ..Default::default()
+    };
+    let capture = |number: u128, name: &str| pb::CaptureLeadRequest {
+        lead: Some(lead(name)),
+        request_id: Uuid::from_u128(number).to_string(),
+        ..Default::default()
+    };
+    world
+        .simulator
+        .order(Fault::new("Lead.CreateOrUpdate", What::CommitThenDrop));
+    world.simulator.order(Fault::new("Lead.Capture", What::CommitThenDrop));
+    failing_look_ups(&world);
+    let mut client = world.client.clone();
+    seen(client.upsert_lead(upsert.clone()).await.unwrap_err()).is_settled_by_repeating();
+    seen(client.capture_lead(capture(2, "Ben")).await.unwrap_err()).is_settled_by_repeating();
+    world.simulator.clear_faults();
+    world.simulator.forget_calls();
+    client.upsert_lead(upsert).await.unwrap();
+    assert!(
+        client
+            .capture_lead(capture(2, "Ben"))
+            .await
+            .unwrap()
+            .into_inner()
+            .created
+    );
+    assert!(world.calls("Lead.CreateOrUpdate").is_empty() && world.calls("Lead.Capture").is_empty());
+
+    // A capture may only have left an activity behind: no look-up tells.
+    world.simulator.order(Fault::new("Lead.Capture", What::DropBefore));
+    for _ in 0..2 {
+        let error = client.capture_lead(capture(3, "Cid")).await.unwrap_err();
+        seen(error).is_settled_by_hand(LOOK_AT_LEAD);
+    }
+    assert_eq!(world.calls("Lead.Capture").len(), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_says_when_it_counts_that_a_look_up_does_not_find_the_write() {
+    let world = patient_world("visible_after = \"30s\"").await;
+    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+    world.simulator.order(blind(100));
+    let request = within(Duration::from_millis(400), create_with(Uuid::from_u128(1), "Asha"));
+    let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
+    error.is_settled_by_repeating();
+    let after = error.retry_after().unwrap();
+    let rest = Duration::from_secs(25)..=Duration::from_millis(29_900);
+    assert!(rest.contains(&after), "{after:?}");
+    // It is behind the deadline.
+    assert!(error.is_not_for_this_call());
+}
+
+#[tokio::test]
+async fn a_deadline_after_a_write_was_sent_says_so_and_that_the_same_request_id_gets_the_outcome() {
+    let world = world().await;
+    let by = Duration::from_millis(700);
+    for (request_id, retry) in [(Uuid::from_u128(1).to_string(), Some("true")), (String::new(), None)] {
+        world.simulator.order(Fault::new("Lead.Create", What::Delay { by }));
+        let request = pb::CreateLeadRequest {
+            lead: Some(nameless()),
+            request_id,
+            ..Default::default()
+        };
+        let request = within(Duration::from_millis(300), request);
+        let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
+        error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+        assert_eq!(error.metadata["attempts"], "1");
+        assert_eq!(error.metadata["place"], "LeadSquared's answer");
+        assert_eq!(error.retry_same_request_id(), retry);
+    }
+}
+
+#[tokio::test]
+async fn a_mutation_that_was_refused_is_to_be_repeated_with_its_request_id() {
+    let settings = "[tenants.acme.limits]\ncalls = 1\nwindow = \"60s\"\n";
+    let world = World::with(Options::default(), settings).await;
+    // The metadata, which are fetched at the start, take the only call of the window.
+    while world.simulator.calls().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let limit = Duration::from_secs(2);
+    let refused = |status: Status| {
+        let error = seen(status);
+        error.is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
+        assert_eq!(error.metadata["attempts"], "0");
+        error.retry_same_request_id().map(str::to_owned)
+    };
+    let mut client = world.client.clone();
+    let create = within(limit, create_with(Uuid::from_u128(1), "Asha"));
+    assert_eq!(
+        refused(client.create_lead(create).await.unwrap_err()).as_deref(),
+        Some("true")
+    );
+    let create = pb::CreateLeadRequest {
+        lead: Some(lead("Asha")),
+        ..Default::default()
+    };
+    assert_eq!(
+        refused(client.create_lead(within(limit, create)).await.unwrap_err()),
+        None
+    );
+    let read = within(limit, lone_read("y"));
+    assert_eq!(refused(client.batch_get_leads(read).await.unwrap_err()), None);
+}
+
+#[tokio::test]
+async fn a_deadline_behind_an_earlier_write_names_that_write_and_not_the_quota() {
+    let world = world().await;
+    let lead_id = old_lead(&world);
+    let by = Duration::from_millis(900);
+    world.simulator.order(Fault::new("Lead.Update", What::Delay { by }));
+    let request = pb::UpdateLeadRequest {
+        lead_id,
+        lead: Some(moved()),
+        ..Default::default()
+    };
+    let first = tokio::spawn({
+        let (mut client, request) = (world.client.clone(), request.clone());
+        async move { client.update_lead(request).await }
+    });
+    while world.calls("Lead.Update").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = within(Duration::from_millis(300), request);
+    let error = seen(world.client.clone().update_lead(second).await.unwrap_err());
+    error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_eq!(error.metadata["place"], "an earlier write to the same lead");
+    assert_eq!(error.metadata["attempts"], "0");
+    first.await.unwrap().unwrap();
+    assert_eq!(world.calls("Lead.Update").len(), 1);
 }

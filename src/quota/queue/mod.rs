@@ -146,8 +146,8 @@ pub struct Pushed<T> {
 pub enum Next<T> {
     /// This ticket takes a slot.
     Granted(Receipt, T),
-    /// This ticket's deadline has passed. It costs nothing.
-    Dead(TicketId, T),
+    /// This ticket's deadline has passed, and whether it waited for an earlier write until then. It costs nothing.
+    Dead(TicketId, T, bool),
     /// Nobody can go now.
     Nobody,
 }
@@ -400,6 +400,12 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Whether it waits for an earlier write of the same key.
+    pub fn is_behind(&self, id: TicketId) -> bool {
+        let ticket = self.tickets.get(&id);
+        ticket.is_some_and(|ticket| !self.lines.is_first(ticket.position, &ticket.keys))
+    }
+
     /// Takes out a ticket whose waiter has left.
     pub fn remove(&mut self, id: TicketId) -> Option<T> {
         let ticket = self.detach(id)?;
@@ -420,9 +426,11 @@ impl<T> Queue<T> {
     pub fn next(&mut self, supply: &Supply, now: Instant) -> Next<T> {
         if let Some((deadline, id)) = self.deadlines.first().copied()
             && deadline <= now
-            && let Some(payload) = self.remove(id)
         {
-            return Next::Dead(id, payload);
+            let is_behind = self.is_behind(id);
+            if let Some(payload) = self.remove(id) {
+                return Next::Dead(id, payload, is_behind);
+            }
         }
         while let Some(caller) = self.callers.uncap(now) {
             self.settle(caller);

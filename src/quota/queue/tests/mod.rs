@@ -95,7 +95,7 @@ impl Desk {
     fn next(&mut self, supply: &Supply) -> Option<(Receipt, &'static str)> {
         match self.queue.next(supply, self.now) {
             Next::Granted(receipt, name) => Some((receipt, name)),
-            Next::Dead(_, name) => panic!("{name} is dead"),
+            Next::Dead(_, name, _) => panic!("{name} is dead"),
             Next::Nobody => None,
         }
     }
@@ -490,7 +490,7 @@ fn a_dead_ticket_is_handed_back_and_costs_no_slot() {
     desk.push(write("a", 1, desk.now), "long");
     assert_eq!(desk.queue.next_wake(), Some(desk.now + ms(10)));
     desk.now += ms(10);
-    assert!(matches!(desk.queue.next(&FREE, desk.now), Next::Dead(dead, "short") if dead == id));
+    assert!(matches!(desk.queue.next(&FREE, desk.now), Next::Dead(dead, "short", _) if dead == id));
     assert_eq!(desk.names(2), ["long", "nobody"]);
 }
 

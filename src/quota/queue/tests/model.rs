@@ -259,7 +259,7 @@ impl Model {
             .map(|ticket| (ticket.clone(), self.class(ticket)))
             .collect();
         match self.queue.next(&supply, self.now) {
-            Next::Dead(id, _) => {
+            Next::Dead(id, ..) => {
                 assert!(self.forget(id).deadline <= self.now);
                 self.ended += 1;
             }
