@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::caller::Call;
 use crate::error::{Error, Facts, Kind, Result};
 use crate::quota::Again;
+use crate::quota::breaker::OperationId;
 
 /// Whether an operation may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
             | Kind::DeadlineInfeasible { .. }
             | Kind::CallerLimit { .. }
             | Kind::QueueFull { .. }
+            | Kind::BreakerOpen { .. }
             | Kind::DailyBudgetExhausted { .. }
             | Kind::CredentialsRejected { .. }
             | Kind::Denied { .. }
@@ -76,12 +78,15 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
 
 /// The attempts of one call so far.
 pub struct Retries {
+    operation: OperationId,
     safety: Safety,
     most: u32,
     failures: u32,
     pauses: ExponentialBackoff,
     again: Option<Again>,
     facts: Facts,
+    /// What is known of the last attempt that failed.
+    failed: Box<Facts>,
 }
 
 impl Retries {
@@ -94,13 +99,25 @@ impl Retries {
             .without_max_times()
             .build();
         Self {
+            operation: OperationId::unique(),
             safety,
             most,
             failures: 0,
             pauses,
             again: None,
             facts: Facts::default(),
+            failed: Box::default(),
         }
+    }
+
+    /// The operation that is sent, for the circuit breaker.
+    pub fn operation(&self) -> OperationId {
+        self.operation
+    }
+
+    /// From now on it is sent as a part of that operation.
+    pub fn part_of(&mut self, operation: OperationId) {
+        self.operation = operation;
     }
 
     /// The right of the next attempt to stand before others, if it was refused before.
@@ -123,15 +140,23 @@ impl Retries {
         self.facts.attempts += 1;
     }
 
-    /// Returns when it is time for another attempt, or with the error to give to the caller.
-    pub async fn pause(&mut self, call: &Call, error: Error) -> Result<()> {
+    /// Returns when it is time for another attempt, or with the error to give to the caller. While the circuit breaker
+    /// `is_open`, the next attempt waits in the queue of the quota and not here.
+    pub async fn pause(&mut self, call: &Call, error: Error, is_open: bool) -> Result<()> {
         match decide(self.safety, &error) {
             Decision::Requeue => Ok(()),
             Decision::Again => {
                 self.failures += 1;
                 let pause = self.pauses.next().unwrap_or_default();
+                if self.failures >= self.most {
+                    return Err(self.complete(error));
+                }
+                self.failed = error.facts.clone();
+                if is_open {
+                    return Ok(());
+                }
                 // A pause that would outlast the deadline helps nobody: better the reason now.
-                if self.failures >= self.most || Instant::now() + pause >= call.deadline {
+                if Instant::now() + pause >= call.deadline {
                     return Err(self.complete(error));
                 }
                 call.wait("another attempt", tokio::time::sleep(pause)).await
@@ -146,6 +171,10 @@ impl Retries {
     }
 
     fn complete(&mut self, mut error: Error) -> Error {
+        if matches!(error.kind, Kind::BreakerOpen { .. }) {
+            // It says why the attempts before have failed.
+            error.facts = std::mem::take(&mut self.failed);
+        }
         error.facts.attempts = self.facts.attempts;
         error.facts.queued = self.facts.queued;
         error
@@ -288,13 +317,29 @@ mod tests {
         let lost = || Error::from(Kind::Unavailable { sent: true });
         let call = Call::internal("test", Duration::from_secs(60));
         let mut retries = Retries::new(Safety::Repeatable, 3);
-        assert_eq!(retries.pause(&call, lost()).await, Ok(()));
-        assert_eq!(retries.pause(&call, lost()).await, Ok(()));
-        assert_eq!(retries.pause(&call, lost()).await, Err(lost()));
+        assert_eq!(retries.pause(&call, lost(), false).await, Ok(()));
+        assert_eq!(retries.pause(&call, lost(), false).await, Ok(()));
+        assert_eq!(retries.pause(&call, lost(), false).await, Err(lost()));
 
         let short = Call::internal("test", Duration::from_millis(50));
         let mut retries = Retries::new(Safety::Repeatable, 3);
-        assert_eq!(retries.pause(&short, lost()).await, Err(lost()));
+        assert_eq!(retries.pause(&short, lost(), false).await, Err(lost()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_breaker_is_open_the_pause_is_that_of_the_queue() {
+        let lost = || Error::from(Kind::Unavailable { sent: true }).seen_at(503);
+        let call = Call::internal("test", Duration::from_millis(50));
+        let mut retries = Retries::new(Safety::Repeatable, 3);
+        let began = Instant::now();
+        assert_eq!(retries.pause(&call, lost(), true).await, Ok(()));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let retry_after = Duration::from_secs(2);
+        let open = Kind::BreakerOpen { retry_after };
+        let error = retries.pause(&call, open.clone().into(), true).await.unwrap_err();
+        assert_eq!((error.kind, error.facts.upstream_status), (open, Some(503)));
+        let mut retries = Retries::new(Safety::Repeatable, 1);
+        assert_eq!(retries.pause(&call, lost(), true).await, Err(lost()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -303,7 +348,7 @@ mod tests {
         let mut retries = Retries::new(Safety::Once, 1);
         for _ in 0..10 {
             let refused = Kind::Refused(Refusal::Window(None)).into();
-            assert_eq!(retries.pause(&call, refused).await, Ok(()));
+            assert_eq!(retries.pause(&call, refused, false).await, Ok(()));
         }
     }
 }

@@ -427,6 +427,7 @@ fn judge(step: Step, error: Error) -> Event {
         | Kind::DeadlineExceeded { .. }
         | Kind::CallerLimit { .. }
         | Kind::QueueFull { .. }
+        | Kind::BreakerOpen { .. }
         | Kind::DailyBudgetExhausted { .. }
         | Kind::Refused(_)
         | Kind::StoreUnavailable
@@ -654,6 +655,7 @@ mod tests {
                 &tenant.limits,
                 &Default::default(),
                 Default::default(),
+                tenant.upstream.breaker(),
                 None,
                 &tasks,
                 stop.clone(),

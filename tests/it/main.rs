@@ -7,6 +7,7 @@ mod harness;
 mod activity;
 mod architecture;
 mod batch;
+mod breaker;
 mod callers;
 mod checks;
 mod edge;
