@@ -307,6 +307,7 @@ fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Aro
         &tenant.limits,
         around.callers,
         tenant.batching.sizes(),
+        tenant.upstream.breaker(),
         spent,
         around.tasks,
         around.draining.clone(),

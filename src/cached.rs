@@ -124,7 +124,9 @@ where
                         | Kind::QueueFull { .. }
                         | Kind::CallerLeft
                 );
-                if half >= PATIENCE || !in_a_hurry {
+                // It has cost neither time nor a call.
+                let is_free = matches!(error.kind, Kind::BreakerOpen { .. });
+                if !is_free && (half >= PATIENCE || !in_a_hurry) {
                     self.pause();
                 }
                 None

@@ -784,6 +784,27 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_the_circuit_breaker_are_checked() {
+        let with = |upstream: &str| faults(&format!("{TENANT}\nupstream = {{ {upstream} }}"), &[]);
+        let all =
+            "breaker_failures = 1001, breaker_pause = \"0s\", breaker_max_pause = \"25h\", max_retry_after = \"25h\"";
+        assert_eq!(
+            with(all),
+            [
+                "test.toml: tenants.acme.upstream.breaker_failures: must be 0 to 1000; 0: the circuit breaker never opens",
+                "test.toml: tenants.acme.upstream.breaker_pause: must be 10ms to 24h",
+                "test.toml: tenants.acme.upstream.breaker_max_pause: must be breaker_pause to 24h",
+                "test.toml: tenants.acme.upstream.max_retry_after: must be 0s to 24h",
+            ]
+        );
+        // The default of the maximum is 30 s.
+        let longer = with("breaker_pause = \"31s\"");
+        assert_eq!(longer.len(), 1, "{longer:?}");
+        let off = format!("{TENANT}\nupstream = {{ breaker_failures = 0, max_retry_after = \"0s\" }}");
+        assert!(read(&off, &[]).is_ok());
+    }
+
+    #[test]
     fn keys_are_in_no_error_and_no_debug_text() {
         for wrong in [
             "limits = { calls = \"x\" }",

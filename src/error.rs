@@ -89,6 +89,12 @@ pub enum Kind {
         /// Whether the request may have been executed.
         sent: bool,
     },
+    /// LeadSquared has failed several times in a row, and the next call to it is sent too late for this one. Nothing was sent:
+    /// try again later.
+    BreakerOpen {
+        /// When the next call is sent to LeadSquared, at the earliest.
+        retry_after: Duration,
+    },
     /// A write was sent, no answer came back, and looking it up did not settle it. What to do is in [`Facts::repeat`].
     OutcomeUnknown,
     /// The data's: one response message would be longer than `server.max_response_bytes`. Ask for less of it.
@@ -360,6 +366,7 @@ impl Error {
             Kind::Refused(_) => "refused",
             Kind::Unavailable { sent: true } => "no-answer",
             Kind::Unavailable { sent: false } => "unreachable",
+            Kind::BreakerOpen { .. } => "breaker-open",
             Kind::OutcomeUnknown => "outcome-unknown",
             Kind::ResponseTooLarge { .. } => "response-too-large",
             Kind::DeadlineExceeded { .. } => "deadline-exceeded",
@@ -402,6 +409,7 @@ impl Error {
             | Kind::ShareNotRetryable
             | Kind::Refused(_)
             | Kind::Unavailable { .. }
+            | Kind::BreakerOpen { .. }
             | Kind::OutcomeUnknown
             | Kind::ResponseTooLarge { .. }
             | Kind::DeadlineExceeded { .. }
@@ -542,6 +550,12 @@ impl fmt::Display for Error {
             Kind::Refused(_) => f.write_str("LeadSquared refused the call because of its rate limit; the call was not executed"),
             Kind::Unavailable { sent: true } => f.write_str("LeadSquared sent no valid response"),
             Kind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was sent"),
+            Kind::BreakerOpen { retry_after } => write!(
+                f,
+                "LeadSquared has failed several times in a row; the call cannot be served before its deadline; nothing was sent; \
+                 try again in {} ms",
+                retry_after.as_nanos().div_ceil(1_000_000)
+            ),
             Kind::OutcomeUnknown => {
                 f.write_str("the write was sent to LeadSquared, but whether it was executed is not known; ")?;
                 f.write_str(match self.facts.repeat {

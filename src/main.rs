@@ -371,7 +371,9 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url, share_type: i32) ->
 /// The error, and why LeadSquared cannot be reached if that is the matter.
 fn with_cause(error: &leadgate::error::Error, gateway: &gateway::Gateway) -> String {
     match (&error.kind, gateway.outage()) {
-        (Kind::Unavailable { .. } | Kind::DeadlineExceeded { .. }, Some(outage)) => format!("{error}: {outage}"),
+        (Kind::Unavailable { .. } | Kind::BreakerOpen { .. } | Kind::DeadlineExceeded { .. }, Some(outage)) => {
+            format!("{error}: {outage}")
+        }
         _ => error.to_string(),
     }
 }

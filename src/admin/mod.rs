@@ -12,7 +12,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::{Criticality, WindowSnapshot};
+use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, WindowSnapshot};
 use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, WindowState};
 use crate::tenant::Tenants;
 
@@ -79,14 +79,15 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
-    let text = shared.metrics.text(quotas(&shared.tenants));
+    let quotas = quotas(&shared.tenants).map(|(name, state, _)| (name, state));
+    let text = shared.metrics.text(quotas);
     ([(CONTENT_TYPE, METRICS_TYPE)], text)
 }
 
 /// What each account's quota is doing, drawn anew every two seconds.
 async fn status_page(State(shared): State<Shared>) -> Html<String> {
     let mut rows = String::new();
-    for (name, state) in quotas(&shared.tenants) {
+    for (name, state, breaker) in quotas(&shared.tenants) {
         let left = state
             .daily_remaining
             .map_or("not limited".to_owned(), |left| left.to_string());
@@ -102,8 +103,9 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
         let [(_, own), (_, foreign)] = calls.refused;
         // Tenants' names are checked to be letters, digits, - and _.
         rows += &format!(
-            "<tr><td>{name}<td><meter max={limit} value={used}></meter> {used} of {effective}{others}\
+            "<tr><td>{name}<td>{breaker}<td><meter max={limit} value={used}></meter> {used} of {effective}{others}\
              <td>{bulk_used} of {bulk_limit}<td>{last:.0} %<td>{waiting}<td>{own} own, {foreign} foreign<td>{left}",
+            breaker = breaker_text(&breaker),
             limit = calls.limit,
             used = calls.used,
             effective = calls.effective,
@@ -130,7 +132,20 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
     ))
 }
 
-fn quotas(tenants: &Tenants) -> impl Iterator<Item = (&str, QuotaState)> {
+/// The state of a circuit breaker in words.
+fn breaker_text(breaker: &BreakerSnapshot) -> String {
+    let since = breaker
+        .since
+        .map_or(String::new(), |since| format!(" since {since:.0}"));
+    match (breaker.state, breaker.next_probe_in) {
+        (BreakerState::Closed, _) => "closed".to_owned(),
+        (BreakerState::Open, Some(next)) => format!("open{since}, next probe in {:.1} s", next.as_secs_f64()),
+        (BreakerState::Open, None) => format!("open{since}"),
+        (BreakerState::HalfOpen, _) => format!("half-open{since}"),
+    }
+}
+
+fn quotas(tenants: &Tenants) -> impl Iterator<Item = (&str, QuotaState, BreakerSnapshot)> {
     tenants.iter().map(|(name, gateway)| {
         let quota = gateway.quota();
         let window = |window: &WindowSnapshot| WindowState {
@@ -155,7 +170,8 @@ fn quotas(tenants: &Tenants) -> impl Iterator<Item = (&str, QuotaState)> {
             utilisation: quota.utilisation,
             waiting: Criticality::ALL.map(class),
             daily_remaining: quota.daily.remaining,
+            breaker_open: quota.breaker.state != BreakerState::Closed,
         };
-        (name, state)
+        (name, state, quota.breaker)
     })
 }

@@ -62,6 +62,14 @@ impl Answer {
         }
     }
 
+    /// Whether LeadSquared fails: the response is not its own, as that of a proxy whose server is down.
+    pub fn is_failure(&self) -> bool {
+        // A server that refuses a request works.
+        !self.status.is_client_error()
+            && matches!(self.bare_error(), Some(Kind::Unavailable { .. }))
+            && self.exception().is_none()
+    }
+
     /// The body as JSON of that shape, if LeadSquared did what it was asked; otherwise why not, or the place that does
     /// not fit.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
@@ -473,6 +481,33 @@ mod tests {
                 assert_eq!((&error.kind, error.facts.is_page), (&kind, true), "{status}");
             }
         }
+    }
+
+    #[test]
+    fn only_what_is_not_leadsquareds_own_response_is_a_failure_of_leadsquared() {
+        let exception = json!({"Status": "Error", "ExceptionType": "MXNobodyKnowsException", "ExceptionMessage": ""});
+        let exception = exception.to_string();
+        let limit = "API calls exceeded the limit of 25 in 5 second(s)";
+        for (status, body, is_failure) in [
+            (503, "", true),
+            (500, "", true),
+            (504, "{\"message\":\"Endpoint request timed out\"}", true),
+            (502, "<html>Bad Gateway</html>", true),
+            (200, "<html>We will be back soon</html>", true),
+            (500, exception.as_str(), false),
+            (503, exception.as_str(), false),
+            (500, limit, false),
+            (429, "", false),
+            (408, "", false),
+            (403, "<html>Forbidden</html>", false),
+            (404, "", false),
+            (200, "[]", false),
+            (200, "", false),
+        ] {
+            assert_eq!(answer(status, body).is_failure(), is_failure, "{status} {body}");
+        }
+        let timeout = json!({"Status": "Error", "ExceptionType": "MXTimeoutException", "ExceptionMessage": ""});
+        assert!(!answer(500, timeout).is_failure());
     }
 
     #[test]

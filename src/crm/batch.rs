@@ -18,6 +18,7 @@ use super::retry::{Retries, Safety};
 use super::{Client, Operation, Place, timed};
 use crate::caller::{Call, Criticality, exceeded};
 use crate::error::{Error, Kind, Result};
+use crate::quota::breaker::OperationId;
 use crate::quota::queue::TicketId;
 use crate::quota::{Again, Boarding, Lane, Party, Ride, Turn, Want};
 use crate::telemetry::metrics::Shared as SharedCall;
@@ -106,6 +107,8 @@ impl Rejoin {
 
 /// A member of a shared call.
 struct Seat<O: Together> {
+    /// The operation of the batch.
+    batch: OperationId,
     ticket: Option<TicketId>,
     call: Call,
     way: Way,
@@ -118,8 +121,8 @@ struct Seat<O: Together> {
 enum Reply<T> {
     /// What became of it, and the right of a refused one to come again.
     Told(Result<T>, Option<Again>),
-    /// It is to go by its own endpoint.
-    GoAlone(Option<Again>),
+    /// It is to go by its own endpoint, as a part of its batch.
+    GoAlone(Option<Again>, OperationId),
     /// Nobody knows whether the batch was executed. A write that was not can go with it again.
     Lost(Error, Rejoin),
 }
@@ -193,7 +196,7 @@ impl Client {
                 }
                 Ok(Berth(coming)) => {
                     call.sent();
-                    self.travel(coming, way, call, operation).await
+                    self.travel(coming, way, call, operation, retries.operation()).await
                 }
                 Err(error) => Reply::Told(Err(error), None),
             };
@@ -201,15 +204,16 @@ impl Client {
                 Reply::Told(Ok(output), _) => return Ok(output),
                 Reply::Told(Err(error), again) => {
                     retries.refused(again);
-                    retries.pause(call, error).await?;
+                    self.pause(call, error, &mut retries).await?;
                 }
-                Reply::GoAlone(again) => {
+                Reply::GoAlone(again, batch) => {
                     retries.refused(again);
+                    retries.part_of(batch);
                     way = Way::Alone;
                 }
                 Reply::Lost(error, batch) => {
                     *rejoin = Some(batch);
-                    retries.pause(call, error).await?;
+                    self.pause(call, error, &mut retries).await?;
                 }
             }
         }
@@ -247,9 +251,17 @@ impl Client {
     }
 
     /// Goes aboard, and waits for what becomes of it: of a read until the caller's deadline, of a write as long as it takes.
-    async fn travel<O: Together>(&self, coming: Coming, way: Way, call: &Call, operation: &O) -> Reply<O::Output> {
+    async fn travel<O: Together>(
+        &self,
+        coming: Coming,
+        way: Way,
+        call: &Call,
+        operation: &O,
+        id: OperationId,
+    ) -> Reply<O::Output> {
         let (reply, told) = oneshot::channel();
         let mut seat = Seat {
+            batch: id,
             ticket: None,
             call: call.clone(),
             way,
@@ -292,6 +304,7 @@ impl Client {
     /// Sends the batch in one call. Where that fails as a whole, each half is sent by itself, and so on, until the operation to
     /// blame is alone. Writes whose outcome is not known are looked up first, each by its own caller's task.
     async fn depart<O: Together>(self, mut place: Place, leader: Seat<O>) {
+        let batch = leader.batch;
         let seats = aboard(place.slot.depart(), leader).await;
         let mut first = Some(place);
         let mut splitting = Splitting::new(seats.len());
@@ -299,6 +312,7 @@ impl Client {
         while let Some(mut seats) = groups.pop_front() {
             // Who has left before anything was sent leaves for free.
             seats.retain(|seat| !seat.reply.is_closed());
+            seats.iter_mut().for_each(|seat| seat.batch = batch);
             if seats.is_empty() {
                 continue;
             }
@@ -307,7 +321,7 @@ impl Client {
                 seats.into_iter().for_each(Seat::go_alone);
                 continue;
             }
-            let result = self.send_shared(first.take(), &mut seats).await;
+            let result = self.send_shared(batch, first.take(), &mut seats).await;
             if seats.is_empty() {
                 continue;
             }
@@ -370,6 +384,7 @@ impl Client {
     /// so and taken out.
     async fn send_shared<O: Together>(
         &self,
+        batch: OperationId,
         place: Option<Place>,
         seats: &mut Vec<Seat<O>>,
     ) -> Result<Vec<Fate<O::Output>>> {
@@ -404,7 +419,7 @@ impl Client {
         let request = self.build(operation.request())?;
         let sent = Instant::now();
         let whole = sent + shared.settings.timeout;
-        let (answer, turns) = self.clone().exchange(request, place, whole).await;
+        let (answer, turns) = self.clone().exchange(batch, request, place, whole).await;
         let mut turns: HashMap<_, _> = turns.into_iter().map(|turn| (turn.ticket(), turn)).collect();
         for seat in seats.iter_mut().filter(|seat| seat.again.is_none()) {
             seat.again = turns.remove(&seat.ticket);
@@ -452,7 +467,7 @@ impl<O: Together> Seat<O> {
     }
 
     fn go_alone(self) {
-        let _ = self.reply.send(Reply::GoAlone(self.again));
+        let _ = self.reply.send(Reply::GoAlone(self.again, self.batch));
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::header::{DATE, HeaderMap, RETRY_AFTER};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 
@@ -25,8 +26,7 @@ pub struct Clock {
 impl Clock {
     /// An answer had that date.
     pub fn seen(&self, date: &HeaderValue) {
-        let parser = rfc2822::DateTimeParser::new();
-        let Some(date) = date.to_str().ok().and_then(|date| parser.parse_timestamp(date).ok()) else {
+        let Some(date) = read(date) else {
             return;
         };
         let ahead = date.duration_since(clock::now());
@@ -43,9 +43,53 @@ impl Clock {
     }
 }
 
+/// How long a response asks to send nothing: `Retry-After`, in seconds or as a date by the clock of the response.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?;
+    if let Some(seconds) = value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = headers.get(DATE).and_then(read).unwrap_or_else(clock::now);
+    Duration::try_from(read(value)?.duration_since(now)).ok()
+}
+
+/// A date of HTTP.
+fn read(date: &HeaderValue) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_to_wait_is_a_number_of_seconds_or_a_date() {
+        let headers = |retry_after: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_str(retry_after).unwrap());
+            date.map(|date| headers.insert(DATE, HeaderValue::from_str(date).unwrap()));
+            super::retry_after(&headers)
+        };
+        let date = "Wed, 21 Oct 2015 07:28:00 GMT";
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("0", Some(0)),
+            ("Wed, 21 Oct 2015 07:29:30 GMT", Some(90)),
+            // Past.
+            ("Wed, 21 Oct 2015 07:27:00 GMT", None),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(headers(value, Some(date)), expected, "{value}");
+        }
+        let soon = rfc2822::to_string(&(clock::now() + Duration::from_secs(60)).to_zoned(jiff::tz::TimeZone::UTC));
+        let wait = headers(&soon.unwrap(), None).unwrap();
+        assert!((58..=60).contains(&wait.as_secs()), "{wait:?}");
+        assert_eq!(super::retry_after(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn times_are_compared_by_the_clock_that_wrote_them() {

@@ -30,7 +30,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::{Call, exceeded};
 use crate::error::{Cause, Error, Kind, Result};
-use crate::quota::{Again, Cost, Quota, Slot, Want};
+use crate::quota::breaker::{self, OperationId};
+use crate::quota::{Again, Cost, Quota, Slot, Verdict, Want};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use account::Account;
 use answer::Answer;
@@ -77,6 +78,13 @@ pub struct Request {
     pub body: Option<String>,
 }
 
+/// Maximum of `breaker_failures`.
+const MAX_BREAKER_FAILURES: u32 = 1_000;
+/// Minimum of `breaker_pause`.
+const MIN_BREAKER_PAUSE: Duration = Duration::from_millis(10);
+/// Maximum of the times for which nothing is sent.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 /// How to talk to LeadSquared (`[tenants.NAME.upstream]`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,11 +113,32 @@ pub struct Settings {
     /// How long after a lost answer, timeouts apart, it takes until what a write has done is seen by all reads.
     #[serde(with = "humantime_serde")]
     pub visible_after: Duration,
+    /// The number of failures in a row of different operations that open the circuit breaker; 0: it never opens.
+    pub breaker_failures: u32,
+    /// The pause before the first probe while the circuit breaker is open. Each further pause is twice as long.
+    #[serde(with = "humantime_serde")]
+    pub breaker_pause: Duration,
+    /// Maximum length of such a pause.
+    #[serde(with = "humantime_serde")]
+    pub breaker_max_pause: Duration,
+    /// Maximum time of a `Retry-After` that is kept to. Zero: none is kept to.
+    #[serde(with = "humantime_serde")]
+    pub max_retry_after: Duration,
     /// The proxy through which LeadSquared is reached, with its credentials; empty: none. The environment names none.
     pub proxy: SecretString,
 }
 
 impl Settings {
+    /// How the circuit breaker behaves.
+    pub fn breaker(&self) -> breaker::Settings {
+        breaker::Settings {
+            failures: self.breaker_failures,
+            pause: self.breaker_pause,
+            max_pause: self.breaker_max_pause,
+            max_retry_after: self.max_retry_after,
+        }
+    }
+
     /// Whether LeadSquared is reached through a proxy.
     pub fn has_proxy(&self) -> bool {
         !self.proxy.expose_secret().is_empty()
@@ -141,6 +170,19 @@ impl Settings {
         };
         let mut all = faults(&at_least_one, "must be at least 1");
         all.extend(faults(&not_zero, "must not be zero"));
+        if self.breaker_failures > MAX_BREAKER_FAILURES {
+            let text = format!("must be 0 to {MAX_BREAKER_FAILURES}; 0: the circuit breaker never opens");
+            all.push(("breaker_failures", text));
+        }
+        if self.breaker_pause < MIN_BREAKER_PAUSE || self.breaker_pause > MAX_WAIT {
+            all.push(("breaker_pause", "must be 10ms to 24h".to_owned()));
+        }
+        if self.breaker_max_pause < self.breaker_pause || self.breaker_max_pause > MAX_WAIT {
+            all.push(("breaker_max_pause", "must be breaker_pause to 24h".to_owned()));
+        }
+        if self.max_retry_after > MAX_WAIT {
+            all.push(("max_retry_after", "must be 0s to 24h".to_owned()));
+        }
         if self.has_proxy() && self.proxy_url().is_none() {
             let text = "must be the http:// or https:// URL of a proxy, without a path, such as \"http://proxy.example:3128\", \
                         or empty";
@@ -282,9 +324,14 @@ impl Client {
         loop {
             match self.attempt(call, operation, place.take(), &mut retries).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => retries.pause(call, error).await?,
+                Err(error) => self.pause(call, error, &mut retries).await?,
             }
         }
+    }
+
+    /// Returns when it is time for another attempt, or with the error to give to the caller.
+    async fn pause(&self, call: &Call, error: Error, retries: &mut Retries) -> Result<()> {
+        retries.pause(call, error, self.shared.quota.is_open()).await
     }
 
     /// How a write that was sent is settled: by when at the latest.
@@ -354,7 +401,7 @@ impl Client {
         call.sent();
 
         let sent = Instant::now();
-        let (answer, mut turns) = self.send(call, operation, place).await;
+        let (answer, mut turns) = self.send(call, operation, retries.operation(), place).await;
         let result = self.read(call, operation, answer, queued, sent.elapsed());
         let result = self.blamed(call, result).await;
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
@@ -384,7 +431,7 @@ impl Client {
 
     /// Sends once. The exchange goes on by itself, so that the slot is told what became of it even if nobody waits any
     /// more. A read is waited for until the caller's deadline; a write that is on its way as long as an answer may take.
-    async fn send<O: Operation>(&self, call: &Call, operation: &O, place: Place) -> Ended {
+    async fn send<O: Operation>(&self, call: &Call, operation: &O, id: OperationId, place: Place) -> Ended {
         let request = match self.build(operation.request()) {
             Ok(request) => request,
             Err(error) => return (Err(error), Vec::new()),
@@ -393,7 +440,7 @@ impl Client {
         let exchange = self
             .shared
             .exchanges
-            .spawn(self.clone().exchange(request, place, whole));
+            .spawn(self.clone().exchange(id, request, place, whole));
         let ended = match O::SAFETY {
             Safety::Repeatable => tokio::time::timeout_at(call.deadline, exchange).await,
             // It ends by itself at `whole`.
@@ -406,7 +453,7 @@ impl Client {
         }
     }
 
-    async fn exchange(self, request: reqwest::Request, place: Place, whole: Instant) -> Ended {
+    async fn exchange(self, id: OperationId, request: reqwest::Request, place: Place, whole: Instant) -> Ended {
         let shared = &*self.shared;
         let Place {
             mut slot,
@@ -421,16 +468,27 @@ impl Client {
             if let Some(date) = response.headers().get(DATE) {
                 shared.clock.seen(date);
             }
+            let retry_after = clock::retry_after(response.headers());
             let answer = read(response, shared.settings.max_answer_bytes, is_https).await?;
-            shared.judge_origin(answer)
+            Ok::<_, Error>((shared.judge_origin(answer)?, retry_after))
         };
         match tokio::time::timeout_at(whole, exchange).await {
-            Ok(Ok(answer)) => {
+            Ok(Ok((answer, retry_after))) => {
                 shared.reached();
-                let turns = slot.answered(answer.verdict());
-                (Ok(answer), turns)
+                let (verdict, status) = (answer.verdict(), answer.status.as_u16());
+                let is_to_wait = matches!(status, 429 | 503) || verdict != Verdict::Accepted;
+                let response = breaker::Response {
+                    operation: id,
+                    is_failure: answer.is_failure(),
+                    retry_after: retry_after.filter(|_| is_to_wait),
+                };
+                shared.judged(&mut slot, &response, Some(status), None);
+                (Ok(answer), slot.answered(verdict))
             }
             Ok(Err(error)) => {
+                // A response that is too long is one.
+                let is_failure = matches!(error.kind, Kind::Unavailable { .. });
+                shared.judged_missing(&mut slot, id, is_failure, &error);
                 if error.kind == (Kind::Unavailable { sent: false }) {
                     slot.unsent();
                 }
@@ -441,11 +499,10 @@ impl Client {
             }
             Err(_) => {
                 let cause = Cause::ResponseTimeout;
+                let error = Error::from(Kind::Unavailable { sent: true }).caused_by(cause);
+                shared.judged_missing(&mut slot, id, true, &error);
                 shared.not_reached(cause);
-                (
-                    Err(Error::from(Kind::Unavailable { sent: true }).caused_by(cause)),
-                    Vec::new(),
-                )
+                (Err(error), Vec::new())
             }
         }
     }
@@ -531,6 +588,46 @@ impl Shared {
         let url = proxy.as_ref().unwrap_or(&self.base);
         let port = url.port_or_known_default().unwrap_or_default();
         format!("{}:{port}", url.host_str().unwrap_or_default())
+    }
+
+    /// Tells the circuit breaker that there was no response that can be read.
+    fn judged_missing(&self, slot: &mut Slot, operation: OperationId, is_failure: bool, error: &Error) {
+        let response = breaker::Response {
+            operation,
+            is_failure,
+            retry_after: None,
+        };
+        self.judged(slot, &response, error.facts.upstream_status, error.facts.cause);
+    }
+
+    /// Tells the circuit breaker of a response, and logs what that has changed.
+    fn judged(&self, slot: &mut Slot, response: &breaker::Response, status: Option<u16>, cause: Option<Cause>) {
+        let tenant = &self.tenant;
+        let cause = cause.map(Cause::name);
+        match slot.judged(response) {
+            Some(breaker::Change::Opened { failures, next_probe }) => tracing::warn!(
+                %tenant,
+                failures,
+                status,
+                cause,
+                next_probe_ms = next_probe.as_millis() as u64,
+                "circuit breaker opened: LeadSquared fails, and calls wait until a probe succeeds"
+            ),
+            Some(breaker::Change::ProbeFailed { next_probe }) => tracing::debug!(
+                %tenant,
+                status,
+                cause,
+                next_probe_ms = next_probe.as_millis() as u64,
+                "circuit breaker stays open: the probe failed"
+            ),
+            Some(breaker::Change::Closed { open, probes }) => tracing::info!(
+                %tenant,
+                open_ms = open.as_millis() as u64,
+                probes,
+                "circuit breaker closed: LeadSquared responds again"
+            ),
+            None => {}
+        }
     }
 
     /// There was a response.

@@ -6,8 +6,9 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
 use crate::caller::Call;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Facts, Kind, Result};
 use crate::quota::Again;
+use crate::quota::breaker::OperationId;
 
 /// Whether an operation may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
             | Kind::DeadlineInfeasible { .. }
             | Kind::CallerLimit { .. }
             | Kind::QueueFull { .. }
+            | Kind::BreakerOpen { .. }
             | Kind::DailyBudgetExhausted { .. }
             | Kind::CredentialsRejected { .. }
             | Kind::Denied { .. }
@@ -76,11 +78,14 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
 
 /// The attempts of one call so far.
 pub struct Retries {
+    operation: OperationId,
     safety: Safety,
     most: u32,
     failures: u32,
     pauses: ExponentialBackoff,
     again: Option<Again>,
+    /// What is known of the last attempt that failed.
+    failed: Box<Facts>,
 }
 
 impl Retries {
@@ -93,12 +98,24 @@ impl Retries {
             .without_max_times()
             .build();
         Self {
+            operation: OperationId::unique(),
             safety,
             most,
             failures: 0,
             pauses,
             again: None,
+            failed: Box::default(),
         }
+    }
+
+    /// The operation that is sent, for the circuit breaker.
+    pub fn operation(&self) -> OperationId {
+        self.operation
+    }
+
+    /// From now on it is sent as a part of that operation.
+    pub fn part_of(&mut self, operation: OperationId) {
+        self.operation = operation;
     }
 
     /// The right of the next attempt to stand before others, if it was refused before.
@@ -111,8 +128,9 @@ impl Retries {
         self.again = again;
     }
 
-    /// Returns when it is time for another attempt, or with the error to give to the caller.
-    pub async fn pause(&mut self, call: &Call, error: Error) -> Result<()> {
+    /// Returns when it is time for another attempt, or with the error to give to the caller. While the circuit breaker
+    /// `is_open`, the next attempt waits in the queue of the quota and not here.
+    pub async fn pause(&mut self, call: &Call, error: Error, is_open: bool) -> Result<()> {
         let decision = decide(self.safety, &error);
         if self.safety == Safety::Once && matches!(decision, Decision::Requeue | Decision::Again) {
             call.not_executed().await;
@@ -122,9 +140,16 @@ impl Retries {
             Decision::Again => {
                 self.failures += 1;
                 let pause = self.pauses.next().unwrap_or_default();
+                if self.failures >= self.most {
+                    return Err(self.complete(call, error));
+                }
+                self.failed = error.facts.clone();
+                if is_open {
+                    return Ok(());
+                }
                 // A pause that would outlast the deadline helps nobody: better the reason now.
-                if self.failures >= self.most || Instant::now() + pause >= call.deadline {
-                    return Err(call.known(error));
+                if Instant::now() + pause >= call.deadline {
+                    return Err(self.complete(call, error));
                 }
                 call.wait("another attempt", tokio::time::sleep(pause)).await
             }
@@ -133,8 +158,16 @@ impl Retries {
                 let kind = Kind::OutcomeUnknown;
                 Err(call.known(Error { kind, facts }))
             }
-            Decision::GiveUp => Err(call.known(error)),
+            Decision::GiveUp => Err(self.complete(call, error)),
         }
+    }
+
+    fn complete(&mut self, call: &Call, mut error: Error) -> Error {
+        if matches!(error.kind, Kind::BreakerOpen { .. }) {
+            // It says why the attempts before have failed.
+            error.facts = std::mem::take(&mut self.failed);
+        }
+        call.known(error)
     }
 }
 
@@ -274,13 +307,29 @@ mod tests {
         let lost = || Error::from(Kind::Unavailable { sent: true });
         let call = Call::internal("test", Duration::from_secs(60));
         let mut retries = Retries::new(Safety::Repeatable, 3);
-        assert_eq!(retries.pause(&call, lost()).await, Ok(()));
-        assert_eq!(retries.pause(&call, lost()).await, Ok(()));
-        assert_eq!(retries.pause(&call, lost()).await, Err(lost()));
+        assert_eq!(retries.pause(&call, lost(), false).await, Ok(()));
+        assert_eq!(retries.pause(&call, lost(), false).await, Ok(()));
+        assert_eq!(retries.pause(&call, lost(), false).await, Err(lost()));
 
         let short = Call::internal("test", Duration::from_millis(50));
         let mut retries = Retries::new(Safety::Repeatable, 3);
-        assert_eq!(retries.pause(&short, lost()).await, Err(lost()));
+        assert_eq!(retries.pause(&short, lost(), false).await, Err(lost()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_breaker_is_open_the_pause_is_that_of_the_queue() {
+        let lost = || Error::from(Kind::Unavailable { sent: true }).seen_at(503);
+        let call = Call::internal("test", Duration::from_millis(50));
+        let mut retries = Retries::new(Safety::Repeatable, 3);
+        let began = Instant::now();
+        assert_eq!(retries.pause(&call, lost(), true).await, Ok(()));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let retry_after = Duration::from_secs(2);
+        let open = Kind::BreakerOpen { retry_after };
+        let error = retries.pause(&call, open.clone().into(), true).await.unwrap_err();
+        assert_eq!((error.kind, error.facts.upstream_status), (open, Some(503)));
+        let mut retries = Retries::new(Safety::Repeatable, 1);
+        assert_eq!(retries.pause(&call, lost(), true).await, Err(lost()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -289,7 +338,7 @@ mod tests {
         let mut retries = Retries::new(Safety::Once, 1);
         for _ in 0..10 {
             let refused = Kind::Refused(Refusal::Window(None)).into();
-            assert_eq!(retries.pause(&call, refused).await, Ok(()));
+            assert_eq!(retries.pause(&call, refused, false).await, Ok(()));
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::domain::user::{self, Roster, User};
 use crate::error::{Kind, Result, Violation};
 use crate::quota::Quota;
 use crate::quota::lane::{Lane, Sizes};
-pub use crate::quota::{Snapshot, WindowSnapshot};
+pub use crate::quota::{BreakerSnapshot, BreakerState, Snapshot, WindowSnapshot};
 pub use crate::sharing;
 use crate::sharing::Sharing;
 use crate::store::{self, Requests, Store};

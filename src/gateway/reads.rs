@@ -275,7 +275,7 @@ impl Drop for Seat {
 fn is_late(error: &Error) -> bool {
     matches!(
         error.kind,
-        Kind::DeadlineExceeded { .. } | Kind::DeadlineInfeasible { .. }
+        Kind::DeadlineExceeded { .. } | Kind::DeadlineInfeasible { .. } | Kind::BreakerOpen { .. }
     )
 }
 

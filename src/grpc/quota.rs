@@ -7,7 +7,7 @@ use tonic::Request;
 use super::asked::{Answer, Answers, Asked, Reader, Stream};
 use super::{Context, convert, pb};
 use crate::error::{Error, Result};
-use crate::gateway::{Criticality, Snapshot, WindowSnapshot};
+use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Snapshot, WindowSnapshot};
 
 /// How often a watcher is told where it does not say.
 const USUAL: Duration = Duration::from_secs(1);
@@ -92,6 +92,20 @@ fn quota(state: &Snapshot) -> pb::Quota {
         grants: whole(state.grants),
         utilisation: state.utilisation,
         replicas: 1,
+        breaker: Some(breaker(&state.breaker)),
+    }
+}
+
+fn breaker(breaker: &BreakerSnapshot) -> pb::QuotaBreaker {
+    let state = match breaker.state {
+        BreakerState::Closed => pb::BreakerState::Closed,
+        BreakerState::Open => pb::BreakerState::Open,
+        BreakerState::HalfOpen => pb::BreakerState::HalfOpen,
+    };
+    pb::QuotaBreaker {
+        state: state.into(),
+        since: breaker.since.map(convert::timestamp),
+        next_probe_in: breaker.next_probe_in.map(lasting),
     }
 }
 

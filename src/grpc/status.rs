@@ -94,6 +94,7 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: 
             let id = by.map(|id| id.to_string());
             details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
         }
+        Kind::BreakerOpen { retry_after: after } => retry_after = Some(*after),
         Kind::Unavailable { .. }
         | Kind::Refused(_)
         | Kind::StoreUnavailable
@@ -443,7 +444,9 @@ fn row(kind: &Kind) -> Row {
         Kind::ShareNotActive => (Code::FailedPrecondition, "SHARE_NOT_ACTIVE"),
         Kind::ShareNotRetryable => (Code::FailedPrecondition, "SHARE_NOT_RETRYABLE"),
         Kind::Exception => (Code::Unknown, "UPSTREAM_EXCEPTION"),
-        Kind::Refused(_) | Kind::Unavailable { .. } => (Code::Unavailable, "UPSTREAM_UNAVAILABLE"),
+        Kind::Refused(_) | Kind::Unavailable { .. } | Kind::BreakerOpen { .. } => {
+            (Code::Unavailable, "UPSTREAM_UNAVAILABLE")
+        }
         Kind::OutcomeUnknown => (Code::Aborted, "OUTCOME_UNKNOWN"),
         Kind::ResponseTooLarge { .. } => (Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
         Kind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
@@ -570,6 +573,7 @@ mod tests {
             Kind::QueueFull { retry_after },
             Kind::DailyBudgetExhausted { retry_after },
             Kind::Unavailable { sent: false },
+            Kind::BreakerOpen { retry_after },
             Kind::StoreUnavailable,
         ];
         let never = [

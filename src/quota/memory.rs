@@ -13,13 +13,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::breaker::{self, Breaker, ProbeId};
 use super::daily::Daily;
 use super::lane::{Lane, Sizes};
 use super::latency::{Estimate, Latency};
 use super::meter::Meter;
 use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId};
-use super::window::{Grant, Next, Window};
-use super::{Callers, Cost, Limits, Ride, Snapshot, Verdict, Want};
+use super::window::{self, Grant, Next, Window};
+use super::{BreakerSnapshot, Callers, Cost, Limits, Ride, Snapshot, Verdict, Want};
 use crate::caller::{Call, Criticality, Position, exceeded};
 use crate::clock;
 use crate::domain::spent::Spent;
@@ -58,6 +59,8 @@ struct Held {
     calls: Option<Grant>,
     bulk: Option<Grant>,
     receipts: Vec<Receipt>,
+    /// The name of the probe that it is, until what became of it is known.
+    probe: Option<ProbeId>,
 }
 
 /// Whose turn it is, and how it goes.
@@ -109,6 +112,7 @@ struct State {
     /// Whether a bulk call takes a slot of all calls too.
     bulk_pays_calls: bool,
     daily: Daily,
+    breaker: Breaker,
     queue: Queue<Ticket>,
     /// When LeadSquared may last have counted a call: at its grant, and until it has ended.
     last_stamp: Timestamp,
@@ -137,6 +141,7 @@ impl Quota {
         limits: &Limits,
         callers: &Callers,
         sizes: Sizes,
+        breaker: breaker::Settings,
         before: Option<&Spent>,
         tasks: &TaskTracker,
         stop: CancellationToken,
@@ -161,6 +166,7 @@ impl Quota {
                 bulk,
                 bulk_pays_calls: limits.bulk_pays_calls,
                 daily,
+                breaker: Breaker::new(breaker),
                 queue: Queue::new(queue::Settings {
                     most_waiting: limits.queue,
                     most_per_caller: limits.queue_per_caller,
@@ -256,6 +262,11 @@ impl Quota {
         }
     }
 
+    /// Whether the circuit breaker is not closed: calls wait for a probe to succeed.
+    pub fn is_open(&self) -> bool {
+        self.shared.lock().breaker.is_open()
+    }
+
     /// What has been spent, to be remembered over a restart.
     pub fn spent(&self) -> Spent {
         let mut state = self.shared.lock();
@@ -269,10 +280,27 @@ impl Quota {
         let mut state = self.shared.lock();
         let (now, at) = (Instant::now(), clock::now());
         let limit = state.calls.snapshot(now).limit;
+        let breaker_next = state.breaker.next(now);
+        let window = |mut window: window::Snapshot| {
+            window.free_in = match breaker_next {
+                Next::Now => window.free_in,
+                Next::At(at) => window.free_in.map(|free_in| free_in.max(at - now)),
+                Next::AfterAnEnd => None,
+            };
+            window
+        };
+        let breaker_state = state.breaker.state(now);
+        let since = state.breaker.opened();
+        let next_probe_in = (breaker_state == breaker::State::Open).then(|| state.breaker.wait(now));
         Snapshot {
-            calls: state.calls.snapshot(now),
-            bulk: state.bulk.snapshot(now),
+            calls: window(state.calls.snapshot(now)),
+            bulk: window(state.bulk.snapshot(now)),
             daily: state.daily.snapshot(at),
+            breaker: BreakerSnapshot {
+                state: breaker_state,
+                since: since.map(|since| at - now.saturating_duration_since(since)),
+                next_probe_in,
+            },
             queue: state.queue.snapshot(),
             now,
             grants: state.grants,
@@ -285,6 +313,15 @@ impl Slot {
     /// The request is about to be sent.
     pub fn sent(&mut self) {
         self.sent = Some(Instant::now());
+    }
+
+    /// What the response, or its absence, says about LeadSquared, and what that has changed. To be said before the slot ends.
+    pub fn judged(&mut self, response: &breaker::Response) -> Option<breaker::Change> {
+        let held = self.held.as_mut()?;
+        let now = Instant::now();
+        let sent = self.sent.unwrap_or(now);
+        let mut state = self.shared.lock();
+        state.breaker.response(held.probe.take(), sent, response, now)
     }
 
     /// The others that this call takes along are told so, and bring what is to travel.
@@ -321,6 +358,9 @@ impl Slot {
         };
         let (sent, answered) = (self.sent.unwrap_or_else(Instant::now), Instant::now());
         let receipts = self.shared.end(|state| {
+            // The response was not judged.
+            let probe = held.probe.take();
+            probe.into_iter().for_each(|probe| state.breaker.lost(probe, answered));
             state.answered(&held, self.endpoint, sent, answered, verdict);
             let receipts = held.receipts.drain(..);
             if verdict == Verdict::Accepted && !self.is_shared {
@@ -443,12 +483,34 @@ fn left_of_window(before: &Spent, window: Duration) -> Duration {
     Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
 }
 
-/// How long it is until so many slots have gone to others and one more is free.
-fn wait(calls: &mut Window, bulk: &mut Window, is_spread: bool, now: Instant, cost: Cost, ahead: usize) -> Duration {
-    match cost {
-        Cost::Call if is_spread => calls.spread_wait(now, ahead),
-        Cost::Call => calls.predicted_wait(now, ahead),
-        Cost::Bulk => bulk.predicted_wait(now, ahead),
+/// The slots as admission sees them.
+struct Windows<'a> {
+    calls: &'a mut Window,
+    bulk: &'a mut Window,
+    /// Whether calls are spread over the window.
+    is_spread: bool,
+    /// How long the circuit breaker lets no call through.
+    held: Duration,
+}
+
+impl Windows<'_> {
+    /// How long it is until so many slots have gone to others and one more is free.
+    fn wait(&mut self, now: Instant, cost: Cost, ahead: usize) -> Duration {
+        let slot = match cost {
+            Cost::Call if self.is_spread => self.calls.spread_wait(now, ahead),
+            Cost::Call => self.calls.predicted_wait(now, ahead),
+            Cost::Bulk => self.bulk.predicted_wait(now, ahead),
+        };
+        if self.held.is_zero() {
+            return slot;
+        }
+        // The calls ahead wait for the circuit breaker as well. When it closes, the slots of a window are free at once.
+        let window = match cost {
+            Cost::Call => &self.calls,
+            Cost::Bulk => &self.bulk,
+        };
+        let rounds = u32::try_from(ahead / window.effective().max(1)).unwrap_or(u32::MAX);
+        slot.max(self.held.saturating_add(window.limit().per.saturating_mul(rounds)))
     }
 }
 
@@ -558,6 +620,9 @@ impl State {
         now: Instant,
     ) -> Option<(TicketId, oneshot::Receiver<Result<Turn>>)> {
         self.check(call, now).ok()?;
+        if self.breaker.next(now) != Next::Now {
+            return None;
+        }
         let least = if if_idle { self.calls.effective().div_ceil(2) } else { 1 };
         let usual = self.estimate(want.endpoint, now).usual;
         self.full.iter_mut().for_each(|full| full.retain(|due| *due > now));
@@ -664,9 +729,12 @@ impl State {
         } else {
             self.promise(ask, &estimate, &supply, now)
         };
-        Err(match infeasible.by_own_cap {
-            true => Kind::CallerLimit { retry_after },
-            false => Kind::DeadlineInfeasible { retry_after },
+        Err(match (infeasible.by_own_cap, self.breaker.is_open()) {
+            (true, _) => Kind::CallerLimit { retry_after },
+            (false, true) => Kind::BreakerOpen {
+                retry_after: retry_after.max(self.breaker.wait(now)),
+            },
+            (false, false) => Kind::DeadlineInfeasible { retry_after },
         }
         .into())
     }
@@ -678,21 +746,35 @@ impl State {
         supply: &Supply,
         now: Instant,
     ) -> std::result::Result<(), Infeasible> {
+        let held = self.breaker.wait(now);
         let Self { queue, calls, bulk, .. } = self;
         // Of the lower two classes a flood is held back, and who comes behind it with it.
         let is_spread = !ask.criticality.is_upper() && queue.is_flooded(supply);
-        let wait = |cost, ahead| wait(calls, bulk, is_spread, now, cost, ahead);
+        let mut windows = Windows {
+            calls,
+            bulk,
+            is_spread,
+            held,
+        };
+        let wait = |cost, ahead| windows.wait(now, cost, ahead);
         queue.admit(ask, estimate, supply, now, wait).map(drop)
     }
 
     /// After which time a call that is refused now will be let in.
     fn promise(&mut self, ask: &Ask, estimate: &Estimate, supply: &Supply, now: Instant) -> Duration {
+        let held = self.breaker.wait(now);
         let Self { queue, calls, bulk, .. } = self;
         let timeout = ask.deadline.saturating_duration_since(now);
         // Calls with more time than a window may become a flood until then.
         let is_spread = !ask.criticality.is_upper() && (timeout > supply.window || queue.is_flooded(supply));
         let drift = drift(estimate, supply.window);
-        let wait = |cost, ahead| wait(calls, bulk, is_spread, now, cost, ahead);
+        let mut windows = Windows {
+            calls,
+            bulk,
+            is_spread,
+            held,
+        };
+        let wait = |cost, ahead| windows.wait(now, cost, ahead);
         queue.promise(ask, estimate, drift, supply, now, wait)
     }
 
@@ -718,7 +800,7 @@ impl State {
         let turn = state.limit.per / state.effective.max(1);
         let rounds = ahead / state.effective.max(1) + 1;
         let slot = window.predicted_wait(now, promised.len()) + drift(&Estimate::default(), state.limit.per) * rounds;
-        let retry_after = slot.max(turn.saturating_mul(ahead + 1));
+        let retry_after = slot.max(turn.saturating_mul(ahead + 1)).max(self.breaker.wait(now));
         if promised.len() < MAX_FULL {
             promised.push(now + retry_after);
         }
@@ -744,13 +826,17 @@ impl State {
             return;
         }
         self.shed();
+        self.shed_unservable(now);
         for lane in Lane::ALL {
             if self.queue.has_parked(lane) && self.due[lane as usize].is_none_or(|due| due <= now) {
                 self.queue.unpark(lane);
             }
         }
         loop {
-            let supply = self.supply(now);
+            let mut supply = self.supply(now);
+            if self.breaker.next(now) != Next::Now {
+                (supply.calls.free, supply.bulk.free) = (0, 0);
+            }
             match self.queue.next(&supply, now) {
                 queue::Next::Nobody => return,
                 queue::Next::Dead(_, ticket, is_behind) => {
@@ -776,6 +862,20 @@ impl State {
         }
     }
 
+    /// While the circuit breaker is open, calls fail whose deadlines pass before the next probe.
+    fn shed_unservable(&mut self, now: Instant) {
+        if !self.breaker.is_open() {
+            return;
+        }
+        let Next::At(probe) = self.breaker.next(now) else {
+            return;
+        };
+        while let Some(ticket) = self.queue.remove_due_by(probe) {
+            let retry_after = probe - now;
+            let _ = ticket.grant.send(Err(Kind::BreakerOpen { retry_after }.into()));
+        }
+    }
+
     fn grant(&mut self, shared: &Arc<Shared>, receipt: Receipt, ticket: Ticket, now: Instant) {
         if ticket.grant.is_closed() {
             return self.queue.done(receipt);
@@ -794,6 +894,7 @@ impl State {
             calls: (!is_bulk || self.bulk_pays_calls).then(|| self.calls.granted(now)),
             bulk: is_bulk.then(|| self.bulk.granted(now)),
             receipts: vec![receipt],
+            probe: self.breaker.granted(),
         };
         if let Some(ride) = ticket.ride {
             self.due[ride.lane as usize] = Some(self.next_of_lane(now));
@@ -852,6 +953,7 @@ impl State {
     }
 
     fn unsent(&mut self, held: Held) {
+        held.probe.into_iter().for_each(|probe| self.breaker.unsent(probe));
         held.calls.into_iter().for_each(|grant| self.calls.unsent(grant));
         held.bulk.into_iter().for_each(|grant| self.bulk.unsent(grant));
         self.daily.give_back();
@@ -859,6 +961,7 @@ impl State {
     }
 
     fn unanswered(&mut self, held: Held, now: Instant) {
+        held.probe.into_iter().for_each(|probe| self.breaker.lost(probe, now));
         self.last_stamp = clock::now();
         held.calls
             .into_iter()
@@ -917,8 +1020,14 @@ impl State {
             Next::At(at) => Some(at),
         };
         let (calls, bulk) = (at(self.calls.next(now)), at(self.bulk.next(now)));
+        let breaker = at(self.breaker.next(now));
         let parked = Lane::ALL.into_iter().filter(|lane| self.queue.has_parked(*lane));
         let due = parked.filter_map(|lane| self.due[lane as usize]).min();
-        Some([calls, bulk, due].into_iter().flatten().fold(own, Instant::min))
+        Some(
+            [calls, bulk, due, breaker]
+                .into_iter()
+                .flatten()
+                .fold(own, Instant::min),
+        )
     }
 }

@@ -1,5 +1,6 @@
 //! The tenant's quota: nothing reaches LeadSquared without a slot from here.
 
+pub mod breaker;
 pub mod controller;
 pub mod daily;
 pub mod lane;
@@ -19,6 +20,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+pub use breaker::State as BreakerState;
 pub use lane::Lane;
 pub use memory::{Again, Boarding, Party, Quota, Reservation, Slot, Turn};
 pub use window::{Grant, Next, Snapshot as WindowSnapshot, Window};
@@ -63,6 +65,8 @@ pub struct Snapshot {
     pub bulk: WindowSnapshot,
     /// The day.
     pub daily: daily::Snapshot,
+    /// The circuit breaker.
+    pub breaker: BreakerSnapshot,
     /// Who waits.
     pub queue: queue::Snapshot,
     /// When that was.
@@ -71,6 +75,17 @@ pub struct Snapshot {
     pub grants: u64,
     /// The share of the last whole window that was used, from 0 to 1.
     pub utilisation: f64,
+}
+
+/// The state of the circuit breaker at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct BreakerSnapshot {
+    /// Its state.
+    pub state: BreakerState,
+    /// When it opened, if it is not closed.
+    pub since: Option<jiff::Timestamp>,
+    /// The time until the next probe, while it is open.
+    pub next_probe_in: Option<Duration>,
 }
 
 /// What LeadSquared said to a call.

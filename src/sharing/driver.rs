@@ -442,6 +442,7 @@ fn judge(step: Step, error: Error) -> Event {
         | Kind::DeadlineExceeded { .. }
         | Kind::CallerLimit { .. }
         | Kind::QueueFull { .. }
+        | Kind::BreakerOpen { .. }
         | Kind::DailyBudgetExhausted { .. }
         | Kind::Refused(_)
         | Kind::StoreUnavailable
@@ -674,6 +675,7 @@ mod tests {
                 &tenant.limits,
                 &Default::default(),
                 Default::default(),
+                tenant.upstream.breaker(),
                 None,
                 &tasks,
                 stop.clone(),

@@ -118,7 +118,8 @@ impl State {
             }
         };
         let mut answer = Answer::refused(options.limits.refusal.status(), &message);
-        answer.retry_after = options.limits.retry_after.then(|| options.limits.per.as_secs().max(1));
+        let seconds = || options.limits.per.as_secs().max(1).to_string();
+        answer.retry_after = options.limits.retry_after.then(seconds);
         answer
     }
 

@@ -12,8 +12,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) content_type: String,
     pub(super) body: Bytes,
-    /// Seconds for a `Retry-After` header.
-    pub(super) retry_after: Option<u64>,
+    /// The value of a `Retry-After` header.
+    pub(super) retry_after: Option<String>,
 }
 
 /// Why an operation did not do what was asked.

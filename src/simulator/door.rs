@@ -101,6 +101,10 @@ async fn go_wrong(
         What::Html502 => Answer::page(502, "502 Bad Gateway"),
         What::Empty500 => Answer::empty(500),
         What::Empty503 => Answer::empty(503),
+        What::RetryAfter { status, value } => Answer {
+            retry_after: Some(value),
+            ..Answer::empty(status)
+        },
         What::GarbageJson => work().garbled(),
         What::BreakRecord { at, how } => work().with_broken_record(at, how),
         What::Delay { by } => {
@@ -158,8 +162,8 @@ fn respond(answer: Answer) -> Response {
     if let Ok(kind) = HeaderValue::from_str(&answer.content_type) {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
     }
-    if let Some(seconds) = answer.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    if let Some(value) = answer.retry_after.and_then(|value| HeaderValue::from_str(&value).ok()) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
     }
     response
 }

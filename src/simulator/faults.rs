@@ -96,6 +96,13 @@ pub enum What {
     Empty500,
     /// 503 with no body; nothing was done.
     Empty503,
+    /// No body, and a `Retry-After`; nothing was done.
+    RetryAfter {
+        /// The HTTP status.
+        status: u16,
+        /// The value of the header: seconds, or a date.
+        value: String,
+    },
     /// The work is done and the answer's JSON is cut short, with HTTP 200.
     GarbageJson,
     /// 401, as with wrong keys.

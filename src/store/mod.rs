@@ -722,6 +722,7 @@ mod tests {
             retry().prop_map(|retry_after| Kind::DeadlineInfeasible { retry_after }),
             retry().prop_map(|retry_after| Kind::CallerLimit { retry_after }),
             retry().prop_map(|retry_after| Kind::QueueFull { retry_after }),
+            retry().prop_map(|retry_after| Kind::BreakerOpen { retry_after }),
             proptest::option::of(text()).prop_map(|suggested_host| Kind::CredentialsRejected { suggested_host }),
             any::<Option<u128>>().prop_map(|by| Kind::ShareExists {
                 by: by.map(Uuid::from_u128)

@@ -576,7 +576,10 @@ mod tests {
         assert!(!known().await);
         // Once a response is lost, the record stays.
         asked.begin().await.unwrap();
-        asked.settling(Duration::from_secs(1), tokio::time::Instant::now()).not_executed().await;
+        asked
+            .settling(Duration::from_secs(1), tokio::time::Instant::now())
+            .not_executed()
+            .await;
         assert!(known().await);
         asked.not_executed().await;
         assert!(known().await);

@@ -31,6 +31,7 @@ pub struct Metrics {
     quota_waiting: Family<ClassLabels, Gauge>,
     quota_oldest: Family<ClassLabels, Gauge<f64, AtomicU64>>,
     quota_daily_remaining: Family<TenantLabels, Gauge<u64, AtomicU64>>,
+    breaker_open: Family<TenantLabels, Gauge<u64, AtomicU64>>,
     batch_size: Family<LaneLabels, Histogram>,
     batch_saved: Family<LaneLabels, Counter>,
     batch_bisections: Family<LaneLabels, Counter>,
@@ -84,6 +85,8 @@ pub struct QuotaState {
     pub waiting: [(&'static str, ClassState); 4],
     /// Calls left today, where a limit is known.
     pub daily_remaining: Option<u64>,
+    /// Whether the circuit breaker is not closed.
+    pub breaker_open: bool,
 }
 
 /// The state of a window.
@@ -207,6 +210,7 @@ impl Default for Metrics {
             quota_waiting: Family::default(),
             quota_oldest: Family::default(),
             quota_daily_remaining: Family::default(),
+            breaker_open: Family::default(),
             batch_size: Family::new_with_constructor(|| Histogram::new(members())),
             batch_saved: Family::default(),
             batch_bisections: Family::default(),
@@ -298,6 +302,11 @@ impl Default for Metrics {
             "quota_daily_remaining",
             "Calls left today, by tenant; absent where no daily limit is known",
             metrics.quota_daily_remaining.clone(),
+        );
+        registry.register(
+            "upstream_breaker_open",
+            "Whether the circuit breaker is not closed, so that calls wait until LeadSquared responds again: 0 or 1, by tenant",
+            metrics.breaker_open.clone(),
         );
         registry.register(
             "batch_size",
@@ -466,6 +475,7 @@ impl Metrics {
         let labels = TenantLabels::new(tenant);
         counted(&self.quota_grants.get_or_create(&labels), state.grants);
         self.quota_utilisation.get_or_create(&labels).set(state.utilisation);
+        self.breaker_open.get_or_create(&labels).set(state.breaker_open.into());
         if let Some(remaining) = state.daily_remaining {
             self.quota_daily_remaining.get_or_create(&labels).set(remaining);
         }

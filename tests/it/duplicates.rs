@@ -166,7 +166,15 @@ async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
     let config = leadgate::config::Config::read("test", &text, std::iter::empty()).unwrap();
     let tenant = &config.tenants["a"];
     let sizes = tenant.batching.sizes();
-    let quota = Quota::new(&tenant.limits, &Callers::default(), sizes, None, &tasks, stop.clone());
+    let quota = Quota::new(
+        &tenant.limits,
+        &Callers::default(),
+        sizes,
+        tenant.upstream.breaker(),
+        None,
+        &tasks,
+        stop.clone(),
+    );
     let want = Want {
         cost: Cost::Call,
         endpoint: "Lead.Get",

@@ -278,7 +278,15 @@ async fn a_query_that_no_check_has_bounded_is_not_sent() {
     .unwrap();
     let tenant = &config.tenants["a"];
     let sizes = tenant.batching.sizes();
-    let quota = Quota::new(&tenant.limits, &Callers::default(), sizes, None, &tasks, stop.clone());
+    let quota = Quota::new(
+        &tenant.limits,
+        &Callers::default(),
+        sizes,
+        tenant.upstream.breaker(),
+        None,
+        &tasks,
+        stop.clone(),
+    );
     let (settings, base) = (tenant.upstream.clone(), tenant.base_url.clone());
     let client = crm::Client::new(
         "a",

@@ -8,6 +8,7 @@ mod harness;
 mod activity;
 mod architecture;
 mod batch;
+mod breaker;
 mod callers;
 mod checks;
 mod deadlines;

@@ -415,6 +415,15 @@ impl<T> Queue<T> {
         Some(ticket.payload)
     }
 
+    /// Takes out the ticket with the earliest deadline, if that is no later than a time.
+    pub fn remove_due_by(&mut self, time: Instant) -> Option<T> {
+        let (deadline, id) = self.deadlines.first().copied()?;
+        if deadline > time {
+            return None;
+        }
+        self.remove(id)
+    }
+
     /// Takes all of them out.
     pub fn drain(&mut self) -> Vec<T> {
         let mut ids: Vec<_> = self.tickets.keys().copied().collect();

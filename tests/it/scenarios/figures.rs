@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::script::Script;
-use super::stage::{Asked, End, Played, Stamp};
+use super::stage::{Asked, End, Exchange, Played, Stamp};
 
 /// Figures by path: `used`, `caller.NAME.wait_p99`.
 pub type Figures = BTreeMap<String, f64>;
@@ -26,9 +26,10 @@ pub fn figures(script: &Script, played: &Played) -> Figures {
     set("used", weighed(script, &own) / quota(&|at| script.calls_at(at)));
     let bulk = own.iter().copied().filter(|stamp| stamp.is_bulk).collect::<Vec<_>>();
     set("bulk_used", weighed(script, &bulk) / quota(&|_| script.server.bulk));
-    set("refused", part(own.iter().copied(), |stamp| !stamp.accepted));
+    let is_refused = |stamp: &Stamp| !stamp.accepted && !stamp.failed;
+    set("refused", part(own.iter().copied(), is_refused));
     set("foreign_refused", part(foreign, |stamp| !stamp.accepted));
-    set("refusals", own.iter().filter(|stamp| !stamp.accepted).count() as f64);
+    set("refusals", own.iter().filter(|stamp| is_refused(stamp)).count() as f64);
     set("accepted", own.iter().filter(|stamp| stamp.accepted).count() as f64);
     set("worst_window", worst_window(script, &own) as f64);
     set("limit", f64::from(played.limit));
@@ -37,6 +38,9 @@ pub fn figures(script: &Script, played: &Played) -> Figures {
     set("granted_in_vain", played.granted as f64 - played.sent as f64);
     let late = |asked: &&Asked| asked.end == End::TurnedAway && !asked.waited.is_zero();
     set("turned_away_late", played.asked.iter().filter(late).count() as f64);
+    for (name, value) in of_outage(script, &played.exchanges) {
+        figures.insert(name.to_owned(), value);
+    }
     let mut groups: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
     for asked in &played.asked {
         let caller = &script.callers[asked.stream];
@@ -103,7 +107,45 @@ fn collect(table: &toml::Table, path: &str, ranges: &mut Vec<(String, [f64; 2])>
     }
 }
 
-fn of_group(asked: &[Asked], all_served: usize) -> [(&'static str, f64); 6] {
+/// What an outage has cost: the calls that were begun after its first failure was seen until a call succeeded, in how many
+/// seconds after that as many calls were begun as a window allows, and how much of the windows was used from then on.
+fn of_outage(script: &Script, exchanges: &[Exchange]) -> Vec<(&'static str, f64)> {
+    let Some(first) = exchanges.iter().position(|exchange| exchange.failed) else {
+        return Vec::new();
+    };
+    let first = exchanges[first].ended;
+    let last = exchanges
+        .iter()
+        .rev()
+        .find(|exchange| exchange.failed)
+        .map_or(first, |last| last.ended);
+    let success = exchanges
+        .iter()
+        .find(|exchange| !exchange.failed && exchange.begun > last);
+    let success = success.map_or(script.lasts, |success| success.ended);
+    let begun = |from: Duration, to: Duration| {
+        let begun = exchanges
+            .iter()
+            .filter(move |exchange| (from..to).contains(&exchange.begun));
+        begun.count() as f64
+    };
+    let mut after: Vec<_> = exchanges.iter().map(|exchange| exchange.begun).collect();
+    after.retain(|begun| *begun >= success);
+    after.sort_unstable();
+    let window = script.server.calls as usize;
+    let back = after.get(window - 1).map_or(script.lasts, |begun| *begun);
+    let windows = |lasting: Duration| lasting.div_duration_f64(script.server.per) * f64::from(script.server.calls);
+    let used_after = after.len() as f64 / windows(script.lasts.saturating_sub(success));
+    vec![
+        ("outage.calls", begun(first, success)),
+        ("outage.seconds", (success - first).as_secs_f64()),
+        ("outage.recovered_in", (back - success).as_secs_f64()),
+        ("outage.used_before", begun(Duration::ZERO, first) / windows(first)),
+        ("outage.used_after", used_after),
+    ]
+}
+
+fn of_group(asked: &[Asked], all_served: usize) -> [(&'static str, f64); 7] {
     let ended = |end| asked.iter().filter(move |asked| asked.end == end);
     let mut waits: Vec<_> = ended(End::Served).map(|asked| asked.waited.as_secs_f64()).collect();
     waits.sort_unstable_by(f64::total_cmp);
@@ -114,6 +156,7 @@ fn of_group(asked: &[Asked], all_served: usize) -> [(&'static str, f64); 6] {
         ("served", share(waits.len(), asked.len())),
         ("turned_away", share(ended(End::TurnedAway).count(), asked.len())),
         ("expired", share(ended(End::Expired).count(), asked.len())),
+        ("failed", share(ended(End::Failed).count(), asked.len())),
         ("wait_p50", wait_at(0.5)),
         ("wait_p99", wait_at(0.99)),
     ]

@@ -13,6 +13,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are shown with --nocapture")]
 fn run(name: &str) {
     let text = std::fs::read_to_string(folder().join(name).with_extension("toml")).unwrap();
     let script: Script = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -21,6 +22,7 @@ fn run(name: &str) {
     let played = runtime.block_on(stage::play(&script));
     let figures = figures::figures(&script, &played);
     let table = figures::table(&figures);
+    println!("{name}\n{table}");
     let faults = figures::faults(&script, &figures);
     assert!(faults.is_empty(), "{name}:\n  {}\n{table}", faults.join("\n  "));
 }
@@ -46,6 +48,8 @@ scenarios! {
     a_flooder_leaves_half_to_one_call_at_a_time
     a_killed_process_has_spent_its_window
     a_restart_spends_no_window_twice
+    an_outage_spends_no_quota
+    an_outage_seen_by_one_call_at_a_time
     bulk_calls_go_beside_others
     callers_share_by_weight
     critical_calls_are_served_under_overload

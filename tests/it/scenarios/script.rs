@@ -110,6 +110,8 @@ pub struct Event {
     pub calls: Option<u32>,
     /// The others make so many calls a second from now on.
     pub foreign: Option<f64>,
+    /// Whether the server fails from now on: HTTP 503 for every call of ours.
+    pub outage: Option<bool>,
     /// The process with the quota ends, and another takes its place.
     pub restart: Option<Restart>,
 }

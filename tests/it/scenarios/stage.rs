@@ -9,6 +9,7 @@ use leadgate::caller::Call;
 use leadgate::clock;
 use leadgate::domain::spent::Spent;
 use leadgate::error::{Error, Kind, Limit, Refusal};
+use leadgate::quota::breaker::{self, OperationId};
 use leadgate::quota::queue::Share;
 use leadgate::quota::{Callers, Cost, Limits, Quota, Verdict, Want};
 use leadgate::simulator::limits::{Limiter, Verdict as Admission};
@@ -24,6 +25,8 @@ use super::script::{Arrivals, Caller, Event, Restart, Script};
 pub struct Played {
     pub stamps: Vec<Stamp>,
     pub asked: Vec<Asked>,
+    /// Our own calls in the order in which they ended.
+    pub exchanges: Vec<Exchange>,
     /// Slots that the quota says it has granted, and those that were taken to the server.
     pub granted: u64,
     pub sent: u64,
@@ -40,8 +43,18 @@ pub struct Stamp {
     pub is_foreign: bool,
     pub is_bulk: bool,
     pub accepted: bool,
+    /// The server failed.
+    pub failed: bool,
     /// The key that it writes, and its place among all who asked to write it.
     pub write: Option<(u32, u64)>,
+}
+
+/// A call of ours, from its beginning to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    pub begun: Duration,
+    pub ended: Duration,
+    pub failed: bool,
 }
 
 /// What became of a call.
@@ -60,7 +73,13 @@ pub enum End {
     TurnedAway,
     /// It waited in vain.
     Expired,
+    /// The server failed at every attempt.
+    Failed,
 }
+
+/// How often an operation is sent at most, and the pause between two attempts, as with the defaults of the gateway.
+const MAX_ATTEMPTS: u32 = 4;
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 struct Stage {
     script: Script,
@@ -73,6 +92,7 @@ struct Scene {
     server: Limiter,
     limits: leadgate::simulator::Limits,
     foreign: f64,
+    is_outage: bool,
     random: Random,
     quota: Quota,
     stop: CancellationToken,
@@ -112,6 +132,7 @@ impl Stage {
             server: Limiter::new(start),
             limits: script.server.clone(),
             foreign: script.network.foreign,
+            is_outage: false,
             random: Random::new(script.seed),
             quota,
             stop,
@@ -158,6 +179,7 @@ impl Stage {
         let mut scene = self.scene();
         scene.limits.calls = event.calls.unwrap_or(scene.limits.calls);
         scene.foreign = event.foreign.unwrap_or(scene.foreign);
+        scene.is_outage = event.outage.unwrap_or(scene.is_outage);
         if let Some(restart) = event.restart {
             // The wall clock does not run with virtual time, so what it would have said is worked out.
             let since = scene.last_grant.elapsed();
@@ -237,6 +259,7 @@ impl Stage {
             ride: None,
         };
         let mut again = None;
+        let (operation, mut failures) = (OperationId::unique(), 0);
         loop {
             let (quota, generation) = {
                 let scene = self.scene();
@@ -250,8 +273,27 @@ impl Stage {
             };
             slot.sent();
             let sent = Instant::now();
-            let verdict = self.exchange(cost, write).await;
+            let (verdict, is_failure) = self.exchange(cost, write).await;
+            let response = breaker::Response {
+                operation,
+                is_failure,
+                retry_after: None,
+            };
+            slot.judged(&response);
             let refused = slot.answered(verdict).pop();
+            if is_failure {
+                failures += 1;
+                if failures == MAX_ATTEMPTS {
+                    let waited = began.elapsed();
+                    let end = End::Failed;
+                    self.scene().played.asked.push(Asked { stream, end, waited });
+                    return Ok(());
+                }
+                if !quota.is_open() {
+                    sleep(RETRY_PAUSE).await;
+                }
+                continue;
+            }
             if refused.is_none() {
                 self.scene().played.asked.push(Asked {
                     stream,
@@ -270,6 +312,7 @@ impl Stage {
             Kind::DeadlineInfeasible { retry_after }
             | Kind::CallerLimit { retry_after }
             | Kind::QueueFull { retry_after }
+            | Kind::BreakerOpen { retry_after }
             | Kind::DailyBudgetExhausted { retry_after } => (End::TurnedAway, Some(retry_after)),
             Kind::DeadlineExceeded { .. } => (End::Expired, None),
             _ => panic!("{error:?}"),
@@ -283,7 +326,8 @@ impl Stage {
     }
 
     /// The call goes to the server and its answer comes back.
-    async fn exchange(&self, cost: Cost, write: Option<(u32, u64)>) -> Verdict {
+    async fn exchange(&self, cost: Cost, write: Option<(u32, u64)>) -> (Verdict, bool) {
+        let begun = self.start.elapsed();
         let [there, back] = {
             let mut scene = self.scene();
             scene.last_grant = Instant::now();
@@ -296,12 +340,17 @@ impl Stage {
             scene.random.ways(&self.script)
         };
         sleep(there).await;
-        let verdict = self.scene().admit(self.start, false, cost, write);
+        let (verdict, failed) = {
+            let mut scene = self.scene();
+            (scene.admit(self.start, false, cost, write), scene.is_outage)
+        };
         sleep(back).await;
+        let ended = self.start.elapsed();
+        self.scene().played.exchanges.push(Exchange { begun, ended, failed });
         if let Some((key, _)) = write {
             self.scene().writing.remove(&key);
         }
-        verdict
+        (verdict, failed)
     }
 }
 
@@ -332,12 +381,18 @@ impl Scene {
 
     fn admit(&mut self, start: Instant, is_foreign: bool, cost: Cost, write: Option<(u32, u64)>) -> Verdict {
         let (now, is_bulk) = (Instant::now(), cost == Cost::Bulk);
-        let admission = self.server.admit(now, 0, is_bulk, &self.limits);
+        let failed = self.is_outage && !is_foreign;
+        // What fails stands before the limiter.
+        let admission = match failed {
+            true => Admission::Admitted,
+            false => self.server.admit(now, 0, is_bulk, &self.limits),
+        };
         self.played.stamps.push(Stamp {
             at: now - start,
             is_foreign,
             is_bulk,
-            accepted: admission == Admission::Admitted,
+            accepted: admission == Admission::Admitted && !failed,
+            failed,
             write,
         });
         let per = self.limits.per;
@@ -356,6 +411,14 @@ impl Scene {
         self.stop.cancel();
     }
 }
+
+/// As the gateway's defaults are.
+const BREAKER: breaker::Settings = breaker::Settings {
+    failures: 5,
+    pause: Duration::from_secs(1),
+    max_pause: Duration::from_secs(30),
+    max_retry_after: Duration::from_secs(300),
+};
 
 /// A process with a quota of its own.
 fn begin(script: &Script, before: Option<&Spent>, tasks: &TaskTracker) -> (Quota, CancellationToken) {
@@ -384,7 +447,15 @@ fn begin(script: &Script, before: Option<&Spent>, tasks: &TaskTracker) -> (Quota
     };
     let stop = CancellationToken::new();
     (
-        Quota::new(&limits, &callers, Default::default(), before, tasks, stop.clone()),
+        Quota::new(
+            &limits,
+            &callers,
+            Default::default(),
+            BREAKER,
+            before,
+            tasks,
+            stop.clone(),
+        ),
         stop,
     )
 }
