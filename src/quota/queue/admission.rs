@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::callers::Caller;
 use super::fair::COSTS;
-use super::promises::{Ahead, Kind};
+use super::promises::{Ahead, Kind, Retry};
 use super::{Ask, Criticality, Queue, Supply, share};
 use crate::quota::Cost;
 use crate::quota::lane::Lane;
@@ -174,10 +174,18 @@ impl<T> Queue<T> {
         });
         let after = place.longer().max(cap).saturating_sub(patience).max(served);
         let after = after.max(Duration::from_millis(1));
-        let due = now + after;
+        let slots = match ask.cost {
+            Cost::Call => supply.calls.limit,
+            Cost::Bulk => supply.bulk.limit,
+        };
+        let pace = supply.window / u32::try_from(slots.max(1)).unwrap_or(u32::MAX);
+        let wanted = now + after + patience;
+        let served = self.promises.first_free(class, &ask.caller, kind, wanted, pace);
+        let due = served - patience;
         let expires = due + patience.min(supply.window);
-        self.promises.promise((class, &ask.caller, weight), kind, due, expires);
-        after
+        let retry = Retry { due, served, expires };
+        self.promises.promise((class, &ask.caller, weight), kind, retry);
+        due - now
     }
 
     /// A ticket has come, which may be one that was told to retry by now.

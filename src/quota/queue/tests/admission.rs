@@ -237,8 +237,48 @@ fn crowd(gate: &mut Gate, tickets: &[(usize, usize, bool, Option<u32>)]) {
     }
 }
 
+/// Behind so many that wait, so many calls of so many callers come at once, and each that is refused is made again when it
+/// was told to. How many were refused, and how many of these were served at the second try.
+fn second_try(waiting: usize, refused: usize, callers: usize, timeout: u64) -> (usize, usize) {
+    let mut gate = Gate::new();
+    gate.drift = W / 25;
+    (0..waiting).for_each(|_| gate.push(within(3_600, ask("w", gate.now), gate.now), "waiting"));
+    let names = ["w", "x", "z", "new"];
+    let mut retries = Vec::new();
+    for n in 0..refused {
+        let newcomer = Ask {
+            deadline: gate.now + ms(timeout),
+            ..ask(names[n % callers], gate.now)
+        };
+        match gate.admit(&newcomer) {
+            Ok(_) => gate.push(newcomer, "first"),
+            Err(_) => retries.push((gate.now + gate.promise(&newcomer), names[n % callers])),
+        }
+    }
+    retries.sort_unstable();
+    let (all, mut served) = (retries.len(), 0);
+    let second = |names: Vec<&str>| names.iter().filter(|name| **name == "second").count();
+    for (at, name) in retries {
+        while gate.now < at {
+            served += second(gate.tick());
+        }
+        let newcomer = Ask {
+            deadline: gate.now + ms(timeout),
+            ..ask(name, gate.now)
+        };
+        if gate.admit(&newcomer).is_ok() {
+            gate.push(newcomer, "second");
+        }
+    }
+    while !gate.queue.is_empty() {
+        served += second(gate.tick());
+    }
+    (all, served)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    // PROPTEST_CASES may ask for more.
+    #![proptest_config(ProptestConfig::with_cases(2_000.max(ProptestConfig::default().cases)))]
 
     /// Who is let in is served by then, give or take a turn of each caller, unless more comes.
     #[test]
@@ -289,8 +329,7 @@ proptest! {
         }
     }
 
-    /// Of many calls that are refused together and retried at their retry times, 95 % and more are admitted; in about one of
-    /// 3,000 mixtures a few calls less.
+    /// Of many calls that are refused together and made again when they were told to, 95 % and more are served.
     #[test]
     fn refused_together_and_let_in_at_the_second_try(
         waiting in 0_usize..60,
@@ -298,33 +337,7 @@ proptest! {
         callers in 1_usize..5,
         timeout in 500_u64..8_000,
     ) {
-        let mut gate = Gate::new();
-        gate.drift = W / 25;
-        (0..waiting).for_each(|_| gate.push(within(3_600, ask("w", gate.now), gate.now), "waiting"));
-        let names = ["w", "x", "z", "new"];
-        let mut retries = Vec::new();
-        for n in 0..refused {
-            let newcomer = Ask { deadline: gate.now + ms(timeout), ..ask(names[n % callers], gate.now) };
-            match gate.admit(&newcomer) {
-                Ok(_) => gate.push(newcomer, "first"),
-                Err(_) => retries.push((gate.now + gate.promise(&newcomer), names[n % callers])),
-            }
-        }
-        retries.sort_unstable();
-        let (all, mut served) = (retries.len(), 0);
-        let second = |names: Vec<&str>| names.iter().filter(|name| **name == "second").count();
-        for (at, name) in retries {
-            while gate.now < at {
-                served += second(gate.tick());
-            }
-            let newcomer = Ask { deadline: gate.now + ms(timeout), ..ask(name, gate.now) };
-            if gate.admit(&newcomer).is_ok() {
-                gate.push(newcomer, "second");
-            }
-        }
-        while !gate.queue.is_empty() {
-            served += second(gate.tick());
-        }
-        prop_assert!((all - served) * 10 <= all + 19, "{served} of {all} served");
+        let (all, served) = second_try(waiting, refused, callers, timeout);
+        prop_assert!((all - served) * 20 <= all + 19, "{served} of {all} served");
     }
 }
