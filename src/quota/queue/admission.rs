@@ -113,10 +113,16 @@ impl<T> Queue<T> {
         let ahead = self.promises.ahead(class, &ask.caller, weight);
         let promised = self.slots_promised(&ahead, kind, supply);
         let first = self.fair_wait(&newcomer, 0, [0; 2], supply, now, &mut wait);
+        // Of a steady load no more than its fair share has its turns before.
+        let steady = self.steady.in_a_window(class, now, supply.window);
+        let steady = steady.min(supply.calls.limit / 2);
         let mut later = |cost: Cost, slots: usize| {
-            let limit = match cost {
-                Cost::Call => supply.calls.limit,
-                Cost::Bulk => supply.bulk.limit,
+            let (limit, slots) = match cost {
+                Cost::Call => {
+                    let limit = supply.calls.limit;
+                    (limit, (slots * limit).div_ceil((limit - steady).max(1)))
+                }
+                Cost::Bulk => (supply.bulk.limit, slots),
             };
             let rounds = u32::try_from(slots / limit.max(1) + 1).unwrap_or(u32::MAX);
             wait(cost, slots).saturating_add(drift.saturating_mul(rounds))
@@ -189,9 +195,9 @@ impl<T> Queue<T> {
     }
 
     /// A ticket has come, which may be one that was told to retry by now.
-    pub(super) fn arrived(&mut self, ask: &Ask, now: Instant) {
+    pub(super) fn arrived(&mut self, ask: &Ask, now: Instant) -> bool {
         let kind = Kind::of(ask.cost, ask.lane);
-        self.promises.arrived(self.class_of(ask), &ask.caller, kind, now);
+        self.promises.arrived(self.class_of(ask), &ask.caller, kind, now)
     }
 
     /// How many slots of both costs go to those who were refused before a call of this kind and are to retry.

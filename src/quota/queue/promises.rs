@@ -115,16 +115,19 @@ impl Promises {
         self.count = flows.map(|flow| flow.lengths().iter().sum::<usize>()).sum();
     }
 
-    /// A call has come: if its caller was told to retry by now, this is the retry, and its reservation has served.
-    pub(super) fn arrived(&mut self, class: Criticality, caller: &str, kind: Kind, now: Instant) {
+    /// A call has come: if its caller was told to retry by now, this is the retry, and its reservation has served. Whether
+    /// it is one.
+    pub(super) fn arrived(&mut self, class: Criticality, caller: &str, kind: Kind, now: Instant) -> bool {
         let Some(flow) = self.classes[class as usize].get_mut(caller) else {
-            return;
+            return false;
         };
         let kind = &mut flow.kinds[kind.index()];
-        if let Some(due) = kind.iter().position(|retry| retry.due <= now + EARLY) {
-            kind.remove(due);
-            self.count -= 1;
-        }
+        let Some(due) = kind.iter().position(|retry| retry.due <= now + EARLY) else {
+            return false;
+        };
+        kind.remove(due);
+        self.count -= 1;
+        true
     }
 
     /// What is ahead of a call that is refused now: all reservations of higher classes and of its own caller, and of
@@ -195,9 +198,54 @@ impl Promises {
     }
 }
 
+/// The calls that come one by one, window after window: they will come until a retry is due too, and have their turns.
+#[derive(Debug, Default)]
+pub(super) struct Steady {
+    came: VecDeque<(Instant, Criticality)>,
+}
+
+/// How many of them are remembered.
+const MAX_STEADY: usize = 512;
+
+impl Steady {
+    /// A call has come that is no retry, and whose caller had nothing waiting.
+    pub(super) fn came(&mut self, class: Criticality, now: Instant) {
+        if self.came.len() == MAX_STEADY {
+            self.came.pop_front();
+        }
+        self.came.push_back((now, class));
+    }
+
+    /// How many of them come in a window, of that class and those above. What came in one window only was a burst.
+    pub(super) fn in_a_window(&self, class: Criticality, now: Instant, window: Duration) -> usize {
+        let mut windows = [0; 2];
+        for (at, _) in self.came.iter().filter(|(_, other)| *other >= class) {
+            let ago = now.saturating_duration_since(*at).div_duration_f64(window);
+            if let Some(count) = windows.get_mut(ago as usize) {
+                *count += 1;
+            }
+        }
+        windows[0].min(windows[1])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_is_steady_if_it_came_in_both_of_the_last_windows() {
+        let (mut steady, start, window) = (Steady::default(), Instant::now(), Duration::from_secs(5));
+        (0..25).for_each(|_| steady.came(PLUS, start));
+        assert_eq!(steady.in_a_window(PLUS, start + window / 2, window), 0, "a burst");
+        (1..=15).for_each(|second| steady.came(PLUS, start + Duration::from_secs(second)));
+        let now = start + Duration::from_millis(15_500);
+        assert_eq!(steady.in_a_window(PLUS, now, window), 5);
+        assert_eq!(steady.in_a_window(Criticality::Critical, now, window), 0);
+        assert_eq!(steady.in_a_window(PLUS, now + window, window), 0, "it has ended");
+        (0..2_000).for_each(|_| steady.came(PLUS, now));
+        assert_eq!(steady.came.len(), MAX_STEADY);
+    }
 
     const CALL: Kind = Kind::Alone(Cost::Call);
     const PLUS: Criticality = Criticality::SheddablePlus;
@@ -250,7 +298,9 @@ mod tests {
         let pace = Duration::from_secs(1);
         let at = |tenths: u32| now + pace * tenths / 10;
         let free = |promises: &Promises, caller, tenths| promises.first_free(PLUS, caller, CALL, at(tenths), pace);
-        [20, 30, 40, 50].map(|tenths| promise(&mut promises, PLUS, "a", 1, at(tenths)));
+        for tenths in [20, 30, 40, 50] {
+            promise(&mut promises, PLUS, "a", 1, at(tenths));
+        }
         promise(&mut promises, Criticality::Critical, "b", 1, at(100));
         assert_eq!(free(&promises, "b", 10), at(10));
         assert_eq!(free(&promises, "b", 14), at(30), "a turn of the one other caller");
