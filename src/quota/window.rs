@@ -78,6 +78,19 @@ impl Window {
         self.slots.fill(until);
     }
 
+    /// Takes a slot to be held until then, by a call of a process before.
+    pub fn hold(&mut self, until: Instant) {
+        self.slots.hold(until);
+    }
+
+    /// When each held slot falls free; `None` for a call that has not ended.
+    pub fn held(&mut self, now: Instant) -> Vec<Option<Instant>> {
+        let free_at = self.slots.free_at(now).into_iter().map(Some);
+        free_at
+            .chain(std::iter::repeat_n(None, self.slots.in_flight()))
+            .collect()
+    }
+
     /// When a call may go.
     pub fn next(&mut self, now: Instant) -> Next {
         let free = if self.slots.is_free(now) {

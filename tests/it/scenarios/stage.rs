@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use leadgate::caller::Call;
 use leadgate::clock;
 use leadgate::domain::spent::Spent;
@@ -78,7 +79,6 @@ struct Scene {
     stop: CancellationToken,
     /// How many processes have ended.
     generation: u32,
-    last_grant: Instant,
     writes: HashMap<u32, u64>,
     writing: HashSet<u32>,
     played: Played,
@@ -116,7 +116,6 @@ impl Stage {
             quota,
             stop,
             generation: 0,
-            last_grant: start,
             writes: HashMap::new(),
             writing: HashSet::new(),
             played: Played::default(),
@@ -159,16 +158,10 @@ impl Stage {
         scene.limits.calls = event.calls.unwrap_or(scene.limits.calls);
         scene.foreign = event.foreign.unwrap_or(scene.foreign);
         if let Some(restart) = event.restart {
-            // The wall clock does not run with virtual time, so what it would have said is worked out.
-            let since = scene.last_grant.elapsed();
-            let last_grant = match restart {
-                Restart::Orderly => clock::now() - since,
-                Restart::Killed => clock::now() + Duration::from_secs(60),
-            };
-            let before = Spent {
-                last_grant,
-                ..scene.quota.spent()
-            };
+            let mut before = scene.quota.spent();
+            if let Restart::Killed = restart {
+                (before.last_grant, before.slots) = (Timestamp::MAX, None);
+            }
             scene.close();
             (scene.quota, scene.stop) = begin(&self.script, Some(&before), &self.tasks);
             scene.generation += 1;
@@ -286,7 +279,6 @@ impl Stage {
     async fn exchange(&self, cost: Cost, write: Option<(u32, u64)>) -> Verdict {
         let [there, back] = {
             let mut scene = self.scene();
-            scene.last_grant = Instant::now();
             scene.played.sent += 1;
             if let Some((key, _)) = write
                 && !scene.writing.insert(key)
