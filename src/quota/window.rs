@@ -393,6 +393,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "with --nocapture it says how many windows it takes")]
     fn a_saturated_window_is_whole_again_ten_clean_windows_after_a_flood_of_refusals() {
         for calls in [2, 5, 25, 72] {
             let mut window = Window::new(limit(calls), 0);

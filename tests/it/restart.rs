@@ -6,7 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use leadgate::clock;
+use leadgate::config::Config;
+use leadgate::domain::spent::{Held, HeldSlots, Spent};
 use leadgate::grpc::pb;
+use leadgate::quota::{Callers, Quota};
 use leadgate::simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
 use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
@@ -15,6 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
@@ -273,6 +279,65 @@ async fn an_orderly_restart_loses_no_free_slot() {
     let stats = account.simulator.stats();
     assert_eq!((stats.refused, stats.accepted), (0, 28));
     assert!(account.simulator.worst_window() <= 25);
+}
+
+/// How many of five slots are held in a process that begins with this record, and how long until the last is free.
+async fn held_with(slots: Option<HeldSlots>, last_grant: Timestamp) -> (usize, Duration) {
+    let (_, settings) = limited(5, 4000);
+    let config =
+        format!("[tenants.acme]\nbase_url = \"http://localhost\"\naccess_key = \"a\"\nsecret_key = \"b\"\n{settings}");
+    let config = Config::read("test", &config, std::iter::empty()).unwrap();
+    let before = Spent {
+        day: "2026-07-31".to_owned(),
+        calls: 0,
+        last_grant,
+        slots,
+    };
+    let limits = &config.tenants["acme"].limits;
+    let quota = Quota::new(
+        limits,
+        &Callers::default(),
+        Default::default(),
+        Some(&before),
+        &TaskTracker::new(),
+        CancellationToken::new(),
+    );
+    let held = quota.spent().slots.unwrap().calls.free_at;
+    let left = held
+        .iter()
+        .filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
+    (quota.snapshot().calls.used, left.max().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn the_record_of_held_slots_is_believed_no_further_than_a_window() {
+    let (now, second) = (clock::now(), Duration::from_secs(1));
+    let slots = |window, free_at: &[Timestamp]| {
+        let held = Held {
+            window,
+            free_at: free_at.to_vec(),
+        };
+        Some(HeldSlots {
+            calls: held.clone(),
+            bulk: held,
+        })
+    };
+    let window = second * 4;
+    let (used, left) = held_with(slots(window, &[now + second * 2, now - second]), now).await;
+    assert_eq!(used, 1, "one of the two is free");
+    assert!(left > second && left <= second * 2, "{left:?}");
+    // A call that had not ended, and a clock that was put back.
+    for at in [Timestamp::MAX, now + second * 3600] {
+        let (used, left) = held_with(slots(window, &[at]), now).await;
+        assert!(used == 1 && left > second * 3 && left < second * 5, "{used} {left:?}");
+    }
+    assert_eq!(held_with(slots(window, &[]), now).await.0, 0);
+    // With another window, or without the times, the time of the last call is all that is known.
+    for unknown in [slots(second, &[]), None] {
+        assert_eq!(held_with(unknown.clone(), now).await.0, 5);
+        assert_eq!(held_with(unknown.clone(), Timestamp::MAX).await.0, 5);
+        assert_eq!(held_with(unknown, now - second * 5).await.0, 0);
+    }
 }
 
 #[tokio::test]

@@ -397,7 +397,7 @@ proptest! {
         timeout in 500_u64..8_000,
     ) {
         let (all, served) = second_try(waiting, refused, callers, timeout);
-        let bound = if all < 20 { 2 } else { (all + 19) / 20 };
+        let bound = if all < 20 { 2 } else { all.div_ceil(20) };
         prop_assert!(all - served <= bound, "{served} of {all} served");
     }
 
