@@ -310,8 +310,9 @@ of it they do not take is lost.
 
 After a refusal that others have caused, leadgate lowers its effective limit and raises it slowly at first, and faster the
 longer no refusal comes: from its floor it is back at the limit within ten clean windows, whatever the limit (a window is
-clean if it was used and none of its calls was refused). Before this rule it rose by a small amount per call, and after one refusal
-a limit of 5 was back after minutes only. The rows of leadgate were then:
+clean if it was used and none of its calls was refused). From levels between it takes up to fifteen, since it stays near the
+level of the last refusal for a while. Before this rule it rose by a small amount per call, and a limit of 5 was back after
+minutes only. The rows of leadgate were then:
 
 | | foreign calls | used in all | used by us | ours refused | theirs refused |
 |---|---|---|---|---|---|
