@@ -42,10 +42,13 @@ pub struct App {
 
 impl App {
     /// Builds all parts. Fails with what an operator has to mend.
-    pub async fn new(mut config: Config) -> Result<Self, String> {
-        let store = Store::open(&config.store_url)
-            .await
-            .map_err(|fault| fault.to_string())?;
+    pub async fn new(config: Config) -> Result<Self, String> {
+        let store = Store::open(&config.store_url).await;
+        Self::with_store(config, store.map_err(|fault| fault.to_string())?).await
+    }
+
+    /// The same with a store that is open already.
+    pub async fn with_store(mut config: Config, store: Store) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::default());
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
@@ -86,6 +89,12 @@ impl App {
     /// The accounts.
     pub fn tenants(&self) -> &Tenants {
         &self.tenants
+    }
+
+    /// Writes down what the accounts have spent, for a process that does not serve: before its first call, so that its
+    /// successor waits a window if it is killed, and at its end.
+    pub async fn write_spent(&self, is_end: bool) {
+        write_spent(&self.store, &self.tenants, &mut BTreeMap::new(), is_end).await;
     }
 
     /// Serves on these ports until `stop` resolves, then ends in order: health says NOT_SERVING and nothing new is taken,
@@ -203,21 +212,8 @@ struct Books {
 }
 
 impl Books {
-    /// Writes down what has changed. When the last slot was handed out is told only at an orderly end: until then it may be
-    /// later than what is written.
     async fn write(&mut self, is_end: bool) {
-        for (name, gateway) in self.tenants.iter() {
-            let mut spent = gateway.spent();
-            if !is_end {
-                spent.last_grant = Timestamp::MAX;
-            }
-            if self.written.get(name) != Some(&spent) {
-                match self.store.spend(name, &spent).await {
-                    Ok(()) => drop(self.written.insert(name.to_owned(), spent)),
-                    Err(fault) => tracing::error!(tenant = name, %fault, "what was spent could not be written down"),
-                }
-            }
-        }
+        write_spent(&self.store, &self.tenants, &mut self.written, is_end).await;
     }
 
     /// Ends the shares whose time is over.
@@ -289,6 +285,23 @@ impl Books {
             }
         }
         self.write(true).await;
+    }
+}
+
+/// Writes down what has changed since it was written. When the last slot was handed out and when each is free is told only
+/// at an orderly end: until then it may be later than what is written.
+async fn write_spent(store: &Store, tenants: &Tenants, written: &mut BTreeMap<String, Spent>, is_end: bool) {
+    for (name, gateway) in tenants.iter() {
+        let mut spent = gateway.spent();
+        if !is_end {
+            (spent.last_grant, spent.slots) = (Timestamp::MAX, None);
+        }
+        if written.get(name) != Some(&spent) {
+            match store.spend(name, &spent).await {
+                Ok(()) => drop(written.insert(name.to_owned(), spent)),
+                Err(fault) => tracing::error!(tenant = name, %fault, "what was spent could not be written down"),
+            }
+        }
     }
 }
 

@@ -107,6 +107,10 @@ where
         if self.shared.current.load().is_none() && self.is_pausing() {
             return None;
         }
+        // If there is no slot for it in time, there is none for the caller either, who is then told so at once.
+        if self.shared.current.load().is_none() && !self.shared.crm.would_admit(call, &self.shared.operation) {
+            return None;
+        }
         // Half of the time is left for what the caller came for.
         let half = call.deadline.saturating_duration_since(Instant::now()) / 2;
         let patient = Call {

@@ -243,20 +243,26 @@ async fn simulate(options: Simulate) -> Result<(), String> {
 }
 
 async fn check(options: &Check) -> Result<(), String> {
-    let mut config = load(&options.settings)?;
+    let config = load(&options.settings)?;
     let looks: Vec<_> = config
         .tenants
         .values()
         .map(|tenant| (tenant.base_url.clone(), tenant.sharing.default_activity_type))
         .collect();
-    check_store(&config.store_url).await?;
-    // What is asked here need not be remembered, and the store may be in use.
-    "sqlite::memory:".clone_into(&mut config.store_url);
-    let app = App::new(config).await?;
+    let (store, recorded) = check_store(&config.store_url).await?;
+    let app = App::with_store(config, store.clone()).await?;
     println!("The settings are good: {} tenant(s).", looks.len());
-    if !options.connect {
-        return Ok(());
-    }
+    let checked = match options.connect {
+        true => check_accounts(&app, &looks, recorded).await,
+        false => Ok(()),
+    };
+    store.close().await;
+    checked
+}
+
+/// Asks each account. What this spends of its quota is accounted for.
+async fn check_accounts(app: &App, looks: &[(url::Url, i32)], recorded: Recorded) -> Result<(), String> {
+    app.write_spent(false).await;
     let mut faulty = 0;
     // Both are sorted by name.
     for ((url, share_type), (name, gateway)) in looks.iter().zip(app.tenants().iter()) {
@@ -266,31 +272,76 @@ async fn check(options: &Check) -> Result<(), String> {
         faulty += usize::from(!found.faults.is_empty());
     }
     if faulty > 0 {
+        app.write_spent(true).await;
         return Err(format!("{faulty} tenant(s) cannot be used as configured"));
+    }
+    match recorded {
+        Recorded::InTheStore => app.write_spent(true).await,
+        Recorded::Nowhere => wait_for_slots(app).await,
+        Recorded::BesideAGateway => {
+            println!(
+                "A gateway has the store: the calls of this check are outside of its count, and LeadSquared may refuse a call \
+                 of the gateway within the next window."
+            );
+        }
     }
     Ok(())
 }
 
-/// Looks at the store without making one.
-async fn check_store(url: &str) -> Result<(), String> {
+/// Waits until the calls that were made share no window with calls of a gateway that is started next.
+async fn wait_for_slots(app: &App) {
+    let held = app.tenants().iter().filter_map(|(_, gateway)| gateway.spent().slots);
+    let free_at = held.flat_map(|held| held.calls.free_at.into_iter().chain(held.bulk.free_at));
+    let left = free_at.filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
+    let left = left.max().unwrap_or_default();
+    if left > LONGEST_WAIT {
+        println!(
+            "There is no store to record the calls of this check in: start the gateway in {left:.0?}, not sooner."
+        );
+        return;
+    }
+    println!("There is no store to record the calls of this check in: waiting {left:.1?} until their slots are free.");
+    tokio::time::sleep(left).await;
+}
+
+/// The longest time for which `check` waits by itself.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Where `check` records the calls that it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recorded {
+    /// In the store, from which `serve` goes on.
+    InTheStore,
+    /// Nowhere: there is no store yet, and `check` makes none.
+    Nowhere,
+    /// Nowhere: a running gateway has the store.
+    BesideAGateway,
+}
+
+/// Looks at the store without making one, and returns it, or one in memory where there is none or it is in use.
+async fn check_store(url: &str) -> Result<(Store, Recorded), String> {
+    let in_memory = async || Store::open("sqlite::memory:").await.map_err(|fault| fault.to_string());
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Ok((in_memory().await?, Recorded::Nowhere));
+    }
     if let Some(path) = Store::check_place(url).map_err(|fault| fault.to_string())? {
         println!("The store {} will be made.", path.display());
-        return Ok(());
+        return Ok((in_memory().await?, Recorded::Nowhere));
     }
     match Store::open(url).await {
         Ok(store) => {
             let damaged = list_damaged(&store).await?;
-            store.close().await;
             if !damaged.is_empty() {
                 println!("The gateway ignores damaged rows; leadgate store repair --apply moves them away.");
             }
+            Ok((store, Recorded::InTheStore))
         }
         Err(fault) if fault.is_in_use() => {
-            println!("{fault}: a running gateway, if it is the one of these settings. {SEE_METRIC}")
+            println!("{fault}: a running gateway, if it is the one of these settings. {SEE_METRIC}");
+            Ok((in_memory().await?, Recorded::BesideAGateway))
         }
-        Err(fault) => return Err(fault.to_string()),
+        Err(fault) => Err(fault.to_string()),
     }
-    Ok(())
 }
 
 /// Where a running gateway tells about damaged rows.

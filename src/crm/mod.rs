@@ -360,14 +360,13 @@ impl Client {
         Some(format!("{}: {cause}", self.shared.address(cause)))
     }
 
+    /// Whether a call for this operation would be let in, were it made now.
+    pub fn would_admit<O: Operation>(&self, call: &Call, operation: &O) -> bool {
+        self.shared.quota.would_admit(call, &want(operation))
+    }
+
     async fn wait<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<Place> {
-        let want = Want {
-            cost: O::COST,
-            endpoint: O::NAME,
-            keys: operation.keys(),
-            ride: None,
-        };
-        self.turn(call, &want, retries).await
+        self.turn(call, &want(operation), retries).await
     }
 
     async fn turn(&self, call: &Call, want: &Want, retries: &mut Retries) -> Result<Place> {
@@ -658,6 +657,16 @@ impl Shared {
             return Err(Error::from(Kind::Unavailable { sent: true }).caused_by(Cause::HttpsOnly));
         }
         Ok(answer)
+    }
+}
+
+/// The slot that a call of its own needs.
+fn want<O: Operation>(operation: &O) -> Want {
+    Want {
+        cost: O::COST,
+        endpoint: O::NAME,
+        keys: operation.keys(),
+        ride: None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! What an account has spent of its quota, as it is carried over a restart.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// What an account has spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,4 +14,24 @@ pub struct Spent {
     pub calls: u64,
     /// When LeadSquared may last have counted a call: when the last one was granted, or has ended.
     pub last_grant: Timestamp,
+    /// The slots that are held; `None` unless the process has come to an orderly end.
+    pub slots: Option<HeldSlots>,
+}
+
+/// The slots that calls hold when a process ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSlots {
+    /// Those of the limit of all calls.
+    pub calls: Held,
+    /// Those of the limit of bulk calls.
+    pub bulk: Held,
+}
+
+/// The held slots of one limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The window of the limit: with another one, the times say nothing.
+    pub window: Duration,
+    /// When each slot is free; the end of time for a call that has not ended.
+    pub free_at: Vec<Timestamp>,
 }

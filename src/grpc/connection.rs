@@ -24,7 +24,7 @@ use super::body::{Limits, RequestBody};
 use super::edge::Edge;
 use super::observe::{Line, Observed, answered, panicked};
 use super::places::{Place, Places};
-use super::{Context, METADATA_SLACK};
+use super::{Context, METADATA_SLACK, in_flight};
 use crate::caller::exceeded;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::metrics::Metrics;
@@ -78,15 +78,19 @@ pub(super) struct Arrived {
 }
 
 /// The place of an RPC among those in progress.
-pub(super) struct InProgress {
-    _of_all: OwnedSemaphorePermit,
-    /// For RPCs with streams of messages.
-    _of_client: Option<Place<Client>>,
+pub(super) enum InProgress {
+    /// An RPC of single messages.
+    Message { _of_all: in_flight::Place },
+    /// An RPC with a stream of messages.
+    Stream {
+        _of_all: OwnedSemaphorePermit,
+        _of_client: Place<Client>,
+    },
 }
 
 /// Whose streams are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Client {
+pub(super) enum Client {
     /// The caller of that name.
     Named(Arc<str>),
     /// All without a name on one connection.
@@ -315,23 +319,22 @@ impl Rpcs {
                 retry_after: Duration::from_secs(1),
             })
         };
-        let (places, of_client) = if STREAMS.contains(&path) {
+        if STREAMS.contains(&path) {
             let client = match headers.contains_key(CALLER) {
                 true => Client::Named(caller(headers)?),
                 false => Client::Connection(connection),
             };
             // Its own limit first: what it is refused takes no place of others.
-            (
-                &context.streams,
-                Some(self.streams_of_clients.take(client).ok_or_else(full)?),
-            )
-        } else {
-            (&context.in_flight, None)
-        };
-        let place = InProgress {
-            _of_all: places.clone().try_acquire_owned().map_err(|_| full())?,
-            _of_client: of_client,
-        };
-        Ok((Some(place), deadline))
+            let of_client = self.streams_of_clients.take(client).ok_or_else(full)?;
+            let of_all = context.streams.clone().try_acquire_owned().map_err(|_| full())?;
+            let place = InProgress::Stream {
+                _of_all: of_all,
+                _of_client: of_client,
+            };
+            return Ok((Some(place), deadline));
+        }
+        let place = context.in_flight.take();
+        let place = place.map_err(|retry_after| Error::from(Kind::QueueFull { retry_after }))?;
+        Ok((Some(InProgress::Message { _of_all: place }), deadline))
     }
 }

@@ -9,6 +9,7 @@ mod connection;
 mod convert;
 mod edge;
 mod elements;
+mod in_flight;
 mod lead;
 mod mutation;
 mod observe;
@@ -162,7 +163,7 @@ impl Settings {
 struct Context {
     tenants: Tenants,
     settings: Arc<Settings>,
-    in_flight: Arc<Semaphore>,
+    in_flight: Arc<in_flight::InFlight>,
     /// The places of RPCs with many answers, which last long and do little.
     streams: Arc<Semaphore>,
     draining: CancellationToken,
@@ -187,8 +188,7 @@ pub async fn serve(
 
     let drain = settings.drain;
     let max_request_bytes = settings.max_request_bytes;
-    let all = settings.max_in_flight;
-    let in_flight = Arc::new(Semaphore::new(all as usize));
+    let in_flight = in_flight::InFlight::new(settings.max_in_flight);
     let descriptors = [
         DESCRIPTORS,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -243,15 +243,15 @@ pub async fn serve(
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
     tokio::select! {
         () = server => {}
-        () = drained(stop.clone(), &in_flight, all, drain) => {}
+        () = drained(stop.clone(), &in_flight, drain) => {}
         () = told(stop, health) => {}
     }
 }
 
 /// Resolves when nothing is in work any more after `stop`, or has had its time.
-async fn drained(stop: CancellationToken, in_flight: &Semaphore, all: u32, limit: Duration) {
+async fn drained(stop: CancellationToken, in_flight: &in_flight::InFlight, limit: Duration) {
     stop.cancelled().await;
-    if tokio::time::timeout(limit, in_flight.acquire_many(all)).await.is_err() {
+    if tokio::time::timeout(limit, in_flight.all_free()).await.is_err() {
         tracing::warn!("calls in work did not finish in time");
     }
     // The last answers are on their way through the connections.

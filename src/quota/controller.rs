@@ -11,11 +11,16 @@ use crate::error::Limit;
 /// The share of calls that the margin lets be refused in the long run.
 const REFUSED: f64 = 1e-4;
 /// What a foreign refusal takes of the effective limit above its floor.
-const CUT: f64 = 1.0 / 16.0;
-/// What an accepted call adds to it, at first.
-const RAISE: f64 = 1.0 / 270.0;
-/// After so many calls without a foreign refusal it adds twice as much, and so on: the others seem to have gone.
-const CALM: f64 = 300.0;
+const CUT: f64 = 0.3;
+/// The clean windows in which the effective limit rises from its floor to its ceiling. A window is clean if it was used and
+/// none of its calls was refused.
+const RECOVERY: f64 = 9.5;
+/// The power of the clean windows by which it rises: slowly at first, and most of the way in the last windows.
+const STEEPNESS: i32 = 5;
+/// With fewer accepted calls between two foreign refusals, others use the account steadily.
+const SELDOM: u32 = 50;
+/// Then a window counts by its calls: as a whole one from this limit on. Else trying costs a small limit one call in ten.
+const WHOLE: f64 = 25.0;
 /// How long a foreign refusal holds everything, in windows. The others' calls that filled the window leave it in the course
 /// of one; with as much left out of ours, foreign calls are let in meanwhile.
 const PAUSE: f64 = 0.35;
@@ -31,8 +36,14 @@ pub struct Controller {
     reserve: u32,
     /// Its whole part is the effective limit.
     effective: f64,
-    /// Accepted calls since the last foreign refusal.
-    calm: u32,
+    /// The effective limit at the last foreign refusal.
+    refused_at: f64,
+    /// Clean windows since then.
+    clean: f64,
+    /// Accepted calls since then.
+    accepted: u32,
+    /// Whether foreign refusals come again and again.
+    is_steady: bool,
     margin: Duration,
     /// Calls sent before then tell nothing that is not known.
     news_from: Option<Instant>,
@@ -59,7 +70,10 @@ impl Controller {
             limit,
             reserve,
             effective: 0.0,
-            calm: 0,
+            refused_at: 0.0,
+            clean: 0.0,
+            accepted: SELDOM,
+            is_steady: false,
             margin: cheap(limit.per),
             news_from: None,
             row: 0,
@@ -134,9 +148,9 @@ impl Controller {
         }
         let margin = self.margin.saturating_sub(self.step().mul_f64(REFUSED));
         self.margin = margin.max(cheap(self.limit.per));
-        self.calm = self.calm.saturating_add(1);
-        let raise = RAISE * (1.0 + f64::from(self.calm) / CALM);
-        self.effective = (self.effective + raise).min(self.ceiling());
+        self.accepted = self.accepted.saturating_add(1);
+        self.clean += 1.0 / f64::from(self.effective());
+        self.effective = self.effective.max(self.recovered()).min(self.ceiling());
     }
 
     /// A call was refused; whether calls of our own explain it.
@@ -155,8 +169,17 @@ impl Controller {
         if ours {
             self.margin = (self.margin + self.step()).min(cheap(self.limit.per) * 5);
         } else {
-            self.calm = 0;
+            // Refusals in a row are one event.
+            if self.row == 1 {
+                self.is_steady = self.accepted < SELDOM;
+            }
+            (self.accepted, self.clean) = (0, 0.0);
+            self.refused_at = self.effective;
             self.effective -= (self.effective - self.floor()) * CUT;
+            if f64::from(self.effective()) <= self.floor() {
+                // The floor is reached: below the next whole call nothing is to be remembered.
+                (self.refused_at, self.effective) = (self.floor(), self.floor());
+            }
         }
         let hold = match self.row {
             // The margin has seen to it.
@@ -180,8 +203,25 @@ impl Controller {
         } else {
             self.effective.clamp(self.floor(), self.ceiling())
         };
+        self.refused_at = self.refused_at.clamp(self.floor(), self.ceiling());
         self.margin = self.margin.clamp(cheap(limit.per), cheap(limit.per) * 5);
         true
+    }
+
+    /// The effective limit after the clean windows since the last foreign refusal. It rises to where that refusal came, stays
+    /// near it for a while, and rises beyond it the faster the longer none came.
+    fn recovered(&self) -> f64 {
+        let range = self.ceiling() - self.floor();
+        if range <= 0.0 {
+            return self.ceiling();
+        }
+        let windows = match self.is_steady {
+            true => RECOVERY * (WHOLE / f64::from(self.limit.calls)).max(1.0),
+            false => RECOVERY,
+        };
+        let taken = (self.refused_at - self.floor()) * CUT / range;
+        let back_at = taken.powf(1.0 / f64::from(STEEPNESS));
+        self.refused_at + range * (self.clean / windows - back_at).powi(STEEPNESS)
     }
 
     fn is_news(&self, sent: Instant) -> bool {
@@ -230,7 +270,7 @@ mod tests {
     fn a_foreign_refusal_shrinks_the_effective_limit_and_holds_for_a_while() {
         let (mut controller, mut now) = new();
         refuse(&mut controller, &mut now, 1, false);
-        assert_eq!(controller.effective(), 23);
+        assert_eq!(controller.effective(), 19);
         assert_eq!(controller.held_until(), Some(now + W.mul_f64(PAUSE)));
         assert_eq!(controller.margin(), cheap(W));
         assert!(controller.gap() > W / 25);
@@ -252,7 +292,7 @@ mod tests {
         for n in 0..10 {
             controller.refused(now, now + TRIP + Duration::from_millis(n), false);
         }
-        assert_eq!(controller.effective(), 23);
+        assert_eq!(controller.effective(), 19);
         assert_eq!(controller.refused_so_far().foreign, 10);
         assert_eq!(controller.holds(), 1);
     }
@@ -271,15 +311,54 @@ mod tests {
         assert!(!controller.is_probing());
     }
 
-    #[test]
-    fn accepted_calls_give_the_whole_limit_back() {
-        let (mut controller, mut now) = new();
-        refuse(&mut controller, &mut now, 1000, false);
-        assert_eq!(controller.effective(), 5);
-        for _ in 0..1600 {
+    /// Calls are accepted until the effective limit is back at its ceiling: the clean windows that this takes.
+    fn recover(controller: &mut Controller, now: Instant) -> f64 {
+        let mut windows = 0.0;
+        while f64::from(controller.effective()) < controller.ceiling() {
+            windows += 1.0 / f64::from(controller.effective());
+            assert!(windows < 1000.0);
             controller.accepted(now);
         }
-        assert_eq!((controller.effective(), controller.gap()), (25, Duration::ZERO));
+        windows
+    }
+
+    #[test]
+    fn ten_clean_windows_give_the_whole_limit_back() {
+        for calls in [2, 5, 10, 25, 72, 1000] {
+            let (mut controller, mut now) = (Controller::new(limit(calls), 0), Instant::now());
+            refuse(&mut controller, &mut now, 1000, false);
+            assert_eq!(f64::from(controller.effective()), controller.floor());
+            let windows = recover(&mut controller, now);
+            assert!((9.0..=10.0).contains(&windows), "{calls} calls: {windows} windows");
+            assert_eq!(controller.gap(), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn one_refusal_is_made_up_for_in_no_more_and_most_of_it_in_the_last_windows() {
+        for calls in [2, 5, 10, 25, 72] {
+            let (mut controller, mut now) = (Controller::new(limit(calls), 0), Instant::now());
+            refuse(&mut controller, &mut now, 1, false);
+            let windows = recover(&mut controller, now);
+            assert!(windows <= 10.0, "{calls} calls: {windows} windows");
+        }
+        let (mut controller, mut now) = new();
+        refuse(&mut controller, &mut now, 1000, false);
+        (0..5 * 5).for_each(|_| controller.accepted(now));
+        assert_eq!(controller.effective(), 5, "five windows");
+    }
+
+    #[test]
+    fn a_small_limit_is_tried_less_often_while_others_use_the_account_steadily() {
+        let (mut controller, mut now) = (Controller::new(limit(5), 0), Instant::now());
+        refuse(&mut controller, &mut now, 1, false);
+        assert!(recover(&mut controller, now) < 9.0);
+        refuse(&mut controller, &mut now, 1, false);
+        assert!(recover(&mut controller, now) > 30.0);
+        // After a while without a refusal it is tried as soon as at first.
+        (0..SELDOM).for_each(|_| controller.accepted(now));
+        refuse(&mut controller, &mut now, 1, false);
+        assert!(recover(&mut controller, now) < 9.0);
     }
 
     #[test]

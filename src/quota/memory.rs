@@ -23,7 +23,7 @@ use super::window::{self, Grant, Next, Window};
 use super::{BreakerSnapshot, Callers, Cost, Limits, Ride, Snapshot, Verdict, Want};
 use crate::caller::{Call, Criticality, Position, exceeded};
 use crate::clock;
-use crate::domain::spent::Spent;
+use crate::domain::spent::{Held as HeldBefore, HeldSlots, Spent};
 use crate::error::{Error, Kind, Limit, Refusal, Result};
 
 /// What waits name in errors.
@@ -148,15 +148,23 @@ impl Quota {
     ) -> Self {
         let zone = TimeZone::get(&limits.daily_reset_zone).unwrap_or(TimeZone::UTC);
         let mut daily = Daily::new(limits.daily, zone);
-        let window = |calls, reserve| {
+        let held = before.and_then(|before| before.slots.as_ref());
+        let window = |calls, reserve, held: Option<&HeldBefore>| {
             let per = limits.window;
-            let mut window = Window::new(Limit { calls, per }, reserve);
-            if let Some(before) = before {
-                window.full_until(Instant::now() + left_of_window(before, per));
+            let (mut window, now) = (Window::new(Limit { calls, per }, reserve), Instant::now());
+            match (held.filter(|held| held.window == per), before) {
+                (Some(held), _) => {
+                    let left = held.free_at.iter().map(|at| left_until(*at, per));
+                    left.filter(|left| !left.is_zero())
+                        .for_each(|left| window.hold(now + left));
+                }
+                (None, Some(before)) => window.full_until(now + left_of_window(before, per)),
+                (None, None) => {}
             }
             window
         };
-        let (calls, bulk) = (window(limits.calls, limits.reserve), window(limits.bulk, 0));
+        let calls = window(limits.calls, limits.reserve, held.map(|held| &held.calls));
+        let bulk = window(limits.bulk, 0, held.map(|held| &held.bulk));
         if let Some(before) = before {
             daily.resume(&before.day, before.calls);
         }
@@ -270,9 +278,36 @@ impl Quota {
     /// What has been spent, to be remembered over a restart.
     pub fn spent(&self) -> Spent {
         let mut state = self.shared.lock();
-        let (day, calls) = state.daily.spent(clock::now());
-        let last_grant = state.last_stamp;
-        Spent { day, calls, last_grant }
+        let (now, at) = (Instant::now(), clock::now());
+        let held = |window: &mut Window| {
+            let free_at = window.held(now).into_iter();
+            HeldBefore {
+                window: window.limit().per,
+                free_at: free_at
+                    .map(|free| free.map_or(Timestamp::MAX, |free| at + free.saturating_duration_since(now)))
+                    .collect(),
+            }
+        };
+        let slots = HeldSlots {
+            calls: held(&mut state.calls),
+            bulk: held(&mut state.bulk),
+        };
+        let (day, calls) = state.daily.spent(at);
+        Spent {
+            day,
+            calls,
+            last_grant: state.last_stamp,
+            slots: Some(slots),
+        }
+    }
+
+    /// Whether a call would be let in, were it made now. Nothing is reserved or remembered.
+    pub fn would_admit(&self, call: &Call, want: &Want) -> bool {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        let ask = ask(call, want);
+        let (estimate, supply) = (state.estimate(want.endpoint, now), state.supply(now));
+        state.check(call, now).is_ok() && state.judge(&ask, &estimate, &supply, now).is_ok()
     }
 
     /// The state at this moment.
@@ -483,6 +518,26 @@ fn left_of_window(before: &Spent, window: Duration) -> Duration {
     Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
 }
 
+/// How long a slot of a process before is still held; a window at most, where the call had not ended or the clock was put
+/// back.
+fn left_until(free_at: Timestamp, window: Duration) -> Duration {
+    let left = free_at.duration_since(clock::now());
+    Duration::try_from(left).map_or(Duration::ZERO, |left| left.min(window + LATE))
+}
+
+/// What a call asks the queue for.
+fn ask(call: &Call, want: &Want) -> Ask {
+    Ask {
+        caller: call.caller.clone(),
+        criticality: call.criticality,
+        cost: want.cost,
+        keys: want.keys.iter().map(Key::of).collect(),
+        position: call.position.filter(|_| !want.keys.is_empty()),
+        deadline: call.deadline,
+        lane: want.ride.map(|ride| ride.lane),
+    }
+}
+
 /// The slots as admission sees them.
 struct Windows<'a> {
     calls: &'a mut Window,
@@ -580,15 +635,7 @@ impl State {
             self.queue.put_back(receipt, ticket, now);
             return Ok((id, granted));
         }
-        let mut ask = Ask {
-            caller: call.caller.clone(),
-            criticality: call.criticality,
-            cost: want.cost,
-            keys: want.keys.iter().map(Key::of).collect(),
-            position: call.position.filter(|_| !want.keys.is_empty()),
-            deadline: call.deadline,
-            lane: want.ride.map(|ride| ride.lane),
-        };
+        let mut ask = ask(call, want);
         if self.prefers_bulk(&ask, want.endpoint, now) {
             (ask.cost, ticket.cost) = (Cost::Bulk, Cost::Bulk);
         } else {

@@ -169,6 +169,18 @@ impl Slots {
         self.lingering.extend(std::iter::repeat_n(Reverse(until), free));
     }
 
+    /// When the slot of each finished call falls free.
+    pub fn free_at(&mut self, now: Instant) -> Vec<Instant> {
+        forget(&mut self.freeing, now);
+        self.freeing.iter().map(|Reverse(at)| *at).collect()
+    }
+
+    /// Holds a slot until then for a call of a process before.
+    pub fn hold(&mut self, until: Instant) {
+        self.freeing.push(Reverse(until));
+        self.lingering.push(Reverse(until));
+    }
+
     /// When the next slot falls free by itself; `None` where one is free, or where only calls in flight hold them.
     pub fn next_free(&mut self, now: Instant) -> Option<Instant> {
         let surplus = self.used(now).checked_sub(self.limit)?;
@@ -309,6 +321,20 @@ mod tests {
         slots.fill(now + ms(700));
         assert_eq!((slots.used(now), slots.next_free(now)), (2, Some(now + ms(700))));
         assert_eq!(slots.used(now + ms(700)), 0);
+    }
+
+    #[test]
+    fn held_slots_are_free_one_by_one() {
+        let now = Instant::now();
+        let mut slots = Slots::new(3, W);
+        slots.hold(now + ms(700));
+        slots.hold(now + ms(200));
+        assert_eq!((slots.used(now), slots.neighbours(now)), (2, 2));
+        slots.take();
+        assert_eq!(slots.next_free(now), Some(now + ms(200)));
+        let mut free_at = slots.free_at(now + ms(200));
+        free_at.sort();
+        assert_eq!((free_at, slots.in_flight()), (vec![now + ms(700)], 1));
     }
 
     #[test]

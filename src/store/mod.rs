@@ -339,6 +339,7 @@ mod tests {
     use crate::caller::Call;
     use crate::domain::lead::Written;
     use crate::domain::share::{Access, Context, Stage, State, Step, What};
+    use crate::domain::spent::{Held, HeldSlots};
     use crate::domain::value::{FieldSet, Value};
     use crate::error::{Cause, Certificate, Error, Facts, Repeat, Resource, Violation};
 
@@ -404,9 +405,51 @@ mod tests {
                 day: "2026-07-31".to_owned(),
                 calls,
                 last_grant: at(300),
+                slots: (calls == 2).then(slots),
             };
             store.spend("acme", &spent).await.unwrap();
             assert_eq!(store.spent("acme").await, Ok(Some(spent)));
+        }
+    }
+
+    fn slots() -> HeldSlots {
+        let held = |free_at: &[Timestamp]| Held {
+            window: Duration::from_secs(5),
+            free_at: free_at.to_vec(),
+        };
+        HeldSlots {
+            calls: held(&[at(301), Timestamp::MAX]),
+            bulk: held(&[]),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_older_version_has_spent_is_known_without_its_slots() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let Store::Sqlite(sqlite) = &store;
+        sqlite
+            .execute("INSERT INTO spent (tenant, day, calls, last_grant) VALUES ('acme', '2026-07-31', 7, 300)")
+            .await;
+        let spent = store.spent("acme").await.unwrap().unwrap();
+        let last_grant = Timestamp::from_millisecond(300).unwrap();
+        assert_eq!((spent.calls, spent.last_grant, spent.slots), (7, last_grant, None));
+    }
+
+    #[tokio::test]
+    async fn unreadable_slots_are_a_window_that_may_be_spent() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let spent = Spent {
+            day: "2026-07-31".to_owned(),
+            calls: 3,
+            last_grant: at(300),
+            slots: Some(slots()),
+        };
+        store.spend("acme", &spent).await.unwrap();
+        let Store::Sqlite(sqlite) = &store;
+        for damage in ["'nonsense'", "'{}'", "x'00'", "7"] {
+            sqlite.execute(&format!("UPDATE spent SET slots = {damage}")).await;
+            let spent = store.spent("acme").await.unwrap().unwrap();
+            assert_eq!((spent.last_grant, spent.slots), (Timestamp::MAX, None), "{damage}");
         }
     }
 
@@ -1024,6 +1067,8 @@ mod tests {
             ("UPDATE request SET id = x'07'", "request"),
             ("UPDATE spent SET calls = 'many'", "spent"),
             ("UPDATE spent SET last_grant = 'then'", "spent"),
+            ("UPDATE spent SET slots = 'nonsense'", "spent"),
+            ("UPDATE spent SET slots = x'00'", "spent"),
             ("UPDATE share_change SET state = 77", "share_change"),
             ("UPDATE share_change SET at = 'then'", "share_change"),
             ("UPDATE share SET id = CAST(x'ff' AS TEXT)", "share"),
@@ -1037,6 +1082,7 @@ mod tests {
                 day: "2026-07-31".to_owned(),
                 calls: 3,
                 last_grant: at(300),
+                slots: Some(slots()),
             };
             store.spend("acme", &spent).await.unwrap();
             assert_eq!(store.find_damaged().await, Ok(vec![]));

@@ -165,7 +165,7 @@ async fn check_says_whose_keys_these_are() {
     let simulator = Simulator::new(options);
     tokio::spawn(simulator.clone().serve(upstream, stop.clone().cancelled_owned()));
 
-    let (folder, path) = settings(&text);
+    let (folder, path) = settings(&format!("{text}{SHORT_WINDOW}"));
     let output = run(&["check", "--config", &path]).await;
     assert!(output.status.success());
     assert!(simulator.calls().is_empty());
@@ -184,6 +184,8 @@ async fn check_says_whose_keys_these_are() {
     let output = run(&["check", "--connect", "--config", &path]).await;
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("role Administrator"), "{said}");
+    assert!(said.contains("no store to record"), "{said}");
+    assert!(!store.exists());
 
     let (_folder, path) = settings(&text.replace("simulator-secret-key", "wrong"));
     let output = run(&["check", "--connect", "--config", &path]).await;
@@ -196,6 +198,9 @@ async fn check_says_whose_keys_these_are() {
     stop.cancel();
 }
 
+/// Without a store, `check --connect` waits for a window.
+const SHORT_WINDOW: &str = "[tenants.acme.limits]\nwindow = \"50ms\"\n";
+
 /// What `check --connect` says of an account that shares through activities of that type.
 async fn checked(options: Options, share_type: u32) -> (bool, String) {
     let upstream = listen().await;
@@ -203,7 +208,7 @@ async fn checked(options: Options, share_type: u32) -> (bool, String) {
     let stop = CancellationToken::new();
     tokio::spawn(Simulator::new(options).serve(upstream, stop.clone().cancelled_owned()));
     let sharing = format!("[tenants.acme.sharing]\ndefault_activity_type = {share_type}\n");
-    let (_folder, path) = settings(&format!("{text}{sharing}"));
+    let (_folder, path) = settings(&format!("{text}{sharing}{SHORT_WINDOW}"));
     let output = run(&["check", "--connect", "--config", &path]).await;
     stop.cancel();
     (output.status.success(), String::from_utf8(output.stdout).unwrap())

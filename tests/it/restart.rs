@@ -4,16 +4,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use leadgate::clock;
+use leadgate::config::Config;
+use leadgate::domain::spent::{Held, HeldSlots, Spent};
 use leadgate::grpc::pb;
+use leadgate::quota::{Callers, Quota};
 use leadgate::simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
 use pb::lead_service_client::LeadServiceClient;
+use pb::quota_service_client::QuotaServiceClient;
 use pb::share_service_client::ShareServiceClient;
+use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
+use tonic::transport::Channel;
 use uuid::Uuid;
 
 use crate::account::{Account, Process};
-use crate::harness::{World, by_id, lead, seen};
+use crate::harness::{World, by_id, lead, lone_read, seen, within};
+use crate::process::run;
+
+/// Tells a process to stop, and waits until it has.
+async fn terminate(child: &mut Child) {
+    let id = child.id().unwrap().to_string();
+    let told = Command::new("kill").args(["-TERM", &id]).status().await;
+    assert!(told.unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
+    assert!(ended.unwrap().unwrap().success());
+}
 
 fn create(id: Uuid) -> pb::CreateLeadRequest {
     pb::CreateLeadRequest {
@@ -79,6 +100,216 @@ async fn a_window_that_was_spent_is_not_spent_again_after_a_restart() {
     }
     assert_eq!(account.simulator.stats().refused, 0);
     assert!(account.simulator.worst_window() <= 5);
+}
+
+/// So many calls are allowed in a window of so many milliseconds, by the account and the settings.
+fn limited(calls: u32, window: u64) -> (Options, String) {
+    let options = Options {
+        limits: Limits {
+            calls,
+            per: Duration::from_millis(window),
+            ..Limits::default()
+        },
+        latency: Latency {
+            min: Duration::from_millis(1),
+            max: Duration::from_millis(5),
+        },
+        ..Options::default()
+    };
+    let limits = format!("[tenants.acme.limits]\ncalls = {calls}\nwindow = \"{window}ms\"");
+    (options, limits)
+}
+
+/// Reads the lead so often at once; how long it takes until all are answered.
+async fn burst(client: &LeadServiceClient<Channel>, id: &str, count: usize) -> Duration {
+    let started = Instant::now();
+    let reads = (0..count).map(|_| {
+        let (mut client, request) = (client.clone(), lone_read(id));
+        async move { client.batch_get_leads(request).await.map(drop) }
+    });
+    let reads: JoinSet<_> = reads.collect();
+    reads.join_all().await.into_iter().for_each(Result::unwrap);
+    started.elapsed()
+}
+
+async fn slots_used(channel: &Channel) -> i32 {
+    let mut client = QuotaServiceClient::new(channel.clone());
+    let quota = client.get_quota(pb::GetQuotaRequest::default()).await.unwrap();
+    quota.into_inner().quota.unwrap().calls.unwrap().used
+}
+
+#[tokio::test]
+async fn an_orderly_restart_loses_no_free_slot() {
+    let window = Duration::from_secs(4);
+    let (options, limits) = limited(25, 4000);
+    let account = Account::open(options, &limits).await;
+    let id = account.simulator.insert_lead(&[("FirstName", "Asha")]);
+    let process = account.process().await;
+    let mut child = process.start();
+    // With the metadata these are three of 25 calls.
+    let channel = process.channel().await;
+    LeadServiceClient::new(channel.clone())
+        .describe_lead_fields(pb::DescribeLeadFieldsRequest::default())
+        .await
+        .unwrap();
+    burst(&LeadServiceClient::new(channel.clone()), &id, 2).await;
+    let spent = Instant::now();
+    assert_eq!(slots_used(&channel).await, 3);
+    terminate(&mut child).await;
+
+    let _child = process.start();
+    let channel = process.channel().await;
+    let client = LeadServiceClient::new(channel.clone());
+    client
+        .clone()
+        .describe_lead_fields(pb::DescribeLeadFieldsRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(slots_used(&channel).await, 4);
+    assert!(spent.elapsed() < window / 2, "the machine is too slow for this test");
+    // The free slots are granted at once, and those of the first process when they would have been free.
+    let took = burst(&client, &id, 21).await;
+    assert!(took < window / 4, "{took:?}");
+    // A deadline that ends before the next slot is free is infeasible, and that is said at once.
+    let asked = Instant::now();
+    let error = seen(
+        client
+            .clone()
+            .get_lead(within(
+                window / 8,
+                pb::GetLeadRequest {
+                    key: Some(by_id(&id)),
+                    ..Default::default()
+                },
+            ))
+            .await
+            .unwrap_err(),
+    );
+    error.is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
+    assert!(asked.elapsed() < window / 16, "{:?}", asked.elapsed());
+    burst(&client, &id, 3).await;
+    assert!(spent.elapsed() < window + window / 4, "{:?}", spent.elapsed());
+    let stats = account.simulator.stats();
+    assert_eq!((stats.refused, stats.accepted), (0, 28));
+    assert!(account.simulator.worst_window() <= 25);
+}
+
+/// How many of five slots are held in a process that begins with this record, and how long until the last is free.
+async fn held_with(slots: Option<HeldSlots>, last_grant: Timestamp) -> (usize, Duration) {
+    let (_, settings) = limited(5, 4000);
+    let config =
+        format!("[tenants.acme]\nbase_url = \"http://localhost\"\naccess_key = \"a\"\nsecret_key = \"b\"\n{settings}");
+    let config = Config::read("test", &config, std::iter::empty()).unwrap();
+    let before = Spent {
+        day: "2026-07-31".to_owned(),
+        calls: 0,
+        last_grant,
+        slots,
+    };
+    let limits = &config.tenants["acme"].limits;
+    let quota = Quota::new(
+        limits,
+        &Callers::default(),
+        Default::default(),
+        config.tenants["acme"].upstream.breaker(),
+        Some(&before),
+        &TaskTracker::new(),
+        CancellationToken::new(),
+    );
+    let held = quota.spent().slots.unwrap().calls.free_at;
+    let left = held
+        .iter()
+        .filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
+    (quota.snapshot().calls.used, left.max().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn the_record_of_held_slots_is_believed_no_further_than_a_window() {
+    let (now, second) = (clock::now(), Duration::from_secs(1));
+    let slots = |window, free_at: &[Timestamp]| {
+        let held = Held {
+            window,
+            free_at: free_at.to_vec(),
+        };
+        Some(HeldSlots {
+            calls: held.clone(),
+            bulk: held,
+        })
+    };
+    let window = second * 4;
+    let (used, left) = held_with(slots(window, &[now + second * 2, now - second]), now).await;
+    assert_eq!(used, 1, "one of the two is free");
+    assert!(left > second && left <= second * 2, "{left:?}");
+    // A call that had not ended, and a clock that was put back.
+    for at in [Timestamp::MAX, now + second * 3600] {
+        let (used, left) = held_with(slots(window, &[at]), now).await;
+        assert!(used == 1 && left > second * 3 && left < second * 5, "{used} {left:?}");
+    }
+    assert_eq!(held_with(slots(window, &[]), now).await.0, 0);
+    // With another window, or without the times, the time of the last call is all that is known.
+    for unknown in [slots(second, &[]), None] {
+        assert_eq!(held_with(unknown.clone(), now).await.0, 5);
+        assert_eq!(held_with(unknown.clone(), Timestamp::MAX).await.0, 5);
+        assert_eq!(held_with(unknown, now - second * 5).await.0, 0);
+    }
+}
+
+#[tokio::test]
+async fn after_a_restart_with_a_used_window_reads_are_refused_at_once() {
+    let (options, limits) = limited(3, 4000);
+    let account = Account::open(options, &limits).await;
+    let id = account.simulator.insert_lead(&[("FirstName", "Asha")]);
+    let world = account.gateway().await.warm().await;
+    burst(&world.client, &id, 2).await;
+    world.stop().await;
+
+    // Its metadata wait for a slot, and the reads do not wait for them.
+    let world = account.gateway().await;
+    let request = pb::GetLeadRequest {
+        key: Some(by_id(&id)),
+        ..Default::default()
+    };
+    let asked = Instant::now();
+    let refused = world
+        .client
+        .clone()
+        .get_lead(within(Duration::from_secs(1), request))
+        .await;
+    let took = asked.elapsed();
+    seen(refused.unwrap_err()).is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
+    assert!(took < Duration::from_millis(250), "{took:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_accounts_for_its_calls() {
+    let (options, limits) = limited(5, 1500);
+    let account = Account::open(options, &limits).await;
+    let id = account.simulator.insert_lead(&[("FirstName", "Asha")]);
+    let process = account.process().await;
+    let check = ["check", "--connect", "--config", process.path.to_str().unwrap()];
+    for has_store in [false, true] {
+        // Without a store it waits until its call is out of the window; else the gateway is told.
+        let started = Instant::now();
+        let said = String::from_utf8(run(&check).await.stdout).unwrap();
+        assert!(said.contains("the keys are good"), "{said}");
+        assert_eq!(said.contains("no store to record"), !has_store, "{said}");
+        assert_eq!(started.elapsed() > Duration::from_millis(1500), !has_store, "{said}");
+        let mut child = process.start();
+        let client = LeadServiceClient::new(process.channel().await);
+        burst(&client, &id, 10).await;
+        assert_eq!(account.simulator.stats().refused, 0, "{said}");
+        assert!(account.simulator.worst_window() <= 5);
+        if has_store {
+            let said = String::from_utf8(run(&check).await.stdout).unwrap();
+            assert!(said.contains("outside of its count"), "{said}");
+        }
+        terminate(&mut child).await;
+        if !has_store {
+            // There is a store now, for the next round.
+            assert!(account.folder.path().join("leadgate.db").exists());
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::callers::Caller;
 use super::fair::COSTS;
-use super::promises::{Ahead, Kind};
+use super::promises::{Ahead, Kind, Retry};
 use super::{Ask, Criticality, Queue, Supply, share};
 use crate::quota::Cost;
 use crate::quota::lane::Lane;
@@ -113,10 +113,16 @@ impl<T> Queue<T> {
         let ahead = self.promises.ahead(class, &ask.caller, weight);
         let promised = self.slots_promised(&ahead, kind, supply);
         let first = self.fair_wait(&newcomer, 0, [0; 2], supply, now, &mut wait);
+        // Of a steady load no more than its fair share has its turns before.
+        let steady = self.steady.in_a_window(class, now, supply.window);
+        let steady = steady.min(supply.calls.limit / 2);
         let mut later = |cost: Cost, slots: usize| {
-            let limit = match cost {
-                Cost::Call => supply.calls.limit,
-                Cost::Bulk => supply.bulk.limit,
+            let (limit, slots) = match cost {
+                Cost::Call => {
+                    let limit = supply.calls.limit;
+                    (limit, (slots * limit).div_ceil((limit - steady).max(1)))
+                }
+                Cost::Bulk => (supply.bulk.limit, slots),
             };
             let rounds = u32::try_from(slots / limit.max(1) + 1).unwrap_or(u32::MAX);
             wait(cost, slots).saturating_add(drift.saturating_mul(rounds))
@@ -174,16 +180,24 @@ impl<T> Queue<T> {
         });
         let after = place.longer().max(cap).saturating_sub(patience).max(served);
         let after = after.max(Duration::from_millis(1));
-        let due = now + after;
+        let slots = match ask.cost {
+            Cost::Call => supply.calls.limit,
+            Cost::Bulk => supply.bulk.limit,
+        };
+        let pace = supply.window / u32::try_from(slots.max(1)).unwrap_or(u32::MAX);
+        let wanted = now + after + patience;
+        let served = self.promises.first_free(class, &ask.caller, kind, wanted, pace);
+        let due = served - patience;
         let expires = due + patience.min(supply.window);
-        self.promises.promise((class, &ask.caller, weight), kind, due, expires);
-        after
+        let retry = Retry { due, served, expires };
+        self.promises.promise((class, &ask.caller, weight), kind, retry);
+        due - now
     }
 
     /// A ticket has come, which may be one that was told to retry by now.
-    pub(super) fn arrived(&mut self, ask: &Ask, now: Instant) {
+    pub(super) fn arrived(&mut self, ask: &Ask, now: Instant) -> bool {
         let kind = Kind::of(ask.cost, ask.lane);
-        self.promises.arrived(self.class_of(ask), &ask.caller, kind, now);
+        self.promises.arrived(self.class_of(ask), &ask.caller, kind, now)
     }
 
     /// How many slots of both costs go to those who were refused before a call of this kind and are to retry.

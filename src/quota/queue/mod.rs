@@ -40,7 +40,7 @@ use fair::{CallerIndex, Class, Flow, Place, Turn};
 use lanes::Lanes;
 pub use lines::Key;
 use lines::Lines;
-use promises::Promises;
+use promises::{Promises, Steady};
 use share::{Floor, Reserve, Spread};
 
 use super::Cost;
@@ -127,6 +127,7 @@ pub struct Queue<T> {
     reserved: HashMap<Position, Reserved>,
     lanes: Lanes,
     promises: Promises,
+    steady: Steady,
     reserve: Reserve,
     floor: Floor,
     spread: Spread,
@@ -232,6 +233,7 @@ impl<T> Queue<T> {
             lines: Lines::default(),
             reserved: HashMap::new(),
             promises: Promises::default(),
+            steady: Steady::default(),
             reserve: Reserve::default(),
             floor: Floor::default(),
             spread: Spread::default(),
@@ -278,7 +280,7 @@ impl<T> Queue<T> {
     /// the payload comes back as the error if that is the newcomer.
     pub fn push(&mut self, mut ask: Ask, payload: T, now: Instant) -> Result<Pushed<T>, T> {
         let mut class = self.class_of(&ask);
-        self.arrived(&ask, now);
+        let is_retry = self.arrived(&ask, now);
         let caller = self.caller(&ask.caller, now);
         let dropped = match self.overflow(caller) {
             Some((lowest, _)) if lowest >= class => return Err(payload),
@@ -289,6 +291,9 @@ impl<T> Queue<T> {
             self.reserve.asked(now);
         } else if self.callers.get(caller).waiting == 0 && self.turn_below().is_some() {
             self.spread.joined(now);
+        }
+        if !is_retry && ask.cost == Cost::Call && ask.lane.is_none() && self.callers.get(caller).waiting == 0 {
+            self.steady.came(class, now);
         }
         self.next_id += 1;
         let id = TicketId(self.next_id);

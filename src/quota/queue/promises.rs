@@ -15,6 +15,8 @@ use crate::quota::lane::Lane;
 const MAX_PROMISES: usize = 4_096;
 /// How much too early a retry may come and still be taken for the one that was promised.
 const EARLY: Duration = Duration::from_millis(5);
+/// The most turns by which a reservation is moved.
+const MAX_MOVES: usize = 8;
 /// Those by cost, and those of each lane.
 const KINDS: usize = 2 + Lane::ALL.len();
 
@@ -61,8 +63,19 @@ impl Ahead {
 #[derive(Debug, Default)]
 struct Flow {
     weight: u32,
-    /// When each retry is due, and when the reservation expires, in the order in which they were made.
-    kinds: [VecDeque<(Instant, Instant)>; KINDS],
+    /// In the order in which they were made.
+    kinds: [VecDeque<Retry>; KINDS],
+}
+
+/// One reservation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retry {
+    /// When the call is to be made again.
+    pub due: Instant,
+    /// When it will have a slot then, at the latest.
+    pub served: Instant,
+    /// When the reservation expires.
+    pub expires: Instant,
 }
 
 impl Flow {
@@ -90,8 +103,8 @@ impl Promises {
         for class in &mut self.classes {
             class.retain(|_, flow| {
                 for kind in &mut flow.kinds {
-                    kind.retain(|(_, expires)| *expires > now);
-                    let first = kind.iter().map(|(_, expires)| *expires).min();
+                    kind.retain(|retry| retry.expires > now);
+                    let first = kind.iter().map(|retry| retry.expires).min();
                     next = [next, first].into_iter().flatten().min();
                 }
                 flow.kinds.iter().any(|kind| !kind.is_empty())
@@ -108,16 +121,19 @@ impl Promises {
         self.count == 0
     }
 
-    /// A call has come: if its caller was told to retry by now, this is the retry, and its reservation has served.
-    pub(super) fn arrived(&mut self, class: Criticality, caller: &str, kind: Kind, now: Instant) {
+    /// A call has come: if its caller was told to retry by now, this is the retry, and its reservation has served. Whether
+    /// it is one.
+    pub(super) fn arrived(&mut self, class: Criticality, caller: &str, kind: Kind, now: Instant) -> bool {
         let Some(flow) = self.classes[class as usize].get_mut(caller) else {
-            return;
+            return false;
         };
         let kind = &mut flow.kinds[kind.index()];
-        if let Some(due) = kind.iter().position(|(due, _)| *due <= now + EARLY) {
-            kind.remove(due);
-            self.count -= 1;
-        }
+        let Some(due) = kind.iter().position(|retry| retry.due <= now + EARLY) else {
+            return false;
+        };
+        kind.remove(due);
+        self.count -= 1;
+        true
     }
 
     /// What is ahead of a call that is refused now: all reservations of higher classes and of its own caller, and of
@@ -145,22 +161,77 @@ impl Promises {
         ahead
     }
 
-    /// Remembers what a caller was told.
-    pub(super) fn promise(
-        &mut self,
-        (class, caller, weight): (Criticality, &Arc<str>, u32),
+    /// The first time from then on at which no other caller of the class has a reservation of this kind, but no more than
+    /// a turn of each later: with one slot in each pace, two retries at about the same time would be in each other's way.
+    pub(super) fn first_free(
+        &self,
+        class: Criticality,
+        caller: &str,
         kind: Kind,
-        due: Instant,
-        expires: Instant,
-    ) {
+        mut served: Instant,
+        pace: Duration,
+    ) -> Instant {
+        let others = || {
+            let flows = self.classes[class as usize]
+                .iter()
+                .filter(|(name, _)| ***name != *caller);
+            flows.map(|(_, flow)| &flow.kinds[kind.index()])
+        };
+        for _ in 0..others().count().min(MAX_MOVES) {
+            let times = others().flatten().map(|retry| retry.served);
+            let Some(taken) = times
+                .filter(|other| *other < served + pace && served < *other + pace)
+                .max()
+            else {
+                break;
+            };
+            served = taken + pace;
+        }
+        served
+    }
+
+    /// Remembers what a caller was told.
+    pub(super) fn promise(&mut self, (class, caller, weight): (Criticality, &Arc<str>, u32), kind: Kind, retry: Retry) {
         if self.count >= MAX_PROMISES {
             return;
         }
         let flow = self.classes[class as usize].entry(caller.clone()).or_default();
         flow.weight = weight;
-        flow.kinds[kind.index()].push_back((due, expires));
+        flow.kinds[kind.index()].push_back(retry);
         self.count += 1;
+        let expires = retry.expires;
         self.next_expiry = Some(self.next_expiry.map_or(expires, |next| next.min(expires)));
+    }
+}
+
+/// The calls that come one by one, window after window: they will come until a retry is due too, and have their turns.
+#[derive(Debug, Default)]
+pub(super) struct Steady {
+    came: VecDeque<(Instant, Criticality)>,
+}
+
+/// How many of them are remembered.
+const MAX_STEADY: usize = 512;
+
+impl Steady {
+    /// A call has come that is no retry, and whose caller had nothing waiting.
+    pub(super) fn came(&mut self, class: Criticality, now: Instant) {
+        if self.came.len() == MAX_STEADY {
+            self.came.pop_front();
+        }
+        self.came.push_back((now, class));
+    }
+
+    /// How many of them come in a window, of that class and those above. What came in one window only was a burst.
+    pub(super) fn in_a_window(&self, class: Criticality, now: Instant, window: Duration) -> usize {
+        let mut windows = [0; 2];
+        for (at, _) in self.came.iter().filter(|(_, other)| *other >= class) {
+            let ago = now.saturating_duration_since(*at).div_duration_f64(window);
+            if let Some(count) = windows.get_mut(ago as usize) {
+                *count += 1;
+            }
+        }
+        windows[0].min(windows[1])
     }
 }
 
@@ -168,12 +239,30 @@ impl Promises {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_load_is_steady_if_it_came_in_both_of_the_last_windows() {
+        let (mut steady, start, window) = (Steady::default(), Instant::now(), Duration::from_secs(5));
+        (0..25).for_each(|_| steady.came(PLUS, start));
+        assert_eq!(steady.in_a_window(PLUS, start + window / 2, window), 0, "a burst");
+        (1..=15).for_each(|second| steady.came(PLUS, start + Duration::from_secs(second)));
+        let now = start + Duration::from_millis(15_500);
+        assert_eq!(steady.in_a_window(PLUS, now, window), 5);
+        assert_eq!(steady.in_a_window(Criticality::Critical, now, window), 0);
+        assert_eq!(steady.in_a_window(PLUS, now + window, window), 0, "it has ended");
+        (0..2_000).for_each(|_| steady.came(PLUS, now));
+        assert_eq!(steady.came.len(), MAX_STEADY);
+    }
+
     const CALL: Kind = Kind::Alone(Cost::Call);
     const PLUS: Criticality = Criticality::SheddablePlus;
 
     fn promise(promises: &mut Promises, class: Criticality, caller: &str, weight: u32, due: Instant) {
-        let expires = due + Duration::from_secs(3);
-        promises.promise((class, &caller.into(), weight), CALL, due, expires);
+        let retry = Retry {
+            due,
+            served: due,
+            expires: due + Duration::from_secs(3),
+        };
+        promises.promise((class, &caller.into(), weight), CALL, retry);
     }
 
     #[test]
@@ -207,6 +296,23 @@ mod tests {
         // Higher classes go before, lower ones do not.
         assert_eq!(promises.ahead(Criticality::Sheddable, "other", 1).others(CALL), 501);
         assert_eq!(promises.ahead(Criticality::Critical, "other", 1).others(CALL), 0);
+    }
+
+    #[test]
+    fn a_reservation_keeps_its_distance_from_those_of_others_by_a_turn_of_each() {
+        let (mut promises, now) = (Promises::default(), Instant::now());
+        let pace = Duration::from_secs(1);
+        let at = |tenths: u32| now + pace * tenths / 10;
+        let free = |promises: &Promises, caller, tenths| promises.first_free(PLUS, caller, CALL, at(tenths), pace);
+        for tenths in [20, 30, 40, 50] {
+            promise(&mut promises, PLUS, "a", 1, at(tenths));
+        }
+        promise(&mut promises, Criticality::Critical, "b", 1, at(100));
+        assert_eq!(free(&promises, "b", 10), at(10));
+        assert_eq!(free(&promises, "b", 14), at(30), "a turn of the one other caller");
+        assert_eq!(free(&promises, "b", 45), at(60));
+        assert_eq!(free(&promises, "b", 100), at(100), "other classes are counted as turns");
+        assert_eq!(free(&promises, "a", 20), at(20), "its own are counted as turns too");
     }
 
     #[test]

@@ -24,7 +24,8 @@ const CHECKS: [(&str, &str); 4] = [
         "spent",
         "SELECT CAST(tenant AS BLOB), CAST(tenant AS BLOB) FROM spent
          WHERE typeof(tenant) <> 'text' OR typeof(day) <> 'text' OR typeof(calls) <> 'integer'
-            OR typeof(last_grant) <> 'integer'",
+            OR typeof(last_grant) <> 'integer'
+            OR CASE WHEN slots IS NULL THEN 0 WHEN typeof(slots) <> 'text' THEN 1 ELSE NOT json_valid(slots) END",
     ),
     (
         "share_change",
@@ -53,7 +54,7 @@ const MOVES: [(&str, &str, &str); 4] = [
         "spent",
         "INSERT INTO damaged (at, source, tenant, id, reason, content)
          SELECT ?3, 'spent', tenant, tenant, ?4, quote(tenant) || ', ' || quote(day) || ', ' || quote(calls) || ', '
-                || quote(last_grant)
+                || quote(last_grant) || ', ' || quote(slots)
          FROM spent WHERE CAST(tenant AS BLOB) IS ?1 AND CAST(tenant AS BLOB) IS ?2",
         "DELETE FROM spent WHERE CAST(tenant AS BLOB) IS ?1 AND CAST(tenant AS BLOB) IS ?2",
     ),

@@ -234,7 +234,7 @@ impl Sqlite {
     }
 
     pub(super) async fn spent(&self, tenant: &str) -> Result<Option<Spent>, Fault> {
-        let row = sqlx::query("SELECT day, calls, last_grant FROM spent WHERE tenant = ?1")
+        let row = sqlx::query("SELECT day, calls, last_grant, slots FROM spent WHERE tenant = ?1")
             .bind(tenant)
             .fetch_optional(&self.pool)
             .await
@@ -242,25 +242,33 @@ impl Sqlite {
         let Some(row) = row else {
             return Ok(None);
         };
-        let damaged = |_| {
+        let damaged = || {
             let row = DamagedRow::new("spent", tenant, tenant, "a column is unreadable");
             self.damaged.note(&row);
         };
         // As after a crash: the window may be used up.
-        let last_grant = row.try_get(2).map_err(damaged).map_or(Timestamp::MAX, at);
+        let mut last_grant = row.try_get(2).map_err(|_| damaged()).map_or(Timestamp::MAX, at);
+        let slots: Option<String> = row.try_get(3).unwrap_or_else(|_| Some(String::new()));
+        let slots = slots.and_then(|text| {
+            let slots = serde_json::from_str(&text).map_err(|_| damaged());
+            slots.map_err(|()| last_grant = Timestamp::MAX).ok()
+        });
         Ok(Some(Spent {
-            day: row.try_get(0).map_err(damaged).unwrap_or_default(),
-            calls: row.try_get(1).map_err(damaged).unwrap_or(0_i64).unsigned_abs(),
+            day: row.try_get(0).map_err(|_| damaged()).unwrap_or_default(),
+            calls: row.try_get(1).map_err(|_| damaged()).unwrap_or(0_i64).unsigned_abs(),
             last_grant,
+            slots,
         }))
     }
 
     pub(super) async fn spend(&self, tenant: &str, spent: &Spent) -> Result<(), Fault> {
-        sqlx::query("INSERT OR REPLACE INTO spent (tenant, day, calls, last_grant) VALUES (?1, ?2, ?3, ?4)")
+        let slots = spent.slots.as_ref().map(serde_json::to_string).transpose();
+        sqlx::query("INSERT OR REPLACE INTO spent (tenant, day, calls, last_grant, slots) VALUES (?1, ?2, ?3, ?4, ?5)")
             .bind(tenant)
             .bind(&spent.day)
             .bind(i64::try_from(spent.calls).unwrap_or(i64::MAX))
             .bind(spent.last_grant.as_millisecond())
+            .bind(slots.map_err(|error| Fault::new("cannot be written", &error))?)
             .execute(&self.pool)
             .await
             .map_err(unwritten)?;

@@ -120,9 +120,9 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
-    /// When the last slot was granted is known.
+    /// When each slot is free is known.
     Orderly,
-    /// It is not.
+    /// It is not, nor when the last one was granted.
     Killed,
 }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use leadgate::caller::Call;
 use leadgate::clock;
 use leadgate::domain::spent::Spent;
@@ -98,7 +99,6 @@ struct Scene {
     stop: CancellationToken,
     /// How many processes have ended.
     generation: u32,
-    last_grant: Instant,
     writes: HashMap<u32, u64>,
     writing: HashSet<u32>,
     played: Played,
@@ -137,7 +137,6 @@ impl Stage {
             quota,
             stop,
             generation: 0,
-            last_grant: start,
             writes: HashMap::new(),
             writing: HashSet::new(),
             played: Played::default(),
@@ -181,16 +180,10 @@ impl Stage {
         scene.foreign = event.foreign.unwrap_or(scene.foreign);
         scene.is_outage = event.outage.unwrap_or(scene.is_outage);
         if let Some(restart) = event.restart {
-            // The wall clock does not run with virtual time, so what it would have said is worked out.
-            let since = scene.last_grant.elapsed();
-            let last_grant = match restart {
-                Restart::Orderly => clock::now() - since,
-                Restart::Killed => clock::now() + Duration::from_secs(60),
-            };
-            let before = Spent {
-                last_grant,
-                ..scene.quota.spent()
-            };
+            let mut before = scene.quota.spent();
+            if let Restart::Killed = restart {
+                (before.last_grant, before.slots) = (Timestamp::MAX, None);
+            }
             scene.close();
             (scene.quota, scene.stop) = begin(&self.script, Some(&before), &self.tasks);
             scene.generation += 1;
@@ -330,7 +323,6 @@ impl Stage {
         let begun = self.start.elapsed();
         let [there, back] = {
             let mut scene = self.scene();
-            scene.last_grant = Instant::now();
             scene.played.sent += 1;
             if let Some((key, _)) = write
                 && !scene.writing.insert(key)
