@@ -229,7 +229,7 @@ mod tests {
             waiting.spawn(async move { write(&commits, "flood", Some(number)).await });
             tokio::task::yield_now().await;
         }
-        let other = tokio::spawn({
+        let other = commits.tasks.spawn({
             let commits = commits.clone();
             async move { write(&commits, "other", Some(-1)).await }
         });
@@ -252,8 +252,8 @@ mod tests {
         let commits = commits().await;
         let connection = commits.pool.acquire().await.unwrap();
         let write = |number| {
-            let commits = commits.clone();
-            tokio::spawn(async move { write(&commits, "crm", number).await })
+            let (tasks, commits) = (commits.tasks.clone(), commits.clone());
+            tasks.spawn(async move { write(&commits, "crm", number).await })
         };
         // The first one is a group by itself.
         let all = [Some(0), Some(1), None, Some(2)].map(write);
@@ -273,7 +273,7 @@ mod tests {
     async fn an_operation_whose_waiter_is_gone_is_executed() {
         let commits = commits().await;
         let connection = commits.pool.acquire().await.unwrap();
-        let gone = tokio::spawn({
+        let gone = commits.tasks.spawn({
             let commits = commits.clone();
             async move { write(&commits, "crm", Some(1)).await }
         });
