@@ -6,9 +6,9 @@
 
 mod machine;
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
@@ -30,7 +30,7 @@ const FLOOD: u32 = 300;
 const FLOOD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The calls of the critical caller, one a second, and the deadline of each.
 const CALLS: u32 = 60;
-const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const LATENCY: Duration = Duration::from_millis(5);
 
 /// A library that makes each sync take longer.
@@ -52,8 +52,9 @@ int fdatasync(int fd) { return slow("fdatasync", fd); }
 
 /// What the critical caller saw.
 struct Seen {
-    served: u32,
-    took: Vec<Duration>,
+    served: usize,
+    /// How long each call took, and how much of it was the wait for a slot of the quota.
+    took: Vec<(Duration, Duration)>,
     flood_served: usize,
 }
 
@@ -76,7 +77,7 @@ fn start(folder: &Path, settings: &str, library: &Path, sync: Duration) -> Child
         .args(["serve", "--config", path.to_str().unwrap()])
         .env("LD_PRELOAD", library)
         .env("SLOW_SYNC_MICROS", sync.as_micros().to_string())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(folder.join("log")).unwrap())
         .kill_on_drop(true)
         .spawn()
         .unwrap()
@@ -99,7 +100,21 @@ fn create(caller: &str, class: &str, timeout: Duration) -> Request<pb::CreateLea
     request
 }
 
-async fn measure(client: &LeadServiceClient<Channel>) -> Seen {
+/// How long each RPC has waited for slots, by its request id, as the log says.
+fn waits(log: &Path) -> HashMap<String, Duration> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let attempts = lines.filter(|line| line["target"] == "leadgate::attempt");
+    let wait = |line: serde_json::Value| {
+        let id = line["request_id"].as_str()?.to_owned();
+        Some((id, Duration::from_millis(line["queued_ms"].as_u64()?)))
+    };
+    attempts.filter_map(wait).collect()
+}
+
+async fn measure(client: &LeadServiceClient<Channel>, log: &Path) -> Seen {
     let (stop, flooded) = (CancellationToken::new(), client.clone());
     let flooding = stop.clone();
     let flood = tokio::spawn(async move {
@@ -127,7 +142,7 @@ async fn measure(client: &LeadServiceClient<Channel>) -> Seen {
             .create_lead(create("critical", "critical-plus", TIMEOUT))
             .await;
     }
-    let (mut served, mut took) = (0, Vec::new());
+    let mut served = Vec::new();
     for _ in 0..CALLS {
         ticks.tick().await;
         let started = Instant::now();
@@ -135,19 +150,23 @@ async fn measure(client: &LeadServiceClient<Channel>) -> Seen {
             .clone()
             .create_lead(create("critical", "critical-plus", TIMEOUT))
             .await;
-        took.push(started.elapsed());
         match response.map_err(|status| status.code()) {
-            Ok(_) => served += 1,
+            Ok(response) => {
+                let id = response.metadata().get("x-request-id").unwrap();
+                served.push((started.elapsed(), id.to_str().unwrap().to_owned()));
+            }
             Err(Code::ResourceExhausted | Code::DeadlineExceeded) => {}
             Err(code) => panic!("{code:?}"),
         }
     }
     stop.cancel();
-    took.sort_unstable();
+    let flood_served = flood.await.unwrap();
+    let waits = waits(log);
+    let took = served.iter().map(|(took, id)| (*took, waits[id]));
     Seen {
-        served,
-        took,
-        flood_served: flood.await.unwrap(),
+        served: took.len(),
+        took: took.collect(),
+        flood_served,
     }
 }
 
@@ -180,7 +199,7 @@ async fn run(library: &Path, sync: Duration) -> Seen {
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
-    let seen = measure(&LeadServiceClient::new(channel)).await;
+    let seen = measure(&LeadServiceClient::new(channel), &folder.path().join("log")).await;
     gateway.kill().await.unwrap();
     stop.cancel();
     seen
@@ -193,7 +212,8 @@ async fn main() {
     let folder = tempfile::tempdir().unwrap();
     let library = compile(folder.path());
     let mut table = String::from(
-        "| each sync takes | served of the critical caller | p50 | slowest | served of the flood |\n|---|---|---|---|---|\n",
+        "| each sync takes | served of the critical caller | p50 | slowest | slowest without the wait for a slot | served of the flood |\n\
+         |---|---|---|---|---|---|\n",
     );
     for sync in SYNCS {
         let Seen {
@@ -201,13 +221,18 @@ async fn main() {
             took,
             flood_served,
         } = run(&library, sync).await;
-        let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
-        let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+        let millis = |of: fn(&(Duration, Duration)) -> Duration| {
+            let mut all: Vec<_> = took.iter().map(of).collect();
+            all.sort_unstable();
+            let at = |at: usize| all[at].as_secs_f64() * 1000.0;
+            (at(all.len() / 2), at(all.len() - 1))
+        };
+        let (median, slowest) = millis(|(took, _)| *took);
+        let (_, own) = millis(|(took, wait)| took.saturating_sub(*wait));
         let _ = writeln!(
             table,
-            "| {sync:?} more | {served} of {CALLS} | {:.1} ms | {:.1} ms | {flood_served} |",
-            millis(median),
-            millis(slowest)
+            "| {} ms more | {served} of {CALLS} | {median:.1} ms | {slowest:.1} ms | {own:.1} ms | {flood_served} |",
+            sync.as_millis()
         );
     }
     println!("{table}");
@@ -215,6 +240,7 @@ async fn main() {
         let text = include_str!("store.md")
             .replace("{flood}", &FLOOD.to_string())
             .replace("{flood_timeout}", &format!("{FLOOD_TIMEOUT:?}"))
+            .replace("{timeout}", &format!("{TIMEOUT:?}"))
             .replace("{calls}", &CALLS.to_string())
             .replace("{latency}", &format!("{LATENCY:?}"))
             .replace("{table}", &table)

@@ -438,6 +438,8 @@ impl Error {
     pub fn of_mutation(mut self, has_request_id: bool, otherwise: Repeat) -> Self {
         self.facts.repeat = match &self.kind {
             Kind::OutcomeUnknown => self.facts.repeat.filter(|_| has_request_id).or(Some(otherwise)),
+            // It may have been executed, and there is no id by which its outcome could be told.
+            Kind::DeadlineExceeded { .. } if !has_request_id && self.facts.attempts > 0 => Some(otherwise),
             // The same request id gets the outcome of what is under way, or does what was not done.
             Kind::DeadlineInfeasible { .. }
             | Kind::CallerLimit { .. }
@@ -445,6 +447,7 @@ impl Error {
             | Kind::DailyBudgetExhausted { .. }
             | Kind::Refused(_)
             | Kind::Unavailable { .. }
+            | Kind::BreakerOpen { .. }
             | Kind::DeadlineExceeded { .. }
             | Kind::StoreUnavailable
             | Kind::StoreUnreadable
@@ -549,11 +552,11 @@ impl fmt::Display for Error {
             },
             Kind::Refused(_) => f.write_str("LeadSquared refused the call because of its rate limit; the call was not executed"),
             Kind::Unavailable { sent: true } => f.write_str("LeadSquared sent no valid response"),
-            Kind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was sent"),
+            Kind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was executed"),
             Kind::BreakerOpen { retry_after } => write!(
                 f,
-                "LeadSquared has failed several times in a row; the call cannot be served before its deadline; nothing was sent; \
-                 try again in {} ms",
+                "LeadSquared is failing or has asked for a pause (Retry-After), and the call cannot be served before its deadline; it \
+                 was not executed; try again in {} ms",
                 retry_after.as_nanos().div_ceil(1_000_000)
             ),
             Kind::OutcomeUnknown => {
@@ -567,11 +570,11 @@ impl fmt::Display for Error {
                          it; the same request_id only returns the same share"
                     }
                     Some(Repeat::Lead) | None => {
-                        "look for the lead in LeadSquared, by its values and the time of this request; a request with another \
+                        "look for the lead in LeadSquared, by its values and the time of the first request; a request with another \
                          request_id, or without one, sends the write a second time"
                     }
                     Some(Repeat::Activity) => {
-                        "look at the activities of the lead in LeadSquared, by type, note and the time of this request; a request \
+                        "look at the activities of the lead in LeadSquared, by type, note and the time of the first request; a request \
                          with another request_id, or without one, sends the activity a second time"
                     }
                 })
@@ -581,7 +584,15 @@ impl fmt::Display for Error {
                 "the response would have a message of {bytes} bytes, more than server.max_response_bytes ({limit}); ask for \
                  fewer fields with read_mask or schema_names"
             ),
-            Kind::DeadlineExceeded { place } => write!(f, "the deadline passed while waiting for {place}"),
+            Kind::DeadlineExceeded { place } => {
+                write!(f, "the deadline passed while waiting for {place}")?;
+                match self.facts.repeat {
+                    Some(Repeat::Lead | Repeat::Activity) => {
+                        f.write_str("; the write may have been executed: look in LeadSquared before you send it again")
+                    }
+                    Some(Repeat::Share | Repeat::SameRequestId { .. }) | None => Ok(()),
+                }
+            }
             Kind::Unreadable { path } => write!(f, "LeadSquared's response cannot be read at {}", shortened(path, 240)),
             Kind::StoreUnavailable => f.write_str(
                 "the gateway's store cannot be written; nothing was sent; an operator has to check the gateway's log",

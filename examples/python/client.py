@@ -85,7 +85,10 @@ def explain(error):
     for violation in details["BadRequest"].field_violations if "BadRequest" in details else ():
         print(f"     field {violation.field}: {violation.description}")
     if "ResourceInfo" in details:
-        print(f"     resource {details['ResourceInfo'].resource_type}: {details['ResourceInfo'].description}")
+        resource = details["ResourceInfo"]
+        print(f"     resource {resource.resource_type} {resource.resource_name}: {resource.description}")
+    for name, value in sorted(info.metadata.items()) if info else ():
+        print(f"     {name}: {value}")
     if "RetryInfo" in details:
         print(f"     try again in {details['RetryInfo'].retry_delay.ToJsonString()}")
     if "RequestInfo" in details:

@@ -46,8 +46,10 @@ impl Clock {
 /// How long a response asks to send nothing: `Retry-After`, in seconds or as a date by the clock of the response.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?;
-    if let Some(seconds) = value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
-        return Some(Duration::from_secs(seconds));
+    let text = value.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // More than fits is as long as it gets.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let now = headers.get(DATE).and_then(read).unwrap_or_else(clock::now);
     Duration::try_from(read(value)?.duration_since(now)).ok()
@@ -75,6 +77,8 @@ mod tests {
             ("120", Some(120)),
             (" 7 ", Some(7)),
             ("0", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("+3", None),
             ("Wed, 21 Oct 2015 07:29:30 GMT", Some(90)),
             // Past.
             ("Wed, 21 Oct 2015 07:27:00 GMT", None),

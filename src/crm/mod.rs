@@ -609,6 +609,7 @@ impl Shared {
                 failures,
                 status,
                 cause,
+                retry_after_ms = response.retry_after.map(|after| after.as_millis() as u64),
                 next_probe_ms = next_probe.as_millis() as u64,
                 "circuit breaker opened: LeadSquared fails, and calls wait until a probe succeeds"
             ),

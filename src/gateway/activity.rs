@@ -78,7 +78,7 @@ impl Gateway {
             result
         };
         let posted = self.posts.once(call, request, work).await;
-        posted.map_err(|error| call.known(error).of_mutation(has_id, Repeat::Activity))
+        posted.map_err(|error| self.ended(call, error, has_id, Repeat::Activity))
     }
 
     async fn perform_post(&self, call: Call, post: &Post, before: Before) -> Result<String> {

@@ -90,7 +90,7 @@ impl Gateway {
             }
         };
         let written = self.requests.once(call, request, work).await;
-        written.map_err(|error| call.known(error).of_mutation(has_id, Repeat::Lead))
+        written.map_err(|error| self.ended(call, error, has_id, Repeat::Lead))
     }
 
     /// Checks that the request id of a batch was not used for another message. The writes of a batch have ids of their own.
@@ -98,9 +98,9 @@ impl Gateway {
         self.requests.check(call, request).await
     }
 
-    /// Claims the request id of a batch of which something was sent.
-    pub async fn claim(&self, call: &Call, request: &RequestId) {
-        self.requests.claim(&call.caller, request).await;
+    /// The call of a batch, which claims its request id before anything of it is sent.
+    pub fn claimed(&self, call: &Call, request: &RequestId) -> Call {
+        self.requests.claimed(call, request)
     }
 
     /// How a write may go. A bulk call was seen not to start automations, as an update by its own endpoint does not.
@@ -283,6 +283,7 @@ impl Gateway {
 
     /// Sends a write; if its answer gets lost, looks whether it was executed before it is sent again.
     async fn perform(&self, mut call: Call, write: &Arc<Write>, way: Way, before: Before) -> Result<Written> {
+        let deadline = call.deadline;
         let mut lost = match before {
             Before::Nothing => None,
             Before::Uncertain { since } => Some(self.loss_before(since)),
@@ -310,7 +311,12 @@ impl Gateway {
                 }
             }
             let started = clock::now();
-            let sent = self.send(&call, write, way, &mut rejoin).await;
+            // Look-ups go on after the deadline; nothing is sent again after the caller was told that the outcome is unknown.
+            let sending = Call {
+                deadline,
+                ..call.clone()
+            };
+            let sent = self.send(&sending, write, way, &mut rejoin).await;
             sends = if rejoin.is_some() { 1 } else { sends + 1 };
             match sent {
                 Err(error) if error.kind == Kind::OutcomeUnknown => {

@@ -34,7 +34,7 @@ use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
 use crate::domain::spent::Spent;
 use crate::domain::user::{self, Roster, User};
-use crate::error::{Kind, Result, Violation};
+use crate::error::{Error, Kind, Repeat, Result, Violation};
 use crate::quota::Quota;
 use crate::quota::lane::{Lane, Sizes};
 pub use crate::quota::{BreakerSnapshot, BreakerState, Snapshot, WindowSnapshot};
@@ -285,6 +285,20 @@ impl Gateway {
     /// The shares of the account.
     pub fn sharing(&self) -> &Sharing {
         &self.sharing
+    }
+}
+
+impl Gateway {
+    /// The end of a mutation, with what its caller can do.
+    fn ended(&self, call: &Call, error: Error, has_request_id: bool, otherwise: Repeat) -> Error {
+        let mut error = call.known(error).of_mutation(has_request_id, otherwise);
+        if error.kind == Kind::OutcomeUnknown
+            && let Some(Repeat::SameRequestId { after }) = &mut error.facts.repeat
+        {
+            // Nothing can be looked up before the circuit breaker lets calls through.
+            *after = (*after).max(self.quota.breaker_wait());
+        }
+        error
     }
 }
 

@@ -104,7 +104,7 @@ impl Gateway {
         let removed = self.requests.once(call, request, work).await;
         removed
             .map(drop)
-            .map_err(|error| call.known(error).of_mutation(has_id, Repeat::Lead))
+            .map_err(|error| self.ended(call, error, has_id, Repeat::Lead))
     }
 
     /// Sends it; if its answer gets lost, looks whether it was executed before it is sent again.
@@ -118,6 +118,7 @@ impl Gateway {
             Before::Uncertain { since } => Some(self.loss_before(since)),
         };
         let mut unknown = Error::from(Kind::OutcomeUnknown);
+        let deadline = call.deadline;
         for sends in 0.. {
             if let Some(loss) = lost {
                 match self.look_until(&call, removal, loss).await? {
@@ -127,7 +128,12 @@ impl Gateway {
                 }
             }
             let started = clock::now();
-            match self.send_removal(&call, removal).await {
+            // Nothing is sent again after the caller was told that the outcome is unknown.
+            let sending = Call {
+                deadline,
+                ..call.clone()
+            };
+            match self.send_removal(&sending, removal).await {
                 Ok(()) => return Ok(done()),
                 Err(error) if error.kind == Kind::OutcomeUnknown => {
                     let loss = self.loss(started, &error).again(lost);
@@ -193,7 +199,12 @@ impl Gateway {
             Ok(_) => Some(true),
             Err(error) if is_missing(&error) => Some(false),
             Err(error) => {
-                tracing::warn!(request_id = %call.id, error = error.name(), "a removal could not be settled");
+                tracing::warn!(
+                    request_id = %call.id,
+                    mutation_id = call.mutation.map(tracing::field::display),
+                    error = error.name(),
+                    "looking up a deletion or merge of unknown outcome failed"
+                );
                 None
             }
         };

@@ -164,7 +164,12 @@ impl Gateway {
                 Ok(row) => return self.judge(write, key, &row, since),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
-                    tracing::warn!(request_id = %call.id, error = error.name(), "a write could not be settled");
+                    tracing::warn!(
+                        request_id = %call.id,
+                        mutation_id = call.mutation.map(tracing::field::display),
+                        error = error.name(),
+                        "looking up a write of unknown outcome failed"
+                    );
                     return Ok(Settled::NotLookedUp);
                 }
             }

@@ -110,11 +110,15 @@ pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> 
             .collect()
     };
     let entered = arrival.take(&call, enter).await?;
-    if let Some(request) = &request {
-        gateway.check_request(&call, request).await?;
-    }
+    let call = match &request {
+        Some(request) => {
+            gateway.check_request(&call, request).await?;
+            gateway.claimed(&call, request)
+        }
+        None => call,
+    };
     let mut results: Vec<_> = entered.iter().map(|_| None).collect();
-    let (mut under_way, mut is_sent) = (JoinSet::new(), false);
+    let mut under_way = JoinSet::new();
     for (at, (entered, own)) in entered.into_iter().enumerate() {
         let (gateway, call) = (gateway.clone(), part_of(&call, own));
         under_way.spawn(async move { (at, entered.make(&gateway, &call, Manner::Bulk).await) });
@@ -122,14 +126,7 @@ pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> 
     while let Some(ended) = under_way.join_next().await {
         let (at, result) = ended.map_err(|_| Error::from(Kind::ShuttingDown))?;
         let result = result.map(Option::unwrap_or_default);
-        is_sent |= result
-            .as_ref()
-            .err()
-            .is_none_or(|error| error.is_final() || error.kind == Kind::OutcomeUnknown);
         results[at] = Some(result.map(B::Told::from).map_err(|error| teller.part(&error)));
-    }
-    if let Some(request) = request.filter(|_| is_sent) {
-        gateway.claim(&call, &request).await;
     }
     let mut results: Results<_> = results.into_iter().flatten().collect();
     shorten(&mut results, teller.room());

@@ -275,6 +275,11 @@ impl Quota {
         self.shared.lock().breaker.is_open()
     }
 
+    /// How long the circuit breaker, or a pause that LeadSquared has asked for, lets no call through at least.
+    pub fn breaker_wait(&self) -> Duration {
+        self.shared.lock().breaker.wait(Instant::now())
+    }
+
     /// What has been spent, to be remembered over a restart.
     pub fn spent(&self) -> Spent {
         let mut state = self.shared.lock();
@@ -909,17 +914,18 @@ impl State {
         }
     }
 
-    /// While the circuit breaker is open, calls fail whose deadlines pass before the next probe.
+    /// While the circuit breaker is open, or LeadSquared has asked for a pause, calls fail whose deadlines pass before it ends.
     fn shed_unservable(&mut self, now: Instant) {
-        if !self.breaker.is_open() {
-            return;
-        }
-        let Next::At(probe) = self.breaker.next(now) else {
+        let Next::At(end) = self.breaker.next(now) else {
             return;
         };
-        while let Some(ticket) = self.queue.remove_due_by(probe) {
-            let retry_after = probe - now;
-            let _ = ticket.grant.send(Err(Kind::BreakerOpen { retry_after }.into()));
+        let retry_after = end - now;
+        while let Some(ticket) = self.queue.remove_due_by(end) {
+            let kind = match self.breaker.is_open() {
+                true => Kind::BreakerOpen { retry_after },
+                false => Kind::DeadlineInfeasible { retry_after },
+            };
+            let _ = ticket.grant.send(Err(kind.into()));
         }
     }
 

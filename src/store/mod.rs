@@ -172,16 +172,16 @@ impl Store {
     }
 
     /// Writes down the answer of a mutation that was begun.
-    pub async fn finish(&self, tenant: &str, caller: &str, id: &Uuid, answer: &str) -> Result<(), Fault> {
+    pub async fn finish(&self, tenant: &str, caller: &str, request: &RequestId, answer: &str) -> Result<(), Fault> {
         match self {
-            Self::Sqlite(store) => store.finish(tenant, caller, id, answer).await,
+            Self::Sqlite(store) => store.finish(tenant, caller, request, answer).await,
         }
     }
 
     /// Forgets a mutation that was begun and came to nothing.
-    pub async fn forget(&self, tenant: &str, caller: &str, id: &Uuid) -> Result<(), Fault> {
+    pub async fn forget(&self, tenant: &str, caller: &str, request: &RequestId) -> Result<(), Fault> {
         match self {
-            Self::Sqlite(store) => store.forget(tenant, caller, id).await,
+            Self::Sqlite(store) => store.forget(tenant, caller, request).await,
         }
     }
 
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(begin(store.clone(), 1, 100, 0).await, Begun::New);
         assert_eq!(begin(store.clone(), 1, 101, 0).await, Begun::Known);
         assert_eq!(known(store.clone(), 1, 0).await, used(100, None));
-        store.finish("acme", "crm", &Uuid::from_u128(1), "{}").await.unwrap();
+        store.finish("acme", "crm", &request(1), "{}").await.unwrap();
         store.close().await;
         let store = open().await;
         assert_eq!(known(store.clone(), 1, 0).await, used(100, Some("{}")));
@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(other, Ok(Begun::New));
 
         // What came to nothing, or is too old, may be begun anew.
-        store.forget("acme", "crm", &Uuid::from_u128(1)).await.unwrap();
+        store.forget("acme", "crm", &request(1)).await.unwrap();
         assert_eq!(known(store.clone(), 1, 0).await, None);
         assert_eq!(begin(store.clone(), 1, 103, 0).await, Begun::New);
         assert_eq!(known(store.clone(), 1, 150).await, None);
@@ -1126,7 +1126,7 @@ mod tests {
         let store = Store::open("sqlite::memory:").await.unwrap();
         let Store::Sqlite(sqlite) = &store;
         store.begin("acme", "crm", &request(1), at(1), at(0)).await.unwrap();
-        store.finish("acme", "crm", &Uuid::from_u128(1), "{}").await.unwrap();
+        store.finish("acme", "crm", &request(1), "{}").await.unwrap();
         sqlite.execute("UPDATE request SET answer = x'ff'").await;
         let known = |id| {
             let id = Uuid::from_u128(id);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OnceCell, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -68,8 +68,15 @@ const UNCERTAIN: u8 = 3;
 impl Entry {
     /// The same call, which writes the record of the mutation before its first request is sent.
     pub fn recorded(&self, call: &Call) -> Call {
+        let record: Arc<dyn Recording> = match &call.record {
+            Some(whole) => Arc::new(Part {
+                whole: whole.clone(),
+                own: self.record.clone(),
+            }),
+            None => self.record.clone(),
+        };
         Call {
-            record: Some(self.record.clone()),
+            record: Some(record),
             ..call.clone()
         }
     }
@@ -114,7 +121,7 @@ impl Recording for Record {
             if !matches!(self.state(), WRITING | WRITTEN) {
                 return Ok(());
             }
-            let forgotten = self.store.forget(&self.tenant, caller, &self.request.id).await;
+            let forgotten = self.store.forget(&self.tenant, caller, &self.request).await;
             if let Err(fault) = forgotten {
                 tracing::error!(%fault, "deleting the record of a mutation that was not executed failed");
                 return Err(fault.kind().into());
@@ -122,6 +129,59 @@ impl Recording for Record {
             self.set(NONE);
             Ok(())
         })
+    }
+}
+
+/// The record of a message that is done in parts. It stays, so that its id does not stand for another message.
+#[derive(Debug)]
+struct Claim {
+    store: Store,
+    tenant: String,
+    keep: Duration,
+    request: RequestId,
+    written: OnceCell<()>,
+}
+
+/// The records of a part and of the whole message.
+#[derive(Debug)]
+struct Part {
+    whole: Arc<dyn Recording>,
+    own: Arc<Record>,
+}
+
+impl Recording for Claim {
+    fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+        let write = async move || {
+            let now = clock::now();
+            let (request, oldest) = (&self.request, now - self.keep);
+            let begun = self.store.begin(&self.tenant, caller, request, now, oldest).await;
+            if begun.map_err(|fault| unavailable(&fault))? == Begun::New {
+                return Ok(());
+            }
+            let known = self.store.known(&self.tenant, caller, &request.id, oldest).await;
+            match known.map_err(|fault| unavailable(&fault))? {
+                Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
+                _ => Ok(()),
+            }
+        };
+        Box::pin(async move { self.written.get_or_try_init(write).await.map(|()| ()) })
+    }
+
+    fn undo<'a>(&'a self, _caller: &'a str) -> Recorded<'a> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Recording for Part {
+    fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+        Box::pin(async move {
+            self.whole.begin(caller).await?;
+            self.own.begin(caller).await
+        })
+    }
+
+    fn undo<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
+        self.own.undo(caller)
     }
 }
 
@@ -235,13 +295,18 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
         self.known(call, request).await.map(drop)
     }
 
-    /// Claims the id of such a message, of which something was sent.
-    pub async fn claim(&self, caller: &str, request: &RequestId) {
-        let now = clock::now();
-        let (store, oldest) = (&self.store, now - self.keep);
-        if let Err(fault) = store.begin(&self.tenant, caller, request, now, oldest).await {
-            // The ids of its parts are kept.
-            tracing::error!(%fault, "the request id of a batch could not be written down");
+    /// The call of such a message. It writes the record of the message before the first request of any part is sent.
+    pub fn claimed(&self, call: &Call, request: &RequestId) -> Call {
+        let claim = Claim {
+            store: self.store.clone(),
+            tenant: self.tenant.clone(),
+            keep: self.keep,
+            request: *request,
+            written: OnceCell::new(),
+        };
+        Call {
+            record: Some(Arc::new(claim)),
+            ..call.clone()
         }
     }
 
@@ -264,13 +329,13 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
                 return;
             }
         };
-        let id = record.request.id;
+        let request = record.request;
         // The mutation stays begun if its answer could not be read back: its outcome is looked up when it is repeated.
         let answer = match damage::to_json::<Kept<T>>(&kept) {
             Ok(answer) => answer,
             Err(reason) => return tracing::error!(reason, "the answer of a mutation cannot be stored"),
         };
-        let Err(fault) = self.store.finish(&self.tenant, caller, &id, &answer).await else {
+        let Err(fault) = self.store.finish(&self.tenant, caller, &request, &answer).await else {
             return;
         };
         // It stays begun, and whoever comes with the id waits: a full disk may have room again.
@@ -279,7 +344,12 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
         self.tasks.spawn(async move {
             for _ in 0..KEEP_TRIES {
                 tokio::time::sleep(KEEP_PAUSE).await;
-                if this.store.finish(&this.tenant, &caller, &id, &answer).await.is_ok() {
+                if this
+                    .store
+                    .finish(&this.tenant, &caller, &request, &answer)
+                    .await
+                    .is_ok()
+                {
                     break;
                 }
             }
@@ -583,6 +653,52 @@ mod tests {
         assert!(known().await);
         asked.not_executed().await;
         assert!(known().await);
+    }
+
+    #[tokio::test]
+    async fn a_record_of_another_message_with_the_same_id_is_not_touched() {
+        let store = store().await;
+        let (leads, posts) = (over(store.clone()), over(store));
+        let entry = leads.enter(id(1).unwrap());
+        let post = posts.enter(id(2).unwrap()).recorded(&call());
+        post.begin().await.unwrap();
+        // Its own record is being written when its caller leaves.
+        entry.record.set(WRITING);
+        entry.record.undo("test").await.unwrap();
+        let request = id(1).unwrap();
+        leads.store.finish("acme", "test", &request, "{}").await.unwrap();
+        let known = posts.known(&call(), &id(2).unwrap()).await.unwrap().unwrap();
+        assert_eq!(known.answer, None);
+    }
+
+    #[tokio::test]
+    async fn the_id_of_a_whole_is_claimed_before_its_first_part_is_sent() {
+        let requests = requests().await;
+        let whole = RequestId {
+            id: Uuid::from_u128(70),
+            fingerprint: [1; 32],
+        };
+        let other = RequestId {
+            fingerprint: [2; 32],
+            ..whole
+        };
+        let known = |whole: RequestId| {
+            let requests = requests.clone();
+            async move { requests.check(&call(), &whole).await }
+        };
+        let part = |whole: &RequestId, at: u128| {
+            let entry = requests.enter(RequestId {
+                id: Uuid::from_u128(at),
+                fingerprint: [9; 32],
+            });
+            entry.recorded(&requests.claimed(&call(), whole))
+        };
+        assert_eq!((known(whole).await, known(other).await), (Ok(()), Ok(())));
+        part(&whole, 71).begin().await.unwrap();
+        assert_eq!((known(whole).await, known(other).await), (Ok(()), Err(reused())));
+        // The same message again, and another one that was checked before.
+        part(&whole, 72).begin().await.unwrap();
+        assert_eq!(part(&other, 73).begin().await, Err(reused()));
     }
 
     #[tokio::test]

@@ -1027,3 +1027,37 @@ async fn an_import_reads_no_further_than_its_answers_are_taken() {
     }
     assert_eq!((told, taken.load(Ordering::Relaxed)), (30_000, 30_000));
 }
+
+/// A batch of creates with that request id.
+fn creates(request_id: Uuid, names: &[&str]) -> pb::BatchCreateLeadsRequest {
+    let create = |name: &&str| pb::CreateLeadRequest {
+        lead: Some(lead(name)),
+        ..Default::default()
+    };
+    pb::BatchCreateLeadsRequest {
+        requests: names.iter().map(create).collect(),
+        request_id: request_id.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn the_request_id_of_a_batch_stands_for_one_message_from_its_first_call_on() {
+    let world = World::start().await.warm().await;
+    let mut client = world.client.clone();
+    let id = Uuid::new_v4();
+    let by = Duration::from_millis(700);
+    world.simulator.order(Fault::new("*", What::Delay { by }));
+    let request = within(Duration::from_millis(250), creates(id, &["Asha", "Ben"]));
+    let results = client.batch_create_leads(request).await;
+    // Its rows were sent, and their outcome is not known when the deadline passes.
+    assert!(results.is_err() || results.is_ok_and(|response| !response.into_inner().results.is_empty()));
+    let other = client.batch_create_leads(creates(id, &["Asha", "Ben", "Carl"])).await;
+    seen(other.unwrap_err()).is(Code::InvalidArgument, "INVALID_FIELD");
+    let again = client.batch_create_leads(creates(id, &["Asha", "Ben"])).await;
+    let results = again.unwrap().into_inner().results;
+    let is_done = |result: &pb::BatchCreateLeadsResult| {
+        matches!(result.result, Some(pb::batch_create_leads_result::Result::Response(_)))
+    };
+    assert!(results.len() == 2 && results.iter().all(is_done), "{results:?}");
+    assert_eq!(world.simulator.leads().len(), 2);
+}

@@ -127,11 +127,13 @@ async fn while_it_is_open_a_call_that_cannot_be_served_in_time_fails_at_once() {
     // A write that was not sent is no write of unknown outcome.
     let request = pb::CreateLeadRequest {
         lead: Some(lead("Meera")),
+        request_id: uuid::Uuid::new_v4().to_string(),
         ..Default::default()
     };
     let request = within(Duration::from_secs(1), request);
     let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
     error.is(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(error.metadata["retry_same_request_id"], "true");
     assert_eq!(
         world.simulator.stats().accepted,
         accepted,
@@ -307,6 +309,18 @@ async fn no_call_is_sent_sooner_than_a_429_asks_for_and_it_stays_closed() {
         assert!(pause >= Duration::from_millis(at_least), "{value}: {pause:?}");
         assert!(pause < Duration::from_secs(5), "{value}: {pause:?}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_a_429_keeps_from_being_served_in_time_fails_at_once() {
+    let world = world(SETTINGS).await;
+    let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
+    world.simulator.order(Fault::new("*", retry_after(429, "10")));
+    let (began, limit) = (Instant::now(), Duration::from_secs(5));
+    let error = seen(read(&world, &id, limit).await.unwrap_err());
+    error.is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
+    assert!(began.elapsed() < limit / 2, "{:?}", began.elapsed());
+    assert!(error.retry_after().unwrap() > limit, "{error:?}");
 }
 
 #[tokio::test]

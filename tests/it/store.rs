@@ -1,14 +1,17 @@
 //! A store that goes wrong while the gateway runs, or did before.
 
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
 use leadgate::simulator::Options;
+use pb::lead_service_client::LeadServiceClient;
 use pb::share_service_client::ShareServiceClient;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tonic::Code;
 use tonic::transport::Channel;
+use uuid::Uuid;
 
 use crate::account::Account;
 use crate::harness::{World, channel, lead, seen};
@@ -192,25 +195,8 @@ async fn a_full_disk_makes_the_gateway_unready_until_there_is_room_again() {
     let path = account.folder.path().join("leadgate.toml");
     let ports = format!("[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"{admin}\"\n");
     std::fs::write(&path, format!("{ports}{}", account.settings)).unwrap();
-    // Without the signal a write above the limit fails, as on a full disk.
-    let mut gateway = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$0\" serve --config \"$1\" 2>/dev/null"])
-        .args([env!("CARGO_BIN_EXE_leadgate"), path.to_str().unwrap()])
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let id = gateway.id().unwrap().to_string();
-    let limit = async |limit: &str| {
-        let arguments = ["--pid", &id, &format!("--fsize={limit}:")];
-        assert!(
-            Command::new("prlimit")
-                .args(arguments)
-                .status()
-                .await
-                .unwrap()
-                .success()
-        );
-    };
+    let mut gateway = Limited::start(&path);
+    let limit = async |limit: &str| gateway.limit(limit).await;
     let url = format!("http://{admin}/ready");
     let until = async |status: u16| {
         let seen = async {
@@ -234,6 +220,69 @@ async fn a_full_disk_makes_the_gateway_unready_until_there_is_room_again() {
         limit("unlimited").await;
     }
     until(200).await;
+    gateway.child.kill().await.unwrap();
+}
+
+/// A gateway whose files can be kept from growing, as on a full disk.
+struct Limited {
+    child: Child,
+    id: String,
+}
+
+impl Limited {
+    fn start(config: &Path) -> Self {
+        // Without the signal a write above the limit fails.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" serve --config \"$1\" 2>/dev/null"])
+            .args([env!("CARGO_BIN_EXE_leadgate"), config.to_str().unwrap()])
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let id = child.id().unwrap().to_string();
+        Self { child, id }
+    }
+
+    async fn limit(&self, limit: &str) {
+        let arguments = ["--pid", &self.id, &format!("--fsize={limit}:")];
+        let limited = Command::new("prlimit").args(arguments).status().await;
+        assert!(limited.unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_after_a_full_disk_outlives_the_process() {
+    let account = Account::open(Options::default(), "").await;
+    let process = account.process().await;
+    let mut gateway = Limited::start(&process.path);
+    let mut client = LeadServiceClient::new(process.channel().await);
+    let create = |number: u128| pb::CreateLeadRequest {
+        lead: Some(pb::LeadFields {
+            first_name: Some(format!("Lead {number}")),
+            ..Default::default()
+        }),
+        request_id: Uuid::from_u128(number).to_string(),
+        ..Default::default()
+    };
+    // The metadata, and a record with an answer.
+    client.create_lead(create(1)).await.unwrap();
+    for number in 2..5 {
+        gateway.limit("0").await;
+        let error = seen(client.create_lead(create(number)).await.unwrap_err());
+        error.is(Code::Unavailable, "STORE_UNAVAILABLE");
+        gateway.limit("unlimited").await;
+    }
+    let mut ids = Vec::new();
+    for number in 2..6 {
+        ids.push(client.create_lead(create(number)).await.unwrap().into_inner().lead_id);
+    }
+    gateway.child.kill().await.unwrap();
+    let mut gateway = process.start();
+    let mut client = LeadServiceClient::new(process.channel().await);
+    for (number, id) in (2..6).zip(ids) {
+        let again = client.create_lead(create(number)).await.unwrap().into_inner().lead_id;
+        assert_eq!(again, id);
+    }
+    assert_eq!(account.simulator.leads().len(), 5);
     gateway.kill().await.unwrap();
 }
 

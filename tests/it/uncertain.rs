@@ -584,6 +584,47 @@ async fn a_deadline_during_the_look_up_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
+async fn nothing_is_sent_again_once_a_caller_was_told_that_the_outcome_is_unknown() {
+    let world = patient_world("visible_after = \"600ms\"").await;
+    let (id, no_id) = (Uuid::new_v4(), Uuid::nil());
+    for (name, id) in [("Asha", id), ("Ben", no_id)] {
+        world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+        let message = pb::CreateLeadRequest {
+            request_id: if id.is_nil() { String::new() } else { id.to_string() },
+            ..create_with(id, name)
+        };
+        let request = within(Duration::from_millis(250), message);
+        let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
+        error.is(Code::Aborted, "OUTCOME_UNKNOWN");
+    }
+    // The look-ups have come to their ends: both writes have given back the order of the writes to their leads.
+    for name in ["Asha", "Ben"] {
+        let upsert = pb::UpsertLeadRequest {
+            lead: Some(lead(name)),
+            ..Default::default()
+        };
+        world.client.clone().upsert_lead(upsert).await.unwrap();
+    }
+    assert_eq!(world.calls("Lead.Create").len(), 2, "nothing was sent again");
+}
+
+#[tokio::test]
+async fn a_deadline_after_a_write_without_a_request_id_was_sent_warns_of_a_repetition() {
+    let world = patient_world("visible_after = \"0s\"").await;
+    let by = Duration::from_secs(1);
+    world.simulator.order(Fault::new("Lead.Create", What::Delay { by }));
+    let request = pb::CreateLeadRequest {
+        lead: Some(lead("Asha")),
+        ..Default::default()
+    };
+    let request = within(Duration::from_millis(250), request);
+    let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
+    error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_eq!(error.metadata["retry_same_request_id"], "false");
+    assert!(error.status.message().contains("may have been executed"), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_slow_write_does_not_overwrite_a_later_one() {
     let world = patient_world("timeout = \"300ms\"\nsettle_timeout = \"2s\"").await;
     let lead_id = old_lead(&world);
@@ -770,7 +811,7 @@ async fn an_unknown_outcome_says_when_it_counts_that_a_look_up_does_not_find_the
 async fn a_deadline_after_a_write_was_sent_says_so_and_that_the_same_request_id_gets_the_outcome() {
     let world = world().await;
     let by = Duration::from_millis(700);
-    for (request_id, retry) in [(Uuid::from_u128(1).to_string(), Some("true")), (String::new(), None)] {
+    for (request_id, retry) in [(Uuid::from_u128(1).to_string(), "true"), (String::new(), "false")] {
         world.simulator.order(Fault::new("Lead.Create", What::Delay { by }));
         let request = pb::CreateLeadRequest {
             lead: Some(nameless()),
@@ -782,7 +823,7 @@ async fn a_deadline_after_a_write_was_sent_says_so_and_that_the_same_request_id_
         error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         assert_eq!(error.metadata["attempts"], "1");
         assert_eq!(error.metadata["place"], "LeadSquared's answer");
-        assert_eq!(error.retry_same_request_id(), retry);
+        assert_eq!(error.retry_same_request_id(), Some(retry));
     }
 }
 

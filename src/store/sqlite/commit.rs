@@ -127,13 +127,27 @@ impl Commits {
         }
     }
 
+    /// Executes operations in one transaction. sqlx's own transactions count their depth, and the count is wrong after a commit
+    /// that SQLite has rolled back by itself, as on a full disk: from then on nothing would be committed any more.
     async fn transaction(&self, group: &mut [Box<dyn Operation>]) -> Result<(), Fault> {
-        // Dropped before it is committed, it is rolled back.
-        let mut transaction = self.pool.begin().await.map_err(unwritten)?;
-        for operation in group {
-            operation.execute(&mut transaction).await?;
+        let mut connection = self.pool.acquire().await.map_err(unwritten)?;
+        let connection = &mut *connection;
+        sqlx::query("BEGIN")
+            .execute(&mut *connection)
+            .await
+            .map_err(unwritten)?;
+        let committed = async {
+            for operation in group {
+                operation.execute(connection).await?;
+            }
+            sqlx::query("COMMIT").execute(&mut *connection).await.map_err(unwritten)
+        };
+        let committed = committed.await.map(drop);
+        if committed.is_err() {
+            // Fails where SQLite has rolled back already.
+            let _ = sqlx::query("ROLLBACK").execute(connection).await;
         }
-        transaction.commit().await.map_err(unwritten)
+        committed
     }
 
     fn lock(&self) -> MutexGuard<'_, Backlog> {

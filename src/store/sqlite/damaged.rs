@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Sqlite, share, unread, unwritten};
+use super::{HOUSEKEEPING, Sqlite, share, unread, unwritten};
 use crate::store::{DamagedRow, Fault};
 
 /// How many shares are read at a time, so that others get their turn at the connection.
@@ -129,38 +129,44 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, Fault> {
-        let mut work = self.pool.begin().await.map_err(unwritten)?;
-        let mut moved = 0;
-        for row in rows {
-            // Without its share a change means nothing.
-            let with_changes = row.table == "share";
-            let moves = MOVES
-                .iter()
-                .filter(|(table, ..)| *table == row.table || (with_changes && *table == "share_change"));
-            for (table, copy, delete) in moves {
-                let reason = match *table == row.table {
-                    true => row.reason.as_str(),
-                    false => "a change of a damaged share",
-                };
-                let copied = sqlx::query(*copy)
-                    .bind(&row.tenant)
-                    .bind(&row.id)
-                    .bind(now.as_millisecond())
-                    .bind(reason)
-                    .execute(&mut *work)
-                    .await
-                    .map_err(unwritten)?;
-                sqlx::query(*delete)
-                    .bind(&row.tenant)
-                    .bind(&row.id)
-                    .execute(&mut *work)
-                    .await
-                    .map_err(unwritten)?;
-                moved += copied.rows_affected();
-            }
-        }
-        work.commit().await.map_err(unwritten)?;
-        Ok(moved)
+        let rows = rows.to_vec();
+        self.commits
+            .execute(HOUSEKEEPING, move |connection| {
+                let rows = rows.clone();
+                Box::pin(async move {
+                    let mut moved = 0;
+                    for row in &rows {
+                        // Without its share a change means nothing.
+                        let with_changes = row.table == "share";
+                        let moves = MOVES
+                            .iter()
+                            .filter(|(table, ..)| *table == row.table || (with_changes && *table == "share_change"));
+                        for (table, copy, delete) in moves {
+                            let reason = match *table == row.table {
+                                true => row.reason.as_str(),
+                                false => "a change of a damaged share",
+                            };
+                            let copied = sqlx::query(*copy)
+                                .bind(&row.tenant)
+                                .bind(&row.id)
+                                .bind(now.as_millisecond())
+                                .bind(reason)
+                                .execute(&mut *connection)
+                                .await
+                                .map_err(unwritten)?;
+                            sqlx::query(*delete)
+                                .bind(&row.tenant)
+                                .bind(&row.id)
+                                .execute(&mut *connection)
+                                .await
+                                .map_err(unwritten)?;
+                            moved += copied.rows_affected();
+                        }
+                    }
+                    Ok(moved)
+                })
+            })
+            .await
     }
 }
 

@@ -28,6 +28,9 @@ use commit::Commits;
 /// How long a write waits for another process that has the file.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The caller of operations that nobody has asked for.
+const HOUSEKEEPING: &str = "leadgate";
+
 /// A future of an operation on the connection.
 type Pending<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
@@ -193,20 +196,27 @@ impl Sqlite {
             .await
     }
 
-    pub(super) async fn finish(&self, tenant: &str, caller: &str, id: &Uuid, answer: &str) -> Result<(), Fault> {
-        let (tenant, id, answer) = (tenant.to_owned(), id.to_string(), answer.to_owned());
+    pub(super) async fn finish(
+        &self,
+        tenant: &str,
+        caller: &str,
+        request: &RequestId,
+        answer: &str,
+    ) -> Result<(), Fault> {
+        let (tenant, request, answer) = (tenant.to_owned(), *request, answer.to_owned());
         let query = move || {
-            let query = sqlx::query("UPDATE request SET answer = ?3 WHERE tenant = ?1 AND id = ?2");
-            query.bind(tenant.clone()).bind(id.clone()).bind(answer.clone())
+            let query =
+                sqlx::query("UPDATE request SET answer = ?4 WHERE tenant = ?1 AND id = ?2 AND fingerprint = ?3");
+            own(query, &tenant, &request).bind(answer.clone())
         };
         self.execute_in_group(caller, query).await
     }
 
-    pub(super) async fn forget(&self, tenant: &str, caller: &str, id: &Uuid) -> Result<(), Fault> {
-        let (tenant, id) = (tenant.to_owned(), id.to_string());
+    pub(super) async fn forget(&self, tenant: &str, caller: &str, request: &RequestId) -> Result<(), Fault> {
+        let (tenant, request) = (tenant.to_owned(), *request);
         let query = move || {
-            let query = sqlx::query("DELETE FROM request WHERE tenant = ?1 AND id = ?2");
-            query.bind(tenant.clone()).bind(id.clone())
+            let query = sqlx::query("DELETE FROM request WHERE tenant = ?1 AND id = ?2 AND fingerprint = ?3");
+            own(query, &tenant, &request)
         };
         self.execute_in_group(caller, query).await
     }
@@ -282,6 +292,16 @@ impl Sqlite {
             lock.release();
         }
     }
+}
+
+/// Binds the key of a record and the message that it is of: a record of another message with the same id is not touched.
+fn own<'q>(
+    query: Query<'q, sqlx::Sqlite, SqliteArguments>,
+    tenant: &str,
+    request: &RequestId,
+) -> Query<'q, sqlx::Sqlite, SqliteArguments> {
+    let query = query.bind(tenant.to_owned()).bind(request.id.to_string());
+    query.bind(request.fingerprint.to_vec())
 }
 
 /// What is known of a request id. The outer fault is the connection's, the inner one that of a damaged row.

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row};
 use tokio_stream::StreamExt;
 use uuid::Uuid;
 
-use super::{Sqlite, at, unread, unwritten};
+use super::{HOUSEKEEPING, Sqlite, at, unread, unwritten};
 use crate::domain::lead::Key;
 use crate::domain::share::{Change, Filter, Share, State};
 use crate::store::damage::{from_json, to_json};
@@ -190,24 +190,27 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, Fault> {
-        let mut work = self.pool.begin().await.map_err(unwritten)?;
-        sqlx::query(
-            "DELETE FROM share_change WHERE (tenant, share_id) IN
-             (SELECT tenant, id FROM share WHERE state IN (5, 6, 8) AND changed < ?1 AND tenant = ?2)",
-        )
-        .bind(oldest.as_millisecond())
-        .bind(tenant)
-        .execute(&mut *work)
-        .await
-        .map_err(unwritten)?;
-        let swept = sqlx::query("DELETE FROM share WHERE state IN (5, 6, 8) AND changed < ?1 AND tenant = ?2")
-            .bind(oldest.as_millisecond())
-            .bind(tenant)
-            .execute(&mut *work)
+        let tenant = tenant.to_owned();
+        self.commits
+            .execute(HOUSEKEEPING, move |connection| {
+                let tenant = tenant.clone();
+                Box::pin(async move {
+                    sqlx::query(
+                        "DELETE FROM share_change WHERE (tenant, share_id) IN
+                         (SELECT tenant, id FROM share WHERE state IN (5, 6, 8) AND changed < ?1 AND tenant = ?2)",
+                    )
+                    .bind(oldest.as_millisecond())
+                    .bind(&tenant)
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(unwritten)?;
+                    let query = "DELETE FROM share WHERE state IN (5, 6, 8) AND changed < ?1 AND tenant = ?2";
+                    let query = sqlx::query(query).bind(oldest.as_millisecond()).bind(&tenant);
+                    let swept = query.execute(&mut *connection).await.map_err(unwritten)?;
+                    Ok(swept.rows_affected())
+                })
+            })
             .await
-            .map_err(unwritten)?;
-        work.commit().await.map_err(unwritten)?;
-        Ok(swept.rows_affected())
     }
 }
 

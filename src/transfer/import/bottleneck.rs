@@ -12,11 +12,13 @@ use crate::client::Gateway;
 /// How often the gateway is asked, which costs no call.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// The window of the quota that holds an import back.
+/// What holds an import back: an outage, or a window of the quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Bottleneck {
     #[default]
     None,
+    /// The circuit breaker is open.
+    Outage,
     Calls(Limit),
     Bulk(Limit),
 }
@@ -55,6 +57,10 @@ impl Bottleneck {
                 window: window.window.and_then(|window| window.try_into().ok())?,
             })
         };
+        let state = quota.breaker.as_ref().map(pb::QuotaBreaker::state);
+        if matches!(state, Some(pb::BreakerState::Open | pb::BreakerState::HalfOpen)) {
+            return Self::Outage;
+        }
         match (full(&quota.calls), full(&quota.bulk)) {
             (Some(limit), _) => Self::Calls(limit),
             (None, Some(limit)) => Self::Bulk(limit),
@@ -66,6 +72,9 @@ impl Bottleneck {
     pub(super) fn shown(self) -> Option<String> {
         let (which, limit) = match self {
             Self::None => return None,
+            Self::Outage => {
+                return Some("waiting for LeadSquared, which is failing: the circuit breaker is open".to_owned());
+            }
             Self::Calls(limit) => ("quota", limit),
             Self::Bulk(limit) => ("bulk quota", limit),
         };
