@@ -164,7 +164,7 @@ impl Recording for Claim {
                 _ => Ok(()),
             }
         };
-        Box::pin(async move { self.written.get_or_try_init(write).await.map(|()| ()) })
+        Box::pin(async move { self.written.get_or_try_init(write).await.copied() })
     }
 
     fn undo<'a>(&'a self, _caller: &'a str) -> Recorded<'a> {
