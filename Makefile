@@ -69,8 +69,10 @@ lint-proto: $(PYTHON_READY)
 .PHONY: lint-rust
 lint-rust: $(DENY_READY)
 	@echo "== lint: Rust"
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
+	# Without its default features the gateway has no simulator.
+	cargo check --locked --package leadgate --no-default-features
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	.tools/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 

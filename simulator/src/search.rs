@@ -280,7 +280,7 @@ pub(super) fn moment(name: &str, given: Option<String>) -> Result<jiff::Timestam
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::Bench;
+    use crate::bench::Bench;
 
     #[test]
     fn a_pattern_matches_runs() {

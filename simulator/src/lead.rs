@@ -176,7 +176,7 @@ fn put(values: &mut BTreeMap<String, String>, name: &str, value: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::Options;
+    use crate::Options;
 
     fn lead() -> Lead {
         let mut lead = Lead::new("id".into(), 7, Timestamp::UNIX_EPOCH);

@@ -153,7 +153,7 @@ impl Desk<'_> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::{Bench, attributes};
+    use crate::bench::{Bench, attributes};
     use serde_json::Value;
 
     const ANN: [(&str, &str); 2] = [("FirstName", "Ann"), ("EmailAddress", "ann@x.co")];

@@ -275,7 +275,7 @@ fn leave(index: &mut Index, lead: &Lead, tenant: &Tenant) {
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use super::*;
-    use crate::simulator::Options;
+    use crate::Options;
 
     pub(crate) struct Bench {
         pub(crate) tenant: Tenant,
@@ -294,7 +294,7 @@ pub(super) mod tests {
                 .iter()
                 .map(|(attribute, value)| serde_json::json!({"Attribute": attribute, "Value": value}))
                 .collect();
-            let pairs: Vec<crate::simulator::draft::Pair> = serde_json::from_value(pairs.into()).unwrap();
+            let pairs: Vec<crate::draft::Pair> = serde_json::from_value(pairs.into()).unwrap();
             Draft::read(&pairs, &self.tenant).unwrap()
         }
 

@@ -208,7 +208,7 @@ fn wrong(name: &str) -> Failure {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::{Fault, Options, Reshare, RevokeWrongAccess, SharedAccess, What, bench::Bench};
+    use crate::{Fault, Options, Reshare, RevokeWrongAccess, SharedAccess, What, bench::Bench};
     use jiff::SignedDuration;
     use std::time::Duration;
 

@@ -172,7 +172,7 @@ fn respond(answer: Answer) -> Response {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::{
+    use crate::{
         Fault, Options,
         bench::{Bench, attributes},
     };

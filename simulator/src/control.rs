@@ -196,7 +196,7 @@ fn wrong(why: &str) -> Response {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::{Bench, attributes};
+    use crate::bench::{Bench, attributes};
     use http::Method;
 
     const SEARCH: &str = "Leads.GetByEmailaddress?emailaddress=a@x.co";

@@ -266,7 +266,7 @@ fn like_a_lead_field(field: &ActivityFieldSpec) -> FieldSpec {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::Bench;
+    use crate::bench::Bench;
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";
 

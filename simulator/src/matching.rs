@@ -106,7 +106,7 @@ pub(super) fn chosen_id(draft: &Draft, tenant: &Tenant) -> Option<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::{Options, crm::tests::Bench};
+    use crate::{Options, crm::tests::Bench};
 
     const VISITOR: &str = "11111111-1111-4111-8111-111111111111";
 

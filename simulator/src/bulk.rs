@@ -173,7 +173,7 @@ impl Desk<'_> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::{Bench, attributes};
+    use crate::bench::{Bench, attributes};
 
     async fn two_leads(bench: &Bench) -> [String; 2] {
         [

@@ -322,7 +322,7 @@ fn place(count: u64) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::Bench;
+    use crate::bench::Bench;
     use http::Method;
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";

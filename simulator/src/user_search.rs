@@ -164,7 +164,7 @@ fn shown(row: &Map<String, Value>, name: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::Bench;
+    use crate::bench::Bench;
     use serde_json::json;
 
     async fn search(bench: &Bench, body: Value) -> (u16, Value) {

@@ -159,7 +159,7 @@ impl State {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::{
+    use crate::{
         Fault, Refusal, Window,
         bench::{Bench, attributes},
     };

@@ -204,7 +204,7 @@ fn all(tenant: &Tenant) -> Vec<&FieldSpec> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::{PhoneLookup, bench::Bench};
+    use crate::{PhoneLookup, bench::Bench};
     use serde_json::{Value, json};
 
     fn town(bench: &Bench) -> [String; 3] {

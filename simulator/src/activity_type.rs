@@ -176,7 +176,7 @@ fn yes() -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use crate::simulator::bench::Bench;
+    use crate::bench::Bench;
     use serde_json::{Value, json};
 
     const ACTIVITIES: &str = "/v2/ProspectActivity.svc";

@@ -98,7 +98,7 @@ pub(super) fn id_for(name: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::Bench;
+    use crate::bench::Bench;
 
     #[tokio::test]
     async fn the_types_are_mixed_as_documented() {

@@ -118,7 +118,7 @@ fn is_email(value: &str) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::simulator::{answer::Failure, fields::Schema};
+    use crate::{answer::Failure, fields::Schema};
 
     fn keep(name: &str, value: &str) -> std::result::Result<String, &'static str> {
         let options = Options::default();

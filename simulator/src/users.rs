@@ -181,7 +181,7 @@ fn yes() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::bench::Bench;
+    use crate::bench::Bench;
 
     const USERS: &str = "/v2/UserManagement.svc";
 
