@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// A wall clock that stands still when tokio's time is paused.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     wall: Timestamp,
     start: Instant,
 }
@@ -17,7 +17,7 @@ impl Clock {
         clippy::disallowed_methods,
         reason = "read once; all later readings follow tokio's time"
     )]
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self {
             // The only look at the real wall clock: everything later is this plus tokio's time.
             wall: Timestamp::now(),
@@ -26,31 +26,31 @@ impl Clock {
     }
 
     /// The wall time now.
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         let passed = SignedDuration::try_from(self.start.elapsed()).unwrap_or_default();
         self.wall.checked_add(passed).unwrap_or(self.wall)
     }
 
-    pub(super) fn started(&self) -> Instant {
+    pub(crate) fn started(&self) -> Instant {
         self.start
     }
 
     /// The vendor's day `now` falls in, for a day that begins at `reset_hour` o'clock UTC.
-    pub(super) fn day(&self, reset_hour: u8) -> i64 {
+    pub(crate) fn day(&self, reset_hour: u8) -> i64 {
         (self.now().as_second() - i64::from(reset_hour) * 3_600).div_euclid(86_400)
     }
 }
 
 /// splitmix64: the same seed gives the same ids and the same latencies.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -59,7 +59,7 @@ impl Dice {
     }
 
     /// A lower-case GUID of the usual form.
-    pub(super) fn guid(&mut self) -> String {
+    pub(crate) fn guid(&mut self) -> String {
         Uuid::from_u64_pair(self.next(), self.next()).to_string()
     }
 }

@@ -30,75 +30,48 @@
 //!
 //! Under `/_simulator/` the simulator can be steered and watched over HTTP.
 
-mod activity;
-mod activity_reads;
-mod activity_type;
-mod activity_writes;
-mod admission;
-mod answer;
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod bench;
-mod bulk;
-mod call;
-mod choices;
+mod activities;
 mod clock;
 mod control;
-mod crm;
-mod desk;
-mod door;
-mod draft;
-mod endpoint;
 mod faults;
-mod fields;
-mod journal;
-mod latency;
-mod lead;
-mod ledger;
+mod handlers;
+mod http;
+mod leads;
 pub mod limits;
-mod line;
-mod matching;
-mod metadata;
 mod options;
-mod phone;
-mod reads;
-mod search;
 mod sharing;
 mod state;
-mod update_v2;
-mod user_search;
+#[cfg(test)]
+mod test_support;
 mod users;
-mod value;
-mod writes;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{
-    activity::Activity,
-    activity_type::{ActivityFieldSpec, ActivityTypeSpec},
-    choices::{
-        CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, FieldSetForm, OffsetMeans, Order,
-        OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures, TwinRows, UnknownRequest,
-        UpsertMatch, WrongCode,
-    },
-    faults::{Damage, Fault, What},
-    fields::FieldSpec,
-    journal::{Recorded, Stats},
-    latency::Latency,
-    ledger::{ShareRequest, SharedAccess},
-    limits::{Limits, Refusal, Window},
-    options::Options,
-    sharing::OpportunitySpec,
-    users::UserSpec,
+pub use activities::store::Activity;
+pub use activities::types::{ActivityFieldSpec, ActivityTypeSpec};
+pub use control::journal::{Recorded, Stats};
+pub use faults::{Damage, Fault, What};
+pub use http::latency::Latency;
+pub use leads::fields::FieldSpec;
+pub use limits::{Limits, Refusal, Window};
+pub use options::Options;
+pub use options::choices::{
+    CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, FieldSetForm, OffsetMeans, Order,
+    OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures, TwinRows, UnknownRequest,
+    UpsertMatch, WrongCode,
 };
-use self::{
-    line::{Exchange, Line},
-    state::{Shared, Tenant},
-};
+pub use sharing::OpportunitySpec;
+pub use sharing::store::{ShareRequest, SharedAccess};
+pub use users::UserSpec;
+
+use http::connection::{Exchange, Line};
+use leads::{store, value};
+use state::Shared;
 
 /// A handle on a simulated tenant. Clones share it.
 #[derive(Clone)]
@@ -190,7 +163,7 @@ impl Simulator {
                     ("CreatedOn", Some(moment)) => lead.created = moment,
                     ("ModifiedOn" | "LeadLastModifiedOn", Some(moment)) => lead.modified = moment,
                     _ => {
-                        let value = crm::lookup(name, value, tenant);
+                        let value = store::lookup(name, value, tenant);
                         lead.values.insert((*name).into(), value);
                     }
                 }
@@ -280,7 +253,7 @@ impl Simulator {
     }
 
     fn router(self) -> Router {
-        control::routes().fallback(door::receive).with_state(self)
+        control::routes().fallback(http::receive).with_state(self)
     }
 }
 

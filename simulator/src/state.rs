@@ -5,33 +5,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_util::task::TaskTracker;
 
-use super::{
-    Options, Stats,
-    activity::Activities,
-    clock::{Clock, Dice},
-    crm::Crm,
-    faults::Faults,
-    fields::Schema,
-    journal::Journal,
-    ledger::{Ledger, World},
-    limits::Limiter,
-};
+use crate::activities::store::Activities;
+use crate::clock::{Clock, Dice};
+use crate::control::journal::Journal;
+use crate::faults::Faults;
+use crate::leads::fields::Schema;
+use crate::leads::store::Crm;
+use crate::limits::Limiter;
+use crate::sharing::store::{Ledger, World};
+use crate::{Options, Stats};
 
 /// The account that is imitated: what was chosen, and the fields that follow from it.
 #[derive(Debug)]
-pub(super) struct Tenant {
-    pub(super) options: Options,
-    pub(super) schema: Schema,
+pub(crate) struct Tenant {
+    pub(crate) options: Options,
+    pub(crate) schema: Schema,
 }
 
 impl Tenant {
-    pub(super) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         let schema = Schema::new(&options);
         Self { options, schema }
     }
 
     /// The attributes a lead must have.
-    pub(super) fn mandatory(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn mandatory(&self) -> impl Iterator<Item = &str> {
         let marked = self.schema.fields().iter().filter(|field| field.mandatory);
         let marked = marked.map(|field| field.schema_name.as_str());
         self.options.mandatory.iter().map(String::as_str).chain(marked)
@@ -39,37 +37,37 @@ impl Tenant {
 }
 
 /// What every handle of one simulator shares.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
     /// Where calls go on when their clients have left.
-    pub(super) tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Shared {
-    pub(super) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         Self {
             state: Mutex::new(State::new(options)),
             tasks: TaskTracker::new(),
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing is left half done by a panic that the next call could trip over worse than
         // over a simulator that has stopped answering.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(super) struct State {
-    pub(super) tenant: Tenant,
-    pub(super) crm: Crm,
-    pub(super) activities: Activities,
-    pub(super) ledger: Ledger,
-    pub(super) limiter: Limiter,
-    pub(super) faults: Faults,
-    pub(super) journal: Journal,
-    pub(super) clock: Clock,
-    pub(super) dice: Dice,
+pub(crate) struct State {
+    pub(crate) tenant: Tenant,
+    pub(crate) crm: Crm,
+    pub(crate) activities: Activities,
+    pub(crate) ledger: Ledger,
+    pub(crate) limiter: Limiter,
+    pub(crate) faults: Faults,
+    pub(crate) journal: Journal,
+    pub(crate) clock: Clock,
+    pub(crate) dice: Dice,
 }
 
 impl State {
@@ -91,11 +89,11 @@ impl State {
     }
 
     /// As new, with the options there are.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::new(self.tenant.options.clone());
     }
 
-    pub(super) fn set_options(&mut self, options: Options) {
+    pub(crate) fn set_options(&mut self, options: Options) {
         // What was due until now was due under the old ones.
         self.settle();
         self.tenant = Tenant::new(options);
@@ -103,7 +101,7 @@ impl State {
     }
 
     /// Processes the share requests whose time has come.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let world = World {
             tenant: &self.tenant,
             crm: &self.crm,
@@ -112,7 +110,7 @@ impl State {
         self.ledger.settle(&world, self.clock.now());
     }
 
-    pub(super) fn stats(&mut self) -> Stats {
+    pub(crate) fn stats(&mut self) -> Stats {
         self.settle();
         let limits = &self.tenant.options.limits;
         let now = tokio::time::Instant::now();
