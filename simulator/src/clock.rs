@@ -1,9 +1,7 @@
-//! The simulator's clock and its dice: wall time that follows tokio's time, and a small
-//! seeded generator. Neither knows what it is used for.
+//! The simulator's wall clock. It follows tokio's time, which tests can pause.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 /// A wall clock that stands still when tokio's time is paused.
 #[derive(Clone, Copy, Debug)]
@@ -41,29 +39,6 @@ impl Clock {
     }
 }
 
-/// splitmix64: the same seed gives the same ids and the same latencies.
-#[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A lower-case GUID of the usual form.
-    pub(crate) fn guid(&mut self) -> String {
-        Uuid::from_u64_pair(self.next(), self.next()).to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,13 +51,5 @@ mod tests {
         tokio::time::advance(Duration::from_secs(86_400)).await;
         assert_eq!(clock.now().as_second() - before.as_second(), 86_400);
         assert_eq!(clock.day(0), before.as_second().div_euclid(86_400) + 1);
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_ids() {
-        let mut one = Dice::new(7);
-        let mut two = Dice::new(7);
-        assert_eq!(one.guid(), two.guid());
-        assert_ne!(one.guid(), Dice::new(8).guid());
     }
 }

@@ -1,5 +1,5 @@
-//! Where a call that was let through is worked on: what an operation can see, and which one
-//! does it. Knows no limits, keys or faults.
+//! Executes an accepted call: what a handler has access to, and which handler an endpoint has. Knows no
+//! limits, keys or faults.
 
 use std::fmt;
 
@@ -9,16 +9,16 @@ use serde_json::Value;
 
 use crate::activities::store::Activities;
 use crate::http::endpoint::Endpoint;
-use crate::http::response::{Answer, Exception, Failure, Result};
-use crate::leads::store::Crm;
-use crate::sharing::store::Ledger;
+use crate::http::response::{Exception, Failure, Response, Result};
+use crate::leads::store::Leads;
+use crate::sharing::store::Shares;
 use crate::state::Tenant;
 
-/// One call being worked on. The operations are methods, beside the endpoints they belong to.
-pub(crate) struct Desk<'a> {
-    pub(crate) crm: &'a mut Crm,
+/// One accepted call. Each endpoint has a method, in the folder of its resource.
+pub(crate) struct Handler<'a> {
+    pub(crate) leads: &'a mut Leads,
     pub(crate) activities: &'a mut Activities,
-    pub(crate) ledger: &'a mut Ledger,
+    pub(crate) shares: &'a mut Shares,
     pub(crate) tenant: &'a Tenant,
     pub(crate) query: &'a [(String, String)],
     pub(crate) body: &'a [u8],
@@ -26,19 +26,19 @@ pub(crate) struct Desk<'a> {
     pub(crate) now: Timestamp,
 }
 
-impl<'a> Desk<'a> {
-    /// Does what the endpoint is for.
-    pub(crate) fn serve(self, endpoint: Endpoint) -> Answer {
+impl<'a> Handler<'a> {
+    /// Executes the call and returns the response.
+    pub(crate) fn respond(self, endpoint: Endpoint) -> Response {
         let options = &self.tenant.options;
         let status = match endpoint {
             Endpoint::LeadCapture => options.capture_error_status,
             _ => options.logical_error_status,
         };
-        self.work(endpoint)
-            .unwrap_or_else(|failure| failure.into_answer(status, options.bad_body_in_envelope))
+        self.dispatch(endpoint)
+            .unwrap_or_else(|failure| failure.into_response(status, options.bad_body_in_envelope))
     }
 
-    fn work(self, endpoint: Endpoint) -> Result<Answer> {
+    fn dispatch(self, endpoint: Endpoint) -> Result<Response> {
         match endpoint {
             Endpoint::LeadCreate => self.lead_create(),
             Endpoint::LeadUpdate => self.lead_update(),
@@ -78,12 +78,13 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// An optional query parameter.
     pub(crate) fn optional(&self, name: &str) -> Option<&'a str> {
         let found = self.query.iter().find(|(known, _)| known == name)?;
         Some(&found.1)
     }
 
-    /// A query parameter that must be there.
+    /// A mandatory query parameter.
     pub(crate) fn parameter(&self, name: &str) -> Result<&'a str> {
         let missing = || Exception::missing_parameter(format!("'{name}' is mandatory"));
         self.optional(name)
@@ -91,22 +92,22 @@ impl<'a> Desk<'a> {
             .ok_or_else(missing)
     }
 
-    /// Whether the update is to fire automations.
+    /// Whether the update requests automations.
     pub(crate) fn fires_automations(&self) -> bool {
-        let asked = self.optional("postUpdatedLead");
-        asked.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        let value = self.optional("postUpdatedLead");
+        value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     pub(crate) fn body<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(self.body).map_err(|error| unreadable(&error))
+        serde_json::from_slice(self.body).map_err(|error| unreadable_body(&error))
     }
 }
 
-pub(crate) fn unreadable(error: &dyn fmt::Display) -> Failure {
+pub(crate) fn unreadable_body(error: &dyn fmt::Display) -> Failure {
     Failure::Unreadable(format!("Unexpected character encountered while parsing value: {error}"))
 }
 
-/// A whole number that comes as one or as a string; both occur in the vendor's samples.
+/// A whole number, given as a number or as a string; both occur in the vendor's samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) u64);
 

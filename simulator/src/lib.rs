@@ -1,5 +1,5 @@
-//! A LeadSquared to run against: a stateful double of its REST API for leads, activities, sharing
-//! and users, served over HTTP. It knows nothing of the rest of this crate.
+//! A stateful simulator of LeadSquared's REST API for leads, activities, sharing and users, served
+//! over HTTP. It knows nothing of the gateway.
 //!
 //! **Imitated.** Writing one lead (create, update, upsert, capture with its eight matching
 //! rules, delete, merge) and many (the four bulk calls); reading leads by id, email, phone,
@@ -9,8 +9,8 @@
 //! such a request, which is processed some polls or some time after it was accepted; users, by
 //! list, lookup and search; keys in headers or in the query; uniqueness of attributes; the
 //! ordinary, bulk and daily limits in five ways of counting; the vendor's success and error
-//! envelopes; and, on order, lost answers, hanging calls, broken answers and refusals that nothing
-//! explains. What the vendor leaves open is an [`Options`] field with an assumption for its
+//! envelopes; and, as [`Fault`]s, lost responses, hanging calls, invalid responses and unexplained
+//! refusals. What the vendor leaves open is an [`Options`] field with an assumption for its
 //! default; the names and texts of sharing's exceptions are assumptions throughout.
 //!
 //! **Not imitated.** TLS, compression and HTTP/2; the asynchronous API, webhooks and file
@@ -28,7 +28,7 @@
 //! at one moment: there are no races between them as there are at the vendor. Nothing outlives
 //! the process.
 //!
-//! Under `/_simulator/` the simulator can be steered and watched over HTTP.
+//! The control path `/_simulator/` changes options, adds faults and shows what was received.
 
 mod activities;
 mod clock;
@@ -39,6 +39,7 @@ mod http;
 mod leads;
 pub mod limits;
 mod options;
+mod random;
 mod sharing;
 mod state;
 #[cfg(test)]
@@ -55,21 +56,22 @@ use tokio_util::sync::CancellationToken;
 pub use activities::store::Activity;
 pub use activities::types::{ActivityFieldSpec, ActivityTypeSpec};
 pub use control::journal::{Recorded, Stats};
-pub use faults::{Damage, Fault, What};
+pub use faults::damage::Damage;
+pub use faults::{Fault, What};
 pub use http::latency::Latency;
 pub use leads::fields::FieldSpec;
 pub use limits::{Limits, Refusal, Window};
 pub use options::Options;
 pub use options::choices::{
-    CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, FieldSetForm, OffsetMeans, Order,
-    OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures, TwinRows, UnknownRequest,
+    CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, DuplicateRows, FieldSetForm, OffsetMeans,
+    Order, OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures, UnknownRequest,
     UpsertMatch, WrongCode,
 };
 pub use sharing::OpportunitySpec;
 pub use sharing::store::{ShareRequest, SharedAccess};
 pub use users::UserSpec;
 
-use http::connection::{Exchange, Line};
+use http::connection::{AbortableListener, ConnectionHandle};
 use leads::{store, value};
 use state::Shared;
 
@@ -87,7 +89,7 @@ impl Simulator {
         }
     }
 
-    /// Answers on `listener` until `stop` resolves; then finishes the calls in flight, and ends
+    /// Serves on `listener` until `stop` resolves. Then it completes the calls in progress and ends
     /// the hanging ones.
     ///
     /// # Errors
@@ -97,24 +99,24 @@ impl Simulator {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        let closing = CancellationToken::new();
-        let router = self.router().layer(Extension(closing.clone()));
+        let shutdown = CancellationToken::new();
+        let router = self.router().layer(Extension(shutdown.clone()));
         let stopped = async move {
             stop.await;
-            closing.cancel();
+            shutdown.cancel();
         };
-        let service = router.into_make_service_with_connect_info::<Line>();
-        axum::serve(Exchange(listener), service)
+        let service = router.into_make_service_with_connect_info::<ConnectionHandle>();
+        axum::serve(AbortableListener(listener), service)
             .with_graceful_shutdown(stopped)
             .await
     }
 
-    /// Puts a fault in the queue.
+    /// Adds a fault to the queue.
     pub fn order(&self, fault: Fault) {
         self.shared.lock().faults.order(fault);
     }
 
-    /// Takes back all faults that have not happened.
+    /// Removes all faults that have not happened.
     pub fn clear_faults(&self) {
         self.shared.lock().faults.clear();
     }
@@ -139,24 +141,24 @@ impl Simulator {
     /// `None` where unset.
     pub fn leads(&self) -> Vec<BTreeMap<String, Option<String>>> {
         let state = self.shared.lock();
-        let leads = state.crm.leads();
+        let leads = state.leads.iter();
         leads.map(|lead| lead.snapshot(&state.tenant)).collect()
     }
 
-    /// Puts a lead in, past limits and rules, and returns its id. Values are kept in the usual
+    /// Inserts a lead, without limits and rules, and returns its id. Values are kept in the usual
     /// form where they have one. `ProspectID`, and the dates of creation and modification, may
     /// be given.
     pub fn insert_lead(&self, attributes: &[(&str, &str)]) -> String {
         let mut state = self.shared.lock();
         let state = &mut *state;
-        let (crm, tenant) = (&mut state.crm, &state.tenant);
+        let (leads, tenant) = (&mut state.leads, &state.tenant);
         let given = |name: &str| attributes.iter().find(|(known, _)| *known == name);
         let id = given("ProspectID").map(|(_, id)| (*id).to_owned());
-        if let Some(number) = id.as_deref().and_then(|id| crm.by_id(id)) {
-            crm.remove(number, tenant);
-            state.ledger.end_lead(number);
+        if let Some(number) = id.as_deref().and_then(|id| leads.by_id(id)) {
+            leads.remove(number, tenant);
+            state.shares.end_lead(number);
         }
-        let number = crm.insert(id, state.clock.now(), tenant, |lead| {
+        let number = leads.insert(id, state.clock.now(), tenant, |lead| {
             for (name, value) in attributes {
                 match (*name, value::moment(value)) {
                     ("ProspectID", _) => {}
@@ -169,19 +171,19 @@ impl Simulator {
                 }
             }
         });
-        crm.id(number).into()
+        leads.id(number).into()
     }
 
-    /// Takes a lead out, past limits and rules; whether there was one.
+    /// Removes a lead, without limits and rules. Returns whether there was one.
     pub fn delete_lead(&self, id: &str) -> bool {
         let mut state = self.shared.lock();
-        state.settle();
+        state.process_due();
         let state = &mut *state;
-        let number = state.crm.by_id(id);
-        let removed = number.and_then(|number| state.crm.remove(number, &state.tenant));
+        let number = state.leads.by_id(id);
+        let removed = number.and_then(|number| state.leads.remove(number, &state.tenant));
         if let Some(lead) = &removed {
             state.activities.remove_lead(&lead.id);
-            state.ledger.end_lead(lead.number);
+            state.shares.end_lead(lead.number);
         }
         removed.is_some()
     }
@@ -191,7 +193,7 @@ impl Simulator {
         self.shared.lock().activities.iter().cloned().collect()
     }
 
-    /// Puts an activity in, past limits and rules, and returns its id. `fields` are by schema name,
+    /// Inserts an activity, without limits and rules, and returns its id. `fields` are by schema name,
     /// `Owner` and `ActivityEvent_Note` among them; `ProspectActivityId`, and the dates
     /// `CreatedOn` and `ModifiedOn`, may be given.
     pub fn insert_activity(&self, lead_id: &str, code: u32, fields: &[(&str, &str)]) -> String {
@@ -208,7 +210,7 @@ impl Simulator {
         state.activities.insert(activity)
     }
 
-    /// Adds a user, or puts it in the place of the one with its id.
+    /// Adds a user, or replaces the user with its id.
     pub fn insert_user(&self, user: UserSpec) {
         self.set_options(|options| {
             let known = options
@@ -225,16 +227,16 @@ impl Simulator {
     /// The live shares, user by user.
     pub fn shares(&self) -> Vec<SharedAccess> {
         let mut state = self.shared.lock();
-        state.settle();
+        state.process_due();
         let now = state.clock.now();
-        state.ledger.live(now).cloned().collect()
+        state.shares.live(now).cloned().collect()
     }
 
     /// All accepted share and revoke requests, in order.
     pub fn share_requests(&self) -> Vec<ShareRequest> {
         let mut state = self.shared.lock();
-        state.settle();
-        state.ledger.requests().cloned().collect()
+        state.process_due();
+        state.shares.requests().cloned().collect()
     }
 
     /// Changes the behaviour of the running simulator. A new seed shows after a reset only.
@@ -332,19 +334,19 @@ mod tests {
         running
             .simulator
             .order(Fault::new("*", What::CommitThenHang { lasting }));
-        let (answer, ()) = tokio::join!(running.create(), async {
+        let (response, ()) = tokio::join!(running.create(), async {
             while running.simulator.stats().leads == 0 {
                 tokio::task::yield_now().await;
             }
             running.stop.cancel();
         });
-        assert!(answer.is_err());
+        assert!(response.is_err());
         let served = tokio::time::timeout(Duration::from_secs(10), running.served).await;
         served.unwrap().unwrap().unwrap();
     }
 
     #[test]
-    fn a_lead_put_in_by_hand_can_be_anything() {
+    fn an_inserted_lead_is_not_validated() {
         let simulator = Simulator::new(Options::default());
         let id = simulator.insert_lead(&[
             ("ProspectID", "chosen"),

@@ -1,21 +1,22 @@
-//! All that the simulator remembers, behind one lock: a call is counted, recorded and worked
-//! on at one moment, so that what happened has one order.
+//! The state of the simulator, behind one lock: a call is counted, recorded and executed under the
+//! same lock, so that all calls have one order.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_util::task::TaskTracker;
 
 use crate::activities::store::Activities;
-use crate::clock::{Clock, Dice};
+use crate::clock::Clock;
 use crate::control::journal::Journal;
 use crate::faults::Faults;
 use crate::leads::fields::Schema;
-use crate::leads::store::Crm;
+use crate::leads::store::Leads;
 use crate::limits::Limiter;
-use crate::sharing::store::{Ledger, World};
+use crate::random::Random;
+use crate::sharing::store::{Context, Shares};
 use crate::{Options, Stats};
 
-/// The account that is imitated: what was chosen, and the fields that follow from it.
+/// The simulated account: its options, and the fields that follow from them.
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) options: Options,
@@ -36,10 +37,10 @@ impl Tenant {
     }
 }
 
-/// What every handle of one simulator shares.
+/// The part that all handles of one simulator share.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// Where calls go on when their clients have left.
+    /// Runs the calls, which continue when their clients disconnect.
     pub(crate) tasks: TaskTracker,
 }
 
@@ -52,22 +53,21 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing is left half done by a panic that the next call could trip over worse than
-        // over a simulator that has stopped answering.
+        // After a panic an inconsistent state is better than a simulator that fails every further call.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 pub(crate) struct State {
     pub(crate) tenant: Tenant,
-    pub(crate) crm: Crm,
+    pub(crate) leads: Leads,
     pub(crate) activities: Activities,
-    pub(crate) ledger: Ledger,
+    pub(crate) shares: Shares,
     pub(crate) limiter: Limiter,
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
     pub(crate) clock: Clock,
-    pub(crate) dice: Dice,
+    pub(crate) random: Random,
 }
 
 impl State {
@@ -75,43 +75,43 @@ impl State {
         let clock = Clock::start();
         let tenant = Tenant::new(options);
         Self {
-            crm: Crm::new(&tenant),
+            leads: Leads::new(&tenant),
             activities: Activities::new(tenant.options.seed),
-            ledger: Ledger::new(tenant.options.seed),
+            shares: Shares::new(tenant.options.seed),
             limiter: Limiter::new(clock.started()),
             faults: Faults::default(),
             journal: Journal::new(clock.started()),
-            // Not the ids' dice: a latency must not change which ids are made.
-            dice: Dice::new(!tenant.options.seed),
+            // Not the generator of the ids: a latency must not change which ids are made.
+            random: Random::new(!tenant.options.seed),
             clock,
             tenant,
         }
     }
 
-    /// As new, with the options there are.
+    /// Back to the initial state, with the current options.
     pub(crate) fn reset(&mut self) {
         *self = Self::new(self.tenant.options.clone());
     }
 
     pub(crate) fn set_options(&mut self, options: Options) {
-        // What was due until now was due under the old ones.
-        self.settle();
+        // What is due now is processed with the old options.
+        self.process_due();
         self.tenant = Tenant::new(options);
-        self.crm.reindex(&self.tenant);
+        self.leads.reindex(&self.tenant);
     }
 
     /// Processes the share requests whose time has come.
-    pub(crate) fn settle(&mut self) {
-        let world = World {
+    pub(crate) fn process_due(&mut self) {
+        let context = Context {
             tenant: &self.tenant,
-            crm: &self.crm,
+            leads: &self.leads,
             activities: &self.activities,
         };
-        self.ledger.settle(&world, self.clock.now());
+        self.shares.process_due(&context, self.clock.now());
     }
 
     pub(crate) fn stats(&mut self) -> Stats {
-        self.settle();
+        self.process_due();
         let limits = &self.tenant.options.limits;
         let now = tokio::time::Instant::now();
         Stats {
@@ -119,11 +119,11 @@ impl State {
             worst_window: self.journal.worst_window(limits.per),
             worst_bulk_window: self.journal.worst_bulk_window(limits.per),
             now_ms: self.journal.millis(now),
-            leads: self.crm.len(),
+            leads: self.leads.len(),
             activities: self.activities.len(),
-            shares: self.ledger.live(self.clock.now()).count(),
-            duplicates: self.crm.duplicates,
-            automations_fired: self.crm.automations,
+            shares: self.shares.live(self.clock.now()).count(),
+            duplicates: self.leads.duplicates,
+            automations_fired: self.leads.automations,
             ..self.journal.counts.clone()
         }
     }

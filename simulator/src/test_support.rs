@@ -1,4 +1,4 @@
-//! A simulator to ask, for the tests beside the code.
+//! A simulator to call without a socket, for the unit tests.
 
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
@@ -8,12 +8,12 @@ use tower::ServiceExt;
 
 use crate::{Options, Simulator};
 
-pub(crate) struct Bench {
+pub(crate) struct TestServer {
     pub(crate) simulator: Simulator,
 }
 
-impl Bench {
-    /// A simulator that lets everything through, but for what is changed.
+impl TestServer {
+    /// A simulator without limits, with changed options.
     pub(crate) fn new(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
         options.limits.calls = 0;
@@ -24,15 +24,15 @@ impl Bench {
     }
 
     pub(crate) async fn get(&self, name: &str) -> (u16, Value) {
-        self.ask(Method::GET, name, String::new()).await
+        self.call(Method::GET, name, String::new()).await
     }
 
     pub(crate) async fn post(&self, name: &str, body: Value) -> (u16, Value) {
-        self.ask(Method::POST, name, body.to_string()).await
+        self.call(Method::POST, name, body.to_string()).await
     }
 
-    /// Asks a lead endpoint, or the one at a path in full.
-    pub(crate) async fn ask(&self, method: Method, name: &str, body: String) -> (u16, Value) {
+    /// Calls a lead endpoint by its name, or any endpoint by its path.
+    pub(crate) async fn call(&self, method: Method, name: &str, body: String) -> (u16, Value) {
         let path = match name.starts_with('/') {
             true => name.to_owned(),
             false => format!("/v2/LeadManagement.svc/{name}"),
@@ -57,11 +57,11 @@ impl Bench {
         (status, body)
     }
 
-    /// Makes a lead over the API and returns its id.
+    /// Creates a lead over the API and returns its id.
     pub(crate) async fn create(&self, pairs: &[(&str, &str)]) -> String {
-        let (status, answer) = self.post("Lead.Create", attributes(pairs)).await;
-        assert_eq!(status, 200, "{answer}");
-        answer["Message"]["Id"].as_str().unwrap().into()
+        let (status, response) = self.post("Lead.Create", attributes(pairs)).await;
+        assert_eq!(status, 200, "{response}");
+        response["Message"]["Id"].as_str().unwrap().into()
     }
 
     /// The stored value of an attribute of a lead.
@@ -75,7 +75,7 @@ impl Bench {
     }
 }
 
-/// Pairs as a body has them.
+/// The pairs in the form of a request body.
 pub(crate) fn attributes(pairs: &[(&str, &str)]) -> Value {
     let pair = |(name, value): &(&str, &str)| json!({"Attribute": name, "Value": value});
     pairs.iter().map(pair).collect()

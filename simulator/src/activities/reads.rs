@@ -4,19 +4,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::activities::store::Activity;
-use crate::clock::Dice;
-use crate::handlers::{Count, Desk};
-use crate::http::response::{Answer, Exception, Result};
+use crate::handlers::{Count, Handler};
+use crate::http::response::{Exception, Response, Result};
 use crate::leads::reads::Paging;
 use crate::leads::search::{Sorting, moment};
 use crate::leads::value::{kept, shown};
+use crate::random::Random;
 use crate::{DateForm, OffsetMeans, UserSpec};
 
-/// Rows of a lead where the body asks for no number; documented.
-const USUAL_ROWS: u64 = 25;
+/// Rows of a lead if the body gives no number; documented.
+const DEFAULT_ROWS: u64 = 25;
 
 /// The largest page of the endpoints that read by modification.
-const LARGEST_PAGE: u64 = 1_000;
+const MAX_PAGE_SIZE: u64 = 1_000;
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -40,15 +40,15 @@ struct Rows {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Question {
-    parameter: Option<Window>,
+struct SearchRequest {
+    parameter: Option<Period>,
     paging: Option<Paging>,
     sorting: Option<Sorting>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Window {
+struct Period {
     from_date: Option<String>,
     to_date: Option<String>,
     activity_event: Option<Count>,
@@ -57,19 +57,19 @@ struct Window {
     include_custom_fields: Option<Count>,
 }
 
-impl Desk<'_> {
+impl Handler<'_> {
     /// The newest first, which is an assumption; so is that an unknown lead has none.
-    pub(crate) fn activities_of_lead(self) -> Result<Answer> {
+    pub(crate) fn activities_of_lead(self) -> Result<Response> {
         let lead = self.parameter("leadId")?;
-        let asked: OfLead = match self.body.is_empty() {
+        let request: OfLead = match self.body.is_empty() {
             true => OfLead::default(),
             false => self.body()?,
         };
-        let code = asked.parameter.unwrap_or_default().activity_event;
+        let code = request.parameter.unwrap_or_default().activity_event;
         let wanted = |activity: &&Activity| code.is_none_or(|code| code.0 == u64::from(activity.code));
         let found: Vec<_> = self.activities.on_lead(lead).rev().filter(wanted).collect();
-        let paging = asked.paging.unwrap_or_default();
-        let count = paging.row_count.map_or(USUAL_ROWS, |count| count.0);
+        let paging = request.paging.unwrap_or_default();
+        let count = paging.row_count.map_or(DEFAULT_ROWS, |count| count.0);
         let offset = paging.offset.map_or(0, |offset| offset.0);
         let skipped = match self.tenant.options.activity_offset {
             OffsetMeans::Rows => offset,
@@ -82,10 +82,10 @@ impl Desk<'_> {
             .take(count)
             .map(|one| self.item(one, true))
             .collect();
-        Ok(Answer::listed(found.len(), "ProspectActivities", rows))
+        Ok(Response::listed(found.len(), "ProspectActivities", rows))
     }
 
-    pub(crate) fn activity_details(self) -> Result<Answer> {
+    pub(crate) fn activity_details(self) -> Result<Response> {
         let id = self.parameter("activityId")?;
         let activity = self.activities.by_id(id).ok_or_else(Exception::unknown_activity)?;
         let kind = self.tenant.activity_type(activity.code);
@@ -103,47 +103,47 @@ impl Desk<'_> {
             let value = self.value(activity, &field.schema_name, DateForm::Us);
             field.row(Some(value.as_deref()))
         }));
-        Ok(Answer::json(
+        Ok(Response::json(
             200,
             &json!({"ID": activity.id, "Name": name, "DisplayName": name, "Fields": rows}),
         ))
     }
 
-    pub(crate) fn activities_by_event(self) -> Result<Answer> {
-        let (asked, window) = self.question()?;
-        let code = window.activity_event;
+    pub(crate) fn activities_by_event(self) -> Result<Response> {
+        let (request, period) = self.search_request()?;
+        let code = period.activity_event;
         let code = code.ok_or_else(|| Exception::missing("'ActivityEvent' is mandatory"))?;
-        let found = self.modified_within(&window, Some(code.0))?;
-        self.page(asked, found, "List", |desk, activity| {
-            desk.flat(activity, window.remove_empty_value)
+        let found = self.modified_within(&period, Some(code.0))?;
+        self.page(request, found, "List", |handler, activity| {
+            handler.flat(activity, period.remove_empty_value)
         })
     }
 
-    pub(crate) fn activities_modified(self) -> Result<Answer> {
-        let (asked, window) = self.question()?;
-        let found = self.modified_within(&window, None)?;
-        let custom = window.include_custom_fields == Some(Count(1));
-        self.page(asked, found, "ProspectActivities", |desk, activity| {
-            desk.item(activity, custom)
+    pub(crate) fn activities_modified(self) -> Result<Response> {
+        let (request, period) = self.search_request()?;
+        let found = self.modified_within(&period, None)?;
+        let custom = period.include_custom_fields == Some(Count(1));
+        self.page(request, found, "ProspectActivities", |handler, activity| {
+            handler.item(activity, custom)
         })
     }
 
-    fn question(&self) -> Result<(Question, Window)> {
-        let mut asked: Question = self.body()?;
-        let window = asked.parameter.take();
-        let window = window.ok_or_else(|| Exception::missing("'Parameter' is mandatory"))?;
-        let size = asked.paging.as_ref().map_or(0, |paging| paging.size(self.tenant));
-        if size > LARGEST_PAGE && !self.tenant.options.activity_page_clamped {
-            let message = format!("Invalid Input! Parameter Name: PageSize can not be more than {LARGEST_PAGE}.");
+    fn search_request(&self) -> Result<(SearchRequest, Period)> {
+        let mut request: SearchRequest = self.body()?;
+        let period = request.parameter.take();
+        let period = period.ok_or_else(|| Exception::missing("'Parameter' is mandatory"))?;
+        let size = request.paging.as_ref().map_or(0, |paging| paging.size(self.tenant));
+        if size > MAX_PAGE_SIZE && !self.tenant.options.activity_page_clamped {
+            let message = format!("Invalid Input! Parameter Name: PageSize can not be more than {MAX_PAGE_SIZE}.");
             return Err(Exception::invalid(message));
         }
-        Ok((asked, window))
+        Ok((request, period))
     }
 
-    /// The activities by their numbers; both ends of the window belong to it.
-    fn modified_within(&self, window: &Window, code: Option<u64>) -> Result<Vec<u64>> {
-        let from = moment("FromDate", window.from_date.clone())?;
-        let to = moment("ToDate", window.to_date.clone())?;
+    /// The activities by their numbers; both ends of the period are included.
+    fn modified_within(&self, period: &Period, code: Option<u64>) -> Result<Vec<u64>> {
+        let from = moment("FromDate", period.from_date.clone())?;
+        let to = moment("ToDate", period.to_date.clone())?;
         let all = self.activities.iter();
         let found = all.filter(|activity| {
             let of_type = code.is_none_or(|code| code == u64::from(activity.code));
@@ -154,20 +154,20 @@ impl Desk<'_> {
 
     fn page(
         self,
-        asked: Question,
+        request: SearchRequest,
         mut found: Vec<u64>,
         key: &str,
         row: impl Fn(&Self, &Activity) -> Value,
-    ) -> Result<Answer> {
+    ) -> Result<Response> {
         let salt = match self.tenant.options.unstable_ties {
-            true => self.crm.throw(),
+            true => self.leads.nonzero_random(),
             false => 0,
         };
-        self.sort_activities(&mut found, asked.sorting.as_ref(), salt);
-        let page = asked.paging.unwrap_or_default().bounds(self.tenant, LARGEST_PAGE);
+        self.sort_activities(&mut found, request.sorting.as_ref(), salt);
+        let page = request.paging.unwrap_or_default().bounds(self.tenant, MAX_PAGE_SIZE);
         let activities = page.of(&found).iter().filter_map(|number| self.activities.get(*number));
         let rows = activities.map(|activity| row(&self, activity)).collect();
-        Ok(Answer::listed(found.len(), key, rows))
+        Ok(Response::listed(found.len(), key, rows))
     }
 
     fn sort_activities(&self, found: &mut [u64], sorting: Option<&Sorting>, salt: u64) {
@@ -183,7 +183,7 @@ impl Desk<'_> {
             if salt == 0 {
                 number
             } else {
-                Dice::new(number ^ salt).next()
+                Random::new(number ^ salt).next()
             }
         };
         let descending = sorting.is_some_and(|sorting| sorting.direction == Some(Count(1)));
@@ -196,7 +196,7 @@ impl Desk<'_> {
         }
     }
 
-    /// An activity as the lists of a lead and of a time have it.
+    /// An activity in the lists of a lead and of a period.
     fn item(&self, activity: &Activity, custom: bool) -> Value {
         let kind = self.tenant.activity_type(activity.code);
         let author = self.tenant.options.users.first().map(|user| user.id.as_str());
@@ -225,7 +225,7 @@ impl Desk<'_> {
                 {"Key": "CreatedBy", "Value": author},
             ],
         });
-        // The vendor's own, such as a change of stage, were seen without.
+        // Activities of the vendor, such as a stage change, were seen without.
         if custom && (own || activity.note.is_some() || !activity.fields.is_empty()) {
             item["ActivityFields"] = self.activity_fields(activity, author);
         }
@@ -246,7 +246,7 @@ impl Desk<'_> {
         fields.into()
     }
 
-    /// An activity as the list by type has it: one level, all strings.
+    /// An activity in the list by type: one level, all strings.
     fn flat(&self, activity: &Activity, without_empty: bool) -> Value {
         let author = self.tenant.options.users.first();
         let mut row = json!({
@@ -270,7 +270,7 @@ impl Desk<'_> {
         row
     }
 
-    /// The fields of an activity's type, and those it has without being of it.
+    /// The fields of the activity's type, then the fields that the type does not have.
     fn names(&self, activity: &Activity) -> Vec<String> {
         let kind = self.tenant.activity_type(activity.code);
         let mut names: Vec<_> = kind
@@ -302,8 +302,8 @@ impl Desk<'_> {
     }
 }
 
-/// The number a read gives for what sort of thing an activity is; those of custom ones, calls
-/// and changes of stage were seen.
+/// The `ActivityType` of a read. The numbers of custom activities, phone calls and stage changes were
+/// seen.
 fn activity_type(code: u32) -> u8 {
     match code {
         21 | 22 => 3,
@@ -320,18 +320,18 @@ fn place(count: u64) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_support::Bench;
+    use crate::test_support::TestServer;
     use http::Method;
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";
 
-    async fn post(bench: &Bench, name: &str, body: Value) -> (u16, Value) {
-        bench.post(&format!("/v2/ProspectActivity.svc/{name}"), body).await
+    async fn post(server: &TestServer, name: &str, body: Value) -> (u16, Value) {
+        server.post(&format!("/v2/ProspectActivity.svc/{name}"), body).await
     }
 
     /// A lead with three activities, numbered by their notes from the oldest.
-    async fn three(bench: &Bench) -> (String, Vec<String>) {
-        let lead = bench.create(&[("FirstName", "Ann")]).await;
+    async fn three(server: &TestServer) -> (String, Vec<String>) {
+        let lead = server.create(&[("FirstName", "Ann")]).await;
         let insert = |(code, note, modified): (u32, &str, &str)| {
             let fields = [
                 ("ActivityEvent_Note", note),
@@ -339,7 +339,7 @@ mod tests {
                 ("ModifiedOn", modified),
                 ("mx_Custom_3", "2026-07-31 17:00:00.000"),
             ];
-            bench.simulator.insert_activity(&lead, code, &fields)
+            server.simulator.insert_activity(&lead, code, &fields)
         };
         let ids = [
             (201, "1", "2026-08-01 00:00:00"),
@@ -349,20 +349,20 @@ mod tests {
         (lead.clone(), ids.map(insert).into())
     }
 
-    fn notes(answer: &Value) -> Vec<&str> {
-        let rows = answer["ProspectActivities"].as_array().unwrap().iter();
+    fn notes(response: &Value) -> Vec<&str> {
+        let rows = response["ProspectActivities"].as_array().unwrap().iter();
         rows.map(|row| row["Data"][0]["Value"].as_str().unwrap()).collect()
     }
 
     #[tokio::test]
     async fn a_lead_has_its_activities_newest_first() {
-        let bench = Bench::new(|_| {});
-        let (lead, ids) = three(&bench).await;
+        let server = TestServer::new(|_| {});
+        let (lead, ids) = three(&server).await;
         let path = format!("/v2/ProspectActivity.svc/Retrieve?leadId={lead}");
-        let (status, answer) = bench.ask(Method::POST, &path, String::new()).await;
-        assert_eq!((status, &answer["RecordCount"]), (200, &json!(3)));
-        assert_eq!(notes(&answer), ["3", "2", "1"]);
-        let row = &answer["ProspectActivities"][2];
+        let (status, response) = server.call(Method::POST, &path, String::new()).await;
+        assert_eq!((status, &response["RecordCount"]), (200, &json!(3)));
+        assert_eq!(notes(&response), ["3", "2", "1"]);
+        let row = &response["ProspectActivities"][2];
         assert_eq!((&row["Id"], &row["EventCode"]), (&json!(ids[0]), &json!(201)));
         assert_eq!(
             (&row["CreatedOn"], &row["Type"]),
@@ -371,72 +371,72 @@ mod tests {
         assert_eq!(row["ActivityFields"]["mx_Custom_3"], "7/31/2026 5:00:00 PM");
         assert_eq!(row["ActivityFields"]["Owner"], Value::Null);
         let body = json!({"Parameter": {"ActivityEvent": 201}, "Paging": {"Offset": "1", "RowCount": "1"}});
-        let (_, answer) = bench.post(&path, body).await;
-        assert_eq!((notes(&answer), &answer["RecordCount"]), (vec!["1"], &json!(2)));
-        let other = bench.create(&[("FirstName", "Bob")]).await;
-        let answer = post(&bench, &format!("Retrieve?leadId={other}"), json!({})).await;
-        assert_eq!(answer, (200, json!({"RecordCount": 0})));
-        assert_eq!(bench.ask(Method::POST, &path, "{".into()).await.0, 400);
+        let (_, response) = server.post(&path, body).await;
+        assert_eq!((notes(&response), &response["RecordCount"]), (vec!["1"], &json!(2)));
+        let other = server.create(&[("FirstName", "Bob")]).await;
+        let response = post(&server, &format!("Retrieve?leadId={other}"), json!({})).await;
+        assert_eq!(response, (200, json!({"RecordCount": 0})));
+        assert_eq!(server.call(Method::POST, &path, "{".into()).await.0, 400);
     }
 
     #[tokio::test]
     async fn an_offset_counts_rows_or_pages_as_chosen() {
-        let bench = Bench::new(|_| {});
-        let (lead, _) = three(&bench).await;
+        let server = TestServer::new(|_| {});
+        let (lead, _) = three(&server).await;
         for (means, expected) in [(OffsetMeans::Rows, vec!["2", "1"]), (OffsetMeans::Pages, vec!["1"])] {
-            bench.simulator.set_options(|options| options.activity_offset = means);
+            server.simulator.set_options(|options| options.activity_offset = means);
             let body = json!({"Paging": {"Offset": 1, "RowCount": 2}});
-            let (_, answer) = post(&bench, &format!("Retrieve?leadId={lead}"), body).await;
-            assert_eq!(notes(&answer), expected);
+            let (_, response) = post(&server, &format!("Retrieve?leadId={lead}"), body).await;
+            assert_eq!(notes(&response), expected);
         }
     }
 
     #[tokio::test]
     async fn dates_can_all_have_one_form() {
-        let bench = Bench::new(|options| options.activity_dates = Some(DateForm::Ticks));
-        let (lead, _) = three(&bench).await;
-        let (_, answer) = post(&bench, &format!("Retrieve?leadId={lead}"), json!({})).await;
-        let row = &answer["ProspectActivities"][0];
+        let server = TestServer::new(|options| options.activity_dates = Some(DateForm::Ticks));
+        let (lead, _) = three(&server).await;
+        let (_, response) = post(&server, &format!("Retrieve?leadId={lead}"), json!({})).await;
+        let row = &response["ProspectActivities"][0];
         assert_eq!(row["CreatedOn"], "/Date(1785476030000+0000)/");
         assert_eq!(row["ActivityFields"]["mx_Custom_3"], "/Date(1785517200000+0000)/");
     }
 
     #[tokio::test]
     async fn a_change_of_stage_has_no_fields() {
-        let bench = Bench::new(|_| {});
-        let lead = bench.create(&[("FirstName", "Ann")]).await;
-        bench.simulator.insert_activity(&lead, 3_002, &[]);
-        let (_, answer) = post(&bench, &format!("Retrieve?leadId={lead}"), json!({})).await;
-        let row = &answer["ProspectActivities"][0];
+        let server = TestServer::new(|_| {});
+        let lead = server.create(&[("FirstName", "Ann")]).await;
+        server.simulator.insert_activity(&lead, 3_002, &[]);
+        let (_, response) = post(&server, &format!("Retrieve?leadId={lead}"), json!({})).await;
+        let row = &response["ProspectActivities"][0];
         assert_eq!(row["ActivityType"], 26);
         assert!(row.get("ActivityFields").is_none());
     }
 
     #[tokio::test]
     async fn details_are_fields_with_values_and_no_lead() {
-        let bench = Bench::new(|_| {});
-        let lead = bench.create(&[("FirstName", "Ann")]).await;
-        let id = bench.simulator.insert_activity(&lead, 201, &[("Owner", SAM)]);
+        let server = TestServer::new(|_| {});
+        let lead = server.create(&[("FirstName", "Ann")]).await;
+        let id = server.simulator.insert_activity(&lead, 201, &[("Owner", SAM)]);
         let path = "/v2/ProspectActivity.svc/GetActivityDetails?activityId=";
-        let (_, answer) = bench.get(&format!("{path}{id}")).await;
+        let (_, response) = server.get(&format!("{path}{id}")).await;
         assert_eq!(
-            (&answer["ID"], &answer["Name"]),
+            (&response["ID"], &response["Name"]),
             (&json!(id), &json!("Loan Evaluation"))
         );
         let owner = json!({
             "SchemaName": "Owner", "InternalName": "Owner", "DisplayName": "Owner",
             "DataType": "ActiveUsers", "IsMandatory": false, "Value": SAM,
         });
-        assert_eq!(answer["Fields"][1], owner);
-        assert!(!answer.to_string().contains(&lead));
-        let (status, answer) = bench.get(&format!("{path}x")).await;
+        assert_eq!(response["Fields"][1], owner);
+        assert!(!response.to_string().contains(&lead));
+        let (status, response) = server.get(&format!("{path}x")).await;
         assert_eq!(
-            (status, &answer["ExceptionMessage"]),
+            (status, &response["ExceptionMessage"]),
             (500, &json!("Activity does not exist."))
         );
     }
 
-    fn window(size: u32) -> Value {
+    fn period(size: u32) -> Value {
         json!({
             "Parameter": {
                 "FromDate": "2026-08-01 00:00:00", "ToDate": "2026-08-03 00:00:00",
@@ -449,12 +449,12 @@ mod tests {
 
     #[tokio::test]
     async fn activities_of_a_type_are_flat_and_all_strings() {
-        let bench = Bench::new(|_| {});
-        let (lead, ids) = three(&bench).await;
+        let server = TestServer::new(|_| {});
+        let (lead, ids) = three(&server).await;
         let name = "CustomActivity/RetrieveByActivityEvent";
-        let (_, answer) = post(&bench, name, window(1)).await;
-        assert_eq!(answer["RecordCount"], 2);
-        let row = answer["List"][0].as_object().unwrap();
+        let (_, response) = post(&server, name, period(1)).await;
+        assert_eq!(response["RecordCount"], 2);
+        let row = response["List"][0].as_object().unwrap();
         assert_eq!(
             (&row["ProspectActivityId"], &row["RelatedProspectId"]),
             (&json!(ids[2]), &json!(lead))
@@ -465,40 +465,40 @@ mod tests {
         );
         assert_eq!(row["ModifiedOn"], "2026-08-03 00:00:00.000");
         assert!(row.values().all(Value::is_string));
-        let (status, answer) = post(&bench, name, window(1_001)).await;
+        let (status, response) = post(&server, name, period(1_001)).await;
         assert_eq!(status, 500);
         assert!(
-            answer["ExceptionMessage"]
+            response["ExceptionMessage"]
                 .as_str()
                 .unwrap()
                 .contains("PageSize can not be more than 1000.")
         );
-        bench
+        server
             .simulator
             .set_options(|options| options.activity_page_clamped = true);
-        assert_eq!(post(&bench, name, window(1_001)).await.0, 200);
-        let mut untyped = window(1);
+        assert_eq!(post(&server, name, period(1_001)).await.0, 200);
+        let mut untyped = period(1);
         untyped["Parameter"]["ActivityEvent"].take();
-        assert_eq!(post(&bench, name, untyped).await.0, 500);
+        assert_eq!(post(&server, name, untyped).await.0, 500);
     }
 
     #[tokio::test]
     async fn recent_activities_have_their_fields_when_asked() {
-        let bench = Bench::new(|_| {});
-        three(&bench).await;
-        let mut body = window(100);
-        let (_, answer) = post(&bench, "RetrieveRecentlyModified", body.clone()).await;
+        let server = TestServer::new(|_| {});
+        three(&server).await;
+        let mut body = period(100);
+        let (_, response) = post(&server, "RetrieveRecentlyModified", body.clone()).await;
         assert_eq!(
-            (notes(&answer), &answer["RecordCount"]),
+            (notes(&response), &response["RecordCount"]),
             (vec!["3", "2", "1"], &json!(3))
         );
-        assert!(answer["ProspectActivities"][0].get("ActivityFields").is_none());
+        assert!(response["ProspectActivities"][0].get("ActivityFields").is_none());
         body["Parameter"]["IncludeCustomFields"] = json!(1);
-        let (_, answer) = post(&bench, "RetrieveRecentlyModified", body.clone()).await;
-        assert!(answer["ProspectActivities"][0].get("ActivityFields").is_some());
+        let (_, response) = post(&server, "RetrieveRecentlyModified", body.clone()).await;
+        assert!(response["ProspectActivities"][0].get("ActivityFields").is_some());
         body["Parameter"]["FromDate"] = json!("2026-08-03 00:00:01");
         body["Parameter"]["ToDate"] = json!("2026-08-04 00:00:00");
-        let (_, answer) = post(&bench, "RetrieveRecentlyModified", body).await;
-        assert_eq!(answer, json!({"RecordCount": 0}));
+        let (_, response) = post(&server, "RetrieveRecentlyModified", body).await;
+        assert_eq!(response, json!({"RecordCount": 0}));
     }
 }

@@ -1,10 +1,10 @@
-//! The activities of the tenant's leads, as they are kept. Knows no endpoint and checks nothing.
+//! The stored activities. Knows no endpoint and checks nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use crate::clock::Dice;
+use crate::random::Random;
 
 /// An activity as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(crate) struct Activities {
     numbers: HashMap<String, u64>,
     by_lead: HashMap<String, Vec<u64>>,
     last_number: u64,
-    dice: Dice,
+    random: Random,
 }
 
 impl Activities {
@@ -84,15 +84,15 @@ impl Activities {
             numbers: HashMap::new(),
             by_lead: HashMap::new(),
             last_number: 5_000,
-            // Not the leads' dice: an activity must not change which ids leads get.
-            dice: Dice::new(seed ^ 0xac71_0000_0000_0000),
+            // Not the generator of the leads: an activity must not change which ids leads get.
+            random: Random::new(seed ^ 0xac71_0000_0000_0000),
         }
     }
 
-    /// Puts an activity in, with an id of its own where it has none, and returns the id.
+    /// Inserts an activity, with a new id if it has none, and returns the id.
     pub(crate) fn insert(&mut self, mut activity: Activity) -> String {
         if activity.id.is_empty() {
-            activity.id = self.dice.guid();
+            activity.id = self.random.guid();
         }
         self.last_number += 1;
         let number = self.last_number;
@@ -133,7 +133,7 @@ impl Activities {
         self.all.len()
     }
 
-    /// Takes out what is on a lead that is gone.
+    /// Removes the activities of a removed lead.
     pub(crate) fn remove_lead(&mut self, lead_id: &str) {
         for number in self.by_lead.remove(&key(lead_id)).unwrap_or_default() {
             if let Some(activity) = self.all.remove(&number) {
@@ -142,7 +142,7 @@ impl Activities {
         }
     }
 
-    /// Gives what is on one lead to another.
+    /// Moves the activities of one lead to another.
     pub(crate) fn move_lead(&mut self, from: &str, to: &str) {
         let mut moved = self.by_lead.remove(&key(from)).unwrap_or_default();
         for number in &moved {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_activity_put_in_again_replaces_the_old_one() {
+    fn an_activity_inserted_again_replaces_the_old_one() {
         let mut activities = Activities::new(1);
         let mut activity = on("a");
         activity.id = "chosen".into();

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::handlers::Desk;
-use crate::http::response::{Answer, Exception, Result};
-use crate::leads::metadata::id_for;
+use crate::handlers::Handler;
+use crate::http::response::{Exception, Response, Result};
+use crate::random::guid_for;
 use crate::state::Tenant;
 
 /// A type of activity.
@@ -96,7 +96,7 @@ impl ActivityTypeSpec {
 }
 
 impl ActivityFieldSpec {
-    /// As descriptions and details have it, the latter with its value.
+    /// A row of descriptions, and with its value a row of details.
     pub(crate) fn row(&self, value: Option<Option<&str>>) -> Value {
         let mut row = json!({
             "SchemaName": self.schema_name,
@@ -120,7 +120,7 @@ impl Tenant {
 
 /// The default types: one to share by, one without an owner, an inactive one, and some of the
 /// vendor's own.
-pub(crate) fn usual() -> Vec<ActivityTypeSpec> {
+pub(crate) fn default_types() -> Vec<ActivityTypeSpec> {
     let customs = |kind: ActivityTypeSpec| {
         kind.with("Status", "Status", "Dropdown")
             .with("mx_Custom_1", "Reference", "Text")
@@ -142,23 +142,23 @@ pub(crate) fn usual() -> Vec<ActivityTypeSpec> {
     ]
 }
 
-impl Desk<'_> {
+impl Handler<'_> {
     /// Inactive types are left out, which is an assumption.
-    pub(crate) fn activity_types(self) -> Result<Answer> {
+    pub(crate) fn activity_types(self) -> Result<Response> {
         let types = self.tenant.options.activity_types.iter();
         let rows: Vec<_> = types.filter(|kind| kind.active).map(ActivityTypeSpec::row).collect();
-        Ok(Answer::json(200, &rows))
+        Ok(Response::json(200, &rows))
     }
 
-    pub(crate) fn activity_setting(self) -> Result<Answer> {
+    pub(crate) fn activity_setting(self) -> Result<Response> {
         let code = self.parameter("code")?.trim().parse().ok();
         let kind = code.and_then(|code| self.tenant.activity_type(code));
         let kind = kind.filter(|kind| kind.active).ok_or_else(Exception::activity_code)?;
         let fields: Vec<_> = kind.fields.iter().map(|field| field.row(None)).collect();
-        Ok(Answer::json(
+        Ok(Response::json(
             200,
             &json!({
-                "ID": id_for(&kind.code.to_string()),
+                "ID": guid_for(&kind.code.to_string()),
                 "Name": kind.name,
                 "DisplayName": kind.name,
                 "Fields": fields,
@@ -174,15 +174,15 @@ fn yes() -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use crate::test_support::Bench;
+    use crate::test_support::TestServer;
     use serde_json::{Value, json};
 
     const ACTIVITIES: &str = "/v2/ProspectActivity.svc";
 
     #[tokio::test]
     async fn the_list_has_active_types_with_their_form_as_text() {
-        let bench = Bench::new(|_| {});
-        let (_, types) = bench.get(&format!("{ACTIVITIES}/ActivityTypes.Get")).await;
+        let server = TestServer::new(|_| {});
+        let (_, types) = server.get(&format!("{ACTIVITIES}/ActivityTypes.Get")).await;
         let codes: Vec<_> = types
             .as_array()
             .unwrap()
@@ -195,10 +195,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_setting_of_a_type_tells_whether_it_has_an_owner() {
-        let bench = Bench::new(|_| {});
+    async fn the_setting_of_a_type_shows_whether_it_has_an_owner() {
+        let server = TestServer::new(|_| {});
         let ask = async |code: &str| {
-            bench
+            server
                 .get(&format!("{ACTIVITIES}/CustomActivity/GetActivitySetting?code={code}"))
                 .await
         };
@@ -211,9 +211,9 @@ mod tests {
         assert!(has_owner(&setting));
         assert!(!has_owner(&ask("202").await.1));
         for code in ["203", "999", "x"] {
-            let (status, answer) = ask(code).await;
+            let (status, response) = ask(code).await;
             assert_eq!(
-                (status, &answer["ExceptionType"]),
+                (status, &response["ExceptionType"]),
                 (500, &json!("MXInvalidActivityException"))
             );
         }

@@ -1,20 +1,20 @@
-//! The endpoints that post and change activities. None is idempotent: what is sent twice is
-//! there twice.
+//! The endpoints that post and change activities. None is idempotent: an activity that is sent twice
+//! exists twice.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::activities::store::Activity;
 use crate::activities::types::{ActivityFieldSpec, ActivityTypeSpec};
-use crate::handlers::Desk;
-use crate::http::response::{Answer, Exception, Failure, Result};
+use crate::handlers::Handler;
+use crate::http::response::{Exception, Failure, Response, Result};
 use crate::leads::draft::{Draft, Pair, text};
 use crate::leads::fields::FieldSpec;
 use crate::leads::value;
 use crate::{DefaultOwner, WrongCode};
 
 /// The documented maximum.
-const MOST_POSTED: usize = 25;
+const MAX_POSTED: usize = 25;
 
 /// An activity as a body has it. Which of the keys count depends on the endpoint.
 #[derive(Deserialize)]
@@ -41,15 +41,15 @@ struct Entry {
     value: Value,
 }
 
-impl Desk<'_> {
-    pub(crate) fn activity_create(mut self) -> Result<Answer> {
+impl Handler<'_> {
+    pub(crate) fn activity_create(mut self) -> Result<Response> {
         let post: Post = self.body()?;
         let id = self.post(&post)?;
-        Ok(Answer::success(Some(json!({"Id": id}))))
+        Ok(Response::success(Some(json!({"Id": id}))))
     }
 
-    pub(crate) fn activity_bulk_add(mut self) -> Result<Answer> {
-        let posts: Vec<Post> = self.rows(MOST_POSTED, "activities")?;
+    pub(crate) fn activity_bulk_add(mut self) -> Result<Response> {
+        let posts: Vec<Post> = self.rows(MAX_POSTED, "activities")?;
         let mut rows = Vec::with_capacity(posts.len());
         let mut posted = 0;
         for (place, post) in posts.iter().enumerate() {
@@ -66,12 +66,12 @@ impl Desk<'_> {
             });
         }
         Ok(match self.tenant.options.bulk_activities_counted {
-            true => Answer::success(Some(json!({"Count": posted}))),
-            false => Answer::json(200, &json!({"Response": rows})),
+            true => Response::success(Some(json!({"Count": posted}))),
+            false => Response::json(200, &json!({"Response": rows})),
         })
     }
 
-    pub(crate) fn activity_update(self) -> Result<Answer> {
+    pub(crate) fn activity_update(self) -> Result<Response> {
         let post: Post = self.body()?;
         let id = post.prospect_activity_id.as_deref().unwrap_or_default();
         let mut activity = self
@@ -91,10 +91,10 @@ impl Desk<'_> {
             let moved = kept.owner != activity.owner;
             *kept = activity;
             if moved && self.tenant.options.owner_change_ends_shares {
-                self.ledger.end(|access| access.activity_id.as_deref() == Some(&id));
+                self.shares.end(|access| access.activity_id.as_deref() == Some(&id));
             }
         }
-        Ok(Answer::success(Some(json!({"Id": id}))))
+        Ok(Response::success(Some(json!({"Id": id}))))
     }
 
     /// Posts on the lead named by its id or, in the other variant, by its email.
@@ -103,11 +103,11 @@ impl Desk<'_> {
         if by_id || post.email_address.is_none() {
             return self.post_by_id(post);
         }
-        // A lead is made only for an activity that can be posted.
+        // A lead is created only for a valid activity.
         let mut activity = self.activity(post)?;
         let number = self.lead_by_email(post)?;
-        self.settle_owner(&mut activity, number);
-        activity.lead_id = self.crm.id(number).into();
+        self.set_default_owner(&mut activity, number);
+        activity.lead_id = self.leads.id(number).into();
         Ok(self.activities.insert(activity))
     }
 
@@ -115,16 +115,16 @@ impl Desk<'_> {
         let id = post.related_prospect_id.as_deref().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| Exception::missing("'RelatedProspectId' is mandatory"))?;
         let mut activity = self.activity(post)?;
-        let number = self.crm.by_id(id).ok_or_else(Exception::lead_not_found)?;
-        self.settle_owner(&mut activity, number);
-        activity.lead_id = self.crm.id(number).into();
+        let number = self.leads.by_id(id).ok_or_else(Exception::lead_not_found)?;
+        self.set_default_owner(&mut activity, number);
+        activity.lead_id = self.leads.id(number).into();
         Ok(self.activities.insert(activity))
     }
 
-    /// The lead with the email of the post, made of what the post says where there is none.
+    /// The lead with the email of the post. If there is none, it is created from the post.
     fn lead_by_email(&mut self, post: &Post) -> Result<u64> {
         let email = post.email_address.as_deref().unwrap_or_default();
-        if let Some(number) = self.crm.by_value("EmailAddress", email, self.tenant) {
+        if let Some(number) = self.leads.by_value("EmailAddress", email, self.tenant) {
             return Ok(number);
         }
         let given = [
@@ -137,7 +137,7 @@ impl Desk<'_> {
             .iter()
             .filter_map(|(name, value)| Some(Pair::new(name, value.as_deref()?)));
         let draft = Draft::read(&pairs.collect::<Vec<_>>(), self.tenant)?;
-        self.crm.create(&draft, None, self.now, self.tenant)
+        self.leads.create(&draft, None, self.now, self.tenant)
     }
 
     /// The activity of a post, without a lead.
@@ -156,7 +156,7 @@ impl Desk<'_> {
         Ok(activity)
     }
 
-    /// Lays what a post says over an activity.
+    /// Applies a post to an activity.
     fn fill(&self, activity: &mut Activity, post: &Post, kind: &ActivityTypeSpec) -> Result<()> {
         let options = &self.tenant.options;
         if let Some(note) = &post.activity_note {
@@ -221,8 +221,8 @@ impl Desk<'_> {
         }
     }
 
-    /// Gives an activity whose type has an owner one, where the post named none.
-    fn settle_owner(&self, activity: &mut Activity, lead: u64) {
+    /// Sets the default owner of an activity, if its type has an owner and the post named none.
+    fn set_default_owner(&self, activity: &mut Activity, lead: u64) {
         let options = &self.tenant.options;
         let kind = self.tenant.activity_type(activity.code);
         if activity.owner.is_some() || kind.is_none_or(|kind| kind.field("Owner").is_none()) {
@@ -230,7 +230,10 @@ impl Desk<'_> {
         }
         activity.owner = match options.activity_default_owner {
             DefaultOwner::KeyOwner => options.users.first().map(|user| user.id.clone()),
-            DefaultOwner::LeadOwner => self.crm.lead(lead).and_then(|lead| lead.values.get("OwnerId").cloned()),
+            DefaultOwner::LeadOwner => self
+                .leads
+                .get(lead)
+                .and_then(|lead| lead.values.get("OwnerId").cloned()),
             DefaultOwner::Nobody => None,
         };
     }
@@ -251,7 +254,7 @@ fn code(post: &Post) -> Option<u32> {
     }
 }
 
-/// What of an activity's field decides which texts it takes.
+/// An activity's field as a lead field, for the check of its values.
 fn like_a_lead_field(field: &ActivityFieldSpec) -> FieldSpec {
     FieldSpec {
         schema_name: field.schema_name.clone(),
@@ -264,23 +267,23 @@ fn like_a_lead_field(field: &ActivityFieldSpec) -> FieldSpec {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_support::Bench;
+    use crate::test_support::TestServer;
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";
 
-    async fn post(bench: &Bench, name: &str, body: Value) -> (u16, Value) {
-        bench.post(&format!("/v2/ProspectActivity.svc/{name}"), body).await
+    async fn post(server: &TestServer, name: &str, body: Value) -> (u16, Value) {
+        server.post(&format!("/v2/ProspectActivity.svc/{name}"), body).await
     }
 
-    fn error(answer: &(u16, Value)) -> (u16, &str, &str) {
-        let text = |key: &str| answer.1[key].as_str().unwrap_or_default();
-        (answer.0, text("ExceptionType"), text("ExceptionMessage"))
+    fn error(response: &(u16, Value)) -> (u16, &str, &str) {
+        let text = |key: &str| response.1[key].as_str().unwrap_or_default();
+        (response.0, text("ExceptionType"), text("ExceptionMessage"))
     }
 
     #[tokio::test]
     async fn a_post_makes_an_activity_each_time_it_is_sent() {
-        let bench = Bench::new(|_| {});
-        let lead = bench.create(&[("FirstName", "Ann")]).await;
+        let server = TestServer::new(|_| {});
+        let lead = server.create(&[("FirstName", "Ann")]).await;
         let body = json!({
             "RelatedProspectId": lead,
             "ActivityEvent": "201",
@@ -289,12 +292,12 @@ mod tests {
             "ProcessFilesAsync": true,
             "Fields": [{"SchemaName": "Owner", "Value": SAM}, {"SchemaName": "mx_Custom_2", "Value": "12"}],
         });
-        let (status, answer) = post(&bench, "Create", body.clone()).await;
-        assert_eq!((status, &answer["Status"]), (200, &json!("Success")));
-        post(&bench, "Create", body).await;
-        let activities = bench.simulator.activities();
+        let (status, response) = post(&server, "Create", body.clone()).await;
+        assert_eq!((status, &response["Status"]), (200, &json!("Success")));
+        post(&server, "Create", body).await;
+        let activities = server.simulator.activities();
         assert_eq!(activities.len(), 2);
-        assert_eq!(json!(activities[0].id), answer["Message"]["Id"]);
+        assert_eq!(json!(activities[0].id), response["Message"]["Id"]);
         assert_ne!(activities[0].id, activities[1].id);
         assert_eq!(activities[0].owner.as_deref(), Some(SAM));
         assert_eq!(activities[0].note.as_deref(), Some("text"));
@@ -303,15 +306,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_can_not_be_posted_is_named_so() {
-        let bench = Bench::new(|_| {});
-        let lead = bench.create(&[("FirstName", "Ann")]).await;
+    async fn an_invalid_post_is_rejected_with_its_exception() {
+        let server = TestServer::new(|_| {});
+        let lead = server.create(&[("FirstName", "Ann")]).await;
         let with = |code: Value, name: &str, value: &str| json!({"RelatedProspectId": lead, "ActivityEvent": code, "Fields": [{"SchemaName": name, "Value": value}]});
         for code in [json!(999), json!(203), json!(""), Value::Null] {
-            let answer = post(&bench, "Create", with(code, "Status", "x")).await;
+            let response = post(&server, "Create", with(code, "Status", "x")).await;
             let wrong = (500, "MXInvalidActivityException", "Event Code is invalid or empty");
-            assert_eq!(error(&answer), wrong);
-            assert_eq!(answer.1["IsMXException"], true);
+            assert_eq!(error(&response), wrong);
+            assert_eq!(response.1["IsMXException"], true);
         }
         for (code, name, value, kind) in [
             (202, "Owner", SAM, "MXInvalidActivityFieldsException"),
@@ -319,52 +322,52 @@ mod tests {
             (201, "mx_Custom_9", "x", "MXInvalidActivityFieldsException"),
             (201, "mx_Custom_2", "much", "MXInvalidDataTypeException"),
         ] {
-            let answer = post(&bench, "Create", with(json!(code), name, value)).await;
-            assert_eq!((answer.0, error(&answer).1), (500, kind), "{code} {name}");
+            let response = post(&server, "Create", with(json!(code), name, value)).await;
+            assert_eq!((response.0, error(&response).1), (500, kind), "{code} {name}");
         }
-        let answer = post(
-            &bench,
+        let response = post(
+            &server,
             "Create",
             json!({"RelatedProspectId": "x", "ActivityEvent": 201}),
         )
         .await;
-        assert_eq!(error(&answer).2, "Lead not found");
-        let answer = post(&bench, "Create", json!({"ActivityEvent": 201})).await;
-        assert_eq!(error(&answer).1, "MXMandatoryFieldMissingException");
-        assert!(bench.simulator.activities().is_empty());
+        assert_eq!(error(&response).2, "Lead not found");
+        let response = post(&server, "Create", json!({"ActivityEvent": 201})).await;
+        assert_eq!(error(&response).1, "MXMandatoryFieldMissingException");
+        assert!(server.simulator.activities().is_empty());
 
-        bench.simulator.set_options(|options| {
+        server.simulator.set_options(|options| {
             options.activity_wrong_code = WrongCode::Failed;
             options.activity_types[0].fields[1].mandatory = true;
             options.activity_unknown_field_fails = false;
         });
         let failed = json!({"Status": "Failed", "Message": {"Message": "Invalid event code"}});
-        let answer = post(&bench, "Create", with(json!(999), "Status", "x")).await;
-        assert_eq!(answer, (200, failed));
-        let answer = post(&bench, "Create", with(json!(201), "Owner", SAM)).await;
+        let response = post(&server, "Create", with(json!(999), "Status", "x")).await;
+        assert_eq!(response, (200, failed));
+        let response = post(&server, "Create", with(json!(201), "Owner", SAM)).await;
         assert_eq!(
-            error(&answer).2,
+            error(&response).2,
             "Field name : 'Status' of datatype : 'Dropdown' is mandatory."
         );
-        assert_eq!(post(&bench, "Create", with(json!(202), "Owner", SAM)).await.0, 200);
-        assert_eq!(bench.simulator.activities()[0].owner, None);
+        assert_eq!(post(&server, "Create", with(json!(202), "Owner", SAM)).await.0, 200);
+        assert_eq!(server.simulator.activities()[0].owner, None);
     }
 
     #[tokio::test]
     async fn a_post_by_email_makes_the_lead_it_does_not_find() {
-        let bench = Bench::new(|_| {});
+        let server = TestServer::new(|_| {});
         let body = json!({"EmailAddress": "ann@x.co", "FirstName": "Ann", "ActivityEvent": 201});
         for _ in 0..2 {
-            assert_eq!(post(&bench, "Create", body.clone()).await.0, 200);
+            assert_eq!(post(&server, "Create", body.clone()).await.0, 200);
         }
         let mut wrong = body;
         wrong["EmailAddress"] = json!("bob@x.co");
         wrong["ActivityEvent"] = json!(0);
-        assert_eq!(post(&bench, "Create", wrong).await.0, 500);
-        let leads = bench.simulator.leads();
+        assert_eq!(post(&server, "Create", wrong).await.0, 500);
+        let leads = server.simulator.leads();
         assert_eq!((leads.len(), leads[0]["FirstName"].as_deref()), (1, Some("Ann")));
         let on = |activity: &Activity| leads[0]["ProspectID"].as_ref() == Some(&activity.lead_id);
-        assert!(bench.simulator.activities().iter().all(on));
+        assert!(server.simulator.activities().iter().all(on));
     }
 
     #[tokio::test]
@@ -374,72 +377,72 @@ mod tests {
             (DefaultOwner::LeadOwner, Some(SAM)),
             (DefaultOwner::Nobody, None),
         ] {
-            let bench = Bench::new(|options| options.activity_default_owner = chosen);
-            let lead = bench.simulator.insert_lead(&[("OwnerId", SAM)]);
+            let server = TestServer::new(|options| options.activity_default_owner = chosen);
+            let lead = server.simulator.insert_lead(&[("OwnerId", SAM)]);
             post(
-                &bench,
+                &server,
                 "Create",
                 json!({"RelatedProspectId": lead, "ActivityEvent": 201}),
             )
             .await;
-            assert_eq!(bench.simulator.activities()[0].owner.as_deref(), owner);
+            assert_eq!(server.simulator.activities()[0].owner.as_deref(), owner);
         }
     }
 
     #[tokio::test]
-    async fn a_bulk_post_answers_row_by_row() {
-        let bench = Bench::new(|_| {});
-        let lead = bench.create(&[("FirstName", "Ann")]).await;
+    async fn a_bulk_post_has_a_result_per_row() {
+        let server = TestServer::new(|_| {});
+        let lead = server.create(&[("FirstName", "Ann")]).await;
         let row = |lead: &str, email: &str| json!({"RelatedProspectId": lead, "ActivityEvent": 201, "ActivityOwnerEmail": email});
         let sam = "sam@simulator.example";
         let name = "Bulk/CustomActivity/Add/ByLeadId";
         let rows = json!([row(&lead, sam), row("nobody", sam), row(&lead, "nobody@x.co")]);
-        let (status, answer) = post(&bench, name, rows.clone()).await;
+        let (status, response) = post(&server, name, rows.clone()).await;
         assert_eq!(status, 200);
-        let activity = &bench.simulator.activities()[0];
+        let activity = &server.simulator.activities()[0];
         assert_eq!(activity.owner.as_deref(), Some(SAM));
-        let response = json!([
+        let expected = json!([
             {"ProspectActivityId": activity.id, "RowNumber": 1, "ActivityCreated": true},
             {"RowNumber": 2, "ActivityCreated": false, "ExceptionMessage": "Lead not found"},
             {"RowNumber": 3, "ActivityCreated": false, "ExceptionMessage": "Invalid ActivityOwnerEmail"},
         ]);
-        assert_eq!(answer, json!({"Response": response}));
-        bench
+        assert_eq!(response, json!({"Response": expected}));
+        server
             .simulator
             .set_options(|options| options.bulk_activities_counted = true);
-        assert_eq!(post(&bench, name, rows).await.1["Message"]["Count"], 1);
+        assert_eq!(post(&server, name, rows).await.1["Message"]["Count"], 1);
         let many = vec![row(&lead, sam); 26];
-        let answer = post(&bench, name, many.into()).await;
-        assert!(error(&answer).2.contains("activities can not be more than 25"));
+        let response = post(&server, name, many.into()).await;
+        assert!(error(&response).2.contains("activities can not be more than 25"));
     }
 
     #[tokio::test]
     async fn an_update_changes_what_it_names() {
-        let bench = Bench::new(|_| {});
-        let lead = bench.create(&[("FirstName", "Ann")]).await;
+        let server = TestServer::new(|_| {});
+        let lead = server.create(&[("FirstName", "Ann")]).await;
         let fields = [("Owner", SAM), ("Status", "Open"), ("ActivityEvent_Note", "first")];
-        let id = bench.simulator.insert_activity(&lead, 201, &fields);
+        let id = server.simulator.insert_activity(&lead, 201, &fields);
         let body = json!({
             "ProspectActivityId": id,
             "ActivityEvent": 201,
             "Fields": [{"SchemaName": "Status", "Value": "Done"}],
         });
         let name = "CustomActivity/Update";
-        let (_, answer) = post(&bench, name, body).await;
-        assert_eq!(answer["Message"]["Id"], json!(id));
-        let activity = &bench.simulator.activities()[0];
+        let (_, response) = post(&server, name, body).await;
+        assert_eq!(response["Message"]["Id"], json!(id));
+        let activity = &server.simulator.activities()[0];
         let found = (
             activity.fields["Status"].as_str(),
             activity.note.as_deref(),
             activity.owner.as_deref(),
         );
         assert_eq!(found, ("Done", Some("first"), Some(SAM)));
-        let answer = post(&bench, name, json!({"ProspectActivityId": "x"})).await;
+        let response = post(&server, name, json!({"ProspectActivityId": "x"})).await;
         assert_eq!(
-            error(&answer),
+            error(&response),
             (500, "MXUnknownProspectActivityException", "Activity does not exist.")
         );
-        let answer = post(&bench, name, json!({"ProspectActivityId": id, "ActivityEvent": 202})).await;
-        assert_eq!(error(&answer).1, "MXInvalidActivityException");
+        let response = post(&server, name, json!({"ProspectActivityId": id, "ActivityEvent": 202})).await;
+        assert_eq!(error(&response).1, "MXInvalidActivityException");
     }
 }

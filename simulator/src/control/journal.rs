@@ -1,5 +1,4 @@
-//! What was asked and when: every call, the stamps of the accepted ones, and counts. Judges
-//! nothing.
+//! The recorded calls, the times of the accepted ones, and counts. Decides nothing.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 /// More stamps than this are not kept; the oldest go first.
 const STAMPS_KEPT: usize = 1_000_000;
 
-/// One request, as it came in.
+/// One request, as it was received.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// The endpoint's name, as `Lead.Create`; the path where there is no such endpoint.
@@ -29,7 +28,7 @@ pub struct Recorded {
     pub body: String,
     /// When it met the limits.
     pub stamp: Instant,
-    /// The HTTP status of the answer; 0 while there is none, and for good when there never was.
+    /// The HTTP status of the response; 0 if there is none yet, or none was sent.
     pub status: u16,
     /// Whether a limit, or a fault that looks like one, refused it.
     pub refused: bool,
@@ -55,13 +54,13 @@ fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
 /// Counts since the start, or since the last reset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Calls the limits let through.
+    /// Calls that the limits accepted.
     pub accepted: u64,
     /// Calls refused by a limit or a fault that looks like one.
     pub refused: u64,
     /// Of those, refused by the daily limit.
     pub refused_daily: u64,
-    /// Calls answered 401.
+    /// Calls with the response 401.
     pub unauthorized: u64,
     /// Accepted calls of each endpoint.
     pub endpoints: BTreeMap<String, u64>,
@@ -77,19 +76,19 @@ pub struct Stats {
     pub last_stamp_ms: Option<u64>,
     /// Milliseconds since the start.
     pub now_ms: u64,
-    /// Leads there are.
+    /// Stored leads.
     pub leads: usize,
-    /// Activities there are.
+    /// Stored activities.
     pub activities: usize,
-    /// Live shares there are.
+    /// Live shares.
     pub shares: usize,
-    /// Uniqueness conflicts answered, bulk rows included.
+    /// Uniqueness conflicts, bulk rows included.
     pub duplicates: u64,
     /// Updates with `postUpdatedLead=true` that reached a lead.
     pub automations_fired: u64,
     /// Faults that happened.
     pub faults: u64,
-    /// Connections closed without an answer.
+    /// Connections closed without a response.
     pub dropped: u64,
 }
 
@@ -98,17 +97,17 @@ pub struct Stats {
 pub(crate) struct Journal {
     start: Instant,
     calls: VecDeque<Recorded>,
-    /// How many calls have left the front, so that a ticket still finds its call.
+    /// How many calls were removed from the front, so that an id still finds its call.
     forgotten: u64,
     ordinary: VecDeque<Instant>,
     bulk: VecDeque<Instant>,
-    /// The counts that are kept as they are; the rest of [`Stats`] is filled in when asked for.
+    /// The counts that are updated with each call. The rest of [`Stats`] is computed on request.
     pub(crate) counts: Stats,
 }
 
-/// Which call an outcome belongs to.
+/// Identifies a recorded call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct CallId(u64);
 
 impl Journal {
     pub(crate) fn new(start: Instant) -> Self {
@@ -122,27 +121,27 @@ impl Journal {
         }
     }
 
-    /// Keeps a call, and at most `keep` of them.
-    pub(crate) fn record(&mut self, call: Recorded, keep: usize) -> Ticket {
+    /// Records a call. Keeps at most `keep` calls.
+    pub(crate) fn record(&mut self, call: Recorded, keep: usize) -> CallId {
         self.calls.push_back(call);
         while self.calls.len() > keep {
             self.calls.pop_front();
             self.forgotten += 1;
         }
-        Ticket(self.forgotten + self.calls.len() as u64)
+        CallId(self.forgotten + self.calls.len() as u64)
     }
 
-    /// What was answered.
-    pub(crate) fn conclude(&mut self, ticket: Ticket, status: u16, refused: bool) {
-        // Tickets are one-based, so that a call that was never kept has none in the queue.
-        let place = ticket.0.checked_sub(self.forgotten + 1);
+    /// Records the outcome of a call.
+    pub(crate) fn record_outcome(&mut self, call_id: CallId, status: u16, refused: bool) {
+        // Ids start at 1, so that the id of a call that was never kept matches no call.
+        let place = call_id.0.checked_sub(self.forgotten + 1);
         let place = place.and_then(|place| usize::try_from(place).ok());
         if let Some(call) = place.and_then(|place| self.calls.get_mut(place)) {
             (call.status, call.refused) = (status, refused);
         }
     }
 
-    /// Counts a call that the limits let through.
+    /// Counts a call that the limits accepted.
     pub(crate) fn accept(&mut self, endpoint: &str, stamp: Instant, bulk: bool, ordinary: bool) {
         self.counts.accepted += 1;
         *self.counts.endpoints.entry(endpoint.into()).or_default() += 1;
@@ -169,11 +168,11 @@ impl Journal {
     }
 
     pub(crate) fn worst_window(&self, per: Duration) -> usize {
-        most_within(&self.ordinary, per)
+        max_within(&self.ordinary, per)
     }
 
     pub(crate) fn worst_bulk_window(&self, per: Duration) -> usize {
-        most_within(&self.bulk, per)
+        max_within(&self.bulk, per)
     }
 
     /// Milliseconds from the start to `stamp`.
@@ -183,16 +182,16 @@ impl Journal {
 }
 
 /// The most stamps in any half-open interval of length `per`; the stamps are in order.
-fn most_within(stamps: &VecDeque<Instant>, per: Duration) -> usize {
+fn max_within(stamps: &VecDeque<Instant>, per: Duration) -> usize {
     let mut first = 0;
-    let mut most = 0;
+    let mut largest = 0;
     for (place, &stamp) in stamps.iter().enumerate() {
         while first < place && stamp - stamps[first] >= per {
             first += 1;
         }
-        most = most.max(place - first + 1);
+        largest = largest.max(place - first + 1);
     }
-    most
+    largest
 }
 
 #[cfg(test)]
@@ -218,9 +217,9 @@ mod tests {
         let start = Instant::now();
         let at = |millis: &[u64]| -> VecDeque<_> { millis.iter().map(|&n| start + Duration::from_millis(n)).collect() };
         let per = Duration::from_secs(5);
-        assert_eq!(most_within(&at(&[]), per), 0);
-        assert_eq!(most_within(&at(&[0, 5_000, 10_000]), per), 1);
-        assert_eq!(most_within(&at(&[0, 1, 4_999, 5_000, 5_001, 9_000]), per), 4);
+        assert_eq!(max_within(&at(&[]), per), 0);
+        assert_eq!(max_within(&at(&[0, 5_000, 10_000]), per), 1);
+        assert_eq!(max_within(&at(&[0, 1, 4_999, 5_000, 5_001, 9_000]), per), 4);
     }
 
     #[test]
@@ -229,8 +228,8 @@ mod tests {
         let old = journal.record(call("a"), 2);
         let kept = journal.record(call("b"), 2);
         journal.record(call("c"), 2);
-        journal.conclude(old, 500, false);
-        journal.conclude(kept, 429, true);
+        journal.record_outcome(old, 500, false);
+        journal.record_outcome(kept, 429, true);
         let outcomes: Vec<_> = journal
             .calls()
             .iter()
@@ -239,17 +238,17 @@ mod tests {
         assert_eq!(outcomes, [("b".into(), 429, true), ("c".into(), 0, false)]);
 
         journal.forget_calls();
-        journal.conclude(kept, 200, false);
+        journal.record_outcome(kept, 200, false);
         let next = journal.record(call("d"), 2);
-        journal.conclude(next, 200, false);
+        journal.record_outcome(next, 200, false);
         assert_eq!(journal.calls()[0].status, 200);
     }
 
     #[test]
-    fn a_journal_that_keeps_nothing_still_answers() {
+    fn a_journal_can_keep_no_calls() {
         let mut journal = Journal::new(Instant::now());
-        let ticket = journal.record(call("a"), 0);
-        journal.conclude(ticket, 200, false);
+        let call_id = journal.record(call("a"), 0);
+        journal.record_outcome(call_id, 200, false);
         assert!(journal.calls().is_empty());
     }
 }

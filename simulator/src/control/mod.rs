@@ -1,4 +1,4 @@
-//! The simulator's own path, `/_simulator/...`, for clients in other languages: faults, counts,
+//! The control path, `/_simulator/...`, for clients in other languages: faults, counts,
 //! recorded calls, leads, activities, shares and options. Needs no keys and is never limited.
 
 pub(crate) mod journal;
@@ -41,16 +41,16 @@ async fn order(State(simulator): State<Simulator>, body: Bytes) -> Response {
     let faults = match serde_json::from_slice(&body) {
         Ok(Order::Many(faults)) => faults,
         Ok(Order::One(fault)) => vec![fault],
-        Err(error) => return wrong(&error.to_string()),
+        Err(error) => return bad_request(&error.to_string()),
     };
     let faults: Result<Vec<Fault>, _> = faults.into_iter().map(serde_json::from_value).collect();
     match faults {
         Ok(faults) => {
             let ordered = faults.len();
             faults.into_iter().for_each(|fault| simulator.order(fault));
-            answer(&json!({"ordered": ordered}))
+            json_response(&json!({"ordered": ordered}))
         }
-        Err(error) => wrong(&error.to_string()),
+        Err(error) => bad_request(&error.to_string()),
     }
 }
 
@@ -60,7 +60,7 @@ async fn clear_faults(State(simulator): State<Simulator>) -> StatusCode {
 }
 
 async fn stats(State(simulator): State<Simulator>) -> Response {
-    answer(&simulator.stats())
+    json_response(&simulator.stats())
 }
 
 async fn calls(State(simulator): State<Simulator>) -> Response {
@@ -83,7 +83,7 @@ async fn calls(State(simulator): State<Simulator>) -> Response {
             })
         })
         .collect();
-    answer(&calls)
+    json_response(&calls)
 }
 
 async fn forget_calls(State(simulator): State<Simulator>) -> StatusCode {
@@ -92,7 +92,7 @@ async fn forget_calls(State(simulator): State<Simulator>) -> StatusCode {
 }
 
 async fn leads(State(simulator): State<Simulator>) -> Response {
-    answer(&simulator.leads())
+    json_response(&simulator.leads())
 }
 
 async fn activities(State(simulator): State<Simulator>) -> Response {
@@ -109,7 +109,7 @@ async fn activities(State(simulator): State<Simulator>) -> Response {
             "modified": activity.modified.to_string(),
         })
     };
-    answer(&simulator.activities().into_iter().map(row).collect::<Vec<_>>())
+    json_response(&simulator.activities().into_iter().map(row).collect::<Vec<_>>())
 }
 
 async fn shares(State(simulator): State<Simulator>) -> Response {
@@ -124,7 +124,7 @@ async fn shares(State(simulator): State<Simulator>) -> Response {
             "expires": share.expires.to_string(),
         })
     };
-    answer(&simulator.shares().into_iter().map(row).collect::<Vec<_>>())
+    json_response(&simulator.shares().into_iter().map(row).collect::<Vec<_>>())
 }
 
 async fn share_requests(State(simulator): State<Simulator>) -> Response {
@@ -139,19 +139,19 @@ async fn share_requests(State(simulator): State<Simulator>) -> Response {
             "error": request.error,
         })
     };
-    answer(&simulator.share_requests().into_iter().map(row).collect::<Vec<_>>())
+    json_response(&simulator.share_requests().into_iter().map(row).collect::<Vec<_>>())
 }
 
 async fn options(State(simulator): State<Simulator>) -> Response {
-    answer(&simulator.shared.lock().tenant.options)
+    json_response(&simulator.shared.lock().tenant.options)
 }
 
 async fn change_options(State(simulator): State<Simulator>, body: Bytes) -> Response {
     let Ok(change) = serde_json::from_slice::<Value>(&body) else {
-        return wrong("the body is not JSON");
+        return bad_request("the body is not JSON");
     };
     if !change.is_object() {
-        return wrong("the body is not an object of options");
+        return bad_request("the body is not an object of options");
     }
     let mut state = simulator.shared.lock();
     let changed = serde_json::to_value(&state.tenant.options).and_then(|mut options| {
@@ -160,11 +160,11 @@ async fn change_options(State(simulator): State<Simulator>, body: Bytes) -> Resp
     });
     match changed {
         Ok(options) => {
-            let response = answer(&options);
+            let response = json_response(&options);
             state.set_options(options);
             response
         }
-        Err(error) => wrong(&error.to_string()),
+        Err(error) => bad_request(&error.to_string()),
     }
 }
 
@@ -173,7 +173,7 @@ async fn reset(State(simulator): State<Simulator>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Lays `change` over `options`: objects by their keys, everything else whole.
+/// Merges `change` into `options`: objects by their keys, all other values whole.
 fn merge(options: &mut Value, change: Value) {
     match (options, change) {
         (Value::Object(options), Value::Object(change)) => {
@@ -185,48 +185,48 @@ fn merge(options: &mut Value, change: Value) {
     }
 }
 
-fn answer(body: &impl Serialize) -> Response {
+fn json_response(body: &impl Serialize) -> Response {
     let body = serde_json::to_vec(body).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn wrong(why: &str) -> Response {
-    (StatusCode::BAD_REQUEST, answer(&json!({"error": why}))).into_response()
+fn bad_request(message: &str) -> Response {
+    (StatusCode::BAD_REQUEST, json_response(&json!({"error": message}))).into_response()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_support::{Bench, attributes};
+    use crate::test_support::{TestServer, attributes};
     use http::Method;
 
     const SEARCH: &str = "Leads.GetByEmailaddress?emailaddress=a@x.co";
 
     #[tokio::test]
-    async fn faults_are_ordered_one_by_one_or_many_at_once() {
-        let bench = Bench::new(|_| {});
+    async fn faults_are_added_one_by_one_or_many_at_once() {
+        let server = TestServer::new(|_| {});
         let faults = "/_simulator/faults";
-        assert_eq!(bench.post(faults, json!({"what": "empty503"})).await.1["ordered"], 1);
+        assert_eq!(server.post(faults, json!({"what": "empty503"})).await.1["ordered"], 1);
         let many =
             json!([{"on": "Lead.Create", "what": "html502"}, {"what": {"answer": {"status": 418, "body": "{}"}}}]);
-        assert_eq!(bench.post(faults, many).await.1["ordered"], 2);
-        assert_eq!(bench.get(SEARCH).await.0, 503);
-        assert_eq!(bench.get(SEARCH).await.0, 418);
-        assert_eq!(bench.ask(Method::DELETE, faults, String::new()).await.0, 204);
+        assert_eq!(server.post(faults, many).await.1["ordered"], 2);
+        assert_eq!(server.get(SEARCH).await.0, 503);
+        assert_eq!(server.get(SEARCH).await.0, 418);
+        assert_eq!(server.call(Method::DELETE, faults, String::new()).await.0, 204);
         assert_eq!(
-            bench.post("Lead.Create", attributes(&[("FirstName", "x")])).await.0,
+            server.post("Lead.Create", attributes(&[("FirstName", "x")])).await.0,
             200
         );
-        let (status, answer) = bench.post(faults, json!({"what": "explode"})).await;
+        let (status, response) = server.post(faults, json!({"what": "explode"})).await;
         assert_eq!(status, 400);
-        assert!(answer["error"].as_str().unwrap().contains("explode"), "{answer}");
+        assert!(response["error"].as_str().unwrap().contains("explode"), "{response}");
     }
 
     #[tokio::test]
     async fn options_are_changed_in_part_or_not_at_all() {
-        let bench = Bench::new(|_| {});
-        let patch = async |body: &str| bench.ask(Method::PATCH, "/_simulator/options", body.into()).await;
+        let server = TestServer::new(|_| {});
+        let patch = async |body: &str| server.call(Method::PATCH, "/_simulator/options", body.into()).await;
         let (status, options) = patch(r#"{"limits": {"calls": 7, "per": "2s"}, "latency": "1ms..2ms"}"#).await;
         assert_eq!(status, 200);
         assert_eq!(
@@ -236,39 +236,39 @@ mod tests {
         // What the patch does not name keeps its value, which is not its default here.
         assert_eq!(options["limits"]["bulk"], 0);
         for wrong in [r#"{"limits": {"callz": 7}}"#, r#"{"limits": 7}"#, "[]", "{"] {
-            let (status, answer) = patch(wrong).await;
+            let (status, response) = patch(wrong).await;
             assert_eq!(status, 400, "{wrong}");
-            assert!(answer["error"].is_string());
+            assert!(response["error"].is_string());
         }
-        assert_eq!(bench.get("/_simulator/options").await.1, options);
+        assert_eq!(server.get("/_simulator/options").await.1, options);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_control_path_is_neither_limited_nor_recorded() {
-        let bench = Bench::new(|options| options.limits.calls = 1);
-        bench.post("Lead.Create", attributes(&[("FirstName", "Ann")])).await;
+        let server = TestServer::new(|options| options.limits.calls = 1);
+        server.post("Lead.Create", attributes(&[("FirstName", "Ann")])).await;
         for _ in 0..3 {
-            assert_eq!(bench.get("/_simulator/stats").await.1["accepted"], 1);
+            assert_eq!(server.get("/_simulator/stats").await.1["accepted"], 1);
         }
-        let (_, calls) = bench.get("/_simulator/calls").await;
+        let (_, calls) = server.get("/_simulator/calls").await;
         assert_eq!(calls.as_array().unwrap().len(), 1);
         assert_eq!(
             (&calls[0]["endpoint"], &calls[0]["status"]),
             (&json!("Lead.Create"), &json!(200))
         );
-        assert_eq!(bench.get("/_simulator/leads").await.1[0]["FirstName"], "Ann");
-        bench.ask(Method::DELETE, "/_simulator/calls", String::new()).await;
-        assert_eq!(bench.get("/_simulator/calls").await.1, json!([]));
+        assert_eq!(server.get("/_simulator/leads").await.1[0]["FirstName"], "Ann");
+        server.call(Method::DELETE, "/_simulator/calls", String::new()).await;
+        assert_eq!(server.get("/_simulator/calls").await.1, json!([]));
     }
 
     #[tokio::test]
     async fn a_reset_forgets_all_but_the_options() {
-        let bench = Bench::new(|options| options.delete_enabled = true);
-        let first = bench.create(&[("FirstName", "x")]).await;
-        assert_eq!(bench.post("/_simulator/reset", Value::Null).await.0, 204);
-        let stats = bench.simulator.stats();
+        let server = TestServer::new(|options| options.delete_enabled = true);
+        let first = server.create(&[("FirstName", "x")]).await;
+        assert_eq!(server.post("/_simulator/reset", Value::Null).await.0, 204);
+        let stats = server.simulator.stats();
         assert_eq!((stats.leads, stats.accepted), (0, 0));
-        assert!(bench.simulator.shared.lock().tenant.options.delete_enabled);
-        assert_eq!(bench.create(&[("FirstName", "x")]).await, first);
+        assert!(server.simulator.shared.lock().tenant.options.delete_enabled);
+        assert_eq!(server.create(&[("FirstName", "x")]).await, first);
     }
 }

@@ -1,16 +1,20 @@
-//! Failures to order: what goes wrong, at which endpoint and how often. Only keeps the queue;
-//! `door.rs` makes them happen.
+//! Faults: what goes wrong, at which endpoint and how often. Only keeps the queue; the `http` module
+//! applies them.
+
+pub(crate) mod damage;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// An ordered failure.
+use self::damage::Damage;
+
+/// A fault that a test or a client of the control path has added.
 ///
-/// Every queued fault counts the matching calls that get past the limits by itself; of those
-/// that are due, the one ordered first happens. A faulted call has been counted by the limits
-/// like any other, except with [`What::Unauthorized`], [`What::Refuse`] and
-/// [`What::RefuseDaily`], which stand for a call that did not get that far.
+/// Each queued fault counts the matching calls that the limits accept. Among the faults that are
+/// due, the one added first happens. The limits have counted the faulted call like any other,
+/// except with [`What::Unauthorized`], [`What::Refuse`] and [`What::RefuseDaily`], which reject a
+/// call before it is counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
@@ -23,7 +27,7 @@ pub struct Fault {
     /// To how many calls. Default 1.
     #[serde(default = "once")]
     pub times: u32,
-    /// How many matching calls go well first. Default 0.
+    /// How many matching calls succeed first. Default 0.
     #[serde(default)]
     pub after: u32,
     /// Only calls with this text in the body or in the query. Default: all calls.
@@ -43,7 +47,7 @@ impl Fault {
         }
     }
 
-    /// To every call with this text in the body or in the query, as a firewall does that takes it for an attack.
+    /// To every call with this text in the body or in the query, like a firewall that mistakes the text for an attack.
     #[must_use]
     pub fn containing(mut self, text: impl Into<String>) -> Self {
         self.containing = Some(text.into());
@@ -74,9 +78,9 @@ impl Fault {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
-    /// The connection closes without an answer; nothing was done.
+    /// The connection closes without a response; nothing was done.
     DropBefore,
-    /// The work is done, then the connection closes without an answer.
+    /// The work is done, then the connection closes without a response.
     CommitThenDrop,
     /// The work is done, then nothing happens for that long, then the connection closes.
     CommitThenHang {
@@ -103,7 +107,7 @@ pub enum What {
         /// The value of the header: seconds, or a date.
         value: String,
     },
-    /// The work is done and the answer's JSON is cut short, with HTTP 200.
+    /// The work is done and the response's JSON is cut in half, with HTTP 200.
     GarbageJson,
     /// 401, as with wrong keys.
     Unauthorized,
@@ -111,7 +115,7 @@ pub enum What {
     Refuse,
     /// The same by the daily limit.
     RefuseDaily,
-    /// This answer.
+    /// This response.
     Answer {
         /// Its HTTP status.
         status: u16,
@@ -124,41 +128,19 @@ pub enum What {
         #[serde(default)]
         commit: bool,
     },
-    /// The work is done, and one record of the list in the answer is damaged.
+    /// The work is done, and one record of the list in the response is damaged.
     BreakRecord {
-        /// The position of the record in the list, from 0. Where there is none, the answer is whole.
+        /// The position of the record in the list, from 0. If there is none, the response is unchanged.
         at: usize,
         /// The damage.
         how: Damage,
     },
-    /// The call waits, then goes well.
+    /// The call waits, then succeeds.
     Delay {
         /// How long.
         #[serde(with = "humantime_serde")]
         by: Duration,
     },
-}
-
-/// What is wrong with a record. Damage to a text is done to the last text of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Damage {
-    /// A line end that is not escaped, in a text.
-    RawNewline,
-    /// A byte that is not UTF-8, in a text.
-    InvalidUtf8,
-    /// A quote that is not escaped, in a text.
-    RawQuote,
-    /// Half a surrogate pair, in a text.
-    LoneSurrogate,
-    /// A number in place of the record.
-    Number,
-    /// A text in place of the record.
-    Text,
-    /// The record's ids are left out.
-    NoId,
-    /// The second half of the record is left out, but for its last bracket.
-    Cut,
 }
 
 impl What {
@@ -168,7 +150,7 @@ impl What {
     }
 }
 
-/// The faults on order.
+/// The queued faults.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Fault>);
 
@@ -183,7 +165,7 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault for a call that the limits have not seen yet, if one of the early kind is due.
+    /// The fault for a call that the limits have not counted yet, if a fault of that kind is due.
     pub(crate) fn take_early(&mut self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> Option<What> {
         let due = self.due(endpoint, has)?;
         self.0[due]
@@ -192,7 +174,7 @@ impl Faults {
             .then(|| self.take_at(endpoint, has, Some(due)))?
     }
 
-    /// The fault for a call that the limits have let through.
+    /// The fault for a call that the limits have accepted.
     pub(crate) fn take(&mut self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> Option<What> {
         let due = self.due(endpoint, has);
         self.take_at(endpoint, has, due)
@@ -261,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_fault_waits_its_turn() {
+    fn an_early_fault_waits_for_faults_added_before() {
         let mut faults = Faults::default();
         faults.order(Fault::new("*", What::Empty500));
         faults.order(Fault::new("*", What::Refuse));

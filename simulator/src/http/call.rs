@@ -1,15 +1,15 @@
-//! A request, taken apart. Knows where things stand in one, not what they are worth.
+//! A parsed request. Knows where its parts are, not which values are valid.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
 use crate::Recorded;
-use crate::handlers::unreadable;
+use crate::handlers::unreadable_body;
 use crate::http::endpoint::Endpoint;
 use crate::http::response::Failure;
 
-/// A request, taken apart.
+/// A parsed request.
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -19,7 +19,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// As the journal keeps it, without an outcome.
+    /// The record for the journal, without an outcome.
     pub(crate) fn record(&self, endpoint: Option<Endpoint>, stamp: Instant) -> Recorded {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = self.headers.iter();
@@ -40,7 +40,7 @@ impl Call {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Whether the text stands in the body or in the query.
+    /// Whether the body or the query contains the text.
     pub(crate) fn contains(&self, text: &str) -> bool {
         let in_query = self.query.iter().any(|(_, value)| value.contains(text));
         in_query || String::from_utf8_lossy(&self.body).contains(text)
@@ -52,8 +52,8 @@ impl Call {
         self.header(header).or_else(|| Some(parameter()?.1.as_str()))
     }
 
-    /// What is wrong with the body before anyone looks for a meaning in it.
-    pub(crate) fn complaint(&self) -> Option<Failure> {
+    /// The error if the body is not JSON, or not declared as JSON.
+    pub(crate) fn body_error(&self) -> Option<Failure> {
         let kind = self.header(header::CONTENT_TYPE.as_str()).unwrap_or_default();
         let json = kind.split(';').next().unwrap_or_default().trim();
         if !json.eq_ignore_ascii_case("application/json") {
@@ -61,6 +61,6 @@ impl Call {
             return Some(Failure::Unreadable(message.into()));
         }
         let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(&self.body);
-        Some(unreadable(&parsed.err()?))
+        Some(unreadable_body(&parsed.err()?))
     }
 }

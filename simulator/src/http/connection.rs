@@ -1,5 +1,5 @@
-//! Connections that can be cut: a listener whose streams a handler can make fail before a
-//! single byte of the answer is written. Knows nothing of HTTP beyond axum's traits.
+//! Connections that can be aborted: a listener whose streams a handler can make fail before the
+//! first byte of the response is written. Knows nothing of HTTP beyond axum's traits.
 
 use std::{
     io,
@@ -21,40 +21,40 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A TCP listener whose connections can be cut.
-pub(crate) struct Exchange(pub(crate) TcpListener);
+/// A TCP listener whose connections can be aborted.
+pub(crate) struct AbortableListener(pub(crate) TcpListener);
 
-/// A connection that fails every write once it is cut, which makes the server close it.
-pub(crate) struct Wire {
+/// A connection that fails every write once it is aborted, which makes the server close it.
+pub(crate) struct AbortableStream {
     stream: TcpStream,
-    line: Line,
+    handle: ConnectionHandle,
 }
 
-/// A handle on the connection that a request came in on.
+/// A handle on the connection of a request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Line(Arc<AtomicBool>);
+pub(crate) struct ConnectionHandle(Arc<AtomicBool>);
 
-impl Line {
-    pub(crate) fn cut(&self) {
+impl ConnectionHandle {
+    pub(crate) fn abort(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    fn is_cut(&self) -> bool {
+    fn is_aborted(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-impl Listener for Exchange {
-    type Io = Wire;
+impl Listener for AbortableListener {
+    type Io = AbortableStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Wire, SocketAddr) {
+    async fn accept(&mut self) -> (AbortableStream, SocketAddr) {
         let (stream, peer) = Listener::accept(&mut self.0).await;
-        // Small answers must not wait for the client's delayed acknowledgement; a stream for
+        // Small responses must not wait for the client's delayed acknowledgement; a stream for
         // which this fails works all the same.
         let _ = stream.set_nodelay(true);
-        let line = Line::default();
-        (Wire { stream, line }, peer)
+        let handle = ConnectionHandle::default();
+        (AbortableStream { stream, handle }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -62,38 +62,38 @@ impl Listener for Exchange {
     }
 }
 
-impl Connected<IncomingStream<'_, Exchange>> for Line {
-    fn connect_info(incoming: IncomingStream<'_, Exchange>) -> Self {
-        incoming.io().line.clone()
+impl Connected<IncomingStream<'_, AbortableListener>> for ConnectionHandle {
+    fn connect_info(incoming: IncomingStream<'_, AbortableListener>) -> Self {
+        incoming.io().handle.clone()
     }
 }
 
-impl Wire {
-    fn live(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        if self.line.is_cut() {
+impl AbortableStream {
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        if self.handle.is_aborted() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(Pin::new(&mut self.stream))
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for AbortableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.live()?.poll_read(context, buffer)
+        self.stream()?.poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for AbortableStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.live()?.poll_write(context, bytes)
+        self.stream()?.poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.live()?.poll_flush(context)
+        self.stream()?.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -105,7 +105,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.live()?.poll_write_vectored(context, slices)
+        self.stream()?.poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

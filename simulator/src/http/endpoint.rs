@@ -1,4 +1,4 @@
-//! The endpoints there are, each with its verb and path. Does not know what they do.
+//! The endpoints, each with its method and path. Does not know what they do.
 
 use http::Method;
 
@@ -101,8 +101,8 @@ impl Endpoint {
         Some(row.0)
     }
 
-    /// The name by which faults and counts call it: the path after the service, or with the
-    /// service where the path alone says too little.
+    /// The name of the endpoint in faults and counts: the path after the service, or with the
+    /// service where the path alone is ambiguous.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Share => "EntityAccess.Share",
@@ -129,12 +129,12 @@ impl Endpoint {
         self.row().1 && self != LeadMerge
     }
 
-    /// Whether it takes no body at all for an empty one.
+    /// Whether a missing body is valid and means an empty one.
     pub(crate) fn may_be_empty(self) -> bool {
         self == ActivitiesOfLead
     }
 
-    /// Whether it falls under the bulk limit. The vendor's list of those has no sharing in it.
+    /// Whether it falls under the bulk limit. The vendor's list of bulk endpoints does not contain sharing.
     pub(crate) fn is_bulk(self) -> bool {
         matches!(
             self,
@@ -143,7 +143,7 @@ impl Endpoint {
     }
 
     fn row(self) -> &'static (Self, bool, &'static str, &'static str) {
-        // The table is in the order of the enum; a test holds it to that.
+        // The table is in the order of the enum; a test checks that.
         &TABLE[self as usize]
     }
 }

@@ -1,14 +1,14 @@
-//! How long an answer takes. Knows no endpoint and no clock.
+//! How long a response takes. Knows no endpoint and no clock.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use humantime_serde::re::humantime;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Dice;
+use crate::random::Random;
 
-/// A uniformly drawn delay, half of it spent before the limit is checked and half after the
-/// work is done. Written `20ms` or `20ms..80ms`. Default: none.
+/// A uniformly drawn delay, half of it before the limit is checked and half after the
+/// call is executed. Written `20ms` or `20ms..80ms`. Default: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Latency {
@@ -20,11 +20,11 @@ pub struct Latency {
 
 impl Latency {
     /// One delay out of the range.
-    pub(crate) fn draw(self, dice: &mut Dice) -> Duration {
+    pub(crate) fn draw(self, random: &mut Random) -> Duration {
         let spread = u64::try_from(self.max.saturating_sub(self.min).as_micros())
             .unwrap_or(u64::MAX)
             .saturating_add(1);
-        self.min + Duration::from_micros(dice.next() % spread)
+        self.min + Duration::from_micros(random.next() % spread)
     }
 }
 
@@ -87,11 +87,11 @@ mod tests {
     #[test]
     fn a_draw_stays_in_its_range() {
         let latency: Latency = "20ms..80ms".parse().unwrap();
-        let mut dice = Dice::new(1);
+        let mut random = Random::new(1);
         for _ in 0..1_000 {
-            let drawn = latency.draw(&mut dice);
+            let drawn = latency.draw(&mut random);
             assert!(drawn >= latency.min && drawn <= latency.max);
         }
-        assert_eq!(Latency::default().draw(&mut dice), Duration::ZERO);
+        assert_eq!(Latency::default().draw(&mut random), Duration::ZERO);
     }
 }

@@ -1,5 +1,5 @@
-//! The way in and out: takes the request apart, spends the latency, makes ordered faults happen,
-//! and answers or cuts the connection. What becomes of a call is decided in `admission.rs`.
+//! Receives the calls and responds: parses the request, waits for the latency, applies faults, and sends
+//! the response or aborts the connection. `admission.rs` decides which of these applies to a call.
 
 pub(crate) mod admission;
 pub(crate) mod call;
@@ -13,36 +13,36 @@ use std::time::Duration;
 use axum::{
     body::{Body, to_bytes},
     extract::{ConnectInfo, Request, State},
-    response::Response,
+    response::Response as HttpResponse,
 };
 use http::{HeaderValue, StatusCode, header};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::admission::Course;
+use crate::http::admission::Decision;
 use crate::http::call::Call;
-use crate::http::connection::Line;
+use crate::http::connection::ConnectionHandle;
 use crate::http::endpoint::Endpoint;
-use crate::http::response::Answer;
+use crate::http::response::Response;
 use crate::state::Shared;
 use crate::{Simulator, What};
 
 /// What the client gets.
 enum Outcome {
-    Answer(Answer),
-    /// The connection closes without a byte.
-    Silence,
+    Respond(Response),
+    /// The connection closes without a response.
+    Close,
 }
 
-/// Every request that is not for the control path.
-pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request) -> Response {
-    let line = request.extensions().get::<ConnectInfo<Line>>().cloned();
-    let closing = request.extensions().get().cloned().unwrap_or_default();
+/// Handles every request outside of the control path.
+pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request) -> HttpResponse {
+    let connection = request.extensions().get::<ConnectInfo<ConnectionHandle>>().cloned();
+    let shutdown = request.extensions().get().cloned().unwrap_or_default();
     let shared = simulator.shared;
-    let most = shared.lock().tenant.options.max_body;
+    let max = shared.lock().tenant.options.max_body;
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, most).await else {
-        return respond(Answer::empty(413));
+    let Ok(body) = to_bytes(body, max).await else {
+        return respond(Response::empty(413));
     };
     let query = parts.uri.query().unwrap_or_default().as_bytes();
     let call = Call {
@@ -52,75 +52,75 @@ pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request
         headers: parts.headers,
         body,
     };
-    // As at the vendor, a call goes on when its client has left.
+    // Like LeadSquared, the simulator completes a call whose client has disconnected.
     let tasks = shared.tasks.clone();
-    let handled = tasks.spawn(async move { handle(&shared, &closing, call).await }).await;
-    match (handled, line) {
-        (Ok(Outcome::Answer(answer)), _) => respond(answer),
-        (Ok(Outcome::Silence), Some(ConnectInfo(line))) => {
-            line.cut();
-            // Never arrives: writing it is what makes the server notice the cut.
-            respond(Answer::empty(502))
+    let handled = tasks.spawn(async move { handle(&shared, &shutdown, call).await }).await;
+    match (handled, connection) {
+        (Ok(Outcome::Respond(response)), _) => respond(response),
+        (Ok(Outcome::Close), Some(ConnectInfo(connection))) => {
+            connection.abort();
+            // Never sent: the attempt to write it makes the server close the aborted connection.
+            respond(Response::empty(502))
         }
-        // Without a connection to cut, the nearest thing: what a proxy says about one.
-        (Ok(Outcome::Silence), None) => respond(Answer::empty(502)),
-        (Err(_), _) => respond(Answer::empty(500)),
+        // Without a connection to abort (in tests), the response of a proxy to an aborted connection.
+        (Ok(Outcome::Close), None) => respond(Response::empty(502)),
+        (Err(_), _) => respond(Response::empty(500)),
     }
 }
 
-async fn handle(shared: &Shared, closing: &CancellationToken, call: Call) -> Outcome {
+async fn handle(shared: &Shared, shutdown: &CancellationToken, call: Call) -> Outcome {
     let (before, after) = halves(shared.draw_latency());
     pause(before).await;
-    let (ticket, course) = shared.lock().meet(&call);
-    let refused = matches!(course, Course::Refused(_));
-    let outcome = match course {
-        Course::Answered(answer) | Course::Refused(answer) => Outcome::Answer(answer),
-        Course::Faulty(endpoint, what) => go_wrong(shared, closing, endpoint, what, &call).await,
+    let (call_id, decision) = shared.lock().decide(&call);
+    let refused = matches!(decision, Decision::Refuse(_));
+    let outcome = match decision {
+        Decision::Respond(response) | Decision::Refuse(response) => Outcome::Respond(response),
+        Decision::Fault(endpoint, what) => apply_fault(shared, shutdown, endpoint, what, &call).await,
     };
     pause(after).await;
     let mut state = shared.lock();
     match &outcome {
-        Outcome::Answer(answer) => state.conclude(ticket, answer.status, refused),
-        Outcome::Silence => state.journal.counts.dropped += 1,
+        Outcome::Respond(response) => state.record_outcome(call_id, response.status, refused),
+        Outcome::Close => state.journal.counts.dropped += 1,
     }
     outcome
 }
 
-async fn go_wrong(
+async fn apply_fault(
     shared: &Shared,
-    closing: &CancellationToken,
+    shutdown: &CancellationToken,
     endpoint: Endpoint,
     what: What,
     call: &Call,
 ) -> Outcome {
-    let work = || shared.lock().work(endpoint, call);
-    Outcome::Answer(match what {
-        What::DropBefore => return Outcome::Silence,
+    let execute = || shared.lock().execute(endpoint, call);
+    Outcome::Respond(match what {
+        What::DropBefore => return Outcome::Close,
         What::CommitThenDrop => {
-            work();
-            return Outcome::Silence;
+            execute();
+            return Outcome::Close;
         }
         What::CommitThenHang { lasting } => {
-            work();
-            hang(lasting, closing).await;
-            return Outcome::Silence;
+            execute();
+            hang(lasting, shutdown).await;
+            return Outcome::Close;
         }
         What::HangBefore { lasting } => {
-            hang(lasting, closing).await;
-            return Outcome::Silence;
+            hang(lasting, shutdown).await;
+            return Outcome::Close;
         }
-        What::Html502 => Answer::page(502, "502 Bad Gateway"),
-        What::Empty500 => Answer::empty(500),
-        What::Empty503 => Answer::empty(503),
-        What::RetryAfter { status, value } => Answer {
+        What::Html502 => Response::page(502, "502 Bad Gateway"),
+        What::Empty500 => Response::empty(500),
+        What::Empty503 => Response::empty(503),
+        What::RetryAfter { status, value } => Response {
             retry_after: Some(value),
-            ..Answer::empty(status)
+            ..Response::empty(status)
         },
-        What::GarbageJson => work().garbled(),
-        What::BreakRecord { at, how } => work().with_broken_record(at, how),
+        What::GarbageJson => execute().cut_in_half(),
+        What::BreakRecord { at, how } => execute().with_broken_record(at, how),
         What::Delay { by } => {
-            hang(by, closing).await;
-            work()
+            hang(by, shutdown).await;
+            execute()
         }
         What::Answer {
             status,
@@ -129,13 +129,13 @@ async fn go_wrong(
             commit,
         } => {
             if commit {
-                work();
+                execute();
             }
             let content_type = content_type.as_deref().unwrap_or("application/json");
-            Answer::text(status, content_type, body)
+            Response::text(status, content_type, body)
         }
-        // Taken before the call was counted.
-        What::Unauthorized | What::Refuse | What::RefuseDaily => work(),
+        // `admission.rs` handles these before the call is counted.
+        What::Unauthorized | What::Refuse | What::RefuseDaily => execute(),
     })
 }
 
@@ -143,15 +143,15 @@ impl Shared {
     fn draw_latency(&self) -> Duration {
         let mut state = self.lock();
         let latency = state.tenant.options.latency;
-        latency.draw(&mut state.dice)
+        latency.draw(&mut state.random)
     }
 }
 
-/// Waits, but not longer than the simulator serves.
-async fn hang(lasting: Duration, closing: &CancellationToken) {
+/// Waits until the time has passed or the simulator shuts down.
+async fn hang(lasting: Duration, shutdown: &CancellationToken) {
     tokio::select! {
         () = sleep(lasting) => {}
-        () = closing.cancelled() => {}
+        () = shutdown.cancelled() => {}
     }
 }
 
@@ -160,30 +160,33 @@ fn halves(whole: Duration) -> (Duration, Duration) {
     (half, whole - half)
 }
 
-/// Even an elapsed sleep lets others run first, which an undelayed call must not.
+/// Sleeps. A sleep of zero would yield to other tasks, so it is left out.
 async fn pause(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
     }
 }
 
-fn respond(answer: Answer) -> Response {
-    let mut response = Response::new(Body::from(answer.body));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if let Ok(kind) = HeaderValue::from_str(&answer.content_type) {
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+fn respond(response: Response) -> HttpResponse {
+    let mut http_response = HttpResponse::new(Body::from(response.body));
+    *http_response.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(kind) = HeaderValue::from_str(&response.content_type) {
+        http_response.headers_mut().insert(header::CONTENT_TYPE, kind);
     }
-    if let Some(value) = answer.retry_after.and_then(|value| HeaderValue::from_str(&value).ok()) {
-        response.headers_mut().insert(header::RETRY_AFTER, value);
+    if let Some(value) = response
+        .retry_after
+        .and_then(|value| HeaderValue::from_str(&value).ok())
+    {
+        http_response.headers_mut().insert(header::RETRY_AFTER, value);
     }
-    response
+    http_response
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_support::{Bench, attributes};
+    use crate::test_support::{TestServer, attributes};
     use crate::{Fault, Options};
     use http::Method;
     use tokio::time::Instant;
@@ -192,13 +195,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_path_verb_or_body_has_its_own_status() {
-        let bench = Bench::new(|_| {});
-        assert_eq!(bench.get("Lead.Destroy").await.0, 404);
-        assert_eq!(bench.get("Lead.Create").await.0, 405);
+        let server = TestServer::new(|_| {});
+        assert_eq!(server.get("Lead.Destroy").await.0, 404);
+        assert_eq!(server.get("Lead.Create").await.0, 405);
         for body in ["", "{", "nonsense", "{}", "[[]]", r#"[{"Value":"x"}]"#, "[1]", "null"] {
-            let (status, answer) = bench.ask(Method::POST, "Lead.Create", body.into()).await;
-            assert_eq!(status, 400, "{body}: {answer}");
-            let message = answer["ExceptionMessage"].as_str().unwrap();
+            let (status, response) = server.call(Method::POST, "Lead.Create", body.into()).await;
+            assert_eq!(status, 400, "{body}: {response}");
+            let message = response["ExceptionMessage"].as_str().unwrap();
             assert!(message.starts_with("Unexpected character"), "{message}");
         }
         let options = Options::default();
@@ -209,13 +212,13 @@ mod tests {
             .header("x-lsq-secretkey", options.secret_key)
             .body(Body::from(attributes(&[("FirstName", "x")]).to_string()))
             .unwrap();
-        assert_eq!(bench.send(plain).await.0, 400);
-        assert_eq!(bench.simulator.stats().leads, 0);
+        assert_eq!(server.send(plain).await.0, 400);
+        assert_eq!(server.simulator.stats().leads, 0);
     }
 
     #[tokio::test]
-    async fn no_body_upsets_any_endpoint() {
-        let bench = Bench::new(|_| {});
+    async fn every_endpoint_responds_to_every_invalid_body() {
+        let server = TestServer::new(|_| {});
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         let bodies = [
             deep.as_str(),
@@ -259,42 +262,42 @@ mod tests {
         ];
         for name in names {
             for body in bodies {
-                let (status, _) = bench.ask(Method::POST, name, body.into()).await;
+                let (status, _) = server.call(Method::POST, name, body.into()).await;
                 assert!([200, 400, 500].contains(&status), "{name}: {status}");
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn latency_is_spent_before_the_stamp_and_after_the_work() {
-        let bench = Bench::new(|options| options.latency = "100ms".parse().unwrap());
+    async fn half_of_the_latency_passes_before_the_stamp_and_half_after_the_work() {
+        let server = TestServer::new(|options| options.latency = "100ms".parse().unwrap());
         let before = Instant::now();
-        bench.get(SEARCH).await;
+        server.get(SEARCH).await;
         assert_eq!(before.elapsed(), Duration::from_millis(100));
-        assert_eq!(bench.simulator.calls()[0].stamp - before, Duration::from_millis(50));
+        assert_eq!(server.simulator.calls()[0].stamp - before, Duration::from_millis(50));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_goes_on_when_its_client_has_left() {
-        let bench = Bench::new(|options| options.latency = "2s".parse().unwrap());
+    async fn a_call_is_completed_when_its_client_has_disconnected() {
+        let server = TestServer::new(|options| options.latency = "2s".parse().unwrap());
         let body = attributes(&[("FirstName", "Ann")]);
-        let asked = bench.post("Lead.Create", body);
-        let left = tokio::time::timeout(Duration::from_millis(500), asked).await;
-        assert!(left.is_err());
+        let request = server.post("Lead.Create", body);
+        let outcome = tokio::time::timeout(Duration::from_millis(500), request).await;
+        assert!(outcome.is_err());
         sleep(Duration::from_secs(2)).await;
-        assert_eq!(bench.simulator.stats().leads, 1);
-        assert_eq!(bench.simulator.calls()[0].status, 200);
+        assert_eq!(server.simulator.stats().leads, 1);
+        assert_eq!(server.simulator.calls()[0].status, 200);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn faults_answer_as_ordered_and_do_or_do_not_do_the_work() {
+    async fn a_fault_has_its_response_and_does_or_does_not_execute_the_call() {
         let cases = [
             (What::Html502, 502, 0),
             (What::Empty500, 500, 0),
             (What::Empty503, 503, 0),
             (What::GarbageJson, 200, 1),
-            (What::answer(418, "{}", false), 418, 0),
-            (What::answer(200, "{", true), 200, 1),
+            (What::response(418, "{}", false), 418, 0),
+            (What::response(200, "{", true), 200, 1),
             (
                 What::Delay {
                     by: Duration::from_secs(9),
@@ -320,16 +323,16 @@ mod tests {
             ),
         ];
         for (what, status, leads) in cases {
-            let bench = Bench::new(|options| options.limits.calls = 1);
-            bench.simulator.order(Fault::new("Lead.Create", what.clone()));
-            let (given, body) = bench.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
+            let server = TestServer::new(|options| options.limits.calls = 1);
+            server.simulator.order(Fault::new("Lead.Create", what.clone()));
+            let (given, body) = server.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
             assert_eq!(given, status, "{what:?}");
             let readable = matches!(what, What::Answer { status: 418, .. } | What::Delay { .. });
             assert_eq!(!body.is_null(), readable, "{what:?}");
-            let stats = bench.simulator.stats();
+            let stats = server.simulator.stats();
             assert_eq!((stats.leads, stats.accepted, stats.faults), (leads, 1, 1), "{what:?}");
-            // It has used up the limit like any other call.
-            let (next, _) = bench.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
+            // It counts against the limit like any other call.
+            let (next, _) = server.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
             let hung = matches!(
                 what,
                 What::Delay { .. } | What::HangBefore { .. } | What::CommitThenHang { .. }
@@ -339,7 +342,7 @@ mod tests {
     }
 
     impl What {
-        fn answer(status: u16, body: &str, commit: bool) -> Self {
+        fn response(status: u16, body: &str, commit: bool) -> Self {
             Self::Answer {
                 status,
                 body: body.into(),

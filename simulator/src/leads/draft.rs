@@ -1,5 +1,5 @@
-//! A lead as a caller writes it: attribute and value pairs, read and checked against the
-//! tenant's fields. Knows no stored lead.
+//! The values of a write request: attribute and value pairs, parsed and checked against the tenant's
+//! fields. Knows no stored lead.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,7 +31,7 @@ impl Pair {
     }
 }
 
-/// What a caller wants a lead to be.
+/// The values of a lead in a write request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Draft {
     /// Attributes with their values as they are kept; `None` clears.
@@ -89,7 +89,7 @@ impl Draft {
         value.as_deref()
     }
 
-    /// Whether the draft takes an attribute's value away.
+    /// Whether the draft clears an attribute.
     pub(crate) fn clears(&self, attribute: &str) -> bool {
         let last = self.values.iter().rev().find(|(name, _)| name == attribute);
         last.is_some_and(|(_, value)| value.is_none())
@@ -138,7 +138,7 @@ fn plain(pair: &Pair, place: usize, options: &Options) -> Result<Option<String>>
     text(&pair.value, place, options)
 }
 
-/// The value at a place of a list as text; `None` where it clears.
+/// The value at a position of a list as text; `None` where it clears.
 pub(crate) fn text(value: &Value, place: usize, options: &Options) -> Result<Option<String>> {
     let unexpected = |what: &str| {
         Failure::Unreadable(format!(

@@ -306,7 +306,7 @@ fn standard() -> Vec<FieldSpec> {
 }
 
 /// The custom fields of the default tenant: one of each kind.
-pub(crate) fn custom() -> Vec<FieldSpec> {
+pub(crate) fn default_custom_fields() -> Vec<FieldSpec> {
     let text = |name: &str, display: &str| FieldSpec::new(name, display, "Text", "Textbox").longest(256);
     vec![
         text("mx_Street1", "Address 1"),

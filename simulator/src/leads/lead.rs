@@ -1,4 +1,4 @@
-//! One stored lead, as it is kept and as a read shows it.
+//! One stored lead, and its form in reads.
 
 use std::collections::BTreeMap;
 
@@ -35,8 +35,8 @@ impl Lead {
         }
     }
 
-    /// What a new lead has without being told.
-    pub(crate) fn fill(&mut self, tenant: &Tenant) {
+    /// Sets the default values of a new lead.
+    pub(crate) fn set_defaults(&mut self, tenant: &Tenant) {
         let owner = tenant.options.users.first().map_or("", |user| user.id.as_str());
         let defaults = [
             ("ProspectStage", "Prospect"),
@@ -112,7 +112,7 @@ impl Lead {
                 (name, value)
             })
             .collect();
-        // A lead put in by hand may have attributes that no field describes.
+        // An inserted lead may have attributes that no field describes.
         for (name, value) in &self.values {
             all.entry(name.clone()).or_insert_with(|| Some(value.clone()));
         }
@@ -133,7 +133,7 @@ impl Lead {
         Row(row)
     }
 
-    /// A field's value as a read gives it; `None` where it gives no such key.
+    /// A field's value in a read. `None` if the read has no such key.
     fn shown(&self, field: &FieldSpec, tenant: &Tenant) -> Option<Value> {
         let name = &field.schema_name;
         let stored = self.stored(name, tenant);
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_row_is_strings_and_nulls_in_the_order_asked() {
-        let asked = ["mx_City", "ProspectAutoId", "FirstName", "CreatedOn"];
+        let fields = ["mx_City", "ProspectAutoId", "FirstName", "CreatedOn"];
         assert_eq!(
-            row(Options::default(), &asked),
+            row(Options::default(), &fields),
             r#"{"mx_City":"Pune","ProspectAutoId":"7","FirstName":null,"CreatedOn":"1970-01-01 00:00:00.000"}"#
         );
         let other = Options {
@@ -204,7 +204,7 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(
-            row(other, &asked),
+            row(other, &fields),
             r#"{"CreatedOn":"1970-01-01 00:00:00.000","ProspectAutoId":"7","mx_City":"Pune"}"#
         );
     }

@@ -1,16 +1,15 @@
-//! Which lead a write without an id is about: the rules of upsert and of capture. Decides
-//! only; writes nothing.
+//! Which lead an upsert or a capture changes: their matching rules. Only decides; writes nothing.
 
 use crate::UpsertMatch;
 use crate::http::response::{Exception, Result};
 use crate::leads::draft::Draft;
-use crate::leads::store::Crm;
+use crate::leads::store::Leads;
 use crate::state::Tenant;
 
-/// What is to be written.
+/// The lead to write.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Target {
-    /// A new lead, with an id that is already settled or one to be made up.
+    /// A new lead, with this id or a random one.
     New(Option<String>),
     /// The lead of this number.
     Known(u64),
@@ -19,16 +18,16 @@ pub(crate) enum Target {
 use Target::{Known, New};
 
 /// `Lead.CreateOrUpdate` and its bulk form.
-pub(crate) fn upsert(draft: &Draft, crm: &Crm, tenant: &Tenant) -> Result<Target> {
+pub(crate) fn upsert(draft: &Draft, leads: &Leads, tenant: &Tenant) -> Result<Target> {
     let own_id = || chosen_id(draft, tenant);
     if let Some(by) = &draft.search_by {
-        let found = searched(by, draft, crm, tenant)?;
+        let found = searched(by, draft, leads, tenant)?;
         if found.is_none() && by == "ProspectId" && !tenant.options.upsert_unknown_id_creates {
             return Err(Exception::lead_not_found());
         }
         return Ok(found.map_or_else(|| New(own_id()), Known));
     }
-    let by = |attribute| held(attribute, draft, crm, tenant);
+    let by = |attribute| held(attribute, draft, leads, tenant);
     let email_decides = tenant.options.upsert_match == UpsertMatch::EmailDecides;
     let found = if email_decides && draft.value("EmailAddress").is_some() {
         by("EmailAddress")
@@ -39,19 +38,19 @@ pub(crate) fn upsert(draft: &Draft, crm: &Crm, tenant: &Tenant) -> Result<Target
 }
 
 /// `Lead.Capture`: the eight rules of its page. Where the id's lead has another email, the page
-/// says "new lead"; an email that a third lead holds is taken to mean that one, and no email at
-/// all is not another one.
-pub(crate) fn capture(draft: &Draft, crm: &Crm, tenant: &Tenant) -> Result<Target> {
+/// says "new lead"; an email of a third lead selects that lead, and a missing email does not
+/// count as another one.
+pub(crate) fn capture(draft: &Draft, leads: &Leads, tenant: &Tenant) -> Result<Target> {
     let email = draft.value("EmailAddress");
     let everything = draft.id.is_some() && email.is_some() && draft.value("Phone").is_some();
     if let Some(by) = draft.search_by.as_ref().filter(|_| !everything) {
-        let found = searched(by, draft, crm, tenant)?;
+        let found = searched(by, draft, leads, tenant)?;
         return Ok(found.map_or_else(|| New(chosen_id(draft, tenant)), Known));
     }
     if let Some(id) = &draft.id {
-        if let Some(number) = crm.by_id(id) {
+        if let Some(number) = leads.by_id(id) {
             let own = email.is_none_or(|email| {
-                crm.lead(number).is_some_and(|lead| {
+                leads.get(number).is_some_and(|lead| {
                     let stored = lead.values.get("EmailAddress").map(String::as_str);
                     let key = |value| crate::leads::store::key("EmailAddress", value, tenant);
                     stored.is_none_or(|stored| key(stored) == key(email))
@@ -60,42 +59,42 @@ pub(crate) fn capture(draft: &Draft, crm: &Crm, tenant: &Tenant) -> Result<Targe
             if own {
                 return Ok(Known(number));
             }
-            return Ok(held("EmailAddress", draft, crm, tenant).map_or(New(None), Known));
+            return Ok(held("EmailAddress", draft, leads, tenant).map_or(New(None), Known));
         }
         let visitors = &tenant.options.visitors;
         if let Some(visitor) = visitors.iter().find(|visitor| visitor.eq_ignore_ascii_case(id)) {
             return Ok(New(Some(visitor.clone())));
         }
     }
-    let found = held("EmailAddress", draft, crm, tenant).or_else(|| held("Phone", draft, crm, tenant));
+    let found = held("EmailAddress", draft, leads, tenant).or_else(|| held("Phone", draft, leads, tenant));
     Ok(found.map_or_else(|| New(chosen_id(draft, tenant)), Known))
 }
 
 /// The lead found by the control pair `SearchBy`. The id is spelt `ProspectId` there, unlike
 /// the attribute, and no other way.
-fn searched(by: &str, draft: &Draft, crm: &Crm, tenant: &Tenant) -> Result<Option<u64>> {
+fn searched(by: &str, draft: &Draft, leads: &Leads, tenant: &Tenant) -> Result<Option<u64>> {
     if by == "ProspectId" {
         let id = draft.id.as_deref().ok_or_else(|| no_value(by))?;
-        return Ok(crm.by_id(id));
+        return Ok(leads.by_id(id));
     }
     let known = ["EmailAddress", "Phone", "Mobile"].contains(&by);
     if !known && !tenant.options.unique.iter().any(|name| name == by) {
         return Err(Exception::invalid("Invalid SearchBy value provided"));
     }
     let value = draft.value(by).ok_or_else(|| no_value(by))?;
-    Ok(crm.by_value(by, value, tenant))
+    Ok(leads.by_value(by, value, tenant))
 }
 
 fn no_value(by: &str) -> crate::http::response::Failure {
     Exception::invalid(format!("SearchBy attribute '{by}' has no value"))
 }
 
-fn held(attribute: &str, draft: &Draft, crm: &Crm, tenant: &Tenant) -> Option<u64> {
+fn held(attribute: &str, draft: &Draft, leads: &Leads, tenant: &Tenant) -> Option<u64> {
     let value = draft.value(attribute).filter(|value| !value.is_empty())?;
-    crm.by_value(attribute, value, tenant)
+    leads.by_value(attribute, value, tenant)
 }
 
-/// The id the caller chose for a new lead, where that is honoured.
+/// The id the caller chose for a new lead, if the options allow it.
 pub(crate) fn chosen_id(draft: &Draft, tenant: &Tenant) -> Option<String> {
     let honoured = tenant.options.user_defined_guid && draft.own_id;
     draft.id.clone().filter(|_| honoured)
@@ -106,38 +105,38 @@ pub(crate) fn chosen_id(draft: &Draft, tenant: &Tenant) -> Option<String> {
 mod tests {
     use super::*;
     use crate::Options;
-    use crate::leads::store::tests::Bench;
+    use crate::leads::store::tests::TestTenant;
 
     const VISITOR: &str = "11111111-1111-4111-8111-111111111111";
 
     /// A tenant with Ann (email and phone) and Bob (email and phone).
-    fn town(options: Options) -> (Bench, u64, u64) {
-        let mut bench = Bench::new(options);
-        let ann = bench
+    fn sample_leads(options: Options) -> (TestTenant, u64, u64) {
+        let mut test = TestTenant::new(options);
+        let ann = test
             .create(&[("EmailAddress", "ann@x.co"), ("Phone", "9000000001")])
             .unwrap();
-        let bob = bench
+        let bob = test
             .create(&[("EmailAddress", "bob@x.co"), ("Phone", "9000000002")])
             .unwrap();
-        (bench, ann, bob)
+        (test, ann, bob)
     }
 
-    fn upserted(bench: &Bench, pairs: &[(&str, &str)]) -> Result<Target> {
-        upsert(&bench.draft(pairs), &bench.crm, &bench.tenant)
+    fn upserted(test: &TestTenant, pairs: &[(&str, &str)]) -> Result<Target> {
+        upsert(&test.draft(pairs), &test.leads, &test.tenant)
     }
 
-    fn captured(bench: &Bench, pairs: &[(&str, &str)]) -> Target {
-        capture(&bench.draft(pairs), &bench.crm, &bench.tenant).unwrap()
+    fn captured(test: &TestTenant, pairs: &[(&str, &str)]) -> Target {
+        capture(&test.draft(pairs), &test.leads, &test.tenant).unwrap()
     }
 
     #[test]
     fn an_email_decides_an_upsert_alone() {
-        let (bench, ann, bob) = town(Options::default());
+        let (test, ann, bob) = sample_leads(Options::default());
         let both = [("EmailAddress", "ann@x.co"), ("Phone", "9000000002")];
-        assert_eq!(upserted(&bench, &both), Ok(Known(ann)));
+        assert_eq!(upserted(&test, &both), Ok(Known(ann)));
         let new_email = [("EmailAddress", "new@x.co"), ("Phone", "9000000002")];
-        assert_eq!(upserted(&bench, &new_email), Ok(New(None)));
-        assert_eq!(upserted(&bench, &[("Phone", "9000000002")]), Ok(Known(bob)));
+        assert_eq!(upserted(&test, &new_email), Ok(New(None)));
+        assert_eq!(upserted(&test, &[("Phone", "9000000002")]), Ok(Known(bob)));
     }
 
     #[test]
@@ -146,16 +145,16 @@ mod tests {
             upsert_match: UpsertMatch::EmailThenPhone,
             ..Options::default()
         };
-        let (bench, _, bob) = town(options);
+        let (test, _, bob) = sample_leads(options);
         let new_email = [("EmailAddress", "new@x.co"), ("Phone", "9000000002")];
-        assert_eq!(upserted(&bench, &new_email), Ok(Known(bob)));
+        assert_eq!(upserted(&test, &new_email), Ok(Known(bob)));
     }
 
     #[test]
     fn search_by_takes_the_id_in_one_spelling_only() {
-        let (bench, ann, _) = town(Options::default());
-        let id = bench.crm.id(ann).to_owned();
-        let by = |by: &str| upserted(&bench, &[("ProspectID", &id), ("SearchBy", by)]);
+        let (test, ann, _) = sample_leads(Options::default());
+        let id = test.leads.id(ann).to_owned();
+        let by = |by: &str| upserted(&test, &[("ProspectID", &id), ("SearchBy", by)]);
         assert_eq!(by("ProspectId"), Ok(Known(ann)));
         assert_eq!(
             by("ProspectID"),
@@ -169,99 +168,99 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_id_makes_a_lead_or_not_and_keeps_its_id_or_not() {
+    fn an_unknown_id_creates_a_lead_or_not_and_keeps_its_id_or_not() {
         let pairs = [
             ("ProspectID", VISITOR),
             ("SearchBy", "ProspectId"),
             ("__UseUserDefinedGuid__", "true"),
         ];
-        let (bench, ..) = town(Options::default());
-        assert_eq!(upserted(&bench, &pairs), Ok(New(None)));
-        let (bench, ..) = town(Options {
+        let (test, ..) = sample_leads(Options::default());
+        assert_eq!(upserted(&test, &pairs), Ok(New(None)));
+        let (test, ..) = sample_leads(Options {
             user_defined_guid: true,
             ..Options::default()
         });
-        assert_eq!(upserted(&bench, &pairs), Ok(New(Some(VISITOR.into()))));
-        let (bench, ..) = town(Options {
+        assert_eq!(upserted(&test, &pairs), Ok(New(Some(VISITOR.into()))));
+        let (test, ..) = sample_leads(Options {
             upsert_unknown_id_creates: false,
             ..Options::default()
         });
-        assert_eq!(upserted(&bench, &pairs), Err(Exception::lead_not_found()));
+        assert_eq!(upserted(&test, &pairs), Err(Exception::lead_not_found()));
     }
 
     #[test]
     fn capture_rule_1_without_any_key_creates() {
-        let (bench, ..) = town(Options::default());
-        assert_eq!(captured(&bench, &[("FirstName", "x")]), New(None));
+        let (test, ..) = sample_leads(Options::default());
+        assert_eq!(captured(&test, &[("FirstName", "x")]), New(None));
     }
 
     #[test]
     fn capture_rule_2_matches_by_id_then_email_then_phone() {
-        let (bench, ann, bob) = town(Options::default());
-        let id = bench.crm.id(ann).to_owned();
+        let (test, ann, bob) = sample_leads(Options::default());
+        let id = test.leads.id(ann).to_owned();
         assert_eq!(
-            captured(&bench, &[("ProspectID", &id), ("Phone", "9000000002")]),
+            captured(&test, &[("ProspectID", &id), ("Phone", "9000000002")]),
             Known(ann)
         );
         let both = [("EmailAddress", "ann@x.co"), ("Phone", "9000000002")];
-        assert_eq!(captured(&bench, &both), Known(ann));
+        assert_eq!(captured(&test, &both), Known(ann));
         let phone = [("EmailAddress", "new@x.co"), ("Phone", "9000000002")];
-        assert_eq!(captured(&bench, &phone), Known(bob));
+        assert_eq!(captured(&test, &phone), Known(bob));
     }
 
     #[test]
     fn capture_rule_3_gives_a_visitor_its_id() {
-        let (bench, ..) = town(Options {
+        let (test, ..) = sample_leads(Options {
             visitors: vec![VISITOR.into()],
             ..Options::default()
         });
-        assert_eq!(captured(&bench, &[("ProspectID", VISITOR)]), New(Some(VISITOR.into())));
+        assert_eq!(captured(&test, &[("ProspectID", VISITOR)]), New(Some(VISITOR.into())));
     }
 
     #[test]
     fn capture_rule_4_makes_a_new_lead_for_another_email() {
-        let (bench, ann, bob) = town(Options::default());
-        let id = bench.crm.id(ann).to_owned();
+        let (test, ann, bob) = sample_leads(Options::default());
+        let id = test.leads.id(ann).to_owned();
         let other = [("ProspectID", id.as_str()), ("EmailAddress", "new@x.co")];
-        assert_eq!(captured(&bench, &other), New(None));
+        assert_eq!(captured(&test, &other), New(None));
         let third = [("ProspectID", id.as_str()), ("EmailAddress", "bob@x.co")];
-        assert_eq!(captured(&bench, &third), Known(bob));
+        assert_eq!(captured(&test, &third), Known(bob));
         let own = [("ProspectID", id.as_str()), ("EmailAddress", "ANN@x.co")];
-        assert_eq!(captured(&bench, &own), Known(ann));
+        assert_eq!(captured(&test, &own), Known(ann));
     }
 
     #[test]
     fn capture_rule_5_updates_by_id_without_an_email() {
-        let (bench, _, bob) = town(Options::default());
-        let id = bench.crm.id(bob).to_owned();
-        assert_eq!(captured(&bench, &[("ProspectID", &id), ("FirstName", "x")]), Known(bob));
+        let (test, _, bob) = sample_leads(Options::default());
+        let id = test.leads.id(bob).to_owned();
+        assert_eq!(captured(&test, &[("ProspectID", &id), ("FirstName", "x")]), Known(bob));
     }
 
     #[test]
     fn capture_rules_6_and_7_go_by_email_or_create_when_the_id_is_unknown() {
-        let (bench, ann, _) = town(Options::default());
+        let (test, ann, _) = sample_leads(Options::default());
         let known = [("ProspectID", VISITOR), ("EmailAddress", "ann@x.co")];
-        assert_eq!(captured(&bench, &known), Known(ann));
+        assert_eq!(captured(&test, &known), Known(ann));
         let unknown = [("ProspectID", VISITOR), ("EmailAddress", "new@x.co")];
-        assert_eq!(captured(&bench, &unknown), New(None));
+        assert_eq!(captured(&test, &unknown), New(None));
     }
 
     #[test]
     fn capture_rule_8_puts_search_by_first_unless_everything_is_sent() {
-        let (bench, ann, bob) = town(Options::default());
+        let (test, ann, bob) = sample_leads(Options::default());
         let by_phone = [
             ("EmailAddress", "ann@x.co"),
             ("Phone", "9000000002"),
             ("SearchBy", "Phone"),
         ];
-        assert_eq!(captured(&bench, &by_phone), Known(bob));
-        let id = bench.crm.id(ann).to_owned();
+        assert_eq!(captured(&test, &by_phone), Known(bob));
+        let id = test.leads.id(ann).to_owned();
         let everything = [
             ("ProspectID", id.as_str()),
             ("EmailAddress", "ann@x.co"),
             ("Phone", "9000000002"),
             ("SearchBy", "Phone"),
         ];
-        assert_eq!(captured(&bench, &everything), Known(ann));
+        assert_eq!(captured(&test, &everything), Known(ann));
     }
 }

@@ -2,19 +2,20 @@
 
 use serde_json::{Value, json};
 
-use crate::handlers::Desk;
-use crate::http::response::{Answer, Result};
+use crate::handlers::Handler;
+use crate::http::response::{Response, Result};
+use crate::random::guid_for;
 use crate::{FieldSpec, Options};
 
-impl Desk<'_> {
-    pub(crate) fn metadata(self) -> Result<Answer> {
+impl Handler<'_> {
+    pub(crate) fn metadata(self) -> Result<Response> {
         let options = &self.tenant.options;
         let without_options = self.optional("excludeOptionSets") == Some("1");
         let only = self.optional("schemaName");
         let wanted = |field: &&FieldSpec| only.is_none_or(|name| field.schema_name == name);
         let fields = self.tenant.schema.fields().iter().filter(wanted);
         let rows: Vec<_> = fields.map(|field| row(field, options, without_options)).collect();
-        Ok(Answer::json(200, &rows))
+        Ok(Response::json(200, &rows))
     }
 }
 
@@ -33,7 +34,7 @@ fn row(field: &FieldSpec, options: &Options, without_options: bool) -> Value {
         "RangeMin": "0",
         "Name": field.schema_name,
         "Description": field.display_name,
-        "EntityAttributeId": id_for(&field.schema_name),
+        "EntityAttributeId": guid_for(&field.schema_name),
         "EntityAttributeType": i32::from(!field.schema_name.starts_with("mx_")),
         "RenderType": render_type(&field.render_type),
         "RenderTypeTextValue": field.render_type,
@@ -84,50 +85,44 @@ fn render_type(name: &str) -> u8 {
     }
 }
 
-/// A GUID that stays the same for one name.
-pub(crate) fn id_for(name: &str) -> String {
-    let seed = name
-        .bytes()
-        .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    crate::clock::Dice::new(seed).guid()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_support::Bench;
+    use crate::test_support::TestServer;
 
     #[tokio::test]
     async fn the_types_are_mixed_as_documented() {
-        let bench = Bench::new(|_| {});
-        let (_, all) = bench.get("LeadsMetaData.Get").await;
+        let server = TestServer::new(|_| {});
+        let (_, all) = server.get("LeadsMetaData.Get").await;
         assert!(all.as_array().unwrap().len() > 60);
-        let (_, phone) = bench.get("LeadsMetaData.Get?schemaName=Phone").await;
+        let (_, phone) = server.get("LeadsMetaData.Get?schemaName=Phone").await;
         assert_eq!(phone.as_array().unwrap().len(), 1);
         let phone = &phone[0];
         assert_eq!(phone["DataType"], "Phone");
         assert!(phone["MaxLength"].is_string() && phone["LockAfterCreate"].is_i64());
         assert_eq!(phone["IsLeadIdentifier"], true);
         assert!(phone.get("Options").is_none());
-        assert_eq!(bench.get("LeadsMetaData.Get?schemaName=Nonsense").await.1, json!([]));
+        assert_eq!(server.get("LeadsMetaData.Get?schemaName=Nonsense").await.1, json!([]));
     }
 
     #[tokio::test]
     async fn options_come_as_objects_as_strings_or_not_at_all() {
-        let bench = Bench::new(|_| {});
+        let server = TestServer::new(|_| {});
         let segment = async |query: &str| {
-            let (_, found) = bench
+            let (_, found) = server
                 .get(&format!("LeadsMetaData.Get?schemaName=mx_Segment{query}"))
                 .await;
             found[0].get("Options").map(|options| options[0].clone())
         };
         assert_eq!(segment("").await, Some(json!({"Value": "Retail"})));
         assert_eq!(segment("&excludeOptionSets=1").await, None);
-        bench.simulator.set_options(|options| options.options_as_strings = true);
+        server
+            .simulator
+            .set_options(|options| options.options_as_strings = true);
         assert_eq!(segment("").await, Some(json!("Retail")));
         assert!(
-            bench.get("LeadsMetaData.Get?schemaName=mx_KYC").await.1[0]
+            server.get("LeadsMetaData.Get?schemaName=mx_KYC").await.1[0]
                 .get("Options")
                 .is_none()
         );

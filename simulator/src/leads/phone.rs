@@ -28,26 +28,26 @@ pub(crate) fn stored(number: &str, country: &str) -> String {
     }
 }
 
-/// What two spellings of one number have in common.
+/// The digits of a number, without signs and separators.
 pub(crate) fn digits(number: &str) -> String {
     number.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// Whether it is made of what phone numbers are made of.
+/// Whether the text has a digit, and only characters of phone numbers.
 pub(crate) fn is_number(number: &str) -> bool {
     let allowed = |c: char| c.is_ascii_digit() || "+-() .".contains(c);
     number.chars().all(allowed) && number.contains(|c: char| c.is_ascii_digit())
 }
 
-/// The digits to look for, of which the first that are stored decide; none where this lookup
-/// never finds such a spelling.
-pub(crate) fn candidates(asked: &str, country: &str, lookup: PhoneLookup) -> Vec<String> {
-    let all = digits(asked);
-    let spaced = asked.contains(['-', ' ']);
+/// The digits to look for, in order; the first stored ones decide. Empty if this lookup never finds
+/// such a spelling.
+pub(crate) fn candidates(number: &str, country: &str, lookup: PhoneLookup) -> Vec<String> {
+    let all = digits(number);
+    let spaced = number.contains(['-', ' ']);
     match lookup {
         _ if all.is_empty() => Vec::new(),
         PhoneLookup::Compact if spaced => Vec::new(),
-        PhoneLookup::Hyphenated if !(asked.starts_with('+') && asked.contains('-')) => Vec::new(),
+        PhoneLookup::Hyphenated if !(number.starts_with('+') && number.contains('-')) => Vec::new(),
         PhoneLookup::Hyphenated => vec![all],
         PhoneLookup::Any | PhoneLookup::Compact => {
             let with_country = format!("{country}{all}");
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn each_lookup_takes_its_own_spellings() {
-        let asked = [
+        let spellings = [
             "9845098450",
             "919845098450",
             "+919845098450",
@@ -99,7 +99,7 @@ mod tests {
         ];
         let finds = |lookup| {
             let stored = "919845098450".to_owned();
-            asked.map(|asked| candidates(asked, "91", lookup).contains(&stored))
+            spellings.map(|spelling| candidates(spelling, "91", lookup).contains(&stored))
         };
         assert_eq!(finds(PhoneLookup::Any), [true; 5]);
         assert_eq!(finds(PhoneLookup::Compact), [true, true, true, false, false]);

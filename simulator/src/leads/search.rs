@@ -6,24 +6,24 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::FieldSpec;
-use crate::clock::Dice;
-use crate::handlers::{Count, Desk};
-use crate::http::response::{Answer, Exception, Failure, Result};
+use crate::handlers::{Count, Handler};
+use crate::http::response::{Exception, Failure, Response, Result};
 use crate::leads::fields::Kind;
 use crate::leads::lead::{Lead, Row};
 use crate::leads::reads::{Columns, Paging};
 use crate::leads::{store, value};
+use crate::random::Random;
 
-/// Larger pages of `Leads.Get` are cut to this, in silence.
-const LARGEST_PAGE: u64 = 1_000;
+/// Larger pages of `Leads.Get` are cut to this without an error.
+const MAX_PAGE_SIZE: u64 = 1_000;
 
 /// Larger pages of `Leads.RecentlyModified` are an error.
-const LARGEST_RECENT_PAGE: u64 = 5_000;
+const MAX_RECENT_PAGE_SIZE: u64 = 5_000;
 
-/// A body whose `Parameter` is missing, as when it is misspelt, asks for all leads.
+/// A body without `Parameter`, for example because it is misspelt, matches all leads.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Question<P> {
+struct SearchRequest<P> {
     parameter: Option<P>,
     columns: Option<Columns>,
     sorting: Option<Sorting>,
@@ -52,57 +52,58 @@ pub(crate) struct Sorting {
     pub(crate) direction: Option<Count>,
 }
 
-impl Desk<'_> {
-    pub(crate) fn search(mut self) -> Result<Answer> {
-        let asked: Question<Criterion> = self.body()?;
-        let fields = asked.columns.unwrap_or_default().fields(self.tenant)?;
-        let test = asked
+impl Handler<'_> {
+    pub(crate) fn search(mut self) -> Result<Response> {
+        let request: SearchRequest<Criterion> = self.body()?;
+        let fields = request.columns.unwrap_or_default().fields(self.tenant)?;
+        let filter = request
             .parameter
-            .map(|criterion| Test::new(criterion, &self))
+            .map(|criterion| Filter::new(criterion, &self))
             .transpose()?;
         let mut found: Vec<_> = self
-            .crm
-            .leads()
-            .filter(|lead| test.as_ref().is_none_or(|test| test.holds(lead, &self)))
+            .leads
+            .iter()
+            .filter(|lead| filter.as_ref().is_none_or(|filter| filter.matches(lead, &self)))
             .map(|lead| lead.number)
             .collect();
-        self.sort(&mut found, asked.sorting.as_ref())?;
-        let page = asked.paging.unwrap_or_default().bounds(self.tenant, LARGEST_PAGE);
-        Ok(Answer::json(200, &self.read(page.of(&found), &fields)))
+        self.sort(&mut found, request.sorting.as_ref())?;
+        let page = request.paging.unwrap_or_default().bounds(self.tenant, MAX_PAGE_SIZE);
+        Ok(Response::json(200, &self.read(page.of(&found), &fields)))
     }
 
-    pub(crate) fn recently_modified(mut self) -> Result<Answer> {
-        let asked: Question<Range> = self.body()?;
-        let paging = asked.paging.unwrap_or_default();
-        if paging.size(self.tenant) > LARGEST_RECENT_PAGE {
-            let message = format!("Invalid Input! Parameter Name: PageSize can not be more than {LARGEST_RECENT_PAGE}");
+    pub(crate) fn recently_modified(mut self) -> Result<Response> {
+        let request: SearchRequest<Range> = self.body()?;
+        let paging = request.paging.unwrap_or_default();
+        if paging.size(self.tenant) > MAX_RECENT_PAGE_SIZE {
+            let message =
+                format!("Invalid Input! Parameter Name: PageSize can not be more than {MAX_RECENT_PAGE_SIZE}");
             return Err(Exception::invalid(message));
         }
-        let range = asked
+        let range = request
             .parameter
             .ok_or_else(|| Exception::missing("'Parameter' is mandatory"))?;
         let (from, to) = (moment("FromDate", range.from_date)?, moment("ToDate", range.to_date)?);
         if from > to {
             return Err(Exception::invalid("FromDate can not be after ToDate."));
         }
-        let fields = asked.columns.unwrap_or_default().fields(self.tenant)?;
+        let fields = request.columns.unwrap_or_default().fields(self.tenant)?;
         let mut found: Vec<_> = self
-            .crm
-            .leads()
+            .leads
+            .iter()
             .filter(|lead| lead.modified >= from && lead.modified <= to)
             .map(|lead| lead.number)
             .collect();
         if found.is_empty() {
-            return Ok(Answer::json(200, &json!({"RecordCount": 0})));
+            return Ok(Response::json(200, &json!({"RecordCount": 0})));
         }
-        self.sort(&mut found, asked.sorting.as_ref())?;
-        let page = paging.bounds(self.tenant, LARGEST_RECENT_PAGE);
+        self.sort(&mut found, request.sorting.as_ref())?;
+        let page = paging.bounds(self.tenant, MAX_RECENT_PAGE_SIZE);
         let rows = self.read(page.of(&found), &fields);
         let rows: Vec<_> = rows
             .into_iter()
             .map(|row| self.property_list(row, found.len()))
             .collect();
-        Ok(Answer::json(200, &json!({"RecordCount": found.len(), "Leads": rows})))
+        Ok(Response::json(200, &json!({"RecordCount": found.len(), "Leads": rows})))
     }
 
     fn property_list(&self, row: Row, total: usize) -> Value {
@@ -115,7 +116,7 @@ impl Desk<'_> {
     }
 
     fn read(&self, numbers: &[u64], fields: &[&FieldSpec]) -> Vec<Row> {
-        let leads = numbers.iter().filter_map(|number| self.crm.lead(*number));
+        let leads = numbers.iter().filter_map(|number| self.leads.get(*number));
         leads.map(|lead| lead.row(fields, self.tenant)).collect()
     }
 
@@ -127,19 +128,19 @@ impl Desk<'_> {
         let field = self.tenant.schema.field(name);
         let field = field.ok_or_else(|| Exception::unknown_attributes(&[name.into()]))?;
         let salt = if self.tenant.options.unstable_ties {
-            self.crm.throw()
+            self.leads.nonzero_random()
         } else {
             0
         };
         let descending = sorting.direction == Some(Count(1));
         let mut keyed: Vec<_> = found
             .iter()
-            .filter_map(|number| self.crm.lead(*number))
+            .filter_map(|number| self.leads.get(*number))
             .map(|lead| {
                 let tie = if salt == 0 {
                     lead.number
                 } else {
-                    Dice::new(lead.number ^ salt).next()
+                    Random::new(lead.number ^ salt).next()
                 };
                 (lead.stored(&field.schema_name, self.tenant), tie, lead.number)
             })
@@ -159,8 +160,8 @@ impl Desk<'_> {
     }
 }
 
-/// A criterion made ready. An unset attribute passes no test, not even `<>`.
-struct Test<'t> {
+/// A validated criterion. An unset attribute matches none, not even `<>`.
+struct Filter<'t> {
     field: &'t FieldSpec,
     operator: Operator,
     values: Vec<String>,
@@ -171,17 +172,17 @@ enum Operator {
     Like,
 }
 
-impl<'t> Test<'t> {
-    fn new(criterion: Criterion, desk: &Desk<'t>) -> Result<Self> {
+impl<'t> Filter<'t> {
+    fn new(criterion: Criterion, handler: &Handler<'t>) -> Result<Self> {
         let name = criterion
             .lookup_name
             .ok_or_else(|| Exception::missing("'LookupName' is mandatory"))?;
-        let asked = criterion
+        let value = criterion
             .lookup_value
             .ok_or_else(|| Exception::missing("'LookupValue' is mandatory"))?;
-        let field = desk.tenant.schema.field(&name);
+        let field = handler.tenant.schema.field(&name);
         let field = field.ok_or_else(|| Exception::unknown_attributes(&[name]))?;
-        if field.kind() == Kind::Boolean && asked != "0" && asked != "1" {
+        if field.kind() == Kind::Boolean && value != "0" && value != "1" {
             return Err(Exception::invalid("Invalid Input! Parameter Name: LookupValue"));
         }
         let named = criterion
@@ -201,11 +202,11 @@ impl<'t> Test<'t> {
                 return Err(Exception::invalid("Invalid Input! Parameter Name: SqlOperator"));
             }
         };
-        let lookup = |asked: &str| store::lookup(&field.schema_name, asked, desk.tenant);
+        let lookup = |value: &str| store::lookup(&field.schema_name, value, handler.tenant);
         let values = match (&operator, named.as_str()) {
-            (Operator::Like, _) => vec![asked],
-            (_, "IN") => asked.split(',').map(|part| lookup(part.trim())).collect(),
-            _ => vec![lookup(&asked)],
+            (Operator::Like, _) => vec![value],
+            (_, "IN") => value.split(',').map(|part| lookup(part.trim())).collect(),
+            _ => vec![lookup(&value)],
         };
         Ok(Self {
             field,
@@ -214,17 +215,17 @@ impl<'t> Test<'t> {
         })
     }
 
-    fn holds(&self, lead: &Lead, desk: &Desk) -> bool {
-        let Some(stored) = lead.stored(&self.field.schema_name, desk.tenant) else {
+    fn matches(&self, lead: &Lead, handler: &Handler) -> bool {
+        let Some(stored) = lead.stored(&self.field.schema_name, handler.tenant) else {
             return false;
         };
-        let case = desk.tenant.options.search_case_sensitive;
+        let case = handler.tenant.options.search_case_sensitive;
         let fold = |text: &str| {
             if case { text.to_owned() } else { text.to_lowercase() }
         };
         self.values.iter().any(|value| match self.operator {
             Operator::Compare(wanted) => wanted(compare(self.field, &fold(&stored), &fold(value))),
-            Operator::Like if desk.tenant.options.like_contains && !value.contains('%') => {
+            Operator::Like if handler.tenant.options.like_contains && !value.contains('%') => {
                 fold(&stored).contains(&fold(value))
             }
             Operator::Like => like(&fold(&stored), &fold(value)),
@@ -232,7 +233,7 @@ impl<'t> Test<'t> {
     }
 }
 
-/// The order of two kept values.
+/// Compares two stored values.
 fn compare(field: &FieldSpec, one: &str, two: &str) -> Ordering {
     let number = |text: &str| text.parse::<f64>();
     if let (Kind::Number, Ok(one), Ok(two)) = (field.kind(), number(one), number(two)) {
@@ -277,7 +278,7 @@ pub(crate) fn moment(name: &str, given: Option<String>) -> Result<jiff::Timestam
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_support::Bench;
+    use crate::test_support::TestServer;
 
     #[test]
     fn a_pattern_matches_runs() {
@@ -298,30 +299,30 @@ mod tests {
         }
     }
 
-    async fn town() -> Bench {
-        let bench = Bench::new(|_| {});
+    async fn sample_leads() -> TestServer {
+        let server = TestServer::new(|_| {});
         for (name, amount, consent, modified) in [
             ("Ann", "9", "1", "2026-01-01 00:00:00"),
             ("Bob", "10", "0", "2026-01-01 00:00:01.500"),
             ("Cid", "100", "1", "2026-01-02 00:00:00"),
         ] {
-            bench.simulator.insert_lead(&[
+            server.simulator.insert_lead(&[
                 ("FirstName", name),
                 ("mx_Loan_Amount", amount),
                 ("mx_Consent", consent),
                 ("LeadLastModifiedOn", modified),
             ]);
         }
-        bench
+        server
             .simulator
             .insert_lead(&[("FirstName", "Dan"), ("ModifiedOn", "2026-01-03 00:00:00")]);
-        bench
+        server
     }
 
-    async fn names(bench: &Bench, body: Value) -> Vec<String> {
-        let (status, answer) = bench.post("Leads.Get", body).await;
-        assert_eq!(status, 200, "{answer}");
-        let rows = answer.as_array().unwrap().iter();
+    async fn names(server: &TestServer, body: Value) -> Vec<String> {
+        let (status, response) = server.post("Leads.Get", body).await;
+        assert_eq!(status, 200, "{response}");
+        let rows = response.as_array().unwrap().iter();
         rows.map(|row| row["FirstName"].as_str().unwrap().into()).collect()
     }
 
@@ -334,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_operator_compares_by_the_kind_of_field() {
-        let bench = town().await;
+        let server = sample_leads().await;
         for (name, operator, value, found) in [
             ("mx_Loan_Amount", "=", "10", vec!["Bob"]),
             ("mx_Loan_Amount", ">", "9", vec!["Bob", "Cid"]),
@@ -349,30 +350,30 @@ mod tests {
             ("ProspectAutoId", "=", "1002", vec!["Bob"]),
         ] {
             let body = where_is(name, operator, value);
-            assert_eq!(names(&bench, body).await, found, "{name} {operator} {value}");
+            assert_eq!(names(&server, body).await, found, "{name} {operator} {value}");
         }
     }
 
     #[tokio::test]
     async fn a_boolean_is_searched_as_a_digit_only() {
-        let bench = town().await;
-        let (status, _) = bench.post("Leads.Get", where_is("mx_Consent", "=", "true")).await;
+        let server = sample_leads().await;
+        let (status, _) = server.post("Leads.Get", where_is("mx_Consent", "=", "true")).await;
         assert_eq!(status, 500);
-        assert_eq!(bench.post("Leads.Get", where_is("mx_City", "~", "x")).await.0, 500);
-        assert_eq!(bench.post("Leads.Get", where_is("Nonsense", "=", "x")).await.0, 500);
+        assert_eq!(server.post("Leads.Get", where_is("mx_City", "~", "x")).await.0, 500);
+        assert_eq!(server.post("Leads.Get", where_is("Nonsense", "=", "x")).await.0, 500);
     }
 
     #[tokio::test]
     async fn a_misspelt_wrapper_finds_every_lead() {
-        let bench = town().await;
+        let server = sample_leads().await;
         let mut body = where_is("FirstName", "=", "Ann");
         body["Query"] = body["Parameter"].take();
-        assert_eq!(names(&bench, body).await.len(), 4);
+        assert_eq!(names(&server, body).await.len(), 4);
     }
 
     #[tokio::test]
     async fn results_are_sorted_and_paged() {
-        let bench = town().await;
+        let server = sample_leads().await;
         let ask = |column: &str, direction: Value, page: u32| {
             json!({
                 "Columns": {"Include_CSV": "FirstName"},
@@ -381,38 +382,38 @@ mod tests {
             })
         };
         assert_eq!(
-            names(&bench, ask("mx_Loan_Amount", json!("1"), 1)).await,
+            names(&server, ask("mx_Loan_Amount", json!("1"), 1)).await,
             ["Cid", "Bob", "Ann"]
         );
-        assert_eq!(names(&bench, ask("mx_Loan_Amount", json!("1"), 2)).await, ["Dan"]);
+        assert_eq!(names(&server, ask("mx_Loan_Amount", json!("1"), 2)).await, ["Dan"]);
         assert_eq!(
-            names(&bench, ask("mx_Loan_Amount", json!(0), 1)).await,
+            names(&server, ask("mx_Loan_Amount", json!(0), 1)).await,
             ["Dan", "Ann", "Bob"]
         );
-        assert_eq!(names(&bench, ask("mx_Loan_Amount", json!(0), 3)).await, [""; 0]);
+        assert_eq!(names(&server, ask("mx_Loan_Amount", json!(0), 3)).await, [""; 0]);
     }
 
     #[tokio::test]
     async fn a_page_is_cut_to_a_thousand() {
-        let bench = Bench::new(|_| {});
+        let server = TestServer::new(|_| {});
         for _ in 0..1_001 {
-            bench.simulator.insert_lead(&[("FirstName", "x")]);
+            server.simulator.insert_lead(&[("FirstName", "x")]);
         }
         let body = json!({"Columns": {"Include_CSV": "FirstName"}, "Paging": {"PageSize": 5_000}});
-        assert_eq!(names(&bench, body).await.len(), 1_000);
+        assert_eq!(names(&server, body).await.len(), 1_000);
     }
 
     #[tokio::test]
     async fn equal_keys_can_change_places() {
-        let bench = Bench::new(|options| options.unstable_ties = true);
+        let server = TestServer::new(|options| options.unstable_ties = true);
         for number in 0..20 {
-            bench.simulator.insert_lead(&[("FirstName", &number.to_string())]);
+            server.simulator.insert_lead(&[("FirstName", &number.to_string())]);
         }
         let body = || json!({"Columns": {"Include_CSV": "FirstName"}, "Sorting": {"ColumnName": "mx_City"}});
-        let (one, two) = (names(&bench, body()).await, names(&bench, body()).await);
+        let (one, two) = (names(&server, body()).await, names(&server, body()).await);
         assert_ne!(one, two);
-        bench.simulator.set_options(|options| options.unstable_ties = false);
-        assert_eq!(names(&bench, body()).await, names(&bench, body()).await);
+        server.simulator.set_options(|options| options.unstable_ties = false);
+        assert_eq!(names(&server, body()).await, names(&server, body()).await);
     }
 
     fn between(from: &str, to: &str) -> Value {
@@ -426,9 +427,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_range_of_modification_has_both_its_ends() {
-        let bench = town().await;
+        let server = sample_leads().await;
         let count = async |from: &str, to: &str| {
-            bench.post("Leads.RecentlyModified", between(from, to)).await.1["RecordCount"].clone()
+            server.post("Leads.RecentlyModified", between(from, to)).await.1["RecordCount"].clone()
         };
         assert_eq!(count("2026-01-01 00:00:00", "2026-01-02 00:00:00").await, 3);
         assert_eq!(count("2026-01-01 00:00:00", "2026-01-01 00:00:01").await, 1);
@@ -437,29 +438,29 @@ mod tests {
 
     #[tokio::test]
     async fn recently_modified_counts_all_and_lists_a_page() {
-        let bench = town().await;
-        bench
+        let server = sample_leads().await;
+        server
             .simulator
             .set_options(|options| options.recent_rows_have_total = true);
         let range = between("2026-01-01 00:00:00", "2026-01-03 00:00:00");
-        let (_, answer) = bench.post("Leads.RecentlyModified", range).await;
-        assert_eq!(answer["RecordCount"], 4);
+        let (_, response) = server.post("Leads.RecentlyModified", range).await;
+        assert_eq!(response["RecordCount"], 4);
         let pair = |name: &str, value: &str| json!({"Attribute": name, "Value": value});
         let row = |name| json!({"LeadPropertyList": [pair("FirstName", name), pair("Total", "4")]});
-        assert_eq!(answer["Leads"], json!([row("Ann"), row("Bob")]));
-        let (_, answer) = bench
+        assert_eq!(response["Leads"], json!([row("Ann"), row("Bob")]));
+        let (_, response) = server
             .post("Leads.RecentlyModified", between("2020-01-01", "2020-01-02"))
             .await;
-        assert_eq!(answer, json!({"RecordCount": 0}));
+        assert_eq!(response, json!({"RecordCount": 0}));
     }
 
     #[tokio::test]
     async fn a_wrong_range_or_page_is_an_error() {
-        let bench = town().await;
+        let server = sample_leads().await;
         let message = async |body: Value| {
-            let (status, answer) = bench.post("Leads.RecentlyModified", body).await;
+            let (status, response) = server.post("Leads.RecentlyModified", body).await;
             assert_eq!(status, 500);
-            answer["ExceptionMessage"].as_str().unwrap().to_owned()
+            response["ExceptionMessage"].as_str().unwrap().to_owned()
         };
         assert_eq!(
             message(between("soon", "2026-01-01")).await,

@@ -1,52 +1,52 @@
-//! The tenant's leads and what is unique among them. Knows the rules of writing a lead, not
-//! the endpoints that write one.
+//! The stored leads and their unique values. Knows the rules of writing a lead, not the endpoints
+//! that write one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
 use crate::DuplicateMessage;
-use crate::clock::Dice;
 use crate::http::response::{Exception, Failure, Result};
 use crate::leads::draft::Draft;
 use crate::leads::fields::Kind;
 use crate::leads::lead::Lead;
 use crate::leads::{phone, value};
+use crate::random::Random;
 use crate::state::Tenant;
 
-/// Looked up by, whether unique or not.
+/// Attributes that leads are looked up by, unique or not.
 const LOOKED_UP: [&str; 3] = ["EmailAddress", "Phone", "Mobile"];
 
 /// All leads of the tenant.
 #[derive(Debug)]
-pub(crate) struct Crm {
+pub(crate) struct Leads {
     leads: BTreeMap<u64, Lead>,
     numbers: HashMap<String, u64>,
     index: HashMap<String, HashMap<String, BTreeSet<u64>>>,
     last_number: u64,
-    dice: Dice,
-    /// Conflicts answered so far.
+    random: Random,
+    /// Uniqueness conflicts so far.
     pub(crate) duplicates: u64,
     /// Automations fired so far.
     pub(crate) automations: u64,
 }
 
-impl Crm {
+impl Leads {
     pub(crate) fn new(tenant: &Tenant) -> Self {
-        let mut crm = Self {
+        let mut leads = Self {
             leads: BTreeMap::new(),
             numbers: HashMap::new(),
             index: HashMap::new(),
             last_number: 1_000,
-            dice: Dice::new(tenant.options.seed),
+            random: Random::new(tenant.options.seed),
             duplicates: 0,
             automations: 0,
         };
-        crm.reindex(tenant);
-        crm
+        leads.reindex(tenant);
+        leads
     }
 
-    /// Builds the index anew, for when the tenant's rules have changed.
+    /// Rebuilds the index after a change of the options.
     pub(crate) fn reindex(&mut self, tenant: &Tenant) {
         let unique = tenant.options.unique.iter().map(String::as_str);
         self.index = LOOKED_UP
@@ -55,11 +55,11 @@ impl Crm {
             .map(|name| (name.into(), HashMap::new()))
             .collect();
         for lead in self.leads.values() {
-            enter(&mut self.index, lead, tenant);
+            add_to_index(&mut self.index, lead, tenant);
         }
     }
 
-    /// Makes a lead of the draft, with `id` if it is given and free.
+    /// Creates a lead from the draft, with `id` if it is given and free.
     pub(crate) fn create(&mut self, draft: &Draft, id: Option<String>, now: Timestamp, tenant: &Tenant) -> Result<u64> {
         let named = ["FirstName", "LastName", "EmailAddress", "Phone"];
         if !named.iter().any(|name| draft.value(name).is_some()) {
@@ -78,27 +78,27 @@ impl Crm {
         Ok(self.insert(id, now, tenant, |lead| lead.apply(draft, now, tenant)))
     }
 
-    /// Puts a lead in without any check.
+    /// Inserts a lead without any check.
     pub(crate) fn insert(
         &mut self,
         id: Option<String>,
         now: Timestamp,
         tenant: &Tenant,
-        shape: impl FnOnce(&mut Lead),
+        set: impl FnOnce(&mut Lead),
     ) -> u64 {
-        let id = id.unwrap_or_else(|| self.dice.guid());
+        let id = id.unwrap_or_else(|| self.random.guid());
         self.last_number += 1;
         let number = self.last_number;
         let mut lead = Lead::new(id, number, now);
-        shape(&mut lead);
-        lead.fill(tenant);
-        enter(&mut self.index, &lead, tenant);
+        set(&mut lead);
+        lead.set_defaults(tenant);
+        add_to_index(&mut self.index, &lead, tenant);
         self.numbers.insert(lead.id.to_ascii_lowercase(), number);
         self.leads.insert(number, lead);
         number
     }
 
-    /// Writes the draft over a lead.
+    /// Updates a lead with the draft.
     pub(crate) fn update(&mut self, number: u64, draft: &Draft, now: Timestamp, tenant: &Tenant) -> Result<()> {
         if !self.leads.contains_key(&number) {
             return Err(Exception::lead_not_found());
@@ -108,25 +108,25 @@ impl Crm {
         }
         self.check_unique(draft, Some(number), tenant)?;
         if let Some(lead) = self.leads.get_mut(&number) {
-            leave(&mut self.index, lead, tenant);
+            remove_from_index(&mut self.index, lead, tenant);
             lead.apply(draft, now, tenant);
-            enter(&mut self.index, lead, tenant);
+            add_to_index(&mut self.index, lead, tenant);
         }
         Ok(())
     }
 
-    /// Takes a lead out.
+    /// Removes a lead.
     pub(crate) fn remove(&mut self, number: u64, tenant: &Tenant) -> Option<Lead> {
         let lead = self.leads.remove(&number)?;
         self.numbers.remove(&lead.id.to_ascii_lowercase());
-        leave(&mut self.index, &lead, tenant);
+        remove_from_index(&mut self.index, &lead, tenant);
         Some(lead)
     }
 
-    /// Fills what a lead has empty with what a lead taken out had.
-    pub(crate) fn absorb(&mut self, number: u64, child: Lead, now: Timestamp, tenant: &Tenant) {
+    /// Copies the values of a removed lead to the unset attributes of another one.
+    pub(crate) fn merge(&mut self, number: u64, child: Lead, now: Timestamp, tenant: &Tenant) {
         if let Some(lead) = self.leads.get_mut(&number) {
-            leave(&mut self.index, lead, tenant);
+            remove_from_index(&mut self.index, lead, tenant);
             for (name, value) in child.values {
                 lead.values.entry(name).or_insert(value);
             }
@@ -134,16 +134,16 @@ impl Crm {
                 lead.sets.entry(name).or_insert(set);
             }
             lead.modified = now;
-            enter(&mut self.index, lead, tenant);
+            add_to_index(&mut self.index, lead, tenant);
         }
     }
 
-    /// A throw of the dice, never nothing.
-    pub(crate) fn throw(&mut self) -> u64 {
-        self.dice.next() | 1
+    /// A random number that is not 0.
+    pub(crate) fn nonzero_random(&mut self) -> u64 {
+        self.random.next() | 1
     }
 
-    pub(crate) fn lead(&self, number: u64) -> Option<&Lead> {
+    pub(crate) fn get(&self, number: u64) -> Option<&Lead> {
         self.leads.get(&number)
     }
 
@@ -152,7 +152,7 @@ impl Crm {
         self.leads.get(&number).map_or("", |lead| &lead.id)
     }
 
-    pub(crate) fn leads(&self) -> impl Iterator<Item = &Lead> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Lead> {
         self.leads.values()
     }
 
@@ -164,7 +164,7 @@ impl Crm {
         self.numbers.get(&id.to_ascii_lowercase()).copied()
     }
 
-    /// The lead that holds this kept value of a looked-up or unique attribute; the one modified
+    /// The lead with this stored value of a looked-up or unique attribute; the one modified
     /// last where several do.
     pub(crate) fn by_value(&self, attribute: &str, value: &str, tenant: &Tenant) -> Option<u64> {
         self.by_key(attribute, &key(attribute, value, tenant))
@@ -226,7 +226,7 @@ pub(crate) fn duplicate(attribute: &str, value: &str, tenant: &Tenant) -> Failur
     Exception::duplicate(format!("A Lead with same {display} already exists."))
 }
 
-/// What two values of a unique attribute must share to be the same.
+/// The key of a value in the index. Equal values of a unique attribute have the same key.
 pub(crate) fn key(attribute: &str, value: &str, tenant: &Tenant) -> String {
     match tenant.schema.field(attribute).map(|field| field.kind()) {
         Some(Kind::Email) if !tenant.options.email_case_sensitive => value.trim().to_lowercase(),
@@ -235,17 +235,16 @@ pub(crate) fn key(attribute: &str, value: &str, tenant: &Tenant) -> String {
     }
 }
 
-/// A value given for looking something up, in the form in which values are kept; as it is where
-/// the field would not take it.
-pub(crate) fn lookup(attribute: &str, asked: &str, tenant: &Tenant) -> String {
+/// A lookup value in the form of stored values; unchanged if it is not valid for the field.
+pub(crate) fn lookup(attribute: &str, value: &str, tenant: &Tenant) -> String {
     let field = tenant.schema.field(attribute);
-    let kept = field.and_then(|field| value::stored(field, asked, &tenant.options).ok());
-    kept.unwrap_or_else(|| asked.into())
+    let kept = field.and_then(|field| value::stored(field, value, &tenant.options).ok());
+    kept.unwrap_or_else(|| value.into())
 }
 
 type Index = HashMap<String, HashMap<String, BTreeSet<u64>>>;
 
-fn enter(index: &mut Index, lead: &Lead, tenant: &Tenant) {
+fn add_to_index(index: &mut Index, lead: &Lead, tenant: &Tenant) {
     for (attribute, keys) in index {
         if let Some(value) = lead.values.get(attribute).filter(|value| !value.is_empty()) {
             keys.entry(key(attribute, value, tenant))
@@ -255,7 +254,7 @@ fn enter(index: &mut Index, lead: &Lead, tenant: &Tenant) {
     }
 }
 
-fn leave(index: &mut Index, lead: &Lead, tenant: &Tenant) {
+fn remove_from_index(index: &mut Index, lead: &Lead, tenant: &Tenant) {
     for (attribute, keys) in index {
         let Some(value) = lead.values.get(attribute) else {
             continue;
@@ -276,16 +275,16 @@ pub(crate) mod tests {
     use super::*;
     use crate::Options;
 
-    pub(crate) struct Bench {
+    pub(crate) struct TestTenant {
         pub(crate) tenant: Tenant,
-        pub(crate) crm: Crm,
+        pub(crate) leads: Leads,
     }
 
-    impl Bench {
+    impl TestTenant {
         pub(crate) fn new(options: Options) -> Self {
             let tenant = Tenant::new(options);
-            let crm = Crm::new(&tenant);
-            Self { tenant, crm }
+            let leads = Leads::new(&tenant);
+            Self { tenant, leads }
         }
 
         pub(crate) fn draft(&self, pairs: &[(&str, &str)]) -> Draft {
@@ -299,12 +298,12 @@ pub(crate) mod tests {
 
         pub(crate) fn create(&mut self, pairs: &[(&str, &str)]) -> Result<u64> {
             let draft = self.draft(pairs);
-            self.crm.create(&draft, None, Timestamp::UNIX_EPOCH, &self.tenant)
+            self.leads.create(&draft, None, Timestamp::UNIX_EPOCH, &self.tenant)
         }
 
         pub(crate) fn update(&mut self, number: u64, pairs: &[(&str, &str)]) -> Result<()> {
             let draft = self.draft(pairs);
-            self.crm.update(number, &draft, Timestamp::UNIX_EPOCH, &self.tenant)
+            self.leads.update(number, &draft, Timestamp::UNIX_EPOCH, &self.tenant)
         }
     }
 
@@ -317,9 +316,8 @@ pub(crate) mod tests {
 
     #[test]
     fn spellings_of_one_phone_or_email_are_one_value() {
-        let mut bench = Bench::new(Options::default());
-        bench
-            .create(&[("Phone", "9845098450"), ("EmailAddress", "Ann@X.co")])
+        let mut test = TestTenant::new(Options::default());
+        test.create(&[("Phone", "9845098450"), ("EmailAddress", "Ann@X.co")])
             .unwrap();
         for (pair, text) in [
             (
@@ -332,10 +330,10 @@ pub(crate) mod tests {
             ),
             (("EmailAddress", "ann@x.co"), "A Lead with same Email already exists."),
         ] {
-            assert_eq!(message(bench.create(&[pair]).unwrap_err()), text);
+            assert_eq!(message(test.create(&[pair]).unwrap_err()), text);
         }
-        assert!(bench.create(&[("FirstName", "Mob"), ("Mobile", "9845098450")]).is_ok());
-        assert_eq!(bench.crm.duplicates, 3);
+        assert!(test.create(&[("FirstName", "Mob"), ("Mobile", "9845098450")]).is_ok());
+        assert_eq!(test.leads.duplicates, 3);
     }
 
     #[test]
@@ -344,9 +342,9 @@ pub(crate) mod tests {
             duplicate_message: DuplicateMessage::Database,
             ..Options::default()
         };
-        let mut bench = Bench::new(options);
-        bench.create(&[("EmailAddress", "a@x.co")]).unwrap();
-        let failure = bench.create(&[("EmailAddress", "a@x.co")]).unwrap_err();
+        let mut test = TestTenant::new(options);
+        test.create(&[("EmailAddress", "a@x.co")]).unwrap();
+        let failure = test.create(&[("EmailAddress", "a@x.co")]).unwrap_err();
         assert_eq!(
             message(failure),
             "Duplicate entry 'a@x.co' for key 'UQ_Prospect_Base_EmailAddress'"
@@ -354,16 +352,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_freed_value_can_be_taken_again() {
-        let mut bench = Bench::new(Options::default());
-        let one = bench
+    fn a_unique_value_can_be_used_again_after_it_was_removed() {
+        let mut test = TestTenant::new(Options::default());
+        let one = test
             .create(&[("FirstName", "One"), ("EmailAddress", "a@x.co")])
             .unwrap();
-        bench.update(one, &[("EmailAddress", "b@x.co")]).unwrap();
-        let two = bench.create(&[("EmailAddress", "a@x.co")]).unwrap();
-        assert!(bench.update(one, &[("EmailAddress", "a@x.co")]).is_err());
-        bench.crm.remove(two, &bench.tenant);
-        assert!(bench.update(one, &[("EmailAddress", "a@x.co")]).is_ok());
+        test.update(one, &[("EmailAddress", "b@x.co")]).unwrap();
+        let two = test.create(&[("EmailAddress", "a@x.co")]).unwrap();
+        assert!(test.update(one, &[("EmailAddress", "a@x.co")]).is_err());
+        test.leads.remove(two, &test.tenant);
+        assert!(test.update(one, &[("EmailAddress", "a@x.co")]).is_ok());
     }
 
     #[test]
@@ -373,54 +371,54 @@ pub(crate) mod tests {
                 own_unique_resend_fails: fails,
                 ..Options::default()
             };
-            let mut bench = Bench::new(options);
-            let lead = bench.create(&[("EmailAddress", "a@x.co")]).unwrap();
-            assert_eq!(bench.update(lead, &[("EmailAddress", "a@x.co")]).is_err(), fails);
+            let mut test = TestTenant::new(options);
+            let lead = test.create(&[("EmailAddress", "a@x.co")]).unwrap();
+            assert_eq!(test.update(lead, &[("EmailAddress", "a@x.co")]).is_err(), fails);
         }
     }
 
     #[test]
     fn uniqueness_follows_the_tenant() {
-        let mut bench = Bench::new(Options {
+        let mut test = TestTenant::new(Options {
             unique: vec!["mx_Zip".into()],
             ..Options::default()
         });
-        bench.create(&[("EmailAddress", "a@x.co"), ("mx_Zip", "1")]).unwrap();
-        bench.create(&[("EmailAddress", "a@x.co"), ("mx_Zip", "2")]).unwrap();
-        let failure = bench.create(&[("FirstName", "x"), ("mx_Zip", "1")]).unwrap_err();
+        test.create(&[("EmailAddress", "a@x.co"), ("mx_Zip", "1")]).unwrap();
+        test.create(&[("EmailAddress", "a@x.co"), ("mx_Zip", "2")]).unwrap();
+        let failure = test.create(&[("FirstName", "x"), ("mx_Zip", "1")]).unwrap_err();
         assert_eq!(message(failure), "A Lead with same Zip already exists.");
     }
 
     #[test]
-    fn what_becomes_unique_later_is_known_of_older_leads() {
-        let mut bench = Bench::new(Options::default());
-        bench.create(&[("FirstName", "x"), ("mx_Zip", "1")]).unwrap();
-        let mut options = bench.tenant.options.clone();
+    fn an_attribute_that_becomes_unique_later_is_checked_against_older_leads() {
+        let mut test = TestTenant::new(Options::default());
+        test.create(&[("FirstName", "x"), ("mx_Zip", "1")]).unwrap();
+        let mut options = test.tenant.options.clone();
         options.unique.push("mx_Zip".into());
-        bench.tenant = Tenant::new(options);
-        bench.crm.reindex(&bench.tenant);
-        assert!(bench.create(&[("FirstName", "y"), ("mx_Zip", "1")]).is_err());
+        test.tenant = Tenant::new(options);
+        test.leads.reindex(&test.tenant);
+        assert!(test.create(&[("FirstName", "y"), ("mx_Zip", "1")]).is_err());
     }
 
     #[test]
     fn a_nameless_lead_and_a_missing_mandatory_field_are_refused() {
-        let mut bench = Bench::new(Options {
+        let mut test = TestTenant::new(Options {
             mandatory: vec!["mx_City".into()],
             ..Options::default()
         });
-        assert!(bench.create(&[("mx_City", "Pune")]).is_err());
-        assert!(bench.create(&[("FirstName", "Ann")]).is_err());
-        let lead = bench.create(&[("FirstName", "Ann"), ("mx_City", "Pune")]).unwrap();
-        assert!(bench.update(lead, &[("mx_City", "")]).is_err());
+        assert!(test.create(&[("mx_City", "Pune")]).is_err());
+        assert!(test.create(&[("FirstName", "Ann")]).is_err());
+        let lead = test.create(&[("FirstName", "Ann"), ("mx_City", "Pune")]).unwrap();
+        assert!(test.update(lead, &[("mx_City", "")]).is_err());
     }
 
     #[test]
-    fn an_update_leaves_the_rest_alone() {
-        let mut bench = Bench::new(Options::default());
-        let number = bench.create(&[("FirstName", "Ann"), ("mx_City", "Pune")]).unwrap();
-        bench.update(number, &[("FirstName", ""), ("LastName", "Lee")]).unwrap();
-        let lead = bench.crm.lead(number).unwrap();
-        let value = |name| lead.stored(name, &bench.tenant);
+    fn an_update_changes_no_other_attribute() {
+        let mut test = TestTenant::new(Options::default());
+        let number = test.create(&[("FirstName", "Ann"), ("mx_City", "Pune")]).unwrap();
+        test.update(number, &[("FirstName", ""), ("LastName", "Lee")]).unwrap();
+        let lead = test.leads.get(number).unwrap();
+        let value = |name| lead.stored(name, &test.tenant);
         assert_eq!(value("FirstName"), None);
         assert_eq!(value("LastName").as_deref(), Some("Lee"));
         assert_eq!(value("mx_City").as_deref(), Some("Pune"));

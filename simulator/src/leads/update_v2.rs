@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::handlers::Desk;
-use crate::http::response::{Answer, Exception, Failure, Result};
+use crate::handlers::Handler;
+use crate::http::response::{Exception, Failure, Response, Result};
 use crate::leads::draft::{Draft, Pair};
 use crate::leads::store;
 
 /// The documented maximum.
-const MOST_LEADS: usize = 25;
+const MAX_LEADS: usize = 25;
 
 const ABSENT: &str = "Lead does not exist in the system or You do not have permission to update the lead";
 
@@ -30,13 +30,13 @@ struct Properties {
     fields: Vec<Pair>,
 }
 
-/// The rows by what became of them.
+/// The rows by their outcome.
 #[derive(Default)]
 struct Report {
     done: Vec<Row>,
     failed: Vec<Row>,
-    /// Where absent leads go, when the caller wants them apart.
-    set_aside: Option<Vec<Row>>,
+    /// Rows of missing leads, if the caller requested a list of their own.
+    unprocessed: Option<Vec<Row>>,
 }
 
 #[derive(Serialize)]
@@ -48,26 +48,26 @@ struct Row {
     reason: Option<String>,
 }
 
-/// Why a row was not written.
-enum Miss {
+/// Why a row failed.
+enum RowError {
     Absent,
     Failed(String),
 }
 
-impl Desk<'_> {
-    pub(crate) fn bulk_update_v2(mut self) -> Result<Answer> {
-        let mut asked: ManyFields = self.body()?;
-        self.fit(&mut asked.lead_properties_list, MOST_LEADS, "leads")?;
-        let key = asked.search_by_key.as_deref().filter(|key| !key.is_empty());
+impl Handler<'_> {
+    pub(crate) fn bulk_update_v2(mut self) -> Result<Response> {
+        let mut request: ManyFields = self.body()?;
+        self.fit(&mut request.lead_properties_list, MAX_LEADS, "leads")?;
+        let key = request.search_by_key.as_deref().filter(|key| !key.is_empty());
         let key = key.unwrap_or("ProspectId");
         let known = key == "ProspectId" || key == "EmailAddress";
         if !known && !self.tenant.options.unique.iter().any(|name| name == key) {
             return Err(Exception::invalid("Invalid SearchByKey value provided"));
         }
-        let options = asked.options.unwrap_or_default();
-        let sets_aside = options.get("PushNonExistentLeadsToUnProcessedList") == Some(&Value::Bool(true));
+        let options = request.options.unwrap_or_default();
+        let keeps_unprocessed = options.get("PushNonExistentLeadsToUnProcessedList") == Some(&Value::Bool(true));
 
-        let rows: Vec<_> = asked.lead_properties_list.into_iter().map(|row| row.fields).collect();
+        let rows: Vec<_> = request.lead_properties_list.into_iter().map(|row| row.fields).collect();
         // All rows are read before the first is written: one that cannot be read fails the call.
         let drafts = self.drafts(&rows)?;
         let named: Vec<_> = rows.iter().map(|row| self.identifier(key, row)).collect();
@@ -76,14 +76,14 @@ impl Desk<'_> {
             *copies.entry(value).or_default() += 1;
         }
         let mut report = Report {
-            set_aside: sets_aside.then(Vec::new),
+            unprocessed: keeps_unprocessed.then(Vec::new),
             ..Report::default()
         };
         for (draft, (shown, value)) in drafts.into_iter().zip(&named) {
             let outcome = self.update_row(key, value, copies[value.as_str()], draft);
             report.add(key, shown, outcome);
         }
-        Ok(report.answer(&self.tenant.options.update_v2_partial_message))
+        Ok(report.response(&self.tenant.options.update_v2_partial_message))
     }
 
     fn update_row(
@@ -92,24 +92,24 @@ impl Desk<'_> {
         value: &str,
         copies: usize,
         draft: Result<Draft>,
-    ) -> std::result::Result<(), Miss> {
+    ) -> std::result::Result<(), RowError> {
         if copies > 1 {
-            return Err(Miss::Failed(format!("{copies} Duplicate Lead(s) provided")));
+            return Err(RowError::Failed(format!("{copies} Duplicate Lead(s) provided")));
         }
         let draft = draft?;
         let found = match key {
-            "ProspectId" => self.crm.by_id(value),
-            _ => self.crm.by_value(key, value, self.tenant),
+            "ProspectId" => self.leads.by_id(value),
+            _ => self.leads.by_value(key, value, self.tenant),
         };
-        let number = found.ok_or(Miss::Absent)?;
-        self.crm.update(number, &draft, self.now, self.tenant)?;
+        let number = found.ok_or(RowError::Absent)?;
+        self.leads.update(number, &draft, self.now, self.tenant)?;
         if self.tenant.options.bulk_fires_automations && self.fires_automations() {
-            self.crm.automations += 1;
+            self.leads.automations += 1;
         }
         Ok(())
     }
 
-    /// The value a row is found by: as given, and in the form in which equal ones are equal.
+    /// The identifier of a row: as given, and in the form in which equal values are equal.
     fn identifier(&self, key: &str, fields: &[Pair]) -> (String, String) {
         let is_key = |pair: &&Pair| pair.attribute == key || key == "ProspectId" && pair.attribute == "ProspectID";
         let given = fields
@@ -126,7 +126,7 @@ impl Desk<'_> {
 }
 
 impl Report {
-    fn add(&mut self, key: &str, shown: &str, outcome: std::result::Result<(), Miss>) {
+    fn add(&mut self, key: &str, shown: &str, outcome: std::result::Result<(), RowError>) {
         let row = |reason| Row {
             identifier: key.into(),
             identifier_value: shown.into(),
@@ -134,17 +134,17 @@ impl Report {
         };
         match outcome {
             Ok(()) => self.done.push(row(None)),
-            Err(Miss::Failed(reason)) => self.failed.push(row(Some(reason))),
-            Err(Miss::Absent) => {
-                let list = self.set_aside.as_mut().unwrap_or(&mut self.failed);
+            Err(RowError::Failed(reason)) => self.failed.push(row(Some(reason))),
+            Err(RowError::Absent) => {
+                let list = self.unprocessed.as_mut().unwrap_or(&mut self.failed);
                 list.push(row(Some(ABSENT.into())));
             }
         }
     }
 
-    fn answer(&self, partial: &str) -> Answer {
-        let set_aside = self.set_aside.as_ref().map_or(0, Vec::len);
-        let missed = self.failed.len() + set_aside;
+    fn response(&self, partial: &str) -> Response {
+        let unprocessed = self.unprocessed.as_ref().map_or(0, Vec::len);
+        let missed = self.failed.len() + unprocessed;
         let mut status = json!({
             "TotalCount": self.done.len() + missed,
             "SuccessCount": self.done.len(),
@@ -152,16 +152,16 @@ impl Report {
             "Message": if missed == 0 { "Success" } else { partial },
         });
         let mut details = json!({"SuccessfulLeads": self.done, "FailedLeads": self.failed});
-        if let Some(rows) = &self.set_aside {
+        if let Some(rows) = &self.unprocessed {
             status["UnProcessedCount"] = rows.len().into();
             details["UnProcessedLeads"] = json!(rows);
         }
-        Answer::json(200, &json!({"Status": status, "Details": details}))
+        Response::json(200, &json!({"Status": status, "Details": details}))
     }
 }
 
-impl From<Failure> for Miss {
-    /// The reason this endpoint gives for what others raise.
+impl From<Failure> for RowError {
+    /// The reason that this endpoint gives in place of an exception.
     fn from(failure: Failure) -> Self {
         let Failure::Exception(Exception { message, .. }) = failure else {
             return Self::Absent;
@@ -177,26 +177,26 @@ impl From<Failure> for Miss {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_support::{Bench, attributes};
+    use crate::test_support::{TestServer, attributes};
 
-    async fn two_leads(bench: &Bench) -> [String; 2] {
+    async fn two_leads(server: &TestServer) -> [String; 2] {
         [
-            bench.create(&[("EmailAddress", "a@x.co")]).await,
-            bench.create(&[("EmailAddress", "b@x.co")]).await,
+            server.create(&[("EmailAddress", "a@x.co")]).await,
+            server.create(&[("EmailAddress", "b@x.co")]).await,
         ]
     }
 
-    fn rows(answer: &Value, list: &str) -> Vec<(String, String)> {
+    fn rows(response: &Value, list: &str) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let rows = answer["Details"][list].as_array().unwrap().iter();
+        let rows = response["Details"][list].as_array().unwrap().iter();
         rows.map(|row| (text(&row["IdentifierValue"]), text(&row["Reason"])))
             .collect()
     }
 
     #[tokio::test]
-    async fn twins_of_an_update_v2_fail_both() {
-        let bench = Bench::new(|_| {});
-        let [one, two] = two_leads(&bench).await;
+    async fn duplicate_rows_of_an_update_v2_all_fail() {
+        let server = TestServer::new(|_| {});
+        let [one, two] = two_leads(&server).await;
         let row = |id: &str, name: &str| json!({"Fields": attributes(&[("ProspectId", id), (name, "Pune")])});
         let list = json!([
             row(&one, "mx_City"),
@@ -206,11 +206,11 @@ mod tests {
             row("nowhere", "Nonsense"),
         ]);
         let body = json!({"SearchByKey": "ProspectId", "LeadPropertiesList": list});
-        let (status, answer) = bench.post("Lead/Bulk/UpdateV2", body).await;
+        let (status, response) = server.post("Lead/Bulk/UpdateV2", body).await;
         assert_eq!(status, 200);
-        assert_eq!(rows(&answer, "SuccessfulLeads"), [(two, String::new())]);
+        assert_eq!(rows(&response, "SuccessfulLeads"), [(two, String::new())]);
         assert_eq!(
-            rows(&answer, "FailedLeads"),
+            rows(&response, "FailedLeads"),
             [
                 (one.clone(), "2 Duplicate Lead(s) provided".into()),
                 (one.to_uppercase(), "2 Duplicate Lead(s) provided".into()),
@@ -218,37 +218,37 @@ mod tests {
                 ("nowhere".into(), "Non-existent field(s) provided: Nonsense".into()),
             ]
         );
-        assert_eq!(answer["Status"]["FailureCount"], 4);
-        assert!(answer["Status"].get("UnProcessedCount").is_none());
-        assert_eq!(bench.stored(&one, "mx_City"), None);
+        assert_eq!(response["Status"]["FailureCount"], 4);
+        assert!(response["Status"].get("UnProcessedCount").is_none());
+        assert_eq!(server.stored(&one, "mx_City"), None);
     }
 
     #[tokio::test]
-    async fn absent_leads_of_an_update_v2_can_be_set_aside() {
-        let bench = Bench::new(|_| {});
-        two_leads(&bench).await;
+    async fn missing_leads_of_an_update_v2_can_be_listed_as_unprocessed() {
+        let server = TestServer::new(|_| {});
+        two_leads(&server).await;
         let row = |email: &str| json!({"Fields": attributes(&[("EmailAddress", email), ("mx_City", "Pune")])});
         let mut body = json!({
             "SearchByKey": "EmailAddress",
             "Options": {"PushNonExistentLeadsToUnProcessedList": true},
             "LeadPropertiesList": [row("A@x.co"), row("c@x.co")],
         });
-        let (_, answer) = bench.post("Lead/Bulk/UpdateV2", body.clone()).await;
-        assert_eq!(answer["Status"]["UnProcessedCount"], 1);
-        assert_eq!(rows(&answer, "UnProcessedLeads")[0].0, "c@x.co");
-        assert_eq!(rows(&answer, "FailedLeads"), []);
+        let (_, response) = server.post("Lead/Bulk/UpdateV2", body.clone()).await;
+        assert_eq!(response["Status"]["UnProcessedCount"], 1);
+        assert_eq!(rows(&response, "UnProcessedLeads")[0].0, "c@x.co");
+        assert_eq!(rows(&response, "FailedLeads"), []);
         body["LeadPropertiesList"] = json!([row("A@x.co")]);
-        let (_, answer) = bench.post("Lead/Bulk/UpdateV2", body).await;
-        assert_eq!(answer["Status"]["Message"], "Success");
+        let (_, response) = server.post("Lead/Bulk/UpdateV2", body).await;
+        assert_eq!(response["Status"]["Message"], "Success");
     }
 
     #[tokio::test]
-    async fn a_row_that_cannot_be_read_leaves_every_lead_alone() {
-        let bench = Bench::new(|_| {});
-        let [one, two] = two_leads(&bench).await;
+    async fn a_row_that_cannot_be_parsed_changes_no_lead() {
+        let server = TestServer::new(|_| {});
+        let [one, two] = two_leads(&server).await;
         let row = |id: &str, city: Value| json!({"Fields": [{"Attribute": "ProspectId", "Value": id}, {"Attribute": "mx_City", "Value": city}]});
         let body = json!({"LeadPropertiesList": [row(&one, json!("Pune")), row(&two, json!(5))]});
-        assert_eq!(bench.post("Lead/Bulk/UpdateV2", body).await.0, 400);
-        assert_eq!(bench.stored(&one, "mx_City"), None);
+        assert_eq!(server.post("Lead/Bulk/UpdateV2", body).await.0, 400);
+        assert_eq!(server.stored(&one, "mx_City"), None);
     }
 }

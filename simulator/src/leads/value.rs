@@ -1,5 +1,5 @@
-//! One value on its way in and out: which texts a field takes, how they are kept, and how
-//! dates are written in reads. Knows no lead.
+//! Values: which texts are valid for a field, how they are stored, and how reads format dates. Knows no
+//! lead.
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
@@ -8,10 +8,10 @@ use crate::leads::fields::{FieldSpec, Kind};
 use crate::leads::phone;
 use crate::{DateForm, Options};
 
-/// The form in which a date-time is kept.
-const KEPT: &str = "%Y-%m-%d %H:%M:%S%.3f";
+/// The format of stored date-times.
+const STORED_FORMAT: &str = "%Y-%m-%d %H:%M:%S%.3f";
 
-/// The value as it is kept, or why the field does not take it.
+/// The value in its stored form, or why it is not valid for the field.
 pub(crate) fn stored(field: &FieldSpec, value: &str, options: &Options) -> Result<String> {
     let name = &field.schema_name;
     let wrong_type =
@@ -28,7 +28,7 @@ pub(crate) fn stored(field: &FieldSpec, value: &str, options: &Options) -> Resul
         Kind::Boolean => return Ok(flag(value).ok_or_else(|| wrong_type("boolean"))?.into()),
         Kind::Date => {
             let time = date_time(value).ok_or_else(|| wrong_type("date"))?;
-            return Ok(time.strftime(KEPT).to_string());
+            return Ok(time.strftime(STORED_FORMAT).to_string());
         }
         Kind::Email if options.formats_checked && !is_email(value) => {
             return Err(Exception::invalid("Invalid Email format"));
@@ -69,18 +69,18 @@ pub(crate) fn date_time(value: &str) -> Option<DateTime> {
     Some(date.to_datetime(time))
 }
 
-/// The same as a moment.
+/// A date, or a date and time, in UTC, as a timestamp.
 pub(crate) fn moment(value: &str) -> Option<Timestamp> {
     let zoned = date_time(value)?.to_zoned(TimeZone::UTC).ok()?;
     Some(zoned.timestamp())
 }
 
-/// A moment in the form in which date-times are kept.
+/// A timestamp in the form of stored date-times.
 pub(crate) fn kept(moment: Timestamp) -> String {
-    moment.strftime(KEPT).to_string()
+    moment.strftime(STORED_FORMAT).to_string()
 }
 
-/// A kept date-time as a read shows it; `attribute` decides where forms are mixed.
+/// A stored date-time in the form of reads. `attribute` selects the form if forms are mixed.
 pub(crate) fn shown(kept: &str, attribute: &str, form: DateForm) -> String {
     let Some(time) = date_time(kept) else {
         return kept.into();
@@ -102,7 +102,7 @@ pub(crate) fn shown(kept: &str, attribute: &str, form: DateForm) -> String {
             format!("/Date({millis}+0000)/")
         }
         DateForm::Plain => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        DateForm::Millis | DateForm::Mixed => time.strftime(KEPT).to_string(),
+        DateForm::Millis | DateForm::Mixed => time.strftime(STORED_FORMAT).to_string(),
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_kept_in_the_form_reads_need() {
+    fn values_are_stored_in_the_form_of_reads() {
         for (name, given, kept) in [
             ("FirstName", "Ann", "Ann"),
             ("mx_Consent", "true", "1"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_the_wrong_type_are_named_so() {
+    fn values_of_the_wrong_type_have_their_exception() {
         for (name, given, kind) in [
             ("mx_Consent", "maybe", "MXInvalidDataTypeException"),
             ("mx_Loan_Amount", "much", "MXInvalidDataTypeException"),

@@ -1,5 +1,5 @@
-//! The closed choices among [`super::Options`]: where the vendor's documents, other people's
-//! clients or both leave more than one behaviour possible.
+//! The enums of [`super::Options`]: behaviour for which the vendor's documents and the clients of others
+//! leave more than one possibility.
 
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +89,7 @@ pub enum ComputedWrite {
     /// `MXInvalidInputException`, so that a mistake shows.
     #[default]
     Reject,
-    /// The value is dropped in silence.
+    /// The value is dropped without an error.
     Ignore,
 }
 
@@ -107,11 +107,11 @@ pub enum DuplicateMessage {
 /// Two rows of one `Lead/Bulk/Create` with the same unique value; unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TwinRows {
+pub enum DuplicateRows {
     /// The first is created, the later ones are duplicates of it.
     #[default]
     SecondFails,
-    /// None of them is created, as `Lead/Bulk/UpdateV2` was seen to do with its twins.
+    /// None of them is created, as `Lead/Bulk/UpdateV2` was seen to do.
     AllFail,
 }
 
@@ -122,7 +122,7 @@ pub enum OverMaximum {
     /// `MXInvalidInputException` and nothing done, so that a mistake shows.
     #[default]
     Reject,
-    /// The rows above the maximum are left out in silence.
+    /// The rows above the maximum are left out without an error.
     Truncate,
 }
 
@@ -137,7 +137,7 @@ pub enum OffsetMeans {
     Pages,
 }
 
-/// The answer to an activity with an unknown, inactive or blank code; both were seen.
+/// The response to an activity with an unknown, inactive or blank code; both were seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WrongCode {
@@ -161,11 +161,11 @@ pub enum DefaultOwner {
     Nobody,
 }
 
-/// When a share request that cannot be done is told so; unknown upstream.
+/// When a share request that can not be granted fails; unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShareFailures {
-    /// The call itself is answered with an exception. What becomes wrong only while the request
+    /// The call itself gets an exception. What becomes wrong only while the request
     /// waits still fails later.
     #[default]
     AtOnce,
@@ -206,7 +206,7 @@ pub enum RevokeWrongAccess {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevokeUnshared {
-    /// The call itself is answered with an exception.
+    /// The call itself gets an exception.
     AtOnce,
     /// The request fails when it is processed.
     #[default]
@@ -215,14 +215,14 @@ pub enum RevokeUnshared {
     Succeeds,
 }
 
-/// The status of a request id that nobody was given, or that is too old; unknown upstream.
+/// The status of a request id that does not exist, or is too old; unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownRequest {
     /// `MXInvalidInputException`.
     #[default]
     Exception,
-    /// HTTP 404 with nothing in it.
+    /// HTTP 404 without a body.
     NotFound,
     /// As of a request that is never processed.
     Pending,

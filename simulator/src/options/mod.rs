@@ -1,4 +1,4 @@
-//! Everything about the double that can be chosen, with where each default comes from.
+//! The options of the simulator, with the source of each default.
 //! "Unknown upstream" marks an assumption that no document or observation supports.
 
 pub(crate) mod choices;
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::activities::types;
 use crate::leads::fields;
 use crate::{
-    ActivityTypeSpec, CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, FieldSetForm, FieldSpec,
-    Latency, Limits, OffsetMeans, OpportunitySpec, Order, OverMaximum, PhoneLookup, Reshare, RevokeUnshared,
-    RevokeWrongAccess, ShareFailures, TwinRows, UnknownRequest, UpsertMatch, UserSpec, WrongCode, users,
+    ActivityTypeSpec, CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, DuplicateRows,
+    FieldSetForm, FieldSpec, Latency, Limits, OffsetMeans, OpportunitySpec, Order, OverMaximum, PhoneLookup, Reshare,
+    RevokeUnshared, RevokeWrongAccess, ShareFailures, UnknownRequest, UpsertMatch, UserSpec, WrongCode, users,
 };
 
 /// What the simulated tenant is like and how it behaves.
@@ -24,13 +24,13 @@ pub struct Options {
     /// The accepted secret key. Default `simulator-secret-key`.
     pub secret_key: String,
     /// Where this tenant "really" lives: when set, every endpoint but `UserByAccessKey.Get`
-    /// answers 401 naming this host (the exact text is unknown upstream). Default: unset.
+    /// responds 401 naming this host (the exact text is unknown upstream). Default: unset.
     pub right_host: Option<String>,
     /// What such a 401 says; `{host}` stands for the host. Unknown upstream.
     pub wrong_host_message: String,
-    /// How many calls are let through.
+    /// The limits on calls.
     pub limits: Limits,
-    /// How long an answer takes. Default: no delay.
+    /// How long a response takes. Default: no delay.
     pub latency: Latency,
     /// Seed of ids and latencies. Default 1.
     pub seed: u64,
@@ -145,8 +145,8 @@ pub struct Options {
     pub bulk_failed_row_has_null_id: bool,
     /// Whether a failed bulk row has an `ExceptionType`; one client reads it. Default true.
     pub bulk_failed_row_has_type: bool,
-    /// Twins in one bulk create. Unknown upstream. Default: the second fails.
-    pub bulk_create_in_batch_duplicates: TwinRows,
+    /// Rows with the same unique value in one bulk create. Unknown upstream. Default: the second fails.
+    pub bulk_create_in_batch_duplicates: DuplicateRows,
     /// `Status.Message` of a `Lead/Bulk/UpdateV2` in which a row failed. Unknown upstream.
     pub update_v2_partial_message: String,
     /// Whether `postUpdatedLead=true` fires automations on bulk calls too. Seen not to. Default false.
@@ -155,7 +155,7 @@ pub struct Options {
     pub delete_enabled: bool,
     /// Types of activity.
     pub activity_types: Vec<ActivityTypeSpec>,
-    /// The answer to a code that can not be posted. Default: an exception.
+    /// The response to a code that can not be posted. Default: an exception.
     pub activity_wrong_code: WrongCode,
     /// Whether a field that the type does not have, `Owner` among them, is
     /// `MXInvalidActivityFieldsException`; otherwise it is left out in silence. Unknown upstream.
@@ -180,7 +180,7 @@ pub struct Options {
     /// Whether pages of activities above 1000 rows are cut in silence; otherwise they are
     /// `MXInvalidInputException`. Both were seen. Default false.
     pub activity_page_clamped: bool,
-    /// Whether a bulk post only answers how many it posted, an older shape. Default false.
+    /// Whether a bulk post only returns how many it posted, an older shape. Default false.
     pub bulk_activities_counted: bool,
     /// Whether sharing is enabled. For a new account it is not, as documented; here it is, so that
     /// it can be tried. Default true.
@@ -217,7 +217,7 @@ pub struct Options {
     pub share_status_unknown_numbers: Vec<i64>,
     /// The status of a request id that is not known. Unknown upstream. Default: an exception.
     pub share_unknown_request: UnknownRequest,
-    /// When a share that can not be granted is told so. Unknown upstream. Default: at once.
+    /// When a share that can not be granted fails. Unknown upstream. Default: at once.
     pub share_failures: ShareFailures,
     /// Minutes of a share whose request names none. Default 129600, which is 90 days, as
     /// documented; an account can have another.
@@ -291,7 +291,7 @@ impl Default for Options {
             computed_write: ComputedWrite::default(),
             mandatory: Vec::new(),
             mandatory_is_attribute: false,
-            fields: fields::custom(),
+            fields: fields::default_custom_fields(),
             options_as_strings: false,
             field_set_replaces: false,
             field_sets_in_reads: FieldSetForm::default(),
@@ -315,11 +315,11 @@ impl Default for Options {
             bulk_over_maximum: OverMaximum::default(),
             bulk_failed_row_has_null_id: false,
             bulk_failed_row_has_type: true,
-            bulk_create_in_batch_duplicates: TwinRows::default(),
+            bulk_create_in_batch_duplicates: DuplicateRows::default(),
             update_v2_partial_message: "Some leads could not be updated".into(),
             bulk_fires_automations: false,
             delete_enabled: false,
-            activity_types: types::usual(),
+            activity_types: types::default_types(),
             activity_wrong_code: WrongCode::default(),
             activity_unknown_field_fails: true,
             activity_owner_checked: true,
@@ -357,7 +357,7 @@ impl Default for Options {
             revoke_unshared_text: "Not shared with the user".into(),
             owner_change_ends_shares: false,
             opportunities: Vec::new(),
-            users: users::team(),
+            users: users::default_users(),
             role: "Administrator".into(),
             max_body: 10 << 20,
             keep_calls: 200_000,

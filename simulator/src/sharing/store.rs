@@ -1,14 +1,14 @@
-//! Who may see what until when, and the requests that ask for it: the rules of sharing. Knows
-//! no endpoint; time is an argument.
+//! The stored shares, the share and revoke requests, and the rules of sharing. Knows no endpoint; time
+//! is an argument.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::activities::store::Activities;
-use crate::clock::Dice;
 use crate::http::response::{Exception, Failure, Result};
-use crate::leads::store::Crm;
+use crate::leads::store::Leads;
+use crate::random::Random;
 use crate::state::Tenant;
 use crate::{Reshare, RevokeUnshared, RevokeWrongAccess};
 
@@ -41,17 +41,17 @@ pub struct SharedAccess {
 /// A share or revoke request that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareRequest {
-    /// The id that was answered.
+    /// The id in the response.
     pub id: String,
-    /// Whether it asks to revoke.
+    /// Whether it revokes.
     pub revoke: bool,
     /// How many entities it names.
     pub items: usize,
     /// When it was accepted.
     pub accepted: Timestamp,
-    /// How often its status was asked for.
+    /// How often its status was polled.
     pub polls: u32,
-    /// Whether it was processed, with or without fault.
+    /// Whether it was processed, with or without an error.
     pub done: bool,
     /// Why it failed.
     pub error: Option<String>,
@@ -69,10 +69,10 @@ pub(crate) struct Item {
     pub(crate) minutes: i64,
 }
 
-/// What the rules look at besides the ledger.
-pub(crate) struct World<'a> {
+/// What the rules need besides the shares.
+pub(crate) struct Context<'a> {
     pub(crate) tenant: &'a Tenant,
-    pub(crate) crm: &'a Crm,
+    pub(crate) leads: &'a Leads,
     pub(crate) activities: &'a Activities,
 }
 
@@ -80,25 +80,25 @@ pub(crate) struct World<'a> {
 struct Request {
     record: ShareRequest,
     items: Vec<Item>,
-    /// When it is processed, once that is settled.
-    ripe: Option<Timestamp>,
+    /// When it is processed; unset while it waits for polls.
+    due: Option<Timestamp>,
 }
 
-/// User first, so that one user's shares stand together.
+/// User first, so that the shares of one user are adjacent.
 type Key = (String, u8, String, Option<String>);
 
 /// All shares and requests of the tenant.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct Shares {
     shares: BTreeMap<Key, Vec<SharedAccess>>,
     requests: HashMap<String, Request>,
     /// The ids of all requests, in the order in which they were accepted.
     order: Vec<String>,
     waiting: Vec<String>,
-    dice: Dice,
+    random: Random,
 }
 
-impl Ledger {
+impl Shares {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             shares: BTreeMap::new(),
@@ -106,13 +106,13 @@ impl Ledger {
             order: Vec::new(),
             waiting: Vec::new(),
             // A request must not change which ids leads and activities get.
-            dice: Dice::new(seed ^ 0x5a4e_0000_0000_0000),
+            random: Random::new(seed ^ 0x5a4e_0000_0000_0000),
         }
     }
 
     /// Accepts a request and returns its id.
     pub(crate) fn accept(&mut self, revoke: bool, items: Vec<Item>, tenant: &Tenant, now: Timestamp) -> String {
-        let id = format!("{:016x}{:016x}", self.dice.next(), self.dice.next());
+        let id = format!("{:016x}{:016x}", self.random.next(), self.random.next());
         let record = ShareRequest {
             id: id.clone(),
             revoke,
@@ -125,16 +125,16 @@ impl Ledger {
         let mut request = Request {
             record,
             items,
-            ripe: None,
+            due: None,
         };
-        request.ripen(tenant, now);
+        request.set_due(tenant, now);
         self.requests.insert(id.clone(), request);
         self.order.push(id.clone());
         self.waiting.push(id.clone());
         id
     }
 
-    /// The request as a poll finds it; the poll may be what it waited for.
+    /// The request in the state before this poll, which may make it due.
     pub(crate) fn poll(&mut self, id: &str, tenant: &Tenant, now: Timestamp) -> Option<ShareRequest> {
         let request = self.requests.get_mut(&id.to_ascii_lowercase())?;
         let lifetime = SignedDuration::try_from(tenant.options.share_request_lifetime).unwrap_or_default();
@@ -142,32 +142,32 @@ impl Ledger {
             return None;
         }
         request.record.polls += 1;
-        request.ripen(tenant, now);
+        request.set_due(tenant, now);
         Some(request.record.clone())
     }
 
-    /// Processes the requests whose time has come, each as of that time.
-    pub(crate) fn settle(&mut self, world: &World, now: Timestamp) {
-        let ripe = |id: &String| self.requests.get(id)?.ripe.filter(|ripe| *ripe <= now);
+    /// Processes the requests that are due, each at the time at which it was due.
+    pub(crate) fn process_due(&mut self, context: &Context, now: Timestamp) {
+        let due_at = |id: &String| self.requests.get(id)?.due.filter(|at| *at <= now);
         let mut due: Vec<_> = self
             .waiting
             .iter()
-            .filter_map(|id| Some((ripe(id)?, id.clone())))
+            .filter_map(|id| Some((due_at(id)?, id.clone())))
             .collect();
         if due.is_empty() {
             return;
         }
         // Stable: those of one moment stay in the order in which they were accepted.
-        due.sort_by_key(|(ripe, _)| *ripe);
+        due.sort_by_key(|(at, _)| *at);
         let requests = &self.requests;
-        let waits = |request: &Request| request.ripe.is_none_or(|ripe| ripe > now);
+        let waits = |request: &Request| request.due.is_none_or(|at| at > now);
         self.waiting.retain(|id| requests.get(id).is_some_and(waits));
-        for (ripe, id) in due {
+        for (at, id) in due {
             let Some(request) = self.requests.get_mut(&id) else {
                 continue;
             };
             let (revoke, items) = (request.record.revoke, std::mem::take(&mut request.items));
-            let error = self.process(revoke, &items, world, ripe).err().map(message);
+            let error = self.process(revoke, &items, context, at).err().map(message);
             if let Some(request) = self.requests.get_mut(&id) {
                 request.record.done = true;
                 request.record.error = error;
@@ -175,15 +175,15 @@ impl Ledger {
         }
     }
 
-    fn process(&mut self, revoke: bool, items: &[Item], world: &World, now: Timestamp) -> Result<()> {
-        permitted(world.tenant)?;
-        let options = &world.tenant.options;
+    fn process(&mut self, revoke: bool, items: &[Item], context: &Context, now: Timestamp) -> Result<()> {
+        permitted(context.tenant)?;
+        let options = &context.tenant.options;
         let before = (options.share_all_or_nothing && items.len() > 1).then(|| self.shares.clone());
         let mut first = Ok(());
         for item in items {
             let done = match revoke {
-                true => self.revoke(item, world.tenant, now),
-                false => self.share(item, world, now),
+                true => self.revoke(item, context.tenant, now),
+                false => self.share(item, context, now),
             };
             first = first.and(done);
         }
@@ -193,8 +193,8 @@ impl Ledger {
         first
     }
 
-    fn share(&mut self, item: &Item, world: &World, now: Timestamp) -> Result<()> {
-        self.check_share(item, world, now)?;
+    fn share(&mut self, item: &Item, context: &Context, now: Timestamp) -> Result<()> {
+        self.check_share(item, context, now)?;
         let ends = |from: Timestamp| {
             let length = SignedDuration::from_secs(item.minutes.saturating_mul(60));
             from.checked_add(length).unwrap_or(Timestamp::MAX)
@@ -210,7 +210,7 @@ impl Ledger {
         };
         let held = self.shares.entry(item.key()).or_default();
         held.retain(|access| access.expires > now);
-        match world.tenant.options.reshare {
+        match context.tenant.options.reshare {
             Reshare::Duplicate => {}
             Reshare::Extend => {
                 if let Some(old) = held.pop() {
@@ -225,8 +225,8 @@ impl Ledger {
     }
 
     /// Whether a share can be granted.
-    pub(crate) fn check_share(&self, item: &Item, world: &World, now: Timestamp) -> Result<()> {
-        let options = &world.tenant.options;
+    pub(crate) fn check_share(&self, item: &Item, context: &Context, now: Timestamp) -> Result<()> {
+        let options = &context.tenant.options;
         let mut users = options.users.iter();
         let user = users.find(|user| user.id.eq_ignore_ascii_case(&item.user_id));
         let user = user.ok_or_else(|| Exception::not_found("User"))?;
@@ -238,11 +238,11 @@ impl Ledger {
             return Err(Exception::invalid("User is not a sales user"));
         }
         match item.entity {
-            OPPORTUNITY => world.check_opportunity(item)?,
-            _ => world.check_lead(item)?,
+            OPPORTUNITY => context.check_opportunity(item)?,
+            _ => context.check_lead(item)?,
         }
-        let most = i64::from(options.share_max_minutes);
-        if item.minutes <= 0 || most > 0 && item.minutes > most {
+        let max = i64::from(options.share_max_minutes);
+        if item.minutes <= 0 || max > 0 && item.minutes > max {
             return Err(Exception::invalid("Invalid Input! Parameter Name: DurationInMinutes"));
         }
         let held = self.held(item, now).next().is_some();
@@ -250,9 +250,9 @@ impl Ledger {
             return Err(Exception::duplicate("Already shared with the user"));
         }
         let more = !held || options.reshare == Reshare::Duplicate;
-        let most = options.shares_per_user as usize;
-        if item.entity == LEAD && more && most > 0 && self.count(item, world.tenant, now) >= most {
-            let message = format!("Number of leads shared with a user can not be more than {most}");
+        let max = options.shares_per_user as usize;
+        if item.entity == LEAD && more && max > 0 && self.count(item, context.tenant, now) >= max {
+            let message = format!("Number of leads shared with a user can not be more than {max}");
             return Err(Exception::over_limit(message));
         }
         Ok(())
@@ -280,16 +280,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether a revoke has anything to end, for where the call itself is to say so.
+    /// Fails if there is no share to revoke.
     pub(crate) fn check_revoke(&self, item: &Item, tenant: &Tenant, now: Timestamp) -> Result<()> {
         let held = self.held(item, now).next();
         held.map(drop).ok_or_else(|| unshared(tenant))
     }
 
-    /// Ends the shares that are meant.
-    pub(crate) fn end(&mut self, is_meant: impl Fn(&SharedAccess) -> bool) {
+    /// Ends the matching shares.
+    pub(crate) fn end(&mut self, matches: impl Fn(&SharedAccess) -> bool) {
         for held in self.shares.values_mut() {
-            held.retain(|access| !is_meant(access));
+            held.retain(|access| !matches(access));
         }
     }
 
@@ -340,15 +340,15 @@ impl Ledger {
 }
 
 impl Request {
-    /// Settles the time of processing once the polls it waits for have come.
-    fn ripen(&mut self, tenant: &Tenant, now: Timestamp) {
+    /// Sets the time of processing once enough polls have arrived.
+    fn set_due(&mut self, tenant: &Tenant, now: Timestamp) {
         let options = &tenant.options;
-        if self.ripe.is_some() || self.record.polls < options.share_polls {
+        if self.due.is_some() || self.record.polls < options.share_polls {
             return;
         }
         let delay = SignedDuration::try_from(options.share_delay).unwrap_or_default();
         let earliest = self.record.accepted.checked_add(delay).unwrap_or(Timestamp::MAX);
-        self.ripe = Some(earliest.max(now));
+        self.due = Some(earliest.max(now));
     }
 }
 
@@ -360,11 +360,11 @@ impl Item {
     }
 }
 
-impl World<'_> {
+impl Context<'_> {
     fn check_lead(&self, item: &Item) -> Result<()> {
         let options = &self.tenant.options;
         let number = item.entity_id.parse().ok();
-        let lead = number.and_then(|number| self.crm.lead(number));
+        let lead = number.and_then(|number| self.leads.get(number));
         // Another spelling of the number would make another share of the same lead.
         let lead = lead.filter(|lead| lead.number.to_string() == item.entity_id);
         let lead = lead.ok_or_else(Exception::lead_not_found)?;
@@ -401,7 +401,7 @@ impl World<'_> {
     }
 }
 
-/// Whether the account shares at all, and the owner of the keys may.
+/// Fails if the account has no sharing, or the owner of the keys may not share.
 pub(crate) fn permitted(tenant: &Tenant) -> Result<()> {
     if !tenant.options.sharing_enabled {
         return Err(Exception::not_allowed("Entity Sharing is not enabled for your account"));

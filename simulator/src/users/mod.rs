@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::handlers::Desk;
-use crate::http::response::{Answer, Result};
-use crate::leads::metadata::id_for;
+use crate::handlers::Handler;
+use crate::http::response::{Response, Result};
+use crate::random::guid_for;
 
 /// A user of the tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl UserSpec {
 
     /// The object of the lookups.
     pub(crate) fn details(&self) -> Value {
-        let group = |name: &String| json!({"Id": id_for(name), "Name": name});
+        let group = |name: &String| json!({"Id": guid_for(name), "Name": name});
         let mut details = json!({
             "UserId": self.id,
             "FirstName": self.first_name,
@@ -114,52 +114,52 @@ impl UserSpec {
 }
 
 /// The default users: the administrator whose keys are used, two sales users, and between them
-/// one who has left.
-pub(crate) fn team() -> Vec<UserSpec> {
+/// an inactive one.
+pub(crate) fn default_users() -> Vec<UserSpec> {
     let user = |number: u8, first_name, last_name, role| {
         let id = format!("a0000000-0000-4000-8000-{number:012}");
         UserSpec::new(&id, first_name, last_name, role)
     };
-    let left = UserSpec {
+    let inactive = UserSpec {
         active: false,
         ..user(3, "Lata", "Left", "Sales_User")
     };
     vec![
         user(1, "Asha", "Admin", "Administrator"),
         user(2, "Sam", "Sales", "Sales_User"),
-        left,
+        inactive,
         user(4, "Sita", "Sales", "Sales_User"),
     ]
 }
 
-impl Desk<'_> {
-    pub(crate) fn users(self) -> Result<Answer> {
+impl Handler<'_> {
+    pub(crate) fn users(self) -> Result<Response> {
         let rows: Vec<_> = self.tenant.options.users.iter().map(UserSpec::row).collect();
-        Ok(Answer::json(200, &rows))
+        Ok(Response::json(200, &rows))
     }
 
-    pub(crate) fn user_by_id(self) -> Result<Answer> {
+    pub(crate) fn user_by_id(self) -> Result<Response> {
         let id = self.parameter("userId")?;
         self.user(|user| user.id.eq_ignore_ascii_case(id))
     }
 
-    pub(crate) fn user_by_email(self) -> Result<Answer> {
+    pub(crate) fn user_by_email(self) -> Result<Response> {
         let email = self.parameter("emailAddress")?;
         self.user(|user| user.email_address.eq_ignore_ascii_case(email))
     }
 
     /// Unknown and inactive users alike are an empty list.
-    fn user(&self, is_meant: impl Fn(&UserSpec) -> bool) -> Result<Answer> {
+    fn user(&self, is_meant: impl Fn(&UserSpec) -> bool) -> Result<Response> {
         let users = self.tenant.options.users.iter();
         let found = users.filter(|user| user.active && is_meant(user));
-        Ok(Answer::json(200, &found.map(UserSpec::details).collect::<Vec<_>>()))
+        Ok(Response::json(200, &found.map(UserSpec::details).collect::<Vec<_>>()))
     }
 
-    pub(crate) fn user_by_access_key(self) -> Result<Answer> {
+    pub(crate) fn user_by_access_key(self) -> Result<Response> {
         let options = &self.tenant.options;
         let owner = options.users.first();
         let host = options.right_host.as_deref().unwrap_or(self.host);
-        let answer = json!({
+        let response = json!({
             "Id": owner.map(|user| &user.id),
             "Name": owner.map(UserSpec::name),
             "EmailAddress": owner.map(|user| &user.email_address),
@@ -170,7 +170,7 @@ impl Desk<'_> {
             "DefaultCountryCode": options.default_country_code,
             "LSQCommonServiceURLs": {"api": format!("https://{host}")},
         });
-        Ok(Answer::json(200, &answer))
+        Ok(Response::json(200, &response))
     }
 }
 
@@ -181,14 +181,14 @@ fn yes() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_support::Bench;
+    use crate::test_support::TestServer;
 
     const USERS: &str = "/v2/UserManagement.svc";
 
     #[tokio::test]
     async fn the_list_has_everybody_and_the_lookups_only_the_active() {
-        let bench = Bench::new(|_| {});
-        let (_, all) = bench.get(&format!("{USERS}/Users.Get")).await;
+        let server = TestServer::new(|_| {});
+        let (_, all) = server.get(&format!("{USERS}/Users.Get")).await;
         let codes: Vec<_> = all
             .as_array()
             .into_iter()
@@ -196,7 +196,7 @@ mod tests {
             .map(|user| user["StatusCode"].clone())
             .collect();
         assert_eq!(codes, [0, 0, 1, 0]);
-        let found = async |query: &str| bench.get(&format!("{USERS}/User/Retrieve/{query}")).await.1;
+        let found = async |query: &str| server.get(&format!("{USERS}/User/Retrieve/{query}")).await.1;
         let sam = found("ByEmailAddress?emailAddress=Sam@simulator.example").await;
         assert_eq!(
             (&sam[0]["UserId"], &sam[0]["Role"]),
@@ -212,26 +212,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_lookup_gives_the_whole_user() {
-        let bench = Bench::new(|_| {});
+        let server = TestServer::new(|_| {});
         let mut user = UserSpec::new("u", "Mia", "Manager", "Sales_Manager");
         user.groups = vec!["North".into()];
         user.details.insert("Designation".into(), "Head".into());
-        bench.simulator.insert_user(user.clone());
-        bench.simulator.insert_user(user);
-        let (_, found) = bench.get(&format!("{USERS}/User/Retrieve/ByUserId?userId=U")).await;
+        server.simulator.insert_user(user.clone());
+        server.simulator.insert_user(user);
+        let (_, found) = server.get(&format!("{USERS}/User/Retrieve/ByUserId?userId=U")).await;
         assert_eq!(
             (&found[0]["Designation"], &found[0]["mx_Custom_10"]),
             (&json!("Head"), &Value::Null)
         );
         assert_eq!(found[0]["Groups"][0]["Name"], "North");
-        let (_, all) = bench.get(&format!("{USERS}/Users.Get")).await;
+        let (_, all) = server.get(&format!("{USERS}/Users.Get")).await;
         assert_eq!((&all[4]["MemberOfGroups"], &all[5]), (&json!(["North"]), &Value::Null));
     }
 
     #[tokio::test]
     async fn the_owner_of_the_keys_has_the_role_chosen() {
-        let bench = Bench::new(|options| options.role = "Sales_User".into());
-        let (_, owner) = bench.get("/v2/Authentication.svc/UserByAccessKey.Get").await;
+        let server = TestServer::new(|options| options.role = "Sales_User".into());
+        let (_, owner) = server.get("/v2/Authentication.svc/UserByAccessKey.Get").await;
         assert_eq!(
             (&owner["Name"], &owner["Role"]),
             (&json!("Asha Admin"), &json!("Sales_User"))

@@ -4,20 +4,20 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::UserSpec;
-use crate::handlers::{Count, Desk};
-use crate::http::response::{Answer, Exception, Failure, Result};
+use crate::handlers::{Count, Handler};
+use crate::http::response::{Exception, Failure, Response, Result};
 use crate::leads::reads::{Columns, Paging};
 use crate::leads::search::Sorting;
 
 /// Larger pages are an error.
-const LARGEST_PAGE: u64 = 1_000;
+const MAX_PAGE_SIZE: u64 = 1_000;
 
 /// Attributes of a user that the search was seen to reject.
 const UNSEARCHED: [&str; 2] = ["ManagerName", "TeamName"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Question {
+struct SearchRequest {
     columns: Option<Columns>,
     group_conditions: Option<Vec<Group>>,
     sorting: Option<Vec<Sorting>>,
@@ -40,19 +40,19 @@ struct Condition {
     condition_operator: Option<String>,
 }
 
-impl Desk<'_> {
+impl Handler<'_> {
     /// Unlike the lookups, it finds inactive users too.
-    pub(crate) fn user_search(self) -> Result<Answer> {
-        let asked: Question = self.body()?;
-        let paging = asked.paging.unwrap_or_default();
-        if paging.size(self.tenant) > LARGEST_PAGE {
-            let message = format!("PageSize can't be greater than {LARGEST_PAGE}");
+    pub(crate) fn user_search(self) -> Result<Response> {
+        let request: SearchRequest = self.body()?;
+        let paging = request.paging.unwrap_or_default();
+        if paging.size(self.tenant) > MAX_PAGE_SIZE {
+            let message = format!("PageSize can't be greater than {MAX_PAGE_SIZE}");
             return Err(Exception::invalid(message));
         }
-        let columns = asked.columns.unwrap_or_default();
+        let columns = request.columns.unwrap_or_default();
         let columns: Vec<_> = columns.names().collect();
-        let groups = asked.group_conditions.unwrap_or_default();
-        let sorting = asked.sorting.unwrap_or_default();
+        let groups = request.group_conditions.unwrap_or_default();
+        let sorting = request.sorting.unwrap_or_default();
         let sorted = sorting.iter().filter_map(|sorting| sorting.column_name.as_deref());
         let looked_up = groups.iter().flat_map(|group| &group.condition);
         let looked_up = looked_up.map(|condition| condition.lookup_name.as_str());
@@ -69,7 +69,7 @@ impl Desk<'_> {
                 found.push(row);
             }
         }
-        // From the last to the first: a stable sort leaves the first in charge.
+        // From the last to the first: the sort is stable, so the first column decides.
         for sorting in sorting.iter().rev() {
             let column = sorting.column_name.as_deref().unwrap_or_default();
             found.sort_by_key(|row| shown(row, column));
@@ -84,13 +84,13 @@ impl Desk<'_> {
                 }
             }
         }
-        let page = paging.bounds(self.tenant, LARGEST_PAGE);
+        let page = paging.bounds(self.tenant, MAX_PAGE_SIZE);
         let rows = page.of(&found).iter().cloned().map(Value::Object).collect();
-        Ok(Answer::listed(found.len(), "Users", rows))
+        Ok(Response::listed(found.len(), "Users", rows))
     }
 }
 
-/// A user as the search has one: without what it rejects, the status and the groups as texts.
+/// A user as a row of the search: without the attributes that it rejects, status and groups as texts.
 fn row(user: &UserSpec) -> Map<String, Value> {
     let Value::Object(mut row) = user.details() else {
         return Map::new();
@@ -144,7 +144,7 @@ impl Condition {
         match self.operator.to_ascii_lowercase().as_str() {
             "eq" => Ok(value == wanted),
             "lik" => Ok(value.contains(&wanted)),
-            // There are more, which no copy of the page shows.
+            // More operators exist, but no known copy of the page lists them.
             _ => Err(Exception::invalid("Invalid Input! Parameter Name: Operator")),
         }
     }
@@ -162,11 +162,11 @@ fn shown(row: &Map<String, Value>, name: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_support::Bench;
+    use crate::test_support::TestServer;
     use serde_json::json;
 
-    async fn search(bench: &Bench, body: Value) -> (u16, Value) {
-        bench.post("/v2/UserManagement.svc/User/AdvancedSearch", body).await
+    async fn search(server: &TestServer, body: Value) -> (u16, Value) {
+        server.post("/v2/UserManagement.svc/User/AdvancedSearch", body).await
     }
 
     fn with(conditions: Value) -> Value {
@@ -183,48 +183,48 @@ mod tests {
         json!({"LookupName": name, "Operator": operator, "LookupValue": value, "ConditionOperator": next})
     }
 
-    fn names(answer: &Value) -> Vec<&str> {
-        let users = answer["Users"].as_array().unwrap().iter();
+    fn names(response: &Value) -> Vec<&str> {
+        let users = response["Users"].as_array().unwrap().iter();
         users.map(|user| user["FirstName"].as_str().unwrap()).collect()
     }
 
     #[tokio::test]
     async fn active_sales_users_are_found_in_order() {
-        let bench = Bench::new(|_| {});
+        let server = TestServer::new(|_| {});
         let both = json!([
             condition("Role", "eq", "Sales_User", json!("AND")),
             condition("StatusCode", "eq", "0", Value::Null),
         ]);
-        let (status, answer) = search(&bench, with(both)).await;
-        assert_eq!((status, names(&answer)), (200, vec!["Sam", "Sita"]));
-        let user = &answer["Users"][0];
+        let (status, response) = search(&server, with(both)).await;
+        assert_eq!((status, names(&response)), (200, vec!["Sam", "Sita"]));
+        let user = &response["Users"][0];
         assert_eq!((&user["StatusCode"], &user["Role"]), (&json!("0"), &Value::Null));
         assert!(user.get("EmailAddress").is_some());
     }
 
     #[tokio::test]
     async fn conditions_are_joined_as_they_say() {
-        let bench = Bench::new(|_| {});
+        let server = TestServer::new(|_| {});
         let either = json!([
             condition("FirstName", "lik", "AS", json!("OR")),
             condition("StatusCode", "eq", "1", Value::Null),
         ]);
-        assert_eq!(names(&search(&bench, with(either)).await.1), ["Asha", "Lata"]);
+        assert_eq!(names(&search(&server, with(either)).await.1), ["Asha", "Lata"]);
         let nobody = json!([condition("FirstName", "eq", "x", Value::Null)]);
-        assert_eq!(search(&bench, with(nobody)).await.1, json!({"RecordCount": 0}));
+        assert_eq!(search(&server, with(nobody)).await.1, json!({"RecordCount": 0}));
         let unknown = json!([condition("FirstName", "gt", "x", Value::Null)]);
-        assert_eq!(search(&bench, with(unknown)).await.0, 500);
+        assert_eq!(search(&server, with(unknown)).await.0, 500);
     }
 
     #[tokio::test]
     async fn some_attributes_and_large_pages_are_rejected() {
-        let bench = Bench::new(|_| {});
+        let server = TestServer::new(|_| {});
         let message = async |change: fn(&mut Value)| {
             let mut body = with(json!([]));
             change(&mut body);
-            let (status, answer) = search(&bench, body).await;
+            let (status, response) = search(&server, body).await;
             assert_eq!(status, 500);
-            answer["ExceptionMessage"].as_str().unwrap().to_owned()
+            response["ExceptionMessage"].as_str().unwrap().to_owned()
         };
         let invalid = "User search has some invalid Attributes";
         assert_eq!(
