@@ -60,7 +60,7 @@ const MAY: [(&str, &[&str]); 17] = [
     ("clock", &[]),
 ];
 
-/// Crates that one module alone may know.
+/// Crates that only these modules may use.
 const ALONE: [(&str, &[&str]); 8] = [
     ("tonic", &["grpc"]),
     ("tonic_types", &["grpc"]),
