@@ -66,11 +66,13 @@ lint-proto: $(PYTHON_READY)
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/leadgate
 
+# The second check is of a gateway without the simulator.
 .PHONY: lint-rust
 lint-rust: $(DENY_READY)
 	@echo "== lint: Rust"
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo check --locked --package leadgate --no-default-features
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	.tools/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 

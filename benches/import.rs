@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use leadgate::simulator::{Latency, Limits, Options};
+use leadgate_simulator::{Latency, Limits, Options};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};

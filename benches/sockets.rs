@@ -14,7 +14,7 @@ use std::time::Duration;
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::grpc::pb;
-use leadgate::simulator::{Latency, Limits, Options, Simulator, Window};
+use leadgate_simulator::{Latency, Limits, Options, Simulator, Window};
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Latency, Options, Simulator};
+use leadgate_simulator::{Latency, Options, Simulator};
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};

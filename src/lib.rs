@@ -25,6 +25,5 @@ pub mod store;
 pub mod tenant;
 pub mod users;
 
-// Out, and what stands in for it in tests and demonstrations.
+// Out.
 pub mod crm;
-pub mod simulator;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use lab::{Client, Network, Report, Scenario, run};
 use leadgate::error::Limit;
 use leadgate::quota::Window;
-use leadgate::simulator::limits::{Limits, Window as Kind};
+use leadgate_simulator::limits::{Limits, Window as Kind};
 use peers::{Governor, Log, Paced, Tower};
 
 const LIMIT: Limit = Limit {

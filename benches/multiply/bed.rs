@@ -7,7 +7,7 @@ use std::time::Duration;
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::grpc::pb::lead_service_client::LeadServiceClient;
-use leadgate::simulator::{Latency, Limits, Options, Simulator};
+use leadgate_simulator::{Latency, Limits, Options, Simulator};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb::lead_service_client::LeadServiceClient;
-use leadgate::simulator::Latency;
+use leadgate_simulator::Latency;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leadgate::simulator::{Recorded, Simulator};
+use leadgate_simulator::{Recorded, Simulator};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Options, Simulator};
+use leadgate_simulator::{Options, Simulator};
 use pb::lead_service_client::LeadServiceClient;
 use serde_json::json;
 use tonic::transport::Channel;

@@ -490,10 +490,10 @@ mod tests {
     use crate::domain::share::Access;
     use crate::quota::Quota;
     use crate::sharing::{Parts, Sharing};
-    use crate::simulator::{Fault, Options, Reshare, Simulator, What as Mishap};
     use crate::store::Store;
     use crate::telemetry::metrics::Metrics;
     use crate::users::Users;
+    use leadgate_simulator::{Fault, Options, Reshare, Simulator, What as Mishap};
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";
     const LIMIT: Duration = Duration::from_secs(60);

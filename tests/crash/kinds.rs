@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::Simulator;
+use leadgate_simulator::Simulator;
 use pb::activity_service_client::ActivityServiceClient;
 use pb::lead_service_client::LeadServiceClient;
 use pb::share_service_client::ShareServiceClient;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use leadgate::simulator::Simulator;
+use leadgate_simulator::Simulator;
 
 /// What a caller knows in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

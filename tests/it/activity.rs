@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{DateForm, Fault, OffsetMeans, Options, UserSpec, What, WrongCode};
+use leadgate_simulator::{DateForm, Fault, OffsetMeans, Options, UserSpec, What, WrongCode};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::field_value::Value;
 use pb::get_user_request::Key;

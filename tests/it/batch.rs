@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Latency, Limits, Options, Order, Simulator, What};
+use leadgate_simulator::{Fault, Latency, Limits, Options, Order, Simulator, What};
 use pb::import_leads_request::Operation;
 use pb::share_service_client::ShareServiceClient;
 use serde_json::Value as Json;

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, Options, What};
 use pb::BreakerState;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::task::JoinSet;
@@ -153,7 +153,7 @@ async fn connections_that_are_refused_open_it_too() {
         crate::outage::settings("http://127.0.0.1:9", "breaker_failures = 5")
     );
     let settings = settings.replace("insecure_plaintext = true\n", "");
-    let world = World::gateway(leadgate::simulator::Simulator::new(Options::default()), &settings).await;
+    let world = World::gateway(leadgate_simulator::Simulator::new(Options::default()), &settings).await;
     let mut reads = reads(
         &world,
         "00000000-0000-4000-8000-000000000001",

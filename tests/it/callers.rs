@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leadgate::config::Config;
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Limits, Options, What};
+use leadgate_simulator::{Fault, Limits, Options, What};
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::task::JoinSet;
 use tokio::time::Instant;

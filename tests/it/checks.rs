@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use leadgate::domain::value::Value as Stored;
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, FieldSpec, Options, PhoneLookup, What};
+use leadgate_simulator::{Fault, FieldSpec, Options, PhoneLookup, What};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::field_value::Value;
 use pb::get_lead_request::Key;

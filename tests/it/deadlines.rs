@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Latency, Options};
+use leadgate_simulator::{Latency, Options};
 use pb::get_lead_request::Key;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};

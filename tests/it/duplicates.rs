@@ -5,7 +5,7 @@ use std::time::Duration;
 use leadgate::caller::Call;
 use leadgate::grpc::pb;
 use leadgate::quota::{Callers, Cost, Quota, Want};
-use leadgate::simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, Options, What};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 

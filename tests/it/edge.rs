@@ -1,7 +1,7 @@
 //! Requests that do not get as far as a service, and what they are told.
 
 use leadgate::grpc::pb;
-use leadgate::simulator::Options;
+use leadgate_simulator::Options;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::codec::CompressionEncoding;

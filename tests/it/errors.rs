@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, Options, What};
 use serde_json::json;
 use tonic::Code;
 
@@ -246,7 +246,7 @@ async fn nobody_listening_is_unavailable_and_costs_no_slot() {
     let tenant = crate::harness::tenant("acme", nobody.local_addr().unwrap(), &options);
     drop(nobody);
     let settings = format!("{tenant}[tenants.acme.limits]\ncalls = 1\nwindow = \"1h\"");
-    let world = World::gateway(leadgate::simulator::Simulator::new(options), &settings).await;
+    let world = World::gateway(leadgate_simulator::Simulator::new(options), &settings).await;
     for _ in 0..2 {
         let error = seen(world.create(lead("Asha")).await.unwrap_err());
         error.is(Code::Unavailable, "UPSTREAM_UNAVAILABLE");

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::grpc::pb;
-use leadgate::simulator::{Options, Recorded, Simulator};
+use leadgate_simulator::{Options, Recorded, Simulator};
 use pb::field_value::Value;
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Latency, Limits, Options, What};
+use leadgate_simulator::{Fault, Latency, Limits, Options, What};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tokio::sync::Mutex;

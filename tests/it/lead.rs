@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{CaptureMessage, DateForm, FieldSetForm, Limits, Options, Order, PhoneLookup, UpsertMatch};
+use leadgate_simulator::{CaptureMessage, DateForm, FieldSetForm, Limits, Options, Order, PhoneLookup, UpsertMatch};
 use pb::field_value::Value;
 use pb::get_lead_request::Key;
 use prost_types::{FieldMask, Timestamp};
@@ -946,7 +946,7 @@ async fn a_message_that_is_only_checked_is_not_sent() {
 #[tokio::test]
 async fn without_metadata_leadsquared_decides() {
     let world = World::start().await;
-    let fault = leadgate::simulator::Fault::new("LeadsMetaData.Get", leadgate::simulator::What::Empty500);
+    let fault = leadgate_simulator::Fault::new("LeadsMetaData.Get", leadgate_simulator::What::Empty500);
     world.simulator.order(fault.times(1000));
     let id = tokio::time::timeout(Duration::from_secs(20), world.create(lead("Asha")))
         .await

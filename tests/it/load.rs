@@ -13,7 +13,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Options, Simulator, What};
+use leadgate_simulator::{Fault, Options, Simulator, What};
 use pb::import_leads_request::Operation;
 use pb::import_leads_response::Result as Row;
 use pb::lead_service_client::LeadServiceClient;

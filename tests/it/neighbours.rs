@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Limits, Options, What};
+use leadgate_simulator::{Fault, Limits, Options, What};
 use pb::import_leads_request::Operation;
 use pb::share_service_client::ShareServiceClient;
 use tokio::task::JoinSet;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadgate::simulator::Options;
+use leadgate_simulator::Options;
 use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use leadgate::grpc::pb;
-use leadgate::simulator::{Latency, Limits, Options, What};
+use leadgate_simulator::{Latency, Limits, Options, What};
 use pb::import_leads_request::Operation;
 use prost::Message;
 use serde_json::Value as Json;
@@ -286,7 +286,7 @@ async fn single_writes_and_batches_of_one_connection_keep_their_order_among_each
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn neither_metadata_that_is_awaited_nor_a_lost_answer_changes_the_order() {
-    use leadgate::simulator::Fault;
+    use leadgate_simulator::Fault;
     let world = world("[tenant_defaults]\nmetadata_lifetime = \"1ms\"\n").await;
     let ids = leads(&world).await;
     let by = Duration::from_millis(300);

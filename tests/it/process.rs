@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Options, Simulator};
+use leadgate_simulator::{Options, Simulator};
 use pb::lead_service_client::LeadServiceClient;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;

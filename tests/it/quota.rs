@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Latency, Limits, Options, Refusal, What, Window};
+use leadgate_simulator::{Fault, Latency, Limits, Options, Refusal, What, Window};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;

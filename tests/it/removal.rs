@@ -1,7 +1,7 @@
 //! Leads that are deleted and merged, as their callers see it.
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, Options, What};
 use tonic::{Code, Status};
 use uuid::Uuid;
 

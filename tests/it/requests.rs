@@ -1,7 +1,7 @@
 //! What all requests have in common: tenants, ids, sizes.
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Options, Simulator};
+use leadgate_simulator::{Options, Simulator};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};

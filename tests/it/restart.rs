@@ -10,7 +10,7 @@ use leadgate::config::Config;
 use leadgate::domain::spent::{Held, HeldSlots, Spent};
 use leadgate::grpc::pb;
 use leadgate::quota::{Callers, Quota};
-use leadgate::simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
+use leadgate_simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
 use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use pb::share_service_client::ShareServiceClient;

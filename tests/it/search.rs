@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Options, Simulator, What};
+use leadgate_simulator::{Fault, Options, Simulator, What};
 use pb::field_value::Value;
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};

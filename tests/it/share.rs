@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, OpportunitySpec, Options, Reshare, RevokeUnshared, ShareFailures, What};
+use leadgate_simulator::{Fault, OpportunitySpec, Options, Reshare, RevokeUnshared, ShareFailures, What};
 use pb::share_lead_request::{Context, Lead, User};
 use pb::share_service_client::ShareServiceClient;
 use pb::{Access, ShareState, WaitFor};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{ActivityTypeSpec, Limits, Options, UserSpec};
+use leadgate_simulator::{ActivityTypeSpec, Limits, Options, UserSpec};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::lead_service_client::LeadServiceClient;
 use pb::user_service_client::UserServiceClient;

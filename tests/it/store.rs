@@ -5,7 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::Options;
+use leadgate_simulator::Options;
 use pb::lead_service_client::LeadServiceClient;
 use pb::share_service_client::ShareServiceClient;
 use tokio::process::{Child, Command};

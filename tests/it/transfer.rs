@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leadgate::simulator::{Fault, Latency, Options, Simulator, What};
+use leadgate_simulator::{Fault, Latency, Options, Simulator, What};
 use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, Options, What};
 use tonic::{Code, Status};
 use uuid::Uuid;
 

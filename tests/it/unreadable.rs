@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate::simulator::{Damage, Fault, Limits, Options, Simulator, What};
+use leadgate_simulator::{Damage, Fault, Limits, Options, Simulator, What};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::user_service_client::UserServiceClient;
 use serde_json::{Value as Json, json};

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use leadgate::error::{Limit, Refusal};
 use leadgate::quota::{Grant, Next, Verdict, Window};
-use leadgate::simulator::limits::{Limiter, Limits, Verdict as Admission};
+use leadgate_simulator::limits::{Limiter, Limits, Verdict as Admission};
 use random::Random;
 pub(crate) use report::Report;
 

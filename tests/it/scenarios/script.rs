@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::caller::Criticality;
-use leadgate::simulator::Limits;
+use leadgate_simulator::Limits;
 use serde::Deserialize;
 
 /// One file of `tests/scenarios`.

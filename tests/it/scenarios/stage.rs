@@ -13,7 +13,7 @@ use leadgate::error::{Error, Kind, Limit, Refusal};
 use leadgate::quota::breaker::{self, OperationId};
 use leadgate::quota::queue::Share;
 use leadgate::quota::{Callers, Cost, Limits, Quota, Verdict, Want};
-use leadgate::simulator::limits::{Limiter, Verdict as Admission};
+use leadgate_simulator::limits::{Limiter, Verdict as Admission};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,7 @@ struct Stage {
 
 struct Scene {
     server: Limiter,
-    limits: leadgate::simulator::Limits,
+    limits: leadgate_simulator::Limits,
     foreign: f64,
     is_outage: bool,
     random: Random,

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use leadgate::simulator::Options;
+use leadgate_simulator::Options;
 use serde_json::{Value as Json, json};
 
 use super::{Desk, SETTINGS, ended, rows};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadgate::simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, Options, What};
 
 use super::double::{Double, Reply};
 use super::{Desk, SETTINGS, ended};

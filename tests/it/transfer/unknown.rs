@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use leadgate::simulator::{Fault, What};
+use leadgate_simulator::{Fault, What};
 
 use super::double::{Double, Reply};
 use super::{Desk, alike, ended, interrupt, rows};

@@ -1,0 +1,333 @@
+//! Decides about a call: recognises the endpoint, checks the keys, looks for a fault, counts the
+//! call, and only then executes it. Sends nothing.
+
+use http::header;
+use tokio::time::Instant;
+
+use crate::What;
+use crate::control::journal::CallId;
+use crate::handlers::Handler;
+use crate::http::call::Call;
+use crate::http::endpoint::Endpoint;
+use crate::http::response::Response;
+use crate::limits::Verdict;
+use crate::state::State;
+
+const WRONG_KEYS: &str = "Invalid Access Details provided.";
+
+/// How the simulator responds to a call.
+pub(crate) enum Decision {
+    /// With this response. The call was executed, or is invalid.
+    Respond(Response),
+    /// With this refusal by a limit, or by a fault that looks like one.
+    Refuse(Response),
+    /// With this fault. The call is not executed yet.
+    Fault(Endpoint, What),
+}
+
+impl State {
+    /// Records the call, decides about it and, if nothing prevents it, executes it: all under one
+    /// lock.
+    pub(crate) fn decide(&mut self, call: &Call) -> (CallId, Decision) {
+        let stamp = Instant::now();
+        let endpoint = Endpoint::at(&call.path);
+        let recorded = call.record(endpoint, stamp);
+        let call_id = self.journal.record(recorded, self.tenant.options.keep_calls);
+        let decision = self.decision(call, endpoint, stamp);
+        (call_id, decision)
+    }
+
+    fn decision(&mut self, call: &Call, endpoint: Option<Endpoint>, stamp: Instant) -> Decision {
+        let Some(endpoint) = endpoint else {
+            return Decision::Respond(Response::page(404, "Endpoint not found."));
+        };
+        if !endpoint.takes(&call.method) {
+            return Decision::Respond(Response::page(405, "Method not allowed."));
+        }
+        if let Some(response) = self.check_keys(call, endpoint) {
+            let counted = self.tenant.options.limits.count_bad_keys;
+            let refused = counted.then(|| self.admit(endpoint, stamp)).flatten();
+            return refused.map_or(Decision::Respond(response), Decision::Refuse);
+        }
+        if let Some(what) = self.faults.take_early(endpoint.name(), &|text| call.contains(text)) {
+            self.journal.counts.faults += 1;
+            return self.early_fault(&what, endpoint, stamp);
+        }
+        if let Some(refused) = self.admit(endpoint, stamp) {
+            return Decision::Refuse(refused);
+        }
+        match self.faults.take(endpoint.name(), &|text| call.contains(text)) {
+            Some(what) => {
+                self.journal.counts.faults += 1;
+                Decision::Fault(endpoint, what)
+            }
+            None => Decision::Respond(self.execute(endpoint, call)),
+        }
+    }
+
+    /// The response to wrong keys, if they are wrong.
+    fn check_keys(&self, call: &Call, endpoint: Endpoint) -> Option<Response> {
+        let options = &self.tenant.options;
+        let access = call.key("x-lsq-accesskey", "accessKey");
+        let secret = call.key("x-lsq-secretkey", "secretKey");
+        let right = access == Some(&options.access_key) && secret == Some(&options.secret_key);
+        let active = options.users.first().is_none_or(|owner| owner.active);
+        if !right || !active {
+            return Some(Response::unauthorized(WRONG_KEYS));
+        }
+        let host = options.right_host.as_deref();
+        let host = host.filter(|_| endpoint != Endpoint::UserByAccessKey)?;
+        let message = options.wrong_host_message.replace("{host}", host);
+        Some(Response::unauthorized(&message))
+    }
+
+    /// Counts the call. Returns the refusal if a limit is exceeded.
+    fn admit(&mut self, endpoint: Endpoint, stamp: Instant) -> Option<Response> {
+        let limits = &self.tenant.options.limits;
+        let day = self.clock.day(limits.daily_reset_hour);
+        let bulk = endpoint.is_bulk();
+        match self.limiter.admit(stamp, day, bulk, limits) {
+            Verdict::Admitted => {
+                let ordinary = !bulk || limits.bulk_pays_calls;
+                self.journal.accept(endpoint.name(), stamp, bulk, ordinary);
+                None
+            }
+            verdict => Some(self.refusal(verdict)),
+        }
+    }
+
+    /// The decision of a fault that happens before the call is counted.
+    fn early_fault(&mut self, what: &What, endpoint: Endpoint, stamp: Instant) -> Decision {
+        match what {
+            What::Refuse => {
+                let limits = &self.tenant.options.limits;
+                let verdict = self.limiter.refuse(stamp, endpoint.is_bulk(), limits);
+                Decision::Refuse(self.refusal(verdict))
+            }
+            What::RefuseDaily => Decision::Refuse(self.refusal(Verdict::RefusedDaily)),
+            _ => Decision::Respond(Response::unauthorized(WRONG_KEYS)),
+        }
+    }
+
+    fn refusal(&mut self, verdict: Verdict) -> Response {
+        self.journal.counts.refused += 1;
+        let options = &self.tenant.options;
+        let message = match verdict {
+            Verdict::Refused { limit } => {
+                let seconds = options.limits.per.as_secs().max(1);
+                format!("API calls exceeded the limit of {limit} in {seconds} second(s)")
+            }
+            _ => {
+                self.journal.counts.refused_daily += 1;
+                options.daily_message.clone()
+            }
+        };
+        let mut response = Response::refused(options.limits.refusal.status(), &message);
+        let seconds = || options.limits.per.as_secs().max(1).to_string();
+        response.retry_after = options.limits.retry_after.then(seconds);
+        response
+    }
+
+    /// Executes the call.
+    pub(crate) fn execute(&mut self, endpoint: Endpoint, call: &Call) -> Response {
+        let none = endpoint.may_be_empty() && call.body.is_empty();
+        if endpoint.has_body()
+            && !none
+            && let Some(body_error) = call.body_error()
+        {
+            return body_error.into_response(400, self.tenant.options.bad_body_in_envelope);
+        }
+        self.process_due();
+        let handler = Handler {
+            leads: &mut self.leads,
+            activities: &mut self.activities,
+            shares: &mut self.shares,
+            tenant: &self.tenant,
+            query: &call.query,
+            body: &call.body,
+            host: call.header(header::HOST.as_str()).unwrap_or_default(),
+            now: self.clock.now(),
+        };
+        let response = handler.respond(endpoint);
+        self.process_due();
+        response
+    }
+
+    /// Records the status of the response.
+    pub(crate) fn record_outcome(&mut self, call_id: CallId, status: u16, refused: bool) {
+        self.journal.counts.unauthorized += u64::from(status == 401);
+        self.journal.record_outcome(call_id, status, refused);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::test_support::{TestServer, attributes};
+    use crate::{Fault, Refusal, Window};
+    use axum::{body::Body, extract::Request};
+    use serde_json::json;
+    use std::time::Duration;
+
+    const SEARCH: &str = "Leads.GetByEmailaddress?emailaddress=a@x.co";
+
+    fn unsigned(query: &str) -> http::request::Builder {
+        Request::builder().uri(format!("/v2/LeadManagement.svc/LeadsMetaData.Get{query}"))
+    }
+
+    #[tokio::test]
+    async fn keys_are_taken_from_headers_or_query() {
+        let server = TestServer::new(|_| {});
+        let right = unsigned("?accessKey=u%24rSimulatorAccessKey&secretKey=simulator-secret-key");
+        assert_eq!(server.send(right.body(Body::empty()).unwrap()).await.0, 200);
+        let (status, body) = server.send(unsigned("").body(Body::empty()).unwrap()).await;
+        assert_eq!(status, 401);
+        assert_eq!(
+            body,
+            r#"{"Status":"Error","ExceptionType":"MXInvalidAccessDetailsException","ExceptionMessage":"Invalid Access Details provided."}"#
+        );
+        let stats = server.simulator.stats();
+        assert_eq!((stats.accepted, stats.unauthorized), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn the_keys_of_an_inactive_owner_are_wrong() {
+        let server = TestServer::new(|options| options.users[0].active = false);
+        assert_eq!(server.get(SEARCH).await.0, 401);
+    }
+
+    #[tokio::test]
+    async fn the_wrong_host_names_the_right_one() {
+        let server = TestServer::new(|options| options.right_host = Some("api-in21.example".into()));
+        let (status, body) = server.get(SEARCH).await;
+        assert_eq!(status, 401);
+        assert!(body["ExceptionMessage"].as_str().unwrap().contains("api-in21.example"));
+        let (status, body) = server.get("/v2/Authentication.svc/UserByAccessKey.Get").await;
+        assert_eq!(status, 200);
+        assert_eq!(body["LSQCommonServiceURLs"]["api"], "https://api-in21.example");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_has_the_status_and_the_words_chosen() {
+        for (refusal, status) in [(Refusal::S429, 429), (Refusal::S403, 403), (Refusal::S200, 200)] {
+            let server = TestServer::new(|options| {
+                options.limits.calls = 2;
+                options.limits.refusal = refusal;
+            });
+            for _ in 0..2 {
+                assert_eq!(server.get(SEARCH).await, (200, json!([])));
+            }
+            let (given, body) = server.get(SEARCH).await;
+            assert_eq!(given, status);
+            assert_eq!(
+                body["ExceptionMessage"],
+                "API calls exceeded the limit of 2 in 5 second(s)"
+            );
+            tokio::time::advance(Duration::from_secs(5)).await;
+            assert_eq!(server.get(SEARCH).await, (200, json!([])));
+
+            let stats = server.simulator.stats();
+            assert_eq!((stats.accepted, stats.refused, stats.worst_window), (3, 1, 2));
+            let refused: Vec<_> = server.simulator.calls().iter().map(|call| call.refused).collect();
+            assert_eq!(refused, [false, false, true, false]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_can_change_while_it_runs() {
+        let server = TestServer::new(|options| options.limits.calls = 1);
+        assert_eq!(server.get(SEARCH).await.0, 200);
+        assert_eq!(server.get(SEARCH).await.0, 429);
+        server.simulator.set_options(|options| options.limits.calls = 2);
+        assert_eq!(server.get(SEARCH).await.0, 200);
+        server.simulator.set_options(|options| options.limits.daily = 2);
+        let (_, body) = server.get(SEARCH).await;
+        assert_eq!(body["ExceptionMessage"], "API calls exceeded the daily limit");
+        assert_eq!(server.simulator.stats().daily_used, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_below_a_second_is_called_a_second() {
+        let server = TestServer::new(|options| {
+            options.limits.calls = 1;
+            options.limits.per = Duration::from_millis(100);
+        });
+        assert_eq!(server.get(SEARCH).await.0, 200);
+        let (_, body) = server.get(SEARCH).await;
+        assert_eq!(
+            body["ExceptionMessage"],
+            "API calls exceeded the limit of 1 in 1 second(s)"
+        );
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(server.get(SEARCH).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_unique_attributes_applies_to_existing_leads() {
+        let server = TestServer::new(|_| {});
+        server.create(&[("FirstName", "x"), ("mx_Zip", "1")]).await;
+        server
+            .simulator
+            .set_options(|options| options.unique = vec!["mx_Zip".into()]);
+        let body = attributes(&[("FirstName", "y"), ("mx_Zip", "1")]);
+        assert_eq!(server.post("Lead.Create", body).await.0, 500);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bulk_calls_have_a_limit_of_their_own() {
+        let server = TestServer::new(|options| options.limits.bulk = 1);
+        assert_eq!(server.post("Lead/Bulk/Create", json!([])).await.0, 200);
+        let (status, body) = server.post("Lead/Bulk/UpdateV2", json!({})).await;
+        assert_eq!(status, 429);
+        assert_eq!(
+            body["ExceptionMessage"],
+            "API calls exceeded the limit of 1 in 5 second(s)"
+        );
+        assert_eq!(server.simulator.stats().worst_bulk_window, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_keys_and_wrong_paths_do_not_count_unless_chosen() {
+        for counted in [false, true] {
+            let server = TestServer::new(|options| {
+                options.limits.calls = 1;
+                options.limits.count_bad_keys = counted;
+            });
+            server.get("Lead.Destroy").await;
+            let wrong = || unsigned("").body(Body::empty()).unwrap();
+            assert_eq!(server.send(wrong()).await.0, 401);
+            assert_eq!(server.send(wrong()).await.0, if counted { 429 } else { 401 });
+            assert_eq!(server.get(SEARCH).await.0, if counted { 429 } else { 200 });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn early_faults_count_against_no_limit() {
+        for (what, status, kind) in [
+            (What::Refuse, 429, "MXAPIRateLimitExceededException"),
+            (What::RefuseDaily, 429, "MXAPIRateLimitExceededException"),
+            (What::Unauthorized, 401, "MXInvalidAccessDetailsException"),
+        ] {
+            let server = TestServer::new(|options| options.limits.calls = 1);
+            server.simulator.order(Fault::new("*", what));
+            let (given, body) = server.get(SEARCH).await;
+            assert_eq!((given, body["ExceptionType"].as_str()), (status, Some(kind)));
+            assert_eq!(server.simulator.calls()[0].refused, status == 429);
+            assert_eq!(server.get(SEARCH).await.0, 200);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_call_does_not_use_up_a_fault() {
+        let server = TestServer::new(|options| {
+            options.limits.calls = 1;
+            options.limits.window = Window::Fixed;
+        });
+        assert_eq!(server.get(SEARCH).await.0, 200);
+        server.simulator.order(Fault::new("*", What::Empty500));
+        assert_eq!(server.get(SEARCH).await.0, 429);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(server.get(SEARCH).await.0, 500);
+    }
+}

@@ -1,0 +1,182 @@
+//! The endpoints, each with its method and path. Does not know what they do.
+
+use http::Method;
+
+/// One operation of the REST API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    LeadCreate,
+    LeadUpdate,
+    LeadCreateOrUpdate,
+    LeadCapture,
+    BulkCreate,
+    BulkCreateOrUpdate,
+    BulkUpdate,
+    BulkUpdateV2,
+    GetById,
+    GetByEmail,
+    GetByPhone,
+    QuickSearch,
+    GetByIds,
+    Search,
+    RecentlyModified,
+    Metadata,
+    LeadDelete,
+    LeadMerge,
+    Users,
+    UserById,
+    UserByEmail,
+    UserByAccessKey,
+    UserSearch,
+    Share,
+    Revoke,
+    ShareStatus,
+    ActivityCreate,
+    ActivityBulkAdd,
+    ActivityUpdate,
+    ActivitiesOfLead,
+    ActivityDetails,
+    ActivitiesByEvent,
+    ActivitiesModified,
+    ActivityTypes,
+    ActivitySetting,
+}
+
+use Endpoint::*;
+
+const LEADS: &str = "LeadManagement.svc";
+const USERS: &str = "UserManagement.svc";
+const SHARING: &str = "EntityAccess.svc";
+const ACTIVITIES: &str = "ProspectActivity.svc";
+
+/// Every endpoint: what it is, whether it is a POST, its service and its path there.
+const TABLE: [(Endpoint, bool, &str, &str); 35] = [
+    (LeadCreate, true, LEADS, "Lead.Create"),
+    (LeadUpdate, true, LEADS, "Lead.Update"),
+    (LeadCreateOrUpdate, true, LEADS, "Lead.CreateOrUpdate"),
+    (LeadCapture, true, LEADS, "Lead.Capture"),
+    (BulkCreate, true, LEADS, "Lead/Bulk/Create"),
+    (BulkCreateOrUpdate, true, LEADS, "Lead/Bulk/CreateOrUpdate"),
+    (BulkUpdate, true, LEADS, "Lead/Bulk/Update"),
+    (BulkUpdateV2, true, LEADS, "Lead/Bulk/UpdateV2"),
+    (GetById, false, LEADS, "Leads.GetById"),
+    (GetByEmail, false, LEADS, "Leads.GetByEmailaddress"),
+    (GetByPhone, false, LEADS, "RetrieveLeadByPhoneNumber"),
+    (QuickSearch, false, LEADS, "Leads.GetByQuickSearch"),
+    (GetByIds, true, LEADS, "Leads/Retrieve/ByIds"),
+    (Search, true, LEADS, "Leads.Get"),
+    (RecentlyModified, true, LEADS, "Leads.RecentlyModified"),
+    (Metadata, false, LEADS, "LeadsMetaData.Get"),
+    (LeadDelete, false, LEADS, "Lead/Delete/ById"),
+    (LeadMerge, true, LEADS, "Lead.Merge"),
+    (Users, false, USERS, "Users.Get"),
+    (UserById, false, USERS, "User/Retrieve/ByUserId"),
+    (UserByEmail, false, USERS, "User/Retrieve/ByEmailAddress"),
+    (UserByAccessKey, false, "Authentication.svc", "UserByAccessKey.Get"),
+    (UserSearch, true, USERS, "User/AdvancedSearch"),
+    (Share, true, SHARING, "Share"),
+    (Revoke, true, SHARING, "Revoke"),
+    (ShareStatus, false, SHARING, "Status/Get"),
+    (ActivityCreate, true, ACTIVITIES, "Create"),
+    (ActivityBulkAdd, true, ACTIVITIES, "Bulk/CustomActivity/Add/ByLeadId"),
+    (ActivityUpdate, true, ACTIVITIES, "CustomActivity/Update"),
+    (ActivitiesOfLead, true, ACTIVITIES, "Retrieve"),
+    (ActivityDetails, false, ACTIVITIES, "GetActivityDetails"),
+    (
+        ActivitiesByEvent,
+        true,
+        ACTIVITIES,
+        "CustomActivity/RetrieveByActivityEvent",
+    ),
+    (ActivitiesModified, true, ACTIVITIES, "RetrieveRecentlyModified"),
+    (ActivityTypes, false, ACTIVITIES, "ActivityTypes.Get"),
+    (ActivitySetting, false, ACTIVITIES, "CustomActivity/GetActivitySetting"),
+];
+
+impl Endpoint {
+    /// The endpoint at a path like `/v2/LeadManagement.svc/Lead.Create`.
+    pub(crate) fn at(path: &str) -> Option<Self> {
+        let (service, name) = path.strip_prefix("/v2/")?.split_once('/')?;
+        let row = TABLE.iter().find(|row| row.2 == service && row.3 == name)?;
+        Some(row.0)
+    }
+
+    /// The name of the endpoint in faults and counts: the path after the service, or with the
+    /// service where the path alone is ambiguous.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Share => "EntityAccess.Share",
+            Revoke => "EntityAccess.Revoke",
+            ShareStatus => "EntityAccess.Status",
+            ActivityCreate => "ProspectActivity.Create",
+            ActivityBulkAdd => "ProspectActivity.BulkAdd",
+            ActivityUpdate => "ProspectActivity.Update",
+            ActivitiesOfLead => "ProspectActivity.Retrieve",
+            ActivityDetails => "ProspectActivity.GetActivityDetails",
+            ActivitiesByEvent => "ProspectActivity.RetrieveByActivityEvent",
+            ActivitiesModified => "ProspectActivity.RetrieveRecentlyModified",
+            ActivityTypes => "ProspectActivity.ActivityTypes",
+            ActivitySetting => "ProspectActivity.GetActivitySetting",
+            _ => self.row().3,
+        }
+    }
+
+    pub(crate) fn takes(self, method: &Method) -> bool {
+        *method == if self.row().1 { Method::POST } else { Method::GET }
+    }
+
+    pub(crate) fn has_body(self) -> bool {
+        self.row().1 && self != LeadMerge
+    }
+
+    /// Whether a missing body is valid and means an empty one.
+    pub(crate) fn may_be_empty(self) -> bool {
+        self == ActivitiesOfLead
+    }
+
+    /// Whether it falls under the bulk limit. The vendor's list of bulk endpoints does not contain sharing.
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(
+            self,
+            BulkCreate | BulkCreateOrUpdate | BulkUpdate | BulkUpdateV2 | ActivityBulkAdd
+        )
+    }
+
+    fn row(self) -> &'static (Self, bool, &'static str, &'static str) {
+        // The table is in the order of the enum; a test checks that.
+        &TABLE[self as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_enum() {
+        for (place, (endpoint, _, service, name)) in TABLE.into_iter().enumerate() {
+            assert_eq!(endpoint as usize, place);
+            assert_eq!(Endpoint::at(&format!("/v2/{service}/{name}")), Some(endpoint));
+            let own = [SHARING, ACTIVITIES].contains(&service);
+            assert_eq!(endpoint.name() == name, !own, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_two_endpoints_share_a_name() {
+        let names: std::collections::BTreeSet<_> = TABLE.iter().map(|row| row.0.name()).collect();
+        assert_eq!(names.len(), TABLE.len());
+    }
+
+    #[test]
+    fn a_path_is_taken_exactly() {
+        for path in [
+            "/v2/LeadManagement.svc/lead.create",
+            "/LeadManagement.svc/Lead.Create",
+            "/v2/",
+            "",
+        ] {
+            assert_eq!(Endpoint::at(path), None);
+        }
+    }
+}

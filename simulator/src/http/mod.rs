@@ -1,0 +1,354 @@
+//! Receives the calls and responds: parses the request, waits for the latency, applies faults, and sends
+//! the response or aborts the connection. `admission.rs` decides which of these applies to a call.
+
+pub(crate) mod admission;
+pub(crate) mod call;
+pub(crate) mod connection;
+pub(crate) mod endpoint;
+pub(crate) mod latency;
+pub(crate) mod response;
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{ConnectInfo, Request, State},
+    response::Response as HttpResponse,
+};
+use http::{HeaderValue, StatusCode, header};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::admission::Decision;
+use crate::http::call::Call;
+use crate::http::connection::ConnectionHandle;
+use crate::http::endpoint::Endpoint;
+use crate::http::response::Response;
+use crate::state::Shared;
+use crate::{Simulator, What};
+
+/// What the client gets.
+enum Outcome {
+    Respond(Response),
+    /// The connection closes without a response.
+    Close,
+}
+
+/// Handles every request outside of the control path.
+pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request) -> HttpResponse {
+    let connection = request.extensions().get::<ConnectInfo<ConnectionHandle>>().cloned();
+    let shutdown = request.extensions().get().cloned().unwrap_or_default();
+    let shared = simulator.shared;
+    let max = shared.lock().tenant.options.max_body;
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, max).await else {
+        return respond(Response::empty(413));
+    };
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let call = Call {
+        method: parts.method,
+        path: parts.uri.path().into(),
+        query: url::form_urlencoded::parse(query).into_owned().collect(),
+        headers: parts.headers,
+        body,
+    };
+    // Like LeadSquared, the simulator completes a call whose client has disconnected.
+    let tasks = shared.tasks.clone();
+    let handled = tasks.spawn(async move { handle(&shared, &shutdown, call).await }).await;
+    match (handled, connection) {
+        (Ok(Outcome::Respond(response)), _) => respond(response),
+        (Ok(Outcome::Close), Some(ConnectInfo(connection))) => {
+            connection.abort();
+            // Never sent: the attempt to write it makes the server close the aborted connection.
+            respond(Response::empty(502))
+        }
+        // Without a connection to abort (in tests), the response of a proxy to an aborted connection.
+        (Ok(Outcome::Close), None) => respond(Response::empty(502)),
+        (Err(_), _) => respond(Response::empty(500)),
+    }
+}
+
+async fn handle(shared: &Shared, shutdown: &CancellationToken, call: Call) -> Outcome {
+    let (before, after) = halves(shared.draw_latency());
+    pause(before).await;
+    let (call_id, decision) = shared.lock().decide(&call);
+    let refused = matches!(decision, Decision::Refuse(_));
+    let outcome = match decision {
+        Decision::Respond(response) | Decision::Refuse(response) => Outcome::Respond(response),
+        Decision::Fault(endpoint, what) => apply_fault(shared, shutdown, endpoint, what, &call).await,
+    };
+    pause(after).await;
+    let mut state = shared.lock();
+    match &outcome {
+        Outcome::Respond(response) => state.record_outcome(call_id, response.status, refused),
+        Outcome::Close => state.journal.counts.dropped += 1,
+    }
+    outcome
+}
+
+async fn apply_fault(
+    shared: &Shared,
+    shutdown: &CancellationToken,
+    endpoint: Endpoint,
+    what: What,
+    call: &Call,
+) -> Outcome {
+    let execute = || shared.lock().execute(endpoint, call);
+    Outcome::Respond(match what {
+        What::DropBefore => return Outcome::Close,
+        What::CommitThenDrop => {
+            execute();
+            return Outcome::Close;
+        }
+        What::CommitThenHang { lasting } => {
+            execute();
+            hang(lasting, shutdown).await;
+            return Outcome::Close;
+        }
+        What::HangBefore { lasting } => {
+            hang(lasting, shutdown).await;
+            return Outcome::Close;
+        }
+        What::Html502 => Response::page(502, "502 Bad Gateway"),
+        What::Empty500 => Response::empty(500),
+        What::Empty503 => Response::empty(503),
+        What::RetryAfter { status, value } => Response {
+            retry_after: Some(value),
+            ..Response::empty(status)
+        },
+        What::GarbageJson => execute().cut_in_half(),
+        What::BreakRecord { at, how } => execute().with_broken_record(at, how),
+        What::Delay { by } => {
+            hang(by, shutdown).await;
+            execute()
+        }
+        What::Answer {
+            status,
+            body,
+            content_type,
+            commit,
+        } => {
+            if commit {
+                execute();
+            }
+            let content_type = content_type.as_deref().unwrap_or("application/json");
+            Response::text(status, content_type, body)
+        }
+        // `admission.rs` handles these before the call is counted.
+        What::Unauthorized | What::Refuse | What::RefuseDaily => execute(),
+    })
+}
+
+impl Shared {
+    fn draw_latency(&self) -> Duration {
+        let mut state = self.lock();
+        let latency = state.tenant.options.latency;
+        latency.draw(&mut state.random)
+    }
+}
+
+/// Waits until the time has passed or the simulator shuts down.
+async fn hang(lasting: Duration, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = sleep(lasting) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+fn halves(whole: Duration) -> (Duration, Duration) {
+    let half = whole / 2;
+    (half, whole - half)
+}
+
+/// Sleeps. A sleep of zero would yield to other tasks, so it is left out.
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}
+
+fn respond(response: Response) -> HttpResponse {
+    let mut http_response = HttpResponse::new(Body::from(response.body));
+    *http_response.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(kind) = HeaderValue::from_str(&response.content_type) {
+        http_response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    if let Some(value) = response
+        .retry_after
+        .and_then(|value| HeaderValue::from_str(&value).ok())
+    {
+        http_response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    http_response
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::test_support::{TestServer, attributes};
+    use crate::{Fault, Options};
+    use http::Method;
+    use tokio::time::Instant;
+
+    const SEARCH: &str = "Leads.GetByEmailaddress?emailaddress=a@x.co";
+
+    #[tokio::test]
+    async fn a_wrong_path_verb_or_body_has_its_own_status() {
+        let server = TestServer::new(|_| {});
+        assert_eq!(server.get("Lead.Destroy").await.0, 404);
+        assert_eq!(server.get("Lead.Create").await.0, 405);
+        for body in ["", "{", "nonsense", "{}", "[[]]", r#"[{"Value":"x"}]"#, "[1]", "null"] {
+            let (status, response) = server.call(Method::POST, "Lead.Create", body.into()).await;
+            assert_eq!(status, 400, "{body}: {response}");
+            let message = response["ExceptionMessage"].as_str().unwrap();
+            assert!(message.starts_with("Unexpected character"), "{message}");
+        }
+        let options = Options::default();
+        let plain = Request::builder()
+            .method(Method::POST)
+            .uri("/v2/LeadManagement.svc/Lead.Create")
+            .header("x-lsq-accesskey", options.access_key)
+            .header("x-lsq-secretkey", options.secret_key)
+            .body(Body::from(attributes(&[("FirstName", "x")]).to_string()))
+            .unwrap();
+        assert_eq!(server.send(plain).await.0, 400);
+        assert_eq!(server.simulator.stats().leads, 0);
+    }
+
+    #[tokio::test]
+    async fn every_endpoint_responds_to_every_invalid_body() {
+        let server = TestServer::new(|_| {});
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let bodies = [
+            deep.as_str(),
+            "[]",
+            "{}",
+            "[[[]]]",
+            r#"{"Parameter":{"LookupName":"Score","LookupValue":"1e999","SqlOperator":">="}}"#,
+            r#"{"Paging":{"PageIndex":18446744073709551615,"PageSize":"18446744073709551615"}}"#,
+            r#"{"LeadIds":[],"LeadFields":{"Attribute":"mx_City"}}"#,
+            r#"{"LeadPropertiesList":[{"Fields":[]}],"Options":null}"#,
+            r#"{"SearchParameters":null,"Columns":null,"Paging":null,"Sorting":null}"#,
+            r#"{"Parameter":{"FromDate":"9999-12-31 23:59:59","ToDate":"-1"}}"#,
+            r#"{"Parameter":{"ActivityEvent":-1},"Paging":{"Offset":"18446744073709551615","RowCount":2}}"#,
+            r#"{"ActivityEvent":201,"EmailAddress":"","Fields":[{"SchemaName":"","Value":null}]}"#,
+            r#"[{"UserId":"","Entity":1,"EntityType":3,"EntityId":"-1","DurationInMinutes":9223372036854775807}]"#,
+            r#"[{"Entity":9223372036854775808}]"#,
+            r#"{"GroupConditions":[{"Condition":[]}],"Sorting":[{}]}"#,
+        ];
+        let names = [
+            "Lead.Create",
+            "Lead.Update?leadId=x",
+            "Lead.CreateOrUpdate",
+            "Lead.Capture",
+            "Lead/Bulk/Create",
+            "Lead/Bulk/CreateOrUpdate",
+            "Lead/Bulk/Update",
+            "Lead/Bulk/UpdateV2",
+            "Leads/Retrieve/ByIds",
+            "Leads.Get",
+            "Leads.RecentlyModified",
+            "Lead.Merge",
+            "/v2/UserManagement.svc/User/AdvancedSearch",
+            "/v2/EntityAccess.svc/Share",
+            "/v2/EntityAccess.svc/Revoke",
+            "/v2/ProspectActivity.svc/Create",
+            "/v2/ProspectActivity.svc/Bulk/CustomActivity/Add/ByLeadId",
+            "/v2/ProspectActivity.svc/CustomActivity/Update",
+            "/v2/ProspectActivity.svc/Retrieve?leadId=x",
+            "/v2/ProspectActivity.svc/CustomActivity/RetrieveByActivityEvent",
+            "/v2/ProspectActivity.svc/RetrieveRecentlyModified",
+        ];
+        for name in names {
+            for body in bodies {
+                let (status, _) = server.call(Method::POST, name, body.into()).await;
+                assert!([200, 400, 500].contains(&status), "{name}: {status}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_the_latency_passes_before_the_stamp_and_half_after_the_work() {
+        let server = TestServer::new(|options| options.latency = "100ms".parse().unwrap());
+        let before = Instant::now();
+        server.get(SEARCH).await;
+        assert_eq!(before.elapsed(), Duration::from_millis(100));
+        assert_eq!(server.simulator.calls()[0].stamp - before, Duration::from_millis(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_completed_when_its_client_has_disconnected() {
+        let server = TestServer::new(|options| options.latency = "2s".parse().unwrap());
+        let body = attributes(&[("FirstName", "Ann")]);
+        let request = server.post("Lead.Create", body);
+        let outcome = tokio::time::timeout(Duration::from_millis(500), request).await;
+        assert!(outcome.is_err());
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(server.simulator.stats().leads, 1);
+        assert_eq!(server.simulator.calls()[0].status, 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_has_its_response_and_does_or_does_not_execute_the_call() {
+        let cases = [
+            (What::Html502, 502, 0),
+            (What::Empty500, 500, 0),
+            (What::Empty503, 503, 0),
+            (What::GarbageJson, 200, 1),
+            (What::response(418, "{}", false), 418, 0),
+            (What::response(200, "{", true), 200, 1),
+            (
+                What::Delay {
+                    by: Duration::from_secs(9),
+                },
+                200,
+                1,
+            ),
+            (What::DropBefore, 502, 0),
+            (What::CommitThenDrop, 502, 1),
+            (
+                What::HangBefore {
+                    lasting: Duration::from_secs(9),
+                },
+                502,
+                0,
+            ),
+            (
+                What::CommitThenHang {
+                    lasting: Duration::from_secs(9),
+                },
+                502,
+                1,
+            ),
+        ];
+        for (what, status, leads) in cases {
+            let server = TestServer::new(|options| options.limits.calls = 1);
+            server.simulator.order(Fault::new("Lead.Create", what.clone()));
+            let (given, body) = server.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
+            assert_eq!(given, status, "{what:?}");
+            let readable = matches!(what, What::Answer { status: 418, .. } | What::Delay { .. });
+            assert_eq!(!body.is_null(), readable, "{what:?}");
+            let stats = server.simulator.stats();
+            assert_eq!((stats.leads, stats.accepted, stats.faults), (leads, 1, 1), "{what:?}");
+            // It counts against the limit like any other call.
+            let (next, _) = server.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
+            let hung = matches!(
+                what,
+                What::Delay { .. } | What::HangBefore { .. } | What::CommitThenHang { .. }
+            );
+            assert_eq!(next, if hung { 200 } else { 429 }, "{what:?}");
+        }
+    }
+
+    impl What {
+        fn response(status: u16, body: &str, commit: bool) -> Self {
+            Self::Answer {
+                status,
+                body: body.into(),
+                content_type: None,
+                commit,
+            }
+        }
+    }
+}

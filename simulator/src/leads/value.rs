@@ -1,0 +1,187 @@
+//! Values: which texts are valid for a field, how they are stored, and how reads format dates. Knows no
+//! lead.
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use crate::http::response::{Exception, Result};
+use crate::leads::fields::{FieldSpec, Kind};
+use crate::leads::phone;
+use crate::{DateForm, Options};
+
+/// The format of stored date-times.
+const STORED_FORMAT: &str = "%Y-%m-%d %H:%M:%S%.3f";
+
+/// The value in its stored form, or why it is not valid for the field.
+pub(crate) fn stored(field: &FieldSpec, value: &str, options: &Options) -> Result<String> {
+    let name = &field.schema_name;
+    let wrong_type =
+        |wanted: &str| Exception::wrong_type(format!("Value of attribute '{name}' is not a valid {wanted}"));
+    match field.kind() {
+        Kind::Number => {
+            let number = value.trim().parse::<f64>();
+            number
+                .ok()
+                .filter(|number| number.is_finite())
+                .ok_or_else(|| wrong_type("number"))?;
+            return Ok(value.trim().into());
+        }
+        Kind::Boolean => return Ok(flag(value).ok_or_else(|| wrong_type("boolean"))?.into()),
+        Kind::Date => {
+            let time = date_time(value).ok_or_else(|| wrong_type("date"))?;
+            return Ok(time.strftime(STORED_FORMAT).to_string());
+        }
+        Kind::Email if options.formats_checked && !is_email(value) => {
+            return Err(Exception::invalid("Invalid Email format"));
+        }
+        Kind::Phone if options.formats_checked && !phone::is_number(value) => {
+            return Err(Exception::invalid("Invalid Phone format"));
+        }
+        _ => {}
+    }
+    let longest = field.max_length.filter(|_| options.max_length_enforced);
+    if let Some(longest) = longest
+        && value.chars().count() > longest as usize
+    {
+        let message = format!("Length of attribute '{name}' can not be more than {longest}");
+        return Err(Exception::invalid(message));
+    }
+    Ok(match field.kind() {
+        Kind::Phone => phone::stored(value, &options.default_country_code),
+        _ => value.into(),
+    })
+}
+
+/// `1` or `0`, of the spellings that were seen in writes.
+pub(crate) fn flag(value: &str) -> Option<&'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "true" => Some("1"),
+        "0" | "false" => Some("0"),
+        _ => None,
+    }
+}
+
+/// A date, or a date and time, in UTC.
+pub(crate) fn date_time(value: &str) -> Option<DateTime> {
+    let value = value.trim();
+    let (date, time) = value.split_once([' ', 'T']).unwrap_or((value, "00:00:00"));
+    let date = date.parse::<jiff::civil::Date>().ok()?;
+    let time = time.parse::<jiff::civil::Time>().ok()?;
+    Some(date.to_datetime(time))
+}
+
+/// A date, or a date and time, in UTC, as a timestamp.
+pub(crate) fn moment(value: &str) -> Option<Timestamp> {
+    let zoned = date_time(value)?.to_zoned(TimeZone::UTC).ok()?;
+    Some(zoned.timestamp())
+}
+
+/// A timestamp in the form of stored date-times.
+pub(crate) fn kept(moment: Timestamp) -> String {
+    moment.strftime(STORED_FORMAT).to_string()
+}
+
+/// A stored date-time in the form of reads. `attribute` selects the form if forms are mixed.
+pub(crate) fn shown(kept: &str, attribute: &str, form: DateForm) -> String {
+    let Some(time) = date_time(kept) else {
+        return kept.into();
+    };
+    let form = match form {
+        DateForm::Mixed => {
+            let sum: usize = attribute.bytes().map(usize::from).sum();
+            [DateForm::Millis, DateForm::Plain, DateForm::Us][sum % 3]
+        }
+        other => other,
+    };
+    match form {
+        DateForm::Us => time.strftime("%-m/%-d/%Y %-I:%M:%S %p").to_string(),
+        DateForm::Ticks => {
+            let zoned = time.to_zoned(TimeZone::UTC);
+            let millis = zoned
+                .map(|zoned| zoned.timestamp().as_millisecond())
+                .unwrap_or_default();
+            format!("/Date({millis}+0000)/")
+        }
+        DateForm::Plain => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        DateForm::Millis | DateForm::Mixed => time.strftime(STORED_FORMAT).to_string(),
+    }
+}
+
+fn is_email(value: &str) -> bool {
+    let parts = value.split_once('@');
+    parts.is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.'))
+        && !value.contains(char::is_whitespace)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http::response::Failure;
+    use crate::leads::fields::Schema;
+
+    fn keep(name: &str, value: &str) -> std::result::Result<String, &'static str> {
+        let options = Options::default();
+        let schema = Schema::new(&options);
+        stored(schema.field(name).unwrap(), value, &options).map_err(|failure| match failure {
+            Failure::Exception(exception) => exception.kind,
+            _ => "something else",
+        })
+    }
+
+    #[test]
+    fn values_are_stored_in_the_form_of_reads() {
+        for (name, given, kept) in [
+            ("FirstName", "Ann", "Ann"),
+            ("mx_Consent", "true", "1"),
+            ("mx_Consent", "0", "0"),
+            ("mx_Loan_Amount", " 12.50", "12.50"),
+            ("mx_DOB", "1990-02-28", "1990-02-28 00:00:00.000"),
+            ("mx_Next_Call", "2026-07-31 05:33:50", "2026-07-31 05:33:50.000"),
+            ("mx_Next_Call", "2026-07-31 05:33:50.25", "2026-07-31 05:33:50.250"),
+            ("mx_Segment", "not an option", "not an option"),
+            ("Phone", "9845098450", "+91-9845098450"),
+        ] {
+            assert_eq!(keep(name, given), Ok(kept.into()), "{name} {given}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_have_their_exception() {
+        for (name, given, kind) in [
+            ("mx_Consent", "maybe", "MXInvalidDataTypeException"),
+            ("mx_Loan_Amount", "much", "MXInvalidDataTypeException"),
+            ("mx_Loan_Amount", "NaN", "MXInvalidDataTypeException"),
+            ("mx_DOB", "28.2.1990", "MXInvalidDataTypeException"),
+            ("mx_DOB", "1990-02-30", "MXInvalidDataTypeException"),
+            ("EmailAddress", "ann", "MXInvalidInputException"),
+            ("Phone", "call me", "MXInvalidInputException"),
+        ] {
+            assert_eq!(keep(name, given), Err(kind), "{name} {given}");
+        }
+        assert_eq!(keep("mx_City", &"ü".repeat(256)), Ok("ü".repeat(256)));
+        assert_eq!(keep("mx_City", &"ü".repeat(257)), Err("MXInvalidInputException"));
+    }
+
+    #[test]
+    fn dates_are_shown_in_the_form_chosen() {
+        let kept = "2026-07-31 05:33:50.120";
+        assert_eq!(shown(kept, "CreatedOn", DateForm::Millis), kept);
+        assert_eq!(shown(kept, "CreatedOn", DateForm::Plain), "2026-07-31 05:33:50");
+        assert_eq!(shown(kept, "CreatedOn", DateForm::Us), "7/31/2026 5:33:50 AM");
+        assert_eq!(shown("2026-07-31 17:00:00", "x", DateForm::Us), "7/31/2026 5:00:00 PM");
+        assert_eq!(shown(kept, "x", DateForm::Ticks), "/Date(1785476030120+0000)/");
+        assert_eq!(shown("soon", "x", DateForm::Us), "soon");
+    }
+
+    #[test]
+    fn mixed_forms_differ_by_attribute_and_not_by_call() {
+        let kept = "2026-07-31 05:33:50.120";
+        let names = ["CreatedOn", "ModifiedOn", "mx_DOB", "mx_Next_Call", "LastVisitDate"];
+        let forms: std::collections::BTreeSet<_> = names.map(|name| shown(kept, name, DateForm::Mixed)).into();
+        assert!(forms.len() > 1);
+        assert_eq!(
+            shown(kept, "mx_DOB", DateForm::Mixed),
+            shown(kept, "mx_DOB", DateForm::Mixed)
+        );
+    }
+}
