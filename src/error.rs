@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// The result of everything that can fail on the road of a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, and what is known about the way there.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Error {
     /// What went wrong.
     pub kind: Kind,
@@ -20,7 +19,7 @@ pub struct Error {
 }
 
 /// What went wrong. Each variant says whose fault it is and what to do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// The caller's: the message is not valid, by our own check or by LeadSquared's. Mend the fields; all known faults
     /// are listed.
@@ -131,7 +130,7 @@ pub enum Kind {
 }
 
 /// A refusal by LeadSquared's limiter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Too many calls in the window, with the limit that the text names, where it names one.
     Window(Option<Limit>),
@@ -140,7 +139,7 @@ pub enum Refusal {
 }
 
 /// So many calls in so long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// How many calls.
     pub calls: u32,
@@ -149,7 +148,7 @@ pub struct Limit {
 }
 
 /// One fault of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The path of the field in the request: `lead.first_name`.
     pub field: String,
@@ -158,7 +157,7 @@ pub struct Violation {
 }
 
 /// The kinds of things that may be missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// A lead.
     Lead,
@@ -173,32 +172,28 @@ pub enum Resource {
 }
 
 /// What is known about the way to an error. Holds no keys and no personal data, so it may be shown and logged.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// The HTTP status of the last answer.
     pub upstream_status: Option<u16>,
     /// The `ExceptionType` of the last answer.
     pub exception_type: Option<String>,
     /// Whether the last answer was a page instead of JSON, so that not even its status is LeadSquared's own word.
-    #[serde(default)]
     pub is_page: bool,
     /// How many requests were sent to LeadSquared for the call, look-ups included.
     pub attempts: u32,
     /// How long the call waited for slots, in all.
     pub queued: Duration,
     /// The share that it is about.
-    #[serde(default)]
     pub share_id: Option<uuid::Uuid>,
     /// Why there was no response.
-    #[serde(default)]
     pub cause: Option<Cause>,
     /// What the caller of a mutation can do to learn its outcome.
-    #[serde(default)]
     pub repeat: Option<Repeat>,
 }
 
 /// What the caller of a mutation can do to learn its outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
     /// Repeat it with the same request id. Where the outcome is unknown, that makes sense after this time.
     SameRequestId {
@@ -225,7 +220,7 @@ impl Repeat {
 }
 
 /// Why there was no response from LeadSquared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The host name cannot be resolved.
     Dns,
@@ -258,7 +253,7 @@ pub enum Cause {
 }
 
 /// What is wrong with a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certificate {
     /// Nobody whom this machine trusts has issued it.
     UnknownIssuer,

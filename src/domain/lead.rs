@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::field::Catalog;
 use super::value::{Kind, Value, is_absent};
@@ -122,7 +121,7 @@ pub enum Behavior {
 }
 
 /// What a write did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// The lead.
     pub lead_id: String,

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::value::Value;
 use crate::error::Error;
 
 /// A share, as the ledger keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Share {
     /// leadgate's own id of it; ids of later shares are greater.
     pub id: Uuid,
@@ -21,10 +20,8 @@ pub struct Share {
     /// Whom it is shared with.
     pub user_id: String,
     /// Who has asked for it, and in which class: its calls wait in his name.
-    #[serde(default)]
     pub caller: String,
     /// The class.
-    #[serde(default)]
     pub criticality: String,
     /// What the user may do.
     pub access: Access,
@@ -37,12 +34,10 @@ pub struct Share {
     /// What is being asked for was asked for before, with an outcome that is not known.
     pub doubted: bool,
     /// It is being revoked because it may have been granted, and LeadSquared is asked to share again once it is revoked.
-    #[serde(default)]
     pub share_again: bool,
     /// The activity was posted a second time, since the first was not found.
     pub posted_again: bool,
     /// How many requests were sent for it, or were about to be when the process ended; not those that ask how it stands.
-    #[serde(default)]
     pub sends: u32,
     /// LeadSquared's id of the request that is, or was last, under way.
     pub upstream_request_id: Option<String>,
@@ -69,7 +64,7 @@ pub struct Share {
 }
 
 /// What is shared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// A lead.
     Lead {
@@ -88,7 +83,7 @@ pub enum What {
 }
 
 /// The activity that a lead is shared through.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Context {
     /// That one.
     Given {
@@ -109,7 +104,7 @@ pub enum Context {
 }
 
 /// What the user may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Read.
     Read,
@@ -118,7 +113,7 @@ pub enum Access {
 }
 
 /// Where a share is on its way. "About to" means that it may have been done already: that is written down first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Its activity is to be posted.
     Written,
@@ -153,7 +148,7 @@ pub enum Stage {
 }
 
 /// The steps whose outcome may be lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Posting the activity.
     PostActivity,
@@ -164,7 +159,7 @@ pub enum Step {
 }
 
 /// A share's way as callers are told it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum State {
     /// It is being prepared.

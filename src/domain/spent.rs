@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 /// What an account has spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub struct Spent {
 }
 
 /// The slots that calls hold when a process ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldSlots {
     /// Those of the limit of all calls.
     pub calls: Held,
@@ -28,7 +27,7 @@ pub struct HeldSlots {
 }
 
 /// The held slots of one limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The window of the limit: with another one, the times say nothing.
     pub window: Duration,

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::{json, number, phone, time};
 
 /// The value of one attribute.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Text as it stands.
     Text(String),
@@ -25,7 +24,7 @@ pub enum Value {
 }
 
 /// A custom field set: its own value, usually empty, and its members by schema name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSet {
     /// The set's own value.
     pub value: String,

@@ -3,15 +3,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::{Gateway, Removal};
 use crate::caller::{Call, RequestId};
 use crate::domain::activity::{Post, Target};
 use crate::domain::lead::{LEAD_ID, Row, Write, contacts_of, order_key};
 use crate::quota::Reservation;
-use crate::store::{self, Requests};
+use crate::store::{self, Answer, Requests};
 
 /// Maximum number of email addresses and phone numbers whose lead ids are remembered.
 const MAX_KNOWN: u64 = 50_000;
@@ -115,10 +112,7 @@ impl Gateway {
         self.enter(&self.posts, vec![key], request)
     }
 
-    fn enter<T>(&self, requests: &Requests<T>, keys: Vec<String>, request: Option<RequestId>) -> Entry
-    where
-        T: Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
+    fn enter<T: Answer>(&self, requests: &Requests<T>, keys: Vec<String>, request: Option<RequestId>) -> Entry {
         let keys = self.known_leads.with_known(keys);
         // Both places in one step: two writes, each with one place and behind the other in the second, would wait for each
         // other.

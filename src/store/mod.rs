@@ -3,6 +3,7 @@
 
 mod damage;
 mod place;
+mod record;
 mod requests;
 mod sqlite;
 
@@ -18,6 +19,7 @@ use crate::domain::share::{Change, Filter, Share};
 use crate::domain::spent::Spent;
 use crate::error::Kind;
 pub use damage::DamagedRow;
+pub use record::Answer;
 pub use requests::{Before, Entry, Requests};
 use sqlite::Sqlite;
 

@@ -9,13 +9,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{Begun, DamagedRow, Fault, Known, Store, damage};
+use super::record::{Answer, answer};
+use super::{Begun, DamagedRow, Fault, Known, Store};
 use crate::caller::{Call, Record as Recording, Recorded, RequestId, STORE};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -199,13 +198,6 @@ enum Turn {
     Waiting(Pin<Box<dyn Future<Output = OwnedMutexGuard<()>> + Send>>),
 }
 
-/// What is kept of a mutation that came to an end.
-#[derive(Serialize, Deserialize)]
-enum Kept<T> {
-    Done(T),
-    Refused(Error),
-}
-
 /// What a mutation has to know before it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
@@ -218,7 +210,7 @@ pub enum Before {
     },
 }
 
-impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
+impl<T: Answer> Requests<T> {
     /// The mutations of that tenant, each remembered for so long. They run on `tasks`.
     pub fn new(store: Store, tenant: &str, keep: Duration, tasks: TaskTracker) -> Self {
         Self {
@@ -274,8 +266,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
                 Some(Known { begun, answer, .. }) => {
                     // The outcome of a mutation whose answer cannot be read has to be looked up.
                     match answer.and_then(|answer| this.read(id, &answer)) {
-                        Some(Kept::Done(answer)) => return Ok(answer),
-                        Some(Kept::Refused(error)) => return Err(error),
+                        Some(result) => return result,
                         None => {
                             record.set(UNCERTAIN);
                             Before::Uncertain { since: begun }
@@ -315,9 +306,9 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
         if record.state() == NONE {
             return;
         }
-        let kept = match result {
-            Ok(answer) => Kept::Done(answer),
-            Err(error) if error.is_final() => Kept::Refused(error.clone()),
+        match result {
+            Ok(_) => {}
+            Err(error) if error.is_final() => {}
             Err(Error {
                 // What is not LeadSquared's own word proves nothing.
                 kind: Kind::OutcomeUnknown | Kind::Unreadable { .. } | Kind::Exception,
@@ -328,10 +319,10 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
                 let _ = record.undo(caller).await;
                 return;
             }
-        };
+        }
         let request = record.request;
         // The mutation stays begun if its answer could not be read back: its outcome is looked up when it is repeated.
-        let answer = match damage::to_json::<Kept<T>>(&kept) {
+        let answer = match answer::write(result.clone()) {
             Ok(answer) => answer,
             Err(reason) => return tracing::error!(reason, "the answer of a mutation cannot be stored"),
         };
@@ -374,8 +365,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Requests<T> {
     }
 
     /// Reads a kept answer; a damaged one is noted.
-    fn read(&self, id: &Uuid, answer: &str) -> Option<Kept<T>> {
-        let read = damage::from_json(answer);
+    fn read(&self, id: &Uuid, answer: &str) -> Option<Result<T>> {
+        let read = answer::read(answer);
         read.map_err(|reason| {
             let row = DamagedRow::new("request", &self.tenant, &id.to_string(), reason);
             self.store.note_damaged(&row);

@@ -173,3 +173,27 @@ fn some_crates_are_known_in_one_place_only() {
     }
     assert!(faults.is_empty(), "{faults:#?}");
 }
+
+#[test]
+fn only_records_have_a_stored_form() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    // What may write any record as text.
+    let is_record = |path: &Path| path.starts_with(root.join("store/record")) || path.ends_with("store/damage.rs");
+    let folders = ["domain", "gateway", "sharing", "store"].map(|name| sources(&root.join(name)));
+    let files = folders.concat().into_iter().chain([root.join("error.rs")]);
+    for file in files.filter(|file| !is_record(file)) {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("Serialize"), "{} has a stored form", file.display());
+    }
+    for file in sources(&root.join("store/record")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let is_test = file.ends_with("tests.rs") || file.ends_with("samples.rs");
+        for other in named(&text).into_iter().filter(|_| !is_test) {
+            assert!(
+                ["domain", "error", "store"].contains(&other.as_str()),
+                "{} names {other}",
+                file.display()
+            );
+        }
+    }
+}

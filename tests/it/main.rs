@@ -26,6 +26,7 @@ mod order;
 mod outage;
 mod process;
 mod quota;
+mod records;
 mod removal;
 mod requests;
 mod restart;

@@ -20,7 +20,7 @@ use crate::restart::SAM;
 const SHARING: &str = "[tenants.acme.sharing]\ndefault_activity_type = 201\npoll_every = \"20ms\"\n";
 
 /// Executes a statement on the store of a gateway that is stopped.
-async fn execute(account: &Account, statement: &'static str) {
+pub async fn execute(account: &Account, statement: &'static str) {
     let url = format!("sqlite://{}/leadgate.db", account.folder.path().display());
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
     sqlx::query(statement).execute(&pool).await.unwrap();

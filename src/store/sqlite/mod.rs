@@ -19,10 +19,10 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
-use super::damage::DamagedRows;
-use super::{Begun, DamagedRow, Fault, Known, place};
+use super::damage::{DamagedRows, from_json, to_json};
+use super::{Begun, DamagedRow, Fault, Known, place, record};
 use crate::caller::RequestId;
-use crate::domain::spent::Spent;
+use crate::domain::spent::{HeldSlots, Spent};
 use commit::Commits;
 
 /// How long a write waits for another process that has the file.
@@ -260,8 +260,11 @@ impl Sqlite {
         let mut last_grant = row.try_get(2).map_err(|_| damaged()).map_or(Timestamp::MAX, at);
         let slots: Option<String> = row.try_get(3).unwrap_or_else(|_| Some(String::new()));
         let slots = slots.and_then(|text| {
-            let slots = serde_json::from_str(&text).map_err(|_| damaged());
-            slots.map_err(|()| last_grant = Timestamp::MAX).ok()
+            let slots = from_json::<record::spent::HeldSlots>(&text).map_err(|_| damaged());
+            slots
+                .map_err(|()| last_grant = Timestamp::MAX)
+                .ok()
+                .map(HeldSlots::from)
         });
         Ok(Some(Spent {
             day: row.try_get(0).map_err(|_| damaged()).unwrap_or_default(),
@@ -272,13 +275,14 @@ impl Sqlite {
     }
 
     pub(super) async fn spend(&self, tenant: &str, spent: &Spent) -> Result<(), Fault> {
-        let slots = spent.slots.as_ref().map(serde_json::to_string).transpose();
+        let slots = spent.slots.clone().map(record::spent::HeldSlots::from);
+        let slots = slots.as_ref().map(to_json).transpose();
         sqlx::query("INSERT OR REPLACE INTO spent (tenant, day, calls, last_grant, slots) VALUES (?1, ?2, ?3, ?4, ?5)")
             .bind(tenant)
             .bind(&spent.day)
             .bind(i64::try_from(spent.calls).unwrap_or(i64::MAX))
             .bind(spent.last_grant.as_millisecond())
-            .bind(slots.map_err(|error| Fault::new("cannot be written", &error))?)
+            .bind(slots.map_err(|error| Fault::new("cannot be written", &format!("the held slots: {error}")))?)
             .execute(&self.pool)
             .await
             .map_err(unwritten)?;

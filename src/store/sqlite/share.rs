@@ -10,6 +10,8 @@ use super::{HOUSEKEEPING, Sqlite, at, unread, unwritten};
 use crate::domain::lead::Key;
 use crate::domain::share::{Change, Filter, Share, State};
 use crate::store::damage::{from_json, to_json};
+use crate::store::record;
+use crate::store::record::change::{number_of, state_of};
 use crate::store::{Added, DamagedRow, Fault};
 
 /// A query for shares with all columns that [`read`] needs.
@@ -172,7 +174,7 @@ impl Sqlite {
         .map_err(unread)?;
         let change = |row: &SqliteRow| {
             Ok(Change {
-                state: State::from_number(row.try_get(0)?).unwrap_or(State::Uncertain),
+                state: state_of(row.try_get(0)?).unwrap_or(State::Uncertain),
                 at: at(row.try_get(1)?),
                 failure: row.try_get(2)?,
             })
@@ -265,7 +267,7 @@ fn listing(tenant: &str, filter: &Filter, limit: usize, before: &str) -> QueryBu
         // As they stand, so that an index over some states can be seen to do.
         let mut states = query.separated(", ");
         for state in &filter.states {
-            states.push(*state as i64);
+            states.push(number_of(*state));
         }
         query.push(")");
     }
@@ -330,8 +332,8 @@ async fn add(
 }
 
 async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), Fault> {
-    let document =
-        to_json::<Share>(share).map_err(|why| Fault::new("cannot be written", &format!("a share: {why}")))?;
+    let document = to_json(&record::share::Share::from(share.clone()));
+    let document = document.map_err(|why| Fault::new("cannot be written", &format!("a share: {why}")))?;
     sqlx::query(
         "INSERT INTO share
          (tenant, id, user_id, kind, entity_id, lead_number, state, unsettled, expires, changed, request_id, document)
@@ -345,7 +347,7 @@ async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Resu
     .bind(kind_of(share))
     .bind(folded(share.entity_id()))
     .bind(share.lead_number())
-    .bind(share.state() as i64)
+    .bind(number_of(share.state()))
     .bind(share.stage.is_unsettled())
     .bind(share.expires.map(Timestamp::as_millisecond))
     .bind(share.changed.as_millisecond())
@@ -366,7 +368,7 @@ async fn record(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Res
     .bind(tenant)
     .bind(share.id.to_string())
     .bind(share.changed.as_millisecond())
-    .bind(share.state() as i64)
+    .bind(number_of(share.state()))
     .bind(share.failure.as_ref().map_or("", |error| error.name()))
     .execute(work)
     .await
@@ -378,7 +380,7 @@ async fn record(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Res
 pub(super) fn read(row: &SqliteRow) -> Result<Share, String> {
     let unreadable = |column: &'static str| move |_: sqlx::Error| format!("the column {column} is unreadable");
     let document: &str = row.try_get("document").map_err(unreadable("document"))?;
-    let share: Share = from_json(document)?;
+    let share = Share::from(from_json::<record::share::Share>(document)?);
     let id: &str = row.try_get("id").map_err(unreadable("id"))?;
     let user_id: &str = row.try_get("user_id").map_err(unreadable("user_id"))?;
     let entity_id: &str = row.try_get("entity_id").map_err(unreadable("entity_id"))?;
@@ -395,7 +397,7 @@ pub(super) fn read(row: &SqliteRow) -> Result<Share, String> {
     if !is_same {
         return Err("the columns are of another share than the content".to_owned());
     }
-    if State::from_number(state).is_none() {
+    if state_of(state).is_none() {
         return Err("the column state is unknown".to_owned());
     }
     Ok(share)

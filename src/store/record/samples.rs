@@ -1,0 +1,320 @@
+//! Values of every kind that the store keeps, for the tests of the records. The rows in `tests/golden/records` were written from
+//! them, one line for each, in this order. New values come last.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::lead::Written;
+use crate::domain::share::{Access, Context, Share, Stage, Step, What};
+use crate::domain::spent::{Held, HeldSlots};
+use crate::domain::value::{FieldSet, Value};
+use crate::error::{Cause, Certificate, Error, Facts, Kind, Limit, Refusal, Repeat, Resource, Violation};
+
+/// A time with a fraction of a second.
+fn at(second: i64) -> Timestamp {
+    Timestamp::new(1_800_000_000 + second, 123_456_789).unwrap()
+}
+
+fn id(number: u128) -> Uuid {
+    Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0000 + number)
+}
+
+fn after(seconds: u64) -> Duration {
+    Duration::new(seconds, 5_000_000)
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+/// Every kind of error without facts, then one error with all facts, then every cause and every advice.
+pub(in crate::store) fn errors() -> Vec<Error> {
+    let kinds = [
+        Kind::Invalid(vec![
+            Violation::new("lead.first_name", "is too long"),
+            Violation::new("lead.custom[\"mx_Größe\"]", "is not a number"),
+        ]),
+        Kind::Invalid(vec![]),
+        Kind::Duplicate {
+            attribute: text("EmailAddress"),
+            lead_id: text("lead-7"),
+        },
+        Kind::Duplicate {
+            attribute: None,
+            lead_id: None,
+        },
+        Kind::NotFound(Resource::Lead),
+        Kind::NotFound(Resource::User),
+        Kind::NotFound(Resource::Activity),
+        Kind::NotFound(Resource::Opportunity),
+        Kind::NotFound(Resource::Share),
+        Kind::DeadlineInfeasible { retry_after: after(1) },
+        Kind::CallerLimit { retry_after: after(2) },
+        Kind::QueueFull { retry_after: after(3) },
+        Kind::DailyBudgetExhausted { retry_after: after(4) },
+        Kind::CredentialsRejected {
+            suggested_host: text("api-us11.leadsquared.com"),
+        },
+        Kind::Denied {
+            suggested_host: text("api-us11.leadsquared.com"),
+        },
+        Kind::FeatureDisabled,
+        Kind::NotASalesUser,
+        Kind::ShareLimitReached,
+        Kind::ShareExists { by: Some(id(9)) },
+        Kind::ShareExists { by: None },
+        Kind::ShareNotActive,
+        Kind::ShareNotRetryable,
+        Kind::Exception,
+        Kind::Refused(Refusal::Window(Some(Limit {
+            calls: 25,
+            per: Duration::from_secs(5),
+        }))),
+        Kind::Refused(Refusal::Window(None)),
+        Kind::Refused(Refusal::Daily),
+        Kind::Unavailable { sent: true },
+        Kind::Unavailable { sent: false },
+        Kind::BreakerOpen { retry_after: after(5) },
+        Kind::OutcomeUnknown,
+        Kind::ResponseTooLarge {
+            bytes: 5_000_000,
+            limit: 4_194_304,
+            lead_id: text("lead-7"),
+        },
+        Kind::DeadlineExceeded { place: "a slot".into() },
+        Kind::Unreadable {
+            path: "Leads[0].ProspectID".to_owned(),
+        },
+        Kind::StoreUnavailable,
+        Kind::StoreUnreadable,
+        Kind::StreamNotRead,
+        Kind::ShuttingDown,
+        Kind::StreamInterrupted,
+        Kind::CallerLeft,
+    ];
+    let mut errors: Vec<Error> = kinds.map(Error::from).into();
+    errors.push(Error {
+        kind: Kind::Exception,
+        facts: Box::new(facts()),
+    });
+    let causes = [
+        Cause::Dns,
+        Cause::Refused,
+        Cause::Unreachable,
+        Cause::Certificate(Certificate::UnknownIssuer),
+        Cause::Certificate(Certificate::Expired),
+        Cause::Certificate(Certificate::NotYetValid),
+        Cause::Certificate(Certificate::OtherName),
+        Cause::Certificate(Certificate::Revoked),
+        Cause::Certificate(Certificate::SelfSigned),
+        Cause::Certificate(Certificate::Invalid),
+        Cause::NoTls,
+        Cause::HandshakeEnded,
+        Cause::Tls,
+        Cause::NoHttp,
+        Cause::HttpsOnly,
+        Cause::ConnectTimeout,
+        Cause::ResponseTimeout,
+        Cause::Closed,
+        Cause::Proxy,
+        Cause::Other,
+    ];
+    errors.extend(causes.map(|cause| Error::from(Kind::Unavailable { sent: false }).caused_by(cause)));
+    let repeats = [
+        Repeat::SameRequestId { after: after(6) },
+        Repeat::Share,
+        Repeat::Lead,
+        Repeat::Activity,
+    ];
+    errors.extend(repeats.map(|repeat| Error::from(Kind::OutcomeUnknown).settled_by(repeat)));
+    errors
+}
+
+fn facts() -> Facts {
+    Facts {
+        upstream_status: Some(500),
+        exception_type: text("MXInvalidInputException"),
+        is_page: true,
+        attempts: 3,
+        queued: Duration::new(7, 1),
+        share_id: Some(id(8)),
+        cause: Some(Cause::Certificate(Certificate::Expired)),
+        repeat: Some(Repeat::SameRequestId {
+            after: Duration::from_millis(1500),
+        }),
+    }
+}
+
+/// A value of every kind, some of them at the edge of what can be stored.
+fn values() -> BTreeMap<String, Value> {
+    let set = FieldSet {
+        value: "v".to_owned(),
+        fields: [("mx_CustomObject_1", "x"), ("Status", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+    };
+    [
+        ("Text", Value::Text("Größe \"L\"\n".to_owned())),
+        ("Number", Value::Number(0.1)),
+        ("Number_large", Value::Number(1e21)),
+        ("Number_small", Value::Number(5e-324)),
+        ("Number_zero", Value::Number(-0.0)),
+        ("Integer", Value::Integer(i64::MIN)),
+        ("Flag", Value::Flag(true)),
+        ("Time", Value::Time(at(1))),
+        ("Time_first", Value::Time(Timestamp::MIN)),
+        ("Time_last", Value::Time(Timestamp::MAX)),
+        ("FieldSet", Value::FieldSet(set)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// What can be shared: a lead through a given activity, one through a new activity that is posted or not, an opportunity.
+fn whats(number: u128) -> [What; 4] {
+    let lead = |context| What::Lead {
+        id: format!("Lead-{number}"),
+        number: format!("{}", 1000 + number),
+        context,
+    };
+    [
+        lead(Context::New {
+            id: None,
+            code: 201,
+            note: "shared for the visit".to_owned(),
+            fields: values(),
+        }),
+        lead(Context::New {
+            id: Some(format!("activity-{number}")),
+            code: -1,
+            note: String::new(),
+            fields: BTreeMap::new(),
+        }),
+        lead(Context::Given {
+            id: format!("activity-{number}"),
+        }),
+        What::Opportunity {
+            id: format!("Opportunity-{number}"),
+        },
+    ]
+}
+
+/// The stages, in the order of the golden rows.
+const STAGES: [Stage; 15] = [
+    Stage::Written,
+    Stage::Posting,
+    Stage::Looking,
+    Stage::Ready,
+    Stage::Asking,
+    Stage::Granting,
+    Stage::Succeeding,
+    Stage::Active,
+    Stage::Leaving,
+    Stage::Revoking,
+    Stage::Withdrawing,
+    Stage::Uncertain,
+    Stage::Expired,
+    Stage::Failed,
+    Stage::Revoked,
+];
+
+/// A share in every stage, with what can be shared in turns. Those in an even place have a value in every field, the others
+/// have as few as there can be.
+pub(in crate::store) fn shares() -> Vec<Share> {
+    let steps = [Step::PostActivity, Step::Share, Step::Revoke];
+    let share = |(place, stage): (usize, Stage)| {
+        let number = place as u128;
+        let what = whats(number)[place / 2 % 4].clone();
+        let access = if place % 4 < 2 { Access::Read } else { Access::Write };
+        let user = format!("User-{}", place % 3);
+        let minutes = 30 + u32::try_from(place).unwrap();
+        let least = Share {
+            stage,
+            ..Share::new(id(100 + number), what, user, access, minutes, at(0))
+        };
+        if place % 2 == 1 {
+            return least;
+        }
+        Share {
+            caller: "crm".to_owned(),
+            criticality: "critical-plus".to_owned(),
+            revoke_wanted: place % 4 == 0,
+            doubted: true,
+            share_again: true,
+            posted_again: true,
+            sends: 4,
+            upstream_request_id: text("request-7"),
+            request_id: Some(id(200 + number)),
+            extends: Some(id(300 + number)),
+            additional: true,
+            changed: at(1),
+            asked: Some(at(2)),
+            granted: Some(at(3)),
+            expires: Some(at(1800)),
+            failure: Some(Error {
+                kind: Kind::Unavailable { sent: true },
+                facts: Box::new(facts()),
+            }),
+            step: Some(steps[place / 2 % 3]),
+            ..least
+        }
+    };
+    STAGES.into_iter().enumerate().map(share).collect()
+}
+
+/// The answers of writes to leads, executed and refused.
+pub(in crate::store) fn lead_answers() -> Vec<Result<Written, Error>> {
+    let written = |created| Written {
+        lead_id: "lead-7".to_owned(),
+        affected_rows: 1,
+        created,
+    };
+    let refused = Error {
+        kind: Kind::Duplicate {
+            attribute: text("EmailAddress"),
+            lead_id: text("lead-7"),
+        },
+        facts: Box::new(facts()),
+    };
+    vec![
+        Ok(written(Some(true))),
+        Ok(written(Some(false))),
+        Ok(written(None)),
+        Err(refused),
+        Err(Error::invalid("lead.first_name", "is too long")),
+    ]
+}
+
+/// The answers of posts of activities.
+pub(in crate::store) fn activity_answers() -> Vec<Result<String, Error>> {
+    vec![
+        Ok("activity-7".to_owned()),
+        Err(Kind::NotFound(Resource::Activity).into()),
+    ]
+}
+
+/// The answers of shares.
+pub(in crate::store) fn share_answers() -> Vec<Result<Uuid, Error>> {
+    vec![Ok(id(7)), Err(Kind::NotFound(Resource::User).into())]
+}
+
+/// The slots that are held at an orderly end.
+pub(in crate::store) fn held_slots() -> Vec<HeldSlots> {
+    let held = |window, free_at: &[Timestamp]| Held {
+        window,
+        free_at: free_at.to_vec(),
+    };
+    vec![
+        HeldSlots {
+            calls: held(Duration::from_secs(5), &[at(1), at(2), Timestamp::MAX]),
+            bulk: held(Duration::new(60, 1), &[]),
+        },
+        HeldSlots {
+            calls: held(Duration::ZERO, &[]),
+            bulk: held(Duration::from_millis(1500), &[Timestamp::MIN]),
+        },
+    ]
+}
