@@ -88,7 +88,7 @@ pub enum Kind {
         /// Whether the request may have been executed.
         sent: bool,
     },
-    /// LeadSquared has failed several times in a row, and the next call to it is sent too late for this one. Nothing was sent:
+    /// The circuit breaker is open, and the next call to LeadSquared is sent too late for this one. The call was not executed:
     /// try again later.
     BreakerOpen {
         /// When the next call is sent to LeadSquared, at the earliest.

@@ -96,7 +96,7 @@ pub struct RequestId {
 }
 
 /// The place of a call that waits for the store.
-pub const STORE: &str = "the store";
+pub const STORE: &str = "the gateway's store";
 
 /// Who asks where nobody outside does.
 const OURSELVES: &str = "leadgate";
@@ -214,7 +214,7 @@ impl Call {
         let error = match counts_from {
             Some(at) => Error::from(Kind::OutcomeUnknown).settled_by(Repeat::not_before(at)),
             None if is_sent => exceeded(place),
-            None => exceeded("the gateway's store"),
+            None => exceeded(STORE),
         };
         self.known(error)
     }

@@ -292,14 +292,8 @@ impl Client {
         if_idle: bool,
     ) -> Option<Result<O::Output>> {
         let permit = self.shared.in_flight.clone().try_acquire_owned().ok()?;
-        let want = Want {
-            cost: O::COST,
-            endpoint: O::NAME,
-            keys: Vec::new(),
-            ride: None,
-        };
         let place = Place {
-            slot: self.shared.quota.try_acquire(call, &want, if_idle)?,
+            slot: self.shared.quota.try_acquire(call, &want(operation), if_idle)?,
             permit,
             queued: Duration::ZERO,
         };

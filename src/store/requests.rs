@@ -48,11 +48,27 @@ pub struct Entry {
 /// The record of a mutation in the store.
 #[derive(Debug)]
 struct Record {
+    row: Row,
+    state: AtomicU8,
+}
+
+/// The row of a request id in the store.
+#[derive(Debug)]
+struct Row {
     store: Store,
     tenant: String,
     keep: Duration,
     request: RequestId,
-    state: AtomicU8,
+}
+
+impl Row {
+    /// Writes the row, unless there is one of that id.
+    async fn begin(&self, caller: &str) -> Result<Begun> {
+        let now = clock::now();
+        let (request, oldest) = (&self.request, now - self.keep);
+        let begun = self.store.begin(&self.tenant, caller, request, now, oldest).await;
+        begun.map_err(|fault| unavailable(&fault))
+    }
 }
 
 /// The mutation has no record.
@@ -100,10 +116,7 @@ impl Recording for Record {
             }
             // A record whose writing is given up is written all the same.
             self.set(WRITING);
-            let now = clock::now();
-            let (request, oldest) = (&self.request, now - self.keep);
-            let begun = self.store.begin(&self.tenant, caller, request, now, oldest).await;
-            match begun.map_err(|fault| unavailable(&fault))? {
+            match self.row.begin(caller).await? {
                 Begun::New => self.set(WRITTEN),
                 // Another mutation of the same id has begun since this one was looked up.
                 Begun::Known => {
@@ -120,7 +133,10 @@ impl Recording for Record {
             if !matches!(self.state(), WRITING | WRITTEN) {
                 return Ok(());
             }
-            let forgotten = self.store.forget(&self.tenant, caller, &self.request).await;
+            let Row {
+                store, tenant, request, ..
+            } = &self.row;
+            let forgotten = store.forget(tenant, caller, request).await;
             if let Err(fault) = forgotten {
                 tracing::error!(%fault, "deleting the record of a mutation that was not executed failed");
                 return Err(fault.kind().into());
@@ -134,10 +150,7 @@ impl Recording for Record {
 /// The record of a message that is done in parts. It stays, so that its id does not stand for another message.
 #[derive(Debug)]
 struct Claim {
-    store: Store,
-    tenant: String,
-    keep: Duration,
-    request: RequestId,
+    row: Row,
     written: OnceCell<()>,
 }
 
@@ -151,13 +164,16 @@ struct Part {
 impl Recording for Claim {
     fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
         let write = async move || {
-            let now = clock::now();
-            let (request, oldest) = (&self.request, now - self.keep);
-            let begun = self.store.begin(&self.tenant, caller, request, now, oldest).await;
-            if begun.map_err(|fault| unavailable(&fault))? == Begun::New {
+            if self.row.begin(caller).await? == Begun::New {
                 return Ok(());
             }
-            let known = self.store.known(&self.tenant, caller, &request.id, oldest).await;
+            let Row {
+                store,
+                tenant,
+                keep,
+                request,
+            } = &self.row;
+            let known = store.known(tenant, caller, &request.id, clock::now() - *keep).await;
             match known.map_err(|fault| unavailable(&fault))? {
                 Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
                 _ => Ok(()),
@@ -232,10 +248,7 @@ impl<T: Answer> Requests<T> {
             Poll::Pending => Turn::Waiting(lock),
         };
         let record = Arc::new(Record {
-            store: self.store.clone(),
-            tenant: self.tenant.clone(),
-            keep: self.keep,
-            request,
+            row: self.row(request),
             state: AtomicU8::new(NONE),
         });
         Entry { record, lock }
@@ -260,8 +273,8 @@ impl<T: Answer> Requests<T> {
         let (this, waiting) = (self.clone(), call.clone());
         // All in the task: what is written down as begun is also written down as ended, whoever leaves meanwhile.
         self.run(call, async move {
-            let id = &record.request.id;
-            let before = match this.known(&waiting, &record.request).await? {
+            let id = &record.row.request.id;
+            let before = match this.known(&waiting, &record.row.request).await? {
                 None => Before::Nothing,
                 Some(Known { begun, answer, .. }) => {
                     // The outcome of a mutation whose answer cannot be read has to be looked up.
@@ -281,6 +294,15 @@ impl<T: Answer> Requests<T> {
         .await
     }
 
+    fn row(&self, request: RequestId) -> Row {
+        Row {
+            store: self.store.clone(),
+            tenant: self.tenant.clone(),
+            keep: self.keep,
+            request,
+        }
+    }
+
     /// Whether an id is free for this message, which is done in parts, each of which has an id of its own.
     pub async fn check(&self, call: &Call, request: &RequestId) -> Result<()> {
         self.known(call, request).await.map(drop)
@@ -289,10 +311,7 @@ impl<T: Answer> Requests<T> {
     /// The call of such a message. It writes the record of the message before the first request of any part is sent.
     pub fn claimed(&self, call: &Call, request: &RequestId) -> Call {
         let claim = Claim {
-            store: self.store.clone(),
-            tenant: self.tenant.clone(),
-            keep: self.keep,
-            request: *request,
+            row: self.row(*request),
             written: OnceCell::new(),
         };
         Call {
@@ -320,7 +339,7 @@ impl<T: Answer> Requests<T> {
                 return;
             }
         }
-        let request = record.request;
+        let request = record.row.request;
         // The mutation stays begun if its answer could not be read back: its outcome is looked up when it is repeated.
         let answer = match answer::write(result.clone()) {
             Ok(answer) => answer,

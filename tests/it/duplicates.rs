@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use leadgate::caller::Call;
 use leadgate::grpc::pb;
-use leadgate::quota::{Callers, Cost, Quota, Want};
+use leadgate::quota::{Cost, Want};
 use leadgate_simulator::{Fault, Options, What};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::harness::{Seen, World, lead, seen, within};
+use crate::harness::{Seen, World, lead, quota, seen, within};
 
 const BY_EMAIL: &str = "Leads.GetByEmailaddress";
 const BY_PHONE: &str = "RetrieveLeadByPhoneNumber";
@@ -165,16 +165,7 @@ async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
     let text = format!("{tenant}\nlimits = {{ calls = 4, window = \"1s\" }}");
     let config = leadgate::config::Config::read("test", &text, std::iter::empty()).unwrap();
     let tenant = &config.tenants["a"];
-    let sizes = tenant.batching.sizes();
-    let quota = Quota::new(
-        &tenant.limits,
-        &Callers::default(),
-        sizes,
-        tenant.upstream.breaker(),
-        None,
-        &tasks,
-        stop.clone(),
-    );
+    let quota = quota(tenant, None, &tasks, stop.clone());
     let want = Want {
         cost: Cost::Call,
         endpoint: "Lead.Get",

@@ -8,13 +8,16 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use leadgate::app::App;
 use leadgate::config::Config;
+use leadgate::domain::spent::Spent;
 use leadgate::grpc::pb;
+use leadgate::quota::{Callers, Quota};
 use leadgate_simulator::{Options, Recorded, Simulator};
 use pb::field_value::Value;
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -164,6 +167,17 @@ impl World {
         self.simulator.forget_calls();
         self
     }
+}
+
+/// The quota of a tenant with these settings, without a gateway.
+pub fn quota(
+    tenant: &leadgate::config::Tenant,
+    before: Option<&Spent>,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Quota {
+    let (sizes, breaker) = (tenant.batching.sizes(), tenant.upstream.breaker());
+    Quota::new(&tenant.limits, &Callers::default(), sizes, breaker, before, tasks, stop)
 }
 
 /// A connection to a gateway, for services other than LeadService.

@@ -7,13 +7,12 @@ use leadgate::caller::Call;
 use leadgate::crm;
 use leadgate::crm::lead::GetByEmail;
 use leadgate::grpc::pb;
-use leadgate::quota::{Callers, Quota};
 use leadgate::telemetry::metrics::Metrics;
 use pb::get_lead_request::Key;
 use pb::share_lead_request::{Lead, User};
 use tonic::{Code, Status};
 
-use crate::harness::{Raw, World, framed, grpc, lead, seen};
+use crate::harness::{Raw, World, framed, grpc, lead, quota, seen};
 
 const ID: &str = "3f1b8a52-7c1d-4c55-9d0e-0a4c6c1b2d3e";
 /// Longer than any URL can be.
@@ -277,16 +276,7 @@ async fn a_query_that_no_check_has_bounded_is_not_sent() {
     )
     .unwrap();
     let tenant = &config.tenants["a"];
-    let sizes = tenant.batching.sizes();
-    let quota = Quota::new(
-        &tenant.limits,
-        &Callers::default(),
-        sizes,
-        tenant.upstream.breaker(),
-        None,
-        &tasks,
-        stop.clone(),
-    );
+    let quota = quota(tenant, None, &tasks, stop.clone());
     let (settings, base) = (tenant.upstream.clone(), tenant.base_url.clone());
     let client = crm::Client::new(
         "a",

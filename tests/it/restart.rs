@@ -9,7 +9,6 @@ use leadgate::clock;
 use leadgate::config::Config;
 use leadgate::domain::spent::{Held, HeldSlots, Spent};
 use leadgate::grpc::pb;
-use leadgate::quota::{Callers, Quota};
 use leadgate_simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
 use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
@@ -24,7 +23,7 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use crate::account::{Account, Process};
-use crate::harness::{World, by_id, lead, lone_read, seen, within};
+use crate::harness::{World, by_id, lead, lone_read, quota, seen, within};
 use crate::process::run;
 
 /// Tells a process to stop, and waits until it has.
@@ -206,16 +205,8 @@ async fn held_with(slots: Option<HeldSlots>, last_grant: Timestamp) -> (usize, D
         last_grant,
         slots,
     };
-    let limits = &config.tenants["acme"].limits;
-    let quota = Quota::new(
-        limits,
-        &Callers::default(),
-        Default::default(),
-        config.tenants["acme"].upstream.breaker(),
-        Some(&before),
-        &TaskTracker::new(),
-        CancellationToken::new(),
-    );
+    let tenant = &config.tenants["acme"];
+    let quota = quota(tenant, Some(&before), &TaskTracker::new(), CancellationToken::new());
     let held = quota.spent().slots.unwrap().calls.free_at;
     let left = held
         .iter()
