@@ -2,13 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "what a command says is its output")]
 
-mod client;
-#[cfg(feature = "simulator")]
-mod demo;
-mod shares;
-#[cfg(feature = "simulator")]
-mod simulate;
-mod transfer;
+mod cli;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -29,6 +23,10 @@ use leadgate::store::{DamagedRow, Store};
 use leadgate::telemetry::log;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{client, shares, transfer};
+#[cfg(feature = "simulator")]
+use crate::cli::{demo, simulate};
 
 /// What to do about a type of activity that cannot be shared through.
 const RIGHT_TYPE: &str = "set it to the code of a type whose form has the Owner field";

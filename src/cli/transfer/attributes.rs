@@ -10,7 +10,7 @@ use leadgate::grpc::pb;
 use pb::lead_service_client::LeadServiceClient;
 use tonic::{Code, Status};
 
-use crate::client::{Gateway, explain, note};
+use crate::cli::client::{Gateway, explain, note};
 
 /// All that leads of the account have.
 #[derive(Default)]

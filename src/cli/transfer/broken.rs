@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::progress::Progress;
-use crate::client::explain;
+use crate::cli::client::explain;
 
 /// The pause after the first try; each is twice as long as the one before, up to the longest.
 const PAUSE: Duration = Duration::from_millis(200);

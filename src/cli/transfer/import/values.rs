@@ -9,9 +9,9 @@ use jiff::tz::TimeZone;
 use leadgate::domain::value::{FieldSet, Value, ValueKind};
 use serde_json::value::RawValue;
 
-use crate::transfer::attributes::Text;
-use crate::transfer::characters::unwanted;
-use crate::transfer::rows::Object;
+use crate::cli::transfer::attributes::Text;
+use crate::cli::transfer::characters::unwanted;
+use crate::cli::transfer::rows::Object;
 
 /// What stands in a file in one place.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use uuid::Uuid;
 use super::rejected::{Flaw, OURS};
 use super::survey::Name;
 use super::values::{Given, Reading};
-use crate::transfer::LEAD_ID;
-use crate::transfer::attributes::{Attribute, Attributes, Found, Text};
-use crate::transfer::rows::{Object, Row};
+use crate::cli::transfer::LEAD_ID;
+use crate::cli::transfer::attributes::{Attribute, Attributes, Found, Text};
+use crate::cli::transfer::rows::{Object, Row};
 
 /// What is done with a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -467,8 +467,8 @@ fn notes(names: &[Name], uses: &[Use], attributes: &Attributes) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::csv::Record;
-    use crate::transfer::import::rejected::Reason;
+    use crate::cli::transfer::csv::Record;
+    use crate::cli::transfer::import::rejected::Reason;
 
     fn attributes() -> Attributes {
         use pb::FieldKind as ValueKind;

@@ -23,11 +23,11 @@ use super::rejected::{Flaw, OUTCOME_UNKNOWN, Reason, Rejected};
 use super::unknown::WhyUnknown;
 use super::window::Window;
 use super::{Format, State, Unsettled};
-use crate::client::Gateway;
-use crate::transfer::broken::{Breaks, Broken, pause};
-use crate::transfer::progress::Progress;
-use crate::transfer::rows::{Row, Rows};
-use crate::transfer::state;
+use crate::cli::client::Gateway;
+use crate::cli::transfer::broken::{Breaks, Broken, pause};
+use crate::cli::transfer::progress::Progress;
+use crate::cli::transfer::rows::{Row, Rows};
+use crate::cli::transfer::state;
 
 /// The most rows that have been read and are not recorded, and about the most bytes of them.
 const MAX_ROWS: usize = 10_000;
@@ -575,7 +575,7 @@ mod tests {
     use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
-    use crate::transfer::csv::Record;
+    use crate::cli::transfer::csv::Record;
 
     fn status(code: Code, reason: &str, delay: Option<Duration>) -> tonic_types::Status {
         told(code, reason, delay, &[])

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Format, rejected};
-use crate::transfer::characters::visible;
-use crate::transfer::rows::{Fault, Object, Row, Rows};
+use crate::cli::transfer::characters::visible;
+use crate::cli::transfer::rows::{Fault, Object, Row, Rows};
 
 /// More names than leads have attributes.
 const MAX_NAMES: usize = 5_000;
@@ -201,7 +201,7 @@ impl<R: Read> Read for Digested<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::rows::LONGEST;
+    use crate::cli::transfer::rows::LONGEST;
 
     fn csv(text: &str) -> Result<Survey, String> {
         Survey::of(Format::Csv, text.as_bytes())
