@@ -270,7 +270,7 @@ async fn check_store(url: &str) -> Result<(Store, Recorded), String> {
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Ok((in_memory().await?, Recorded::Nowhere));
     }
-    if let Some(path) = Store::check_place(url).map_err(|fault| fault.to_string())? {
+    if let Some(path) = Store::check_path(url).map_err(|fault| fault.to_string())? {
         println!("The store {} will be made.", path.display());
         return Ok((in_memory().await?, Recorded::Nowhere));
     }
@@ -306,7 +306,7 @@ async fn list_damaged(store: &Store) -> Result<Vec<DamagedRow>, String> {
 /// Shows the damaged rows of the store, and moves them away if told to.
 async fn repair(options: &Repair) -> Result<(), String> {
     let url = load(&options.settings)?.store_url;
-    if let Some(path) = Store::check_place(&url).map_err(|fault| fault.to_string())? {
+    if let Some(path) = Store::check_path(&url).map_err(|fault| fault.to_string())? {
         return Err(format!("there is no store at {}", path.display()));
     }
     let store = Store::open(&url).await.map_err(|fault| match fault.is_in_use() {

@@ -12,7 +12,7 @@ use crate::crm::activity as endpoint;
 use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
 use crate::domain::listed::Listed;
 use crate::error::{Error, ErrorKind, Repeat, Resource, Result};
-use crate::store::Before;
+use crate::store::PriorAttempt;
 
 /// How many activities of a lead are looked at for one whose answer was lost.
 const MAX_LOOKED_AT: usize = 100;
@@ -81,8 +81,8 @@ impl Gateway {
         posted.map_err(|error| self.ended(context, error, has_id, Repeat::Activity))
     }
 
-    async fn perform_post(&self, context: RequestContext, post: &Post, before: Before) -> Result<String> {
-        if let Before::Uncertain { since } = before {
+    async fn perform_post(&self, context: RequestContext, post: &Post, before: PriorAttempt) -> Result<String> {
+        if let PriorAttempt::OutcomeUnknown { since } = before {
             return self.reconcile_post(&context, post, self.loss_before(since)).await;
         }
         let started = clock::now();

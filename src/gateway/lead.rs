@@ -17,7 +17,7 @@ use crate::domain::mask::Mask;
 use crate::domain::value::Value;
 use crate::domain::{check, phone};
 use crate::error::{Error, ErrorKind, Repeat, Resource, Result, Violation};
-use crate::store::Before;
+use crate::store::PriorAttempt;
 
 /// How often one write is sent at most when answers get lost.
 const MAX_SENDS: u32 = 2;
@@ -95,12 +95,12 @@ impl Gateway {
 
     /// Checks that the request id of a batch was not used for another message. The writes of a batch have ids of their own.
     pub async fn check_request(&self, context: &RequestContext, request: &RequestId) -> Result<()> {
-        self.requests.check(context, request).await
+        self.requests.check_batch_id(context, request).await
     }
 
     /// The call of a batch, which claims its request id before anything of it is sent.
     pub fn claimed(&self, context: &RequestContext, request: &RequestId) -> RequestContext {
-        self.requests.claimed(context, request)
+        self.requests.with_batch_record(context, request)
     }
 
     /// How a write may go. A bulk call was seen not to start automations, as an update by its own endpoint does not.
@@ -299,12 +299,12 @@ impl Gateway {
         mut context: RequestContext,
         write: &Arc<Write>,
         way: Way,
-        before: Before,
+        before: PriorAttempt,
     ) -> Result<Written> {
         let deadline = context.deadline;
         let mut lost = match before {
-            Before::Nothing => None,
-            Before::Uncertain { since } => Some(self.loss_before(since)),
+            PriorAttempt::None => None,
+            PriorAttempt::OutcomeUnknown { since } => Some(self.loss_before(since)),
         };
         let mut unknown = Error::from(ErrorKind::OutcomeUnknown);
         let (mut sends, mut rejoin): (u32, Option<Rejoin>) = (0, None);

@@ -188,7 +188,7 @@ impl Gateway {
     ) -> Self {
         let lifetime = settings.metadata_lifetime;
         let users = Users::new(crm.clone(), lifetime, tasks.clone());
-        let parts = sharing::Parts {
+        let parts = sharing::SharingParts {
             tenant: name.to_owned(),
             crm: crm.clone(),
             users: users.clone(),
@@ -244,7 +244,7 @@ impl Gateway {
 
     /// Forgets request ids and shares that are old enough.
     pub async fn sweep(&self) -> std::result::Result<u64, store::StoreError> {
-        Ok(self.requests.sweep().await? + self.sharing.sweep().await?)
+        Ok(self.requests.delete_expired().await? + self.sharing.delete_expired().await?)
     }
 
     /// Whose keys these are.

@@ -11,7 +11,7 @@ use crate::crm::lead::GetById;
 use crate::crm::removal::{Delete, Merge};
 use crate::domain::lead::{Written, check_id, order_key};
 use crate::error::{Error, ErrorKind, Repeat, Resource, Result, Violation};
-use crate::store::Before;
+use crate::store::PriorAttempt;
 
 /// How often it is sent at most when answers get lost.
 const MAX_SENDS: u32 = 2;
@@ -108,14 +108,19 @@ impl Gateway {
     }
 
     /// Sends it; if its answer gets lost, looks whether it was executed before it is sent again.
-    async fn perform_removal(&self, mut context: RequestContext, removal: &Removal, before: Before) -> Result<Written> {
+    async fn perform_removal(
+        &self,
+        mut context: RequestContext,
+        removal: &Removal,
+        before: PriorAttempt,
+    ) -> Result<Written> {
         let done = || Written {
             lead_id: removal.gone().to_owned(),
             ..Written::default()
         };
         let mut lost = match before {
-            Before::Nothing => None,
-            Before::Uncertain { since } => Some(self.loss_before(since)),
+            PriorAttempt::None => None,
+            PriorAttempt::OutcomeUnknown { since } => Some(self.loss_before(since)),
         };
         let mut unknown = Error::from(ErrorKind::OutcomeUnknown);
         let deadline = context.deadline;

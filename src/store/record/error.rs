@@ -1,4 +1,4 @@
-//! The stored form of an error: in the answer of a request id, and in a share that has failed.
+//! The stored form of an error: in the result of a mutation, and in a failed share.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ pub(in crate::store) enum ErrorKindRecord {
     CallerCancelled,
 }
 
-/// A refusal by LeadSquared's rate limiter.
+/// A rejection by the rate limit of LeadSquared.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) enum RefusalRecord {
     Window(Option<LimitRecord>),
@@ -102,7 +102,7 @@ pub(in crate::store) struct ViolationRecord {
 }
 
 names! {
-    /// What was not found.
+    /// The resource that was not found.
     ResourceRecord of domain::Resource {
         "Lead" = Lead,
         "User" = User,
@@ -112,7 +112,7 @@ names! {
     }
 }
 
-/// The facts about an error. The fields with a default are missing in the oldest documents.
+/// The facts about an error. Fields with a default are missing in the oldest documents.
 #[derive(Debug, Serialize, Deserialize)]
 struct ErrorFactsRecord {
     upstream_status: Option<u16>,
@@ -129,7 +129,7 @@ struct ErrorFactsRecord {
     repeat: Option<RepeatRecord>,
 }
 
-/// What the caller of a mutation can do to learn its outcome.
+/// How the caller of a mutation can determine its outcome.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) enum RepeatRecord {
     SameRequestId { after: Duration },
@@ -138,13 +138,13 @@ pub(in crate::store) enum RepeatRecord {
     Activity,
 }
 
-/// Why there was no response.
+/// The reason why there was no response.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) enum CauseRecord {
     Dns,
     Refused,
     Unreachable,
-    Certificate(Certificate),
+    Certificate(CertificateRecord),
     NoTls,
     HandshakeEnded,
     Tls,
@@ -158,8 +158,8 @@ pub(in crate::store) enum CauseRecord {
 }
 
 names! {
-    /// What is wrong with a certificate.
-    Certificate of domain::Certificate {
+    /// The problem of a certificate.
+    CertificateRecord of domain::Certificate {
         "UnknownIssuer" = UnknownIssuer,
         "Expired" = Expired,
         "NotYetValid" = NotYetValid,
