@@ -17,7 +17,7 @@ pub(super) struct OpenFile {
     device: u64,
     inode: u64,
     /// Why the path does not name the opened file, according to the last check.
-    lost: Mutex<Option<String>>,
+    file_error: Mutex<Option<String>>,
 }
 
 /// The lock of a store. Prevents that another gateway opens the store, or a new file at its path after the file was deleted.
@@ -33,7 +33,7 @@ impl OpenFile {
             path: std::path::absolute(path)?,
             device: found.dev(),
             inode: found.ino(),
-            lost: Mutex::default(),
+            file_error: Mutex::default(),
         })
     }
 
@@ -42,21 +42,21 @@ impl OpenFile {
     }
 
     /// Returns why the path does not name the opened file, according to the last check.
-    pub(super) fn lost(&self) -> Option<String> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn file_error(&self) -> Option<String> {
+        self.file_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Checks that the path still names the opened file, and that its directory has free space.
     pub(super) fn check(&self) -> Result<(), String> {
-        let lost = self.find_loss();
-        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = lost.clone();
-        match lost {
-            Some(lost) => Err(lost),
+        let error = self.find_file_error();
+        *self.file_error.lock().unwrap_or_else(PoisonError::into_inner) = error.clone();
+        match error {
+            Some(error) => Err(error),
             None => check_free_space(directory_of(&self.path)),
         }
     }
 
-    fn find_loss(&self) -> Option<String> {
+    fn find_file_error(&self) -> Option<String> {
         let name = self.path.display();
         match fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) != (self.device, self.inode) => Some(format!(
@@ -257,16 +257,16 @@ mod tests {
         let path = directory.path().join("leadgate.db");
         fs::write(&path, "content").unwrap();
         let open = OpenFile::new(&path).unwrap();
-        assert_eq!((open.check(), open.lost()), (Ok(()), None));
+        assert_eq!((open.check(), open.file_error()), (Ok(()), None));
         let aside = directory.path().join("aside");
         fs::rename(&path, &aside).unwrap();
         assert!(open.check().unwrap_err().contains("was deleted or renamed"));
         // A copy is another file.
         fs::copy(&aside, &path).unwrap();
         assert!(open.check().unwrap_err().contains("was replaced by another file"));
-        assert!(open.lost().is_some());
+        assert!(open.file_error().is_some());
         fs::rename(&aside, &path).unwrap();
-        assert_eq!((open.check(), open.lost()), (Ok(()), None));
+        assert_eq!((open.check(), open.file_error()), (Ok(()), None));
         fs::remove_file(&path).unwrap();
         assert!(open.check().is_err());
     }

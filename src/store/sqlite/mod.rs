@@ -133,7 +133,7 @@ impl Sqlite {
 
     /// Fails if the path no longer names the opened file. Written data would be lost at the end of the process.
     fn check_writable(&self) -> Result<(), StoreError> {
-        match self.file.as_ref().and_then(|(file, _)| file.lost()) {
+        match self.file.as_ref().and_then(|(file, _)| file.file_error()) {
             Some(reason) => Err(StoreError::new("cannot be written", &reason)),
             None => Ok(()),
         }
