@@ -177,8 +177,9 @@ fn waits(row: &Row, kind: usize) -> String {
 }
 
 fn foreign_table() -> String {
-    let mut text =
-        String::from("| limiter | foreign calls | used in total | used by this client | own calls refused | foreign calls refused |\n");
+    let mut text = String::from(
+        "| limiter | foreign calls | used in total | used by this client | own calls refused | foreign calls refused |\n",
+    );
     text += "|---|---|---|---|---|---|\n";
     for foreign in FOREIGN {
         for (name, limiter) in LIMITERS {
@@ -198,8 +199,9 @@ fn foreign_table() -> String {
 
 /// Small and large limits beside foreign calls, which are this share of the limit.
 fn limits_table() -> String {
-    let mut text =
-        String::from("| limit | foreign calls | used in total | used by this client | own calls refused | foreign calls refused |\n");
+    let mut text = String::from(
+        "| limit | foreign calls | used in total | used by this client | own calls refused | foreign calls refused |\n",
+    );
     text += "|---|---|---|---|---|---|\n";
     for calls in [2, 5, 25, 72] {
         for part in [0.02, 0.1, 0.3] {
