@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use leadgate::app::App;
 use leadgate::config::Config;
-use leadgate::domain::share::{Access, Context, Filter, Share, Stage, State, What};
+use leadgate::domain::share::{Access, Share, ShareContext, ShareFilter, ShareStage, ShareState, SharedEntity};
 use leadgate::grpc::pb;
 use leadgate::store::{Added, Store};
 use pb::share_service_client::ShareServiceClient;
@@ -40,14 +40,19 @@ fn lead(number: u128) -> String {
 
 /// A share in the middle of its life, or after it: one of five is live.
 fn share(number: u128, now: Timestamp) -> Share {
-    let over = [Stage::Expired, Stage::Revoked, Stage::Expired, Stage::Failed];
-    let stage = *over.get((number / USERS % 5) as usize).unwrap_or(&Stage::Active);
+    let over = [
+        ShareStage::Expired,
+        ShareStage::Revoked,
+        ShareStage::Expired,
+        ShareStage::Failed,
+    ];
+    let stage = *over.get((number / USERS % 5) as usize).unwrap_or(&ShareStage::Active);
     let created = now - Duration::from_secs(3600 * 24 * 30);
     let id = Uuid::from_u128((0x0199 << 112) | number);
-    let what = What::Lead {
+    let what = SharedEntity::Lead {
         id: lead(number),
         number: (number % LEADS).to_string(),
-        context: Context::New {
+        context: ShareContext::New {
             id: Some(Uuid::from_u128((0xc << 120) | number).to_string()),
             code: 201,
             note: String::new(),
@@ -89,7 +94,7 @@ async fn fill(target: &Path) {
 }
 
 /// What is measured: a name, the request of a round, and the filter that the store sees.
-type List = (&'static str, fn(u128) -> pb::ListSharesRequest, fn() -> Filter);
+type List = (&'static str, fn(u128) -> pb::ListSharesRequest, fn() -> ShareFilter);
 
 fn lists() -> Vec<List> {
     vec![
@@ -99,10 +104,10 @@ fn lists() -> Vec<List> {
                 user_id: user(round),
                 ..Default::default()
             },
-            || Filter {
+            || ShareFilter {
                 user_id: Some(user(1)),
                 most: 101,
-                ..Filter::default()
+                ..ShareFilter::default()
             },
         ),
         (
@@ -112,11 +117,11 @@ fn lists() -> Vec<List> {
                 states: vec![pb::ShareState::Active.into()],
                 ..Default::default()
             },
-            || Filter {
+            || ShareFilter {
                 user_id: Some(user(1)),
-                states: vec![State::Active],
+                states: vec![ShareState::Active],
                 most: 101,
-                ..Filter::default()
+                ..ShareFilter::default()
             },
         ),
         (
@@ -125,10 +130,10 @@ fn lists() -> Vec<List> {
                 lead_id: lead(round * 7),
                 ..Default::default()
             },
-            || Filter {
+            || ShareFilter {
                 entity_id: Some(lead(1)),
                 most: 101,
-                ..Filter::default()
+                ..ShareFilter::default()
             },
         ),
         (
@@ -138,19 +143,19 @@ fn lists() -> Vec<List> {
                 lead_id: lead(round),
                 ..Default::default()
             },
-            || Filter {
+            || ShareFilter {
                 user_id: Some(user(1)),
                 entity_id: Some(lead(1)),
                 most: 101,
-                ..Filter::default()
+                ..ShareFilter::default()
             },
         ),
         (
             "the newest",
             |_| pb::ListSharesRequest::default(),
-            || Filter {
+            || ShareFilter {
                 most: 101,
-                ..Filter::default()
+                ..ShareFilter::default()
             },
         ),
         (
@@ -159,10 +164,10 @@ fn lists() -> Vec<List> {
                 page_token: Uuid::from_u128((0x0199 << 112) | (round * 50 % SHARES)).to_string(),
                 ..Default::default()
             },
-            || Filter {
+            || ShareFilter {
                 before: Some(Uuid::from_u128((0x0199 << 112) | 5)),
                 most: 101,
-                ..Filter::default()
+                ..ShareFilter::default()
             },
         ),
     ]

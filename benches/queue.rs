@@ -15,7 +15,7 @@ use std::time::Duration;
 use leadgate::quota::Cost;
 use leadgate::quota::lane::Sizes;
 use leadgate::quota::latency::Estimate;
-use leadgate::quota::queue::{Ask, Criticality, Key, Next, Queue, Settings, Share, Slots, Supply};
+use leadgate::quota::queue::{Ask, Criticality, Key, Next, Queue, QueueSettings, Share, Slots, Supply};
 use peak_alloc::PeakAlloc;
 use tokio::time::Instant;
 
@@ -91,9 +91,9 @@ fn measure(callers: usize, keys: u64) -> String {
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let before = COUNTING.current_usage_as_mb();
     COUNTING.reset_peak_usage();
-    let mut queue = Queue::new(Settings {
-        most_waiting: WAITING + 1,
-        most_per_caller: WAITING + 1,
+    let mut queue = Queue::new(QueueSettings {
+        max_waiting: WAITING + 1,
+        max_per_caller: WAITING + 1,
         callers: HashMap::new(),
         others: Share::default(),
         sizes: Sizes::default(),

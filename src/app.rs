@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config};
-use crate::domain::spent::Spent;
+use crate::domain::usage::QuotaUsage;
 use crate::gateway::{self, Gateway};
 use crate::quota::{self, Quota};
 use crate::store::Store;
@@ -62,8 +62,8 @@ impl App {
         };
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
-            let spent = store.spent(&name).await;
-            let spent = spent.map_err(|fault| format!("{fault} ({})", config.store_url))?;
+            let usage = store.quota_usage(&name).await;
+            let usage = usage.map_err(|fault| format!("{fault} ({})", config.store_url))?;
             let around = Around {
                 callers: &callers,
                 keep_request_ids: config.keep_request_ids,
@@ -73,7 +73,7 @@ impl App {
                 draining: &draining,
             };
             let gateway =
-                build(&name, tenant, spent.as_ref(), &around).map_err(|fault| format!("tenant {name}: {fault}"))?;
+                build(&name, tenant, usage.as_ref(), &around).map_err(|fault| format!("tenant {name}: {fault}"))?;
             gateways.insert(name, Arc::new(gateway));
         }
         Ok(Self {
@@ -206,7 +206,7 @@ impl App {
 struct Books {
     store: Store,
     tenants: Tenants,
-    written: BTreeMap<String, Spent>,
+    written: BTreeMap<String, QuotaUsage>,
     metrics: Arc<Metrics>,
     readiness: admin::Readiness,
 }
@@ -217,9 +217,9 @@ impl Books {
     }
 
     /// Ends the shares whose time is over.
-    async fn tend(&self) {
+    async fn expire_due(&self) {
         for (name, gateway) in self.tenants.iter() {
-            if let Err(error) = gateway.sharing().tend().await {
+            if let Err(error) = gateway.sharing().expire_due().await {
                 tracing::error!(tenant = name, error = error.name(), "shares could not be ended");
             }
         }
@@ -276,7 +276,7 @@ impl Books {
                 continue;
             }
             self.write(false).await;
-            self.tend().await;
+            self.expire_due().await;
             self.metrics.damaged_rows(self.store.damaged_rows());
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
@@ -290,15 +290,15 @@ impl Books {
 
 /// Writes down what has changed since it was written. When the last slot was handed out and when each is free is told only
 /// at an orderly end: until then it may be later than what is written.
-async fn write_spent(store: &Store, tenants: &Tenants, written: &mut BTreeMap<String, Spent>, is_end: bool) {
+async fn write_spent(store: &Store, tenants: &Tenants, written: &mut BTreeMap<String, QuotaUsage>, is_end: bool) {
     for (name, gateway) in tenants.iter() {
-        let mut spent = gateway.spent();
+        let mut usage = gateway.quota_usage();
         if !is_end {
-            (spent.last_grant, spent.slots) = (Timestamp::MAX, None);
+            (usage.last_grant, usage.slots) = (Timestamp::MAX, None);
         }
-        if written.get(name) != Some(&spent) {
-            match store.spend(name, &spent).await {
-                Ok(()) => drop(written.insert(name.to_owned(), spent)),
+        if written.get(name) != Some(&usage) {
+            match store.save_quota_usage(name, &usage).await {
+                Ok(()) => drop(written.insert(name.to_owned(), usage)),
                 Err(fault) => tracing::error!(tenant = name, %fault, "what was spent could not be written down"),
             }
         }
@@ -315,13 +315,18 @@ struct Around<'a> {
     draining: &'a CancellationToken,
 }
 
-fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Around<'_>) -> Result<Gateway, String> {
+fn build(
+    name: &str,
+    tenant: config::Tenant,
+    usage: Option<&QuotaUsage>,
+    around: &Around<'_>,
+) -> Result<Gateway, String> {
     let quota = Quota::new(
         &tenant.limits,
         around.callers,
         tenant.batching.sizes(),
         tenant.upstream.breaker(),
-        spent,
+        usage,
         around.tasks,
         around.draining.clone(),
     );
@@ -333,7 +338,7 @@ fn build(name: &str, tenant: config::Tenant, spent: Option<&Spent>, around: &Aro
         quota.clone(),
         around.metrics.clone(),
     )?;
-    let settings = gateway::Settings {
+    let settings = gateway::GatewaySettings {
         metadata_lifetime: tenant.metadata_lifetime,
         keep_request_ids: around.keep_request_ids,
         writes: tenant.writes,

@@ -11,10 +11,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::caller::Call;
 use crate::clock;
+use crate::context::RequestContext;
 use crate::crm::{Client, Operation};
-use crate::error::{Kind, Result};
+use crate::error::{ErrorKind, Result};
 
 /// How long the first callers wait before they go without.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -87,35 +87,35 @@ where
     }
 
     /// The value, fetched if it has to be.
-    pub async fn get(&self, call: &Call) -> Result<Arc<T>> {
+    pub async fn get(&self, context: &RequestContext) -> Result<Arc<T>> {
         if let Some(kept) = self.shared.current.load_full() {
             if kept.at.elapsed() >= self.shared.lifetime {
                 self.refresh();
             }
             return Ok(kept.value.clone());
         }
-        let _fetching = call.wait(O::NAME, self.shared.fetching.lock()).await?;
+        let _fetching = context.wait(O::NAME, self.shared.fetching.lock()).await?;
         // Somebody may have fetched it while we waited.
         match self.shared.current.load_full() {
             Some(kept) => Ok(kept.value.clone()),
-            None => self.fetch(call).await,
+            None => self.fetch(context).await,
         }
     }
 
     /// The value if it is at hand or soon will be, for those who can go without.
-    pub async fn at_hand(&self, call: &Call) -> Option<Arc<T>> {
+    pub async fn get_if_available(&self, context: &RequestContext) -> Option<Arc<T>> {
         if self.shared.current.load().is_none() && self.is_pausing() {
             return None;
         }
         // If there is no slot for it in time, there is none for the caller either, who is then told so at once.
-        if self.shared.current.load().is_none() && !self.shared.crm.would_admit(call, &self.shared.operation) {
+        if self.shared.current.load().is_none() && !self.shared.crm.would_admit(context, &self.shared.operation) {
             return None;
         }
         // Half of the time is left for what the caller came for.
-        let half = call.deadline.saturating_duration_since(Instant::now()) / 2;
-        let patient = Call {
+        let half = context.deadline.saturating_duration_since(Instant::now()) / 2;
+        let patient = RequestContext {
             deadline: Instant::now() + half.min(PATIENCE),
-            ..call.clone()
+            ..context.clone()
         };
         match self.get(&patient).await {
             Ok(value) => Some(value),
@@ -123,13 +123,13 @@ where
                 // One caller in a hurry says nothing about the others.
                 let in_a_hurry = matches!(
                     error.kind,
-                    Kind::DeadlineExceeded { .. }
-                        | Kind::DeadlineInfeasible { .. }
-                        | Kind::QueueFull { .. }
-                        | Kind::CallerLeft
+                    ErrorKind::DeadlineExceeded { .. }
+                        | ErrorKind::DeadlineInfeasible { .. }
+                        | ErrorKind::QueueFull { .. }
+                        | ErrorKind::CallerLeft
                 );
                 // It has cost neither time nor a call.
-                let is_free = matches!(error.kind, Kind::BreakerOpen { .. });
+                let is_free = matches!(error.kind, ErrorKind::BreakerOpen { .. });
                 if !is_free && (half >= PATIENCE || !in_a_hurry) {
                     self.pause();
                 }
@@ -148,8 +148,8 @@ where
             if this.is_pausing() {
                 return;
             }
-            let call = Call::internal(O::NAME, REFRESH_LIMIT);
-            if let Err(error) = this.fetch(&call).await {
+            let context = RequestContext::internal(O::NAME, REFRESH_LIMIT);
+            if let Err(error) = this.fetch(&context).await {
                 tracing::warn!(
                     endpoint = O::NAME,
                     error = error.name(),
@@ -160,9 +160,9 @@ where
         });
     }
 
-    async fn fetch(&self, call: &Call) -> Result<Arc<T>> {
+    async fn fetch(&self, context: &RequestContext) -> Result<Arc<T>> {
         let asked = clock::now();
-        let answer = self.shared.crm.call(call, &self.shared.operation).await?;
+        let answer = self.shared.crm.call(context, &self.shared.operation).await?;
         let unreadable = O::unreadable(&answer);
         if self.shared.unreadable.swap(unreadable, Ordering::Relaxed) != unreadable && unreadable > 0 {
             tracing::warn!(

@@ -30,7 +30,7 @@ pub struct Config {
     /// Where gRPC is served.
     pub listen: SocketAddr,
     /// How the gRPC server behaves.
-    pub server: grpc::Settings,
+    pub server: grpc::ServerSettings,
     /// Where the admin pages are served.
     pub admin_listen: SocketAddr,
     /// Where the store is.
@@ -38,7 +38,7 @@ pub struct Config {
     /// How long request ids are remembered.
     pub keep_request_ids: Duration,
     /// How to log.
-    pub log: log::Settings,
+    pub log: log::LogSettings,
     /// What callers may have of the quota, by name.
     pub callers: BTreeMap<String, quota::CallerShare>,
     /// The same for all others.
@@ -57,7 +57,7 @@ pub struct Tenant {
     /// Its limits.
     pub limits: quota::Limits,
     /// How its API is talked to.
-    pub upstream: crm::Settings,
+    pub upstream: crm::CrmSettings,
     /// How writes behave.
     pub writes: WriteSettings,
     /// How long its metadata counts as fresh.
@@ -67,18 +67,18 @@ pub struct Tenant {
     /// The country code of phone numbers that are given without one.
     pub default_country_code: CountryCode,
     /// How sharing behaves.
-    pub sharing: sharing::Settings,
+    pub sharing: sharing::SharingSettings,
     /// What may travel together.
     pub batching: Batching,
 }
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct Faults(pub Vec<ConfigError>);
 
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     /// Where it stands: a file's name, or an environment variable.
     pub origin: String,
     /// Which setting: `tenants.acme.limits.calls`. Empty for a file as a whole.
@@ -90,7 +90,7 @@ pub struct Fault {
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} wrong in the settings:", self.0.len())?;
-        for Fault { origin, key, expected } in &self.0 {
+        for ConfigError { origin, key, expected } in &self.0 {
             let separator = if key.is_empty() { "" } else { ": " };
             write!(f, "\n  {origin}: {key}{separator}{expected}")?;
         }
@@ -156,7 +156,7 @@ impl Config {
                 match std::fs::read_to_string(path) {
                     Ok(text) => (name, text),
                     Err(error) => {
-                        return Err(Faults(vec![Fault {
+                        return Err(Faults(vec![ConfigError {
                             origin: name,
                             key: String::new(),
                             expected: format!("cannot be read: {error}"),
@@ -185,7 +185,7 @@ struct Reader {
     environment: BTreeMap<String, String>,
     /// The settings among the environment, as a table.
     variables: Table,
-    faults: Vec<Fault>,
+    faults: Vec<ConfigError>,
 }
 
 impl Reader {
@@ -200,7 +200,7 @@ impl Reader {
         };
         match text.parse() {
             Ok(table) => reader.file = table,
-            Err(error) => reader.faults.push(Fault {
+            Err(error) => reader.faults.push(ConfigError {
                 origin: name.to_owned(),
                 key: String::new(),
                 // Never with the line itself, which may hold a key.
@@ -241,7 +241,7 @@ impl Reader {
 
         let mut server = self.section(&[], &mut all, "server");
         let itself: Option<Server> = self.typed(&["server"], split(&mut server, &["listen", "insecure_plaintext"]));
-        let server: Option<grpc::Settings> = self.typed(&["server"], server);
+        let server: Option<grpc::ServerSettings> = self.typed(&["server"], server);
         let admin = self.section(&[], &mut all, "admin");
         let admin: Option<Admin> = self.typed(&["admin"], admin);
         let auth = self.section(&[], &mut all, "auth");
@@ -249,7 +249,7 @@ impl Reader {
         let store = self.section(&[], &mut all, "store");
         let store: Option<Store> = self.typed(&["store"], store);
         let log = self.section(&[], &mut all, "log");
-        let log: Option<log::Settings> = self.typed(&["log"], log);
+        let log: Option<log::LogSettings> = self.typed(&["log"], log);
         let caller_defaults = self.section(&[], &mut all, "caller_defaults");
         let callers = self.tables(&mut all, "callers");
         let defaults = self.section(&[], &mut all, "tenant_defaults");
@@ -274,7 +274,7 @@ impl Reader {
                         admin.insecure_plaintext = true allows any";
             self.fault(&["admin", "listen"], text);
         }
-        for (key, text) in server.iter().flat_map(grpc::Settings::faults) {
+        for (key, text) in server.iter().flat_map(grpc::ServerSettings::validate) {
             self.fault(&["server", key], &text);
         }
         if store
@@ -283,7 +283,7 @@ impl Reader {
         {
             self.fault(&["store", "keep_request_ids"], "must be at most 365 days");
         }
-        for (key, text) in log.iter().flat_map(log::Settings::faults) {
+        for (key, text) in log.iter().flat_map(log::LogSettings::validate) {
             self.fault(&["log", key], &text);
         }
         let other_callers = self.caller(&["caller_defaults"], caller_defaults.clone());
@@ -353,7 +353,7 @@ impl Reader {
 
     fn caller(&mut self, at: &[&str], table: Table) -> Option<quota::CallerShare> {
         let share: Option<quota::CallerShare> = self.typed(at, table);
-        for (key, text) in share.iter().flat_map(quota::CallerShare::faults) {
+        for (key, text) in share.iter().flat_map(quota::CallerShare::validate) {
             self.fault(&[at, &[key]].concat(), &text);
         }
         share
@@ -383,25 +383,25 @@ impl Reader {
             let proxy = proxy.as_ref().map_or("", ExposeSecret::expose_secret);
             upstream.insert("proxy".to_owned(), Value::String(proxy.to_owned()));
         }
-        let upstream: Option<crm::Settings> = self.typed(&[at[0], name, "upstream"], upstream);
+        let upstream: Option<crm::CrmSettings> = self.typed(&[at[0], name, "upstream"], upstream);
         let writes = self.section(&at, &mut table, "writes");
         let writes = self.typed(&[at[0], name, "writes"], writes);
         let sharing = self.section(&at, &mut table, "sharing");
-        let sharing: Option<sharing::Settings> = self.typed(&[at[0], name, "sharing"], sharing);
+        let sharing: Option<sharing::SharingSettings> = self.typed(&[at[0], name, "sharing"], sharing);
         let batching = self.section(&at, &mut table, "batching");
         let batching: Option<Batching> = self.typed(&[at[0], name, "batching"], batching);
         let itself: Option<TenantItself> = self.typed(&at, table);
 
-        for (key, text) in limits.iter().flat_map(quota::Limits::faults) {
+        for (key, text) in limits.iter().flat_map(quota::Limits::validate) {
             self.fault(&[at[0], name, "limits", key], &text);
         }
-        for (key, text) in upstream.iter().flat_map(crm::Settings::faults) {
+        for (key, text) in upstream.iter().flat_map(crm::CrmSettings::validate) {
             self.fault(&[at[0], name, "upstream", key], &text);
         }
-        for (key, text) in sharing.iter().flat_map(sharing::Settings::faults) {
+        for (key, text) in sharing.iter().flat_map(sharing::SharingSettings::validate) {
             self.fault(&[at[0], name, "sharing", key], &text);
         }
-        for (key, text) in batching.iter().flat_map(Batching::faults) {
+        for (key, text) in batching.iter().flat_map(Batching::validate) {
             self.fault(&[at[0], name, "batching", key], &text);
         }
         let insecure = itself.as_ref().is_some_and(|itself| itself.insecure_plaintext);
@@ -567,7 +567,7 @@ impl Reader {
         } else {
             self.file_name.clone()
         };
-        let fault = Fault {
+        let fault = ConfigError {
             origin,
             key,
             expected: expected.to_owned(),
@@ -676,7 +676,7 @@ mod tests {
         )
     }
 
-    fn faults(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    fn errors(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
         let faults = read(text, variables).unwrap_err().0;
         faults
             .into_iter()
@@ -726,7 +726,7 @@ mod tests {
             limits = { calls = 0, window = 5, reserve = "some" }
             upstream = { http3 = true }
         "#;
-        let faults = faults(text, &[("LEADGATE__LOG__FORMAT", "xml")]);
+        let faults = errors(text, &[("LEADGATE__LOG__FORMAT", "xml")]);
         let expected = [
             "LEADGATE__LOG__FORMAT: log.format: ",
             "test.toml: nonsense: is no setting",
@@ -754,10 +754,10 @@ mod tests {
 
     #[test]
     fn no_tenant_and_no_toml_are_faults() {
-        assert!(faults("", &[])[0].contains("at least one [tenants.NAME]"));
-        assert!(faults("server = [", &[])[0].contains("is not TOML"));
+        assert!(errors("", &[])[0].contains("at least one [tenants.NAME]"));
+        assert!(errors("server = [", &[])[0].contains("is not TOML"));
         assert!(
-            faults("server = 3\ntenants = 4", &[])
+            errors("server = 3\ntenants = 4", &[])
                 .iter()
                 .any(|fault| fault.contains("server: must be a table"))
         );
@@ -775,7 +775,7 @@ mod tests {
     fn a_batch_is_at_most_what_the_vendor_allows() {
         let text = format!("{TENANT}\n[tenants.acme.batching]\nmax_updates = 26\nmax_creates = 0\nmax_reads = 10");
         assert_eq!(
-            faults(&text, &[]),
+            errors(&text, &[]),
             [
                 "test.toml: tenants.acme.batching.max_updates: must be 1 to 25",
                 "test.toml: tenants.acme.batching.max_creates: must be 1 to 50",
@@ -785,7 +785,7 @@ mod tests {
 
     #[test]
     fn settings_of_the_circuit_breaker_are_checked() {
-        let with = |upstream: &str| faults(&format!("{TENANT}\nupstream = {{ {upstream} }}"), &[]);
+        let with = |upstream: &str| errors(&format!("{TENANT}\nupstream = {{ {upstream} }}"), &[]);
         let all =
             "breaker_failures = 1001, breaker_pause = \"0s\", breaker_max_pause = \"25h\", max_retry_after = \"25h\"";
         assert_eq!(
@@ -824,7 +824,7 @@ mod tests {
         const SECRET: &str = "0123456789abcdef0123456789abcdef01234567";
         let with = |source: &str| {
             let text = TENANT.replace("\"u$rAccess\"", source);
-            faults(&text, &[])
+            errors(&text, &[])
         };
         for key in [KEY, SECRET, "Zm9v/YmFy+QUJD=", "ab cd", ""] {
             for source in ["env", "file"] {
@@ -903,7 +903,7 @@ mod tests {
             ("LEADGATE__SERVER__INSECURE_PLAINTEXT", "true"),
         ];
         assert!(read(TENANT, &variables).is_ok());
-        assert!(faults(TENANT, &variables[..1])[0].starts_with("LEADGATE__SERVER__LISTEN: server.listen: must be"));
+        assert!(errors(TENANT, &variables[..1])[0].starts_with("LEADGATE__SERVER__LISTEN: server.listen: must be"));
     }
 
     #[test]
@@ -913,10 +913,10 @@ mod tests {
             let listen = ("LEADGATE__ADMIN__LISTEN", address);
             assert!(read(TENANT, &[listen, allowed]).is_ok());
             let start = "LEADGATE__ADMIN__LISTEN: admin.listen: must be a loopback address";
-            assert!(faults(TENANT, &[listen])[0].starts_with(start));
+            assert!(errors(TENANT, &[listen])[0].starts_with(start));
             // One is not the other.
             let server = ("LEADGATE__SERVER__INSECURE_PLAINTEXT", "true");
-            assert!(faults(TENANT, &[listen, server])[0].starts_with(start));
+            assert!(errors(TENANT, &[listen, server])[0].starts_with(start));
         }
         for address in ["127.0.0.1:9464", "[::1]:9464"] {
             assert!(read(TENANT, &[("LEADGATE__ADMIN__LISTEN", address)]).is_ok());
@@ -934,7 +934,7 @@ mod tests {
             assert!(read(&with(least), &key).is_ok() && read(&with(most), &key).is_ok());
             for wrong in [least - 1, most + 1] {
                 let expected = format!("test.toml: server.{setting}: must be {least} to {most}");
-                assert_eq!(faults(&with(wrong), &key), [expected]);
+                assert_eq!(errors(&with(wrong), &key), [expected]);
             }
         }
     }

@@ -13,14 +13,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error {
     /// What went wrong.
-    pub kind: Kind,
+    pub kind: ErrorKind,
     /// What is known about the way there.
     pub facts: Box<Facts>,
 }
 
 /// What went wrong. Each variant says whose fault it is and what to do.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// The caller's: the message is not valid, by our own check or by LeadSquared's. Mend the fields; all known faults
     /// are listed.
     Invalid(Vec<Violation>),
@@ -336,85 +336,85 @@ impl Error {
 
     /// An error with a single fault of the message.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Kind::Invalid(vec![Violation::new(field, description)]).into()
+        ErrorKind::Invalid(vec![Violation::new(field, description)]).into()
     }
 
     /// The error's name in logs and metrics.
     pub fn name(&self) -> &'static str {
         match &self.kind {
-            Kind::Invalid(_) => "invalid",
-            Kind::Duplicate { .. } => "duplicate",
-            Kind::NotFound(_) => "not-found",
-            Kind::DeadlineInfeasible { .. } => "deadline-infeasible",
-            Kind::CallerLimit { .. } => "caller-limit",
-            Kind::QueueFull { .. } => "queue-full",
-            Kind::DailyBudgetExhausted { .. } => "daily-budget-exhausted",
-            Kind::CredentialsRejected { .. } => "credentials-rejected",
-            Kind::Denied { .. } => "denied",
-            Kind::FeatureDisabled => "feature-disabled",
-            Kind::NotASalesUser => "not-a-sales-user",
-            Kind::ShareLimitReached => "share-limit-reached",
-            Kind::ShareExists { .. } => "share-exists",
-            Kind::ShareNotActive => "share-not-active",
-            Kind::ShareNotRetryable => "share-not-retryable",
-            Kind::Exception => "exception",
-            Kind::Refused(_) => "refused",
-            Kind::Unavailable { sent: true } => "no-answer",
-            Kind::Unavailable { sent: false } => "unreachable",
-            Kind::BreakerOpen { .. } => "breaker-open",
-            Kind::OutcomeUnknown => "outcome-unknown",
-            Kind::ResponseTooLarge { .. } => "response-too-large",
-            Kind::DeadlineExceeded { .. } => "deadline-exceeded",
-            Kind::Unreadable { .. } => "unreadable",
-            Kind::StoreUnavailable => "store-unavailable",
-            Kind::StoreUnreadable => "store-unreadable",
-            Kind::StreamNotRead => "stream-not-read",
-            Kind::ShuttingDown | Kind::StreamInterrupted => "shutting-down",
-            Kind::CallerLeft => "caller-left",
+            ErrorKind::Invalid(_) => "invalid",
+            ErrorKind::Duplicate { .. } => "duplicate",
+            ErrorKind::NotFound(_) => "not-found",
+            ErrorKind::DeadlineInfeasible { .. } => "deadline-infeasible",
+            ErrorKind::CallerLimit { .. } => "caller-limit",
+            ErrorKind::QueueFull { .. } => "queue-full",
+            ErrorKind::DailyBudgetExhausted { .. } => "daily-budget-exhausted",
+            ErrorKind::CredentialsRejected { .. } => "credentials-rejected",
+            ErrorKind::Denied { .. } => "denied",
+            ErrorKind::FeatureDisabled => "feature-disabled",
+            ErrorKind::NotASalesUser => "not-a-sales-user",
+            ErrorKind::ShareLimitReached => "share-limit-reached",
+            ErrorKind::ShareExists { .. } => "share-exists",
+            ErrorKind::ShareNotActive => "share-not-active",
+            ErrorKind::ShareNotRetryable => "share-not-retryable",
+            ErrorKind::Exception => "exception",
+            ErrorKind::Refused(_) => "refused",
+            ErrorKind::Unavailable { sent: true } => "no-answer",
+            ErrorKind::Unavailable { sent: false } => "unreachable",
+            ErrorKind::BreakerOpen { .. } => "breaker-open",
+            ErrorKind::OutcomeUnknown => "outcome-unknown",
+            ErrorKind::ResponseTooLarge { .. } => "response-too-large",
+            ErrorKind::DeadlineExceeded { .. } => "deadline-exceeded",
+            ErrorKind::Unreadable { .. } => "unreadable",
+            ErrorKind::StoreUnavailable => "store-unavailable",
+            ErrorKind::StoreUnreadable => "store-unreadable",
+            ErrorKind::StreamNotRead => "stream-not-read",
+            ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => "shutting-down",
+            ErrorKind::CallerLeft => "caller-left",
         }
     }
 
     /// Whether LeadSquared refused it because of a limit, so that it may come again.
     pub fn is_refused(&self) -> bool {
-        matches!(self.kind, Kind::Refused(_))
+        matches!(self.kind, ErrorKind::Refused(_))
     }
 
     /// Whether the answer would be the same if the same were asked again: LeadSquared itself has decided.
     pub fn is_final(&self) -> bool {
         match &self.kind {
-            Kind::Invalid(_) | Kind::Duplicate { .. } | Kind::NotFound(_) => true,
+            ErrorKind::Invalid(_) | ErrorKind::Duplicate { .. } | ErrorKind::NotFound(_) => true,
             // Without a name of LeadSquared's own it may have come from anything before it, or have gone wrong after the
             // work was done.
-            Kind::Exception => {
+            ErrorKind::Exception => {
                 let name = self.facts.exception_type.as_deref();
                 name.is_some_and(|name| name.starts_with("MX"))
             }
-            Kind::DeadlineInfeasible { .. }
-            | Kind::CallerLimit { .. }
-            | Kind::QueueFull { .. }
-            | Kind::DailyBudgetExhausted { .. }
-            | Kind::CredentialsRejected { .. }
-            | Kind::Denied { .. }
-            | Kind::FeatureDisabled
+            ErrorKind::DeadlineInfeasible { .. }
+            | ErrorKind::CallerLimit { .. }
+            | ErrorKind::QueueFull { .. }
+            | ErrorKind::DailyBudgetExhausted { .. }
+            | ErrorKind::CredentialsRejected { .. }
+            | ErrorKind::Denied { .. }
+            | ErrorKind::FeatureDisabled
             // Tomorrow it may be otherwise.
-            | Kind::NotASalesUser
-            | Kind::ShareLimitReached
-            | Kind::ShareExists { .. }
-            | Kind::ShareNotActive
-            | Kind::ShareNotRetryable
-            | Kind::Refused(_)
-            | Kind::Unavailable { .. }
-            | Kind::BreakerOpen { .. }
-            | Kind::OutcomeUnknown
-            | Kind::ResponseTooLarge { .. }
-            | Kind::DeadlineExceeded { .. }
-            | Kind::Unreadable { .. }
-            | Kind::StoreUnavailable
-            | Kind::StoreUnreadable
-            | Kind::StreamNotRead
-            | Kind::ShuttingDown
-            | Kind::StreamInterrupted
-            | Kind::CallerLeft => false,
+            | ErrorKind::NotASalesUser
+            | ErrorKind::ShareLimitReached
+            | ErrorKind::ShareExists { .. }
+            | ErrorKind::ShareNotActive
+            | ErrorKind::ShareNotRetryable
+            | ErrorKind::Refused(_)
+            | ErrorKind::Unavailable { .. }
+            | ErrorKind::BreakerOpen { .. }
+            | ErrorKind::OutcomeUnknown
+            | ErrorKind::ResponseTooLarge { .. }
+            | ErrorKind::DeadlineExceeded { .. }
+            | ErrorKind::Unreadable { .. }
+            | ErrorKind::StoreUnavailable
+            | ErrorKind::StoreUnreadable
+            | ErrorKind::StreamNotRead
+            | ErrorKind::ShuttingDown
+            | ErrorKind::StreamInterrupted
+            | ErrorKind::CallerLeft => false,
         }
     }
 }
@@ -432,21 +432,21 @@ impl Error {
     #[must_use]
     pub fn of_mutation(mut self, has_request_id: bool, otherwise: Repeat) -> Self {
         self.facts.repeat = match &self.kind {
-            Kind::OutcomeUnknown => self.facts.repeat.filter(|_| has_request_id).or(Some(otherwise)),
+            ErrorKind::OutcomeUnknown => self.facts.repeat.filter(|_| has_request_id).or(Some(otherwise)),
             // It may have been executed, and there is no id by which its outcome could be told.
-            Kind::DeadlineExceeded { .. } if !has_request_id && self.facts.attempts > 0 => Some(otherwise),
+            ErrorKind::DeadlineExceeded { .. } if !has_request_id && self.facts.attempts > 0 => Some(otherwise),
             // The same request id gets the outcome of what is under way, or does what was not done.
-            Kind::DeadlineInfeasible { .. }
-            | Kind::CallerLimit { .. }
-            | Kind::QueueFull { .. }
-            | Kind::DailyBudgetExhausted { .. }
-            | Kind::Refused(_)
-            | Kind::Unavailable { .. }
-            | Kind::BreakerOpen { .. }
-            | Kind::DeadlineExceeded { .. }
-            | Kind::StoreUnavailable
-            | Kind::StoreUnreadable
-            | Kind::ShuttingDown => {
+            ErrorKind::DeadlineInfeasible { .. }
+            | ErrorKind::CallerLimit { .. }
+            | ErrorKind::QueueFull { .. }
+            | ErrorKind::DailyBudgetExhausted { .. }
+            | ErrorKind::Refused(_)
+            | ErrorKind::Unavailable { .. }
+            | ErrorKind::BreakerOpen { .. }
+            | ErrorKind::DeadlineExceeded { .. }
+            | ErrorKind::StoreUnavailable
+            | ErrorKind::StoreUnreadable
+            | ErrorKind::ShuttingDown => {
                 let after = Duration::ZERO;
                 has_request_id.then_some(Repeat::SameRequestId { after })
             }
@@ -463,8 +463,8 @@ impl Error {
     }
 }
 
-impl From<Kind> for Error {
-    fn from(kind: Kind) -> Self {
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
         Self {
             kind,
             facts: Box::default(),
@@ -486,7 +486,7 @@ impl Violation {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Invalid(violations) => {
+            ErrorKind::Invalid(violations) => {
                 f.write_str("invalid request")?;
                 for (i, violation) in violations.iter().take(3).enumerate() {
                     let separator = if i == 0 { ": " } else { "; " };
@@ -498,46 +498,46 @@ impl fmt::Display for Error {
                     more => write!(f, "; and {} more", more - 3),
                 }
             }
-            Kind::Duplicate { attribute, .. } => match attribute {
+            ErrorKind::Duplicate { attribute, .. } => match attribute {
                 Some(attribute) => write!(f, "another lead has the same {}", shortened(attribute, 160)),
                 None => f.write_str("another lead has one of the unique values"),
             },
-            Kind::NotFound(Resource::Lead) => f.write_str("lead not found"),
-            Kind::NotFound(Resource::User) => f.write_str("user not found"),
-            Kind::NotFound(Resource::Activity) => f.write_str("activity not found"),
-            Kind::NotFound(Resource::Opportunity) => f.write_str("opportunity not found"),
-            Kind::NotFound(Resource::Share) => f.write_str("the ledger has no such share"),
-            Kind::DeadlineInfeasible { retry_after } => write!(
+            ErrorKind::NotFound(Resource::Lead) => f.write_str("lead not found"),
+            ErrorKind::NotFound(Resource::User) => f.write_str("user not found"),
+            ErrorKind::NotFound(Resource::Activity) => f.write_str("activity not found"),
+            ErrorKind::NotFound(Resource::Opportunity) => f.write_str("opportunity not found"),
+            ErrorKind::NotFound(Resource::Share) => f.write_str("the ledger has no such share"),
+            ErrorKind::DeadlineInfeasible { retry_after } => write!(
                 f,
                 "the call cannot be served before its deadline; nothing was sent; try again in {} ms or with a longer timeout",
                 retry_after.as_nanos().div_ceil(1_000_000)
             ),
-            Kind::CallerLimit { .. } => f.write_str(
+            ErrorKind::CallerLimit { .. } => f.write_str(
                 "the caller's own share of the quota (callers.NAME.calls_per_window) does not serve the call before its deadline; nothing was sent",
             ),
-            Kind::QueueFull { .. } => f.write_str("too many calls are in progress or wait for the quota; nothing was sent"),
-            Kind::DailyBudgetExhausted { .. } => {
+            ErrorKind::QueueFull { .. } => f.write_str("too many calls are in progress or wait for the quota; nothing was sent"),
+            ErrorKind::DailyBudgetExhausted { .. } => {
                 f.write_str("the account's daily quota is used up; the call was not executed")
             }
-            Kind::CredentialsRejected { suggested_host } => {
+            ErrorKind::CredentialsRejected { suggested_host } => {
                 f.write_str("LeadSquared rejects the account's keys; an operator has to check them")?;
                 match suggested_host {
                     Some(host) => write!(f, "; they seem to belong to {host}"),
                     None => Ok(()),
                 }
             }
-            Kind::Denied { .. } => f.write_str("the request was rejected by LeadSquared, or by a proxy or firewall in front of it"),
-            Kind::FeatureDisabled => {
+            ErrorKind::Denied { .. } => f.write_str("the request was rejected by LeadSquared, or by a proxy or firewall in front of it"),
+            ErrorKind::FeatureDisabled => {
                 f.write_str("LeadSquared does not allow this for the account, or for the owner of its keys")
             }
-            Kind::NotASalesUser => f.write_str("the user is not an active sales user; only active sales users can get shared access"),
-            Kind::ShareLimitReached => f.write_str("the user has the maximum number of shared leads; no more leads can be shared until some shares have ended"),
-            Kind::ShareExists { .. } => {
+            ErrorKind::NotASalesUser => f.write_str("the user is not an active sales user; only active sales users can get shared access"),
+            ErrorKind::ShareLimitReached => f.write_str("the user has the maximum number of shared leads; no more leads can be shared until some shares have ended"),
+            ErrorKind::ShareExists { .. } => {
                 f.write_str("the user has this access already, or another share is about to give it; allow_additional asks for a further share")
             }
-            Kind::ShareNotActive => f.write_str("the share is not ACTIVE: it has ended, has failed, or is not granted yet"),
-            Kind::ShareNotRetryable => f.write_str("the share is neither FAILED nor UNCERTAIN, so there is nothing to retry"),
-            Kind::Exception => match (&self.facts.exception_type, self.facts.upstream_status) {
+            ErrorKind::ShareNotActive => f.write_str("the share is not ACTIVE: it has ended, has failed, or is not granted yet"),
+            ErrorKind::ShareNotRetryable => f.write_str("the share is neither FAILED nor UNCERTAIN, so there is nothing to retry"),
+            ErrorKind::Exception => match (&self.facts.exception_type, self.facts.upstream_status) {
                 (Some(name), _) => write!(f, "LeadSquared rejected the request with {}", shortened(name, 160)),
                 (None, Some(status @ 400..)) => write!(
                     f,
@@ -545,16 +545,16 @@ impl fmt::Display for Error {
                 ),
                 (None, _) => f.write_str("LeadSquared rejected the request without a reason"),
             },
-            Kind::Refused(_) => f.write_str("LeadSquared refused the call because of its rate limit; the call was not executed"),
-            Kind::Unavailable { sent: true } => f.write_str("LeadSquared sent no valid response"),
-            Kind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was executed"),
-            Kind::BreakerOpen { retry_after } => write!(
+            ErrorKind::Refused(_) => f.write_str("LeadSquared refused the call because of its rate limit; the call was not executed"),
+            ErrorKind::Unavailable { sent: true } => f.write_str("LeadSquared sent no valid response"),
+            ErrorKind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was executed"),
+            ErrorKind::BreakerOpen { retry_after } => write!(
                 f,
                 "LeadSquared is failing or has asked for a pause (Retry-After), and the call cannot be served before its deadline; it \
                  was not executed; try again in {} ms",
                 retry_after.as_nanos().div_ceil(1_000_000)
             ),
-            Kind::OutcomeUnknown => {
+            ErrorKind::OutcomeUnknown => {
                 f.write_str("the write was sent to LeadSquared, but whether it was executed is not known; ")?;
                 f.write_str(match self.facts.repeat {
                     Some(Repeat::SameRequestId { .. }) => {
@@ -574,12 +574,12 @@ impl fmt::Display for Error {
                     }
                 })
             }
-            Kind::ResponseTooLarge { bytes, limit, .. } => write!(
+            ErrorKind::ResponseTooLarge { bytes, limit, .. } => write!(
                 f,
                 "the response would have a message of {bytes} bytes, more than server.max_response_bytes ({limit}); ask for \
                  fewer fields with read_mask or schema_names"
             ),
-            Kind::DeadlineExceeded { place } => {
+            ErrorKind::DeadlineExceeded { place } => {
                 write!(f, "the deadline passed while waiting for {place}")?;
                 match self.facts.repeat {
                     Some(Repeat::Lead | Repeat::Activity) => {
@@ -588,24 +588,24 @@ impl fmt::Display for Error {
                     Some(Repeat::Share | Repeat::SameRequestId { .. }) | None => Ok(()),
                 }
             }
-            Kind::Unreadable { path } => write!(f, "LeadSquared's response cannot be read at {}", shortened(path, 240)),
-            Kind::StoreUnavailable => f.write_str(
+            ErrorKind::Unreadable { path } => write!(f, "LeadSquared's response cannot be read at {}", shortened(path, 240)),
+            ErrorKind::StoreUnavailable => f.write_str(
                 "the gateway's store cannot be written; nothing was sent; an operator has to check the gateway's log",
             ),
-            Kind::StoreUnreadable => f.write_str(
+            ErrorKind::StoreUnreadable => f.write_str(
                 "the record cannot be read from the gateway's store; nothing was sent; an operator has to check the \
                  gateway's log",
             ),
-            Kind::StreamNotRead => f.write_str(
+            ErrorKind::StreamNotRead => f.write_str(
                 "the client did not read the responses for server.stream_read_timeout, so the stream was closed; responses that were \
                  not read are lost",
             ),
-            Kind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
-            Kind::StreamInterrupted => f.write_str(
+            ErrorKind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
+            ErrorKind::StreamInterrupted => f.write_str(
                 "this replica is shutting down and ended the stream; responses that were sent are valid; the other requests were not \
                  sent to LeadSquared or are in progress",
             ),
-            Kind::CallerLeft => f.write_str("the caller left; nothing was sent"),
+            ErrorKind::CallerLeft => f.write_str("the caller left; nothing was sent"),
         }
     }
 }
@@ -638,7 +638,7 @@ mod tests {
     #[test]
     fn long_names_are_short_in_texts() {
         let violation = Violation::new(format!("lead.custom[\"{}\"]", "x".repeat(5_000)), "ü".repeat(5_000));
-        let text = Error::from(Kind::Invalid(vec![violation; 70])).to_string();
+        let text = Error::from(ErrorKind::Invalid(vec![violation; 70])).to_string();
         assert!(text.len() < 1_500, "{}", text.len());
         assert!(text.contains("xx...: üü") && text.ends_with("; and 67 more"), "{text}");
     }

@@ -12,7 +12,7 @@ pub mod telemetry;
 
 // In.
 pub mod admin;
-pub mod caller;
+pub mod context;
 pub mod grpc;
 
 // Through.

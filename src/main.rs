@@ -2,13 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "what a command says is its output")]
 
-mod client;
-#[cfg(feature = "simulator")]
-mod demo;
-mod shares;
-#[cfg(feature = "simulator")]
-mod simulate;
-mod transfer;
+mod cli;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -18,17 +12,21 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use leadgate::app::App;
-use leadgate::caller::Call;
 use leadgate::clock;
 use leadgate::config::Config;
+use leadgate::context::RequestContext;
 use leadgate::crm::authentication::KeyOwner;
 use leadgate::domain::activity::{Form, OWNER};
-use leadgate::error::Kind;
+use leadgate::error::ErrorKind;
 use leadgate::gateway;
 use leadgate::store::{DamagedRow, Store};
 use leadgate::telemetry::log;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{client, shares, transfer};
+#[cfg(feature = "simulator")]
+use crate::cli::{demo, simulate};
 
 /// What to do about a type of activity that cannot be shared through.
 const RIGHT_TYPE: &str = "set it to the code of a type whose form has the Owner field";
@@ -235,7 +233,10 @@ async fn check_accounts(app: &App, looks: &[(url::Url, i32)], recorded: Recorded
 
 /// Waits until the calls that were made share no window with calls of a gateway that is started next.
 async fn wait_for_slots(app: &App) {
-    let held = app.tenants().iter().filter_map(|(_, gateway)| gateway.spent().slots);
+    let held = app
+        .tenants()
+        .iter()
+        .filter_map(|(_, gateway)| gateway.quota_usage().slots);
     let free_at = held.flat_map(|held| held.calls.free_at.into_iter().chain(held.bulk.free_at));
     let left = free_at.filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
     let left = left.max().unwrap_or_default();
@@ -338,9 +339,9 @@ struct Found {
 
 /// Asks an account whose keys these are, and what its shares need.
 async fn connect(gateway: &gateway::Gateway, url: &url::Url, share_type: i32) -> Found {
-    let call = Call::internal("check", Duration::from_secs(30));
+    let context = RequestContext::internal("check", Duration::from_secs(30));
     let mut found = Found::default();
-    let owner = match gateway.key_owner(&call).await {
+    let owner = match gateway.key_owner(&context).await {
         Ok(owner) => owner,
         Err(error) => {
             found.faults.push(with_cause(&error, gateway));
@@ -349,11 +350,13 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url, share_type: i32) ->
     };
     judge_keys(&owner, url, share_type != 0, &mut found);
     if share_type != 0 {
-        match gateway.activity_form(&call, share_type).await {
+        match gateway.activity_form(&context, share_type).await {
             Ok(form) => judge_form(&form, share_type, &mut found),
             Err(error) => {
                 let fault = match error.kind {
-                    Kind::Invalid(_) => format!("LeadSquared knows no such type, or it is not in use: {RIGHT_TYPE}"),
+                    ErrorKind::Invalid(_) => {
+                        format!("LeadSquared knows no such type, or it is not in use: {RIGHT_TYPE}")
+                    }
                     _ => with_cause(&error, gateway),
                 };
                 let key = "sharing.default_activity_type";
@@ -367,7 +370,10 @@ async fn connect(gateway: &gateway::Gateway, url: &url::Url, share_type: i32) ->
 /// The error, and why LeadSquared cannot be reached if that is the matter.
 fn with_cause(error: &leadgate::error::Error, gateway: &gateway::Gateway) -> String {
     match (&error.kind, gateway.outage()) {
-        (Kind::Unavailable { .. } | Kind::BreakerOpen { .. } | Kind::DeadlineExceeded { .. }, Some(outage)) => {
+        (
+            ErrorKind::Unavailable { .. } | ErrorKind::BreakerOpen { .. } | ErrorKind::DeadlineExceeded { .. },
+            Some(outage),
+        ) => {
             format!("{error}: {outage}")
         }
         _ => error.to_string(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::cached::Cached;
-use crate::caller::Call;
+use crate::context::RequestContext;
 use crate::crm::Client;
 use crate::crm::user::{GetUsers, RetrieveUser};
 use crate::domain::user::{Key, Roster, User};
@@ -29,21 +29,21 @@ impl Users {
     }
 
     /// All users.
-    pub async fn all(&self, call: &Call) -> Result<Arc<Roster>> {
-        self.roster.get(call).await
+    pub async fn all(&self, context: &RequestContext) -> Result<Arc<Roster>> {
+        self.roster.get(context).await
     }
 
     /// One user, if that can be told without asking for it.
-    pub async fn at_hand(&self, call: &Call, key: &Key) -> Option<User> {
-        let roster = self.roster.at_hand(call).await?;
+    pub async fn get_if_available(&self, context: &RequestContext, key: &Key) -> Option<User> {
+        let roster = self.roster.get_if_available(context).await?;
         roster.get(key).cloned()
     }
 
     /// One user: from the roster, and where that cannot be had or has none such, by asking for that one.
-    pub async fn get(&self, call: &Call, key: &Key) -> Result<User> {
-        match self.at_hand(call, key).await {
+    pub async fn get(&self, context: &RequestContext, key: &Key) -> Result<User> {
+        match self.get_if_available(context, key).await {
             Some(user) => Ok(user),
-            None => self.crm.call(call, &RetrieveUser(key.clone())).await,
+            None => self.crm.call(context, &RetrieveUser(key.clone())).await,
         }
     }
 }

@@ -15,7 +15,7 @@ const LEFT: f64 = 120.0;
 const RIGHT: f64 = 790.0;
 /// The ends of the axis, which goes by powers of ten.
 const LEAST: f64 = 1.0;
-const MOST: f64 = 3_000.0;
+const MAX: f64 = 3_000.0;
 const DECADES: [f64; 4] = [1.0, 10.0, 100.0, 1_000.0];
 
 const STYLE: &str = "
@@ -123,6 +123,6 @@ fn text(svg: &mut String, (x, y): (f64, f64), class: &str, words: &str) {
 }
 
 fn at(operations: f64) -> f64 {
-    let place = (operations.clamp(LEAST, MOST) / LEAST).ln() / (MOST / LEAST).ln();
+    let place = (operations.clamp(LEAST, MAX) / LEAST).ln() / (MAX / LEAST).ln();
     LEFT + (RIGHT - LEFT) * place
 }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::Client;
 use super::authentication::UserByAccessKey;
-use crate::caller::{Call, Criticality};
-use crate::error::{Error, Kind, Result};
+use crate::context::{Criticality, RequestContext};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a call that succeeded proves that the keys are good, and how long what was found out by a call counts.
 const PROOF: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ impl Account {
 
 impl Client {
     /// The same result; of HTTP 401 or 403 without LeadSquared's own word it says whose fault it is.
-    pub(super) async fn blamed<T>(&self, call: &Call, result: Result<T>) -> Result<T> {
+    pub(super) async fn blamed<T>(&self, context: &RequestContext, result: Result<T>) -> Result<T> {
         let account = &self.shared.account;
         let error = match result {
             Ok(output) => {
@@ -46,20 +46,25 @@ impl Client {
             }
             Err(error) => error,
         };
-        let Kind::Denied { suggested_host } = &error.kind else {
+        let ErrorKind::Denied { suggested_host } = &error.kind else {
             // An exception with a name is LeadSquared's own word, which only good keys get.
             let is_named = error.facts.exception_type.is_some();
-            if is_named && !matches!(error.kind, Kind::CredentialsRejected { .. } | Kind::Refused(_)) {
+            if is_named
+                && !matches!(
+                    error.kind,
+                    ErrorKind::CredentialsRejected { .. } | ErrorKind::Refused(_)
+                )
+            {
                 account.has_succeeded();
             }
             return Err(error);
         };
-        let is_rejected = !account.is_proved() && self.is_rejected(call, &error).await;
+        let is_rejected = !account.is_proved() && self.is_rejected(context, &error).await;
         let kind = match is_rejected {
-            true => Kind::CredentialsRejected {
+            true => ErrorKind::CredentialsRejected {
                 suggested_host: suggested_host.clone(),
             },
-            false => Kind::Exception,
+            false => ErrorKind::Exception,
         };
         Err(Error {
             kind,
@@ -68,19 +73,19 @@ impl Client {
     }
 
     /// Asks LeadSquared whose keys these are, at most once in a while.
-    async fn is_rejected(&self, call: &Call, error: &Error) -> bool {
+    async fn is_rejected(&self, context: &RequestContext, error: &Error) -> bool {
         let mut asked = self.shared.account.asked.lock().await;
         if let Some((at, is_rejected)) = *asked
             && at.elapsed() < PROOF
         {
             return is_rejected;
         }
-        let call = Call::internal(&call.id, LIMIT).of(&call.caller, Criticality::CriticalPlus);
-        let answered = Box::pin(self.try_once(&call, &UserByAccessKey)).await;
+        let context = RequestContext::internal(&context.id, LIMIT).of(&context.caller, Criticality::CriticalPlus);
+        let answered = Box::pin(self.try_once(&context, &UserByAccessKey)).await;
         let is_rejected = match answered {
             Ok(_) => false,
             Err(Error {
-                kind: Kind::CredentialsRejected { .. },
+                kind: ErrorKind::CredentialsRejected { .. },
                 ..
             }) => true,
             // Nobody knows: then the status says what it says.

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::answer::Answer;
 use super::batch::{Fate, Together};
 use super::bulk::numbered;
 use super::json::Shape;
 use super::lead::{flag, message_id, whole};
+use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::activity::{Activity, ActivityType, Form, NOTE, OWNER, Page, Post, STATUS, Target};
@@ -18,7 +18,7 @@ use crate::domain::lead::{Row, order_key};
 use crate::domain::listed::Listed;
 use crate::domain::time;
 use crate::domain::value::Value;
-use crate::error::{Error, Kind, Resource, Result, Violation};
+use crate::error::{Error, ErrorKind, Resource, Result, Violation};
 use crate::quota::{Cost, Lane};
 
 /// `Create`: a new activity on a lead.
@@ -120,8 +120,8 @@ impl Operation for Create {
         post("ProspectActivity.svc/Create", vec![], &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<String> {
-        message_id(answer).map_err(|error| bad_code(error, answer))
+    fn decode(&self, response: &UpstreamResponse) -> Result<String> {
+        message_id(response).map_err(|error| bad_code(error, response))
     }
 }
 
@@ -134,7 +134,7 @@ impl Together for Create {
     }
 
     fn missing() -> Error {
-        Kind::Unavailable { sent: true }.into()
+        ErrorKind::Unavailable { sent: true }.into()
     }
 }
 
@@ -159,8 +159,8 @@ impl Operation for CreateTogether {
         )
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Fate<String>>> {
-        let body: Json = answer.json()?;
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<String>>> {
+        let body: Json = response.json()?;
         // Another answer was seen that only counts: then nothing is said of any of them.
         let rows = body["Response"].as_array().cloned().unwrap_or_default();
         let done = |row: &Json| {
@@ -188,8 +188,8 @@ impl Operation for Update<'_> {
         post("ProspectActivity.svc/CustomActivity/Update", vec![], &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<String> {
-        message_id(answer).map_err(|error| bad_code(error, answer))
+    fn decode(&self, response: &UpstreamResponse) -> Result<String> {
+        message_id(response).map_err(|error| bad_code(error, response))
     }
 }
 
@@ -206,9 +206,9 @@ impl Operation for GetDetails {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Activity> {
-        let body: Json = answer.json()?;
-        let mut activity = activity(&body).ok_or(Kind::NotFound(Resource::Activity))?;
+    fn decode(&self, response: &UpstreamResponse) -> Result<Activity> {
+        let body: Json = response.json()?;
+        let mut activity = activity(&body).ok_or(ErrorKind::NotFound(Resource::Activity))?;
         for pair in body["Fields"].as_array().into_iter().flatten() {
             if let Some(name) = pair["SchemaName"].as_str() {
                 activity.fields.insert(name.to_owned(), text(&pair["Value"]));
@@ -232,8 +232,8 @@ impl Operation for Retrieve {
         post("ProspectActivity.svc/Retrieve", query, &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Page> {
-        page(answer)
+    fn decode(&self, response: &UpstreamResponse) -> Result<Page> {
+        page(response)
     }
 
     fn unreadable(output: &Page) -> usize {
@@ -267,8 +267,8 @@ impl Operation for RetrieveModified {
         post(path, vec![], &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Page> {
-        page(answer)
+    fn decode(&self, response: &UpstreamResponse) -> Result<Page> {
+        page(response)
     }
 
     fn unreadable(output: &Page) -> usize {
@@ -289,7 +289,7 @@ impl Operation for GetTypes {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Listed<ActivityType>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<ActivityType>> {
         let read = |row: Json| {
             let names = [&row["DisplayName"], &row["ActivityEventName"]];
             Ok(Some(ActivityType {
@@ -297,7 +297,7 @@ impl Operation for GetTypes {
                 name: names.into_iter().find_map(Json::as_str).unwrap_or_default().to_owned(),
             }))
         };
-        Ok(answer.records(&TYPES)?.read(&TYPES, read))
+        Ok(response.records(&TYPES)?.read(&TYPES, read))
     }
 
     fn unreadable(output: &Listed<ActivityType>) -> usize {
@@ -325,13 +325,13 @@ impl Operation for GetSetting {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Form> {
-        let body: Json = answer.json().map_err(|mut error| {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Form> {
+        let body: Json = response.json().map_err(|mut error| {
             // The code is all that was asked with.
-            if matches!(error.kind, Kind::Invalid(_)) {
+            if matches!(error.kind, ErrorKind::Invalid(_)) {
                 error.kind = no_such_type();
             }
-            bad_code(error, answer)
+            bad_code(error, response)
         })?;
         let names = [&body["DisplayName"], &body["Name"]];
         // How a type that is not there is answered is not documented: it may be without an error.
@@ -386,21 +386,21 @@ fn written(post: &Post, with_owner: bool) -> Json {
 }
 
 /// "Invalid event code" comes without an exception's name, with HTTP 200.
-fn bad_code(error: crate::error::Error, answer: &Answer) -> crate::error::Error {
+fn bad_code(error: crate::error::Error, response: &UpstreamResponse) -> crate::error::Error {
     let says_so = || {
-        answer
+        response
             .text()
             .is_some_and(|text| text.to_ascii_lowercase().contains("event code"))
     };
-    if error.kind == Kind::Exception && error.facts.exception_type.is_none() && says_so() {
+    if error.kind == ErrorKind::Exception && error.facts.exception_type.is_none() && says_so() {
         return no_such_type().into();
     }
     error
 }
 
-fn no_such_type() -> Kind {
+fn no_such_type() -> ErrorKind {
     let text = "LeadSquared knows no such type, or it is not in use";
-    Kind::Invalid(vec![Violation::new("activity_type", text)])
+    ErrorKind::Invalid(vec![Violation::new("activity_type", text)])
 }
 
 /// A page of activities. The list is left out where there are no rows.
@@ -413,8 +413,8 @@ const ACTIVITIES: Shape = Shape {
 /// The names of an activity's id.
 const ACTIVITY_IDS: [&str; 3] = ["ProspectActivityId", "Id", "ID"];
 
-fn page(answer: &Answer) -> Result<Page> {
-    let records = answer.records(&ACTIVITIES)?;
+fn page(response: &UpstreamResponse) -> Result<Page> {
+    let records = response.records(&ACTIVITIES)?;
     let read = |row: Json| activity(&row).map(Some).ok_or(ACTIVITY_IDS[0]);
     Ok(Page {
         activities: records.read(&ACTIVITIES, read),

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use super::answer::Answer;
+use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// `Authentication.svc/UserByAccessKey.Get`: works on any region's host.
 #[derive(Clone, Copy, Debug)]
@@ -47,11 +47,11 @@ impl Operation for UserByAccessKey {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<KeyOwner> {
-        answer.json().map_err(|error| match error.kind {
+    fn decode(&self, response: &UpstreamResponse) -> Result<KeyOwner> {
+        response.json().map_err(|error| match error.kind {
             // Here it is the keys, whoever says so.
-            Kind::Denied { suggested_host } => Error {
-                kind: Kind::CredentialsRejected { suggested_host },
+            ErrorKind::Denied { suggested_host } => Error {
+                kind: ErrorKind::CredentialsRejected { suggested_host },
                 facts: error.facts,
             },
             _ => error,

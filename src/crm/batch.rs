@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::retry::{Retries, Safety};
 use super::{Client, Operation, Place, timed};
-use crate::caller::{Call, Criticality, exceeded};
-use crate::error::{Error, Kind, Result};
+use crate::context::{Criticality, RequestContext, exceeded};
+use crate::error::{Error, ErrorKind, Result};
 use crate::quota::breaker::OperationId;
 use crate::quota::queue::TicketId;
 use crate::quota::{Again, Boarding, Lane, Party, Ride, Turn, Want};
@@ -28,7 +28,7 @@ const BOARDING: Duration = Duration::from_secs(1);
 /// How long a lane is not tried again that LeadSquared does not serve.
 const CLOSED: Duration = Duration::from_secs(600);
 /// How many members a line in the log names.
-const MOST_NAMED: usize = 100;
+const MAX_NAMED: usize = 100;
 
 /// An operation of which many can be made by one call.
 pub trait Together: Operation + Clone + Send + Sync + 'static {
@@ -110,7 +110,7 @@ struct Seat<O: Together> {
     /// The operation of the batch.
     batch: OperationId,
     ticket: Option<TicketId>,
-    call: Call,
+    context: RequestContext,
     way: Way,
     operation: O,
     reply: oneshot::Sender<Reply<O::Output>>,
@@ -147,8 +147,8 @@ impl Closed {
 
 impl Client {
     /// Makes a call that may travel together with others of its lane.
-    pub async fn ride<O: Together>(&self, way: Way, call: &Call, operation: &O) -> Result<O::Output> {
-        self.ride_from(None, way, call, operation, &mut None).await
+    pub async fn ride<O: Together>(&self, way: Way, context: &RequestContext, operation: &O) -> Result<O::Output> {
+        self.ride_from(None, way, context, operation, &mut None).await
     }
 
     /// The same for a write that is looked up when its outcome is unknown: then `rejoin` is the batch that waits for it, and
@@ -156,17 +156,18 @@ impl Client {
     pub async fn ride_again<O: Together>(
         &self,
         way: Way,
-        call: &Call,
+        context: &RequestContext,
         operation: &O,
         rejoin: &mut Option<Rejoin>,
     ) -> Result<O::Output> {
         let berth = rejoin.take().map(|rejoin| Berth(Coming::Rejoins(rejoin)));
-        self.ride_from(berth, way, call, operation, rejoin).await
+        self.ride_from(berth, way, context, operation, rejoin).await
     }
 
     /// Waits until such a call can go, for those who have to write it down right before it does.
-    pub async fn berth<O: Together>(&self, way: Way, call: &Call, operation: &O) -> Result<Berth> {
-        self.board(way, call, operation, &mut Retries::new(O::SAFETY, 1)).await
+    pub async fn berth<O: Together>(&self, way: Way, context: &RequestContext, operation: &O) -> Result<Berth> {
+        self.board(way, context, operation, &mut Retries::new(O::SAFETY, 1))
+            .await
     }
 
     /// Makes a call whose first attempt has its turn already.
@@ -174,7 +175,7 @@ impl Client {
         &self,
         mut berth: Option<Berth>,
         mut way: Way,
-        call: &Call,
+        context: &RequestContext,
         operation: &O,
         rejoin: &mut Option<Rejoin>,
     ) -> Result<O::Output> {
@@ -182,21 +183,21 @@ impl Client {
         loop {
             let berth = match berth.take() {
                 Some(berth) => Ok(berth),
-                None => self.board(way, call, operation, &mut retries).await,
+                None => self.board(way, context, operation, &mut retries).await,
             };
             let berth = match berth {
                 // A record that cannot be written gives the turn back.
-                Ok(berth) if O::SAFETY == Safety::Once => call.begin().await.map(|()| berth),
+                Ok(berth) if O::SAFETY == Safety::Once => context.begin().await.map(|()| berth),
                 berth => berth,
             };
             let reply = match berth {
                 Ok(Berth(Coming::Alone(place))) => {
-                    let result = self.attempt(call, operation, Some(place), &mut retries).await;
+                    let result = self.attempt(context, operation, Some(place), &mut retries).await;
                     Reply::Told(result, retries.again())
                 }
                 Ok(Berth(coming)) => {
-                    call.sent();
-                    self.travel(coming, way, call, operation, retries.operation()).await
+                    context.sent();
+                    self.travel(coming, way, context, operation, retries.operation()).await
                 }
                 Err(error) => Reply::Told(Err(error), None),
             };
@@ -204,7 +205,7 @@ impl Client {
                 Reply::Told(Ok(output), _) => return Ok(output),
                 Reply::Told(Err(error), again) => {
                     retries.refused(again);
-                    self.pause(call, error, &mut retries).await?;
+                    self.pause(context, error, &mut retries).await?;
                 }
                 Reply::GoAlone(again, batch) => {
                     retries.refused(again);
@@ -213,13 +214,19 @@ impl Client {
                 }
                 Reply::Lost(error, batch) => {
                     *rejoin = Some(batch);
-                    self.pause(call, error, &mut retries).await?;
+                    self.pause(context, error, &mut retries).await?;
                 }
             }
         }
     }
 
-    async fn board<O: Together>(&self, way: Way, call: &Call, operation: &O, retries: &mut Retries) -> Result<Berth> {
+    async fn board<O: Together>(
+        &self,
+        way: Way,
+        context: &RequestContext,
+        operation: &O,
+        retries: &mut Retries,
+    ) -> Result<Berth> {
         let way = match way {
             Way::Either if self.shared.closed.is_closed(O::LANE) => Way::Alone,
             way => way,
@@ -235,11 +242,11 @@ impl Client {
             ride: (way != Way::Alone).then_some(ride),
         };
         let again = retries.again();
-        let (turn, queued) = timed(call, self.shared.quota.board(call, &want, again)).await?;
+        let (turn, queued) = timed(context, self.shared.quota.board(context, &want, again)).await?;
         let place = async |slot| {
             Ok::<_, Error>(Place {
                 slot,
-                permit: self.connection(call).await?,
+                permit: self.connection(context).await?,
                 queued,
             })
         };
@@ -255,7 +262,7 @@ impl Client {
         &self,
         coming: Coming,
         way: Way,
-        call: &Call,
+        context: &RequestContext,
         operation: &O,
         id: OperationId,
     ) -> Reply<O::Output> {
@@ -263,7 +270,7 @@ impl Client {
         let mut seat = Seat {
             batch: id,
             ticket: None,
-            call: call.clone(),
+            context: context.clone(),
             way,
             operation: operation.clone(),
             reply,
@@ -278,7 +285,7 @@ impl Client {
                 seat.ticket = Some(boarding.ticket);
                 if boarding.board(seat).is_err() {
                     // It came too late and waits for another turn.
-                    return Reply::Told(Err(Kind::Unavailable { sent: false }.into()), None);
+                    return Reply::Told(Err(ErrorKind::Unavailable { sent: false }.into()), None);
                 }
             }
             Coming::Rejoins(Rejoin { batch, is_sure }) => {
@@ -291,12 +298,12 @@ impl Client {
             }
         }
         let told = match O::SAFETY {
-            Safety::Repeatable => call.wait("LeadSquared's answer", told).await,
+            Safety::Repeatable => context.wait("LeadSquared's answer", told).await,
             Safety::Once => Ok(told.await),
         };
         match told {
             Ok(Ok(reply)) => reply,
-            Ok(Err(_)) => Reply::Told(Err(Kind::Unavailable { sent: true }.into()), None),
+            Ok(Err(_)) => Reply::Told(Err(ErrorKind::Unavailable { sent: true }.into()), None),
             Err(error) => Reply::Told(Err(error), None),
         }
     }
@@ -401,7 +408,7 @@ impl Client {
                 let mut retries = Retries::new(O::SAFETY, 1);
                 let place = self.turn(&shared_call(seats), &want, &mut retries).await?;
                 let now = Instant::now();
-                let late = |seat: &mut Seat<O>| seat.call.deadline <= now || seat.reply.is_closed();
+                let late = |seat: &mut Seat<O>| seat.context.deadline <= now || seat.reply.is_closed();
                 for seat in seats.extract_if(.., late) {
                     seat.tell(Err(exceeded("a slot of the quota")));
                 }
@@ -412,27 +419,27 @@ impl Client {
                 place
             }
         };
-        let call = shared_call(seats);
+        let context = shared_call(seats);
         let members: Vec<O> = seats.iter().map(|seat| seat.operation.clone()).collect();
         let operation = O::together(&members);
         let queued = place.queued;
         let request = self.build(operation.request())?;
         let sent = Instant::now();
         let whole = sent + shared.settings.timeout;
-        let (answer, turns) = self.clone().exchange(batch, request, place, whole).await;
+        let (response, turns) = self.clone().exchange(batch, request, place, whole).await;
         let mut turns: HashMap<_, _> = turns.into_iter().map(|turn| (turn.ticket(), turn)).collect();
         for seat in seats.iter_mut().filter(|seat| seat.again.is_none()) {
             seat.again = turns.remove(&seat.ticket);
         }
-        let result = self.read(&call, &operation, answer, queued, sent.elapsed());
-        let result = self.blamed(&call, result).await;
-        let named: Vec<&str> = seats.iter().take(MOST_NAMED).map(|seat| &*seat.call.id).collect();
-        let mutations: Vec<String> = (seats.iter().take(MOST_NAMED))
-            .filter_map(|seat| Some(seat.call.mutation?.to_string()))
+        let result = self.read(&context, &operation, response, queued, sent.elapsed());
+        let result = self.blamed(&context, result).await;
+        let named: Vec<&str> = seats.iter().take(MAX_NAMED).map(|seat| &*seat.context.id).collect();
+        let mutations: Vec<String> = (seats.iter().take(MAX_NAMED))
+            .filter_map(|seat| Some(seat.context.mutation?.to_string()))
             .collect();
         tracing::info!(
             target: "leadgate::batch",
-            request_id = %call.id,
+            request_id = %context.id,
             mutation_id = Some(mutations.join(" ")).filter(|ids| !ids.is_empty()),
             tenant = %shared.tenant,
             lane = O::LANE.name(),
@@ -577,11 +584,13 @@ enum Outcome {
 
 fn outcome(error: &Error) -> Outcome {
     match &error.kind {
-        Kind::FeatureDisabled => Outcome::Unserved,
-        Kind::Exception if matches!(error.facts.upstream_status, Some(404 | 405)) => Outcome::Unserved,
-        Kind::Exception if error.facts.is_page => Outcome::Unknown,
-        Kind::Invalid(_) | Kind::Duplicate { .. } | Kind::NotFound(_) | Kind::Exception => Outcome::NotExecuted,
-        Kind::Unreadable { .. } | Kind::Unavailable { sent: true } => Outcome::Unknown,
+        ErrorKind::FeatureDisabled => Outcome::Unserved,
+        ErrorKind::Exception if matches!(error.facts.upstream_status, Some(404 | 405)) => Outcome::Unserved,
+        ErrorKind::Exception if error.facts.is_page => Outcome::Unknown,
+        ErrorKind::Invalid(_) | ErrorKind::Duplicate { .. } | ErrorKind::NotFound(_) | ErrorKind::Exception => {
+            Outcome::NotExecuted
+        }
+        ErrorKind::Unreadable { .. } | ErrorKind::Unavailable { sent: true } => Outcome::Unknown,
         _ => Outcome::NotTried,
     }
 }
@@ -659,24 +668,27 @@ fn tell_all<O: Together>(seats: Vec<Seat<O>>, error: &Error) {
 }
 
 /// The call in the name of all: the first one's, as urgent as the most urgent, until the last deadline.
-fn shared_call<O: Together>(seats: &[Seat<O>]) -> Call {
-    let calls = || seats.iter().map(|seat| &seat.call);
+fn shared_call<O: Together>(seats: &[Seat<O>]) -> RequestContext {
+    let calls = || seats.iter().map(|seat| &seat.context);
     let (id, caller) = match seats.first() {
-        Some(seat) => (seat.call.id.clone(), seat.call.caller.clone()),
+        Some(seat) => (seat.context.id.clone(), seat.context.caller.clone()),
         None => (Arc::from(""), Arc::from("")),
     };
-    let mutation = calls().next().and_then(|call| call.mutation);
-    Call {
+    let mutation = calls().next().and_then(|context| context.mutation);
+    RequestContext {
         id,
         // Those of all members are in the line of the batch.
-        mutation: mutation.filter(|id| calls().all(|call| call.mutation == Some(*id))),
+        mutation: mutation.filter(|id| calls().all(|context| context.mutation == Some(*id))),
         caller,
         criticality: calls()
-            .map(|call| call.criticality)
+            .map(|context| context.criticality)
             .max()
             .unwrap_or(Criticality::Sheddable),
-        deadline: calls().map(|call| call.deadline).max().unwrap_or_else(Instant::now),
-        left: CancellationToken::new(),
+        deadline: calls()
+            .map(|context| context.deadline)
+            .max()
+            .unwrap_or_else(Instant::now),
+        cancelled: CancellationToken::new(),
         position: None,
         progress: Arc::default(),
         record: None,

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::answer::{Answer, row_error};
 use super::batch::{Fate, Together};
 use super::lead::{
     ClearWith, Create, CreateOrUpdate, GetById, GetByIds, Pair, Update, flag, pairs, post, unreadable, whole,
 };
+use super::response::{UpstreamResponse, row_error};
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::lead::{Action, LEAD_ID, Row, SEARCH_BY_LEAD_ID, Write, Written, check_id};
 use crate::domain::listed::Unreadable;
-use crate::error::{Error, Kind, Resource, Result};
+use crate::error::{Error, ErrorKind, Resource, Result};
 use crate::quota::{Cost, Lane};
 
 /// `Leads/Retrieve/ByIds` for those who asked for one lead each.
@@ -53,13 +53,13 @@ impl Together for GetById {
     }
 
     fn missing() -> Error {
-        Kind::NotFound(Resource::Lead).into()
+        ErrorKind::NotFound(Resource::Lead).into()
     }
 }
 
 /// A write without a row in the answer may have been executed.
 fn lost() -> Error {
-    Kind::Unavailable { sent: true }.into()
+    ErrorKind::Unavailable { sent: true }.into()
 }
 
 impl Together for Update {
@@ -110,8 +110,8 @@ impl Operation for ReadTogether {
         self.0.request()
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Fate<Row>>> {
-        let listed = self.0.decode(answer)?;
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Row>>> {
+        let listed = self.0.decode(response)?;
         let id_of = |row: &Row| Some(row.get(LEAD_ID)?.as_deref()?.to_ascii_lowercase());
         let rows = listed.records.into_iter();
         let mut rows: HashMap<_, _> = rows.filter_map(|row| Some((id_of(&row)?, row))).collect();
@@ -178,7 +178,7 @@ impl Operation for UpdateTogether {
         post("LeadManagement.svc/Lead/Bulk/UpdateV2", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Fate<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Body {
@@ -196,7 +196,7 @@ impl Operation for UpdateTogether {
             successful_leads,
             failed_leads,
             un_processed_leads,
-        } = answer.json::<Body>()?.details;
+        } = response.json::<Body>()?.details;
         let id_of = |row: &Json| Some(row["IdentifierValue"].as_str()?.trim().to_ascii_lowercase());
         let mut told: HashMap<String, Option<Error>> = HashMap::new();
         for row in successful_leads.into_iter().flatten() {
@@ -234,8 +234,8 @@ impl Operation for UpsertTogether {
         post("LeadManagement.svc/Lead/Bulk/CreateOrUpdate", &array(rows))
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Fate<Written>>> {
-        rows(answer, self.0.len(), |row, lead_id| {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
+        rows(response, self.0.len(), |row, lead_id| {
             let created = flag(&row["LeadCreated"]);
             let updated = flag(&row["LeadUpdated"]);
             Some(Written {
@@ -258,8 +258,8 @@ impl Operation for CreateTogether {
         post("LeadManagement.svc/Lead/Bulk/Create", &array(rows))
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Vec<Fate<Written>>> {
-        rows(answer, self.0.len(), |row, lead_id| {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
+        rows(response, self.0.len(), |row, lead_id| {
             // Without the word that it is new it may be somebody else's.
             (flag(&row["LeadCreated"]) == Some(true)).then_some(Written {
                 lead_id,
@@ -285,7 +285,7 @@ fn array<'a>(rows: impl Iterator<Item = (&'a Arc<Write>, ClearWith)>) -> Json {
 
 /// An answer of rows about leads. `done` reads one that has a lead's id and no error.
 fn rows(
-    answer: &Answer,
+    response: &UpstreamResponse,
     members: usize,
     done: impl Fn(&Json, String) -> Option<Written>,
 ) -> Result<Vec<Fate<Written>>> {
@@ -293,7 +293,7 @@ fn rows(
         let id = row["LeadId"].as_str().filter(|id| check_id("", id).is_none())?;
         done(row, id.to_owned())
     };
-    Ok(numbered(answer.json()?, members, done, failed))
+    Ok(numbered(response.json()?, members, done, failed))
 }
 
 /// What rows say that have the numbers of those they are about, from 1. `done` reads one that tells of no error.
@@ -342,7 +342,9 @@ fn refused(reason: &str) -> Error {
 /// A row that failed. Where its text says what it means, it says what a call of its own would have said.
 fn failed(error: Error) -> Fate<Written> {
     match error.kind {
-        Kind::Duplicate { .. } | Kind::NotFound(Resource::Lead) | Kind::Invalid(_) => Fate::Told(Err(error)),
+        ErrorKind::Duplicate { .. } | ErrorKind::NotFound(Resource::Lead) | ErrorKind::Invalid(_) => {
+            Fate::Told(Err(error))
+        }
         _ => Fate::Failed(error),
     }
 }
@@ -355,8 +357,8 @@ mod tests {
     use super::*;
     use crate::domain::value::Value;
 
-    fn answer(body: Json) -> Answer {
-        Answer {
+    fn response(body: Json) -> UpstreamResponse {
+        UpstreamResponse {
             status: StatusCode::OK,
             body: Bytes::from(body.to_string()),
         }
@@ -406,11 +408,11 @@ mod tests {
     fn an_unreadable_lead_is_read_by_its_own_call_and_no_other_lead_is_called_missing() {
         let read = |ids: &[&str], leads: &str| {
             let members: Vec<_> = ids.iter().map(|id| GetById::new(id)).collect();
-            let answer = Answer {
+            let response = UpstreamResponse {
                 status: StatusCode::OK,
                 body: format!(r#"{{"RecordCount":3,"Leads":[{leads}]}}"#).into(),
             };
-            let fates = GetById::together(&members).decode(&answer).unwrap();
+            let fates = GetById::together(&members).decode(&response).unwrap();
             let name = |fate: &Fate<Row>| match fate {
                 Fate::Told(Ok(row)) => row[LEAD_ID].clone().unwrap(),
                 Fate::Told(Err(error)) => error.name().to_owned(),
@@ -442,14 +444,16 @@ mod tests {
                 row("e", "Lead does not exist in the system or You do not have permission to update the lead"),
             ],
         }});
-        let fates = updates(&["a", "b", "c", "d", "e", "h"]).decode(&answer(body)).unwrap();
+        let fates = updates(&["a", "b", "c", "d", "e", "h"])
+            .decode(&response(body))
+            .unwrap();
         // What is named in two lists, and what is in none.
         assert_eq!(
             names(&fates),
             ["missing", "b", "invalid", "failed", "not-found", "failed"]
         );
         let Fate::Told(Err(Error {
-            kind: Kind::Invalid(violations),
+            kind: ErrorKind::Invalid(violations),
             ..
         })) = &fates[2]
         else {
@@ -473,7 +477,7 @@ mod tests {
             {"RowNumber": 9, "LeadId": "beyond", "LeadCreated": true},
             {"RowNumber": 0, "LeadId": "before", "LeadCreated": true},
         ]);
-        let fates = creates(6).decode(&answer(body)).unwrap();
+        let fates = creates(6).decode(&response(body)).unwrap();
         assert_eq!(
             names(&fates),
             ["missing", "duplicate", "missing", "failed", "five", "missing"]
@@ -495,7 +499,7 @@ mod tests {
             {"RowNumber": 3, "LeadId": "c"},
         ]);
         let fates = UpsertTogether(vec![upsert(), upsert(), upsert()])
-            .decode(&answer(body))
+            .decode(&response(body))
             .unwrap();
         let created: Vec<_> = fates
             .into_iter()
@@ -517,7 +521,7 @@ mod tests {
             {"ProspectID": "c", "mx_City": "Pune"}, {"mx_City": "Nowhere"}, {"ProspectID": "a", "mx_City": "Delhi"},
         ]});
         let fates = GetById::together(&[read("A"), read("b"), read("c"), read("a")])
-            .decode(&answer(body))
+            .decode(&response(body))
             .unwrap();
         let city = |fate: &Fate<Row>| match fate {
             Fate::Told(Ok(row)) => row["mx_City"].clone().unwrap(),
@@ -531,9 +535,9 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_of_this_kind_is_none() {
-        assert!(updates(&["a"]).decode(&answer(json!({"Status": "Success"}))).is_err());
-        assert!(creates(1).decode(&answer(json!({"Status": "Success"}))).is_err());
+        assert!(updates(&["a"]).decode(&response(json!({"Status": "Success"}))).is_err());
+        assert!(creates(1).decode(&response(json!({"Status": "Success"}))).is_err());
         let count = json!({"Status": "Success", "Message": {"Count": 1}});
-        assert!(creates(1).decode(&answer(count)).is_err());
+        assert!(creates(1).decode(&response(count)).is_err());
     }
 }

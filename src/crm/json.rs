@@ -17,9 +17,9 @@ use crate::domain::json::escape;
 use crate::domain::listed::{Listed, Unreadable};
 
 /// How many times its own length a damaged body may be scanned for the next whole record.
-const MOST_SCANS: usize = 16;
+const MAX_SCANS: usize = 16;
 /// The most characters of a record's id, and of a name in a path.
-const MOST_NAME: usize = 100;
+const MAX_NAME: usize = 100;
 
 /// The member of a body with a list that says how many records there are.
 const COUNT: &str = "RecordCount";
@@ -89,7 +89,7 @@ fn shown(path: &Path) -> String {
         match segment {
             Segment::Seq { index } => text.push_str(&format!("[{index}]")),
             Segment::Map { key } | Segment::Enum { variant: key } => {
-                let is_name = key.len() <= MOST_NAME && key.bytes().all(is_of_name);
+                let is_name = key.len() <= MAX_NAME && key.bytes().all(is_of_name);
                 let separator = if text.is_empty() { "" } else { "." };
                 text.push_str(separator);
                 text.push_str(if is_name { key } else { "?" });
@@ -258,7 +258,7 @@ fn id_in(text: &[u8], name: &str) -> Option<String> {
             .strip_prefix(b"\"")
             .and_then(|value| value.strip_suffix(b"\""))
             .unwrap_or(value);
-        let is_id = !value.is_empty() && value.len() <= MOST_NAME && value.iter().copied().all(is_of_name);
+        let is_id = !value.is_empty() && value.len() <= MAX_NAME && value.iter().copied().all(is_of_name);
         if is_id && value != b"null" {
             return String::from_utf8(value.to_vec()).ok();
         }
@@ -405,7 +405,7 @@ impl<'a> Scanner<'a> {
     /// The records of a list, whose bracket is next; `None` if its end cannot be found.
     fn list(&mut self, shape: &Shape, is_member: bool) -> Option<Vec<Item<'a>>> {
         let mut items: Vec<(Range<usize>, bool)> = Vec::new();
-        let mut budget = self.text.len().saturating_mul(MOST_SCANS);
+        let mut budget = self.text.len().saturating_mul(MAX_SCANS);
         self.at += 1;
         self.skip_space();
         if self.eat(b']') {

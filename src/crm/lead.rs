@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
-use super::answer::Answer;
 use super::json::Shape;
+use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::json;
@@ -17,7 +17,7 @@ use crate::domain::lead::{Action, Behavior, LEAD_ID, LEAD_NUMBER, Row, Write, Wr
 use crate::domain::listed::Listed;
 use crate::domain::phone;
 use crate::domain::value::Value;
-use crate::error::{Error, Kind, Resource, Result};
+use crate::error::{Error, ErrorKind, Resource, Result};
 
 /// How LeadSquared wants an attribute to be cleared; it does not say, so it is a setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -59,8 +59,8 @@ macro_rules! write_operation {
                 }
             }
 
-            fn decode(&self, answer: &Answer) -> Result<Written> {
-                written(answer, &self.write.action)
+            fn decode(&self, response: &UpstreamResponse) -> Result<Written> {
+                written(response, &self.write.action)
             }
         }
     };
@@ -143,10 +143,10 @@ impl Operation for GetById {
         get("LeadManagement.svc/Leads.GetById", "id", &self.id)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Row> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Row> {
         // Never somebody else's lead, should the parameter be ignored.
         let is_it = |row: &Row| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.id));
-        first(answer, is_it)
+        first(response, is_it)
     }
 }
 
@@ -159,8 +159,8 @@ impl Operation for GetByEmail {
         get("LeadManagement.svc/Leads.GetByEmailaddress", "emailaddress", &self.0)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Row> {
-        first(answer, |row| {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Row> {
+        first(response, |row| {
             given(row, "EmailAddress").is_none_or(|email| email.trim().eq_ignore_ascii_case(self.0.trim()))
         })
     }
@@ -175,12 +175,12 @@ impl Operation for GetByPhone {
         get("LeadManagement.svc/RetrieveLeadByPhoneNumber", "phone", &self.0)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Row> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Row> {
         // Some accounts answer 404 to a form of the number that they do not know.
-        if answer.status == http::StatusCode::NOT_FOUND && !answer.is_page() {
-            return Err(Kind::NotFound(Resource::Lead).into());
+        if response.status == http::StatusCode::NOT_FOUND && !response.is_page() {
+            return Err(ErrorKind::NotFound(Resource::Lead).into());
         }
-        first(answer, |row| {
+        first(response, |row| {
             let numbers: Vec<_> = ["Phone", "Mobile"]
                 .into_iter()
                 .filter_map(|name| given(row, name))
@@ -205,9 +205,9 @@ impl Operation for GetByNumber {
         post("LeadManagement.svc/Leads.Get", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Row> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Row> {
         // A criterion that LeadSquared does not understand returns all leads.
-        first(answer, |row| {
+        first(response, |row| {
             row.get(LEAD_NUMBER)
                 .is_some_and(|number| number.as_ref() == Some(&self.number))
         })
@@ -228,13 +228,13 @@ impl Operation for GetByIds {
         post("LeadManagement.svc/Leads/Retrieve/ByIds", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Listed<Row>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<Row>> {
         // The member is left out where there are no leads.
         let shape = Shape {
             names: &["Leads"],
             ..LEADS
         };
-        Ok(answer.records(&shape)?.read(&shape, identified))
+        Ok(response.records(&shape)?.read(&shape, identified))
     }
 
     fn unreadable(output: &Listed<Row>) -> usize {
@@ -253,8 +253,8 @@ const LEADS: Shape = Shape {
 };
 
 /// The leads of an answer that is a list of them.
-pub(super) fn rows(answer: &Answer) -> Result<Listed<Row>> {
-    Ok(answer.records(&LEADS)?.read(&LEADS, identified))
+pub(super) fn rows(response: &UpstreamResponse) -> Result<Listed<Row>> {
+    Ok(response.records(&LEADS)?.read(&LEADS, identified))
 }
 
 /// A lead in a list: without an id nobody could do anything with it.
@@ -287,7 +287,7 @@ pub(super) fn cell(value: &RawValue) -> Option<String> {
 }
 
 pub(super) fn unreadable(path: &str) -> Error {
-    Kind::Unreadable { path: path.to_owned() }.into()
+    ErrorKind::Unreadable { path: path.to_owned() }.into()
 }
 
 /// A boolean, also where it is a text or a number.
@@ -412,7 +412,7 @@ pub(super) fn pairs(write: &Write, clear_with: ClearWith) -> Vec<Pair<'_>> {
 }
 
 /// The message of an envelope that says success. Anything else is a dialect that nobody has seen, and no success.
-pub(super) fn message(answer: &Answer) -> Result<Json> {
+pub(super) fn message(response: &UpstreamResponse) -> Result<Json> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Envelope {
@@ -422,7 +422,7 @@ pub(super) fn message(answer: &Answer) -> Result<Json> {
         message: Json,
     }
 
-    let Envelope { status, message } = answer.json()?;
+    let Envelope { status, message } = response.json()?;
     if !status
         .as_str()
         .is_some_and(|status| status.trim().eq_ignore_ascii_case("success"))
@@ -433,15 +433,15 @@ pub(super) fn message(answer: &Answer) -> Result<Json> {
 }
 
 /// The id of what was made or written, where that is all that the answer has to say.
-pub(super) fn message_id(answer: &Answer) -> Result<String> {
-    let message = message(answer)?;
+pub(super) fn message_id(response: &UpstreamResponse) -> Result<String> {
+    let message = message(response)?;
     let id = message["Id"].as_str().filter(|id| check_id("", id).is_none());
     id.map(str::to_owned).ok_or_else(|| unreadable("Message.Id"))
 }
 
 /// Reads the envelope that all single writes of leads answer with.
-fn written(answer: &Answer, action: &Action) -> Result<Written> {
-    let message = message(answer)?;
+fn written(response: &UpstreamResponse, action: &Action) -> Result<Written> {
+    let message = message(response)?;
     // Capture was seen to answer with the id alone; of its two ids the second is the lead's where the first is missing.
     let bare = matches!(action, Action::Capture { .. }).then_some(&message);
     let told = [bare, Some(&message["Id"]), Some(&message["RelatedId"])]
@@ -473,14 +473,14 @@ fn given<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
 }
 
 /// The lead that was looked up. That there is none LeadSquared says with an empty list.
-fn first(answer: &Answer, is_it: impl Fn(&Row) -> bool) -> Result<Row> {
-    let rows = answer.records(&LEADS)?.read_alone(&LEADS, |raw| Ok(Some(row(raw))));
+fn first(response: &UpstreamResponse, is_it: impl Fn(&Row) -> bool) -> Result<Row> {
+    let rows = response.records(&LEADS)?.read_alone(&LEADS, |raw| Ok(Some(row(raw))));
     let unread = rows.unreadable.into_iter().next();
     let found = rows.records.into_iter().find(is_it);
     found.ok_or_else(|| match unread {
         // It may be the one.
         Some(unread) => unreadable(&unread.path),
-        None => Kind::NotFound(Resource::Lead).into(),
+        None => ErrorKind::NotFound(Resource::Lead).into(),
     })
 }
 

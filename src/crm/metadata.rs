@@ -2,13 +2,13 @@
 
 use serde_json::Value as Json;
 
-use super::answer::Answer;
 use super::json::Shape;
+use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::field::Field;
 use crate::domain::listed::Listed;
-use crate::domain::value::Kind;
+use crate::domain::value::ValueKind;
 use crate::error::Result;
 
 /// `LeadsMetaData.Get`, of all attributes.
@@ -28,9 +28,9 @@ impl Operation for LeadsMetaData {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Listed<Field>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<Field>> {
         let read = |row: Json| field(&row).map(Some).ok_or("SchemaName");
-        Ok(answer.records(&FIELDS)?.read(&FIELDS, read))
+        Ok(response.records(&FIELDS)?.read(&FIELDS, read))
     }
 
     fn unreadable(output: &Listed<Field>) -> usize {
@@ -75,15 +75,15 @@ fn render_type(number: &Json) -> &'static str {
     }
 }
 
-fn kind(data_type: &str, render_type: &str) -> Kind {
+fn kind(data_type: &str, render_type: &str) -> ValueKind {
     match data_type.to_ascii_lowercase().as_str() {
-        "number" | "integer" | "decimal" => Kind::Number,
-        "boolean" => Kind::Flag,
+        "number" | "integer" | "decimal" => ValueKind::Number,
+        "boolean" => ValueKind::Flag,
         // A time of day alone is not a point in time.
-        "date" | "datetime" if !render_type.eq_ignore_ascii_case("time") => Kind::Time,
+        "date" | "datetime" if !render_type.eq_ignore_ascii_case("time") => ValueKind::Time,
         // What the metadata calls a custom field set is not documented; these are the names in the vendor's other pages.
-        "customobject" | "customfieldset" | "cfs" => Kind::FieldSet,
-        _ => Kind::Text,
+        "customobject" | "customfieldset" | "cfs" => ValueKind::FieldSet,
+        _ => ValueKind::Text,
     }
 }
 

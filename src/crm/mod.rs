@@ -2,7 +2,6 @@
 
 mod account;
 pub mod activity;
-pub mod answer;
 pub mod authentication;
 pub mod batch;
 pub mod bulk;
@@ -12,6 +11,7 @@ mod json;
 pub mod lead;
 pub mod metadata;
 pub mod removal;
+pub mod response;
 pub mod retry;
 pub mod search;
 pub mod share;
@@ -28,15 +28,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::caller::{Call, exceeded};
-use crate::error::{Cause, Error, Kind, Result};
+use crate::context::{RequestContext, exceeded};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::quota::breaker::{self, OperationId};
 use crate::quota::{Again, Cost, Quota, Slot, Verdict, Want};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use account::Account;
-use answer::Answer;
 use cause::{News, Outage};
 use clock::Clock;
+use response::UpstreamResponse;
 use retry::{Retries, Safety};
 
 /// Maximum length of the query of a URL. The texts of callers are checked before, field by field, so that it is not reached: a
@@ -60,7 +60,7 @@ pub trait Operation: Sync {
     /// How to ask.
     fn request(&self) -> Request;
     /// How to read the answer.
-    fn decode(&self, answer: &Answer) -> Result<Self::Output>;
+    fn decode(&self, response: &UpstreamResponse) -> Result<Self::Output>;
     /// The number of records in the answer that cannot be read. The others are in the output.
     fn unreadable(_output: &Self::Output) -> usize {
         0
@@ -88,7 +88,7 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// How to talk to LeadSquared (`[tenants.NAME.upstream]`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct CrmSettings {
     /// How long a connection may take to be made.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -128,10 +128,10 @@ pub struct Settings {
     pub proxy: SecretString,
 }
 
-impl Settings {
+impl CrmSettings {
     /// How the circuit breaker behaves.
-    pub fn breaker(&self) -> breaker::Settings {
-        breaker::Settings {
+    pub fn breaker(&self) -> breaker::BreakerSettings {
+        breaker::BreakerSettings {
             failures: self.breaker_failures,
             pause: self.breaker_pause,
             max_pause: self.breaker_max_pause,
@@ -152,7 +152,7 @@ impl Settings {
     }
 
     /// What is wrong with them: the key, and what would be right.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
         let at_least_one = [
             ("max_in_flight", self.max_in_flight == 0),
             ("max_answer_bytes", self.max_answer_bytes == 0),
@@ -210,7 +210,7 @@ pub struct Client {
 struct Shared {
     http: reqwest::Client,
     base: Url,
-    settings: Settings,
+    settings: CrmSettings,
     in_flight: Arc<Semaphore>,
     quota: Quota,
     metrics: Arc<Metrics>,
@@ -234,7 +234,7 @@ pub struct Place {
 }
 
 /// What became of a request, and the turns of those who made it.
-type Ended = (Result<Answer>, Vec<Again>);
+type Ended = (Result<UpstreamResponse>, Vec<Again>);
 
 impl Client {
     /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
@@ -242,7 +242,7 @@ impl Client {
         tenant: &str,
         base: Url,
         keys: &Keys,
-        settings: Settings,
+        settings: CrmSettings,
         quota: Quota,
         metrics: Arc<Metrics>,
     ) -> std::result::Result<Self, String> {
@@ -267,15 +267,15 @@ impl Client {
     }
 
     /// Makes a call, as often as it takes and is safe. Every attempt pays the tenant's quota.
-    pub async fn call<O: Operation>(&self, call: &Call, operation: &O) -> Result<O::Output> {
-        self.call_from(None, call, operation).await
+    pub async fn call<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<O::Output> {
+        self.call_from(None, context, operation).await
     }
 
     /// Makes a call once, for those who ask again anyway.
-    pub async fn try_once<O: Operation>(&self, call: &Call, operation: &O) -> Result<O::Output> {
+    pub async fn try_once<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<O::Output> {
         let mut retries = Retries::new(O::SAFETY, 1);
-        match self.attempt(call, operation, None, &mut retries).await {
-            Ok(answer) => Ok(answer),
+        match self.attempt(context, operation, None, &mut retries).await {
+            Ok(response) => Ok(response),
             Err(error) => {
                 // What was refused waits no longer than others.
                 drop(retries.again());
@@ -287,45 +287,45 @@ impl Client {
     /// Makes a read once, if a slot of the quota is free for it at this moment; `None` if not. See [`Quota::try_acquire`].
     pub async fn call_if_free<O: Operation>(
         &self,
-        call: &Call,
+        context: &RequestContext,
         operation: &O,
         if_idle: bool,
     ) -> Option<Result<O::Output>> {
         let permit = self.shared.in_flight.clone().try_acquire_owned().ok()?;
         let place = Place {
-            slot: self.shared.quota.try_acquire(call, &want(operation), if_idle)?,
+            slot: self.shared.quota.try_acquire(context, &want(operation), if_idle)?,
             permit,
             queued: Duration::ZERO,
         };
         // What is refused does not come again.
         let mut retries = Retries::new(O::SAFETY, 1);
-        Some(self.attempt(call, operation, Some(place), &mut retries).await)
+        Some(self.attempt(context, operation, Some(place), &mut retries).await)
     }
 
     /// Waits until such a call can be sent, for those who have to write it down right before it is.
-    pub async fn place<O: Operation>(&self, call: &Call, operation: &O) -> Result<Place> {
-        self.wait(call, operation, &mut Retries::new(O::SAFETY, 1)).await
+    pub async fn place<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<Place> {
+        self.wait(context, operation, &mut Retries::new(O::SAFETY, 1)).await
     }
 
     /// Makes a call whose first attempt has its place already.
     pub async fn call_from<O: Operation>(
         &self,
         mut place: Option<Place>,
-        call: &Call,
+        context: &RequestContext,
         operation: &O,
     ) -> Result<O::Output> {
         let mut retries = Retries::new(O::SAFETY, self.shared.settings.max_attempts);
         loop {
-            match self.attempt(call, operation, place.take(), &mut retries).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => self.pause(call, error, &mut retries).await?,
+            match self.attempt(context, operation, place.take(), &mut retries).await {
+                Ok(response) => return Ok(response),
+                Err(error) => self.pause(context, error, &mut retries).await?,
             }
         }
     }
 
     /// Returns when it is time for another attempt, or with the error to give to the caller.
-    async fn pause(&self, call: &Call, error: Error, retries: &mut Retries) -> Result<()> {
-        retries.pause(call, error, self.shared.quota.is_open()).await
+    async fn pause(&self, context: &RequestContext, error: Error, retries: &mut Retries) -> Result<()> {
+        retries.pause(context, error, self.shared.quota.is_open()).await
     }
 
     /// How a write that was sent is settled: by when at the latest.
@@ -355,48 +355,53 @@ impl Client {
     }
 
     /// Whether a call for this operation would be let in, were it made now.
-    pub fn would_admit<O: Operation>(&self, call: &Call, operation: &O) -> bool {
-        self.shared.quota.would_admit(call, &want(operation))
+    pub fn would_admit<O: Operation>(&self, context: &RequestContext, operation: &O) -> bool {
+        self.shared.quota.would_admit(context, &want(operation))
     }
 
-    async fn wait<O: Operation>(&self, call: &Call, operation: &O, retries: &mut Retries) -> Result<Place> {
-        self.turn(call, &want(operation), retries).await
+    async fn wait<O: Operation>(
+        &self,
+        context: &RequestContext,
+        operation: &O,
+        retries: &mut Retries,
+    ) -> Result<Place> {
+        self.turn(context, &want(operation), retries).await
     }
 
-    async fn turn(&self, call: &Call, want: &Want, retries: &mut Retries) -> Result<Place> {
+    async fn turn(&self, context: &RequestContext, want: &Want, retries: &mut Retries) -> Result<Place> {
         let again = retries.again();
-        let (slot, queued) = timed(call, self.shared.quota.acquire(call, want, again)).await?;
-        let permit = self.connection(call).await?;
+        let (slot, queued) = timed(context, self.shared.quota.acquire(context, want, again)).await?;
+        let permit = self.connection(context).await?;
         Ok(Place { slot, permit, queued })
     }
 
-    async fn connection(&self, call: &Call) -> Result<OwnedSemaphorePermit> {
+    async fn connection(&self, context: &RequestContext) -> Result<OwnedSemaphorePermit> {
         let permit = self.shared.in_flight.clone().acquire_owned();
-        let permit = call.wait("a connection", permit).await?;
-        permit.map_err(|_| Kind::ShuttingDown.into())
+        let permit = context.wait("a connection", permit).await?;
+        permit.map_err(|_| ErrorKind::ShuttingDown.into())
     }
 
     async fn attempt<O: Operation>(
         &self,
-        call: &Call,
+        context: &RequestContext,
         operation: &O,
         place: Option<Place>,
         retries: &mut Retries,
     ) -> Result<O::Output> {
         let place = match place {
             Some(place) => place,
-            None => self.wait(call, operation, retries).await?,
+            None => self.wait(context, operation, retries).await?,
         };
         if O::SAFETY == Safety::Once {
-            call.begin().await?;
+            context.begin().await?;
         }
         let queued = place.queued;
-        call.sent();
+        context.sent();
 
         let sent = Instant::now();
-        let (answer, mut turns) = self.send(call, operation, retries.operation(), place).await;
-        let result = self.read(call, operation, answer, queued, sent.elapsed());
-        let result = self.blamed(call, result).await;
+        let (response, mut turns) = self.send(context, operation, retries.operation(), place).await;
+        let result = self.read(context, operation, response, queued, sent.elapsed());
+        let result = self.blamed(context, result).await;
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         retries.refused(turns.pop().filter(|_| is_refused));
         result
@@ -405,26 +410,40 @@ impl Client {
     /// Reads what came, and reports the attempt.
     fn read<O: Operation>(
         &self,
-        call: &Call,
+        context: &RequestContext,
         operation: &O,
-        answer: Result<Answer>,
+        response: Result<UpstreamResponse>,
         queued: Duration,
         took: Duration,
     ) -> Result<O::Output> {
-        let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
-        let result = answer.and_then(|answer| {
+        let status = response.as_ref().ok().map(|response| response.status.as_u16());
+        let result = response.and_then(|response| {
             operation
-                .decode(&answer)
-                .map_err(|error| error.seen_at(answer.status.as_u16()))
+                .decode(&response)
+                .map_err(|error| error.seen_at(response.status.as_u16()))
         });
         let unreadable = result.as_ref().map_or(0, O::unreadable);
-        self.report(call, O::NAME, status, queued, took, result.as_ref().err(), unreadable);
+        self.report(
+            context,
+            O::NAME,
+            status,
+            queued,
+            took,
+            result.as_ref().err(),
+            unreadable,
+        );
         result
     }
 
     /// Sends once. The exchange goes on by itself, so that the slot is told what became of it even if nobody waits any
     /// more. A read is waited for until the caller's deadline; a write that is on its way as long as an answer may take.
-    async fn send<O: Operation>(&self, call: &Call, operation: &O, id: OperationId, place: Place) -> Ended {
+    async fn send<O: Operation>(
+        &self,
+        context: &RequestContext,
+        operation: &O,
+        id: OperationId,
+        place: Place,
+    ) -> Ended {
         let request = match self.build(operation.request()) {
             Ok(request) => request,
             Err(error) => return (Err(error), Vec::new()),
@@ -435,13 +454,13 @@ impl Client {
             .exchanges
             .spawn(self.clone().exchange(id, request, place, whole));
         let ended = match O::SAFETY {
-            Safety::Repeatable => tokio::time::timeout_at(call.deadline, exchange).await,
+            Safety::Repeatable => tokio::time::timeout_at(context.deadline, exchange).await,
             // It ends by itself at `whole`.
             Safety::Once => Ok(exchange.await),
         };
         match ended {
             Ok(Ok(ended)) => ended,
-            Ok(Err(_)) => (Err(Kind::Unavailable { sent: true }.into()), Vec::new()),
+            Ok(Err(_)) => (Err(ErrorKind::Unavailable { sent: true }.into()), Vec::new()),
             Err(_) => (Err(exceeded("LeadSquared's answer")), Vec::new()),
         }
     }
@@ -462,27 +481,27 @@ impl Client {
                 shared.clock.seen(date);
             }
             let retry_after = clock::retry_after(response.headers());
-            let answer = read(response, shared.settings.max_answer_bytes, is_https).await?;
-            Ok::<_, Error>((shared.judge_origin(answer)?, retry_after))
+            let response = read(response, shared.settings.max_answer_bytes, is_https).await?;
+            Ok::<_, Error>((shared.judge_origin(response)?, retry_after))
         };
         match tokio::time::timeout_at(whole, exchange).await {
-            Ok(Ok((answer, retry_after))) => {
+            Ok(Ok((response, retry_after))) => {
                 shared.reached();
-                let (verdict, status) = (answer.verdict(), answer.status.as_u16());
+                let (verdict, status) = (response.verdict(), response.status.as_u16());
                 let is_to_wait = matches!(status, 429 | 503) || verdict != Verdict::Accepted;
-                let response = breaker::Response {
+                let judgement = breaker::Response {
                     operation: id,
-                    is_failure: answer.is_failure(),
+                    is_failure: response.is_failure(),
                     retry_after: retry_after.filter(|_| is_to_wait),
                 };
-                shared.judged(&mut slot, &response, Some(status), None);
-                (Ok(answer), slot.answered(verdict))
+                shared.judged(&mut slot, &judgement, Some(status), None);
+                (Ok(response), slot.answered(verdict))
             }
             Ok(Err(error)) => {
                 // A response that is too long is one.
-                let is_failure = matches!(error.kind, Kind::Unavailable { .. });
+                let is_failure = matches!(error.kind, ErrorKind::Unavailable { .. });
                 shared.judged_missing(&mut slot, id, is_failure, &error);
-                if error.kind == (Kind::Unavailable { sent: false }) {
+                if error.kind == (ErrorKind::Unavailable { sent: false }) {
                     slot.unsent();
                 }
                 if let Some(cause) = error.facts.cause {
@@ -492,7 +511,7 @@ impl Client {
             }
             Err(_) => {
                 let cause = Cause::ResponseTimeout;
-                let error = Error::from(Kind::Unavailable { sent: true }).caused_by(cause);
+                let error = Error::from(ErrorKind::Unavailable { sent: true }).caused_by(cause);
                 shared.judged_missing(&mut slot, id, true, &error);
                 shared.not_reached(cause);
                 (Err(error), Vec::new())
@@ -533,7 +552,7 @@ impl Client {
     #[expect(clippy::too_many_arguments, reason = "they are the columns of the line")]
     fn report(
         &self,
-        call: &Call,
+        context: &RequestContext,
         endpoint: &'static str,
         status: Option<u16>,
         queued: Duration,
@@ -545,8 +564,8 @@ impl Client {
         let outcome = error.map_or("ok", Error::name);
         tracing::info!(
             target: "leadgate::attempt",
-            request_id = %call.id,
-            mutation_id = call.mutation.map(tracing::field::display),
+            request_id = %context.id,
+            mutation_id = context.mutation.map(tracing::field::display),
             tenant = %shared.tenant,
             endpoint,
             status,
@@ -564,8 +583,8 @@ impl Client {
             outcome,
             took,
             queued,
-            class: call.criticality.name(),
-            refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, Kind::Refused(_)))),
+            class: context.criticality.name(),
+            refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, ErrorKind::Refused(_)))),
         });
     }
 }
@@ -644,14 +663,14 @@ impl Shared {
     }
 
     /// The response, unless it surely comes from something before LeadSquared that says that the way is wrong.
-    fn judge_origin(&self, answer: Answer) -> Result<Answer> {
-        if self.settings.has_proxy() && answer.status == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(Error::from(Kind::Unavailable { sent: false }).caused_by(Cause::Proxy));
+    fn judge_origin(&self, response: UpstreamResponse) -> Result<UpstreamResponse> {
+        if self.settings.has_proxy() && response.status == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Error::from(ErrorKind::Unavailable { sent: false }).caused_by(Cause::Proxy));
         }
-        if self.base.scheme() == "http" && answer.wants_https() {
-            return Err(Error::from(Kind::Unavailable { sent: true }).caused_by(Cause::HttpsOnly));
+        if self.base.scheme() == "http" && response.wants_https() {
+            return Err(Error::from(ErrorKind::Unavailable { sent: true }).caused_by(Cause::HttpsOnly));
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 
@@ -666,15 +685,15 @@ fn want<O: Operation>(operation: &O) -> Want {
 }
 
 /// Waits for a turn; how long that took.
-async fn timed<T>(call: &Call, turn: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+async fn timed<T>(context: &RequestContext, turn: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
     let waiting = Instant::now();
     let turn = turn.await;
     let queued = waiting.elapsed();
-    call.queued(queued);
+    context.queued(queued);
     Ok((turn?, queued))
 }
 
-fn http_client(keys: &Keys, settings: &Settings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
+fn http_client(keys: &Keys, settings: &CrmSettings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
     let key = |name: &'static str, secret: &SecretString| {
         let mut value = HeaderValue::from_str(secret.expose_secret())
             .map_err(|_| format!("the {name} holds characters that no header may have"))?;
@@ -718,14 +737,14 @@ fn http_client(keys: &Keys, settings: &Settings, scheme: &str) -> std::result::R
 }
 
 /// Reads an answer up to a size. One that breaks off is no answer.
-async fn read(mut response: reqwest::Response, most: usize, is_https: bool) -> Result<Answer> {
+async fn read(mut response: reqwest::Response, most: usize, is_https: bool) -> Result<UpstreamResponse> {
     let status = response.status();
     let mut body = Vec::new();
     let broken = |error| from_reqwest(error, is_https);
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if body.len() + chunk.len() > most {
             let path = format!("byte {most}, the longest answer allowed");
-            return Err(Error::from(Kind::Unreadable { path }).seen_at(status.as_u16()));
+            return Err(Error::from(ErrorKind::Unreadable { path }).seen_at(status.as_u16()));
         }
         body.extend_from_slice(&chunk);
     }
@@ -736,7 +755,7 @@ async fn read(mut response: reqwest::Response, most: usize, is_https: bool) -> R
     } else {
         body
     };
-    Ok(Answer { status, body })
+    Ok(UpstreamResponse { status, body })
 }
 
 fn from_reqwest(error: reqwest::Error, is_https: bool) -> Error {
@@ -744,5 +763,5 @@ fn from_reqwest(error: reqwest::Error, is_https: bool) -> Error {
     let sent = !(error.is_connect() || error.is_builder());
     let cause = cause::of(&error, is_https);
     tracing::debug!(error = ?error.without_url(), "no answer from LeadSquared");
-    Error::from(Kind::Unavailable { sent }).caused_by(cause)
+    Error::from(ErrorKind::Unavailable { sent }).caused_by(cause)
 }

@@ -1,7 +1,7 @@
 //! The endpoints after which a lead is gone: deleting and merging.
 
-use super::answer::Answer;
 use super::lead::{get, message};
+use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::lead::order_key;
@@ -34,8 +34,8 @@ impl Operation for Delete<'_> {
         get("LeadManagement.svc/Lead/Delete/ById", "leadId", self.0)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<()> {
-        message(answer).map(drop)
+    fn decode(&self, response: &UpstreamResponse) -> Result<()> {
+        message(response).map(drop)
     }
 }
 
@@ -57,8 +57,8 @@ impl Operation for Merge<'_> {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<()> {
-        message(answer).map(drop)
+    fn decode(&self, response: &UpstreamResponse) -> Result<()> {
+        message(response).map(drop)
     }
 }
 
@@ -68,16 +68,16 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::error::{Kind, Resource};
+    use crate::error::{ErrorKind, Resource};
 
     fn deleted(status: u16, body: Json) -> Result<()> {
-        Delete("x").decode(&Answer {
+        Delete("x").decode(&UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_string().into(),
         })
     }
 
-    fn refused(name: &str, text: &str) -> Kind {
+    fn refused(name: &str, text: &str) -> ErrorKind {
         let body = json!({"Status": "Error", "ExceptionType": name, "ExceptionMessage": text});
         deleted(500, body).unwrap_err().kind
     }
@@ -93,10 +93,10 @@ mod tests {
     fn refusals_are_told_apart_by_name_or_text() {
         let disabled = "Delete is not enabled for you";
         for name in ["MXUnAuthorizedAccessException", "MXSomeException", ""] {
-            assert_eq!(refused(name, disabled), Kind::FeatureDisabled, "{name}");
+            assert_eq!(refused(name, disabled), ErrorKind::FeatureDisabled, "{name}");
         }
         let missing = refused("MXInvalidEntityReferenceException", "Lead not found");
-        assert_eq!(missing, Kind::NotFound(Resource::Lead));
+        assert_eq!(missing, ErrorKind::NotFound(Resource::Lead));
     }
 
     #[test]

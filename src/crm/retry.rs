@@ -5,8 +5,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-use crate::caller::Call;
-use crate::error::{Error, Facts, Kind, Result};
+use crate::context::RequestContext;
+use crate::error::{Error, ErrorKind, Facts, Result};
 use crate::quota::Again;
 use crate::quota::breaker::OperationId;
 
@@ -27,7 +27,7 @@ pub enum Decision {
     /// After a pause, if there is time.
     Again,
     /// It may have been executed: only looking it up can tell.
-    Settle,
+    Reconcile,
     /// The caller gets to know.
     GiveUp,
 }
@@ -35,44 +35,44 @@ pub enum Decision {
 /// The decision, by the error and by whether the operation may be sent twice.
 pub fn decide(safety: Safety, error: &Error) -> Decision {
     match (&error.kind, safety) {
-        (Kind::Refused(_), _) => Decision::Requeue,
-        (Kind::Unavailable { sent: false }, _) | (Kind::Unavailable { sent: true }, Safety::Repeatable) => {
+        (ErrorKind::Refused(_), _) => Decision::Requeue,
+        (ErrorKind::Unavailable { sent: false }, _) | (ErrorKind::Unavailable { sent: true }, Safety::Repeatable) => {
             Decision::Again
         }
         // What cannot be read proves as little as no answer.
-        (Kind::Unavailable { sent: true } | Kind::Unreadable { .. }, Safety::Once) => Decision::Settle,
+        (ErrorKind::Unavailable { sent: true } | ErrorKind::Unreadable { .. }, Safety::Once) => Decision::Reconcile,
         // An error page may come after the work is done.
-        (Kind::Exception, Safety::Once) if error.facts.is_page => Decision::Settle,
+        (ErrorKind::Exception, Safety::Once) if error.facts.is_page => Decision::Reconcile,
         (
-            Kind::Invalid(_)
-            | Kind::Duplicate { .. }
-            | Kind::NotFound(_)
-            | Kind::DeadlineInfeasible { .. }
-            | Kind::CallerLimit { .. }
-            | Kind::QueueFull { .. }
-            | Kind::BreakerOpen { .. }
-            | Kind::DailyBudgetExhausted { .. }
-            | Kind::CredentialsRejected { .. }
-            | Kind::Denied { .. }
-            | Kind::FeatureDisabled
-            | Kind::NotASalesUser
-            | Kind::ShareLimitReached
-            | Kind::ShareExists { .. }
-            | Kind::ShareNotActive
-            | Kind::ShareNotRetryable
-            | Kind::Exception
-            | Kind::OutcomeUnknown
-            | Kind::ResponseTooLarge { .. }
-            | Kind::DeadlineExceeded { .. }
-            | Kind::StoreUnavailable
-            | Kind::StoreUnreadable
-            | Kind::StreamNotRead
-            | Kind::ShuttingDown
-            | Kind::StreamInterrupted
-            | Kind::CallerLeft,
+            ErrorKind::Invalid(_)
+            | ErrorKind::Duplicate { .. }
+            | ErrorKind::NotFound(_)
+            | ErrorKind::DeadlineInfeasible { .. }
+            | ErrorKind::CallerLimit { .. }
+            | ErrorKind::QueueFull { .. }
+            | ErrorKind::BreakerOpen { .. }
+            | ErrorKind::DailyBudgetExhausted { .. }
+            | ErrorKind::CredentialsRejected { .. }
+            | ErrorKind::Denied { .. }
+            | ErrorKind::FeatureDisabled
+            | ErrorKind::NotASalesUser
+            | ErrorKind::ShareLimitReached
+            | ErrorKind::ShareExists { .. }
+            | ErrorKind::ShareNotActive
+            | ErrorKind::ShareNotRetryable
+            | ErrorKind::Exception
+            | ErrorKind::OutcomeUnknown
+            | ErrorKind::ResponseTooLarge { .. }
+            | ErrorKind::DeadlineExceeded { .. }
+            | ErrorKind::StoreUnavailable
+            | ErrorKind::StoreUnreadable
+            | ErrorKind::StreamNotRead
+            | ErrorKind::ShuttingDown
+            | ErrorKind::StreamInterrupted
+            | ErrorKind::CallerLeft,
             _,
         )
-        | (Kind::Unreadable { .. }, Safety::Repeatable) => Decision::GiveUp,
+        | (ErrorKind::Unreadable { .. }, Safety::Repeatable) => Decision::GiveUp,
     }
 }
 
@@ -130,10 +130,10 @@ impl Retries {
 
     /// Returns when it is time for another attempt, or with the error to give to the caller. While the circuit breaker
     /// `is_open`, the next attempt waits in the queue of the quota and not here.
-    pub async fn pause(&mut self, call: &Call, error: Error, is_open: bool) -> Result<()> {
+    pub async fn pause(&mut self, context: &RequestContext, error: Error, is_open: bool) -> Result<()> {
         let decision = decide(self.safety, &error);
         if self.safety == Safety::Once && matches!(decision, Decision::Requeue | Decision::Again) {
-            call.not_executed().await;
+            context.not_executed().await;
         }
         match decision {
             Decision::Requeue => Ok(()),
@@ -141,33 +141,33 @@ impl Retries {
                 self.failures += 1;
                 let pause = self.pauses.next().unwrap_or_default();
                 if self.failures >= self.most {
-                    return Err(self.complete(call, error));
+                    return Err(self.complete(context, error));
                 }
                 self.failed = error.facts.clone();
                 if is_open {
                     return Ok(());
                 }
                 // A pause that would outlast the deadline helps nobody: better the reason now.
-                if Instant::now() + pause >= call.deadline {
-                    return Err(self.complete(call, error));
+                if Instant::now() + pause >= context.deadline {
+                    return Err(self.complete(context, error));
                 }
-                call.wait("another attempt", tokio::time::sleep(pause)).await
+                context.wait("another attempt", tokio::time::sleep(pause)).await
             }
-            Decision::Settle => {
+            Decision::Reconcile => {
                 let facts = error.facts;
-                let kind = Kind::OutcomeUnknown;
-                Err(call.known(Error { kind, facts }))
+                let kind = ErrorKind::OutcomeUnknown;
+                Err(context.known(Error { kind, facts }))
             }
-            Decision::GiveUp => Err(self.complete(call, error)),
+            Decision::GiveUp => Err(self.complete(context, error)),
         }
     }
 
-    fn complete(&mut self, call: &Call, mut error: Error) -> Error {
-        if matches!(error.kind, Kind::BreakerOpen { .. }) {
+    fn complete(&mut self, context: &RequestContext, mut error: Error) -> Error {
+        if matches!(error.kind, ErrorKind::BreakerOpen { .. }) {
             // It says why the attempts before have failed.
             error.facts = std::mem::take(&mut self.failed);
         }
-        call.known(error)
+        context.known(error)
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::crm::answer::Answer;
+    use crate::crm::response::UpstreamResponse;
     use crate::error::Refusal;
 
     /// Every name of an exception that the fact sheets know, and one that nobody knows.
@@ -214,11 +214,11 @@ mod tests {
 
     /// What becomes of that answer: what it means, and what is done for a read and for a write.
     fn fate(status: u16, body: &str) -> String {
-        let answer = Answer {
+        let response = UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
-        match answer.json::<serde_json::Value>() {
+        match response.json::<serde_json::Value>() {
             Ok(_) => "answered".to_owned(),
             Err(error) => format!(
                 "{:<24} read: {:?}, write: {:?}",
@@ -292,53 +292,56 @@ mod tests {
 
     #[test]
     fn only_what_surely_was_not_executed_is_sent_again() {
-        let lost = Kind::Unavailable { sent: true }.into();
-        assert_eq!(decide(Safety::Once, &lost), Decision::Settle);
+        let lost = ErrorKind::Unavailable { sent: true }.into();
+        assert_eq!(decide(Safety::Once, &lost), Decision::Reconcile);
         assert_eq!(decide(Safety::Repeatable, &lost), Decision::Again);
-        let unsent = Kind::Unavailable { sent: false }.into();
+        let unsent = ErrorKind::Unavailable { sent: false }.into();
         assert_eq!(decide(Safety::Once, &unsent), Decision::Again);
         for refusal in [Refusal::Daily, Refusal::Window(None)] {
-            assert_eq!(decide(Safety::Once, &Kind::Refused(refusal).into()), Decision::Requeue);
+            assert_eq!(
+                decide(Safety::Once, &ErrorKind::Refused(refusal).into()),
+                Decision::Requeue
+            );
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn attempts_end_by_count_and_by_deadline() {
-        let lost = || Error::from(Kind::Unavailable { sent: true });
-        let call = Call::internal("test", Duration::from_secs(60));
+        let lost = || Error::from(ErrorKind::Unavailable { sent: true });
+        let context = RequestContext::internal("test", Duration::from_secs(60));
         let mut retries = Retries::new(Safety::Repeatable, 3);
-        assert_eq!(retries.pause(&call, lost(), false).await, Ok(()));
-        assert_eq!(retries.pause(&call, lost(), false).await, Ok(()));
-        assert_eq!(retries.pause(&call, lost(), false).await, Err(lost()));
+        assert_eq!(retries.pause(&context, lost(), false).await, Ok(()));
+        assert_eq!(retries.pause(&context, lost(), false).await, Ok(()));
+        assert_eq!(retries.pause(&context, lost(), false).await, Err(lost()));
 
-        let short = Call::internal("test", Duration::from_millis(50));
+        let short = RequestContext::internal("test", Duration::from_millis(50));
         let mut retries = Retries::new(Safety::Repeatable, 3);
         assert_eq!(retries.pause(&short, lost(), false).await, Err(lost()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn while_the_breaker_is_open_the_pause_is_that_of_the_queue() {
-        let lost = || Error::from(Kind::Unavailable { sent: true }).seen_at(503);
-        let call = Call::internal("test", Duration::from_millis(50));
+        let lost = || Error::from(ErrorKind::Unavailable { sent: true }).seen_at(503);
+        let context = RequestContext::internal("test", Duration::from_millis(50));
         let mut retries = Retries::new(Safety::Repeatable, 3);
         let began = Instant::now();
-        assert_eq!(retries.pause(&call, lost(), true).await, Ok(()));
+        assert_eq!(retries.pause(&context, lost(), true).await, Ok(()));
         assert_eq!(began.elapsed(), Duration::ZERO);
         let retry_after = Duration::from_secs(2);
-        let open = Kind::BreakerOpen { retry_after };
-        let error = retries.pause(&call, open.clone().into(), true).await.unwrap_err();
+        let open = ErrorKind::BreakerOpen { retry_after };
+        let error = retries.pause(&context, open.clone().into(), true).await.unwrap_err();
         assert_eq!((error.kind, error.facts.upstream_status), (open, Some(503)));
         let mut retries = Retries::new(Safety::Repeatable, 1);
-        assert_eq!(retries.pause(&call, lost(), true).await, Err(lost()));
+        assert_eq!(retries.pause(&context, lost(), true).await, Err(lost()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_call_is_made_again_however_often() {
-        let call = Call::internal("test", Duration::from_secs(60));
+        let context = RequestContext::internal("test", Duration::from_secs(60));
         let mut retries = Retries::new(Safety::Once, 1);
         for _ in 0..10 {
-            let refused = Kind::Refused(Refusal::Window(None)).into();
-            assert_eq!(retries.pause(&call, refused, false).await, Ok(()));
+            let refused = ErrorKind::Refused(Refusal::Window(None)).into();
+            assert_eq!(retries.pause(&context, refused, false).await, Ok(()));
         }
     }
 }

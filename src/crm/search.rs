@@ -5,16 +5,16 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::answer::Answer;
 use super::json::Shape;
 use super::lead::{cell, csv, get, post, rows, unreadable, whole, with_id};
+use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::criterion::{Criterion, Operator, Order};
 use crate::domain::lead::{LEAD_ID, Row, path};
 use crate::domain::listed::Listed;
 use crate::domain::time;
-use crate::error::{Error, Kind, Result, Violation};
+use crate::error::{Error, ErrorKind, Result, Violation};
 
 /// The attribute by which LeadSquared knows when a lead was last modified.
 pub const MODIFIED: &str = "LeadLastModifiedOn";
@@ -82,8 +82,8 @@ impl Operation for Search {
         post("LeadManagement.svc/Leads.Get", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Listed<Row>> {
-        let rows = rows(answer).map_err(|error| self.of_request(error))?;
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<Row>> {
+        let rows = rows(response).map_err(|error| self.of_request(error))?;
         // A criterion that LeadSquared does not understand returns all leads: better none than somebody else's.
         let name = &self.criterion.attribute.name;
         let contradicts = |row: &Row| self.criterion.is_contradicted_by(row);
@@ -107,7 +107,7 @@ impl Search {
             field if self.columns.iter().any(|column| field == path(column)) => "read_mask",
             _ => "value",
         };
-        if let Kind::Invalid(violations) = &mut error.kind {
+        if let ErrorKind::Invalid(violations) = &mut error.kind {
             for Violation { field, .. } in violations {
                 *field = place(field).to_owned();
             }
@@ -125,8 +125,8 @@ impl Operation for QuickSearch {
         get("LeadManagement.svc/Leads.GetByQuickSearch", "key", &self.0)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Listed<Row>> {
-        rows(answer).map_err(|error| in_field("query", error))
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<Row>> {
+        rows(response).map_err(|error| in_field("query", error))
     }
 
     fn unreadable(output: &Listed<Row>) -> usize {
@@ -154,7 +154,7 @@ impl Operation for RecentlyModified {
         post("LeadManagement.svc/Leads.RecentlyModified", &body)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Page> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Page> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Properties {
@@ -169,10 +169,12 @@ impl Operation for RecentlyModified {
         }
         let field = |error: Error| match &error.kind {
             // The columns are all that names attributes.
-            Kind::Invalid(faults) if faults.iter().all(|fault| fault.field != "lead") => in_field("read_mask", error),
+            ErrorKind::Invalid(faults) if faults.iter().all(|fault| fault.field != "lead") => {
+                in_field("read_mask", error)
+            }
             _ => in_field("start_time", error),
         };
-        let records = answer.records(&MODIFIED_LEADS).map_err(field)?;
+        let records = response.records(&MODIFIED_LEADS).map_err(field)?;
         let row = |properties: Properties| {
             let pairs = properties.lead_property_list.into_iter();
             // Some rows carry the total as if it were an attribute.
@@ -222,7 +224,7 @@ fn sql(operator: Operator) -> &'static str {
 
 /// The same error, with its faults in that field of the request.
 fn in_field(name: &str, mut error: Error) -> Error {
-    if let Kind::Invalid(violations) = &mut error.kind {
+    if let ErrorKind::Invalid(violations) = &mut error.kind {
         for violation in violations {
             name.clone_into(&mut violation.field);
         }
@@ -237,10 +239,10 @@ mod tests {
 
     use super::*;
     use crate::domain::criterion::Attribute;
-    use crate::domain::value::Kind as ValueKind;
+    use crate::domain::value::ValueKind;
 
-    fn answer(status: u16, body: Json) -> Answer {
-        Answer {
+    fn response(status: u16, body: Json) -> UpstreamResponse {
+        UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_string().into(),
         }
@@ -275,7 +277,7 @@ mod tests {
 
     fn fields(error: Error) -> Vec<String> {
         match error.kind {
-            Kind::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
+            ErrorKind::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
             other => panic!("{other:?}"),
         }
     }
@@ -287,11 +289,11 @@ mod tests {
             {"ProspectID": "b", "EmailAddress": "c@d.co"},
         ]);
         let error = search("EmailAddress", "a@b.co")
-            .decode(&answer(200, rows.clone()))
+            .decode(&response(200, rows.clone()))
             .unwrap_err();
         let path = "[1].EmailAddress".to_owned();
-        assert_eq!(error.kind, Kind::Unreadable { path });
-        let found = search("FirstName", "Asha").decode(&answer(200, rows)).unwrap();
+        assert_eq!(error.kind, ErrorKind::Unreadable { path });
+        let found = search("FirstName", "Asha").decode(&response(200, rows)).unwrap();
         assert_eq!(found.records.len(), 2);
     }
 
@@ -299,28 +301,28 @@ mod tests {
     fn what_leadsquared_refuses_is_told_by_the_requests_fields() {
         let unknown = |name: &str| {
             let text = format!("Attribute(s) does not exist - {name}");
-            answer(
+            response(
                 500,
                 json!({"ExceptionType": "MXUnknownAttributeException", "ExceptionMessage": text}),
             )
         };
         let invalid =
             json!({"ExceptionType": "MXInvalidInputException", "ExceptionMessage": "Parameter Name: LookupValue"});
-        let refused = |answer| fields(search("FirstName", "x").decode(&answer).unwrap_err());
+        let refused = |response| fields(search("FirstName", "x").decode(&response).unwrap_err());
         assert_eq!(refused(unknown("FirstName")), ["field"]);
         assert_eq!(refused(unknown("ProspectID")), ["order_by"]);
         assert_eq!(refused(unknown("mx_City")), ["read_mask"]);
-        assert_eq!(refused(answer(500, invalid.clone())), ["value"]);
+        assert_eq!(refused(response(500, invalid.clone())), ["value"]);
         assert_eq!(
             fields(modified().decode(&unknown("mx_City")).unwrap_err()),
             ["read_mask"]
         );
         assert_eq!(
-            fields(modified().decode(&answer(500, invalid.clone())).unwrap_err()),
+            fields(modified().decode(&response(500, invalid.clone())).unwrap_err()),
             ["start_time"]
         );
         assert_eq!(
-            fields(QuickSearch("x".into()).decode(&answer(500, invalid)).unwrap_err()),
+            fields(QuickSearch("x".into()).decode(&response(500, invalid)).unwrap_err()),
             ["query"]
         );
     }
@@ -336,7 +338,7 @@ mod tests {
             {"Attribute": "Fax"},
         ]);
         let body = json!({"RecordCount": 12, "Leads": [{"LeadPropertyList": pairs}]});
-        let page = modified().decode(&answer(200, body)).unwrap();
+        let page = modified().decode(&response(200, body)).unwrap();
         let row = [
             ("ProspectID", Some("a")),
             ("Mobile", None),
@@ -385,11 +387,11 @@ mod tests {
             ),
         ] {
             let body = format!(r#"{{"RecordCount":3,"Leads":[{},{wrong},{}]}}"#, lead("a"), lead("c"));
-            let answer = Answer {
+            let response = UpstreamResponse {
                 status: StatusCode::OK,
                 body: body.into(),
             };
-            let page = modified().decode(&answer).unwrap();
+            let page = modified().decode(&response).unwrap();
             let ids: Vec<_> = page
                 .rows
                 .records
@@ -409,7 +411,7 @@ mod tests {
 
     #[test]
     fn no_modified_leads_are_an_empty_page_and_no_count_is_no_answer() {
-        let decode = |body| modified().decode(&answer(200, body));
+        let decode = |body| modified().decode(&response(200, body));
         assert_eq!(decode(json!({"RecordCount": 0})), Ok(Page::default()));
         assert_eq!(decode(json!({"RecordCount": "0", "Leads": null})), Ok(Page::default()));
         for body in [
@@ -418,7 +420,7 @@ mod tests {
             json!([]),
         ] {
             let error = decode(body.clone()).unwrap_err();
-            assert!(matches!(error.kind, Kind::Unreadable { .. }), "{body}");
+            assert!(matches!(error.kind, ErrorKind::Unreadable { .. }), "{body}");
         }
     }
 }

@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::answer::Answer;
 use super::lead::{message_id, whole};
+use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::lead::order_key;
-use crate::domain::share::{Access, Share, What};
-use crate::error::{Error, Kind, Resource, Result, Violation};
+use crate::domain::share::{Access, Share, SharedEntity};
+use crate::error::{Error, ErrorKind, Resource, Result, Violation};
 
 /// `EntityAccess.svc/Share`: asks for a share. Answers the id of the request.
 #[derive(Clone, Copy, Debug)]
@@ -61,8 +61,8 @@ impl Operation for Grant<'_> {
         post("EntityAccess.svc/Share", &item)
     }
 
-    fn decode(&self, answer: &Answer) -> Result<String> {
-        message_id(answer).map_err(|error| explained(error, answer))
+    fn decode(&self, response: &UpstreamResponse) -> Result<String> {
+        message_id(response).map_err(|error| explained(error, response))
     }
 }
 
@@ -79,15 +79,15 @@ impl Operation for Revoke<'_> {
         post("EntityAccess.svc/Revoke", &item(self.share))
     }
 
-    fn decode(&self, answer: &Answer) -> Result<String> {
-        message_id(answer).map_err(|error| {
-            let text = answer.text().unwrap_or_else(|| answer.beginning());
-            let is_answer = !answer.is_page() && !error.is_refused();
+    fn decode(&self, response: &UpstreamResponse) -> Result<String> {
+        message_id(response).map_err(|error| {
+            let text = response.text().unwrap_or_else(|| response.beginning());
+            let is_answer = !response.is_page() && !error.is_refused();
             if is_answer && is_gone(&text, self.gone_texts) {
-                let kind = Kind::NotFound(Resource::Share);
+                let kind = ErrorKind::NotFound(Resource::Share);
                 return Error { kind, ..error };
             }
-            explained(error, answer)
+            explained(error, response)
         })
     }
 }
@@ -105,7 +105,7 @@ impl Operation for GetStatus<'_> {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Standing> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Standing> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase", default)]
         #[derive(Default)]
@@ -115,16 +115,16 @@ impl Operation for GetStatus<'_> {
             error_message: Json,
         }
 
-        let status: Status = answer.json().map_err(|error| explained(error, answer))?;
+        let status: Status = response.json().map_err(|error| explained(error, response))?;
         let number = whole(&status.share_status);
         let said = status.message["ResponseText"].as_str().unwrap_or_default().trim();
-        let gone = || is_gone(said, self.gone_texts).then(|| Kind::NotFound(Resource::Share).into());
+        let gone = || is_gone(said, self.gone_texts).then(|| ErrorKind::NotFound(Resource::Share).into());
         let failed = failure(&status.error_message, self.gone_texts).or_else(gone);
         let is_processed = number.is_some_and(|number| self.processed.contains(&number))
             || said.trim_end_matches('.').eq_ignore_ascii_case(PROCESSED);
         if number.is_none() && failed.is_none() && !is_processed && said.is_empty() {
             let path = "ShareStatus".to_owned();
-            return Err(Kind::Unreadable { path }.into());
+            return Err(ErrorKind::Unreadable { path }.into());
         }
         Ok(Standing {
             number: number.unwrap_or_default(),
@@ -134,7 +134,7 @@ impl Operation for GetStatus<'_> {
     }
 }
 
-/// What LeadSquared says of a request that is processed.
+/// SharedEntity LeadSquared says of a request that is processed.
 const PROCESSED: &str = "Request processed successfully";
 
 /// Why a request failed: one that says what went wrong has failed, whatever its number.
@@ -148,8 +148,8 @@ fn failure(message: &Json, gone_texts: &[String]) -> Option<Error> {
     };
     let is_empty = text.is_empty() || ["null", "none"].iter().any(|word| text.eq_ignore_ascii_case(word));
     let kind = || match is_gone(&text, gone_texts) {
-        true => Kind::NotFound(Resource::Share),
-        false => meaning(&text).unwrap_or(Kind::Exception),
+        true => ErrorKind::NotFound(Resource::Share),
+        false => meaning(&text).unwrap_or(ErrorKind::Exception),
     };
     (!is_empty).then(|| kind().into())
 }
@@ -160,12 +160,12 @@ fn is_gone(text: &str, gone_texts: &[String]) -> bool {
     gone_texts.iter().any(|gone| text.contains(&gone.to_lowercase()))
 }
 
-/// What is asked for one user and one thing is asked in order.
+/// SharedEntity is asked for one user and one thing is asked in order.
 fn keys(share: &Share) -> Vec<String> {
     vec![order_key("share", &format!("{}:{}", share.entity_id(), share.user_id))]
 }
 
-/// What share and revoke have in common. A revoke names the access that was granted, since it would default to reading.
+/// SharedEntity share and revoke have in common. A revoke names the access that was granted, since it would default to reading.
 fn item(share: &Share) -> Json {
     let access = match share.access {
         Access::Read => 1,
@@ -173,13 +173,13 @@ fn item(share: &Share) -> Json {
     };
     let mut item = json!({"UserId": share.user_id, "EntityType": 3, "AccessType": access});
     match &share.what {
-        What::Lead { number, .. } => {
+        SharedEntity::Lead { number, .. } => {
             item["Entity"] = json!(1);
             item["EntityId"] = json!(number);
             item["ContextEntity"] = json!(1);
             item["ContextEntityId"] = json!(share.activity_id());
         }
-        What::Opportunity { id } => {
+        SharedEntity::Opportunity { id } => {
             item["Entity"] = json!(5);
             item["EntityId"] = json!(id);
         }
@@ -197,63 +197,68 @@ fn post(path: &'static str, item: &Json) -> Request {
 
 /// The same error, as closely as the text of the answer tells it. No exception of these endpoints is published, so only
 /// what LeadSquared itself has named is taken at its word: anything else may have gone wrong after the work was done.
-fn explained(mut error: Error, answer: &Answer) -> Error {
+fn explained(mut error: Error, response: &UpstreamResponse) -> Error {
     let is_open = matches!(
         error.kind,
-        Kind::Exception | Kind::Invalid(_) | Kind::NotFound(_) | Kind::Duplicate { .. } | Kind::FeatureDisabled
+        ErrorKind::Exception
+            | ErrorKind::Invalid(_)
+            | ErrorKind::NotFound(_)
+            | ErrorKind::Duplicate { .. }
+            | ErrorKind::FeatureDisabled
     );
     let name = error.facts.exception_type.as_deref().unwrap_or_default();
     let is_named = name.starts_with("MX");
     // That the request cannot be read, or is not allowed, LeadSquared says without a name too.
-    let is_plain = answer.text().is_none() && matches!(error.kind, Kind::Invalid(_) | Kind::FeatureDisabled);
+    let is_plain =
+        response.text().is_none() && matches!(error.kind, ErrorKind::Invalid(_) | ErrorKind::FeatureDisabled);
     if !is_open {
         return error;
     }
-    error.kind = match answer.text().as_deref().and_then(meaning) {
-        _ if !is_named && !is_plain => Kind::Exception,
+    error.kind = match response.text().as_deref().and_then(meaning) {
+        _ if !is_named && !is_plain => ErrorKind::Exception,
         Some(kind) => kind,
         // The fields of leads are not what is wrong here.
         None => match error.kind {
-            Kind::Duplicate { .. } => Kind::ShareExists { by: None },
-            Kind::Invalid(_) => refused("share"),
+            ErrorKind::Duplicate { .. } => ErrorKind::ShareExists { by: None },
+            ErrorKind::Invalid(_) => refused("share"),
             kind => kind,
         },
     };
     error
 }
 
-fn refused(field: &str) -> Kind {
-    Kind::Invalid(vec![Violation::new(field, "LeadSquared rejects it")])
+fn refused(field: &str) -> ErrorKind {
+    ErrorKind::Invalid(vec![Violation::new(field, "LeadSquared rejects it")])
 }
 
-/// What a text about sharing says, by its words.
-fn meaning(text: &str) -> Option<Kind> {
+/// SharedEntity a text about sharing says, by its words.
+fn meaning(text: &str) -> Option<ErrorKind> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let is_missing = has(&["not found", "not exist"]);
     Some(
         if has(&["not enabled", "administrator", "not authorized", "permission"]) {
-            Kind::FeatureDisabled
+            ErrorKind::FeatureDisabled
         } else if has(&["already shared"]) {
-            Kind::ShareExists { by: None }
+            ErrorKind::ShareExists { by: None }
         } else if has(&["not shared"]) {
-            Kind::NotFound(Resource::Share)
+            ErrorKind::NotFound(Resource::Share)
         } else if has(&["can not be more than", "cannot be more than", "limit", "maximum"]) && has(&["lead", "share"]) {
-            Kind::ShareLimitReached
+            ErrorKind::ShareLimitReached
         } else if has(&["user"]) && has(&["sales user", "not active", "inactive", "deactivated"]) {
-            Kind::NotASalesUser
+            ErrorKind::NotASalesUser
         } else if has(&["activity"]) && is_missing {
-            Kind::NotFound(Resource::Activity)
+            ErrorKind::NotFound(Resource::Activity)
         } else if has(&["activity"]) {
             refused("activity_id")
         } else if has(&["duration"]) {
             refused("duration")
         } else if has(&["opportunity"]) && is_missing {
-            Kind::NotFound(Resource::Opportunity)
+            ErrorKind::NotFound(Resource::Opportunity)
         } else if has(&["lead"]) && is_missing {
-            Kind::NotFound(Resource::Lead)
+            ErrorKind::NotFound(Resource::Lead)
         } else if has(&["user"]) && is_missing {
-            Kind::NotFound(Resource::User)
+            ErrorKind::NotFound(Resource::User)
         } else {
             return None;
         },
@@ -267,8 +272,8 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: &Json) -> Answer {
-        Answer {
+    fn response(status: u16, body: &Json) -> UpstreamResponse {
+        UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::from(body.to_string()),
         }
@@ -286,13 +291,13 @@ mod tests {
             processed: &[6],
             gone_texts,
         };
-        asked.decode(&answer(200, &body)).unwrap()
+        asked.decode(&response(200, &body)).unwrap()
     }
 
     #[test]
     fn a_revoke_of_access_that_is_gone_is_recognized_by_the_settings_texts() {
         let gone = ["No such share".to_owned(), "kein Zugriff".to_owned()];
-        let missing = Some(Kind::NotFound(Resource::Share));
+        let missing = Some(ErrorKind::NotFound(Resource::Share));
         let kind = |standing: Standing| standing.failed.map(|error| error.kind);
         for text in ["NO SUCH SHARE.", "Error: no such share (1001)", "Kein Zugriff"] {
             let null = Json::Null;
@@ -306,16 +311,16 @@ mod tests {
             // Of a request to share it says no such thing.
             assert_eq!(
                 kind(standing(&number, "", &json!(text))),
-                Some(Kind::Exception),
+                Some(ErrorKind::Exception),
                 "{text}"
             );
         }
         let other = standing_of_revoke(&json!(7), "", &json!("Something else"), &gone);
-        assert_eq!(kind(other), Some(Kind::Exception));
+        assert_eq!(kind(other), Some(ErrorKind::Exception));
 
         let share = Share::new(
             uuid::Uuid::from_u128(1),
-            What::Opportunity { id: "deal".into() },
+            SharedEntity::Opportunity { id: "deal".into() },
             "sam".into(),
             Access::Read,
             30,
@@ -325,7 +330,7 @@ mod tests {
             share: &share,
             gone_texts: &gone,
         };
-        let revoked = |status: u16, body: &Json| revoke.decode(&answer(status, body)).unwrap_err().kind;
+        let revoked = |status: u16, body: &Json| revoke.decode(&response(status, body)).unwrap_err().kind;
         for (status, body) in [
             (
                 200,
@@ -340,12 +345,15 @@ mod tests {
             assert_eq!(Some(revoked(status, &body)), missing, "{body}");
         }
         let limit = json!("API calls exceeded the limit of 25 in 5 second(s). No such share");
-        assert!(matches!(revoked(429, &limit), Kind::Refused(_)));
-        let page = Answer {
+        assert!(matches!(revoked(429, &limit), ErrorKind::Refused(_)));
+        let page = UpstreamResponse {
             status: StatusCode::BAD_GATEWAY,
             body: Bytes::from("<html>No such share</html>"),
         };
-        assert_eq!(revoke.decode(&page).unwrap_err().kind, Kind::Unavailable { sent: true });
+        assert_eq!(
+            revoke.decode(&page).unwrap_err().kind,
+            ErrorKind::Unavailable { sent: true }
+        );
     }
 
     #[test]
@@ -370,28 +378,31 @@ mod tests {
         }
         let failed = standing(&json!(6), "Request processed successfully.", &json!("Lead not found"));
         assert!(!failed.processed);
-        assert_eq!(failed.failed.unwrap().kind, Kind::NotFound(Resource::Lead));
+        assert_eq!(failed.failed.unwrap().kind, ErrorKind::NotFound(Resource::Lead));
         assert_eq!(standing(&json!(7), "", &json!(" ")).failed, None);
     }
 
     #[test]
     fn texts_are_told_apart_by_their_words() {
         for (text, kind) in [
-            ("Entity Sharing is not enabled for your account", Kind::FeatureDisabled),
-            ("Only an administrator can share or revoke", Kind::FeatureDisabled),
-            ("User is not a sales user", Kind::NotASalesUser),
-            ("User is not active", Kind::NotASalesUser),
+            (
+                "Entity Sharing is not enabled for your account",
+                ErrorKind::FeatureDisabled,
+            ),
+            ("Only an administrator can share or revoke", ErrorKind::FeatureDisabled),
+            ("User is not a sales user", ErrorKind::NotASalesUser),
+            ("User is not active", ErrorKind::NotASalesUser),
             (
                 "Number of leads shared with a user can not be more than 2000",
-                Kind::ShareLimitReached,
+                ErrorKind::ShareLimitReached,
             ),
-            ("User not found", Kind::NotFound(Resource::User)),
-            ("Lead not found", Kind::NotFound(Resource::Lead)),
-            ("Activity does not exist.", Kind::NotFound(Resource::Activity)),
-            ("Opportunity not found", Kind::NotFound(Resource::Opportunity)),
+            ("User not found", ErrorKind::NotFound(Resource::User)),
+            ("Lead not found", ErrorKind::NotFound(Resource::Lead)),
+            ("Activity does not exist.", ErrorKind::NotFound(Resource::Activity)),
+            ("Opportunity not found", ErrorKind::NotFound(Resource::Opportunity)),
             ("User is not the owner of the activity", refused("activity_id")),
-            ("Already shared with the user", Kind::ShareExists { by: None }),
-            ("Not shared with the user", Kind::NotFound(Resource::Share)),
+            ("Already shared with the user", ErrorKind::ShareExists { by: None }),
+            ("Not shared with the user", ErrorKind::NotFound(Resource::Share)),
         ] {
             assert_eq!(meaning(text), Some(kind), "{text}");
         }

@@ -2,14 +2,14 @@
 
 use serde_json::Value as Json;
 
-use super::answer::Answer;
 use super::json::Shape;
 use super::lead::unreadable;
+use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::listed::Listed;
 use crate::domain::user::{Key, User};
-use crate::error::{Kind, Resource, Result};
+use crate::error::{ErrorKind, Resource, Result};
 
 /// `Users.Get`: all users, inactive ones too.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +32,8 @@ impl Operation for GetUsers {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<Listed<User>> {
-        users(answer)
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<User>> {
+        users(response)
     }
 
     fn unreadable(output: &Listed<User>) -> usize {
@@ -58,19 +58,19 @@ impl Operation for RetrieveUser {
         }
     }
 
-    fn decode(&self, answer: &Answer) -> Result<User> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<User> {
         // Never somebody else, should the parameter be ignored.
         let is_it = |user: &User| match &self.0 {
             Key::Id(id) => user.id.eq_ignore_ascii_case(id),
             Key::Email(email) => user.email_address.eq_ignore_ascii_case(email.trim()),
         };
-        let users = users(answer)?;
+        let users = users(response)?;
         let unread = users.unreadable.into_iter().next();
         let found = users.records.into_iter().find(is_it);
         found.ok_or_else(|| match unread {
             // It may be the one.
             Some(unread) => unreadable(&unread.path),
-            None => Kind::NotFound(Resource::User).into(),
+            None => ErrorKind::NotFound(Resource::User).into(),
         })
     }
 }
@@ -82,9 +82,9 @@ const USERS: Shape = Shape {
     ids: &["ID", "UserId"],
 };
 
-fn users(answer: &Answer) -> Result<Listed<User>> {
+fn users(response: &UpstreamResponse) -> Result<Listed<User>> {
     let read = |row: Json| user(&row).map(Some).ok_or("ID");
-    Ok(answer.records(&USERS)?.read(&USERS, read))
+    Ok(response.records(&USERS)?.read(&USERS, read))
 }
 
 /// A row of either endpoint: they name the id differently, and the rich one tells of active users only.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::characters::{self, Form};
 use super::field::{Catalog, Choice, Field, is_read_only, is_system};
 use super::lead::{Attributes, LEAD_ID, check_id, path, schema_name, standard};
-use super::value::{FieldSet, Kind, Value, flag};
+use super::value::{FieldSet, Value, ValueKind, flag};
 use super::{email, nearest, number, phone, time};
 use crate::error::Violation;
 
@@ -116,9 +116,9 @@ impl<'a> Rules<'a> {
     fn typed(&self, name: &str, value: &Value, field: Option<&Field>) -> Option<String> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let kind = match (standard(name), field) {
-            (Some(standard), _) if standard.kind != Kind::Text => standard.kind,
+            (Some(standard), _) if standard.kind != ValueKind::Text => standard.kind,
             (_, Some(field)) => field.kind,
-            (_, None) => Kind::Text,
+            (_, None) => ValueKind::Text,
         };
         if is(LEAD_ID) {
             return check_id("", &value.to_text()).map(|fault| fault.description);
@@ -138,13 +138,13 @@ impl<'a> Rules<'a> {
             };
         }
         match kind {
-            Kind::Number => number_violation(value),
-            Kind::Flag => flag_violation(value),
-            Kind::Time => time_violation(value),
+            ValueKind::Number => number_violation(value),
+            ValueKind::Flag => flag_violation(value),
+            ValueKind::Time => time_violation(value),
             // Any other value was seen to take the members away.
-            Kind::FieldSet if !matches!(value, Value::FieldSet(_)) => Some("must be a field set".to_owned()),
-            Kind::FieldSet => None,
-            Kind::Text => self.text_violation(value, field?),
+            ValueKind::FieldSet if !matches!(value, Value::FieldSet(_)) => Some("must be a field set".to_owned()),
+            ValueKind::FieldSet => None,
+            ValueKind::Text => self.text_violation(value, field?),
         }
     }
 
@@ -309,24 +309,24 @@ mod tests {
         };
         let choice = |name: &str, render_type: &str, options: &[&str]| Field {
             options: options.iter().map(|option| (*option).to_owned()).collect(),
-            ..field(name, "Select", render_type, Kind::Text, Some(256))
+            ..field(name, "Select", render_type, ValueKind::Text, Some(256))
         };
         let many: Vec<String> = (1..=50).map(|i| format!("Option {i:02}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         Catalog::new(
             vec![
-                field("FirstName", "Text", "Textbox", Kind::Text, Some(5)),
-                field("EmailAddress", "Email", "Email", Kind::Text, Some(20)),
-                field("Phone", "Phone", "Phone", Kind::Text, Some(10)),
-                field("mx_Mail", "Email", "Email", Kind::Text, None),
-                field("mx_Amount", "Number", "Textbox", Kind::Number, None),
-                field("mx_Consent", "Boolean", "CheckBox", Kind::Flag, None),
-                field("mx_DOB", "Date", "Date", Kind::Time, None),
-                field("mx_Wake", "Time", "Time", Kind::Text, None),
-                field("mx_Remarks", "Text", "TextArea", Kind::Text, Some(100)),
-                field("mx_Landline", "Phone", "Phone", Kind::Text, Some(10)),
-                field("mx_City", "Text", "Textbox", Kind::Text, Some(256)),
-                field("mx_KYC", "CustomObject", "CustomObject", Kind::FieldSet, None),
+                field("FirstName", "Text", "Textbox", ValueKind::Text, Some(5)),
+                field("EmailAddress", "Email", "Email", ValueKind::Text, Some(20)),
+                field("Phone", "Phone", "Phone", ValueKind::Text, Some(10)),
+                field("mx_Mail", "Email", "Email", ValueKind::Text, None),
+                field("mx_Amount", "Number", "Textbox", ValueKind::Number, None),
+                field("mx_Consent", "Boolean", "CheckBox", ValueKind::Flag, None),
+                field("mx_DOB", "Date", "Date", ValueKind::Time, None),
+                field("mx_Wake", "Time", "Time", ValueKind::Text, None),
+                field("mx_Remarks", "Text", "TextArea", ValueKind::Text, Some(100)),
+                field("mx_Landline", "Phone", "Phone", ValueKind::Text, Some(10)),
+                field("mx_City", "Text", "Textbox", ValueKind::Text, Some(256)),
+                field("mx_KYC", "CustomObject", "CustomObject", ValueKind::FieldSet, None),
                 choice("mx_Segment", "Dropdown", &["Retail", "SME", " Corporate "]),
                 choice("mx_Plan", "SearchableDropdown", &many),
                 choice("mx_Channel", "DropdownWithOthers", &["Mail", "Phone"]),
@@ -348,12 +348,12 @@ mod tests {
             .collect()
     }
 
-    fn faults(pairs: &[(&str, Value)]) -> Vec<String> {
+    fn violations(pairs: &[(&str, Value)]) -> Vec<String> {
         found(Rules::new(Some(&catalog()), true), pairs)
     }
 
     fn is_taken(name: &str, value: Value) -> bool {
-        faults(&[(name, value)]).is_empty()
+        violations(&[(name, value)]).is_empty()
     }
 
     fn text(text: &str) -> Value {
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once() {
         assert_eq!(
-            faults(&[
+            violations(&[
                 ("FirstName", text("Maximilian")),
                 ("EmailAddress", text("nobody")),
                 ("CreatedOn", text("2026-01-01 00:00:00")),
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn what_the_metadata_does_not_forbid_passes() {
         assert_eq!(
-            faults(&[
+            violations(&[
                 ("FirstName", text("Åsa")),
                 ("Phone", text("+91-9845098450")),
                 ("EmailAddress", text("a@b.co")),
@@ -547,7 +547,7 @@ mod tests {
             assert!(!is_taken(name, text(value)), "{name} {value}");
         }
         assert_eq!(
-            faults(&[("mx_Plan", text("option 7")), ("mx_Plan", text("none of them"))]),
+            violations(&[("mx_Plan", text("option 7")), ("mx_Plan", text("none of them"))]),
             [
                 "lead.custom[\"mx_Plan\"]: must be one of the 50 options of mx_Plan; the nearest are \"Option 07\", \"Option 17\", \
                  \"Option 27\"",
@@ -585,7 +585,7 @@ mod tests {
         };
         assert!(is_taken("mx_KYC", set("Status", "Pending\nsince May")));
         assert_eq!(
-            faults(&[("mx_KYC", set("Status", "a\0")), ("mx_KYC", set("Sta\u{200b}tus", "a"))]),
+            violations(&[("mx_KYC", set("Status", "a\0")), ("mx_KYC", set("Sta\u{200b}tus", "a"))]),
             [
                 "lead.custom[\"mx_KYC\"].field_set.fields[\"Status\"]: must not contain U+0000 at position 2 (a control character)",
                 "lead.custom[\"mx_KYC\"].field_set.fields[\"Sta\u{200b}tus\"]: is not a member's name",
@@ -634,7 +634,7 @@ mod tests {
                 "clear_fields[7]: names Phone again, after clear_fields[3]",
             ]
         );
-        assert_eq!(faults(&[("SearchBy", text("Phone"))]).len(), 1);
+        assert_eq!(violations(&[("SearchBy", text("Phone"))]).len(), 1);
         // Without metadata LeadSquared decides.
         assert!(Rules::new(None, true).cleared(&["City".to_owned()]).is_empty());
     }

@@ -8,7 +8,7 @@ use super::check;
 use super::field::{Catalog, is_read_only};
 use super::lead::{LEAD_ID, LEAD_NUMBER, Row, schema_name, standard};
 use super::mask::part;
-use super::value::{Kind, Value, flag};
+use super::value::{Value, ValueKind, flag};
 
 /// How a criterion compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Attribute {
     /// The vendor's name of it.
     pub name: String,
     /// How its values are typed.
-    pub kind: Kind,
+    pub kind: ValueKind,
 }
 
 /// A condition that leads can be searched by.
@@ -73,14 +73,14 @@ impl Attribute {
         if let Some(id) = catalog.unreadable_id(name) {
             return Some(Self {
                 name: id.to_owned(),
-                kind: own_kind.unwrap_or(Kind::Text),
+                kind: own_kind.unwrap_or(ValueKind::Text),
             });
         }
         // System attributes may be left out of the metadata; those that accounts differ in may not.
         let is_system = own_kind.is_some() || is_part(name) || is_read_only(name);
         (is_system && !name.starts_with("mx_") && name != "LeadType").then(|| Self {
             name: name.to_owned(),
-            kind: own_kind.unwrap_or(Kind::Text),
+            kind: own_kind.unwrap_or(ValueKind::Text),
         })
     }
 }
@@ -112,7 +112,7 @@ impl Criterion {
                 let is_plain = own.is_ascii() && read.is_ascii() && !read.is_empty();
                 is_plain && !own.eq_ignore_ascii_case(read)
             }
-            _ if self.attribute.kind == Kind::Flag => differ(flag(own), flag(read)),
+            _ if self.attribute.kind == ValueKind::Flag => differ(flag(own), flag(read)),
             _ => false,
         }
     }
@@ -155,7 +155,7 @@ fn is_part(schema_name: &str) -> bool {
 }
 
 /// The text that LeadSquared wants in a criterion: that of a write, but for flags.
-fn text(value: &Value, kind: Kind, operator: Operator) -> Result<String, String> {
+fn text(value: &Value, kind: ValueKind, operator: Operator) -> Result<String, String> {
     let digit = |flag: bool| if flag { "1" } else { "0" }.to_owned();
     if let Some((_, fault)) = check::value(value, Form::Lines).into_iter().next() {
         return Err(fault);
@@ -164,17 +164,19 @@ fn text(value: &Value, kind: Kind, operator: Operator) -> Result<String, String>
         Value::FieldSet(_) => Err("must not be a field set: LeadSquared cannot search by one".to_owned()),
         // LeadSquared may take a criterion without a value for no criterion.
         Value::Text(text) if text.trim().is_empty() => Err("must not be empty".to_owned()),
-        Value::Flag(flag) if !matches!(kind, Kind::Number | Kind::Time) => Ok(digit(*flag)),
-        value if kind == Kind::Flag => flag(&value.to_text()).map(digit).ok_or("must be a flag".to_owned()),
+        Value::Flag(flag) if !matches!(kind, ValueKind::Number | ValueKind::Time) => Ok(digit(*flag)),
+        value if kind == ValueKind::Flag => flag(&value.to_text()).map(digit).ok_or("must be a flag".to_owned()),
         // A pattern need not be a whole value.
         Value::Text(text) if operator == Operator::Like => Ok(text.clone()),
         value => {
             let text = value.to_text().trim().to_owned();
             let fault = match kind {
-                Kind::Number if matches!(value, Value::Text(_)) => check::number_violation(&Value::Text(text.clone())),
-                Kind::Number => check::number_violation(value),
-                Kind::Time => check::time_violation(value),
-                Kind::Text | Kind::Flag | Kind::FieldSet => return Ok(value.to_text()),
+                ValueKind::Number if matches!(value, Value::Text(_)) => {
+                    check::number_violation(&Value::Text(text.clone()))
+                }
+                ValueKind::Number => check::number_violation(value),
+                ValueKind::Time => check::time_violation(value),
+                ValueKind::Text | ValueKind::Flag | ValueKind::FieldSet => return Ok(value.to_text()),
             };
             fault.map_or(Ok(text), Err)
         }
@@ -201,11 +203,11 @@ mod tests {
             options: vec![],
         };
         let fields = vec![
-            field("FirstName", Kind::Text),
-            field("mx_City", Kind::Text),
-            field("mx_Consent", Kind::Flag),
-            field("mx_Amount", Kind::Number),
-            field("mx_Next_Call", Kind::Time),
+            field("FirstName", ValueKind::Text),
+            field("mx_City", ValueKind::Text),
+            field("mx_Consent", ValueKind::Flag),
+            field("mx_Amount", ValueKind::Number),
+            field("mx_Next_Call", ValueKind::Time),
         ];
         Catalog::new(fields, Timestamp::UNIX_EPOCH)
     }

@@ -9,7 +9,7 @@ use super::lead::STANDARD;
 use super::listed::{Listed, Unreadable};
 use super::mask::PARTS;
 use super::nearest;
-use super::value::Kind;
+use super::value::ValueKind;
 
 /// Attributes that LeadSquared computes. The metadata does not mark them; source: the attributes which the vendor's
 /// read samples have and no write sample.
@@ -130,7 +130,7 @@ pub struct Field {
     /// The vendor's way of showing it: `Textbox`, `TextArea`, `Dropdown`, ...; empty where the metadata does not say.
     pub render_type: String,
     /// How its values are typed.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Whether the account marked it as mandatory.
     pub mandatory: bool,
     /// The most characters of a text.
@@ -176,7 +176,7 @@ impl Field {
     /// Which of its options a value may name; `None` where other values are allowed too.
     pub fn choice(&self) -> Option<Choice> {
         let is_by_id = BY_ID.iter().any(|name| self.schema_name.eq_ignore_ascii_case(name));
-        if self.options.is_empty() || self.kind != Kind::Text || is_by_id {
+        if self.options.is_empty() || self.kind != ValueKind::Text || is_by_id {
             return None;
         }
         let render_type = self.render_type.to_ascii_lowercase();
@@ -340,7 +340,7 @@ mod tests {
             display_name: display_name.into(),
             data_type: "Text".into(),
             render_type: "Textbox".into(),
-            kind: Kind::Text,
+            kind: ValueKind::Text,
             mandatory: false,
             max_length: None,
             options: vec![],
@@ -432,7 +432,7 @@ mod tests {
         }
         assert!(!of("Notes", "Text", "Textbox").has_one_line());
         let of_boolean = Field {
-            kind: Kind::Flag,
+            kind: ValueKind::Flag,
             ..of("mx_X", "Boolean", "CheckBox")
         };
         assert_eq!(of_boolean.choice(), None);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::field::Catalog;
-use super::value::{Kind, Value, is_absent};
+use super::value::{Value, ValueKind, is_absent};
 use super::{phone, time};
 use crate::error::Violation;
 
@@ -30,8 +30,8 @@ pub(crate) use standard_fields;
 macro_rules! as_table {
     (text: $($text:ident $text_schema:literal),*; flag: $($flag:ident $flag_schema:literal),*) => {
         &[
-            $(Standard { name: stringify!($text), schema_name: $text_schema, kind: Kind::Text },)*
-            $(Standard { name: stringify!($flag), schema_name: $flag_schema, kind: Kind::Flag },)*
+            $(Standard { name: stringify!($text), schema_name: $text_schema, kind: ValueKind::Text },)*
+            $(Standard { name: stringify!($flag), schema_name: $flag_schema, kind: ValueKind::Flag },)*
         ]
     };
 }
@@ -59,7 +59,7 @@ pub struct Standard {
     /// The vendor's name.
     pub schema_name: &'static str,
     /// How its values are typed.
-    pub kind: Kind,
+    pub kind: ValueKind,
 }
 
 /// The attributes of a lead that are to be written, in the caller's order.
@@ -544,11 +544,11 @@ fn matched_attribute(match_by: &str) -> &str {
     }
 }
 
-fn kind_of(name: &str, catalog: Option<&Catalog>) -> Kind {
+fn kind_of(name: &str, catalog: Option<&Catalog>) -> ValueKind {
     match (standard(name), catalog.and_then(|catalog| catalog.get(name))) {
         (Some(standard), _) => standard.kind,
         (None, Some(field)) => field.kind,
-        (None, None) => Kind::Text,
+        (None, None) => ValueKind::Text,
     }
 }
 

@@ -15,7 +15,7 @@ pub mod number;
 pub mod phone;
 pub mod seen;
 pub mod share;
-pub mod spent;
 pub mod time;
+pub mod usage;
 pub mod user;
 pub mod value;

@@ -16,7 +16,7 @@ pub struct Share {
     /// leadgate's own id of it; ids of later shares are greater.
     pub id: Uuid,
     /// What is shared.
-    pub what: What,
+    pub what: SharedEntity,
     /// Whom it is shared with.
     pub user_id: String,
     /// Who has asked for it, and in which class: its calls wait in his name.
@@ -28,7 +28,7 @@ pub struct Share {
     /// For how long, in minutes.
     pub minutes: u32,
     /// Where it is on its way.
-    pub stage: Stage,
+    pub stage: ShareStage,
     /// It is to be revoked as soon as it is known whether it was granted.
     pub revoke_wanted: bool,
     /// What is being asked for was asked for before, with an outcome that is not known.
@@ -60,12 +60,12 @@ pub struct Share {
     /// Why it came to nothing, or why the last revoke did.
     pub failure: Option<Error>,
     /// The step that failed, or whose outcome is not known.
-    pub step: Option<Step>,
+    pub step: Option<ShareStep>,
 }
 
 /// What is shared.
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
+pub enum SharedEntity {
     /// A lead.
     Lead {
         /// Its id.
@@ -73,7 +73,7 @@ pub enum What {
         /// Its number.
         number: String,
         /// The activity that LeadSquared wants as context.
-        context: Context,
+        context: ShareContext,
     },
     /// An opportunity.
     Opportunity {
@@ -84,7 +84,7 @@ pub enum What {
 
 /// The activity that a lead is shared through.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Context {
+pub enum ShareContext {
     /// That one.
     Given {
         /// Its id.
@@ -114,29 +114,29 @@ pub enum Access {
 
 /// Where a share is on its way. "About to" means that it may have been done already: that is written down first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum ShareStage {
     /// Its activity is to be posted.
-    Written,
+    Created,
     /// Its activity is about to be posted.
-    Posting,
+    PostingActivity,
     /// Whether its activity was posted is to be looked up.
-    Looking,
+    VerifyingActivity,
     /// All is there; LeadSquared is to be asked.
-    Ready,
+    ShareQueued,
     /// LeadSquared is about to be asked.
-    Asking,
+    RequestingShare,
     /// LeadSquared works on it.
-    Granting,
+    ShareInProgress,
     /// The user has access, and the share that it takes over from is to be ended.
-    Succeeding,
+    EndingPredecessor,
     /// The user has access.
     Active,
     /// LeadSquared is to be asked to revoke it.
-    Leaving,
+    RevokeQueued,
     /// LeadSquared is about to be asked to revoke it.
-    Revoking,
+    RequestingRevoke,
     /// LeadSquared works on revoking it.
-    Withdrawing,
+    RevokeInProgress,
     /// Whether a step was done is not known.
     Uncertain,
     /// Its time is over.
@@ -149,7 +149,7 @@ pub enum Stage {
 
 /// The steps whose outcome may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ShareStep {
     /// Posting the activity.
     PostActivity,
     /// Asking to share.
@@ -161,7 +161,7 @@ pub enum Step {
 /// A share's way as callers are told it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum State {
+pub enum ShareState {
     /// It is being prepared.
     Pending = 1,
     /// LeadSquared is being asked.
@@ -184,9 +184,9 @@ pub enum State {
 
 /// A change of a share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct ShareChange {
     /// What it became.
-    pub state: State,
+    pub state: ShareState,
     /// When.
     pub at: Timestamp,
     /// Why, where something went wrong: the error's name.
@@ -195,7 +195,7 @@ pub struct Change {
 
 /// Which shares to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct ShareFilter {
     /// Only those of that lead or opportunity.
     pub entity_id: Option<String>,
     /// Only those of leads, or only those of opportunities.
@@ -203,7 +203,7 @@ pub struct Filter {
     /// Only those of that user.
     pub user_id: Option<String>,
     /// Only those in these states; empty: in every state.
-    pub states: Vec<State>,
+    pub states: Vec<ShareState>,
     /// Only those that end before then.
     pub expire_before: Option<Timestamp>,
     /// Only those older than that one.
@@ -212,20 +212,20 @@ pub struct Filter {
     pub most: usize,
 }
 
-impl Stage {
+impl ShareStage {
     /// Every stage.
     pub const ALL: [Self; 15] = [
-        Self::Written,
-        Self::Posting,
-        Self::Looking,
-        Self::Ready,
-        Self::Asking,
-        Self::Granting,
-        Self::Succeeding,
+        Self::Created,
+        Self::PostingActivity,
+        Self::VerifyingActivity,
+        Self::ShareQueued,
+        Self::RequestingShare,
+        Self::ShareInProgress,
+        Self::EndingPredecessor,
         Self::Active,
-        Self::Leaving,
-        Self::Revoking,
-        Self::Withdrawing,
+        Self::RevokeQueued,
+        Self::RequestingRevoke,
+        Self::RevokeInProgress,
         Self::Uncertain,
         Self::Expired,
         Self::Failed,
@@ -251,7 +251,7 @@ impl Stage {
     }
 }
 
-impl State {
+impl ShareState {
     /// Every state in which the user may have access, or is to get it.
     pub const LIVE: [Self; 6] = [
         Self::Pending,
@@ -281,11 +281,11 @@ impl State {
 
 impl Share {
     /// A share of which nothing is done yet.
-    pub fn new(id: Uuid, what: What, user_id: String, access: Access, minutes: u32, now: Timestamp) -> Self {
+    pub fn new(id: Uuid, what: SharedEntity, user_id: String, access: Access, minutes: u32, now: Timestamp) -> Self {
         let is_posted = !matches!(
             what,
-            What::Lead {
-                context: Context::New { .. },
+            SharedEntity::Lead {
+                context: ShareContext::New { .. },
                 ..
             }
         );
@@ -297,7 +297,11 @@ impl Share {
             criticality: String::new(),
             access,
             minutes,
-            stage: if is_posted { Stage::Ready } else { Stage::Written },
+            stage: if is_posted {
+                ShareStage::ShareQueued
+            } else {
+                ShareStage::Created
+            },
             revoke_wanted: false,
             doubted: false,
             share_again: false,
@@ -318,55 +322,57 @@ impl Share {
     }
 
     /// Its way as callers are told it.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ShareState {
         match self.stage {
-            Stage::Expired => State::Expired,
-            Stage::Failed => State::Failed,
-            Stage::Revoked => State::Revoked,
-            Stage::Uncertain => State::Uncertain,
-            _ if self.revoke_wanted => State::Revoking,
-            _ if self.share_again => State::Pending,
-            Stage::Written | Stage::Posting | Stage::Looking => State::Pending,
-            Stage::Ready | Stage::Asking => State::Submitted,
-            Stage::Granting => State::Processing,
-            Stage::Succeeding | Stage::Active => State::Active,
-            Stage::Leaving | Stage::Revoking | Stage::Withdrawing => State::Revoking,
+            ShareStage::Expired => ShareState::Expired,
+            ShareStage::Failed => ShareState::Failed,
+            ShareStage::Revoked => ShareState::Revoked,
+            ShareStage::Uncertain => ShareState::Uncertain,
+            _ if self.revoke_wanted => ShareState::Revoking,
+            _ if self.share_again => ShareState::Pending,
+            ShareStage::Created | ShareStage::PostingActivity | ShareStage::VerifyingActivity => ShareState::Pending,
+            ShareStage::ShareQueued | ShareStage::RequestingShare => ShareState::Submitted,
+            ShareStage::ShareInProgress => ShareState::Processing,
+            ShareStage::EndingPredecessor | ShareStage::Active => ShareState::Active,
+            ShareStage::RevokeQueued | ShareStage::RequestingRevoke | ShareStage::RevokeInProgress => {
+                ShareState::Revoking
+            }
         }
     }
 
     /// The activity that it goes through, once there is one.
     pub fn activity_id(&self) -> Option<&str> {
         match &self.what {
-            What::Lead {
-                context: Context::Given { id },
+            SharedEntity::Lead {
+                context: ShareContext::Given { id },
                 ..
             } => Some(id),
-            What::Lead {
-                context: Context::New { id, .. },
+            SharedEntity::Lead {
+                context: ShareContext::New { id, .. },
                 ..
             } => id.as_deref(),
-            What::Opportunity { .. } => None,
+            SharedEntity::Opportunity { .. } => None,
         }
     }
 
     /// The id of the lead or of the opportunity.
     pub fn entity_id(&self) -> &str {
         match &self.what {
-            What::Lead { id, .. } | What::Opportunity { id } => id,
+            SharedEntity::Lead { id, .. } | SharedEntity::Opportunity { id } => id,
         }
     }
 
     /// The number of the lead.
     pub fn lead_number(&self) -> Option<&str> {
         match &self.what {
-            What::Lead { number, .. } => Some(number),
-            What::Opportunity { .. } => None,
+            SharedEntity::Lead { number, .. } => Some(number),
+            SharedEntity::Opportunity { .. } => None,
         }
     }
 
     /// Whether it is a lead that is shared.
     pub fn is_of_lead(&self) -> bool {
-        matches!(self.what, What::Lead { .. })
+        matches!(self.what, SharedEntity::Lead { .. })
     }
 
     /// How long it lasts.

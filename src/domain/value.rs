@@ -34,7 +34,7 @@ pub struct FieldSet {
 
 /// How the values of an attribute are typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// [`Value::Text`].
     Text,
     /// [`Value::Number`] or [`Value::Integer`].
@@ -63,20 +63,20 @@ impl Value {
 
     /// Types the vendor's text. What does not parse, or would lose a digit, stays text; `None` where it says that there is no
     /// value.
-    pub fn from_text(kind: Kind, text: String) -> Option<Self> {
-        if kind != Kind::Text && is_absent(&text) {
+    pub fn from_text(kind: ValueKind, text: String) -> Option<Self> {
+        if kind != ValueKind::Text && is_absent(&text) {
             return None;
         }
         let typed = match kind {
-            Kind::Text => None,
-            Kind::Number => {
+            ValueKind::Text => None,
+            ValueKind::Number => {
                 let whole = number::integer(&text).map(Self::Integer);
                 whole.or_else(|| number::double(&text).map(Self::Number))
             }
-            Kind::Flag => flag(&text).map(Self::Flag),
-            Kind::Time if time::is_no_value(&text) => return None,
-            Kind::Time => time::read(&text).map(Self::Time),
-            Kind::FieldSet => field_set(&text).map(Self::FieldSet),
+            ValueKind::Flag => flag(&text).map(Self::Flag),
+            ValueKind::Time if time::is_no_value(&text) => return None,
+            ValueKind::Time => time::read(&text).map(Self::Time),
+            ValueKind::FieldSet => field_set(&text).map(Self::FieldSet),
         };
         Some(typed.unwrap_or(Self::Text(text)))
     }
@@ -159,13 +159,13 @@ mod tests {
 
     #[test]
     fn what_does_not_parse_comes_back_as_text() {
-        for kind in [Kind::Number, Kind::Flag, Kind::Time, Kind::FieldSet] {
+        for kind in [ValueKind::Number, ValueKind::Flag, ValueKind::Time, ValueKind::FieldSet] {
             let text = "neither".to_owned();
             assert_eq!(Value::from_text(kind, text.clone()), Some(Value::Text(text)));
         }
         let endless = "1e400".to_owned();
         assert_eq!(
-            Value::from_text(Kind::Number, endless.clone()),
+            Value::from_text(ValueKind::Number, endless.clone()),
             Some(Value::Text(endless))
         );
     }
@@ -180,11 +180,11 @@ mod tests {
             "Infinity",
         ] {
             assert_eq!(
-                Value::from_text(Kind::Number, text.to_owned()),
+                Value::from_text(ValueKind::Number, text.to_owned()),
                 Some(Value::Text(text.to_owned())),
             );
         }
-        let read = |text: &str| Value::from_text(Kind::Number, text.to_owned());
+        let read = |text: &str| Value::from_text(ValueKind::Number, text.to_owned());
         assert_eq!(read("9223372036854775807"), Some(Value::Integer(i64::MAX)));
         assert_eq!(read("12.50"), Some(Value::Number(12.5)));
         assert_eq!(read("-10"), Some(Value::Integer(-10)));
@@ -193,17 +193,18 @@ mod tests {
     #[test]
     fn a_hyphen_or_nothing_is_no_value_but_for_texts() {
         for text in ["-", "", " ", " - "] {
-            for kind in [Kind::Number, Kind::Flag, Kind::Time, Kind::FieldSet] {
+            for kind in [ValueKind::Number, ValueKind::Flag, ValueKind::Time, ValueKind::FieldSet] {
                 assert_eq!(Value::from_text(kind, text.to_owned()), None, "{kind:?}");
             }
-            let kept = Value::from_text(Kind::Text, text.to_owned());
+            let kept = Value::from_text(ValueKind::Text, text.to_owned());
             assert_eq!(kept, Some(Value::Text(text.to_owned())));
         }
     }
 
     #[test]
     fn half_an_emoji_in_a_field_set_spoils_no_more_than_itself() {
-        let Some(Value::FieldSet(set)) = Value::from_text(Kind::FieldSet, r#"{"Status":"ok \ud83d"}"#.into()) else {
+        let Some(Value::FieldSet(set)) = Value::from_text(ValueKind::FieldSet, r#"{"Status":"ok \ud83d"}"#.into())
+        else {
             panic!("not a field set");
         };
         assert_eq!(set.fields["Status"], "ok \u{fffd}");
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_vendors_no_time_is_no_value() {
-        assert_eq!(Value::from_text(Kind::Time, "0001-01-01 00:00:00".into()), None);
+        assert_eq!(Value::from_text(ValueKind::Time, "0001-01-01 00:00:00".into()), None);
     }
 
     #[test]
@@ -221,9 +222,9 @@ mod tests {
             fields: BTreeMap::from([("Status".to_owned(), "Pending".to_owned())]),
         }));
         let pairs = r#"[{"Attribute":"Status","Value":"Pending"}]"#;
-        assert_eq!(Value::from_text(Kind::FieldSet, pairs.into()), expected);
+        assert_eq!(Value::from_text(ValueKind::FieldSet, pairs.into()), expected);
         assert_eq!(
-            Value::from_text(Kind::FieldSet, r#"{"Status":"Pending"}"#.into()),
+            Value::from_text(ValueKind::FieldSet, r#"{"Status":"Pending"}"#.into()),
             expected
         );
     }
@@ -250,9 +251,9 @@ mod tests {
         fn a_written_value_is_read_back(number in any::<i64>(), flag: bool, seconds in 0_i64..4_000_000_000) {
             let at = Timestamp::from_second(seconds).unwrap();
             for (kind, value) in [
-                (Kind::Number, Value::Integer(number)),
-                (Kind::Flag, Value::Flag(flag)),
-                (Kind::Time, Value::Time(at)),
+                (ValueKind::Number, Value::Integer(number)),
+                (ValueKind::Flag, Value::Flag(flag)),
+                (ValueKind::Time, Value::Time(at)),
             ] {
                 prop_assert_eq!(Value::from_text(kind, value.to_text()), Some(value));
             }

@@ -4,39 +4,39 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::settle::{Look, Loss};
+use super::reconcile::{Look, Loss};
 use super::{Entry, Gateway, Modified, or_invalid};
-use crate::caller::Call;
 use crate::clock;
+use crate::context::RequestContext;
 use crate::crm::activity as endpoint;
 use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
 use crate::domain::listed::Listed;
-use crate::error::{Error, Kind, Repeat, Resource, Result};
+use crate::error::{Error, ErrorKind, Repeat, Resource, Result};
 use crate::store::Before;
 
 /// How many activities of a lead are looked at for one whose answer was lost.
-const MOST_LOOKED_AT: usize = 100;
+const MAX_LOOKED_AT: usize = 100;
 
 impl Gateway {
     /// All types of activities.
-    pub async fn activity_types(&self, call: &Call) -> Result<Arc<Listed<ActivityType>>> {
-        self.activity_types.get(call).await
+    pub async fn activity_types(&self, context: &RequestContext) -> Result<Arc<Listed<ActivityType>>> {
+        self.activity_types.get(context).await
     }
 
     /// The form of the type of activities with that code, as LeadSquared has it now.
-    pub async fn activity_form(&self, call: &Call, code: i32) -> Result<Form> {
-        self.crm.call(call, &endpoint::GetSetting(code)).await
+    pub async fn activity_form(&self, context: &RequestContext, code: i32) -> Result<Form> {
+        self.crm.call(context, &endpoint::GetSetting(code)).await
     }
 
     /// One activity.
-    pub async fn get_activity(&self, call: &Call, id: &str) -> Result<Activity> {
-        self.crm.call(call, &endpoint::GetDetails(id.to_owned())).await
+    pub async fn get_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {
+        self.crm.call(context, &endpoint::GetDetails(id.to_owned())).await
     }
 
     /// A page of the activities of a lead.
     pub async fn lead_activities(
         &self,
-        call: &Call,
+        context: &RequestContext,
         lead_id: &str,
         code: Option<i32>,
         page: usize,
@@ -48,12 +48,12 @@ impl Gateway {
             offset: self.activity_offset.of(page, count),
             count,
         };
-        self.crm.call(call, &operation).await
+        self.crm.call(context, &operation).await
     }
 
     /// A page of the activities of all leads.
-    pub async fn modified_activities(&self, call: &Call, asked: &Modified) -> Result<Page> {
-        self.crm.call(call, asked).await
+    pub async fn modified_activities(&self, context: &RequestContext, asked: &Modified) -> Result<Page> {
+        self.crm.call(context, asked).await
     }
 
     /// Whether the post could be made, as far as that can be told without asking LeadSquared.
@@ -62,28 +62,28 @@ impl Gateway {
     }
 
     /// Posts or updates an activity at its place, once per request id; its id.
-    pub async fn post(self: &Arc<Self>, call: &Call, post: Post, entry: Entry) -> Result<String> {
+    pub async fn post(self: &Arc<Self>, context: &RequestContext, post: Post, entry: Entry) -> Result<String> {
         Self::validate_post(&post)?;
-        let (this, asked) = (self.clone(), entry.placed(call));
+        let (this, asked) = (self.clone(), entry.placed(context));
         let Entry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
             let result = this.perform_post(asked, &post, before).await;
             // It shows in the lead: when it was last changed, its score.
             match &post.target {
-                Target::Lead(lead_id) => this.reads.touched(Some(lead_id)),
-                Target::Activity(_) => this.reads.touched(None),
+                Target::Lead(lead_id) => this.reads.invalidate(Some(lead_id)),
+                Target::Activity(_) => this.reads.invalidate(None),
             }
             drop(reservation);
             result
         };
-        let posted = self.posts.once(call, request, work).await;
-        posted.map_err(|error| self.ended(call, error, has_id, Repeat::Activity))
+        let posted = self.posts.once(context, request, work).await;
+        posted.map_err(|error| self.ended(context, error, has_id, Repeat::Activity))
     }
 
-    async fn perform_post(&self, call: Call, post: &Post, before: Before) -> Result<String> {
+    async fn perform_post(&self, context: RequestContext, post: &Post, before: Before) -> Result<String> {
         if let Before::Uncertain { since } = before {
-            return self.settle_post(&call, post, self.loss_before(since)).await;
+            return self.reconcile_post(&context, post, self.loss_before(since)).await;
         }
         let started = clock::now();
         let sent = match &post.target {
@@ -93,15 +93,15 @@ impl Gateway {
                     lead_id: lead_id.clone(),
                     owner_email_address: None,
                 };
-                self.crm.call(&call, &create).await
+                self.crm.call(&context, &create).await
             }
-            Target::Activity(activity_id) => self.crm.call(&call, &endpoint::Update { post, activity_id }).await,
+            Target::Activity(activity_id) => self.crm.call(&context, &endpoint::Update { post, activity_id }).await,
         };
         match sent.map_err(located) {
-            Err(error) if error.kind == Kind::OutcomeUnknown => {
+            Err(error) if error.kind == ErrorKind::OutcomeUnknown => {
                 let loss = self.loss(started, &error);
-                let settled = self.settle_post(&self.doubted(&call, loss), post, loss).await;
-                settled.map_err(|unknown| with_facts(unknown, error))
+                let reconciled = self.reconcile_post(&self.doubted(&context, loss), post, loss).await;
+                reconciled.map_err(|unknown| with_facts(unknown, error))
             }
             result => result,
         }
@@ -109,32 +109,32 @@ impl Gateway {
 
     /// Looks whether a post whose answer was lost was made. LeadSquared refuses no second one, so what is not found is not
     /// posted again: it may come still.
-    async fn settle_post(&self, call: &Call, post: &Post, loss: Loss) -> Result<String> {
+    async fn reconcile_post(&self, context: &RequestContext, post: &Post, loss: Loss) -> Result<String> {
         let mut looks = loss.looks();
         loop {
-            let settled = self.look_for_post(call, post, loss).await;
-            let is_unseen = matches!(&settled, Err(error) if error.kind == Kind::OutcomeUnknown);
+            let reconciled = self.look_for_post(context, post, loss).await;
+            let is_unseen = matches!(&reconciled, Err(error) if error.kind == ErrorKind::OutcomeUnknown);
             if !is_unseen {
-                return settled;
+                return reconciled;
             }
-            match looks.next(call).await {
+            match looks.next(context).await {
                 Look::Again => {}
-                Look::Counts => return settled,
-                Look::Over => return settled.map_err(|unknown| unknown.settled_by(loss.repeat())),
+                Look::Counts => return reconciled,
+                Look::Over => return reconciled.map_err(|unknown| unknown.settled_by(loss.repeat())),
             }
         }
     }
 
     /// The error says with [`crate::error::Facts::repeat`] if a later look may tell more.
-    async fn look_for_post(&self, call: &Call, post: &Post, loss: Loss) -> Result<String> {
+    async fn look_for_post(&self, context: &RequestContext, post: &Post, loss: Loss) -> Result<String> {
         let since = loss.since();
         let may_be_ours = |at: Option<Timestamp>| at.and_then(|at| self.crm.clock().is_since(at, since)) == Some(true);
-        let unknown = || Error::from(Kind::OutcomeUnknown);
+        let unknown = || Error::from(ErrorKind::OutcomeUnknown);
         let not_looked_up = || unknown().settled_by(loss.repeat());
         match &post.target {
             Target::Lead(lead_id) => {
                 let found = self
-                    .lead_activities(call, lead_id, Some(post.code), 0, MOST_LOOKED_AT)
+                    .lead_activities(context, lead_id, Some(post.code), 0, MAX_LOOKED_AT)
                     .await;
                 let page = found.map_err(|_| not_looked_up())?;
                 let mut ours = page
@@ -147,10 +147,10 @@ impl Gateway {
                     _ => Err(unknown()),
                 }
             }
-            Target::Activity(id) => match self.get_activity(call, id).await {
+            Target::Activity(id) => match self.get_activity(context, id).await {
                 Ok(activity) if post.is_seen_in(&activity) => Ok(activity.id),
                 Ok(_) => Err(unknown()),
-                Err(error) if error.kind == Kind::NotFound(Resource::Activity) => Err(error),
+                Err(error) if error.kind == ErrorKind::NotFound(Resource::Activity) => Err(error),
                 Err(_) => Err(not_looked_up()),
             },
         }
@@ -159,7 +159,7 @@ impl Gateway {
 
 /// An unknown outcome with what is known of the write that was lost.
 fn with_facts(mut unknown: Error, lost: Error) -> Error {
-    if unknown.kind == Kind::OutcomeUnknown {
+    if unknown.kind == ErrorKind::OutcomeUnknown {
         let repeat = unknown.facts.repeat;
         unknown.facts = lost.facts;
         unknown.facts.repeat = repeat;
@@ -169,7 +169,7 @@ fn with_facts(mut unknown: Error, lost: Error) -> Error {
 
 /// The same error with the fields of an activity where LeadSquared names attributes.
 fn located(mut error: Error) -> Error {
-    if let Kind::Invalid(violations) = &mut error.kind {
+    if let ErrorKind::Invalid(violations) = &mut error.kind {
         for violation in violations {
             violation.field = match violation.field.strip_prefix("lead") {
                 Some("") => "fields".to_owned(),
@@ -197,7 +197,7 @@ mod tests {
             ("lead", "fields"),
             ("activity_type", "activity_type"),
         ] {
-            let Kind::Invalid(violations) = located(Error::invalid(theirs, "x")).kind else {
+            let ErrorKind::Invalid(violations) = located(Error::invalid(theirs, "x")).kind else {
                 panic!("{theirs}");
             };
             assert_eq!(violations[0].field, ours);

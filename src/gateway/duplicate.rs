@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::lead::{Manner, fold, id_of, own_key, with_lead};
-use crate::caller::Call;
+use crate::context::RequestContext;
 use crate::crm::lead::{GetByEmail, GetByPhone};
 use crate::domain::lead::{Action, EMAIL, Key, Row, Write};
 use crate::domain::phone;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 
 /// Maximum duration of the look-up, so that a slow LeadSquared does not hold back the error.
 const MAX_LOOKUP: Duration = Duration::from_secs(2);
@@ -18,8 +18,14 @@ const MAX_LOOKUP: Duration = Duration::from_secs(2);
 impl Gateway {
     /// The same error; that of a duplicate with the id of the other lead, if one look-up by the clashing value tells it. It is
     /// made only if a slot of the quota is free at this moment, for one of many only while at least half of them are.
-    pub(super) async fn with_duplicate(&self, call: &Call, write: &Write, manner: Manner, error: Error) -> Error {
-        let Kind::Duplicate {
+    pub(super) async fn with_duplicate(
+        &self,
+        context: &RequestContext,
+        write: &Write,
+        manner: Manner,
+        error: Error,
+    ) -> Error {
+        let ErrorKind::Duplicate {
             attribute,
             lead_id: None,
         } = &error.kind
@@ -27,7 +33,7 @@ impl Gateway {
             return error;
         };
         let attribute = attribute.as_deref();
-        if !self.settings.find_duplicates || call.left.is_cancelled() || self.was_looked_up(write, attribute) {
+        if !self.settings.find_duplicates || context.cancelled.is_cancelled() || self.was_looked_up(write, attribute) {
             return error;
         }
         let Some(by) = clashing(write, attribute) else {
@@ -35,12 +41,12 @@ impl Gateway {
         };
         let now = Instant::now();
         // The error has to be told before the deadline.
-        let most = (call.deadline.saturating_duration_since(now) / 2).min(MAX_LOOKUP);
-        let call = Call {
+        let most = (context.deadline.saturating_duration_since(now) / 2).min(MAX_LOOKUP);
+        let context = RequestContext {
             deadline: now + most,
-            ..call.clone()
+            ..context.clone()
         };
-        match self.find_if_free(&call, write, by, manner).await {
+        match self.find_if_free(&context, write, by, manner).await {
             Some(row) if is_other(write, &row) && write.attributes.is_held_by(by, &row) => {
                 self.known_leads.learn_row(&row);
                 with_lead(error, by, &row)
@@ -49,14 +55,14 @@ impl Gateway {
         }
     }
 
-    async fn find_if_free(&self, call: &Call, write: &Write, by: &str, manner: Manner) -> Option<Row> {
+    async fn find_if_free(&self, context: &RequestContext, write: &Write, by: &str, manner: Manner) -> Option<Row> {
         let if_idle = manner == Manner::Bulk;
         let found = match own_key(write, by)? {
-            Key::Email(address) => self.crm.call_if_free(call, &GetByEmail(address), if_idle).await?,
+            Key::Email(address) => self.crm.call_if_free(context, &GetByEmail(address), if_idle).await?,
             Key::Phone(number) => {
                 let forms = phone::lookup_forms(&number, self.country_code.as_str());
                 let operation = GetByPhone(forms.into_iter().next()?);
-                self.crm.call_if_free(call, &operation, if_idle).await?
+                self.crm.call_if_free(context, &operation, if_idle).await?
             }
             Key::Id(_) | Key::Number(_) => return None,
         };

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Gateway, Removal};
-use crate::caller::{Call, RequestId};
+use crate::context::{RequestContext, RequestId};
 use crate::domain::activity::{Post, Target};
 use crate::domain::lead::{LEAD_ID, Row, Write, contacts_of, order_key};
 use crate::quota::Reservation;
@@ -24,14 +24,14 @@ pub struct Entry {
 
 impl Entry {
     /// The same call at this place in the order, with the record of its request id.
-    pub(super) fn placed(&self, call: &Call) -> Call {
-        let call = self
+    pub(super) fn placed(&self, context: &RequestContext) -> RequestContext {
+        let context = self
             .request
             .as_ref()
-            .map_or_else(|| call.clone(), |entry| entry.recorded(call));
-        Call {
+            .map_or_else(|| context.clone(), |entry| entry.recorded(context));
+        RequestContext {
             position: Some(self.reservation.position()),
-            ..call
+            ..context
         }
     }
 }

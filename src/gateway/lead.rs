@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::settle::{Loss, Settled};
+use super::reconcile::{Loss, Reconciled};
 use super::{Entry, Gateway, or_invalid};
-use crate::caller::{Call, RequestId};
 use crate::clock;
+use crate::context::{RequestContext, RequestId};
 use crate::crm::batch::{Rejoin, Way};
 use crate::crm::lead as endpoint;
 use crate::domain::field::Catalog;
@@ -16,13 +16,13 @@ use crate::domain::listed::Unreadable;
 use crate::domain::mask::Mask;
 use crate::domain::value::Value;
 use crate::domain::{check, phone};
-use crate::error::{Error, Kind, Repeat, Resource, Result, Violation};
+use crate::error::{Error, ErrorKind, Repeat, Resource, Result, Violation};
 use crate::store::Before;
 
 /// How often one write is sent at most when answers get lost.
-const MOST_SENDS: u32 = 2;
+const MAX_SENDS: u32 = 2;
 /// The most ids of one read, by the vendor's page on it.
-const MOST_IDS: usize = 10_000;
+const MAX_IDS: usize = 10_000;
 
 /// How writes are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub struct Found {
 impl Gateway {
     /// Whether the write could be made, as far as that can be told without asking LeadSquared.
     /// Names of attributes are put into the account's spelling.
-    pub async fn validate(&self, call: &Call, write: &mut Write) -> Result<()> {
-        let catalog = self.metadata.at_hand(call).await;
+    pub async fn validate(&self, context: &RequestContext, write: &mut Write) -> Result<()> {
+        let catalog = self.metadata.get_if_available(context).await;
         let rules = check::Rules::new(catalog.as_deref(), self.settings.check_options);
         let mut violations = write.check();
         violations.extend(rules.set(&write.attributes));
@@ -65,14 +65,14 @@ impl Gateway {
     /// Makes a write at its place, once per request id.
     pub async fn write(
         self: &Arc<Self>,
-        call: &Call,
+        context: &RequestContext,
         mut write: Write,
         manner: Manner,
         entry: Entry,
     ) -> Result<Written> {
-        self.validate(call, &mut write).await?;
-        let (this, asked) = (self.clone(), entry.placed(call));
-        let caller = call.clone();
+        self.validate(context, &mut write).await?;
+        let (this, asked) = (self.clone(), entry.placed(context));
+        let caller = context.clone();
         let Entry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
@@ -82,25 +82,25 @@ impl Gateway {
             if let Ok(written) = &result {
                 this.known_leads.learn(&written.lead_id, write.order_keys().into_iter());
             }
-            this.touched(&result);
+            this.invalidate(&result);
             drop(reservation);
             match result {
                 Err(error) => Err(this.with_duplicate(&caller, &write, manner, error).await),
                 result => result,
             }
         };
-        let written = self.requests.once(call, request, work).await;
-        written.map_err(|error| self.ended(call, error, has_id, Repeat::Lead))
+        let written = self.requests.once(context, request, work).await;
+        written.map_err(|error| self.ended(context, error, has_id, Repeat::Lead))
     }
 
     /// Checks that the request id of a batch was not used for another message. The writes of a batch have ids of their own.
-    pub async fn check_request(&self, call: &Call, request: &RequestId) -> Result<()> {
-        self.requests.check(call, request).await
+    pub async fn check_request(&self, context: &RequestContext, request: &RequestId) -> Result<()> {
+        self.requests.check(context, request).await
     }
 
     /// The call of a batch, which claims its request id before anything of it is sent.
-    pub fn claimed(&self, call: &Call, request: &RequestId) -> Call {
-        self.requests.claimed(call, request)
+    pub fn claimed(&self, context: &RequestContext, request: &RequestId) -> RequestContext {
+        self.requests.claimed(context, request)
     }
 
     /// How a write may go. A bulk call was seen not to start automations, as an update by its own endpoint does not.
@@ -134,15 +134,15 @@ impl Gateway {
     }
 
     /// What was read before is no answer any more.
-    fn touched(&self, result: &Result<Written>) {
+    fn invalidate(&self, result: &Result<Written>) {
         match result {
-            Ok(written) => self.reads.touched(Some(&written.lead_id)),
+            Ok(written) => self.reads.invalidate(Some(&written.lead_id)),
             Err(error) if error.is_final() => {}
             // It may have been executed.
             Err(Error {
-                kind: Kind::OutcomeUnknown | Kind::Unreadable { .. } | Kind::Exception,
+                kind: ErrorKind::OutcomeUnknown | ErrorKind::Unreadable { .. } | ErrorKind::Exception,
                 ..
-            }) => self.reads.touched(None),
+            }) => self.reads.invalidate(None),
             Err(_) => {}
         }
     }
@@ -150,22 +150,22 @@ impl Gateway {
     /// Reads one lead, or tells what was read of it no longer ago than that.
     pub async fn get_lead(
         self: &Arc<Self>,
-        call: &Call,
+        context: &RequestContext,
         key: &Key,
         mask: &Mask,
         max_staleness: Option<Duration>,
     ) -> Result<Lead> {
-        let catalog = self.metadata.at_hand(call).await;
+        let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let (this, known) = (self.clone(), catalog.clone());
         let read = {
             let (key, mask) = (key.clone(), mask.clone());
-            move |call: Call| {
+            move |context: RequestContext| {
                 let (this, key, mask, known) = (this.clone(), key.clone(), mask.clone(), known.clone());
-                async move { this.find(&call, &key, &mask, known.as_deref()).await }
+                async move { this.find(&context, &key, &mask, known.as_deref()).await }
             }
         };
-        let mut row = self.reads.get(call, key, mask, max_staleness, read).await?;
+        let mut row = self.reads.get(context, key, mask, max_staleness, read).await?;
         self.known_leads.learn_row(&row);
         mask.apply(&mut row);
         let mut lead = Lead::from_row(row, catalog.as_deref());
@@ -177,9 +177,15 @@ impl Gateway {
 
     /// Reads many leads at once, in the order of the ids. Where LeadSquared takes more than one page for them, no more pages
     /// are read once there are that many bytes.
-    pub async fn batch_get_leads(&self, call: &Call, ids: &[String], mask: &Mask, enough: usize) -> Result<Found> {
+    pub async fn batch_get_leads(
+        &self,
+        context: &RequestContext,
+        ids: &[String],
+        mask: &Mask,
+        enough: usize,
+    ) -> Result<Found> {
         or_invalid(check_ids(ids))?;
-        let catalog = self.metadata.at_hand(call).await;
+        let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let mut seen = BTreeSet::new();
         let ids: Vec<String> = ids.iter().filter(|id| seen.insert(fold(id))).cloned().collect();
@@ -197,7 +203,7 @@ impl Gateway {
                 columns: columns.clone(),
                 page,
             };
-            let found = self.crm.call(call, &operation).await?;
+            let found = self.crm.call(context, &operation).await?;
             let before = rows.len() + damaged.len();
             let count = found.count();
             bytes += found.records.iter().map(value_bytes).sum::<usize>();
@@ -249,7 +255,13 @@ impl Gateway {
     }
 
     /// Looks a lead up. A phone is tried in the forms that accounts were seen to know.
-    pub(super) async fn find(&self, call: &Call, key: &Key, mask: &Mask, catalog: Option<&Catalog>) -> Result<Row> {
+    pub(super) async fn find(
+        &self,
+        context: &RequestContext,
+        key: &Key,
+        mask: &Mask,
+        catalog: Option<&Catalog>,
+    ) -> Result<Row> {
         match key {
             Key::Id(id) => {
                 let known = catalog.filter(|catalog| self.batching.reads && mask.is_of_columns(catalog));
@@ -258,20 +270,20 @@ impl Gateway {
                     columns: known.map(|catalog| mask.shared_columns(catalog)),
                 };
                 let way = if known.is_some() { Way::Either } else { Way::Alone };
-                self.crm.ride(way, call, &operation).await
+                self.crm.ride(way, context, &operation).await
             }
-            Key::Email(email) => self.crm.call(call, &endpoint::GetByEmail(email.clone())).await,
+            Key::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
             Key::Number(number) => {
                 let operation = endpoint::GetByNumber {
                     number: number.clone(),
                     columns: columns(mask, catalog),
                 };
-                self.crm.call(call, &operation).await
+                self.crm.call(context, &operation).await
             }
             Key::Phone(number) => {
-                let mut missing = Error::from(Kind::NotFound(Resource::Lead));
+                let mut missing = Error::from(ErrorKind::NotFound(Resource::Lead));
                 for form in phone::lookup_forms(number, self.country_code.as_str()) {
-                    match self.crm.call(call, &endpoint::GetByPhone(form)).await {
+                    match self.crm.call(context, &endpoint::GetByPhone(form)).await {
                         Err(error) if is_missing(&error) => missing = error,
                         result => return result,
                     }
@@ -282,56 +294,64 @@ impl Gateway {
     }
 
     /// Sends a write; if its answer gets lost, looks whether it was executed before it is sent again.
-    async fn perform(&self, mut call: Call, write: &Arc<Write>, way: Way, before: Before) -> Result<Written> {
-        let deadline = call.deadline;
+    async fn perform(
+        &self,
+        mut context: RequestContext,
+        write: &Arc<Write>,
+        way: Way,
+        before: Before,
+    ) -> Result<Written> {
+        let deadline = context.deadline;
         let mut lost = match before {
             Before::Nothing => None,
             Before::Uncertain { since } => Some(self.loss_before(since)),
         };
-        let mut unknown = Error::from(Kind::OutcomeUnknown);
+        let mut unknown = Error::from(ErrorKind::OutcomeUnknown);
         let (mut sends, mut rejoin): (u32, Option<Rejoin>) = (0, None);
         loop {
             if let Some(loss) = lost {
-                let settled = self.reconcile(&call, write, loss).await?;
-                let may_settle = matches!(settled, Settled::NotDone | Settled::NotLookedUp);
-                match (settled, &mut rejoin) {
-                    (Settled::Done(written), batch) => {
+                let reconciled = self.reconcile(&context, write, loss).await?;
+                let may_reconcile = matches!(reconciled, Reconciled::NotDone | Reconciled::NotLookedUp);
+                match (reconciled, &mut rejoin) {
+                    (Reconciled::Done(written), batch) => {
                         batch.take().into_iter().for_each(Rejoin::executed);
                         return Ok(written);
                     }
                     // A batch that fails as a whole says nothing about this write: it goes with half of the others.
-                    (Settled::NotDone, Some(_)) => {}
-                    (Settled::Unseen, Some(batch)) => batch.doubt(),
-                    (Settled::Unknown | Settled::NotLookedUp, Some(batch)) if is_refused(&unknown) => batch.doubt(),
-                    (Settled::NotDone, None) if sends < MOST_SENDS && !is_refused(&unknown) => {}
-                    (Settled::NotDone | Settled::Unseen | Settled::Unknown | Settled::NotLookedUp, _) => {
-                        unknown.facts.repeat = may_settle.then(|| loss.repeat());
+                    (Reconciled::NotDone, Some(_)) => {}
+                    (Reconciled::Unseen, Some(batch)) => batch.doubt(),
+                    (Reconciled::Unknown | Reconciled::NotLookedUp, Some(batch)) if is_refused(&unknown) => {
+                        batch.doubt()
+                    }
+                    (Reconciled::NotDone, None) if sends < MAX_SENDS && !is_refused(&unknown) => {}
+                    (Reconciled::NotDone | Reconciled::Unseen | Reconciled::Unknown | Reconciled::NotLookedUp, _) => {
+                        unknown.facts.repeat = may_reconcile.then(|| loss.repeat());
                         break;
                     }
                 }
             }
             let started = clock::now();
             // Look-ups go on after the deadline; nothing is sent again after the caller was told that the outcome is unknown.
-            let sending = Call {
+            let sending = RequestContext {
                 deadline,
-                ..call.clone()
+                ..context.clone()
             };
             let sent = self.send(&sending, write, way, &mut rejoin).await;
             sends = if rejoin.is_some() { 1 } else { sends + 1 };
             match sent {
-                Err(error) if error.kind == Kind::OutcomeUnknown => {
+                Err(error) if error.kind == ErrorKind::OutcomeUnknown => {
                     let loss = self.loss(started, &error).again(lost);
-                    call = self.doubted(&call, loss);
+                    context = self.doubted(&context, loss);
                     lost = Some(loss);
                     unknown = error;
                 }
                 // After a lost answer, the lead in the way may be the one that was made. It proves nothing if it cannot be seen.
-                Err(error) if matches!(error.kind, Kind::Duplicate { .. }) && lost.is_some() => {
+                Err(error) if matches!(error.kind, ErrorKind::Duplicate { .. }) && lost.is_some() => {
                     let loss = self.loss(started, &error).again(lost);
-                    return match self.reconcile(&call, write, loss).await? {
-                        Settled::Done(written) => Ok(written),
-                        Settled::NotDone | Settled::NotLookedUp => Err(unknown.settled_by(loss.repeat())),
-                        Settled::Unseen | Settled::Unknown => Err(unknown),
+                    return match self.reconcile(&context, write, loss).await? {
+                        Reconciled::Done(written) => Ok(written),
+                        Reconciled::NotDone | Reconciled::NotLookedUp => Err(unknown.settled_by(loss.repeat())),
+                        Reconciled::Unseen | Reconciled::Unknown => Err(unknown),
                     };
                 }
                 // Whatever keeps it from being sent again says nothing about the first time.
@@ -344,24 +364,30 @@ impl Gateway {
             }
         }
         if is_refused(&unknown) {
-            unknown.kind = Kind::Exception;
+            unknown.kind = ErrorKind::Exception;
         }
         Err(unknown)
     }
 
-    async fn send(&self, call: &Call, write: &Arc<Write>, way: Way, rejoin: &mut Option<Rejoin>) -> Result<Written> {
+    async fn send(
+        &self,
+        context: &RequestContext,
+        write: &Arc<Write>,
+        way: Way,
+        rejoin: &mut Option<Rejoin>,
+    ) -> Result<Written> {
         let (clear_with, write) = (self.settings.clear_with, write.clone());
         let result = match &write.action {
             Action::Create => {
                 let write = write.clone();
                 let operation = endpoint::Create { write, clear_with };
-                self.crm.ride_again(way, call, &operation, rejoin).await
+                self.crm.ride_again(way, context, &operation, rejoin).await
             }
-            Action::Update { lead_id, .. } => self.update(call, &write, way, lead_id, rejoin).await,
-            Action::Upsert { .. } | Action::Capture { .. } => self.match_and_write(call, &write, way, rejoin).await,
+            Action::Update { lead_id, .. } => self.update(context, &write, way, lead_id, rejoin).await,
+            Action::Upsert { .. } | Action::Capture { .. } => self.match_and_write(context, &write, way, rejoin).await,
         };
         result.map_err(|mut error| {
-            if let Kind::Invalid(violations) = &mut error.kind {
+            if let ErrorKind::Invalid(violations) = &mut error.kind {
                 write.locate(violations);
             }
             error
@@ -370,7 +396,7 @@ impl Gateway {
 
     async fn update(
         &self,
-        call: &Call,
+        context: &RequestContext,
         write: &Arc<Write>,
         way: Way,
         lead_id: &str,
@@ -383,14 +409,14 @@ impl Gateway {
                 write: write.clone(),
                 clear_with,
             };
-            let result = self.crm.ride_again(way, call, &operation, rejoin).await;
+            let result = self.crm.ride_again(way, context, &operation, rejoin).await;
             let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
                 return result;
             };
             let Some(key) = own_key(&write, attribute).filter(|_| self.settings.own_values_may_clash) else {
                 return result;
             };
-            let row = match self.find(call, &key, &Mask::default(), None).await {
+            let row = match self.find(context, &key, &Mask::default(), None).await {
                 Err(error) if is_missing(&error) => return result,
                 row => row?,
             };
@@ -419,7 +445,7 @@ impl Gateway {
     /// phone another lead has; that lead is the one that is meant only where no email address tells the two apart.
     async fn match_and_write(
         &self,
-        call: &Call,
+        context: &RequestContext,
         write: &Arc<Write>,
         way: Way,
         rejoin: &mut Option<Rejoin>,
@@ -427,10 +453,10 @@ impl Gateway {
         let email = write.attributes.text(EMAIL);
         let by_email = email.as_ref().and_then(|_| write.matched_by(EMAIL));
         let first = by_email.map_or_else(|| write.clone(), Arc::new);
-        let result = self.upsert_or_capture(call, first, way, rejoin).await;
+        let result = self.upsert_or_capture(context, first, way, rejoin).await;
         let by = match &result {
             Err(Error {
-                kind: Kind::Duplicate { attribute, .. },
+                kind: ErrorKind::Duplicate { attribute, .. },
                 ..
             }) => match attribute.as_deref() {
                 Some("Phone") | None => "Phone",
@@ -442,7 +468,7 @@ impl Gateway {
         let Some(phone) = write.attributes.text(by).filter(|_| write.matched_by(by).is_some()) else {
             return result;
         };
-        let found = match self.find(call, &Key::Phone(phone), &Mask::default(), None).await {
+        let found = match self.find(context, &Key::Phone(phone), &Mask::default(), None).await {
             Ok(found) => found,
             Err(error) if is_missing(&error) => return result,
             Err(error) => return Err(error),
@@ -462,24 +488,24 @@ impl Gateway {
         // The caller's spelling of the number may be that of a third lead.
         let stored = found.get(by).cloned().flatten().unwrap_or_default();
         match id_of(&found).and_then(|id| write.matched_to(by, id, &stored)) {
-            Some(matched) => self.upsert_or_capture(call, Arc::new(matched), way, rejoin).await,
+            Some(matched) => self.upsert_or_capture(context, Arc::new(matched), way, rejoin).await,
             None => result,
         }
     }
 
     async fn upsert_or_capture(
         &self,
-        call: &Call,
+        context: &RequestContext,
         write: Arc<Write>,
         way: Way,
         rejoin: &mut Option<Rejoin>,
     ) -> Result<Written> {
         let clear_with = self.settings.clear_with;
         if matches!(write.action, Action::Capture { .. }) {
-            return self.crm.call(call, &endpoint::Capture { write, clear_with }).await;
+            return self.crm.call(context, &endpoint::Capture { write, clear_with }).await;
         }
         let operation = endpoint::CreateOrUpdate { write, clear_with };
-        self.crm.ride_again(way, call, &operation, rejoin).await
+        self.crm.ride_again(way, context, &operation, rejoin).await
     }
 }
 
@@ -496,7 +522,7 @@ pub(super) fn is_refused(error: &Error) -> bool {
 
 /// Whether it says that there is no such lead.
 pub(super) fn is_missing(error: &Error) -> bool {
-    error.kind == Kind::NotFound(Resource::Lead)
+    error.kind == ErrorKind::NotFound(Resource::Lead)
 }
 
 pub(super) fn fold(id: &str) -> String {
@@ -505,7 +531,7 @@ pub(super) fn fold(id: &str) -> String {
 
 fn duplicate_attribute(error: &Error) -> Option<&'static str> {
     match &error.kind {
-        Kind::Duplicate { attribute, .. } => ["EmailAddress", "Phone", "Mobile"]
+        ErrorKind::Duplicate { attribute, .. } => ["EmailAddress", "Phone", "Mobile"]
             .into_iter()
             .find(|name| attribute.as_deref() == Some(name)),
         _ => None,
@@ -522,7 +548,7 @@ pub(super) fn own_key(write: &Write, attribute: &str) -> Option<Key> {
 }
 
 pub(super) fn with_lead(mut error: Error, by: &str, row: &Row) -> Error {
-    if let Kind::Duplicate { attribute, lead_id } = &mut error.kind {
+    if let ErrorKind::Duplicate { attribute, lead_id } = &mut error.kind {
         *attribute = Some(by.to_owned());
         *lead_id = id_of(row).map(str::to_owned);
     }
@@ -537,8 +563,8 @@ pub(super) fn columns(mask: &Mask, catalog: Option<&Catalog>) -> Vec<String> {
 }
 
 fn check_ids(ids: &[String]) -> Vec<Violation> {
-    if ids.is_empty() || ids.len() > MOST_IDS {
-        let text = format!("must be 1 to {MOST_IDS} ids; there are {}", ids.len());
+    if ids.is_empty() || ids.len() > MAX_IDS {
+        let text = format!("must be 1 to {MAX_IDS} ids; there are {}", ids.len());
         return vec![Violation::new("lead_ids", text)];
     }
     ids.iter()

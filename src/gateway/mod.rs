@@ -1,15 +1,15 @@
 //! The life of a request: one short function per operation. Knows neither protobuf nor HTTP.
 
 mod activity;
+mod cursor;
 mod duplicate;
 mod entry;
 mod lead;
 mod modified;
 mod reads;
+mod reconcile;
 mod removal;
 mod search;
-mod settle;
-mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cached::Cached;
-use crate::caller::Call;
-pub use crate::caller::Criticality;
+pub use crate::context::Criticality;
+use crate::context::RequestContext;
 use crate::crm;
 use crate::crm::activity::GetTypes;
 pub use crate::crm::activity::{Offset, RetrieveModified as Modified};
@@ -32,9 +32,9 @@ use crate::domain::field::Catalog;
 use crate::domain::lead::Written;
 use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
-use crate::domain::spent::Spent;
+use crate::domain::usage::QuotaUsage;
 use crate::domain::user::{self, Roster, User};
-use crate::error::{Error, Kind, Repeat, Result, Violation};
+use crate::error::{Error, ErrorKind, Repeat, Result, Violation};
 use crate::quota::Quota;
 use crate::quota::lane::{Lane, Sizes};
 pub use crate::quota::{BreakerSnapshot, BreakerState, Snapshot, WindowSnapshot};
@@ -45,14 +45,14 @@ use crate::users::Users;
 pub use entry::Entry;
 use entry::KnownLeads;
 pub use lead::{Found, Manner};
-pub use modified::{Export, ExportFrom, ListedPage, Listing, MOST as MOST_MODIFIED};
+pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
 pub use search::Search;
 
 /// What differs between accounts and is not documented, or is a matter of taste (`[tenants.NAME]`).
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct GatewaySettings {
     /// How long the metadata counts as fresh.
     pub metadata_lifetime: Duration,
     /// How long request ids are remembered.
@@ -64,7 +64,7 @@ pub struct Settings {
     /// The country code of phone numbers that are given without one.
     pub default_country_code: CountryCode,
     /// How sharing behaves.
-    pub sharing: sharing::Settings,
+    pub sharing: sharing::SharingSettings,
     /// What may travel together.
     pub batching: Batching,
 }
@@ -118,11 +118,11 @@ pub struct Batching {
 }
 
 /// How many are in work at one time at most.
-const MOST_IN_WORK: usize = 100_000;
+const MAX_IN_WORK: usize = 100_000;
 
 impl Batching {
     /// What is wrong with it: the key, and what would be right.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
         let most = |lane: Lane| match lane {
             Lane::Reads => "max_reads",
             Lane::Updates => "max_updates",
@@ -133,8 +133,8 @@ impl Batching {
         let sizes = self.sizes();
         let lanes = Lane::ALL.map(|lane| (most(lane), sizes.0[lane as usize], lane.most()));
         let others = [
-            ("max_requests", self.max_requests, MOST_IN_WORK),
-            ("import_window", self.import_window, MOST_IN_WORK),
+            ("max_requests", self.max_requests, MAX_IN_WORK),
+            ("import_window", self.import_window, MAX_IN_WORK),
         ];
         let wrong = lanes
             .into_iter()
@@ -182,7 +182,7 @@ impl Gateway {
         crm: crm::Client,
         quota: Quota,
         store: &Store,
-        settings: Settings,
+        settings: GatewaySettings,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -238,18 +238,18 @@ impl Gateway {
     }
 
     /// What has been spent of the quota, to be remembered over a restart.
-    pub fn spent(&self) -> Spent {
-        self.quota.spent()
+    pub fn quota_usage(&self) -> QuotaUsage {
+        self.quota.usage()
     }
 
     /// Forgets request ids and shares that are old enough.
-    pub async fn sweep(&self) -> std::result::Result<u64, store::Fault> {
+    pub async fn sweep(&self) -> std::result::Result<u64, store::StoreError> {
         Ok(self.requests.sweep().await? + self.sharing.sweep().await?)
     }
 
     /// Whose keys these are.
-    pub async fn key_owner(&self, call: &Call) -> Result<KeyOwner> {
-        self.crm.call(call, &UserByAccessKey).await
+    pub async fn key_owner(&self, context: &RequestContext) -> Result<KeyOwner> {
+        self.crm.call(context, &UserByAccessKey).await
     }
 
     /// Why LeadSquared cannot be reached at present, with host and port, for operators.
@@ -258,18 +258,18 @@ impl Gateway {
     }
 
     /// What attributes leads have.
-    pub async fn describe_fields(&self, call: &Call) -> Result<Arc<Catalog>> {
-        self.metadata.get(call).await
+    pub async fn describe_fields(&self, context: &RequestContext) -> Result<Arc<Catalog>> {
+        self.metadata.get(context).await
     }
 
     /// One user.
-    pub async fn get_user(&self, call: &Call, key: &user::Key) -> Result<User> {
-        self.users.get(call, key).await
+    pub async fn get_user(&self, context: &RequestContext, key: &user::Key) -> Result<User> {
+        self.users.get(context, key).await
     }
 
     /// All users.
-    pub async fn users(&self, call: &Call) -> Result<Arc<Roster>> {
-        self.users.all(call).await
+    pub async fn users(&self, context: &RequestContext) -> Result<Arc<Roster>> {
+        self.users.all(context).await
     }
 
     /// The attributes of which no two leads have the same value.
@@ -290,9 +290,9 @@ impl Gateway {
 
 impl Gateway {
     /// The end of a mutation, with what its caller can do.
-    fn ended(&self, call: &Call, error: Error, has_request_id: bool, otherwise: Repeat) -> Error {
-        let mut error = call.known(error).of_mutation(has_request_id, otherwise);
-        if error.kind == Kind::OutcomeUnknown
+    fn ended(&self, context: &RequestContext, error: Error, has_request_id: bool, otherwise: Repeat) -> Error {
+        let mut error = context.known(error).of_mutation(has_request_id, otherwise);
+        if error.kind == ErrorKind::OutcomeUnknown
             && let Some(Repeat::SameRequestId { after }) = &mut error.facts.repeat
         {
             // Nothing can be looked up before the circuit breaker lets calls through.
@@ -306,5 +306,5 @@ fn or_invalid(violations: Vec<Violation>) -> Result<()> {
     if violations.is_empty() {
         return Ok(());
     }
-    Err(Kind::Invalid(violations).into())
+    Err(ErrorKind::Invalid(violations).into())
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cursor::{PageCursor, PageRead};
 use super::lead::{columns, id_of};
 use super::search::leads;
-use super::walk::{Reading, Walk};
 use super::{Gateway, or_invalid};
-use crate::caller::Call;
+use crate::context::RequestContext;
 use crate::crm::search::{MODIFIED, Page, RecentlyModified};
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Lead, Row};
@@ -16,16 +16,16 @@ use crate::domain::listed::{Listed, Unreadable};
 use crate::domain::mask::Mask;
 use crate::domain::seen::Seen;
 use crate::domain::time;
-use crate::error::{Kind, Result};
+use crate::error::{ErrorKind, Result};
 
 /// The most leads of a page, by LeadSquared's own limit.
-pub const MOST: usize = 5_000;
+pub const MAX: usize = 5_000;
 /// The least of an export's pages, however many columns they have.
 const LEAST: usize = 500;
 /// About how many values a page of an export has at most, so that its answer stays some tens of megabytes long.
-const MOST_VALUES: usize = 250_000;
+const MAX_VALUES: usize = 250_000;
 /// How often a page is read at most that has fewer leads than its own count says.
-const MOST_READS: usize = 3;
+const MAX_READS: usize = 3;
 /// What every token begins with; another form gets another letter.
 const TOKEN: char = 'm';
 
@@ -38,7 +38,7 @@ pub struct Listing {
     pub end: Timestamp,
     /// How many leads of a page were asked for; those of the walk may be fewer, if more do not fit into a response.
     size: usize,
-    walk: Walk,
+    cursor: PageCursor,
 }
 
 /// A page of a listing.
@@ -50,7 +50,7 @@ pub struct ListedPage {
     pub unreadable: Vec<Unreadable>,
     /// Where each of the leads stands on LeadSquared's page.
     positions: Vec<usize>,
-    reading: Reading,
+    reading: PageRead,
 }
 
 /// A page as it was read.
@@ -58,12 +58,12 @@ struct ReadPage {
     rows: Listed<Row>,
     /// Where each of the readable rows stands on LeadSquared's page.
     positions: Vec<usize>,
-    reading: Reading,
+    reading: PageRead,
 }
 
 impl ReadPage {
     /// Those rows that are wanted.
-    fn of(rows: Listed<Row>, reading: Reading, mut wanted: impl FnMut(&Row) -> bool) -> Self {
+    fn of(rows: Listed<Row>, reading: PageRead, mut wanted: impl FnMut(&Row) -> bool) -> Self {
         let positions = (0..rows.records.len()).map(|index| rows.position(index)).collect();
         let mut page = Self {
             rows,
@@ -106,7 +106,7 @@ impl ListedPage {
             leads.truncate(count);
             let end = self.positions.get(count).copied().unwrap_or_default();
             self.unreadable.retain(|one| one.position < end);
-            listing.walk = self.reading.part(end, count);
+            listing.cursor = self.reading.part(end, count);
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Listing {
             start,
             end,
             size,
-            walk: Walk::new(size),
+            cursor: PageCursor::new(size),
         }
     }
 
@@ -138,19 +138,24 @@ impl Listing {
             7 => numbers.pop()?,
             _ => return None,
         };
-        let walk = Walk::from_numbers(numbers.try_into().ok()?)?;
-        let is_one = start < end && walk.size() <= size && size <= MOST;
-        is_one.then_some(Self { start, end, size, walk })
+        let cursor = PageCursor::from_numbers(numbers.try_into().ok()?)?;
+        let is_one = start < end && cursor.size() <= size && size <= MAX;
+        is_one.then_some(Self {
+            start,
+            end,
+            size,
+            cursor,
+        })
     }
 
     /// A token from which the listing goes on.
     pub fn token(&self) -> String {
         let mut token = format!("{TOKEN}{}.{}", self.start.as_nanosecond(), self.end.as_nanosecond());
-        let [numbers @ .., is_partial] = self.walk.to_numbers();
+        let [numbers @ .., is_partial] = self.cursor.to_numbers();
         for number in numbers {
             token.push_str(&format!(".{number}"));
         }
-        if self.walk.size() != self.size || is_partial != 0 {
+        if self.cursor.size() != self.size || is_partial != 0 {
             token.push_str(&format!(".{is_partial}.{}", self.size));
         }
         token
@@ -163,12 +168,12 @@ impl Listing {
 
     /// How many leads there are in all, and a few more: LeadSquared counts those of the seconds around the range too.
     pub fn total(&self) -> usize {
-        self.walk.total()
+        self.cursor.total()
     }
 
     /// Whether all have been listed.
     pub fn is_over(&self) -> bool {
-        self.walk.next_page().is_none()
+        self.cursor.next_page().is_none()
     }
 
     /// Whether a lead belongs to the range. One that does not say when it was modified does: LeadSquared has listed it.
@@ -181,7 +186,7 @@ impl Listing {
 /// An export on its way: every lead of a range, each once.
 pub struct Export {
     gateway: Arc<Gateway>,
-    call: Call,
+    context: RequestContext,
     listing: Listing,
     mask: Mask,
     catalog: Option<Arc<Catalog>>,
@@ -194,12 +199,17 @@ pub struct Export {
 impl Gateway {
     /// The next page of a listing; `None` when all pages have been read. Between two pages leads may come again, and none
     /// that stays in the range is left out.
-    pub async fn modified_leads(&self, call: &Call, listing: &mut Listing, mask: &Mask) -> Result<Option<ListedPage>> {
-        let catalog = self.metadata.at_hand(call).await;
+    pub async fn modified_leads(
+        &self,
+        context: &RequestContext,
+        listing: &mut Listing,
+        mask: &Mask,
+    ) -> Result<Option<ListedPage>> {
+        let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let columns = columns(mask, catalog.as_deref());
-        let is_partial = listing.walk.is_partial();
-        let Some(mut page) = self.next_rows(call, listing, &columns).await? else {
+        let is_partial = listing.cursor.is_partial();
+        let Some(mut page) = self.next_rows(context, listing, &columns).await? else {
             return Ok(None);
         };
         let given = if is_partial { page.reading.fresh } else { 0 };
@@ -214,8 +224,13 @@ impl Gateway {
     }
 
     /// Begins an export of a range, or goes on with one.
-    pub async fn export_leads(self: &Arc<Self>, call: &Call, from: ExportFrom, mask: Mask) -> Result<Export> {
-        let catalog = self.metadata.at_hand(call).await;
+    pub async fn export_leads(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        from: ExportFrom,
+        mask: Mask,
+    ) -> Result<Export> {
+        let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let columns = columns(&mask, catalog.as_deref());
         let listing = match from {
@@ -224,7 +239,7 @@ impl Gateway {
         };
         Ok(Export {
             gateway: self.clone(),
-            call: call.clone(),
+            context: context.clone(),
             listing,
             mask,
             catalog,
@@ -235,8 +250,13 @@ impl Gateway {
     }
 
     /// Those leads of the next page that belong to the range, with their positions; `None` when all pages have been read.
-    async fn next_rows(&self, call: &Call, listing: &mut Listing, columns: &[String]) -> Result<Option<ReadPage>> {
-        let Some(page) = listing.walk.next_page() else {
+    async fn next_rows(
+        &self,
+        context: &RequestContext,
+        listing: &mut Listing,
+        columns: &[String],
+    ) -> Result<Option<ReadPage>> {
+        let Some(page) = listing.cursor.next_page() else {
             return Ok(None);
         };
         let operation = RecentlyModified {
@@ -244,25 +264,25 @@ impl Gateway {
             end: listing.end,
             columns: columns.to_vec(),
             page,
-            size: listing.walk.size(),
+            size: listing.cursor.size(),
         };
-        for _ in 0..MOST_READS {
-            let Page { rows, total } = self.crm.call(call, &operation).await?;
-            let expected = listing.walk.expected(page, total);
+        for _ in 0..MAX_READS {
+            let Page { rows, total } = self.crm.call(context, &operation).await?;
+            let expected = listing.cursor.expected(page, total);
             let count = match rows.is_count_uncertain {
                 // The page is taken for whole, so that it is not read for ever.
-                true => expected.max(rows.count().min(listing.walk.size())),
+                true => expected.max(rows.count().min(listing.cursor.size())),
                 false => rows.count(),
             };
             // Leads may have left between the count and the rows; if not, some are withheld, and nobody knows which.
             if count >= expected {
-                let reading = listing.walk.read(page, count, total);
-                listing.walk = reading.whole();
+                let reading = listing.cursor.read(page, count, total);
+                listing.cursor = reading.whole();
                 return Ok(Some(ReadPage::of(rows, reading, |row| listing.holds(row))));
             }
         }
         let path = "Leads".to_owned();
-        Err(Kind::Unreadable { path }.into())
+        Err(ErrorKind::Unreadable { path }.into())
     }
 }
 
@@ -278,7 +298,7 @@ pub enum ExportFrom {
 impl Export {
     /// The leads of the next page that have not come yet; `None` when all have come.
     pub async fn next(&mut self) -> Result<Option<Listed<Lead>>> {
-        let read = self.gateway.next_rows(&self.call, &mut self.listing, &self.columns);
+        let read = self.gateway.next_rows(&self.context, &mut self.listing, &self.columns);
         let Some(mut page) = read.await? else {
             return Ok(None);
         };
@@ -298,7 +318,7 @@ impl Export {
 
 /// How many leads a page of an export has where each has so many columns.
 fn page_size(columns: usize) -> usize {
-    (MOST_VALUES / columns.max(1)).clamp(LEAST, MOST)
+    (MAX_VALUES / columns.max(1)).clamp(LEAST, MAX)
 }
 
 #[cfg(test)]
@@ -314,18 +334,18 @@ mod tests {
     fn a_listing_goes_on_from_its_token() {
         let mut listing = listing();
         assert_eq!(Listing::from_token(&listing.token()).as_ref(), Some(&listing));
-        listing.walk = listing.walk.read(1, 10, 95).whole();
-        listing.walk = listing.walk.read(2, 10, 90).whole();
+        listing.cursor = listing.cursor.read(1, 10, 95).whole();
+        listing.cursor = listing.cursor.read(2, 10, 90).whole();
         let again = Listing::from_token(&listing.token()).unwrap();
         assert_eq!(again, listing);
-        assert_eq!((again.total(), again.walk.next_page()), (90, Some(1)));
+        assert_eq!((again.total(), again.cursor.next_page()), (90, Some(1)));
     }
 
     #[test]
     fn a_listing_that_stopped_inside_of_a_page_goes_on_behind_the_last_lead() {
         let mut listing = listing();
-        let reading = listing.walk.read(1, 10, 95);
-        listing.walk = reading.whole();
+        let reading = listing.cursor.read(1, 10, 95);
+        listing.cursor = reading.whole();
         let mut page = ListedPage {
             unreadable: vec![],
             leads: vec![],
@@ -340,7 +360,7 @@ mod tests {
         let again = Listing::from_token(&listing.token()).unwrap();
         assert_eq!(again, listing);
         assert_eq!(
-            (again.size(), again.walk.size(), again.walk.next_page()),
+            (again.size(), again.cursor.size(), again.cursor.next_page()),
             (10, 5, Some(2))
         );
     }

@@ -10,16 +10,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::caller::{Call, Criticality};
+use crate::context::{Criticality, RequestContext};
 use crate::domain::lead::{Key, Row};
 use crate::domain::mask::Mask;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
 
 /// How much later than a flight those who wait for it look at the deadline.
 const GRACE: Duration = Duration::from_millis(5);
 /// The most answers that are kept; a lead has about 10 KB.
-const MOST_KEPT: u64 = 10_000;
+const MAX_KEPT: u64 = 10_000;
 
 /// The reads of one account.
 pub(super) struct Reads {
@@ -30,17 +30,17 @@ struct Shared {
     tenant: String,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
-    flights: Mutex<HashMap<(Key, Mask), Arc<Flight>>>,
+    in_flight_reads: Mutex<HashMap<(Key, Mask), Arc<InFlightRead>>>,
     /// What was read by id, and what was looked up by anything else.
     kept: [moka::sync::Cache<Key, Kept>; 2],
 }
 
 /// A read under way. It runs in a task of its own, until the last deadline of those who wait for it, and ends when all of
 /// them have left.
-struct Flight {
+struct InFlightRead {
     criticality: Criticality,
     waiting: Mutex<Waiting>,
-    left: CancellationToken,
+    cancelled: CancellationToken,
     landed: watch::Sender<Option<Result<Arc<Row>>>>,
 }
 
@@ -59,10 +59,10 @@ struct Kept {
 }
 
 /// A waiter of a flight.
-struct Seat {
+struct Reader {
     shared: Arc<Shared>,
     name: (Key, Mask),
-    flight: Arc<Flight>,
+    in_flight: Arc<InFlightRead>,
 }
 
 impl Reads {
@@ -72,8 +72,8 @@ impl Reads {
                 tenant: tenant.to_owned(),
                 metrics,
                 tasks,
-                flights: Mutex::default(),
-                kept: [(); 2].map(|()| moka::sync::Cache::new(MOST_KEPT)),
+                in_flight_reads: Mutex::default(),
+                kept: [(); 2].map(|()| moka::sync::Cache::new(MAX_KEPT)),
             }),
         }
     }
@@ -81,14 +81,14 @@ impl Reads {
     /// The lead, as `read` finds it, or as others have just asked for it, or as it was found no longer ago than that.
     pub(super) async fn get<R, F>(
         &self,
-        call: &Call,
+        context: &RequestContext,
         key: &Key,
         mask: &Mask,
         max_staleness: Option<Duration>,
         read: R,
     ) -> Result<Row>
     where
-        R: Fn(Call) -> F + Clone + Send + Sync + 'static,
+        R: Fn(RequestContext) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Row>> + Send,
     {
         let name = (key.folded(), mask.clone());
@@ -98,19 +98,19 @@ impl Reads {
             return Ok(row);
         }
         // The flight looks at the deadline first, so that it can say where it waited.
-        let patient = Call {
-            deadline: call.deadline + GRACE,
-            ..call.clone()
+        let patient = RequestContext {
+            deadline: context.deadline + GRACE,
+            ..context.clone()
         };
         loop {
-            let (seat, is_first) = self.shared.seat(call, &name, age.is_some(), read.clone());
-            let mut landed = seat.flight.landed.subscribe();
+            let (reader, is_first) = self.shared.reader(context, &name, age.is_some(), read.clone());
+            let mut landed = reader.in_flight.landed.subscribe();
             let result = patient
                 .wait("LeadSquared's answer", landed.wait_for(Option::is_some))
                 .await?;
             let result = match result.as_deref() {
                 Ok(Some(result)) => result.clone(),
-                Ok(None) | Err(_) => Err(Kind::ShuttingDown.into()),
+                Ok(None) | Err(_) => Err(ErrorKind::ShuttingDown.into()),
             };
             match result {
                 Ok(row) => {
@@ -120,22 +120,22 @@ impl Reads {
                     return Ok(Row::clone(&row));
                 }
                 // What was the first one's own trouble is not the others'.
-                Err(error) if !is_first && is_personal(&error) && Instant::now() < call.deadline => {}
+                Err(error) if !is_first && is_personal(&error) && Instant::now() < context.deadline => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// A lead was written, or, where it is not known which, any: what was asked before is no answer to what comes now.
-    pub(super) fn touched(&self, lead_id: Option<&str>) {
+    pub(super) fn invalidate(&self, lead_id: Option<&str>) {
         let written = lead_id.map(|id| Key::Id(id.to_owned()).folded());
         // What is looked up by anything else may be that lead.
         let may_be = |key: &Key| match (&written, key) {
             (Some(written), Key::Id(_)) => key == written,
             _ => true,
         };
-        let mut flights = self.shared.flights();
-        flights.retain(|(key, _), _| !may_be(key));
+        let mut in_flight_reads = self.shared.in_flight_reads();
+        in_flight_reads.retain(|(key, _), _| !may_be(key));
         // Under the lock, so that no flight that is to be forgotten keeps its answer after this.
         let [by_id, looked_up] = &self.shared.kept;
         looked_up.invalidate_all();
@@ -147,8 +147,8 @@ impl Reads {
 }
 
 impl Shared {
-    fn flights(&self) -> MutexGuard<'_, HashMap<(Key, Mask), Arc<Flight>>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_flight_reads(&self) -> MutexGuard<'_, HashMap<(Key, Mask), Arc<InFlightRead>>> {
+        self.in_flight_reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self, key: &Key) -> &moka::sync::Cache<Key, Kept> {
@@ -165,73 +165,89 @@ impl Shared {
     }
 
     /// A seat in the flight of that name, and whether it is a new one. One of a lower class would come too late.
-    fn seat<R, F>(self: &Arc<Self>, call: &Call, name: &(Key, Mask), keep: bool, read: R) -> (Seat, bool)
+    fn reader<R, F>(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        name: &(Key, Mask),
+        keep: bool,
+        read: R,
+    ) -> (Reader, bool)
     where
-        R: Fn(Call) -> F + Send + Sync + 'static,
+        R: Fn(RequestContext) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Row>> + Send,
     {
-        let mut flights = self.flights();
-        let seat = |flight| Seat {
+        let mut in_flight_reads = self.in_flight_reads();
+        let reader = |in_flight| Reader {
             shared: self.clone(),
             name: name.clone(),
-            flight,
+            in_flight,
         };
-        if let Some(flight) = flights.get(name)
-            && flight.criticality >= call.criticality
-            && flight.board(call.deadline)
+        if let Some(in_flight) = in_flight_reads.get(name)
+            && in_flight.criticality >= context.criticality
+            && in_flight.board(context.deadline)
         {
-            return (seat(flight.clone()), false);
+            return (reader(in_flight.clone()), false);
         }
-        let flight = Arc::new(Flight {
-            criticality: call.criticality,
+        let in_flight = Arc::new(InFlightRead {
+            criticality: context.criticality,
             waiting: Mutex::new(Waiting {
                 count: 1,
-                until: call.deadline,
+                until: context.deadline,
             }),
-            left: CancellationToken::new(),
+            cancelled: CancellationToken::new(),
             landed: watch::Sender::new(None),
         });
-        flights.insert(name.clone(), flight.clone());
-        drop(flights);
-        let call = Call {
-            left: flight.left.clone(),
-            ..call.clone()
+        in_flight_reads.insert(name.clone(), in_flight.clone());
+        drop(in_flight_reads);
+        let context = RequestContext {
+            cancelled: in_flight.cancelled.clone(),
+            ..context.clone()
         };
-        let (shared, flown, name) = (self.clone(), flight.clone(), name.clone());
+        let (shared, flown, name) = (self.clone(), in_flight.clone(), name.clone());
         self.tasks
-            .spawn(async move { shared.fly(&flown, call, name, keep, read).await });
-        (seat(flight), true)
+            .spawn(async move { shared.fly(&flown, context, name, keep, read).await });
+        (reader(in_flight), true)
     }
 
-    async fn fly<R, F>(&self, flight: &Arc<Flight>, mut call: Call, name: (Key, Mask), keep: bool, read: R)
-    where
-        R: Fn(Call) -> F,
+    async fn fly<R, F>(
+        &self,
+        in_flight: &Arc<InFlightRead>,
+        mut context: RequestContext,
+        name: (Key, Mask),
+        keep: bool,
+        read: R,
+    ) where
+        R: Fn(RequestContext) -> F,
         F: Future<Output = Result<Row>>,
     {
         let asked = Instant::now();
         let result = loop {
-            match read(call.clone()).await {
+            match read(context.clone()).await {
                 // Somebody who came later may have more time.
-                Err(error) if is_late(&error) && flight.until() > call.deadline => call.deadline = flight.until(),
+                Err(error) if is_late(&error) && in_flight.until() > context.deadline => {
+                    context.deadline = in_flight.until()
+                }
                 result => break result.map(Arc::new),
             }
         };
-        let mut flights = self.flights();
-        let is_current = flights.get(&name).is_some_and(|current| Arc::ptr_eq(current, flight));
+        let mut in_flight_reads = self.in_flight_reads();
+        let is_current = in_flight_reads
+            .get(&name)
+            .is_some_and(|current| Arc::ptr_eq(current, in_flight));
         if is_current {
-            flights.remove(&name);
+            in_flight_reads.remove(&name);
         }
         if let (true, true, Ok(row)) = (is_current, keep, &result) {
             let (key, mask) = name;
             let row = row.clone();
             self.place(&key).insert(key, Kept { mask, row, asked });
         }
-        drop(flights);
-        flight.landed.send_replace(Some(result));
+        drop(in_flight_reads);
+        in_flight.landed.send_replace(Some(result));
     }
 }
 
-impl Flight {
+impl InFlightRead {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -252,20 +268,20 @@ impl Flight {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Reader {
     fn drop(&mut self) {
-        let mut waiting = self.flight.waiting();
+        let mut waiting = self.in_flight.waiting();
         waiting.count -= 1;
         let is_last = waiting.count == 0;
         drop(waiting);
         if is_last {
-            self.flight.left.cancel();
-            let mut flights = self.shared.flights();
-            if flights
+            self.in_flight.cancelled.cancel();
+            let mut in_flight_reads = self.shared.in_flight_reads();
+            if in_flight_reads
                 .get(&self.name)
-                .is_some_and(|current| Arc::ptr_eq(current, &self.flight))
+                .is_some_and(|current| Arc::ptr_eq(current, &self.in_flight))
             {
-                flights.remove(&self.name);
+                in_flight_reads.remove(&self.name);
             }
         }
     }
@@ -275,7 +291,7 @@ impl Drop for Seat {
 fn is_late(error: &Error) -> bool {
     matches!(
         error.kind,
-        Kind::DeadlineExceeded { .. } | Kind::DeadlineInfeasible { .. } | Kind::BreakerOpen { .. }
+        ErrorKind::DeadlineExceeded { .. } | ErrorKind::DeadlineInfeasible { .. } | ErrorKind::BreakerOpen { .. }
     )
 }
 
@@ -283,7 +299,10 @@ fn is_late(error: &Error) -> bool {
 fn is_personal(error: &Error) -> bool {
     let is_load = matches!(
         error.kind,
-        Kind::CallerLeft | Kind::CallerLimit { .. } | Kind::QueueFull { .. } | Kind::DailyBudgetExhausted { .. }
+        ErrorKind::CallerLeft
+            | ErrorKind::CallerLimit { .. }
+            | ErrorKind::QueueFull { .. }
+            | ErrorKind::DailyBudgetExhausted { .. }
     );
     is_late(error) || is_load
 }

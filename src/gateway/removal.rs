@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use super::lead::is_missing;
-use super::settle::{Look, Loss};
+use super::reconcile::{Look, Loss};
 use super::{Entry, Gateway, or_invalid};
-use crate::caller::Call;
 use crate::clock;
+use crate::context::RequestContext;
 use crate::crm::lead::GetById;
 use crate::crm::removal::{Delete, Merge};
 use crate::domain::lead::{Written, check_id, order_key};
-use crate::error::{Error, Kind, Repeat, Resource, Result, Violation};
+use crate::error::{Error, ErrorKind, Repeat, Resource, Result, Violation};
 use crate::store::Before;
 
 /// How often it is sent at most when answers get lost.
-const MOST_SENDS: u32 = 2;
+const MAX_SENDS: u32 = 2;
 
 /// Something after which a lead is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,31 +84,31 @@ impl Gateway {
     /// Deletes or merges at its place, once per request id. `faults` is what was found wrong when the message was read.
     pub async fn remove_lead(
         self: &Arc<Self>,
-        call: &Call,
+        context: &RequestContext,
         removal: Removal,
         entry: Entry,
         mut faults: Vec<Violation>,
     ) -> Result<()> {
         faults.extend(removal.check());
         or_invalid(faults)?;
-        let (this, asked) = (self.clone(), entry.placed(call));
+        let (this, asked) = (self.clone(), entry.placed(context));
         let Entry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
             let result = this.perform_removal(asked, &removal, before).await;
             // More than the lead that is gone may have changed.
-            this.reads.touched(None);
+            this.reads.invalidate(None);
             drop(reservation);
             result
         };
-        let removed = self.requests.once(call, request, work).await;
+        let removed = self.requests.once(context, request, work).await;
         removed
             .map(drop)
-            .map_err(|error| self.ended(call, error, has_id, Repeat::Lead))
+            .map_err(|error| self.ended(context, error, has_id, Repeat::Lead))
     }
 
     /// Sends it; if its answer gets lost, looks whether it was executed before it is sent again.
-    async fn perform_removal(&self, mut call: Call, removal: &Removal, before: Before) -> Result<Written> {
+    async fn perform_removal(&self, mut context: RequestContext, removal: &Removal, before: Before) -> Result<Written> {
         let done = || Written {
             lead_id: removal.gone().to_owned(),
             ..Written::default()
@@ -117,33 +117,33 @@ impl Gateway {
             Before::Nothing => None,
             Before::Uncertain { since } => Some(self.loss_before(since)),
         };
-        let mut unknown = Error::from(Kind::OutcomeUnknown);
-        let deadline = call.deadline;
+        let mut unknown = Error::from(ErrorKind::OutcomeUnknown);
+        let deadline = context.deadline;
         for sends in 0.. {
             if let Some(loss) = lost {
-                match self.look_until(&call, removal, loss).await? {
+                match self.look_until(&context, removal, loss).await? {
                     Removed::Done => return Ok(done()),
-                    Removed::NotDone if sends < MOST_SENDS => {}
+                    Removed::NotDone if sends < MAX_SENDS => {}
                     Removed::NotDone | Removed::Unknown => break,
                 }
             }
             let started = clock::now();
             // Nothing is sent again after the caller was told that the outcome is unknown.
-            let sending = Call {
+            let sending = RequestContext {
                 deadline,
-                ..call.clone()
+                ..context.clone()
             };
             match self.send_removal(&sending, removal).await {
                 Ok(()) => return Ok(done()),
-                Err(error) if error.kind == Kind::OutcomeUnknown => {
+                Err(error) if error.kind == ErrorKind::OutcomeUnknown => {
                     let loss = self.loss(started, &error).again(lost);
-                    call = self.doubted(&call, loss);
+                    context = self.doubted(&context, loss);
                     lost = Some(loss);
                     unknown.facts = error.facts;
                 }
                 // After a lost answer, the lead that is missing may be the one that is gone.
                 Err(error) if lost.is_some() && is_missing(&error) => {
-                    return match self.look(&call, removal).await? {
+                    return match self.look(&context, removal).await? {
                         Removed::Done => Ok(done()),
                         Removed::NotDone => Err(error),
                         Removed::Unknown => break,
@@ -162,9 +162,9 @@ impl Gateway {
         Err(unknown)
     }
 
-    async fn send_removal(&self, call: &Call, removal: &Removal) -> Result<()> {
+    async fn send_removal(&self, context: &RequestContext, removal: &Removal) -> Result<()> {
         match removal {
-            Removal::Delete { lead_id } => self.crm.call(call, &Delete(lead_id)).await,
+            Removal::Delete { lead_id } => self.crm.call(context, &Delete(lead_id)).await,
             Removal::Merge {
                 lead_id,
                 merged_lead_id,
@@ -173,18 +173,18 @@ impl Gateway {
                     master: lead_id,
                     child: merged_lead_id,
                 };
-                self.crm.call(call, &operation).await
+                self.crm.call(context, &operation).await
             }
         }
     }
 
-    async fn look_until(&self, call: &Call, removal: &Removal, loss: Loss) -> Result<Removed> {
+    async fn look_until(&self, context: &RequestContext, removal: &Removal, loss: Loss) -> Result<Removed> {
         let mut looks = loss.looks();
         loop {
-            let removed = self.look(call, removal).await?;
+            let removed = self.look(context, removal).await?;
             match removed {
                 Removed::Done => return Ok(removed),
-                Removed::NotDone | Removed::Unknown => match looks.next(call).await {
+                Removed::NotDone | Removed::Unknown => match looks.next(context).await {
                     Look::Again => {}
                     Look::Counts => return Ok(removed),
                     Look::Over => return Ok(Removed::Unknown),
@@ -194,14 +194,14 @@ impl Gateway {
     }
 
     /// Looks whether the lead is gone. Of a merge the other one has to be there, or it cannot have been made.
-    async fn look(&self, call: &Call, removal: &Removal) -> Result<Removed> {
-        let is_there = async |id: &str| match self.crm.call(call, &GetById::new(id)).await {
+    async fn look(&self, context: &RequestContext, removal: &Removal) -> Result<Removed> {
+        let is_there = async |id: &str| match self.crm.call(context, &GetById::new(id)).await {
             Ok(_) => Some(true),
             Err(error) if is_missing(&error) => Some(false),
             Err(error) => {
                 tracing::warn!(
-                    request_id = %call.id,
-                    mutation_id = call.mutation.map(tracing::field::display),
+                    request_id = %context.id,
+                    mutation_id = context.mutation.map(tracing::field::display),
                     error = error.name(),
                     "looking up a deletion or merge of unknown outcome failed"
                 );
@@ -216,7 +216,7 @@ impl Gateway {
             (Some(false), Removal::Merge { lead_id, .. }) => match is_there(lead_id).await {
                 None => Removed::Unknown,
                 Some(true) => Removed::Done,
-                Some(false) => return Err(Kind::NotFound(Resource::Lead).into()),
+                Some(false) => return Err(ErrorKind::NotFound(Resource::Lead).into()),
             },
         })
     }
@@ -226,7 +226,7 @@ impl Gateway {
 mod tests {
     use super::*;
 
-    fn faults(removal: &Removal) -> Vec<String> {
+    fn violations(removal: &Removal) -> Vec<String> {
         removal.check().into_iter().map(|fault| fault.field).collect()
     }
 
@@ -240,9 +240,9 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once() {
         let lead_id = String::new();
-        assert_eq!(faults(&Removal::Delete { lead_id }), ["lead_id"]);
-        assert_eq!(faults(&merge("", "not an id")), ["lead_id", "merged_lead_id"]);
-        assert_eq!(faults(&merge("a-1", "A-1")), ["merged_lead_id"]);
-        assert!(faults(&merge("a-1", "a-2")).is_empty());
+        assert_eq!(violations(&Removal::Delete { lead_id }), ["lead_id"]);
+        assert_eq!(violations(&merge("", "not an id")), ["lead_id", "merged_lead_id"]);
+        assert_eq!(violations(&merge("a-1", "A-1")), ["merged_lead_id"]);
+        assert!(violations(&merge("a-1", "a-2")).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::lead::columns;
 use super::{Gateway, or_invalid};
-use crate::caller::Call;
+use crate::context::RequestContext;
 use crate::crm::search as endpoint;
 use crate::domain::criterion::{Attribute, Criterion, Operator, Order};
 use crate::domain::field::Catalog;
@@ -10,7 +10,7 @@ use crate::domain::lead::{Lead, Row};
 use crate::domain::listed::Listed;
 use crate::domain::mask::Mask;
 use crate::domain::value::Value;
-use crate::error::{Kind, Result, Violation};
+use crate::error::{ErrorKind, Result, Violation};
 
 /// A search for leads, as it was asked for.
 #[derive(Clone, Debug)]
@@ -35,14 +35,14 @@ pub struct Search {
 
 impl Gateway {
     /// A page of the leads that meet a criterion, and whether there may be more behind it.
-    pub async fn search_leads(&self, call: &Call, asked: Search) -> Result<(Listed<Lead>, bool)> {
-        let catalog = match self.metadata.at_hand(call).await {
+    pub async fn search_leads(&self, context: &RequestContext, asked: Search) -> Result<(Listed<Lead>, bool)> {
+        let catalog = match self.metadata.get_if_available(context).await {
             Some(catalog) => catalog,
             None => {
                 // What is wrong already is told without another call.
                 or_invalid(asked.faults.clone())?;
                 // What LeadSquared makes of an attribute that is none may be all leads, so nothing is asked blindly.
-                self.metadata.get(call).await?
+                self.metadata.get(context).await?
             }
         };
         let (criterion, order) = asked.read(&catalog)?;
@@ -53,7 +53,7 @@ impl Gateway {
             page: asked.page,
             size: asked.size,
         };
-        let rows = self.crm.call(call, &operation).await?;
+        let rows = self.crm.call(context, &operation).await?;
         rows.records.iter().for_each(|row| self.known_leads.learn_row(row));
         // LeadSquared tells no total.
         let has_more = rows.count() >= asked.size || rows.is_count_uncertain;
@@ -61,10 +61,10 @@ impl Gateway {
     }
 
     /// The leads that have a word in one of the attributes that LeadSquared looks at.
-    pub async fn quick_search_leads(&self, call: &Call, query: &str, mask: &Mask) -> Result<Listed<Lead>> {
-        let catalog = self.metadata.at_hand(call).await;
+    pub async fn quick_search_leads(&self, context: &RequestContext, query: &str, mask: &Mask) -> Result<Listed<Lead>> {
+        let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
-        let rows = self.crm.call(call, &endpoint::QuickSearch(query.to_owned())).await?;
+        let rows = self.crm.call(context, &endpoint::QuickSearch(query.to_owned())).await?;
         Ok(leads(rows, mask, catalog.as_deref()))
     }
 }
@@ -88,7 +88,7 @@ impl Search {
         faults.extend(self.mask.check(Some(catalog)));
         match criterion.zip(order) {
             Some(both) if faults.is_empty() => Ok(both),
-            _ => Err(Kind::Invalid(faults).into()),
+            _ => Err(ErrorKind::Invalid(faults).into()),
         }
     }
 }

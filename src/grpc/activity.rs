@@ -5,41 +5,41 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::asked::{Answer, Asked, InOrder, Teller};
 use super::page::{self, Place};
-use super::{Context, convert, pb};
-use crate::caller::{Call, RequestId};
+use super::rpc::{InOrder, Rpc, RpcResult, StatusBuilder};
+use super::{ServerContext, convert, pb};
 use crate::clock;
+use crate::context::{RequestContext, RequestId};
 use crate::domain::activity::{Activity, NOTE, OWNER, Post, STATUS, Target};
 use crate::domain::lead::check_id;
 use crate::domain::value::Value;
-use crate::error::{Error, Kind, Result, Violation};
+use crate::error::{Error, ErrorKind, Result, Violation};
 use crate::gateway::{Gateway, Modified};
 
 /// ActivityService.
 pub(super) struct Service {
-    context: Context,
+    server: ServerContext,
 }
 
 impl Service {
-    pub(super) fn new(context: Context) -> Self {
-        Self { context }
+    pub(super) fn new(server: ServerContext) -> Self {
+        Self { server }
     }
 }
 
 #[tonic::async_trait]
 impl pb::activity_service_server::ActivityService for Service {
-    async fn post_activity(&self, request: Request<pb::PostActivityRequest>) -> Answer<pb::PostActivityResponse> {
-        let work = |mut asked: Asked<pb::PostActivityRequest>, _| async move {
+    async fn post_activity(&self, request: Request<pb::PostActivityRequest>) -> RpcResult<pb::PostActivityResponse> {
+        let work = |mut rpc: Rpc<pb::PostActivityRequest>, _| async move {
             let mut faults = Vec::new();
-            let request = asked.request_id(&mut faults);
-            let Asked {
+            let request = rpc.request_id(&mut faults);
+            let Rpc {
                 gateway,
-                call,
+                context,
                 message,
                 arrival,
                 ..
-            } = asked;
+            } = rpc;
             let validate_only = message.validate_only;
             let at = message
                 .activity_time
@@ -53,23 +53,26 @@ impl pb::activity_service_server::ActivityService for Service {
                 fields: fields(message.fields, &mut faults),
                 faults,
             };
-            let activity_id = write(&gateway, &call, arrival, post, request, validate_only).await?;
+            let activity_id = write(&gateway, &context, arrival, post, request, validate_only).await?;
             Ok(pb::PostActivityResponse { activity_id })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn update_activity(&self, request: Request<pb::UpdateActivityRequest>) -> Answer<pb::UpdateActivityResponse> {
-        let work = |mut asked: Asked<pb::UpdateActivityRequest>, _| async move {
+    async fn update_activity(
+        &self,
+        request: Request<pb::UpdateActivityRequest>,
+    ) -> RpcResult<pb::UpdateActivityResponse> {
+        let work = |mut rpc: Rpc<pb::UpdateActivityRequest>, _| async move {
             let mut faults = Vec::new();
-            let request = asked.request_id(&mut faults);
-            let Asked {
+            let request = rpc.request_id(&mut faults);
+            let Rpc {
                 gateway,
-                call,
+                context,
                 message,
                 arrival,
                 ..
-            } = asked;
+            } = rpc;
             let validate_only = message.validate_only;
             let post = Post {
                 target: Target::Activity(message.activity_id),
@@ -80,41 +83,41 @@ impl pb::activity_service_server::ActivityService for Service {
                 fields: fields(message.fields, &mut faults),
                 faults,
             };
-            let activity_id = write(&gateway, &call, arrival, post, request, validate_only).await?;
+            let activity_id = write(&gateway, &context, arrival, post, request, validate_only).await?;
             Ok(pb::UpdateActivityResponse { activity_id })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn get_activity(&self, request: Request<pb::GetActivityRequest>) -> Answer<pb::GetActivityResponse> {
-        let work = |asked: Asked<pb::GetActivityRequest>, _| async move {
-            let id = asked.message.activity_id;
+    async fn get_activity(&self, request: Request<pb::GetActivityRequest>) -> RpcResult<pb::GetActivityResponse> {
+        let work = |rpc: Rpc<pb::GetActivityRequest>, _| async move {
+            let id = rpc.message.activity_id;
             if check_id("activity_id", &id).is_some() {
                 return Err(Error::invalid("activity_id", "must be an activity's id"));
             }
-            let found = asked.gateway.get_activity(&asked.call, &id).await?;
+            let found = rpc.gateway.get_activity(&rpc.context, &id).await?;
             Ok(pb::GetActivityResponse {
                 activity: Some(activity(found)),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
     async fn list_lead_activities(
         &self,
         request: Request<pb::ListLeadActivitiesRequest>,
-    ) -> Answer<pb::ListLeadActivitiesResponse> {
-        let work = |asked: Asked<pb::ListLeadActivitiesRequest>, teller: Teller| async move {
-            let message = asked.message;
+    ) -> RpcResult<pb::ListLeadActivitiesResponse> {
+        let work = |rpc: Rpc<pb::ListLeadActivitiesRequest>, status_builder: StatusBuilder| async move {
+            let message = rpc.message;
             if let Some(fault) = check_id("lead_id", &message.lead_id) {
-                return Err(Kind::Invalid(vec![fault]).into());
+                return Err(ErrorKind::Invalid(vec![fault]).into());
             }
             let size = page::size(message.page_size, 25)?;
             let place = Place::read(&message.page_token, size)?;
-            let found = asked
+            let found = rpc
                 .gateway
                 .lead_activities(
-                    &asked.call,
+                    &rpc.context,
                     &message.lead_id,
                     code(message.activity_type)?,
                     place.number,
@@ -128,19 +131,25 @@ impl pb::activity_service_server::ActivityService for Service {
                 shown
             };
             let mut activities = found.activities.map(of_lead);
-            let next = page::cut(place, &mut activities, |activities| teller.room().fitting(activities))?.or(next);
+            let next = page::cut(place, &mut activities, |activities| {
+                status_builder.room().fitting(activities)
+            })?
+            .or(next);
             Ok(pb::ListLeadActivitiesResponse {
                 activities: activities.records,
                 next_page_token: next.map(|next| next.token(size)).unwrap_or_default(),
                 unreadable: convert::unreadable(&activities.unreadable),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn list_activities(&self, request: Request<pb::ListActivitiesRequest>) -> Answer<pb::ListActivitiesResponse> {
-        let work = |asked: Asked<pb::ListActivitiesRequest>, teller: Teller| async move {
-            let message = asked.message;
+    async fn list_activities(
+        &self,
+        request: Request<pb::ListActivitiesRequest>,
+    ) -> RpcResult<pb::ListActivitiesResponse> {
+        let work = |rpc: Rpc<pb::ListActivitiesRequest>, status_builder: StatusBuilder| async move {
+            let message = rpc.message;
             let mut faults = Vec::new();
             let from = message
                 .start_time
@@ -155,7 +164,7 @@ impl pb::activity_service_server::ActivityService for Service {
                 faults.push(Violation::new("end_time", "must not be before start_time"));
             }
             let Some(from) = from.filter(|_| faults.is_empty()) else {
-                return Err(Kind::Invalid(faults).into());
+                return Err(ErrorKind::Invalid(faults).into());
             };
             let size = page::size(message.page_size, 100)?;
             let place = Place::read(&message.page_token, size)?;
@@ -166,25 +175,28 @@ impl pb::activity_service_server::ActivityService for Service {
                 page: place.number + 1,
                 count: place.size,
             };
-            let found = asked.gateway.modified_activities(&asked.call, &asked_for).await?;
+            let found = rpc.gateway.modified_activities(&rpc.context, &asked_for).await?;
             let next = next(&found, place);
             let mut activities = found.activities.map(activity);
-            let next = page::cut(place, &mut activities, |activities| teller.room().fitting(activities))?.or(next);
+            let next = page::cut(place, &mut activities, |activities| {
+                status_builder.room().fitting(activities)
+            })?
+            .or(next);
             Ok(pb::ListActivitiesResponse {
                 activities: activities.records,
                 next_page_token: next.map(|next| next.token(size)).unwrap_or_default(),
                 unreadable: convert::unreadable(&activities.unreadable),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
     async fn list_activity_types(
         &self,
         request: Request<pb::ListActivityTypesRequest>,
-    ) -> Answer<pb::ListActivityTypesResponse> {
-        let work = |asked: Asked<pb::ListActivityTypesRequest>, _| async move {
-            let types = asked.gateway.activity_types(&asked.call).await?;
+    ) -> RpcResult<pb::ListActivityTypesResponse> {
+        let work = |rpc: Rpc<pb::ListActivityTypesRequest>, _| async move {
+            let types = rpc.gateway.activity_types(&rpc.context).await?;
             let shown = types.records.iter().map(|known| pb::ActivityType {
                 activity_type: known.code,
                 name: known.name.clone(),
@@ -194,13 +206,13 @@ impl pb::activity_service_server::ActivityService for Service {
                 unreadable: convert::unreadable(&types.unreadable),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 }
 
 async fn write(
     gateway: &Arc<Gateway>,
-    call: &Call,
+    context: &RequestContext,
     arrival: InOrder,
     post: Post,
     request: Option<RequestId>,
@@ -210,8 +222,8 @@ async fn write(
         Gateway::validate_post(&post)?;
         return Ok(String::new());
     }
-    let entry = arrival.take(call, || gateway.enter_post(&post, request)).await?;
-    gateway.post(call, post, entry).await
+    let entry = arrival.take(context, || gateway.enter_post(&post, request)).await?;
+    gateway.post(context, post, entry).await
 }
 
 /// The fields of an activity, by schema name.

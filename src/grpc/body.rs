@@ -16,7 +16,7 @@ use tonic::codegen::StdError;
 use super::elements::{Method, Schema};
 use super::observe::Observed;
 use super::unfinished::{Message, Unfinished};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What stands before a message: whether it is compressed, and its length in four bytes.
 const PREFIX: usize = 5;
@@ -151,7 +151,7 @@ impl RequestBody {
             }
             if self.unfinished.is_dropped(context) {
                 let retry_after = Duration::from_secs(1);
-                return Poll::Ready(Some(Err(self.fail(Kind::QueueFull { retry_after }.into()))));
+                return Poll::Ready(Some(Err(self.fail(ErrorKind::QueueFull { retry_after }.into()))));
             }
             match ready!(http_body::Body::poll_frame(Pin::new(&mut self.inner), context)) {
                 // Requests have no trailers in gRPC.

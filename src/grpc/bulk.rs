@@ -8,23 +8,23 @@ use tokio::task::JoinSet;
 use tonic::Streaming;
 use uuid::Uuid;
 
-use super::asked::{Asked, Reader, Teller};
 use super::lead::{Entered, Read, Writes};
 use super::mutation::{Mutation, part};
 use super::pb;
 use super::pb::import_leads_request::Operation;
 use super::pb::import_leads_response::Result as Outcome;
+use super::rpc::{ResponseSender, Rpc, StatusBuilder};
 use super::size::{Room, item_bytes};
 use super::status;
-use crate::caller::Call;
+use crate::context::RequestContext;
 use crate::domain::lead::Written;
-use crate::error::{Error, Kind, Result, Violation};
+use crate::error::{Error, ErrorKind, Result, Violation};
 use crate::gateway::{Gateway, Manner};
 
 /// What the shortest result of an error takes: code, reason and RetryInfo.
 const LEAST_RESULT: usize = 280;
 /// What stands before a message inside of another one, at most: its number and its length.
-const MOST_PREFIX: usize = 5;
+const MAX_PREFIX: usize = 5;
 
 /// What became of each of many, in their order.
 type Results<T> = Vec<std::result::Result<T, tonic_types::Status>>;
@@ -74,26 +74,29 @@ batches! {
 }
 
 /// Writes all that the request has in it; what became of each, in their order.
-pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> Result<B::Response> {
+pub(super) async fn write_all<B: Batch>(mut rpc: Rpc<B>, status_builder: StatusBuilder) -> Result<B::Response> {
     let mut faults = Vec::new();
-    let request = asked.request_id(&mut faults);
-    let parts = asked.message.take_parts();
+    let request = rpc.request_id(&mut faults);
+    let parts = rpc.message.take_parts();
     // Nothing is written that could not be told.
-    let most = asked
+    let most = rpc
         .gateway
         .batching()
         .max_requests
-        .min(teller.room().bytes() / LEAST_RESULT);
+        .min(status_builder.room().bytes() / LEAST_RESULT);
     if !(1..=most).contains(&parts.len()) {
         let text = format!("must be 1 to {most} requests; there are {}", parts.len());
         faults.push(Violation::new("requests", text));
     }
     if !faults.is_empty() {
-        return Err(Kind::Invalid(faults).into());
+        return Err(ErrorKind::Invalid(faults).into());
     }
-    let Asked {
-        gateway, call, arrival, ..
-    } = asked;
+    let Rpc {
+        gateway,
+        context,
+        arrival,
+        ..
+    } = rpc;
     let named = parts.into_iter().enumerate().map(|(at, message)| {
         let (message, has_own) = named(message, request.map(|request| part(request.id, at)));
         let read = Read::of(message);
@@ -109,27 +112,27 @@ pub(super) async fn write_all<B: Batch>(mut asked: Asked<B>, teller: Teller) -> 
             .map(|(read, own)| (read.enter(&gateway), own))
             .collect()
     };
-    let entered = arrival.take(&call, enter).await?;
-    let call = match &request {
+    let entered = arrival.take(&context, enter).await?;
+    let context = match &request {
         Some(request) => {
-            gateway.check_request(&call, request).await?;
-            gateway.claimed(&call, request)
+            gateway.check_request(&context, request).await?;
+            gateway.claimed(&context, request)
         }
-        None => call,
+        None => context,
     };
     let mut results: Vec<_> = entered.iter().map(|_| None).collect();
     let mut under_way = JoinSet::new();
     for (at, (entered, own)) in entered.into_iter().enumerate() {
-        let (gateway, call) = (gateway.clone(), part_of(&call, own));
-        under_way.spawn(async move { (at, entered.make(&gateway, &call, Manner::Bulk).await) });
+        let (gateway, context) = (gateway.clone(), part_of(&context, own));
+        under_way.spawn(async move { (at, entered.make(&gateway, &context, Manner::Bulk).await) });
     }
     while let Some(ended) = under_way.join_next().await {
-        let (at, result) = ended.map_err(|_| Error::from(Kind::ShuttingDown))?;
+        let (at, result) = ended.map_err(|_| Error::from(ErrorKind::ShuttingDown))?;
         let result = result.map(Option::unwrap_or_default);
-        results[at] = Some(result.map(B::Told::from).map_err(|error| teller.part(&error)));
+        results[at] = Some(result.map(B::Told::from).map_err(|error| status_builder.part(&error)));
     }
     let mut results: Results<_> = results.into_iter().flatten().collect();
-    shorten(&mut results, teller.room());
+    shorten(&mut results, status_builder.room());
     Ok(results.into())
 }
 
@@ -146,7 +149,7 @@ fn shorten<T: Message>(results: &mut Results<T>, room: Room) {
     }
     let good: usize = results.iter().filter(|result| result.is_ok()).map(item).sum();
     let count = results.iter().filter(|result| result.is_err()).count();
-    let each = (room.bytes().saturating_sub(good) / count.max(1)).saturating_sub(2 * MOST_PREFIX);
+    let each = (room.bytes().saturating_sub(good) / count.max(1)).saturating_sub(2 * MAX_PREFIX);
     for result in results {
         if let Err(error) = result {
             *error = status::part_within(std::mem::take(error), each);
@@ -156,18 +159,18 @@ fn shorten<T: Message>(results: &mut Results<T>, room: Room) {
 
 /// Writes what comes, so many at one time, and tells of each when it is done.
 pub(super) async fn import(
-    asked: Asked<Streaming<pb::ImportLeadsRequest>>,
-    reader: Reader<pb::ImportLeadsResponse>,
+    rpc: Rpc<Streaming<pb::ImportLeadsRequest>>,
+    responder: ResponseSender<pb::ImportLeadsResponse>,
 ) -> Result<()> {
-    let Asked {
+    let Rpc {
         gateway,
-        call,
+        context,
         message: mut rows,
         ..
-    } = asked;
+    } = rpc;
     let window = Arc::new(Semaphore::new(gateway.batching().import_window));
     let mut under_way = JoinSet::new();
-    let mut counts = Counts::new(reader.teller().clone());
+    let mut counts = Counts::new(responder.status_builder().clone());
     let ended = loop {
         tokio::select! {
             // While nobody takes answers, no rows are read either: the caller's flow control stops it.
@@ -177,10 +180,10 @@ pub(super) async fn import(
                     // Its place among the writes is that in which it was read.
                     let entered = enter(&gateway, row.operation);
                     let own = entered.as_ref().ok().and_then(|row| row.request_id);
-                    let (gateway, call) = (gateway.clone(), part_of(&call, own));
+                    let (gateway, context) = (gateway.clone(), part_of(&context, own));
                     under_way.spawn(async move {
                         let told = match entered {
-                            Ok(entered) => import_one(&gateway, &call, entered).await,
+                            Ok(entered) => import_one(&gateway, &context, entered).await,
                             Err(error) => Err(error),
                         };
                         drop(place);
@@ -188,31 +191,31 @@ pub(super) async fn import(
                     });
                 }
                 (Ok(_), _) => break Ok(()),
-                (Err(status), _) => break Err(reader.teller().why_unread(&status).unwrap_or_else(|| {
+                (Err(status), _) => break Err(responder.status_builder().why_unread(&status).unwrap_or_else(|| {
                     Error::invalid("request", format!("cannot be read: {}", status.message()))
                 })),
             },
-            Some(ended) = under_way.join_next() => answer(ended, &reader, &mut counts).await?,
+            Some(ended) = under_way.join_next() => respond(ended, &responder, &mut counts).await?,
         }
     };
     while let Some(ended) = under_way.join_next().await {
-        answer(ended, &reader, &mut counts).await?;
+        respond(ended, &responder, &mut counts).await?;
     }
     ended
 }
 
 /// How many rows there were. They are told in the trailers when the import ends, whatever ends it.
 struct Counts {
-    teller: Teller,
+    status_builder: StatusBuilder,
     received: u64,
     succeeded: u64,
     failed: u64,
 }
 
 impl Counts {
-    fn new(teller: Teller) -> Self {
+    fn new(status_builder: StatusBuilder) -> Self {
         Self {
-            teller,
+            status_builder,
             received: 0,
             succeeded: 0,
             failed: 0,
@@ -222,9 +225,10 @@ impl Counts {
 
 impl Drop for Counts {
     fn drop(&mut self) {
-        self.teller.trailer("x-leadgate-import-received", self.received);
-        self.teller.trailer("x-leadgate-import-succeeded", self.succeeded);
-        self.teller.trailer("x-leadgate-import-failed", self.failed);
+        self.status_builder.trailer("x-leadgate-import-received", self.received);
+        self.status_builder
+            .trailer("x-leadgate-import-succeeded", self.succeeded);
+        self.status_builder.trailer("x-leadgate-import-failed", self.failed);
     }
 }
 
@@ -241,12 +245,12 @@ async fn next(
     (rows.message().await, place)
 }
 
-async fn answer(
+async fn respond(
     ended: std::result::Result<(i64, Result<pb::ImportedLead>), tokio::task::JoinError>,
-    reader: &Reader<pb::ImportLeadsResponse>,
+    responder: &ResponseSender<pb::ImportLeadsResponse>,
     counts: &mut Counts,
 ) -> Result<()> {
-    let (sequence, told) = ended.map_err(|_| Error::from(Kind::StreamInterrupted))?;
+    let (sequence, told) = ended.map_err(|_| Error::from(ErrorKind::StreamInterrupted))?;
     let result = match told {
         Ok(lead) => {
             counts.succeeded += 1;
@@ -254,11 +258,11 @@ async fn answer(
         }
         Err(error) => {
             counts.failed += 1;
-            Outcome::Error(reader.teller().part(&error))
+            Outcome::Error(responder.status_builder().part(&error))
         }
     };
     let result = Some(result);
-    reader.send(pb::ImportLeadsResponse { sequence, result }).await
+    responder.send(pb::ImportLeadsResponse { sequence, result }).await
 }
 
 /// A row of an import that has its place.
@@ -289,8 +293,12 @@ fn enter(gateway: &Gateway, operation: Option<Operation>) -> Result<Row> {
     })
 }
 
-async fn import_one(gateway: &Arc<Gateway>, call: &Call, row: Row) -> Result<pb::ImportedLead> {
-    let written = row.entered.make(gateway, call, Manner::Bulk).await?.unwrap_or_default();
+async fn import_one(gateway: &Arc<Gateway>, context: &RequestContext, row: Row) -> Result<pb::ImportedLead> {
+    let written = row
+        .entered
+        .make(gateway, context, Manner::Bulk)
+        .await?
+        .unwrap_or_default();
     let outcome = row.outcome.unwrap_or_else(|| outcome(&written));
     Ok(pb::ImportedLead {
         lead_id: written.lead_id,
@@ -311,12 +319,12 @@ fn named<M: Writes>(mut message: M, id: Option<Uuid>) -> (M, bool) {
 }
 
 /// A call for one of many: who leaves them all leaves it too, and when it has ended the others go on.
-fn part_of(call: &Call, request_id: Option<Uuid>) -> Call {
-    Call {
-        mutation: request_id.or(call.mutation),
-        left: call.left.child_token(),
+fn part_of(context: &RequestContext, request_id: Option<Uuid>) -> RequestContext {
+    RequestContext {
+        mutation: request_id.or(context.mutation),
+        cancelled: context.cancelled.child_token(),
         progress: Arc::default(),
-        ..call.clone()
+        ..context.clone()
     }
 }
 

@@ -19,14 +19,14 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanic;
 
 use super::arrivals::{Arrival, Arrivals};
-use super::asked::{CALLER, caller, limit};
 use super::body::{Limits, RequestBody};
 use super::edge::Edge;
 use super::observe::{Line, Observed, answered, panicked};
 use super::places::{Place, Places};
-use super::{Context, METADATA_SLACK, in_flight};
-use crate::caller::exceeded;
-use crate::error::{Error, Kind, Result};
+use super::rpc::{CALLER, caller, limit};
+use super::{METADATA_SLACK, ServerContext, in_flight};
+use crate::context::exceeded;
+use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
 
 /// The flow-control window of one stream. Frames that the RPC does not read yet are limited by it: an import that waits for
@@ -82,7 +82,7 @@ pub(super) enum InProgress {
     /// An RPC of single messages.
     Message { _of_all: in_flight::Place },
     /// An RPC with a stream of messages.
-    Stream {
+    ResponseStream {
         _of_all: OwnedSemaphorePermit,
         _of_client: Place<Client>,
     },
@@ -129,12 +129,12 @@ impl Open {
 pub(super) async fn serve(
     listener: TcpListener,
     routes: Routes,
-    context: Context,
+    server: ServerContext,
     edge: Edge,
     limits: Limits,
     metrics: Arc<Metrics>,
 ) {
-    let settings = context.settings.clone();
+    let settings = server.settings.clone();
     let mut open = Open {
         all: Arc::new(Semaphore::new(settings.max_connections as usize)),
         of_addresses: Places::new(settings.max_connections_per_address),
@@ -143,13 +143,13 @@ pub(super) async fn serve(
     };
     let rpcs = Rpcs {
         routes,
-        context,
+        server,
         streams_of_clients: Places::new(settings.max_streams_per_caller),
         edge: Arc::new(edge),
         limits: Arc::new(limits),
         metrics,
     };
-    let stop = rpcs.context.draining.clone();
+    let stop = rpcs.server.draining.clone();
     let connections = tokio_util::task::TaskTracker::new();
     let mut is_failing = false;
     let mut number = 0;
@@ -189,13 +189,13 @@ pub(super) async fn serve(
 async fn connection(stream: TcpStream, number: u64, rpcs: Rpcs) {
     // Without it small messages would wait for each other's acknowledgements; a socket that refuses it works all the same.
     let _ = stream.set_nodelay(true);
-    let stop = rpcs.context.draining.clone();
+    let stop = rpcs.server.draining.clone();
     let service = OnConnection {
         rpcs,
         number,
         arrivals: Arc::default(),
     };
-    let max_metadata_bytes = service.rpcs.context.settings.max_metadata_bytes;
+    let max_metadata_bytes = service.rpcs.server.settings.max_metadata_bytes;
     let max_header_bytes = u32::try_from(max_metadata_bytes * METADATA_SLACK).unwrap_or(u32::MAX);
     // HTTP/1 only to say what this port serves.
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -207,7 +207,7 @@ async fn connection(stream: TcpStream, number: u64, rpcs: Rpcs) {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(service.rpcs.context.settings.max_streams_per_connection)
+        .max_concurrent_streams(service.rpcs.server.settings.max_streams_per_connection)
         .max_header_list_size(max_header_bytes);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -227,7 +227,7 @@ async fn connection(stream: TcpStream, number: u64, rpcs: Rpcs) {
 #[derive(Clone)]
 struct Rpcs {
     routes: Routes,
-    context: Context,
+    server: ServerContext,
     edge: Arc<Edge>,
     limits: Arc<Limits>,
     streams_of_clients: Arc<Places<Client>>,
@@ -253,7 +253,7 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
         let observed = Observed::of(headers);
         let is_known = self.rpcs.limits.schema.method(path).is_some();
         let line = Line::new(path, is_known, &observed, &self.rpcs.metrics);
-        let teller = self.rpcs.context.teller(headers, observed.clone());
+        let status_builder = self.rpcs.server.status_builder(headers, observed.clone());
         if let Some(refused) = self.rpcs.edge.refuse(&request, &observed) {
             return Box::pin(async move { Ok(answered(refused, line)) });
         }
@@ -268,18 +268,18 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
             request.extensions_mut().insert(arrived);
             deadline
         });
-        let draining = self.rpcs.context.draining.clone();
+        let draining = self.rpcs.server.draining.clone();
         let request = RequestBody::new(request, &self.rpcs.limits, &observed);
         let routes = CatchPanic::custom(self.rpcs.routes.clone(), panicked);
         Box::pin(async move {
             let deadline = match deadline {
                 Ok(deadline) => deadline,
-                Err(error) => return Ok(answered(teller.last(&error).into_http::<Body>(), line)),
+                Err(error) => return Ok(answered(status_builder.last(&error).into_http::<Body>(), line)),
             };
             let incomplete = async {
                 let error = tokio::select! {
                     () = tokio::time::sleep_until(deadline) => exceeded("the request message"),
-                    () = draining.cancelled() => Kind::ShuttingDown.into(),
+                    () = draining.cancelled() => ErrorKind::ShuttingDown.into(),
                 };
                 if observed.is_complete() {
                     std::future::pending::<()>().await;
@@ -292,7 +292,7 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
                     Ok(response) => response.map(Body::new),
                     Err(never) => match never {},
                 },
-                error = incomplete => teller.last(&error).into_http(),
+                error = incomplete => status_builder.last(&error).into_http(),
             };
             Ok(answered(response, line))
         })
@@ -308,14 +308,14 @@ impl Rpcs {
         headers: &http::HeaderMap,
         observed: &Observed,
     ) -> Result<(Option<InProgress>, Instant)> {
-        let context = &self.context;
-        let limit = limit(headers, &context.settings, context.settings.max_deadline)?;
+        let server = &self.server;
+        let limit = limit(headers, &server.settings, server.settings.max_deadline)?;
         let deadline = observed.arrived() + limit;
         if !path.starts_with("/leadgate.") {
             return Ok((None, deadline));
         }
         let full = || {
-            Error::from(Kind::QueueFull {
+            Error::from(ErrorKind::QueueFull {
                 retry_after: Duration::from_secs(1),
             })
         };
@@ -326,15 +326,15 @@ impl Rpcs {
             };
             // Its own limit first: what it is refused takes no place of others.
             let of_client = self.streams_of_clients.take(client).ok_or_else(full)?;
-            let of_all = context.streams.clone().try_acquire_owned().map_err(|_| full())?;
-            let place = InProgress::Stream {
+            let of_all = server.streams.clone().try_acquire_owned().map_err(|_| full())?;
+            let place = InProgress::ResponseStream {
                 _of_all: of_all,
                 _of_client: of_client,
             };
             return Ok((Some(place), deadline));
         }
-        let place = context.in_flight.take();
-        let place = place.map_err(|retry_after| Error::from(Kind::QueueFull { retry_after }))?;
+        let place = server.in_flight.take();
+        let place = place.map_err(|retry_after| Error::from(ErrorKind::QueueFull { retry_after }))?;
         Ok((Some(InProgress::Message { _of_all: place }), deadline))
     }
 }

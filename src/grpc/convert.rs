@@ -9,7 +9,7 @@ use crate::domain::lead::{
 };
 use crate::domain::listed::Unreadable;
 use crate::domain::time;
-use crate::domain::value::{FieldSet, Kind, Value};
+use crate::domain::value::{FieldSet, Value, ValueKind};
 use crate::error::Violation;
 
 /// The write of these attributes, with all that is wrong with how they are given.
@@ -105,11 +105,11 @@ pub fn attributes(lead: &mut pb::Lead) -> Vec<(String, Value)> {
 pub(super) fn field(field: &Field, unique: &[String]) -> pb::LeadField {
     let standard = standard(&field.schema_name);
     let kind = match standard.map_or(field.kind, |standard| standard.kind) {
-        Kind::Text => pb::FieldKind::Text,
-        Kind::Number => pb::FieldKind::Number,
-        Kind::Flag => pb::FieldKind::Flag,
-        Kind::Time => pb::FieldKind::Time,
-        Kind::FieldSet => pb::FieldKind::FieldSet,
+        ValueKind::Text => pb::FieldKind::Text,
+        ValueKind::Number => pb::FieldKind::Number,
+        ValueKind::Flag => pb::FieldKind::Flag,
+        ValueKind::Time => pb::FieldKind::Time,
+        ValueKind::FieldSet => pb::FieldKind::FieldSet,
     };
     pb::LeadField {
         schema_name: field.schema_name.clone(),

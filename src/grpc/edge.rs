@@ -8,18 +8,18 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use tonic::body::Body;
 
 use super::observe::Observed;
-use super::{asked, status};
-use crate::error::{Error, Kind, Violation, shortened};
+use super::{rpc, status};
+use crate::error::{Error, ErrorKind, Violation, shortened};
 use crate::telemetry::metrics::Metrics;
 
 /// What begins the names of our metadata.
 const OURS: &str = "x-leadgate-";
 /// The metadata that a request may have.
-const KNOWN: [&str; 3] = [asked::TENANT, asked::CALLER, asked::CRITICALITY];
+const KNOWN: [&str; 3] = [rpc::TENANT, rpc::CALLER, rpc::CRITICALITY];
 /// How many letters of a name may be wrong for it to be taken for a misspelling.
-const MOST_WRONG: usize = 2;
+const MAX_WRONG: usize = 2;
 /// How many pairs of caller and unknown name are remembered, so that each is logged once.
-const MOST_SEEN: usize = 1_000;
+const MAX_SEEN: usize = 1_000;
 
 /// Looks at requests before their messages are read.
 pub(super) struct Edge {
@@ -46,7 +46,7 @@ impl Edge {
         if violations.is_empty() {
             return None;
         }
-        let error = Error::from(Kind::Invalid(violations));
+        let error = Error::from(ErrorKind::Invalid(violations));
         observed.reason(status::reason(&error.kind));
         Some(status::from(&error, observed.tenant_name(), observed.id(), None).into_http())
     }
@@ -83,10 +83,10 @@ impl Edge {
     /// Newer clients may send it; whoever has mistaken a name finds it in the log.
     fn unknown(&self, name: &str, headers: &HeaderMap, observed: &Observed) {
         self.metrics.unknown_header();
-        let caller = asked::caller(headers).unwrap_or_else(|_| "?".into());
+        let caller = rpc::caller(headers).unwrap_or_else(|_| "?".into());
         let name = shortened(name, 64).into_owned();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() < MOST_SEEN && seen.insert((caller.to_string(), name.clone())) {
+        if seen.len() < MAX_SEEN && seen.insert((caller.to_string(), name.clone())) {
             let request_id = observed.id();
             tracing::warn!(request_id, caller = &*caller, name, "ignored unknown request metadata");
         }
@@ -153,7 +153,7 @@ fn refused_as_http(code: StatusCode, text: &str, observed: &Observed) -> Respons
 
 /// Whether the name is nearly that one, and not that one.
 fn is_misspelling(name: &str, known: &str) -> bool {
-    name.len().abs_diff(known.len()) <= MOST_WRONG && (1..=MOST_WRONG).contains(&distance(name, known))
+    name.len().abs_diff(known.len()) <= MAX_WRONG && (1..=MAX_WRONG).contains(&distance(name, known))
 }
 
 /// How many letters have to be put in, taken out or changed to make one name of the other.
@@ -194,12 +194,12 @@ mod tests {
     fn names_that_nearly_match_are_misspellings() {
         let meant = |name: &str| KNOWN.into_iter().find(|known| is_misspelling(name, known));
         for (name, known) in [
-            ("x-leadgate-tennant", Some(asked::TENANT)),
-            ("x-leadgate-tenants", Some(asked::TENANT)),
-            ("x-leadgat-tenant", Some(asked::TENANT)),
-            ("xleadgate-tenant", Some(asked::TENANT)),
-            ("x-leadgate-called", Some(asked::CALLER)),
-            ("x-leadgate-critcality", Some(asked::CRITICALITY)),
+            ("x-leadgate-tennant", Some(rpc::TENANT)),
+            ("x-leadgate-tenants", Some(rpc::TENANT)),
+            ("x-leadgat-tenant", Some(rpc::TENANT)),
+            ("xleadgate-tenant", Some(rpc::TENANT)),
+            ("x-leadgate-called", Some(rpc::CALLER)),
+            ("x-leadgate-critcality", Some(rpc::CRITICALITY)),
             ("x-leadgate-tenant", None),
             ("x-leadgate-locale", None),
             ("x-leadgate-", None),

@@ -30,11 +30,11 @@ pub(super) struct Method {
 #[derive(Clone, Copy, Debug)]
 struct Field {
     is_repeated: bool,
-    kind: Kind,
+    kind: ElementKind,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum ElementKind {
     Message(usize),
     /// Strings and bytes.
     Bytes,
@@ -59,11 +59,11 @@ impl Schema {
             .collect();
         let field = |field: &prost_types::FieldDescriptorProto| {
             let kind = match field.r#type() {
-                Type::Message | Type::Group => Kind::Message(*numbers.get(field.type_name())?),
-                Type::String | Type::Bytes => Kind::Bytes,
-                Type::Double | Type::Fixed64 | Type::Sfixed64 => Kind::Fixed(8),
-                Type::Float | Type::Fixed32 | Type::Sfixed32 => Kind::Fixed(4),
-                _ => Kind::Varint,
+                Type::Message | Type::Group => ElementKind::Message(*numbers.get(field.type_name())?),
+                Type::String | Type::Bytes => ElementKind::Bytes,
+                Type::Double | Type::Fixed64 | Type::Sfixed64 => ElementKind::Fixed(8),
+                Type::Float | Type::Fixed32 | Type::Sfixed32 => ElementKind::Fixed(4),
+                _ => ElementKind::Varint,
             };
             let is_repeated = field.label() == Label::Repeated;
             Some((u32::try_from(field.number()).ok()?, Field { is_repeated, kind }))
@@ -111,13 +111,13 @@ impl Schema {
             if field.is_repeated {
                 // Numbers may be packed into one field.
                 let elements = match (field.kind, wire) {
-                    (Kind::Varint, LENGTH_DELIMITED) => payload.iter().filter(|byte| **byte < 0x80).count(),
-                    (Kind::Fixed(size), LENGTH_DELIMITED) => payload.len() / size,
+                    (ElementKind::Varint, LENGTH_DELIMITED) => payload.iter().filter(|byte| **byte < 0x80).count(),
+                    (ElementKind::Fixed(size), LENGTH_DELIMITED) => payload.len() / size,
                     _ => 1,
                 };
                 *left = left.checked_sub(elements)?;
             }
-            if let (Kind::Message(nested), LENGTH_DELIMITED, 1..) = (field.kind, wire, depth) {
+            if let (ElementKind::Message(nested), LENGTH_DELIMITED, 1..) = (field.kind, wire, depth) {
                 self.count(nested, payload, depth - 1, left)?;
             }
         }
@@ -226,14 +226,14 @@ mod tests {
                     1,
                     Field {
                         is_repeated: true,
-                        kind: Kind::Varint,
+                        kind: ElementKind::Varint,
                     },
                 ),
                 (
                     2,
                     Field {
                         is_repeated: true,
-                        kind: Kind::Fixed(4),
+                        kind: ElementKind::Fixed(4),
                     },
                 ),
             ])],
@@ -255,7 +255,7 @@ mod tests {
                 1,
                 Field {
                     is_repeated: true,
-                    kind: Kind::Message(0),
+                    kind: ElementKind::Message(0),
                 },
             )])],
             methods: HashMap::new(),

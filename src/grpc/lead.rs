@@ -7,61 +7,61 @@ use prost::Message;
 use tonic::{Request, Streaming};
 use uuid::Uuid;
 
-use super::asked::{Answer, Answers, Asked, Teller};
 use super::bulk;
 use super::convert;
 use super::mutation::{self, Mutation};
+use super::rpc::{Rpc, RpcResult, StatusBuilder, StreamResult};
 use super::size::{Room, item_bytes};
-use super::{Context, pb, removal, search};
-use crate::caller::{Call, RequestId};
+use super::{ServerContext, pb, removal, search};
+use crate::context::{RequestContext, RequestId};
 use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, check_number, schema_name};
 use crate::domain::mask::Mask;
 use crate::domain::{email, phone};
-use crate::error::{Kind, Result, Violation};
+use crate::error::{ErrorKind, Result, Violation};
 use crate::gateway::{Entry, Found, Gateway, Manner};
 
 /// LeadService.
 pub(super) struct Service {
-    context: Context,
+    server: ServerContext,
 }
 
 impl Service {
-    pub(super) fn new(context: Context) -> Self {
-        Self { context }
+    pub(super) fn new(server: ServerContext) -> Self {
+        Self { server }
     }
 }
 
 #[tonic::async_trait]
 impl pb::lead_service_server::LeadService for Service {
-    async fn create_lead(&self, request: Request<pb::CreateLeadRequest>) -> Answer<pb::CreateLeadResponse> {
-        let work = |asked, _| async { write(asked).await.map(Into::into) };
-        self.context.answer(request, work).await
+    async fn create_lead(&self, request: Request<pb::CreateLeadRequest>) -> RpcResult<pb::CreateLeadResponse> {
+        let work = |rpc, _| async { write(rpc).await.map(Into::into) };
+        self.server.respond(request, work).await
     }
 
-    async fn update_lead(&self, request: Request<pb::UpdateLeadRequest>) -> Answer<pb::UpdateLeadResponse> {
-        let work = |asked, _| async { write(asked).await.map(Into::into) };
-        self.context.answer(request, work).await
+    async fn update_lead(&self, request: Request<pb::UpdateLeadRequest>) -> RpcResult<pb::UpdateLeadResponse> {
+        let work = |rpc, _| async { write(rpc).await.map(Into::into) };
+        self.server.respond(request, work).await
     }
 
-    async fn upsert_lead(&self, request: Request<pb::UpsertLeadRequest>) -> Answer<pb::UpsertLeadResponse> {
-        let work = |asked, _| async { write(asked).await.map(Into::into) };
-        self.context.answer(request, work).await
+    async fn upsert_lead(&self, request: Request<pb::UpsertLeadRequest>) -> RpcResult<pb::UpsertLeadResponse> {
+        let work = |rpc, _| async { write(rpc).await.map(Into::into) };
+        self.server.respond(request, work).await
     }
 
-    async fn capture_lead(&self, request: Request<pb::CaptureLeadRequest>) -> Answer<pb::CaptureLeadResponse> {
-        let work = |asked, _| async {
-            let written = write(asked).await?;
+    async fn capture_lead(&self, request: Request<pb::CaptureLeadRequest>) -> RpcResult<pb::CaptureLeadResponse> {
+        let work = |rpc, _| async {
+            let written = write(rpc).await?;
             Ok(pb::CaptureLeadResponse {
                 lead_id: written.lead_id,
                 created: written.created.unwrap_or_default(),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn get_lead(&self, request: Request<pb::GetLeadRequest>) -> Answer<pb::GetLeadResponse> {
-        let work = |asked: Asked<pb::GetLeadRequest>, _| async move {
-            let message = asked.message;
+    async fn get_lead(&self, request: Request<pb::GetLeadRequest>) -> RpcResult<pb::GetLeadResponse> {
+        let work = |rpc: Rpc<pb::GetLeadRequest>, _| async move {
+            let message = rpc.message;
             let mut violations = Vec::new();
             let key = key(message.key).map_err(|fault| violations.push(fault));
             let mask = mask(message.read_mask, &mut violations);
@@ -71,105 +71,106 @@ impl pb::lead_service_server::LeadService for Service {
                 None
             });
             let Ok(key) = key else {
-                return Err(Kind::Invalid(violations).into());
+                return Err(ErrorKind::Invalid(violations).into());
             };
             if !violations.is_empty() {
-                return Err(Kind::Invalid(violations).into());
+                return Err(ErrorKind::Invalid(violations).into());
             }
-            let lead = asked.gateway.get_lead(&asked.call, &key, &mask, max_staleness).await?;
+            let lead = rpc.gateway.get_lead(&rpc.context, &key, &mask, max_staleness).await?;
             Ok(pb::GetLeadResponse {
                 lead: Some(convert::lead(lead)),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn batch_get_leads(&self, request: Request<pb::BatchGetLeadsRequest>) -> Answer<pb::BatchGetLeadsResponse> {
-        let work = |asked: Asked<pb::BatchGetLeadsRequest>, teller: Teller| async move {
+    async fn batch_get_leads(
+        &self,
+        request: Request<pb::BatchGetLeadsRequest>,
+    ) -> RpcResult<pb::BatchGetLeadsResponse> {
+        let work = |rpc: Rpc<pb::BatchGetLeadsRequest>, status_builder: StatusBuilder| async move {
             let mut violations = Vec::new();
-            let mask = mask(asked.message.read_mask, &mut violations);
+            let mask = mask(rpc.message.read_mask, &mut violations);
             if !violations.is_empty() {
-                return Err(Kind::Invalid(violations).into());
+                return Err(ErrorKind::Invalid(violations).into());
             }
-            let ids = &asked.message.lead_ids;
-            let enough = teller.room().bytes();
-            let read = asked.gateway.batch_get_leads(&asked.call, ids, &mask, enough).await?;
-            found(read, teller.room())
+            let ids = &rpc.message.lead_ids;
+            let enough = status_builder.room().bytes();
+            let read = rpc.gateway.batch_get_leads(&rpc.context, ids, &mask, enough).await?;
+            found(read, status_builder.room())
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
     async fn batch_create_leads(
         &self,
         request: Request<pb::BatchCreateLeadsRequest>,
-    ) -> Answer<pb::BatchCreateLeadsResponse> {
-        self.context.answer(request, bulk::write_all).await
+    ) -> RpcResult<pb::BatchCreateLeadsResponse> {
+        self.server.respond(request, bulk::write_all).await
     }
 
     async fn batch_update_leads(
         &self,
         request: Request<pb::BatchUpdateLeadsRequest>,
-    ) -> Answer<pb::BatchUpdateLeadsResponse> {
-        self.context.answer(request, bulk::write_all).await
+    ) -> RpcResult<pb::BatchUpdateLeadsResponse> {
+        self.server.respond(request, bulk::write_all).await
     }
 
     async fn batch_upsert_leads(
         &self,
         request: Request<pb::BatchUpsertLeadsRequest>,
-    ) -> Answer<pb::BatchUpsertLeadsResponse> {
-        self.context.answer(request, bulk::write_all).await
+    ) -> RpcResult<pb::BatchUpsertLeadsResponse> {
+        self.server.respond(request, bulk::write_all).await
     }
 
-    async fn search_leads(&self, request: Request<pb::SearchLeadsRequest>) -> Answer<pb::SearchLeadsResponse> {
-        self.context.answer(request, search::search).await
+    async fn search_leads(&self, request: Request<pb::SearchLeadsRequest>) -> RpcResult<pb::SearchLeadsResponse> {
+        self.server.respond(request, search::search).await
     }
 
     async fn quick_search_leads(
         &self,
         request: Request<pb::QuickSearchLeadsRequest>,
-    ) -> Answer<pb::QuickSearchLeadsResponse> {
-        self.context
-            .answer(request, |asked, _| search::quick_search(asked))
-            .await
+    ) -> RpcResult<pb::QuickSearchLeadsResponse> {
+        self.server.respond(request, |rpc, _| search::quick_search(rpc)).await
     }
 
     async fn list_modified_leads(
         &self,
         request: Request<pb::ListModifiedLeadsRequest>,
-    ) -> Answer<pb::ListModifiedLeadsResponse> {
-        self.context.answer(request, search::list_modified).await
+    ) -> RpcResult<pb::ListModifiedLeadsResponse> {
+        self.server.respond(request, search::list_modified).await
     }
 
-    async fn delete_lead(&self, request: Request<pb::DeleteLeadRequest>) -> Answer<pb::DeleteLeadResponse> {
-        self.context.answer(request, |asked, _| removal::delete(asked)).await
+    async fn delete_lead(&self, request: Request<pb::DeleteLeadRequest>) -> RpcResult<pb::DeleteLeadResponse> {
+        self.server.respond(request, |rpc, _| removal::delete(rpc)).await
     }
 
-    async fn merge_leads(&self, request: Request<pb::MergeLeadsRequest>) -> Answer<pb::MergeLeadsResponse> {
-        self.context.answer(request, |asked, _| removal::merge(asked)).await
+    async fn merge_leads(&self, request: Request<pb::MergeLeadsRequest>) -> RpcResult<pb::MergeLeadsResponse> {
+        self.server.respond(request, |rpc, _| removal::merge(rpc)).await
     }
 
-    type ImportLeadsStream = super::asked::Stream<pb::ImportLeadsResponse>;
+    type ImportLeadsStream = super::rpc::ResponseStream<pb::ImportLeadsResponse>;
 
     async fn import_leads(
         &self,
         request: Request<Streaming<pb::ImportLeadsRequest>>,
-    ) -> Answers<pb::ImportLeadsResponse> {
-        self.context.stream(request, bulk::import).await
+    ) -> StreamResult<pb::ImportLeadsResponse> {
+        self.server.stream(request, bulk::import).await
     }
 
-    type ExportLeadsStream = super::asked::Stream<pb::ExportLeadsResponse>;
+    type ExportLeadsStream = super::rpc::ResponseStream<pb::ExportLeadsResponse>;
 
-    async fn export_leads(&self, request: Request<pb::ExportLeadsRequest>) -> Answers<pb::ExportLeadsResponse> {
-        self.context.stream(request, search::export).await
+    async fn export_leads(&self, request: Request<pb::ExportLeadsRequest>) -> StreamResult<pb::ExportLeadsResponse> {
+        self.server.stream(request, search::export).await
     }
 
     async fn describe_lead_fields(
         &self,
         request: Request<pb::DescribeLeadFieldsRequest>,
-    ) -> Answer<pb::DescribeLeadFieldsResponse> {
-        let work = |asked: Asked<pb::DescribeLeadFieldsRequest>, _| async move {
-            let catalog = asked.gateway.describe_fields(&asked.call).await?;
-            let names = &asked.message.schema_names;
+    ) -> RpcResult<pb::DescribeLeadFieldsResponse> {
+        let work = |rpc: Rpc<pb::DescribeLeadFieldsRequest>, _| async move {
+            let catalog = rpc.gateway.describe_fields(&rpc.context).await?;
+            let names = &rpc.message.schema_names;
             let unknown: Vec<_> = names
                 .iter()
                 .enumerate()
@@ -177,9 +178,9 @@ impl pb::lead_service_server::LeadService for Service {
                 .map(|(i, _)| Violation::new(format!("schema_names[{i}]"), "the account has no such attribute"))
                 .collect();
             if !unknown.is_empty() {
-                return Err(Kind::Invalid(unknown).into());
+                return Err(ErrorKind::Invalid(unknown).into());
             }
-            let is_asked = |name: &str| names.iter().any(|asked| schema_name(asked).eq_ignore_ascii_case(name));
+            let is_asked = |name: &str| names.iter().any(|rpc| schema_name(rpc).eq_ignore_ascii_case(name));
             let fields = catalog
                 .fields
                 .iter()
@@ -190,13 +191,13 @@ impl pb::lead_service_server::LeadService for Service {
                 .filter(|one| names.is_empty() || one.id.as_deref().is_none_or(is_asked));
             Ok(pb::DescribeLeadFieldsResponse {
                 fields: fields
-                    .map(|field| convert::field(field, asked.gateway.unique_attributes()))
+                    .map(|field| convert::field(field, rpc.gateway.unique_attributes()))
                     .collect(),
                 fetch_time: Some(convert::timestamp(catalog.fetched)),
                 unreadable: convert::unreadable(unreadable),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 }
 
@@ -326,28 +327,33 @@ pub(super) struct Entered {
 
 impl Entered {
     /// Checks a write, and makes it unless it was only to be checked.
-    pub(super) async fn make(mut self, gateway: &Arc<Gateway>, call: &Call, manner: Manner) -> Result<Option<Written>> {
+    pub(super) async fn make(
+        mut self,
+        gateway: &Arc<Gateway>,
+        context: &RequestContext,
+        manner: Manner,
+    ) -> Result<Option<Written>> {
         match self.entry {
-            Some(entry) => gateway.write(call, self.write, manner, entry).await.map(Some),
-            None => gateway.validate(call, &mut self.write).await.map(|()| None),
+            Some(entry) => gateway.write(context, self.write, manner, entry).await.map(Some),
+            None => gateway.validate(context, &mut self.write).await.map(|()| None),
         }
     }
 }
 
 /// Makes one write.
-async fn write<M: Writes>(mut asked: Asked<M>) -> Result<Written> {
+async fn write<M: Writes>(mut rpc: Rpc<M>) -> Result<Written> {
     let mut faults = Vec::new();
-    let request = asked.request_id(&mut faults);
-    let Asked {
+    let request = rpc.request_id(&mut faults);
+    let Rpc {
         gateway,
-        call,
+        context,
         message,
         arrival,
         ..
-    } = asked;
+    } = rpc;
     let read = Read::with(message, request, faults);
-    let entered = arrival.take(&call, || read.enter(&gateway)).await?;
-    let written = entered.make(&gateway, &call, Manner::Single).await?;
+    let entered = arrival.take(&context, || read.enter(&gateway)).await?;
+    let written = entered.make(&gateway, &context, Manner::Single).await?;
     Ok(written.unwrap_or_default())
 }
 
@@ -383,7 +389,7 @@ fn found(read: Found, room: Room) -> Result<pb::BatchGetLeadsResponse> {
 }
 
 fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Violation> {
-    use pb::get_lead_request::Key as Asked;
+    use pb::get_lead_request::Key as Rpc;
     let checked = |field: &str, text: String, violation: fn(&str) -> Option<String>| match violation(&text) {
         Some(fault) => Err(Violation::new(field, fault)),
         None => Ok(text),
@@ -393,16 +399,16 @@ fn key(key: Option<pb::get_lead_request::Key>) -> std::result::Result<Key, Viola
             "key",
             "one of lead_id, lead_number, email_address and phone is required",
         )),
-        Some(Asked::LeadId(id)) => match check_id("lead_id", &id) {
+        Some(Rpc::LeadId(id)) => match check_id("lead_id", &id) {
             Some(fault) => Err(fault),
             None => Ok(Key::Id(id)),
         },
-        Some(Asked::LeadNumber(number)) => match check_number("lead_number", &number) {
+        Some(Rpc::LeadNumber(number)) => match check_number("lead_number", &number) {
             Some(fault) => Err(fault),
             None => Ok(Key::Number(number)),
         },
-        Some(Asked::EmailAddress(address)) => checked("email_address", address, email::violation).map(Key::Email),
-        Some(Asked::Phone(number)) => checked("phone", number, phone::violation).map(Key::Phone),
+        Some(Rpc::EmailAddress(address)) => checked("email_address", address, email::violation).map(Key::Email),
+        Some(Rpc::Phone(number)) => checked("phone", number, phone::violation).map(Key::Phone),
     }
 }
 

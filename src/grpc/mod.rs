@@ -2,7 +2,6 @@
 
 mod activity;
 mod arrivals;
-mod asked;
 mod body;
 mod bulk;
 mod connection;
@@ -18,6 +17,7 @@ mod places;
 mod quota;
 mod removal;
 mod responses;
+mod rpc;
 mod search;
 mod share;
 mod size;
@@ -58,7 +58,7 @@ pub mod pb {
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 /// More requests at one time than memory should be spent on.
-const MOST_IN_FLIGHT: u32 = 1_000_000;
+const MAX_IN_FLIGHT: u32 = 1_000_000;
 /// Longer than anybody waits.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The range of `server.max_metadata_bytes`.
@@ -71,7 +71,7 @@ const FLUSH: Duration = Duration::from_millis(250);
 /// How the server behaves (`[server]`, but for its address).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct ServerSettings {
     /// The longest request, in bytes.
     pub max_request_bytes: usize,
     /// Maximum number of repeated elements and map entries of a request message.
@@ -108,9 +108,9 @@ pub struct Settings {
     pub drain: Duration,
 }
 
-impl Settings {
+impl ServerSettings {
     /// What is wrong with them: the key, and what would be right.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         for (key, value) in [
             ("max_in_flight", self.max_in_flight),
@@ -120,8 +120,8 @@ impl Settings {
             ("max_streams_per_connection", self.max_streams_per_connection),
             ("max_streams_per_caller", self.max_streams_per_caller),
         ] {
-            if !(1..=MOST_IN_FLIGHT).contains(&value) {
-                faults.push((key, format!("must be 1 to {MOST_IN_FLIGHT}")));
+            if !(1..=MAX_IN_FLIGHT).contains(&value) {
+                faults.push((key, format!("must be 1 to {MAX_IN_FLIGHT}")));
             }
         }
         if self.stream_read_timeout.is_zero() || self.stream_read_timeout > LONGEST {
@@ -140,8 +140,8 @@ impl Settings {
             let text = format!("must be at least server.max_request_bytes ({})", self.max_request_bytes);
             faults.push(("max_unfinished_bytes", text));
         }
-        if !(size::LEAST..=size::MOST).contains(&self.max_response_bytes) {
-            let text = format!("must be {} to {}", size::LEAST, size::MOST);
+        if !(size::LEAST..=size::MAX).contains(&self.max_response_bytes) {
+            let text = format!("must be {} to {}", size::LEAST, size::MAX);
             faults.push(("max_response_bytes", text));
         }
         if !METADATA_BYTES.contains(&self.max_metadata_bytes) {
@@ -160,9 +160,9 @@ impl Settings {
 
 /// What every service needs.
 #[derive(Clone)]
-struct Context {
+struct ServerContext {
     tenants: Tenants,
-    settings: Arc<Settings>,
+    settings: Arc<ServerSettings>,
     in_flight: Arc<in_flight::InFlight>,
     /// The places of RPCs with many answers, which last long and do little.
     streams: Arc<Semaphore>,
@@ -174,7 +174,7 @@ struct Context {
 pub async fn serve(
     listener: TcpListener,
     tenants: Tenants,
-    settings: Settings,
+    settings: ServerSettings,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -202,7 +202,7 @@ pub async fn serve(
         schema: elements::Schema::new(&descriptors),
         unfinished: unfinished::Unfinished::new(settings.max_unfinished_bytes),
     };
-    let context = Context {
+    let server = ServerContext {
         tenants,
         in_flight: in_flight.clone(),
         streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
@@ -212,7 +212,7 @@ pub async fn serve(
     };
     macro_rules! service {
         ($server:ident, $module:ident) => {
-            $server::new($module::Service::new(context.clone()))
+            $server::new($module::Service::new(server.clone()))
                 .max_decoding_message_size(max_request_bytes)
                 .max_encoding_message_size(usize::MAX)
                 .accept_compressed(CompressionEncoding::Gzip)
@@ -238,7 +238,7 @@ pub async fn serve(
         .add_service(service!(UserServiceServer, user))
         .add_service(service!(QuotaServiceServer, quota))
         .prepare();
-    let server = connection::serve(listener, routes, context, edge, limits, metrics);
+    let server = connection::serve(listener, routes, server, edge, limits, metrics);
 
     // Connections that never speak, and streams that never end, would hold up the server's own end for ever.
     tokio::select! {

@@ -3,9 +3,9 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::asked::Asked;
 use super::pb;
-use crate::caller::RequestId;
+use super::rpc::Rpc;
+use crate::context::RequestId;
 use crate::error::Violation;
 
 /// A message with a request id.
@@ -52,11 +52,11 @@ mutations! {
     ExtendShareRequest = "ExtendShare",
 }
 
-impl<M: Mutation> Asked<M> {
+impl<M: Mutation> Rpc<M> {
     /// Takes the request id of the message, and shows it in the log.
     pub(super) fn request_id(&mut self, faults: &mut Vec<Violation>) -> Option<RequestId> {
         let request = request_id(&mut self.message, faults)?;
-        self.call.mutation = Some(request.id);
+        self.context.mutation = Some(request.id);
         self.observed.mutation(request.id);
         Some(request)
     }

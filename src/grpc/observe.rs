@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Metrics;
 const REQUEST_ID: &str = "x-request-id";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 /// The most bytes of a path in the log.
-const MOST_PATH: usize = 200;
+const MAX_PATH: usize = 200;
 
 /// What is found out about an RPC on its way, for the line at its end. Clones share it.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ impl Line {
     /// `is_known`: whether a service has that method.
     pub(super) fn new(method: &str, is_known: bool, observed: &Observed, metrics: &Arc<Metrics>) -> Self {
         Self {
-            method: shortened(method, MOST_PATH).into_owned(),
+            method: shortened(method, MAX_PATH).into_owned(),
             is_known,
             observed: observed.clone(),
             metrics: metrics.clone(),

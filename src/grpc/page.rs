@@ -4,16 +4,16 @@ use crate::domain::listed::Listed;
 use crate::error::{Error, Result};
 
 /// The most of a page, by LeadSquared's own limit where it has one.
-const MOST: usize = 1000;
+const MAX: usize = 1000;
 
 /// The size of a page; 0 asks for the usual one.
-pub(super) fn size(asked: i32, usual: usize) -> Result<usize> {
-    size_up_to(MOST, asked, usual)
+pub(super) fn size(rpc: i32, usual: usize) -> Result<usize> {
+    size_up_to(MAX, rpc, usual)
 }
 
 /// The size of a page where there is another limit to it.
-pub(super) fn size_up_to(most: usize, asked: i32, usual: usize) -> Result<usize> {
-    match usize::try_from(asked) {
+pub(super) fn size_up_to(most: usize, rpc: i32, usual: usize) -> Result<usize> {
+    match usize::try_from(rpc) {
         Ok(0) => Ok(usual),
         Ok(size) if size <= most => Ok(size),
         _ => Err(Error::invalid("page_size", format!("must be 0 to {most}"))),
@@ -55,7 +55,7 @@ impl Place {
                 Some(own) => (own?, parts.next()??),
                 None => (size, 0),
             };
-            let is_one = parts.next().is_none() && (1..=MOST).contains(&own) && skip < own;
+            let is_one = parts.next().is_none() && (1..=MAX).contains(&own) && skip < own;
             is_one.then_some(Self {
                 number: page,
                 size: own,
@@ -155,9 +155,9 @@ mod tests {
         #[test]
         fn a_place_behind_some_items_is_behind_exactly_these(
             number in 0..1000_usize,
-            size in 1..=MOST,
-            skip in 0..MOST,
-            count in 1..=MOST,
+            size in 1..=MAX,
+            skip in 0..MAX,
+            count in 1..=MAX,
         ) {
             let (skip, count) = (skip % size, count.min(size - skip % size));
             let place = Place { number, size, skip };

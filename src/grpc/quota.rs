@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tonic::Request;
 
-use super::asked::{Answer, Answers, Asked, Reader, Stream};
-use super::{Context, convert, pb};
+use super::rpc::{ResponseSender, ResponseStream, Rpc, RpcResult, StreamResult};
+use super::{ServerContext, convert, pb};
 use crate::error::{Error, Result};
 use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Snapshot, WindowSnapshot};
 
@@ -16,47 +16,47 @@ const RAREST: Duration = Duration::from_secs(3600);
 
 /// QuotaService.
 pub(super) struct Service {
-    context: Context,
+    server: ServerContext,
 }
 
 impl Service {
-    pub(super) fn new(context: Context) -> Self {
-        Self { context }
+    pub(super) fn new(server: ServerContext) -> Self {
+        Self { server }
     }
 }
 
 #[tonic::async_trait]
 impl pb::quota_service_server::QuotaService for Service {
-    type WatchQuotaStream = Stream<pb::WatchQuotaResponse>;
+    type WatchQuotaStream = ResponseStream<pb::WatchQuotaResponse>;
 
-    async fn get_quota(&self, request: Request<pb::GetQuotaRequest>) -> Answer<pb::GetQuotaResponse> {
-        let work = |asked: Asked<pb::GetQuotaRequest>, _| async move {
+    async fn get_quota(&self, request: Request<pb::GetQuotaRequest>) -> RpcResult<pb::GetQuotaResponse> {
+        let work = |rpc: Rpc<pb::GetQuotaRequest>, _| async move {
             Ok(pb::GetQuotaResponse {
-                quota: Some(quota(&asked.gateway.quota())),
+                quota: Some(quota(&rpc.gateway.quota())),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn watch_quota(&self, request: Request<pb::WatchQuotaRequest>) -> Answers<pb::WatchQuotaResponse> {
-        let work = |asked: Asked<pb::WatchQuotaRequest>, reader: Reader<pb::WatchQuotaResponse>| async move {
-            let mut ticks = tokio::time::interval(interval(asked.message.interval)?);
+    async fn watch_quota(&self, request: Request<pb::WatchQuotaRequest>) -> StreamResult<pb::WatchQuotaResponse> {
+        let work = |rpc: Rpc<pb::WatchQuotaRequest>, responder: ResponseSender<pb::WatchQuotaResponse>| async move {
+            let mut ticks = tokio::time::interval(interval(rpc.message.interval)?);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                let quota = Some(quota(&asked.gateway.quota()));
-                reader.send(pb::WatchQuotaResponse { quota }).await?;
+                let quota = Some(quota(&rpc.gateway.quota()));
+                responder.send(pb::WatchQuotaResponse { quota }).await?;
             }
         };
-        self.context.stream(request, work).await
+        self.server.stream(request, work).await
     }
 }
 
-fn interval(asked: Option<prost_types::Duration>) -> Result<Duration> {
-    let Some(asked) = asked else {
+fn interval(rpc: Option<prost_types::Duration>) -> Result<Duration> {
+    let Some(rpc) = rpc else {
         return Ok(USUAL);
     };
-    let interval = convert::duration(asked).filter(|interval| (OFTENEST..=RAREST).contains(interval));
+    let interval = convert::duration(rpc).filter(|interval| (OFTENEST..=RAREST).contains(interval));
     interval.ok_or_else(|| Error::invalid("interval", "must be 100 ms to 1 hour"))
 }
 

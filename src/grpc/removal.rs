@@ -1,45 +1,49 @@
 //! The RPCs after which a lead is gone.
 
-use super::asked::Asked;
 use super::pb;
+use super::rpc::Rpc;
 use crate::error::Result;
 use crate::gateway::Removal;
 
 /// DeleteLead.
-pub(super) async fn delete(mut asked: Asked<pb::DeleteLeadRequest>) -> Result<pb::DeleteLeadResponse> {
+pub(super) async fn delete(mut rpc: Rpc<pb::DeleteLeadRequest>) -> Result<pb::DeleteLeadResponse> {
     let mut faults = Vec::new();
-    let request = asked.request_id(&mut faults);
-    let Asked {
+    let request = rpc.request_id(&mut faults);
+    let Rpc {
         gateway,
-        call,
+        context,
         message,
         arrival,
         ..
-    } = asked;
+    } = rpc;
     let removal = Removal::Delete {
         lead_id: message.lead_id,
     };
-    let entry = arrival.take(&call, || gateway.enter_removal(&removal, request)).await?;
-    gateway.remove_lead(&call, removal, entry, faults).await?;
+    let entry = arrival
+        .take(&context, || gateway.enter_removal(&removal, request))
+        .await?;
+    gateway.remove_lead(&context, removal, entry, faults).await?;
     Ok(pb::DeleteLeadResponse {})
 }
 
 /// MergeLeads.
-pub(super) async fn merge(mut asked: Asked<pb::MergeLeadsRequest>) -> Result<pb::MergeLeadsResponse> {
+pub(super) async fn merge(mut rpc: Rpc<pb::MergeLeadsRequest>) -> Result<pb::MergeLeadsResponse> {
     let mut faults = Vec::new();
-    let request = asked.request_id(&mut faults);
-    let Asked {
+    let request = rpc.request_id(&mut faults);
+    let Rpc {
         gateway,
-        call,
+        context,
         message,
         arrival,
         ..
-    } = asked;
+    } = rpc;
     let removal = Removal::Merge {
         lead_id: message.lead_id,
         merged_lead_id: message.merged_lead_id,
     };
-    let entry = arrival.take(&call, || gateway.enter_removal(&removal, request)).await?;
-    gateway.remove_lead(&call, removal, entry, faults).await?;
+    let entry = arrival
+        .take(&context, || gateway.enter_removal(&removal, request))
+        .await?;
+    gateway.remove_lead(&context, removal, entry, faults).await?;
     Ok(pb::MergeLeadsResponse {})
 }

@@ -4,30 +4,36 @@
 use jiff::Timestamp;
 use prost::Message;
 
-use super::asked::{Asked, Reader, Teller};
 use super::lead::mask;
 use super::page::{self, Place};
+use super::rpc::{ResponseSender, Rpc, StatusBuilder};
 use super::size::{Room, item_bytes};
 use super::{convert, pb};
 use crate::clock;
 use crate::domain::characters::{self, Form};
 use crate::domain::criterion::Operator;
 use crate::domain::lead::Lead;
-use crate::error::{Error, Kind, Result, Violation};
-use crate::gateway::{ExportFrom, Listing, MOST_MODIFIED, Search};
+use crate::error::{Error, ErrorKind, Result, Violation};
+use crate::gateway::{ExportFrom, Listing, MAX_MODIFIED, Search};
 
 /// The most leads of one message of an export, and about the most bytes, where `server.max_response_bytes` allows them.
-const MOST_LEADS: usize = 100;
-const MOST_BYTES: usize = 2 * 1024 * 1024;
+const MAX_LEADS: usize = 100;
+const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// The longest query of QuickSearchLeads in bytes: LeadSquared takes it in the URL.
 const MAX_QUERY: usize = 1000;
 
 /// SearchLeads.
-pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>, teller: Teller) -> Result<pb::SearchLeadsResponse> {
-    let Asked {
-        gateway, call, message, ..
-    } = asked;
+pub(super) async fn search(
+    rpc: Rpc<pb::SearchLeadsRequest>,
+    status_builder: StatusBuilder,
+) -> Result<pb::SearchLeadsResponse> {
+    let Rpc {
+        gateway,
+        context,
+        message,
+        ..
+    } = rpc;
     let mut faults = Vec::new();
     let size = noted(page::size(message.page_size, 100), &mut faults);
     let place = noted(Place::read(&message.page_token, size.unwrap_or(1)), &mut faults);
@@ -55,10 +61,10 @@ pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>, teller: Teller)
         mask: mask(message.read_mask, &mut faults),
         faults,
     };
-    let (leads, has_more) = gateway.search_leads(&call, search).await?;
+    let (leads, has_more) = gateway.search_leads(&context, search).await?;
     let next = has_more.then(|| place.next());
     let mut leads = leads.map(convert::lead);
-    let next = page::cut(place, &mut leads, |leads| fitting(teller.room(), leads))?.or(next);
+    let next = page::cut(place, &mut leads, |leads| fitting(status_builder.room(), leads))?.or(next);
     let next_page_token = next.map(|next| next.token(size.unwrap_or_default()));
     Ok(pb::SearchLeadsResponse {
         leads: leads.records,
@@ -68,10 +74,13 @@ pub(super) async fn search(asked: Asked<pb::SearchLeadsRequest>, teller: Teller)
 }
 
 /// QuickSearchLeads.
-pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> Result<pb::QuickSearchLeadsResponse> {
-    let Asked {
-        gateway, call, message, ..
-    } = asked;
+pub(super) async fn quick_search(rpc: Rpc<pb::QuickSearchLeadsRequest>) -> Result<pb::QuickSearchLeadsResponse> {
+    let Rpc {
+        gateway,
+        context,
+        message,
+        ..
+    } = rpc;
     let mut faults = Vec::new();
     let mask = mask(message.read_mask, &mut faults);
     let query = message.query.trim();
@@ -86,9 +95,9 @@ pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> R
         faults.push(Violation::new("query", fault));
     }
     if !faults.is_empty() {
-        return Err(Kind::Invalid(faults).into());
+        return Err(ErrorKind::Invalid(faults).into());
     }
-    let leads = gateway.quick_search_leads(&call, query, &mask).await?;
+    let leads = gateway.quick_search_leads(&context, query, &mask).await?;
     Ok(pb::QuickSearchLeadsResponse {
         leads: shown(leads.records),
         unreadable: convert::unreadable(&leads.unreadable),
@@ -97,19 +106,22 @@ pub(super) async fn quick_search(asked: Asked<pb::QuickSearchLeadsRequest>) -> R
 
 /// ListModifiedLeads.
 pub(super) async fn list_modified(
-    asked: Asked<pb::ListModifiedLeadsRequest>,
-    teller: Teller,
+    rpc: Rpc<pb::ListModifiedLeadsRequest>,
+    status_builder: StatusBuilder,
 ) -> Result<pb::ListModifiedLeadsResponse> {
-    let Asked {
-        gateway, call, message, ..
-    } = asked;
+    let Rpc {
+        gateway,
+        context,
+        message,
+        ..
+    } = rpc;
     let mut faults = Vec::new();
     let mask = mask(message.read_mask, &mut faults);
-    let size = noted(page::size_up_to(MOST_MODIFIED, message.page_size, 1_000), &mut faults);
+    let size = noted(page::size_up_to(MAX_MODIFIED, message.page_size, 1_000), &mut faults);
     let range = Range::read(message.start_time, message.end_time, &mut faults);
     let from = range.from("page_token", &message.page_token, &mut faults);
     let (Some(from), Some(size), true) = (from, size, faults.is_empty()) else {
-        return Err(Kind::Invalid(faults).into());
+        return Err(ErrorKind::Invalid(faults).into());
     };
     let mut listing = match from {
         ExportFrom::Range(start, end) => Listing::new(start, end, size),
@@ -118,9 +130,9 @@ pub(super) async fn list_modified(
     };
     let mut leads = vec![];
     let mut unreadable = vec![];
-    if let Some(mut page) = gateway.modified_leads(&call, &mut listing, &mask).await? {
+    if let Some(mut page) = gateway.modified_leads(&context, &mut listing, &mask).await? {
         leads = shown(std::mem::take(&mut page.leads));
-        let fitting = |leads: &[pb::Lead]| fitting(teller.room(), leads);
+        let fitting = |leads: &[pb::Lead]| fitting(status_builder.room(), leads);
         if !matches!(fitting(&leads), Ok(count) if count == leads.len()) {
             page.cut(&mut listing, &mut leads, fitting)?;
         }
@@ -138,20 +150,23 @@ pub(super) async fn list_modified(
 /// ExportLeads. Each page gives at least one message, and so does an export that has nothing more to give: whoever reads
 /// learns how far it is.
 pub(super) async fn export(
-    asked: Asked<pb::ExportLeadsRequest>,
-    reader: Reader<pb::ExportLeadsResponse>,
+    rpc: Rpc<pb::ExportLeadsRequest>,
+    responder: ResponseSender<pb::ExportLeadsResponse>,
 ) -> Result<()> {
-    let Asked {
-        gateway, call, message, ..
-    } = asked;
+    let Rpc {
+        gateway,
+        context,
+        message,
+        ..
+    } = rpc;
     let mut faults = Vec::new();
     let mask = mask(message.read_mask, &mut faults);
     let range = Range::read(message.start_time, message.end_time, &mut faults);
     let from = range.from("resume_token", &message.resume_token, &mut faults);
     let (Some(from), true) = (from, faults.is_empty()) else {
-        return Err(Kind::Invalid(faults).into());
+        return Err(ErrorKind::Invalid(faults).into());
     };
-    let mut export = gateway.export_leads(&call, from, mask).await?;
+    let mut export = gateway.export_leads(&context, from, mask).await?;
     let mut is_silent = true;
     loop {
         // Until the last lead of a page was sent, the page has to be read again.
@@ -162,8 +177,8 @@ pub(super) async fn export(
         let after = export.listing().token();
         let total_size = total_size(export.listing());
         let mut unreadable = convert::unreadable(&leads.unreadable);
-        let room = reader.teller().room();
-        let mut messages = messages(shown(leads.records), room.bytes().min(MOST_BYTES))
+        let room = responder.status_builder().room();
+        let mut messages = messages(shown(leads.records), room.bytes().min(MAX_BYTES))
             .into_iter()
             .peekable();
         while let Some(leads) = messages.next() {
@@ -181,7 +196,7 @@ pub(super) async fn export(
                     vec![]
                 },
             };
-            reader.send(answer).await?;
+            responder.send(answer).await?;
         }
         is_silent = false;
     }
@@ -192,7 +207,7 @@ pub(super) async fn export(
             total_size: total_size(export.listing()),
             unreadable: vec![],
         };
-        reader.send(nothing_more).await?;
+        responder.send(nothing_more).await?;
     }
     Ok(())
 }
@@ -255,22 +270,22 @@ fn noted<T>(read: Result<T>, faults: &mut Vec<Violation>) -> Option<T> {
         Ok(value) => return Some(value),
         Err(error) => error,
     };
-    if let Kind::Invalid(found) = error.kind {
+    if let ErrorKind::Invalid(found) = error.kind {
         faults.extend(found);
     }
     None
 }
 
 fn operator(number: i32) -> Option<Operator> {
-    use pb::SearchOperator as Asked;
-    Some(match Asked::try_from(number).ok()? {
-        Asked::Unspecified | Asked::Equal => Operator::Equal,
-        Asked::NotEqual => Operator::NotEqual,
-        Asked::Less => Operator::Less,
-        Asked::LessOrEqual => Operator::LessOrEqual,
-        Asked::Greater => Operator::Greater,
-        Asked::GreaterOrEqual => Operator::GreaterOrEqual,
-        Asked::Like => Operator::Like,
+    use pb::SearchOperator as Rpc;
+    Some(match Rpc::try_from(number).ok()? {
+        Rpc::Unspecified | Rpc::Equal => Operator::Equal,
+        Rpc::NotEqual => Operator::NotEqual,
+        Rpc::Less => Operator::Less,
+        Rpc::LessOrEqual => Operator::LessOrEqual,
+        Rpc::Greater => Operator::Greater,
+        Rpc::GreaterOrEqual => Operator::GreaterOrEqual,
+        Rpc::Like => Operator::Like,
     })
 }
 
@@ -281,7 +296,7 @@ fn shown(leads: Vec<Lead>) -> Vec<pb::Lead> {
 /// How many of the first leads fit into a response. The error names the lead that is too large by itself.
 pub(super) fn fitting(room: Room, leads: &[pb::Lead]) -> Result<usize> {
     room.fitting(leads).map_err(|mut error| {
-        if let (Kind::ResponseTooLarge { lead_id, .. }, Some(lead)) = (&mut error.kind, leads.first()) {
+        if let (ErrorKind::ResponseTooLarge { lead_id, .. }, Some(lead)) = (&mut error.kind, leads.first()) {
             *lead_id = Some(lead.lead_id.clone());
         }
         error
@@ -293,12 +308,12 @@ fn total_size(listing: &Listing) -> i32 {
 }
 
 /// The leads in parts that fit into messages; no leads are one part without any.
-fn messages(leads: Vec<pb::Lead>, most_bytes: usize) -> Vec<Vec<pb::Lead>> {
+fn messages(leads: Vec<pb::Lead>, max_bytes: usize) -> Vec<Vec<pb::Lead>> {
     let mut parts = vec![];
     let (mut part, mut bytes) = (vec![], 0);
     for lead in leads {
         let length = item_bytes(lead.encoded_len());
-        if part.len() >= MOST_LEADS || (!part.is_empty() && bytes + length > most_bytes) {
+        if part.len() >= MAX_LEADS || (!part.is_empty() && bytes + length > max_bytes) {
             parts.push(std::mem::take(&mut part));
             bytes = 0;
         }
@@ -320,7 +335,7 @@ mod tests {
             owner_name: "x".repeat(note),
             ..Default::default()
         };
-        messages(vec![lead; count], MOST_BYTES).iter().map(Vec::len).collect()
+        messages(vec![lead; count], MAX_BYTES).iter().map(Vec::len).collect()
     }
 
     #[test]

@@ -7,13 +7,15 @@ use tonic::Request;
 use uuid::Uuid;
 
 use super::activity::fields;
-use super::asked::{Answer, Answers, Asked, Reader, Stream, Teller};
-use super::{Context, convert, page, pb};
+use super::rpc::{ResponseSender, ResponseStream, Rpc, RpcResult, StatusBuilder, StreamResult};
+use super::{ServerContext, convert, page, pb};
 use crate::domain::lead::{self, check_id, check_number};
-use crate::domain::share::{Access, Change, Context as Activity, Filter, Share, State, Step, What};
+use crate::domain::share::{
+    Access, Share, ShareChange, ShareContext as Activity, ShareFilter, ShareState, ShareStep, SharedEntity,
+};
 use crate::domain::user;
 use crate::domain::{check, email};
-use crate::error::{Error, Kind, Result, Violation};
+use crate::error::{Error, ErrorKind, Result, Violation};
 use crate::gateway::sharing::{Draft, Meant, WaitFor, Wanted};
 
 /// How many shares are revoked at one time.
@@ -23,63 +25,69 @@ const PAGE: usize = 500;
 
 /// ShareService.
 pub(super) struct Service {
-    context: Context,
+    server: ServerContext,
 }
 
 impl Service {
-    pub(super) fn new(context: Context) -> Self {
-        Self { context }
+    pub(super) fn new(server: ServerContext) -> Self {
+        Self { server }
     }
 }
 
 #[tonic::async_trait]
 impl pb::share_service_server::ShareService for Service {
-    type WatchShareStream = Stream<pb::WatchShareResponse>;
-    type RevokeSharesStream = Stream<pb::RevokeSharesResponse>;
+    type WatchShareStream = ResponseStream<pb::WatchShareResponse>;
+    type RevokeSharesStream = ResponseStream<pb::RevokeSharesResponse>;
 
-    async fn share_lead(&self, request: Request<pb::ShareLeadRequest>) -> Answer<pb::ShareLeadResponse> {
-        let work = |mut asked: Asked<pb::ShareLeadRequest>, teller: Teller| async move {
+    async fn share_lead(&self, request: Request<pb::ShareLeadRequest>) -> RpcResult<pb::ShareLeadResponse> {
+        let work = |mut rpc: Rpc<pb::ShareLeadRequest>, status_builder: StatusBuilder| async move {
             let mut faults = Vec::new();
-            let request = asked.request_id(&mut faults);
-            let Asked {
-                gateway, call, message, ..
-            } = asked;
+            let request = rpc.request_id(&mut faults);
+            let Rpc {
+                gateway,
+                context,
+                message,
+                ..
+            } = rpc;
             let wait = wait_for(message.wait_for, &mut faults);
             let user = share_lead_user(message.user, &mut faults);
             let access = access(message.access, &mut faults);
             let duration = duration(message.duration, &mut faults);
             let lead = lead_key(message.lead, &mut faults);
-            let context = context(message.context, &mut faults);
+            let share_context = share_context(message.context, &mut faults);
             let (Some(lead), Some(user), Some(access), Some(wait), true) =
                 (lead, user, access, wait, faults.is_empty())
             else {
-                return Err(Kind::Invalid(faults).into());
+                return Err(ErrorKind::Invalid(faults).into());
             };
             let draft = Draft {
-                what: Wanted::Lead(lead, context),
+                what: Wanted::Lead(lead, share_context),
                 user,
                 access,
                 duration,
                 additional: message.allow_additional,
             };
-            let share = gateway.sharing().share(&call, draft, request, wait).await?;
+            let share = gateway.sharing().share(&context, draft, request, wait).await?;
             Ok(pb::ShareLeadResponse {
-                share: Some(shown(&share, &teller)),
+                share: Some(shown(&share, &status_builder)),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
     async fn share_opportunity(
         &self,
         request: Request<pb::ShareOpportunityRequest>,
-    ) -> Answer<pb::ShareOpportunityResponse> {
-        let work = |mut asked: Asked<pb::ShareOpportunityRequest>, teller: Teller| async move {
+    ) -> RpcResult<pb::ShareOpportunityResponse> {
+        let work = |mut rpc: Rpc<pb::ShareOpportunityRequest>, status_builder: StatusBuilder| async move {
             let mut faults = Vec::new();
-            let request = asked.request_id(&mut faults);
-            let Asked {
-                gateway, call, message, ..
-            } = asked;
+            let request = rpc.request_id(&mut faults);
+            let Rpc {
+                gateway,
+                context,
+                message,
+                ..
+            } = rpc;
             let wait = wait_for(message.wait_for, &mut faults);
             let user = share_opportunity_user(message.user, &mut faults);
             let access = access(message.access, &mut faults);
@@ -87,7 +95,7 @@ impl pb::share_service_server::ShareService for Service {
             let id = id("opportunity_id", message.opportunity_id, &mut faults);
             let (Some(id), Some(user), Some(access), Some(wait), true) = (id, user, access, wait, faults.is_empty())
             else {
-                return Err(Kind::Invalid(faults).into());
+                return Err(ErrorKind::Invalid(faults).into());
             };
             let draft = Draft {
                 what: Wanted::Opportunity(id),
@@ -96,36 +104,36 @@ impl pb::share_service_server::ShareService for Service {
                 duration,
                 additional: message.allow_additional,
             };
-            let share = gateway.sharing().share(&call, draft, request, wait).await?;
+            let share = gateway.sharing().share(&context, draft, request, wait).await?;
             Ok(pb::ShareOpportunityResponse {
-                share: Some(shown(&share, &teller)),
+                share: Some(shown(&share, &status_builder)),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn get_share(&self, request: Request<pb::GetShareRequest>) -> Answer<pb::GetShareResponse> {
-        let work = |asked: Asked<pb::GetShareRequest>, teller: Teller| async move {
-            let id = share_id(&asked.message.share_id)?;
-            let (share, changes) = asked.gateway.sharing().get(id).await?;
+    async fn get_share(&self, request: Request<pb::GetShareRequest>) -> RpcResult<pb::GetShareResponse> {
+        let work = |rpc: Rpc<pb::GetShareRequest>, status_builder: StatusBuilder| async move {
+            let id = share_id(&rpc.message.share_id)?;
+            let (share, changes) = rpc.gateway.sharing().get(id).await?;
             Ok(pb::GetShareResponse {
-                share: Some(shown(&share, &teller)),
+                share: Some(shown(&share, &status_builder)),
                 source: pb::ShareSource::Ledger.into(),
                 changes: changes.iter().map(change).collect(),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn list_shares(&self, request: Request<pb::ListSharesRequest>) -> Answer<pb::ListSharesResponse> {
-        let work = |asked: Asked<pb::ListSharesRequest>, teller: Teller| async move {
-            let size = page::size(asked.message.page_size, 100)?;
-            let filter = filter(asked.message, size + 1)?;
-            let mut shares = asked.gateway.sharing().list(&filter).await?;
+    async fn list_shares(&self, request: Request<pb::ListSharesRequest>) -> RpcResult<pb::ListSharesResponse> {
+        let work = |rpc: Rpc<pb::ListSharesRequest>, status_builder: StatusBuilder| async move {
+            let size = page::size(rpc.message.page_size, 100)?;
+            let filter = filter(rpc.message, size + 1)?;
+            let mut shares = rpc.gateway.sharing().list(&filter).await?;
             let count = shares.len();
             shares.truncate(size);
-            let mut shares: Vec<_> = shares.iter().map(|share| shown(share, &teller)).collect();
-            shares.truncate(teller.room().fitting(&shares)?);
+            let mut shares: Vec<_> = shares.iter().map(|share| shown(share, &status_builder)).collect();
+            shares.truncate(status_builder.room().fitting(&shares)?);
             let last = shares.last().filter(|_| shares.len() < count);
             Ok(pb::ListSharesResponse {
                 next_page_token: last.map(|share| share.share_id.clone()).unwrap_or_default(),
@@ -133,20 +141,20 @@ impl pb::share_service_server::ShareService for Service {
                 source: pb::ShareSource::Ledger.into(),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn watch_share(&self, request: Request<pb::WatchShareRequest>) -> Answers<pb::WatchShareResponse> {
-        let work = |asked: Asked<pb::WatchShareRequest>, reader: Reader<pb::WatchShareResponse>| async move {
-            let id = share_id(&asked.message.share_id)?;
-            let mut listener = asked.gateway.sharing().listen(id).await?;
+    async fn watch_share(&self, request: Request<pb::WatchShareRequest>) -> StreamResult<pb::WatchShareResponse> {
+        let work = |rpc: Rpc<pb::WatchShareRequest>, responder: ResponseSender<pb::WatchShareResponse>| async move {
+            let id = share_id(&rpc.message.share_id)?;
+            let mut listener = rpc.gateway.sharing().listen(id).await?;
             let mut before = None;
             loop {
                 let share = listener.current();
-                let now = shown(&share, reader.teller());
+                let now = shown(&share, responder.status_builder());
                 if before.as_ref() != Some(&now) {
                     before = Some(now.clone());
-                    reader.send(pb::WatchShareResponse { share: Some(now) }).await?;
+                    responder.send(pb::WatchShareResponse { share: Some(now) }).await?;
                 }
                 if share.stage.is_over() {
                     return Ok(());
@@ -154,32 +162,35 @@ impl pb::share_service_server::ShareService for Service {
                 listener.changed().await;
             }
         };
-        self.context.stream(request, work).await
+        self.server.stream(request, work).await
     }
 
-    async fn revoke_share(&self, request: Request<pb::RevokeShareRequest>) -> Answer<pb::RevokeShareResponse> {
-        let work = |mut asked: Asked<pb::RevokeShareRequest>, teller: Teller| async move {
+    async fn revoke_share(&self, request: Request<pb::RevokeShareRequest>) -> RpcResult<pb::RevokeShareResponse> {
+        let work = |mut rpc: Rpc<pb::RevokeShareRequest>, status_builder: StatusBuilder| async move {
             let mut faults = Vec::new();
-            let request = asked.request_id(&mut faults);
-            let Asked {
-                gateway, call, message, ..
-            } = asked;
+            let request = rpc.request_id(&mut faults);
+            let Rpc {
+                gateway,
+                context,
+                message,
+                ..
+            } = rpc;
             let wait = wait_for(message.wait_for, &mut faults);
             let meant = meant(message.share, &mut faults);
             let (Some(meant), Some(wait), true) = (meant, wait, faults.is_empty()) else {
-                return Err(Kind::Invalid(faults).into());
+                return Err(ErrorKind::Invalid(faults).into());
             };
-            let share = gateway.sharing().revoke(&call, meant, request, wait).await?;
+            let share = gateway.sharing().revoke(&context, meant, request, wait).await?;
             Ok(pb::RevokeShareResponse {
-                share: Some(shown(&share, &teller)),
+                share: Some(shown(&share, &status_builder)),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn revoke_shares(&self, request: Request<pb::RevokeSharesRequest>) -> Answers<pb::RevokeSharesResponse> {
-        let work = |asked: Asked<pb::RevokeSharesRequest>, reader: Reader<pb::RevokeSharesResponse>| async move {
-            let message = asked.message.clone();
+    async fn revoke_shares(&self, request: Request<pb::RevokeSharesRequest>) -> StreamResult<pb::RevokeSharesResponse> {
+        let work = |rpc: Rpc<pb::RevokeSharesRequest>, responder: ResponseSender<pb::RevokeSharesResponse>| async move {
+            let message = rpc.message.clone();
             if message.lead_id.is_empty() && message.user_id.is_empty() {
                 return Err(Error::invalid(
                     "lead_id",
@@ -193,58 +204,61 @@ impl pb::share_service_server::ShareService for Service {
                 ..Default::default()
             };
             let mut filter = filter(listing, PAGE)?;
-            filter.states = State::LIVE.to_vec();
-            revoke_all(&asked, filter, &reader).await
+            filter.states = ShareState::LIVE.to_vec();
+            revoke_all(&rpc, filter, &responder).await
         };
-        self.context.stream(request, work).await
+        self.server.stream(request, work).await
     }
 
-    async fn extend_share(&self, request: Request<pb::ExtendShareRequest>) -> Answer<pb::ExtendShareResponse> {
-        let work = |mut asked: Asked<pb::ExtendShareRequest>, teller: Teller| async move {
+    async fn extend_share(&self, request: Request<pb::ExtendShareRequest>) -> RpcResult<pb::ExtendShareResponse> {
+        let work = |mut rpc: Rpc<pb::ExtendShareRequest>, status_builder: StatusBuilder| async move {
             let mut faults = Vec::new();
-            let request = asked.request_id(&mut faults);
-            let Asked {
-                gateway, call, message, ..
-            } = asked;
+            let request = rpc.request_id(&mut faults);
+            let Rpc {
+                gateway,
+                context,
+                message,
+                ..
+            } = rpc;
             let wait = wait_for(message.wait_for, &mut faults);
             let duration = duration(message.duration, &mut faults);
             let id = share_id(&message.share_id).map_err(|_| faults.push(not_a_share("share_id")));
             let (Ok(id), Some(wait), true) = (id, wait, faults.is_empty()) else {
-                return Err(Kind::Invalid(faults).into());
+                return Err(ErrorKind::Invalid(faults).into());
             };
-            let share = gateway.sharing().extend(&call, id, duration, request, wait).await?;
+            let share = gateway.sharing().extend(&context, id, duration, request, wait).await?;
             Ok(pb::ExtendShareResponse {
-                share: Some(shown(&share, &teller)),
+                share: Some(shown(&share, &status_builder)),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn retry_share(&self, request: Request<pb::RetryShareRequest>) -> Answer<pb::RetryShareResponse> {
-        let work = |asked: Asked<pb::RetryShareRequest>, teller: Teller| async move {
+    async fn retry_share(&self, request: Request<pb::RetryShareRequest>) -> RpcResult<pb::RetryShareResponse> {
+        let work = |rpc: Rpc<pb::RetryShareRequest>, status_builder: StatusBuilder| async move {
             let mut faults = Vec::new();
-            let wait = wait_for(asked.message.wait_for, &mut faults);
-            let id = share_id(&asked.message.share_id).map_err(|_| faults.push(not_a_share("share_id")));
+            let wait = wait_for(rpc.message.wait_for, &mut faults);
+            let id = share_id(&rpc.message.share_id).map_err(|_| faults.push(not_a_share("share_id")));
             let (Ok(id), Some(wait), true) = (id, wait, faults.is_empty()) else {
-                return Err(Kind::Invalid(faults).into());
+                return Err(ErrorKind::Invalid(faults).into());
             };
-            let share = asked.gateway.sharing().retry(&asked.call, id, wait).await?;
+            let share = rpc.gateway.sharing().retry(&rpc.context, id, wait).await?;
             Ok(pb::RetryShareResponse {
-                share: Some(shown(&share, &teller)),
+                share: Some(shown(&share, &status_builder)),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
     async fn get_user_share_usage(
         &self,
         request: Request<pb::GetUserShareUsageRequest>,
-    ) -> Answer<pb::GetUserShareUsageResponse> {
-        let work = |asked: Asked<pb::GetUserShareUsageRequest>, _| async move {
+    ) -> RpcResult<pb::GetUserShareUsageResponse> {
+        let work = |rpc: Rpc<pb::GetUserShareUsageRequest>, _| async move {
             let mut faults = Vec::new();
-            let key = usage_user(asked.message.user, &mut faults).ok_or(Kind::Invalid(faults))?;
-            let sharing = asked.gateway.sharing();
-            let (user_id, used) = sharing.usage(&asked.call, &key).await?;
+            let key = usage_user(rpc.message.user, &mut faults).ok_or(ErrorKind::Invalid(faults))?;
+            let sharing = rpc.gateway.sharing();
+            let (user_id, used) = sharing.usage(&rpc.context, &key).await?;
             Ok(pb::GetUserShareUsageResponse {
                 user_id,
                 used: i32::try_from(used).unwrap_or(i32::MAX),
@@ -252,47 +266,47 @@ impl pb::share_service_server::ShareService for Service {
                 source: pb::ShareSource::Ledger.into(),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
     async fn get_share_request_status(
         &self,
         request: Request<pb::GetShareRequestStatusRequest>,
-    ) -> Answer<pb::GetShareRequestStatusResponse> {
-        let work = |asked: Asked<pb::GetShareRequestStatusRequest>, _| async move {
+    ) -> RpcResult<pb::GetShareRequestStatusResponse> {
+        let work = |rpc: Rpc<pb::GetShareRequestStatusRequest>, _| async move {
             let mut faults = Vec::new();
-            let id = id("upstream_request_id", asked.message.upstream_request_id, &mut faults);
-            let id = id.ok_or(Kind::Invalid(faults))?;
-            let standing = asked.gateway.sharing().request_status(&asked.call, &id).await?;
+            let id = id("upstream_request_id", rpc.message.upstream_request_id, &mut faults);
+            let id = id.ok_or(ErrorKind::Invalid(faults))?;
+            let standing = rpc.gateway.sharing().request_status(&rpc.context, &id).await?;
             Ok(pb::GetShareRequestStatusResponse {
                 share_status: i32::try_from(standing.number).unwrap_or_default(),
                 processed: standing.processed,
                 failed: standing.failed.is_some(),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 }
 
 /// Revokes all that the filter finds, some at a time, and tells of each as soon as it is settled.
 async fn revoke_all(
-    asked: &Asked<pb::RevokeSharesRequest>,
-    mut filter: Filter,
-    reader: &Reader<pb::RevokeSharesResponse>,
+    rpc: &Rpc<pb::RevokeSharesRequest>,
+    mut filter: ShareFilter,
+    responder: &ResponseSender<pb::RevokeSharesResponse>,
 ) -> Result<()> {
     let mut running = JoinSet::new();
     loop {
-        let found = asked.gateway.sharing().list(&filter).await?;
+        let found = rpc.gateway.sharing().list(&filter).await?;
         let is_last = found.len() < filter.most;
         filter.before = found.last().map(|share| share.id);
         for share in found {
             if running.len() >= AT_A_TIME {
-                told(running.join_next().await, asked, reader).await?;
+                told(running.join_next().await, rpc, responder).await?;
             }
-            let (sharing, call) = (asked.gateway.sharing().clone(), asked.call.clone());
+            let (sharing, context) = (rpc.gateway.sharing().clone(), rpc.context.clone());
             running.spawn(async move {
                 let revoked = sharing
-                    .revoke(&call, Meant::Id(share.id), None, WaitFor::Submitted)
+                    .revoke(&context, Meant::Id(share.id), None, WaitFor::Submitted)
                     .await;
                 (share.id, revoked)
             });
@@ -302,7 +316,7 @@ async fn revoke_all(
         }
     }
     while let Some(ended) = running.join_next().await {
-        told(Some(ended), asked, reader).await?;
+        told(Some(ended), rpc, responder).await?;
     }
     Ok(())
 }
@@ -311,30 +325,30 @@ type Ended = std::result::Result<(Uuid, Result<std::sync::Arc<Share>>), tokio::t
 
 async fn told(
     ended: Option<Ended>,
-    asked: &Asked<pb::RevokeSharesRequest>,
-    reader: &Reader<pb::RevokeSharesResponse>,
+    rpc: &Rpc<pb::RevokeSharesRequest>,
+    responder: &ResponseSender<pb::RevokeSharesResponse>,
 ) -> Result<()> {
     let Some(Ok((id, revoked))) = ended else {
         return Ok(());
     };
-    let teller = reader.teller();
+    let status_builder = responder.status_builder();
     let answer = match revoked {
         Ok(share) => pb::RevokeSharesResponse {
-            share: Some(shown(&share, teller)),
+            share: Some(shown(&share, status_builder)),
             error: None,
         },
         Err(error) => {
-            let (share, _) = asked.gateway.sharing().get(id).await?;
+            let (share, _) = rpc.gateway.sharing().get(id).await?;
             pb::RevokeSharesResponse {
-                share: Some(shown(&share, teller)),
-                error: Some(teller.part(&error)),
+                share: Some(shown(&share, status_builder)),
+                error: Some(status_builder.part(&error)),
             }
         }
     };
-    reader.send(answer).await
+    responder.send(answer).await
 }
 
-fn filter(message: pb::ListSharesRequest, most: usize) -> Result<Filter> {
+fn filter(message: pb::ListSharesRequest, most: usize) -> Result<ShareFilter> {
     let mut faults = Vec::new();
     let some = |id: String| Some(id).filter(|id| !id.is_empty());
     for (field, id) in [
@@ -354,7 +368,7 @@ fn filter(message: pb::ListSharesRequest, most: usize) -> Result<Filter> {
     }
     let mut states = Vec::new();
     for (i, number) in message.states.iter().enumerate() {
-        match State::from_number((*number).into()) {
+        match ShareState::from_number((*number).into()) {
             Some(state) => states.push(state),
             None => faults.push(Violation::new(format!("states[{i}]"), "is not a known state")),
         }
@@ -373,10 +387,10 @@ fn filter(message: pb::ListSharesRequest, most: usize) -> Result<Filter> {
         },
     };
     if !faults.is_empty() {
-        return Err(Kind::Invalid(faults).into());
+        return Err(ErrorKind::Invalid(faults).into());
     }
     let (lead_id, opportunity_id) = (some(message.lead_id), some(message.opportunity_id));
-    Ok(Filter {
+    Ok(ShareFilter {
         of_leads: match (&lead_id, &opportunity_id) {
             (Some(_), _) => Some(true),
             (None, Some(_)) => Some(false),
@@ -392,7 +406,7 @@ fn filter(message: pb::ListSharesRequest, most: usize) -> Result<Filter> {
 }
 
 fn share_id(text: &str) -> Result<Uuid> {
-    Uuid::try_parse(text).map_err(|_| Kind::Invalid(vec![not_a_share("share_id")]).into())
+    Uuid::try_parse(text).map_err(|_| ErrorKind::Invalid(vec![not_a_share("share_id")]).into())
 }
 
 fn not_a_share(field: &str) -> Violation {
@@ -454,7 +468,7 @@ fn lead_key(lead: Option<pb::share_lead_request::Lead>, faults: &mut Vec<Violati
     }
 }
 
-fn context(context: Option<pb::share_lead_request::Context>, faults: &mut Vec<Violation>) -> Option<Activity> {
+fn share_context(context: Option<pb::share_lead_request::Context>, faults: &mut Vec<Violation>) -> Option<Activity> {
     use pb::share_lead_request::Context;
     match context? {
         Context::ActivityId(text) => id("activity_id", text, faults).map(|id| Activity::Given { id }),
@@ -546,8 +560,8 @@ fn meant(share: Option<pb::revoke_share_request::Share>, faults: &mut Vec<Violat
     }
 }
 
-fn shown(share: &Share, teller: &Teller) -> pb::Share {
-    let lead = matches!(share.what, What::Lead { .. });
+fn shown(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
+    let lead = matches!(share.what, SharedEntity::Lead { .. });
     let of = |is_it: bool| {
         if is_it {
             share.entity_id().to_owned()
@@ -559,8 +573,8 @@ fn shown(share: &Share, teller: &Teller) -> pb::Share {
         share_id: share.id.to_string(),
         state: share.state() as i32,
         kind: match share.what {
-            What::Lead { .. } => pb::ShareKind::Lead,
-            What::Opportunity { .. } => pb::ShareKind::Opportunity,
+            SharedEntity::Lead { .. } => pb::ShareKind::Lead,
+            SharedEntity::Opportunity { .. } => pb::ShareKind::Opportunity,
         }
         .into(),
         lead_id: of(lead),
@@ -579,19 +593,19 @@ fn shown(share: &Share, teller: &Teller) -> pb::Share {
         expire_time: share.expires.map(convert::timestamp),
         update_time: Some(convert::timestamp(share.changed)),
         upstream_request_id: share.upstream_request_id.clone().unwrap_or_default(),
-        failure: share.failure.as_ref().map(|error| teller.part(error)),
+        failure: share.failure.as_ref().map(|error| status_builder.part(error)),
         uncertain_step: match share.step {
             None => "",
-            Some(Step::PostActivity) => "post_activity",
-            Some(Step::Share) => "share",
-            Some(Step::Revoke) => "revoke",
+            Some(ShareStep::PostActivity) => "post_activity",
+            Some(ShareStep::Share) => "share",
+            Some(ShareStep::Revoke) => "revoke",
         }
         .to_owned(),
         extends_share_id: share.extends.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
-fn change(change: &Change) -> pb::ShareChange {
+fn change(change: &ShareChange) -> pb::ShareChange {
     pb::ShareChange {
         state: change.state as i32,
         change_time: Some(convert::timestamp(change.at)),

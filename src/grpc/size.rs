@@ -3,12 +3,12 @@
 use prost::Message;
 use prost::encoding::encoded_len_varint;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The least `server.max_response_bytes`: one error with all of its details fits.
 pub(super) const LEAST: usize = 16 * 1024;
 /// The most: what one message can have at all.
-pub(super) const MOST: usize = i32::MAX as usize;
+pub(super) const MAX: usize = i32::MAX as usize;
 /// What a response has beside its items: a token, times, counts.
 const REST: usize = 2 * 1024;
 
@@ -57,7 +57,7 @@ impl Room {
 
     /// What is told of a response of so many bytes, because of that lead where it is one.
     pub(super) fn too_large(self, bytes: usize, lead_id: Option<&str>) -> Error {
-        Kind::ResponseTooLarge {
+        ErrorKind::ResponseTooLarge {
             bytes,
             limit: self.limit,
             lead_id: lead_id.map(str::to_owned),
@@ -90,7 +90,7 @@ mod tests {
     fn an_item_that_does_not_fit_alone_is_an_error_with_both_sizes() {
         let room = Room::new(LEAST);
         let error = room.fitting(&leads(&[LEAST, 1])).unwrap_err();
-        let Kind::ResponseTooLarge { bytes, limit, .. } = error.kind else {
+        let ErrorKind::ResponseTooLarge { bytes, limit, .. } = error.kind else {
             panic!("{error}");
         };
         assert!(bytes > LEAST && limit == LEAST);

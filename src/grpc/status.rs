@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::domain::lead::{path, schema_name};
-use crate::error::{Error, Facts, Kind, Repeat, Resource, shortened};
+use crate::error::{Error, ErrorKind, Facts, Repeat, Resource, shortened};
 
 const DOMAIN: &str = "leadgate";
 /// Whether the same request with the same request id is to be sent again.
@@ -24,15 +24,15 @@ const SHARE: &str = "leadgate.v1.Share";
 
 /// What all headers of an error may have together, as HTTP/2 counts them: each its name, its value and 32 bytes. Clients in
 /// Java take 8 KB, and proxies on the way add some.
-const MOST_BYTES: usize = 6_000;
+const MAX_BYTES: usize = 6_000;
 /// What the HTTP library adds: `:status` and `date`.
 const ADDED: usize = 120;
 /// What comes to a status later: content-type, x-request-id, the counts of an import, grpc-accept-encoding.
 const LATER: usize = 600;
 /// The most bytes of a value in the metadata of ErrorInfo.
-const MOST_VALUE: usize = 256;
+const MAX_VALUE: usize = 256;
 /// The most violations that are tried to be kept: more do not fit in any case.
-const MOST_VIOLATIONS: usize = 200;
+const MAX_VIOLATIONS: usize = 200;
 
 /// The status for a caller. `left` is the time until the deadline that the caller has set, if any: gRPC's own retry keeps
 /// that deadline, so what can be served only after it must not be retried inside of the call.
@@ -42,12 +42,12 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: 
     let mut metadata = metadata(&error.facts, tenant);
     let (mut retry_after, mut in_call) = (None, true);
     match &error.kind {
-        Kind::Invalid(violations) => {
+        ErrorKind::Invalid(violations) => {
             for violation in violations {
                 details.add_bad_request_violation(&violation.field, &violation.description);
             }
         }
-        Kind::Duplicate { attribute, lead_id } => {
+        ErrorKind::Duplicate { attribute, lead_id } => {
             let field = attribute
                 .as_deref()
                 .map(|name| path(schema_name(name)))
@@ -57,7 +57,7 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: 
             }
             details.set_resource_info(LEAD, lead_id.as_deref().unwrap_or_default(), "", field);
         }
-        Kind::NotFound(resource) => {
+        ErrorKind::NotFound(resource) => {
             let kind = match resource {
                 Resource::Lead => LEAD,
                 Resource::User => "leadgate.v1.User",
@@ -67,71 +67,71 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: 
             };
             details.set_resource_info(kind, "", "", error.to_string());
         }
-        Kind::DeadlineInfeasible { retry_after: after } | Kind::CallerLimit { retry_after: after } => {
+        ErrorKind::DeadlineInfeasible { retry_after: after } | ErrorKind::CallerLimit { retry_after: after } => {
             details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
             (retry_after, in_call) = (Some(*after), false);
         }
-        Kind::QueueFull { retry_after: after } | Kind::DailyBudgetExhausted { retry_after: after } => {
+        ErrorKind::QueueFull { retry_after: after } | ErrorKind::DailyBudgetExhausted { retry_after: after } => {
             details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
             retry_after = Some(*after);
         }
-        Kind::CredentialsRejected { suggested_host } | Kind::Denied { suggested_host } => {
+        ErrorKind::CredentialsRejected { suggested_host } | ErrorKind::Denied { suggested_host } => {
             if let Some(host) = suggested_host {
                 metadata.insert("suggested_host".to_owned(), host.clone());
             }
             details.add_precondition_failure_violation(row.reason, "credentials", error.to_string());
         }
-        Kind::FeatureDisabled => {
+        ErrorKind::FeatureDisabled => {
             details.add_precondition_failure_violation(row.reason, "account", error.to_string());
         }
-        Kind::NotASalesUser | Kind::ShareLimitReached => {
+        ErrorKind::NotASalesUser | ErrorKind::ShareLimitReached => {
             details.add_precondition_failure_violation(row.reason, "user", error.to_string());
         }
-        Kind::ShareNotActive | Kind::ShareNotRetryable => {
+        ErrorKind::ShareNotActive | ErrorKind::ShareNotRetryable => {
             details.add_precondition_failure_violation(row.reason, "share", error.to_string());
         }
-        Kind::ShareExists { by } => {
+        ErrorKind::ShareExists { by } => {
             let id = by.map(|id| id.to_string());
             details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
         }
-        Kind::BreakerOpen { retry_after: after } => retry_after = Some(*after),
-        Kind::Unavailable { .. }
-        | Kind::Refused(_)
-        | Kind::StoreUnavailable
-        | Kind::StoreUnreadable
-        | Kind::StreamNotRead => {
+        ErrorKind::BreakerOpen { retry_after: after } => retry_after = Some(*after),
+        ErrorKind::Unavailable { .. }
+        | ErrorKind::Refused(_)
+        | ErrorKind::StoreUnavailable
+        | ErrorKind::StoreUnreadable
+        | ErrorKind::StreamNotRead => {
             retry_after = Some(SOON);
         }
-        Kind::ResponseTooLarge { lead_id, .. } => {
+        ErrorKind::ResponseTooLarge { lead_id, .. } => {
             if let Some(id) = lead_id {
                 details.set_resource_info(LEAD, id, "", error.to_string());
             }
             in_call = false;
         }
-        Kind::DeadlineExceeded { place } => {
+        ErrorKind::DeadlineExceeded { place } => {
             metadata.insert("place".to_owned(), place.clone().into_owned());
         }
-        Kind::Unreadable { path } => {
+        ErrorKind::Unreadable { path } => {
             metadata.insert("json_path".to_owned(), path.clone());
         }
-        Kind::ShuttingDown | Kind::StreamInterrupted => retry_after = Some(Duration::ZERO),
-        Kind::OutcomeUnknown => match error.facts.repeat {
+        ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => retry_after = Some(Duration::ZERO),
+        ErrorKind::OutcomeUnknown => match error.facts.repeat {
             Some(Repeat::SameRequestId { after }) => retry_after = Some(after),
             // The same again, as gRPC would send it, settles nothing or does it twice.
             _ => in_call = false,
         },
-        Kind::Exception | Kind::CallerLeft => {}
+        ErrorKind::Exception | ErrorKind::CallerLeft => {}
     }
     let same = match error.facts.repeat {
         Some(Repeat::SameRequestId { .. }) => Some("true"),
         Some(Repeat::Share | Repeat::Lead | Repeat::Activity) => Some("false"),
-        None => (error.kind == Kind::OutcomeUnknown).then_some("false"),
+        None => (error.kind == ErrorKind::OutcomeUnknown).then_some("false"),
     };
     if let Some(same) = same {
         metadata.insert(RETRY_SAME.to_owned(), same.to_owned());
     }
     for value in metadata.values_mut() {
-        *value = shortened(value, MOST_VALUE).into_owned();
+        *value = shortened(value, MAX_VALUE).into_owned();
     }
     details.set_error_info(row.reason, DOMAIN, metadata);
     details.set_request_info(request_id, "");
@@ -169,13 +169,13 @@ pub(super) fn unread(status: &Status) -> Option<Error> {
 /// A status whose headers are short enough.
 fn finished(code: Code, text: &str, details: ErrorDetails, headers: MetadataMap) -> Status {
     let status = Status::with_error_details_and_metadata(code, text, details, headers);
-    within(status, MOST_BYTES - ADDED - LATER)
+    within(status, MAX_BYTES - ADDED - LATER)
 }
 
 /// Shortens the error in the headers, or trailers, of a response until all of them are short enough.
 pub(super) fn fit(headers: &mut HeaderMap) {
     let size = list_size(headers);
-    if size + ADDED <= MOST_BYTES {
+    if size + ADDED <= MAX_BYTES {
         return;
     }
     let Some(status) = Status::from_header_map(headers) else {
@@ -184,7 +184,7 @@ pub(super) fn fit(headers: &mut HeaderMap) {
     let own = Status::with_details(status.code(), status.message(), status.details().to_vec().into());
     let others = size.saturating_sub(headers_size(&own));
     let mut short = HeaderMap::new();
-    if within(own, (MOST_BYTES - ADDED).saturating_sub(others))
+    if within(own, (MAX_BYTES - ADDED).saturating_sub(others))
         .add_header(&mut short)
         .is_ok()
     {
@@ -273,7 +273,7 @@ fn shorter(status: &Status, fits: impl Fn(&Status) -> bool) -> Status {
             let headers = status.metadata().clone();
             Status::with_error_details_and_metadata(status.code(), message.clone(), details, headers)
         };
-        let all = violations.len().min(MOST_VIOLATIONS);
+        let all = violations.len().min(MAX_VIOLATIONS);
         // The most violations that fit.
         let (mut least, mut most) = (0, all + 1);
         while most - least > 1 {
@@ -403,15 +403,15 @@ pub(super) fn list_size(headers: &HeaderMap) -> usize {
 }
 
 /// The reason that callers and the log are told.
-pub(super) fn reason(kind: &Kind) -> &'static str {
+pub(super) fn reason(kind: &ErrorKind) -> &'static str {
     row(kind).reason
 }
 
 /// Whose quota it is.
-fn subject(kind: &Kind, tenant: Option<&str>) -> String {
+fn subject(kind: &ErrorKind, tenant: Option<&str>) -> String {
     let tenant = tenant.unwrap_or_default();
     match kind {
-        Kind::CallerLimit { .. } => format!("tenant:{tenant}/caller"),
+        ErrorKind::CallerLimit { .. } => format!("tenant:{tenant}/caller"),
         _ => format!("tenant:{tenant}"),
     }
 }
@@ -421,40 +421,40 @@ struct Row {
     reason: &'static str,
 }
 
-fn row(kind: &Kind) -> Row {
+fn row(kind: &ErrorKind) -> Row {
     let (code, reason) = match kind {
-        Kind::Invalid(_) => (Code::InvalidArgument, "INVALID_FIELD"),
-        Kind::Duplicate { .. } => (Code::AlreadyExists, "LEAD_DUPLICATE"),
-        Kind::NotFound(Resource::Lead) => (Code::NotFound, "LEAD_NOT_FOUND"),
-        Kind::NotFound(Resource::User) => (Code::NotFound, "USER_NOT_FOUND"),
-        Kind::NotFound(Resource::Activity) => (Code::NotFound, "ACTIVITY_NOT_FOUND"),
-        Kind::NotFound(Resource::Opportunity) => (Code::NotFound, "OPPORTUNITY_NOT_FOUND"),
-        Kind::NotFound(Resource::Share) => (Code::NotFound, "SHARE_NOT_FOUND"),
-        Kind::DeadlineInfeasible { .. } => (Code::ResourceExhausted, "DEADLINE_INFEASIBLE"),
-        Kind::CallerLimit { .. } => (Code::ResourceExhausted, "CALLER_LIMIT"),
-        Kind::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
-        Kind::DailyBudgetExhausted { .. } => (Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED"),
-        Kind::CredentialsRejected { .. } | Kind::Denied { .. } => {
+        ErrorKind::Invalid(_) => (Code::InvalidArgument, "INVALID_FIELD"),
+        ErrorKind::Duplicate { .. } => (Code::AlreadyExists, "LEAD_DUPLICATE"),
+        ErrorKind::NotFound(Resource::Lead) => (Code::NotFound, "LEAD_NOT_FOUND"),
+        ErrorKind::NotFound(Resource::User) => (Code::NotFound, "USER_NOT_FOUND"),
+        ErrorKind::NotFound(Resource::Activity) => (Code::NotFound, "ACTIVITY_NOT_FOUND"),
+        ErrorKind::NotFound(Resource::Opportunity) => (Code::NotFound, "OPPORTUNITY_NOT_FOUND"),
+        ErrorKind::NotFound(Resource::Share) => (Code::NotFound, "SHARE_NOT_FOUND"),
+        ErrorKind::DeadlineInfeasible { .. } => (Code::ResourceExhausted, "DEADLINE_INFEASIBLE"),
+        ErrorKind::CallerLimit { .. } => (Code::ResourceExhausted, "CALLER_LIMIT"),
+        ErrorKind::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
+        ErrorKind::DailyBudgetExhausted { .. } => (Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED"),
+        ErrorKind::CredentialsRejected { .. } | ErrorKind::Denied { .. } => {
             (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED")
         }
-        Kind::FeatureDisabled => (Code::FailedPrecondition, "UPSTREAM_FEATURE_DISABLED"),
-        Kind::NotASalesUser => (Code::FailedPrecondition, "NOT_A_SALES_USER"),
-        Kind::ShareLimitReached => (Code::FailedPrecondition, "SHARE_LIMIT_REACHED"),
-        Kind::ShareExists { .. } => (Code::AlreadyExists, "SHARE_EXISTS"),
-        Kind::ShareNotActive => (Code::FailedPrecondition, "SHARE_NOT_ACTIVE"),
-        Kind::ShareNotRetryable => (Code::FailedPrecondition, "SHARE_NOT_RETRYABLE"),
-        Kind::Exception => (Code::Unknown, "UPSTREAM_EXCEPTION"),
-        Kind::Refused(_) | Kind::Unavailable { .. } | Kind::BreakerOpen { .. } => {
+        ErrorKind::FeatureDisabled => (Code::FailedPrecondition, "UPSTREAM_FEATURE_DISABLED"),
+        ErrorKind::NotASalesUser => (Code::FailedPrecondition, "NOT_A_SALES_USER"),
+        ErrorKind::ShareLimitReached => (Code::FailedPrecondition, "SHARE_LIMIT_REACHED"),
+        ErrorKind::ShareExists { .. } => (Code::AlreadyExists, "SHARE_EXISTS"),
+        ErrorKind::ShareNotActive => (Code::FailedPrecondition, "SHARE_NOT_ACTIVE"),
+        ErrorKind::ShareNotRetryable => (Code::FailedPrecondition, "SHARE_NOT_RETRYABLE"),
+        ErrorKind::Exception => (Code::Unknown, "UPSTREAM_EXCEPTION"),
+        ErrorKind::Refused(_) | ErrorKind::Unavailable { .. } | ErrorKind::BreakerOpen { .. } => {
             (Code::Unavailable, "UPSTREAM_UNAVAILABLE")
         }
-        Kind::OutcomeUnknown => (Code::Aborted, "OUTCOME_UNKNOWN"),
-        Kind::ResponseTooLarge { .. } => (Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
-        Kind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-        Kind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
-        Kind::StoreUnavailable | Kind::StoreUnreadable => (Code::Unavailable, "STORE_UNAVAILABLE"),
-        Kind::StreamNotRead => (Code::ResourceExhausted, "QUEUE_FULL"),
-        Kind::ShuttingDown | Kind::StreamInterrupted => (Code::Unavailable, "SHUTTING_DOWN"),
-        Kind::CallerLeft => (Code::Cancelled, "CALLER_LEFT"),
+        ErrorKind::OutcomeUnknown => (Code::Aborted, "OUTCOME_UNKNOWN"),
+        ErrorKind::ResponseTooLarge { .. } => (Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
+        ErrorKind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        ErrorKind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
+        ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable => (Code::Unavailable, "STORE_UNAVAILABLE"),
+        ErrorKind::StreamNotRead => (Code::ResourceExhausted, "QUEUE_FULL"),
+        ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => (Code::Unavailable, "SHUTTING_DOWN"),
+        ErrorKind::CallerLeft => (Code::Cancelled, "CALLER_LEFT"),
     };
     Row { code, reason }
 }
@@ -510,7 +510,7 @@ mod tests {
     }
 
     fn invalid(violations: Vec<Violation>) -> Status {
-        from(&Kind::Invalid(violations).into(), Some("acme"), "id", None)
+        from(&ErrorKind::Invalid(violations).into(), Some("acme"), "id", None)
     }
 
     #[test]
@@ -570,17 +570,17 @@ mod tests {
     fn what_is_served_only_after_the_deadline_is_not_to_be_retried_inside_of_the_call() {
         let retry_after = Duration::from_millis(1_500);
         let late = [
-            Kind::QueueFull { retry_after },
-            Kind::DailyBudgetExhausted { retry_after },
-            Kind::Unavailable { sent: false },
-            Kind::BreakerOpen { retry_after },
-            Kind::StoreUnavailable,
+            ErrorKind::QueueFull { retry_after },
+            ErrorKind::DailyBudgetExhausted { retry_after },
+            ErrorKind::Unavailable { sent: false },
+            ErrorKind::BreakerOpen { retry_after },
+            ErrorKind::StoreUnavailable,
         ];
         let never = [
-            Kind::DeadlineInfeasible { retry_after },
-            Kind::CallerLimit { retry_after },
+            ErrorKind::DeadlineInfeasible { retry_after },
+            ErrorKind::CallerLimit { retry_after },
         ];
-        let told = |kind: &Kind, left: Option<u64>| {
+        let told = |kind: &ErrorKind, left: Option<u64>| {
             let left = left.map(Duration::from_millis);
             let status = from(&kind.clone().into(), None, "id", left);
             let delay = status.get_error_details().retry_info().unwrap().retry_delay.unwrap();
@@ -601,14 +601,14 @@ mod tests {
             }
         }
         for left in [None, Some(0), Some(5_000)] {
-            let told = told(&Kind::ShuttingDown, left);
+            let told = told(&ErrorKind::ShuttingDown, left);
             assert_eq!(told, ("0".to_owned(), Duration::ZERO));
         }
     }
 
     #[test]
     fn the_shortest_part_has_code_reason_and_when_to_retry() {
-        let error = Error::from(Kind::QueueFull {
+        let error = Error::from(ErrorKind::QueueFull {
             retry_after: Duration::from_secs(7),
         });
         let status = from(&error, Some(&"t".repeat(5_000)), &"i".repeat(128), None);
@@ -628,28 +628,28 @@ mod tests {
         (".{1,3}", length).prop_map(|(text, times)| text.repeat(times))
     }
 
-    fn errors() -> impl Strategy<Value = Kind> {
+    fn errors() -> impl Strategy<Value = ErrorKind> {
         let violations = prop::collection::vec((texts(), texts()), 1..150);
         prop_oneof![
-            violations.prop_map(|all| Kind::Invalid(
+            violations.prop_map(|all| ErrorKind::Invalid(
                 all.into_iter().map(|(name, text)| Violation::new(name, text)).collect()
             )),
-            texts().prop_map(|name| Kind::Duplicate {
+            texts().prop_map(|name| ErrorKind::Duplicate {
                 attribute: Some(name.clone()),
                 lead_id: Some(name)
             }),
-            texts().prop_map(|path| Kind::Unreadable { path }),
-            texts().prop_map(|place| Kind::DeadlineExceeded { place: place.into() }),
-            texts().prop_map(|host| Kind::CredentialsRejected {
+            texts().prop_map(|path| ErrorKind::Unreadable { path }),
+            texts().prop_map(|place| ErrorKind::DeadlineExceeded { place: place.into() }),
+            texts().prop_map(|host| ErrorKind::CredentialsRejected {
                 suggested_host: Some(host)
             }),
-            texts().prop_map(|id| Kind::ResponseTooLarge {
+            texts().prop_map(|id| ErrorKind::ResponseTooLarge {
                 bytes: 1,
                 limit: 1,
                 lead_id: Some(id)
             }),
-            Just(Kind::Exception),
-            Just(Kind::DeadlineInfeasible {
+            Just(ErrorKind::Exception),
+            Just(ErrorKind::DeadlineInfeasible {
                 retry_after: Duration::from_millis(1_234)
             }),
         ]
@@ -669,7 +669,7 @@ mod tests {
             let status = from(&error, Some(&tenant), &id, None);
             let code = status.code();
             let headers = travelled(status, &id);
-            prop_assert!(list_size(&headers) + ADDED <= MOST_BYTES, "{}", list_size(&headers));
+            prop_assert!(list_size(&headers) + ADDED <= MAX_BYTES, "{}", list_size(&headers));
             let (status, details) = decoded(&headers);
             prop_assert_eq!(status.code(), code);
             let info = details.error_info().unwrap();
@@ -677,10 +677,10 @@ mod tests {
             for key in ["attempts", "queued_ms", "exception_type", "tenant"] {
                 prop_assert!(info.metadata.contains_key(key), "{}", key);
             }
-            if let Kind::DeadlineInfeasible { retry_after } = error.kind {
+            if let ErrorKind::DeadlineInfeasible { retry_after } = error.kind {
                 prop_assert_eq!(details.retry_info().unwrap().retry_delay, Some(retry_after));
             }
-            if let Kind::Invalid(violations) = &error.kind {
+            if let ErrorKind::Invalid(violations) = &error.kind {
                 let shown = &details.bad_request().unwrap().field_violations;
                 prop_assert!(!shown.is_empty() && shown.len() <= violations.len() + 1);
             }

@@ -2,42 +2,42 @@
 
 use tonic::Request;
 
-use super::asked::{Answer, Asked, Teller};
-use super::{Context, convert, page, pb};
+use super::rpc::{Rpc, RpcResult, StatusBuilder};
+use super::{ServerContext, convert, page, pb};
 use crate::domain::email;
 use crate::domain::lead::check_id;
 use crate::domain::user::{Key, User};
-use crate::error::{Kind, Violation};
+use crate::error::{ErrorKind, Violation};
 
 /// UserService.
 pub(super) struct Service {
-    context: Context,
+    server: ServerContext,
 }
 
 impl Service {
-    pub(super) fn new(context: Context) -> Self {
-        Self { context }
+    pub(super) fn new(server: ServerContext) -> Self {
+        Self { server }
     }
 }
 
 #[tonic::async_trait]
 impl pb::user_service_server::UserService for Service {
-    async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
-        let work = |asked: Asked<pb::GetUserRequest>, _| async move {
-            let key = key(asked.message.key).map_err(|fault| Kind::Invalid(vec![fault]))?;
-            let found = asked.gateway.get_user(&asked.call, &key).await?;
+    async fn get_user(&self, request: Request<pb::GetUserRequest>) -> RpcResult<pb::GetUserResponse> {
+        let work = |rpc: Rpc<pb::GetUserRequest>, _| async move {
+            let key = key(rpc.message.key).map_err(|fault| ErrorKind::Invalid(vec![fault]))?;
+            let found = rpc.gateway.get_user(&rpc.context, &key).await?;
             Ok(pb::GetUserResponse {
                 user: Some(user(&found)),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 
-    async fn list_users(&self, request: Request<pb::ListUsersRequest>) -> Answer<pb::ListUsersResponse> {
-        let work = |asked: Asked<pb::ListUsersRequest>, teller: Teller| async move {
-            let message = asked.message;
+    async fn list_users(&self, request: Request<pb::ListUsersRequest>) -> RpcResult<pb::ListUsersResponse> {
+        let work = |rpc: Rpc<pb::ListUsersRequest>, status_builder: StatusBuilder| async move {
+            let message = rpc.message;
             let size = page::size(message.page_size, 100)?;
-            let roster = asked.gateway.users(&asked.call).await?;
+            let roster = rpc.gateway.users(&rpc.context).await?;
             let is_asked = |user: &&User| {
                 (message.include_inactive || user.active)
                     && (message.role.is_empty() || user.role.eq_ignore_ascii_case(&message.role))
@@ -52,7 +52,7 @@ impl pb::user_service_server::UserService for Service {
             let is_first = message.page_token.is_empty();
             let unreadable = roster.unreadable.iter().filter(|_| is_first);
             let mut users: Vec<_> = users.into_iter().map(user).collect();
-            users.truncate(teller.room().fitting(&users)?);
+            users.truncate(status_builder.room().fitting(&users)?);
             let last = users.last().filter(|_| users.len() < count);
             Ok(pb::ListUsersResponse {
                 next_page_token: last.map(|user| user.user_id.clone()).unwrap_or_default(),
@@ -60,19 +60,19 @@ impl pb::user_service_server::UserService for Service {
                 unreadable: convert::unreadable(unreadable),
             })
         };
-        self.context.answer(request, work).await
+        self.server.respond(request, work).await
     }
 }
 
 fn key(key: Option<pb::get_user_request::Key>) -> Result<Key, Violation> {
-    use pb::get_user_request::Key as Asked;
+    use pb::get_user_request::Key as Rpc;
     match key {
         None => Err(Violation::new("key", "one of user_id and email_address is required")),
-        Some(Asked::UserId(id)) => match check_id("user_id", &id) {
+        Some(Rpc::UserId(id)) => match check_id("user_id", &id) {
             Some(_) => Err(Violation::new("user_id", "must be a user's id")),
             None => Ok(Key::Id(id)),
         },
-        Some(Asked::EmailAddress(address)) => match email::violation(&address) {
+        Some(Rpc::EmailAddress(address)) => match email::violation(&address) {
             Some(fault) => Err(Violation::new("email_address", fault)),
             None => Ok(Key::Email(address)),
         },

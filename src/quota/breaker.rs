@@ -14,7 +14,7 @@ use super::window::Next;
 
 /// How the breaker behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct BreakerSettings {
     /// Number of failures in a row that open it; 0: it never opens.
     pub failures: u32,
     /// The pause before the first probe. Each further pause is twice as long.
@@ -90,7 +90,7 @@ pub struct ProbeId(u64);
 /// The circuit breaker.
 #[derive(Debug)]
 pub struct Breaker {
-    settings: Settings,
+    settings: BreakerSettings,
     /// The operations that have failed since the last response that was not a failure.
     failed: Vec<OperationId>,
     open: Option<Open>,
@@ -112,7 +112,7 @@ struct Open {
 
 impl Breaker {
     /// A closed breaker.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: BreakerSettings) -> Self {
         Self {
             settings,
             failed: Vec::new(),
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const SETTINGS: Settings = Settings {
+    const SETTINGS: BreakerSettings = BreakerSettings {
         failures: 5,
         pause: SECOND,
         max_pause: Duration::from_secs(30),
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn zero_failures_switch_it_off() {
         let now = Instant::now();
-        let settings = Settings {
+        let settings = BreakerSettings {
             failures: 0,
             ..SETTINGS
         };
@@ -472,7 +472,7 @@ mod tests {
             events in prop::collection::vec(events(), 1..300),
         ) {
             let mut now = Instant::now();
-            let mut breaker = Breaker::new(Settings { failures, ..SETTINGS });
+            let mut breaker = Breaker::new(BreakerSettings { failures, ..SETTINGS });
             let mut in_flight: Vec<(Option<ProbeId>, Instant)> = Vec::new();
             let mut hold_until = now;
             let mut not_before = now;

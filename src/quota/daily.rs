@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use crate::caller::Criticality;
+use crate::context::Criticality;
 
 /// How long a closed day is left alone before one call may try whether it is open again.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
@@ -62,7 +62,7 @@ impl Daily {
     }
 
     /// The day, as `2026-07-31`, and its calls so far.
-    pub fn spent(&mut self, now: Timestamp) -> (String, u64) {
+    pub fn usage(&mut self, now: Timestamp) -> (String, u64) {
         self.turn(now);
         let day = self.today.map(|day| day.to_string());
         (day.unwrap_or_default(), self.used)
@@ -118,7 +118,7 @@ impl Daily {
     }
 
     /// A call is about to be made. In a closed day it is the probe.
-    pub fn spend(&mut self, now: Timestamp) {
+    pub fn save_usage(&mut self, now: Timestamp) {
         self.turn(now);
         self.used += 1;
         if self.closed.is_some() {
@@ -173,8 +173,8 @@ mod tests {
         let mut daily = Daily::new(2, TimeZone::get("Asia/Kolkata").unwrap());
         let evening = at("2026-03-01T17:30:00Z");
         assert_eq!(daily.refusal(evening, Criticality::CriticalPlus), None);
-        daily.spend(evening);
-        daily.spend(evening);
+        daily.save_usage(evening);
+        daily.save_usage(evening);
         // 23:00 in Kolkata.
         assert_eq!(
             daily.refusal(evening, Criticality::CriticalPlus),
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_closed_day_lets_one_probe_through_a_minute() {
         let mut daily = Daily::new(0, TimeZone::UTC);
-        daily.spend(at("2026-03-01T10:00:00Z"));
+        daily.save_usage(at("2026-03-01T10:00:00Z"));
         daily.close(at("2026-03-01T10:00:00Z"));
         assert_eq!(
             daily.refusal(at("2026-03-01T10:00:59Z"), Criticality::CriticalPlus),
@@ -200,7 +200,7 @@ mod tests {
             daily.refusal(at("2026-03-01T10:01:00Z"), Criticality::CriticalPlus),
             None
         );
-        daily.spend(at("2026-03-01T10:01:00Z"));
+        daily.save_usage(at("2026-03-01T10:01:00Z"));
         assert!(
             daily
                 .refusal(at("2026-03-01T10:01:01Z"), Criticality::CriticalPlus)
@@ -217,9 +217,9 @@ mod tests {
     fn a_day_goes_on_over_a_restart_and_ends_with_the_day() {
         let now = at("2026-03-01T10:00:00Z");
         let mut before = Daily::new(2, TimeZone::UTC);
-        before.spend(now);
-        before.spend(now);
-        let (day, used) = before.spent(now);
+        before.save_usage(now);
+        before.save_usage(now);
+        let (day, used) = before.usage(now);
         assert_eq!((day.as_str(), used), ("2026-03-01", 2));
 
         let mut after = Daily::new(2, TimeZone::UTC);
@@ -234,7 +234,7 @@ mod tests {
     fn what_was_not_made_is_not_counted() {
         let mut daily = Daily::new(1, TimeZone::UTC);
         let now = at("2026-03-01T10:00:00Z");
-        daily.spend(now);
+        daily.save_usage(now);
         daily.give_back();
         assert_eq!(daily.remaining(now), Some(1));
     }
@@ -244,11 +244,11 @@ mod tests {
         let mut daily = Daily::new(100, TimeZone::UTC);
         let noon: Timestamp = "2026-07-31T12:00:00Z".parse().unwrap();
         for _ in 0..50 {
-            daily.spend(noon);
+            daily.save_usage(noon);
         }
         assert!(!daily.is_short(noon), "half in half of the day");
         for _ in 0..20 {
-            daily.spend(noon);
+            daily.save_usage(noon);
         }
         assert!(daily.is_short(noon));
         let evening: Timestamp = "2026-07-31T20:00:00Z".parse().unwrap();

@@ -21,10 +21,10 @@ use super::meter::Meter;
 use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId};
 use super::window::{self, Grant, Next, Window};
 use super::{BreakerSnapshot, Callers, Cost, Limits, Ride, Snapshot, Verdict, Want};
-use crate::caller::{Call, Criticality, Position, exceeded};
 use crate::clock;
-use crate::domain::spent::{Held as HeldBefore, HeldSlots, Spent};
-use crate::error::{Error, Kind, Limit, Refusal, Result};
+use crate::context::{Criticality, Position, RequestContext, exceeded};
+use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit, QuotaUsage};
+use crate::error::{Error, ErrorKind, Limit, Refusal, Result};
 
 /// What waits name in errors.
 const PLACE: &str = "a slot of the quota";
@@ -93,7 +93,7 @@ pub struct Again {
     receipt: Option<Receipt>,
 }
 
-/// A position in the order of the writes to some keys. Calls that name it ([`Call::position`]) wait there; later writes to
+/// A position in the order of the writes to some keys. Calls that name it ([`RequestContext::position`]) wait there; later writes to
 /// these keys are sent after it is dropped.
 pub struct Reservation {
     shared: Arc<Shared>,
@@ -141,15 +141,15 @@ impl Quota {
         limits: &Limits,
         callers: &Callers,
         sizes: Sizes,
-        breaker: breaker::Settings,
-        before: Option<&Spent>,
+        breaker: breaker::BreakerSettings,
+        before: Option<&QuotaUsage>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         let zone = TimeZone::get(&limits.daily_reset_zone).unwrap_or(TimeZone::UTC);
         let mut daily = Daily::new(limits.daily, zone);
         let held = before.and_then(|before| before.slots.as_ref());
-        let window = |calls, reserve, held: Option<&HeldBefore>| {
+        let window = |calls, reserve, held: Option<&HeldSlotsOfLimit>| {
             let per = limits.window;
             let (mut window, now) = (Window::new(Limit { calls, per }, reserve), Instant::now());
             match (held.filter(|held| held.window == per), before) {
@@ -175,9 +175,9 @@ impl Quota {
                 bulk_pays_calls: limits.bulk_pays_calls,
                 daily,
                 breaker: Breaker::new(breaker),
-                queue: Queue::new(queue::Settings {
-                    most_waiting: limits.queue,
-                    most_per_caller: limits.queue_per_caller,
+                queue: Queue::new(queue::QueueSettings {
+                    max_waiting: limits.queue,
+                    max_per_caller: limits.queue_per_caller,
                     callers: callers.named.clone(),
                     others: callers.others.clone(),
                     sizes,
@@ -207,22 +207,22 @@ impl Quota {
 
     /// Waits for the right to make a call. A call that would not be served before its deadline is refused at once, and one
     /// that leaves costs nothing. One that was refused by LeadSquared comes `again`, before all others of its class.
-    pub async fn acquire(&self, call: &Call, want: &Want, again: Option<Again>) -> Result<Slot> {
-        match self.board(call, want, again).await? {
+    pub async fn acquire(&self, context: &RequestContext, want: &Want, again: Option<Again>) -> Result<Slot> {
+        match self.board(context, want, again).await? {
             Turn::Alone(slot) | Turn::Leads(slot) => Ok(slot),
             // Nobody takes along who is in no lane.
-            Turn::Follows(_) => Err(Kind::ShuttingDown.into()),
+            Turn::Follows(_) => Err(ErrorKind::ShuttingDown.into()),
         }
     }
 
     /// The same for a call that may travel together with others of its lane, on the slot of whoever's turn comes first.
-    pub async fn board(&self, call: &Call, want: &Want, again: Option<Again>) -> Result<Turn> {
+    pub async fn board(&self, context: &RequestContext, want: &Want, again: Option<Again>) -> Result<Turn> {
         // Taken out before the lock, which dropping the rest would take too.
         let receipt = again.and_then(|mut again| again.receipt.take());
         let (id, mut granted) = {
             let mut state = self.shared.lock();
             let now = Instant::now();
-            let waiting = state.enter(call, want, receipt, now)?;
+            let waiting = state.enter(context, want, receipt, now)?;
             state.grant_all(&self.shared, now);
             waiting
         };
@@ -231,11 +231,11 @@ impl Quota {
             shared: &self.shared,
             id,
         };
-        match call.wait(PLACE, &mut granted).await {
+        match context.wait(PLACE, &mut granted).await {
             Ok(Ok(granted)) => granted,
-            Ok(Err(_)) => Err(Kind::ShuttingDown.into()),
+            Ok(Err(_)) => Err(ErrorKind::ShuttingDown.into()),
             Err(Error {
-                kind: Kind::DeadlineExceeded { .. },
+                kind: ErrorKind::DeadlineExceeded { .. },
                 ..
             }) => {
                 let is_behind = self.shared.lock().queue.is_behind(id);
@@ -252,11 +252,11 @@ impl Quota {
     /// The right to make a call that nobody has asked for, if it is free now: no call in the queue could have it, no refused call is
     /// to retry, and the call can be expected to end before its deadline. With `if_idle`, at least half of the slots have to be
     /// free. Never waits.
-    pub fn try_acquire(&self, call: &Call, want: &Want, if_idle: bool) -> Option<Slot> {
+    pub fn try_acquire(&self, context: &RequestContext, want: &Want, if_idle: bool) -> Option<Slot> {
         let (id, mut granted) = {
             let mut state = self.shared.lock();
             let now = Instant::now();
-            let waiting = state.try_enter(call, want, if_idle, now)?;
+            let waiting = state.try_enter(context, want, if_idle, now)?;
             state.grant_all(&self.shared, now);
             waiting
         };
@@ -281,12 +281,12 @@ impl Quota {
     }
 
     /// What has been spent, to be remembered over a restart.
-    pub fn spent(&self) -> Spent {
+    pub fn usage(&self) -> QuotaUsage {
         let mut state = self.shared.lock();
         let (now, at) = (Instant::now(), clock::now());
         let held = |window: &mut Window| {
             let free_at = window.held(now).into_iter();
-            HeldBefore {
+            HeldSlotsOfLimit {
                 window: window.limit().per,
                 free_at: free_at
                     .map(|free| free.map_or(Timestamp::MAX, |free| at + free.saturating_duration_since(now)))
@@ -297,8 +297,8 @@ impl Quota {
             calls: held(&mut state.calls),
             bulk: held(&mut state.bulk),
         };
-        let (day, calls) = state.daily.spent(at);
-        Spent {
+        let (day, calls) = state.daily.usage(at);
+        QuotaUsage {
             day,
             calls,
             last_grant: state.last_stamp,
@@ -307,12 +307,12 @@ impl Quota {
     }
 
     /// Whether a call would be let in, were it made now. Nothing is reserved or remembered.
-    pub fn would_admit(&self, call: &Call, want: &Want) -> bool {
+    pub fn would_admit(&self, context: &RequestContext, want: &Want) -> bool {
         let mut state = self.shared.lock();
         let now = Instant::now();
-        let ask = ask(call, want);
+        let ask = ask(context, want);
         let (estimate, supply) = (state.estimate(want.endpoint, now), state.supply(now));
-        state.check(call, now).is_ok() && state.judge(&ask, &estimate, &supply, now).is_ok()
+        state.check(context, now).is_ok() && state.judge(&ask, &estimate, &supply, now).is_ok()
     }
 
     /// The state at this moment.
@@ -517,7 +517,7 @@ impl Shared {
 
 /// How long the window that a process before has spent may last at most: it is taken to have been spent whole. A grant in
 /// the future is one of a process that came to no orderly end, or of a clock that was put back: then nothing is known.
-fn left_of_window(before: &Spent, window: Duration) -> Duration {
+fn left_of_window(before: &QuotaUsage, window: Duration) -> Duration {
     let whole = window + LATE;
     let since = clock::now().duration_since(before.last_grant);
     Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
@@ -531,14 +531,14 @@ fn left_until(free_at: Timestamp, window: Duration) -> Duration {
 }
 
 /// What a call asks the queue for.
-fn ask(call: &Call, want: &Want) -> Ask {
+fn ask(context: &RequestContext, want: &Want) -> Ask {
     Ask {
-        caller: call.caller.clone(),
-        criticality: call.criticality,
+        caller: context.caller.clone(),
+        criticality: context.criticality,
         cost: want.cost,
         keys: want.keys.iter().map(Key::of).collect(),
-        position: call.position.filter(|_| !want.keys.is_empty()),
-        deadline: call.deadline,
+        position: context.position.filter(|_| !want.keys.is_empty()),
+        deadline: context.deadline,
         lane: want.ride.map(|ride| ride.lane),
     }
 }
@@ -609,7 +609,7 @@ async fn wake(shared: Arc<Shared>, stop: CancellationToken) {
     state.closed = true;
     for ticket in state.queue.drain() {
         // A waiter that has left needs no answer.
-        let _ = ticket.grant.send(Err(Kind::ShuttingDown.into()));
+        let _ = ticket.grant.send(Err(ErrorKind::ShuttingDown.into()));
     }
 }
 
@@ -617,12 +617,12 @@ impl State {
     /// Lets a call into the queue, or tells it at once that there is no use in waiting.
     fn enter(
         &mut self,
-        call: &Call,
+        context: &RequestContext,
         want: &Want,
         receipt: Option<Receipt>,
         now: Instant,
     ) -> Result<(TicketId, oneshot::Receiver<Result<Turn>>)> {
-        if let Err(error) = self.check(call, now) {
+        if let Err(error) = self.check(context, now) {
             receipt.into_iter().for_each(|receipt| self.queue.done(receipt));
             return Err(error);
         }
@@ -640,7 +640,7 @@ impl State {
             self.queue.put_back(receipt, ticket, now);
             return Ok((id, granted));
         }
-        let mut ask = ask(call, want);
+        let mut ask = ask(context, want);
         if self.prefers_bulk(&ask, want.endpoint, now) {
             (ask.cost, ticket.cost) = (Cost::Bulk, Cost::Bulk);
         } else {
@@ -666,12 +666,12 @@ impl State {
     /// Lets a call into the queue only if it need not wait there, as far as that is known before.
     fn try_enter(
         &mut self,
-        call: &Call,
+        context: &RequestContext,
         want: &Want,
         if_idle: bool,
         now: Instant,
     ) -> Option<(TicketId, oneshot::Receiver<Result<Turn>>)> {
-        self.check(call, now).ok()?;
+        self.check(context, now).ok()?;
         if self.breaker.next(now) != Next::Now {
             return None;
         }
@@ -681,7 +681,8 @@ impl State {
         if self.full.iter().any(|full| !full.is_empty()) {
             return None;
         }
-        if self.calls.free(now) < least || now + usual >= call.deadline || !self.queue.has_room(&call.caller, now) {
+        if self.calls.free(now) < least || now + usual >= context.deadline || !self.queue.has_room(&context.caller, now)
+        {
             return None;
         }
         let (grant, granted) = oneshot::channel();
@@ -692,12 +693,12 @@ impl State {
             ride: None,
         };
         let ask = Ask {
-            caller: call.caller.clone(),
-            criticality: call.criticality,
+            caller: context.caller.clone(),
+            criticality: context.criticality,
             cost: want.cost,
             keys: Vec::new(),
             position: None,
-            deadline: call.deadline,
+            deadline: context.deadline,
             lane: None,
         };
         Some((self.queue.push(ask, ticket, now).ok()?.id, granted))
@@ -748,14 +749,14 @@ impl State {
     }
 
     /// Whether anybody may wait at all.
-    fn check(&mut self, call: &Call, now: Instant) -> Result<()> {
+    fn check(&mut self, context: &RequestContext, now: Instant) -> Result<()> {
         if self.closed {
-            return Err(Kind::ShuttingDown.into());
+            return Err(ErrorKind::ShuttingDown.into());
         }
-        if let Some(retry_after) = self.daily.refusal(clock::now(), call.criticality) {
-            return Err(Kind::DailyBudgetExhausted { retry_after }.into());
+        if let Some(retry_after) = self.daily.refusal(clock::now(), context.criticality) {
+            return Err(ErrorKind::DailyBudgetExhausted { retry_after }.into());
         }
-        if now >= call.deadline {
+        if now >= context.deadline {
             return Err(exceeded(PLACE));
         }
         Ok(())
@@ -782,11 +783,11 @@ impl State {
             self.promise(ask, &estimate, &supply, now)
         };
         Err(match (infeasible.by_own_cap, self.breaker.is_open()) {
-            (true, _) => Kind::CallerLimit { retry_after },
-            (false, true) => Kind::BreakerOpen {
+            (true, _) => ErrorKind::CallerLimit { retry_after },
+            (false, true) => ErrorKind::BreakerOpen {
                 retry_after: retry_after.max(self.breaker.wait(now)),
             },
-            (false, false) => Kind::DeadlineInfeasible { retry_after },
+            (false, false) => ErrorKind::DeadlineInfeasible { retry_after },
         }
         .into())
     }
@@ -856,7 +857,7 @@ impl State {
         if promised.len() < MAX_FULL {
             promised.push(now + retry_after);
         }
-        Kind::QueueFull { retry_after }.into()
+        ErrorKind::QueueFull { retry_after }.into()
     }
 
     fn supply(&mut self, now: Instant) -> Supply {
@@ -910,7 +911,7 @@ impl State {
             let retry_after = retry_after.unwrap_or_default();
             let _ = ticket
                 .grant
-                .send(Err(Kind::DailyBudgetExhausted { retry_after }.into()));
+                .send(Err(ErrorKind::DailyBudgetExhausted { retry_after }.into()));
         }
     }
 
@@ -922,8 +923,8 @@ impl State {
         let retry_after = end - now;
         while let Some(ticket) = self.queue.remove_due_by(end) {
             let kind = match self.breaker.is_open() {
-                true => Kind::BreakerOpen { retry_after },
-                false => Kind::DeadlineInfeasible { retry_after },
+                true => ErrorKind::BreakerOpen { retry_after },
+                false => ErrorKind::DeadlineInfeasible { retry_after },
             };
             let _ = ticket.grant.send(Err(kind.into()));
         }
@@ -953,7 +954,7 @@ impl State {
             self.due[ride.lane as usize] = Some(self.next_of_lane(now));
         }
         let at = clock::now();
-        self.daily.spend(at);
+        self.daily.save_usage(at);
         self.last_stamp = at;
         let slot = Slot {
             shared: shared.clone(),

@@ -123,17 +123,17 @@ pub struct Limits {
 }
 
 /// More calls in a window than any plan has.
-const MOST_CALLS: u32 = 10_000;
+const MAX_CALLS: u32 = 10_000;
 /// More calls than memory should be spent on.
-const MOST_WAITING: usize = 1_000_000;
+const MAX_WAITING: usize = 1_000_000;
 
 impl Limits {
     /// What is wrong with them: the key, and what would be right.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         for (key, count) in [("calls", self.calls), ("bulk", self.bulk)] {
-            if !(1..=MOST_CALLS).contains(&count) {
-                faults.push((key, format!("must be 1 to {MOST_CALLS}")));
+            if !(1..=MAX_CALLS).contains(&count) {
+                faults.push((key, format!("must be 1 to {MAX_CALLS}")));
             }
         }
         if self.window < Duration::from_millis(10) || self.window > Duration::from_secs(3600) {
@@ -143,8 +143,8 @@ impl Limits {
             faults.push(("reserve", "must be less than calls".to_owned()));
         }
         for (key, count) in [("queue", self.queue), ("queue_per_caller", self.queue_per_caller)] {
-            if !(1..=MOST_WAITING).contains(&count) {
-                faults.push((key, format!("must be 1 to {MOST_WAITING}")));
+            if !(1..=MAX_WAITING).contains(&count) {
+                faults.push((key, format!("must be 1 to {MAX_WAITING}")));
             }
         }
         if TimeZone::get(&self.daily_reset_zone).is_err() {
@@ -173,23 +173,23 @@ pub struct CallerShare {
     /// How many turns it has for one of a caller of weight 1.
     pub weight: u32,
     /// What it asks above this is lowered to it.
-    pub max_criticality: crate::caller::Criticality,
+    pub max_criticality: crate::context::Criticality,
     /// The most calls that it gets in a window; 0: as many as fall to it.
     pub calls_per_window: u32,
 }
 
 /// More turns than fairness can be told with.
-const MOST_WEIGHT: u32 = 10_000;
+const MAX_WEIGHT: u32 = 10_000;
 
 impl CallerShare {
     /// What is wrong with it: the key, and what would be right.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        if !(1..=MOST_WEIGHT).contains(&self.weight) {
-            faults.push(("weight", format!("must be 1 to {MOST_WEIGHT}")));
+        if !(1..=MAX_WEIGHT).contains(&self.weight) {
+            faults.push(("weight", format!("must be 1 to {MAX_WEIGHT}")));
         }
-        if self.calls_per_window > MOST_CALLS {
-            faults.push(("calls_per_window", format!("must be at most {MOST_CALLS}; 0: no cap")));
+        if self.calls_per_window > MAX_CALLS {
+            faults.push(("calls_per_window", format!("must be at most {MAX_CALLS}; 0: no cap")));
         }
         faults
     }

@@ -352,9 +352,9 @@ mod tests {
 
     /// One call of a schedule: the pause before it, its delay there and back in microseconds, where between its bounds
     /// it is stamped, and what becomes of it.
-    type Call = (u64, u64, u64, u64, u8);
+    type RequestContext = (u64, u64, u64, u64, u8);
 
-    fn calls() -> impl Strategy<Value = Vec<Call>> {
+    fn calls() -> impl Strategy<Value = Vec<RequestContext>> {
         // Mostly a rush, now and then a calm.
         let pause = prop_oneof![8 => 0_u64..2_000, 1 => 0_u64..1_500_000];
         let delay = || prop_oneof![8 => 0_u64..20_000, 1 => 0_u64..900_000];
@@ -364,8 +364,8 @@ mod tests {
     /// Makes the calls as soon as there are slots, many at a time, and tells what the server may have stamped.
     fn stamps(
         slots: &mut Slots,
-        calls: &[Call],
-        on_end: impl Fn(Instant, &Call) -> (Instant, Option<Instant>, End),
+        calls: &[RequestContext],
+        on_end: impl Fn(Instant, &RequestContext) -> (Instant, Option<Instant>, End),
     ) -> Vec<Instant> {
         let mut now = Instant::now();
         let (mut stamps, mut flying) = (Vec::new(), Vec::<(Instant, End)>::new());

@@ -8,22 +8,22 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::handle::ShareHandle;
 use super::machine::{self, Event, Task};
-use super::seat::Seat;
-use crate::caller::{Call, Criticality};
 use crate::clock;
+use crate::context::{Criticality, RequestContext};
 use crate::crm::Place;
 use crate::crm::activity::{Create, Retrieve};
 use crate::crm::batch::{Berth, Way};
 use crate::crm::share::{GetStatus, Grant, Revoke};
 use crate::domain::activity::{NOTE, Post, Target};
-use crate::domain::share::{Context, Share, Stage, Step, What};
+use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How many activities of a lead are looked through at a time, and how often, for one whose answer was lost.
 const LOOK_AT: usize = 100;
-const MOST_LOOKS: usize = 5;
+const MAX_LOOKS: usize = 5;
 /// How often more it is asked how a request stands once somebody wants the share revoked.
 const POLLS_BEFORE_REVOKE: u32 = 3;
 /// Who asks how requests stand: nobody's share of the quota but their own.
@@ -42,7 +42,7 @@ enum Turn {
 }
 
 /// What a driver remembers of one share while it drives it.
-struct Journey {
+struct DriveState {
     /// Since when the present step cannot be taken, and the pause before it is tried again.
     stuck: Option<Instant>,
     pause: Duration,
@@ -53,53 +53,53 @@ struct Journey {
 
 impl Shared {
     /// Does what is to be done for a share, in a task of its own, unless somebody does already.
-    pub(super) fn drive(self: &Arc<Self>, seat: Arc<Seat>) {
-        if machine::task(seat.current().stage) != Task::Rest && seat.take_over() {
+    pub(super) fn drive(self: &Arc<Self>, handle: Arc<ShareHandle>) {
+        if machine::task(handle.current().stage) != Task::Rest && handle.take_over() {
             let this = self.clone();
             self.tasks.spawn(async move {
-                let _ = this.travel(&seat).await;
+                let _ = this.drive_until_idle(&handle).await;
             });
         }
     }
 
     /// Until there is nothing to be done any more, or the process is told to stop.
-    async fn travel(self: &Arc<Self>, seat: &Arc<Seat>) -> std::result::Result<(), Stopped> {
-        let mut journey = Journey::new();
+    async fn drive_until_idle(self: &Arc<Self>, handle: &Arc<ShareHandle>) -> std::result::Result<(), Stopped> {
+        let mut drive_state = DriveState::new();
         loop {
             if self.stop.is_cancelled() {
                 return Err(Stopped);
             }
-            let share = seat.current();
+            let share = handle.current();
             let event = match machine::task(share.stage) {
                 Task::Rest => {
-                    seat.leave();
+                    handle.leave();
                     // Somebody may have asked for more just before.
-                    if machine::task(seat.current().stage) == Task::Rest || !seat.take_over() {
+                    if machine::task(handle.current().stage) == Task::Rest || !handle.take_over() {
                         return Ok(());
                     }
                     continue;
                 }
                 // Whoever began is not here any more: this task would know.
                 Task::Recover => Event::Lost,
-                Task::Take(step) => match self.take(seat, &share, step, &mut journey).await? {
+                Task::Take(step) => match self.take(handle, &share, step, &mut drive_state).await? {
                     Some(event) => event,
                     None => continue,
                 },
-                Task::Look => self.look(&share, &mut journey).await?,
-                Task::Poll => self.poll(seat, &share, &mut journey).await?,
+                Task::Look => self.look(&share, &mut drive_state).await?,
+                Task::Poll => self.poll(handle, &share, &mut drive_state).await?,
                 Task::Succeed => self.succeed(&share).await,
             };
             let is_stuck = event == Event::NotTaken;
-            self.insist(seat, event).await?;
+            self.insist(handle, event).await?;
             if !is_stuck {
-                journey = Journey::new();
-            } else if self.is_too_late(&journey) {
-                let error = Kind::Unavailable { sent: false }.into();
-                self.insist(seat, Event::GivenUp(error)).await?;
+                drive_state = DriveState::new();
+            } else if self.is_too_late(&drive_state) {
+                let error = ErrorKind::Unavailable { sent: false }.into();
+                self.insist(handle, Event::GivenUp(error)).await?;
                 // Where there is nothing to give up, it is tried as if for the first time, pauses included.
-                journey = Journey::new();
+                drive_state = DriveState::new();
             } else {
-                self.rest(&mut journey).await?;
+                self.rest(&mut drive_state).await?;
             }
         }
     }
@@ -107,30 +107,30 @@ impl Shared {
     /// Takes a step: waits for its turn, writes down that it is about to be taken, takes it. `None` where it was not begun.
     async fn take(
         &self,
-        seat: &Seat,
+        handle: &ShareHandle,
         share: &Share,
-        step: Step,
-        journey: &mut Journey,
+        step: ShareStep,
+        drive_state: &mut DriveState,
     ) -> std::result::Result<Option<Event>, Stopped> {
         // What may be on its way is let arrive before it is taken back.
-        if step == Step::Revoke
+        if step == ShareStep::Revoke
             && share.doubted
             && let Some(left) = share.asked.and_then(|asked| left(asked, self.settings.settle_after))
         {
             self.sleep(left).await?;
         }
-        let call = self.call(share);
+        let context = self.call(share);
         let place = match step {
-            Step::PostActivity => {
-                let (create, way) = self.activity(&call, share).await;
-                let berth = self.crm.berth(way, &call, &create).await;
+            ShareStep::PostActivity => {
+                let (create, way) = self.activity(&context, share).await;
+                let berth = self.crm.berth(way, &context, &create).await;
                 berth.map(|berth| Turn::Post(berth, create, way))
             }
-            Step::Share => self.crm.place(&call, &Grant(share)).await.map(Turn::Ask),
-            Step::Revoke => self.crm.place(&call, &self.revoke(share)).await.map(Turn::Ask),
+            ShareStep::Share => self.crm.place(&context, &Grant(share)).await.map(Turn::Ask),
+            ShareStep::Revoke => self.crm.place(&context, &self.revoke(share)).await.map(Turn::Ask),
         };
         let begun = match place {
-            Ok(place) => match self.happen(seat, Event::Begun(step)).await {
+            Ok(place) => match self.happen(handle, Event::Begun(step)).await {
                 Ok(Some(share)) => Ok((place, share)),
                 // Meanwhile it was revoked, say.
                 Ok(None) => return Ok(None),
@@ -141,25 +141,25 @@ impl Shared {
         let (place, share) = match begun {
             Ok(begun) => begun,
             Err(error) => {
-                if self.is_too_late(journey) {
+                if self.is_too_late(drive_state) {
                     return Ok(Some(Event::GivenUp(error)));
                 }
-                self.rest(journey).await?;
+                self.rest(drive_state).await?;
                 return Ok(None);
             }
         };
         let crm = &self.crm;
         let taken = match place {
             Turn::Post(berth, create, way) => crm
-                .ride_from(Some(berth), way, &call, &create, &mut None)
+                .ride_from(Some(berth), way, &context, &create, &mut None)
                 .await
                 .map(Event::Posted),
-            Turn::Ask(place) if step == Step::Revoke => crm
-                .call_from(Some(place), &call, &self.revoke(&share))
+            Turn::Ask(place) if step == ShareStep::Revoke => crm
+                .call_from(Some(place), &context, &self.revoke(&share))
                 .await
                 .map(Event::Taken),
             Turn::Ask(place) => crm
-                .call_from(Some(place), &call, &Grant(&share))
+                .call_from(Some(place), &context, &Grant(&share))
                 .await
                 .map(Event::Taken),
         };
@@ -174,10 +174,14 @@ impl Shared {
     }
 
     /// The activity of a share, and how it may be posted: the shared endpoint knows owners by their addresses only.
-    async fn activity(&self, call: &Call, share: &Share) -> (Create, Way) {
+    async fn activity(&self, context: &RequestContext, share: &Share) -> (Create, Way) {
         // One that was lost with its batch may have been what the batch failed for.
         let owner = match self.activities_together && !share.posted_again {
-            true => self.users.at_hand(call, &user::Key::Id(share.user_id.clone())).await,
+            true => {
+                self.users
+                    .get_if_available(context, &user::Key::Id(share.user_id.clone()))
+                    .await
+            }
             false => None,
         };
         let owner_email_address = owner
@@ -197,10 +201,10 @@ impl Shared {
     }
 
     /// Looks for the activity whose answer was lost: by its note, which has the share's id.
-    async fn look(&self, share: &Share, journey: &mut Journey) -> std::result::Result<Event, Stopped> {
-        let What::Lead {
+    async fn look(&self, share: &Share, drive_state: &mut DriveState) -> std::result::Result<Event, Stopped> {
+        let SharedEntity::Lead {
             id: lead_id,
-            context: Context::New { code, .. },
+            context: ShareContext::New { code, .. },
             ..
         } = &share.what
         else {
@@ -220,22 +224,28 @@ impl Shared {
                 },
                 Err(error) => error,
             };
-            if self.is_too_late(journey) {
+            if self.is_too_late(drive_state) {
                 return Ok(Event::GivenUp(error));
             }
-            self.rest(journey).await?;
+            self.rest(drive_state).await?;
         }
     }
 
-    async fn look_through(&self, call: &Call, lead_id: &str, code: i32, mark: &str) -> Result<Option<String>> {
-        for page in 0..MOST_LOOKS {
+    async fn look_through(
+        &self,
+        context: &RequestContext,
+        lead_id: &str,
+        code: i32,
+        mark: &str,
+    ) -> Result<Option<String>> {
+        for page in 0..MAX_LOOKS {
             let operation = Retrieve {
                 lead_id: lead_id.to_owned(),
                 code: Some(code),
                 offset: self.activity_offset.of(page, LOOK_AT),
                 count: LOOK_AT,
             };
-            let found = self.crm.call(call, &operation).await?.activities;
+            let found = self.crm.call(context, &operation).await?.activities;
             let is_last = found.count() < LOOK_AT;
             let note = |fields: &crate::domain::lead::Row| fields.get(NOTE).cloned().flatten().unwrap_or_default();
             let mut activities = found.records.into_iter();
@@ -244,45 +254,50 @@ impl Shared {
             }
             if !found.unreadable.is_empty() {
                 // It may be the one that cannot be read.
-                return Err(Kind::OutcomeUnknown.into());
+                return Err(ErrorKind::OutcomeUnknown.into());
             }
             if is_last {
                 return Ok(None);
             }
         }
         // Nobody has so many; it proves nothing that it is not among them.
-        Err(Kind::OutcomeUnknown.into())
+        Err(ErrorKind::OutcomeUnknown.into())
     }
 
     /// Asks how the request stands until it is known, each time after a longer pause.
-    async fn poll(&self, seat: &Seat, share: &Share, journey: &mut Journey) -> std::result::Result<Event, Stopped> {
+    async fn poll(
+        &self,
+        handle: &ShareHandle,
+        share: &Share,
+        drive_state: &mut DriveState,
+    ) -> std::result::Result<Event, Stopped> {
         let Some(id) = share.upstream_request_id.as_deref() else {
-            return Ok(Event::GivenUp(Kind::OutcomeUnknown.into()));
+            return Ok(Event::GivenUp(ErrorKind::OutcomeUnknown.into()));
         };
         let asked = share.asked.unwrap_or(share.changed);
         let mut patience = POLLS_BEFORE_REVOKE;
         loop {
-            self.await_poll(seat, journey).await?;
+            self.await_poll(handle, drive_state).await?;
             let operation = GetStatus {
                 id,
                 processed: &self.settings.processed,
                 // Only of a revoke they mean that it is done.
                 gone_texts: match share.stage {
-                    Stage::Withdrawing => &self.settings.gone_texts,
+                    ShareStage::RevokeInProgress => &self.settings.gone_texts,
                     _ => &[],
                 },
             };
             // The next poll is what tries again.
-            let call = self.call(share).of(POLLS, Criticality::Sheddable);
-            let standing = self.crm.try_once(&call, &operation).await;
-            journey.polled = Some(Instant::now());
-            journey.polls += 1;
+            let context = self.call(share).of(POLLS, Criticality::Sheddable);
+            let standing = self.crm.try_once(&context, &operation).await;
+            drive_state.polled = Some(Instant::now());
+            drive_state.polls += 1;
             match standing {
                 Ok(standing) if standing.processed => return Ok(Event::Done),
                 Ok(standing) => {
                     if let Some(error) = standing.failed {
                         return Ok(match share.stage {
-                            Stage::Withdrawing if is_gone(&error) => Event::Gone,
+                            ShareStage::RevokeInProgress if is_gone(&error) => Event::Gone,
                             _ => Event::Refused(error),
                         });
                     }
@@ -292,23 +307,23 @@ impl Shared {
                 }
             }
             // Somebody who wants it revoked does not wait as long as somebody who wants it granted.
-            if seat.current().revoke_wanted {
+            if handle.current().revoke_wanted {
                 patience = patience.saturating_sub(1);
             }
             if patience == 0 || left(asked, self.settings.give_up_after).is_none() {
-                return Ok(Event::GivenUp(Kind::OutcomeUnknown.into()));
+                return Ok(Event::GivenUp(ErrorKind::OutcomeUnknown.into()));
             }
         }
     }
 
     /// Waits until it is time to ask. Somebody who begins to listen makes it earlier, never more often than is allowed.
-    async fn await_poll(&self, seat: &Seat, journey: &Journey) -> std::result::Result<(), Stopped> {
-        let begun = journey.polled.unwrap_or_else(Instant::now);
+    async fn await_poll(&self, handle: &ShareHandle, drive_state: &DriveState) -> std::result::Result<(), Stopped> {
+        let begun = drive_state.polled.unwrap_or_else(Instant::now);
         loop {
-            let at = begun + journey.until_poll(self, seat.is_listened_to());
+            let at = begun + drive_state.until_poll(self, handle.is_listened_to());
             tokio::select! {
                 () = tokio::time::sleep_until(at) => return Ok(()),
-                () = seat.joined() => {}
+                () = handle.joined() => {}
                 () = self.stop.cancelled() => return Err(Stopped),
             }
         }
@@ -326,35 +341,35 @@ impl Shared {
             Event::TakenOver
         };
         let ended = async {
-            let seat = self.seat(old).await?;
-            self.happen(&seat, event).await?;
-            self.drive(seat);
+            let handle = self.handle(old).await?;
+            self.happen(&handle, event).await?;
+            self.drive(handle);
             Ok::<_, Error>(())
         };
         match ended.await {
             // It may have been swept.
-            Err(error) if error.kind == Kind::StoreUnavailable => Event::NotTaken,
+            Err(error) if error.kind == ErrorKind::StoreUnavailable => Event::NotTaken,
             _ => Event::Succeeded,
         }
     }
 
     /// Writes down what has happened, however long it takes: it cannot be undone.
-    async fn insist(&self, seat: &Seat, event: Event) -> std::result::Result<(), Stopped> {
-        while self.happen(seat, event.clone()).await.is_err() {
+    async fn insist(&self, handle: &ShareHandle, event: Event) -> std::result::Result<(), Stopped> {
+        while self.happen(handle, event.clone()).await.is_err() {
             self.sleep(PAUSE).await?;
         }
         Ok(())
     }
 
-    async fn rest(&self, journey: &mut Journey) -> std::result::Result<(), Stopped> {
-        journey.stuck.get_or_insert_with(Instant::now);
-        let pause = journey.pause;
-        journey.pause = (pause * 2).min(LONGEST_PAUSE);
+    async fn rest(&self, drive_state: &mut DriveState) -> std::result::Result<(), Stopped> {
+        drive_state.stuck.get_or_insert_with(Instant::now);
+        let pause = drive_state.pause;
+        drive_state.pause = (pause * 2).min(LONGEST_PAUSE);
         self.sleep(pause).await
     }
 
-    fn is_too_late(&self, journey: &Journey) -> bool {
-        let since = journey.stuck.map(|since| since.elapsed());
+    fn is_too_late(&self, drive_state: &DriveState) -> bool {
+        let since = drive_state.stuck.map(|since| since.elapsed());
         since.is_some_and(|since| since >= self.settings.give_up_after)
     }
 
@@ -366,16 +381,17 @@ impl Shared {
     }
 
     /// In the name of who asked for the share, but with nobody's deadline except that of giving up.
-    fn call(&self, share: &Share) -> Call {
+    fn call(&self, share: &Share) -> RequestContext {
         let criticality = Criticality::named(&share.criticality).unwrap_or_default();
-        Call {
+        RequestContext {
             mutation: share.request_id,
-            ..Call::internal(&share.id.to_string(), self.settings.give_up_after).of(&share.caller, criticality)
+            ..RequestContext::internal(&share.id.to_string(), self.settings.give_up_after)
+                .of(&share.caller, criticality)
         }
     }
 }
 
-impl Journey {
+impl DriveState {
     fn new() -> Self {
         Self {
             stuck: None,
@@ -400,12 +416,12 @@ impl Journey {
 /// The activity that a share goes through, as it is posted.
 fn post(share: &Share) -> Post {
     let (code, note, fields) = match &share.what {
-        What::Lead {
-            context: Context::New { code, note, fields, .. },
+        SharedEntity::Lead {
+            context: ShareContext::New { code, note, fields, .. },
             ..
         } => (*code, note.as_str(), fields.clone()),
         // None is posted for these.
-        What::Lead { .. } | What::Opportunity { .. } => Default::default(),
+        SharedEntity::Lead { .. } | SharedEntity::Opportunity { .. } => Default::default(),
     };
     // First, since a long note may be cut.
     let separator = if note.is_empty() { "" } else { "\n" };
@@ -432,30 +448,30 @@ fn left(since: Timestamp, limit: Duration) -> Option<Duration> {
 }
 
 /// What an error says about the step that it ended.
-fn judge(step: Step, error: Error) -> Event {
+fn judge(step: ShareStep, error: Error) -> Event {
     match &error.kind {
         // What LeadSquared does not say by name may have come from anything before it, and what cannot be read may say yes.
-        Kind::OutcomeUnknown | Kind::Unreadable { .. } | Kind::Unavailable { sent: true } => Event::Lost,
-        Kind::Exception if !error.is_final() => Event::Lost,
-        Kind::Unavailable { sent: false }
-        | Kind::DeadlineInfeasible { .. }
-        | Kind::DeadlineExceeded { .. }
-        | Kind::CallerLimit { .. }
-        | Kind::QueueFull { .. }
-        | Kind::BreakerOpen { .. }
-        | Kind::DailyBudgetExhausted { .. }
-        | Kind::Refused(_)
-        | Kind::StoreUnavailable
-        | Kind::ShuttingDown
-        | Kind::CallerLeft => Event::NotTaken,
-        _ if step == Step::Revoke && is_gone(&error) => Event::Gone,
+        ErrorKind::OutcomeUnknown | ErrorKind::Unreadable { .. } | ErrorKind::Unavailable { sent: true } => Event::Lost,
+        ErrorKind::Exception if !error.is_final() => Event::Lost,
+        ErrorKind::Unavailable { sent: false }
+        | ErrorKind::DeadlineInfeasible { .. }
+        | ErrorKind::DeadlineExceeded { .. }
+        | ErrorKind::CallerLimit { .. }
+        | ErrorKind::QueueFull { .. }
+        | ErrorKind::BreakerOpen { .. }
+        | ErrorKind::DailyBudgetExhausted { .. }
+        | ErrorKind::Refused(_)
+        | ErrorKind::StoreUnavailable
+        | ErrorKind::ShuttingDown
+        | ErrorKind::CallerLeft => Event::NotTaken,
+        _ if step == ShareStep::Revoke && is_gone(&error) => Event::Gone,
         _ => Event::Refused(error),
     }
 }
 
 /// The same error with its faults where they stand in the request for a share.
-fn at_home(step: Step, mut error: Error) -> Error {
-    if let (Step::PostActivity, Kind::Invalid(faults)) = (step, &mut error.kind) {
+fn at_home(step: ShareStep, mut error: Error) -> Error {
+    if let (ShareStep::PostActivity, ErrorKind::Invalid(faults)) = (step, &mut error.kind) {
         for fault in faults {
             let field = fault.field.replacen("lead.custom", "fields", 1);
             fault.field = match field.as_str() {
@@ -469,7 +485,7 @@ fn at_home(step: Step, mut error: Error) -> Error {
 
 /// Whether a revoke failed because there is nothing to revoke.
 fn is_gone(error: &Error) -> bool {
-    matches!(error.kind, Kind::NotFound(_))
+    matches!(error.kind, ErrorKind::NotFound(_))
 }
 
 #[cfg(test)]
@@ -607,10 +623,10 @@ mod tests {
                 .iter()
                 .find(|row| row["ProspectID"].as_deref() == Some(&lead))
                 .unwrap();
-            let what = What::Lead {
+            let what = SharedEntity::Lead {
                 id: lead.clone(),
                 number: row["ProspectAutoId"].clone().unwrap(),
-                context: Context::New {
+                context: ShareContext::New {
                     id: None,
                     code: 201,
                     note: String::new(),
@@ -644,20 +660,20 @@ mod tests {
                 let unsettled = shared.store.unsettled_shares("acme").await.unwrap();
                 let mut drivers = Vec::new();
                 for share in unsettled {
-                    let seat = shared.seats.of(share);
-                    assert!(seat.take_over());
+                    let handle = shared.handles.of(share);
+                    assert!(handle.take_over());
                     let shared = shared.clone();
                     drivers.push(async move {
-                        let _ = shared.travel(&seat).await;
+                        let _ = shared.drive_until_idle(&handle).await;
                     });
                 }
                 if let Some((share, event)) = change {
-                    let seat = shared.seat(share.id).await.unwrap();
-                    let _ = shared.happen(&seat, event).await;
+                    let handle = shared.handle(share.id).await.unwrap();
+                    let _ = shared.happen(&handle, event).await;
                     // Nobody drives one that was at rest.
-                    if seat.take_over() {
+                    if handle.take_over() {
                         let shared = shared.clone();
-                        shared.travel(&seat).await.unwrap_or(());
+                        shared.drive_until_idle(&handle).await.unwrap_or(());
                     }
                 }
                 for driver in drivers {
@@ -729,8 +745,8 @@ mod tests {
                     (number, now.activity_id().unwrap_or_default().to_owned(), 2)
                 };
                 match (now.stage, now.step) {
-                    (Stage::Active, _) => drop(certain.insert(grant())),
-                    (Stage::Uncertain, _) => drop(possible.insert(grant())),
+                    (ShareStage::Active, _) => drop(certain.insert(grant())),
+                    (ShareStage::Uncertain, _) => drop(possible.insert(grant())),
                     _ => {}
                 }
                 let posted = self.simulator.activities();
@@ -757,7 +773,7 @@ mod tests {
             assert!(world.live(usize::MAX, None));
             world.check(std::slice::from_ref(&share));
             if ended {
-                assert_eq!(world.now(&share).stage, Stage::Active);
+                assert_eq!(world.now(&share).stage, ShareStage::Active);
                 assert!(polls > 10, "there are more awaits than {polls}");
                 return;
             }
@@ -770,21 +786,21 @@ mod tests {
             let world = World::new(&[("EntityAccess.Share", Mishap::CommitThenDrop)]);
             let share = world.write("Ann");
             assert!(world.live(usize::MAX, None));
-            assert_eq!(world.now(&share).stage, Stage::Uncertain);
+            assert_eq!(world.now(&share).stage, ShareStage::Uncertain);
             let ended = world.live_with(polls, Some((&share, Event::Retry)));
             assert!(world.live(usize::MAX, None));
             world.check(std::slice::from_ref(&share));
             if ended {
-                assert_eq!(world.now(&share).stage, Stage::Active);
+                assert_eq!(world.now(&share).stage, ShareStage::Active);
                 assert!(polls > 10, "there are more awaits than {polls}");
                 return;
             }
             // The process may have died before the retry was written down, or when LeadSquared was about to be asked.
-            if world.now(&share).stage == Stage::Uncertain {
+            if world.now(&share).stage == ShareStage::Uncertain {
                 assert!(world.live_with(usize::MAX, Some((&share, Event::Retry))));
                 world.check(std::slice::from_ref(&share));
             }
-            assert_eq!(world.now(&share).stage, Stage::Active);
+            assert_eq!(world.now(&share).stage, ShareStage::Active);
         }
     }
 
@@ -793,7 +809,7 @@ mod tests {
         let world = World::new(&[]);
         let share = world.write("Ann");
         assert!(world.live(usize::MAX, None));
-        assert_eq!(world.now(&share).stage, Stage::Active);
+        assert_eq!(world.now(&share).stage, ShareStage::Active);
         let calls = world.simulator.calls().len();
         world.outside.block_on(async {
             let store = open(&world.folder).await;
@@ -804,8 +820,8 @@ mod tests {
             let sharing = world.sharing(store.clone());
             assert_eq!(sharing.resume().await.unwrap(), 0);
             let (share, changes) = sharing.get(share.id).await.unwrap();
-            assert_eq!(share.stage, Stage::Expired);
-            assert_eq!(changes.last().unwrap().state, crate::domain::share::State::Expired);
+            assert_eq!(share.stage, ShareStage::Expired);
+            assert_eq!(changes.last().unwrap().state, crate::domain::share::ShareState::Expired);
             store.close().await;
         });
         assert_eq!(world.simulator.calls().len(), calls);

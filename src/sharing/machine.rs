@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use crate::domain::share::{Context, Share, Stage, Step, What};
+use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::error::Error;
 
 /// What happens to a share.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// That step is about to be taken. Written down before it is.
-    Begun(Step),
+    Begun(ShareStep),
     /// The activity is posted, or was found.
     Posted(String),
     /// The activity is not there.
@@ -46,7 +46,7 @@ pub enum Task {
     /// Nothing.
     Rest,
     /// Begin, then take that step.
-    Take(Step),
+    Take(ShareStep),
     /// It was begun by somebody who is not here any more: the outcome is lost.
     Recover,
     /// Look whether the activity was posted.
@@ -69,16 +69,18 @@ pub struct Rules {
 }
 
 /// What is to be done for a share, by its stage alone.
-pub fn task(stage: Stage) -> Task {
+pub fn task(stage: ShareStage) -> Task {
     match stage {
-        Stage::Written => Task::Take(Step::PostActivity),
-        Stage::Ready => Task::Take(Step::Share),
-        Stage::Leaving => Task::Take(Step::Revoke),
-        Stage::Posting | Stage::Asking | Stage::Revoking => Task::Recover,
-        Stage::Looking => Task::Look,
-        Stage::Granting | Stage::Withdrawing => Task::Poll,
-        Stage::Succeeding => Task::Succeed,
-        Stage::Active | Stage::Uncertain | Stage::Expired | Stage::Failed | Stage::Revoked => Task::Rest,
+        ShareStage::Created => Task::Take(ShareStep::PostActivity),
+        ShareStage::ShareQueued => Task::Take(ShareStep::Share),
+        ShareStage::RevokeQueued => Task::Take(ShareStep::Revoke),
+        ShareStage::PostingActivity | ShareStage::RequestingShare | ShareStage::RequestingRevoke => Task::Recover,
+        ShareStage::VerifyingActivity => Task::Look,
+        ShareStage::ShareInProgress | ShareStage::RevokeInProgress => Task::Poll,
+        ShareStage::EndingPredecessor => Task::Succeed,
+        ShareStage::Active | ShareStage::Uncertain | ShareStage::Expired | ShareStage::Failed | ShareStage::Revoked => {
+            Task::Rest
+        }
     }
 }
 
@@ -90,94 +92,102 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
         next.sends = next.sends.saturating_add(1);
     }
     next.stage = match (share.stage, event) {
-        (Stage::Written, Event::Begun(Step::PostActivity)) => Stage::Posting,
-        (Stage::Ready, Event::Begun(Step::Share)) => {
+        (ShareStage::Created, Event::Begun(ShareStep::PostActivity)) => ShareStage::PostingActivity,
+        (ShareStage::ShareQueued, Event::Begun(ShareStep::Share)) => {
             next.asked = Some(now);
             // Unless it is known better, access lasts as long as if it were granted at the last moment.
             next.expires = Some(now + next.duration());
-            Stage::Asking
+            ShareStage::RequestingShare
         }
-        (Stage::Leaving, Event::Begun(Step::Revoke)) => {
+        (ShareStage::RevokeQueued, Event::Begun(ShareStep::Revoke)) => {
             next.asked = Some(now);
-            Stage::Revoking
+            ShareStage::RequestingRevoke
         }
 
-        (Stage::Posting | Stage::Looking, Event::Posted(id)) => next.posted(id),
-        (Stage::Looking, Event::NotPosted) if share.revoke_wanted => next.revoked(),
+        (ShareStage::PostingActivity | ShareStage::VerifyingActivity, Event::Posted(id)) => next.posted(id),
+        (ShareStage::VerifyingActivity, Event::NotPosted) if share.revoke_wanted => next.revoked(),
         // It is posted once more and no oftener: those that were lost may come still.
-        (Stage::Looking, Event::NotPosted) if share.posted_again => next.uncertain(Step::PostActivity),
-        (Stage::Looking, Event::NotPosted) => {
+        (ShareStage::VerifyingActivity, Event::NotPosted) if share.posted_again => {
+            next.uncertain(ShareStep::PostActivity)
+        }
+        (ShareStage::VerifyingActivity, Event::NotPosted) => {
             next.posted_again = true;
-            Stage::Written
+            ShareStage::Created
         }
-        (Stage::Asking, Event::Taken(id)) => next.taken(id, Stage::Granting),
-        (Stage::Revoking, Event::Taken(id)) => next.taken(id, Stage::Withdrawing),
-        (Stage::Granting, Event::Done) => next.granted(now),
-        (Stage::Withdrawing, Event::Done | Event::Gone) if share.share_again => next.shared_again(),
-        (Stage::Withdrawing, Event::Done) => next.revoked(),
+        (ShareStage::RequestingShare, Event::Taken(id)) => next.taken(id, ShareStage::ShareInProgress),
+        (ShareStage::RequestingRevoke, Event::Taken(id)) => next.taken(id, ShareStage::RevokeInProgress),
+        (ShareStage::ShareInProgress, Event::Done) => next.granted(now),
+        (ShareStage::RevokeInProgress, Event::Done | Event::Gone) if share.share_again => next.shared_again(),
+        (ShareStage::RevokeInProgress, Event::Done) => next.revoked(),
 
-        (Stage::Posting, Event::Refused(error)) => next.failed(Step::PostActivity, error),
+        (ShareStage::PostingActivity, Event::Refused(error)) => next.failed(ShareStep::PostActivity, error),
         // What is not there needs no revoking.
-        (Stage::Revoking, Event::Gone) if share.share_again => next.shared_again(),
-        (Stage::Revoking | Stage::Withdrawing, Event::Gone) => next.revoked(),
+        (ShareStage::RequestingRevoke, Event::Gone) if share.share_again => next.shared_again(),
+        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, Event::Gone) => next.revoked(),
         // One that was asked for before may have been done, which may be why this one is refused.
-        (Stage::Asking | Stage::Granting, Event::Refused(_)) if share.doubted => {
+        (ShareStage::RequestingShare | ShareStage::ShareInProgress, Event::Refused(_)) if share.doubted => {
             next.upstream_request_id = None;
-            next.uncertain(Step::Share)
+            next.uncertain(ShareStep::Share)
         }
-        (Stage::Asking | Stage::Granting, Event::Refused(error)) => next.failed(Step::Share, error),
+        (ShareStage::RequestingShare | ShareStage::ShareInProgress, Event::Refused(error)) => {
+            next.failed(ShareStep::Share, error)
+        }
         // Whether there is access is as uncertain as before, and RetryShare revokes again.
-        (Stage::Revoking | Stage::Withdrawing, Event::Refused(_))
-        | (Stage::Revoking, Event::Lost)
-        | (Stage::Leaving | Stage::Withdrawing, Event::GivenUp(_))
+        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, Event::Refused(_))
+        | (ShareStage::RequestingRevoke, Event::Lost)
+        | (ShareStage::RevokeQueued | ShareStage::RevokeInProgress, Event::GivenUp(_))
             if share.share_again =>
         {
             next.upstream_request_id = None;
-            next.uncertain(Step::Share)
+            next.uncertain(ShareStep::Share)
         }
-        (Stage::Revoking | Stage::Withdrawing, Event::Refused(_)) if share.doubted => next.uncertain(Step::Revoke),
-        (Stage::Revoking | Stage::Withdrawing, Event::Refused(error)) => next.kept(error),
+        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, Event::Refused(_)) if share.doubted => {
+            next.uncertain(ShareStep::Revoke)
+        }
+        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, Event::Refused(error)) => next.kept(error),
 
-        (Stage::Posting, Event::NotTaken) => next.unless_unwanted(Stage::Written),
-        (Stage::Asking, Event::NotTaken) => next.unless_unwanted(Stage::Ready),
-        (Stage::Revoking, Event::NotTaken) => Stage::Leaving,
+        (ShareStage::PostingActivity, Event::NotTaken) => next.unless_unwanted(ShareStage::Created),
+        (ShareStage::RequestingShare, Event::NotTaken) => next.unless_unwanted(ShareStage::ShareQueued),
+        (ShareStage::RequestingRevoke, Event::NotTaken) => ShareStage::RevokeQueued,
 
-        (Stage::Posting, Event::Lost) => next.unless_unwanted(Stage::Looking),
+        (ShareStage::PostingActivity, Event::Lost) => next.unless_unwanted(ShareStage::VerifyingActivity),
         // What may be there is revoked too.
-        (Stage::Asking, Event::Lost) | (Stage::Granting, Event::GivenUp(_)) if share.revoke_wanted => {
+        (ShareStage::RequestingShare, Event::Lost) | (ShareStage::ShareInProgress, Event::GivenUp(_))
+            if share.revoke_wanted =>
+        {
             next.doubted = true;
             next.leaving()
         }
-        (Stage::Asking, Event::Lost) if rules.may_ask_again && !share.doubted => {
+        (ShareStage::RequestingShare, Event::Lost) if rules.may_ask_again && !share.doubted => {
             next.doubted = true;
-            Stage::Ready
+            ShareStage::ShareQueued
         }
-        (Stage::Asking, Event::Lost) => next.uncertain(Step::Share),
-        (Stage::Revoking, Event::Lost) if share.doubted => next.uncertain(Step::Revoke),
+        (ShareStage::RequestingShare, Event::Lost) => next.uncertain(ShareStep::Share),
+        (ShareStage::RequestingRevoke, Event::Lost) if share.doubted => next.uncertain(ShareStep::Revoke),
         // To take back twice what can be taken back once does no harm.
-        (Stage::Revoking, Event::Lost) => {
+        (ShareStage::RequestingRevoke, Event::Lost) => {
             next.doubted = true;
-            Stage::Leaving
+            ShareStage::RevokeQueued
         }
 
         // Nothing was sent, so nothing is uncertain, unless something was before.
-        (Stage::Written, Event::GivenUp(error)) => next.failed(Step::PostActivity, error),
-        (Stage::Ready, Event::GivenUp(_)) if share.doubted => next.uncertain(Step::Share),
-        (Stage::Ready, Event::GivenUp(error)) => next.failed(Step::Share, error),
-        (Stage::Leaving, Event::GivenUp(_)) if share.doubted => next.uncertain(Step::Revoke),
-        (Stage::Leaving, Event::GivenUp(error)) => next.kept(error),
-        (Stage::Looking, Event::GivenUp(_)) if share.revoke_wanted => next.revoked(),
-        (Stage::Looking, Event::GivenUp(_)) => next.uncertain(Step::PostActivity),
-        (Stage::Granting, Event::GivenUp(_)) => next.uncertain(Step::Share),
-        (Stage::Withdrawing, Event::GivenUp(_)) => next.uncertain(Step::Revoke),
+        (ShareStage::Created, Event::GivenUp(error)) => next.failed(ShareStep::PostActivity, error),
+        (ShareStage::ShareQueued, Event::GivenUp(_)) if share.doubted => next.uncertain(ShareStep::Share),
+        (ShareStage::ShareQueued, Event::GivenUp(error)) => next.failed(ShareStep::Share, error),
+        (ShareStage::RevokeQueued, Event::GivenUp(_)) if share.doubted => next.uncertain(ShareStep::Revoke),
+        (ShareStage::RevokeQueued, Event::GivenUp(error)) => next.kept(error),
+        (ShareStage::VerifyingActivity, Event::GivenUp(_)) if share.revoke_wanted => next.revoked(),
+        (ShareStage::VerifyingActivity, Event::GivenUp(_)) => next.uncertain(ShareStep::PostActivity),
+        (ShareStage::ShareInProgress, Event::GivenUp(_)) => next.uncertain(ShareStep::Share),
+        (ShareStage::RevokeInProgress, Event::GivenUp(_)) => next.uncertain(ShareStep::Revoke),
 
-        (Stage::Succeeding, Event::Succeeded) if share.revoke_wanted => next.leaving(),
-        (Stage::Succeeding, Event::Succeeded) => Stage::Active,
-        (Stage::Active, Event::TakenOver) => Stage::Expired,
-        (stage, Event::TimeOver) if may_end(share, stage) => Stage::Expired,
+        (ShareStage::EndingPredecessor, Event::Succeeded) if share.revoke_wanted => next.leaving(),
+        (ShareStage::EndingPredecessor, Event::Succeeded) => ShareStage::Active,
+        (ShareStage::Active, Event::TakenOver) => ShareStage::Expired,
+        (stage, Event::TimeOver) if may_end(share, stage) => ShareStage::Expired,
 
         (stage, Event::Revoke) => next.revoke(stage).ok_or(Impossible)?,
-        (stage @ (Stage::Failed | Stage::Uncertain), Event::Retry) => {
+        (stage @ (ShareStage::Failed | ShareStage::Uncertain), Event::Retry) => {
             next.retry(stage, rules, now).ok_or(Impossible)?
         }
 
@@ -199,7 +209,7 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
             | Event::Retry,
         ) => return Err(Impossible),
     };
-    if next.stage != Stage::Uncertain && next.stage != Stage::Failed && next.stage != Stage::Expired {
+    if next.stage != ShareStage::Uncertain && next.stage != ShareStage::Failed && next.stage != ShareStage::Expired {
         next.step = None;
     }
     if next.stage.is_over() {
@@ -209,40 +219,40 @@ pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Resul
 }
 
 /// Whether a share of that stage ends when its time is over: one that was granted, or may have been.
-fn may_end(share: &Share, stage: Stage) -> bool {
+fn may_end(share: &Share, stage: ShareStage) -> bool {
     match stage {
-        Stage::Active => true,
+        ShareStage::Active => true,
         // One that is shared again has not ended: its time begins anew.
-        Stage::Leaving | Stage::Withdrawing => !share.share_again,
-        Stage::Uncertain => share.step != Some(Step::PostActivity),
-        Stage::Written
-        | Stage::Posting
-        | Stage::Looking
-        | Stage::Ready
-        | Stage::Asking
-        | Stage::Granting
-        | Stage::Succeeding
-        | Stage::Revoking
-        | Stage::Expired
-        | Stage::Failed
-        | Stage::Revoked => false,
+        ShareStage::RevokeQueued | ShareStage::RevokeInProgress => !share.share_again,
+        ShareStage::Uncertain => share.step != Some(ShareStep::PostActivity),
+        ShareStage::Created
+        | ShareStage::PostingActivity
+        | ShareStage::VerifyingActivity
+        | ShareStage::ShareQueued
+        | ShareStage::RequestingShare
+        | ShareStage::ShareInProgress
+        | ShareStage::EndingPredecessor
+        | ShareStage::RequestingRevoke
+        | ShareStage::Expired
+        | ShareStage::Failed
+        | ShareStage::Revoked => false,
     }
 }
 
 impl Share {
-    fn posted(&mut self, activity_id: String) -> Stage {
-        if let What::Lead {
-            context: Context::New { id, .. },
+    fn posted(&mut self, activity_id: String) -> ShareStage {
+        if let SharedEntity::Lead {
+            context: ShareContext::New { id, .. },
             ..
         } = &mut self.what
         {
             *id = Some(activity_id);
         }
-        self.unless_unwanted(Stage::Ready)
+        self.unless_unwanted(ShareStage::ShareQueued)
     }
 
     /// As long as LeadSquared was never asked, there is nothing to revoke.
-    fn unless_unwanted(&mut self, stage: Stage) -> Stage {
+    fn unless_unwanted(&mut self, stage: ShareStage) -> ShareStage {
         match (self.revoke_wanted, self.doubted) {
             (false, _) => stage,
             (true, false) => self.revoked(),
@@ -250,96 +260,106 @@ impl Share {
         }
     }
 
-    fn taken(&mut self, request_id: String, stage: Stage) -> Stage {
+    fn taken(&mut self, request_id: String, stage: ShareStage) -> ShareStage {
         self.upstream_request_id = Some(request_id);
         stage
     }
 
-    fn granted(&mut self, now: Timestamp) -> Stage {
+    fn granted(&mut self, now: Timestamp) -> ShareStage {
         self.granted = Some(now);
         self.expires = Some(now + self.duration());
         self.failure = None;
         self.doubted = false;
         match self.extends {
             _ if self.revoke_wanted => self.leaving(),
-            Some(_) => Stage::Succeeding,
-            None => Stage::Active,
+            Some(_) => ShareStage::EndingPredecessor,
+            None => ShareStage::Active,
         }
     }
 
-    fn leaving(&mut self) -> Stage {
+    fn leaving(&mut self) -> ShareStage {
         self.revoke_wanted = false;
         self.failure = None;
-        Stage::Leaving
+        ShareStage::RevokeQueued
     }
 
-    fn revoked(&mut self) -> Stage {
+    fn revoked(&mut self) -> ShareStage {
         self.failure = None;
-        Stage::Revoked
+        ShareStage::Revoked
     }
 
     /// What may have been granted is revoked, so LeadSquared can be asked to share as if for the first time.
-    fn shared_again(&mut self) -> Stage {
+    fn shared_again(&mut self) -> ShareStage {
         self.share_again = false;
         self.doubted = false;
         self.upstream_request_id = None;
         self.expires = None;
-        Stage::Ready
+        ShareStage::ShareQueued
     }
 
-    fn failed(&mut self, step: Step, error: Error) -> Stage {
+    fn failed(&mut self, step: ShareStep, error: Error) -> ShareStage {
         self.failure = Some(error);
         self.step = Some(step);
-        Stage::Failed
+        ShareStage::Failed
     }
 
     /// It could not be revoked, so the user has access still.
-    fn kept(&mut self, error: Error) -> Stage {
+    fn kept(&mut self, error: Error) -> ShareStage {
         self.failure = Some(error);
-        Stage::Active
+        ShareStage::Active
     }
 
-    fn uncertain(&mut self, step: Step) -> Stage {
+    fn uncertain(&mut self, step: ShareStep) -> ShareStage {
         self.step = Some(step);
         self.revoke_wanted = false;
         self.share_again = false;
-        Stage::Uncertain
+        ShareStage::Uncertain
     }
 
-    fn revoke(&mut self, stage: Stage) -> Option<Stage> {
+    fn revoke(&mut self, stage: ShareStage) -> Option<ShareStage> {
         Some(match stage {
-            Stage::Written => self.revoked(),
-            Stage::Ready if !self.doubted => self.revoked(),
-            Stage::Ready => self.leaving(),
+            ShareStage::Created => self.revoked(),
+            ShareStage::ShareQueued if !self.doubted => self.revoked(),
+            ShareStage::ShareQueued => self.leaving(),
             // First it has to be known what there is to revoke.
-            Stage::Posting | Stage::Looking | Stage::Asking | Stage::Granting | Stage::Succeeding => {
+            ShareStage::PostingActivity
+            | ShareStage::VerifyingActivity
+            | ShareStage::RequestingShare
+            | ShareStage::ShareInProgress
+            | ShareStage::EndingPredecessor => {
                 self.revoke_wanted = true;
                 stage
             }
-            Stage::Active => {
+            ShareStage::Active => {
                 self.doubted = false;
                 self.leaving()
             }
-            Stage::Uncertain if self.step == Some(Step::PostActivity) => self.revoked(),
-            Stage::Uncertain => {
+            ShareStage::Uncertain if self.step == Some(ShareStep::PostActivity) => self.revoked(),
+            ShareStage::Uncertain => {
                 self.doubted = true;
                 self.leaving()
             }
-            Stage::Leaving | Stage::Revoking | Stage::Withdrawing | Stage::Revoked => {
+            ShareStage::RevokeQueued
+            | ShareStage::RequestingRevoke
+            | ShareStage::RevokeInProgress
+            | ShareStage::Revoked => {
                 self.share_again = false;
                 stage
             }
-            Stage::Expired | Stage::Failed => return None,
+            ShareStage::Expired | ShareStage::Failed => return None,
         })
     }
 
-    fn retry(&mut self, stage: Stage, rules: Rules, now: Timestamp) -> Option<Stage> {
+    fn retry(&mut self, stage: ShareStage, rules: Rules, now: Timestamp) -> Option<ShareStage> {
         let step = self.step?;
         self.failure = None;
         // What may have been granted would be granted twice, so it is revoked first. The time to wait before a revoke is
         // counted from the request that may have granted it.
         let is_taken = self.upstream_request_id.is_some();
-        if (step, stage) == (Step::Share, Stage::Uncertain) && !is_taken && !rules.may_ask_again && !self.shares_grant()
+        if (step, stage) == (ShareStep::Share, ShareStage::Uncertain)
+            && !is_taken
+            && !rules.may_ask_again
+            && !self.shares_grant()
         {
             self.doubted = true;
             self.share_again = true;
@@ -348,18 +368,20 @@ impl Share {
         self.asked = Some(now);
         Some(match (step, stage) {
             // It is looked for first, also where it was refused: one of before may be there.
-            (Step::PostActivity, _) => {
+            (ShareStep::PostActivity, _) => {
                 self.posted_again = false;
-                Stage::Looking
+                ShareStage::VerifyingActivity
             }
             // LeadSquared has taken it: it need only be asked what became of it.
-            (Step::Share, Stage::Uncertain) if self.upstream_request_id.is_some() => Stage::Granting,
-            (Step::Share, _) => {
-                self.doubted = stage == Stage::Uncertain;
-                self.upstream_request_id = None;
-                Stage::Ready
+            (ShareStep::Share, ShareStage::Uncertain) if self.upstream_request_id.is_some() => {
+                ShareStage::ShareInProgress
             }
-            (Step::Revoke, _) => {
+            (ShareStep::Share, _) => {
+                self.doubted = stage == ShareStage::Uncertain;
+                self.upstream_request_id = None;
+                ShareStage::ShareQueued
+            }
+            (ShareStep::Revoke, _) => {
                 self.doubted = true;
                 self.leaving()
             }
@@ -380,18 +402,18 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::share::{Access, State};
-    use crate::error::Kind;
+    use crate::domain::share::{Access, ShareState};
+    use crate::error::ErrorKind;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn share(stage: Stage) -> Share {
-        let what = What::Lead {
+    fn share(stage: ShareStage) -> Share {
+        let what = SharedEntity::Lead {
             id: "lead".into(),
             number: "1001".into(),
-            context: Context::New {
+            context: ShareContext::New {
                 id: None,
                 code: 201,
                 note: String::new(),
@@ -406,71 +428,79 @@ mod tests {
 
     /// Every stage, with what else makes a difference there.
     fn shares() -> Vec<(String, Share)> {
-        let mut all: Vec<_> = Stage::ALL.map(|stage| (format!("{stage:?}"), share(stage))).into();
+        let mut all: Vec<_> = ShareStage::ALL.map(|stage| (format!("{stage:?}"), share(stage))).into();
         let mut variant = |name: &str, stage, change: fn(&mut Share)| {
             let mut share = share(stage);
             change(&mut share);
             all.push((format!("{stage:?}, {name}"), share));
         };
         for stage in [
-            Stage::Posting,
-            Stage::Looking,
-            Stage::Asking,
-            Stage::Granting,
-            Stage::Succeeding,
+            ShareStage::PostingActivity,
+            ShareStage::VerifyingActivity,
+            ShareStage::RequestingShare,
+            ShareStage::ShareInProgress,
+            ShareStage::EndingPredecessor,
         ] {
             variant("revoke wanted", stage, |share| share.revoke_wanted = true);
         }
-        variant("posted again", Stage::Looking, |share| share.posted_again = true);
+        variant("posted again", ShareStage::VerifyingActivity, |share| {
+            share.posted_again = true
+        });
         for stage in [
-            Stage::Ready,
-            Stage::Asking,
-            Stage::Granting,
-            Stage::Leaving,
-            Stage::Revoking,
-            Stage::Withdrawing,
+            ShareStage::ShareQueued,
+            ShareStage::RequestingShare,
+            ShareStage::ShareInProgress,
+            ShareStage::RevokeQueued,
+            ShareStage::RequestingRevoke,
+            ShareStage::RevokeInProgress,
         ] {
             variant("doubted", stage, |share| share.doubted = true);
         }
-        for stage in [Stage::Leaving, Stage::Revoking, Stage::Withdrawing] {
+        for stage in [
+            ShareStage::RevokeQueued,
+            ShareStage::RequestingRevoke,
+            ShareStage::RevokeInProgress,
+        ] {
             variant("shared again", stage, |share| {
                 share.doubted = true;
                 share.share_again = true;
             });
         }
-        variant("extends another", Stage::Granting, |share| {
+        variant("extends another", ShareStage::ShareInProgress, |share| {
             share.extends = Some(Uuid::from_u128(2))
         });
-        variant("extends another, revoke wanted", Stage::Granting, |share| {
+        variant("extends another, revoke wanted", ShareStage::ShareInProgress, |share| {
             share.extends = Some(Uuid::from_u128(2));
             share.revoke_wanted = true;
         });
-        for stage in [Stage::Uncertain, Stage::Failed] {
-            variant("activity", stage, |share| share.step = Some(Step::PostActivity));
-            variant("share", stage, |share| share.step = Some(Step::Share));
+        for stage in [ShareStage::Uncertain, ShareStage::Failed] {
+            variant("activity", stage, |share| share.step = Some(ShareStep::PostActivity));
+            variant("share", stage, |share| share.step = Some(ShareStep::Share));
         }
-        variant("share, taken", Stage::Uncertain, |share| {
-            share.step = Some(Step::Share);
+        variant("share, taken", ShareStage::Uncertain, |share| {
+            share.step = Some(ShareStep::Share);
             share.upstream_request_id = Some("98fe".into());
         });
-        variant("share, extension of an opportunity", Stage::Uncertain, |share| {
-            share.step = Some(Step::Share);
-            share.what = What::Opportunity { id: "deal".into() };
+        variant("share, extension of an opportunity", ShareStage::Uncertain, |share| {
+            share.step = Some(ShareStep::Share);
+            share.what = SharedEntity::Opportunity { id: "deal".into() };
             share.extends = Some(Uuid::from_u128(2));
         });
-        variant("revoke", Stage::Uncertain, |share| share.step = Some(Step::Revoke));
+        variant("revoke", ShareStage::Uncertain, |share| {
+            share.step = Some(ShareStep::Revoke)
+        });
         all
     }
 
     fn error() -> Error {
-        Kind::FeatureDisabled.into()
+        ErrorKind::FeatureDisabled.into()
     }
 
     fn events() -> Vec<Event> {
         vec![
-            Event::Begun(Step::PostActivity),
-            Event::Begun(Step::Share),
-            Event::Begun(Step::Revoke),
+            Event::Begun(ShareStep::PostActivity),
+            Event::Begun(ShareStep::Share),
+            Event::Begun(ShareStep::Revoke),
             Event::Posted("activity".into()),
             Event::NotPosted,
             Event::Taken("98fe".into()),
@@ -508,9 +538,9 @@ mod tests {
         mark(after.doubted, "doubted");
         mark(after.share_again, "to be shared again");
         mark(after.failure.is_some(), "with a failure");
-        mark(after.step == Some(Step::PostActivity), "activity");
-        mark(after.step == Some(Step::Share), "share");
-        mark(after.step == Some(Step::Revoke), "revoke");
+        mark(after.step == Some(ShareStep::PostActivity), "activity");
+        mark(after.step == Some(ShareStep::Share), "share");
+        mark(after.step == Some(ShareStep::Revoke), "revoke");
         mark(after.granted != before.granted, "granted now");
         mark(after.expires != before.expires, "end known");
         marks
@@ -545,16 +575,22 @@ mod tests {
 
     #[test]
     fn a_share_that_was_granted_ends_when_its_time_is_over() {
-        let granted = apply(&share(Stage::Granting), Event::Done, Rules::default(), at(100)).unwrap();
+        let granted = apply(
+            &share(ShareStage::ShareInProgress),
+            Event::Done,
+            Rules::default(),
+            at(100),
+        )
+        .unwrap();
         assert_eq!(granted.granted, Some(at(100)));
         assert_eq!(granted.expires, Some(at(100 + 30 * 60)));
-        assert_eq!(granted.state(), State::Active);
+        assert_eq!(granted.state(), ShareState::Active);
     }
 
     #[test]
     fn a_posted_activity_becomes_the_context() {
         let posted = apply(
-            &share(Stage::Posting),
+            &share(ShareStage::PostingActivity),
             Event::Posted("a1".into()),
             Rules::default(),
             at(1),
@@ -574,7 +610,7 @@ mod tests {
         /// have been granted is never told as nothing.
         #[test]
         fn nothing_is_asked_for_twice(events in proptest::collection::vec(event(), 1..80)) {
-            let mut share = share(Stage::Written);
+            let mut share = share(ShareStage::Created);
             // How many of our questions LeadSquared may have granted, as far as a bystander can tell.
             let mut may_be_granted = 0;
             for event in events {
@@ -584,29 +620,29 @@ mod tests {
                 };
                 share = after;
                 match (before.stage, &event) {
-                    (Stage::Ready, Event::Begun(Step::Share)) => {
+                    (ShareStage::ShareQueued, Event::Begun(ShareStep::Share)) => {
                         may_be_granted += 1;
                         prop_assert!(may_be_granted <= 1, "asked twice");
                     }
                     // LeadSquared said no to this one, or was not asked.
-                    (Stage::Asking | Stage::Granting, Event::Refused(_)) | (Stage::Asking, Event::NotTaken) => {
+                    (ShareStage::RequestingShare | ShareStage::ShareInProgress, Event::Refused(_)) | (ShareStage::RequestingShare, Event::NotTaken) => {
                         may_be_granted -= 1;
                     }
-                    (_, Event::Gone) | (Stage::Withdrawing, Event::Done) | (_, Event::TimeOver | Event::TakenOver) => may_be_granted = 0,
+                    (_, Event::Gone) | (ShareStage::RevokeInProgress, Event::Done) | (_, Event::TimeOver | Event::TakenOver) => may_be_granted = 0,
                     _ => {}
                 }
                 if may_be_granted > 0 {
-                    let told_as_nothing = matches!(share.stage, Stage::Failed | Stage::Revoked);
+                    let told_as_nothing = matches!(share.stage, ShareStage::Failed | ShareStage::Revoked);
                     prop_assert!(!told_as_nothing, "{:?} by {:?} from {:?}", share.stage, event, before);
                 }
-                prop_assert!(share.stage != Stage::Uncertain || share.step.is_some());
+                prop_assert!(share.stage != ShareStage::Uncertain || share.step.is_some());
             }
         }
 
         /// Whatever stage a share is in: if all goes well from there, it comes to rest.
         #[test]
         fn every_share_comes_to_rest(events in proptest::collection::vec(event(), 0..60)) {
-            let mut share = share(Stage::Written);
+            let mut share = share(ShareStage::Created);
             for event in events {
                 share = apply(&share, event, Rules::default(), at(1)).unwrap_or(share);
             }
@@ -623,7 +659,7 @@ mod tests {
                 share = apply(&share, event, Rules::default(), at(2)).unwrap();
                 if begun {
                     let answer = match share.stage {
-                        Stage::Posting => Event::Posted("a".into()),
+                        ShareStage::PostingActivity => Event::Posted("a".into()),
                         _ => Event::Taken("r".into()),
                     };
                     share = apply(&share, answer, Rules::default(), at(3)).unwrap();

@@ -2,8 +2,8 @@
 //! next, `driver` does it.
 
 mod driver;
+mod handle;
 pub mod machine;
-mod seat;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +14,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::caller::{Call, RequestId, exceeded};
 use crate::clock;
+use crate::context::{RequestContext, RequestId, exceeded};
 use crate::crm;
 use crate::crm::activity::Offset;
 use crate::crm::lead::{GetById, GetByNumber};
 use crate::crm::share::{GetStatus, Standing};
 use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, Row};
-use crate::domain::share::{Access, Change, Context, Filter, Share, Stage, State, Step, What};
+use crate::domain::share::{
+    Access, Share, ShareChange, ShareContext, ShareFilter, ShareStage, ShareState, ShareStep, SharedEntity,
+};
 use crate::domain::user;
-use crate::error::{Error, Kind, Repeat, Resource, Result};
-use crate::store::{self, Added, Before, Fault, Requests, Store};
+use crate::error::{Error, ErrorKind, Repeat, Resource, Result};
+use crate::store::{self, Added, Before, Requests, Store, StoreError};
 use crate::users::Users;
+pub use handle::Listener;
+use handle::{ShareHandle, ShareHandles};
 use machine::{Event, Rules};
-pub use seat::Listener;
-use seat::{Seat, Seats};
 
 /// The longest time that anything is shared for.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -41,7 +43,7 @@ const NO_TYPE: &str = "is required: the account has no sharing.default_activity_
 /// How sharing behaves (`[tenants.NAME.sharing]`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct SharingSettings {
     /// The type of the activity that is posted for a share without a context; 0: none.
     pub default_activity_type: i32,
     /// How long a share lasts that names no duration.
@@ -89,9 +91,9 @@ pub enum AtLimit {
     Warn,
 }
 
-impl Settings {
+impl SharingSettings {
     /// What is wrong with them: the key, and what would be right.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         if self.default_activity_type < 0 {
             faults.push(("default_activity_type", "must be the code of a type, or 0".to_owned()));
@@ -149,7 +151,7 @@ pub struct Draft {
 #[derive(Clone, Debug)]
 pub enum Wanted {
     /// A lead: by its id or number, through an activity.
-    Lead(lead::Key, Option<Context>),
+    Lead(lead::Key, Option<ShareContext>),
     /// The opportunity of that id.
     Opportunity(String),
 }
@@ -192,11 +194,11 @@ struct Shared {
     crm: crm::Client,
     users: Users,
     store: Store,
-    settings: Settings,
+    settings: SharingSettings,
     activity_offset: Offset,
     activities_together: bool,
     requests: Arc<Requests<Uuid>>,
-    seats: Seats,
+    handles: ShareHandles,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -225,7 +227,7 @@ pub struct Parts {
 
 impl Sharing {
     /// The shares of an account. Nothing is done for them until [`Sharing::resume`].
-    pub fn new(parts: Parts, settings: Settings) -> Self {
+    pub fn new(parts: Parts, settings: SharingSettings) -> Self {
         let requests = Requests::new(
             parts.store.clone(),
             &parts.tenant,
@@ -241,7 +243,7 @@ impl Sharing {
             activity_offset: parts.activity_offset,
             activities_together: parts.activities_together,
             requests: Arc::new(requests),
-            seats: Seats::default(),
+            handles: ShareHandles::default(),
             tasks: parts.tasks,
             stop: parts.stop,
         };
@@ -257,31 +259,31 @@ impl Sharing {
         let unsettled = unsettled.map_err(|fault| unreachable_store(&fault))?;
         let count = unsettled.len();
         for share in unsettled {
-            shared.drive(shared.seats.of(share));
+            shared.drive(shared.handles.of(share));
         }
         Ok(count)
     }
 
     /// Ends the shares whose time is over, for whoever looks next. That it could not be written down is no reason not to look.
     async fn tend_first(&self) {
-        if let Err(error) = self.tend().await {
+        if let Err(error) = self.expire_due().await {
             tracing::warn!(tenant = %self.shared.tenant, error = error.name(), "shares could not be ended");
         }
     }
 
     /// Ends the shares whose time is over.
-    pub async fn tend(&self) -> Result<()> {
+    pub async fn expire_due(&self) -> Result<()> {
         let shared = &self.shared;
         let ended = shared.store.ended_shares(&shared.tenant, clock::now()).await;
         for id in ended.map_err(|fault| unreachable_store(&fault))? {
-            let seat = shared.seat(id).await?;
-            shared.happen(&seat, Event::TimeOver).await?;
+            let handle = shared.handle(id).await?;
+            shared.happen(&handle, Event::TimeOver).await?;
         }
         Ok(())
     }
 
     /// Forgets shares that are over for long enough.
-    pub async fn sweep(&self) -> std::result::Result<u64, Fault> {
+    pub async fn sweep(&self) -> std::result::Result<u64, StoreError> {
         let oldest = clock::now() - self.shared.settings.keep_ended;
         self.shared.store.sweep_shares(&self.shared.tenant, oldest).await
     }
@@ -290,81 +292,81 @@ impl Sharing {
     /// told before anything is sent.
     pub async fn share(
         &self,
-        call: &Call,
+        context: &RequestContext,
         draft: Draft,
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
-        let begin = |shared: Arc<Shared>, call, id| async move { shared.begin(&call, draft, id).await };
-        self.make(call, request, wait, begin).await
+        let begin = |shared: Arc<Shared>, context, id| async move { shared.begin(&context, draft, id).await };
+        self.make(context, request, wait, begin).await
     }
 
     /// Makes a share that lasts for longer and takes over from that one, so that there is no gap.
     pub async fn extend(
         &self,
-        call: &Call,
+        context: &RequestContext,
         id: Uuid,
         duration: Option<Duration>,
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
-        let begin = move |shared: Arc<Shared>, call, request_id| async move {
-            shared.begin_extension(&call, id, duration, request_id).await
+        let begin = move |shared: Arc<Shared>, context, request_id| async move {
+            shared.begin_extension(&context, id, duration, request_id).await
         };
-        self.make(call, request, wait, begin).await
+        self.make(context, request, wait, begin).await
     }
 
     /// Takes a share back before its time.
     pub async fn revoke(
         &self,
-        call: &Call,
+        context: &RequestContext,
         meant: Meant,
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
         let entry = request.map(|request| self.shared.requests.enter(request));
-        let asked = recorded(call, entry.as_ref());
+        let asked = recorded(context, entry.as_ref());
         let work = move |_| async move {
             let id = shared.find(&meant).await?;
             asked.begin().await?;
-            shared.turn(id, Event::Revoke, Kind::ShareNotActive).await?;
+            shared.turn(id, Event::Revoke, ErrorKind::ShareNotActive).await?;
             shared.revoke_others_of(id).await?;
             Ok(id)
         };
         let has_id = request.is_some();
         let revoked = async {
-            let id = self.shared.requests.once(&patient(call), entry, work).await?;
-            revoked(self.wait(call, id, |share| has_left(wait, share)).await?)
+            let id = self.shared.requests.once(&patient(context), entry, work).await?;
+            revoked(self.wait(context, id, |share| has_left(wait, share)).await?)
         };
-        revoked.await.map_err(|error| of_mutation(call, error, has_id))
+        revoked.await.map_err(|error| of_mutation(context, error, has_id))
     }
 
     /// Tries the step again that failed, or whose outcome is not known. What may have been granted is revoked first.
-    pub async fn retry(&self, call: &Call, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
+    pub async fn retry(&self, context: &RequestContext, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
-        let work = move |_| async move { shared.turn(id, Event::Retry, Kind::ShareNotRetryable).await };
-        let id = self.shared.requests.once(&patient(call), None, work).await?;
+        let work = move |_| async move { shared.turn(id, Event::Retry, ErrorKind::ShareNotRetryable).await };
+        let id = self.shared.requests.once(&patient(context), None, work).await?;
         // The step may be the revoke.
         let is_enough = |share: &Share| match share.state() {
-            State::Revoking => has_left(wait, share),
+            ShareState::Revoking => has_left(wait, share),
             _ => has_come_to(wait, share),
         };
-        let retried = granted(self.wait(call, id, is_enough).await?);
-        retried.map_err(|error| of_mutation(call, error, false))
+        let retried = granted(self.wait(context, id, is_enough).await?);
+        retried.map_err(|error| of_mutation(context, error, false))
     }
 
     /// The share of that id as it is now, and what became of it until now.
-    pub async fn get(&self, id: Uuid) -> Result<(Arc<Share>, Vec<Change>)> {
+    pub async fn get(&self, id: Uuid) -> Result<(Arc<Share>, Vec<ShareChange>)> {
         self.tend_first().await;
         let shared = &self.shared;
-        let share = shared.seat(id).await?.current();
+        let share = shared.handle(id).await?.current();
         let history = shared.store.share_history(&shared.tenant, id).await;
         Ok((share, history.map_err(|fault| unreachable_store(&fault))?))
     }
 
     /// Shares, the newest first.
-    pub async fn list(&self, filter: &Filter) -> Result<Vec<Share>> {
+    pub async fn list(&self, filter: &ShareFilter) -> Result<Vec<Share>> {
         self.tend_first().await;
         let shared = &self.shared;
         let found = shared.store.shares(&shared.tenant, filter).await;
@@ -374,13 +376,13 @@ impl Sharing {
     /// Follows a share: whoever listens is told of every change, and it is asked for more often how it stands.
     pub async fn listen(&self, id: Uuid) -> Result<Listener> {
         self.tend_first().await;
-        Ok(Listener::new(self.shared.seat(id).await?))
+        Ok(Listener::new(self.shared.handle(id).await?))
     }
 
     /// The user of that key, and how many leads that user may have access to by shares of ours.
-    pub async fn usage(&self, call: &Call, key: &user::Key) -> Result<(String, u32)> {
+    pub async fn usage(&self, context: &RequestContext, key: &user::Key) -> Result<(String, u32)> {
         self.tend_first().await;
-        let user = self.shared.users.get(call, key).await?;
+        let user = self.shared.users.get(context, key).await?;
         let used = self.shared.usage(&user.id).await?;
         Ok((user.id, used))
     }
@@ -391,24 +393,30 @@ impl Sharing {
     }
 
     /// How one of LeadSquared's requests stands.
-    pub async fn request_status(&self, call: &Call, id: &str) -> Result<Standing> {
+    pub async fn request_status(&self, context: &RequestContext, id: &str) -> Result<Standing> {
         let operation = GetStatus {
             id,
             processed: &self.shared.settings.processed,
             gone_texts: &[],
         };
-        self.shared.crm.call(call, &operation).await
+        self.shared.crm.call(context, &operation).await
     }
 
     /// Begins a share once per request id, and follows it.
-    async fn make<B, F>(&self, call: &Call, request: Option<RequestId>, wait: WaitFor, begin: B) -> Result<Arc<Share>>
+    async fn make<B, F>(
+        &self,
+        context: &RequestContext,
+        request: Option<RequestId>,
+        wait: WaitFor,
+        begin: B,
+    ) -> Result<Arc<Share>>
     where
-        B: FnOnce(Arc<Shared>, Call, Option<Uuid>) -> F + Send + 'static,
+        B: FnOnce(Arc<Shared>, RequestContext, Option<Uuid>) -> F + Send + 'static,
         F: Future<Output = Result<Uuid>> + Send + 'static,
     {
         let id = request.map(|request| request.id);
         let entry = request.map(|request| self.shared.requests.enter(request));
-        let (shared, asked) = (self.shared.clone(), recorded(call, entry.as_ref()));
+        let (shared, asked) = (self.shared.clone(), recorded(context, entry.as_ref()));
         let work = move |before| async move {
             match shared.begun_before(before, id).await? {
                 Some(id) => Ok(id),
@@ -416,20 +424,20 @@ impl Sharing {
             }
         };
         let made = async {
-            let id = self.shared.requests.once(&patient(call), entry, work).await?;
-            let share = self.wait(call, id, |share| has_come_to(wait, share)).await?;
+            let id = self.shared.requests.once(&patient(context), entry, work).await?;
+            let share = self.wait(context, id, |share| has_come_to(wait, share)).await?;
             match share.step {
                 // It was granted: only whether it is revoked is not known.
-                Some(Step::Revoke) if share.granted.is_some() => Ok(share),
+                Some(ShareStep::Revoke) if share.granted.is_some() => Ok(share),
                 _ => granted(share),
             }
         };
-        made.await.map_err(|error| of_mutation(call, error, id.is_some()))
+        made.await.map_err(|error| of_mutation(context, error, id.is_some()))
     }
 
     /// Waits until it is enough for the caller, the deadline is there, or the process is told to stop.
-    async fn wait(&self, call: &Call, id: Uuid, is_enough: impl Fn(&Share) -> bool) -> Result<Arc<Share>> {
-        let mut listener = Listener::new(self.shared.seat(id).await?);
+    async fn wait(&self, context: &RequestContext, id: Uuid, is_enough: impl Fn(&Share) -> bool) -> Result<Arc<Share>> {
+        let mut listener = Listener::new(self.shared.handle(id).await?);
         loop {
             let share = listener.current();
             if is_enough(&share) {
@@ -437,7 +445,7 @@ impl Sharing {
             }
             tokio::select! {
                 () = listener.changed() => {}
-                () = tokio::time::sleep_until(call.deadline) => return Ok(listener.current()),
+                () = tokio::time::sleep_until(context.deadline) => return Ok(listener.current()),
                 () = self.shared.stop.cancelled() => return Ok(listener.current()),
             }
         }
@@ -457,52 +465,56 @@ impl Shared {
     }
 
     /// Looks up what the share is about, and writes it down.
-    async fn begin(self: &Arc<Self>, call: &Call, draft: Draft, request_id: Option<Uuid>) -> Result<Uuid> {
+    async fn begin(self: &Arc<Self>, context: &RequestContext, draft: Draft, request_id: Option<Uuid>) -> Result<Uuid> {
         let minutes = self.minutes(draft.duration)?;
         let what = match draft.what {
-            Wanted::Opportunity(id) => What::Opportunity { id },
-            Wanted::Lead(key, context) => {
-                let context = self.context(context)?;
-                let (id, number) = self.lead(call, key).await?;
-                What::Lead { id, number, context }
+            Wanted::Opportunity(id) => SharedEntity::Opportunity { id },
+            Wanted::Lead(key, share_context) => {
+                let share_context = self.share_context(share_context)?;
+                let (id, number) = self.lead(context, key).await?;
+                SharedEntity::Lead {
+                    id,
+                    number,
+                    context: share_context,
+                }
             }
         };
-        let user = self.users.get(call, &draft.user).await?;
+        let user = self.users.get(context, &draft.user).await?;
         let sells = self
             .settings
             .roles
             .iter()
             .any(|role| role.eq_ignore_ascii_case(&user.role));
         if !user.active || !sells {
-            return Err(Kind::NotASalesUser.into());
+            return Err(ErrorKind::NotASalesUser.into());
         }
         let mut share = Share::new(Uuid::now_v7(), what, user.id, draft.access, minutes, clock::now());
         share.additional = draft.additional;
         share.request_id = request_id;
-        self.add(call, share).await
+        self.add(context, share).await
     }
 
     async fn begin_extension(
         self: &Arc<Self>,
-        call: &Call,
+        context: &RequestContext,
         id: Uuid,
         duration: Option<Duration>,
         request_id: Option<Uuid>,
     ) -> Result<Uuid> {
-        let old = self.seat(id).await?.current();
-        if old.stage != Stage::Active {
-            return Err(Error::from(Kind::ShareNotActive).of_share(id));
+        let old = self.handle(id).await?.current();
+        if old.stage != ShareStage::Active {
+            return Err(Error::from(ErrorKind::ShareNotActive).of_share(id));
         }
         let minutes = self.minutes(duration.or(Some(old.duration())))?;
         // Through the same activity LeadSquared could not tell the two apart.
         let what = match &old.what {
-            What::Opportunity { id } => What::Opportunity { id: id.clone() },
-            What::Lead { id, number, context } => What::Lead {
+            SharedEntity::Opportunity { id } => SharedEntity::Opportunity { id: id.clone() },
+            SharedEntity::Lead { id, number, context } => SharedEntity::Lead {
                 id: id.clone(),
                 number: number.clone(),
                 context: match context {
-                    Context::Given { .. } => self.context(None)?,
-                    Context::New { code, note, fields, .. } => Context::New {
+                    ShareContext::Given { .. } => self.share_context(None)?,
+                    ShareContext::New { code, note, fields, .. } => ShareContext::New {
                         id: None,
                         code: *code,
                         note: note.clone(),
@@ -522,24 +534,24 @@ impl Shared {
         share.additional = true;
         share.extends = Some(id);
         share.request_id = request_id;
-        self.add(call, share).await
+        self.add(context, share).await
     }
 
     /// Writes a new share down, and sets out with it: until then the deadline ends it all, from then on only the wait.
-    async fn add(self: &Arc<Self>, call: &Call, mut share: Share) -> Result<Uuid> {
-        share.caller = call.caller.to_string();
-        share.criticality = call.criticality.name().to_owned();
-        if call.left.is_cancelled() {
-            return Err(Kind::CallerLeft.into());
+    async fn add(self: &Arc<Self>, context: &RequestContext, mut share: Share) -> Result<Uuid> {
+        share.caller = context.caller.to_string();
+        share.criticality = context.criticality.name().to_owned();
+        if context.cancelled.is_cancelled() {
+            return Err(ErrorKind::CallerLeft.into());
         }
-        if Instant::now() >= call.deadline {
+        if Instant::now() >= context.deadline {
             return Err(exceeded("the ledger"));
         }
         let most = match self.settings.at_limit {
             AtLimit::Refuse => Some(self.settings.leads_per_user),
             AtLimit::Warn => None,
         };
-        call.begin().await?;
+        context.begin().await?;
         let added = self.store.add_share(&self.tenant, &share, most).await;
         match added.map_err(|fault| unwritable_store(&fault))? {
             Added::Written { used } => {
@@ -548,26 +560,26 @@ impl Shared {
                     tracing::warn!(tenant = %self.tenant, share_id = %share.id, used, text);
                 }
             }
-            Added::Other(other) => return Err(Kind::ShareExists { by: Some(other) }.into()),
-            Added::Full => return Err(Kind::ShareLimitReached.into()),
+            Added::Other(other) => return Err(ErrorKind::ShareExists { by: Some(other) }.into()),
+            Added::Full => return Err(ErrorKind::ShareLimitReached.into()),
         }
         let id = share.id;
         tracing::info!(tenant = %self.tenant, share_id = %id, "a share was written down");
-        self.drive(self.seats.of(share));
+        self.drive(self.handles.of(share));
         Ok(id)
     }
 
     /// Whoever takes a share back means what takes over from it too. An opportunity's shares are one to LeadSquared.
     async fn revoke_others_of(self: &Arc<Self>, id: Uuid) -> Result<()> {
-        let share = self.seat(id).await?.current();
+        let share = self.handle(id).await?.current();
         for other in self
             .live_like(&share.user_id, share.entity_id(), share.is_of_lead())
             .await?
         {
             if other.id != id && (other.extends == Some(id) || !share.is_of_lead()) {
-                let seat = self.seat(other.id).await?;
-                self.happen(&seat, Event::Revoke).await?;
-                self.drive(seat);
+                let handle = self.handle(other.id).await?;
+                self.happen(&handle, Event::Revoke).await?;
+                self.drive(handle);
             }
         }
         Ok(())
@@ -575,27 +587,27 @@ impl Shared {
 
     /// The live shares of that user and that lead or opportunity.
     async fn live_like(&self, user_id: &str, entity_id: &str, is_of_lead: bool) -> Result<Vec<Share>> {
-        let filter = Filter {
+        let filter = ShareFilter {
             user_id: Some(user_id.to_owned()),
             entity_id: Some(entity_id.to_owned()),
             of_leads: Some(is_of_lead),
-            states: State::LIVE.to_vec(),
+            states: ShareState::LIVE.to_vec(),
             most: 1000,
-            ..Filter::default()
+            ..ShareFilter::default()
         };
         let found = self.store.shares(&self.tenant, &filter).await;
         found.map_err(|fault| unreachable_store(&fault))
     }
 
     /// Something that somebody asks for happens to a share.
-    async fn turn(self: &Arc<Self>, id: Uuid, event: Event, otherwise: Kind) -> Result<Uuid> {
-        let seat = self.seat(id).await?;
-        if event == Event::Retry && seat.current().stage == Stage::Failed {
-            self.check_alone(&seat.current()).await?;
+    async fn turn(self: &Arc<Self>, id: Uuid, event: Event, otherwise: ErrorKind) -> Result<Uuid> {
+        let handle = self.handle(id).await?;
+        if event == Event::Retry && handle.current().stage == ShareStage::Failed {
+            self.check_alone(&handle.current()).await?;
         }
-        match self.happen(&seat, event).await? {
+        match self.happen(&handle, event).await? {
             Some(_) => {
-                self.drive(seat);
+                self.drive(handle);
                 Ok(id)
             }
             None => Err(Error::from(otherwise).of_share(id)),
@@ -608,7 +620,7 @@ impl Shared {
             .live_like(&share.user_id, share.entity_id(), share.is_of_lead())
             .await?;
         match others.iter().find(|other| other.is_in_the_way_of(share)) {
-            Some(other) => Err(Kind::ShareExists { by: Some(other.id) }.into()),
+            Some(other) => Err(ErrorKind::ShareExists { by: Some(other.id) }.into()),
             None => Ok(()),
         }
     }
@@ -630,7 +642,7 @@ impl Shared {
         };
         let mut found = found.iter().filter(is_meant);
         match (found.next(), found.next()) {
-            (None, _) => Err(Kind::NotFound(Resource::Share).into()),
+            (None, _) => Err(ErrorKind::NotFound(Resource::Share).into()),
             (Some(share), None) => Ok(share.id),
             (Some(_), Some(_)) => {
                 let text = "is required: the lead is shared with the user more than once (RevokeShares revokes all of these shares)";
@@ -653,15 +665,15 @@ impl Shared {
     }
 
     /// The activity that a share goes through: what is given, with the account's usual type where none is named.
-    fn context(&self, context: Option<Context>) -> Result<Context> {
+    fn share_context(&self, context: Option<ShareContext>) -> Result<ShareContext> {
         let usual = self.settings.default_activity_type;
-        let mut context = context.unwrap_or_else(|| Context::New {
+        let mut context = context.unwrap_or_else(|| ShareContext::New {
             id: None,
             code: 0,
             note: String::new(),
             fields: Default::default(),
         });
-        if let Context::New { code, .. } = &mut context
+        if let ShareContext::New { code, .. } = &mut context
             && *code == 0
         {
             if usual == 0 {
@@ -673,18 +685,18 @@ impl Shared {
     }
 
     /// The id and the number of a lead: from the ledger if it was shared before, else with one read.
-    async fn lead(&self, call: &Call, key: lead::Key) -> Result<(String, String)> {
+    async fn lead(&self, context: &RequestContext, key: lead::Key) -> Result<(String, String)> {
         let known = self.store.share_of_lead(&self.tenant, &key).await;
         let known = known.map_err(|fault| unreachable_store(&fault))?;
-        if let Some(What::Lead { id, number, .. }) = known.map(|share| share.what) {
+        if let Some(SharedEntity::Lead { id, number, .. }) = known.map(|share| share.what) {
             return Ok((id, number));
         }
         let row = match key {
             lead::Key::Number(number) => {
                 let columns = vec![LEAD_NUMBER.to_owned()];
-                self.crm.call(call, &GetByNumber { number, columns }).await?
+                self.crm.call(context, &GetByNumber { number, columns }).await?
             }
-            lead::Key::Id(id) => self.crm.call(call, &GetById::new(&id)).await?,
+            lead::Key::Id(id) => self.crm.call(context, &GetById::new(&id)).await?,
             lead::Key::Email(_) | lead::Key::Phone(_) => {
                 return Err(Error::invalid("lead", "must be an id or a number"));
             }
@@ -694,7 +706,7 @@ impl Shared {
             (Some(id), Some(number)) => Ok((id, number)),
             (id, _) => {
                 let path = if id.is_none() { LEAD_ID } else { LEAD_NUMBER }.to_owned();
-                Err(Kind::Unreadable { path }.into())
+                Err(ErrorKind::Unreadable { path }.into())
             }
         }
     }
@@ -705,25 +717,25 @@ impl Shared {
     }
 
     /// Where a share is worked on, at most one place each.
-    async fn seat(&self, id: Uuid) -> Result<Arc<Seat>> {
-        if let Some(seat) = self.seats.get(id) {
-            return Ok(seat);
+    async fn handle(&self, id: Uuid) -> Result<Arc<ShareHandle>> {
+        if let Some(handle) = self.handles.get(id) {
+            return Ok(handle);
         }
         // Between reading a share and giving it its place nobody else may give it one, change it and leave.
-        let _seating = self.seats.seating().await;
-        if let Some(seat) = self.seats.get(id) {
-            return Ok(seat);
+        let _seating = self.handles.creation().await;
+        if let Some(handle) = self.handles.get(id) {
+            return Ok(handle);
         }
         let share = self.store.share(&self.tenant, id).await;
         let share = share.map_err(|fault| unreachable_store(&fault))?;
-        let share = share.ok_or_else(|| Error::from(Kind::NotFound(Resource::Share)).of_share(id))?;
-        Ok(self.seats.of(share))
+        let share = share.ok_or_else(|| Error::from(ErrorKind::NotFound(Resource::Share)).of_share(id))?;
+        Ok(self.handles.of(share))
     }
 
     /// Lets something happen to a share, and writes down what became of it; `None` where it cannot happen.
-    async fn happen(&self, seat: &Seat, event: Event) -> Result<Option<Arc<Share>>> {
-        let _writing = seat.writing().await;
-        let before = seat.current();
+    async fn happen(&self, handle: &ShareHandle, event: Event) -> Result<Option<Arc<Share>>> {
+        let _writing = handle.writing().await;
+        let before = handle.current();
         let rules = Rules {
             may_ask_again: self.settings.may_ask_again,
         };
@@ -745,7 +757,7 @@ impl Shared {
             let state = after.state();
             tracing::info!(tenant = %self.tenant, share_id = %after.id, ?state, failure, "a share has changed");
         }
-        Ok(Some(seat.tell(after)))
+        Ok(Some(handle.tell(after)))
     }
 }
 
@@ -756,69 +768,71 @@ fn is_minutes(duration: Duration) -> bool {
 /// Whether a share is as far as it is waited for, was so before, or will not get there.
 fn has_come_to(wait: WaitFor, share: &Share) -> bool {
     match share.stage {
-        _ if share.state() == State::Revoking => true,
-        Stage::Active | Stage::Succeeding | Stage::Uncertain | Stage::Expired | Stage::Failed | Stage::Revoked => true,
-        Stage::Granting => wait != WaitFor::Processed,
-        Stage::Written
-        | Stage::Posting
-        | Stage::Looking
-        | Stage::Ready
-        | Stage::Asking
+        _ if share.state() == ShareState::Revoking => true,
+        ShareStage::Active | ShareStage::EndingPredecessor | ShareStage::Uncertain | ShareStage::Expired | ShareStage::Failed | ShareStage::Revoked => true,
+        ShareStage::ShareInProgress => wait != WaitFor::Processed,
+        ShareStage::Created
+        | ShareStage::PostingActivity
+        | ShareStage::VerifyingActivity
+        | ShareStage::ShareQueued
+        | ShareStage::RequestingShare
         // What may have been granted is revoked before LeadSquared is asked again.
-        | Stage::Leaving
-        | Stage::Revoking
-        | Stage::Withdrawing => wait == WaitFor::Nothing,
+        | ShareStage::RevokeQueued
+        | ShareStage::RequestingRevoke
+        | ShareStage::RevokeInProgress => wait == WaitFor::Nothing,
     }
 }
 
 /// Whether a share is as far revoked as it is waited for, or will not be.
 fn has_left(wait: WaitFor, share: &Share) -> bool {
     match share.stage {
-        Stage::Uncertain | Stage::Expired | Stage::Failed | Stage::Revoked | Stage::Active => true,
-        Stage::Withdrawing => wait != WaitFor::Processed,
-        Stage::Written
-        | Stage::Posting
-        | Stage::Looking
-        | Stage::Ready
-        | Stage::Asking
-        | Stage::Granting
-        | Stage::Succeeding
-        | Stage::Leaving
-        | Stage::Revoking => wait == WaitFor::Nothing,
+        ShareStage::Uncertain | ShareStage::Expired | ShareStage::Failed | ShareStage::Revoked | ShareStage::Active => {
+            true
+        }
+        ShareStage::RevokeInProgress => wait != WaitFor::Processed,
+        ShareStage::Created
+        | ShareStage::PostingActivity
+        | ShareStage::VerifyingActivity
+        | ShareStage::ShareQueued
+        | ShareStage::RequestingShare
+        | ShareStage::ShareInProgress
+        | ShareStage::EndingPredecessor
+        | ShareStage::RevokeQueued
+        | ShareStage::RequestingRevoke => wait == WaitFor::Nothing,
     }
 }
 
 /// The same call with the record of its request id.
-fn recorded(call: &Call, entry: Option<&store::Entry>) -> Call {
-    entry.map_or_else(|| call.clone(), |entry| entry.recorded(call))
+fn recorded(context: &RequestContext, entry: Option<&store::Entry>) -> RequestContext {
+    entry.map_or_else(|| context.clone(), |entry| entry.recorded(context))
 }
 
 /// The same call with time to hear what became of what was written down at the last moment.
-fn patient(call: &Call) -> Call {
-    Call {
-        deadline: call.deadline + PATIENCE,
-        ..call.clone()
+fn patient(context: &RequestContext) -> RequestContext {
+    RequestContext {
+        deadline: context.deadline + PATIENCE,
+        ..context.clone()
     }
 }
 
 /// The error of a call that asks for a share to be made, revoked or retried.
-fn of_mutation(call: &Call, error: Error, has_request_id: bool) -> Error {
+fn of_mutation(context: &RequestContext, error: Error, has_request_id: bool) -> Error {
     match error.facts.share_id {
         // The same request id would return the same share, as it is.
         Some(_) => error.settled_by(Repeat::Share),
-        None => call.known(error).of_mutation(has_request_id, Repeat::Share),
+        None => context.known(error).of_mutation(has_request_id, Repeat::Share),
     }
 }
 
 /// A share that came to nothing is an error to whoever asked for it.
 fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
-        (Stage::Failed, failure) => {
-            let error = failure.clone().unwrap_or_else(|| Kind::Exception.into());
+        (ShareStage::Failed, failure) => {
+            let error = failure.clone().unwrap_or_else(|| ErrorKind::Exception.into());
             Err(error.of_share(share.id))
         }
-        (Stage::Uncertain, _) => {
-            let mut error = Error::from(Kind::OutcomeUnknown).settled_by(Repeat::Share);
+        (ShareStage::Uncertain, _) => {
+            let mut error = Error::from(ErrorKind::OutcomeUnknown).settled_by(Repeat::Share);
             error.facts.attempts = share.sends;
             Err(error.of_share(share.id))
         }
@@ -829,18 +843,18 @@ fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
 /// A share that is as active as it was is an error to whoever wanted it revoked.
 fn revoked(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
-        (Stage::Active, Some(failure)) => Err(failure.clone().of_share(share.id)),
-        (Stage::Failed | Stage::Uncertain, _) => granted(share),
+        (ShareStage::Active, Some(failure)) => Err(failure.clone().of_share(share.id)),
+        (ShareStage::Failed | ShareStage::Uncertain, _) => granted(share),
         _ => Ok(share),
     }
 }
 
-fn unreachable_store(fault: &Fault) -> Error {
+fn unreachable_store(fault: &StoreError) -> Error {
     tracing::error!(%fault, "the ledger cannot be read");
     fault.kind().into()
 }
 
-fn unwritable_store(fault: &Fault) -> Error {
+fn unwritable_store(fault: &StoreError) -> Error {
     tracing::error!(%fault, "a share cannot be written down");
     fault.kind().into()
 }

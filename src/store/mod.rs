@@ -13,11 +13,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::caller::RequestId;
+use crate::context::RequestId;
 use crate::domain::lead::Key;
-use crate::domain::share::{Change, Filter, Share};
-use crate::domain::spent::Spent;
-use crate::error::Kind;
+use crate::domain::share::{Share, ShareChange, ShareFilter};
+use crate::domain::usage::QuotaUsage;
+use crate::error::ErrorKind;
 pub use damage::DamagedRow;
 pub use record::Answer;
 pub use requests::{Before, Entry, Requests};
@@ -32,7 +32,7 @@ pub enum Store {
 
 /// What the store cannot do, and why. Holds nothing of what is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct StoreError {
     what: &'static str,
     why: String,
     /// Whether reading failed, and not writing.
@@ -75,7 +75,7 @@ pub enum Added {
     Full,
 }
 
-impl Fault {
+impl StoreError {
     fn new(what: &'static str, why: &dyn fmt::Display) -> Self {
         Self {
             what,
@@ -93,11 +93,11 @@ impl Fault {
     }
 
     /// The error for callers: whether reading or writing failed.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         if self.is_of_reading {
-            Kind::StoreUnreadable
+            ErrorKind::StoreUnreadable
         } else {
-            Kind::StoreUnavailable
+            ErrorKind::StoreUnavailable
         }
     }
 
@@ -107,21 +107,21 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the store {}: {}", self.what, self.why)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for StoreError {}
 
 impl Store {
     /// Opens the store at that address, made and brought up to date if need be.
-    pub async fn open(url: &str) -> Result<Self, Fault> {
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
         if url.starts_with("sqlite:") {
             return Sqlite::open(url).await.map(Self::Sqlite);
         }
-        Err(Fault::new(
+        Err(StoreError::new(
             "cannot be opened",
             &"its address must begin with \"sqlite:\"",
         ))
@@ -129,18 +129,18 @@ impl Store {
 
     /// Checks that a store at that address could be written, as far as the file and its folder tell. Returns the path of a
     /// file that is still to be made.
-    pub fn check_place(url: &str) -> Result<Option<PathBuf>, Fault> {
+    pub fn check_place(url: &str) -> Result<Option<PathBuf>, StoreError> {
         let Some(path) = sqlite::file_of(url)? else {
             return Ok(None);
         };
-        place::check(&path).map_err(|why| Fault::new("cannot be opened", &why))?;
+        place::check(&path).map_err(|why| StoreError::new("cannot be opened", &why))?;
         Ok(Some(path).filter(|path| !path.exists()))
     }
 
     /// Checks that the store can be written: the file is still the one that was opened and its folder has room; if
     /// `by_writing`, also with a transaction. Mutations fail from the moment when this finds that the file was deleted or
     /// replaced.
-    pub async fn probe(&self, by_writing: bool) -> Result<(), Fault> {
+    pub async fn probe(&self, by_writing: bool) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.probe(by_writing).await,
         }
@@ -153,7 +153,7 @@ impl Store {
         caller: &str,
         id: &Uuid,
         oldest: Timestamp,
-    ) -> Result<Option<Known>, Fault> {
+    ) -> Result<Option<Known>, StoreError> {
         match self {
             Self::Sqlite(store) => store.known(tenant, caller, id, oldest).await,
         }
@@ -167,133 +167,139 @@ impl Store {
         request: &RequestId,
         now: Timestamp,
         oldest: Timestamp,
-    ) -> Result<Begun, Fault> {
+    ) -> Result<Begun, StoreError> {
         match self {
             Self::Sqlite(store) => store.begin(tenant, caller, request, now, oldest).await,
         }
     }
 
     /// Writes down the answer of a mutation that was begun.
-    pub async fn finish(&self, tenant: &str, caller: &str, request: &RequestId, answer: &str) -> Result<(), Fault> {
+    pub async fn finish(
+        &self,
+        tenant: &str,
+        caller: &str,
+        request: &RequestId,
+        answer: &str,
+    ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.finish(tenant, caller, request, answer).await,
         }
     }
 
     /// Forgets a mutation that was begun and came to nothing.
-    pub async fn forget(&self, tenant: &str, caller: &str, request: &RequestId) -> Result<(), Fault> {
+    pub async fn forget(&self, tenant: &str, caller: &str, request: &RequestId) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.forget(tenant, caller, request).await,
         }
     }
 
     /// Forgets all mutations begun before that time; how many they were.
-    pub async fn sweep(&self, oldest: Timestamp) -> Result<u64, Fault> {
+    pub async fn sweep(&self, oldest: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.sweep(oldest).await,
         }
     }
 
     /// What the account had spent when it was last written down.
-    pub async fn spent(&self, tenant: &str) -> Result<Option<Spent>, Fault> {
+    pub async fn quota_usage(&self, tenant: &str) -> Result<Option<QuotaUsage>, StoreError> {
         match self {
-            Self::Sqlite(store) => store.spent(tenant).await,
+            Self::Sqlite(store) => store.quota_usage(tenant).await,
         }
     }
 
     /// Writes down what the account has spent.
-    pub async fn spend(&self, tenant: &str, spent: &Spent) -> Result<(), Fault> {
+    pub async fn save_quota_usage(&self, tenant: &str, usage: &QuotaUsage) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.spend(tenant, spent).await,
+            Self::Sqlite(store) => store.save_quota_usage(tenant, usage).await,
         }
     }
 
     /// Writes a new share down, unless another one is in its way, or its user has access to so many other leads already.
-    pub async fn add_share(&self, tenant: &str, share: &Share, most: Option<u32>) -> Result<Added, Fault> {
+    pub async fn add_share(&self, tenant: &str, share: &Share, most: Option<u32>) -> Result<Added, StoreError> {
         match self {
             Self::Sqlite(store) => store.add_share(tenant, share, most).await,
         }
     }
 
     /// Writes down what has become of a share, and in its history too where callers are told of it.
-    pub async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), Fault> {
+    pub async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.save_share(tenant, share, told).await,
         }
     }
 
     /// The share of that id.
-    pub async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, Fault> {
+    pub async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share(tenant, id).await,
         }
     }
 
     /// The share that was asked for with that request id.
-    pub async fn share_of_request(&self, tenant: &str, id: Uuid) -> Result<Option<Uuid>, Fault> {
+    pub async fn share_of_request(&self, tenant: &str, id: Uuid) -> Result<Option<Uuid>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_of_request(tenant, id).await,
         }
     }
 
     /// Some share of the lead of that key.
-    pub async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, Fault> {
+    pub async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_of_lead(tenant, key).await,
         }
     }
 
     /// Shares, the newest first.
-    pub async fn shares(&self, tenant: &str, filter: &Filter) -> Result<Vec<Share>, Fault> {
+    pub async fn shares(&self, tenant: &str, filter: &ShareFilter) -> Result<Vec<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.shares(tenant, filter).await,
         }
     }
 
     /// How the backend goes about finding such shares, in its own words.
-    pub async fn share_plan(&self, tenant: &str, filter: &Filter) -> Result<Vec<String>, Fault> {
+    pub async fn share_plan(&self, tenant: &str, filter: &ShareFilter) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_plan(tenant, filter).await,
         }
     }
 
     /// The shares for which there is something to be done, the oldest first.
-    pub async fn unsettled_shares(&self, tenant: &str) -> Result<Vec<Share>, Fault> {
+    pub async fn unsettled_shares(&self, tenant: &str) -> Result<Vec<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.unsettled_shares(tenant).await,
         }
     }
 
     /// The shares whose time is over and that are not known to have ended.
-    pub async fn ended_shares(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, Fault> {
+    pub async fn ended_shares(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, StoreError> {
         match self {
             Self::Sqlite(store) => store.ended_shares(tenant, now).await,
         }
     }
 
     /// How many leads a user may have access to by shares.
-    pub async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, Fault> {
+    pub async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_usage(tenant, user_id).await,
         }
     }
 
     /// What became of a share, in order.
-    pub async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<Change>, Fault> {
+    pub async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<ShareChange>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_history(tenant, id).await,
         }
     }
 
     /// Forgets the account's shares that were over before that time; how many they were.
-    pub async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, Fault> {
+    pub async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.sweep_shares(tenant, oldest).await,
         }
     }
 
     /// Reads the whole store for damaged rows.
-    pub async fn find_damaged(&self) -> Result<Vec<DamagedRow>, Fault> {
+    pub async fn find_damaged(&self) -> Result<Vec<DamagedRow>, StoreError> {
         match self {
             Self::Sqlite(store) => store.find_damaged().await,
         }
@@ -307,7 +313,7 @@ impl Store {
     }
 
     /// Moves these damaged rows to the table `damaged`. Returns how many rows were moved, changes of damaged shares included.
-    pub async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, Fault> {
+    pub async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.move_damaged(rows, now).await,
         }
@@ -338,10 +344,10 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::caller::Call;
+    use crate::context::RequestContext;
     use crate::domain::lead::Written;
-    use crate::domain::share::{Access, Context, Stage, State, Step, What};
-    use crate::domain::spent::{Held, HeldSlots};
+    use crate::domain::share::{Access, ShareContext, ShareStage, ShareState, ShareStep, SharedEntity};
+    use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit};
     use crate::domain::value::{FieldSet, Value};
     use crate::error::{Cause, Certificate, Error, Facts, Repeat, Resource, Violation};
 
@@ -401,21 +407,21 @@ mod tests {
         assert_eq!(store.sweep(at(150)).await, Ok(1));
         assert_eq!(known(store.clone(), 1, 150).await, used(200, None));
 
-        assert_eq!(store.spent("acme").await, Ok(None));
+        assert_eq!(store.quota_usage("acme").await, Ok(None));
         for calls in [1, 2] {
-            let spent = Spent {
+            let usage = QuotaUsage {
                 day: "2026-07-31".to_owned(),
                 calls,
                 last_grant: at(300),
                 slots: (calls == 2).then(slots),
             };
-            store.spend("acme", &spent).await.unwrap();
-            assert_eq!(store.spent("acme").await, Ok(Some(spent)));
+            store.save_quota_usage("acme", &usage).await.unwrap();
+            assert_eq!(store.quota_usage("acme").await, Ok(Some(usage)));
         }
     }
 
     fn slots() -> HeldSlots {
-        let held = |free_at: &[Timestamp]| Held {
+        let held = |free_at: &[Timestamp]| HeldSlotsOfLimit {
             window: Duration::from_secs(5),
             free_at: free_at.to_vec(),
         };
@@ -432,42 +438,42 @@ mod tests {
         sqlite
             .execute("INSERT INTO spent (tenant, day, calls, last_grant) VALUES ('acme', '2026-07-31', 7, 300)")
             .await;
-        let spent = store.spent("acme").await.unwrap().unwrap();
+        let usage = store.quota_usage("acme").await.unwrap().unwrap();
         let last_grant = Timestamp::from_millisecond(300).unwrap();
-        assert_eq!((spent.calls, spent.last_grant, spent.slots), (7, last_grant, None));
+        assert_eq!((usage.calls, usage.last_grant, usage.slots), (7, last_grant, None));
     }
 
     #[tokio::test]
     async fn unreadable_slots_are_a_window_that_may_be_spent() {
         let store = Store::open("sqlite::memory:").await.unwrap();
-        let spent = Spent {
+        let usage = QuotaUsage {
             day: "2026-07-31".to_owned(),
             calls: 3,
             last_grant: at(300),
             slots: Some(slots()),
         };
-        store.spend("acme", &spent).await.unwrap();
+        store.save_quota_usage("acme", &usage).await.unwrap();
         let Store::Sqlite(sqlite) = &store;
         for damage in ["'nonsense'", "'{}'", "x'00'", "7"] {
             sqlite.execute(&format!("UPDATE spent SET slots = {damage}")).await;
-            let spent = store.spent("acme").await.unwrap().unwrap();
-            assert_eq!((spent.last_grant, spent.slots), (Timestamp::MAX, None), "{damage}");
+            let usage = store.quota_usage("acme").await.unwrap().unwrap();
+            assert_eq!((usage.last_grant, usage.slots), (Timestamp::MAX, None), "{damage}");
         }
     }
 
     fn share(id: u128, user: &str, lead: &str) -> Share {
-        let what = What::Lead {
+        let what = SharedEntity::Lead {
             id: lead.to_owned(),
             number: format!("{id}"),
-            context: Context::Given {
+            context: ShareContext::Given {
                 id: format!("activity-{id}"),
             },
         };
         Share::new(Uuid::from_u128(id), what, user.to_owned(), Access::Write, 30, at(1))
     }
 
-    async fn ids(store: &Store, filter: Filter) -> Vec<u128> {
-        let filter = Filter { most: 10, ..filter };
+    async fn ids(store: &Store, filter: ShareFilter) -> Vec<u128> {
+        let filter = ShareFilter { most: 10, ..filter };
         let found = store.shares("acme", &filter).await.unwrap();
         found.iter().map(|share| share.id.as_u128()).collect()
     }
@@ -502,18 +508,18 @@ mod tests {
         assert_eq!(south, Ok(written(1)));
 
         // A share is found by all that it is asked for by, the newest first.
-        let of = |user: &str, lead: &str| Filter {
+        let of = |user: &str, lead: &str| ShareFilter {
             user_id: Some(user.to_owned()).filter(|user| !user.is_empty()),
             entity_id: Some(lead.to_owned()).filter(|lead| !lead.is_empty()),
-            ..Filter::default()
+            ..ShareFilter::default()
         };
-        assert_eq!(ids(&store, Filter::default()).await, [5, 4, 3, 1]);
+        assert_eq!(ids(&store, ShareFilter::default()).await, [5, 4, 3, 1]);
         assert_eq!(ids(&store, of("SAM", "")).await, [5, 3, 1]);
         assert_eq!(ids(&store, of("", "L1")).await, [4, 3, 1]);
         assert_eq!(ids(&store, of("sam", "l1")).await, [3, 1]);
-        let behind = Filter {
+        let behind = ShareFilter {
             before: Some(Uuid::from_u128(4)),
-            ..Filter::default()
+            ..ShareFilter::default()
         };
         assert_eq!(ids(&store, behind).await, [3, 1]);
         assert_eq!(store.share("acme", Uuid::from_u128(1)).await, Ok(Some(first.clone())));
@@ -530,7 +536,7 @@ mod tests {
 
         // What becomes of it is kept, over a restart too, with its history.
         let active = Share {
-            stage: Stage::Active,
+            stage: ShareStage::Active,
             expires: Some(at(500)),
             changed: at(20),
             ..first.clone()
@@ -542,22 +548,22 @@ mod tests {
         assert_eq!(store.share("acme", first.id).await, Ok(Some(active.clone())));
         let states: Vec<_> = store.share_history("acme", first.id).await.unwrap();
         let states: Vec<_> = states.into_iter().map(|change| (change.state, change.at)).collect();
-        assert_eq!(states, [(State::Submitted, at(1)), (State::Active, at(20))]);
+        assert_eq!(states, [(ShareState::Submitted, at(1)), (ShareState::Active, at(20))]);
         let unsettled = store.unsettled_shares("acme").await.unwrap();
         let unsettled: Vec<_> = unsettled.iter().map(|share| share.id.as_u128()).collect();
         assert_eq!(unsettled, [3, 4, 5]);
-        let by_state = |states: &[State]| Filter {
+        let by_state = |states: &[ShareState]| ShareFilter {
             states: states.to_vec(),
-            ..Filter::default()
+            ..ShareFilter::default()
         };
-        assert_eq!(ids(&store, by_state(&[State::Active])).await, [1]);
+        assert_eq!(ids(&store, by_state(&[ShareState::Active])).await, [1]);
         assert_eq!(
-            ids(&store, by_state(&[State::Submitted, State::Failed])).await,
+            ids(&store, by_state(&[ShareState::Submitted, ShareState::Failed])).await,
             [5, 4, 3]
         );
-        let ending = Filter {
+        let ending = ShareFilter {
             expire_before: Some(at(501)),
-            ..Filter::default()
+            ..ShareFilter::default()
         };
         assert_eq!(ids(&store, ending).await, [1]);
 
@@ -565,7 +571,7 @@ mod tests {
         assert_eq!(store.ended_shares("acme", at(499)).await, Ok(vec![]));
         assert_eq!(store.ended_shares("acme", at(500)).await, Ok(vec![first.id]));
         let expired = Share {
-            stage: Stage::Expired,
+            stage: ShareStage::Expired,
             changed: at(500),
             ..active
         };
@@ -602,13 +608,13 @@ mod tests {
             ),
             (None, None, "PRIMARY KEY (tenant=? AND id<?)"),
         ] {
-            let filter = Filter {
+            let filter = ShareFilter {
                 user_id: user.map(str::to_owned),
                 entity_id: lead.map(str::to_owned),
                 before: Some(Uuid::from_u128(9)),
-                states: vec![State::Active],
+                states: vec![ShareState::Active],
                 most: 10,
-                ..Filter::default()
+                ..ShareFilter::default()
             };
             let plan = store.share_plan("acme", &filter).await.unwrap();
             assert!(plan.iter().any(|step| step.ends_with(index)), "{plan:?}");
@@ -672,10 +678,10 @@ mod tests {
                 .await
                 .unwrap_err(),
         ] {
-            assert_eq!(fault.kind(), Kind::StoreUnavailable, "{fault}");
+            assert_eq!(fault.kind(), ErrorKind::StoreUnavailable, "{fault}");
             assert!(fault.to_string().contains("was deleted or renamed"), "{fault}");
         }
-        assert_eq!(ids(&store, Filter::default()).await, [1]);
+        assert_eq!(ids(&store, ShareFilter::default()).await, [1]);
         assert!(Store::open(&url).await.unwrap_err().is_in_use());
         std::fs::rename(&aside, &file).unwrap();
         assert_eq!(store.probe(true).await, Ok(()));
@@ -747,36 +753,36 @@ mod tests {
             Just(Resource::Share)
         ];
         let plain = proptest::sample::select(vec![
-            Kind::FeatureDisabled,
-            Kind::NotASalesUser,
-            Kind::ShareLimitReached,
-            Kind::ShareNotActive,
-            Kind::ShareNotRetryable,
-            Kind::Exception,
-            Kind::OutcomeUnknown,
-            Kind::StoreUnavailable,
-            Kind::StoreUnreadable,
-            Kind::ShuttingDown,
-            Kind::CallerLeft,
+            ErrorKind::FeatureDisabled,
+            ErrorKind::NotASalesUser,
+            ErrorKind::ShareLimitReached,
+            ErrorKind::ShareNotActive,
+            ErrorKind::ShareNotRetryable,
+            ErrorKind::Exception,
+            ErrorKind::OutcomeUnknown,
+            ErrorKind::StoreUnavailable,
+            ErrorKind::StoreUnreadable,
+            ErrorKind::ShuttingDown,
+            ErrorKind::CallerLeft,
         ]);
         let kind = prop_oneof![
-            violations.prop_map(Kind::Invalid),
+            violations.prop_map(ErrorKind::Invalid),
             (proptest::option::of(text()), proptest::option::of(text()))
-                .prop_map(|(attribute, lead_id)| Kind::Duplicate { attribute, lead_id }),
-            resource.prop_map(Kind::NotFound),
-            retry().prop_map(|retry_after| Kind::DeadlineInfeasible { retry_after }),
-            retry().prop_map(|retry_after| Kind::CallerLimit { retry_after }),
-            retry().prop_map(|retry_after| Kind::QueueFull { retry_after }),
-            retry().prop_map(|retry_after| Kind::BreakerOpen { retry_after }),
-            proptest::option::of(text()).prop_map(|suggested_host| Kind::CredentialsRejected { suggested_host }),
-            any::<Option<u128>>().prop_map(|by| Kind::ShareExists {
+                .prop_map(|(attribute, lead_id)| ErrorKind::Duplicate { attribute, lead_id }),
+            resource.prop_map(ErrorKind::NotFound),
+            retry().prop_map(|retry_after| ErrorKind::DeadlineInfeasible { retry_after }),
+            retry().prop_map(|retry_after| ErrorKind::CallerLimit { retry_after }),
+            retry().prop_map(|retry_after| ErrorKind::QueueFull { retry_after }),
+            retry().prop_map(|retry_after| ErrorKind::BreakerOpen { retry_after }),
+            proptest::option::of(text()).prop_map(|suggested_host| ErrorKind::CredentialsRejected { suggested_host }),
+            any::<Option<u128>>().prop_map(|by| ErrorKind::ShareExists {
                 by: by.map(Uuid::from_u128)
             }),
-            any::<bool>().prop_map(|sent| Kind::Unavailable { sent }),
+            any::<bool>().prop_map(|sent| ErrorKind::Unavailable { sent }),
             (any::<usize>(), any::<usize>(), proptest::option::of(text()))
-                .prop_map(|(bytes, limit, lead_id)| { Kind::ResponseTooLarge { bytes, limit, lead_id } }),
-            text().prop_map(|place| Kind::DeadlineExceeded { place: place.into() }),
-            text().prop_map(|path| Kind::Unreadable { path }),
+                .prop_map(|(bytes, limit, lead_id)| { ErrorKind::ResponseTooLarge { bytes, limit, lead_id } }),
+            text().prop_map(|place| ErrorKind::DeadlineExceeded { place: place.into() }),
+            text().prop_map(|path| ErrorKind::Unreadable { path }),
             plain,
         ];
         let facts = (
@@ -829,11 +835,11 @@ mod tests {
     fn any_share() -> impl Strategy<Value = Share> {
         let fields = proptest::collection::btree_map(any::<String>(), any_value(), 0..4);
         let new = (any::<Option<String>>(), any::<i32>(), any::<String>(), fields)
-            .prop_map(|(id, code, note, fields)| Context::New { id, code, note, fields });
-        let given = any::<String>().prop_map(|id| Context::Given { id });
+            .prop_map(|(id, code, note, fields)| ShareContext::New { id, code, note, fields });
+        let given = any::<String>().prop_map(|id| ShareContext::Given { id });
         let lead = (any::<String>(), any::<String>(), prop_oneof![new, given])
-            .prop_map(|(id, number, context)| What::Lead { id, number, context });
-        let what = prop_oneof![3 => lead, 1 => any::<String>().prop_map(|id| What::Opportunity { id })];
+            .prop_map(|(id, number, context)| SharedEntity::Lead { id, number, context });
+        let what = prop_oneof![3 => lead, 1 => any::<String>().prop_map(|id| SharedEntity::Opportunity { id })];
         let texts = (
             any::<String>(),
             any::<String>(),
@@ -843,7 +849,7 @@ mod tests {
         let times = (any_time(), any_time(), proptest::option::of(any_time()));
         let flags = any::<[bool; 5]>();
         let state = (
-            proptest::sample::select(Stage::ALL.to_vec()),
+            proptest::sample::select(ShareStage::ALL.to_vec()),
             proptest::option::of(any_error()),
         );
         (what, texts, times, flags, state, any::<(u128, u128, u32)>()).prop_map(
@@ -861,7 +867,7 @@ mod tests {
                 doubted: flags[1],
                 posted_again: flags[2],
                 additional: flags[3],
-                step: Some(Step::Share).filter(|_| flags[4]),
+                step: Some(ShareStep::Share).filter(|_| flags[4]),
                 upstream_request_id: upstream,
                 request_id: Some(Uuid::from_u128(ids.1)),
                 extends: Some(Uuid::from_u128(ids.1)).filter(|_| flags[4]),
@@ -887,7 +893,7 @@ mod tests {
                     user_id: share.user_id.clone(),
                     request_id: share.request_id,
                     what: match (&share.what, later.what) {
-                        (What::Lead { id, number, .. }, What::Lead { context, .. }) => What::Lead {
+                        (SharedEntity::Lead { id, number, .. }, SharedEntity::Lead { context, .. }) => SharedEntity::Lead {
                             id: id.clone(),
                             number: number.clone(),
                             context,
@@ -897,7 +903,7 @@ mod tests {
                     ..later
                 };
                 store.save_share("acme", &later, true).await.unwrap();
-                let all = Filter { most: 10, ..Filter::default() };
+                let all = ShareFilter { most: 10, ..ShareFilter::default() };
                 prop_assert_eq!(store.shares("acme", &all).await, Ok(vec![later.clone()]));
                 prop_assert_eq!(store.share_history("acme", share.id).await.unwrap().len(), 2);
                 prop_assert_eq!(store.find_damaged().await, Ok(vec![]));
@@ -917,24 +923,24 @@ mod tests {
                 let store = Store::open("sqlite::memory:").await.unwrap();
                 let day = Duration::from_secs(86_400);
                 let over = || Arc::new(Requests::new(store.clone(), "acme", day, TaskTracker::new()));
-                let call = || Call::internal("test", Duration::from_secs(10));
+                let context = || RequestContext::internal("test", Duration::from_secs(10));
                 let done = Written { lead_id, affected_rows, created };
                 for (id, result) in [(1, Ok(done)), (2, Err(error))] {
                     let is_kept = result.as_ref().err().is_none_or(Error::is_final);
                     let first = result.clone();
                     let (requests, entry) = (over(), request(id));
                     let entry = requests.enter(entry);
-                    let asked = entry.recorded(&call());
+                    let asked = entry.recorded(&context());
                     let work = |_| async move {
                         asked.begin().await?;
                         first
                     };
-                    let was = requests.once(&call(), Some(entry), work).await;
+                    let was = requests.once(&context(), Some(entry), work).await;
                     prop_assert_eq!(&was, &result);
                     if is_kept {
                         let requests = over();
                         let entry = requests.enter(request(id));
-                        let again = requests.once(&call(), Some(entry), |_| async { Err(Kind::CallerLeft.into()) }).await;
+                        let again = requests.once(&context(), Some(entry), |_| async { Err(ErrorKind::CallerLeft.into()) }).await;
                         prop_assert_eq!(again, result);
                     }
                 }
@@ -951,10 +957,10 @@ mod tests {
         store.add_share("acme", &good, None).await.unwrap();
         for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let bad = |id| Share {
-                what: What::Lead {
+                what: SharedEntity::Lead {
                     id: "l1".to_owned(),
                     number: "1".to_owned(),
-                    context: Context::New {
+                    context: ShareContext::New {
                         id: None,
                         code: 201,
                         note: String::new(),
@@ -974,7 +980,7 @@ mod tests {
                 fault.to_string().starts_with("the store cannot be written: a share: "),
                 "{fault}"
             );
-            assert_eq!(fault.kind(), Kind::StoreUnavailable);
+            assert_eq!(fault.kind(), ErrorKind::StoreUnavailable);
             assert!(store.save_share("acme", &bad(1), true).await.is_err());
         }
         assert_eq!(store.share("acme", good.id).await, Ok(Some(good)));
@@ -1002,7 +1008,11 @@ mod tests {
             let request_id = |id| Some(Uuid::from_u128(id));
             for id in 1..=5 {
                 let share = Share {
-                    stage: if id == 5 { Stage::Granting } else { Stage::Active },
+                    stage: if id == 5 {
+                        ShareStage::ShareInProgress
+                    } else {
+                        ShareStage::Active
+                    },
                     expires: Some(at(100)),
                     additional: true,
                     request_id: request_id(70 + id),
@@ -1014,9 +1024,9 @@ mod tests {
             let hit = "WHERE id IN ('00000000-0000-0000-0000-000000000004', '00000000-0000-0000-0000-000000000002')";
             sqlite.execute(&format!("{damage} {hit}")).await;
 
-            let all = |most| Filter {
+            let all = |most| ShareFilter {
                 most,
-                ..Filter::default()
+                ..ShareFilter::default()
             };
             assert_eq!(ids(&store, all(10)).await, [5, 3, 1], "{damage}");
             // A page has as many shares as there are.
@@ -1038,7 +1048,7 @@ mod tests {
             assert!(store.add_share("acme", &new, None).await.is_ok(), "{damage}");
             store.sweep_shares("acme", at(1)).await.unwrap();
             let fault = store.share("acme", Uuid::from_u128(2)).await.unwrap_err();
-            assert_eq!(fault.kind(), Kind::StoreUnreadable, "{damage}");
+            assert_eq!(fault.kind(), ErrorKind::StoreUnreadable, "{damage}");
             assert_eq!(store.damaged_rows(), 2, "{damage}");
 
             let found = store.find_damaged().await.unwrap();
@@ -1080,18 +1090,18 @@ mod tests {
             let store = Store::open("sqlite::memory:").await.unwrap();
             store.begin("acme", "crm", &request(1), at(1), at(0)).await.unwrap();
             store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
-            let spent = Spent {
+            let usage = QuotaUsage {
                 day: "2026-07-31".to_owned(),
                 calls: 3,
                 last_grant: at(300),
                 slots: Some(slots()),
             };
-            store.spend("acme", &spent).await.unwrap();
+            store.save_quota_usage("acme", &usage).await.unwrap();
             assert_eq!(store.find_damaged().await, Ok(vec![]));
             let Store::Sqlite(sqlite) = &store;
             sqlite.execute(damage).await;
             // Nothing else fails.
-            assert!(store.spent("acme").await.is_ok(), "{damage}");
+            assert!(store.quota_usage("acme").await.is_ok(), "{damage}");
             assert!(store.sweep(at(0)).await.is_ok(), "{damage}");
             assert!(
                 store.share_history("acme", Uuid::from_u128(1)).await.is_ok(),
@@ -1101,9 +1111,9 @@ mod tests {
                 store
                     .shares(
                         "acme",
-                        &Filter {
+                        &ShareFilter {
                             most: 9,
-                            ..Filter::default()
+                            ..ShareFilter::default()
                         }
                     )
                     .await
@@ -1139,7 +1149,7 @@ mod tests {
         assert_eq!(found.answer, None);
         sqlite.execute("UPDATE request SET fingerprint = 7").await;
         let fault = known(1).await.unwrap_err();
-        assert_eq!(fault.kind(), Kind::StoreUnreadable);
+        assert_eq!(fault.kind(), ErrorKind::StoreUnreadable);
         assert_eq!(store.damaged_rows(), 1);
         assert_eq!(known(2).await, Ok(None));
         assert_eq!(

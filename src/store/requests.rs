@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::record::{Answer, answer};
-use super::{Begun, DamagedRow, Fault, Known, Store};
-use crate::caller::{Call, Record as Recording, Recorded, RequestId, STORE};
+use super::{Begun, DamagedRow, Known, Store, StoreError};
 use crate::clock;
-use crate::error::{Error, Kind, Result};
+use crate::context::{Record as Recording, Recorded, RequestContext, RequestId, STORE};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How much later than the work itself its waiter looks at the deadline, so that the work can say where it waited.
 const GRACE: Duration = Duration::from_millis(5);
@@ -82,17 +82,17 @@ const UNCERTAIN: u8 = 3;
 
 impl Entry {
     /// The same call, which writes the record of the mutation before its first request is sent.
-    pub fn recorded(&self, call: &Call) -> Call {
-        let record: Arc<dyn Recording> = match &call.record {
+    pub fn recorded(&self, context: &RequestContext) -> RequestContext {
+        let record: Arc<dyn Recording> = match &context.record {
             Some(whole) => Arc::new(Part {
                 whole: whole.clone(),
                 own: self.record.clone(),
             }),
             None => self.record.clone(),
         };
-        Call {
+        RequestContext {
             record: Some(record),
-            ..call.clone()
+            ..context.clone()
         }
     }
 }
@@ -200,7 +200,7 @@ impl Recording for Part {
     }
 }
 
-fn unavailable(fault: &Fault) -> Error {
+fn unavailable(fault: &StoreError) -> Error {
     tracing::error!(%fault, "a mutation could not be begun");
     fault.kind().into()
 }
@@ -258,21 +258,21 @@ impl<T: Answer> Requests<T> {
     /// leaves, and whoever comes with the same id and message gets the same answer, waiting for it if need be. The work makes
     /// its calls as [`Entry::recorded`]. A mutation that was sent when a process died is handed to the work as uncertain when
     /// its id comes again; one that was not sent is new.
-    pub async fn once<W, F>(self: &Arc<Self>, call: &Call, entry: Option<Entry>, work: W) -> Result<T>
+    pub async fn once<W, F>(self: &Arc<Self>, context: &RequestContext, entry: Option<Entry>, work: W) -> Result<T>
     where
         W: FnOnce(Before) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let Some(Entry { record, lock }) = entry else {
-            return self.run(call, work(Before::Nothing)).await;
+            return self.run(context, work(Before::Nothing)).await;
         };
         let lock = match lock {
             Turn::Come(lock) => lock,
-            Turn::Waiting(lock) => call.wait("an earlier call with the same request_id", lock).await?,
+            Turn::Waiting(lock) => context.wait("an earlier call with the same request_id", lock).await?,
         };
-        let (this, waiting) = (self.clone(), call.clone());
+        let (this, waiting) = (self.clone(), context.clone());
         // All in the task: what is written down as begun is also written down as ended, whoever leaves meanwhile.
-        self.run(call, async move {
+        self.run(context, async move {
             let id = &record.row.request.id;
             let before = match this.known(&waiting, &record.row.request).await? {
                 None => Before::Nothing,
@@ -304,19 +304,19 @@ impl<T: Answer> Requests<T> {
     }
 
     /// Whether an id is free for this message, which is done in parts, each of which has an id of its own.
-    pub async fn check(&self, call: &Call, request: &RequestId) -> Result<()> {
-        self.known(call, request).await.map(drop)
+    pub async fn check(&self, context: &RequestContext, request: &RequestId) -> Result<()> {
+        self.known(context, request).await.map(drop)
     }
 
     /// The call of such a message. It writes the record of the message before the first request of any part is sent.
-    pub fn claimed(&self, call: &Call, request: &RequestId) -> Call {
+    pub fn claimed(&self, context: &RequestContext, request: &RequestId) -> RequestContext {
         let claim = Claim {
             row: self.row(*request),
             written: OnceCell::new(),
         };
-        Call {
+        RequestContext {
             record: Some(Arc::new(claim)),
-            ..call.clone()
+            ..context.clone()
         }
     }
 
@@ -330,7 +330,7 @@ impl<T: Answer> Requests<T> {
             Err(error) if error.is_final() => {}
             Err(Error {
                 // What is not LeadSquared's own word proves nothing.
-                kind: Kind::OutcomeUnknown | Kind::Unreadable { .. } | Kind::Exception,
+                kind: ErrorKind::OutcomeUnknown | ErrorKind::Unreadable { .. } | ErrorKind::Exception,
                 ..
             }) => return,
             Err(_) => {
@@ -368,15 +368,15 @@ impl<T: Answer> Requests<T> {
     }
 
     /// Forgets what is older than it has to be.
-    pub async fn sweep(&self) -> std::result::Result<u64, Fault> {
+    pub async fn sweep(&self) -> std::result::Result<u64, StoreError> {
         self.store.sweep(clock::now() - self.keep).await
     }
 
     /// What is known of a mutation. Fails if its id was used for another message.
-    async fn known(&self, call: &Call, request: &RequestId) -> Result<Option<Known>> {
+    async fn known(&self, context: &RequestContext, request: &RequestId) -> Result<Option<Known>> {
         let oldest = clock::now() - self.keep;
-        let known = self.store.known(&self.tenant, &call.caller, &request.id, oldest);
-        let known = call.wait(STORE, known).await?;
+        let known = self.store.known(&self.tenant, &context.caller, &request.id, oldest);
+        let known = context.wait(STORE, known).await?;
         match known.map_err(|fault| unavailable(&fault))? {
             Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
             known => Ok(known),
@@ -405,17 +405,17 @@ impl<T: Answer> Requests<T> {
         lock
     }
 
-    async fn run(&self, call: &Call, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    async fn run(&self, context: &RequestContext, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         // Tells the work when nobody waits any more; what is not sent yet then leaves the queue.
-        let _left = call.left.clone().drop_guard();
+        let _left = context.cancelled.clone().drop_guard();
         let task = self.tasks.spawn(work);
-        match tokio::time::timeout_at(call.deadline + GRACE, task).await {
+        match tokio::time::timeout_at(context.deadline + GRACE, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(failure)) => match failure.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(Kind::ShuttingDown.into()),
+                Err(_) => Err(ErrorKind::ShuttingDown.into()),
             },
-            Err(_) => Err(call.timed_out("LeadSquared's answer")),
+            Err(_) => Err(context.timed_out("LeadSquared's answer")),
         }
     }
 }
@@ -446,7 +446,12 @@ mod tests {
     }
 
     impl Requests<u32> {
-        async fn do_once<W, F>(self: &Arc<Self>, call: &Call, request: Option<RequestId>, work: W) -> Result<u32>
+        async fn do_once<W, F>(
+            self: &Arc<Self>,
+            context: &RequestContext,
+            request: Option<RequestId>,
+            work: W,
+        ) -> Result<u32>
         where
             W: FnOnce(Before) -> F + Send + 'static,
             F: Future<Output = Result<u32>> + Send + 'static,
@@ -454,17 +459,17 @@ mod tests {
             let entry = request.map(|request| self.enter(request));
             let asked = entry
                 .as_ref()
-                .map_or_else(|| call.clone(), |entry| entry.recorded(call));
+                .map_or_else(|| context.clone(), |entry| entry.recorded(context));
             let work = |before| async move {
                 asked.begin().await?;
                 work(before).await
             };
-            self.once(call, entry, work).await
+            self.once(context, entry, work).await
         }
     }
 
-    fn call() -> Call {
-        Call::internal("test", Duration::from_secs(10))
+    fn context() -> RequestContext {
+        RequestContext::internal("test", Duration::from_secs(10))
     }
 
     fn id(message: u8) -> Option<RequestId> {
@@ -475,7 +480,7 @@ mod tests {
     }
 
     fn unknown() -> Result<u32> {
-        Err(Kind::OutcomeUnknown.into())
+        Err(ErrorKind::OutcomeUnknown.into())
     }
 
     #[tokio::test]
@@ -489,39 +494,42 @@ mod tests {
                 Ok(effects.fetch_add(1, Ordering::Relaxed) + 41)
             }
         };
-        let (call_a, call_b) = (call(), call());
+        let (call_a, call_b) = (context(), context());
         let (a, b) = tokio::join!(
             requests.do_once(&call_a, id(1), work.clone()),
             requests.do_once(&call_b, id(1), work.clone())
         );
         assert_eq!((a, b), (Ok(41), Ok(41)));
-        assert_eq!(requests.once(&call(), None, work).await, Ok(42));
+        assert_eq!(requests.once(&context(), None, work).await, Ok(42));
     }
 
     #[tokio::test]
     async fn an_id_used_for_another_message_is_invalid() {
         let requests = requests().await;
-        requests.do_once(&call(), id(1), |_| async { Ok(1) }).await.unwrap();
-        let error = requests.do_once(&call(), id(2), |_| async { Ok(2) }).await.unwrap_err();
-        assert!(matches!(error.kind, Kind::Invalid(_)));
+        requests.do_once(&context(), id(1), |_| async { Ok(1) }).await.unwrap();
+        let error = requests
+            .do_once(&context(), id(2), |_| async { Ok(2) })
+            .await
+            .unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Invalid(_)));
     }
 
     #[tokio::test]
     async fn a_refusal_is_the_same_answer_to_the_same_id() {
         let requests = requests().await;
         fn refusal() -> Error {
-            Kind::Duplicate {
+            ErrorKind::Duplicate {
                 attribute: Some("Phone".into()),
                 lead_id: None,
             }
             .into()
         }
         let first = requests
-            .do_once(&call(), id(1), |_| async move { Err(refusal()) })
+            .do_once(&context(), id(1), |_| async move { Err(refusal()) })
             .await;
         assert_eq!(first, Err(refusal()));
         assert_eq!(
-            requests.do_once(&call(), id(1), |_| async { Ok(1) }).await,
+            requests.do_once(&context(), id(1), |_| async { Ok(1) }).await,
             Err(refusal())
         );
     }
@@ -529,50 +537,52 @@ mod tests {
     #[tokio::test]
     async fn what_was_not_executed_may_be_tried_again() {
         let requests = requests().await;
-        fn queue_full() -> Kind {
-            Kind::QueueFull {
+        fn queue_full() -> ErrorKind {
+            ErrorKind::QueueFull {
                 retry_after: Duration::ZERO,
             }
         }
         let error = requests
-            .do_once(&call(), id(1), |_| async move { Err(queue_full().into()) })
+            .do_once(&context(), id(1), |_| async move { Err(queue_full().into()) })
             .await;
         assert_eq!(error, Err(queue_full().into()));
         let again = |before| async move {
             assert_eq!(before, Before::Nothing);
             Ok(1)
         };
-        assert_eq!(requests.do_once(&call(), id(1), again).await, Ok(1));
+        assert_eq!(requests.do_once(&context(), id(1), again).await, Ok(1));
     }
 
     #[tokio::test]
     async fn an_unknown_outcome_is_handed_to_the_next_try_until_it_is_settled() {
         let requests = requests().await;
         assert_eq!(
-            requests.do_once(&call(), id(1), |_| async { unknown() }).await,
+            requests.do_once(&context(), id(1), |_| async { unknown() }).await,
             unknown()
         );
         let unreachable = |before| async move {
             assert!(matches!(before, Before::Uncertain { .. }));
-            Err(Kind::Unavailable { sent: false }.into())
+            Err(ErrorKind::Unavailable { sent: false }.into())
         };
-        assert!(requests.do_once(&call(), id(1), unreachable).await.is_err());
+        assert!(requests.do_once(&context(), id(1), unreachable).await.is_err());
         let settles = |before| async move {
             assert!(matches!(before, Before::Uncertain { .. }));
             Ok(5)
         };
-        assert_eq!(requests.do_once(&call(), id(1), settles).await, Ok(5));
+        assert_eq!(requests.do_once(&context(), id(1), settles).await, Ok(5));
     }
 
     #[tokio::test]
     async fn answers_outlive_the_process_and_what_was_under_way_is_uncertain() {
         let store = store().await;
         over(store.clone())
-            .do_once(&call(), id(1), |_| async { Ok(9) })
+            .do_once(&context(), id(1), |_| async { Ok(9) })
             .await
             .unwrap();
         assert_eq!(
-            over(store.clone()).do_once(&call(), id(1), |_| async { Ok(0) }).await,
+            over(store.clone())
+                .do_once(&context(), id(1), |_| async { Ok(0) })
+                .await,
             Ok(9)
         );
 
@@ -589,7 +599,7 @@ mod tests {
             assert!(matches!(before, Before::Uncertain { .. }));
             Ok(3)
         };
-        assert_eq!(over(store).do_once(&call(), Some(other), settles).await, Ok(3));
+        assert_eq!(over(store).do_once(&context(), Some(other), settles).await, Ok(3));
     }
 
     #[tokio::test]
@@ -602,8 +612,8 @@ mod tests {
             counting.fetch_add(1, Ordering::Relaxed);
             Ok(1)
         };
-        let error = requests.do_once(&call(), id(1), work).await.unwrap_err();
-        assert_eq!(error.kind, Kind::StoreUnavailable);
+        let error = requests.do_once(&context(), id(1), work).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::StoreUnavailable);
         assert_eq!(sent.load(Ordering::Relaxed), 0);
     }
 
@@ -615,30 +625,34 @@ mod tests {
             gone.await.unwrap();
             Ok(9)
         };
-        let impatient = Call {
-            left: CancellationToken::new(),
-            ..Call::internal("test", Duration::from_millis(50))
+        let impatient = RequestContext {
+            cancelled: CancellationToken::new(),
+            ..RequestContext::internal("test", Duration::from_millis(50))
         };
         let error = requests.do_once(&impatient, id(1), slow).await.unwrap_err();
-        assert!(matches!(error.kind, Kind::DeadlineExceeded { .. }));
-        assert!(impatient.left.is_cancelled());
+        assert!(matches!(error.kind, ErrorKind::DeadlineExceeded { .. }));
+        assert!(impatient.cancelled.is_cancelled());
         go.send(()).unwrap();
-        assert_eq!(requests.do_once(&call(), id(1), |_| async { Ok(0) }).await, Ok(9));
+        assert_eq!(requests.do_once(&context(), id(1), |_| async { Ok(0) }).await, Ok(9));
     }
 
     #[tokio::test]
     async fn a_mutation_that_was_never_sent_has_no_record() {
         let requests = requests().await;
-        let known = || async { requests.known(&call(), &id(1).unwrap()).await.unwrap() };
+        let known = || async { requests.known(&context(), &id(1).unwrap()).await.unwrap() };
         // It waits for its slot when the process dies, or fails there, even for good.
-        for result in [Err(Kind::CallerLeft.into()), Err(Error::invalid("lead", "x")), Ok(1)] {
+        for result in [
+            Err(ErrorKind::CallerLeft.into()),
+            Err(Error::invalid("lead", "x")),
+            Ok(1),
+        ] {
             let entry = requests.enter(id(1).unwrap());
             let expected = result.clone();
             let work = |before| async move {
                 assert_eq!(before, Before::Nothing);
                 result
             };
-            assert_eq!(requests.once(&call(), Some(entry), work).await, expected);
+            assert_eq!(requests.once(&context(), Some(entry), work).await, expected);
             assert_eq!(known().await, None);
         }
     }
@@ -646,9 +660,9 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_was_not_executed_leaves_no_record_while_it_waits_again() {
         let requests = requests().await;
-        let known = || async { requests.known(&call(), &id(1).unwrap()).await.unwrap().is_some() };
+        let known = || async { requests.known(&context(), &id(1).unwrap()).await.unwrap().is_some() };
         let entry = requests.enter(id(1).unwrap());
-        let asked = entry.recorded(&call());
+        let asked = entry.recorded(&context());
         assert!(!known().await);
         asked.begin().await.unwrap();
         assert!(known().await);
@@ -657,7 +671,7 @@ mod tests {
         // Once a response is lost, the record stays.
         asked.begin().await.unwrap();
         asked
-            .settling(Duration::from_secs(1), tokio::time::Instant::now())
+            .reconciling(Duration::from_secs(1), tokio::time::Instant::now())
             .not_executed()
             .await;
         assert!(known().await);
@@ -670,14 +684,14 @@ mod tests {
         let store = store().await;
         let (leads, posts) = (over(store.clone()), over(store));
         let entry = leads.enter(id(1).unwrap());
-        let post = posts.enter(id(2).unwrap()).recorded(&call());
+        let post = posts.enter(id(2).unwrap()).recorded(&context());
         post.begin().await.unwrap();
         // Its own record is being written when its caller leaves.
         entry.record.set(WRITING);
         entry.record.undo("test").await.unwrap();
         let request = id(1).unwrap();
         leads.store.finish("acme", "test", &request, "{}").await.unwrap();
-        let known = posts.known(&call(), &id(2).unwrap()).await.unwrap().unwrap();
+        let known = posts.known(&context(), &id(2).unwrap()).await.unwrap().unwrap();
         assert_eq!(known.answer, None);
     }
 
@@ -694,14 +708,14 @@ mod tests {
         };
         let known = |whole: RequestId| {
             let requests = requests.clone();
-            async move { requests.check(&call(), &whole).await }
+            async move { requests.check(&context(), &whole).await }
         };
         let part = |whole: &RequestId, at: u128| {
             let entry = requests.enter(RequestId {
                 id: Uuid::from_u128(at),
                 fingerprint: [9; 32],
             });
-            entry.recorded(&requests.claimed(&call(), whole))
+            entry.recorded(&requests.claimed(&context(), whole))
         };
         assert_eq!((known(whole).await, known(other).await), (Ok(()), Ok(())));
         part(&whole, 71).begin().await.unwrap();
@@ -716,14 +730,14 @@ mod tests {
         let store = store().await;
         let (leads, posts) = (over(store.clone()), over(store));
         let entry = leads.enter(id(1).unwrap());
-        let asked = entry.recorded(&call());
+        let asked = entry.recorded(&context());
         let work = |_| async move {
-            assert_eq!(posts.do_once(&call(), id(2), |_| async { Ok(2) }).await, Ok(2));
+            assert_eq!(posts.do_once(&context(), id(2), |_| async { Ok(2) }).await, Ok(2));
             asked.begin().await?;
             Ok(1)
         };
-        let error = leads.once(&call(), Some(entry), work).await.unwrap_err();
+        let error = leads.once(&context(), Some(entry), work).await.unwrap_err();
         assert_eq!(error, reused());
-        assert_eq!(leads.do_once(&call(), id(2), |_| async { Ok(3) }).await, Ok(2));
+        assert_eq!(leads.do_once(&context(), id(2), |_| async { Ok(3) }).await, Ok(2));
     }
 }

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 /// How to log (`[log]`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct LogSettings {
     /// For whom.
     pub format: Format,
     /// What: a level, or directives such as `info,leadgate::attempt=warn`.
@@ -23,9 +23,9 @@ pub enum Format {
     Pretty,
 }
 
-impl Settings {
+impl LogSettings {
     /// What is wrong with them.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
         match EnvFilter::try_new(&self.filter) {
             Ok(_) => vec![],
             Err(_) => vec![(
@@ -37,7 +37,7 @@ impl Settings {
 }
 
 /// Starts logging to standard error, once per process; a second start has no effect.
-pub fn start(settings: &Settings) {
+pub fn start(settings: &LogSettings) {
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

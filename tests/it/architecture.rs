@@ -25,14 +25,14 @@ const MAY: [(&str, &[&str]); 17] = [
     ("admin", &["gateway", "telemetry", "tenant"]),
     (
         "grpc",
-        &["caller", "clock", "domain", "error", "gateway", "telemetry", "tenant"],
+        &["context", "clock", "domain", "error", "gateway", "telemetry", "tenant"],
     ),
     ("tenant", &["error", "gateway"]),
     (
         "gateway",
         &[
             "cached",
-            "caller",
+            "context",
             "clock",
             "crm",
             "domain",
@@ -46,14 +46,14 @@ const MAY: [(&str, &[&str]); 17] = [
     ),
     (
         "sharing",
-        &["caller", "clock", "crm", "domain", "error", "store", "users"],
+        &["context", "clock", "crm", "domain", "error", "store", "users"],
     ),
-    ("users", &["cached", "caller", "crm", "domain", "error"]),
-    ("cached", &["caller", "clock", "crm", "error"]),
-    ("store", &["caller", "clock", "domain", "error"]),
-    ("crm", &["caller", "clock", "domain", "error", "quota", "telemetry"]),
-    ("quota", &["caller", "clock", "domain", "error"]),
-    ("caller", &["error"]),
+    ("users", &["cached", "context", "crm", "domain", "error"]),
+    ("cached", &["context", "clock", "crm", "error"]),
+    ("store", &["context", "clock", "domain", "error"]),
+    ("crm", &["context", "clock", "domain", "error", "quota", "telemetry"]),
+    ("quota", &["context", "clock", "domain", "error"]),
+    ("context", &["error"]),
     ("domain", &["error"]),
     ("telemetry", &[]),
     ("error", &[]),
@@ -93,7 +93,7 @@ fn modules() -> BTreeMap<String, String> {
         let place = file.strip_prefix(&root).unwrap();
         let first = place.iter().next().unwrap().to_str().unwrap();
         let name = first.trim_end_matches(".rs");
-        if ["main", "client", "demo", "shares", "simulate", "transfer", "lib"].contains(&name) {
+        if ["main", "cli", "lib"].contains(&name) {
             continue;
         }
         let text = fs::read_to_string(&file).unwrap();

@@ -939,9 +939,9 @@ async fn where_the_day_is_short_updates_wait_for_a_bulk_slot() {
     );
     let world = World::with(options, &settings).await.warm().await;
     let ids = leads(&world, 60);
-    let most_in_work = |world: &World| (world.calls("Lead.Update").len(), world.calls(UPDATE_V2).len());
+    let max_in_work = |world: &World| (world.calls("Lead.Update").len(), world.calls(UPDATE_V2).len());
     update_all(&world, ids[..8].iter().map(|id| update_of(id, "Pune")).collect()).await;
-    let (alone, _) = most_in_work(&world);
+    let (alone, _) = max_in_work(&world);
     assert!(alone >= 4, "the day is long: who finds a slot goes");
     for id in &ids[..50] {
         let mut client = world.client.clone();
@@ -950,7 +950,7 @@ async fn where_the_day_is_short_updates_wait_for_a_bulk_slot() {
     world.simulator.forget_calls();
     let results = update_all(&world, ids[8..33].iter().map(|id| update_of(id, "Pune")).collect()).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    let (alone, together) = most_in_work(&world);
+    let (alone, together) = max_in_work(&world);
     assert_eq!(alone, 0);
     assert!(together <= 3, "{together} calls");
     // Who cannot wait so long goes.
@@ -959,7 +959,7 @@ async fn where_the_day_is_short_updates_wait_for_a_bulk_slot() {
         .update_lead(within(Duration::from_millis(150), message))
         .await
         .unwrap();
-    assert_eq!(most_in_work(&world).0, 1);
+    assert_eq!(max_in_work(&world).0, 1);
 }
 
 #[tokio::test]

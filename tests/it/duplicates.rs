@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadgate::caller::Call;
+use leadgate::context::RequestContext;
 use leadgate::grpc::pb;
 use leadgate::quota::{Cost, Want};
 use leadgate_simulator::{Fault, Options, What};
@@ -172,8 +172,8 @@ async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
         keys: vec![],
         ride: None,
     };
-    let call = |limit| Call::internal("test", Duration::from_millis(limit));
-    let is_spare = |if_idle| quota.try_acquire(&call(500), &want, if_idle).is_some();
+    let context = |limit| RequestContext::internal("test", Duration::from_millis(limit));
+    let is_spare = |if_idle| quota.try_acquire(&context(500), &want, if_idle).is_some();
 
     // What is not sent is free again.
     for _ in 0..10 {
@@ -181,12 +181,12 @@ async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
     }
     let mut held = Vec::new();
     for (any, if_idle) in [(true, true), (true, true), (true, false), (false, false)] {
-        held.push(quota.acquire(&call(500), &want, None).await.unwrap());
+        held.push(quota.acquire(&context(500), &want, None).await.unwrap());
         assert_eq!((is_spare(false), is_spare(true)), (any, if_idle), "{} held", held.len());
     }
     // A call that is refused now is to retry when slots are free.
     held.iter_mut().for_each(|slot| slot.sent());
-    let refused = quota.acquire(&call(500), &want, None).await.err().unwrap();
+    let refused = quota.acquire(&context(500), &want, None).await.err().unwrap();
     assert_eq!(refused.name(), "deadline-infeasible");
     held.into_iter().for_each(|slot| slot.unsent());
     assert_eq!(quota.snapshot().calls.used, 0);

@@ -15,9 +15,9 @@ use leadgate::crm::{Operation, Request};
 use leadgate::domain::activity::{Post, Target};
 use leadgate::domain::criterion::{Attribute, Criterion, Operator, Order};
 use leadgate::domain::lead::{Action, Behavior, Write};
-use leadgate::domain::share::{Access, Context, Share, Stage, What};
+use leadgate::domain::share::{Access, Share, ShareContext, ShareStage, SharedEntity};
 use leadgate::domain::user::Key;
-use leadgate::domain::value::{FieldSet, Kind, Value};
+use leadgate::domain::value::{FieldSet, Value, ValueKind};
 use serde_json::Value as Json;
 
 fn text(text: &str) -> Value {
@@ -286,7 +286,7 @@ fn searches_and_ranges() {
     ] {
         let attribute = Attribute {
             name: "mx_Any".to_owned(),
-            kind: Kind::Text,
+            kind: ValueKind::Text,
         };
         let search = Search {
             criterion: Criterion::new(attribute, operator, &value).unwrap(),
@@ -382,12 +382,12 @@ fn users() {
 }
 
 /// Half an hour of it for a user, as on the vendor's page.
-fn share(what: What, access: Access) -> Share {
+fn share(what: SharedEntity, access: Access) -> Share {
     let id = "019fa88d-1a2b-7c3d-8e4f-5a6b7c8d9e0f".parse().unwrap();
     let user_id = "0203f172-8642-11e7-9bed-069b743e848f".to_owned();
     let now = "2026-09-01T00:00:00Z".parse().unwrap();
     Share {
-        stage: Stage::Ready,
+        stage: ShareStage::ShareQueued,
         ..Share::new(id, what, user_id, access, 30, now)
     }
 }
@@ -399,12 +399,12 @@ fn revoke(share: &Share) -> Revoke<'_> {
 #[test]
 fn a_share_of_a_lead_is_as_on_the_vendors_page() {
     let activity = "f2dbf1d5-bbab-418b-bddc-4c92ecdef214".to_owned();
-    let lead = |context| What::Lead {
+    let lead = |context| SharedEntity::Lead {
         id: "c7f5b5b0".to_owned(),
         number: "869196".to_owned(),
         context,
     };
-    let posted = Context::New {
+    let posted = ShareContext::New {
         id: Some(activity.clone()),
         code: 201,
         note: "a note".to_owned(),
@@ -415,14 +415,14 @@ fn a_share_of_a_lead_is_as_on_the_vendors_page() {
     golden("share_lead_write", &Grant(&write));
     golden("revoke_lead_write", &revoke(&write));
 
-    let read = share(lead(Context::Given { id: activity }), Access::Read);
+    let read = share(lead(ShareContext::Given { id: activity }), Access::Read);
     golden("share_lead_read", &Grant(&read));
     golden("revoke_lead_read", &revoke(&read));
 }
 
 #[test]
 fn a_share_of_an_opportunity_has_no_context() {
-    let what = What::Opportunity {
+    let what = SharedEntity::Opportunity {
         id: "f85f3b60-bec7-47c8-8fcd-ae5d9df2d0e5".to_owned(),
     };
     let share = share(what, Access::Write);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use leadgate::app::App;
 use leadgate::config::Config;
-use leadgate::domain::spent::Spent;
+use leadgate::domain::usage::QuotaUsage;
 use leadgate::grpc::pb;
 use leadgate::quota::{Callers, Quota};
 use leadgate_simulator::{Options, Recorded, Simulator};
@@ -172,7 +172,7 @@ impl World {
 /// The quota of a tenant with these settings, without a gateway.
 pub fn quota(
     tenant: &leadgate::config::Tenant,
-    before: Option<&Spent>,
+    before: Option<&QuotaUsage>,
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Quota {

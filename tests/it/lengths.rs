@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leadgate::caller::Call;
+use leadgate::context::RequestContext;
 use leadgate::crm;
 use leadgate::crm::lead::GetByEmail;
 use leadgate::grpc::pb;
@@ -287,9 +287,9 @@ async fn a_query_that_no_check_has_bounded_is_not_sent() {
         Arc::new(Metrics::default()),
     )
     .unwrap();
-    let call = Call::internal("test", Duration::from_secs(5));
+    let context = RequestContext::internal("test", Duration::from_secs(5));
     // Encoded, each of these is three bytes.
-    let error = client.call(&call, &GetByEmail("@".repeat(6_000))).await.unwrap_err();
+    let error = client.call(&context, &GetByEmail("@".repeat(6_000))).await.unwrap_err();
     assert_eq!(error.name(), "invalid");
     assert!(error.to_string().contains("at most 16384"), "{error}");
     // The slot is free again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use leadgate::clock;
 use leadgate::config::Config;
-use leadgate::domain::spent::{Held, HeldSlots, Spent};
+use leadgate::domain::usage::{HeldSlots, HeldSlotsOfLimit, QuotaUsage};
 use leadgate::grpc::pb;
 use leadgate_simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
 use pb::lead_service_client::LeadServiceClient;
@@ -199,7 +199,7 @@ async fn held_with(slots: Option<HeldSlots>, last_grant: Timestamp) -> (usize, D
     let config =
         format!("[tenants.acme]\nbase_url = \"http://localhost\"\naccess_key = \"a\"\nsecret_key = \"b\"\n{settings}");
     let config = Config::read("test", &config, std::iter::empty()).unwrap();
-    let before = Spent {
+    let before = QuotaUsage {
         day: "2026-07-31".to_owned(),
         calls: 0,
         last_grant,
@@ -207,7 +207,7 @@ async fn held_with(slots: Option<HeldSlots>, last_grant: Timestamp) -> (usize, D
     };
     let tenant = &config.tenants["acme"];
     let quota = quota(tenant, Some(&before), &TaskTracker::new(), CancellationToken::new());
-    let held = quota.spent().slots.unwrap().calls.free_at;
+    let held = quota.usage().slots.unwrap().calls.free_at;
     let left = held
         .iter()
         .filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
@@ -218,7 +218,7 @@ async fn held_with(slots: Option<HeldSlots>, last_grant: Timestamp) -> (usize, D
 async fn the_record_of_held_slots_is_believed_no_further_than_a_window() {
     let (now, second) = (clock::now(), Duration::from_secs(1));
     let slots = |window, free_at: &[Timestamp]| {
-        let held = Held {
+        let held = HeldSlotsOfLimit {
             window,
             free_at: free_at.to_vec(),
         };

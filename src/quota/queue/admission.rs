@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::callers::Caller;
 use super::fair::COSTS;
-use super::promises::{Ahead, Kind, Retry};
+use super::promises::{Ahead, AttemptKind, Retry};
 use super::{Ask, Criticality, Queue, Supply, share};
 use crate::quota::Cost;
 use crate::quota::lane::Lane;
@@ -107,7 +107,7 @@ impl<T> Queue<T> {
         self.arrived(ask, now);
         let timeout = ask.deadline.saturating_duration_since(now);
         let patience = timeout.saturating_sub(estimate.usual);
-        let kind = Kind::of(ask.cost, ask.lane);
+        let kind = AttemptKind::of(ask.cost, ask.lane);
         let newcomer = self.newcomer(ask, estimate.usual);
         let (class, weight) = (newcomer.class, newcomer.weight);
         let ahead = self.promises.ahead(class, &ask.caller, weight);
@@ -196,18 +196,18 @@ impl<T> Queue<T> {
 
     /// A ticket has come, which may be one that was told to retry by now.
     pub(super) fn arrived(&mut self, ask: &Ask, now: Instant) -> bool {
-        let kind = Kind::of(ask.cost, ask.lane);
+        let kind = AttemptKind::of(ask.cost, ask.lane);
         self.promises.arrived(self.class_of(ask), &ask.caller, kind, now)
     }
 
     /// How many slots of both costs go to those who were refused before a call of this kind and are to retry.
-    fn slots_promised(&self, ahead: &Ahead, kind: Kind, supply: &Supply) -> [usize; 2] {
+    fn slots_promised(&self, ahead: &Ahead, kind: AttemptKind, supply: &Supply) -> [usize; 2] {
         let mut slots = COSTS.map(|cost| {
-            let kind = Kind::Alone(cost);
+            let kind = AttemptKind::Alone(cost);
             ahead.own(kind) + ahead.others(kind)
         });
         for lane in Lane::ALL {
-            let batched = Kind::Batched(lane);
+            let batched = AttemptKind::Batched(lane);
             let (count, most) = (
                 ahead.own(batched) + ahead.others(batched),
                 self.per_slot(lane, Cost::Call, supply),

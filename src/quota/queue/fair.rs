@@ -23,7 +23,7 @@ pub(super) const COSTS: [Cost; 2] = [Cost::Call, Cost::Bulk];
 /// A stride at weight 1. The virtual time of the busiest tenant passes 2^64 after thousands of years.
 const STRIDE: u64 = 1 << 24;
 /// A stride must stay long enough for its rounding not to show.
-const MOST_WEIGHT: u32 = 10_000;
+const MAX_WEIGHT: u32 = 10_000;
 
 /// The number of a caller.
 pub(super) type CallerIndex = usize;
@@ -55,12 +55,12 @@ struct Ready {
     reads: BTreeSet<(Instant, TicketId)>,
     /// Those that can travel together, reads and writes: the earliest deadline first, since it takes others along.
     riders: BTreeSet<(Instant, TicketId)>,
-    last: Kind,
+    last: TurnKind,
 }
 
 /// The three that take turns in a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Kind {
+enum TurnKind {
     Write,
     Read,
     #[default]
@@ -127,14 +127,14 @@ impl Ready {
     fn next(&mut self) -> Option<TicketId> {
         let first = |tickets: &BTreeSet<(Instant, TicketId)>| tickets.first().map(|(_, id)| *id);
         let of = |kind| match kind {
-            Kind::Write => self.writes.first().copied(),
-            Kind::Read => first(&self.reads),
-            Kind::Rider => first(&self.riders),
+            TurnKind::Write => self.writes.first().copied(),
+            TurnKind::Read => first(&self.reads),
+            TurnKind::Rider => first(&self.riders),
         };
         let turns = match self.last {
-            Kind::Write => [Kind::Read, Kind::Rider, Kind::Write],
-            Kind::Read => [Kind::Rider, Kind::Write, Kind::Read],
-            Kind::Rider => [Kind::Write, Kind::Read, Kind::Rider],
+            TurnKind::Write => [TurnKind::Read, TurnKind::Rider, TurnKind::Write],
+            TurnKind::Read => [TurnKind::Rider, TurnKind::Write, TurnKind::Read],
+            TurnKind::Rider => [TurnKind::Write, TurnKind::Read, TurnKind::Rider],
         };
         let (kind, id) = turns.into_iter().find_map(|kind| Some((kind, of(kind)?)))?;
         self.last = kind;
@@ -145,7 +145,7 @@ impl Ready {
 impl Flow {
     pub(super) fn new(weight: u32) -> Self {
         Self {
-            weight: weight.clamp(1, MOST_WEIGHT),
+            weight: weight.clamp(1, MAX_WEIGHT),
             start: [0; 2],
             queued: [false; 2],
             ready: [Ready::default(), Ready::default()],

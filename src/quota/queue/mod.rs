@@ -45,7 +45,7 @@ use share::{Floor, Reserve, Spread};
 
 use super::Cost;
 use super::lane::{Lane, Sizes};
-pub use crate::caller::{Criticality, Position};
+pub use crate::context::{Criticality, Position};
 
 /// Maximum number of keys that a write takes over from writes ahead of it.
 const MAX_LINKED: usize = 64;
@@ -75,11 +75,11 @@ pub struct Ask {
 
 /// How much may wait, and the callers' shares.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct QueueSettings {
     /// How many tickets may wait.
-    pub most_waiting: usize,
+    pub max_waiting: usize,
     /// How many of one caller.
-    pub most_per_caller: usize,
+    pub max_per_caller: usize,
     /// The shares of callers by name.
     pub callers: HashMap<Arc<str>, Share>,
     /// The share of every other caller.
@@ -113,7 +113,7 @@ pub struct Supply {
 /// The tickets that wait. `T` is what each of them is for.
 #[derive(Debug)]
 pub struct Queue<T> {
-    settings: Settings,
+    settings: QueueSettings,
     tickets: HashMap<TicketId, Ticket<T>>,
     next_id: u64,
     /// Up to this one, all had to wait.
@@ -220,7 +220,7 @@ impl Receipt {
 
 impl<T> Queue<T> {
     /// An empty queue.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: QueueSettings) -> Self {
         Self {
             lanes: Lanes::new(settings.sizes),
             settings,
@@ -542,10 +542,10 @@ impl<T> Queue<T> {
     /// Who has to go for one more ticket of this caller, if somebody has to.
     fn overflow(&self, caller: CallerIndex) -> Option<(Criticality, TicketId)> {
         let caller = self.callers.get(caller);
-        if caller.waiting >= self.settings.most_per_caller {
+        if caller.waiting >= self.settings.max_per_caller {
             return caller.least();
         }
-        if self.len() < self.settings.most_waiting {
+        if self.len() < self.settings.max_waiting {
             return None;
         }
         let newest = |class| Some((class, self.classes[class as usize].newest()?));

@@ -22,12 +22,12 @@ const KINDS: usize = 2 + Lane::ALL.len();
 
 /// What a refused call would have needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AttemptKind {
     Alone(Cost),
     Batched(Lane),
 }
 
-impl Kind {
+impl AttemptKind {
     pub(super) fn of(cost: Cost, lane: Option<Lane>) -> Self {
         lane.map_or(Self::Alone(cost), Self::Batched)
     }
@@ -50,11 +50,11 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    pub(super) fn own(&self, kind: Kind) -> usize {
+    pub(super) fn own(&self, kind: AttemptKind) -> usize {
         self.own[kind.index()]
     }
 
-    pub(super) fn others(&self, kind: Kind) -> usize {
+    pub(super) fn others(&self, kind: AttemptKind) -> usize {
         self.others[kind.index()]
     }
 }
@@ -123,7 +123,7 @@ impl Promises {
 
     /// A call has come: if its caller was told to retry by now, this is the retry, and its reservation has served. Whether
     /// it is one.
-    pub(super) fn arrived(&mut self, class: Criticality, caller: &str, kind: Kind, now: Instant) -> bool {
+    pub(super) fn arrived(&mut self, class: Criticality, caller: &str, kind: AttemptKind, now: Instant) -> bool {
         let Some(flow) = self.classes[class as usize].get_mut(caller) else {
             return false;
         };
@@ -167,7 +167,7 @@ impl Promises {
         &self,
         class: Criticality,
         caller: &str,
-        kind: Kind,
+        kind: AttemptKind,
         mut served: Instant,
         pace: Duration,
     ) -> Instant {
@@ -191,7 +191,12 @@ impl Promises {
     }
 
     /// Remembers what a caller was told.
-    pub(super) fn promise(&mut self, (class, caller, weight): (Criticality, &Arc<str>, u32), kind: Kind, retry: Retry) {
+    pub(super) fn promise(
+        &mut self,
+        (class, caller, weight): (Criticality, &Arc<str>, u32),
+        kind: AttemptKind,
+        retry: Retry,
+    ) {
         if self.count >= MAX_PROMISES {
             return;
         }
@@ -253,7 +258,7 @@ mod tests {
         assert_eq!(steady.came.len(), MAX_STEADY);
     }
 
-    const CALL: Kind = Kind::Alone(Cost::Call);
+    const CALL: AttemptKind = AttemptKind::Alone(Cost::Call);
     const PLUS: Criticality = Criticality::SheddablePlus;
 
     fn promise(promises: &mut Promises, class: Criticality, caller: &str, weight: u32, due: Instant) {
@@ -274,7 +279,7 @@ mod tests {
         assert_eq!(promises.ahead(PLUS, "a", 1).own(CALL), 2);
         // A call that comes before is another one.
         promises.arrived(PLUS, "a", CALL, now);
-        promises.arrived(PLUS, "a", Kind::Alone(Cost::Bulk), due);
+        promises.arrived(PLUS, "a", AttemptKind::Alone(Cost::Bulk), due);
         promises.arrived(PLUS, "b", CALL, due);
         assert_eq!(promises.ahead(PLUS, "a", 1).own(CALL), 2);
         promises.arrived(PLUS, "a", CALL, due);

@@ -40,7 +40,7 @@ enum Outcome<A> {
     #[serde(rename = "Done")]
     Executed(A),
     #[serde(rename = "Refused")]
-    Rejected(error::Error),
+    Rejected(error::ErrorRecord),
 }
 
 /// The answer of a write to a lead.

@@ -2,35 +2,35 @@
 //! store name these numbers. They are those of `ShareState` in the public contract. The other columns of a change are its time
 //! in milliseconds since 1970 and, if something went wrong, the public name of the error as text.
 
-use crate::domain::share::State;
+use crate::domain::share::ShareState;
 
 /// The number of a state.
-pub(in crate::store) fn number_of(state: State) -> i64 {
+pub(in crate::store) fn number_of(state: ShareState) -> i64 {
     match state {
-        State::Pending => 1,
-        State::Submitted => 2,
-        State::Processing => 3,
-        State::Active => 4,
-        State::Expired => 5,
-        State::Failed => 6,
-        State::Revoking => 7,
-        State::Revoked => 8,
-        State::Uncertain => 9,
+        ShareState::Pending => 1,
+        ShareState::Submitted => 2,
+        ShareState::Processing => 3,
+        ShareState::Active => 4,
+        ShareState::Expired => 5,
+        ShareState::Failed => 6,
+        ShareState::Revoking => 7,
+        ShareState::Revoked => 8,
+        ShareState::Uncertain => 9,
     }
 }
 
 /// The state of a number; `None` for a number that no state has.
-pub(in crate::store) fn state_of(number: i64) -> Option<State> {
+pub(in crate::store) fn state_of(number: i64) -> Option<ShareState> {
     Some(match number {
-        1 => State::Pending,
-        2 => State::Submitted,
-        3 => State::Processing,
-        4 => State::Active,
-        5 => State::Expired,
-        6 => State::Failed,
-        7 => State::Revoking,
-        8 => State::Revoked,
-        9 => State::Uncertain,
+        1 => ShareState::Pending,
+        2 => ShareState::Submitted,
+        3 => ShareState::Processing,
+        4 => ShareState::Active,
+        5 => ShareState::Expired,
+        6 => ShareState::Failed,
+        7 => ShareState::Revoking,
+        8 => ShareState::Revoked,
+        9 => ShareState::Uncertain,
         _ => return None,
     })
 }

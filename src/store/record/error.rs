@@ -10,20 +10,20 @@ use crate::error as domain;
 
 /// An error.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) struct Error {
-    kind: Kind,
-    facts: Facts,
+pub(in crate::store) struct ErrorRecord {
+    kind: ErrorKindRecord,
+    facts: ErrorFactsRecord,
 }
 
 /// The kind of an error.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum Kind {
-    Invalid(Vec<Violation>),
+pub(in crate::store) enum ErrorKindRecord {
+    Invalid(Vec<ViolationRecord>),
     Duplicate {
         attribute: Option<String>,
         lead_id: Option<String>,
     },
-    NotFound(Resource),
+    NotFound(ResourceRecord),
     DeadlineInfeasible {
         retry_after: Duration,
     },
@@ -52,7 +52,7 @@ pub(in crate::store) enum Kind {
     ShareNotRetryable,
     Exception,
     #[serde(rename = "Refused")]
-    RateLimited(Refusal),
+    RateLimited(RefusalRecord),
     Unavailable {
         sent: bool,
     },
@@ -82,28 +82,28 @@ pub(in crate::store) enum Kind {
 
 /// A refusal by LeadSquared's rate limiter.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum Refusal {
-    Window(Option<Limit>),
+pub(in crate::store) enum RefusalRecord {
+    Window(Option<LimitRecord>),
     Daily,
 }
 
 /// A rate limit.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) struct Limit {
+pub(in crate::store) struct LimitRecord {
     calls: u32,
     per: Duration,
 }
 
 /// An error in a field of a message.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) struct Violation {
+pub(in crate::store) struct ViolationRecord {
     field: String,
     description: String,
 }
 
 names! {
     /// What was not found.
-    Resource of domain::Resource {
+    ResourceRecord of domain::Resource {
         "Lead" = Lead,
         "User" = User,
         "Activity" = Activity,
@@ -114,7 +114,7 @@ names! {
 
 /// The facts about an error. The fields with a default are missing in the oldest documents.
 #[derive(Debug, Serialize, Deserialize)]
-struct Facts {
+struct ErrorFactsRecord {
     upstream_status: Option<u16>,
     exception_type: Option<String>,
     #[serde(default)]
@@ -124,14 +124,14 @@ struct Facts {
     #[serde(default)]
     share_id: Option<Uuid>,
     #[serde(default)]
-    cause: Option<Cause>,
+    cause: Option<CauseRecord>,
     #[serde(default)]
-    repeat: Option<Repeat>,
+    repeat: Option<RepeatRecord>,
 }
 
 /// What the caller of a mutation can do to learn its outcome.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum Repeat {
+pub(in crate::store) enum RepeatRecord {
     SameRequestId { after: Duration },
     Share,
     Lead,
@@ -140,7 +140,7 @@ pub(in crate::store) enum Repeat {
 
 /// Why there was no response.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum Cause {
+pub(in crate::store) enum CauseRecord {
     Dns,
     Refused,
     Unreachable,
@@ -170,7 +170,7 @@ names! {
     }
 }
 
-impl From<domain::Error> for Error {
+impl From<domain::Error> for ErrorRecord {
     fn from(error: domain::Error) -> Self {
         let domain::Error { kind, facts } = error;
         Self {
@@ -180,9 +180,9 @@ impl From<domain::Error> for Error {
     }
 }
 
-impl From<Error> for domain::Error {
-    fn from(record: Error) -> Self {
-        let Error { kind, facts } = record;
+impl From<ErrorRecord> for domain::Error {
+    fn from(record: ErrorRecord) -> Self {
+        let ErrorRecord { kind, facts } = record;
         Self {
             kind: kind.into(),
             facts: Box::new(facts.into()),
@@ -190,129 +190,135 @@ impl From<Error> for domain::Error {
     }
 }
 
-impl From<domain::Kind> for Kind {
-    fn from(kind: domain::Kind) -> Self {
+impl From<domain::ErrorKind> for ErrorKindRecord {
+    fn from(kind: domain::ErrorKind) -> Self {
         match kind {
-            domain::Kind::Invalid(violations) => Self::Invalid(violations.into_iter().map(Violation::from).collect()),
-            domain::Kind::Duplicate { attribute, lead_id } => Self::Duplicate { attribute, lead_id },
-            domain::Kind::NotFound(resource) => Self::NotFound(resource.into()),
-            domain::Kind::DeadlineInfeasible { retry_after } => Self::DeadlineInfeasible { retry_after },
-            domain::Kind::CallerLimit { retry_after } => Self::CallerLimit { retry_after },
-            domain::Kind::QueueFull { retry_after } => Self::QueueFull { retry_after },
-            domain::Kind::DailyBudgetExhausted { retry_after } => Self::DailyBudgetExhausted { retry_after },
-            domain::Kind::CredentialsRejected { suggested_host } => Self::CredentialsRejected { suggested_host },
-            domain::Kind::Denied { suggested_host } => Self::Denied { suggested_host },
-            domain::Kind::FeatureDisabled => Self::FeatureDisabled,
-            domain::Kind::NotASalesUser => Self::NotASalesUser,
-            domain::Kind::ShareLimitReached => Self::ShareLimitReached,
-            domain::Kind::ShareExists { by } => Self::ShareExists { by },
-            domain::Kind::ShareNotActive => Self::ShareNotActive,
-            domain::Kind::ShareNotRetryable => Self::ShareNotRetryable,
-            domain::Kind::Exception => Self::Exception,
-            domain::Kind::Refused(refusal) => Self::RateLimited(refusal.into()),
-            domain::Kind::Unavailable { sent } => Self::Unavailable { sent },
-            domain::Kind::BreakerOpen { retry_after } => Self::BreakerOpen { retry_after },
-            domain::Kind::OutcomeUnknown => Self::OutcomeUnknown,
-            domain::Kind::ResponseTooLarge { bytes, limit, lead_id } => {
+            domain::ErrorKind::Invalid(violations) => {
+                Self::Invalid(violations.into_iter().map(ViolationRecord::from).collect())
+            }
+            domain::ErrorKind::Duplicate { attribute, lead_id } => Self::Duplicate { attribute, lead_id },
+            domain::ErrorKind::NotFound(resource) => Self::NotFound(resource.into()),
+            domain::ErrorKind::DeadlineInfeasible { retry_after } => Self::DeadlineInfeasible { retry_after },
+            domain::ErrorKind::CallerLimit { retry_after } => Self::CallerLimit { retry_after },
+            domain::ErrorKind::QueueFull { retry_after } => Self::QueueFull { retry_after },
+            domain::ErrorKind::DailyBudgetExhausted { retry_after } => Self::DailyBudgetExhausted { retry_after },
+            domain::ErrorKind::CredentialsRejected { suggested_host } => Self::CredentialsRejected { suggested_host },
+            domain::ErrorKind::Denied { suggested_host } => Self::Denied { suggested_host },
+            domain::ErrorKind::FeatureDisabled => Self::FeatureDisabled,
+            domain::ErrorKind::NotASalesUser => Self::NotASalesUser,
+            domain::ErrorKind::ShareLimitReached => Self::ShareLimitReached,
+            domain::ErrorKind::ShareExists { by } => Self::ShareExists { by },
+            domain::ErrorKind::ShareNotActive => Self::ShareNotActive,
+            domain::ErrorKind::ShareNotRetryable => Self::ShareNotRetryable,
+            domain::ErrorKind::Exception => Self::Exception,
+            domain::ErrorKind::Refused(refusal) => Self::RateLimited(refusal.into()),
+            domain::ErrorKind::Unavailable { sent } => Self::Unavailable { sent },
+            domain::ErrorKind::BreakerOpen { retry_after } => Self::BreakerOpen { retry_after },
+            domain::ErrorKind::OutcomeUnknown => Self::OutcomeUnknown,
+            domain::ErrorKind::ResponseTooLarge { bytes, limit, lead_id } => {
                 Self::ResponseTooLarge { bytes, limit, lead_id }
             }
-            domain::Kind::DeadlineExceeded { place } => Self::DeadlineExceeded {
+            domain::ErrorKind::DeadlineExceeded { place } => Self::DeadlineExceeded {
                 place: place.into_owned(),
             },
-            domain::Kind::Unreadable { path } => Self::Unreadable { path },
-            domain::Kind::StoreUnavailable => Self::StoreUnavailable,
-            domain::Kind::StoreUnreadable => Self::StoreUnreadable,
-            domain::Kind::StreamNotRead => Self::StreamNotRead,
-            domain::Kind::ShuttingDown => Self::ShuttingDown,
-            domain::Kind::StreamInterrupted => Self::StreamInterrupted,
-            domain::Kind::CallerLeft => Self::CallerCancelled,
+            domain::ErrorKind::Unreadable { path } => Self::Unreadable { path },
+            domain::ErrorKind::StoreUnavailable => Self::StoreUnavailable,
+            domain::ErrorKind::StoreUnreadable => Self::StoreUnreadable,
+            domain::ErrorKind::StreamNotRead => Self::StreamNotRead,
+            domain::ErrorKind::ShuttingDown => Self::ShuttingDown,
+            domain::ErrorKind::StreamInterrupted => Self::StreamInterrupted,
+            domain::ErrorKind::CallerLeft => Self::CallerCancelled,
         }
     }
 }
 
-impl From<Kind> for domain::Kind {
-    fn from(record: Kind) -> Self {
+impl From<ErrorKindRecord> for domain::ErrorKind {
+    fn from(record: ErrorKindRecord) -> Self {
         match record {
-            Kind::Invalid(violations) => Self::Invalid(violations.into_iter().map(domain::Violation::from).collect()),
-            Kind::Duplicate { attribute, lead_id } => Self::Duplicate { attribute, lead_id },
-            Kind::NotFound(resource) => Self::NotFound(resource.into()),
-            Kind::DeadlineInfeasible { retry_after } => Self::DeadlineInfeasible { retry_after },
-            Kind::CallerLimit { retry_after } => Self::CallerLimit { retry_after },
-            Kind::QueueFull { retry_after } => Self::QueueFull { retry_after },
-            Kind::DailyBudgetExhausted { retry_after } => Self::DailyBudgetExhausted { retry_after },
-            Kind::CredentialsRejected { suggested_host } => Self::CredentialsRejected { suggested_host },
-            Kind::Denied { suggested_host } => Self::Denied { suggested_host },
-            Kind::FeatureDisabled => Self::FeatureDisabled,
-            Kind::NotASalesUser => Self::NotASalesUser,
-            Kind::ShareLimitReached => Self::ShareLimitReached,
-            Kind::ShareExists { by } => Self::ShareExists { by },
-            Kind::ShareNotActive => Self::ShareNotActive,
-            Kind::ShareNotRetryable => Self::ShareNotRetryable,
-            Kind::Exception => Self::Exception,
-            Kind::RateLimited(refusal) => Self::Refused(refusal.into()),
-            Kind::Unavailable { sent } => Self::Unavailable { sent },
-            Kind::BreakerOpen { retry_after } => Self::BreakerOpen { retry_after },
-            Kind::OutcomeUnknown => Self::OutcomeUnknown,
-            Kind::ResponseTooLarge { bytes, limit, lead_id } => Self::ResponseTooLarge { bytes, limit, lead_id },
-            Kind::DeadlineExceeded { place } => Self::DeadlineExceeded { place: place.into() },
-            Kind::Unreadable { path } => Self::Unreadable { path },
-            Kind::StoreUnavailable => Self::StoreUnavailable,
-            Kind::StoreUnreadable => Self::StoreUnreadable,
-            Kind::StreamNotRead => Self::StreamNotRead,
-            Kind::ShuttingDown => Self::ShuttingDown,
-            Kind::StreamInterrupted => Self::StreamInterrupted,
-            Kind::CallerCancelled => Self::CallerLeft,
+            ErrorKindRecord::Invalid(violations) => {
+                Self::Invalid(violations.into_iter().map(domain::Violation::from).collect())
+            }
+            ErrorKindRecord::Duplicate { attribute, lead_id } => Self::Duplicate { attribute, lead_id },
+            ErrorKindRecord::NotFound(resource) => Self::NotFound(resource.into()),
+            ErrorKindRecord::DeadlineInfeasible { retry_after } => Self::DeadlineInfeasible { retry_after },
+            ErrorKindRecord::CallerLimit { retry_after } => Self::CallerLimit { retry_after },
+            ErrorKindRecord::QueueFull { retry_after } => Self::QueueFull { retry_after },
+            ErrorKindRecord::DailyBudgetExhausted { retry_after } => Self::DailyBudgetExhausted { retry_after },
+            ErrorKindRecord::CredentialsRejected { suggested_host } => Self::CredentialsRejected { suggested_host },
+            ErrorKindRecord::Denied { suggested_host } => Self::Denied { suggested_host },
+            ErrorKindRecord::FeatureDisabled => Self::FeatureDisabled,
+            ErrorKindRecord::NotASalesUser => Self::NotASalesUser,
+            ErrorKindRecord::ShareLimitReached => Self::ShareLimitReached,
+            ErrorKindRecord::ShareExists { by } => Self::ShareExists { by },
+            ErrorKindRecord::ShareNotActive => Self::ShareNotActive,
+            ErrorKindRecord::ShareNotRetryable => Self::ShareNotRetryable,
+            ErrorKindRecord::Exception => Self::Exception,
+            ErrorKindRecord::RateLimited(refusal) => Self::Refused(refusal.into()),
+            ErrorKindRecord::Unavailable { sent } => Self::Unavailable { sent },
+            ErrorKindRecord::BreakerOpen { retry_after } => Self::BreakerOpen { retry_after },
+            ErrorKindRecord::OutcomeUnknown => Self::OutcomeUnknown,
+            ErrorKindRecord::ResponseTooLarge { bytes, limit, lead_id } => {
+                Self::ResponseTooLarge { bytes, limit, lead_id }
+            }
+            ErrorKindRecord::DeadlineExceeded { place } => Self::DeadlineExceeded { place: place.into() },
+            ErrorKindRecord::Unreadable { path } => Self::Unreadable { path },
+            ErrorKindRecord::StoreUnavailable => Self::StoreUnavailable,
+            ErrorKindRecord::StoreUnreadable => Self::StoreUnreadable,
+            ErrorKindRecord::StreamNotRead => Self::StreamNotRead,
+            ErrorKindRecord::ShuttingDown => Self::ShuttingDown,
+            ErrorKindRecord::StreamInterrupted => Self::StreamInterrupted,
+            ErrorKindRecord::CallerCancelled => Self::CallerLeft,
         }
     }
 }
 
-impl From<domain::Refusal> for Refusal {
+impl From<domain::Refusal> for RefusalRecord {
     fn from(refusal: domain::Refusal) -> Self {
         match refusal {
-            domain::Refusal::Window(limit) => Self::Window(limit.map(Limit::from)),
+            domain::Refusal::Window(limit) => Self::Window(limit.map(LimitRecord::from)),
             domain::Refusal::Daily => Self::Daily,
         }
     }
 }
 
-impl From<Refusal> for domain::Refusal {
-    fn from(record: Refusal) -> Self {
+impl From<RefusalRecord> for domain::Refusal {
+    fn from(record: RefusalRecord) -> Self {
         match record {
-            Refusal::Window(limit) => Self::Window(limit.map(domain::Limit::from)),
-            Refusal::Daily => Self::Daily,
+            RefusalRecord::Window(limit) => Self::Window(limit.map(domain::Limit::from)),
+            RefusalRecord::Daily => Self::Daily,
         }
     }
 }
 
-impl From<domain::Limit> for Limit {
+impl From<domain::Limit> for LimitRecord {
     fn from(limit: domain::Limit) -> Self {
         let domain::Limit { calls, per } = limit;
         Self { calls, per }
     }
 }
 
-impl From<Limit> for domain::Limit {
-    fn from(record: Limit) -> Self {
-        let Limit { calls, per } = record;
+impl From<LimitRecord> for domain::Limit {
+    fn from(record: LimitRecord) -> Self {
+        let LimitRecord { calls, per } = record;
         Self { calls, per }
     }
 }
 
-impl From<domain::Violation> for Violation {
+impl From<domain::Violation> for ViolationRecord {
     fn from(violation: domain::Violation) -> Self {
         let domain::Violation { field, description } = violation;
         Self { field, description }
     }
 }
 
-impl From<Violation> for domain::Violation {
-    fn from(record: Violation) -> Self {
-        let Violation { field, description } = record;
+impl From<ViolationRecord> for domain::Violation {
+    fn from(record: ViolationRecord) -> Self {
+        let ViolationRecord { field, description } = record;
         Self { field, description }
     }
 }
 
-impl From<domain::Facts> for Facts {
+impl From<domain::Facts> for ErrorFactsRecord {
     fn from(facts: domain::Facts) -> Self {
         let domain::Facts {
             upstream_status,
@@ -331,15 +337,15 @@ impl From<domain::Facts> for Facts {
             attempts,
             queued,
             share_id,
-            cause: cause.map(Cause::from),
-            repeat: repeat.map(Repeat::from),
+            cause: cause.map(CauseRecord::from),
+            repeat: repeat.map(RepeatRecord::from),
         }
     }
 }
 
-impl From<Facts> for domain::Facts {
-    fn from(record: Facts) -> Self {
-        let Facts {
+impl From<ErrorFactsRecord> for domain::Facts {
+    fn from(record: ErrorFactsRecord) -> Self {
+        let ErrorFactsRecord {
             upstream_status,
             exception_type,
             is_page,
@@ -362,7 +368,7 @@ impl From<Facts> for domain::Facts {
     }
 }
 
-impl From<domain::Repeat> for Repeat {
+impl From<domain::Repeat> for RepeatRecord {
     fn from(repeat: domain::Repeat) -> Self {
         match repeat {
             domain::Repeat::SameRequestId { after } => Self::SameRequestId { after },
@@ -373,18 +379,18 @@ impl From<domain::Repeat> for Repeat {
     }
 }
 
-impl From<Repeat> for domain::Repeat {
-    fn from(record: Repeat) -> Self {
+impl From<RepeatRecord> for domain::Repeat {
+    fn from(record: RepeatRecord) -> Self {
         match record {
-            Repeat::SameRequestId { after } => Self::SameRequestId { after },
-            Repeat::Share => Self::Share,
-            Repeat::Lead => Self::Lead,
-            Repeat::Activity => Self::Activity,
+            RepeatRecord::SameRequestId { after } => Self::SameRequestId { after },
+            RepeatRecord::Share => Self::Share,
+            RepeatRecord::Lead => Self::Lead,
+            RepeatRecord::Activity => Self::Activity,
         }
     }
 }
 
-impl From<domain::Cause> for Cause {
+impl From<domain::Cause> for CauseRecord {
     fn from(cause: domain::Cause) -> Self {
         match cause {
             domain::Cause::Dns => Self::Dns,
@@ -405,23 +411,23 @@ impl From<domain::Cause> for Cause {
     }
 }
 
-impl From<Cause> for domain::Cause {
-    fn from(record: Cause) -> Self {
+impl From<CauseRecord> for domain::Cause {
+    fn from(record: CauseRecord) -> Self {
         match record {
-            Cause::Dns => Self::Dns,
-            Cause::Refused => Self::Refused,
-            Cause::Unreachable => Self::Unreachable,
-            Cause::Certificate(certificate) => Self::Certificate(certificate.into()),
-            Cause::NoTls => Self::NoTls,
-            Cause::HandshakeEnded => Self::HandshakeEnded,
-            Cause::Tls => Self::Tls,
-            Cause::NoHttp => Self::NoHttp,
-            Cause::HttpsOnly => Self::HttpsOnly,
-            Cause::ConnectTimeout => Self::ConnectTimeout,
-            Cause::ResponseTimeout => Self::ResponseTimeout,
-            Cause::Closed => Self::Closed,
-            Cause::Proxy => Self::Proxy,
-            Cause::Other => Self::Other,
+            CauseRecord::Dns => Self::Dns,
+            CauseRecord::Refused => Self::Refused,
+            CauseRecord::Unreachable => Self::Unreachable,
+            CauseRecord::Certificate(certificate) => Self::Certificate(certificate.into()),
+            CauseRecord::NoTls => Self::NoTls,
+            CauseRecord::HandshakeEnded => Self::HandshakeEnded,
+            CauseRecord::Tls => Self::Tls,
+            CauseRecord::NoHttp => Self::NoHttp,
+            CauseRecord::HttpsOnly => Self::HttpsOnly,
+            CauseRecord::ConnectTimeout => Self::ConnectTimeout,
+            CauseRecord::ResponseTimeout => Self::ResponseTimeout,
+            CauseRecord::Closed => Self::Closed,
+            CauseRecord::Proxy => Self::Proxy,
+            CauseRecord::Other => Self::Other,
         }
     }
 }

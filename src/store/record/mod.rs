@@ -23,9 +23,9 @@ pub(super) mod error;
 #[cfg(test)]
 mod samples;
 pub(super) mod share;
-pub(super) mod spent;
 #[cfg(test)]
 mod tests;
+pub(super) mod usage;
 mod value;
 
 use serde::{Deserialize, Deserializer};

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::lead::Written;
-use crate::domain::share::{Access, Context, Share, Stage, Step, What};
-use crate::domain::spent::{Held, HeldSlots};
+use crate::domain::share::{Access, Share, ShareContext, ShareStage, ShareStep, SharedEntity};
+use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit};
 use crate::domain::value::{FieldSet, Value};
-use crate::error::{Cause, Certificate, Error, Facts, Kind, Limit, Refusal, Repeat, Resource, Violation};
+use crate::error::{Cause, Certificate, Error, ErrorKind, Facts, Limit, Refusal, Repeat, Resource, Violation};
 
 /// A time with a fraction of a second.
 fn at(second: i64) -> Timestamp {
@@ -33,71 +33,71 @@ fn text(text: &str) -> Option<String> {
 /// Every kind of error without facts, then one error with all facts, then every cause and every advice.
 pub(in crate::store) fn errors() -> Vec<Error> {
     let kinds = [
-        Kind::Invalid(vec![
+        ErrorKind::Invalid(vec![
             Violation::new("lead.first_name", "is too long"),
             Violation::new("lead.custom[\"mx_Größe\"]", "is not a number"),
         ]),
-        Kind::Invalid(vec![]),
-        Kind::Duplicate {
+        ErrorKind::Invalid(vec![]),
+        ErrorKind::Duplicate {
             attribute: text("EmailAddress"),
             lead_id: text("lead-7"),
         },
-        Kind::Duplicate {
+        ErrorKind::Duplicate {
             attribute: None,
             lead_id: None,
         },
-        Kind::NotFound(Resource::Lead),
-        Kind::NotFound(Resource::User),
-        Kind::NotFound(Resource::Activity),
-        Kind::NotFound(Resource::Opportunity),
-        Kind::NotFound(Resource::Share),
-        Kind::DeadlineInfeasible { retry_after: after(1) },
-        Kind::CallerLimit { retry_after: after(2) },
-        Kind::QueueFull { retry_after: after(3) },
-        Kind::DailyBudgetExhausted { retry_after: after(4) },
-        Kind::CredentialsRejected {
+        ErrorKind::NotFound(Resource::Lead),
+        ErrorKind::NotFound(Resource::User),
+        ErrorKind::NotFound(Resource::Activity),
+        ErrorKind::NotFound(Resource::Opportunity),
+        ErrorKind::NotFound(Resource::Share),
+        ErrorKind::DeadlineInfeasible { retry_after: after(1) },
+        ErrorKind::CallerLimit { retry_after: after(2) },
+        ErrorKind::QueueFull { retry_after: after(3) },
+        ErrorKind::DailyBudgetExhausted { retry_after: after(4) },
+        ErrorKind::CredentialsRejected {
             suggested_host: text("api-us11.leadsquared.com"),
         },
-        Kind::Denied {
+        ErrorKind::Denied {
             suggested_host: text("api-us11.leadsquared.com"),
         },
-        Kind::FeatureDisabled,
-        Kind::NotASalesUser,
-        Kind::ShareLimitReached,
-        Kind::ShareExists { by: Some(id(9)) },
-        Kind::ShareExists { by: None },
-        Kind::ShareNotActive,
-        Kind::ShareNotRetryable,
-        Kind::Exception,
-        Kind::Refused(Refusal::Window(Some(Limit {
+        ErrorKind::FeatureDisabled,
+        ErrorKind::NotASalesUser,
+        ErrorKind::ShareLimitReached,
+        ErrorKind::ShareExists { by: Some(id(9)) },
+        ErrorKind::ShareExists { by: None },
+        ErrorKind::ShareNotActive,
+        ErrorKind::ShareNotRetryable,
+        ErrorKind::Exception,
+        ErrorKind::Refused(Refusal::Window(Some(Limit {
             calls: 25,
             per: Duration::from_secs(5),
         }))),
-        Kind::Refused(Refusal::Window(None)),
-        Kind::Refused(Refusal::Daily),
-        Kind::Unavailable { sent: true },
-        Kind::Unavailable { sent: false },
-        Kind::BreakerOpen { retry_after: after(5) },
-        Kind::OutcomeUnknown,
-        Kind::ResponseTooLarge {
+        ErrorKind::Refused(Refusal::Window(None)),
+        ErrorKind::Refused(Refusal::Daily),
+        ErrorKind::Unavailable { sent: true },
+        ErrorKind::Unavailable { sent: false },
+        ErrorKind::BreakerOpen { retry_after: after(5) },
+        ErrorKind::OutcomeUnknown,
+        ErrorKind::ResponseTooLarge {
             bytes: 5_000_000,
             limit: 4_194_304,
             lead_id: text("lead-7"),
         },
-        Kind::DeadlineExceeded { place: "a slot".into() },
-        Kind::Unreadable {
+        ErrorKind::DeadlineExceeded { place: "a slot".into() },
+        ErrorKind::Unreadable {
             path: "Leads[0].ProspectID".to_owned(),
         },
-        Kind::StoreUnavailable,
-        Kind::StoreUnreadable,
-        Kind::StreamNotRead,
-        Kind::ShuttingDown,
-        Kind::StreamInterrupted,
-        Kind::CallerLeft,
+        ErrorKind::StoreUnavailable,
+        ErrorKind::StoreUnreadable,
+        ErrorKind::StreamNotRead,
+        ErrorKind::ShuttingDown,
+        ErrorKind::StreamInterrupted,
+        ErrorKind::CallerLeft,
     ];
     let mut errors: Vec<Error> = kinds.map(Error::from).into();
     errors.push(Error {
-        kind: Kind::Exception,
+        kind: ErrorKind::Exception,
         facts: Box::new(facts()),
     });
     let causes = [
@@ -122,14 +122,14 @@ pub(in crate::store) fn errors() -> Vec<Error> {
         Cause::Proxy,
         Cause::Other,
     ];
-    errors.extend(causes.map(|cause| Error::from(Kind::Unavailable { sent: false }).caused_by(cause)));
+    errors.extend(causes.map(|cause| Error::from(ErrorKind::Unavailable { sent: false }).caused_by(cause)));
     let repeats = [
         Repeat::SameRequestId { after: after(6) },
         Repeat::Share,
         Repeat::Lead,
         Repeat::Activity,
     ];
-    errors.extend(repeats.map(|repeat| Error::from(Kind::OutcomeUnknown).settled_by(repeat)));
+    errors.extend(repeats.map(|repeat| Error::from(ErrorKind::OutcomeUnknown).settled_by(repeat)));
     errors
 }
 
@@ -174,58 +174,58 @@ fn values() -> BTreeMap<String, Value> {
 }
 
 /// What can be shared: a lead through a given activity, one through a new activity that is posted or not, an opportunity.
-fn whats(number: u128) -> [What; 4] {
-    let lead = |context| What::Lead {
+fn whats(number: u128) -> [SharedEntity; 4] {
+    let lead = |context| SharedEntity::Lead {
         id: format!("Lead-{number}"),
         number: format!("{}", 1000 + number),
         context,
     };
     [
-        lead(Context::New {
+        lead(ShareContext::New {
             id: None,
             code: 201,
             note: "shared for the visit".to_owned(),
             fields: values(),
         }),
-        lead(Context::New {
+        lead(ShareContext::New {
             id: Some(format!("activity-{number}")),
             code: -1,
             note: String::new(),
             fields: BTreeMap::new(),
         }),
-        lead(Context::Given {
+        lead(ShareContext::Given {
             id: format!("activity-{number}"),
         }),
-        What::Opportunity {
+        SharedEntity::Opportunity {
             id: format!("Opportunity-{number}"),
         },
     ]
 }
 
 /// The stages, in the order of the golden rows.
-const STAGES: [Stage; 15] = [
-    Stage::Written,
-    Stage::Posting,
-    Stage::Looking,
-    Stage::Ready,
-    Stage::Asking,
-    Stage::Granting,
-    Stage::Succeeding,
-    Stage::Active,
-    Stage::Leaving,
-    Stage::Revoking,
-    Stage::Withdrawing,
-    Stage::Uncertain,
-    Stage::Expired,
-    Stage::Failed,
-    Stage::Revoked,
+const STAGES: [ShareStage; 15] = [
+    ShareStage::Created,
+    ShareStage::PostingActivity,
+    ShareStage::VerifyingActivity,
+    ShareStage::ShareQueued,
+    ShareStage::RequestingShare,
+    ShareStage::ShareInProgress,
+    ShareStage::EndingPredecessor,
+    ShareStage::Active,
+    ShareStage::RevokeQueued,
+    ShareStage::RequestingRevoke,
+    ShareStage::RevokeInProgress,
+    ShareStage::Uncertain,
+    ShareStage::Expired,
+    ShareStage::Failed,
+    ShareStage::Revoked,
 ];
 
 /// A share in every stage, with what can be shared in turns. Those in an even place have a value in every field, the others
 /// have as few as there can be.
 pub(in crate::store) fn shares() -> Vec<Share> {
-    let steps = [Step::PostActivity, Step::Share, Step::Revoke];
-    let share = |(place, stage): (usize, Stage)| {
+    let steps = [ShareStep::PostActivity, ShareStep::Share, ShareStep::Revoke];
+    let share = |(place, stage): (usize, ShareStage)| {
         let number = place as u128;
         let what = whats(number)[place / 2 % 4].clone();
         let access = if place % 4 < 2 { Access::Read } else { Access::Write };
@@ -255,7 +255,7 @@ pub(in crate::store) fn shares() -> Vec<Share> {
             granted: Some(at(3)),
             expires: Some(at(1800)),
             failure: Some(Error {
-                kind: Kind::Unavailable { sent: true },
+                kind: ErrorKind::Unavailable { sent: true },
                 facts: Box::new(facts()),
             }),
             step: Some(steps[place / 2 % 3]),
@@ -273,7 +273,7 @@ pub(in crate::store) fn lead_answers() -> Vec<Result<Written, Error>> {
         created,
     };
     let refused = Error {
-        kind: Kind::Duplicate {
+        kind: ErrorKind::Duplicate {
             attribute: text("EmailAddress"),
             lead_id: text("lead-7"),
         },
@@ -292,18 +292,18 @@ pub(in crate::store) fn lead_answers() -> Vec<Result<Written, Error>> {
 pub(in crate::store) fn activity_answers() -> Vec<Result<String, Error>> {
     vec![
         Ok("activity-7".to_owned()),
-        Err(Kind::NotFound(Resource::Activity).into()),
+        Err(ErrorKind::NotFound(Resource::Activity).into()),
     ]
 }
 
 /// The answers of shares.
 pub(in crate::store) fn share_answers() -> Vec<Result<Uuid, Error>> {
-    vec![Ok(id(7)), Err(Kind::NotFound(Resource::User).into())]
+    vec![Ok(id(7)), Err(ErrorKind::NotFound(Resource::User).into())]
 }
 
 /// The slots that are held at an orderly end.
 pub(in crate::store) fn held_slots() -> Vec<HeldSlots> {
-    let held = |window, free_at: &[Timestamp]| Held {
+    let held = |window, free_at: &[Timestamp]| HeldSlotsOfLimit {
         window,
         free_at: free_at.to_vec(),
     };

@@ -6,27 +6,27 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::error::Error;
-use super::value::Value;
+use super::error::ErrorRecord;
+use super::value::ValueRecord;
 use super::{Version1, names};
 use crate::domain::share as domain;
 
 /// A share. The fields with a default are missing in the oldest documents.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) struct Share {
+pub(in crate::store) struct ShareRecord {
     #[serde(default, skip_serializing)]
     version: Version1,
     id: Uuid,
     #[serde(rename = "what")]
-    subject: Subject,
+    subject: SharedEntityRecord,
     user_id: String,
     #[serde(default)]
     caller: String,
     #[serde(default)]
     criticality: String,
-    access: Access,
+    access: AccessRecord,
     minutes: u32,
-    stage: Stage,
+    stage: ShareStageRecord,
     revoke_wanted: bool,
     #[serde(rename = "doubted")]
     possibly_granted_before: bool,
@@ -45,17 +45,17 @@ pub(in crate::store) struct Share {
     last_requested: Option<Timestamp>,
     granted: Option<Timestamp>,
     expires: Option<Timestamp>,
-    failure: Option<Error>,
-    step: Option<Step>,
+    failure: Option<ErrorRecord>,
+    step: Option<ShareStepRecord>,
 }
 
 /// What is shared.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum Subject {
+pub(in crate::store) enum SharedEntityRecord {
     Lead {
         id: String,
         number: String,
-        context: Context,
+        context: ShareContextRecord,
     },
     Opportunity {
         id: String,
@@ -64,20 +64,20 @@ pub(in crate::store) enum Subject {
 
 /// The activity that a lead is shared through.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum Context {
+pub(in crate::store) enum ShareContextRecord {
     #[serde(rename = "Given")]
     Existing { id: String },
     New {
         id: Option<String>,
         code: i32,
         note: String,
-        fields: BTreeMap<String, Value>,
+        fields: BTreeMap<String, ValueRecord>,
     },
 }
 
 names! {
     /// What the user may do.
-    Access of domain::Access {
+    AccessRecord of domain::Access {
         "Read" = Read,
         "Write" = Write,
     }
@@ -85,18 +85,18 @@ names! {
 
 names! {
     /// The stage of a share.
-    Stage of domain::Stage {
-        "Written" = Written,
-        "Posting" = Posting,
-        "Looking" = Looking,
-        "Ready" = Ready,
-        "Asking" = Asking,
-        "Granting" = Granting,
-        "Succeeding" = Succeeding,
+    ShareStageRecord of domain::ShareStage {
+        "Written" = Created,
+        "Posting" = PostingActivity,
+        "Looking" = VerifyingActivity,
+        "Ready" = ShareQueued,
+        "Asking" = RequestingShare,
+        "Granting" = ShareInProgress,
+        "Succeeding" = EndingPredecessor,
         "Active" = Active,
-        "Leaving" = Leaving,
-        "Revoking" = Revoking,
-        "Withdrawing" = Withdrawing,
+        "Leaving" = RevokeQueued,
+        "Revoking" = RequestingRevoke,
+        "Withdrawing" = RevokeInProgress,
         "Uncertain" = Uncertain,
         "Expired" = Expired,
         "Failed" = Failed,
@@ -106,14 +106,14 @@ names! {
 
 names! {
     /// A step whose outcome may be unknown.
-    Step of domain::Step {
+    ShareStepRecord of domain::ShareStep {
         "PostActivity" = PostActivity,
         "Share" = Share,
         "Revoke" = Revoke,
     }
 }
 
-impl From<domain::Share> for Share {
+impl From<domain::Share> for ShareRecord {
     fn from(share: domain::Share) -> Self {
         let domain::Share {
             id,
@@ -165,15 +165,15 @@ impl From<domain::Share> for Share {
             last_requested: asked,
             granted,
             expires,
-            failure: failure.map(Error::from),
-            step: step.map(Step::from),
+            failure: failure.map(ErrorRecord::from),
+            step: step.map(ShareStepRecord::from),
         }
     }
 }
 
-impl From<Share> for domain::Share {
-    fn from(record: Share) -> Self {
-        let Share {
+impl From<ShareRecord> for domain::Share {
+    fn from(record: ShareRecord) -> Self {
+        let ShareRecord {
             version: Version1,
             id,
             subject,
@@ -224,42 +224,42 @@ impl From<Share> for domain::Share {
             granted,
             expires,
             failure: failure.map(crate::error::Error::from),
-            step: step.map(domain::Step::from),
+            step: step.map(domain::ShareStep::from),
         }
     }
 }
 
-impl From<domain::What> for Subject {
-    fn from(what: domain::What) -> Self {
+impl From<domain::SharedEntity> for SharedEntityRecord {
+    fn from(what: domain::SharedEntity) -> Self {
         match what {
-            domain::What::Lead { id, number, context } => Self::Lead {
+            domain::SharedEntity::Lead { id, number, context } => Self::Lead {
                 id,
                 number,
                 context: context.into(),
             },
-            domain::What::Opportunity { id } => Self::Opportunity { id },
+            domain::SharedEntity::Opportunity { id } => Self::Opportunity { id },
         }
     }
 }
 
-impl From<Subject> for domain::What {
-    fn from(record: Subject) -> Self {
+impl From<SharedEntityRecord> for domain::SharedEntity {
+    fn from(record: SharedEntityRecord) -> Self {
         match record {
-            Subject::Lead { id, number, context } => Self::Lead {
+            SharedEntityRecord::Lead { id, number, context } => Self::Lead {
                 id,
                 number,
                 context: context.into(),
             },
-            Subject::Opportunity { id } => Self::Opportunity { id },
+            SharedEntityRecord::Opportunity { id } => Self::Opportunity { id },
         }
     }
 }
 
-impl From<domain::Context> for Context {
-    fn from(context: domain::Context) -> Self {
+impl From<domain::ShareContext> for ShareContextRecord {
+    fn from(context: domain::ShareContext) -> Self {
         match context {
-            domain::Context::Given { id } => Self::Existing { id },
-            domain::Context::New { id, code, note, fields } => Self::New {
+            domain::ShareContext::Given { id } => Self::Existing { id },
+            domain::ShareContext::New { id, code, note, fields } => Self::New {
                 id,
                 code,
                 note,
@@ -269,11 +269,11 @@ impl From<domain::Context> for Context {
     }
 }
 
-impl From<Context> for domain::Context {
-    fn from(record: Context) -> Self {
+impl From<ShareContextRecord> for domain::ShareContext {
+    fn from(record: ShareContextRecord) -> Self {
         match record {
-            Context::Existing { id } => Self::Given { id },
-            Context::New { id, code, note, fields } => Self::New {
+            ShareContextRecord::Existing { id } => Self::Given { id },
+            ShareContextRecord::New { id, code, note, fields } => Self::New {
                 id,
                 code,
                 note,

@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{Answer, answer, samples};
-use crate::caller::{Call, RequestId};
-use crate::domain::share::{Change, Filter, Share, State};
-use crate::domain::spent::{HeldSlots, Spent};
-use crate::error::{Error, Kind};
+use crate::context::{RequestContext, RequestId};
+use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
+use crate::domain::usage::{HeldSlots, QuotaUsage};
+use crate::error::{Error, ErrorKind};
 use crate::store::damage::{from_json, to_json};
 use crate::store::{Before, Requests, Store};
 
@@ -58,17 +58,17 @@ where
 
 #[test]
 fn shares_have_the_form_of_version_1() {
-    compare_records::<Share, super::share::Share>(golden!("share"), &samples::shares());
+    compare_records::<Share, super::share::ShareRecord>(golden!("share"), &samples::shares());
 }
 
 #[test]
 fn errors_have_the_form_of_version_1() {
-    compare_records::<Error, super::error::Error>(golden!("error"), &samples::errors());
+    compare_records::<Error, super::error::ErrorRecord>(golden!("error"), &samples::errors());
 }
 
 #[test]
 fn held_slots_have_the_form_of_version_1() {
-    compare_records::<HeldSlots, super::spent::HeldSlots>(golden!("held_slots"), &samples::held_slots());
+    compare_records::<HeldSlots, super::usage::HeldSlotsRecord>(golden!("held_slots"), &samples::held_slots());
 }
 
 fn compare_answers<T: Answer + PartialEq + Debug>(golden: &str, answers: &[Result<T, Error>]) {
@@ -87,15 +87,15 @@ fn answers_have_the_form_of_version_1() {
 #[test]
 fn states_have_the_numbers_of_version_1() {
     let states = [
-        (1, State::Pending),
-        (2, State::Submitted),
-        (3, State::Processing),
-        (4, State::Active),
-        (5, State::Expired),
-        (6, State::Failed),
-        (7, State::Revoking),
-        (8, State::Revoked),
-        (9, State::Uncertain),
+        (1, ShareState::Pending),
+        (2, ShareState::Submitted),
+        (3, ShareState::Processing),
+        (4, ShareState::Active),
+        (5, ShareState::Expired),
+        (6, ShareState::Failed),
+        (7, ShareState::Revoking),
+        (8, ShareState::Revoked),
+        (9, ShareState::Uncertain),
     ];
     for (number, state) in states {
         assert_eq!(super::change::number_of(state), number);
@@ -118,20 +118,20 @@ fn variants<R: DeserializeOwned + Debug>() -> Vec<String> {
 fn every_variant_has_a_golden_row() {
     use super::{error, share, value};
     let errors = [
-        variants::<error::Kind>(),
-        variants::<error::Refusal>(),
-        variants::<error::Resource>(),
-        variants::<error::Repeat>(),
-        variants::<error::Cause>(),
+        variants::<error::ErrorKindRecord>(),
+        variants::<error::RefusalRecord>(),
+        variants::<error::ResourceRecord>(),
+        variants::<error::RepeatRecord>(),
+        variants::<error::CauseRecord>(),
         variants::<error::Certificate>(),
     ];
     let shares = [
-        variants::<share::Subject>(),
-        variants::<share::Context>(),
-        variants::<share::Access>(),
-        variants::<share::Stage>(),
-        variants::<share::Step>(),
-        variants::<value::Value>(),
+        variants::<share::SharedEntityRecord>(),
+        variants::<share::ShareContextRecord>(),
+        variants::<share::AccessRecord>(),
+        variants::<share::ShareStageRecord>(),
+        variants::<share::ShareStepRecord>(),
+        variants::<value::ValueRecord>(),
     ];
     for (golden, names) in [(golden!("error"), errors.concat()), (golden!("share"), shares.concat())] {
         for name in names {
@@ -151,7 +151,7 @@ fn fields_that_the_oldest_documents_lack_have_a_default() {
     };
     remove("", ["caller", "criticality", "share_again", "sends"]);
     remove("/failure/facts", ["is_page", "share_id", "cause", "repeat"]);
-    let record: super::share::Share = from_json(&document.to_string()).unwrap();
+    let record: super::share::ShareRecord = from_json(&document.to_string()).unwrap();
     let mut expected = samples::shares().swap_remove(0);
     let facts = &mut expected.failure.as_mut().unwrap().facts;
     (facts.is_page, facts.share_id, facts.cause, facts.repeat) = (false, None, None, None);
@@ -170,12 +170,12 @@ fn a_later_version_is_not_read() {
     let first = |golden: &str| golden.lines().next().unwrap().to_owned();
     let with = |row: &str, version| row.replacen('{', &format!("{{\"version\":{version},"), 1);
     let share = first(golden!("share"));
-    assert!(from_json::<super::share::Share>(&with(&share, 1)).is_ok());
-    let fault = from_json::<super::share::Share>(&with(&share, 2)).unwrap_err();
+    assert!(from_json::<super::share::ShareRecord>(&with(&share, 1)).is_ok());
+    let fault = from_json::<super::share::ShareRecord>(&with(&share, 2)).unwrap_err();
     assert_eq!(fault, "the content has an unexpected value at version");
     let slots = first(golden!("held_slots"));
-    assert!(from_json::<super::spent::HeldSlots>(&with(&slots, 1)).is_ok());
-    assert!(from_json::<super::spent::HeldSlots>(&with(&slots, 2)).is_err());
+    assert!(from_json::<super::usage::HeldSlotsRecord>(&with(&slots, 1)).is_ok());
+    assert!(from_json::<super::usage::HeldSlotsRecord>(&with(&slots, 2)).is_err());
     let answer = first(golden!("answer_of_activity"));
     assert!(answer::read::<String>(&answer).is_ok());
     assert!(answer::read::<String>(&with(&answer, 2)).is_err());
@@ -184,15 +184,15 @@ fn a_later_version_is_not_read() {
 /// The state of a share as it is added to the old store, before what it becomes is saved.
 fn added(share: &Share) -> Share {
     Share {
-        stage: crate::domain::share::Stage::Ready,
+        stage: crate::domain::share::ShareStage::ShareQueued,
         changed: share.created,
         failure: None,
         ..share.clone()
     }
 }
 
-fn spent() -> Spent {
-    Spent {
+fn usage() -> QuotaUsage {
+    QuotaUsage {
         day: "2027-01-15".to_owned(),
         calls: 7,
         last_grant: Timestamp::from_second(1_800_000_000).unwrap(),
@@ -215,9 +215,9 @@ async fn repeated<T: Answer>(store: &Store, id: u128) -> (Option<Before>, Result
     let (send, begun) = tokio::sync::oneshot::channel();
     let work = |before| async move {
         send.send(before).unwrap();
-        Err(Kind::OutcomeUnknown.into())
+        Err(ErrorKind::OutcomeUnknown.into())
     };
-    let call = Call::internal("test", Duration::from_secs(10));
+    let call = RequestContext::internal("test", Duration::from_secs(10));
     let result = requests.once(&call, Some(entry), work).await;
     (begun.await.ok(), result)
 }
@@ -240,7 +240,7 @@ async fn a_store_of_version_1_is_read() {
     shares.truncate(OLD_SHARES);
     for share in &shares {
         assert_eq!(store.share("south", share.id).await, Ok(Some(share.clone())));
-        let change = |share: &Share| Change {
+        let change = |share: &Share| ShareChange {
             state: share.state(),
             at: Timestamp::from_millisecond(share.changed.as_millisecond()).unwrap(),
             failure: share.failure.as_ref().map_or("", Error::name).to_owned(),
@@ -255,9 +255,9 @@ async fn a_store_of_version_1_is_read() {
         .collect();
     assert_eq!(store.unsettled_shares("south").await, Ok(unsettled));
     shares.reverse();
-    let all = Filter {
+    let all = ShareFilter {
         most: 100,
-        ..Filter::default()
+        ..ShareFilter::default()
     };
     assert_eq!(store.shares("south", &all).await, Ok(shares));
 
@@ -269,6 +269,6 @@ async fn a_store_of_version_1_is_read() {
     assert_eq!(before, Some(Before::Uncertain { since }));
     assert_eq!(repeated::<Uuid>(&store, 41).await.0, Some(Before::Nothing));
 
-    assert_eq!(store.spent("south").await, Ok(Some(spent())));
-    assert!(store.spent("acme").await.unwrap().unwrap().slots.is_some());
+    assert_eq!(store.quota_usage("south").await, Ok(Some(usage())));
+    assert!(store.quota_usage("acme").await.unwrap().unwrap().slots.is_some());
 }

@@ -9,24 +9,24 @@ use crate::domain::value as domain;
 
 /// A value.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum Value {
+pub(in crate::store) enum ValueRecord {
     Text(String),
     Number(f64),
     Integer(i64),
     #[serde(rename = "Flag")]
     Boolean(bool),
     Time(Timestamp),
-    FieldSet(FieldSet),
+    FieldSet(FieldSetRecord),
 }
 
 /// A custom field set.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) struct FieldSet {
+pub(in crate::store) struct FieldSetRecord {
     value: String,
     fields: BTreeMap<String, String>,
 }
 
-impl From<domain::Value> for Value {
+impl From<domain::Value> for ValueRecord {
     fn from(value: domain::Value) -> Self {
         match value {
             domain::Value::Text(text) => Self::Text(text),
@@ -34,20 +34,24 @@ impl From<domain::Value> for Value {
             domain::Value::Integer(number) => Self::Integer(number),
             domain::Value::Flag(boolean) => Self::Boolean(boolean),
             domain::Value::Time(at) => Self::Time(at),
-            domain::Value::FieldSet(domain::FieldSet { value, fields }) => Self::FieldSet(FieldSet { value, fields }),
+            domain::Value::FieldSet(domain::FieldSet { value, fields }) => {
+                Self::FieldSet(FieldSetRecord { value, fields })
+            }
         }
     }
 }
 
-impl From<Value> for domain::Value {
-    fn from(record: Value) -> Self {
+impl From<ValueRecord> for domain::Value {
+    fn from(record: ValueRecord) -> Self {
         match record {
-            Value::Text(text) => Self::Text(text),
-            Value::Number(number) => Self::Number(number),
-            Value::Integer(number) => Self::Integer(number),
-            Value::Boolean(boolean) => Self::Flag(boolean),
-            Value::Time(at) => Self::Time(at),
-            Value::FieldSet(FieldSet { value, fields }) => Self::FieldSet(domain::FieldSet { value, fields }),
+            ValueRecord::Text(text) => Self::Text(text),
+            ValueRecord::Number(number) => Self::Number(number),
+            ValueRecord::Integer(number) => Self::Integer(number),
+            ValueRecord::Boolean(boolean) => Self::Flag(boolean),
+            ValueRecord::Time(at) => Self::Time(at),
+            ValueRecord::FieldSet(FieldSetRecord { value, fields }) => {
+                Self::FieldSet(domain::FieldSet { value, fields })
+            }
         }
     }
 }

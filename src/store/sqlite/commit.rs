@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::{Fault, Pending, unwritten};
+use super::{Pending, StoreError, unwritten};
 
 /// Maximum number of operations in one transaction.
 const MAX_GROUP: usize = 128;
@@ -34,23 +34,23 @@ struct Backlog {
 
 /// An operation in a transaction. It may be executed again after a rollback.
 trait Operation: Send {
-    fn execute<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> Pending<'a, Result<(), Fault>>;
+    fn execute<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> Pending<'a, Result<(), StoreError>>;
     /// Responds to the waiter: with the result of the last execution if it is committed.
-    fn respond(self: Box<Self>, committed: Result<(), Fault>);
+    fn respond(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Typed<T, F> {
     execute: F,
     result: Option<T>,
-    waiter: oneshot::Sender<Result<T, Fault>>,
+    waiter: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<T, F> Operation for Typed<T, F>
 where
     T: Send,
-    F: for<'c> Fn(&'c mut SqliteConnection) -> Pending<'c, Result<T, Fault>> + Send,
+    F: for<'c> Fn(&'c mut SqliteConnection) -> Pending<'c, Result<T, StoreError>> + Send,
 {
-    fn execute<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> Pending<'a, Result<(), Fault>> {
+    fn execute<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> Pending<'a, Result<(), StoreError>> {
         let execution = (self.execute)(connection);
         let result = &mut self.result;
         Box::pin(async move {
@@ -59,7 +59,7 @@ where
         })
     }
 
-    fn respond(self: Box<Self>, committed: Result<(), Fault>) {
+    fn respond(self: Box<Self>, committed: Result<(), StoreError>) {
         let Self { result, waiter, .. } = *self;
         let result = committed.and_then(|()| result.ok_or_else(interrupted));
         // The waiter may be gone.
@@ -78,10 +78,10 @@ impl Commits {
 
     /// Executes an operation of that caller in a transaction with others, and waits until it is on the disk. The operations of
     /// one caller are executed in their order, also if nobody waits for them any more.
-    pub(super) async fn execute<T, F>(&self, caller: &str, execute: F) -> Result<T, Fault>
+    pub(super) async fn execute<T, F>(&self, caller: &str, execute: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> Fn(&'c mut SqliteConnection) -> Pending<'c, Result<T, Fault>> + Send + 'static,
+        F: for<'c> Fn(&'c mut SqliteConnection) -> Pending<'c, Result<T, StoreError>> + Send + 'static,
     {
         let (waiter, response) = oneshot::channel();
         let operation = Typed {
@@ -129,7 +129,7 @@ impl Commits {
 
     /// Executes operations in one transaction. sqlx's own transactions count their depth, and the count is wrong after a commit
     /// that SQLite has rolled back by itself, as on a full disk: from then on nothing would be committed any more.
-    async fn transaction(&self, group: &mut [Box<dyn Operation>]) -> Result<(), Fault> {
+    async fn transaction(&self, group: &mut [Box<dyn Operation>]) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await.map_err(unwritten)?;
         let connection = &mut *connection;
         sqlx::query("BEGIN")
@@ -195,8 +195,8 @@ impl fmt::Debug for Commits {
     }
 }
 
-fn interrupted() -> Fault {
-    Fault::new("cannot be written", &"the operation was interrupted")
+fn interrupted() -> StoreError {
+    StoreError::new("cannot be written", &"the operation was interrupted")
 }
 
 #[cfg(test)]
@@ -216,7 +216,7 @@ mod tests {
     }
 
     /// Writes a number; `None` fails.
-    async fn write(commits: &Commits, caller: &str, number: Option<i64>) -> Result<i64, Fault> {
+    async fn write(commits: &Commits, caller: &str, number: Option<i64>) -> Result<i64, StoreError> {
         let write = commits.execute(caller, move |connection| {
             Box::pin(async move {
                 let query = sqlx::query("INSERT INTO done VALUES (?1)").bind(number);

@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{HOUSEKEEPING, Sqlite, share, unread, unwritten};
-use crate::store::{DamagedRow, Fault};
+use crate::store::{DamagedRow, StoreError};
 
 /// How many shares are read at a time, so that others get their turn at the connection.
 const PAGE: usize = 500;
@@ -91,7 +91,7 @@ impl Sqlite {
         self.damaged.note(row);
     }
 
-    pub(in crate::store) async fn find_damaged(&self) -> Result<Vec<DamagedRow>, Fault> {
+    pub(in crate::store) async fn find_damaged(&self) -> Result<Vec<DamagedRow>, StoreError> {
         let mut found = Vec::new();
         for (table, query) in CHECKS {
             let rows = sqlx::query(query).fetch_all(&self.pool).await.map_err(unread)?;
@@ -105,7 +105,7 @@ impl Sqlite {
     }
 
     /// Reads all shares, page by page.
-    async fn find_damaged_shares(&self, found: &mut Vec<DamagedRow>) -> Result<(), Fault> {
+    async fn find_damaged_shares(&self, found: &mut Vec<DamagedRow>) -> Result<(), StoreError> {
         // The key of the last row, as bytes, since it may be no UTF-8.
         let mut behind: (Vec<u8>, Vec<u8>) = Default::default();
         loop {
@@ -128,7 +128,7 @@ impl Sqlite {
         }
     }
 
-    pub(in crate::store) async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, Fault> {
+    pub(in crate::store) async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, StoreError> {
         let rows = rows.to_vec();
         self.commits
             .execute(HOUSEKEEPING, move |connection| {
@@ -171,7 +171,7 @@ impl Sqlite {
 }
 
 /// The damaged row whose tenant and id are the first two columns.
-fn damaged(table: &'static str, row: &SqliteRow, reason: String) -> Result<DamagedRow, Fault> {
+fn damaged(table: &'static str, row: &SqliteRow, reason: String) -> Result<DamagedRow, StoreError> {
     Ok(DamagedRow {
         table,
         tenant: row.try_get(0).map_err(unread)?,

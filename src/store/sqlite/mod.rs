@@ -20,9 +20,9 @@ use sqlx::sqlite::{
 use uuid::Uuid;
 
 use super::damage::{DamagedRows, from_json, to_json};
-use super::{Begun, DamagedRow, Fault, Known, place, record};
-use crate::caller::RequestId;
-use crate::domain::spent::{HeldSlots, Spent};
+use super::{Begun, DamagedRow, Known, StoreError, place, record};
+use crate::context::RequestId;
+use crate::domain::usage::{HeldSlots, QuotaUsage};
 use commit::Commits;
 
 /// How long a write waits for another process that has the file.
@@ -46,20 +46,20 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    pub(super) async fn open(url: &str) -> Result<Self, Fault> {
+    pub(super) async fn open(url: &str) -> Result<Self, StoreError> {
         let path = file_of(url)?;
         if let Some(path) = &path {
-            place::check(path).map_err(|why| Fault::new("cannot be opened", &why))?;
+            place::check(path).map_err(|why| StoreError::new("cannot be opened", &why))?;
         }
         let lock = match &path {
-            Some(path) => match place::Lock::take(path).map_err(|why| Fault::new("cannot be opened", &why))? {
+            Some(path) => match place::Lock::take(path).map_err(|why| StoreError::new("cannot be opened", &why))? {
                 Some(lock) => Some(lock),
                 None => return Err(in_use(Some(path))),
             },
             None => None,
         };
         if let Some(path) = &path {
-            place::make_private(path).map_err(|why| Fault::new("cannot be opened", &why))?;
+            place::make_private(path).map_err(|why| StoreError::new("cannot be opened", &why))?;
         }
         let opened = Self::connect(url, path.as_deref(), lock.clone()).await;
         if let (Err(_), Some(lock)) = (&opened, &lock) {
@@ -68,7 +68,7 @@ impl Sqlite {
         opened
     }
 
-    async fn connect(url: &str, path: Option<&Path>, lock: Option<place::Lock>) -> Result<Self, Fault> {
+    async fn connect(url: &str, path: Option<&Path>, lock: Option<place::Lock>) -> Result<Self, StoreError> {
         let unopened = |error| unopened(error, path);
         let options = options(url)?
             .create_if_missing(true)
@@ -91,7 +91,7 @@ impl Sqlite {
             .await
             .map_err(unopened)?;
         let open = |path| {
-            place::OpenFile::new(path).map_err(|error| Fault::new("cannot be opened", &named(Some(path), &error)))
+            place::OpenFile::new(path).map_err(|error| StoreError::new("cannot be opened", &named(Some(path), &error)))
         };
         let file = path.map(open).transpose()?.map(Arc::new).zip(lock);
         let store = Self {
@@ -104,13 +104,13 @@ impl Sqlite {
         sqlx::migrate!("src/store/migrations")
             .run(&store.pool)
             .await
-            .map_err(|error| Fault::new("cannot be brought up to date", &named(path, &error)))?;
+            .map_err(|error| StoreError::new("cannot be brought up to date", &named(path, &error)))?;
         Ok(store)
     }
 
     /// Whether the store can be written: the file is the one that was opened, its folder has room, and if `by_writing`, a
     /// transaction succeeds.
-    pub(super) async fn probe(&self, by_writing: bool) -> Result<(), Fault> {
+    pub(super) async fn probe(&self, by_writing: bool) -> Result<(), StoreError> {
         let Some((file, _)) = &self.file else {
             return Ok(());
         };
@@ -119,32 +119,32 @@ impl Sqlite {
         checked
             .map_err(|error| error.to_string())
             .and_then(|checked| checked)
-            .map_err(|why| Fault::new("cannot be written", &why))?;
+            .map_err(|why| StoreError::new("cannot be written", &why))?;
         if by_writing {
             // A number in the file's header that nothing else uses.
             let written = sqlx::query("PRAGMA user_version = 1").execute(&self.pool).await;
-            written.map_err(|error| Fault::new("cannot be written", &format!("{named}: {}", reason(&error))))?;
+            written.map_err(|error| StoreError::new("cannot be written", &format!("{named}: {}", reason(&error))))?;
         }
         Ok(())
     }
 
     /// Fails if the file is not the one that was opened any more: what is written would be gone with the process.
-    fn writable(&self) -> Result<(), Fault> {
+    fn writable(&self) -> Result<(), StoreError> {
         match self.file.as_ref().and_then(|(file, _)| file.lost()) {
-            Some(why) => Err(Fault::new("cannot be written", &why)),
+            Some(why) => Err(StoreError::new("cannot be written", &why)),
             None => Ok(()),
         }
     }
 
     /// Whether the file is whole.
-    async fn check(&self, path: Option<&Path>) -> Result<Result<(), Fault>, sqlx::Error> {
+    async fn check(&self, path: Option<&Path>) -> Result<Result<(), StoreError>, sqlx::Error> {
         let rows = sqlx::query("PRAGMA quick_check").fetch_all(&self.pool).await?;
         let said = rows.iter().map(|row| row.try_get::<String, _>(0).unwrap_or_default());
         // A value that does not belong into its column costs its row only, see `damaged`.
         let mut said = said.filter(|said| said != "ok" && !said.contains(" value in ") && !said.starts_with("CHECK "));
         Ok(match said.next() {
             None => Ok(()),
-            Some(said) => Err(Fault::new("is damaged", &named(path, &said))),
+            Some(said) => Err(StoreError::new("is damaged", &named(path, &said))),
         })
     }
 
@@ -154,7 +154,7 @@ impl Sqlite {
         caller: &str,
         id: &Uuid,
         oldest: Timestamp,
-    ) -> Result<Option<Known>, Fault> {
+    ) -> Result<Option<Known>, StoreError> {
         self.writable()?;
         let (store, tenant, id) = (self.clone(), tenant.to_owned(), id.to_string());
         self.commits
@@ -171,7 +171,7 @@ impl Sqlite {
         request: &RequestId,
         now: Timestamp,
         oldest: Timestamp,
-    ) -> Result<Begun, Fault> {
+    ) -> Result<Begun, StoreError> {
         self.writable()?;
         let (tenant, request) = (tenant.to_owned(), *request);
         self.commits
@@ -202,7 +202,7 @@ impl Sqlite {
         caller: &str,
         request: &RequestId,
         answer: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreError> {
         let (tenant, request, answer) = (tenant.to_owned(), *request, answer.to_owned());
         let query = move || {
             let query =
@@ -212,7 +212,7 @@ impl Sqlite {
         self.execute_in_group(caller, query).await
     }
 
-    pub(super) async fn forget(&self, tenant: &str, caller: &str, request: &RequestId) -> Result<(), Fault> {
+    pub(super) async fn forget(&self, tenant: &str, caller: &str, request: &RequestId) -> Result<(), StoreError> {
         let (tenant, request) = (tenant.to_owned(), *request);
         let query = move || {
             let query = sqlx::query("DELETE FROM request WHERE tenant = ?1 AND id = ?2 AND fingerprint = ?3");
@@ -222,7 +222,7 @@ impl Sqlite {
     }
 
     /// Executes one statement in a group.
-    async fn execute_in_group<F>(&self, caller: &str, query: F) -> Result<(), Fault>
+    async fn execute_in_group<F>(&self, caller: &str, query: F) -> Result<(), StoreError>
     where
         F: Fn() -> Query<'static, sqlx::Sqlite, SqliteArguments> + Send + 'static,
     {
@@ -234,7 +234,7 @@ impl Sqlite {
             .await
     }
 
-    pub(super) async fn sweep(&self, oldest: Timestamp) -> Result<u64, Fault> {
+    pub(super) async fn sweep(&self, oldest: Timestamp) -> Result<u64, StoreError> {
         let swept = sqlx::query("DELETE FROM request WHERE begun < ?1")
             .bind(oldest.as_millisecond())
             .execute(&self.pool)
@@ -243,7 +243,7 @@ impl Sqlite {
         Ok(swept.rows_affected())
     }
 
-    pub(super) async fn spent(&self, tenant: &str) -> Result<Option<Spent>, Fault> {
+    pub(super) async fn quota_usage(&self, tenant: &str) -> Result<Option<QuotaUsage>, StoreError> {
         let row = sqlx::query("SELECT day, calls, last_grant, slots FROM spent WHERE tenant = ?1")
             .bind(tenant)
             .fetch_optional(&self.pool)
@@ -260,13 +260,13 @@ impl Sqlite {
         let mut last_grant = row.try_get(2).map_err(|_| damaged()).map_or(Timestamp::MAX, at);
         let slots: Option<String> = row.try_get(3).unwrap_or_else(|_| Some(String::new()));
         let slots = slots.and_then(|text| {
-            let slots = from_json::<record::spent::HeldSlots>(&text).map_err(|_| damaged());
+            let slots = from_json::<record::usage::HeldSlotsRecord>(&text).map_err(|_| damaged());
             slots
                 .map_err(|()| last_grant = Timestamp::MAX)
                 .ok()
                 .map(HeldSlots::from)
         });
-        Ok(Some(Spent {
+        Ok(Some(QuotaUsage {
             day: row.try_get(0).map_err(|_| damaged()).unwrap_or_default(),
             calls: row.try_get(1).map_err(|_| damaged()).unwrap_or(0_i64).unsigned_abs(),
             last_grant,
@@ -274,15 +274,15 @@ impl Sqlite {
         }))
     }
 
-    pub(super) async fn spend(&self, tenant: &str, spent: &Spent) -> Result<(), Fault> {
-        let slots = spent.slots.clone().map(record::spent::HeldSlots::from);
+    pub(super) async fn save_quota_usage(&self, tenant: &str, usage: &QuotaUsage) -> Result<(), StoreError> {
+        let slots = usage.slots.clone().map(record::usage::HeldSlotsRecord::from);
         let slots = slots.as_ref().map(to_json).transpose();
         sqlx::query("INSERT OR REPLACE INTO spent (tenant, day, calls, last_grant, slots) VALUES (?1, ?2, ?3, ?4, ?5)")
             .bind(tenant)
-            .bind(&spent.day)
-            .bind(i64::try_from(spent.calls).unwrap_or(i64::MAX))
-            .bind(spent.last_grant.as_millisecond())
-            .bind(slots.map_err(|error| Fault::new("cannot be written", &format!("the held slots: {error}")))?)
+            .bind(&usage.day)
+            .bind(i64::try_from(usage.calls).unwrap_or(i64::MAX))
+            .bind(usage.last_grant.as_millisecond())
+            .bind(slots.map_err(|error| StoreError::new("cannot be written", &format!("the held slots: {error}")))?)
             .execute(&self.pool)
             .await
             .map_err(unwritten)?;
@@ -315,7 +315,7 @@ async fn known(
     tenant: String,
     id: String,
     oldest: Timestamp,
-) -> Result<Result<Option<Known>, Fault>, Fault> {
+) -> Result<Result<Option<Known>, StoreError>, StoreError> {
     let query = "SELECT fingerprint, begun, answer FROM request WHERE tenant = ?1 AND id = ?2 AND NOT begun < ?3";
     let query = sqlx::query(query).bind(&tenant).bind(&id).bind(oldest.as_millisecond());
     let Some(row) = query.fetch_optional(connection).await.map_err(unread)? else {
@@ -324,7 +324,7 @@ async fn known(
     let damaged = |reason: &str| {
         let row = DamagedRow::new("request", &tenant, &id, reason);
         store.damaged.note(&row);
-        Fault::reading("holds a damaged row", &row)
+        StoreError::reading("holds a damaged row", &row)
     };
     let known = || {
         Ok(Some(Known {
@@ -346,15 +346,15 @@ fn at(milliseconds: i64) -> Timestamp {
 }
 
 /// The file of the store at that address; `None` if it is in memory.
-pub(super) fn file_of(url: &str) -> Result<Option<PathBuf>, Fault> {
+pub(super) fn file_of(url: &str) -> Result<Option<PathBuf>, StoreError> {
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Ok(None);
     }
     Ok(Some(options(url)?.get_filename().to_owned()))
 }
 
-fn options(url: &str) -> Result<SqliteConnectOptions, Fault> {
-    SqliteConnectOptions::from_str(url).map_err(|error| Fault::new("cannot be opened", &error))
+fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    SqliteConnectOptions::from_str(url).map_err(|error| StoreError::new("cannot be opened", &error))
 }
 
 /// What SQLite's result code means; `None` where its own text says more.
@@ -401,7 +401,7 @@ fn named(path: Option<&Path>, why: &dyn std::fmt::Display) -> String {
 const BUSY: [i32; 2] = [5, 6];
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn unopened(error: sqlx::Error, path: Option<&Path>) -> Fault {
+fn unopened(error: sqlx::Error, path: Option<&Path>) -> StoreError {
     let is_busy = code_of(&error).is_some_and(|code| BUSY.contains(&(code & 0xff)));
     if is_busy {
         return in_use(path);
@@ -413,24 +413,24 @@ fn unopened(error: sqlx::Error, path: Option<&Path>) -> Fault {
         },
         None => named(path, &error),
     };
-    Fault::new("cannot be opened", &why)
+    StoreError::new("cannot be opened", &why)
 }
 
-fn in_use(path: Option<&Path>) -> Fault {
-    Fault {
+fn in_use(path: Option<&Path>) -> StoreError {
+    StoreError {
         in_use: true,
-        ..Fault::new("is in use by another process", &named(path, &"locked"))
+        ..StoreError::new("is in use by another process", &named(path, &"locked"))
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn unread(error: sqlx::Error) -> Fault {
-    Fault::reading("cannot be read", &reason(&error))
+fn unread(error: sqlx::Error) -> StoreError {
+    StoreError::reading("cannot be read", &reason(&error))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn unwritten(error: sqlx::Error) -> Fault {
-    Fault::new("cannot be written", &reason(&error))
+fn unwritten(error: sqlx::Error) -> StoreError {
+    StoreError::new("cannot be written", &reason(&error))
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::{HOUSEKEEPING, Sqlite, at, unread, unwritten};
 use crate::domain::lead::Key;
-use crate::domain::share::{Change, Filter, Share, State};
+use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
 use crate::store::damage::{from_json, to_json};
 use crate::store::record;
 use crate::store::record::change::{number_of, state_of};
-use crate::store::{Added, DamagedRow, Fault};
+use crate::store::{Added, DamagedRow, StoreError};
 
 /// A query for shares with all columns that [`read`] needs.
 macro_rules! select {
@@ -37,7 +37,7 @@ impl Sqlite {
         tenant: &str,
         share: &Share,
         most: Option<u32>,
-    ) -> Result<Added, Fault> {
+    ) -> Result<Added, StoreError> {
         self.writable()?;
         let (store, tenant, share) = (self.clone(), tenant.to_owned(), share.clone());
         let caller = share.caller.clone();
@@ -49,7 +49,7 @@ impl Sqlite {
             .await
     }
 
-    pub(in crate::store) async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), Fault> {
+    pub(in crate::store) async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), StoreError> {
         self.writable()?;
         let (tenant, share) = (tenant.to_owned(), share.clone());
         let caller = share.caller.clone();
@@ -67,7 +67,7 @@ impl Sqlite {
             .await
     }
 
-    pub(in crate::store) async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, Fault> {
+    pub(in crate::store) async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, StoreError> {
         let row = sqlx::query(select!("FROM share WHERE tenant = ?1 AND id = ?2"))
             .bind(tenant)
             .bind(id.to_string())
@@ -75,10 +75,10 @@ impl Sqlite {
             .await
             .map_err(unread)?;
         let share = row.as_ref().map(|row| self.read(tenant, row)).transpose();
-        share.map_err(|row| Fault::reading("holds a damaged row", &row))
+        share.map_err(|row| StoreError::reading("holds a damaged row", &row))
     }
 
-    pub(in crate::store) async fn share_of_request(&self, tenant: &str, id: Uuid) -> Result<Option<Uuid>, Fault> {
+    pub(in crate::store) async fn share_of_request(&self, tenant: &str, id: Uuid) -> Result<Option<Uuid>, StoreError> {
         let row = sqlx::query("SELECT id FROM share WHERE tenant = ?1 AND request_id = ?2")
             .bind(tenant)
             .bind(id.to_string())
@@ -89,7 +89,7 @@ impl Sqlite {
         Ok(id.and_then(|id| Uuid::try_parse(&id).ok()))
     }
 
-    pub(in crate::store) async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, Fault> {
+    pub(in crate::store) async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, StoreError> {
         let (text, key) = match key {
             Key::Id(id) => (
                 select!("FROM share WHERE tenant = ?1 AND entity_id = ?2 AND kind = 1"),
@@ -108,7 +108,7 @@ impl Sqlite {
         Ok(None)
     }
 
-    pub(in crate::store) async fn shares(&self, tenant: &str, filter: &Filter) -> Result<Vec<Share>, Fault> {
+    pub(in crate::store) async fn shares(&self, tenant: &str, filter: &ShareFilter) -> Result<Vec<Share>, StoreError> {
         let mut limit = filter.most;
         loop {
             let mut query = listing(tenant, filter, limit, "");
@@ -123,13 +123,17 @@ impl Sqlite {
         }
     }
 
-    pub(in crate::store) async fn share_plan(&self, tenant: &str, filter: &Filter) -> Result<Vec<String>, Fault> {
+    pub(in crate::store) async fn share_plan(
+        &self,
+        tenant: &str,
+        filter: &ShareFilter,
+    ) -> Result<Vec<String>, StoreError> {
         let mut query = listing(tenant, filter, filter.most, "EXPLAIN QUERY PLAN ");
         let rows = query.build().fetch_all(&self.pool).await.map_err(unread)?;
         rows.iter().map(|row| row.try_get("detail").map_err(unread)).collect()
     }
 
-    pub(in crate::store) async fn unsettled_shares(&self, tenant: &str) -> Result<Vec<Share>, Fault> {
+    pub(in crate::store) async fn unsettled_shares(&self, tenant: &str) -> Result<Vec<Share>, StoreError> {
         let rows = sqlx::query(select!("FROM share WHERE tenant = ?1 AND unsettled = 1 ORDER BY id"))
             .bind(tenant)
             .fetch_all(&self.pool)
@@ -138,7 +142,7 @@ impl Sqlite {
         Ok(self.readable(tenant, &rows).collect())
     }
 
-    pub(in crate::store) async fn ended_shares(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, Fault> {
+    pub(in crate::store) async fn ended_shares(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, StoreError> {
         let rows = sqlx::query(select!(
             "FROM share WHERE tenant = ?1 AND state IN (4, 7, 9) AND expires <= ?2"
         ))
@@ -150,7 +154,7 @@ impl Sqlite {
         Ok(self.readable(tenant, &rows).map(|share| share.id).collect())
     }
 
-    pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, Fault> {
+    pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
         let row = sqlx::query(
             "SELECT COUNT(DISTINCT entity_id) FROM share INDEXED BY share_live_of_user
              WHERE tenant = ?1 AND user_id = ?2 AND kind = 1 AND state IN (1, 2, 3, 4, 7, 9)",
@@ -163,7 +167,7 @@ impl Sqlite {
         row.try_get(0).map_err(unread)
     }
 
-    pub(in crate::store) async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<Change>, Fault> {
+    pub(in crate::store) async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<ShareChange>, StoreError> {
         let rows = sqlx::query(
             "SELECT state, at, failure FROM share_change WHERE tenant = ?1 AND share_id = ?2 ORDER BY number",
         )
@@ -173,14 +177,14 @@ impl Sqlite {
         .await
         .map_err(unread)?;
         let change = |row: &SqliteRow| {
-            Ok(Change {
-                state: state_of(row.try_get(0)?).unwrap_or(State::Uncertain),
+            Ok(ShareChange {
+                state: state_of(row.try_get(0)?).unwrap_or(ShareState::Uncertain),
                 at: at(row.try_get(1)?),
                 failure: row.try_get(2)?,
             })
         };
         let changes = rows.iter().filter_map(|row| {
-            let read: Result<Change, sqlx::Error> = change(row);
+            let read: Result<ShareChange, sqlx::Error> = change(row);
             read.map_err(|_| {
                 let reason = "a column of a change is unreadable";
                 self.damaged
@@ -191,7 +195,7 @@ impl Sqlite {
         Ok(changes.collect())
     }
 
-    pub(in crate::store) async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, Fault> {
+    pub(in crate::store) async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, StoreError> {
         let tenant = tenant.to_owned();
         self.commits
             .execute(HOUSEKEEPING, move |connection| {
@@ -234,7 +238,7 @@ impl Sqlite {
 }
 
 /// The newest first.
-fn listing(tenant: &str, filter: &Filter, limit: usize, before: &str) -> QueryBuilder<sqlx::Sqlite> {
+fn listing(tenant: &str, filter: &ShareFilter, limit: usize, before: &str) -> QueryBuilder<sqlx::Sqlite> {
     let mut query = QueryBuilder::new(before);
     // First the ids, out of an index alone, then the shares. Left to itself SQLite would walk through all shares of the
     // account, since they are in order there.
@@ -283,7 +287,7 @@ async fn add(
     tenant: &str,
     share: &Share,
     most: Option<u32>,
-) -> Result<Added, Fault> {
+) -> Result<Added, StoreError> {
     let rows = sqlx::query(
         // A user may have thousands of shares, a lead has a few.
         select!(
@@ -331,9 +335,9 @@ async fn add(
     Ok(Added::Written { used })
 }
 
-async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), Fault> {
-    let document = to_json(&record::share::Share::from(share.clone()));
-    let document = document.map_err(|why| Fault::new("cannot be written", &format!("a share: {why}")))?;
+async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), StoreError> {
+    let document = to_json(&record::share::ShareRecord::from(share.clone()));
+    let document = document.map_err(|why| StoreError::new("cannot be written", &format!("a share: {why}")))?;
     sqlx::query(
         "INSERT INTO share
          (tenant, id, user_id, kind, entity_id, lead_number, state, unsettled, expires, changed, request_id, document)
@@ -360,7 +364,7 @@ async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Resu
 }
 
 /// Writes down what it became.
-async fn record(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), Fault> {
+async fn record(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO share_change (tenant, share_id, number, at, state, failure)
          SELECT ?1, ?2, COUNT(*) + 1, ?3, ?4, ?5 FROM share_change WHERE tenant = ?1 AND share_id = ?2",
@@ -380,7 +384,7 @@ async fn record(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Res
 pub(super) fn read(row: &SqliteRow) -> Result<Share, String> {
     let unreadable = |column: &'static str| move |_: sqlx::Error| format!("the column {column} is unreadable");
     let document: &str = row.try_get("document").map_err(unreadable("document"))?;
-    let share = Share::from(from_json::<record::share::Share>(document)?);
+    let share = Share::from(from_json::<record::share::ShareRecord>(document)?);
     let id: &str = row.try_get("id").map_err(unreadable("id"))?;
     let user_id: &str = row.try_get("user_id").map_err(unreadable("user_id"))?;
     let entity_id: &str = row.try_get("entity_id").map_err(unreadable("entity_id"))?;

@@ -61,7 +61,7 @@ pub fn figures(script: &Script, played: &Played) -> Figures {
 }
 
 /// What is not as expected, in a line each.
-pub fn faults(script: &Script, figures: &Figures) -> Vec<String> {
+pub fn errors(script: &Script, figures: &Figures) -> Vec<String> {
     let mut ranges = Vec::new();
     let mut faults = Vec::new();
     collect(&script.expect, "", &mut ranges, &mut faults);

@@ -23,7 +23,7 @@ fn run(name: &str) {
     let figures = figures::figures(&script, &played);
     let table = figures::table(&figures);
     println!("{name}\n{table}");
-    let faults = figures::faults(&script, &figures);
+    let faults = figures::errors(&script, &figures);
     assert!(faults.is_empty(), "{name}:\n  {}\n{table}", faults.join("\n  "));
 }
 

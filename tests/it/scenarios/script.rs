@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadgate::caller::Criticality;
+use leadgate::context::Criticality;
 use leadgate_simulator::Limits;
 use serde::Deserialize;
 

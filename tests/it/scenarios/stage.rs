@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use leadgate::caller::Call;
 use leadgate::clock;
-use leadgate::domain::spent::Spent;
-use leadgate::error::{Error, Kind, Limit, Refusal};
+use leadgate::context::RequestContext;
+use leadgate::domain::usage::QuotaUsage;
+use leadgate::error::{Error, ErrorKind, Limit, Refusal};
 use leadgate::quota::breaker::{self, OperationId};
 use leadgate::quota::queue::Share;
 use leadgate::quota::{Callers, Cost, Limits, Quota, Verdict, Want};
@@ -180,7 +180,7 @@ impl Stage {
         scene.foreign = event.foreign.unwrap_or(scene.foreign);
         scene.is_outage = event.outage.unwrap_or(scene.is_outage);
         if let Some(restart) = event.restart {
-            let mut before = scene.quota.spent();
+            let mut before = scene.quota.usage();
             if let Restart::Killed = restart {
                 (before.last_grant, before.slots) = (Timestamp::MAX, None);
             }
@@ -244,7 +244,7 @@ impl Stage {
         let caller = &self.script.callers[stream];
         let began = Instant::now();
         let (cost, write) = self.scene().draw(caller);
-        let call = Call::internal("scenario", caller.deadline).of(&caller.name, caller.criticality);
+        let call = RequestContext::internal("scenario", caller.deadline).of(&caller.name, caller.criticality);
         let want = Want {
             cost,
             endpoint: "one",
@@ -261,7 +261,7 @@ impl Stage {
             let mut slot = match quota.acquire(&call, &want, again.take()).await {
                 Ok(slot) => slot,
                 // The process has ended; its successor is asked anew.
-                Err(error) if error.kind == Kind::ShuttingDown => continue,
+                Err(error) if error.kind == ErrorKind::ShuttingDown => continue,
                 Err(error) => return self.turned_away(stream, began, &error),
             };
             slot.sent();
@@ -302,12 +302,12 @@ impl Stage {
 
     fn turned_away(&self, stream: usize, began: Instant, error: &Error) -> Result<(), Duration> {
         let (end, retry_after) = match error.kind {
-            Kind::DeadlineInfeasible { retry_after }
-            | Kind::CallerLimit { retry_after }
-            | Kind::QueueFull { retry_after }
-            | Kind::BreakerOpen { retry_after }
-            | Kind::DailyBudgetExhausted { retry_after } => (End::TurnedAway, Some(retry_after)),
-            Kind::DeadlineExceeded { .. } => (End::Expired, None),
+            ErrorKind::DeadlineInfeasible { retry_after }
+            | ErrorKind::CallerLimit { retry_after }
+            | ErrorKind::QueueFull { retry_after }
+            | ErrorKind::BreakerOpen { retry_after }
+            | ErrorKind::DailyBudgetExhausted { retry_after } => (End::TurnedAway, Some(retry_after)),
+            ErrorKind::DeadlineExceeded { .. } => (End::Expired, None),
             _ => panic!("{error:?}"),
         };
         self.scene().played.asked.push(Asked {
@@ -405,7 +405,7 @@ impl Scene {
 }
 
 /// As the gateway's defaults are.
-const BREAKER: breaker::Settings = breaker::Settings {
+const BREAKER: breaker::BreakerSettings = breaker::BreakerSettings {
     failures: 5,
     pause: Duration::from_secs(1),
     max_pause: Duration::from_secs(30),
@@ -413,7 +413,7 @@ const BREAKER: breaker::Settings = breaker::Settings {
 };
 
 /// A process with a quota of its own.
-fn begin(script: &Script, before: Option<&Spent>, tasks: &TaskTracker) -> (Quota, CancellationToken) {
+fn begin(script: &Script, before: Option<&QuotaUsage>, tasks: &TaskTracker) -> (Quota, CancellationToken) {
     let limits = Limits {
         calls: script.quota.calls.unwrap_or(script.server.calls),
         bulk: script.server.bulk,

@@ -25,7 +25,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn settings() -> Settings {
+fn settings() -> QueueSettings {
     let share = |weight, calls_per_window, max_criticality| Share {
         weight,
         calls_per_window,
@@ -36,9 +36,9 @@ fn settings() -> Settings {
         ("capped", share(1, Some(3), Criticality::CriticalPlus)),
         ("humble", share(1, None, Criticality::SheddablePlus)),
     ];
-    Settings {
-        most_waiting: 100_000,
-        most_per_caller: 100_000,
+    QueueSettings {
+        max_waiting: 100_000,
+        max_per_caller: 100_000,
         callers: callers.map(|(name, share)| (name.into(), share)).into(),
         others: Share::default(),
         sizes: Sizes::default(),
@@ -497,7 +497,7 @@ fn a_dead_ticket_is_handed_back_and_costs_no_slot() {
 #[test]
 fn overflow_drops_the_newest_of_the_lowest_class() {
     let mut desk = Desk::new();
-    desk.queue.settings.most_waiting = 3;
+    desk.queue.settings.max_waiting = 3;
     let low = |caller| Ask {
         criticality: Criticality::Sheddable,
         ..ask(caller, Instant::now())
@@ -514,7 +514,7 @@ fn overflow_drops_the_newest_of_the_lowest_class() {
 #[test]
 fn a_caller_with_too_many_pays_with_its_own() {
     let mut desk = Desk::new();
-    desk.queue.settings.most_per_caller = 2;
+    desk.queue.settings.max_per_caller = 2;
     let low = |caller| Ask {
         criticality: Criticality::Sheddable,
         ..ask(caller, Instant::now())

@@ -26,8 +26,8 @@ enum Step {
 
 const CALLERS: [&str; 4] = ["capped", "double", "humble", "other"];
 const CAP: usize = 3;
-const MOST_WAITING: usize = 40;
-const MOST_PER_CALLER: usize = 15;
+const MAX_WAITING: usize = 40;
+const MAX_PER_CALLER: usize = 15;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let keys = prop_oneof![2 => Just(Vec::new()), 3 => prop::collection::vec(0_u8..4, 1..3)];
@@ -89,8 +89,8 @@ type TicketName = usize;
 impl Model {
     fn new() -> Self {
         let mut settings = settings();
-        settings.most_waiting = MOST_WAITING;
-        settings.most_per_caller = MOST_PER_CALLER;
+        settings.max_waiting = MAX_WAITING;
+        settings.max_per_caller = MAX_PER_CALLER;
         Self {
             queue: Queue::new(settings),
             now: Instant::now(),
@@ -207,9 +207,9 @@ impl Model {
         let (cost, deadline) = (ask.cost, ask.deadline);
         let class = self.queue.class_of(&ask);
         let of_caller = |ticket: &&Known| ticket.caller == caller;
-        let candidates: Vec<_> = if self.waiting.iter().filter(of_caller).count() >= MOST_PER_CALLER {
+        let candidates: Vec<_> = if self.waiting.iter().filter(of_caller).count() >= MAX_PER_CALLER {
             self.waiting.iter().filter(of_caller).collect()
-        } else if self.waiting.len() >= MOST_WAITING {
+        } else if self.waiting.len() >= MAX_WAITING {
             self.waiting.iter().collect()
         } else {
             Vec::new()
@@ -359,7 +359,7 @@ impl Model {
 
     /// Lets everything go, as nothing may be stuck.
     fn drain(mut self) {
-        for _ in 0..4 * (MOST_WAITING + self.on_the_way.len() + 10) {
+        for _ in 0..4 * (MAX_WAITING + self.on_the_way.len() + 10) {
             self.step(Step::Next { free: 25, bulk: 5 });
             while !self.on_the_way.is_empty() {
                 self.step(Step::Done(0));

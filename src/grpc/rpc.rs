@@ -16,9 +16,9 @@ use super::connection::{Arrived, InProgress};
 use super::observe::Observed;
 use super::responses::Responses;
 use super::size::Room;
-use super::{Context, LONGEST, Settings, status};
-use crate::caller::{Call, Criticality, exceeded};
-use crate::error::{Error, Kind, Result};
+use super::{LONGEST, ServerContext, ServerSettings, status};
+use crate::context::{Criticality, RequestContext, exceeded};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 
 pub(super) const TENANT: &str = "x-leadgate-tenant";
@@ -26,16 +26,16 @@ pub(super) const CALLER: &str = "x-leadgate-caller";
 pub(super) const CRITICALITY: &str = "x-leadgate-criticality";
 
 /// What an RPC is answered with.
-pub(super) type Answer<A> = std::result::Result<Response<A>, Status>;
+pub(super) type RpcResult<A> = std::result::Result<Response<A>, Status>;
 /// The answers of an RPC that has many.
-pub(super) type Stream<A> = Responses<A>;
+pub(super) type ResponseStream<A> = Responses<A>;
 /// What an RPC with many answers is answered with.
-pub(super) type Answers<A> = Answer<Stream<A>>;
+pub(super) type StreamResult<A> = RpcResult<ResponseStream<A>>;
 
 /// One RPC, once it is known whom it is for.
-pub(super) struct Asked<M> {
+pub(super) struct Rpc<M> {
     pub(super) gateway: Arc<Gateway>,
-    pub(super) call: Call,
+    pub(super) context: RequestContext,
     pub(super) message: M,
     pub(super) arrival: InOrder,
     pub(super) observed: Observed,
@@ -47,9 +47,10 @@ pub(super) struct InOrder(Option<Arc<Arrival>>);
 impl InOrder {
     /// Takes a place in the order of writes, once all earlier writes of the connection have taken theirs. `take` must not
     /// wait.
-    pub(super) async fn take<T>(self, call: &Call, take: impl FnOnce() -> T) -> Result<T> {
+    pub(super) async fn take<T>(self, context: &RequestContext, take: impl FnOnce() -> T) -> Result<T> {
         if let Some(arrival) = &self.0 {
-            call.wait("the request messages of earlier writes", arrival.turn())
+            context
+                .wait("the request messages of earlier writes", arrival.turn())
                 .await?;
         }
         let taken = take();
@@ -59,16 +60,16 @@ impl InOrder {
 }
 
 /// Where the answers of an RPC with many of them go.
-pub(super) struct Reader<A> {
+pub(super) struct ResponseSender<A> {
     sender: mpsc::Sender<A>,
     /// How long the client may leave responses unread.
     patience: Duration,
-    teller: Teller,
+    status_builder: StatusBuilder,
 }
 
 /// How errors of one RPC are told.
 #[derive(Clone)]
-pub(super) struct Teller {
+pub(super) struct StatusBuilder {
     tenant: Option<String>,
     observed: Observed,
     room: Room,
@@ -76,7 +77,7 @@ pub(super) struct Teller {
     deadline: Option<Instant>,
 }
 
-impl Teller {
+impl StatusBuilder {
     /// The status for the caller, which is what the RPC ends with.
     pub(super) fn last(&self, error: &Error) -> Status {
         self.observed.reason(status::reason(&error.kind));
@@ -114,66 +115,66 @@ impl Teller {
     }
 }
 
-impl<A> Reader<A> {
+impl<A> ResponseSender<A> {
     /// Sends one answer; fails when nobody reads any more, and when it is larger than clients take.
     pub(super) async fn send(&self, answer: A) -> Result<()>
     where
         A: Message,
     {
-        self.teller.room.check(&answer)?;
+        self.status_builder.room.check(&answer)?;
         match tokio::time::timeout(self.patience, self.sender.send(answer)).await {
-            Ok(sent) => sent.map_err(|_| Kind::CallerLeft.into()),
-            Err(_) => Err(Kind::StreamNotRead.into()),
+            Ok(sent) => sent.map_err(|_| ErrorKind::CallerLeft.into()),
+            Err(_) => Err(ErrorKind::StreamNotRead.into()),
         }
     }
 
     /// How errors are told that are part of an answer.
-    pub(super) fn teller(&self) -> &Teller {
-        &self.teller
+    pub(super) fn status_builder(&self) -> &StatusBuilder {
+        &self.status_builder
     }
 }
 
-impl Context {
+impl ServerContext {
     /// Answers an RPC: `work` does what is its own.
-    pub(super) async fn answer<M, A, F>(
+    pub(super) async fn respond<M, A, F>(
         &self,
         request: Request<M>,
-        work: impl FnOnce(Asked<M>, Teller) -> F,
-    ) -> Answer<A>
+        work: impl FnOnce(Rpc<M>, StatusBuilder) -> F,
+    ) -> RpcResult<A>
     where
         A: Message,
         F: Future<Output = Result<A>>,
     {
-        let (teller, entered) = self.enter(request, self.settings.max_deadline);
+        let (status_builder, entered) = self.enter(request, self.settings.max_deadline);
         let result = match entered {
-            Ok((asked, _place)) => work(asked, teller.clone()).await,
+            Ok((rpc, _place)) => work(rpc, status_builder.clone()).await,
             Err(error) => Err(error),
         };
-        let result = result.and_then(|answer| teller.room.check(&answer).map(|()| answer));
-        result.map(Response::new).map_err(|error| teller.last(&error))
+        let result = result.and_then(|answer| status_builder.room.check(&answer).map(|()| answer));
+        result.map(Response::new).map_err(|error| status_builder.last(&error))
     }
 
     /// Answers an RPC that has many answers, until `work` ends, the caller leaves or the process is told to stop.
     pub(super) async fn stream<M, A, F>(
         &self,
         request: Request<M>,
-        work: impl FnOnce(Asked<M>, Reader<A>) -> F,
-    ) -> Answers<A>
+        work: impl FnOnce(Rpc<M>, ResponseSender<A>) -> F,
+    ) -> StreamResult<A>
     where
         F: Future<Output = Result<()>> + Send + 'static,
         A: Send + 'static,
     {
         // Only the caller's own deadline ends it.
-        let (teller, entered) = self.enter(request, LONGEST);
-        let (asked, place) = entered.map_err(|error| teller.last(&error))?;
+        let (status_builder, entered) = self.enter(request, LONGEST);
+        let (rpc, place) = entered.map_err(|error| status_builder.last(&error))?;
         let (sender, responses) = Responses::new();
-        let (deadline, left) = (asked.call.deadline, asked.call.left.clone().drop_guard());
-        let reader = Reader {
+        let (deadline, left) = (rpc.context.deadline, rpc.context.cancelled.clone().drop_guard());
+        let responder = ResponseSender {
             sender: sender.clone(),
             patience: self.settings.stream_read_timeout,
-            teller: teller.clone(),
+            status_builder: status_builder.clone(),
         };
-        let work = work(asked, reader);
+        let work = work(rpc, responder);
         let draining = self.draining.clone();
         let last = responses.last();
         self.tasks.spawn(async move {
@@ -182,40 +183,40 @@ impl Context {
             let ended = tokio::select! {
                 ended = work => ended,
                 () = sender.closed() => Ok(()),
-                () = draining.cancelled() => Err(Kind::StreamInterrupted.into()),
+                () = draining.cancelled() => Err(ErrorKind::StreamInterrupted.into()),
                 () = tokio::time::sleep_until(deadline) => Err(exceeded("the next answer")),
             };
             if let Err(error) = ended {
-                last.end(teller.last(&error), error.kind == Kind::StreamNotRead);
+                last.end(status_builder.last(&error), error.kind == ErrorKind::StreamNotRead);
             }
         });
         Ok(Response::new(responses))
     }
 
     /// Whom a request is for, and its place among those in progress.
-    fn enter<M>(&self, mut request: Request<M>, most: Duration) -> (Teller, Result<(Asked<M>, Place)>) {
+    fn enter<M>(&self, mut request: Request<M>, most: Duration) -> (StatusBuilder, Result<(Rpc<M>, Place)>) {
         let arrived = request.extensions_mut().remove::<Arrived>();
         let Some(arrived) = arrived else {
             // Every RPC comes through a connection of ours.
-            let teller = self.teller(request.metadata().as_ref(), Observed::of(&HeaderMap::new()));
-            return (teller, Err(Kind::ShuttingDown.into()));
+            let status_builder = self.status_builder(request.metadata().as_ref(), Observed::of(&HeaderMap::new()));
+            return (status_builder, Err(ErrorKind::ShuttingDown.into()));
         };
         arrived.observed.complete();
-        let teller = self.teller(request.metadata().as_ref(), arrived.observed.clone());
+        let status_builder = self.status_builder(request.metadata().as_ref(), arrived.observed.clone());
         let place = arrived.place.clone();
-        let asked = self.asked(request, arrived, most);
-        (teller, asked.map(|asked| (asked, place)))
+        let rpc = self.rpc(request, arrived, most);
+        (status_builder, rpc.map(|rpc| (rpc, place)))
     }
 
     /// How errors of an RPC are told.
-    pub(super) fn teller(&self, headers: &HeaderMap, observed: Observed) -> Teller {
+    pub(super) fn status_builder(&self, headers: &HeaderMap, observed: Observed) -> StatusBuilder {
         let tenant = self.tenants.get(tenant(headers));
         let tenant = tenant.ok().map(|(name, _)| name.to_owned());
         observed.tenant(tenant.as_deref());
         let has_deadline = headers.contains_key("grpc-timeout");
         let limit = has_deadline.then(|| limit(headers, &self.settings, LONGEST));
         let deadline = limit.and_then(Result::ok).map(|limit| observed.arrived() + limit);
-        Teller {
+        StatusBuilder {
             tenant,
             deadline,
             observed,
@@ -223,27 +224,27 @@ impl Context {
         }
     }
 
-    fn asked<M>(&self, request: Request<M>, arrived: Arrived, most: Duration) -> Result<Asked<M>> {
+    fn rpc<M>(&self, request: Request<M>, arrived: Arrived, most: Duration) -> Result<Rpc<M>> {
         if self.draining.is_cancelled() {
-            return Err(Kind::ShuttingDown.into());
+            return Err(ErrorKind::ShuttingDown.into());
         }
         let headers = request.metadata().as_ref();
         let (_, gateway) = self.tenants.get(tenant(headers))?;
         let limit = limit(headers, &self.settings, most)?;
-        let call = Call {
+        let context = RequestContext {
             id: arrived.observed.id().into(),
             mutation: None,
             caller: caller(request.metadata().as_ref())?,
             criticality: criticality(request.metadata())?,
             deadline: arrived.observed.arrived() + limit,
-            left: CancellationToken::new(),
+            cancelled: CancellationToken::new(),
             position: None,
             progress: Arc::default(),
             record: None,
         };
-        Ok(Asked {
+        Ok(Rpc {
             gateway: gateway.clone(),
-            call,
+            context,
             message: request.into_inner(),
             arrival: InOrder(arrived.arrival),
             observed: arrived.observed,
@@ -256,21 +257,21 @@ type Place = Option<Arc<InProgress>>;
 
 /// How long an RPC may take from its headers on: the caller's timeout, less what its client may have added by rounding, or the
 /// longest allowed; and less a margin, so that our error with its details comes before the client's own.
-pub(super) fn limit(headers: &HeaderMap, settings: &Settings, most: Duration) -> Result<Duration> {
-    let asked = match headers.get("grpc-timeout") {
+pub(super) fn limit(headers: &HeaderMap, settings: &ServerSettings, most: Duration) -> Result<Duration> {
+    let rpc = match headers.get("grpc-timeout") {
         None => most,
         Some(value) => {
             let text = value.to_str().unwrap_or_default();
-            let asked = timeout(text).ok_or_else(|| {
+            let rpc = timeout(text).ok_or_else(|| {
                 Error::invalid(
                     "grpc-timeout",
                     "must be up to 8 digits and one of the units H, M, S, m, u and n",
                 )
             })?;
-            asked - rounding(text, asked).min(asked / 4)
+            rpc - rounding(text, rpc).min(rpc / 4)
         }
     };
-    let limit = asked.min(most);
+    let limit = rpc.min(most);
     // Of a very short time most is left to the call.
     let margin = settings.deadline_margin.min(limit / 4);
     Ok(limit - margin)
@@ -382,7 +383,7 @@ mod tests {
     }
 
     fn limit_of(timeout: &str) -> Duration {
-        static SETTINGS: std::sync::OnceLock<Settings> = std::sync::OnceLock::new();
+        static SETTINGS: std::sync::OnceLock<ServerSettings> = std::sync::OnceLock::new();
         let settings = SETTINGS.get_or_init(|| {
             let tenant = "[tenants.a]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"";
             crate::config::Config::read("test", tenant, std::iter::empty())

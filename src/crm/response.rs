@@ -13,12 +13,12 @@ use serde_json::Value as Json;
 
 use super::json::{self, Records, Shape};
 use crate::domain::lead::{STANDARD, path};
-use crate::error::{Error, Kind, Limit, Refusal, Resource, Result, Violation};
+use crate::error::{Error, ErrorKind, Limit, Refusal, Resource, Result, Violation};
 use crate::quota::Verdict;
 
 /// An answer of LeadSquared, or of something that stands before it.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct UpstreamResponse {
     /// The HTTP status.
     pub status: StatusCode,
     /// The body, decompressed.
@@ -37,7 +37,7 @@ struct Envelope {
     is_mx_exception: Json,
 }
 
-impl Answer {
+impl UpstreamResponse {
     /// Whether LeadSquared did what it was asked.
     fn judged(&self) -> Result<()> {
         if let Some(exception) = self.exception() {
@@ -55,7 +55,7 @@ impl Answer {
     pub fn verdict(&self) -> Verdict {
         match self.judged() {
             Err(Error {
-                kind: Kind::Refused(refusal),
+                kind: ErrorKind::Refused(refusal),
                 ..
             }) => Verdict::Refused(refusal),
             Ok(()) | Err(_) => Verdict::Accepted,
@@ -66,7 +66,7 @@ impl Answer {
     pub fn is_failure(&self) -> bool {
         // A server that refuses a request works.
         !self.status.is_client_error()
-            && matches!(self.bare_error(), Some(Kind::Unavailable { .. }))
+            && matches!(self.bare_error(), Some(ErrorKind::Unavailable { .. }))
             && self.exception().is_none()
     }
 
@@ -76,14 +76,14 @@ impl Answer {
         self.judged()?;
         json::parse(&self.body).map_err(|path| {
             let path = if path.is_empty() { "the top".to_owned() } else { path };
-            Kind::Unreadable { path }.into()
+            ErrorKind::Unreadable { path }.into()
         })
     }
 
     /// The body as a list of records, of which some may be damaged, if LeadSquared did what it was asked.
     pub(super) fn records(&self, shape: &Shape) -> Result<Records<'_>> {
         self.judged()?;
-        Records::split(&self.body, shape).map_err(|path| Kind::Unreadable { path }.into())
+        Records::split(&self.body, shape).map_err(|path| ErrorKind::Unreadable { path }.into())
     }
 
     /// The error that the body tells of, if it does.
@@ -119,24 +119,24 @@ impl Answer {
     }
 
     /// What a status without such a body means.
-    fn bare_error(&self) -> Option<Kind> {
+    fn bare_error(&self) -> Option<ErrorKind> {
         let is_json = matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'['));
         let is_page = self.is_page();
         let text = if is_json { String::new() } else { self.beginning() };
         match self.status.as_u16() {
-            429 => Some(Kind::Refused(Refusal::Window(named_limit(&text)))),
-            _ if named_limit(&text).is_some() => Some(Kind::Refused(refusal(&text))),
-            408 | 500..=599 => Some(Kind::Unavailable { sent: true }),
-            401 | 403 => Some(Kind::Denied {
+            429 => Some(ErrorKind::Refused(Refusal::Window(named_limit(&text)))),
+            _ if named_limit(&text).is_some() => Some(ErrorKind::Refused(refusal(&text))),
+            408 | 500..=599 => Some(ErrorKind::Unavailable { sent: true }),
+            401 | 403 => Some(ErrorKind::Denied {
                 suggested_host: named_host(&text),
             }),
-            100..=399 if is_page => Some(Kind::Unavailable { sent: true }),
+            100..=399 if is_page => Some(ErrorKind::Unavailable { sent: true }),
             200..=299 => None,
-            400 if !is_page => Some(Kind::Invalid(vec![Violation::new(
+            400 if !is_page => Some(ErrorKind::Invalid(vec![Violation::new(
                 "lead",
                 "LeadSquared cannot read the request made from it",
             )])),
-            _ => Some(Kind::Exception),
+            _ => Some(ErrorKind::Exception),
         }
     }
 
@@ -189,52 +189,52 @@ impl Exception {
     }
 
     /// What it means. The vendor publishes no list of the names, so the set is open.
-    fn kind(&self, status: StatusCode) -> Kind {
+    fn kind(&self, status: StatusCode) -> ErrorKind {
         let text = self.text.to_ascii_lowercase();
         match self.name.as_str() {
-            "MXAPIRateLimitExceededException" | "MXThrottleException" => Kind::Refused(refusal(&self.text)),
-            "MXDuplicateEntryException" => Kind::Duplicate {
+            "MXAPIRateLimitExceededException" | "MXThrottleException" => ErrorKind::Refused(refusal(&self.text)),
+            "MXDuplicateEntryException" => ErrorKind::Duplicate {
                 attribute: duplicate_attribute(&text).map(str::to_owned),
                 lead_id: None,
             },
             "MXInvalidEntityReferenceException" | "MXInvalidLeadException" if is_missing_lead(&text) => {
-                Kind::NotFound(Resource::Lead)
+                ErrorKind::NotFound(Resource::Lead)
             }
             "MXInvalidAccessDetailsException"
             | "MXAuthenticationFailedException"
             | "MXUnauthorizedRequestException" => self.credentials(),
             "MXUnAuthorizedAccessException" if status == StatusCode::UNAUTHORIZED => self.credentials(),
-            "MXUnAuthorizedAccessException" => Kind::FeatureDisabled,
-            "MXUnknownProspectActivityException" => Kind::NotFound(Resource::Activity),
-            "MXUnknownAttributeException" => Kind::Invalid(unknown_attributes(&self.text)),
+            "MXUnAuthorizedAccessException" => ErrorKind::FeatureDisabled,
+            "MXUnknownProspectActivityException" => ErrorKind::NotFound(Resource::Activity),
+            "MXUnknownAttributeException" => ErrorKind::Invalid(unknown_attributes(&self.text)),
             "MXInvalidInputException"
             | "MXInvalidDataTypeException"
             | "MXInvalidFieldException"
             | "MXInvalidEntityReferenceException"
             | "MXInvalidLeadException"
-            | "MXXSSException" => Kind::Invalid(self.violations()),
+            | "MXXSSException" => ErrorKind::Invalid(self.violations()),
             name if name.starts_with("MXMandatory") || name.starts_with("MXInvalidActivity") => {
-                Kind::Invalid(self.violations())
+                ErrorKind::Invalid(self.violations())
             }
             // LeadSquared gave up waiting for itself; the work may be done all the same.
-            name if name.contains("Timeout") => Kind::Unavailable { sent: true },
+            name if name.contains("Timeout") => ErrorKind::Unavailable { sent: true },
             // No name, or one that means nothing to us: now the text and the status may say more.
-            _ if text.contains("already exists") || text.starts_with("duplicate entry") => Kind::Duplicate {
+            _ if text.contains("already exists") || text.starts_with("duplicate entry") => ErrorKind::Duplicate {
                 attribute: duplicate_attribute(&text).map(str::to_owned),
                 lead_id: None,
             },
-            _ if named_limit(&self.text).is_some() => Kind::Refused(refusal(&self.text)),
-            _ if is_missing_lead(&text) => Kind::NotFound(Resource::Lead),
-            _ if text.contains("not enabled") => Kind::FeatureDisabled,
-            _ if status == StatusCode::TOO_MANY_REQUESTS => Kind::Refused(refusal(&self.text)),
+            _ if named_limit(&self.text).is_some() => ErrorKind::Refused(refusal(&self.text)),
+            _ if is_missing_lead(&text) => ErrorKind::NotFound(Resource::Lead),
+            _ if text.contains("not enabled") => ErrorKind::FeatureDisabled,
+            _ if status == StatusCode::TOO_MANY_REQUESTS => ErrorKind::Refused(refusal(&self.text)),
             _ if status == StatusCode::UNAUTHORIZED => self.credentials(),
-            _ if status == StatusCode::BAD_REQUEST => Kind::Invalid(self.violations()),
-            _ => Kind::Exception,
+            _ if status == StatusCode::BAD_REQUEST => ErrorKind::Invalid(self.violations()),
+            _ => ErrorKind::Exception,
         }
     }
 
-    fn credentials(&self) -> Kind {
-        Kind::CredentialsRejected {
+    fn credentials(&self) -> ErrorKind {
+        ErrorKind::CredentialsRejected {
             suggested_host: named_host(&self.text),
         }
     }
@@ -375,21 +375,21 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: impl ToString) -> Answer {
-        Answer {
+    fn response(status: u16, body: impl ToString) -> UpstreamResponse {
+        UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_string().into(),
         }
     }
 
-    fn exception(status: u16, name: &str, text: &str) -> Kind {
+    fn exception(status: u16, name: &str, text: &str) -> ErrorKind {
         let body = json!({"Status": "Error", "ExceptionType": name, "ExceptionMessage": text, "IsMXException": true});
-        answer(status, body).judged().unwrap_err().kind
+        response(status, body).judged().unwrap_err().kind
     }
 
-    fn fields(kind: Kind) -> Vec<String> {
+    fn fields(kind: ErrorKind) -> Vec<String> {
         match kind {
-            Kind::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
+            ErrorKind::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
             other => panic!("{other:?}"),
         }
     }
@@ -402,7 +402,7 @@ mod tests {
             let attribute = Some("Phone".to_owned());
             assert_eq!(
                 kind,
-                Kind::Duplicate {
+                ErrorKind::Duplicate {
                     attribute,
                     lead_id: None
                 }
@@ -417,24 +417,24 @@ mod tests {
             calls: 20,
             per: Duration::from_secs(5),
         };
-        let expected = Kind::Refused(Refusal::Window(Some(limit)));
+        let expected = ErrorKind::Refused(Refusal::Window(Some(limit)));
         for status in [200, 403, 429, 500] {
             assert_eq!(exception(status, "MXAPIRateLimitExceededException", text), expected);
         }
-        assert_eq!(answer(429, text).judged().unwrap_err().kind, expected);
-        assert_eq!(answer(403, text).judged().unwrap_err().kind, expected);
+        assert_eq!(response(429, text).judged().unwrap_err().kind, expected);
+        assert_eq!(response(403, text).judged().unwrap_err().kind, expected);
         for other in [
             format!("\"{text}\""),
             format!("Error: {text}"),
             json!({"Message": format!("Your {text}")}).to_string(),
         ] {
-            assert_eq!(answer(200, &other).judged().unwrap_err().kind, expected, "{other}");
-            assert_eq!(answer(403, &other).judged().unwrap_err().kind, expected, "{other}");
+            assert_eq!(response(200, &other).judged().unwrap_err().kind, expected, "{other}");
+            assert_eq!(response(403, &other).judged().unwrap_err().kind, expected, "{other}");
         }
-        let bare = Kind::Refused(Refusal::Window(None));
-        assert_eq!(answer(429, "").judged().unwrap_err().kind, bare);
+        let bare = ErrorKind::Refused(Refusal::Window(None));
+        assert_eq!(response(429, "").judged().unwrap_err().kind, bare);
         let daily = exception(429, "MXAPIRateLimitExceededException", "no more today");
-        assert_eq!(daily, Kind::Refused(Refusal::Daily));
+        assert_eq!(daily, ErrorKind::Refused(Refusal::Daily));
         for text in [
             "",
             "Too many requests",
@@ -444,8 +444,8 @@ mod tests {
         ] {
             assert_eq!(exception(429, "MXAPIRateLimitExceededException", text), bare, "{text}");
         }
-        assert!(matches!(answer(429, "").verdict(), Verdict::Refused(_)));
-        assert_eq!(answer(500, "").verdict(), Verdict::Accepted);
+        assert!(matches!(response(429, "").verdict(), Verdict::Refused(_)));
+        assert_eq!(response(500, "").verdict(), Verdict::Accepted);
     }
 
     #[test]
@@ -456,28 +456,31 @@ mod tests {
             "MXUnknownAttributeException",
             &format!("Attribute(s) does not exist - {phrase}"),
         );
-        assert!(matches!(kind, Kind::Invalid(_)), "{kind:?}");
+        assert!(matches!(kind, ErrorKind::Invalid(_)), "{kind:?}");
         let kind = exception(
             500,
             "MXDuplicateEntryException",
             &format!("Duplicate entry '{phrase}' for key 'x'"),
         );
-        assert!(matches!(kind, Kind::Duplicate { .. }), "{kind:?}");
-        assert_eq!(answer(200, format!("\n [{{\"Notes\":\"{phrase}\"}}]")).judged(), Ok(()));
-        assert_eq!(answer(200, format!(" {{\"Notes\":\"{phrase}\"}}")).judged(), Ok(()));
+        assert!(matches!(kind, ErrorKind::Duplicate { .. }), "{kind:?}");
+        assert_eq!(
+            response(200, format!("\n [{{\"Notes\":\"{phrase}\"}}]")).judged(),
+            Ok(())
+        );
+        assert_eq!(response(200, format!(" {{\"Notes\":\"{phrase}\"}}")).judged(), Ok(()));
     }
 
     #[test]
     fn a_page_is_not_leadsquareds_answer_whatever_its_status() {
-        let lost = Kind::Unavailable { sent: true };
-        let denied = Kind::Denied { suggested_host: None };
+        let lost = ErrorKind::Unavailable { sent: true };
+        let denied = ErrorKind::Denied { suggested_host: None };
         for (kind, statuses) in [
             (lost, &[200, 302, 500, 502][..]),
-            (Kind::Exception, &[400, 404, 405, 413]),
+            (ErrorKind::Exception, &[400, 404, 405, 413]),
             (denied, &[401, 403]),
         ] {
             for status in statuses {
-                let error = answer(*status, "<html>").judged().unwrap_err();
+                let error = response(*status, "<html>").judged().unwrap_err();
                 assert_eq!((&error.kind, error.facts.is_page), (&kind, true), "{status}");
             }
         }
@@ -504,16 +507,16 @@ mod tests {
             (200, "[]", false),
             (200, "", false),
         ] {
-            assert_eq!(answer(status, body).is_failure(), is_failure, "{status} {body}");
+            assert_eq!(response(status, body).is_failure(), is_failure, "{status} {body}");
         }
         let timeout = json!({"Status": "Error", "ExceptionType": "MXTimeoutException", "ExceptionMessage": ""});
-        assert!(!answer(500, timeout).is_failure());
+        assert!(!response(500, timeout).is_failure());
     }
 
     #[test]
     fn every_text_of_a_duplicate_names_its_attribute() {
         let attribute = |text| match exception(500, "MXDuplicateEntryException", text) {
-            Kind::Duplicate { attribute, .. } => attribute,
+            ErrorKind::Duplicate { attribute, .. } => attribute,
             other => panic!("{other:?}"),
         };
         assert_eq!(
@@ -556,34 +559,34 @@ mod tests {
                     see apidocs.leadsquared.com";
         let kind = exception(401, "MXInvalidAccessDetailsException", text);
         let suggested_host = Some("api-in21.leadsquared.com".to_owned());
-        assert_eq!(kind, Kind::CredentialsRejected { suggested_host });
+        assert_eq!(kind, ErrorKind::CredentialsRejected { suggested_host });
         assert_eq!(
-            answer(401, "").judged().unwrap_err().kind,
-            Kind::Denied { suggested_host: None }
+            response(401, "").judged().unwrap_err().kind,
+            ErrorKind::Denied { suggested_host: None }
         );
     }
 
     #[test]
     fn other_dialects_of_success_are_no_errors() {
         assert_eq!(
-            answer(200, json!({"Status": {"SuccessCount": 1}, "Details": {}})).judged(),
+            response(200, json!({"Status": {"SuccessCount": 1}, "Details": {}})).judged(),
             Ok(())
         );
-        assert_eq!(answer(200, json!({"Status": 0})).judged(), Ok(()));
+        assert_eq!(response(200, json!({"Status": 0})).judged(), Ok(()));
         assert_eq!(
-            answer(200, json!({"Status": "Success", "ExceptionType": null})).judged(),
+            response(200, json!({"Status": "Success", "ExceptionType": null})).judged(),
             Ok(())
         );
-        assert_eq!(answer(200, "[]").judged(), Ok(()));
+        assert_eq!(response(200, "[]").judged(), Ok(()));
     }
 
     #[test]
     fn a_failure_may_lack_a_name() {
-        let failed = answer(
+        let failed = response(
             200,
             json!({"Status": "Failed", "Message": {"Message": "Invalid event code"}}),
         );
-        assert_eq!(failed.judged().unwrap_err().kind, Kind::Exception);
+        assert_eq!(failed.judged().unwrap_err().kind, ErrorKind::Exception);
     }
 
     #[test]
@@ -593,8 +596,8 @@ mod tests {
         struct Outer {
             rows: Vec<u8>,
         }
-        let path = |body: &str| match answer(200, body).json::<Outer>().unwrap_err().kind {
-            Kind::Unreadable { path } => path,
+        let path = |body: &str| match response(200, body).json::<Outer>().unwrap_err().kind {
+            ErrorKind::Unreadable { path } => path,
             other => panic!("{other:?}"),
         };
         assert_eq!(path(r#"{"rows":[1,"x"]}"#), "rows[1]");
@@ -605,8 +608,8 @@ mod tests {
     #[test]
     fn names_that_are_no_names_are_not_passed_on() {
         let body = json!({"Status": "Error", "ExceptionType": "a b@c.d", "ExceptionMessage": ""});
-        let error = answer(500, body).judged().unwrap_err();
-        assert_eq!(error.kind, Kind::Exception);
+        let error = response(500, body).judged().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Exception);
         assert_eq!(error.facts.exception_type, None);
     }
 }

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use leadgate::domain::lead::{LEAD_ID, STANDARD, schema_name};
 use leadgate::domain::mask::PARTS;
-use leadgate::domain::value::Kind;
+use leadgate::domain::value::ValueKind;
 use leadgate::grpc::pb;
 use pb::lead_service_client::LeadServiceClient;
 use tonic::{Code, Status};
 
-use crate::client::{Gateway, explain, note};
+use crate::cli::client::{Gateway, explain, note};
 
 /// All that leads of the account have.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub(super) struct Attribute {
     /// The label that users see; empty where nobody has told.
     pub(super) label: String,
     /// How its values are typed; `None` where nobody has told.
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<ValueKind>,
     /// What kind of text its values are.
     pub(super) text: Text,
     /// Whether LeadSquared computes it, so that it cannot be written.
@@ -124,7 +124,7 @@ impl Attributes {
             .map(|field| Attribute::known(field.schema_name, Some(field.kind), false));
         let parts = PARTS
             .iter()
-            .map(|(_, schema_name)| Attribute::known(schema_name, Some(Kind::Text), true));
+            .map(|(_, schema_name)| Attribute::known(schema_name, Some(ValueKind::Text), true));
         for attribute in told.chain(standard).chain(parts) {
             let at = attributes.all.len();
             let known = attributes.names.entry(attribute.schema_name.clone());
@@ -189,7 +189,7 @@ impl Attributes {
 }
 
 impl Attribute {
-    fn known(schema_name: &str, kind: Option<Kind>, is_computed: bool) -> Self {
+    fn known(schema_name: &str, kind: Option<ValueKind>, is_computed: bool) -> Self {
         Self {
             text: text(schema_name, ""),
             schema_name: schema_name.to_owned(),
@@ -218,14 +218,14 @@ fn is_part(schema_name: &str) -> bool {
     PARTS.iter().any(|(_, part)| *part == schema_name)
 }
 
-fn kind(kind: pb::FieldKind) -> Option<Kind> {
+fn kind(kind: pb::FieldKind) -> Option<ValueKind> {
     match kind {
         pb::FieldKind::Unspecified => None,
-        pb::FieldKind::Text => Some(Kind::Text),
-        pb::FieldKind::Number => Some(Kind::Number),
-        pb::FieldKind::Flag => Some(Kind::Flag),
-        pb::FieldKind::Time => Some(Kind::Time),
-        pb::FieldKind::FieldSet => Some(Kind::FieldSet),
+        pb::FieldKind::Text => Some(ValueKind::Text),
+        pb::FieldKind::Number => Some(ValueKind::Number),
+        pb::FieldKind::Flag => Some(ValueKind::Flag),
+        pb::FieldKind::Time => Some(ValueKind::Time),
+        pb::FieldKind::FieldSet => Some(ValueKind::FieldSet),
     }
 }
 
@@ -287,7 +287,7 @@ mod tests {
             assert_eq!(schema_name(name).as_deref(), Some("mx_City"), "{name}");
         }
         assert_eq!(schema_name("mx_amount").as_deref(), Some("mx_Amount"));
-        assert_eq!(found("mx_Amount").and_then(|found| found.kind), Some(Kind::Number));
+        assert_eq!(found("mx_Amount").and_then(|found| found.kind), Some(ValueKind::Number));
         for name in ["lead_id", "ProspectID", "prospectid"] {
             assert!(found(name).is_some_and(|found| found.is_lead_id()), "{name}");
         }
@@ -355,7 +355,7 @@ mod tests {
         let attributes = Attributes::untold();
         let other = found(&attributes, "mx_Other").unwrap();
         assert_eq!((other.schema_name.as_str(), other.kind), ("mx_Other", None));
-        assert_eq!(found(&attributes, "do_not_call").unwrap().kind, Some(Kind::Flag));
+        assert_eq!(found(&attributes, "do_not_call").unwrap().kind, Some(ValueKind::Flag));
         assert_eq!(found(&attributes, "Email Address").unwrap().schema_name, "EmailAddress");
     }
 }

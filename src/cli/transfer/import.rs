@@ -36,7 +36,7 @@ use super::attributes::Attributes;
 use super::progress::Progress;
 use super::rows::{Fault, Rows};
 use super::{Format, state};
-use crate::client::{Address, note};
+use crate::cli::client::{Address, note};
 use crate::{Failed, told_to_stop};
 
 /// What `leadgate import --help` says of exit codes.
@@ -186,7 +186,7 @@ pub(crate) async fn run(options: Import) -> Result<(), Failed> {
 }
 
 /// Everything that can be known to be wrong before a row is sent.
-async fn prepare(options: &Import) -> Result<(Sending, crate::client::Gateway), String> {
+async fn prepare(options: &Import) -> Result<(Sending, crate::cli::client::Gateway), String> {
     let path = &options.file;
     let format = Format::to_read(path)?;
     let mut file = open(path, options.dry_run)?;

@@ -6,25 +6,25 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Version1;
-use crate::domain::spent as domain;
+use crate::domain::usage as domain;
 
 /// The held slots of both limits.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) struct HeldSlots {
+pub(in crate::store) struct HeldSlotsRecord {
     #[serde(default, skip_serializing)]
     version: Version1,
-    calls: Held,
-    bulk: Held,
+    calls: HeldSlotsOfLimitRecord,
+    bulk: HeldSlotsOfLimitRecord,
 }
 
 /// The held slots of one limit.
 #[derive(Debug, Serialize, Deserialize)]
-struct Held {
+struct HeldSlotsOfLimitRecord {
     window: Duration,
     free_at: Vec<Timestamp>,
 }
 
-impl From<domain::HeldSlots> for HeldSlots {
+impl From<domain::HeldSlots> for HeldSlotsRecord {
     fn from(slots: domain::HeldSlots) -> Self {
         let domain::HeldSlots { calls, bulk } = slots;
         Self {
@@ -35,9 +35,9 @@ impl From<domain::HeldSlots> for HeldSlots {
     }
 }
 
-impl From<HeldSlots> for domain::HeldSlots {
-    fn from(record: HeldSlots) -> Self {
-        let HeldSlots {
+impl From<HeldSlotsRecord> for domain::HeldSlots {
+    fn from(record: HeldSlotsRecord) -> Self {
+        let HeldSlotsRecord {
             version: Version1,
             calls,
             bulk,
@@ -49,16 +49,16 @@ impl From<HeldSlots> for domain::HeldSlots {
     }
 }
 
-impl From<domain::Held> for Held {
-    fn from(held: domain::Held) -> Self {
-        let domain::Held { window, free_at } = held;
+impl From<domain::HeldSlotsOfLimit> for HeldSlotsOfLimitRecord {
+    fn from(held: domain::HeldSlotsOfLimit) -> Self {
+        let domain::HeldSlotsOfLimit { window, free_at } = held;
         Self { window, free_at }
     }
 }
 
-impl From<Held> for domain::Held {
-    fn from(record: Held) -> Self {
-        let Held { window, free_at } = record;
+impl From<HeldSlotsOfLimitRecord> for domain::HeldSlotsOfLimit {
+    fn from(record: HeldSlotsOfLimitRecord) -> Self {
+        let HeldSlotsOfLimitRecord { window, free_at } = record;
         Self { window, free_at }
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::progress::Progress;
-use crate::client::explain;
+use crate::cli::client::explain;
 
 /// The pause after the first try; each is twice as long as the one before, up to the longest.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a stream is begun without getting any further.
-const MOST_STREAMS: u32 = 10;
+const MAX_STREAMS: u32 = 10;
 
 /// Why a stream ended before all was done.
 pub(super) enum Broken {
@@ -53,7 +53,7 @@ impl Breaks {
             Broken::Lost(status) => status,
         };
         self.0 = if got_further { 1 } else { self.0 + 1 };
-        if self.0 >= MOST_STREAMS {
+        if self.0 >= MAX_STREAMS {
             return Err(explain(&status));
         }
         let pause = pause(self.0 - 1);

@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use leadgate::domain::value::{FieldSet, Kind, Value};
+use leadgate::domain::value::{FieldSet, Value, ValueKind};
 use serde_json::value::RawValue;
 
-use crate::transfer::attributes::Text;
-use crate::transfer::characters::unwanted;
-use crate::transfer::rows::Object;
+use crate::cli::transfer::attributes::Text;
+use crate::cli::transfer::characters::unwanted;
+use crate::cli::transfer::rows::Object;
 
 /// What stands in a file in one place.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) enum Given<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     /// The attribute's kind; `None` where nobody has told.
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<ValueKind>,
     pub(super) text: Text,
     /// Whether leads are known by it: a value that is not exact would make one lead of several.
     pub(super) is_key: bool,
@@ -68,12 +68,12 @@ impl<'a> Given<'a> {
 impl Reading {
     /// The value; `None` where there is none, and what the lead has is left alone.
     pub(super) fn value(self, given: Given) -> Result<Option<Value>, String> {
-        let is_set = matches!(self.kind, Some(Kind::FieldSet) | None);
+        let is_set = matches!(self.kind, Some(ValueKind::FieldSet) | None);
         let text = match (self.kind, given) {
             (_, Given::Nothing) => return Ok(None),
             (_, Given::Members(members)) if is_set => return field_set(members).map(Some),
             (_, Given::Members(_) | Given::Array) => return Err("must be one value".to_owned()),
-            (Some(Kind::Flag) | None, Given::Flag(flag)) => return Ok(Some(Value::Flag(flag))),
+            (Some(ValueKind::Flag) | None, Given::Flag(flag)) => return Ok(Some(Value::Flag(flag))),
             (None, Given::Number(text)) => return number(text).map(Some),
             (_, Given::Flag(flag)) => Cow::Owned(flag.to_string()),
             (_, Given::Number(text)) => Cow::Borrowed(text),
@@ -83,21 +83,21 @@ impl Reading {
             return Ok(None);
         }
         let text = match (self.kind, self.text) {
-            (Some(Kind::Text) | None, Text::Lines) => &*text,
+            (Some(ValueKind::Text) | None, Text::Lines) => &*text,
             // Whether it may have several lines is not known here, so that line ends and tabs stay.
-            (Some(Kind::Text) | None, Text::Line) => text.trim_matches(is_space),
+            (Some(ValueKind::Text) | None, Text::Line) => text.trim_matches(is_space),
             _ => text.trim(),
         };
         self.check(text)?;
         let value = match self.kind {
-            Some(Kind::Number) => number(text)?,
-            Some(Kind::Flag) => Value::Flag(flag(text)?),
-            Some(Kind::Time) => Value::Time(moment(text)?),
-            Some(Kind::FieldSet) => match serde_json::from_str(text) {
+            Some(ValueKind::Number) => number(text)?,
+            Some(ValueKind::Flag) => Value::Flag(flag(text)?),
+            Some(ValueKind::Time) => Value::Time(moment(text)?),
+            Some(ValueKind::FieldSet) => match serde_json::from_str(text) {
                 Ok(members) => field_set(members)?,
                 Err(_) => return Err("must be an object of JSON".to_owned()),
             },
-            Some(Kind::Text) | None => Value::Text(text.to_owned()),
+            Some(ValueKind::Text) | None => Value::Text(text.to_owned()),
         };
         Ok(Some(value))
     }
@@ -276,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    fn reading(kind: Option<Kind>, text: Text) -> Reading {
+    fn reading(kind: Option<ValueKind>, text: Text) -> Reading {
         Reading {
             kind,
             text,
@@ -285,12 +285,12 @@ mod tests {
     }
 
     /// What a cell of CSV becomes.
-    fn cell(kind: Kind, text: &str) -> Result<Option<Value>, String> {
+    fn cell(kind: ValueKind, text: &str) -> Result<Option<Value>, String> {
         reading(Some(kind), Text::Line).value(Given::Text(Cow::Borrowed(text)))
     }
 
     /// What a value of JSON becomes.
-    fn json(kind: Option<Kind>, text: &str) -> Result<Option<Value>, String> {
+    fn json(kind: Option<ValueKind>, text: &str) -> Result<Option<Value>, String> {
         let raw = RawValue::from_string(text.to_owned()).unwrap();
         let given = Given::json(&raw)?;
         reading(kind, Text::Line).value(given)
@@ -310,18 +310,18 @@ mod tests {
             ("0", false),
             ("no ", false),
         ] {
-            assert_eq!(cell(Kind::Flag, text), Ok(Some(Value::Flag(flag))), "{text}");
+            assert_eq!(cell(ValueKind::Flag, text), Ok(Some(Value::Flag(flag))), "{text}");
         }
-        assert_eq!(json(Some(Kind::Flag), "1"), Ok(Some(Value::Flag(true))));
-        assert_eq!(json(Some(Kind::Text), "true"), Ok(text("true")));
+        assert_eq!(json(Some(ValueKind::Flag), "1"), Ok(Some(Value::Flag(true))));
+        assert_eq!(json(Some(ValueKind::Text), "true"), Ok(text("true")));
         assert_eq!(json(None, "true"), Ok(Some(Value::Flag(true))));
         assert_eq!(json(None, "\"1\""), Ok(text("1")));
         assert_eq!(json(None, "7"), Ok(Some(Value::Integer(7))));
         for wrong in ["maybe", "2", "1.0"] {
-            assert!(cell(Kind::Flag, wrong).is_err(), "{wrong}");
+            assert!(cell(ValueKind::Flag, wrong).is_err(), "{wrong}");
         }
-        assert!(json(Some(Kind::Number), "true").is_err() && json(Some(Kind::Text), "[1]").is_err());
-        assert!(json(Some(Kind::Text), "{\"a\":1}").is_err());
+        assert!(json(Some(ValueKind::Number), "true").is_err() && json(Some(ValueKind::Text), "[1]").is_err());
+        assert!(json(Some(ValueKind::Text), "{\"a\":1}").is_err());
     }
 
     #[test]
@@ -336,22 +336,22 @@ mod tests {
             ("007", text("007")),
             ("1.0", text("1.0")),
         ] {
-            assert_eq!(cell(Kind::Number, number), Ok(value.clone()), "{number}");
+            assert_eq!(cell(ValueKind::Number, number), Ok(value.clone()), "{number}");
             if !number.starts_with("00") {
-                assert_eq!(json(Some(Kind::Number), number), Ok(value.clone()), "{number}");
+                assert_eq!(json(Some(ValueKind::Number), number), Ok(value.clone()), "{number}");
                 assert_eq!(json(None, number), Ok(value), "{number}");
             }
         }
         for wrong in [
             "much", "inf", "NaN", "1,5", "1.234,5", "0x10", "1_000", "+5", ".5", "5.", "--1", "٣", "1 000",
         ] {
-            assert!(cell(Kind::Number, wrong).is_err(), "{wrong}");
+            assert!(cell(ValueKind::Number, wrong).is_err(), "{wrong}");
         }
         for shortened in ["1e3", "1.5E+10", "1e400", "9,19845E+11"] {
-            let told = cell(Kind::Number, shortened).unwrap_err();
+            let told = cell(ValueKind::Number, shortened).unwrap_err();
             assert!(told.contains("scientific"), "{told}");
         }
-        assert!(json(Some(Kind::Number), "1e400").is_err() && json(None, "1e400").is_err());
+        assert!(json(Some(ValueKind::Number), "1e400").is_err() && json(None, "1e400").is_err());
     }
 
     #[test]
@@ -363,7 +363,12 @@ mod tests {
             "{\"a\":\"\\ud83d\"}",
             "{\"a\":{}}",
         ] {
-            for kind in [None, Some(Kind::Text), Some(Kind::FieldSet), Some(Kind::Number)] {
+            for kind in [
+                None,
+                Some(ValueKind::Text),
+                Some(ValueKind::FieldSet),
+                Some(ValueKind::Number),
+            ] {
                 assert!(json(kind, broken).is_err(), "{kind:?} {broken}");
             }
             let is_half = broken.contains("\\u");
@@ -373,9 +378,9 @@ mod tests {
                 "{broken}"
             );
         }
-        assert_eq!(json(Some(Kind::Text), "null"), Ok(None));
-        assert_eq!(json(Some(Kind::Text), "\"\\ud83d\\ude00\""), Ok(text("😀")));
-        let set = json(Some(Kind::FieldSet), "{\"a\":12345.670,\"b\":null,\"c\":true}")
+        assert_eq!(json(Some(ValueKind::Text), "null"), Ok(None));
+        assert_eq!(json(Some(ValueKind::Text), "\"\\ud83d\\ude00\""), Ok(text("😀")));
+        let set = json(Some(ValueKind::FieldSet), "{\"a\":12345.670,\"b\":null,\"c\":true}")
             .unwrap()
             .unwrap();
         let Value::FieldSet(set) = set else {
@@ -384,22 +389,22 @@ mod tests {
         let members = [("a", "12345.670"), ("c", "true")].map(|(name, text)| (name.to_owned(), text.to_owned()));
         assert_eq!(set.fields, members.into());
         assert_eq!(
-            cell(Kind::FieldSet, "{\"a\":\"x\"}").is_ok(),
-            cell(Kind::FieldSet, "{a").is_err()
+            cell(ValueKind::FieldSet, "{\"a\":\"x\"}").is_ok(),
+            cell(ValueKind::FieldSet, "{a").is_err()
         );
     }
 
     #[test]
     fn spaces_around_a_value_are_trimmed_but_not_in_texts_of_many_lines() {
-        assert_eq!(cell(Kind::Text, " a@x.co\u{a0} "), Ok(text("a@x.co")));
-        assert_eq!(cell(Kind::Text, " \u{a0}\t"), Ok(None));
-        assert_eq!(cell(Kind::Number, "\u{a0}5 "), Ok(Some(Value::Integer(5))));
-        let lines = reading(Some(Kind::Text), Text::Lines);
+        assert_eq!(cell(ValueKind::Text, " a@x.co\u{a0} "), Ok(text("a@x.co")));
+        assert_eq!(cell(ValueKind::Text, " \u{a0}\t"), Ok(None));
+        assert_eq!(cell(ValueKind::Number, "\u{a0}5 "), Ok(Some(Value::Integer(5))));
+        let lines = reading(Some(ValueKind::Text), Text::Lines);
         let note = " one\n\ttwo \n";
         assert_eq!(lines.value(Given::Text(note.into())), Ok(text(note)));
         assert_eq!(lines.value(Given::Text(" \n".into())), Ok(None));
         // Another text may be one of several lines too.
-        assert_eq!(cell(Kind::Text, " one\n\ttwo\n"), Ok(text("one\n\ttwo\n")));
+        assert_eq!(cell(ValueKind::Text, " one\n\ttwo\n"), Ok(text("one\n\ttwo\n")));
     }
 
     #[test]
@@ -410,19 +415,19 @@ mod tests {
             ("\u{202e}x", "U+202E"),
             ("a\u{7}", "bell"),
         ] {
-            for kind in [Kind::Text, Kind::Number, Kind::Flag, Kind::Time] {
+            for kind in [ValueKind::Text, ValueKind::Number, ValueKind::Flag, ValueKind::Time] {
                 let told = cell(kind, value).unwrap_err();
                 assert!(told.contains(character), "{told}");
             }
         }
-        let email = reading(Some(Kind::Text), Text::Email);
+        let email = reading(Some(ValueKind::Text), Text::Email);
         assert!(email.value(Given::Text("a\u{200d}b@x.co".into())).is_err());
-        assert!(json(Some(Kind::Text), "\"a\\u0000\"").is_err());
+        assert!(json(Some(ValueKind::Text), "\"a\\u0000\"").is_err());
     }
 
     #[test]
     fn a_phone_that_a_spreadsheet_has_shortened_is_none() {
-        let phone = reading(Some(Kind::Text), Text::Phone);
+        let phone = reading(Some(ValueKind::Text), Text::Phone);
         for wrong in ["9.19845E+11", "9.19845e11", "9,19845E+11", "9E+11", " 9.19845E+11 "] {
             let told = phone.value(Given::Text(wrong.into())).unwrap_err();
             assert!(told.contains("a spreadsheet has shortened"), "{told}");
@@ -436,12 +441,12 @@ mod tests {
         let key = |value: &str| {
             Reading {
                 is_key: true,
-                ..reading(Some(Kind::Text), Text::Line)
+                ..reading(Some(ValueKind::Text), Text::Line)
             }
             .value(Given::Text(value.to_owned().into()))
         };
         assert!(key("9.19845E+11").is_err() && key("12E5").is_ok());
-        let line = reading(Some(Kind::Text), Text::Line);
+        let line = reading(Some(ValueKind::Text), Text::Line);
         assert!(line.doubt(&Value::Text("9.19845E+11".to_owned())).is_some());
         assert!(line.doubt(&Value::Text("'=1+1".to_owned())).is_some());
         assert!(line.doubt(&Value::Text("#N/A".to_owned())).is_some());
@@ -459,7 +464,7 @@ mod tests {
             ("2026-07-31T07:33:50+02:00", "2026-07-31T05:33:50Z"),
             ("2026-07-31T05:33:50.000Z", "2026-07-31T05:33:50Z"),
         ] {
-            assert_eq!(cell(Kind::Time, given), Ok(at(time)), "{given}");
+            assert_eq!(cell(ValueKind::Time, given), Ok(at(time)), "{given}");
         }
         for wrong in [
             "31-12-25",
@@ -478,7 +483,7 @@ mod tests {
             "2026-07-31T05:33:50[Asia/Kolkata]",
             "tomorrow",
         ] {
-            let told = cell(Kind::Time, wrong).unwrap_err();
+            let told = cell(ValueKind::Time, wrong).unwrap_err();
             assert!(
                 told.contains("must be a date or a time such as 2026-07-31"),
                 "{wrong}: {told}"
@@ -486,14 +491,14 @@ mod tests {
         }
         for serial in ["45291", "45291.5"] {
             assert!(
-                cell(Kind::Time, serial)
+                cell(ValueKind::Time, serial)
                     .unwrap_err()
                     .contains("as spreadsheets store dates")
             );
-            assert!(json(Some(Kind::Time), serial).is_err());
+            assert!(json(Some(ValueKind::Time), serial).is_err());
         }
         assert!(
-            cell(Kind::Time, "2026-07-31 05:33:50.25")
+            cell(ValueKind::Time, "2026-07-31 05:33:50.25")
                 .unwrap_err()
                 .contains("fractions")
         );
@@ -502,13 +507,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_number_is_rounded(number in "-?[0-9]{1,25}(\\.[0-9]{1,25})?") {
-            let value = cell(Kind::Number, &number).unwrap().unwrap();
+            let value = cell(ValueKind::Number, &number).unwrap().unwrap();
             prop_assert_eq!(value.to_text(), number);
         }
 
         #[test]
         fn no_text_is_changed_but_for_spaces_around_it(given in "\\PC{0,20}") {
-            match cell(Kind::Text, &given) {
+            match cell(ValueKind::Text, &given) {
                 Ok(Some(value)) => prop_assert_eq!(value.to_text(), given.trim()),
                 Ok(None) => prop_assert!(given.trim().is_empty()),
                 Err(_) => {}

@@ -9,8 +9,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::rejected::{Reason, Rejected};
-use crate::transfer::rows::Rows;
-use crate::transfer::state;
+use crate::cli::transfer::rows::Rows;
+use crate::cli::transfer::state;
 
 /// The rows of unknown outcome, by what is said of them, which is the same for most.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ impl Unknown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::Format;
+    use crate::cli::transfer::Format;
 
     fn why(only_by_hand: bool) -> WhyUnknown {
         WhyUnknown {

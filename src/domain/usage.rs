@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 /// What an account has spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spent {
+pub struct QuotaUsage {
     /// The day, in the account's zone, as `2026-07-31`.
     pub day: String,
     /// The calls of that day.
@@ -21,14 +21,14 @@ pub struct Spent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldSlots {
     /// Those of the limit of all calls.
-    pub calls: Held,
+    pub calls: HeldSlotsOfLimit,
     /// Those of the limit of bulk calls.
-    pub bulk: Held,
+    pub bulk: HeldSlotsOfLimit,
 }
 
 /// The held slots of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldSlotsOfLimit {
     /// The window of the limit: with another one, the times say nothing.
     pub window: Duration,
     /// When each slot is free; the end of time for a call that has not ended.

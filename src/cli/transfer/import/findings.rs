@@ -8,8 +8,8 @@ use super::plan::Key;
 use super::rejected::Flaw;
 
 /// How many lines are told of each kind, and how many kinds.
-const MOST_LINES: usize = 5;
-const MOST_KINDS: usize = 200;
+const MAX_LINES: usize = 5;
+const MAX_KINDS: usize = 200;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Findings {
 impl Kinds {
     fn add(&mut self, column: &str, text: &str, line: impl FnOnce() -> String) {
         let mut kind = (column.to_owned(), without_numbers(text));
-        if self.0.len() >= MOST_KINDS && !self.0.contains_key(&kind) {
+        if self.0.len() >= MAX_KINDS && !self.0.contains_key(&kind) {
             kind = ("(other)".to_owned(), String::new());
         }
         let found = self.0.entry(kind).or_insert_with(|| Found {
@@ -91,7 +91,7 @@ impl Kinds {
             lines: vec![],
         });
         found.rows += 1;
-        if found.lines.len() < MOST_LINES {
+        if found.lines.len() < MAX_LINES {
             found.lines.push(line());
         }
     }
@@ -230,6 +230,6 @@ mod tests {
         for line in 0..1_000 {
             findings.reject(line, &flaw(&format!("column{line}"), "is wrong"));
         }
-        assert_eq!(findings.rejected.0.len(), MOST_KINDS + 1);
+        assert_eq!(findings.rejected.0.len(), MAX_KINDS + 1);
     }
 }

@@ -13,9 +13,9 @@ use tonic::Code;
 use tonic_types::ErrorDetails;
 
 use super::Format;
-use crate::transfer::csv::Record;
-use crate::transfer::rows::{Object, Row};
-use crate::transfer::state;
+use crate::cli::transfer::csv::Record;
+use crate::cli::transfer::rows::{Object, Row};
+use crate::cli::transfer::state;
 
 /// The names that this file has besides those of its rows. An import does nothing with them.
 pub(super) const OURS: [&str; 5] = [NUMBER, "error_code", REASON, "error_message", ERROR];

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use clap::ValueEnum;
 use leadgate::domain::lead::{LEAD_ID as SCHEMA_LEAD_ID, path};
 use leadgate::domain::phone;
-use leadgate::domain::value::{Kind, Value};
+use leadgate::domain::value::{Value, ValueKind};
 use leadgate::grpc::{self, pb};
 use pb::import_leads_request::Operation;
 use serde::{Deserialize, Serialize};
@@ -17,9 +17,9 @@ use uuid::Uuid;
 use super::rejected::{Flaw, OURS};
 use super::survey::Name;
 use super::values::{Given, Reading};
-use crate::transfer::LEAD_ID;
-use crate::transfer::attributes::{Attribute, Attributes, Found, Text};
-use crate::transfer::rows::{Object, Row};
+use crate::cli::transfer::LEAD_ID;
+use crate::cli::transfer::attributes::{Attribute, Attributes, Found, Text};
+use crate::cli::transfer::rows::{Object, Row};
 
 /// What is done with a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -316,7 +316,7 @@ impl Column {
     fn new(at: usize, name: String, found: Use, matched: Option<&Attribute>) -> Self {
         let (kind, text) = match &found {
             Use::Set(attribute) => (attribute.kind, attribute.text),
-            Use::LeadId | Use::Nothing => (Some(Kind::Text), Text::Line),
+            Use::LeadId | Use::Nothing => (Some(ValueKind::Text), Text::Line),
         };
         let key = match &found {
             Use::Nothing => None,
@@ -467,19 +467,19 @@ fn notes(names: &[Name], uses: &[Use], attributes: &Attributes) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::csv::Record;
-    use crate::transfer::import::rejected::Reason;
+    use crate::cli::transfer::csv::Record;
+    use crate::cli::transfer::import::rejected::Reason;
 
     fn attributes() -> Attributes {
-        use pb::FieldKind as Kind;
+        use pb::FieldKind as ValueKind;
         let fields = [
-            ("EmailAddress", Kind::Text),
-            ("mx_Amount", Kind::Number),
-            ("mx_Paid", Kind::Flag),
-            ("mx_When", Kind::Time),
-            ("mx_KYC", Kind::FieldSet),
+            ("EmailAddress", ValueKind::Text),
+            ("mx_Amount", ValueKind::Number),
+            ("mx_Paid", ValueKind::Flag),
+            ("mx_When", ValueKind::Time),
+            ("mx_KYC", ValueKind::FieldSet),
         ];
-        let field = |(name, kind): (&str, Kind)| pb::LeadField {
+        let field = |(name, kind): (&str, ValueKind)| pb::LeadField {
             schema_name: name.to_owned(),
             kind: kind.into(),
             ..Default::default()

@@ -23,21 +23,21 @@ use super::rejected::{Flaw, OUTCOME_UNKNOWN, Reason, Rejected};
 use super::unknown::WhyUnknown;
 use super::window::Window;
 use super::{Format, State, Unsettled};
-use crate::client::Gateway;
-use crate::transfer::broken::{Breaks, Broken, pause};
-use crate::transfer::progress::Progress;
-use crate::transfer::rows::{Row, Rows};
-use crate::transfer::state;
+use crate::cli::client::Gateway;
+use crate::cli::transfer::broken::{Breaks, Broken, pause};
+use crate::cli::transfer::progress::Progress;
+use crate::cli::transfer::rows::{Row, Rows};
+use crate::cli::transfer::state;
 
 /// The most rows that have been read and are not recorded, and about the most bytes of them.
-const MOST_ROWS: usize = 10_000;
-const MOST_BYTES: usize = 32 * 1024 * 1024;
+const MAX_ROWS: usize = 10_000;
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How many messages wait for the stream.
 const BUFFER: usize = 16;
 /// How often a row is sent at most.
-const MOST_TRIES: u32 = 8;
+const MAX_TRIES: u32 = 8;
 /// Longer than an import waits by itself.
-const MOST_PATIENCE: Duration = Duration::from_secs(300);
+const MAX_PATIENCE: Duration = Duration::from_secs(300);
 /// How often it is written down how far it is.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -145,7 +145,7 @@ impl Sending {
             recorded,
             sent_before: match unsettled {
                 Unsettled::NewRun => 0,
-                Unsettled::SendAgain | Unsettled::TooOld => recorded + MOST_ROWS as u64,
+                Unsettled::SendAgain | Unsettled::TooOld => recorded + MAX_ROWS as u64,
             },
             unsettled,
             count: 0,
@@ -257,7 +257,7 @@ impl Sending {
 
     /// Whether there is something to be sent now.
     fn is_ready(&self, now: Instant) -> bool {
-        let has_room = self.window.len() < MOST_ROWS && self.bytes < MOST_BYTES;
+        let has_room = self.window.len() < MAX_ROWS && self.bytes < MAX_BYTES;
         !self.again.is_empty() || self.is_due(now) || !self.free.is_empty() || (!self.is_read && has_room)
     }
 
@@ -557,11 +557,11 @@ fn verdict(status: &tonic_types::Status, held: &mut Held) -> Verdict {
         .retry_info()
         .and_then(|info| info.retry_delay)
         .unwrap_or_default();
-    if told > MOST_PATIENCE && !is_unknown {
+    if told > MAX_PATIENCE && !is_unknown {
         let minutes = told.as_secs().div_ceil(60);
         return Verdict::Fault(format!("{reason}; try again in {minutes} minutes"));
     }
-    if held.tries + 1 < MOST_TRIES && told <= MOST_PATIENCE {
+    if held.tries + 1 < MAX_TRIES && told <= MAX_PATIENCE {
         return Verdict::Again(told.max(pause(held.tries)));
     }
     Verdict::Over(match held.doubt {
@@ -575,7 +575,7 @@ mod tests {
     use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
-    use crate::transfer::csv::Record;
+    use crate::cli::transfer::csv::Record;
 
     fn status(code: Code, reason: &str, delay: Option<Duration>) -> tonic_types::Status {
         told(code, reason, delay, &[])
@@ -620,7 +620,7 @@ mod tests {
 
     /// What becomes of a row at its last try.
     fn last(status: &tonic_types::Status, mut held: Held) -> Outcome {
-        held.tries = MOST_TRIES - 1;
+        held.tries = MAX_TRIES - 1;
         match verdict(status, &mut held) {
             Verdict::Over(outcome) => outcome,
             Verdict::Again(_) | Verdict::Fault(_) => panic!("{status:?}"),
@@ -688,7 +688,7 @@ mod tests {
             assert_eq!(wait(&status(code, "X", told), 0), told);
             assert_eq!(wait(&status(code, "X", None), 0), Some(pause(0)));
             assert_eq!(wait(&status(code, "X", Some(Duration::ZERO)), 1), Some(pause(1)));
-            assert_eq!(wait(&status(code, "X", told), MOST_TRIES - 1), None);
+            assert_eq!(wait(&status(code, "X", told), MAX_TRIES - 1), None);
         }
         assert_eq!(wait(&status(Code::InvalidArgument, "X", told), 0), None);
         assert_eq!(wait(&status(Code::AlreadyExists, "X", None), 0), None);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::error::{Error, Kind, Repeat, Result};
+use crate::error::{Error, ErrorKind, Repeat, Result};
 
 /// How much it matters that something is done, in the words of Google's SRE book; the lowest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub enum Criticality {
 
 /// One call of a caller, on its way through the gateway.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct RequestContext {
     /// The name of this call in logs and answers (`x-request-id`).
     pub id: Arc<str>,
     /// The `request_id` of the message that the call is made for, for logs (`mutation_id`).
@@ -41,7 +41,7 @@ pub struct Call {
     /// Every wait ends here.
     pub deadline: Instant,
     /// Cancelled when nobody waits for the answer any more.
-    pub left: CancellationToken,
+    pub cancelled: CancellationToken,
     /// The position of the write that this call belongs to.
     pub position: Option<Position>,
     /// What was done for it so far. Clones of a call share it.
@@ -126,7 +126,7 @@ impl Criticality {
     }
 }
 
-impl Call {
+impl RequestContext {
     /// A call that nobody outside has asked for: start-up, refreshing, checking.
     pub fn internal(id: &str, limit: Duration) -> Self {
         Self {
@@ -135,7 +135,7 @@ impl Call {
             caller: OURSELVES.into(),
             criticality: Criticality::default(),
             deadline: Instant::now() + limit,
-            left: CancellationToken::new(),
+            cancelled: CancellationToken::new(),
             position: None,
             progress: Arc::default(),
             record: None,
@@ -153,7 +153,7 @@ impl Call {
     }
 
     /// The same call after the response to a write was lost: it has to be settled, whether the caller still waits or not.
-    pub fn settling(&self, limit: Duration, counts_from: Instant) -> Self {
+    pub fn reconciling(&self, limit: Duration, counts_from: Instant) -> Self {
         self.progress.done().counts_from = Some(counts_from);
         Self {
             id: self.id.clone(),
@@ -161,7 +161,7 @@ impl Call {
             caller: self.caller.clone(),
             criticality: Criticality::CriticalPlus,
             deadline: self.deadline.max(Instant::now() + limit),
-            left: CancellationToken::new(),
+            cancelled: CancellationToken::new(),
             position: self.position,
             progress: self.progress.clone(),
             record: self.record.clone(),
@@ -212,7 +212,7 @@ impl Call {
             (done.counts_from, done.attempts > 0)
         };
         let error = match counts_from {
-            Some(at) => Error::from(Kind::OutcomeUnknown).settled_by(Repeat::not_before(at)),
+            Some(at) => Error::from(ErrorKind::OutcomeUnknown).settled_by(Repeat::not_before(at)),
             None if is_sent => exceeded(place),
             None => exceeded(STORE),
         };
@@ -224,7 +224,7 @@ impl Call {
         tokio::select! {
             biased;
             value = future => Ok(value),
-            () = self.left.cancelled() => Err(Kind::CallerLeft.into()),
+            () = self.cancelled.cancelled() => Err(ErrorKind::CallerLeft.into()),
             () = tokio::time::sleep_until(self.deadline) => Err(exceeded(place)),
         }
     }
@@ -232,7 +232,7 @@ impl Call {
 
 /// The deadline passed while the call waited there.
 pub fn exceeded(place: &'static str) -> Error {
-    Kind::DeadlineExceeded { place: place.into() }.into()
+    ErrorKind::DeadlineExceeded { place: place.into() }.into()
 }
 
 #[cfg(test)]
@@ -242,39 +242,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deadline_says_how_far_the_call_has_come() {
         let minute = Duration::from_secs(60);
-        let call = Call::internal("test", minute);
+        let context = RequestContext::internal("test", minute);
         let place = |error: &Error| match &error.kind {
-            Kind::DeadlineExceeded { place } => place.clone().into_owned(),
+            ErrorKind::DeadlineExceeded { place } => place.clone().into_owned(),
             other => panic!("{other:?}"),
         };
         // Nothing but the store comes before the queue, which tells of its own deadlines.
-        let unsent = call.timed_out("LeadSquared's answer");
+        let unsent = context.timed_out("LeadSquared's answer");
         assert_eq!(
             (place(&unsent).as_str(), unsent.facts.attempts),
             ("the gateway's store", 0)
         );
 
-        call.queued(Duration::from_secs(2));
-        call.clone().sent();
-        let sent = call.timed_out("LeadSquared's answer");
+        context.queued(Duration::from_secs(2));
+        context.clone().sent();
+        let sent = context.timed_out("LeadSquared's answer");
         assert_eq!(
             (place(&sent).as_str(), sent.facts.attempts),
             ("LeadSquared's answer", 1)
         );
         assert_eq!(sent.facts.queued, Duration::from_secs(2));
 
-        let settling = call.settling(minute, Instant::now() + Duration::from_secs(15));
-        settling.sent();
+        let reconciling = context.reconciling(minute, Instant::now() + Duration::from_secs(15));
+        reconciling.sent();
         tokio::time::advance(Duration::from_secs(5)).await;
-        let lost = call.timed_out("LeadSquared's answer");
-        assert_eq!((&lost.kind, lost.facts.attempts), (&Kind::OutcomeUnknown, 2));
+        let lost = context.timed_out("LeadSquared's answer");
+        assert_eq!((&lost.kind, lost.facts.attempts), (&ErrorKind::OutcomeUnknown, 2));
         let after = Duration::from_secs(10);
         assert_eq!(lost.facts.repeat, Some(Repeat::SameRequestId { after }));
         // A look-up is worth repeating after a second at the earliest.
         tokio::time::advance(Duration::from_secs(20)).await;
         let after = Duration::from_secs(1);
         assert_eq!(
-            call.timed_out("LeadSquared's answer").facts.repeat,
+            context.timed_out("LeadSquared's answer").facts.repeat,
             Some(Repeat::SameRequestId { after })
         );
     }

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Format, rejected};
-use crate::transfer::characters::visible;
-use crate::transfer::rows::{Fault, Object, Row, Rows};
+use crate::cli::transfer::characters::visible;
+use crate::cli::transfer::rows::{Fault, Object, Row, Rows};
 
 /// More names than leads have attributes.
-const MOST_NAMES: usize = 5_000;
+const MAX_NAMES: usize = 5_000;
 /// How many broken lines are told at most.
-const MOST_FAULTS: usize = 20;
+const MAX_FAULTS: usize = 20;
 
 /// What there is in a file.
 #[derive(Debug)]
@@ -142,15 +142,15 @@ impl Seen {
                 self.names.push(Name { text, line });
             }
         }
-        match self.names.len() > MOST_NAMES {
-            true => Err(Fault::File(format!("has more than {MOST_NAMES} different names"))),
+        match self.names.len() > MAX_NAMES {
+            true => Err(Fault::File(format!("has more than {MAX_NAMES} different names"))),
             false => Ok(()),
         }
     }
 
     fn broken(&mut self, fault: Fault) {
         self.broken += 1;
-        if self.faults.len() < MOST_FAULTS {
+        if self.faults.len() < MAX_FAULTS {
             self.faults.push(fault.to_string());
         }
     }
@@ -201,7 +201,7 @@ impl<R: Read> Read for Digested<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::rows::LONGEST;
+    use crate::cli::transfer::rows::LONGEST;
 
     fn csv(text: &str) -> Result<Survey, String> {
         Survey::of(Format::Csv, text.as_bytes())

@@ -11,7 +11,7 @@ use std::ops::Range;
 /// what of the list as it is now has surely been read, and the walk goes on until that is all of it. It is exact where,
 /// between two pages, rows only leave or only come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Walk {
+pub(super) struct PageCursor {
     size: usize,
     /// How many rows there were when the last page was read; `None` before the first.
     total: Option<usize>,
@@ -25,9 +25,9 @@ pub(super) struct Walk {
 
 /// Which rows of a page are to be given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reading {
+pub(super) struct PageRead {
     /// The walk before anything of the page was given.
-    walk: Walk,
+    cursor: PageCursor,
     /// Where the page begins.
     first: usize,
     rows: usize,
@@ -35,31 +35,31 @@ pub(super) struct Reading {
     pub(super) fresh: usize,
 }
 
-impl Reading {
+impl PageRead {
     /// The walk after all rows of the page were given.
-    pub(super) fn whole(&self) -> Walk {
-        let mut walk = self.walk.clone();
-        walk.is_partial = false;
-        walk.cover(self.first..self.first + self.rows);
-        walk
+    pub(super) fn whole(&self) -> PageCursor {
+        let mut cursor = self.cursor.clone();
+        cursor.is_partial = false;
+        cursor.cover(self.first..self.first + self.rows);
+        cursor
     }
 
     /// The walk after the rows of the page up to this one were given, and those before `fresh` left out. Later pages have at
     /// most `most` rows, and begin behind the last row given where some smaller size allows that.
-    pub(super) fn part(&self, end: usize, most: usize) -> Walk {
-        let mut walk = self.walk.clone();
+    pub(super) fn part(&self, end: usize, most: usize) -> PageCursor {
+        let mut cursor = self.cursor.clone();
         let end = self.first + end.min(self.rows);
-        walk.cover(self.first + self.fresh..end);
-        let most = most.clamp(1, walk.size);
+        cursor.cover(self.first + self.fresh..end);
+        let most = most.clamp(1, cursor.size);
         // The less of a page was given before, the fewer rows LeadSquared sends twice.
         let sizes = most - most / 4..=most;
-        walk.size = sizes.rev().min_by_key(|size| end % size).unwrap_or(most);
-        walk.is_partial = true;
-        walk
+        cursor.size = sizes.rev().min_by_key(|size| end % size).unwrap_or(most);
+        cursor.is_partial = true;
+        cursor
     }
 }
 
-impl Walk {
+impl PageCursor {
     /// From the beginning, in pages of that size.
     pub(super) fn new(size: usize) -> Self {
         Self {
@@ -106,13 +106,13 @@ impl Walk {
     }
 
     /// That page was read: so many rows, of so many in all. What of it is given is still to be said.
-    pub(super) fn read(&self, page: usize, rows: usize, total: usize) -> Reading {
-        let mut walk = self.clone();
-        let first = walk.first(page);
-        walk.count(first, rows, total);
-        let fresh = walk.covered.saturating_sub(first).min(rows);
-        Reading {
-            walk,
+    pub(super) fn read(&self, page: usize, rows: usize, total: usize) -> PageRead {
+        let mut cursor = self.clone();
+        let first = cursor.first(page);
+        cursor.count(first, rows, total);
+        let fresh = cursor.covered.saturating_sub(first).min(rows);
+        PageRead {
+            cursor,
             first,
             rows,
             fresh,
@@ -208,20 +208,20 @@ mod tests {
     use super::*;
 
     /// Reads to the end; before each page but the first the list is changed by the next of these.
-    fn walk(
+    fn cursor(
         list: &mut BTreeSet<u32>,
         size: usize,
         mut changes: impl FnMut(&mut BTreeSet<u32>),
     ) -> (Vec<usize>, Vec<u32>) {
-        let mut walk = Walk::new(size);
+        let mut cursor = PageCursor::new(size);
         let (mut pages, mut rows) = (vec![], vec![]);
-        while let Some(page) = walk.next_page() {
+        while let Some(page) = cursor.next_page() {
             if !pages.is_empty() {
                 changes(list);
             }
             let read: Vec<u32> = list.iter().copied().skip((page - 1) * size).take(size).collect();
-            assert_eq!(read.len(), walk.expected(page, list.len()));
-            walk = walk.read(page, read.len(), list.len()).whole();
+            assert_eq!(read.len(), cursor.expected(page, list.len()));
+            cursor = cursor.read(page, read.len(), list.len()).whole();
             pages.push(page);
             rows.extend(read);
             assert!(pages.len() < 10_000, "no end");
@@ -242,7 +242,7 @@ mod tests {
             (11, vec![1, 2]),
             (30, vec![1, 2, 3]),
         ] {
-            let (read, rows) = walk(&mut list(count), 10, |_| {});
+            let (read, rows) = cursor(&mut list(count), 10, |_| {});
             assert_eq!(read, pages, "{count}");
             assert_eq!(rows.len(), count as usize);
         }
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn after_rows_have_left_it_goes_back_to_where_others_may_have_moved() {
         let mut first = Some(0);
-        let (pages, rows) = walk(&mut list(40), 10, |list| {
+        let (pages, rows) = cursor(&mut list(40), 10, |list| {
             first.take().map(|row| list.remove(&row));
         });
         assert_eq!(pages, [1, 2, 1, 3, 4]);
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn it_goes_back_as_far_as_rows_may_have_moved() {
         let mut once = true;
-        let (pages, rows) = walk(&mut list(60), 10, |list| {
+        let (pages, rows) = cursor(&mut list(60), 10, |list| {
             if once && list.len() == 60 {
                 once = false;
                 list.retain(|row| *row >= 25);
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn while_a_row_leaves_before_each_page_it_takes_two_for_each() {
         let mut next = 0;
-        let (pages, rows) = walk(&mut list(1000), 100, |list| {
+        let (pages, rows) = cursor(&mut list(1000), 100, |list| {
             list.remove(&next);
             next += 1;
         });
@@ -285,22 +285,22 @@ mod tests {
 
     #[test]
     fn a_page_behind_the_end_that_counts_nothing_is_no_end() {
-        let mut walk = Walk::new(10);
-        walk = walk.read(1, 10, 11).whole();
-        assert_eq!(walk.next_page(), Some(2));
-        walk = walk.read(2, 0, 0).whole();
-        assert_eq!(walk.next_page(), Some(1));
-        walk = walk.read(1, 10, 10).whole();
-        assert_eq!(walk.next_page(), None);
+        let mut cursor = PageCursor::new(10);
+        cursor = cursor.read(1, 10, 11).whole();
+        assert_eq!(cursor.next_page(), Some(2));
+        cursor = cursor.read(2, 0, 0).whole();
+        assert_eq!(cursor.next_page(), Some(1));
+        cursor = cursor.read(1, 10, 10).whole();
+        assert_eq!(cursor.next_page(), None);
     }
 
     #[test]
     fn numbers_that_are_no_walk_are_refused() {
-        assert_eq!(Walk::from_numbers([0, 1, 0, 0, 0, 0]), None);
-        assert_eq!(Walk::from_numbers([10, usize::MAX, 0, 0, 0, 0]), None);
-        assert_eq!(Walk::from_numbers([10, 5, 0, 7, 3, 0]), None);
-        assert_eq!(Walk::from_numbers([10, 5, 8, 7, 9, 0]), None);
-        assert_eq!(Walk::from_numbers([10, 5, 8, 0, 0, 2]), None);
+        assert_eq!(PageCursor::from_numbers([0, 1, 0, 0, 0, 0]), None);
+        assert_eq!(PageCursor::from_numbers([10, usize::MAX, 0, 0, 0, 0]), None);
+        assert_eq!(PageCursor::from_numbers([10, 5, 0, 7, 3, 0]), None);
+        assert_eq!(PageCursor::from_numbers([10, 5, 8, 7, 9, 0]), None);
+        assert_eq!(PageCursor::from_numbers([10, 5, 8, 0, 0, 2]), None);
     }
 
     /// Reads to the end while no more rows are given at a time than the next of these says. The pages with their sizes, and
@@ -311,19 +311,19 @@ mod tests {
         mut room: impl FnMut() -> usize,
         mut changes: impl FnMut(&mut BTreeSet<u32>),
     ) -> (Vec<(usize, usize)>, Vec<u32>) {
-        let mut walk = Walk::new(size);
+        let mut cursor = PageCursor::new(size);
         let (mut pages, mut given) = (vec![], vec![]);
-        while let Some(page) = walk.next_page() {
+        while let Some(page) = cursor.next_page() {
             if !pages.is_empty() {
                 changes(list);
             }
-            let size = walk.size();
+            let size = cursor.size();
             let rows: Vec<u32> = list.iter().copied().skip((page - 1) * size).take(size).collect();
-            let reading = walk.read(page, rows.len(), list.len());
-            let skipped = if walk.is_partial() { reading.fresh } else { 0 };
+            let reading = cursor.read(page, rows.len(), list.len());
+            let skipped = if cursor.is_partial() { reading.fresh } else { 0 };
             let room = room().max(1);
             let fresh = &rows[reading.fresh..];
-            walk = if rows.len() - skipped <= room {
+            cursor = if rows.len() - skipped <= room {
                 given.extend(&rows[skipped..]);
                 reading.whole()
             } else if fresh.len() <= room {
@@ -333,7 +333,7 @@ mod tests {
                 given.extend(&fresh[..room]);
                 reading.part(reading.fresh + room, room)
             };
-            assert_eq!(Walk::from_numbers(walk.to_numbers()), Some(walk.clone()));
+            assert_eq!(PageCursor::from_numbers(cursor.to_numbers()), Some(cursor.clone()));
             pages.push((page, size));
             assert!(pages.len() < 10_000, "no end");
         }
@@ -400,7 +400,7 @@ mod tests {
             let mut list = rows.clone();
             let mut stays = rows;
             let mut changes = changes.into_iter();
-            let (_, read) = walk(&mut list, size, |list| {
+            let (_, read) = cursor(&mut list, size, |list| {
                 if let Some(change) = changes.next() {
                     apply(&change, list);
                     stays.retain(|row| list.contains(row));
@@ -449,12 +449,12 @@ mod tests {
             leave in prop::collection::vec(any::<prop::sample::Index>(), 1..30),
         ) {
             let mut list = list(count);
-            let mut walk = Walk::new(size);
+            let mut cursor = PageCursor::new(size);
             let mut leave = leave.into_iter();
-            while let Some(page) = walk.next_page() {
+            while let Some(page) = cursor.next_page() {
                 let rows = list.iter().skip((page - 1) * size).take(size).count();
-                walk = walk.read(page, rows, list.len()).whole();
-                prop_assert_eq!(Walk::from_numbers(walk.to_numbers()), Some(walk.clone()));
+                cursor = cursor.read(page, rows, list.len()).whole();
+                prop_assert_eq!(PageCursor::from_numbers(cursor.to_numbers()), Some(cursor.clone()));
                 if let Some(index) = leave.next() {
                     apply(&Change::Leave(vec![index]), &mut list);
                 }

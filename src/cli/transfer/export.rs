@@ -29,7 +29,7 @@ use super::broken::{Breaks, Broken};
 use super::progress::Progress;
 use super::rows::{Fault, Row, Rows};
 use super::{Format, LEAD_ID, LEAD_NUMBER, state};
-use crate::client::{Address, Gateway, note};
+use crate::cli::client::{Address, Gateway, note};
 use crate::{duration, told_to_stop};
 
 /// How often it is written down how far it is.

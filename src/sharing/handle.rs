@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::domain::share::Share;
 
 /// The place of one share.
-pub(super) struct Seat {
+pub(super) struct ShareHandle {
     share: watch::Sender<Arc<Share>>,
     writing: tokio::sync::Mutex<()>,
     /// Whether somebody does what is to be done.
@@ -22,53 +22,53 @@ pub(super) struct Seat {
 
 /// All places that anybody holds.
 #[derive(Default)]
-pub(super) struct Seats {
-    seating: tokio::sync::Mutex<()>,
-    taken: Mutex<HashMap<Uuid, Weak<Seat>>>,
+pub(super) struct ShareHandles {
+    creation: tokio::sync::Mutex<()>,
+    handles: Mutex<HashMap<Uuid, Weak<ShareHandle>>>,
 }
 
 /// Somebody who follows a share.
 pub struct Listener {
-    seat: Arc<Seat>,
+    handle: Arc<ShareHandle>,
     share: watch::Receiver<Arc<Share>>,
 }
 
-impl Seats {
+impl ShareHandles {
     /// Held by whoever reads a share to give it its place.
-    pub(super) async fn seating(&self) -> MutexGuard<'_, ()> {
-        self.seating.lock().await
+    pub(super) async fn creation(&self) -> MutexGuard<'_, ()> {
+        self.creation.lock().await
     }
 
     /// The share's place, if anybody holds it.
-    pub(super) fn get(&self, id: Uuid) -> Option<Arc<Seat>> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.get(&id).and_then(Weak::upgrade)
+    pub(super) fn get(&self, id: Uuid) -> Option<Arc<ShareHandle>> {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.get(&id).and_then(Weak::upgrade)
     }
 
     /// The share's place. Whoever holds it already knows better what has become of the share.
-    pub(super) fn of(&self, share: Share) -> Arc<Seat> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seat) = taken.get(&share.id).and_then(Weak::upgrade) {
-            return seat;
+    pub(super) fn of(&self, share: Share) -> Arc<ShareHandle> {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = handles.get(&share.id).and_then(Weak::upgrade) {
+            return handle;
         }
         // Those that nobody holds go now and then, so that there are about as many as are held.
-        if taken.len() == taken.capacity() {
-            taken.retain(|_, seat| seat.strong_count() > 0);
+        if handles.len() == handles.capacity() {
+            handles.retain(|_, handle| handle.strong_count() > 0);
         }
         let id = share.id;
-        let seat = Arc::new(Seat {
+        let handle = Arc::new(ShareHandle {
             share: watch::Sender::new(Arc::new(share)),
             writing: tokio::sync::Mutex::default(),
             driven: AtomicBool::new(false),
             listeners: AtomicUsize::new(0),
             joined: Notify::new(),
         });
-        taken.insert(id, Arc::downgrade(&seat));
-        seat
+        handles.insert(id, Arc::downgrade(&handle));
+        handle
     }
 }
 
-impl Seat {
+impl ShareHandle {
     /// The share as it is.
     pub(super) fn current(&self) -> Arc<Share> {
         self.share.borrow().clone()
@@ -108,11 +108,11 @@ impl Seat {
 }
 
 impl Listener {
-    pub(super) fn new(seat: Arc<Seat>) -> Self {
-        let share = seat.share.subscribe();
-        seat.listeners.fetch_add(1, Ordering::Relaxed);
-        seat.joined.notify_one();
-        Self { seat, share }
+    pub(super) fn new(handle: Arc<ShareHandle>) -> Self {
+        let share = handle.share.subscribe();
+        handle.listeners.fetch_add(1, Ordering::Relaxed);
+        handle.joined.notify_one();
+        Self { handle, share }
     }
 
     /// The share as it is; what was there until now is no change any more.
@@ -131,6 +131,6 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.seat.listeners.fetch_sub(1, Ordering::Relaxed);
+        self.handle.listeners.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -7,7 +7,7 @@ use leadgate::grpc::pb;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::sync::watch;
 
-use crate::client::Gateway;
+use crate::cli::client::Gateway;
 
 /// How often the gateway is asked, which costs no call.
 const EVERY: Duration = Duration::from_secs(2);

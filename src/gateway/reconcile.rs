@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::lead::{id_of, is_missing, is_refused};
-use crate::caller::Call;
 use crate::clock;
+use crate::context::RequestContext;
 use crate::domain::lead::{Action, Key, Row, Write, Written};
 use crate::domain::mask::Mask;
 use crate::domain::time;
-use crate::error::{Cause, Error, Kind, Repeat, Resource, Result};
+use crate::error::{Cause, Error, ErrorKind, Repeat, Resource, Result};
 
 /// What a look at the lead says about a write whose answer was lost.
-pub(super) enum Settled {
+pub(super) enum Reconciled {
     /// It was executed, and did this.
     Done(Written),
     /// It was not executed, or may be executed again.
@@ -61,14 +61,14 @@ pub(super) enum Look {
 
 impl Looks {
     /// Pauses before the next look-up.
-    pub(super) async fn next(&mut self, call: &Call) -> Look {
+    pub(super) async fn next(&mut self, context: &RequestContext) -> Look {
         let now = Instant::now();
         if now >= self.counts_from {
             return Look::Counts;
         }
         let until = self.counts_from.min(now + self.pause);
         self.pause *= 2;
-        match call.wait("the next look-up", tokio::time::sleep_until(until)).await {
+        match context.wait("the next look-up", tokio::time::sleep_until(until)).await {
             Ok(()) => Look::Again,
             Err(_) => Look::Over,
         }
@@ -105,8 +105,8 @@ impl Loss {
 
 impl Gateway {
     /// The call of a write whose response is lost: it goes on without its caller.
-    pub(super) fn doubted(&self, call: &Call, loss: Loss) -> Call {
-        call.settling(self.crm.settle_timeout() + LAST_LOOK, loss.counts_from)
+    pub(super) fn doubted(&self, context: &RequestContext, loss: Loss) -> RequestContext {
+        context.reconciling(self.crm.settle_timeout() + LAST_LOOK, loss.counts_from)
     }
 
     /// What is known of a write that was begun before, by this process or another one.
@@ -133,44 +133,46 @@ impl Gateway {
     }
 
     /// Looks a write up whose response was lost until it is seen, or until it counts that it is not.
-    pub(super) async fn reconcile(&self, call: &Call, write: &Write, loss: Loss) -> Result<Settled> {
+    pub(super) async fn reconcile(&self, context: &RequestContext, write: &Write, loss: Loss) -> Result<Reconciled> {
         let can_be_seen = !write.lookup_keys().is_empty();
         let mut looks = loss.looks();
         loop {
-            let settled = self.settle(call, write, loss.since).await;
-            let is_unseen = match &settled {
-                Ok(Settled::Done(_)) => false,
-                Ok(Settled::NotDone | Settled::Unseen | Settled::Unknown | Settled::NotLookedUp) => can_be_seen,
+            let reconciled = self.look_up(context, write, loss.since).await;
+            let is_unseen = match &reconciled {
+                Ok(Reconciled::Done(_)) => false,
+                Ok(Reconciled::NotDone | Reconciled::Unseen | Reconciled::Unknown | Reconciled::NotLookedUp) => {
+                    can_be_seen
+                }
                 Err(error) => is_missing(error),
             };
             match is_unseen {
-                false => return settled,
-                true => match looks.next(call).await {
+                false => return reconciled,
+                true => match looks.next(context).await {
                     Look::Again => {}
-                    Look::Counts => return settled,
-                    Look::Over => return Ok(Settled::NotLookedUp),
+                    Look::Counts => return reconciled,
+                    Look::Over => return Ok(Reconciled::NotLookedUp),
                 },
             }
         }
     }
 
     /// Looks whether a write whose answer was lost was executed.
-    async fn settle(&self, call: &Call, write: &Write, since: Timestamp) -> Result<Settled> {
+    async fn look_up(&self, context: &RequestContext, write: &Write, since: Timestamp) -> Result<Reconciled> {
         let keys = write.lookup_keys();
         // With it, those whose answers were lost together are looked up together.
-        let catalog = self.metadata.at_hand(call).await;
+        let catalog = self.metadata.get_if_available(context).await;
         for key in &keys {
-            match self.find(call, key, &Mask::default(), catalog.as_deref()).await {
+            match self.find(context, key, &Mask::default(), catalog.as_deref()).await {
                 Ok(row) => return self.judge(write, key, &row, since),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     tracing::warn!(
-                        request_id = %call.id,
-                        mutation_id = call.mutation.map(tracing::field::display),
+                        request_id = %context.id,
+                        mutation_id = context.mutation.map(tracing::field::display),
                         error = error.name(),
                         "looking up a write of unknown outcome failed"
                     );
-                    return Ok(Settled::NotLookedUp);
+                    return Ok(Reconciled::NotLookedUp);
                 }
             }
         }
@@ -181,19 +183,19 @@ impl Gateway {
             .iter()
             .any(|name| write.attributes.text(name).is_some());
         match write.action {
-            Action::Update { .. } => Err(Kind::NotFound(Resource::Lead).into()),
-            Action::Create if is_unique && !keys.is_empty() => Ok(Settled::NotDone),
+            Action::Update { .. } => Err(ErrorKind::NotFound(Resource::Lead).into()),
+            Action::Create if is_unique && !keys.is_empty() => Ok(Reconciled::NotDone),
             // A second one updates what the first has made.
             Action::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
-                Ok(Settled::NotDone)
+                Ok(Reconciled::NotDone)
             }
             // A capture leaves an activity behind each time.
-            Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(Settled::Unknown),
+            Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(Reconciled::Unknown),
         }
     }
 
     /// What the lead that a write is about, found by that key, says of it.
-    fn judge(&self, write: &Write, key: &Key, row: &Row, since: Timestamp) -> Result<Settled> {
+    fn judge(&self, write: &Write, key: &Key, row: &Row, since: Timestamp) -> Result<Reconciled> {
         let lead_id = id_of(row).unwrap_or_default().to_owned();
         let seen = write.is_seen_in(row);
         // Whether what the column dates may be the doing of this write.
@@ -202,7 +204,7 @@ impl Gateway {
             at.and_then(|at| self.crm.clock().is_since(at, since))
         };
         let done = |created| {
-            Settled::Done(Written {
+            Reconciled::Done(Written {
                 lead_id: lead_id.clone(),
                 affected_rows: 1,
                 created,
@@ -214,26 +216,26 @@ impl Gateway {
                 (Some(true) | None, Some(true)) => done(Some(true)),
                 // It was there before: the create was refused, and would be again.
                 (Some(false), _) => {
-                    return Err(Kind::Duplicate {
+                    return Err(ErrorKind::Duplicate {
                         attribute: key.attribute().map(str::to_owned),
                         lead_id: Some(lead_id),
                     }
                     .into());
                 }
-                _ => Settled::Unknown,
+                _ => Reconciled::Unknown,
             },
             Action::Capture { .. } => match (may_be_ours("CreatedOn"), seen) {
                 (Some(true), Some(true)) => done(Some(true)),
-                _ => Settled::Unknown,
+                _ => Reconciled::Unknown,
             },
             Action::Update { .. } | Action::Upsert { .. } => {
                 let created = matches!(write.action, Action::Update { .. }).then_some(false);
                 match (seen, may_be_ours("ModifiedOn"), write.runs_automations()) {
                     (Some(true), _, false) | (Some(true), Some(true), true) => done(created),
                     // Nobody has changed it since, so it is ours to change; what runs automations may still be on its way.
-                    (Some(false), Some(false), false) => Settled::NotDone,
-                    (Some(false), Some(true) | None, false) => Settled::Unseen,
-                    _ => Settled::Unknown,
+                    (Some(false), Some(false), false) => Reconciled::NotDone,
+                    (Some(false), Some(true) | None, false) => Reconciled::Unseen,
+                    _ => Reconciled::Unknown,
                 }
             }
         })

@@ -9,7 +9,7 @@ use leadgate::domain::value::Value;
 use leadgate::grpc::{self, pb};
 use serde_json::{Value as Json, json};
 
-use crate::transfer::{Format, LEAD_ID, LEAD_NUMBER};
+use crate::cli::transfer::{Format, LEAD_ID, LEAD_NUMBER};
 
 /// Where leads are written.
 pub(super) struct Sheet {

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::client::{Address, Gateway, explain, note};
+use crate::cli::client::{Address, Gateway, explain, note};
 use crate::duration;
 
 /// How many shares are asked for at one time.
