@@ -138,6 +138,11 @@ where
         }
     }
 
+    /// Whether a value is cached, fresh or stale. Sends nothing.
+    pub fn is_available(&self) -> bool {
+        self.shared.current.load().is_some()
+    }
+
     /// Fetches it in the background, unless somebody does already.
     pub fn refresh(&self) {
         let this = self.clone();

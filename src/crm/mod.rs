@@ -18,6 +18,7 @@ pub mod share;
 pub mod user;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
@@ -223,6 +224,8 @@ struct Shared {
     absent: batch::Closed,
     account: Account,
     outage: Outage,
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    credentials_rejected: AtomicBool,
 }
 
 /// Everything that a call needs to be sent: a slot, and a place among the requests under way.
@@ -258,6 +261,7 @@ impl Client {
                 absent: batch::Closed::default(),
                 account: Account::default(),
                 outage: Outage::default(),
+                credentials_rejected: AtomicBool::new(false),
                 settings,
                 quota,
                 metrics,
@@ -352,6 +356,11 @@ impl Client {
     pub fn outage(&self) -> Option<String> {
         let cause = self.shared.outage.current()?;
         Some(format!("{}: {cause}", self.shared.address(cause)))
+    }
+
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    pub fn credentials_rejected(&self) -> bool {
+        self.shared.credentials_rejected.load(Ordering::Relaxed)
     }
 
     /// Whether a call for this operation would be let in, were it made now.
@@ -562,6 +571,11 @@ impl Client {
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
+        match error.map(|error| &error.kind) {
+            None => shared.credentials_rejected.store(false, Ordering::Relaxed),
+            Some(ErrorKind::CredentialsRejected { .. }) => shared.credentials_rejected.store(true, Ordering::Relaxed),
+            Some(_) => {}
+        }
         tracing::info!(
             target: "leadgate::attempt",
             request_id = %context.id,

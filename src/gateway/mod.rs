@@ -257,6 +257,16 @@ impl Gateway {
         self.crm.outage()
     }
 
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    pub fn credentials_rejected(&self) -> bool {
+        self.crm.credentials_rejected()
+    }
+
+    /// Whether the account's metadata has been fetched.
+    pub fn has_metadata(&self) -> bool {
+        self.metadata.is_available()
+    }
+
     /// What attributes leads have.
     pub async fn describe_fields(&self, context: &RequestContext) -> Result<Arc<Catalog>> {
         self.metadata.get(context).await
