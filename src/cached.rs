@@ -126,7 +126,7 @@ where
                     ErrorKind::DeadlineExceeded { .. }
                         | ErrorKind::DeadlineInfeasible { .. }
                         | ErrorKind::QueueFull { .. }
-                        | ErrorKind::CallerLeft
+                        | ErrorKind::CallerCancelled
                 );
                 // It has cost neither time nor a call.
                 let is_free = matches!(error.kind, ErrorKind::BreakerOpen { .. });
