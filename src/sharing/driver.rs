@@ -19,7 +19,7 @@ use crate::crm::share::{GetStatus, Grant, Revoke};
 use crate::domain::activity::{NOTE, Post, Target};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 
 /// Number of activities per page of the look-up for an activity whose post has an unknown outcome.
 const LOOKUP_PAGE_SIZE: usize = 100;
@@ -477,23 +477,9 @@ fn remaining(since: Timestamp, limit: Duration) -> Option<Duration> {
 
 /// The event that follows from the error of a step.
 fn event_of_error(step: ShareStep, error: Error) -> ShareEvent {
-    match &error.kind {
-        // An error without an exception of LeadSquared may come from a proxy, and an unreadable response may mean success.
-        ErrorKind::OutcomeUnknown | ErrorKind::Unreadable { .. } | ErrorKind::Unavailable { sent: true } => {
-            ShareEvent::OutcomeUnknown
-        }
-        ErrorKind::Exception if !error.is_final() => ShareEvent::OutcomeUnknown,
-        ErrorKind::Unavailable { sent: false }
-        | ErrorKind::DeadlineInfeasible { .. }
-        | ErrorKind::DeadlineExceeded { .. }
-        | ErrorKind::CallerLimit { .. }
-        | ErrorKind::QueueFull { .. }
-        | ErrorKind::BreakerOpen { .. }
-        | ErrorKind::DailyBudgetExhausted { .. }
-        | ErrorKind::Refused(_)
-        | ErrorKind::StoreUnavailable
-        | ErrorKind::ShuttingDown
-        | ErrorKind::CallerLeft => ShareEvent::NotExecuted,
+    match error.outcome() {
+        Outcome::Unknown => ShareEvent::OutcomeUnknown,
+        Outcome::NotExecuted { is_transient: true } => ShareEvent::NotExecuted,
         _ if step == ShareStep::Revoke && is_access_not_found(&error) => ShareEvent::AccessNotFound,
         _ => ShareEvent::Rejected(error),
     }

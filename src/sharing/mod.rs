@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::context::{RequestContext, RequestId, exceeded};
+use crate::context::{RequestContext, RequestId, deadline_exceeded};
 use crate::crm;
 use crate::crm::activity::Offset;
 use crate::crm::lead::{GetById, GetByNumber};
@@ -25,7 +25,7 @@ use crate::domain::share::{
     Access, Share, ShareChange, ShareContext, ShareFilter, ShareStage, ShareState, ShareStep, SharedEntity,
 };
 use crate::domain::user;
-use crate::error::{Error, ErrorKind, Repeat, Resource, Result};
+use crate::error::{Error, ErrorKind, Recovery, Resource, Result};
 use crate::store::{self, AddShareResult, PriorAttempt, Requests, Store, StoreError};
 use crate::users::Users;
 pub use handle::ShareWatcher;
@@ -527,7 +527,7 @@ impl Shared {
     ) -> Result<Uuid> {
         let old = self.handle(id).await?.current();
         if old.stage != ShareStage::Active {
-            return Err(Error::from(ErrorKind::ShareNotActive).of_share(id));
+            return Err(Error::from(ErrorKind::ShareNotActive).with_share(id));
         }
         let minutes = self.minutes(duration.or(Some(old.duration())))?;
         // LeadSquared could not distinguish two shares through the same activity.
@@ -567,10 +567,10 @@ impl Shared {
         share.caller = context.caller.to_string();
         share.criticality = context.criticality.name().to_owned();
         if context.cancelled.is_cancelled() {
-            return Err(ErrorKind::CallerLeft.into());
+            return Err(ErrorKind::CallerCancelled.into());
         }
         if Instant::now() >= context.deadline {
-            return Err(exceeded("the ledger"));
+            return Err(deadline_exceeded("the ledger"));
         }
         let limit = match self.settings.at_limit {
             AtLimit::Refuse => Some(self.settings.leads_per_user),
@@ -636,7 +636,7 @@ impl Shared {
                 self.drive(handle);
                 Ok(id)
             }
-            None => Err(Error::from(error_kind).of_share(id)),
+            None => Err(Error::from(error_kind).with_share(id)),
         }
     }
 
@@ -756,7 +756,7 @@ impl Shared {
         }
         let share = self.store.share(&self.tenant, id).await;
         let share = share.map_err(|error| store_read_error(&error))?;
-        let share = share.ok_or_else(|| Error::from(ErrorKind::NotFound(Resource::Share)).of_share(id))?;
+        let share = share.ok_or_else(|| Error::from(ErrorKind::NotFound(Resource::Share)).with_share(id))?;
         Ok(self.handles.of(share))
     }
 
@@ -843,12 +843,14 @@ fn with_store_grace(context: &RequestContext) -> RequestContext {
     }
 }
 
-/// Adds the facts for callers to the error of a create, revoke or retry call.
+/// Adds the details for callers to the error of a create, revoke or retry call.
 fn of_mutation(context: &RequestContext, error: Error, has_request_id: bool) -> Error {
-    match error.facts.share_id {
+    match error.details.share_id {
         // A repetition with the same request id returns the same share in its current state.
-        Some(_) => error.settled_by(Repeat::Share),
-        None => context.known(error).of_mutation(has_request_id, Repeat::Share),
+        Some(_) => error.with_recovery(Recovery::Share),
+        None => context
+            .with_progress(error)
+            .of_mutation(has_request_id, Recovery::Share),
     }
 }
 
@@ -857,12 +859,12 @@ fn share_result(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
         (ShareStage::Failed, failure) => {
             let error = failure.clone().unwrap_or_else(|| ErrorKind::Exception.into());
-            Err(error.of_share(share.id))
+            Err(error.with_share(share.id))
         }
         (ShareStage::Uncertain, _) => {
-            let mut error = Error::from(ErrorKind::OutcomeUnknown).settled_by(Repeat::Share);
-            error.facts.attempts = share.attempts;
-            Err(error.of_share(share.id))
+            let mut error = Error::from(ErrorKind::OutcomeUnknown).with_recovery(Recovery::Share);
+            error.details.attempts = share.attempts;
+            Err(error.with_share(share.id))
         }
         _ => Ok(share),
     }
@@ -871,7 +873,7 @@ fn share_result(share: Arc<Share>) -> Result<Arc<Share>> {
 /// The result of a revoke call: an error if the share is still active, failed or is uncertain.
 fn revoke_result(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
-        (ShareStage::Active, Some(failure)) => Err(failure.clone().of_share(share.id)),
+        (ShareStage::Active, Some(failure)) => Err(failure.clone().with_share(share.id)),
         (ShareStage::Failed | ShareStage::Uncertain, _) => share_result(share),
         _ => Ok(share),
     }

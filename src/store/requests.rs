@@ -17,7 +17,7 @@ use super::record::{StoredResult, result};
 use super::{BeginResult, DamagedRow, Store, StoreError, StoredRequest};
 use crate::clock;
 use crate::context::{Record, Recorded, RequestContext, RequestId, STORE};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 
 /// The additional time after the deadline for the result of the work. The work knows better than its waiter what it waited for.
 const GRACE: Duration = Duration::from_millis(5);
@@ -342,15 +342,10 @@ impl<T: StoredResult> Requests<T> {
         if record.state() == NONE {
             return;
         }
-        match result {
-            Ok(_) => {}
-            Err(error) if error.is_final() => {}
-            Err(Error {
-                // These errors do not show whether LeadSquared executed the mutation.
-                kind: ErrorKind::OutcomeUnknown | ErrorKind::Unreadable { .. } | ErrorKind::Exception,
-                ..
-            }) => return,
-            Err(_) => {
+        match Outcome::of_mutation(result) {
+            Outcome::Executed | Outcome::Rejected => {}
+            Outcome::Unknown => return,
+            Outcome::NotExecuted { .. } => {
                 // Errors are already logged.
                 let _ = record.undo(caller).await;
                 return;
@@ -432,7 +427,7 @@ impl<T: StoredResult> Requests<T> {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(ErrorKind::ShuttingDown.into()),
             },
-            Err(_) => Err(context.timed_out("LeadSquared's answer")),
+            Err(_) => Err(context.deadline_error("LeadSquared's answer")),
         }
     }
 }
@@ -662,7 +657,7 @@ mod tests {
         let known = || async { requests.stored(&context(), &id(1).unwrap()).await.unwrap() };
         // The mutation ends before its first request is sent.
         for result in [
-            Err(ErrorKind::CallerLeft.into()),
+            Err(ErrorKind::CallerCancelled.into()),
             Err(Error::invalid("lead", "x")),
             Ok(1),
         ] {

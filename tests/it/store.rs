@@ -212,10 +212,10 @@ async fn with_a_full_disk_the_gateway_is_not_ready_until_there_is_free_space() {
         tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap()
     };
     for _ in 0..2 {
-        assert_eq!(wait_until(200).await, "ready\n");
+        wait_until(200).await;
         limit("0").await;
         let reason = wait_until(503).await;
-        assert!(reason.starts_with("the store cannot be written: "), "{reason}");
+        assert!(reason.contains("the store cannot be written: "), "{reason}");
         assert!(reason.contains(account.folder.path().to_str().unwrap()), "{reason}");
         limit("unlimited").await;
     }

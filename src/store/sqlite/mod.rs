@@ -2,6 +2,7 @@
 
 mod commit;
 mod damaged;
+mod migrations;
 mod share;
 
 use std::path::{Path, PathBuf};
@@ -104,7 +105,7 @@ impl Sqlite {
             file,
         };
         store.check(path).await.map_err(open_error)??;
-        sqlx::migrate!("src/store/migrations")
+        migrations::migrator()
             .run(&store.pool)
             .await
             .map_err(|error| StoreError::new("cannot be migrated", &with_path(path, &error)))?;

@@ -14,7 +14,7 @@ use crate::context::RequestContext;
 use crate::domain::lead::Written;
 use crate::domain::share::{Access, Share, ShareContext, ShareFilter, ShareStage, ShareStep, SharedEntity};
 use crate::domain::value::{FieldSet, Value};
-use crate::error::{Cause, Certificate, Error, ErrorKind, Facts, Repeat, Resource, Violation};
+use crate::error::{Cause, Certificate, Error, ErrorKind, FailureDetails, Outcome, Recovery, Resource, Violation};
 use crate::store::{AddShareResult, Requests};
 
 /// Every kind of error with any content, except kinds that are never stored.
@@ -40,7 +40,7 @@ fn any_error() -> impl Strategy<Value = Error> {
         ErrorKind::StoreUnavailable,
         ErrorKind::StoreUnreadable,
         ErrorKind::ShuttingDown,
-        ErrorKind::CallerLeft,
+        ErrorKind::CallerCancelled,
     ]);
     let kind = prop_oneof![
         violations.prop_map(ErrorKind::Invalid),
@@ -62,16 +62,16 @@ fn any_error() -> impl Strategy<Value = Error> {
         text().prop_map(|path| ErrorKind::Unreadable { path }),
         plain,
     ];
-    let facts = (
+    let details = (
         any::<Option<u16>>(),
         proptest::option::of(text()),
         any::<bool>(),
         any::<u32>(),
         proptest::option::of(retry()),
     );
-    (kind, facts, any::<Option<u128>>()).prop_map(|(kind, (status, exception, is_page, attempts, queued), share)| {
+    (kind, details, any::<Option<u128>>()).prop_map(|(kind, (status, exception, is_page, attempts, queued), share)| {
         let mut error = Error::from(kind);
-        *error.facts = Facts {
+        *error.details = FailureDetails {
             upstream_status: status,
             exception_type: exception,
             is_page,
@@ -79,7 +79,7 @@ fn any_error() -> impl Strategy<Value = Error> {
             queued: queued.unwrap_or_default(),
             share_id: share.map(Uuid::from_u128),
             cause: Some(Cause::Certificate(Certificate::Expired)).filter(|_| is_page),
-            repeat: queued.map(|after| Repeat::SameRequestId { after }),
+            recovery: queued.map(|after| Recovery::SameRequestId { after }),
         };
         error
     })
@@ -200,7 +200,7 @@ proptest! {
             let context = || RequestContext::internal("test", Duration::from_secs(10));
             let success = Written { lead_id, affected_rows, created };
             for (id, result) in [(1, Ok(success)), (2, Err(error))] {
-                let is_kept = result.as_ref().err().is_none_or(Error::is_final);
+                let is_kept = matches!(Outcome::of_mutation(&result), Outcome::Executed | Outcome::Rejected);
                 let first = result.clone();
                 let (requests, entry) = (requests_of_tenant(), request(id));
                 let entry = requests.enter(entry);
@@ -214,7 +214,7 @@ proptest! {
                 if is_kept {
                     let requests = requests_of_tenant();
                     let entry = requests.enter(request(id));
-                    let again = requests.once(&context(), Some(entry), |_| async { Err(ErrorKind::CallerLeft.into()) }).await;
+                    let again = requests.once(&context(), Some(entry), |_| async { Err(ErrorKind::CallerCancelled.into()) }).await;
                     prop_assert_eq!(again, result);
                 }
             }
