@@ -11,7 +11,7 @@ use leadgate::config::Config;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::grpc::pb;
 use leadgate::quota::{Callers, Quota};
-use leadgate_simulator::{Options, Recorded, Simulator};
+use leadgate_simulator::{Fault, Options, Recorded, Simulator, What};
 use pb::field_value::Value;
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;
@@ -123,6 +123,16 @@ impl World {
     pub fn calls(&self, endpoint: &str) -> Vec<Recorded> {
         let calls = self.simulator.calls().into_iter();
         calls.filter(|call| call.endpoint == endpoint).collect()
+    }
+
+    /// Changes the options of the simulator.
+    pub fn set_options(&self, change: impl FnOnce(&mut Options)) {
+        self.simulator.set_options(change);
+    }
+
+    /// Gives the next upstream call to an endpoint a fault.
+    pub fn fail_next(&self, endpoint: &str, fault: What) {
+        self.simulator.order(Fault::new(endpoint, fault));
     }
 
     pub async fn create(&self, lead: pb::LeadFields) -> Result<String, Status> {
