@@ -171,7 +171,7 @@ impl World {
 
 /// The quota of a tenant with these settings, without a gateway.
 pub fn quota(
-    tenant: &leadgate::config::Tenant,
+    tenant: &leadgate::config::TenantConfig,
     before: Option<&QuotaUsage>,
     tasks: &TaskTracker,
     stop: CancellationToken,
