@@ -52,13 +52,13 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        let callers = quota::Callers {
+        let callers = quota::CallerQuotas {
             named: config
                 .callers
                 .iter()
-                .map(|(name, share)| (name.as_str().into(), share.into()))
+                .map(|(name, quota)| (name.as_str().into(), quota.clone()))
                 .collect(),
-            others: (&config.other_callers).into(),
+            others: config.other_callers.clone(),
         };
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
@@ -307,7 +307,7 @@ async fn write_spent(store: &Store, tenants: &Tenants, written: &mut BTreeMap<St
 
 /// What all gateways have in common.
 struct Around<'a> {
-    callers: &'a quota::Callers,
+    callers: &'a quota::CallerQuotas,
     keep_request_ids: Duration,
     store: &'a Store,
     metrics: &'a Arc<Metrics>,

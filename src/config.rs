@@ -40,9 +40,9 @@ pub struct Config {
     /// How to log.
     pub log: log::LogSettings,
     /// What callers may have of the quota, by name.
-    pub callers: BTreeMap<String, quota::CallerShare>,
+    pub callers: BTreeMap<String, quota::CallerQuota>,
     /// The same for all others.
-    pub other_callers: quota::CallerShare,
+    pub other_callers: quota::CallerQuota,
     /// The accounts by name.
     pub tenants: BTreeMap<String, Tenant>,
 }
@@ -288,7 +288,7 @@ impl Reader {
         }
         let other_callers = self.caller(&["caller_defaults"], caller_defaults.clone());
         let caller_count = callers.len();
-        let callers: BTreeMap<String, quota::CallerShare> = callers
+        let callers: BTreeMap<String, quota::CallerQuota> = callers
             .into_iter()
             .filter_map(|(name, table)| {
                 let at = ["callers", &name];
@@ -351,9 +351,9 @@ impl Reader {
         }
     }
 
-    fn caller(&mut self, at: &[&str], table: Table) -> Option<quota::CallerShare> {
-        let share: Option<quota::CallerShare> = self.typed(at, table);
-        for (key, text) in share.iter().flat_map(quota::CallerShare::validate) {
+    fn caller(&mut self, at: &[&str], table: Table) -> Option<quota::CallerQuota> {
+        let share: Option<quota::CallerQuota> = self.typed(at, table);
+        for (key, text) in share.iter().flat_map(quota::CallerQuota::validate) {
             self.fault(&[at, &[key]].concat(), &text);
         }
         share

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::context::RequestContext;
 use crate::error::{Error, ErrorKind, Facts, Result};
-use crate::quota::Again;
+use crate::quota::Requeue;
 use crate::quota::breaker::OperationId;
 
 /// Whether an operation may be sent twice.
@@ -83,7 +83,7 @@ pub struct Retries {
     most: u32,
     failures: u32,
     pauses: ExponentialBackoff,
-    again: Option<Again>,
+    requeue: Option<Requeue>,
     /// What is known of the last attempt that failed.
     failed: Box<Facts>,
 }
@@ -103,7 +103,7 @@ impl Retries {
             most,
             failures: 0,
             pauses,
-            again: None,
+            requeue: None,
             failed: Box::default(),
         }
     }
@@ -119,13 +119,13 @@ impl Retries {
     }
 
     /// The right of the next attempt to stand before others, if it was refused before.
-    pub fn again(&mut self) -> Option<Again> {
-        self.again.take()
+    pub fn requeue(&mut self) -> Option<Requeue> {
+        self.requeue.take()
     }
 
     /// What a refused call has left in its hands.
-    pub fn refused(&mut self, again: Option<Again>) {
-        self.again = again;
+    pub fn set_requeue(&mut self, requeue: Option<Requeue>) {
+        self.requeue = requeue;
     }
 
     /// Returns when it is time for another attempt, or with the error to give to the caller. While the circuit breaker

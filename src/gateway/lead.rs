@@ -8,7 +8,7 @@ use super::reconcile::{Loss, Reconciled};
 use super::{Entry, Gateway, or_invalid};
 use crate::clock;
 use crate::context::{RequestContext, RequestId};
-use crate::crm::batch::{Rejoin, Way};
+use crate::crm::batch::{BatchMode, LostMember};
 use crate::crm::lead as endpoint;
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Action, EMAIL, Key, LEAD_ID, Lead, Row, Write, Written};
@@ -104,7 +104,7 @@ impl Gateway {
     }
 
     /// How a write may go. A bulk call was seen not to start automations, as an update by its own endpoint does not.
-    fn way(&self, write: &Write, manner: Manner) -> Way {
+    fn way(&self, write: &Write, manner: Manner) -> BatchMode {
         let has_set = || {
             write
                 .attributes
@@ -117,19 +117,19 @@ impl Gateway {
             }
             | Action::Upsert {
                 run_automations: true, ..
-            } => return Way::Alone,
-            Action::Capture { .. } => return Way::Alone,
+            } => return BatchMode::Never,
+            Action::Capture { .. } => return BatchMode::Never,
             // How that endpoint wants field sets is not documented.
-            Action::Update { .. } if has_set() => return Way::Alone,
-            Action::Update { .. } if manner == Manner::Bulk => return Way::Either,
+            Action::Update { .. } if has_set() => return BatchMode::Never,
+            Action::Update { .. } if manner == Manner::Bulk => return BatchMode::Opportunistic,
             Action::Update { .. } => self.batching.updates,
             Action::Upsert { .. } => self.batching.upserts,
             Action::Create => self.batching.creates,
         };
         match (is_on, manner) {
-            (true, _) => Way::Either,
-            (false, Manner::Bulk) => Way::Together,
-            (false, Manner::Single) => Way::Alone,
+            (true, _) => BatchMode::Opportunistic,
+            (false, Manner::Bulk) => BatchMode::Always,
+            (false, Manner::Single) => BatchMode::Never,
         }
     }
 
@@ -269,8 +269,12 @@ impl Gateway {
                     id: id.clone(),
                     columns: known.map(|catalog| mask.shared_columns(catalog)),
                 };
-                let way = if known.is_some() { Way::Either } else { Way::Alone };
-                self.crm.ride(way, context, &operation).await
+                let way = if known.is_some() {
+                    BatchMode::Opportunistic
+                } else {
+                    BatchMode::Never
+                };
+                self.crm.call_batched(way, context, &operation).await
             }
             Key::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
             Key::Number(number) => {
@@ -298,7 +302,7 @@ impl Gateway {
         &self,
         mut context: RequestContext,
         write: &Arc<Write>,
-        way: Way,
+        way: BatchMode,
         before: Before,
     ) -> Result<Written> {
         let deadline = context.deadline;
@@ -307,14 +311,14 @@ impl Gateway {
             Before::Uncertain { since } => Some(self.loss_before(since)),
         };
         let mut unknown = Error::from(ErrorKind::OutcomeUnknown);
-        let (mut sends, mut rejoin): (u32, Option<Rejoin>) = (0, None);
+        let (mut sends, mut rejoin): (u32, Option<LostMember>) = (0, None);
         loop {
             if let Some(loss) = lost {
                 let reconciled = self.reconcile(&context, write, loss).await?;
                 let may_reconcile = matches!(reconciled, Reconciled::NotDone | Reconciled::NotLookedUp);
                 match (reconciled, &mut rejoin) {
                     (Reconciled::Done(written), batch) => {
-                        batch.take().into_iter().for_each(Rejoin::executed);
+                        batch.take().into_iter().for_each(LostMember::executed);
                         return Ok(written);
                     }
                     // A batch that fails as a whole says nothing about this write: it goes with half of the others.
@@ -373,15 +377,15 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<Write>,
-        way: Way,
-        rejoin: &mut Option<Rejoin>,
+        way: BatchMode,
+        rejoin: &mut Option<LostMember>,
     ) -> Result<Written> {
         let (clear_with, write) = (self.settings.clear_with, write.clone());
         let result = match &write.action {
             Action::Create => {
                 let write = write.clone();
                 let operation = endpoint::Create { write, clear_with };
-                self.crm.ride_again(way, context, &operation, rejoin).await
+                self.crm.call_batched_or_rejoin(way, context, &operation, rejoin).await
             }
             Action::Update { lead_id, .. } => self.update(context, &write, way, lead_id, rejoin).await,
             Action::Upsert { .. } | Action::Capture { .. } => self.match_and_write(context, &write, way, rejoin).await,
@@ -398,9 +402,9 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<Write>,
-        way: Way,
+        way: BatchMode,
         lead_id: &str,
-        rejoin: &mut Option<Rejoin>,
+        rejoin: &mut Option<LostMember>,
     ) -> Result<Written> {
         let clear_with = self.settings.clear_with;
         let mut write = write.clone();
@@ -409,7 +413,7 @@ impl Gateway {
                 write: write.clone(),
                 clear_with,
             };
-            let result = self.crm.ride_again(way, context, &operation, rejoin).await;
+            let result = self.crm.call_batched_or_rejoin(way, context, &operation, rejoin).await;
             let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
                 return result;
             };
@@ -447,8 +451,8 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<Write>,
-        way: Way,
-        rejoin: &mut Option<Rejoin>,
+        way: BatchMode,
+        rejoin: &mut Option<LostMember>,
     ) -> Result<Written> {
         let email = write.attributes.text(EMAIL);
         let by_email = email.as_ref().and_then(|_| write.matched_by(EMAIL));
@@ -497,15 +501,15 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: Arc<Write>,
-        way: Way,
-        rejoin: &mut Option<Rejoin>,
+        way: BatchMode,
+        rejoin: &mut Option<LostMember>,
     ) -> Result<Written> {
         let clear_with = self.settings.clear_with;
         if matches!(write.action, Action::Capture { .. }) {
             return self.crm.call(context, &endpoint::Capture { write, clear_with }).await;
         }
         let operation = endpoint::CreateOrUpdate { write, clear_with };
-        self.crm.ride_again(way, context, &operation, rejoin).await
+        self.crm.call_batched_or_rejoin(way, context, &operation, rejoin).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::context::{Criticality, RequestContext};
 use crate::crm::Place;
 use crate::crm::activity::{Create, Retrieve};
-use crate::crm::batch::{Berth, Way};
+use crate::crm::batch::{BatchMode, Ready};
 use crate::crm::share::{GetStatus, Grant, Revoke};
 use crate::domain::activity::{NOTE, Post, Target};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
@@ -37,7 +37,7 @@ struct Stopped;
 
 /// A step whose turn has come.
 enum Turn {
-    Post(Berth, Create, Way),
+    Post(Ready, Create, BatchMode),
     Ask(Place),
 }
 
@@ -123,8 +123,8 @@ impl Shared {
         let place = match step {
             ShareStep::PostActivity => {
                 let (create, way) = self.activity(&context, share).await;
-                let berth = self.crm.berth(way, &context, &create).await;
-                berth.map(|berth| Turn::Post(berth, create, way))
+                let ready = self.crm.ready(way, &context, &create).await;
+                ready.map(|ready| Turn::Post(ready, create, way))
             }
             ShareStep::Share => self.crm.place(&context, &Grant(share)).await.map(Turn::Ask),
             ShareStep::Revoke => self.crm.place(&context, &self.revoke(share)).await.map(Turn::Ask),
@@ -150,8 +150,8 @@ impl Shared {
         };
         let crm = &self.crm;
         let taken = match place {
-            Turn::Post(berth, create, way) => crm
-                .ride_from(Some(berth), way, &context, &create, &mut None)
+            Turn::Post(ready, create, way) => crm
+                .call_batched_from(Some(ready), way, &context, &create, &mut None)
                 .await
                 .map(Event::Posted),
             Turn::Ask(place) if step == ShareStep::Revoke => crm
@@ -174,7 +174,7 @@ impl Shared {
     }
 
     /// The activity of a share, and how it may be posted: the shared endpoint knows owners by their addresses only.
-    async fn activity(&self, context: &RequestContext, share: &Share) -> (Create, Way) {
+    async fn activity(&self, context: &RequestContext, share: &Share) -> (Create, BatchMode) {
         // One that was lost with its batch may have been what the batch failed for.
         let owner = match self.activities_together && !share.posted_again {
             true => {
@@ -188,9 +188,9 @@ impl Shared {
             .map(|user| user.email_address)
             .filter(|address| !address.is_empty());
         let way = if owner_email_address.is_some() {
-            Way::Either
+            BatchMode::Opportunistic
         } else {
-            Way::Alone
+            BatchMode::Never
         };
         let create = Create {
             post: Arc::new(post(share)),

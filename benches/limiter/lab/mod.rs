@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use leadgate::error::{Limit, Refusal};
-use leadgate::quota::{Grant, Next, Verdict, Window};
+use leadgate::quota::{NextSlot, Verdict, Window, WindowGrant};
 use leadgate_simulator::limits::{Limiter, Limits, Verdict as Admission};
 use random::Random;
 pub(crate) use report::Report;
@@ -75,22 +75,22 @@ pub(crate) enum Take<P> {
 }
 
 impl Client for Window {
-    type Pass = Grant;
+    type Pass = WindowGrant;
 
-    fn take(&mut self, now: Instant) -> Take<Grant> {
+    fn take(&mut self, now: Instant) -> Take<WindowGrant> {
         match self.next(now) {
-            Next::Now => Take::Granted(self.granted(now)),
-            Next::At(at) => Take::At(at),
-            Next::AfterAnEnd => Take::AfterAnEnd,
+            NextSlot::Now => Take::Granted(self.granted(now)),
+            NextSlot::At(at) => Take::At(at),
+            NextSlot::AfterCallEnds => Take::AfterAnEnd,
         }
     }
 
-    fn ended(&mut self, grant: Grant, sent: Instant, now: Instant, verdict: Option<Verdict>) {
+    fn ended(&mut self, grant: WindowGrant, sent: Instant, now: Instant, verdict: Option<Verdict>) {
         match verdict {
             Some(verdict) => {
-                self.answered(grant, "one", sent, now, verdict);
+                self.responded(grant, "one", sent, now, verdict);
             }
-            None => self.unanswered(grant, now),
+            None => self.lost(grant, now),
         }
     }
 }

@@ -11,8 +11,7 @@ use leadgate::context::RequestContext;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::error::{Error, ErrorKind, Limit, Refusal};
 use leadgate::quota::breaker::{self, OperationId};
-use leadgate::quota::queue::Share;
-use leadgate::quota::{Callers, Cost, Limits, Quota, Verdict, Want};
+use leadgate::quota::{CallerQuota, CallerQuotas, Cost, Limits, Quota, SlotRequest, Verdict};
 use leadgate_simulator::limits::{Limiter, Verdict as Admission};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -245,11 +244,11 @@ impl Stage {
         let began = Instant::now();
         let (cost, write) = self.scene().draw(caller);
         let call = RequestContext::internal("scenario", caller.deadline).of(&caller.name, caller.criticality);
-        let want = Want {
+        let want = SlotRequest {
             cost,
             endpoint: "one",
             keys: write.iter().map(|(key, _)| key.to_string()).collect(),
-            ride: None,
+            batch: None,
         };
         let mut again = None;
         let (operation, mut failures) = (OperationId::unique(), 0);
@@ -267,13 +266,13 @@ impl Stage {
             slot.sent();
             let sent = Instant::now();
             let (verdict, is_failure) = self.exchange(cost, write).await;
-            let response = breaker::Response {
+            let response = breaker::BreakerSignal {
                 operation,
                 is_failure,
                 retry_after: None,
             };
             slot.judged(&response);
-            let refused = slot.answered(verdict).pop();
+            let refused = slot.responded(verdict).pop();
             if is_failure {
                 failures += 1;
                 if failures == MAX_ATTEMPTS {
@@ -425,17 +424,17 @@ fn begin(script: &Script, before: Option<&QuotaUsage>, tasks: &TaskTracker) -> (
         queue_per_caller: script.quota.queue.unwrap_or(20_000),
         bulk_pays_calls: script.server.bulk_pays_calls,
     };
-    let share = |caller: &Caller| Share {
+    let share = |caller: &Caller| CallerQuota {
         weight: caller.weight,
         calls_per_window: caller.cap,
-        ..Share::default()
+        ..CallerQuota::default()
     };
     let named = script.callers.iter();
-    let callers = Callers {
+    let callers = CallerQuotas {
         named: named
             .map(|caller| (caller.name.as_str().into(), share(caller)))
             .collect(),
-        others: Share::default(),
+        others: CallerQuota::default(),
     };
     let stop = CancellationToken::new();
     (
