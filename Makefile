@@ -50,12 +50,13 @@ $(DENY_READY):
 	@touch $@
 
 .PHONY: lint
-lint: lint-text lint-proto lint-rust ## Checks formats, spelling, protobuf, scripts, dependencies and the Rust code
+lint: lint-text lint-proto lint-rust ## Checks formats, spelling, links, protobuf, scripts, dependencies and the Rust code
 
 .PHONY: lint-text
 lint-text: $(PYTHON_READY)
-	@echo "== lint: spelling, TOML, scripts, Dockerfile"
+	@echo "== lint: spelling, links, TOML, scripts, Dockerfile"
 	$(BIN)/typos
+	$(BIN)/python tools/check-docs.py
 	RUST_LOG=warn $(BIN)/taplo fmt --check
 	$(BIN)/shellcheck $(SCRIPTS)
 	$(BIN)/hadolint Dockerfile

@@ -1,6 +1,6 @@
 //! How quickly shares are listed out of a ledger of 100,000, as a caller sees it: over gRPC, from a store on disk.
 //!
-//! `cargo bench --bench ledger` prints the table; with `-- --write docs` it writes `docs/ledger.md`.
+//! `cargo bench --bench ledger` prints the table; with `-- --write docs/benchmarks` it writes `docs/benchmarks/ledger.md`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, missing_docs)]
 
@@ -219,7 +219,7 @@ async fn main() {
     serving.spawn(app.serve(listener, admin, stop.clone().cancelled_owned()));
     let mut client = ShareServiceClient::connect(format!("http://{address}")).await.unwrap();
 
-    let mut table = String::from("| shares | p50 | p99 | most | plan |\n|---|---|---|---|---|\n");
+    let mut table = String::from("| shares | p50 | p99 | maximum | plan |\n|---|---|---|---|---|\n");
     for ((name, request, _), plan) in lists().into_iter().zip(plans) {
         let took = measure(&mut client, request).await;
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;

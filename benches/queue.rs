@@ -1,6 +1,7 @@
 //! Measures how long the queue takes for one ticket while 10,000 or 100,000 tickets wait, and how much memory they need.
 //!
-//! `cargo bench --bench queue` prints the table. With `-- --write docs` it writes `docs/queue.md`. Memory is measured as the bytes
+//! `cargo bench --bench queue` prints the table. With `-- --write docs/benchmarks` it writes
+//! `docs/benchmarks/queue.md`. Memory is measured as the bytes
 //! requested from the allocator, including payloads of 8 bytes.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
@@ -143,7 +144,7 @@ fn measure(waiting: usize, callers: usize, keys: u64) -> String {
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--write");
     let target = arguments.nth(1);
-    let mut table = String::from("| callers | writes to | memory | at most | push, growing | push | next | admit |\n");
+    let mut table = String::from("| callers | writes to | memory | peak | push, growing | push | next | admit |\n");
     table += "|---|---|---|---|---|---|---|---|\n";
     for (waiting, callers, keys) in [
         (10_000, 100, 5_000),

@@ -153,7 +153,7 @@ fn failed(failed: &Failed) -> ExitCode {
 }
 
 fn load(settings: &Settings) -> Result<Config, String> {
-    Config::load(settings.config.as_deref(), std::env::vars()).map_err(|faults| faults.to_string())
+    Config::load(settings.config.as_deref(), std::env::vars()).map_err(|errors| errors.to_string())
 }
 
 async fn serve(settings: &Settings) -> Result<(), String> {
@@ -205,7 +205,7 @@ async fn check(options: &Check) -> Result<(), String> {
 
 /// Asks each account. What this spends of its quota is accounted for.
 async fn check_accounts(app: &App, looks: &[(url::Url, i32)], recorded: Recorded) -> Result<(), String> {
-    app.write_spent(false).await;
+    app.save_quota_usage(false).await;
     let mut faulty = 0;
     // Both are sorted by name.
     for ((url, share_type), (name, gateway)) in looks.iter().zip(app.tenants().iter()) {
@@ -215,11 +215,11 @@ async fn check_accounts(app: &App, looks: &[(url::Url, i32)], recorded: Recorded
         faulty += usize::from(!found.faults.is_empty());
     }
     if faulty > 0 {
-        app.write_spent(true).await;
+        app.save_quota_usage(true).await;
         return Err(format!("{faulty} tenant(s) cannot be used as configured"));
     }
     match recorded {
-        Recorded::InTheStore => app.write_spent(true).await,
+        Recorded::InTheStore => app.save_quota_usage(true).await,
         Recorded::Nowhere => wait_for_slots(app).await,
         Recorded::BesideAGateway => {
             println!(

@@ -61,7 +61,7 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
         chosen.access_key, chosen.secret_key
     );
     let config =
-        Config::read("the demo's settings", &settings, std::iter::empty()).map_err(|faults| faults.to_string())?;
+        Config::read("the demo's settings", &settings, std::iter::empty()).map_err(|errors| errors.to_string())?;
     log::start(&config.log);
 
     let stop = CancellationToken::new();

@@ -206,7 +206,7 @@ fn explained(mut error: Error, response: &UpstreamResponse) -> Error {
             | ErrorKind::Duplicate { .. }
             | ErrorKind::FeatureDisabled
     );
-    let name = error.facts.exception_type.as_deref().unwrap_or_default();
+    let name = error.details.exception_type.as_deref().unwrap_or_default();
     let is_named = name.starts_with("MX");
     // That the request cannot be read, or is not allowed, LeadSquared says without a name too.
     let is_plain =

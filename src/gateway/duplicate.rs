@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::lead::{Manner, fold, id_of, own_key, with_lead};
+use super::lead::WriteMode;
+use super::lookup::{fold, id_of, own_key, with_lead};
 use crate::context::RequestContext;
 use crate::crm::lead::{GetByEmail, GetByPhone};
 use crate::domain::lead::{Action, EMAIL, Key, Row, Write};
@@ -22,7 +23,7 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Write,
-        manner: Manner,
+        mode: WriteMode,
         error: Error,
     ) -> Error {
         let ErrorKind::Duplicate {
@@ -46,7 +47,7 @@ impl Gateway {
             deadline: now + most,
             ..context.clone()
         };
-        match self.find_if_free(&context, write, by, manner).await {
+        match self.find_if_free(&context, write, by, mode).await {
             Some(row) if is_other(write, &row) && write.attributes.is_held_by(by, &row) => {
                 self.known_leads.learn_row(&row);
                 with_lead(error, by, &row)
@@ -55,8 +56,8 @@ impl Gateway {
         }
     }
 
-    async fn find_if_free(&self, context: &RequestContext, write: &Write, by: &str, manner: Manner) -> Option<Row> {
-        let if_idle = manner == Manner::Bulk;
+    async fn find_if_free(&self, context: &RequestContext, write: &Write, by: &str, mode: WriteMode) -> Option<Row> {
+        let if_idle = mode == WriteMode::Bulk;
         let found = match own_key(write, by)? {
             Key::Email(address) => self.crm.call_if_free(context, &GetByEmail(address), if_idle).await?,
             Key::Phone(number) => {

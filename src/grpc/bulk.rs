@@ -19,7 +19,7 @@ use super::status;
 use crate::context::RequestContext;
 use crate::domain::lead::Written;
 use crate::error::{Error, ErrorKind, Result, Violation};
-use crate::gateway::{Gateway, Manner};
+use crate::gateway::{Gateway, WriteMode};
 
 /// What the shortest result of an error takes: code, reason and RetryInfo.
 const LEAST_RESULT: usize = 280;
@@ -124,7 +124,7 @@ pub(super) async fn write_all<B: Batch>(mut rpc: Rpc<B>, status_builder: StatusB
     let mut under_way = JoinSet::new();
     for (at, (entered, own)) in entered.into_iter().enumerate() {
         let (gateway, context) = (gateway.clone(), part_of(&context, own));
-        under_way.spawn(async move { (at, entered.make(&gateway, &context, Manner::Bulk).await) });
+        under_way.spawn(async move { (at, entered.make(&gateway, &context, WriteMode::Bulk).await) });
     }
     while let Some(ended) = under_way.join_next().await {
         let (at, result) = ended.map_err(|_| Error::from(ErrorKind::ShuttingDown))?;
@@ -296,7 +296,7 @@ fn enter(gateway: &Gateway, operation: Option<Operation>) -> Result<Row> {
 async fn import_one(gateway: &Arc<Gateway>, context: &RequestContext, row: Row) -> Result<pb::ImportedLead> {
     let written = row
         .entered
-        .make(gateway, context, Manner::Bulk)
+        .make(gateway, context, WriteMode::Bulk)
         .await?
         .unwrap_or_default();
     let outcome = row.outcome.unwrap_or_else(|| outcome(&written));

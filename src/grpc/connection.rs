@@ -25,7 +25,7 @@ use super::observe::{Line, Observed, answered, panicked};
 use super::places::{Place, Places};
 use super::rpc::{CALLER, caller, limit};
 use super::{METADATA_SLACK, ServerContext, in_flight};
-use crate::context::exceeded;
+use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
 
@@ -278,7 +278,7 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
             };
             let incomplete = async {
                 let error = tokio::select! {
-                    () = tokio::time::sleep_until(deadline) => exceeded("the request message"),
+                    () = tokio::time::sleep_until(deadline) => deadline_exceeded("the request message"),
                     () = draining.cancelled() => ErrorKind::ShuttingDown.into(),
                 };
                 if observed.is_complete() {

@@ -18,7 +18,7 @@ use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, check
 use crate::domain::mask::Mask;
 use crate::domain::{email, phone};
 use crate::error::{ErrorKind, Result, Violation};
-use crate::gateway::{Entry, Found, Gateway, Manner};
+use crate::gateway::{BatchGetResult, Entry, Gateway, WriteMode};
 
 /// LeadService.
 pub(super) struct Service {
@@ -331,10 +331,10 @@ impl Entered {
         mut self,
         gateway: &Arc<Gateway>,
         context: &RequestContext,
-        manner: Manner,
+        mode: WriteMode,
     ) -> Result<Option<Written>> {
         match self.entry {
-            Some(entry) => gateway.write(context, self.write, manner, entry).await.map(Some),
+            Some(entry) => gateway.write(context, self.write, mode, entry).await.map(Some),
             None => gateway.validate(context, &mut self.write).await.map(|()| None),
         }
     }
@@ -353,12 +353,12 @@ async fn write<M: Writes>(mut rpc: Rpc<M>) -> Result<Written> {
     } = rpc;
     let read = Read::with(message, request, faults);
     let entered = arrival.take(&context, || read.enter(&gateway)).await?;
-    let written = entered.make(&gateway, &context, Manner::Single).await?;
+    let written = entered.make(&gateway, &context, WriteMode::Single).await?;
     Ok(written.unwrap_or_default())
 }
 
 /// As many of the leads as fit; the ids of the others are left to be asked for again.
-fn found(read: Found, room: Room) -> Result<pb::BatchGetLeadsResponse> {
+fn found(read: BatchGetResult, room: Room) -> Result<pb::BatchGetLeadsResponse> {
     let leads: Vec<_> = read.leads.into_iter().map(convert::lead).collect();
     let id_bytes = |id: &String| item_bytes(id.len());
     // Each lead is there with itself or with its id.

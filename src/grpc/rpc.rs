@@ -17,7 +17,7 @@ use super::observe::Observed;
 use super::responses::Responses;
 use super::size::Room;
 use super::{LONGEST, ServerContext, ServerSettings, status};
-use crate::context::{Criticality, RequestContext, exceeded};
+use crate::context::{Criticality, RequestContext, deadline_exceeded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 
@@ -123,7 +123,7 @@ impl<A> ResponseSender<A> {
     {
         self.status_builder.room.check(&answer)?;
         match tokio::time::timeout(self.patience, self.sender.send(answer)).await {
-            Ok(sent) => sent.map_err(|_| ErrorKind::CallerLeft.into()),
+            Ok(sent) => sent.map_err(|_| ErrorKind::CallerCancelled.into()),
             Err(_) => Err(ErrorKind::StreamNotRead.into()),
         }
     }
@@ -184,7 +184,7 @@ impl ServerContext {
                 ended = work => ended,
                 () = sender.closed() => Ok(()),
                 () = draining.cancelled() => Err(ErrorKind::StreamInterrupted.into()),
-                () = tokio::time::sleep_until(deadline) => Err(exceeded("the next answer")),
+                () = tokio::time::sleep_until(deadline) => Err(deadline_exceeded("the next answer")),
             };
             if let Err(error) = ended {
                 last.end(status_builder.last(&error), error.kind == ErrorKind::StreamNotRead);

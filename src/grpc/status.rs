@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::domain::lead::{path, schema_name};
-use crate::error::{Error, ErrorKind, Facts, Repeat, Resource, shortened};
+use crate::error::{Error, ErrorKind, FailureDetails, Recovery, Resource, shortened};
 
 const DOMAIN: &str = "leadgate";
 /// Whether the same request with the same request id is to be sent again.
@@ -39,7 +39,7 @@ const MAX_VIOLATIONS: usize = 200;
 pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: Option<Duration>) -> Status {
     let row = row(&error.kind);
     let mut details = ErrorDetails::new();
-    let mut metadata = metadata(&error.facts, tenant);
+    let mut metadata = metadata(&error.details, tenant);
     let (mut retry_after, mut in_call) = (None, true);
     match &error.kind {
         ErrorKind::Invalid(violations) => {
@@ -115,16 +115,16 @@ pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: 
             metadata.insert("json_path".to_owned(), path.clone());
         }
         ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => retry_after = Some(Duration::ZERO),
-        ErrorKind::OutcomeUnknown => match error.facts.repeat {
-            Some(Repeat::SameRequestId { after }) => retry_after = Some(after),
+        ErrorKind::OutcomeUnknown => match error.details.recovery {
+            Some(Recovery::SameRequestId { after }) => retry_after = Some(after),
             // The same again, as gRPC would send it, settles nothing or does it twice.
             _ => in_call = false,
         },
-        ErrorKind::Exception | ErrorKind::CallerLeft => {}
+        ErrorKind::Exception | ErrorKind::CallerCancelled => {}
     }
-    let same = match error.facts.repeat {
-        Some(Repeat::SameRequestId { .. }) => Some("true"),
-        Some(Repeat::Share | Repeat::Lead | Repeat::Activity) => Some("false"),
+    let same = match error.details.recovery {
+        Some(Recovery::SameRequestId { .. }) => Some("true"),
+        Some(Recovery::Share | Recovery::Lead | Recovery::Activity) => Some("false"),
         None => (error.kind == ErrorKind::OutcomeUnknown).then_some("false"),
     };
     if let Some(same) = same {
@@ -454,26 +454,26 @@ fn row(kind: &ErrorKind) -> Row {
         ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable => (Code::Unavailable, "STORE_UNAVAILABLE"),
         ErrorKind::StreamNotRead => (Code::ResourceExhausted, "QUEUE_FULL"),
         ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => (Code::Unavailable, "SHUTTING_DOWN"),
-        ErrorKind::CallerLeft => (Code::Cancelled, "CALLER_LEFT"),
+        ErrorKind::CallerCancelled => (Code::Cancelled, "CALLER_LEFT"),
     };
     Row { code, reason }
 }
 
-fn metadata(facts: &Facts, tenant: Option<&str>) -> HashMap<String, String> {
+fn metadata(details: &FailureDetails, tenant: Option<&str>) -> HashMap<String, String> {
     let mut metadata = HashMap::from([
-        ("attempts".to_owned(), facts.attempts.to_string()),
-        ("queued_ms".to_owned(), facts.queued.as_millis().to_string()),
+        ("attempts".to_owned(), details.attempts.to_string()),
+        ("queued_ms".to_owned(), details.queued.as_millis().to_string()),
     ]);
-    if let Some(status) = facts.upstream_status {
+    if let Some(status) = details.upstream_status {
         metadata.insert("upstream_status".to_owned(), status.to_string());
     }
-    if let Some(name) = &facts.exception_type {
+    if let Some(name) = &details.exception_type {
         metadata.insert("exception_type".to_owned(), name.clone());
     }
-    if let Some(cause) = facts.cause {
+    if let Some(cause) = details.cause {
         metadata.insert("cause".to_owned(), cause.name().to_owned());
     }
-    if let Some(id) = facts.share_id {
+    if let Some(id) = details.share_id {
         metadata.insert("share_id".to_owned(), id.to_string());
     }
     if let Some(tenant) = tenant {
@@ -665,7 +665,7 @@ mod tests {
             id in "[a-z]{1,128}",
         ) {
             let mut error = Error::from(kind);
-            error.facts.exception_type = Some(exception_type);
+            error.details.exception_type = Some(exception_type);
             let status = from(&error, Some(&tenant), &id, None);
             let code = status.code();
             let headers = travelled(status, &id);

@@ -19,7 +19,7 @@ use crate::crm::share::{GetStatus, Grant, Revoke};
 use crate::domain::activity::{NOTE, Post, Target};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 
 /// How many activities of a lead are looked through at a time, and how often, for one whose answer was lost.
 const LOOK_AT: usize = 100;
@@ -447,23 +447,11 @@ fn left(since: Timestamp, limit: Duration) -> Option<Duration> {
     limit.checked_sub(elapsed).filter(|left| !left.is_zero())
 }
 
-/// What an error says about the step that it ended.
+/// What an error says about the step that failed with it.
 fn judge(step: ShareStep, error: Error) -> Event {
-    match &error.kind {
-        // What LeadSquared does not say by name may have come from anything before it, and what cannot be read may say yes.
-        ErrorKind::OutcomeUnknown | ErrorKind::Unreadable { .. } | ErrorKind::Unavailable { sent: true } => Event::Lost,
-        ErrorKind::Exception if !error.is_final() => Event::Lost,
-        ErrorKind::Unavailable { sent: false }
-        | ErrorKind::DeadlineInfeasible { .. }
-        | ErrorKind::DeadlineExceeded { .. }
-        | ErrorKind::CallerLimit { .. }
-        | ErrorKind::QueueFull { .. }
-        | ErrorKind::BreakerOpen { .. }
-        | ErrorKind::DailyBudgetExhausted { .. }
-        | ErrorKind::Refused(_)
-        | ErrorKind::StoreUnavailable
-        | ErrorKind::ShuttingDown
-        | ErrorKind::CallerLeft => Event::NotTaken,
+    match error.outcome() {
+        Outcome::Unknown => Event::Lost,
+        Outcome::NotExecuted { is_transient: true } => Event::NotTaken,
         _ if step == ShareStep::Revoke && is_gone(&error) => Event::Gone,
         _ => Event::Refused(error),
     }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::context::{RequestContext, RequestId, exceeded};
+use crate::context::{RequestContext, RequestId, deadline_exceeded};
 use crate::crm;
 use crate::crm::activity::Offset;
 use crate::crm::lead::{GetById, GetByNumber};
@@ -25,7 +25,7 @@ use crate::domain::share::{
     Access, Share, ShareChange, ShareContext, ShareFilter, ShareStage, ShareState, ShareStep, SharedEntity,
 };
 use crate::domain::user;
-use crate::error::{Error, ErrorKind, Repeat, Resource, Result};
+use crate::error::{Error, ErrorKind, Recovery, Resource, Result};
 use crate::store::{self, Added, Before, Requests, Store, StoreError};
 use crate::users::Users;
 pub use handle::Listener;
@@ -503,7 +503,7 @@ impl Shared {
     ) -> Result<Uuid> {
         let old = self.handle(id).await?.current();
         if old.stage != ShareStage::Active {
-            return Err(Error::from(ErrorKind::ShareNotActive).of_share(id));
+            return Err(Error::from(ErrorKind::ShareNotActive).with_share(id));
         }
         let minutes = self.minutes(duration.or(Some(old.duration())))?;
         // Through the same activity LeadSquared could not tell the two apart.
@@ -542,10 +542,10 @@ impl Shared {
         share.caller = context.caller.to_string();
         share.criticality = context.criticality.name().to_owned();
         if context.cancelled.is_cancelled() {
-            return Err(ErrorKind::CallerLeft.into());
+            return Err(ErrorKind::CallerCancelled.into());
         }
         if Instant::now() >= context.deadline {
-            return Err(exceeded("the ledger"));
+            return Err(deadline_exceeded("the ledger"));
         }
         let most = match self.settings.at_limit {
             AtLimit::Refuse => Some(self.settings.leads_per_user),
@@ -610,7 +610,7 @@ impl Shared {
                 self.drive(handle);
                 Ok(id)
             }
-            None => Err(Error::from(otherwise).of_share(id)),
+            None => Err(Error::from(otherwise).with_share(id)),
         }
     }
 
@@ -728,7 +728,7 @@ impl Shared {
         }
         let share = self.store.share(&self.tenant, id).await;
         let share = share.map_err(|fault| unreachable_store(&fault))?;
-        let share = share.ok_or_else(|| Error::from(ErrorKind::NotFound(Resource::Share)).of_share(id))?;
+        let share = share.ok_or_else(|| Error::from(ErrorKind::NotFound(Resource::Share)).with_share(id))?;
         Ok(self.handles.of(share))
     }
 
@@ -817,10 +817,12 @@ fn patient(context: &RequestContext) -> RequestContext {
 
 /// The error of a call that asks for a share to be made, revoked or retried.
 fn of_mutation(context: &RequestContext, error: Error, has_request_id: bool) -> Error {
-    match error.facts.share_id {
+    match error.details.share_id {
         // The same request id would return the same share, as it is.
-        Some(_) => error.settled_by(Repeat::Share),
-        None => context.known(error).of_mutation(has_request_id, Repeat::Share),
+        Some(_) => error.with_recovery(Recovery::Share),
+        None => context
+            .with_progress(error)
+            .of_mutation(has_request_id, Recovery::Share),
     }
 }
 
@@ -829,12 +831,12 @@ fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
         (ShareStage::Failed, failure) => {
             let error = failure.clone().unwrap_or_else(|| ErrorKind::Exception.into());
-            Err(error.of_share(share.id))
+            Err(error.with_share(share.id))
         }
         (ShareStage::Uncertain, _) => {
-            let mut error = Error::from(ErrorKind::OutcomeUnknown).settled_by(Repeat::Share);
-            error.facts.attempts = share.sends;
-            Err(error.of_share(share.id))
+            let mut error = Error::from(ErrorKind::OutcomeUnknown).with_recovery(Recovery::Share);
+            error.details.attempts = share.sends;
+            Err(error.with_share(share.id))
         }
         _ => Ok(share),
     }
@@ -843,7 +845,7 @@ fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
 /// A share that is as active as it was is an error to whoever wanted it revoked.
 fn revoked(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
-        (ShareStage::Active, Some(failure)) => Err(failure.clone().of_share(share.id)),
+        (ShareStage::Active, Some(failure)) => Err(failure.clone().with_share(share.id)),
         (ShareStage::Failed | ShareStage::Uncertain, _) => granted(share),
         _ => Ok(share),
     }

@@ -349,7 +349,7 @@ mod tests {
     use crate::domain::share::{Access, ShareContext, ShareStage, ShareState, ShareStep, SharedEntity};
     use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit};
     use crate::domain::value::{FieldSet, Value};
-    use crate::error::{Cause, Certificate, Error, Facts, Repeat, Resource, Violation};
+    use crate::error::{Cause, Certificate, Error, FailureDetails, Outcome, Recovery, Resource, Violation};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -763,7 +763,7 @@ mod tests {
             ErrorKind::StoreUnavailable,
             ErrorKind::StoreUnreadable,
             ErrorKind::ShuttingDown,
-            ErrorKind::CallerLeft,
+            ErrorKind::CallerCancelled,
         ]);
         let kind = prop_oneof![
             violations.prop_map(ErrorKind::Invalid),
@@ -785,17 +785,17 @@ mod tests {
             text().prop_map(|path| ErrorKind::Unreadable { path }),
             plain,
         ];
-        let facts = (
+        let details = (
             any::<Option<u16>>(),
             proptest::option::of(text()),
             any::<bool>(),
             any::<u32>(),
             proptest::option::of(retry()),
         );
-        (kind, facts, any::<Option<u128>>()).prop_map(
+        (kind, details, any::<Option<u128>>()).prop_map(
             |(kind, (status, exception, is_page, attempts, queued), share)| {
                 let mut error = Error::from(kind);
-                *error.facts = Facts {
+                *error.details = FailureDetails {
                     upstream_status: status,
                     exception_type: exception,
                     is_page,
@@ -803,7 +803,7 @@ mod tests {
                     queued: queued.unwrap_or_default(),
                     share_id: share.map(Uuid::from_u128),
                     cause: Some(Cause::Certificate(Certificate::Expired)).filter(|_| is_page),
-                    repeat: queued.map(|after| Repeat::SameRequestId { after }),
+                    recovery: queued.map(|after| Recovery::SameRequestId { after }),
                 };
                 error
             },
@@ -926,7 +926,7 @@ mod tests {
                 let context = || RequestContext::internal("test", Duration::from_secs(10));
                 let done = Written { lead_id, affected_rows, created };
                 for (id, result) in [(1, Ok(done)), (2, Err(error))] {
-                    let is_kept = result.as_ref().err().is_none_or(Error::is_final);
+                    let is_kept = matches!(Outcome::of_mutation(&result), Outcome::Executed | Outcome::Rejected);
                     let first = result.clone();
                     let (requests, entry) = (over(), request(id));
                     let entry = requests.enter(entry);
@@ -940,7 +940,7 @@ mod tests {
                     if is_kept {
                         let requests = over();
                         let entry = requests.enter(request(id));
-                        let again = requests.once(&context(), Some(entry), |_| async { Err(ErrorKind::CallerLeft.into()) }).await;
+                        let again = requests.once(&context(), Some(entry), |_| async { Err(ErrorKind::CallerCancelled.into()) }).await;
                         prop_assert_eq!(again, result);
                     }
                 }

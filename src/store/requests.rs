@@ -17,7 +17,7 @@ use super::record::{Answer, answer};
 use super::{Begun, DamagedRow, Known, Store, StoreError};
 use crate::clock;
 use crate::context::{Record as Recording, Recorded, RequestContext, RequestId, STORE};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 
 /// How much later than the work itself its waiter looks at the deadline, so that the work can say where it waited.
 const GRACE: Duration = Duration::from_millis(5);
@@ -325,15 +325,10 @@ impl<T: Answer> Requests<T> {
         if record.state() == NONE {
             return;
         }
-        match result {
-            Ok(_) => {}
-            Err(error) if error.is_final() => {}
-            Err(Error {
-                // What is not LeadSquared's own word proves nothing.
-                kind: ErrorKind::OutcomeUnknown | ErrorKind::Unreadable { .. } | ErrorKind::Exception,
-                ..
-            }) => return,
-            Err(_) => {
+        match Outcome::of_mutation(result) {
+            Outcome::Executed | Outcome::Rejected => {}
+            Outcome::Unknown => return,
+            Outcome::NotExecuted { .. } => {
                 // What fails is logged.
                 let _ = record.undo(caller).await;
                 return;
@@ -415,7 +410,7 @@ impl<T: Answer> Requests<T> {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(ErrorKind::ShuttingDown.into()),
             },
-            Err(_) => Err(context.timed_out("LeadSquared's answer")),
+            Err(_) => Err(context.deadline_error("LeadSquared's answer")),
         }
     }
 }
@@ -642,7 +637,7 @@ mod tests {
         let known = || async { requests.known(&context(), &id(1).unwrap()).await.unwrap() };
         // It waits for its slot when the process dies, or fails there, even for good.
         for result in [
-            Err(ErrorKind::CallerLeft.into()),
+            Err(ErrorKind::CallerCancelled.into()),
             Err(Error::invalid("lead", "x")),
             Ok(1),
         ] {

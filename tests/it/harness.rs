@@ -242,7 +242,7 @@ pub async fn concurrently<T: Send + 'static>(
 
 /// The quota of a tenant with these settings, without a gateway.
 pub fn quota(
-    tenant: &leadgate::config::Tenant,
+    tenant: &leadgate::config::TenantConfig,
     before: Option<&QuotaUsage>,
     tasks: &TaskTracker,
     stop: CancellationToken,

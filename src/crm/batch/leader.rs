@@ -11,11 +11,11 @@ use super::super::{Client, Operation, Place};
 use super::member::{Member, reply_all};
 use super::splitting::{Failure, Splitting, is_unserved};
 use super::{BatchMode, Batchable, MemberResult};
-use crate::context::{Criticality, RequestContext, exceeded};
+use crate::context::{Criticality, RequestContext, deadline_exceeded};
 use crate::error::Result;
 use crate::quota::SlotRequest;
 use crate::quota::breaker::OperationId;
-use crate::telemetry::metrics::Shared as SharedCall;
+use crate::telemetry::metrics::BatchRequest;
 
 /// Maximum number of request ids in a log line.
 const MAX_LOGGED: usize = 100;
@@ -134,7 +134,7 @@ impl Client {
                 let now = Instant::now();
                 let is_late = |member: &mut Member<O>| member.context.deadline <= now || member.reply.is_closed();
                 for member in members.extract_if(.., is_late) {
-                    member.reply(Err(exceeded("a slot of the quota")));
+                    member.reply(Err(deadline_exceeded("a slot of the quota")));
                 }
                 if members.is_empty() {
                     // The slot is dropped unsent, so it is free again.
@@ -178,7 +178,7 @@ impl Client {
             of = %requests.join(" "),
             "batch request finished"
         );
-        shared.metrics.shared(&SharedCall {
+        shared.metrics.shared(&BatchRequest {
             tenant: &shared.tenant,
             lane: O::LANE.name(),
             members: members.len(),

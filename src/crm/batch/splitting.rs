@@ -1,8 +1,8 @@
 //! What the failure of a batch call says about its members: whether to split the batch, and how.
 
-use super::super::retry::Safety;
+use super::super::retry::{Decision, Safety, decide};
 use super::Batchable;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome};
 
 /// How the failure of a batch call is handled.
 pub(super) enum Failure {
@@ -65,10 +65,10 @@ impl Splitting {
     pub(super) fn failed<O: Batchable>(&mut self, error: &Error, members: usize) -> Failure {
         let outcome = outcome(error);
         self.failed_in_a_row += 1;
-        self.is_served |= matches!(outcome, Outcome::NotExecuted | Outcome::Unknown);
+        self.is_served |= matches!(outcome, BatchOutcome::NotExecuted | BatchOutcome::Unknown);
         let failure = match outcome {
-            Outcome::NotTried => return Failure::OfAll,
-            Outcome::Unserved if members > 1 => {
+            BatchOutcome::NotTried => return Failure::OfAll,
+            BatchOutcome::Unserved if members > 1 => {
                 self.unserved += 1;
                 // After the whole batch and one half, the third call is the other half.
                 let is_proved = self.unserved == 3 && !self.is_served && self.members >= MIN_PROOF;
@@ -77,20 +77,20 @@ impl Splitting {
                     false => Failure::NotExecuted,
                 }
             }
-            Outcome::Unserved if O::SAFETY == Safety::Once => {
+            BatchOutcome::Unserved if O::SAFETY == Safety::Once => {
                 self.unserved_alone += 1;
                 Failure::OfTheOnlyOne
             }
             _ if members == 1 && O::SAFETY == Safety::Repeatable => Failure::OfTheOnlyOne,
-            Outcome::Unknown if members == 1 => Failure::OfAll,
-            Outcome::NotExecuted | Outcome::Unserved if members == 1 => Failure::OfTheOnlyOne,
-            Outcome::NotExecuted | Outcome::Unserved => Failure::NotExecuted,
+            BatchOutcome::Unknown if members == 1 => Failure::OfAll,
+            BatchOutcome::NotExecuted | BatchOutcome::Unserved if members == 1 => Failure::OfTheOnlyOne,
+            BatchOutcome::NotExecuted | BatchOutcome::Unserved => Failure::NotExecuted,
             // A read can be sent twice, but an outage is not caused by one member.
-            Outcome::Unknown if O::SAFETY == Safety::Repeatable && self.failed_in_a_row > self.max_failures => {
+            BatchOutcome::Unknown if O::SAFETY == Safety::Repeatable && self.failed_in_a_row > self.max_failures => {
                 Failure::OfAll
             }
-            Outcome::Unknown if O::SAFETY == Safety::Repeatable => Failure::NotExecuted,
-            Outcome::Unknown => Failure::Unknown,
+            BatchOutcome::Unknown if O::SAFETY == Safety::Repeatable => Failure::NotExecuted,
+            BatchOutcome::Unknown => Failure::Unknown,
         };
         self.has_begun = true;
         failure
@@ -98,7 +98,7 @@ impl Splitting {
 }
 
 /// What the error of a batch call says about its members.
-enum Outcome {
+enum BatchOutcome {
     /// The call was not sent or not let in. Each member decides by itself whether to retry.
     NotTried,
     /// The call was rejected because of its content.
@@ -109,20 +109,22 @@ enum Outcome {
     Unknown,
 }
 
-fn outcome(error: &Error) -> Outcome {
+fn outcome(error: &Error) -> BatchOutcome {
     match &error.kind {
-        ErrorKind::FeatureDisabled => Outcome::Unserved,
-        ErrorKind::Exception if matches!(error.facts.upstream_status, Some(404 | 405)) => Outcome::Unserved,
-        ErrorKind::Exception if error.facts.is_page => Outcome::Unknown,
-        ErrorKind::Invalid(_) | ErrorKind::Duplicate { .. } | ErrorKind::NotFound(_) | ErrorKind::Exception => {
-            Outcome::NotExecuted
+        ErrorKind::FeatureDisabled => return BatchOutcome::Unserved,
+        ErrorKind::Exception if matches!(error.details.upstream_status, Some(404 | 405)) => {
+            return BatchOutcome::Unserved;
         }
-        ErrorKind::Unreadable { .. } | ErrorKind::Unavailable { sent: true } => Outcome::Unknown,
-        _ => Outcome::NotTried,
+        _ => {}
+    }
+    match decide(Safety::Once, error) {
+        Decision::Reconcile => BatchOutcome::Unknown,
+        _ if error.kind == ErrorKind::Exception || error.outcome() == Outcome::Rejected => BatchOutcome::NotExecuted,
+        _ => BatchOutcome::NotTried,
     }
 }
 
 /// Whether the endpoint may not exist in the account.
 pub(super) fn is_unserved(error: &Error) -> bool {
-    matches!(outcome(error), Outcome::Unserved)
+    matches!(outcome(error), BatchOutcome::Unserved)
 }

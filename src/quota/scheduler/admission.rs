@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::capacity::drift;
 use super::{Granted, SLOT, Scheduler, WaitingCall};
 use crate::clock;
-use crate::context::{RequestContext, exceeded};
+use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::quota::latency::LatencyEstimate;
 use crate::quota::queue::{Infeasible, Key, Receipt, Supply, TicketId, TicketRequest};
@@ -130,7 +130,7 @@ impl Scheduler {
             return Err(ErrorKind::DailyBudgetExhausted { retry_after }.into());
         }
         if now >= context.deadline {
-            return Err(exceeded(SLOT));
+            return Err(deadline_exceeded(SLOT));
         }
         Ok(())
     }

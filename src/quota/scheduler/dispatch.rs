@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::handles::{HeldSlot, Slot};
 use super::{Granted, Scheduler, Shared, WaitingCall, waits_for};
 use crate::clock;
-use crate::context::{Criticality, exceeded};
+use crate::context::{Criticality, deadline_exceeded};
 use crate::error::ErrorKind;
 use crate::quota::Cost;
 use crate::quota::lane::Lane;
@@ -31,7 +31,7 @@ impl Scheduler {
             match self.queue.next(&supply, now) {
                 NextTicket::None => return,
                 NextTicket::Expired(_, call, is_behind) => {
-                    drop(call.grant.send(Err(exceeded(waits_for(is_behind)))));
+                    drop(call.grant.send(Err(deadline_exceeded(waits_for(is_behind)))));
                 }
                 NextTicket::Granted(receipt, call) => self.grant(shared, receipt, call, now),
             }

@@ -32,7 +32,7 @@ use super::breaker::BreakerSettings;
 use super::lane::{BatchSizes, Lane};
 use super::queue::{Key, Queue, QueueSettings};
 use super::{BatchOption, CallerQuotas, Cost, Limits, QuotaSnapshot, SlotRequest};
-use crate::context::{RequestContext, exceeded};
+use crate::context::{RequestContext, deadline_exceeded};
 use crate::domain::usage::QuotaUsage;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -162,7 +162,7 @@ impl Quota {
                 // The queue may have removed the call at the same time.
                 match granted.try_recv() {
                     Ok(Err(error)) => Err(error),
-                    Ok(Ok(_)) | Err(_) => Err(exceeded(waits_for(is_behind))),
+                    Ok(Ok(_)) | Err(_) => Err(deadline_exceeded(waits_for(is_behind))),
                 }
             }
             Err(error) => Err(error),

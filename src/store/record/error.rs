@@ -112,7 +112,7 @@ names! {
     }
 }
 
-/// The facts about an error. The fields with a default are missing in the oldest documents.
+/// The details of an error. The fields with a default are missing in the oldest documents.
 #[derive(Debug, Serialize, Deserialize)]
 struct ErrorFactsRecord {
     upstream_status: Option<u16>,
@@ -172,10 +172,10 @@ names! {
 
 impl From<domain::Error> for ErrorRecord {
     fn from(error: domain::Error) -> Self {
-        let domain::Error { kind, facts } = error;
+        let domain::Error { kind, details } = error;
         Self {
             kind: kind.into(),
-            facts: (*facts).into(),
+            facts: (*details).into(),
         }
     }
 }
@@ -185,7 +185,7 @@ impl From<ErrorRecord> for domain::Error {
         let ErrorRecord { kind, facts } = record;
         Self {
             kind: kind.into(),
-            facts: Box::new(facts.into()),
+            details: Box::new(facts.into()),
         }
     }
 }
@@ -227,7 +227,7 @@ impl From<domain::ErrorKind> for ErrorKindRecord {
             domain::ErrorKind::StreamNotRead => Self::StreamNotRead,
             domain::ErrorKind::ShuttingDown => Self::ShuttingDown,
             domain::ErrorKind::StreamInterrupted => Self::StreamInterrupted,
-            domain::ErrorKind::CallerLeft => Self::CallerCancelled,
+            domain::ErrorKind::CallerCancelled => Self::CallerCancelled,
         }
     }
 }
@@ -267,7 +267,7 @@ impl From<ErrorKindRecord> for domain::ErrorKind {
             ErrorKindRecord::StreamNotRead => Self::StreamNotRead,
             ErrorKindRecord::ShuttingDown => Self::ShuttingDown,
             ErrorKindRecord::StreamInterrupted => Self::StreamInterrupted,
-            ErrorKindRecord::CallerCancelled => Self::CallerLeft,
+            ErrorKindRecord::CallerCancelled => Self::CallerCancelled,
         }
     }
 }
@@ -318,9 +318,9 @@ impl From<ViolationRecord> for domain::Violation {
     }
 }
 
-impl From<domain::Facts> for ErrorFactsRecord {
-    fn from(facts: domain::Facts) -> Self {
-        let domain::Facts {
+impl From<domain::FailureDetails> for ErrorFactsRecord {
+    fn from(details: domain::FailureDetails) -> Self {
+        let domain::FailureDetails {
             upstream_status,
             exception_type,
             is_page,
@@ -328,8 +328,8 @@ impl From<domain::Facts> for ErrorFactsRecord {
             queued,
             share_id,
             cause,
-            repeat,
-        } = facts;
+            recovery,
+        } = details;
         Self {
             upstream_status,
             exception_type,
@@ -338,12 +338,12 @@ impl From<domain::Facts> for ErrorFactsRecord {
             queued,
             share_id,
             cause: cause.map(CauseRecord::from),
-            repeat: repeat.map(RepeatRecord::from),
+            repeat: recovery.map(RepeatRecord::from),
         }
     }
 }
 
-impl From<ErrorFactsRecord> for domain::Facts {
+impl From<ErrorFactsRecord> for domain::FailureDetails {
     fn from(record: ErrorFactsRecord) -> Self {
         let ErrorFactsRecord {
             upstream_status,
@@ -363,23 +363,23 @@ impl From<ErrorFactsRecord> for domain::Facts {
             queued,
             share_id,
             cause: cause.map(domain::Cause::from),
-            repeat: repeat.map(domain::Repeat::from),
+            recovery: repeat.map(domain::Recovery::from),
         }
     }
 }
 
-impl From<domain::Repeat> for RepeatRecord {
-    fn from(repeat: domain::Repeat) -> Self {
-        match repeat {
-            domain::Repeat::SameRequestId { after } => Self::SameRequestId { after },
-            domain::Repeat::Share => Self::Share,
-            domain::Repeat::Lead => Self::Lead,
-            domain::Repeat::Activity => Self::Activity,
+impl From<domain::Recovery> for RepeatRecord {
+    fn from(recovery: domain::Recovery) -> Self {
+        match recovery {
+            domain::Recovery::SameRequestId { after } => Self::SameRequestId { after },
+            domain::Recovery::Share => Self::Share,
+            domain::Recovery::Lead => Self::Lead,
+            domain::Recovery::Activity => Self::Activity,
         }
     }
 }
 
-impl From<RepeatRecord> for domain::Repeat {
+impl From<RepeatRecord> for domain::Recovery {
     fn from(record: RepeatRecord) -> Self {
         match record {
             RepeatRecord::SameRequestId { after } => Self::SameRequestId { after },

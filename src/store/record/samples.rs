@@ -11,7 +11,9 @@ use crate::domain::lead::Written;
 use crate::domain::share::{Access, Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit};
 use crate::domain::value::{FieldSet, Value};
-use crate::error::{Cause, Certificate, Error, ErrorKind, Facts, Limit, Refusal, Repeat, Resource, Violation};
+use crate::error::{
+    Cause, Certificate, Error, ErrorKind, FailureDetails, Limit, Recovery, Refusal, Resource, Violation,
+};
 
 /// A time with a fraction of a second.
 fn at(second: i64) -> Timestamp {
@@ -30,7 +32,7 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Every kind of error without facts, then one error with all facts, then every cause and every advice.
+/// Every kind of error without details, then one error with all details, then every cause and every advice.
 pub(in crate::store) fn errors() -> Vec<Error> {
     let kinds = [
         ErrorKind::Invalid(vec![
@@ -93,12 +95,12 @@ pub(in crate::store) fn errors() -> Vec<Error> {
         ErrorKind::StreamNotRead,
         ErrorKind::ShuttingDown,
         ErrorKind::StreamInterrupted,
-        ErrorKind::CallerLeft,
+        ErrorKind::CallerCancelled,
     ];
     let mut errors: Vec<Error> = kinds.map(Error::from).into();
     errors.push(Error {
         kind: ErrorKind::Exception,
-        facts: Box::new(facts()),
+        details: Box::new(details()),
     });
     let causes = [
         Cause::Dns,
@@ -122,19 +124,19 @@ pub(in crate::store) fn errors() -> Vec<Error> {
         Cause::Proxy,
         Cause::Other,
     ];
-    errors.extend(causes.map(|cause| Error::from(ErrorKind::Unavailable { sent: false }).caused_by(cause)));
-    let repeats = [
-        Repeat::SameRequestId { after: after(6) },
-        Repeat::Share,
-        Repeat::Lead,
-        Repeat::Activity,
+    errors.extend(causes.map(|cause| Error::from(ErrorKind::Unavailable { sent: false }).with_cause(cause)));
+    let recoveries = [
+        Recovery::SameRequestId { after: after(6) },
+        Recovery::Share,
+        Recovery::Lead,
+        Recovery::Activity,
     ];
-    errors.extend(repeats.map(|repeat| Error::from(ErrorKind::OutcomeUnknown).settled_by(repeat)));
+    errors.extend(recoveries.map(|recovery| Error::from(ErrorKind::OutcomeUnknown).with_recovery(recovery)));
     errors
 }
 
-fn facts() -> Facts {
-    Facts {
+fn details() -> FailureDetails {
+    FailureDetails {
         upstream_status: Some(500),
         exception_type: text("MXInvalidInputException"),
         is_page: true,
@@ -142,7 +144,7 @@ fn facts() -> Facts {
         queued: Duration::new(7, 1),
         share_id: Some(id(8)),
         cause: Some(Cause::Certificate(Certificate::Expired)),
-        repeat: Some(Repeat::SameRequestId {
+        recovery: Some(Recovery::SameRequestId {
             after: Duration::from_millis(1500),
         }),
     }
@@ -256,7 +258,7 @@ pub(in crate::store) fn shares() -> Vec<Share> {
             expires: Some(at(1800)),
             failure: Some(Error {
                 kind: ErrorKind::Unavailable { sent: true },
-                facts: Box::new(facts()),
+                details: Box::new(details()),
             }),
             step: Some(steps[place / 2 % 3]),
             ..least
@@ -277,7 +279,7 @@ pub(in crate::store) fn lead_answers() -> Vec<Result<Written, Error>> {
             attribute: text("EmailAddress"),
             lead_id: text("lead-7"),
         },
-        facts: Box::new(facts()),
+        details: Box::new(details()),
     };
     vec![
         Ok(written(Some(true))),

@@ -153,8 +153,8 @@ fn fields_that_the_oldest_documents_lack_have_a_default() {
     remove("/failure/facts", ["is_page", "share_id", "cause", "repeat"]);
     let record: super::share::ShareRecord = from_json(&document.to_string()).unwrap();
     let mut expected = samples::shares().swap_remove(0);
-    let facts = &mut expected.failure.as_mut().unwrap().facts;
-    (facts.is_page, facts.share_id, facts.cause, facts.repeat) = (false, None, None, None);
+    let details = &mut expected.failure.as_mut().unwrap().details;
+    (details.is_page, details.share_id, details.cause, details.recovery) = (false, None, None, None);
     let expected = Share {
         caller: String::new(),
         criticality: String::new(),

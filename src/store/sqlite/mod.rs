@@ -2,6 +2,7 @@
 
 mod commit;
 mod damaged;
+mod migrations;
 mod share;
 
 use std::path::{Path, PathBuf};
@@ -101,7 +102,7 @@ impl Sqlite {
             file,
         };
         store.check(path).await.map_err(unopened)??;
-        sqlx::migrate!("src/store/migrations")
+        migrations::migrator()
             .run(&store.pool)
             .await
             .map_err(|error| StoreError::new("cannot be brought up to date", &named(path, &error)))?;
