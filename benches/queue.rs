@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use leadgate::quota::lane::BatchSizes;
 use leadgate::quota::latency::LatencyEstimate;
-use leadgate::quota::queue::{Criticality, Key, NextTicket, Queue, QueueSettings, SlotSupply, Supply, TicketRequest};
+use leadgate::quota::queue::{
+    Criticality, NextTicket, Queue, QueueSettings, SlotSupply, Supply, TicketRequest, WriteKey,
+};
 use leadgate::quota::{CallerQuota, Cost};
 use peak_alloc::PeakAlloc;
 use tokio::time::Instant;
@@ -56,7 +58,7 @@ fn request(names: &[Arc<str>], random: &mut Random, keys: u64, begin: Instant) -
         cost: if random.below(5) == 0 { Cost::Bulk } else { Cost::Call },
         position: None,
         keys: if is_write {
-            vec![Key::of(&random.below(keys))]
+            vec![WriteKey::of(&random.below(keys))]
         } else {
             Vec::new()
         },

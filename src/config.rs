@@ -58,7 +58,7 @@ pub struct TenantConfig {
     /// The account's keys.
     pub keys: crm::Keys,
     /// The account's rate limits.
-    pub limits: quota::Limits,
+    pub limits: quota::QuotaLimits,
     /// The settings of the connection to the API.
     pub upstream: crm::CrmSettings,
     /// The settings of writes.
@@ -353,7 +353,7 @@ impl Reader {
         let base_url = table.remove("base_url");
         let access = self.secret(&[at[0], name, "access_key"], table.remove("access_key"));
         let secret = self.secret(&[at[0], name, "secret_key"], table.remove("secret_key"));
-        let limits = self.section(&at, &mut table, "limits", quota::Limits::validate);
+        let limits = self.section(&at, &mut table, "limits", quota::QuotaLimits::validate);
         self.resolve_proxy(&at, &mut table);
         let upstream = self.section(&at, &mut table, "upstream", crm::CrmSettings::validate);
         let writes = self.section(&at, &mut table, "writes", |_: &WriteSettings| vec![]);

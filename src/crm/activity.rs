@@ -34,7 +34,7 @@ pub struct Create {
 
 /// `Bulk/CustomActivity/Add/ByLeadId`: new activities on leads.
 #[derive(Clone, Debug)]
-pub struct BatchCreate(Vec<Create>);
+pub struct BatchCreateActivities(Vec<Create>);
 
 /// `CustomActivity/Update`: some fields of an activity.
 #[derive(Clone, Copy, Debug)]
@@ -126,11 +126,11 @@ impl Operation for Create {
 }
 
 impl Batchable for Create {
-    type BatchCall = BatchCreate;
+    type BatchCall = BatchCreateActivities;
     const LANE: Lane = Lane::Activities;
 
-    fn batch_call(members: &[Self]) -> BatchCreate {
-        BatchCreate(members.to_vec())
+    fn batch_call(members: &[Self]) -> BatchCreateActivities {
+        BatchCreateActivities(members.to_vec())
     }
 
     fn missing_error() -> Error {
@@ -142,7 +142,7 @@ impl Batchable for Create {
     }
 }
 
-impl Operation for BatchCreate {
+impl Operation for BatchCreateActivities {
     type Output = Vec<MemberResult<String>>;
     const NAME: &'static str = "Bulk/CustomActivity/Add/ByLeadId";
     const SAFETY: Safety = Safety::Once;

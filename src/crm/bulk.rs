@@ -485,7 +485,7 @@ mod tests {
             {"RowNumber": 5, "LeadId": "five", "LeadCreated": true},
             {"RowNumber": "2", "LeadId": null, "LeadCreated": false, "ExceptionType": "MXDuplicateEntryException",
              "ErrorMessage": "A Lead with same Email already exists."},
-            {"LeadId": "nobody's", "LeadCreated": true},
+            {"LeadId": "without a number", "LeadCreated": true},
             {"RowNumber": 3, "LeadId": "three", "LeadCreated": false},
             {"RowNumber": 4, "LeadCreated": false, "ErrorMessage": "Invalid Phone format"},
             {"RowNumber": 6, "LeadId": "six", "LeadCreated": true},

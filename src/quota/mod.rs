@@ -28,7 +28,7 @@ pub use daily::DailySnapshot;
 pub use lane::Lane;
 pub use queue::QueueSnapshot;
 pub use scheduler::{BatchMember, Granted, JoinedMembers, Quota, Requeue, Reservation, Slot};
-pub use settings::{CallerQuota, CallerQuotas, Limits};
+pub use settings::{CallerQuota, CallerQuotas, QuotaLimits};
 pub use window::{NextSlot, Window, WindowGrant, WindowSnapshot};
 
 /// The windows in which a call counts.

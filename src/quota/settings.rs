@@ -19,7 +19,7 @@ pub const MAX_WEIGHT: u32 = 10_000;
 /// The limits of one account (`[tenants.NAME.limits]`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub struct QuotaLimits {
     /// Number of calls that the plan allows in a window.
     pub calls: u32,
     /// Number of calls to the bulk endpoints that the plan allows in a window.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub bulk_pays_calls: bool,
 }
 
-impl Limits {
+impl QuotaLimits {
     /// Returns an error for each invalid value: the key, and which values are valid.
     pub fn validate(&self) -> Vec<(&'static str, String)> {
         let mut errors = Vec::new();

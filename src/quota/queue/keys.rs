@@ -10,9 +10,9 @@ use super::Position;
 /// The key of a record that a write changes, such as a lead's id or an email address. Only a digest is kept. A collision
 /// orders two writes that need no order, and has no other effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(u64);
+pub struct WriteKey(u64);
 
-impl Key {
+impl WriteKey {
     /// Returns the key of this value. The value should include its kind, such as `("email", address)`, so that equal texts of
     /// different kinds have different keys.
     pub fn of(value: &impl Hash) -> Self {
@@ -28,18 +28,18 @@ impl Key {
 /// A write enters all its queues in one step. So the lower position is ahead in all of them, and there is no deadlock.
 #[derive(Debug, Default)]
 pub(super) struct KeyQueues {
-    queues: HashMap<Key, BTreeSet<Position>>,
+    queues: HashMap<WriteKey, BTreeSet<Position>>,
 }
 
 impl KeyQueues {
-    pub(super) fn enter(&mut self, position: Position, keys: &[Key]) {
+    pub(super) fn enter(&mut self, position: Position, keys: &[WriteKey]) {
         for key in keys {
             self.queues.entry(*key).or_default().insert(position);
         }
     }
 
     /// Removes a position from its queues. Returns the positions that are at the head of one of them now.
-    pub(super) fn leave(&mut self, position: Position, keys: &[Key]) -> Vec<Position> {
+    pub(super) fn leave(&mut self, position: Position, keys: &[WriteKey]) -> Vec<Position> {
         let mut heads = Vec::new();
         for key in keys {
             if let Entry::Occupied(mut queue) = self.queues.entry(*key) {
@@ -54,19 +54,19 @@ impl KeyQueues {
     }
 
     /// Whether the position is the first in all its queues.
-    pub(super) fn is_first(&self, position: Position, keys: &[Key]) -> bool {
+    pub(super) fn is_first(&self, position: Position, keys: &[WriteKey]) -> bool {
         keys.iter()
             .filter_map(|key| self.queues.get(key)?.first())
             .all(|head| *head >= position)
     }
 
     /// The last position in the queue of a key.
-    pub(super) fn last(&self, key: Key) -> Option<Position> {
+    pub(super) fn last(&self, key: WriteKey) -> Option<Position> {
         self.queues.get(&key)?.last().copied()
     }
 
     /// The positions ahead in the queue of a key, the nearest first.
-    pub(super) fn ahead(&self, position: Position, key: Key) -> impl Iterator<Item = Position> {
+    pub(super) fn ahead(&self, position: Position, key: WriteKey) -> impl Iterator<Item = Position> {
         let queue = self.queues.get(&key);
         queue
             .into_iter()
@@ -74,14 +74,14 @@ impl KeyQueues {
     }
 
     /// The positions behind in the queue of a key, the nearest first.
-    pub(super) fn behind(&self, position: Position, key: Key) -> impl Iterator<Item = Position> {
+    pub(super) fn behind(&self, position: Position, key: WriteKey) -> impl Iterator<Item = Position> {
         let queue = self.queues.get(&key);
         let after = Position(position.0 + 1);
         queue.into_iter().flat_map(move |queue| queue.range(after..).copied())
     }
 
     /// Number of positions ahead in the longest of these queues, including that of a call in progress. `None`: of a new position.
-    pub(super) fn writes_ahead(&self, keys: &[Key], position: Option<Position>) -> usize {
+    pub(super) fn writes_ahead(&self, keys: &[WriteKey], position: Option<Position>) -> usize {
         let queues = keys.iter().filter_map(|key| self.queues.get(key));
         let lengths = queues.map(|queue| position.map_or(queue.len(), |at| queue.range(..at).count()));
         lengths.max().unwrap_or(0)

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::callers::CallerIndex;
 use super::fair::TicketPlace;
-use super::keys::Key;
+use super::keys::WriteKey;
 use crate::context::{Criticality, Position};
 use crate::quota::lane::{BatchSizes, Lane};
 use crate::quota::{CallerQuota, Cost};
@@ -27,7 +27,7 @@ pub struct TicketRequest {
     /// The windows in which the call counts.
     pub cost: Cost,
     /// The keys of the records that the call writes. Empty for a read.
-    pub keys: Vec<Key>,
+    pub keys: Vec<WriteKey>,
     /// The reserved position in the queues of these keys. `None`: at their ends.
     pub position: Option<Position>,
     /// The time until which the call must be granted a slot.
@@ -123,7 +123,7 @@ pub(super) struct Ticket<T> {
     pub(super) caller: CallerIndex,
     pub(super) cost: Cost,
     pub(super) lane: Option<Lane>,
-    pub(super) keys: Box<[Key]>,
+    pub(super) keys: Box<[WriteKey]>,
     /// Its position in the queues of its keys.
     pub(super) position: Position,
     /// Whether the position outlives the ticket.

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::quota::latency::LatencyEstimate;
-use crate::quota::queue::{Infeasible, Key, Receipt, Supply, TicketId, TicketRequest};
+use crate::quota::queue::{Infeasible, Receipt, Supply, TicketId, TicketRequest, WriteKey};
 use crate::quota::window::NextSlot;
 use crate::quota::{Cost, SlotRequest};
 
@@ -19,7 +19,7 @@ use crate::quota::{Cost, SlotRequest};
 const MAX_FULL_RETRIES: usize = 4_096;
 
 /// A call in the queue: its ticket, and where its grant arrives.
-type Waiting = (TicketId, oneshot::Receiver<Result<Granted>>);
+type WaitingTicket = (TicketId, oneshot::Receiver<Result<Granted>>);
 
 impl Scheduler {
     /// Lets a call into the queue. Fails at once if waiting is of no use.
@@ -29,7 +29,7 @@ impl Scheduler {
         request: &SlotRequest,
         receipt: Option<Receipt>,
         now: Instant,
-    ) -> Result<Waiting> {
+    ) -> Result<WaitingTicket> {
         if let Err(error) = self.check(context, now) {
             self.queue.done_all(receipt);
             return Err(error);
@@ -78,7 +78,7 @@ impl Scheduler {
         request: &SlotRequest,
         if_idle: bool,
         now: Instant,
-    ) -> Option<Waiting> {
+    ) -> Option<WaitingTicket> {
         self.check(context, now).ok()?;
         if self.capacity.breaker.next(now) != NextSlot::Now {
             return None;
@@ -242,7 +242,7 @@ fn ticket_request(context: &RequestContext, request: &SlotRequest) -> TicketRequ
         caller: context.caller.clone(),
         criticality: context.criticality,
         cost: request.cost,
-        keys: request.keys.iter().map(Key::of).collect(),
+        keys: request.keys.iter().map(WriteKey::of).collect(),
         position: context.position.filter(|_| !request.keys.is_empty()),
         deadline: context.deadline,
         lane: request.batch.map(|batch| batch.lane),

@@ -17,7 +17,7 @@ use crate::quota::latency::{Latency, LatencyEstimate};
 use crate::quota::queue::{SlotSupply, Supply};
 use crate::quota::utilization::UtilizationMeter;
 use crate::quota::window::{NextSlot, Window, WindowGrant, WindowSnapshot};
-use crate::quota::{BreakerSnapshot, BreakerState, Cost, Limits, QueueSnapshot, QuotaSnapshot, Verdict};
+use crate::quota::{BreakerSnapshot, BreakerState, Cost, QueueSnapshot, QuotaLimits, QuotaSnapshot, Verdict};
 
 /// How much later than the last grant before a restart LeadSquared's window may have begun.
 const WINDOW_START_DELAY: Duration = Duration::from_millis(50);
@@ -49,7 +49,7 @@ pub(super) struct HeldCapacity {
 
 impl Capacity {
     /// The capacity by these limits, less what a previous process has used.
-    pub(super) fn new(limits: &Limits, breaker: BreakerSettings, before: Option<&QuotaUsage>) -> Self {
+    pub(super) fn new(limits: &QuotaLimits, breaker: BreakerSettings, before: Option<&QuotaUsage>) -> Self {
         let zone = TimeZone::get(&limits.daily_reset_zone).unwrap_or(TimeZone::UTC);
         let mut daily = Daily::new(limits.daily, zone);
         if let Some(before) = before {

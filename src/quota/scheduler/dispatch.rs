@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::handles::{HeldSlot, Slot};
-use super::{Granted, Scheduler, Shared, WaitingCall, waits_for};
+use super::{Granted, Scheduler, SharedScheduler, WaitingCall, waits_for};
 use crate::clock;
 use crate::context::{Criticality, deadline_exceeded};
 use crate::error::ErrorKind;
@@ -16,7 +16,7 @@ use crate::quota::window::NextSlot;
 
 impl Scheduler {
     /// Grants all slots that can be granted now.
-    pub(super) fn grant_all(&mut self, shared: &Arc<Shared>, now: Instant) {
+    pub(super) fn grant_all(&mut self, shared: &Arc<SharedScheduler>, now: Instant) {
         if self.queue.is_empty() {
             return;
         }
@@ -86,7 +86,7 @@ impl Scheduler {
     }
 
     /// Grants a slot to a call: alone, or as the leader of a batch.
-    fn grant(&mut self, shared: &Arc<Shared>, receipt: Receipt, call: WaitingCall, now: Instant) {
+    fn grant(&mut self, shared: &Arc<SharedScheduler>, receipt: Receipt, call: WaitingCall, now: Instant) {
         if call.grant.is_closed() {
             return self.queue.done(receipt);
         }

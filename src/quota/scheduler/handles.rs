@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::capacity::HeldCapacity;
-use super::{Shared, WaitingCall};
+use super::{SharedScheduler, WaitingCall};
 use crate::context::Position;
 use crate::quota::Verdict;
 use crate::quota::breaker::{BreakerChange, BreakerSignal};
@@ -27,7 +27,7 @@ pub enum Granted {
 /// The right to send one call. Its holder reports the outcome. A slot that is dropped after the request was sent counts as
 /// one whose response was lost.
 pub struct Slot {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedScheduler>,
     pub(super) held: Option<HeldSlot>,
     pub(super) endpoint: &'static str,
     pub(super) sent: Option<Instant>,
@@ -54,20 +54,20 @@ pub struct JoinedMembers(mpsc::UnboundedReceiver<TicketId>);
 /// The claim of a call that was granted a slot: it holds the call's keys until it is dropped. If LeadSquared refused the
 /// call, the claim moves the call to the head of the queue.
 pub struct Requeue {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedScheduler>,
     pub(super) receipt: Option<Receipt>,
 }
 
 /// A position in the order of the writes to some keys. The calls of one write name it (`RequestContext::position`). Later
 /// writes to these keys are sent after it is dropped.
 pub struct Reservation {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedScheduler>,
     pub(super) position: Position,
 }
 
 /// A call that waits in the queue. Dropping it removes the call from the queue.
 pub(super) struct QueuedCall<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a SharedScheduler,
     pub(super) id: TicketId,
 }
 

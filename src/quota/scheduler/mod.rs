@@ -30,8 +30,8 @@ use handles::{HeldSlot, QueuedCall};
 
 use super::breaker::BreakerSettings;
 use super::lane::{BatchSizes, Lane};
-use super::queue::{Key, Queue, QueueSettings};
-use super::{BatchOption, CallerQuotas, Cost, Limits, QuotaSnapshot, SlotRequest};
+use super::queue::{Queue, QueueSettings, WriteKey};
+use super::{BatchOption, CallerQuotas, Cost, QuotaLimits, QuotaSnapshot, SlotRequest};
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::domain::usage::QuotaUsage;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,10 +43,10 @@ const EARLIER_WRITE: &str = "an earlier write to the same lead";
 /// The quota of one tenant. Clones share it.
 #[derive(Clone)]
 pub struct Quota {
-    shared: Arc<Shared>,
+    shared: Arc<SharedScheduler>,
 }
 
-struct Shared {
+struct SharedScheduler {
     scheduler: Mutex<Scheduler>,
     /// Notified when the state has changed, so that the waking task looks at it.
     changed: Notify,
@@ -76,7 +76,7 @@ impl Quota {
     /// The quota by these limits, less what a previous process has used. Its task runs on `tasks` until `stop`. After that,
     /// no slots are granted.
     pub fn new(
-        limits: &Limits,
+        limits: &QuotaLimits,
         callers: &CallerQuotas,
         sizes: BatchSizes,
         breaker: BreakerSettings,
@@ -84,7 +84,7 @@ impl Quota {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedScheduler {
             scheduler: Mutex::new(Scheduler {
                 capacity: Capacity::new(limits, breaker, before),
                 queue: Queue::new(QueueSettings {
@@ -106,7 +106,7 @@ impl Quota {
 
     /// Takes the next position in the order of the writes to these keys. Never waits.
     pub fn reserve(&self, keys: &[String]) -> Reservation {
-        let keys = keys.iter().map(Key::of).collect();
+        let keys = keys.iter().map(WriteKey::of).collect();
         Reservation {
             position: self.shared.lock().queue.reserve(keys),
             shared: self.shared.clone(),
@@ -218,7 +218,7 @@ impl Quota {
     }
 }
 
-impl Shared {
+impl SharedScheduler {
     fn lock(&self) -> MutexGuard<'_, Scheduler> {
         // No code under the lock panics halfway through a change.
         self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
@@ -255,7 +255,7 @@ fn waits_for(is_behind: bool) -> &'static str {
 }
 
 /// Grants slots that time alone frees, until `stop`.
-async fn wake(shared: Arc<Shared>, stop: CancellationToken) {
+async fn wake(shared: Arc<SharedScheduler>, stop: CancellationToken) {
     loop {
         let at = {
             let mut scheduler = shared.lock();

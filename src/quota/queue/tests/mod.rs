@@ -62,7 +62,7 @@ fn request(caller: &str, now: Instant) -> TicketRequest {
 
 fn write(caller: &str, key: u32, now: Instant) -> TicketRequest {
     TicketRequest {
-        keys: vec![Key::of(&key)],
+        keys: vec![WriteKey::of(&key)],
         ..request(caller, now)
     }
 }
@@ -104,7 +104,7 @@ impl TestQueue {
     }
 
     fn name(&mut self, supply: &Supply) -> &'static str {
-        self.next(supply).map_or("nobody", |(receipt, name)| {
+        self.next(supply).map_or("none", |(receipt, name)| {
             self.queue.done(receipt);
             name
         })
@@ -118,27 +118,27 @@ impl TestQueue {
 #[test]
 fn a_reserved_position_is_kept_until_it_is_released() {
     let mut test = TestQueue::new();
-    let key = Key::of(&1_u32);
+    let key = WriteKey::of(&1_u32);
     let position = test.queue.reserve(vec![key, key]);
     test.push(write("b", 1, test.now), "later");
-    assert_eq!(test.name(&FREE), "nobody");
+    assert_eq!(test.name(&FREE), "none");
     for call in ["first call", "second call"] {
         let request = TicketRequest {
             position: Some(position),
             ..write("a", 1, test.now)
         };
         test.push(request, call);
-        assert_eq!(test.names(2), [call, "nobody"]);
+        assert_eq!(test.names(2), [call, "none"]);
     }
     test.queue.release(position);
-    assert_eq!(test.names(2), ["later", "nobody"]);
+    assert_eq!(test.names(2), ["later", "none"]);
     assert!(test.queue.key_queues.is_empty());
 }
 
 #[test]
 fn a_write_waits_for_writes_that_are_linked_by_a_common_write() {
     let mut test = TestQueue::new();
-    let (email, phone) = (Key::of(&1_u32), Key::of(&2_u32));
+    let (email, phone) = (WriteKey::of(&1_u32), WriteKey::of(&2_u32));
     let [both, by_phone, by_email] =
         [vec![email, phone], vec![phone], vec![email]].map(|keys| test.queue.reserve(keys));
     let at = |test: &TestQueue, position| TicketRequest {
@@ -149,17 +149,17 @@ fn a_write_waits_for_writes_that_are_linked_by_a_common_write() {
         let request = at(&test, position);
         test.push(request, name);
     }
-    assert_eq!(test.names(2), ["both", "nobody"]);
+    assert_eq!(test.names(2), ["both", "none"]);
     test.queue.release(both);
-    assert_eq!(test.names(2), ["by phone", "nobody"]);
+    assert_eq!(test.names(2), ["by phone", "none"]);
     test.queue.release(by_phone);
-    assert_eq!(test.names(2), ["by email", "nobody"]);
+    assert_eq!(test.names(2), ["by email", "none"]);
 }
 
 #[test]
 fn a_call_at_a_reserved_position_has_the_class_of_calls_behind_it() {
     let mut test = TestQueue::new();
-    let key = Key::of(&1_u32);
+    let key = WriteKey::of(&1_u32);
     let positions = [(); 3].map(|()| test.queue.reserve(vec![key]));
     let at = |test: &TestQueue, position: usize, criticality| TicketRequest {
         position: Some(positions[position]),
@@ -178,9 +178,9 @@ fn a_call_at_a_reserved_position_has_the_class_of_calls_behind_it() {
     test.push(first, "first");
     assert_eq!(test.names(2), ["first", "other"]);
     test.queue.release(positions[0]);
-    assert_eq!(test.name(&FREE), "nobody");
+    assert_eq!(test.name(&FREE), "none");
     test.queue.release(positions[1]);
-    assert_eq!(test.names(2), ["urgent", "nobody"]);
+    assert_eq!(test.names(2), ["urgent", "none"]);
 }
 
 proptest! {
@@ -192,7 +192,7 @@ proptest! {
         const NAMES: [&str; 60] = ["w"; 60];
         let mut test = TestQueue::new();
         let reserve = |(at, (a, b, class)): (usize, &(u32, u32, usize))| {
-            let position = test.queue.reserve(vec![Key::of(a), Key::of(b)]);
+            let position = test.queue.reserve(vec![WriteKey::of(a), WriteKey::of(b)]);
             (at, position, [*a, *b], Criticality::ALL[*class])
         };
         let mut writes: Vec<_> = keys.iter().enumerate().map(reserve).collect();
@@ -203,7 +203,7 @@ proptest! {
                 let which = turn.next().map_or(0, |index| index.index(writes.len()));
                 let (at, position, [a, b], criticality) = writes.swap_remove(which);
                 let request = TicketRequest {
-                    keys: vec![Key::of(&a), Key::of(&b)],
+                    keys: vec![WriteKey::of(&a), WriteKey::of(&b)],
                     position: Some(position),
                     criticality,
                     ..request("a", test.now)
@@ -236,7 +236,7 @@ fn a_higher_class_goes_first() {
         };
         test.push(request, name);
     }
-    assert_eq!(test.names(5), ["c+", "c", "s+", "s", "nobody"]);
+    assert_eq!(test.names(5), ["c+", "c", "s+", "s", "none"]);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn a_write_waits_until_the_write_before_it_is_done_for_any_callers() {
     test.push(urgent, "second");
     let (receipt, name) = test.next(&FREE).unwrap();
     assert_eq!(name, "first");
-    assert_eq!(test.name(&FREE), "nobody");
+    assert_eq!(test.name(&FREE), "none");
     test.queue.done(receipt);
     assert_eq!(test.name(&FREE), "second");
     assert!(test.queue.key_queues.is_empty());
@@ -355,7 +355,7 @@ fn a_write_with_two_keys_waits_in_both_queues() {
     test.push(write("a", 1, test.now), "one");
     test.push(write("a", 2, test.now), "two");
     let both = TicketRequest {
-        keys: vec![Key::of(&2_u32), Key::of(&1_u32), Key::of(&2_u32)],
+        keys: vec![WriteKey::of(&2_u32), WriteKey::of(&1_u32), WriteKey::of(&2_u32)],
         ..request("b", test.now)
     };
     test.push(both, "both");
@@ -363,9 +363,9 @@ fn a_write_with_two_keys_waits_in_both_queues() {
     let (one, _) = test.next(&FREE).unwrap();
     let (two, _) = test.next(&FREE).unwrap();
     test.queue.done(two);
-    assert_eq!(test.name(&FREE), "nobody");
+    assert_eq!(test.name(&FREE), "none");
     test.queue.done(one);
-    assert_eq!(test.names(3), ["both", "last", "nobody"]);
+    assert_eq!(test.names(3), ["both", "last", "none"]);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn writes_ahead_of_an_urgent_write_get_its_class() {
     test.push(request("a", test.now), "other");
     let low = |keys: &[u32]| TicketRequest {
         criticality: Criticality::Sheddable,
-        keys: keys.iter().map(Key::of).collect(),
+        keys: keys.iter().map(WriteKey::of).collect(),
         ..request("a", Instant::now())
     };
     test.push(low(&[1]), "first");
@@ -394,7 +394,7 @@ fn a_removed_ticket_frees_its_keys() {
     test.push(write("b", 1, test.now), "second");
     assert_eq!(test.queue.remove(first), Some("first"));
     assert_eq!(test.queue.remove(first), None);
-    assert_eq!(test.names(2), ["second", "nobody"]);
+    assert_eq!(test.names(2), ["second", "none"]);
 }
 
 #[test]
@@ -408,7 +408,7 @@ fn a_bulk_ticket_without_a_bulk_slot_delays_no_other_ticket() {
     test.push(request("a", test.now), "call a");
     test.push(bulk("b"), "bulk b");
     assert_eq!(test.name(&NO_BULK), "call a");
-    assert_eq!(test.name(&NO_BULK), "nobody");
+    assert_eq!(test.name(&NO_BULK), "none");
     assert_eq!(test.names(2).concat().len(), "bulk abulk b".len());
 }
 
@@ -443,10 +443,10 @@ fn a_caller_at_its_cap_waits_for_its_own_window() {
     test.push(request("other", test.now), "other");
     let mut names = test.names(5);
     names.sort_unstable();
-    assert_eq!(names, ["capped", "capped", "capped", "nobody", "other"]);
+    assert_eq!(names, ["capped", "capped", "capped", "none", "other"]);
     assert_eq!(test.queue.next_wake(), Some(test.now + W));
     test.now += W;
-    assert_eq!(test.names(3), ["capped", "capped", "nobody"]);
+    assert_eq!(test.names(3), ["capped", "capped", "none"]);
 }
 
 #[test]
@@ -479,7 +479,7 @@ fn a_requeued_write_keeps_its_position_and_gets_the_class_of_writes_behind_it() 
     test.push(urgent, "second");
     test.queue.requeue(receipt, "first again", test.now);
     assert_eq!(test.queue.snapshot().waiting, [0, 0, 2, 0]);
-    assert_eq!(test.names(3), ["first again", "second", "nobody"]);
+    assert_eq!(test.names(3), ["first again", "second", "none"]);
 }
 
 #[test]
@@ -494,7 +494,7 @@ fn an_expired_ticket_is_returned_and_costs_no_slot() {
     assert_eq!(test.queue.next_wake(), Some(test.now + ms(10)));
     test.now += ms(10);
     assert!(matches!(test.queue.next(&FREE, test.now), NextTicket::Expired(dead, "short", _) if dead == id));
-    assert_eq!(test.names(2), ["long", "nobody"]);
+    assert_eq!(test.names(2), ["long", "none"]);
 }
 
 #[test]
@@ -536,16 +536,16 @@ fn a_ticket_becomes_a_batch_member_if_its_keys_are_free() {
     test.push(batchable_write("a", 1, test.now), "driver");
     test.push(batchable_write("b", 2, test.now), "member");
     test.push(batchable_write("b", 1, test.now), "twin");
-    test.push(write("b", 3, test.now), "goes alone");
+    test.push(write("b", 3, test.now), "alone");
     let (driver, _) = test.next(&FREE).unwrap();
     assert!(test.queue.take_member(Lane::Creates).is_none());
     let (riding, name) = test.queue.take_member(Lane::Updates).unwrap();
     assert_eq!(name, "member");
     assert!(test.queue.take_member(Lane::Updates).is_none());
-    assert_eq!(test.names(1), ["goes alone"]);
+    assert_eq!(test.names(1), ["alone"]);
     test.queue.done(riding);
     test.queue.done(driver);
-    assert_eq!(test.names(2), ["twin", "nobody"]);
+    assert_eq!(test.names(2), ["twin", "none"]);
 }
 
 #[test]
@@ -577,13 +577,13 @@ fn gathering_tickets_are_granted_after_the_delay_and_can_be_removed_before() {
         .map(|key| test.push(batchable_write("a", key, test.now), "gathering"))
         .collect();
     ids.iter().for_each(|id| test.queue.start_gathering(*id));
-    assert_eq!(test.names(1), ["nobody"]);
+    assert_eq!(test.names(1), ["none"]);
     assert!(test.queue.take_member(Lane::Updates).is_none());
     assert_eq!(test.queue.remove(ids[1]), Some("gathering"));
     test.push(batchable_write("a", 9, test.now), "late");
     test.queue.end_gathering(Lane::Updates);
     assert!(!test.queue.is_gathering(Lane::Updates));
-    assert_eq!(test.names(4), ["gathering", "gathering", "late", "nobody"]);
+    assert_eq!(test.names(4), ["gathering", "gathering", "late", "none"]);
 }
 
 #[test]
@@ -592,7 +592,7 @@ fn a_gathering_write_delays_later_writes_to_its_keys() {
     let first = test.push(batchable_write("a", 1, test.now), "first");
     test.queue.start_gathering(first);
     test.push(write("b", 1, test.now), "second");
-    assert_eq!(test.names(1), ["nobody"]);
+    assert_eq!(test.names(1), ["none"]);
     test.queue.end_gathering(Lane::Updates);
     assert_eq!(test.names(2), ["first", "second"]);
 }
@@ -614,7 +614,7 @@ fn a_ticket_of_a_caller_at_its_cap_becomes_a_batch_member() {
     for key in 0..5 {
         test.push(batchable_write("capped", key, test.now), "capped");
     }
-    assert_eq!(test.names(4), ["capped", "capped", "capped", "nobody"]);
+    assert_eq!(test.names(4), ["capped", "capped", "capped", "none"]);
     assert!(test.queue.take_member(Lane::Updates).is_some());
 }
 

@@ -75,7 +75,7 @@ struct Model {
     queue: Queue<TicketName>,
     now: Instant,
     waiting: Vec<Known>,
-    on_the_way: Vec<(Known, Receipt)>,
+    in_progress: Vec<(Known, Receipt)>,
     /// Grants that count against the cap of the capped caller.
     capped: Vec<Instant>,
     pushed: usize,
@@ -95,7 +95,7 @@ impl Model {
             queue: Queue::new(settings),
             now: Instant::now(),
             waiting: Vec::new(),
-            on_the_way: Vec::new(),
+            in_progress: Vec::new(),
             capped: Vec::new(),
             pushed: 0,
             ended: 0,
@@ -115,7 +115,7 @@ impl Model {
 
     fn is_key_free(&self, ticket: &Known) -> bool {
         let shares = |other: &Known| other.keys.iter().any(|key| ticket.keys.contains(key));
-        !self.on_the_way.iter().any(|(other, _)| shares(other))
+        !self.in_progress.iter().any(|(other, _)| shares(other))
             && !self.waiting.iter().any(|other| other.id < ticket.id && shares(other))
     }
 
@@ -141,13 +141,13 @@ impl Model {
             } => self.push(caller, class, bulk, rides.then_some(Lane::Updates), keys, patience),
             Step::NextTicket { free, bulk } => self.next(free, bulk),
             Step::Done(which) => {
-                if let Some((_, receipt)) = self.some_on_the_way(which) {
+                if let Some((_, receipt)) = self.some_in_progress(which) {
                     self.queue.done(receipt);
                     self.ended += 1;
                 }
             }
             Step::PutBack(which) => {
-                if let Some((mut ticket, receipt)) = self.some_on_the_way(which) {
+                if let Some((mut ticket, receipt)) = self.some_in_progress(which) {
                     self.queue.requeue(receipt, 0, self.now);
                     ticket.requeued = true;
                     self.waiting.push(ticket);
@@ -166,9 +166,9 @@ impl Model {
         self.check();
     }
 
-    fn some_on_the_way(&mut self, which: usize) -> Option<(Known, Receipt)> {
-        let count = self.on_the_way.len();
-        (count > 0).then(|| self.on_the_way.swap_remove(which % count))
+    fn some_in_progress(&mut self, which: usize) -> Option<(Known, Receipt)> {
+        let count = self.in_progress.len();
+        (count > 0).then(|| self.in_progress.swap_remove(which % count))
     }
 
     fn some_waiting(&self, which: usize) -> Option<TicketId> {
@@ -190,7 +190,7 @@ impl Model {
             let ticket = fellows.into_iter().find(|ticket| ticket.id == receipt.id);
             assert_eq!(Some(receipt.criticality()), highest);
             self.forget(receipt.id);
-            self.on_the_way.push((ticket.expect("it may ride"), receipt));
+            self.in_progress.push((ticket.expect("it can be a member"), receipt));
         }
     }
 
@@ -199,7 +199,7 @@ impl Model {
             caller: CALLERS[caller].into(),
             criticality: Criticality::ALL[class],
             cost: if bulk { Cost::Bulk } else { Cost::Call },
-            keys: keys.iter().map(Key::of).collect(),
+            keys: keys.iter().map(WriteKey::of).collect(),
             position: None,
             deadline: self.now + ms(patience),
             lane,
@@ -280,7 +280,7 @@ impl Model {
                     self.capped.push(self.now);
                 }
                 self.forget(ticket.id);
-                self.on_the_way.push((ticket, receipt));
+                self.in_progress.push((ticket, receipt));
             }
             NextTicket::None => {
                 let kept = self.queue.reserve.kept(25);
@@ -337,7 +337,7 @@ impl Model {
         assert_eq!(self.queue.len(), self.waiting.len());
         assert_eq!(
             self.pushed,
-            self.ended + self.waiting.len() + self.on_the_way.len(),
+            self.ended + self.waiting.len() + self.in_progress.len(),
             "lost or doubled"
         );
         let snapshot = self.queue.snapshot();
@@ -359,9 +359,9 @@ impl Model {
 
     /// Grants all tickets, since none may be stuck.
     fn drain(mut self) {
-        for _ in 0..4 * (MAX_WAITING + self.on_the_way.len() + 10) {
+        for _ in 0..4 * (MAX_WAITING + self.in_progress.len() + 10) {
             self.step(Step::NextTicket { free: 25, bulk: 5 });
-            while !self.on_the_way.is_empty() {
+            while !self.in_progress.is_empty() {
                 self.step(Step::Done(0));
             }
             self.step(Step::Pass(400));

@@ -337,11 +337,11 @@ fn flood(tickets: usize) -> TestQueue {
 #[test]
 fn a_flood_beside_arriving_callers_is_paced() {
     let mut test = flood(FREE.calls.limit + 2);
-    assert_eq!(test.name(&EARLY), "nobody");
+    assert_eq!(test.name(&EARLY), "none");
     assert_eq!(test.queue.next_wake(), Some(test.now + EARLY.pacing_delay));
     assert_eq!(test.name(&FREE), "flooder");
-    assert_eq!(test.name(&EARLY), "other", "who floods not is not held");
-    assert_eq!(test.name(&EARLY), "nobody");
+    assert_eq!(test.name(&EARLY), "other", "a caller without a flood is not held");
+    assert_eq!(test.name(&EARLY), "none");
     assert_eq!(test.name(&FREE), "flooder");
     assert_eq!(test.name(&EARLY), "flooder", "a window serves what is left");
 }
@@ -356,7 +356,7 @@ fn a_flood_without_other_callers_is_not_paced() {
     }
     let mut test = flood(100);
     test.now += W * 4;
-    assert_ne!(test.name(&EARLY), "nobody", "the other one has not come again");
+    assert_ne!(test.name(&EARLY), "none", "the other caller has no new ticket");
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn a_slot_held_by_pacing_is_free_for_critical_calls() {
     };
     test.push(urgent, "urgent");
     assert_eq!(test.name(&EARLY), "urgent");
-    assert_eq!(test.name(&EARLY), "nobody");
+    assert_eq!(test.name(&EARLY), "none");
 }
 
 #[test]
