@@ -7,7 +7,7 @@ use tonic::Request;
 use super::rpc::{ResponseSender, ResponseStream, Rpc, RpcResult, StreamResult};
 use super::{ServerContext, convert, pb};
 use crate::error::{Error, Result};
-use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Snapshot, WindowSnapshot};
+use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, QuotaSnapshot, WindowSnapshot};
 
 /// How often a watcher is told where it does not say.
 const USUAL: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ fn interval(rpc: Option<prost_types::Duration>) -> Result<Duration> {
     interval.ok_or_else(|| Error::invalid("interval", "must be 100 ms to 1 hour"))
 }
 
-fn quota(state: &Snapshot) -> pb::Quota {
+fn quota(state: &QuotaSnapshot) -> pb::Quota {
     let queues = Criticality::ALL.into_iter().rev().map(|class| pb::QuotaQueue {
         criticality: match class {
             Criticality::Sheddable => pb::Criticality::Sheddable,
@@ -90,7 +90,7 @@ fn quota(state: &Snapshot) -> pb::Quota {
         queues: queues.collect(),
         callers: callers.collect(),
         grants: whole(state.grants),
-        utilisation: state.utilisation,
+        utilisation: state.utilization,
         replicas: 1,
         breaker: Some(breaker(&state.breaker)),
     }
