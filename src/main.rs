@@ -16,7 +16,7 @@ use leadgate::clock;
 use leadgate::config::Config;
 use leadgate::context::RequestContext;
 use leadgate::crm::authentication::KeyOwner;
-use leadgate::domain::activity::{Form, OWNER};
+use leadgate::domain::activity::{ActivityForm, OWNER};
 use leadgate::error::ErrorKind;
 use leadgate::gateway;
 use leadgate::store::{DamagedRow, Store};
@@ -416,7 +416,7 @@ fn judge_keys(owner: &KeyOwner, url: &url::Url, is_shared: bool, found: &mut Fou
 }
 
 /// What the form of the type lacks that shares are posted with.
-fn judge_form(form: &Form, share_type: i32, found: &mut Found) {
+fn judge_form(form: &ActivityForm, share_type: i32, found: &mut Found) {
     let what = format!("sharing.default_activity_type = {share_type} ({})", form.name);
     if form.fields.iter().any(|field| field == OWNER) {
         found.told.push(format!("{what} has the Owner field"));

@@ -14,7 +14,7 @@ use super::lead::{
 use super::response::{UpstreamResponse, row_error};
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::domain::lead::{Action, LEAD_ID, Row, SEARCH_BY_LEAD_ID, Write, Written, check_id};
+use crate::domain::lead::{LEAD_ID, RawFields, SEARCH_BY_LEAD_ID, WriteAction, WriteRequest, WriteResult, check_id};
 use crate::domain::listed::Unreadable;
 use crate::error::{Error, ErrorKind, Resource, Result};
 use crate::quota::{Cost, Lane};
@@ -102,7 +102,7 @@ impl Together for Create {
 }
 
 impl Operation for ReadTogether {
-    type Output = Vec<Fate<Row>>;
+    type Output = Vec<Fate<RawFields>>;
     const NAME: &'static str = GetByIds::NAME;
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -110,9 +110,9 @@ impl Operation for ReadTogether {
         self.0.request()
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Row>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<RawFields>>> {
         let listed = self.0.decode(response)?;
-        let id_of = |row: &Row| Some(row.get(LEAD_ID)?.as_deref()?.to_ascii_lowercase());
+        let id_of = |row: &RawFields| Some(row.get(LEAD_ID)?.as_deref()?.to_ascii_lowercase());
         let rows = listed.records.into_iter();
         let mut rows: HashMap<_, _> = rows.filter_map(|row| Some((id_of(&row)?, row))).collect();
         let mut unread: HashMap<String, String> = HashMap::new();
@@ -139,7 +139,7 @@ impl Operation for ReadTogether {
                 rows.get(id).cloned()
             }
         };
-        let mut fates: Vec<Fate<Row>> = Vec::with_capacity(ids.len());
+        let mut fates: Vec<Fate<RawFields>> = Vec::with_capacity(ids.len());
         for id in &ids {
             fates.push(match (fate(id), unread.get(id)) {
                 (Some(row), _) => Fate::Told(Ok(row)),
@@ -159,7 +159,7 @@ impl Operation for ReadTogether {
 }
 
 impl Operation for UpdateTogether {
-    type Output = Vec<Fate<Written>>;
+    type Output = Vec<Fate<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/UpdateV2";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -178,7 +178,7 @@ impl Operation for UpdateTogether {
         post("LeadManagement.svc/Lead/Bulk/UpdateV2", &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<WriteResult>>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Body {
@@ -210,7 +210,7 @@ impl Operation for UpdateTogether {
         let fate = |member: &Update| {
             let lead_id = lead_id(&member.write);
             match told.get(&lead_id.to_ascii_lowercase()) {
-                Some(None) => Fate::Told(Ok(Written {
+                Some(None) => Fate::Told(Ok(WriteResult {
                     lead_id: lead_id.to_owned(),
                     affected_rows: 1,
                     created: Some(false),
@@ -224,7 +224,7 @@ impl Operation for UpdateTogether {
 }
 
 impl Operation for UpsertTogether {
-    type Output = Vec<Fate<Written>>;
+    type Output = Vec<Fate<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/CreateOrUpdate";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -234,11 +234,11 @@ impl Operation for UpsertTogether {
         post("LeadManagement.svc/Lead/Bulk/CreateOrUpdate", &array(rows))
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<WriteResult>>> {
         rows(response, self.0.len(), |row, lead_id| {
             let created = flag(&row["LeadCreated"]);
             let updated = flag(&row["LeadUpdated"]);
-            Some(Written {
+            Some(WriteResult {
                 lead_id,
                 affected_rows: whole(&row["AffectedRows"]).unwrap_or(1),
                 created: created.filter(|created| *created || updated == Some(true)),
@@ -248,7 +248,7 @@ impl Operation for UpsertTogether {
 }
 
 impl Operation for CreateTogether {
-    type Output = Vec<Fate<Written>>;
+    type Output = Vec<Fate<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/Create";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -258,10 +258,10 @@ impl Operation for CreateTogether {
         post("LeadManagement.svc/Lead/Bulk/Create", &array(rows))
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<WriteResult>>> {
         rows(response, self.0.len(), |row, lead_id| {
             // Without the word that it is new it may be somebody else's.
-            (flag(&row["LeadCreated"]) == Some(true)).then_some(Written {
+            (flag(&row["LeadCreated"]) == Some(true)).then_some(WriteResult {
                 lead_id,
                 affected_rows: 1,
                 created: Some(true),
@@ -270,15 +270,15 @@ impl Operation for CreateTogether {
     }
 }
 
-fn lead_id(write: &Write) -> &str {
+fn lead_id(write: &WriteRequest) -> &str {
     match &write.action {
-        Action::Update { lead_id, .. } => lead_id,
-        Action::Create | Action::Upsert { .. } | Action::Capture { .. } => "",
+        WriteAction::Update { lead_id, .. } => lead_id,
+        WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => "",
     }
 }
 
 /// An array of leads, each an array of pairs.
-fn array<'a>(rows: impl Iterator<Item = (&'a Arc<Write>, ClearWith)>) -> Json {
+fn array<'a>(rows: impl Iterator<Item = (&'a Arc<WriteRequest>, ClearWith)>) -> Json {
     let rows = rows.map(|(write, clear_with)| json!(pairs(write, clear_with)));
     Json::Array(rows.collect())
 }
@@ -287,8 +287,8 @@ fn array<'a>(rows: impl Iterator<Item = (&'a Arc<Write>, ClearWith)>) -> Json {
 fn rows(
     response: &UpstreamResponse,
     members: usize,
-    done: impl Fn(&Json, String) -> Option<Written>,
-) -> Result<Vec<Fate<Written>>> {
+    done: impl Fn(&Json, String) -> Option<WriteResult>,
+) -> Result<Vec<Fate<WriteResult>>> {
     let done = |row: &Json| {
         let id = row["LeadId"].as_str().filter(|id| check_id("", id).is_none())?;
         done(row, id.to_owned())
@@ -340,7 +340,7 @@ fn refused(reason: &str) -> Error {
 }
 
 /// A row that failed. Where its text says what it means, it says what a call of its own would have said.
-fn failed(error: Error) -> Fate<Written> {
+fn failed(error: Error) -> Fate<WriteResult> {
     match error.kind {
         ErrorKind::Duplicate { .. } | ErrorKind::NotFound(Resource::Lead) | ErrorKind::Invalid(_) => {
             Fate::Told(Err(error))
@@ -364,20 +364,20 @@ mod tests {
         }
     }
 
-    fn write(action: Action) -> Arc<Write> {
-        Arc::new(Write {
+    fn write(action: WriteAction) -> Arc<WriteRequest> {
+        Arc::new(WriteRequest {
             action,
             attributes: [("mx_City".to_owned(), Value::Text("Pune".to_owned()))]
                 .into_iter()
                 .collect(),
             cleared: vec![],
-            faults: vec![],
+            violations: vec![],
         })
     }
 
     fn updates(ids: &[&str]) -> UpdateTogether {
         let update = |id: &&str| Update {
-            write: write(Action::Update {
+            write: write(WriteAction::Update {
                 lead_id: (*id).to_owned(),
                 run_automations: false,
             }),
@@ -388,14 +388,14 @@ mod tests {
 
     fn creates(count: usize) -> CreateTogether {
         let create = || Create {
-            write: write(Action::Create),
+            write: write(WriteAction::Create),
             clear_with: ClearWith::EmptyText,
         };
         CreateTogether((0..count).map(|_| create()).collect())
     }
 
-    fn names(fates: &[Fate<Written>]) -> Vec<String> {
-        let name = |fate: &Fate<Written>| match fate {
+    fn names(fates: &[Fate<WriteResult>]) -> Vec<String> {
+        let name = |fate: &Fate<WriteResult>| match fate {
             Fate::Told(Ok(written)) => written.lead_id.clone(),
             Fate::Told(Err(error)) => error.name().to_owned(),
             Fate::Failed(_) => "failed".to_owned(),
@@ -413,7 +413,7 @@ mod tests {
                 body: format!(r#"{{"RecordCount":3,"Leads":[{leads}]}}"#).into(),
             };
             let fates = GetById::together(&members).decode(&response).unwrap();
-            let name = |fate: &Fate<Row>| match fate {
+            let name = |fate: &Fate<RawFields>| match fate {
                 Fate::Told(Ok(row)) => row[LEAD_ID].clone().unwrap(),
                 Fate::Told(Err(error)) => error.name().to_owned(),
                 Fate::Failed(_) => "alone".to_owned(),
@@ -487,7 +487,7 @@ mod tests {
     #[test]
     fn an_upsert_tells_what_was_created() {
         let upsert = || CreateOrUpdate {
-            write: write(Action::Upsert {
+            write: write(WriteAction::Upsert {
                 match_by: None,
                 run_automations: false,
             }),
@@ -523,7 +523,7 @@ mod tests {
         let fates = GetById::together(&[read("A"), read("b"), read("c"), read("a")])
             .decode(&response(body))
             .unwrap();
-        let city = |fate: &Fate<Row>| match fate {
+        let city = |fate: &Fate<RawFields>| match fate {
             Fate::Told(Ok(row)) => row["mx_City"].clone().unwrap(),
             _ => "none".to_owned(),
         };

@@ -1,18 +1,18 @@
-//! Which leads were there before. Knows their ids alone.
+//! A set of lead ids.
 
 use std::collections::HashSet;
 
 use uuid::Uuid;
 
-/// Which leads have come. Millions of them fit into memory, since ids that are UUIDs take sixteen bytes.
+/// A set of lead ids. An id that is a UUID takes sixteen bytes, so that millions of ids fit into memory.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct LeadIdSet {
     uuids: HashSet<Uuid>,
     others: HashSet<String>,
 }
 
-impl Seen {
-    /// Whether it is new.
+impl LeadIdSet {
+    /// Adds an id. Returns whether it is new. Case is ignored.
     pub fn insert(&mut self, id: &str) -> bool {
         match Uuid::try_parse(id) {
             Ok(uuid) => self.uuids.insert(uuid),
@@ -26,10 +26,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_the_same_in_either_case() {
-        let mut seen = Seen::default();
-        assert!(seen.insert("0203f172-8642-11e7-9bed-069b743e848f"));
-        assert!(!seen.insert("0203F172-8642-11E7-9BED-069B743E848F"));
-        assert!(seen.insert("Lead-7") && !seen.insert("lead-7"));
+    fn the_case_of_an_id_is_ignored() {
+        let mut ids = LeadIdSet::default();
+        assert!(ids.insert("0203f172-8642-11e7-9bed-069b743e848f"));
+        assert!(!ids.insert("0203F172-8642-11E7-9BED-069B743E848F"));
+        assert!(ids.insert("Lead-7") && !ids.insert("lead-7"));
     }
 }

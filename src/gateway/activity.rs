@@ -9,7 +9,9 @@ use super::{Entry, Gateway, Modified, or_invalid};
 use crate::clock;
 use crate::context::RequestContext;
 use crate::crm::activity as endpoint;
-use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
+use crate::domain::activity::{
+    Activity, ActivityForm, ActivityPage, ActivityTarget, ActivityType, ActivityWriteRequest,
+};
 use crate::domain::listed::Listed;
 use crate::error::{Error, ErrorKind, Repeat, Resource, Result};
 use crate::store::Before;
@@ -24,7 +26,7 @@ impl Gateway {
     }
 
     /// The form of the type of activities with that code, as LeadSquared has it now.
-    pub async fn activity_form(&self, context: &RequestContext, code: i32) -> Result<Form> {
+    pub async fn activity_form(&self, context: &RequestContext, code: i32) -> Result<ActivityForm> {
         self.crm.call(context, &endpoint::GetSetting(code)).await
     }
 
@@ -41,7 +43,7 @@ impl Gateway {
         code: Option<i32>,
         page: usize,
         count: usize,
-    ) -> Result<Page> {
+    ) -> Result<ActivityPage> {
         let operation = endpoint::Retrieve {
             lead_id: lead_id.to_owned(),
             code,
@@ -52,17 +54,22 @@ impl Gateway {
     }
 
     /// A page of the activities of all leads.
-    pub async fn modified_activities(&self, context: &RequestContext, asked: &Modified) -> Result<Page> {
+    pub async fn modified_activities(&self, context: &RequestContext, asked: &Modified) -> Result<ActivityPage> {
         self.crm.call(context, asked).await
     }
 
     /// Whether the post could be made, as far as that can be told without asking LeadSquared.
-    pub fn validate_post(post: &Post) -> Result<()> {
+    pub fn validate_post(post: &ActivityWriteRequest) -> Result<()> {
         or_invalid(post.check())
     }
 
     /// Posts or updates an activity at its place, once per request id; its id.
-    pub async fn post(self: &Arc<Self>, context: &RequestContext, post: Post, entry: Entry) -> Result<String> {
+    pub async fn post(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        post: ActivityWriteRequest,
+        entry: Entry,
+    ) -> Result<String> {
         Self::validate_post(&post)?;
         let (this, asked) = (self.clone(), entry.placed(context));
         let Entry { reservation, request } = entry;
@@ -71,8 +78,8 @@ impl Gateway {
             let result = this.perform_post(asked, &post, before).await;
             // It shows in the lead: when it was last changed, its score.
             match &post.target {
-                Target::Lead(lead_id) => this.reads.invalidate(Some(lead_id)),
-                Target::Activity(_) => this.reads.invalidate(None),
+                ActivityTarget::Lead(lead_id) => this.reads.invalidate(Some(lead_id)),
+                ActivityTarget::Activity(_) => this.reads.invalidate(None),
             }
             drop(reservation);
             result
@@ -81,13 +88,18 @@ impl Gateway {
         posted.map_err(|error| self.ended(context, error, has_id, Repeat::Activity))
     }
 
-    async fn perform_post(&self, context: RequestContext, post: &Post, before: Before) -> Result<String> {
+    async fn perform_post(
+        &self,
+        context: RequestContext,
+        post: &ActivityWriteRequest,
+        before: Before,
+    ) -> Result<String> {
         if let Before::Uncertain { since } = before {
             return self.reconcile_post(&context, post, self.loss_before(since)).await;
         }
         let started = clock::now();
         let sent = match &post.target {
-            Target::Lead(lead_id) => {
+            ActivityTarget::Lead(lead_id) => {
                 let create = endpoint::Create {
                     post: Arc::new(post.clone()),
                     lead_id: lead_id.clone(),
@@ -95,7 +107,9 @@ impl Gateway {
                 };
                 self.crm.call(&context, &create).await
             }
-            Target::Activity(activity_id) => self.crm.call(&context, &endpoint::Update { post, activity_id }).await,
+            ActivityTarget::Activity(activity_id) => {
+                self.crm.call(&context, &endpoint::Update { post, activity_id }).await
+            }
         };
         match sent.map_err(located) {
             Err(error) if error.kind == ErrorKind::OutcomeUnknown => {
@@ -109,7 +123,12 @@ impl Gateway {
 
     /// Looks whether a post whose answer was lost was made. LeadSquared refuses no second one, so what is not found is not
     /// posted again: it may come still.
-    async fn reconcile_post(&self, context: &RequestContext, post: &Post, loss: Loss) -> Result<String> {
+    async fn reconcile_post(
+        &self,
+        context: &RequestContext,
+        post: &ActivityWriteRequest,
+        loss: Loss,
+    ) -> Result<String> {
         let mut looks = loss.looks();
         loop {
             let reconciled = self.look_for_post(context, post, loss).await;
@@ -126,13 +145,13 @@ impl Gateway {
     }
 
     /// The error says with [`crate::error::Facts::repeat`] if a later look may tell more.
-    async fn look_for_post(&self, context: &RequestContext, post: &Post, loss: Loss) -> Result<String> {
+    async fn look_for_post(&self, context: &RequestContext, post: &ActivityWriteRequest, loss: Loss) -> Result<String> {
         let since = loss.since();
         let may_be_ours = |at: Option<Timestamp>| at.and_then(|at| self.crm.clock().is_since(at, since)) == Some(true);
         let unknown = || Error::from(ErrorKind::OutcomeUnknown);
         let not_looked_up = || unknown().settled_by(loss.repeat());
         match &post.target {
-            Target::Lead(lead_id) => {
+            ActivityTarget::Lead(lead_id) => {
                 let found = self
                     .lead_activities(context, lead_id, Some(post.code), 0, MAX_LOOKED_AT)
                     .await;
@@ -147,7 +166,7 @@ impl Gateway {
                     _ => Err(unknown()),
                 }
             }
-            Target::Activity(id) => match self.get_activity(context, id).await {
+            ActivityTarget::Activity(id) => match self.get_activity(context, id).await {
                 Ok(activity) if post.is_seen_in(&activity) => Ok(activity.id),
                 Ok(_) => Err(unknown()),
                 Err(error) if error.kind == ErrorKind::NotFound(Resource::Activity) => Err(error),

@@ -11,9 +11,9 @@ use crate::context::{RequestContext, RequestId};
 use crate::crm::batch::{Rejoin, Way};
 use crate::crm::lead as endpoint;
 use crate::domain::field::Catalog;
-use crate::domain::lead::{Action, EMAIL, Key, LEAD_ID, Lead, Row, Write, Written};
+use crate::domain::lead::{EMAIL, LEAD_ID, Lead, LeadKey, RawFields, WriteAction, WriteRequest, WriteResult};
 use crate::domain::listed::Unreadable;
-use crate::domain::mask::Mask;
+use crate::domain::mask::ReadMask;
 use crate::domain::value::Value;
 use crate::domain::{check, phone};
 use crate::error::{Error, ErrorKind, Repeat, Resource, Result, Violation};
@@ -49,9 +49,9 @@ pub struct Found {
 impl Gateway {
     /// Whether the write could be made, as far as that can be told without asking LeadSquared.
     /// Names of attributes are put into the account's spelling.
-    pub async fn validate(&self, context: &RequestContext, write: &mut Write) -> Result<()> {
+    pub async fn validate(&self, context: &RequestContext, write: &mut WriteRequest) -> Result<()> {
         let catalog = self.metadata.get_if_available(context).await;
-        let rules = check::Rules::new(catalog.as_deref(), self.settings.check_options);
+        let rules = check::WriteRules::new(catalog.as_deref(), self.settings.check_options);
         let mut violations = write.check();
         violations.extend(rules.set(&write.attributes));
         violations.extend(rules.cleared(&write.cleared));
@@ -66,10 +66,10 @@ impl Gateway {
     pub async fn write(
         self: &Arc<Self>,
         context: &RequestContext,
-        mut write: Write,
+        mut write: WriteRequest,
         manner: Manner,
         entry: Entry,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         self.validate(context, &mut write).await?;
         let (this, asked) = (self.clone(), entry.placed(context));
         let caller = context.clone();
@@ -104,7 +104,7 @@ impl Gateway {
     }
 
     /// How a write may go. A bulk call was seen not to start automations, as an update by its own endpoint does not.
-    fn way(&self, write: &Write, manner: Manner) -> Way {
+    fn way(&self, write: &WriteRequest, manner: Manner) -> Way {
         let has_set = || {
             write
                 .attributes
@@ -112,19 +112,19 @@ impl Gateway {
                 .any(|(_, value)| matches!(value, Value::FieldSet(_)))
         };
         let is_on = match &write.action {
-            Action::Update {
+            WriteAction::Update {
                 run_automations: true, ..
             }
-            | Action::Upsert {
+            | WriteAction::Upsert {
                 run_automations: true, ..
             } => return Way::Alone,
-            Action::Capture { .. } => return Way::Alone,
+            WriteAction::Capture { .. } => return Way::Alone,
             // How that endpoint wants field sets is not documented.
-            Action::Update { .. } if has_set() => return Way::Alone,
-            Action::Update { .. } if manner == Manner::Bulk => return Way::Either,
-            Action::Update { .. } => self.batching.updates,
-            Action::Upsert { .. } => self.batching.upserts,
-            Action::Create => self.batching.creates,
+            WriteAction::Update { .. } if has_set() => return Way::Alone,
+            WriteAction::Update { .. } if manner == Manner::Bulk => return Way::Either,
+            WriteAction::Update { .. } => self.batching.updates,
+            WriteAction::Upsert { .. } => self.batching.upserts,
+            WriteAction::Create => self.batching.creates,
         };
         match (is_on, manner) {
             (true, _) => Way::Either,
@@ -134,7 +134,7 @@ impl Gateway {
     }
 
     /// What was read before is no answer any more.
-    fn invalidate(&self, result: &Result<Written>) {
+    fn invalidate(&self, result: &Result<WriteResult>) {
         match result {
             Ok(written) => self.reads.invalidate(Some(&written.lead_id)),
             Err(error) if error.is_final() => {}
@@ -151,8 +151,8 @@ impl Gateway {
     pub async fn get_lead(
         self: &Arc<Self>,
         context: &RequestContext,
-        key: &Key,
-        mask: &Mask,
+        key: &LeadKey,
+        mask: &ReadMask,
         max_staleness: Option<Duration>,
     ) -> Result<Lead> {
         let catalog = self.metadata.get_if_available(context).await;
@@ -169,7 +169,7 @@ impl Gateway {
         self.known_leads.learn_row(&row);
         mask.apply(&mut row);
         let mut lead = Lead::from_row(row, catalog.as_deref());
-        if let (Key::Id(id), true) = (key, lead.id.is_empty()) {
+        if let (LeadKey::Id(id), true) = (key, lead.id.is_empty()) {
             lead.id.clone_from(id);
         }
         Ok(lead)
@@ -181,7 +181,7 @@ impl Gateway {
         &self,
         context: &RequestContext,
         ids: &[String],
-        mask: &Mask,
+        mask: &ReadMask,
         enough: usize,
     ) -> Result<Found> {
         or_invalid(check_ids(ids))?;
@@ -258,12 +258,12 @@ impl Gateway {
     pub(super) async fn find(
         &self,
         context: &RequestContext,
-        key: &Key,
-        mask: &Mask,
+        key: &LeadKey,
+        mask: &ReadMask,
         catalog: Option<&Catalog>,
-    ) -> Result<Row> {
+    ) -> Result<RawFields> {
         match key {
-            Key::Id(id) => {
+            LeadKey::Id(id) => {
                 let known = catalog.filter(|catalog| self.batching.reads && mask.is_of_columns(catalog));
                 let operation = endpoint::GetById {
                     id: id.clone(),
@@ -272,15 +272,15 @@ impl Gateway {
                 let way = if known.is_some() { Way::Either } else { Way::Alone };
                 self.crm.ride(way, context, &operation).await
             }
-            Key::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
-            Key::Number(number) => {
+            LeadKey::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
+            LeadKey::Number(number) => {
                 let operation = endpoint::GetByNumber {
                     number: number.clone(),
                     columns: columns(mask, catalog),
                 };
                 self.crm.call(context, &operation).await
             }
-            Key::Phone(number) => {
+            LeadKey::Phone(number) => {
                 let mut missing = Error::from(ErrorKind::NotFound(Resource::Lead));
                 for form in phone::lookup_forms(number, self.country_code.as_str()) {
                     match self.crm.call(context, &endpoint::GetByPhone(form)).await {
@@ -297,10 +297,10 @@ impl Gateway {
     async fn perform(
         &self,
         mut context: RequestContext,
-        write: &Arc<Write>,
+        write: &Arc<WriteRequest>,
         way: Way,
         before: Before,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         let deadline = context.deadline;
         let mut lost = match before {
             Before::Nothing => None,
@@ -372,19 +372,21 @@ impl Gateway {
     async fn send(
         &self,
         context: &RequestContext,
-        write: &Arc<Write>,
+        write: &Arc<WriteRequest>,
         way: Way,
         rejoin: &mut Option<Rejoin>,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         let (clear_with, write) = (self.settings.clear_with, write.clone());
         let result = match &write.action {
-            Action::Create => {
+            WriteAction::Create => {
                 let write = write.clone();
                 let operation = endpoint::Create { write, clear_with };
                 self.crm.ride_again(way, context, &operation, rejoin).await
             }
-            Action::Update { lead_id, .. } => self.update(context, &write, way, lead_id, rejoin).await,
-            Action::Upsert { .. } | Action::Capture { .. } => self.match_and_write(context, &write, way, rejoin).await,
+            WriteAction::Update { lead_id, .. } => self.update(context, &write, way, lead_id, rejoin).await,
+            WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
+                self.match_and_write(context, &write, way, rejoin).await
+            }
         };
         result.map_err(|mut error| {
             if let ErrorKind::Invalid(violations) = &mut error.kind {
@@ -397,11 +399,11 @@ impl Gateway {
     async fn update(
         &self,
         context: &RequestContext,
-        write: &Arc<Write>,
+        write: &Arc<WriteRequest>,
         way: Way,
         lead_id: &str,
         rejoin: &mut Option<Rejoin>,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
         let mut write = write.clone();
         loop {
@@ -416,7 +418,7 @@ impl Gateway {
             let Some(key) = own_key(&write, attribute).filter(|_| self.settings.own_values_may_clash) else {
                 return result;
             };
-            let row = match self.find(context, &key, &Mask::default(), None).await {
+            let row = match self.find(context, &key, &ReadMask::default(), None).await {
                 Err(error) if is_missing(&error) => return result,
                 row => row?,
             };
@@ -431,7 +433,7 @@ impl Gateway {
             let write = Arc::make_mut(&mut write);
             write.attributes = write.attributes.without(attribute);
             if write.attributes.is_empty() && write.cleared.is_empty() {
-                return Ok(Written {
+                return Ok(WriteResult {
                     lead_id: lead_id.to_owned(),
                     affected_rows: 0,
                     created: Some(false),
@@ -446,10 +448,10 @@ impl Gateway {
     async fn match_and_write(
         &self,
         context: &RequestContext,
-        write: &Arc<Write>,
+        write: &Arc<WriteRequest>,
         way: Way,
         rejoin: &mut Option<Rejoin>,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         let email = write.attributes.text(EMAIL);
         let by_email = email.as_ref().and_then(|_| write.matched_by(EMAIL));
         let first = by_email.map_or_else(|| write.clone(), Arc::new);
@@ -468,7 +470,10 @@ impl Gateway {
         let Some(phone) = write.attributes.text(by).filter(|_| write.matched_by(by).is_some()) else {
             return result;
         };
-        let found = match self.find(context, &Key::Phone(phone), &Mask::default(), None).await {
+        let found = match self
+            .find(context, &LeadKey::Phone(phone), &ReadMask::default(), None)
+            .await
+        {
             Ok(found) => found,
             Err(error) if is_missing(&error) => return result,
             Err(error) => return Err(error),
@@ -496,12 +501,12 @@ impl Gateway {
     async fn upsert_or_capture(
         &self,
         context: &RequestContext,
-        write: Arc<Write>,
+        write: Arc<WriteRequest>,
         way: Way,
         rejoin: &mut Option<Rejoin>,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
-        if matches!(write.action, Action::Capture { .. }) {
+        if matches!(write.action, WriteAction::Capture { .. }) {
             return self.crm.call(context, &endpoint::Capture { write, clear_with }).await;
         }
         let operation = endpoint::CreateOrUpdate { write, clear_with };
@@ -510,7 +515,7 @@ impl Gateway {
 }
 
 /// The lead's id.
-pub(super) fn id_of(row: &Row) -> Option<&str> {
+pub(super) fn id_of(row: &RawFields) -> Option<&str> {
     row.get(LEAD_ID)?.as_deref()
 }
 
@@ -539,15 +544,15 @@ fn duplicate_attribute(error: &Error) -> Option<&'static str> {
 }
 
 /// The key by which the lead that has the write's own value of the attribute can be looked up.
-pub(super) fn own_key(write: &Write, attribute: &str) -> Option<Key> {
+pub(super) fn own_key(write: &WriteRequest, attribute: &str) -> Option<LeadKey> {
     let value = write.attributes.text(attribute)?;
     Some(match attribute {
-        "EmailAddress" => Key::Email(value),
-        _ => Key::Phone(value),
+        "EmailAddress" => LeadKey::Email(value),
+        _ => LeadKey::Phone(value),
     })
 }
 
-pub(super) fn with_lead(mut error: Error, by: &str, row: &Row) -> Error {
+pub(super) fn with_lead(mut error: Error, by: &str, row: &RawFields) -> Error {
     if let ErrorKind::Duplicate { attribute, lead_id } = &mut error.kind {
         *attribute = Some(by.to_owned());
         *lead_id = id_of(row).map(str::to_owned);
@@ -555,7 +560,7 @@ pub(super) fn with_lead(mut error: Error, by: &str, row: &Row) -> Error {
     error
 }
 
-pub(super) fn columns(mask: &Mask, catalog: Option<&Catalog>) -> Vec<String> {
+pub(super) fn columns(mask: &ReadMask, catalog: Option<&Catalog>) -> Vec<String> {
     match catalog {
         Some(catalog) => mask.columns(catalog.names()),
         None => mask.columns(endpoint::standard_columns()),
@@ -574,6 +579,6 @@ fn check_ids(ids: &[String]) -> Vec<Violation> {
 }
 
 /// How long the values of a lead are.
-fn value_bytes(row: &Row) -> usize {
+fn value_bytes(row: &RawFields) -> usize {
     row.values().flatten().map(String::len).sum()
 }

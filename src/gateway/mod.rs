@@ -29,7 +29,7 @@ use crate::crm::lead::ClearWith;
 use crate::crm::metadata::LeadsMetaData;
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
-use crate::domain::lead::Written;
+use crate::domain::lead::WriteResult;
 use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
 use crate::domain::usage::QuotaUsage;
@@ -164,7 +164,7 @@ pub struct Gateway {
     metadata: Cached<LeadsMetaData, Catalog>,
     users: Users,
     activity_types: Cached<GetTypes, Listed<ActivityType>>,
-    requests: Arc<Requests<Written>>,
+    requests: Arc<Requests<WriteResult>>,
     posts: Arc<Requests<String>>,
     settings: WriteSettings,
     batching: Batching,
@@ -263,7 +263,7 @@ impl Gateway {
     }
 
     /// One user.
-    pub async fn get_user(&self, context: &RequestContext, key: &user::Key) -> Result<User> {
+    pub async fn get_user(&self, context: &RequestContext, key: &user::UserKey) -> Result<User> {
         self.users.get(context, key).await
     }
 

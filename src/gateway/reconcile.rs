@@ -9,15 +9,15 @@ use super::Gateway;
 use super::lead::{id_of, is_missing, is_refused};
 use crate::clock;
 use crate::context::RequestContext;
-use crate::domain::lead::{Action, Key, Row, Write, Written};
-use crate::domain::mask::Mask;
+use crate::domain::lead::{LeadKey, RawFields, WriteAction, WriteRequest, WriteResult};
+use crate::domain::mask::ReadMask;
 use crate::domain::time;
 use crate::error::{Cause, Error, ErrorKind, Repeat, Resource, Result};
 
 /// What a look at the lead says about a write whose answer was lost.
 pub(super) enum Reconciled {
     /// It was executed, and did this.
-    Done(Written),
+    Done(WriteResult),
     /// It was not executed, or may be executed again.
     NotDone,
     /// The lead does not have its values, but may have been changed since.
@@ -133,7 +133,12 @@ impl Gateway {
     }
 
     /// Looks a write up whose response was lost until it is seen, or until it counts that it is not.
-    pub(super) async fn reconcile(&self, context: &RequestContext, write: &Write, loss: Loss) -> Result<Reconciled> {
+    pub(super) async fn reconcile(
+        &self,
+        context: &RequestContext,
+        write: &WriteRequest,
+        loss: Loss,
+    ) -> Result<Reconciled> {
         let can_be_seen = !write.lookup_keys().is_empty();
         let mut looks = loss.looks();
         loop {
@@ -157,12 +162,12 @@ impl Gateway {
     }
 
     /// Looks whether a write whose answer was lost was executed.
-    async fn look_up(&self, context: &RequestContext, write: &Write, since: Timestamp) -> Result<Reconciled> {
+    async fn look_up(&self, context: &RequestContext, write: &WriteRequest, since: Timestamp) -> Result<Reconciled> {
         let keys = write.lookup_keys();
         // With it, those whose answers were lost together are looked up together.
         let catalog = self.metadata.get_if_available(context).await;
         for key in &keys {
-            match self.find(context, key, &Mask::default(), catalog.as_deref()).await {
+            match self.find(context, key, &ReadMask::default(), catalog.as_deref()).await {
                 Ok(row) => return self.judge(write, key, &row, since),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
@@ -183,19 +188,19 @@ impl Gateway {
             .iter()
             .any(|name| write.attributes.text(name).is_some());
         match write.action {
-            Action::Update { .. } => Err(ErrorKind::NotFound(Resource::Lead).into()),
-            Action::Create if is_unique && !keys.is_empty() => Ok(Reconciled::NotDone),
+            WriteAction::Update { .. } => Err(ErrorKind::NotFound(Resource::Lead).into()),
+            WriteAction::Create if is_unique && !keys.is_empty() => Ok(Reconciled::NotDone),
             // A second one updates what the first has made.
-            Action::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
+            WriteAction::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
                 Ok(Reconciled::NotDone)
             }
             // A capture leaves an activity behind each time.
-            Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(Reconciled::Unknown),
+            WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => Ok(Reconciled::Unknown),
         }
     }
 
     /// What the lead that a write is about, found by that key, says of it.
-    fn judge(&self, write: &Write, key: &Key, row: &Row, since: Timestamp) -> Result<Reconciled> {
+    fn judge(&self, write: &WriteRequest, key: &LeadKey, row: &RawFields, since: Timestamp) -> Result<Reconciled> {
         let lead_id = id_of(row).unwrap_or_default().to_owned();
         let seen = write.is_seen_in(row);
         // Whether what the column dates may be the doing of this write.
@@ -204,14 +209,14 @@ impl Gateway {
             at.and_then(|at| self.crm.clock().is_since(at, since))
         };
         let done = |created| {
-            Reconciled::Done(Written {
+            Reconciled::Done(WriteResult {
                 lead_id: lead_id.clone(),
                 affected_rows: 1,
                 created,
             })
         };
         Ok(match write.action {
-            Action::Create => match (may_be_ours("CreatedOn"), seen) {
+            WriteAction::Create => match (may_be_ours("CreatedOn"), seen) {
                 // Without a date that can be compared, a lead that has all that was asked for is as good as ours.
                 (Some(true) | None, Some(true)) => done(Some(true)),
                 // It was there before: the create was refused, and would be again.
@@ -224,12 +229,12 @@ impl Gateway {
                 }
                 _ => Reconciled::Unknown,
             },
-            Action::Capture { .. } => match (may_be_ours("CreatedOn"), seen) {
+            WriteAction::Capture { .. } => match (may_be_ours("CreatedOn"), seen) {
                 (Some(true), Some(true)) => done(Some(true)),
                 _ => Reconciled::Unknown,
             },
-            Action::Update { .. } | Action::Upsert { .. } => {
-                let created = matches!(write.action, Action::Update { .. }).then_some(false);
+            WriteAction::Update { .. } | WriteAction::Upsert { .. } => {
+                let created = matches!(write.action, WriteAction::Update { .. }).then_some(false);
                 match (seen, may_be_ours("ModifiedOn"), write.runs_automations()) {
                     (Some(true), _, false) | (Some(true), Some(true), true) => done(created),
                     // Nobody has changed it since, so it is ours to change; what runs automations may still be on its way.

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::context::RequestContext;
 use crate::crm::lead::GetById;
 use crate::crm::removal::{Delete, Merge};
-use crate::domain::lead::{Written, check_id, order_key};
+use crate::domain::lead::{WriteResult, check_id, order_key};
 use crate::error::{Error, ErrorKind, Repeat, Resource, Result, Violation};
 use crate::store::Before;
 
@@ -60,7 +60,7 @@ impl Removal {
         }
     }
 
-    /// What it changes, in the form of [`crate::domain::lead::Write::order_keys`].
+    /// What it changes, in the form of [`crate::domain::lead::WriteRequest::order_keys`].
     pub(super) fn order_keys(&self) -> Vec<String> {
         match self {
             Self::Delete { lead_id } => vec![order_key("lead", lead_id)],
@@ -108,10 +108,15 @@ impl Gateway {
     }
 
     /// Sends it; if its answer gets lost, looks whether it was executed before it is sent again.
-    async fn perform_removal(&self, mut context: RequestContext, removal: &Removal, before: Before) -> Result<Written> {
-        let done = || Written {
+    async fn perform_removal(
+        &self,
+        mut context: RequestContext,
+        removal: &Removal,
+        before: Before,
+    ) -> Result<WriteResult> {
+        let done = || WriteResult {
             lead_id: removal.gone().to_owned(),
-            ..Written::default()
+            ..WriteResult::default()
         };
         let mut lost = match before {
             Before::Nothing => None,

@@ -1,62 +1,62 @@
-//! Places of which each key has a limited number: connections of an address, streams of a client.
+//! A maximum number of permits for each key: connections of an IP address, streams of a caller.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The places of all keys.
+/// The permits of all keys.
 #[derive(Debug)]
-pub(super) struct Places<K> {
+pub(super) struct KeyedLimit<K> {
     max: u32,
-    taken: Mutex<HashMap<K, u32>>,
+    held: Mutex<HashMap<K, u32>>,
 }
 
-/// One place of a key, until it is dropped.
+/// A permit of one key. Dropping it releases it.
 #[derive(Debug)]
-pub(super) struct Place<K: Eq + Hash> {
-    places: Arc<Places<K>>,
+pub(super) struct KeyedPermit<K: Eq + Hash> {
+    limit: Arc<KeyedLimit<K>>,
     key: K,
 }
 
-impl<K: Clone + Eq + Hash> Places<K> {
-    /// At most so many for each key.
+impl<K: Clone + Eq + Hash> KeyedLimit<K> {
+    /// A limit of `max` permits for each key. `max` must be at least 1.
     pub(super) fn new(max: u32) -> Arc<Self> {
         Arc::new(Self {
             max,
-            taken: Mutex::default(),
+            held: Mutex::default(),
         })
     }
 
-    /// One more place of that key; `None` if all are taken.
-    pub(super) fn take(self: &Arc<Self>, key: K) -> Option<Place<K>> {
-        let mut taken = self.lock();
-        let count = taken.entry(key.clone()).or_default();
-        // An entry that is there has places taken, and the maximum is not 0.
+    /// Returns a permit of the key, or `None` if all are held.
+    pub(super) fn acquire(self: &Arc<Self>, key: K) -> Option<KeyedPermit<K>> {
+        let mut held = self.lock();
+        let count = held.entry(key.clone()).or_default();
+        // This leaves no entry of 0 behind: max is at least 1.
         if *count >= self.max {
             return None;
         }
         *count += 1;
-        drop(taken);
-        Some(Place {
-            places: self.clone(),
+        drop(held);
+        Some(KeyedPermit {
+            limit: self.clone(),
             key,
         })
     }
 }
 
-impl<K> Places<K> {
+impl<K> KeyedLimit<K> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, u32>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for KeyedPermit<K> {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        if let Some(count) = taken.get_mut(&self.key) {
+        let mut held = self.limit.lock();
+        if let Some(count) = held.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.key);
+                held.remove(&self.key);
             }
         }
     }
@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_its_own_places_and_gets_them_back() {
-        let places = Places::new(2);
-        let (one, _two) = (places.take("a").unwrap(), places.take("a").unwrap());
-        assert!(places.take("a").is_none());
-        let other = places.take("b").unwrap();
+    fn each_key_has_its_own_limit_and_gets_its_permits_back() {
+        let limit = KeyedLimit::new(2);
+        let (one, _two) = (limit.acquire("a").unwrap(), limit.acquire("a").unwrap());
+        assert!(limit.acquire("a").is_none());
+        let other = limit.acquire("b").unwrap();
         drop((one, other));
-        assert!(places.take("a").is_some());
-        assert_eq!(*places.lock(), HashMap::from([("a", 1)]));
+        assert!(limit.acquire("a").is_some());
+        assert_eq!(*limit.lock(), HashMap::from([("a", 1)]));
     }
 }

@@ -1,52 +1,52 @@
-//! How much fits into one response. Clients take 4 MiB by default and fail calls with more.
+//! The maximum size of one response message. Clients accept 4 MiB by default and fail RPCs with larger messages.
 
 use prost::Message;
 use prost::encoding::encoded_len_varint;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The least `server.max_response_bytes`: one error with all of its details fits.
-pub(super) const LEAST: usize = 16 * 1024;
-/// The most: what one message can have at all.
-pub(super) const MAX: usize = i32::MAX as usize;
-/// What a response has beside its items: a token, times, counts.
-const REST: usize = 2 * 1024;
+/// The lower limit of `server.max_response_bytes`: one error with all of its details fits.
+pub(super) const MIN_RESPONSE_BYTES: usize = 16 * 1024;
+/// The upper limit of `server.max_response_bytes`: the maximum size of a protobuf message.
+pub(super) const MAX_RESPONSE_BYTES: usize = i32::MAX as usize;
+/// Reserved in each response for the fields beside its items: tokens, times, counts.
+const RESERVED_BYTES: usize = 2 * 1024;
 
-/// How many bytes the items of one response may have. The encoded bytes count, before they are compressed.
+/// The number of bytes of one response message, encoded and before compression.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct ResponseBudget {
     limit: usize,
 }
 
-impl Room {
-    /// The room of a response of at most so many bytes.
+impl ResponseBudget {
+    /// A budget of `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit }
     }
 
-    /// What is left for items.
-    pub(super) fn bytes(self) -> usize {
-        self.limit.saturating_sub(REST)
+    /// Returns the number of bytes for the items of a response.
+    pub(super) fn item_bytes(self) -> usize {
+        self.limit.saturating_sub(RESERVED_BYTES)
     }
 
-    /// How many of the first items fit. It is an error if there are some and the first one does not.
-    pub(super) fn fitting<T: Message>(self, items: &[T]) -> Result<usize> {
-        let mut left = self.bytes();
+    /// Returns how many items, from the first one on, fit into a response. Fails if the first item does not fit.
+    pub(super) fn count_fitting<T: Message>(self, items: &[T]) -> Result<usize> {
+        let mut remaining = self.item_bytes();
         for (count, item) in items.iter().enumerate() {
-            let bytes = item_bytes(item.encoded_len());
-            if bytes > left {
+            let bytes = encoded_item_bytes(item.encoded_len());
+            if bytes > remaining {
                 return if count == 0 {
                     Err(self.too_large(bytes, None))
                 } else {
                     Ok(count)
                 };
             }
-            left -= bytes;
+            remaining -= bytes;
         }
         Ok(items.len())
     }
 
-    /// Whether a response of so many bytes may be sent.
+    /// Fails if a response is too large.
     pub(super) fn check(self, message: &impl Message) -> Result<()> {
         let bytes = message.encoded_len();
         if bytes > self.limit {
@@ -55,7 +55,7 @@ impl Room {
         Ok(())
     }
 
-    /// What is told of a response of so many bytes, because of that lead where it is one.
+    /// Returns the error for a response of that many bytes. `lead_id` is the lead that is too large by itself.
     pub(super) fn too_large(self, bytes: usize, lead_id: Option<&str>) -> Error {
         ErrorKind::ResponseTooLarge {
             bytes,
@@ -66,8 +66,8 @@ impl Room {
     }
 }
 
-/// What an item of so many bytes takes in a repeated field with a number below 16.
-pub(super) fn item_bytes(length: usize) -> usize {
+/// Returns the size of an item in a repeated field whose number is below 16, from the size of the message.
+pub(super) fn encoded_item_bytes(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
 
@@ -87,35 +87,35 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_does_not_fit_alone_is_an_error_with_both_sizes() {
-        let room = Room::new(LEAST);
-        let error = room.fitting(&leads(&[LEAST, 1])).unwrap_err();
+    fn an_item_that_is_too_large_by_itself_is_an_error_with_both_sizes() {
+        let budget = ResponseBudget::new(MIN_RESPONSE_BYTES);
+        let error = budget.count_fitting(&leads(&[MIN_RESPONSE_BYTES, 1])).unwrap_err();
         let ErrorKind::ResponseTooLarge { bytes, limit, .. } = error.kind else {
             panic!("{error}");
         };
-        assert!(bytes > LEAST && limit == LEAST);
-        assert_eq!(room.fitting(&leads(&[1, LEAST])), Ok(1));
-        assert_eq!(room.fitting::<pb::Lead>(&[]), Ok(0));
+        assert!(bytes > MIN_RESPONSE_BYTES && limit == MIN_RESPONSE_BYTES);
+        assert_eq!(budget.count_fitting(&leads(&[1, MIN_RESPONSE_BYTES])), Ok(1));
+        assert_eq!(budget.count_fitting::<pb::Lead>(&[]), Ok(0));
     }
 
     proptest! {
         #[test]
         fn as_many_items_as_possible_fit_into_a_response(lengths in prop::collection::vec(0..6_000_usize, 0..20)) {
-            let room = Room::new(LEAST);
+            let budget = ResponseBudget::new(MIN_RESPONSE_BYTES);
             let mut leads = leads(&lengths);
-            let count = room.fitting(&leads).unwrap();
+            let count = budget.count_fitting(&leads).unwrap();
             let fits = |leads: Vec<pb::Lead>| {
                 let resume_token = "x".repeat(500);
                 let response = pb::ExportLeadsResponse { leads, resume_token, ..Default::default() };
-                response.encoded_len() <= LEAST
+                response.encoded_len() <= MIN_RESPONSE_BYTES
             };
             let one_more = leads.get(count).cloned();
             leads.truncate(count);
             prop_assert!(fits(leads.clone()));
             if let Some(lead) = one_more {
                 leads.push(lead);
-                let bytes: usize = leads.iter().map(|lead| item_bytes(lead.encoded_len())).sum();
-                prop_assert!(bytes > room.bytes());
+                let bytes: usize = leads.iter().map(|lead| encoded_item_bytes(lead.encoded_len())).sum();
+                prop_assert!(bytes > budget.item_bytes());
             }
         }
     }

@@ -1,5 +1,4 @@
-//! The responses of a stream on their way to its client, and the error that the stream ends with, which never waits for a
-//! client that does not read. Knows no service.
+//! A stream of responses, and the error that ends it. The error can be set without waiting for a client that does not read.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,70 +7,72 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// How many responses of a stream wait for the client.
+/// Maximum number of responses of a stream that wait for the client.
 const BUFFER: usize = 16;
 
-/// What tonic sends to the client.
-pub(super) struct Responses<A> {
-    shared: Arc<Shared<A>>,
+/// The responses of a stream, as tonic reads them.
+pub(super) struct ResponseStream<A> {
+    state: Arc<StreamState<A>>,
 }
 
-/// Where the error of a stream is put.
-pub(super) struct Last<A> {
-    shared: Arc<Shared<A>>,
+/// Sets the error that ends a stream.
+pub(super) struct StreamEnd<A> {
+    state: Arc<StreamState<A>>,
 }
 
-struct Shared<A> {
+struct StreamState<A> {
     queue: Mutex<mpsc::Receiver<A>>,
     error: Mutex<Option<Status>>,
 }
 
-impl<A> Responses<A> {
+impl<A> ResponseStream<A> {
+    /// Returns a stream and its sender. The stream ends when all senders are dropped.
     pub(super) fn new() -> (mpsc::Sender<A>, Self) {
         let (sender, receiver) = mpsc::channel(BUFFER);
-        let shared = Shared {
+        let state = StreamState {
             queue: Mutex::new(receiver),
             error: Mutex::default(),
         };
-        let shared = Arc::new(shared);
-        (sender, Self { shared })
+        let state = Arc::new(state);
+        (sender, Self { state })
     }
 
-    pub(super) fn last(&self) -> Last<A> {
-        Last {
-            shared: self.shared.clone(),
+    /// Returns the handle that sets the error of the stream.
+    pub(super) fn end_handle(&self) -> StreamEnd<A> {
+        StreamEnd {
+            state: self.state.clone(),
         }
     }
 }
 
-impl<A> Last<A> {
-    /// The stream ends with that error once all senders are dropped: after the responses that wait, or instead of them.
-    pub(super) fn end(self, error: Status, instead: bool) {
-        *locked(&self.shared.error) = Some(error);
-        if instead {
-            let mut queue = locked(&self.shared.queue);
+impl<A> StreamEnd<A> {
+    /// Ends the stream with an error once all senders are dropped. Unread responses are sent first, or discarded.
+    pub(super) fn fail(self, error: Status, discard_unread: bool) {
+        *locked(&self.state.error) = Some(error);
+        if discard_unread {
+            let mut queue = locked(&self.state.queue);
             queue.close();
             while queue.try_recv().is_ok() {}
         }
     }
 }
 
-impl<A> tokio_stream::Stream for Responses<A> {
+impl<A> tokio_stream::Stream for ResponseStream<A> {
     type Item = Result<A, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let response = ready!(locked(&self.shared.queue).poll_recv(context));
+        let response = ready!(locked(&self.state.queue).poll_recv(context));
         Poll::Ready(match response {
             Some(response) => Some(Ok(response)),
-            None => locked(&self.shared.error).take().map(Err),
+            None => locked(&self.state.error).take().map(Err),
         })
     }
 }
 
-/// The senders learn that nobody reads any more.
-impl<A> Drop for Responses<A> {
+/// Closes the senders when the client leaves.
+impl<A> Drop for ResponseStream<A> {
     fn drop(&mut self) {
-        locked(&self.shared.queue).close();
+        locked(&self.state.queue).close();
     }
 }
 
@@ -86,10 +87,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_error_comes_after_the_responses() {
-        let (sender, responses) = Responses::new();
+    async fn the_error_follows_the_responses() {
+        let (sender, responses) = ResponseStream::new();
         sender.send(1).await.unwrap();
-        responses.last().end(Status::aborted("x"), false);
+        responses.end_handle().fail(Status::aborted("x"), false);
         drop(sender);
         let all: Vec<_> = responses
             .map(|response| response.map_err(|error| error.code()))
@@ -99,12 +100,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_error_replaces_responses_that_are_not_read() {
-        let (sender, responses) = Responses::new();
+    async fn the_error_can_replace_unread_responses() {
+        let (sender, responses) = ResponseStream::new();
         for number in 0..BUFFER {
             sender.send(number).await.unwrap();
         }
-        responses.last().end(Status::aborted("x"), true);
+        responses.end_handle().fail(Status::aborted("x"), true);
         let all: Vec<_> = responses
             .map(|response| response.map_err(|error| error.code()))
             .collect()
@@ -113,11 +114,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn senders_learn_that_the_client_is_gone() {
-        let (sender, responses) = Responses::<()>::new();
-        let last = responses.last();
+    async fn the_sender_is_closed_when_the_client_leaves() {
+        let (sender, responses) = ResponseStream::<()>::new();
+        let end = responses.end_handle();
         drop(responses);
         sender.closed().await;
-        last.end(Status::aborted("x"), false);
+        end.fail(Status::aborted("x"), false);
     }
 }

@@ -1,5 +1,4 @@
-//! Around every RPC: its name in logs and answers, one line and one count when it ends, and an answer even where the code
-//! panics or tonic itself refuses.
+//! The log line, the metrics and the request id of each RPC, and the statuses of RPCs that panic or that tonic rejects.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,129 +18,134 @@ use crate::telemetry::metrics::Metrics;
 
 const REQUEST_ID: &str = "x-request-id";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
-/// The most bytes of a path in the log.
-const MAX_PATH: usize = 200;
+/// Maximum number of bytes of a path in the log.
+const MAX_PATH_BYTES: usize = 200;
 
-/// What is found out about an RPC on its way, for the line at its end. Clones share it.
+/// The facts about an RPC for its log line. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Observed {
-    inner: Arc<Inner>,
+pub(super) struct RpcLog {
+    facts: Arc<RpcFacts>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct RpcFacts {
     id: String,
     trace_id: Option<String>,
-    arrived: Instant,
-    /// Whether its message is complete, or it is a stream of messages.
-    is_complete: AtomicBool,
+    start: Instant,
+    /// Whether the request message is complete. Always set for a stream of messages.
+    is_message_complete: AtomicBool,
     tenant: OnceLock<String>,
-    /// The `request_id` of its message.
-    mutation: OnceLock<Uuid>,
+    /// The `request_id` of the message.
+    request_id: OnceLock<Uuid>,
     reason: OnceLock<&'static str>,
     trailers: Mutex<Vec<(&'static str, u64)>>,
-    /// Why its message is not read.
-    unread: OnceLock<Error>,
+    /// The error because of which the message was not read.
+    request_error: OnceLock<Error>,
 }
 
-impl Observed {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+impl RpcLog {
+    /// Starts the log of an RPC whose headers have arrived.
+    pub(super) fn new(headers: &HeaderMap) -> Self {
         let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let inner = Inner {
+        let facts = RpcFacts {
             id: given(REQUEST_ID)
                 .filter(|id| is_id(id))
                 .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
             trace_id: given("traceparent").and_then(trace_id).map(str::to_owned),
-            arrived: Instant::now(),
-            is_complete: AtomicBool::new(false),
+            start: Instant::now(),
+            is_message_complete: AtomicBool::new(false),
             tenant: OnceLock::new(),
-            mutation: OnceLock::new(),
+            request_id: OnceLock::new(),
             reason: OnceLock::new(),
             trailers: Mutex::default(),
-            unread: OnceLock::new(),
+            request_error: OnceLock::new(),
         };
-        Self { inner: Arc::new(inner) }
+        Self { facts: Arc::new(facts) }
     }
 
-    /// The RPC's name in logs and answers.
+    /// The id of the RPC in logs and responses.
     pub(super) fn id(&self) -> &str {
-        &self.inner.id
+        &self.facts.id
     }
 
-    /// When its headers were there.
-    pub(super) fn arrived(&self) -> Instant {
-        self.inner.arrived
+    /// When the headers arrived.
+    pub(super) fn start(&self) -> Instant {
+        self.facts.start
     }
 
-    /// Its message is complete: from now on its handler looks after its deadline.
-    pub(super) fn complete(&self) {
-        self.inner.is_complete.store(true, Ordering::Relaxed);
+    /// Records that the message is complete. From then on, the handler is responsible for the deadline.
+    pub(super) fn message_complete(&self) {
+        self.facts.is_message_complete.store(true, Ordering::Relaxed);
     }
 
-    /// Whether its message is complete.
-    pub(super) fn is_complete(&self) -> bool {
-        self.inner.is_complete.load(Ordering::Relaxed)
+    /// Whether the message is complete.
+    pub(super) fn is_message_complete(&self) -> bool {
+        self.facts.is_message_complete.load(Ordering::Relaxed)
     }
 
-    /// It is for that account.
-    pub(super) fn tenant(&self, name: Option<&str>) {
+    /// Records the tenant.
+    pub(super) fn set_tenant(&self, name: Option<&str>) {
         if let Some(name) = name {
-            self.inner.tenant.get_or_init(|| name.to_owned());
+            self.facts.tenant.get_or_init(|| name.to_owned());
         }
     }
 
-    /// The account that it is for, where that is known.
+    /// The tenant, if it is known.
     pub(super) fn tenant_name(&self) -> Option<&str> {
-        self.inner.tenant.get().map(String::as_str)
+        self.facts.tenant.get().map(String::as_str)
     }
 
-    /// Its message has that `request_id`.
-    pub(super) fn mutation(&self, id: Uuid) {
-        self.inner.mutation.get_or_init(|| id);
+    /// Records the `request_id` of the message.
+    pub(super) fn set_request_id(&self, id: Uuid) {
+        self.facts.request_id.get_or_init(|| id);
     }
 
-    /// It ends with that count in its trailers.
-    pub(super) fn trailer(&self, name: &'static str, count: u64) {
+    /// Adds a count to the trailers.
+    pub(super) fn add_trailer(&self, name: &'static str, count: u64) {
         self.trailers().push((name, count));
     }
 
     fn trailers(&self) -> MutexGuard<'_, Vec<(&'static str, u64)>> {
-        self.inner.trailers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.trailers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its message is not read because of that error.
-    pub(super) fn unread(&self, error: Error) {
-        self.inner.unread.get_or_init(|| error);
+    /// Records the error because of which the message was not read.
+    pub(super) fn set_request_error(&self, error: Error) {
+        self.facts.request_error.get_or_init(|| error);
     }
 
-    /// What is wrong with a message that was not read, where the status of tonic is about that.
-    pub(super) fn why_unread(&self, status: &Status) -> Option<Error> {
-        self.inner.unread.get().cloned().or_else(|| status::unread(status))
+    /// Returns the error because of which the message was not read. `None` if the status of tonic has another cause.
+    pub(super) fn request_error(&self, status: &Status) -> Option<Error> {
+        self.facts
+            .request_error
+            .get()
+            .cloned()
+            .or_else(|| status::message_error(status))
     }
 
-    /// It ends with an error for that reason.
-    pub(super) fn reason(&self, reason: &'static str) {
-        self.inner.reason.get_or_init(|| reason);
+    /// Records the reason of the error that ends the RPC.
+    pub(super) fn set_reason(&self, reason: &'static str) {
+        self.facts.reason.get_or_init(|| reason);
     }
 }
 
-/// The line of one RPC. Dropped without an end, the caller has left.
-pub(super) struct Line {
+/// The log line of one RPC. If it is dropped without an end, the caller has left, and the code is CANCELLED.
+pub(super) struct RpcLogLine {
     method: String,
-    /// Whether a service has that method.
+    /// Whether a service has the method.
     is_known: bool,
-    observed: Observed,
+    log: RpcLog,
     metrics: Arc<Metrics>,
     ended: bool,
 }
 
-impl Line {
-    /// `is_known`: whether a service has that method.
-    pub(super) fn new(method: &str, is_known: bool, observed: &Observed, metrics: &Arc<Metrics>) -> Self {
+impl RpcLogLine {
+    /// Starts the line. `is_known`: whether a service has the method.
+    pub(super) fn new(method: &str, is_known: bool, log: &RpcLog, metrics: &Arc<Metrics>) -> Self {
         Self {
-            method: shortened(method, MAX_PATH).into_owned(),
+            method: shortened(method, MAX_PATH_BYTES).into_owned(),
             is_known,
-            observed: observed.clone(),
+            log: log.clone(),
             metrics: metrics.clone(),
             ended: false,
         }
@@ -151,29 +155,29 @@ impl Line {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let took = self.observed.arrived().elapsed();
+        let took = self.log.start().elapsed();
         let code_name = name(code);
-        // A path that nobody serves must not make a label of its own.
+        // Unknown paths share one label, to limit the number of labels.
         let label = if self.is_known { &self.method } else { "unknown" };
         self.metrics.rpc(label, code_name, took);
-        let seen = &self.observed.inner;
+        let facts = &self.log.facts;
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     target: "leadgate::rpc",
-                    request_id = %seen.id,
-                    mutation_id = seen.mutation.get().map(tracing::field::display),
-                    trace_id = seen.trace_id.as_deref(),
+                    request_id = %facts.id,
+                    mutation_id = facts.request_id.get().map(tracing::field::display),
+                    trace_id = facts.trace_id.as_deref(),
                     method = %self.method,
-                    tenant = seen.tenant.get().map(String::as_str),
+                    tenant = facts.tenant.get().map(String::as_str),
                     code = code_name,
-                    reason = seen.reason.get().copied(),
+                    reason = facts.reason.get().copied(),
                     took_ms = took.as_millis() as u64,
-                    "answered"
+                    "rpc finished"
                 )
             };
         }
-        // Probes ask for health all day long.
+        // Health checks are frequent.
         if self.method.starts_with("/grpc.") {
             line!(debug);
         } else {
@@ -182,22 +186,22 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for RpcLogLine {
     fn drop(&mut self) {
         self.end(Code::Cancelled);
     }
 }
 
-/// Puts the request id into the trailers, wherever they are, and ends the line with them.
-pub(super) fn answered<B>(response: Response<B>, mut line: Line) -> Response<Body>
+/// Adds the request id to the trailers of a response, and writes the log line when they are sent.
+pub(super) fn finish_response<B>(response: Response<B>, mut line: RpcLogLine) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
-    let id = HeaderValue::from_str(line.observed.id()).unwrap_or(HeaderValue::from_static(""));
-    // An error without messages has its trailers in the headers.
+    let id = HeaderValue::from_str(line.log.id()).unwrap_or(HeaderValue::from_static(""));
+    // A response without messages has its trailers in the headers.
     if let Some(status) = Status::from_header_map(response.headers()) {
-        let mut response = match explained(&status, &line) {
+        let mut response = match with_details(&status, &line) {
             Some(status) => {
                 line.end(status.code());
                 status.into_http()
@@ -215,7 +219,7 @@ where
         Body::new(body.map_frame(move |mut frame| {
             if let Some(trailers) = frame.trailers_mut() {
                 trailers.insert(REQUEST_ID, id.clone());
-                for (name, count) in line.observed.trailers().drain(..) {
+                for (name, count) in line.log.trailers().drain(..) {
                     trailers.insert(name, count.into());
                 }
                 status::fit(trailers);
@@ -226,54 +230,53 @@ where
     })
 }
 
-/// What tonic refuses by itself says too little: the same with reason and details.
-fn explained(status: &Status, line: &Line) -> Option<Status> {
-    let is_ours = line.method.starts_with("/leadgate.") || status.code() == Code::Unimplemented;
-    if !status.details().is_empty() || !is_ours {
+/// Returns the status of an RPC that tonic has rejected, with a reason and details. `None` for all other statuses.
+fn with_details(status: &Status, line: &RpcLogLine) -> Option<Status> {
+    let needs_details = line.method.starts_with("/leadgate.") || status.code() == Code::Unimplemented;
+    if !status.details().is_empty() || !needs_details {
         return None;
     }
-    if let Some(error) = line.observed.why_unread(status) {
-        line.observed.reason(status::reason(&error.kind));
-        return Some(status::from(
-            &error,
-            line.observed.tenant_name(),
-            line.observed.id(),
-            None,
-        ));
+    if let Some(error) = line.log.request_error(status) {
+        line.log.set_reason(status::reason(&error));
+        return Some(status::from(&error, line.log.tenant_name(), line.log.id(), None));
     }
     let (code, reason, text) = match status.code() {
-        Code::Unimplemented if status.message().is_empty() => {
-            (Code::Unimplemented, "UNIMPLEMENTED", "there is no such rpc")
-        }
-        // Our own deadline comes first, so this one is seen only if the process is too busy to keep it.
+        Code::Unimplemented if status.message().is_empty() => (Code::Unimplemented, "UNIMPLEMENTED", "unknown rpc"),
+        // The deadline of leadgate is earlier, so this happens only if the process is overloaded.
         Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed"),
         code => (code, name(code), status.message()),
     };
-    line.observed.reason(reason);
-    let mut explained = status::plain(code, reason, text, line.observed.id());
-    // What the client may compress with, where that is what was wrong.
+    line.log.set_reason(reason);
+    let mut detailed = status::plain(code, reason, text, line.log.id());
+    // For an unsupported compression: the supported ones.
     if let Some(encodings) = status.metadata().get(ACCEPT_ENCODING) {
-        explained.metadata_mut().insert(ACCEPT_ENCODING, encodings.clone());
+        detailed.metadata_mut().insert(ACCEPT_ENCODING, encodings.clone());
     }
-    Some(explained)
+    Some(detailed)
 }
 
-/// The answer where the code panics.
-pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
-    status::plain(Code::Internal, "INTERNAL", "leadgate failed; this is a bug", "").into_http()
+/// Returns the response of an RPC whose handler has panicked.
+pub(super) fn panic_response(_: Box<dyn Any + Send>) -> Response<Body> {
+    status::plain(
+        Code::Internal,
+        "INTERNAL",
+        "internal error in leadgate; this is a bug",
+        "",
+    )
+    .into_http()
 }
 
 fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b))
 }
 
-/// The trace id of a W3C `traceparent`.
+/// Returns the trace id of a W3C `traceparent`.
 fn trace_id(text: &str) -> Option<&str> {
     let id = text.split('-').nth(1)?;
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
-/// The code as gRPC writes it.
+/// Returns the name of a code as in the gRPC specification.
 fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -16,7 +16,7 @@ use crate::crm::Place;
 use crate::crm::activity::{Create, Retrieve};
 use crate::crm::batch::{Berth, Way};
 use crate::crm::share::{GetStatus, Grant, Revoke};
-use crate::domain::activity::{NOTE, Post, Target};
+use crate::domain::activity::{ActivityTarget, ActivityWriteRequest, NOTE};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,7 +37,7 @@ struct Stopped;
 
 /// A step whose turn has come.
 enum Turn {
-    Post(Berth, Create, Way),
+    ActivityWriteRequest(Berth, Create, Way),
     Ask(Place),
 }
 
@@ -124,7 +124,7 @@ impl Shared {
             ShareStep::PostActivity => {
                 let (create, way) = self.activity(&context, share).await;
                 let berth = self.crm.berth(way, &context, &create).await;
-                berth.map(|berth| Turn::Post(berth, create, way))
+                berth.map(|berth| Turn::ActivityWriteRequest(berth, create, way))
             }
             ShareStep::Share => self.crm.place(&context, &Grant(share)).await.map(Turn::Ask),
             ShareStep::Revoke => self.crm.place(&context, &self.revoke(share)).await.map(Turn::Ask),
@@ -150,7 +150,7 @@ impl Shared {
         };
         let crm = &self.crm;
         let taken = match place {
-            Turn::Post(berth, create, way) => crm
+            Turn::ActivityWriteRequest(berth, create, way) => crm
                 .ride_from(Some(berth), way, &context, &create, &mut None)
                 .await
                 .map(Event::Posted),
@@ -179,7 +179,7 @@ impl Shared {
         let owner = match self.activities_together && !share.posted_again {
             true => {
                 self.users
-                    .get_if_available(context, &user::Key::Id(share.user_id.clone()))
+                    .get_if_available(context, &user::UserKey::Id(share.user_id.clone()))
                     .await
             }
             false => None,
@@ -247,7 +247,8 @@ impl Shared {
             };
             let found = self.crm.call(context, &operation).await?.activities;
             let is_last = found.count() < LOOK_AT;
-            let note = |fields: &crate::domain::lead::Row| fields.get(NOTE).cloned().flatten().unwrap_or_default();
+            let note =
+                |fields: &crate::domain::lead::RawFields| fields.get(NOTE).cloned().flatten().unwrap_or_default();
             let mut activities = found.records.into_iter();
             if let Some(ours) = activities.find(|activity| note(&activity.fields).contains(mark)) {
                 return Ok(Some(ours.id));
@@ -414,7 +415,7 @@ impl DriveState {
 }
 
 /// The activity that a share goes through, as it is posted.
-fn post(share: &Share) -> Post {
+fn post(share: &Share) -> ActivityWriteRequest {
     let (code, note, fields) = match &share.what {
         SharedEntity::Lead {
             context: ShareContext::New { code, note, fields, .. },
@@ -425,14 +426,14 @@ fn post(share: &Share) -> Post {
     };
     // First, since a long note may be cut.
     let separator = if note.is_empty() { "" } else { "\n" };
-    Post {
-        target: Target::Lead(share.entity_id().to_owned()),
+    ActivityWriteRequest {
+        target: ActivityTarget::Lead(share.entity_id().to_owned()),
         code,
         note: Some(format!("{}{separator}{note}", mark(share))),
         at: None,
         owner_id: share.user_id.clone(),
         fields,
-        faults: vec![],
+        violations: vec![],
     }
 }
 

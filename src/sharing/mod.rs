@@ -20,7 +20,7 @@ use crate::crm;
 use crate::crm::activity::Offset;
 use crate::crm::lead::{GetById, GetByNumber};
 use crate::crm::share::{GetStatus, Standing};
-use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, Row};
+use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, RawFields};
 use crate::domain::share::{
     Access, Share, ShareChange, ShareContext, ShareFilter, ShareStage, ShareState, ShareStep, SharedEntity,
 };
@@ -138,7 +138,7 @@ pub struct Draft {
     /// What to share.
     pub what: Wanted,
     /// With whom.
-    pub user: user::Key,
+    pub user: user::UserKey,
     /// What the user may do.
     pub access: Access,
     /// For how long; `None`: as long as usual.
@@ -151,7 +151,7 @@ pub struct Draft {
 #[derive(Clone, Debug)]
 pub enum Wanted {
     /// A lead: by its id or number, through an activity.
-    Lead(lead::Key, Option<ShareContext>),
+    Lead(lead::LeadKey, Option<ShareContext>),
     /// The opportunity of that id.
     Opportunity(String),
 }
@@ -380,7 +380,7 @@ impl Sharing {
     }
 
     /// The user of that key, and how many leads that user may have access to by shares of ours.
-    pub async fn usage(&self, context: &RequestContext, key: &user::Key) -> Result<(String, u32)> {
+    pub async fn usage(&self, context: &RequestContext, key: &user::UserKey) -> Result<(String, u32)> {
         self.tend_first().await;
         let user = self.shared.users.get(context, key).await?;
         let used = self.shared.usage(&user.id).await?;
@@ -685,23 +685,23 @@ impl Shared {
     }
 
     /// The id and the number of a lead: from the ledger if it was shared before, else with one read.
-    async fn lead(&self, context: &RequestContext, key: lead::Key) -> Result<(String, String)> {
+    async fn lead(&self, context: &RequestContext, key: lead::LeadKey) -> Result<(String, String)> {
         let known = self.store.share_of_lead(&self.tenant, &key).await;
         let known = known.map_err(|fault| unreachable_store(&fault))?;
         if let Some(SharedEntity::Lead { id, number, .. }) = known.map(|share| share.what) {
             return Ok((id, number));
         }
         let row = match key {
-            lead::Key::Number(number) => {
+            lead::LeadKey::Number(number) => {
                 let columns = vec![LEAD_NUMBER.to_owned()];
                 self.crm.call(context, &GetByNumber { number, columns }).await?
             }
-            lead::Key::Id(id) => self.crm.call(context, &GetById::new(&id)).await?,
-            lead::Key::Email(_) | lead::Key::Phone(_) => {
+            lead::LeadKey::Id(id) => self.crm.call(context, &GetById::new(&id)).await?,
+            lead::LeadKey::Email(_) | lead::LeadKey::Phone(_) => {
                 return Err(Error::invalid("lead", "must be an id or a number"));
             }
         };
-        let given = |row: &Row, name: &str| row.get(name).cloned().flatten().filter(|text| !text.is_empty());
+        let given = |row: &RawFields, name: &str| row.get(name).cloned().flatten().filter(|text| !text.is_empty());
         match (given(&row, LEAD_ID), given(&row, LEAD_NUMBER)) {
             (Some(id), Some(number)) => Ok((id, number)),
             (id, _) => {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::context::RequestId;
-use crate::domain::lead::Key;
+use crate::domain::lead::LeadKey;
 use crate::domain::share::{Share, ShareChange, ShareFilter};
 use crate::domain::usage::QuotaUsage;
 use crate::error::ErrorKind;
@@ -243,7 +243,7 @@ impl Store {
     }
 
     /// Some share of the lead of that key.
-    pub async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, StoreError> {
+    pub async fn share_of_lead(&self, tenant: &str, key: &LeadKey) -> Result<Option<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_of_lead(tenant, key).await,
         }
@@ -345,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::context::RequestContext;
-    use crate::domain::lead::Written;
+    use crate::domain::lead::WriteResult;
     use crate::domain::share::{Access, ShareContext, ShareStage, ShareState, ShareStep, SharedEntity};
     use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit};
     use crate::domain::value::{FieldSet, Value};
@@ -527,11 +527,15 @@ mod tests {
         let asked_with = store.share_of_request("acme", Uuid::from_u128(77)).await;
         assert_eq!(asked_with, Ok(Some(first.id)));
         assert_eq!(store.share_of_request("south", Uuid::from_u128(77)).await, Ok(None));
-        for key in [Key::Id("l2".into()), Key::Id("L2".into()), Key::Number("5".into())] {
+        for key in [
+            LeadKey::Id("l2".into()),
+            LeadKey::Id("L2".into()),
+            LeadKey::Number("5".into()),
+        ] {
             let found = store.share_of_lead("acme", &key).await.unwrap();
             assert_eq!(found.map(|share| share.id.as_u128()), Some(5), "{key:?}");
         }
-        assert_eq!(store.share_of_lead("acme", &Key::Id("5".into())).await, Ok(None));
+        assert_eq!(store.share_of_lead("acme", &LeadKey::Id("5".into())).await, Ok(None));
         assert_eq!(store.share_usage("acme", "Sam").await, Ok(2));
 
         // What becomes of it is kept, over a restart too, with its history.
@@ -924,7 +928,7 @@ mod tests {
                 let day = Duration::from_secs(86_400);
                 let over = || Arc::new(Requests::new(store.clone(), "acme", day, TaskTracker::new()));
                 let context = || RequestContext::internal("test", Duration::from_secs(10));
-                let done = Written { lead_id, affected_rows, created };
+                let done = WriteResult { lead_id, affected_rows, created };
                 for (id, result) in [(1, Ok(done)), (2, Err(error))] {
                     let is_kept = result.as_ref().err().is_none_or(Error::is_final);
                     let first = result.clone();
@@ -1039,7 +1043,7 @@ mod tests {
             let mut ended = store.ended_shares("acme", at(200)).await.unwrap();
             ended.sort_unstable();
             assert_eq!(ended, [1, 3].map(Uuid::from_u128), "{damage}");
-            let of_lead = store.share_of_lead("acme", &Key::Id("l1".into())).await.unwrap();
+            let of_lead = store.share_of_lead("acme", &LeadKey::Id("l1".into())).await.unwrap();
             assert!(of_lead.is_some(), "{damage}");
             let new = Share {
                 additional: true,

@@ -14,9 +14,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use leadgate::clock;
+use leadgate::domain::attribute::PARTS;
 use leadgate::domain::lead::standard;
-use leadgate::domain::mask::PARTS;
-use leadgate::domain::seen::Seen;
+use leadgate::domain::lead_id_set::LeadIdSet;
 use leadgate::grpc::pb;
 use pb::lead_service_client::LeadServiceClient;
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ struct Run {
 /// An export on its way.
 struct Running {
     sheet: Sheet,
-    seen: Seen,
+    seen: LeadIdSet,
     state: State,
     progress: Progress,
     paths: Paths,
@@ -368,13 +368,13 @@ impl Running {
 }
 
 /// The leads that are in a part already.
-fn seen(format: Format, part: &Path) -> Result<Seen, String> {
+fn seen(format: Format, part: &Path) -> Result<LeadIdSet, String> {
     let cannot = |fault: String| format!("{} cannot be read: {fault}", part.display());
     let mut file = File::open(part).map_err(|error| cannot(error.to_string()))?;
     file.rewind().map_err(|error| cannot(error.to_string()))?;
     let cannot_read = |fault: Fault| cannot(fault.to_string());
     let mut rows = Rows::open(format, file).map_err(cannot_read)?;
-    let mut seen = Seen::default();
+    let mut seen = LeadIdSet::default();
     while let Some(row) = rows.next().map_err(cannot_read)? {
         let id = match row {
             Row::Csv(record) => record.iter().next().map(str::to_owned),

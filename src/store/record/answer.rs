@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error;
-use crate::domain::lead::Written;
+use crate::domain::lead::WriteResult;
 use crate::error::Error;
 use crate::store::damage;
 
@@ -15,7 +15,7 @@ pub trait Answer: Clone + Send + Sync + 'static {
     type Record: From<Self> + Into<Self> + Serialize + DeserializeOwned;
 }
 
-impl Answer for Written {
+impl Answer for WriteResult {
     type Record = LeadWrite;
 }
 
@@ -67,9 +67,9 @@ pub(in crate::store) fn read<T: Answer>(text: &str) -> Result<Result<T, Error>, 
     })
 }
 
-impl From<Written> for LeadWrite {
-    fn from(written: Written) -> Self {
-        let Written {
+impl From<WriteResult> for LeadWrite {
+    fn from(written: WriteResult) -> Self {
+        let WriteResult {
             lead_id,
             affected_rows,
             created,
@@ -82,7 +82,7 @@ impl From<Written> for LeadWrite {
     }
 }
 
-impl From<LeadWrite> for Written {
+impl From<LeadWrite> for WriteResult {
     fn from(record: LeadWrite) -> Self {
         let LeadWrite {
             lead_id,
