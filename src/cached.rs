@@ -126,7 +126,7 @@ where
                     ErrorKind::DeadlineExceeded { .. }
                         | ErrorKind::DeadlineInfeasible { .. }
                         | ErrorKind::QueueFull { .. }
-                        | ErrorKind::CallerLeft
+                        | ErrorKind::CallerCancelled
                 );
                 // It has cost neither time nor a call.
                 let is_free = matches!(error.kind, ErrorKind::BreakerOpen { .. });
@@ -136,6 +136,11 @@ where
                 None
             }
         }
+    }
+
+    /// Whether a value is cached, fresh or stale. Sends nothing.
+    pub fn is_available(&self) -> bool {
+        self.shared.current.load().is_some()
     }
 
     /// Fetches it in the background, unless somebody does already.

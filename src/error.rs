@@ -1,4 +1,4 @@
-//! What can go wrong, whose fault it is, and whether it may be tried again. Knows neither gRPC nor HTTP.
+//! Errors: what failed, whether the request had an effect, and what to do. Knows neither gRPC nor HTTP.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,99 +6,137 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The result of everything that can fail on the road of a request.
+/// The result of a request or of one of its steps.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, and what is known about the way there.
+/// A failed request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error {
-    /// What went wrong.
+    /// What failed.
     pub kind: ErrorKind,
-    /// What is known about the way there.
-    pub facts: Box<Facts>,
+    /// What is known about the request.
+    pub details: Box<FailureDetails>,
 }
 
-/// What went wrong. Each variant says whose fault it is and what to do.
-#[derive(Clone, Debug, PartialEq)]
+/// What failed. The texts are for callers. They hold no upstream text and no personal data.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ErrorKind {
-    /// The caller's: the message is not valid, by our own check or by LeadSquared's. Mend the fields; all known faults
-    /// are listed.
+    /// The request is invalid, by a check of the gateway or of LeadSquared. All violations that are known are listed.
+    #[error("invalid request{}", listed(.0))]
     Invalid(Vec<Violation>),
-    /// The data's: another lead has the unique value. Update that lead, or upsert.
+    /// Another lead has a unique value of this one. Update that lead, or upsert.
+    #[error("another lead has {}", same_value(.attribute.as_deref()))]
     Duplicate {
-        /// The schema name of the unique attribute, where LeadSquared's text names one.
+        /// The schema name of the unique attribute, if LeadSquared names one.
         attribute: Option<String>,
-        /// The lead that has the value, where it happens to be known.
+        /// The lead that has the value, if known.
         lead_id: Option<String>,
     },
-    /// The caller's: there is no such thing.
+    /// The resource does not exist.
+    #[error("{0} not found")]
     NotFound(Resource),
-    /// The load's: the quota cannot serve the call before its deadline. Nothing was sent.
+    /// The quota cannot serve the call before its deadline. Nothing was sent.
+    #[error(
+        "the call cannot be served before its deadline; nothing was sent; try again in {} ms or with a longer timeout",
+        millis(.retry_after)
+    )]
     DeadlineInfeasible {
-        /// When a call with the same timeout would be served.
+        /// The time until a call with the same timeout would be served.
         retry_after: Duration,
     },
-    /// The caller's: its own share of the quota is spent until its deadline. Nothing was sent.
+    /// The caller's quota cannot serve the call before its deadline. Nothing was sent.
+    #[error(
+        "the caller's quota (callers.NAME.calls_per_window) cannot serve the call before its deadline; nothing was sent"
+    )]
     CallerLimit {
-        /// When a call with the same timeout would be served.
+        /// The time until a call with the same timeout would be served.
         retry_after: Duration,
     },
-    /// The load's: too many calls wait already. Nothing was sent.
+    /// Too many calls are in progress or in the queue. Nothing was sent.
+    #[error("too many calls are in progress or wait for the quota; nothing was sent")]
     QueueFull {
-        /// When there will be room.
+        /// The time until there is room.
         retry_after: Duration,
     },
-    /// The load's: the day's calls are spent. It was not executed.
+    /// The account's calls of the day are used up. The call was not executed.
+    #[error("the account's daily quota is used up; the call was not executed")]
     DailyBudgetExhausted {
-        /// When there may be calls again.
+        /// The time until calls may be possible again.
         retry_after: Duration,
     },
-    /// The operator's: LeadSquared rejects the account's keys.
+    /// LeadSquared rejects the account's keys. An operator has to check them.
+    #[error("LeadSquared rejects the account's keys; an operator has to check them{}", key_host(.suggested_host.as_deref()))]
     CredentialsRejected {
-        /// The host that LeadSquared names, where the keys belong to another region.
+        /// The host that LeadSquared names, if the keys belong to another region.
         suggested_host: Option<String>,
     },
-    /// HTTP 401 or 403 without LeadSquared's own word: the fault of the account or of this one request. Stays inside: another
-    /// call decides.
+    /// HTTP 401 or 403 without an exception of LeadSquared: either the keys are rejected or only this request. Callers never
+    /// get it: another call decides between the two.
+    #[error("the request was rejected by LeadSquared, or by a proxy or firewall in front of it")]
     Denied {
-        /// The host that the text names, where the keys belong to another region.
+        /// The host that the text names, if the keys belong to another region.
         suggested_host: Option<String>,
     },
-    /// The account's: LeadSquared does not allow this to the account or to the owner of the keys.
+    /// LeadSquared does not allow the operation to the account or to the owner of the keys.
+    #[error("LeadSquared does not allow this for the account, or for the owner of its keys")]
     FeatureDisabled,
-    /// The data's: leads can be shared with active sales users only.
+    /// Leads can be shared with active sales users only.
+    #[error("the user is not an active sales user; only active sales users can get shared access")]
     NotASalesUser,
-    /// The account's: no more leads can be shared with the user until some shares have ended.
+    /// No more leads can be shared with the user until some shares have ended.
+    #[error(
+        "the user has the maximum number of shared leads; no more leads can be shared until some shares have ended"
+    )]
     ShareLimitReached,
-    /// The data's: the user has, or is about to get, the access that is asked for.
+    /// The user has the requested access, or another share is about to grant it.
+    #[error(
+        "the user already has this access, or another share is about to grant it; allow_additional requests a further share"
+    )]
     ShareExists {
-        /// The share that gives it, where it is one of ours.
+        /// The share that grants it, if it is one of the ledger.
         by: Option<uuid::Uuid>,
     },
-    /// The data's: the share is not such that it could be revoked or extended.
+    /// The share can be neither revoked nor extended.
+    #[error("the share is not ACTIVE: it has ended, has failed, or is not granted yet")]
     ShareNotActive,
-    /// The data's: no step of the share has failed or is uncertain.
+    /// No step of the share has failed or is uncertain.
+    #[error("the share is neither FAILED nor UNCERTAIN, so there is nothing to retry")]
     ShareNotRetryable,
-    /// LeadSquared's answer is an exception of a type that means nothing in particular to us. It was not executed.
+    /// The response is an exception without a more exact meaning, or a client error without an exception.
+    #[error("LeadSquared rejected the request without a reason")]
     Exception,
-    /// LeadSquared refused the call because of a limit, so it was not executed. Stays inside: the call is queued again.
+    /// LeadSquared refused the call because of a rate limit, so the call was not executed. Callers never get it: the call is
+    /// queued again.
+    #[error("LeadSquared refused the call because of its rate limit; the call was not executed")]
     Refused(Refusal),
-    /// LeadSquared cannot be reached or does not answer like itself.
+    /// LeadSquared cannot be reached, or the response is not a valid one.
+    #[error("{}", if *.sent { "LeadSquared sent no valid response" } else { "LeadSquared cannot be reached; nothing was executed" })]
     Unavailable {
         /// Whether the request may have been executed.
         sent: bool,
     },
-    /// The circuit breaker is open, and the next call to LeadSquared is sent too late for this one. The call was not executed:
-    /// try again later.
+    /// The circuit breaker is open, and the next call is sent to LeadSquared after this call's deadline. The call was not
+    /// executed.
+    #[error(
+        "LeadSquared is failing or has asked for a pause (Retry-After), and the call cannot be served before its deadline; it \
+         was not executed; try again in {} ms",
+        millis(.retry_after)
+    )]
     BreakerOpen {
-        /// When the next call is sent to LeadSquared, at the earliest.
+        /// The minimum time until the next call is sent to LeadSquared.
         retry_after: Duration,
     },
-    /// A write was sent, no answer came back, and looking it up did not settle it. What to do is in [`Facts::repeat`].
+    /// A write was sent, its response was lost, and look-ups did not prove its outcome. [`FailureDetails::recovery`] says what
+    /// the caller can do.
+    #[error("the write was sent to LeadSquared, but whether it was executed is not known")]
     OutcomeUnknown,
-    /// The data's: one response message would be longer than `server.max_response_bytes`. Ask for less of it.
+    /// One response message would exceed `server.max_response_bytes`. Ask for fewer fields.
+    #[error(
+        "the response would have a message of {bytes} bytes, more than server.max_response_bytes ({limit}); ask for fewer \
+         fields with read_mask or schema_names"
+    )]
     ResponseTooLarge {
-        /// How long the message would be.
+        /// The length of the message.
         bytes: usize,
         /// The limit.
         limit: usize,
@@ -106,57 +144,89 @@ pub enum ErrorKind {
         lead_id: Option<String>,
     },
     /// The call's deadline passed.
+    #[error("the deadline passed while waiting for {place}")]
     DeadlineExceeded {
-        /// Where the call was waiting.
+        /// What the call was waiting for.
         place: Cow<'static, str>,
     },
-    /// LeadSquared's answer cannot be read: the vendor changed something, or it is a bug of ours.
+    /// LeadSquared's response cannot be read: the API has changed, or leadgate has a bug.
+    #[error("LeadSquared's response cannot be read at {}", shortened(.path, 240))]
     Unreadable {
-        /// The JSON path of the first thing that does not fit.
+        /// The JSON path of the first value that is not as expected.
         path: String,
     },
-    /// The operator's: what has to be remembered cannot be written down, so nothing was sent. Try again later.
+    /// The store cannot be written. Nothing was sent.
+    #[error("the gateway's store cannot be written; nothing was sent; an operator has to check the gateway's log")]
     StoreUnavailable,
-    /// The operator's: what is remembered cannot be read from the store, so nothing was sent.
+    /// A record cannot be read from the store. Nothing was sent.
+    #[error(
+        "the record cannot be read from the gateway's store; nothing was sent; an operator has to check the gateway's log"
+    )]
     StoreUnreadable,
-    /// The client did not read the responses of a stream, so the stream was closed. Responses that were not read are lost.
+    /// The client did not read the responses of a stream, so the stream was closed. Unread responses are lost.
+    #[error(
+        "the client did not read the responses for server.stream_read_timeout, so the stream was closed; responses that were not \
+         read are lost"
+    )]
     StreamNotRead,
-    /// This process is about to end. Nothing was sent; ask another replica.
+    /// This replica is shutting down. Nothing was sent.
+    #[error("this replica is shutting down; nothing was sent")]
     ShuttingDown,
-    /// This process is about to end in the middle of a stream.
+    /// This replica is shutting down and ended a stream.
+    #[error(
+        "this replica is shutting down and ended the stream; responses that were sent are valid; the other requests were not \
+         sent to LeadSquared or are in progress"
+    )]
     StreamInterrupted,
-    /// The caller left before anything was sent. Nobody reads this.
-    CallerLeft,
+    /// The caller cancelled the call before anything was sent.
+    #[error("the caller cancelled the call; nothing was sent")]
+    CallerCancelled,
 }
 
-/// A refusal by LeadSquared's limiter.
+/// The effect of a request on LeadSquared's data, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The request was executed.
+    Executed,
+    /// The request had no effect, and the same request would be rejected again.
+    Rejected,
+    /// The request had no effect.
+    NotExecuted {
+        /// Whether the same request may succeed later although nobody changes anything.
+        is_transient: bool,
+    },
+    /// The request may have been executed.
+    Unknown,
+}
+
+/// Why the rate limiter of LeadSquared refused a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Too many calls in the window, with the limit that the text names, where it names one.
+    /// Too many calls in a window, with the limit if the text names it.
     Window(Option<Limit>),
-    /// A refusal whose text speaks of no window, which is taken for the daily limit.
+    /// The text names no window, so the daily limit is assumed.
     Daily,
 }
 
-/// So many calls in so long.
+/// A rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// How many calls.
+    /// The number of calls.
     pub calls: u32,
-    /// In how long.
+    /// The length of the window.
     pub per: Duration,
 }
 
-/// One fault of a message.
+/// An error in a field of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The path of the field in the request: `lead.first_name`.
     pub field: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong, and what is valid.
     pub description: String,
 }
 
-/// The kinds of things that may be missing.
+/// A kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// A lead.
@@ -167,107 +237,151 @@ pub enum Resource {
     Activity,
     /// An opportunity.
     Opportunity,
-    /// A share, in our ledger.
+    /// A share in the ledger of shares.
     Share,
 }
 
-/// What is known about the way to an error. Holds no keys and no personal data, so it may be shown and logged.
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lead => "lead",
+            Self::User => "user",
+            Self::Activity => "activity",
+            Self::Opportunity => "opportunity",
+            Self::Share => "share",
+        })
+    }
+}
+
+/// What is known about a failed request. Holds no keys and no personal data, so it may be shown and logged.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
-    /// The HTTP status of the last answer.
+pub struct FailureDetails {
+    /// The HTTP status of the last response.
     pub upstream_status: Option<u16>,
-    /// The `ExceptionType` of the last answer.
+    /// The `ExceptionType` of the last response.
     pub exception_type: Option<String>,
-    /// Whether the last answer was a page instead of JSON, so that not even its status is LeadSquared's own word.
+    /// Whether the last response was a page instead of JSON. Then even its status may not come from LeadSquared.
     pub is_page: bool,
-    /// How many requests were sent to LeadSquared for the call, look-ups included.
+    /// The number of requests that were sent to LeadSquared for the call, look-ups included.
     pub attempts: u32,
-    /// How long the call waited for slots, in all.
+    /// The total time that the call waited for slots.
     pub queued: Duration,
-    /// The share that it is about.
+    /// The share that the request is about.
     pub share_id: Option<uuid::Uuid>,
     /// Why there was no response.
     pub cause: Option<Cause>,
     /// What the caller of a mutation can do to learn its outcome.
-    pub repeat: Option<Repeat>,
+    pub recovery: Option<Recovery>,
+}
+
+impl FailureDetails {
+    /// Whether the response is a page with a client error, such as of a firewall: the request was rejected. If no look-up
+    /// finds the write executed, it was not.
+    pub fn is_client_error_page(&self) -> bool {
+        // After HTTP 408 the request may be in progress.
+        self.is_page && matches!(self.upstream_status, Some(400..=407 | 409..=499))
+    }
 }
 
 /// What the caller of a mutation can do to learn its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
-    /// Repeat it with the same request id. Where the outcome is unknown, that makes sense after this time.
+pub enum Recovery {
+    /// Repeat the request with the same request id.
     SameRequestId {
-        /// How long to wait.
+        /// The time to wait. Earlier repetitions cannot prove an unknown outcome.
         after: Duration,
     },
-    /// Get, revoke or retry the share. The same request id cannot settle it.
+    /// Get, revoke or retry the share. A repetition with the same request id proves nothing.
     Share,
-    /// Look for the lead in LeadSquared. The same request id cannot settle it.
+    /// Look for the lead in LeadSquared. A repetition with the same request id proves nothing.
     Lead,
-    /// Look for the activity in LeadSquared. The same request id cannot settle it.
+    /// Look for the activity in LeadSquared. A repetition with the same request id proves nothing.
     Activity,
 }
 
-/// The shortest time after which a look-up that has told nothing is worth repeating.
-const SOON: Duration = Duration::from_secs(1);
+/// The minimum time between two look-ups by the caller.
+const MIN_RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
-impl Repeat {
-    /// With the same request id, once it counts that a look-up does not find the write.
-    pub fn not_before(counts_from: Instant) -> Self {
-        let after = counts_from.saturating_duration_since(Instant::now()).max(SOON);
-        Self::SameRequestId { after }
+impl Recovery {
+    /// A repetition with the same request id, at the earliest when a look-up that does not find the write is conclusive.
+    pub fn not_before(conclusive_from: Instant) -> Self {
+        let after = conclusive_from.saturating_duration_since(Instant::now());
+        Self::SameRequestId {
+            after: after.max(MIN_RECOVERY_PAUSE),
+        }
     }
 }
 
-/// Why there was no response from LeadSquared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why there was no response from LeadSquared. The texts are for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// The host name cannot be resolved.
+    #[error("the host name does not exist or cannot be resolved (DNS)")]
     Dns,
     /// The connection was refused.
+    #[error("the connection was refused: no server listens on the port, or a firewall rejects it")]
     Refused,
     /// There is no route to the host.
+    #[error("there is no route to the host")]
     Unreachable,
     /// The server's certificate is not accepted.
+    #[error("{0}")]
     Certificate(Certificate),
     /// The server did not answer with TLS.
+    #[error("the server does not answer with TLS: the port may serve plain HTTP (protocol)")]
     NoTls,
-    /// The server ended the connection in the TLS handshake.
+    /// The server closed the connection during the TLS handshake.
+    #[error("the server closed the connection during the TLS handshake: the port may not serve HTTPS (protocol)")]
     HandshakeEnded,
-    /// Server and client do not agree on TLS.
+    /// The TLS handshake failed for another reason.
+    #[error("the TLS handshake failed (protocol)")]
     Tls,
     /// The server did not answer with HTTP.
+    #[error("the server does not answer with HTTP: the port may serve HTTPS only (protocol)")]
     NoHttp,
-    /// The server wants HTTPS.
+    /// The server requires HTTPS.
+    #[error("the server requires HTTPS, and base_url begins with http (protocol)")]
     HttpsOnly,
     /// No connection within `upstream.connect_timeout`.
+    #[error("timeout: no connection within upstream.connect_timeout")]
     ConnectTimeout,
     /// No response within `upstream.timeout`.
+    #[error("timeout: no response within upstream.timeout")]
     ResponseTimeout,
     /// The connection was closed before the response was complete.
+    #[error("the connection was closed before the response was complete")]
     Closed,
-    /// The proxy refused to connect.
+    /// The proxy refused the request.
+    #[error("the proxy refused the request (upstream.proxy)")]
     Proxy,
-    /// Anything else.
+    /// Any other failure of the connection.
+    #[error("the connection failed")]
     Other,
 }
 
-/// What is wrong with a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a certificate is not accepted. The texts are for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Certificate {
-    /// Nobody whom this machine trusts has issued it.
+    /// This machine does not trust the issuer.
+    #[error("the certificate is not trusted: this machine does not know its issuer")]
     UnknownIssuer,
-    /// It has expired.
+    /// The certificate has expired.
+    #[error("the certificate has expired, or the clock of this machine is wrong")]
     Expired,
-    /// It is not valid yet.
+    /// The certificate is not valid yet.
+    #[error("the certificate is not valid yet, or the clock of this machine is wrong")]
     NotYetValid,
-    /// It is for another host name.
+    /// The certificate is for another host name.
+    #[error("the certificate is for another host name")]
     OtherName,
-    /// It was revoked.
+    /// The certificate was revoked.
+    #[error("the certificate was revoked")]
     Revoked,
-    /// It is that of a CA itself, as most that servers sign themselves.
+    /// The certificate is that of a CA, as most self-signed ones are.
+    #[error("the certificate is not trusted: it is self-signed, or it is that of a CA")]
     SelfSigned,
-    /// Anything else.
+    /// Any other reason.
+    #[error("the certificate is not valid")]
     Invalid,
 }
 
@@ -288,178 +402,135 @@ impl Cause {
     }
 }
 
-/// The text for operators.
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dns => "the host name does not exist or cannot be resolved (DNS)",
-            Self::Refused => "the connection was refused: no server listens on the port, or a firewall rejects it",
-            Self::Unreachable => "there is no route to the host",
-            Self::Certificate(Certificate::UnknownIssuer) => {
-                "the certificate is not trusted: this machine does not know its issuer"
-            }
-            Self::Certificate(Certificate::SelfSigned) => {
-                "the certificate is not trusted: the server has signed it itself, or it is that of a CA"
-            }
-            Self::Certificate(Certificate::Expired) => {
-                "the certificate has expired, or the clock of this machine is wrong"
-            }
-            Self::Certificate(Certificate::NotYetValid) => {
-                "the certificate is not valid yet, or the clock of this machine is wrong"
-            }
-            Self::Certificate(Certificate::OtherName) => "the certificate is for another host name",
-            Self::Certificate(Certificate::Revoked) => "the certificate was revoked",
-            Self::Certificate(Certificate::Invalid) => "the certificate is not valid",
-            Self::NoTls => "the server does not answer with TLS: the port may serve plain HTTP (protocol)",
-            Self::HandshakeEnded => {
-                "the server closed the connection during the TLS handshake: the port may not serve HTTPS (protocol)"
-            }
-            Self::Tls => "the TLS handshake failed (protocol)",
-            Self::NoHttp => "the server does not answer with HTTP: the port may serve HTTPS only (protocol)",
-            Self::HttpsOnly => "the server wants HTTPS, and base_url begins with http (protocol)",
-            Self::ConnectTimeout => "timeout: no connection within upstream.connect_timeout",
-            Self::ResponseTimeout => "timeout: no response within upstream.timeout",
-            Self::Closed => "the connection was closed before the response was complete",
-            Self::Proxy => "the proxy refused the request (upstream.proxy)",
-            Self::Other => "the connection failed",
-        })
-    }
-}
-
 impl Error {
-    /// The same error, with the cause why there was no response.
-    #[must_use]
-    pub fn caused_by(mut self, cause: Cause) -> Self {
-        self.facts.cause = Some(cause);
-        self
-    }
-
-    /// An error with a single fault of the message.
+    /// An error with a single violation.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         ErrorKind::Invalid(vec![Violation::new(field, description)]).into()
     }
 
-    /// The error's name in logs and metrics.
+    /// The name in logs and metrics.
     pub fn name(&self) -> &'static str {
+        self.classify().0
+    }
+
+    /// What the error says about the request that failed with it.
+    pub fn outcome(&self) -> Outcome {
+        self.classify().1
+    }
+
+    /// What the error says about the mutation that failed with it. A write without a response ends as `OutcomeUnknown`, so
+    /// `Unavailable` is the error of a read that the mutation made, and the mutation was not executed.
+    pub fn mutation_outcome(&self) -> Outcome {
         match &self.kind {
-            ErrorKind::Invalid(_) => "invalid",
-            ErrorKind::Duplicate { .. } => "duplicate",
-            ErrorKind::NotFound(_) => "not-found",
-            ErrorKind::DeadlineInfeasible { .. } => "deadline-infeasible",
-            ErrorKind::CallerLimit { .. } => "caller-limit",
-            ErrorKind::QueueFull { .. } => "queue-full",
-            ErrorKind::DailyBudgetExhausted { .. } => "daily-budget-exhausted",
-            ErrorKind::CredentialsRejected { .. } => "credentials-rejected",
-            ErrorKind::Denied { .. } => "denied",
-            ErrorKind::FeatureDisabled => "feature-disabled",
-            ErrorKind::NotASalesUser => "not-a-sales-user",
-            ErrorKind::ShareLimitReached => "share-limit-reached",
-            ErrorKind::ShareExists { .. } => "share-exists",
-            ErrorKind::ShareNotActive => "share-not-active",
-            ErrorKind::ShareNotRetryable => "share-not-retryable",
-            ErrorKind::Exception => "exception",
-            ErrorKind::Refused(_) => "refused",
-            ErrorKind::Unavailable { sent: true } => "no-answer",
-            ErrorKind::Unavailable { sent: false } => "unreachable",
-            ErrorKind::BreakerOpen { .. } => "breaker-open",
-            ErrorKind::OutcomeUnknown => "outcome-unknown",
-            ErrorKind::ResponseTooLarge { .. } => "response-too-large",
-            ErrorKind::DeadlineExceeded { .. } => "deadline-exceeded",
-            ErrorKind::Unreadable { .. } => "unreadable",
-            ErrorKind::StoreUnavailable => "store-unavailable",
-            ErrorKind::StoreUnreadable => "store-unreadable",
-            ErrorKind::StreamNotRead => "stream-not-read",
-            ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => "shutting-down",
-            ErrorKind::CallerLeft => "caller-left",
+            ErrorKind::Unavailable { .. } => Outcome::NotExecuted { is_transient: true },
+            _ => self.outcome(),
         }
     }
 
-    /// Whether LeadSquared refused it because of a limit, so that it may come again.
+    /// The name and the outcome of each kind. All decisions derive from this list.
+    fn classify(&self) -> (&'static str, Outcome) {
+        const REJECTED: Outcome = Outcome::Rejected;
+        const TRANSIENT: Outcome = Outcome::NotExecuted { is_transient: true };
+        const BLOCKED: Outcome = Outcome::NotExecuted { is_transient: false };
+        const UNKNOWN: Outcome = Outcome::Unknown;
+        match &self.kind {
+            ErrorKind::Invalid(_) => ("invalid", REJECTED),
+            ErrorKind::Duplicate { .. } => ("duplicate", REJECTED),
+            ErrorKind::NotFound(_) => ("not-found", REJECTED),
+            ErrorKind::DeadlineInfeasible { .. } => ("deadline-infeasible", TRANSIENT),
+            ErrorKind::CallerLimit { .. } => ("caller-limit", TRANSIENT),
+            ErrorKind::QueueFull { .. } => ("queue-full", TRANSIENT),
+            ErrorKind::DailyBudgetExhausted { .. } => ("daily-budget-exhausted", TRANSIENT),
+            ErrorKind::CredentialsRejected { .. } => ("credentials-rejected", BLOCKED),
+            ErrorKind::Denied { .. } => ("denied", BLOCKED),
+            ErrorKind::FeatureDisabled => ("feature-disabled", BLOCKED),
+            ErrorKind::NotASalesUser => ("not-a-sales-user", BLOCKED),
+            ErrorKind::ShareLimitReached => ("share-limit-reached", BLOCKED),
+            ErrorKind::ShareExists { .. } => ("share-exists", BLOCKED),
+            ErrorKind::ShareNotActive => ("share-not-active", BLOCKED),
+            ErrorKind::ShareNotRetryable => ("share-not-retryable", BLOCKED),
+            // Only LeadSquared names its exceptions MX. Any other rejection may come from a proxy, or may follow the execution.
+            ErrorKind::Exception if self.is_named_by_leadsquared() => ("exception", REJECTED),
+            ErrorKind::Exception => ("exception", UNKNOWN),
+            ErrorKind::Refused(_) => ("refused", TRANSIENT),
+            ErrorKind::Unavailable { sent: true } => ("no-answer", UNKNOWN),
+            ErrorKind::Unavailable { sent: false } => ("unreachable", TRANSIENT),
+            ErrorKind::BreakerOpen { .. } => ("breaker-open", TRANSIENT),
+            ErrorKind::OutcomeUnknown => ("outcome-unknown", UNKNOWN),
+            ErrorKind::ResponseTooLarge { .. } => ("response-too-large", BLOCKED),
+            // A write has no deadline once it is sent.
+            ErrorKind::DeadlineExceeded { .. } => ("deadline-exceeded", TRANSIENT),
+            ErrorKind::Unreadable { .. } => ("unreadable", UNKNOWN),
+            ErrorKind::StoreUnavailable => ("store-unavailable", TRANSIENT),
+            ErrorKind::StoreUnreadable => ("store-unreadable", TRANSIENT),
+            ErrorKind::StreamNotRead => ("stream-not-read", BLOCKED),
+            ErrorKind::ShuttingDown => ("shutting-down", TRANSIENT),
+            ErrorKind::StreamInterrupted => ("shutting-down", BLOCKED),
+            ErrorKind::CallerCancelled => ("caller-left", TRANSIENT),
+        }
+    }
+
+    fn is_named_by_leadsquared(&self) -> bool {
+        let name = self.details.exception_type.as_deref();
+        name.is_some_and(|name| name.starts_with("MX"))
+    }
+
+    /// Whether LeadSquared refused the call because of a rate limit.
     pub fn is_refused(&self) -> bool {
         matches!(self.kind, ErrorKind::Refused(_))
     }
 
-    /// Whether the answer would be the same if the same were asked again: LeadSquared itself has decided.
-    pub fn is_final(&self) -> bool {
-        match &self.kind {
-            ErrorKind::Invalid(_) | ErrorKind::Duplicate { .. } | ErrorKind::NotFound(_) => true,
-            // Without a name of LeadSquared's own it may have come from anything before it, or have gone wrong after the
-            // work was done.
-            ErrorKind::Exception => {
-                let name = self.facts.exception_type.as_deref();
-                name.is_some_and(|name| name.starts_with("MX"))
-            }
-            ErrorKind::DeadlineInfeasible { .. }
-            | ErrorKind::CallerLimit { .. }
-            | ErrorKind::QueueFull { .. }
-            | ErrorKind::DailyBudgetExhausted { .. }
-            | ErrorKind::CredentialsRejected { .. }
-            | ErrorKind::Denied { .. }
-            | ErrorKind::FeatureDisabled
-            // Tomorrow it may be otherwise.
-            | ErrorKind::NotASalesUser
-            | ErrorKind::ShareLimitReached
-            | ErrorKind::ShareExists { .. }
-            | ErrorKind::ShareNotActive
-            | ErrorKind::ShareNotRetryable
-            | ErrorKind::Refused(_)
-            | ErrorKind::Unavailable { .. }
-            | ErrorKind::BreakerOpen { .. }
-            | ErrorKind::OutcomeUnknown
-            | ErrorKind::ResponseTooLarge { .. }
-            | ErrorKind::DeadlineExceeded { .. }
-            | ErrorKind::Unreadable { .. }
-            | ErrorKind::StoreUnavailable
-            | ErrorKind::StoreUnreadable
-            | ErrorKind::StreamNotRead
-            | ErrorKind::ShuttingDown
-            | ErrorKind::StreamInterrupted
-            | ErrorKind::CallerLeft => false,
-        }
-    }
-}
-
-impl Error {
-    /// The same, and what its caller can do.
+    /// The same error with the cause.
     #[must_use]
-    pub fn settled_by(mut self, repeat: Repeat) -> Self {
-        self.facts.repeat = Some(repeat);
+    pub fn with_cause(mut self, cause: Cause) -> Self {
+        self.details.cause = Some(cause);
         self
     }
 
-    /// The same as the end of a mutation: says what its caller can do. `otherwise` is what can be done about an unknown outcome
-    /// where the same request id cannot settle it, or where there is none.
+    /// The same error with the HTTP status of the response.
     #[must_use]
-    pub fn of_mutation(mut self, has_request_id: bool, otherwise: Repeat) -> Self {
-        self.facts.repeat = match &self.kind {
-            ErrorKind::OutcomeUnknown => self.facts.repeat.filter(|_| has_request_id).or(Some(otherwise)),
-            // It may have been executed, and there is no id by which its outcome could be told.
-            ErrorKind::DeadlineExceeded { .. } if !has_request_id && self.facts.attempts > 0 => Some(otherwise),
-            // The same request id gets the outcome of what is under way, or does what was not done.
-            ErrorKind::DeadlineInfeasible { .. }
-            | ErrorKind::CallerLimit { .. }
-            | ErrorKind::QueueFull { .. }
-            | ErrorKind::DailyBudgetExhausted { .. }
-            | ErrorKind::Refused(_)
-            | ErrorKind::Unavailable { .. }
-            | ErrorKind::BreakerOpen { .. }
-            | ErrorKind::DeadlineExceeded { .. }
-            | ErrorKind::StoreUnavailable
-            | ErrorKind::StoreUnreadable
-            | ErrorKind::ShuttingDown => {
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.details.upstream_status = Some(status);
+        self
+    }
+
+    /// The same error with the share that the request is about.
+    #[must_use]
+    pub fn with_share(mut self, id: uuid::Uuid) -> Self {
+        self.details.share_id = Some(id);
+        self
+    }
+
+    /// The same error with what the caller can do.
+    #[must_use]
+    pub fn with_recovery(mut self, recovery: Recovery) -> Self {
+        self.details.recovery = Some(recovery);
+        self
+    }
+
+    /// The same error, as the error of a mutation, with what the caller can do. `otherwise` is what the caller can do about an
+    /// unknown outcome if there is no request id or if its repetition proves nothing.
+    #[must_use]
+    pub fn of_mutation(mut self, has_request_id: bool, otherwise: Recovery) -> Self {
+        self.details.recovery = match (&self.kind, self.mutation_outcome()) {
+            (ErrorKind::OutcomeUnknown, _) => self.details.recovery.filter(|_| has_request_id).or(Some(otherwise)),
+            // The mutation goes on without its caller, and no request id identifies it.
+            (ErrorKind::DeadlineExceeded { .. }, _) if !has_request_id && self.details.attempts > 0 => Some(otherwise),
+            // A repetition returns the outcome of the request in progress, or executes what was not executed.
+            (_, Outcome::NotExecuted { is_transient: true }) => {
                 let after = Duration::ZERO;
-                has_request_id.then_some(Repeat::SameRequestId { after })
+                has_request_id.then_some(Recovery::SameRequestId { after })
             }
             _ => None,
         };
         self
     }
+}
 
-    /// The same, about that share.
-    #[must_use]
-    pub fn of_share(mut self, id: uuid::Uuid) -> Self {
-        self.facts.share_id = Some(id);
-        self
+impl Outcome {
+    /// The outcome of a mutation.
+    pub fn of_mutation<T>(result: &Result<T>) -> Self {
+        result.as_ref().err().map_or(Self::Executed, Error::mutation_outcome)
     }
 }
 
@@ -467,13 +538,13 @@ impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self {
             kind,
-            facts: Box::default(),
+            details: Box::default(),
         }
     }
 }
 
 impl Violation {
-    /// One fault of a message.
+    /// A violation of that field.
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self {
             field: field.into(),
@@ -482,143 +553,92 @@ impl Violation {
     }
 }
 
-/// The text for callers: whose fault, what next, never an upstream text.
+/// The text for callers: that of the kind, more exact if the details allow it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            ErrorKind::Invalid(violations) => {
-                f.write_str("invalid request")?;
-                for (i, violation) in violations.iter().take(3).enumerate() {
-                    let separator = if i == 0 { ": " } else { "; " };
-                    let (field, description) = (shortened(&violation.field, 160), shortened(&violation.description, 240));
-                    write!(f, "{separator}{field}: {description}")?;
-                }
-                match violations.len() {
-                    0..=3 => Ok(()),
-                    more => write!(f, "; and {} more", more - 3),
-                }
-            }
-            ErrorKind::Duplicate { attribute, .. } => match attribute {
-                Some(attribute) => write!(f, "another lead has the same {}", shortened(attribute, 160)),
-                None => f.write_str("another lead has one of the unique values"),
-            },
-            ErrorKind::NotFound(Resource::Lead) => f.write_str("lead not found"),
-            ErrorKind::NotFound(Resource::User) => f.write_str("user not found"),
-            ErrorKind::NotFound(Resource::Activity) => f.write_str("activity not found"),
-            ErrorKind::NotFound(Resource::Opportunity) => f.write_str("opportunity not found"),
-            ErrorKind::NotFound(Resource::Share) => f.write_str("the ledger has no such share"),
-            ErrorKind::DeadlineInfeasible { retry_after } => write!(
-                f,
-                "the call cannot be served before its deadline; nothing was sent; try again in {} ms or with a longer timeout",
-                retry_after.as_nanos().div_ceil(1_000_000)
-            ),
-            ErrorKind::CallerLimit { .. } => f.write_str(
-                "the caller's own share of the quota (callers.NAME.calls_per_window) does not serve the call before its deadline; nothing was sent",
-            ),
-            ErrorKind::QueueFull { .. } => f.write_str("too many calls are in progress or wait for the quota; nothing was sent"),
-            ErrorKind::DailyBudgetExhausted { .. } => {
-                f.write_str("the account's daily quota is used up; the call was not executed")
-            }
-            ErrorKind::CredentialsRejected { suggested_host } => {
-                f.write_str("LeadSquared rejects the account's keys; an operator has to check them")?;
-                match suggested_host {
-                    Some(host) => write!(f, "; they seem to belong to {host}"),
-                    None => Ok(()),
-                }
-            }
-            ErrorKind::Denied { .. } => f.write_str("the request was rejected by LeadSquared, or by a proxy or firewall in front of it"),
-            ErrorKind::FeatureDisabled => {
-                f.write_str("LeadSquared does not allow this for the account, or for the owner of its keys")
-            }
-            ErrorKind::NotASalesUser => f.write_str("the user is not an active sales user; only active sales users can get shared access"),
-            ErrorKind::ShareLimitReached => f.write_str("the user has the maximum number of shared leads; no more leads can be shared until some shares have ended"),
-            ErrorKind::ShareExists { .. } => {
-                f.write_str("the user has this access already, or another share is about to give it; allow_additional asks for a further share")
-            }
-            ErrorKind::ShareNotActive => f.write_str("the share is not ACTIVE: it has ended, has failed, or is not granted yet"),
-            ErrorKind::ShareNotRetryable => f.write_str("the share is neither FAILED nor UNCERTAIN, so there is nothing to retry"),
-            ErrorKind::Exception => match (&self.facts.exception_type, self.facts.upstream_status) {
+        let details = &*self.details;
+        match (&self.kind, details.recovery) {
+            (ErrorKind::Exception, _) => match (&details.exception_type, details.upstream_status) {
                 (Some(name), _) => write!(f, "LeadSquared rejected the request with {}", shortened(name, 160)),
                 (None, Some(status @ 400..)) => write!(
                     f,
                     "this request was rejected with HTTP {status} by LeadSquared, or by a proxy or firewall in front of it"
                 ),
-                (None, _) => f.write_str("LeadSquared rejected the request without a reason"),
+                (None, _) => self.kind.fmt(f),
             },
-            ErrorKind::Refused(_) => f.write_str("LeadSquared refused the call because of its rate limit; the call was not executed"),
-            ErrorKind::Unavailable { sent: true } => f.write_str("LeadSquared sent no valid response"),
-            ErrorKind::Unavailable { sent: false } => f.write_str("LeadSquared cannot be reached; nothing was executed"),
-            ErrorKind::BreakerOpen { retry_after } => write!(
-                f,
-                "LeadSquared is failing or has asked for a pause (Retry-After), and the call cannot be served before its deadline; it \
-                 was not executed; try again in {} ms",
-                retry_after.as_nanos().div_ceil(1_000_000)
-            ),
-            ErrorKind::OutcomeUnknown => {
-                f.write_str("the write was sent to LeadSquared, but whether it was executed is not known; ")?;
-                f.write_str(match self.facts.repeat {
-                    Some(Repeat::SameRequestId { .. }) => {
+            (ErrorKind::OutcomeUnknown, recovery) => {
+                write!(f, "{}; ", self.kind)?;
+                f.write_str(match recovery {
+                    Some(Recovery::SameRequestId { .. }) => {
                         "repeat the request with the same request_id after the time in RetryInfo: leadgate then looks the write up"
                     }
-                    Some(Repeat::Share) => {
+                    Some(Recovery::Share) => {
                         "the share (share_id in the metadata) is UNCERTAIN: GetShare returns it, RetryShare or RevokeShare settles \
                          it; the same request_id only returns the same share"
                     }
-                    Some(Repeat::Lead) | None => {
+                    Some(Recovery::Lead) | None => {
                         "look for the lead in LeadSquared, by its values and the time of the first request; a request with another \
                          request_id, or without one, sends the write a second time"
                     }
-                    Some(Repeat::Activity) => {
+                    Some(Recovery::Activity) => {
                         "look at the activities of the lead in LeadSquared, by type, note and the time of the first request; a request \
                          with another request_id, or without one, sends the activity a second time"
                     }
                 })
             }
-            ErrorKind::ResponseTooLarge { bytes, limit, .. } => write!(
+            (ErrorKind::DeadlineExceeded { .. }, Some(Recovery::Lead | Recovery::Activity)) => write!(
                 f,
-                "the response would have a message of {bytes} bytes, more than server.max_response_bytes ({limit}); ask for \
-                 fewer fields with read_mask or schema_names"
+                "{}; the write may have been executed: look in LeadSquared before you send it again",
+                self.kind
             ),
-            ErrorKind::DeadlineExceeded { place } => {
-                write!(f, "the deadline passed while waiting for {place}")?;
-                match self.facts.repeat {
-                    Some(Repeat::Lead | Repeat::Activity) => {
-                        f.write_str("; the write may have been executed: look in LeadSquared before you send it again")
-                    }
-                    Some(Repeat::Share | Repeat::SameRequestId { .. }) | None => Ok(()),
-                }
-            }
-            ErrorKind::Unreadable { path } => write!(f, "LeadSquared's response cannot be read at {}", shortened(path, 240)),
-            ErrorKind::StoreUnavailable => f.write_str(
-                "the gateway's store cannot be written; nothing was sent; an operator has to check the gateway's log",
-            ),
-            ErrorKind::StoreUnreadable => f.write_str(
-                "the record cannot be read from the gateway's store; nothing was sent; an operator has to check the \
-                 gateway's log",
-            ),
-            ErrorKind::StreamNotRead => f.write_str(
-                "the client did not read the responses for server.stream_read_timeout, so the stream was closed; responses that were \
-                 not read are lost",
-            ),
-            ErrorKind::ShuttingDown => f.write_str("this replica is shutting down; nothing was sent"),
-            ErrorKind::StreamInterrupted => f.write_str(
-                "this replica is shutting down and ended the stream; responses that were sent are valid; the other requests were not \
-                 sent to LeadSquared or are in progress",
-            ),
-            ErrorKind::CallerLeft => f.write_str("the caller left; nothing was sent"),
+            (kind, _) => kind.fmt(f),
         }
     }
 }
 
 impl std::error::Error for Error {}
 
-/// The text, or its beginning and "..." in at most so many bytes. It is cut between characters.
-pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+/// Maximum number of violations that a text lists.
+const MAX_LISTED: usize = 3;
+
+/// The first violations, and the number of the others.
+fn listed(violations: &[Violation]) -> String {
+    let mut text = String::new();
+    for (i, violation) in violations.iter().take(MAX_LISTED).enumerate() {
+        let separator = if i == 0 { ": " } else { "; " };
+        let (field, description) = (shortened(&violation.field, 160), shortened(&violation.description, 240));
+        text.push_str(&format!("{separator}{field}: {description}"));
+    }
+    match violations.len() {
+        0..=MAX_LISTED => {}
+        count => text.push_str(&format!("; and {} more", count - MAX_LISTED)),
+    }
+    text
+}
+
+fn same_value(attribute: Option<&str>) -> String {
+    match attribute {
+        Some(attribute) => format!("the same {}", shortened(attribute, 160)),
+        None => "one of the unique values".to_owned(),
+    }
+}
+
+fn key_host(host: Option<&str>) -> String {
+    host.map_or_else(String::new, |host| format!("; they seem to belong to {host}"))
+}
+
+/// Milliseconds, rounded up.
+fn millis(time: &Duration) -> u128 {
+    time.as_nanos().div_ceil(1_000_000)
+}
+
+/// The text, or its beginning and "...". The result has at most `max` bytes and is cut between characters.
+pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     const CUT: &str = "...";
-    if text.len() <= most {
+    if text.len() <= max {
         return text.into();
     }
-    let end = text.floor_char_boundary(most.saturating_sub(CUT.len()));
+    let end = text.floor_char_boundary(max.saturating_sub(CUT.len()));
     format!("{}{CUT}", &text[..end]).into()
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::error::{Error, ErrorKind, Repeat, Result};
+use crate::error::{Error, ErrorKind, Recovery, Result};
 
 /// How much it matters that something is done, in the words of Google's SRE book; the lowest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -198,25 +198,25 @@ impl RequestContext {
 
     /// The same error with what was done for the call so far.
     #[must_use]
-    pub fn known(&self, mut error: Error) -> Error {
+    pub fn with_progress(&self, mut error: Error) -> Error {
         let done = self.progress.done();
-        error.facts.attempts = error.facts.attempts.max(done.attempts);
-        error.facts.queued = error.facts.queued.max(done.queued);
+        error.details.attempts = error.details.attempts.max(done.attempts);
+        error.details.queued = error.details.queued.max(done.queued);
         error
     }
 
     /// What its caller gets to know at the deadline, while it waits there for LeadSquared.
-    pub fn timed_out(&self, place: &'static str) -> Error {
+    pub fn deadline_error(&self, place: &'static str) -> Error {
         let (counts_from, is_sent) = {
             let done = self.progress.done();
             (done.counts_from, done.attempts > 0)
         };
         let error = match counts_from {
-            Some(at) => Error::from(ErrorKind::OutcomeUnknown).settled_by(Repeat::not_before(at)),
-            None if is_sent => exceeded(place),
-            None => exceeded(STORE),
+            Some(at) => Error::from(ErrorKind::OutcomeUnknown).with_recovery(Recovery::not_before(at)),
+            None if is_sent => deadline_exceeded(place),
+            None => deadline_exceeded(STORE),
         };
-        self.known(error)
+        self.with_progress(error)
     }
 
     /// Waits for something until the deadline, or until the caller leaves.
@@ -224,14 +224,14 @@ impl RequestContext {
         tokio::select! {
             biased;
             value = future => Ok(value),
-            () = self.cancelled.cancelled() => Err(ErrorKind::CallerLeft.into()),
-            () = tokio::time::sleep_until(self.deadline) => Err(exceeded(place)),
+            () = self.cancelled.cancelled() => Err(ErrorKind::CallerCancelled.into()),
+            () = tokio::time::sleep_until(self.deadline) => Err(deadline_exceeded(place)),
         }
     }
 }
 
 /// The deadline passed while the call waited there.
-pub fn exceeded(place: &'static str) -> Error {
+pub fn deadline_exceeded(place: &'static str) -> Error {
     ErrorKind::DeadlineExceeded { place: place.into() }.into()
 }
 
@@ -248,34 +248,34 @@ mod tests {
             other => panic!("{other:?}"),
         };
         // Nothing but the store comes before the queue, which tells of its own deadlines.
-        let unsent = context.timed_out("LeadSquared's answer");
+        let unsent = context.deadline_error("LeadSquared's answer");
         assert_eq!(
-            (place(&unsent).as_str(), unsent.facts.attempts),
+            (place(&unsent).as_str(), unsent.details.attempts),
             ("the gateway's store", 0)
         );
 
         context.queued(Duration::from_secs(2));
         context.clone().sent();
-        let sent = context.timed_out("LeadSquared's answer");
+        let sent = context.deadline_error("LeadSquared's answer");
         assert_eq!(
-            (place(&sent).as_str(), sent.facts.attempts),
+            (place(&sent).as_str(), sent.details.attempts),
             ("LeadSquared's answer", 1)
         );
-        assert_eq!(sent.facts.queued, Duration::from_secs(2));
+        assert_eq!(sent.details.queued, Duration::from_secs(2));
 
         let reconciling = context.reconciling(minute, Instant::now() + Duration::from_secs(15));
         reconciling.sent();
         tokio::time::advance(Duration::from_secs(5)).await;
-        let lost = context.timed_out("LeadSquared's answer");
-        assert_eq!((&lost.kind, lost.facts.attempts), (&ErrorKind::OutcomeUnknown, 2));
+        let lost = context.deadline_error("LeadSquared's answer");
+        assert_eq!((&lost.kind, lost.details.attempts), (&ErrorKind::OutcomeUnknown, 2));
         let after = Duration::from_secs(10);
-        assert_eq!(lost.facts.repeat, Some(Repeat::SameRequestId { after }));
+        assert_eq!(lost.details.recovery, Some(Recovery::SameRequestId { after }));
         // A look-up is worth repeating after a second at the earliest.
         tokio::time::advance(Duration::from_secs(20)).await;
         let after = Duration::from_secs(1);
         assert_eq!(
-            context.timed_out("LeadSquared's answer").facts.repeat,
-            Some(Repeat::SameRequestId { after })
+            context.deadline_error("LeadSquared's answer").details.recovery,
+            Some(Recovery::SameRequestId { after })
         );
     }
 }

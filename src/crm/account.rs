@@ -48,7 +48,7 @@ impl Client {
         };
         let ErrorKind::Denied { suggested_host } = &error.kind else {
             // An exception with a name is LeadSquared's own word, which only good keys get.
-            let is_named = error.facts.exception_type.is_some();
+            let is_named = error.details.exception_type.is_some();
             if is_named
                 && !matches!(
                     error.kind,
@@ -68,7 +68,7 @@ impl Client {
         };
         Err(Error {
             kind,
-            facts: error.facts,
+            details: error.details,
         })
     }
 
@@ -89,7 +89,7 @@ impl Client {
                 ..
             }) => true,
             // Nobody knows: then the status says what it says.
-            Err(_) => return error.facts.upstream_status == Some(401),
+            Err(_) => return error.details.upstream_status == Some(401),
         };
         *asked = Some((Instant::now(), is_rejected));
         is_rejected

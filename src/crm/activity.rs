@@ -394,7 +394,7 @@ fn bad_code(error: crate::error::Error, response: &UpstreamResponse) -> crate::e
             .text()
             .is_some_and(|text| text.to_ascii_lowercase().contains("event code"))
     };
-    if error.kind == ErrorKind::Exception && error.facts.exception_type.is_none() && says_so() {
+    if error.kind == ErrorKind::Exception && error.details.exception_type.is_none() && says_so() {
         return no_such_type().into();
     }
     error

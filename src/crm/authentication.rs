@@ -52,7 +52,7 @@ impl Operation for UserByAccessKey {
             // Here it is the keys, whoever says so.
             ErrorKind::Denied { suggested_host } => Error {
                 kind: ErrorKind::CredentialsRejected { suggested_host },
-                facts: error.facts,
+                details: error.details,
             },
             _ => error,
         })

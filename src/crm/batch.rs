@@ -14,14 +14,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::retry::{Retries, Safety};
+use super::retry::{Decision, Retries, Safety, decide};
 use super::{Client, Operation, Place, timed};
-use crate::context::{Criticality, RequestContext, exceeded};
+use crate::context::{Criticality, RequestContext, deadline_exceeded};
+use crate::error::Outcome::Rejected;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quota::breaker::OperationId;
 use crate::quota::queue::TicketId;
 use crate::quota::{Again, Boarding, Lane, Party, Ride, Turn, Want};
-use crate::telemetry::metrics::Shared as SharedCall;
+use crate::telemetry::metrics::BatchRequest;
 
 /// How long those who were called may take to come aboard. They have nothing to do but to write down that they go.
 const BOARDING: Duration = Duration::from_secs(1);
@@ -410,7 +411,7 @@ impl Client {
                 let now = Instant::now();
                 let late = |seat: &mut Seat<O>| seat.context.deadline <= now || seat.reply.is_closed();
                 for seat in seats.extract_if(.., late) {
-                    seat.tell(Err(exceeded("a slot of the quota")));
+                    seat.tell(Err(deadline_exceeded("a slot of the quota")));
                 }
                 if seats.is_empty() {
                     // Dropped unsent, the slot is free again.
@@ -447,7 +448,7 @@ impl Client {
             of = %named.join(" "),
             "made one call for many"
         );
-        shared.metrics.shared(&SharedCall {
+        shared.metrics.shared(&BatchRequest {
             tenant: &shared.tenant,
             lane: O::LANE.name(),
             members: seats.len(),
@@ -584,13 +585,13 @@ enum Outcome {
 
 fn outcome(error: &Error) -> Outcome {
     match &error.kind {
-        ErrorKind::FeatureDisabled => Outcome::Unserved,
-        ErrorKind::Exception if matches!(error.facts.upstream_status, Some(404 | 405)) => Outcome::Unserved,
-        ErrorKind::Exception if error.facts.is_page => Outcome::Unknown,
-        ErrorKind::Invalid(_) | ErrorKind::Duplicate { .. } | ErrorKind::NotFound(_) | ErrorKind::Exception => {
-            Outcome::NotExecuted
-        }
-        ErrorKind::Unreadable { .. } | ErrorKind::Unavailable { sent: true } => Outcome::Unknown,
+        ErrorKind::FeatureDisabled => return Outcome::Unserved,
+        ErrorKind::Exception if matches!(error.details.upstream_status, Some(404 | 405)) => return Outcome::Unserved,
+        _ => {}
+    }
+    match decide(Safety::Once, error) {
+        Decision::Reconcile => Outcome::Unknown,
+        _ if error.kind == ErrorKind::Exception || error.outcome() == Rejected => Outcome::NotExecuted,
         _ => Outcome::NotTried,
     }
 }

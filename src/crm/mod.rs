@@ -9,6 +9,7 @@ mod cause;
 pub mod clock;
 mod json;
 pub mod lead;
+pub mod lost;
 pub mod metadata;
 pub mod removal;
 pub mod response;
@@ -18,6 +19,7 @@ pub mod share;
 pub mod user;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
@@ -28,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::context::{RequestContext, exceeded};
+use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::quota::breaker::{self, OperationId};
 use crate::quota::{Again, Cost, Quota, Slot, Verdict, Want};
@@ -223,6 +225,8 @@ struct Shared {
     absent: batch::Closed,
     account: Account,
     outage: Outage,
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    credentials_rejected: AtomicBool,
 }
 
 /// Everything that a call needs to be sent: a slot, and a place among the requests under way.
@@ -258,6 +262,7 @@ impl Client {
                 absent: batch::Closed::default(),
                 account: Account::default(),
                 outage: Outage::default(),
+                credentials_rejected: AtomicBool::new(false),
                 settings,
                 quota,
                 metrics,
@@ -354,6 +359,11 @@ impl Client {
         Some(format!("{}: {cause}", self.shared.address(cause)))
     }
 
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    pub fn credentials_rejected(&self) -> bool {
+        self.shared.credentials_rejected.load(Ordering::Relaxed)
+    }
+
     /// Whether a call for this operation would be let in, were it made now.
     pub fn would_admit<O: Operation>(&self, context: &RequestContext, operation: &O) -> bool {
         self.shared.quota.would_admit(context, &want(operation))
@@ -420,7 +430,7 @@ impl Client {
         let result = response.and_then(|response| {
             operation
                 .decode(&response)
-                .map_err(|error| error.seen_at(response.status.as_u16()))
+                .map_err(|error| error.with_status(response.status.as_u16()))
         });
         let unreadable = result.as_ref().map_or(0, O::unreadable);
         self.report(
@@ -461,7 +471,7 @@ impl Client {
         match ended {
             Ok(Ok(ended)) => ended,
             Ok(Err(_)) => (Err(ErrorKind::Unavailable { sent: true }.into()), Vec::new()),
-            Err(_) => (Err(exceeded("LeadSquared's answer")), Vec::new()),
+            Err(_) => (Err(deadline_exceeded("LeadSquared's answer")), Vec::new()),
         }
     }
 
@@ -504,14 +514,14 @@ impl Client {
                 if error.kind == (ErrorKind::Unavailable { sent: false }) {
                     slot.unsent();
                 }
-                if let Some(cause) = error.facts.cause {
+                if let Some(cause) = error.details.cause {
                     shared.not_reached(cause);
                 }
                 (Err(error), Vec::new())
             }
             Err(_) => {
                 let cause = Cause::ResponseTimeout;
-                let error = Error::from(ErrorKind::Unavailable { sent: true }).caused_by(cause);
+                let error = Error::from(ErrorKind::Unavailable { sent: true }).with_cause(cause);
                 shared.judged_missing(&mut slot, id, true, &error);
                 shared.not_reached(cause);
                 (Err(error), Vec::new())
@@ -562,6 +572,11 @@ impl Client {
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
+        match error.map(|error| &error.kind) {
+            None => shared.credentials_rejected.store(false, Ordering::Relaxed),
+            Some(ErrorKind::CredentialsRejected { .. }) => shared.credentials_rejected.store(true, Ordering::Relaxed),
+            Some(_) => {}
+        }
         tracing::info!(
             target: "leadgate::attempt",
             request_id = %context.id,
@@ -570,8 +585,8 @@ impl Client {
             endpoint,
             status,
             outcome,
-            exception_type = error.and_then(|error| error.facts.exception_type.as_deref()),
-            cause = error.and_then(|error| error.facts.cause).map(Cause::name),
+            exception_type = error.and_then(|error| error.details.exception_type.as_deref()),
+            cause = error.and_then(|error| error.details.cause).map(Cause::name),
             unreadable = Some(unreadable).filter(|count| *count > 0),
             queued_ms = queued.as_millis() as u64,
             took_ms = took.as_millis() as u64,
@@ -609,7 +624,7 @@ impl Shared {
             is_failure,
             retry_after: None,
         };
-        self.judged(slot, &response, error.facts.upstream_status, error.facts.cause);
+        self.judged(slot, &response, error.details.upstream_status, error.details.cause);
     }
 
     /// Tells the circuit breaker of a response, and logs what that has changed.
@@ -665,10 +680,10 @@ impl Shared {
     /// The response, unless it surely comes from something before LeadSquared that says that the way is wrong.
     fn judge_origin(&self, response: UpstreamResponse) -> Result<UpstreamResponse> {
         if self.settings.has_proxy() && response.status == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(Error::from(ErrorKind::Unavailable { sent: false }).caused_by(Cause::Proxy));
+            return Err(Error::from(ErrorKind::Unavailable { sent: false }).with_cause(Cause::Proxy));
         }
         if self.base.scheme() == "http" && response.wants_https() {
-            return Err(Error::from(ErrorKind::Unavailable { sent: true }).caused_by(Cause::HttpsOnly));
+            return Err(Error::from(ErrorKind::Unavailable { sent: true }).with_cause(Cause::HttpsOnly));
         }
         Ok(response)
     }
@@ -744,7 +759,7 @@ async fn read(mut response: reqwest::Response, most: usize, is_https: bool) -> R
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if body.len() + chunk.len() > most {
             let path = format!("byte {most}, the longest answer allowed");
-            return Err(Error::from(ErrorKind::Unreadable { path }).seen_at(status.as_u16()));
+            return Err(Error::from(ErrorKind::Unreadable { path }).with_status(status.as_u16()));
         }
         body.extend_from_slice(&chunk);
     }
@@ -763,5 +778,5 @@ fn from_reqwest(error: reqwest::Error, is_https: bool) -> Error {
     let sent = !(error.is_connect() || error.is_builder());
     let cause = cause::of(&error, is_https);
     tracing::debug!(error = ?error.without_url(), "no answer from LeadSquared");
-    Error::from(ErrorKind::Unavailable { sent }).caused_by(cause)
+    Error::from(ErrorKind::Unavailable { sent }).with_cause(cause)
 }

@@ -47,7 +47,7 @@ impl UpstreamResponse {
             return Ok(());
         };
         let mut error = Error::from(kind);
-        error.facts.is_page = self.is_page();
+        error.details.is_page = self.is_page();
         Err(error)
     }
 
@@ -163,15 +163,6 @@ impl UpstreamResponse {
     }
 }
 
-impl Error {
-    /// The same, with the status of the answer that it comes from.
-    #[must_use]
-    pub fn seen_at(mut self, status: u16) -> Self {
-        self.facts.upstream_status = Some(status);
-        self
-    }
-}
-
 /// An exception that LeadSquared has told of.
 struct Exception {
     name: String,
@@ -184,7 +175,7 @@ impl Exception {
         // Only what looks like a name: a text might hold personal data.
         let is_name =
             !self.name.is_empty() && self.name.len() <= 80 && self.name.bytes().all(|b| b.is_ascii_alphanumeric());
-        error.facts.exception_type = is_name.then(|| self.name.clone());
+        error.details.exception_type = is_name.then(|| self.name.clone());
         error
     }
 
@@ -481,7 +472,7 @@ mod tests {
         ] {
             for status in statuses {
                 let error = response(*status, "<html>").judged().unwrap_err();
-                assert_eq!((&error.kind, error.facts.is_page), (&kind, true), "{status}");
+                assert_eq!((&error.kind, error.details.is_page), (&kind, true), "{status}");
             }
         }
     }
@@ -610,6 +601,6 @@ mod tests {
         let body = json!({"Status": "Error", "ExceptionType": "a b@c.d", "ExceptionMessage": ""});
         let error = response(500, body).judged().unwrap_err();
         assert_eq!(error.kind, ErrorKind::Exception);
-        assert_eq!(error.facts.exception_type, None);
+        assert_eq!(error.details.exception_type, None);
     }
 }

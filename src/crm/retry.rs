@@ -1,78 +1,208 @@
-//! The only place that decides to ask LeadSquared again.
+//! The only place that decides whether a request is sent to LeadSquared again.
+//!
+//! * [`decide`]: after a failed attempt. [`Retries`] makes the attempts of one call.
+//! * [`decide_lost_write`]: after a look-up of a write whose response was lost. [`Client::send_until_known`] sends such writes.
+//! * [`decide_incomplete_page`]: after a page of a list was read that is incomplete.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
+use super::Client;
+use super::lost::LostWrite;
+use crate::clock;
 use crate::context::RequestContext;
-use crate::error::{Error, ErrorKind, Facts, Result};
+use crate::error::{Error, ErrorKind, FailureDetails, Outcome, Recovery, Result};
 use crate::quota::Again;
 use crate::quota::breaker::OperationId;
+
+/// Maximum number of times that one write is sent if responses get lost.
+const MAX_SENDS: u32 = 2;
+
+/// Maximum number of times that a page is read which has fewer records than its own count says.
+const MAX_PAGE_READS: u32 = 3;
 
 /// Whether an operation may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Safety {
-    /// A read: as often as one likes.
+    /// A read: any number of times.
     Repeatable,
-    /// A write: again only where it is sure that it was not executed.
+    /// A write: only if it was certainly not executed.
     Once,
 }
 
 /// What to do after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It was refused and not executed: back to the head of the queue.
+    /// Put the call back to the head of the queue. It was refused because of a rate limit and not executed.
     Requeue,
-    /// After a pause, if there is time.
-    Again,
-    /// It may have been executed: only looking it up can tell.
+    /// Send it again after a pause, if the deadline allows it.
+    Retry,
+    /// Look the write up. It may have been executed.
     Reconcile,
-    /// The caller gets to know.
-    GiveUp,
+    /// Return the error to the caller.
+    Fail,
 }
 
-/// The decision, by the error and by whether the operation may be sent twice.
+/// Decides by the error and by whether the operation may be sent twice.
 pub fn decide(safety: Safety, error: &Error) -> Decision {
     match (&error.kind, safety) {
         (ErrorKind::Refused(_), _) => Decision::Requeue,
-        (ErrorKind::Unavailable { sent: false }, _) | (ErrorKind::Unavailable { sent: true }, Safety::Repeatable) => {
-            Decision::Again
+        (ErrorKind::Unavailable { sent: false }, _) | (ErrorKind::Unavailable { .. }, Safety::Repeatable) => {
+            Decision::Retry
         }
-        // What cannot be read proves as little as no answer.
-        (ErrorKind::Unavailable { sent: true } | ErrorKind::Unreadable { .. }, Safety::Once) => Decision::Reconcile,
-        // An error page may come after the work is done.
-        (ErrorKind::Exception, Safety::Once) if error.facts.is_page => Decision::Reconcile,
-        (
-            ErrorKind::Invalid(_)
-            | ErrorKind::Duplicate { .. }
-            | ErrorKind::NotFound(_)
-            | ErrorKind::DeadlineInfeasible { .. }
-            | ErrorKind::CallerLimit { .. }
-            | ErrorKind::QueueFull { .. }
-            | ErrorKind::BreakerOpen { .. }
-            | ErrorKind::DailyBudgetExhausted { .. }
-            | ErrorKind::CredentialsRejected { .. }
-            | ErrorKind::Denied { .. }
-            | ErrorKind::FeatureDisabled
-            | ErrorKind::NotASalesUser
-            | ErrorKind::ShareLimitReached
-            | ErrorKind::ShareExists { .. }
-            | ErrorKind::ShareNotActive
-            | ErrorKind::ShareNotRetryable
-            | ErrorKind::Exception
-            | ErrorKind::OutcomeUnknown
-            | ErrorKind::ResponseTooLarge { .. }
-            | ErrorKind::DeadlineExceeded { .. }
-            | ErrorKind::StoreUnavailable
-            | ErrorKind::StoreUnreadable
-            | ErrorKind::StreamNotRead
-            | ErrorKind::ShuttingDown
-            | ErrorKind::StreamInterrupted
-            | ErrorKind::CallerLeft,
-            _,
-        )
-        | (ErrorKind::Unreadable { .. }, Safety::Repeatable) => Decision::GiveUp,
+        // The look-ups have been made.
+        (ErrorKind::OutcomeUnknown, _) => Decision::Fail,
+        // A rejection is returned to the caller although it may not be LeadSquared's. A page may follow the execution.
+        (ErrorKind::Exception, _) if !error.details.is_page => Decision::Fail,
+        (_, Safety::Once) if error.outcome() == Outcome::Unknown => Decision::Reconcile,
+        _ => Decision::Fail,
+    }
+}
+
+/// Decides about a write whose response was lost, after a look-up has found that it was not executed.
+pub fn decide_lost_write(sends: u32) -> Decision {
+    if sends < MAX_SENDS {
+        Decision::Retry
+    } else {
+        Decision::Fail
+    }
+}
+
+/// Decides about an incomplete page that was read `reads` times.
+pub fn decide_incomplete_page(reads: u32) -> Decision {
+    if reads < MAX_PAGE_READS {
+        Decision::Retry
+    } else {
+        Decision::Fail
+    }
+}
+
+/// What look-ups have proved of a write whose response was lost.
+pub enum Reconciled<T> {
+    /// The write was executed.
+    Executed(T),
+    /// The write was not executed, or may be executed twice.
+    NotExecuted,
+    /// The batch of the write goes on, and the write is sent with it.
+    ResendWithBatch,
+    /// The outcome is not known.
+    Unknown {
+        /// What the caller can do. `None` if a later look-up would prove no more.
+        recovery: Option<Recovery>,
+    },
+}
+
+/// A write that can be looked up.
+pub trait ReconcilableWrite: Send {
+    /// The result of the write.
+    type Output: Send;
+
+    /// Sends the write.
+    fn send(&mut self, context: &RequestContext) -> impl Future<Output = Result<Self::Output>> + Send;
+
+    /// Looks the write up until it is found, or until a look-up that does not find it is conclusive. `unknown` is the error
+    /// that is returned if the outcome stays unknown.
+    fn reconcile(
+        &mut self,
+        context: &RequestContext,
+        lost: LostWrite,
+        unknown: &Error,
+    ) -> impl Future<Output = Result<Reconciled<Self::Output>>> + Send;
+
+    /// Whether the lost request itself can be the reason why sending it again failed with that error. Example: a second
+    /// create is a duplicate of the first one.
+    fn may_be_own_effect(&self, _error: &Error) -> bool {
+        false
+    }
+
+    /// Looks up whether the lost request is the reason of that error. `sent` is when the write was sent again.
+    fn reconcile_own_effect(
+        &mut self,
+        context: &RequestContext,
+        lost: LostWrite,
+        resent: LostWrite,
+    ) -> impl Future<Output = Result<Reconciled<Self::Output>>> + Send {
+        let _ = (context, lost, resent);
+        async { Ok(Reconciled::NotExecuted) }
+    }
+
+    /// The error to return if the outcome stays unknown.
+    fn unknown_outcome(&self, unknown: Error) -> Error {
+        unknown
+    }
+}
+
+impl Client {
+    /// Sends a write until its outcome is known. After a lost response the write is looked up, also after the caller's
+    /// deadline. It is sent again only before that deadline, so that no caller sends a second write while this one goes on.
+    /// `lost` is the write if it was begun before.
+    pub async fn send_until_known<W: ReconcilableWrite>(
+        &self,
+        mut context: RequestContext,
+        mut lost: Option<LostWrite>,
+        write: &mut W,
+    ) -> Result<W::Output> {
+        let deadline = context.deadline;
+        let mut unknown = Error::from(ErrorKind::OutcomeUnknown);
+        let mut sends = 0;
+        loop {
+            if let Some(lost) = lost {
+                match write.reconcile(&context, lost, &unknown).await? {
+                    Reconciled::Executed(output) => return Ok(output),
+                    Reconciled::NotExecuted if decide_lost_write(sends) == Decision::Retry => {}
+                    Reconciled::NotExecuted => {
+                        unknown.details.recovery = Some(lost.recovery());
+                        break;
+                    }
+                    // The batch decides how often it is sent.
+                    Reconciled::ResendWithBatch => sends = 1,
+                    Reconciled::Unknown { recovery } => {
+                        unknown.details.recovery = recovery;
+                        break;
+                    }
+                }
+            }
+            let sent_at = clock::now();
+            let sending = RequestContext {
+                deadline,
+                ..context.clone()
+            };
+            sends += 1;
+            let error = match write.send(&sending).await {
+                Ok(output) => return Ok(output),
+                Err(error) => error,
+            };
+            let is_lost = error.kind == ErrorKind::OutcomeUnknown;
+            match lost {
+                _ if is_lost => {
+                    let now_lost = self.lost_write(sent_at, &error).after(lost);
+                    context = self.reconciling(&context, now_lost);
+                    lost = Some(now_lost);
+                    unknown = error;
+                }
+                Some(first) if write.may_be_own_effect(&error) => {
+                    let resent = self.lost_write(sent_at, &error).after(lost);
+                    return match write.reconcile_own_effect(&context, first, resent).await? {
+                        Reconciled::Executed(output) => Ok(output),
+                        Reconciled::NotExecuted | Reconciled::ResendWithBatch => Err(error),
+                        Reconciled::Unknown { recovery } => {
+                            unknown.details.recovery = recovery;
+                            Err(unknown)
+                        }
+                    };
+                }
+                // An error that prevents another attempt says nothing about the first one.
+                Some(first) if error.outcome() != Outcome::Rejected => {
+                    unknown.details = error.details;
+                    unknown.details.recovery = Some(first.recovery());
+                    break;
+                }
+                _ => return Err(error),
+            }
+        }
+        Err(write.unknown_outcome(unknown))
     }
 }
 
@@ -80,17 +210,17 @@ pub fn decide(safety: Safety, error: &Error) -> Decision {
 pub struct Retries {
     operation: OperationId,
     safety: Safety,
-    most: u32,
+    max_attempts: u32,
     failures: u32,
     pauses: ExponentialBackoff,
-    again: Option<Again>,
-    /// What is known of the last attempt that failed.
-    failed: Box<Facts>,
+    requeue: Option<Again>,
+    /// The details of the last attempt that failed.
+    last_failure: Box<FailureDetails>,
 }
 
 impl Retries {
-    /// No attempts yet, and so many at most.
-    pub fn new(safety: Safety, most: u32) -> Self {
+    /// No attempts yet, and at most `max_attempts`.
+    pub fn new(safety: Safety, max_attempts: u32) -> Self {
         let pauses = ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(Duration::from_secs(5))
@@ -100,74 +230,74 @@ impl Retries {
         Self {
             operation: OperationId::unique(),
             safety,
-            most,
+            max_attempts,
             failures: 0,
             pauses,
-            again: None,
-            failed: Box::default(),
+            requeue: None,
+            last_failure: Box::default(),
         }
     }
 
-    /// The operation that is sent, for the circuit breaker.
+    /// The operation, for the circuit breaker.
     pub fn operation(&self) -> OperationId {
         self.operation
     }
 
-    /// From now on it is sent as a part of that operation.
+    /// Makes the further attempts a part of that operation.
     pub fn part_of(&mut self, operation: OperationId) {
         self.operation = operation;
     }
 
-    /// The right of the next attempt to stand before others, if it was refused before.
+    /// Takes the position at the head of the queue, which a refused attempt has left for the next one.
     pub fn again(&mut self) -> Option<Again> {
-        self.again.take()
+        self.requeue.take()
     }
 
-    /// What a refused call has left in its hands.
-    pub fn refused(&mut self, again: Option<Again>) {
-        self.again = again;
+    /// Keeps the position at the head of the queue for the next attempt.
+    pub fn refused(&mut self, requeue: Option<Again>) {
+        self.requeue = requeue;
     }
 
-    /// Returns when it is time for another attempt, or with the error to give to the caller. While the circuit breaker
+    /// Waits until the next attempt. Fails with the error for the caller if there is none. While the circuit breaker
     /// `is_open`, the next attempt waits in the queue of the quota and not here.
     pub async fn pause(&mut self, context: &RequestContext, error: Error, is_open: bool) -> Result<()> {
         let decision = decide(self.safety, &error);
-        if self.safety == Safety::Once && matches!(decision, Decision::Requeue | Decision::Again) {
+        if self.safety == Safety::Once && matches!(decision, Decision::Requeue | Decision::Retry) {
             context.not_executed().await;
         }
         match decision {
             Decision::Requeue => Ok(()),
-            Decision::Again => {
+            Decision::Retry => {
                 self.failures += 1;
                 let pause = self.pauses.next().unwrap_or_default();
-                if self.failures >= self.most {
-                    return Err(self.complete(context, error));
+                if self.failures >= self.max_attempts {
+                    return Err(self.final_error(context, error));
                 }
-                self.failed = error.facts.clone();
+                self.last_failure = error.details.clone();
                 if is_open {
                     return Ok(());
                 }
-                // A pause that would outlast the deadline helps nobody: better the reason now.
+                // The error is more useful now than after a pause that lasts until the deadline.
                 if Instant::now() + pause >= context.deadline {
-                    return Err(self.complete(context, error));
+                    return Err(self.final_error(context, error));
                 }
                 context.wait("another attempt", tokio::time::sleep(pause)).await
             }
             Decision::Reconcile => {
-                let facts = error.facts;
+                let details = error.details;
                 let kind = ErrorKind::OutcomeUnknown;
-                Err(context.known(Error { kind, facts }))
+                Err(context.with_progress(Error { kind, details }))
             }
-            Decision::GiveUp => Err(self.complete(context, error)),
+            Decision::Fail => Err(self.final_error(context, error)),
         }
     }
 
-    fn complete(&mut self, context: &RequestContext, mut error: Error) -> Error {
+    fn final_error(&mut self, context: &RequestContext, mut error: Error) -> Error {
         if matches!(error.kind, ErrorKind::BreakerOpen { .. }) {
-            // It says why the attempts before have failed.
-            error.facts = std::mem::take(&mut self.failed);
+            // They say why the earlier attempts failed.
+            error.details = std::mem::take(&mut self.last_failure);
         }
-        context.known(error)
+        context.with_progress(error)
     }
 }
 
@@ -181,7 +311,7 @@ mod tests {
     use crate::crm::response::UpstreamResponse;
     use crate::error::Refusal;
 
-    /// Every name of an exception that the fact sheets know, and one that nobody knows.
+    /// Every documented name of an exception, and an unknown one.
     const EXCEPTIONS: [&str; 23] = [
         "MXAPIRateLimitExceededException",
         "MXAuthenticationFailedException",
@@ -212,14 +342,14 @@ mod tests {
         json!({"Status": "Error", "ExceptionType": name, "ExceptionMessage": text}).to_string()
     }
 
-    /// What becomes of that answer: what it means, and what is done for a read and for a write.
-    fn fate(status: u16, body: &str) -> String {
+    /// The error of a response, and the decisions for a read and for a write.
+    fn decisions(status: u16, body: &str) -> String {
         let response = UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
         match response.json::<serde_json::Value>() {
-            Ok(_) => "answered".to_owned(),
+            Ok(_) => "success".to_owned(),
             Err(error) => format!(
                 "{:<24} read: {:?}, write: {:?}",
                 error.name(),
@@ -229,26 +359,26 @@ mod tests {
         }
     }
 
-    /// One line for each run of statuses with the same fate.
-    fn fates(title: &str, body: &str) -> String {
+    /// One line for each run of statuses with the same decisions.
+    fn table(title: &str, body: &str) -> String {
         let mut lines = format!("{title}\n");
         let mut runs: Vec<(u16, u16, String)> = Vec::new();
         for status in 100..=599 {
-            let fate = fate(status, body);
+            let decisions = decisions(status, body);
             match runs.last_mut() {
-                Some((_, last, same)) if *same == fate => *last = status,
-                _ => runs.push((status, status, fate)),
+                Some((_, last, same)) if *same == decisions => *last = status,
+                _ => runs.push((status, status, decisions)),
             }
         }
-        for (first, last, fate) in runs {
-            lines += &format!("  {first}-{last} {fate}\n");
+        for (first, last, decisions) in runs {
+            lines += &format!("  {first}-{last} {decisions}\n");
         }
         lines
     }
 
     #[test]
-    fn the_fate_of_every_status_and_every_exception() {
-        let mut table = String::new();
+    fn the_decisions_for_every_status_and_every_exception() {
+        let mut all = String::new();
         for (title, body) in [
             (
                 "success",
@@ -282,21 +412,21 @@ mod tests {
                 exception("MXOtherException", "Delete is not enabled for you"),
             ),
         ] {
-            table += &fates(title, &body);
+            all += &table(title, &body);
         }
         for name in EXCEPTIONS {
-            table += &fates(name, &exception(name, "some text"));
+            all += &table(name, &exception(name, "some text"));
         }
-        insta::assert_snapshot!("fates", table);
+        insta::assert_snapshot!("decisions", all);
     }
 
     #[test]
-    fn only_what_surely_was_not_executed_is_sent_again() {
+    fn a_write_is_sent_again_only_if_it_was_certainly_not_executed() {
         let lost = ErrorKind::Unavailable { sent: true }.into();
         assert_eq!(decide(Safety::Once, &lost), Decision::Reconcile);
-        assert_eq!(decide(Safety::Repeatable, &lost), Decision::Again);
+        assert_eq!(decide(Safety::Repeatable, &lost), Decision::Retry);
         let unsent = ErrorKind::Unavailable { sent: false }.into();
-        assert_eq!(decide(Safety::Once, &unsent), Decision::Again);
+        assert_eq!(decide(Safety::Once, &unsent), Decision::Retry);
         for refusal in [Refusal::Daily, Refusal::Window(None)] {
             assert_eq!(
                 decide(Safety::Once, &ErrorKind::Refused(refusal).into()),
@@ -306,7 +436,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_end_by_count_and_by_deadline() {
+    async fn the_count_and_the_deadline_limit_the_attempts() {
         let lost = || Error::from(ErrorKind::Unavailable { sent: true });
         let context = RequestContext::internal("test", Duration::from_secs(60));
         let mut retries = Retries::new(Safety::Repeatable, 3);
@@ -320,8 +450,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_the_breaker_is_open_the_pause_is_that_of_the_queue() {
-        let lost = || Error::from(ErrorKind::Unavailable { sent: true }).seen_at(503);
+    async fn while_the_breaker_is_open_the_next_attempt_waits_in_the_queue() {
+        let lost = || Error::from(ErrorKind::Unavailable { sent: true }).with_status(503);
         let context = RequestContext::internal("test", Duration::from_millis(50));
         let mut retries = Retries::new(Safety::Repeatable, 3);
         let began = Instant::now();
@@ -330,13 +460,13 @@ mod tests {
         let retry_after = Duration::from_secs(2);
         let open = ErrorKind::BreakerOpen { retry_after };
         let error = retries.pause(&context, open.clone().into(), true).await.unwrap_err();
-        assert_eq!((error.kind, error.facts.upstream_status), (open, Some(503)));
+        assert_eq!((error.kind, error.details.upstream_status), (open, Some(503)));
         let mut retries = Retries::new(Safety::Repeatable, 1);
         assert_eq!(retries.pause(&context, lost(), true).await, Err(lost()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_call_is_made_again_however_often() {
+    async fn a_refused_call_is_requeued_any_number_of_times() {
         let context = RequestContext::internal("test", Duration::from_secs(60));
         let mut retries = Retries::new(Safety::Once, 1);
         for _ in 0..10 {

@@ -172,7 +172,7 @@ fn item(share: &Share) -> Json {
         Access::Write => 2,
     };
     let mut item = json!({"UserId": share.user_id, "EntityType": 3, "AccessType": access});
-    match &share.what {
+    match &share.entity {
         SharedEntity::Lead { number, .. } => {
             item["Entity"] = json!(1);
             item["EntityId"] = json!(number);
@@ -206,7 +206,7 @@ fn explained(mut error: Error, response: &UpstreamResponse) -> Error {
             | ErrorKind::Duplicate { .. }
             | ErrorKind::FeatureDisabled
     );
-    let name = error.facts.exception_type.as_deref().unwrap_or_default();
+    let name = error.details.exception_type.as_deref().unwrap_or_default();
     let is_named = name.starts_with("MX");
     // That the request cannot be read, or is not allowed, LeadSquared says without a name too.
     let is_plain =

@@ -35,8 +35,8 @@ fn reason(c: char, form: TextForm) -> Option<&'static str> {
         '\t' => Some("a tab"),
         c if c.is_control() => Some("a control character"),
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => Some("a text direction control"),
-        // These invisible characters have no use in stored texts. Joiners, direction marks, soft hyphens and variation selectors have:
-        // in Indic and Arabic names, and in emoji.
+        // These invisible characters have no use in stored texts. Joiners, direction marks, soft hyphens and variation
+        // selectors have: in Indic and Arabic names, and in emoji.
         '\u{feff}' | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' => {
             Some("an invisible character")
         }

@@ -26,8 +26,8 @@ pub struct WriteRules<'a> {
 }
 
 impl<'a> WriteRules<'a> {
-    /// The rules of an account. Without the catalog, only rules that need no metadata apply. `check_options`: whether a value that is
-    /// not an option of a closed dropdown is a violation.
+    /// The rules of an account. Without the catalog, only rules that need no metadata apply. `check_options`: whether a
+    /// value that is not an option of a closed dropdown is a violation.
     pub fn new(catalog: Option<&'a Catalog>, check_options: bool) -> Self {
         Self {
             // A catalog without attributes does not describe the account.
@@ -279,8 +279,8 @@ fn option_violation(text: &str, choice: Choice, field: &Field) -> Option<String>
     })
 }
 
-/// LeadSquared is reported to cut texts that are too long without an error. It is built on .NET and was seen to leave half an emoji
-/// at the end of a text, so it counts UTF-16 code units.
+/// LeadSquared is reported to cut texts that are too long without an error. It is built on .NET and was seen to leave half
+/// an emoji at the end of a text, so it counts UTF-16 code units.
 fn length(text: &str, max: usize) -> Option<String> {
     let length = text.encode_utf16().count();
     (length > max).then(|| format!("has {length} characters; at most {max} are allowed"))

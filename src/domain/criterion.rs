@@ -1,5 +1,5 @@
-//! Criteria and orders for searches of leads. LeadSquared decides which leads match. This module only detects leads in a response
-//! that certainly do not match.
+//! Criteria and orders for searches of leads. LeadSquared decides which leads match. This module only detects leads in a
+//! response that certainly do not match.
 
 use uuid::Uuid;
 
@@ -95,9 +95,9 @@ impl Criterion {
         })
     }
 
-    /// Whether the lead certainly does not match, so that LeadSquared must have ignored the criterion. This is known only for values
-    /// with one spelling: ids, lead numbers, email addresses and flags. LeadSquared may compare texts without accents, phone numbers in
-    /// other forms, and rounded numbers.
+    /// Whether the lead certainly does not match, so that LeadSquared must have ignored the criterion. This is known only
+    /// for values with one spelling: ids, lead numbers, email addresses and flags. LeadSquared may compare texts without
+    /// accents, phone numbers in other forms, and rounded numbers.
     pub fn is_contradicted_by(&self, row: &RawFields) -> bool {
         let read = row.get(&self.attribute.name).and_then(Option::as_deref);
         let (Operator::Equal, Some(read)) = (self.operator, read) else {

@@ -7,10 +7,10 @@ const MAX_BYTES: usize = 254;
 
 /// Returns the violation of an email address, or `None`.
 ///
-/// LeadSquared publishes no rule, so this rule is not stricter than necessary. It accepts plus signs, apostrophes and the other
-/// characters that RFC 5322 allows without quotes, letters of all scripts (RFC 6531), a domain without a dot, dots in a row (some
-/// Japanese carriers issued such addresses) and underscores in domains. It rejects texts that no mail server delivers to, and texts
-/// with more than one address: several addresses, a name with an address, a link.
+/// LeadSquared publishes no rule, so this rule is not stricter than necessary. It accepts plus signs, apostrophes and the
+/// other characters that RFC 5322 allows without quotes, letters of all scripts (RFC 6531), a domain without a dot, dots in
+/// a row (some Japanese carriers issued such addresses) and underscores in domains. It rejects texts that no mail server
+/// delivers to, and texts with more than one address: several addresses, a name with an address, a link.
 pub fn violation(text: &str) -> Option<String> {
     find_violation(text).map(|text| format!("must be an email address: {text}"))
 }

@@ -10,8 +10,8 @@ use super::listed::{Listed, Unreadable};
 use super::nearest;
 use super::value::ValueKind;
 
-/// Attributes that LeadSquared computes. The metadata does not mark them. Source: the attributes that are in LeadSquared's read
-/// examples and in none of its write examples.
+/// Attributes that LeadSquared computes. The metadata does not mark them. Source: the attributes that are in LeadSquared's
+/// read examples and in none of its write examples.
 const READ_ONLY: [&str; 31] = [
     "ProspectAutoId",
     "OwnerIdName",
@@ -46,8 +46,8 @@ const READ_ONLY: [&str; 31] = [
     "CanUpdate",
 ];
 
-/// Attributes that LeadSquared sets when it tracks the origin of a lead. Whether they can be written is not documented, so LeadSquared
-/// decides. Values that were read are not written back.
+/// Attributes that LeadSquared sets when it tracks the origin of a lead. Whether they can be written is not documented, so
+/// LeadSquared decides. Values that were read are not written back.
 const TRACKED: [&str; 8] = [
     "ConversionReferrerURL",
     "FirstLandingPageSubmissionDate",
@@ -59,8 +59,8 @@ const TRACKED: [&str; 8] = [
     "Web_Referrer",
 ];
 
-/// Attributes that every account has, besides the standard fields, the computed attributes and the parts of a lead. Source: the
-/// attributes in LeadSquared's read examples. The metadata may leave out some of them.
+/// Attributes that every account has, besides the standard fields, the computed attributes and the parts of a lead. Source:
+/// the attributes in LeadSquared's read examples. The metadata may leave out some of them.
 const SYSTEM: [&str; 31] = [
     "CanUpdate",
     "ConversionReferrerURL",
@@ -95,7 +95,8 @@ const SYSTEM: [&str; 31] = [
     "Web_Referrer",
 ];
 
-/// Attributes that are written as ids, while their options are texts for people. Their values are not checked against the options.
+/// Attributes that are written as ids, while their options are texts for people. Their values are not checked against the
+/// options.
 const WRITTEN_BY_ID: [&str; 3] = ["LeadType", "OwnerId", "TimeZone"];
 
 /// The documented render types with one line: all except `TextArea`.
@@ -245,16 +246,16 @@ impl Catalog {
         self.all_columns.get_or_init(|| make().into()).clone()
     }
 
-    /// Finds an attribute by its schema name. The case is ignored if the name is unambiguous: whether LeadSquared distinguishes names by
-    /// case is not known.
+    /// Finds an attribute by its schema name. The case is ignored if the name is unambiguous: whether LeadSquared
+    /// distinguishes names by case is not known.
     pub fn get(&self, schema_name: &str) -> Option<&Field> {
         let exact = self.by_name.get(schema_name);
         let i = exact.or_else(|| self.by_folded_name.get(&fold(schema_name))?.as_ref())?;
         self.fields.get(*i)
     }
 
-    /// Suggests an attribute for an unknown name, if exactly one is similar: `mx_City` for `City` or `city`, `EmailAddress` for `Email
-    /// Address`.
+    /// Suggests an attribute for an unknown name, if exactly one is similar: `mx_City` for `City` or `city`, `EmailAddress`
+    /// for `Email Address`.
     pub fn suggest(&self, name: &str) -> Option<&str> {
         let names = self.simplified_names.get_or_init(|| {
             let fields = self.fields.iter();
@@ -281,7 +282,8 @@ impl Catalog {
         only_match(&simplified).or_else(|| only_match(nearest::of(&simplified, &known, 1).first()?))
     }
 
-    /// Whether the account is known not to have the attribute. An attribute may exist if a record of the metadata cannot be read.
+    /// Whether the account is known not to have the attribute. An attribute may exist if a record of the metadata cannot be
+    /// read.
     pub fn lacks(&self, schema_name: &str) -> bool {
         let may_be = self.unreadable.iter().any(|one| one.id.is_none());
         self.get(schema_name).is_none() && self.unreadable_id(schema_name).is_none() && !may_be

@@ -40,8 +40,8 @@ fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     Cow::Owned(readable)
 }
 
-/// Returns the length in bytes of the escape at the start of the text, and whether it is a lone surrogate. A surrogate pair is one
-/// escape.
+/// Returns the length in bytes of the escape at the start of the text, and whether it is a lone surrogate. A surrogate pair
+/// is one escape.
 pub fn escape(text: &[u8]) -> (usize, bool) {
     let unit = |at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;

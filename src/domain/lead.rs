@@ -236,7 +236,8 @@ impl WriteRequest {
     pub fn matched_to(&self, attribute: &str, lead_id: &str, stored: &str) -> Option<Self> {
         let mut matched = self.matched_by(SEARCH_BY_LEAD_ID)?;
         if matches!(matched.action, WriteAction::Capture { .. }) {
-            // With id, email address and phone number, LeadSquared has its own rules, so the stored spelling of the value is used.
+            // With id, email address and phone number, LeadSquared has its own rules, so the stored spelling of the value
+            // is used.
             matched = self.matched_by(attribute)?;
             let stored = (attribute.to_owned(), Value::Text(stored.to_owned()));
             let others = self.attributes.0.iter().filter(|(name, _)| name != attribute).cloned();
@@ -276,7 +277,8 @@ impl WriteRequest {
         }
     }
 
-    /// Spells the names of attributes as in the account's metadata. Whether LeadSquared distinguishes names by case is not known.
+    /// Spells the names of attributes as in the account's metadata. Whether LeadSquared distinguishes names by case is not
+    /// known.
     pub fn spell(&mut self, catalog: &Catalog) {
         let known = |name: &mut String| {
             if let Some(field) = catalog.get(name).filter(|field| field.schema_name != *name) {
@@ -299,7 +301,8 @@ impl WriteRequest {
         }
     }
 
-    /// Sets the paths of violations that LeadSquared reported. LeadSquared does not return whether an attribute was set or cleared.
+    /// Sets the paths of violations that LeadSquared reported. LeadSquared does not return whether an attribute was set or
+    /// cleared.
     pub fn locate(&self, violations: &mut [Violation]) {
         for violation in violations {
             let is_it = |name: &str| violation.field == path(name);

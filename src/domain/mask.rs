@@ -80,8 +80,8 @@ impl ReadMask {
             .collect()
     }
 
-    /// Whether an endpoint that requires columns can return all included attributes. Computed attributes are not in the metadata, and
-    /// may not be columns.
+    /// Whether an endpoint that requires columns can return all included attributes. Computed attributes are not in the
+    /// metadata, and may not be columns.
     pub fn is_of_columns(&self, catalog: &Catalog) -> bool {
         self.named.iter().all(|(_, name)| catalog.get(name).is_some())
     }

@@ -15,8 +15,8 @@ pub const FORM: &str = "must be a number such as -12.50: digits with an optional
 /// From this value on, a double cannot represent every integer (2^53).
 const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Whether the text can be sent to LeadSquared unchanged: `12`, `-0.5`, `12345678901234567890`. Exponents, plus signs and separators
-/// are rejected, because programs interpret them differently.
+/// Whether the text can be sent to LeadSquared unchanged: `12`, `-0.5`, `12345678901234567890`. Exponents, plus signs and
+/// separators are rejected, because programs interpret them differently.
 pub fn is_plain(text: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let text = text.strip_prefix('-').unwrap_or(text);

@@ -1,5 +1,5 @@
-//! Phone numbers: validity, equality, and the forms in which LeadSquared may have stored a number. This module knows the lengths of
-//! country codes, and no other numbering rules.
+//! Phone numbers: validity, equality, and the forms in which LeadSquared may have stored a number. This module knows the
+//! lengths of country codes, and no other numbering rules.
 
 use serde::Deserialize;
 
@@ -40,8 +40,8 @@ struct PhoneNumber {
 
 /// Returns the violation of a phone number, or `None`.
 ///
-/// Accepted are digits with spaces, hyphens, dots and parentheses between them, after an optional plus sign or 00. Extensions are
-/// rejected, because LeadSquared ignores them in look-ups and would find another person at the same number.
+/// Accepted are digits with spaces, hyphens, dots and parentheses between them, after an optional plus sign or 00.
+/// Extensions are rejected, because LeadSquared ignores them in look-ups and would find another person at the same number.
 pub fn violation(text: &str) -> Option<String> {
     match PhoneNumber::parse(text) {
         Ok(number) if !number.extension.is_empty() => Some("must be one phone number without an extension".to_owned()),
@@ -50,9 +50,10 @@ pub fn violation(text: &str) -> Option<String> {
     }
 }
 
-/// Returns the forms to look a number up by, the most likely first, at most three: without separators, as LeadSquared documents, and
-/// with a hyphen after the country code, as LeadSquared stores it, and the only form that some accounts find. A number without a
-/// country code has the second form only if the country code of the account is known. Empty for an invalid number.
+/// Returns the forms to look a number up by, the most likely first, at most three: without separators, as LeadSquared
+/// documents, and with a hyphen after the country code, as LeadSquared stores it, and the only form that some accounts
+/// find. A number without a country code has the second form only if the country code of the account is known. Empty for an
+/// invalid number.
 pub fn lookup_forms(phone: &str, country: &str) -> Vec<String> {
     let Some(number) = PhoneNumber::parse(phone)
         .ok()
@@ -107,8 +108,8 @@ pub fn same(a: &str, b: &str) -> bool {
     a.extension == b.extension && (a.digits == b.digits || a.is_national_of(&b) || b.is_national_of(&a))
 }
 
-/// Whether a stored text contains the number. LeadSquared may have stored texts that are invalid here: several numbers, or a number
-/// with a word.
+/// Whether a stored text contains the number. LeadSquared may have stored texts that are invalid here: several numbers, or
+/// a number with a word.
 pub fn holds(stored: &str, number: &str) -> bool {
     let digits: String = stored.chars().filter(char::is_ascii_digit).collect();
     let is_in = |number: PhoneNumber| {

@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 /// The form in which LeadSquared accepts times.
 const WRITTEN: &str = "%Y-%m-%d %H:%M:%S";
 
-/// The first year that can be written. LeadSquared documents no range. Its error messages are those of MySQL, where date-times start
-/// in the year 1000. An earlier year is an error of the caller, such as `0031-12-25` for `31-12-25`.
+/// The first year that can be written. LeadSquared documents no range. Its error messages are those of MySQL, where
+/// date-times start in the year 1000. An earlier year is an error of the caller, such as `0031-12-25` for `31-12-25`.
 pub const FIRST_YEAR: i16 = 1000;
 
 /// The accepted forms of a date, and of a date with a time.
@@ -34,8 +34,8 @@ pub fn write_end(time: Timestamp) -> String {
     write(whole)
 }
 
-/// Parses a time in any form that LeadSquared returns. `None` for other texts, and for the year 1, LeadSquared's "no value". All digits
-/// are required: a year has four.
+/// Parses a time in any form that LeadSquared returns. `None` for other texts, and for the year 1, LeadSquared's "no
+/// value". All digits are required: a year has four.
 pub fn read(text: &str) -> Option<Timestamp> {
     instant(text).filter(|at| !is_zero(*at))
 }

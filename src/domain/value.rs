@@ -48,7 +48,8 @@ pub enum ValueKind {
 }
 
 impl Value {
-    /// Converts the value for LeadSquared: plain digits, `true` or `false`, UTC `yyyy-MM-dd HH:mm:ss`. For a field set, its own value.
+    /// Converts the value for LeadSquared: plain digits, `true` or `false`, UTC `yyyy-MM-dd HH:mm:ss`. For a field set, its
+    /// own value.
     pub fn to_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -61,8 +62,8 @@ impl Value {
         }
     }
 
-    /// Converts a text of LeadSquared. A text that cannot be parsed, or would lose a digit, stays a text. `None` if the text means that
-    /// there is no value.
+    /// Converts a text of LeadSquared. A text that cannot be parsed, or would lose a digit, stays a text. `None` if the
+    /// text means that there is no value.
     pub fn from_text(kind: ValueKind, text: String) -> Option<Self> {
         if kind != ValueKind::Text && is_absent(&text) {
             return None;
@@ -119,7 +120,8 @@ pub(super) fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// Parses a field set: a list of pairs as it is written, or an object. The form is not documented, so anything else is a text.
+/// Parses a field set: a list of pairs as it is written, or an object. The form is not documented, so anything else is a
+/// text.
 fn field_set(text: &str) -> Option<FieldSet> {
     let string = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),

@@ -1,23 +1,23 @@
-//! Activities: posted once, read.
+//! Activities: posts that are executed once, and reads.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::reconcile::{Look, Loss};
 use super::{Entry, Gateway, Modified, or_invalid};
-use crate::clock;
 use crate::context::RequestContext;
 use crate::crm::activity as endpoint;
+use crate::crm::lost::{LostWrite, NextLookup};
+use crate::crm::retry::{ReconcilableWrite, Reconciled};
 use crate::domain::activity::{
     Activity, ActivityForm, ActivityPage, ActivityTarget, ActivityType, ActivityWriteRequest,
 };
 use crate::domain::listed::Listed;
-use crate::error::{Error, ErrorKind, Repeat, Resource, Result};
-use crate::store::Before;
+use crate::error::{Error, ErrorKind, Recovery, Resource, Result};
+use crate::store::PriorAttempt;
 
-/// How many activities of a lead are looked at for one whose answer was lost.
-const MAX_LOOKED_AT: usize = 100;
+/// Maximum number of activities of a lead that are compared with a post whose response was lost.
+const MAX_COMPARED: usize = 100;
 
 impl Gateway {
     /// All types of activities.
@@ -25,7 +25,7 @@ impl Gateway {
         self.activity_types.get(context).await
     }
 
-    /// The form of the type of activities with that code, as LeadSquared has it now.
+    /// The form of the activity type with that code. Always queries LeadSquared.
     pub async fn activity_form(&self, context: &RequestContext, code: i32) -> Result<ActivityForm> {
         self.crm.call(context, &endpoint::GetSetting(code)).await
     }
@@ -54,16 +54,16 @@ impl Gateway {
     }
 
     /// A page of the activities of all leads.
-    pub async fn modified_activities(&self, context: &RequestContext, asked: &Modified) -> Result<ActivityPage> {
-        self.crm.call(context, asked).await
+    pub async fn modified_activities(&self, context: &RequestContext, query: &Modified) -> Result<ActivityPage> {
+        self.crm.call(context, query).await
     }
 
-    /// Whether the post could be made, as far as that can be told without asking LeadSquared.
+    /// Checks a post. Sends nothing to LeadSquared.
     pub fn validate_post(post: &ActivityWriteRequest) -> Result<()> {
         or_invalid(post.check())
     }
 
-    /// Posts or updates an activity at its place, once per request id; its id.
+    /// Posts or updates an activity, once per request id, at the position of `entry`. Returns the id of the activity.
     pub async fn post(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -71,33 +71,57 @@ impl Gateway {
         entry: Entry,
     ) -> Result<String> {
         Self::validate_post(&post)?;
-        let (this, asked) = (self.clone(), entry.placed(context));
+        let (gateway, write_context) = (self.clone(), entry.placed(context));
         let Entry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
-            let result = this.perform_post(asked, &post, before).await;
-            // It shows in the lead: when it was last changed, its score.
+            let result = gateway.perform_post(write_context, &post, before).await;
+            // An activity changes its lead: the time of the last change and the score.
             match &post.target {
-                ActivityTarget::Lead(lead_id) => this.reads.invalidate(Some(lead_id)),
-                ActivityTarget::Activity(_) => this.reads.invalidate(None),
+                ActivityTarget::Lead(lead_id) => gateway.reads.invalidate(Some(lead_id)),
+                ActivityTarget::Activity(_) => gateway.reads.invalidate(None),
             }
             drop(reservation);
             result
         };
         let posted = self.posts.once(context, request, work).await;
-        posted.map_err(|error| self.ended(context, error, has_id, Repeat::Activity))
+        posted.map_err(|error| self.final_error(context, error, has_id, Recovery::Activity))
     }
 
     async fn perform_post(
         &self,
         context: RequestContext,
         post: &ActivityWriteRequest,
-        before: Before,
+        before: PriorAttempt,
     ) -> Result<String> {
-        if let Before::Uncertain { since } = before {
-            return self.reconcile_post(&context, post, self.loss_before(since)).await;
-        }
-        let started = clock::now();
+        let mut write = PostWrite { gateway: self, post };
+        let lost = self.begun_before(before);
+        self.crm.send_until_known(context, lost, &mut write).await
+    }
+}
+
+/// A post in progress. It is never sent again after a lost response: LeadSquared rejects no second activity, and the first
+/// request may still be executed.
+struct PostWrite<'a> {
+    gateway: &'a Gateway,
+    post: &'a ActivityWriteRequest,
+}
+
+/// What a look-up proves of a post whose response was lost.
+enum PostState {
+    /// The activity exists.
+    Executed(String),
+    /// No activity, or more than one, can be that of the post.
+    Unproved,
+    /// The look-up failed.
+    Failed,
+}
+
+impl ReconcilableWrite for PostWrite<'_> {
+    type Output = String;
+
+    async fn send(&mut self, context: &RequestContext) -> Result<String> {
+        let (crm, post) = (&self.gateway.crm, self.post);
         let sent = match &post.target {
             ActivityTarget::Lead(lead_id) => {
                 let create = endpoint::Create {
@@ -105,89 +129,72 @@ impl Gateway {
                     lead_id: lead_id.clone(),
                     owner_email_address: None,
                 };
-                self.crm.call(&context, &create).await
+                crm.call(context, &create).await
             }
-            ActivityTarget::Activity(activity_id) => {
-                self.crm.call(&context, &endpoint::Update { post, activity_id }).await
+            ActivityTarget::Activity(activity_id) => crm.call(context, &endpoint::Update { post, activity_id }).await,
+        };
+        sent.map_err(with_activity_fields)
+    }
+
+    async fn reconcile(
+        &mut self,
+        context: &RequestContext,
+        lost: LostWrite,
+        _unknown: &Error,
+    ) -> Result<Reconciled<String>> {
+        let mut lookups = lost.lookups();
+        let may_change = loop {
+            let may_change = match self.look_up(context, lost).await? {
+                PostState::Executed(id) => return Ok(Reconciled::Executed(id)),
+                PostState::Unproved => false,
+                PostState::Failed => true,
+            };
+            match lookups.next(context).await {
+                NextLookup::Due => {}
+                NextLookup::Concluded => break may_change,
+                NextLookup::DeadlineExceeded => break true,
             }
         };
-        match sent.map_err(located) {
-            Err(error) if error.kind == ErrorKind::OutcomeUnknown => {
-                let loss = self.loss(started, &error);
-                let reconciled = self.reconcile_post(&self.doubted(&context, loss), post, loss).await;
-                reconciled.map_err(|unknown| with_facts(unknown, error))
-            }
-            result => result,
-        }
+        let recovery = may_change.then(|| lost.recovery());
+        Ok(Reconciled::Unknown { recovery })
     }
+}
 
-    /// Looks whether a post whose answer was lost was made. LeadSquared refuses no second one, so what is not found is not
-    /// posted again: it may come still.
-    async fn reconcile_post(
-        &self,
-        context: &RequestContext,
-        post: &ActivityWriteRequest,
-        loss: Loss,
-    ) -> Result<String> {
-        let mut looks = loss.looks();
-        loop {
-            let reconciled = self.look_for_post(context, post, loss).await;
-            let is_unseen = matches!(&reconciled, Err(error) if error.kind == ErrorKind::OutcomeUnknown);
-            if !is_unseen {
-                return reconciled;
-            }
-            match looks.next(context).await {
-                Look::Again => {}
-                Look::Counts => return reconciled,
-                Look::Over => return reconciled.map_err(|unknown| unknown.settled_by(loss.repeat())),
-            }
-        }
-    }
-
-    /// The error says with [`crate::error::Facts::repeat`] if a later look may tell more.
-    async fn look_for_post(&self, context: &RequestContext, post: &ActivityWriteRequest, loss: Loss) -> Result<String> {
-        let since = loss.since();
-        let may_be_ours = |at: Option<Timestamp>| at.and_then(|at| self.crm.clock().is_since(at, since)) == Some(true);
-        let unknown = || Error::from(ErrorKind::OutcomeUnknown);
-        let not_looked_up = || unknown().settled_by(loss.repeat());
-        match &post.target {
+impl PostWrite<'_> {
+    async fn look_up(&self, context: &RequestContext, lost: LostWrite) -> Result<PostState> {
+        let (gateway, post) = (self.gateway, self.post);
+        let clock = gateway.crm.clock();
+        let is_after = |at: Option<Timestamp>| at.and_then(|at| clock.is_since(at, lost.since())) == Some(true);
+        Ok(match &post.target {
             ActivityTarget::Lead(lead_id) => {
-                let found = self
-                    .lead_activities(context, lead_id, Some(post.code), 0, MAX_LOOKED_AT)
+                let page = gateway
+                    .lead_activities(context, lead_id, Some(post.code), 0, MAX_COMPARED)
                     .await;
-                let page = found.map_err(|_| not_looked_up())?;
-                let mut ours = page
+                let Ok(page) = page else {
+                    return Ok(PostState::Failed);
+                };
+                let mut matches = page
                     .activities
                     .records
                     .into_iter()
-                    .filter(|activity| may_be_ours(activity.created) && post.is_seen_in(activity));
-                match (ours.next(), ours.next()) {
-                    (Some(activity), None) => Ok(activity.id),
-                    _ => Err(unknown()),
+                    .filter(|activity| is_after(activity.created) && post.is_seen_in(activity));
+                match (matches.next(), matches.next()) {
+                    (Some(activity), None) => PostState::Executed(activity.id),
+                    _ => PostState::Unproved,
                 }
             }
-            ActivityTarget::Activity(id) => match self.get_activity(context, id).await {
-                Ok(activity) if post.is_seen_in(&activity) => Ok(activity.id),
-                Ok(_) => Err(unknown()),
-                Err(error) if error.kind == ErrorKind::NotFound(Resource::Activity) => Err(error),
-                Err(_) => Err(not_looked_up()),
+            ActivityTarget::Activity(id) => match gateway.get_activity(context, id).await {
+                Ok(activity) if post.is_seen_in(&activity) => PostState::Executed(activity.id),
+                Ok(_) => PostState::Unproved,
+                Err(error) if error.kind == ErrorKind::NotFound(Resource::Activity) => return Err(error),
+                Err(_) => PostState::Failed,
             },
-        }
+        })
     }
 }
 
-/// An unknown outcome with what is known of the write that was lost.
-fn with_facts(mut unknown: Error, lost: Error) -> Error {
-    if unknown.kind == ErrorKind::OutcomeUnknown {
-        let repeat = unknown.facts.repeat;
-        unknown.facts = lost.facts;
-        unknown.facts.repeat = repeat;
-    }
-    unknown
-}
-
-/// The same error with the fields of an activity where LeadSquared names attributes.
-fn located(mut error: Error) -> Error {
+/// The same error, with the paths of activity fields instead of lead attributes.
+fn with_activity_fields(mut error: Error) -> Error {
     if let ErrorKind::Invalid(violations) = &mut error.kind {
         for violation in violations {
             violation.field = match violation.field.strip_prefix("lead") {
@@ -209,17 +216,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leadsquared_refuses_in_an_activity_is_located_in_its_fields() {
-        for (theirs, ours) in [
+    fn violations_of_an_activity_name_its_fields() {
+        for (reported, expected) in [
             ("lead.custom[\"mx_Custom_1\"]", "fields[\"mx_Custom_1\"]"),
             ("lead.owner_id", "owner_id"),
             ("lead", "fields"),
             ("activity_type", "activity_type"),
         ] {
-            let ErrorKind::Invalid(violations) = located(Error::invalid(theirs, "x")).kind else {
-                panic!("{theirs}");
+            let ErrorKind::Invalid(violations) = with_activity_fields(Error::invalid(reported, "x")).kind else {
+                panic!("{reported}");
             };
-            assert_eq!(violations[0].field, ours);
+            assert_eq!(violations[0].field, expected);
         }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::lead::{Manner, fold, id_of, own_key, with_lead};
+use super::lead::WriteMode;
+use super::lookup::{fold, id_of, own_key, with_lead};
 use crate::context::RequestContext;
 use crate::crm::lead::{GetByEmail, GetByPhone};
 use crate::domain::lead::{EMAIL, LeadKey, RawFields, WriteAction, WriteRequest};
@@ -22,7 +23,7 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &WriteRequest,
-        manner: Manner,
+        mode: WriteMode,
         error: Error,
     ) -> Error {
         let ErrorKind::Duplicate {
@@ -46,7 +47,7 @@ impl Gateway {
             deadline: now + most,
             ..context.clone()
         };
-        match self.find_if_free(&context, write, by, manner).await {
+        match self.find_if_free(&context, write, by, mode).await {
             Some(row) if is_other(write, &row) && write.attributes.is_held_by(by, &row) => {
                 self.known_leads.learn_row(&row);
                 with_lead(error, by, &row)
@@ -60,9 +61,9 @@ impl Gateway {
         context: &RequestContext,
         write: &WriteRequest,
         by: &str,
-        manner: Manner,
+        mode: WriteMode,
     ) -> Option<RawFields> {
-        let if_idle = manner == Manner::Bulk;
+        let if_idle = mode == WriteMode::Bulk;
         let found = match own_key(write, by)? {
             LeadKey::Email(address) => self.crm.call_if_free(context, &GetByEmail(address), if_idle).await?,
             LeadKey::Phone(number) => {

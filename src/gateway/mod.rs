@@ -5,6 +5,7 @@ mod cursor;
 mod duplicate;
 mod entry;
 mod lead;
+mod lookup;
 mod modified;
 mod reads;
 mod reconcile;
@@ -26,6 +27,7 @@ use crate::crm::activity::GetTypes;
 pub use crate::crm::activity::{Offset, RetrieveModified as Modified};
 use crate::crm::authentication::{KeyOwner, UserByAccessKey};
 use crate::crm::lead::ClearWith;
+use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
@@ -34,17 +36,17 @@ use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
 use crate::domain::usage::QuotaUsage;
 use crate::domain::user::{self, Roster, User};
-use crate::error::{Error, ErrorKind, Repeat, Result, Violation};
+use crate::error::{Error, ErrorKind, Recovery, Result, Violation};
 use crate::quota::Quota;
 use crate::quota::lane::{Lane, Sizes};
 pub use crate::quota::{BreakerSnapshot, BreakerState, Snapshot, WindowSnapshot};
 pub use crate::sharing;
 use crate::sharing::Sharing;
-use crate::store::{self, Requests, Store};
+use crate::store::{self, PriorAttempt, Requests, Store};
 use crate::users::Users;
 pub use entry::Entry;
 use entry::KnownLeads;
-pub use lead::{Found, Manner};
+pub use lead::{BatchGetResult, WriteMode};
 pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
@@ -188,7 +190,7 @@ impl Gateway {
     ) -> Self {
         let lifetime = settings.metadata_lifetime;
         let users = Users::new(crm.clone(), lifetime, tasks.clone());
-        let parts = sharing::Parts {
+        let parts = sharing::SharingParts {
             tenant: name.to_owned(),
             crm: crm.clone(),
             users: users.clone(),
@@ -244,7 +246,7 @@ impl Gateway {
 
     /// Forgets request ids and shares that are old enough.
     pub async fn sweep(&self) -> std::result::Result<u64, store::StoreError> {
-        Ok(self.requests.sweep().await? + self.sharing.sweep().await?)
+        Ok(self.requests.delete_expired().await? + self.sharing.delete_expired().await?)
     }
 
     /// Whose keys these are.
@@ -255,6 +257,16 @@ impl Gateway {
     /// Why LeadSquared cannot be reached at present, with host and port, for operators.
     pub fn outage(&self) -> Option<String> {
         self.crm.outage()
+    }
+
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    pub fn credentials_rejected(&self) -> bool {
+        self.crm.credentials_rejected()
+    }
+
+    /// Whether the account's metadata has been fetched.
+    pub fn has_metadata(&self) -> bool {
+        self.metadata.is_available()
     }
 
     /// What attributes leads have.
@@ -289,13 +301,21 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// The end of a mutation, with what its caller can do.
-    fn ended(&self, context: &RequestContext, error: Error, has_request_id: bool, otherwise: Repeat) -> Error {
-        let mut error = context.known(error).of_mutation(has_request_id, otherwise);
+    /// The write that a mutation was begun with before, if any.
+    fn begun_before(&self, before: PriorAttempt) -> Option<LostWrite> {
+        match before {
+            PriorAttempt::None => None,
+            PriorAttempt::OutcomeUnknown { since } => Some(self.crm.begun_before(since)),
+        }
+    }
+
+    /// The error of a mutation, with what its caller can do.
+    fn final_error(&self, context: &RequestContext, error: Error, has_request_id: bool, otherwise: Recovery) -> Error {
+        let mut error = context.with_progress(error).of_mutation(has_request_id, otherwise);
         if error.kind == ErrorKind::OutcomeUnknown
-            && let Some(Repeat::SameRequestId { after }) = &mut error.facts.repeat
+            && let Some(Recovery::SameRequestId { after }) = &mut error.details.recovery
         {
-            // Nothing can be looked up before the circuit breaker lets calls through.
+            // While the circuit breaker is open, nothing can be looked up.
             *after = (*after).max(self.quota.breaker_wait());
         }
         error

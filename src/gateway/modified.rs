@@ -5,10 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::cursor::{PageCursor, PageRead};
-use super::lead::{columns, id_of};
+use super::lookup::{columns, id_of};
 use super::search::leads;
 use super::{Gateway, or_invalid};
 use crate::context::RequestContext;
+use crate::crm::retry::{Decision, decide_incomplete_page};
 use crate::crm::search::{MODIFIED, Page, RecentlyModified};
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Lead, RawFields};
@@ -24,8 +25,6 @@ pub const MAX: usize = 5_000;
 const LEAST: usize = 500;
 /// About how many values a page of an export has at most, so that its answer stays some tens of megabytes long.
 const MAX_VALUES: usize = 250_000;
-/// How often a page is read at most that has fewer leads than its own count says.
-const MAX_READS: usize = 3;
 /// What every token begins with; another form gets another letter.
 const TOKEN: char = 'm';
 
@@ -270,7 +269,7 @@ impl Gateway {
             page,
             size: listing.cursor.size(),
         };
-        for _ in 0..MAX_READS {
+        for reads in 1.. {
             let Page { rows, total } = self.crm.call(context, &operation).await?;
             let expected = listing.cursor.expected(page, total);
             let count = match rows.is_count_uncertain {
@@ -283,6 +282,9 @@ impl Gateway {
                 let reading = listing.cursor.read(page, count, total);
                 listing.cursor = reading.whole();
                 return Ok(Some(ReadPage::of(rows, reading, |row| listing.holds(row))));
+            }
+            if decide_incomplete_page(reads) != Decision::Retry {
+                break;
             }
         }
         let path = "Leads".to_owned();

@@ -299,7 +299,7 @@ fn is_late(error: &Error) -> bool {
 fn is_personal(error: &Error) -> bool {
     let is_load = matches!(
         error.kind,
-        ErrorKind::CallerLeft
+        ErrorKind::CallerCancelled
             | ErrorKind::CallerLimit { .. }
             | ErrorKind::QueueFull { .. }
             | ErrorKind::DailyBudgetExhausted { .. }

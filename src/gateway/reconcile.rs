@@ -1,174 +1,85 @@
-//! Writes of leads whose answers were lost: what a look at the lead proves. What it does not prove stays unknown.
-
-use std::time::Duration;
+//! What a look-up of the lead proves of a write whose response was lost. Without a proof the outcome stays unknown.
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::Gateway;
-use super::lead::{id_of, is_missing, is_refused};
-use crate::clock;
+use super::lookup::{id_of, is_missing};
 use crate::context::RequestContext;
+use crate::crm::lost::{LostWrite, NextLookup};
 use crate::domain::lead::{LeadKey, RawFields, WriteAction, WriteRequest, WriteResult};
 use crate::domain::mask::ReadMask;
 use crate::domain::time;
-use crate::error::{Cause, Error, ErrorKind, Repeat, Resource, Result};
+use crate::error::{ErrorKind, Resource, Result};
 
-/// What a look at the lead says about a write whose answer was lost.
-pub(super) enum Reconciled {
-    /// It was executed, and did this.
-    Done(WriteResult),
-    /// It was not executed, or may be executed again.
-    NotDone,
-    /// The lead does not have its values, but may have been changed since.
-    Unseen,
-    /// Nothing is proved, and a later look at the lead would prove no more.
-    Unknown,
-    /// The look-up failed, or there was no time for one that counts: a later one may tell.
-    NotLookedUp,
+/// What a look-up of the lead proves of a lost write.
+pub(super) enum LookupResult {
+    /// The write was executed, with this result.
+    Executed(WriteResult),
+    /// The write was not executed, or may be executed twice.
+    NotExecuted,
+    /// The lead does not have the values of the write, but may have been changed since.
+    Mismatch,
+    /// Nothing, and a later look-up would prove no more.
+    Inconclusive,
+    /// Nothing, because the look-up failed or the deadline passed before it was conclusive. A later look-up may prove more.
+    Failed,
 }
 
-/// The pause after the first look-up; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long the look-up may take that counts, and what follows from it.
-const LAST_LOOK: Duration = Duration::from_secs(5);
-
-/// A response that was lost.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Loss {
-    /// When the write was first sent.
-    since: Timestamp,
-    /// From then on it counts that the write is not seen: before, the request may still be running, or a replica be behind.
-    counts_from: Instant,
-}
-
-/// The look-ups after a lost response.
-pub(super) struct Looks {
-    counts_from: Instant,
-    pause: Duration,
-}
-
-/// What comes after a look-up that has not seen the write.
-pub(super) enum Look {
-    /// Another look-up.
-    Again,
-    /// The look-up counts: the write was not executed, as far as it tells.
-    Counts,
-    /// The time of the call is over, and nothing is known.
-    Over,
-}
-
-impl Looks {
-    /// Pauses before the next look-up.
-    pub(super) async fn next(&mut self, context: &RequestContext) -> Look {
-        let now = Instant::now();
-        if now >= self.counts_from {
-            return Look::Counts;
-        }
-        let until = self.counts_from.min(now + self.pause);
-        self.pause *= 2;
-        match context.wait("the next look-up", tokio::time::sleep_until(until)).await {
-            Ok(()) => Look::Again,
-            Err(_) => Look::Over,
-        }
-    }
-}
-
-impl Loss {
-    /// When the write was first sent.
-    pub(super) fn since(self) -> Timestamp {
-        self.since
-    }
-
-    /// What the caller can do if a later look-up may tell more.
-    pub(super) fn repeat(self) -> Repeat {
-        Repeat::not_before(self.counts_from)
-    }
-
-    /// The look-ups that are to be made.
-    pub(super) fn looks(self) -> Looks {
-        Looks {
-            counts_from: self.counts_from,
-            pause: FIRST_PAUSE,
-        }
-    }
-
-    /// The same write was lost again.
-    pub(super) fn again(self, since: Option<Self>) -> Self {
-        Self {
-            since: since.map_or(self.since, |first| first.since),
-            ..self
+impl LookupResult {
+    /// Whether the outcome can still be learned by a later look-up.
+    pub(super) fn may_change(&self) -> bool {
+        match self {
+            Self::NotExecuted | Self::Failed => true,
+            Self::Executed(_) | Self::Mismatch | Self::Inconclusive => false,
         }
     }
 }
 
 impl Gateway {
-    /// The call of a write whose response is lost: it goes on without its caller.
-    pub(super) fn doubted(&self, context: &RequestContext, loss: Loss) -> RequestContext {
-        context.reconciling(self.crm.settle_timeout() + LAST_LOOK, loss.counts_from)
-    }
-
-    /// What is known of a write that was begun before, by this process or another one.
-    pub(super) fn loss_before(&self, since: Timestamp) -> Loss {
-        let age = Duration::try_from(clock::now().duration_since(since)).unwrap_or_default();
-        Loss {
-            since,
-            counts_from: Instant::now() + self.crm.visible_after().saturating_sub(age),
-        }
-    }
-
-    /// The response to a write that was sent then is lost, for that reason.
-    pub(super) fn loss(&self, since: Timestamp, error: &Error) -> Loss {
-        let patience = match error.facts.cause {
-            // The request may still be running.
-            Some(Cause::ResponseTimeout) => self.crm.settle_timeout(),
-            _ if is_refused(error) => Duration::ZERO,
-            _ => self.crm.visible_after(),
-        };
-        Loss {
-            since,
-            counts_from: Instant::now() + patience,
-        }
-    }
-
-    /// Looks a write up whose response was lost until it is seen, or until it counts that it is not.
-    pub(super) async fn reconcile(
+    /// Looks a lost write up until it is found, or until a look-up that does not find it is conclusive.
+    pub(super) async fn look_up_write(
         &self,
         context: &RequestContext,
         write: &WriteRequest,
-        loss: Loss,
-    ) -> Result<Reconciled> {
-        let can_be_seen = !write.lookup_keys().is_empty();
-        let mut looks = loss.looks();
+        lost: LostWrite,
+    ) -> Result<LookupResult> {
+        let has_keys = !write.lookup_keys().is_empty();
+        let mut lookups = lost.lookups();
         loop {
-            let reconciled = self.look_up(context, write, loss.since).await;
-            let is_unseen = match &reconciled {
-                Ok(Reconciled::Done(_)) => false,
-                Ok(Reconciled::NotDone | Reconciled::Unseen | Reconciled::Unknown | Reconciled::NotLookedUp) => {
-                    can_be_seen
-                }
-                Err(error) => is_missing(error),
+            let result = self.look_up_once(context, write, lost.since()).await;
+            let is_found = match &result {
+                Ok(LookupResult::Executed(_)) => true,
+                Ok(
+                    LookupResult::NotExecuted
+                    | LookupResult::Mismatch
+                    | LookupResult::Inconclusive
+                    | LookupResult::Failed,
+                ) => !has_keys,
+                Err(error) => !is_missing(error),
             };
-            match is_unseen {
-                false => return reconciled,
-                true => match looks.next(context).await {
-                    Look::Again => {}
-                    Look::Counts => return reconciled,
-                    Look::Over => return Ok(Reconciled::NotLookedUp),
-                },
+            if is_found {
+                return result;
+            }
+            match lookups.next(context).await {
+                NextLookup::Due => {}
+                NextLookup::Concluded => return result,
+                NextLookup::DeadlineExceeded => return Ok(LookupResult::Failed),
             }
         }
     }
 
-    /// Looks whether a write whose answer was lost was executed.
-    async fn look_up(&self, context: &RequestContext, write: &WriteRequest, since: Timestamp) -> Result<Reconciled> {
+    async fn look_up_once(
+        &self,
+        context: &RequestContext,
+        write: &WriteRequest,
+        since: Timestamp,
+    ) -> Result<LookupResult> {
         let keys = write.lookup_keys();
-        // With it, those whose answers were lost together are looked up together.
+        // With the catalog, look-ups by id can share one call.
         let catalog = self.metadata.get_if_available(context).await;
         for key in &keys {
             match self.find(context, key, &ReadMask::default(), catalog.as_deref()).await {
-                Ok(row) => return self.judge(write, key, &row, since),
+                Ok(row) => return self.compare(write, key, &row, since),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     tracing::warn!(
@@ -177,11 +88,12 @@ impl Gateway {
                         error = error.name(),
                         "looking up a write of unknown outcome failed"
                     );
-                    return Ok(Reconciled::NotLookedUp);
+                    return Ok(LookupResult::Failed);
                 }
             }
         }
-        // It may be executed still: then LeadSquared has to refuse the second, or the second has to change nothing.
+        // The first request may still be executed. A second one is safe only if LeadSquared rejects it, or if it changes
+        // nothing.
         let is_unique = self
             .settings
             .unique
@@ -189,37 +101,38 @@ impl Gateway {
             .any(|name| write.attributes.text(name).is_some());
         match write.action {
             WriteAction::Update { .. } => Err(ErrorKind::NotFound(Resource::Lead).into()),
-            WriteAction::Create if is_unique && !keys.is_empty() => Ok(Reconciled::NotDone),
-            // A second one updates what the first has made.
+            WriteAction::Create if is_unique && !keys.is_empty() => Ok(LookupResult::NotExecuted),
+            // A second upsert updates the lead of the first one.
             WriteAction::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
-                Ok(Reconciled::NotDone)
+                Ok(LookupResult::NotExecuted)
             }
-            // A capture leaves an activity behind each time.
-            WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => Ok(Reconciled::Unknown),
+            // Each capture adds an activity.
+            WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
+                Ok(LookupResult::Inconclusive)
+            }
         }
     }
 
-    /// What the lead that a write is about, found by that key, says of it.
-    fn judge(&self, write: &WriteRequest, key: &LeadKey, row: &RawFields, since: Timestamp) -> Result<Reconciled> {
+    /// Compares a write with the lead that was found by that key.
+    fn compare(&self, write: &WriteRequest, key: &LeadKey, row: &RawFields, since: Timestamp) -> Result<LookupResult> {
         let lead_id = id_of(row).unwrap_or_default().to_owned();
-        let seen = write.is_seen_in(row);
-        // Whether what the column dates may be the doing of this write.
-        let may_be_ours = |column: &str| {
+        let has_values = write.is_seen_in(row);
+        // Whether the time in the column is after the write was sent. `None`: the times cannot be compared.
+        let is_after = |column: &str| {
             let at = row.get(column).and_then(Option::as_deref).and_then(time::read);
             at.and_then(|at| self.crm.clock().is_since(at, since))
         };
-        let done = |created| {
-            Reconciled::Done(WriteResult {
+        let executed = |created| {
+            LookupResult::Executed(WriteResult {
                 lead_id: lead_id.clone(),
                 affected_rows: 1,
                 created,
             })
         };
         Ok(match write.action {
-            WriteAction::Create => match (may_be_ours("CreatedOn"), seen) {
-                // Without a date that can be compared, a lead that has all that was asked for is as good as ours.
-                (Some(true) | None, Some(true)) => done(Some(true)),
-                // It was there before: the create was refused, and would be again.
+            WriteAction::Create => match (is_after("CreatedOn"), has_values) {
+                (Some(true) | None, Some(true)) => executed(Some(true)),
+                // The lead existed before: the create was rejected, and would be rejected again.
                 (Some(false), _) => {
                     return Err(ErrorKind::Duplicate {
                         attribute: key.attribute().map(str::to_owned),
@@ -227,20 +140,21 @@ impl Gateway {
                     }
                     .into());
                 }
-                _ => Reconciled::Unknown,
+                _ => LookupResult::Inconclusive,
             },
-            WriteAction::Capture { .. } => match (may_be_ours("CreatedOn"), seen) {
-                (Some(true), Some(true)) => done(Some(true)),
-                _ => Reconciled::Unknown,
+            WriteAction::Capture { .. } => match (is_after("CreatedOn"), has_values) {
+                (Some(true), Some(true)) => executed(Some(true)),
+                _ => LookupResult::Inconclusive,
             },
             WriteAction::Update { .. } | WriteAction::Upsert { .. } => {
                 let created = matches!(write.action, WriteAction::Update { .. }).then_some(false);
-                match (seen, may_be_ours("ModifiedOn"), write.runs_automations()) {
-                    (Some(true), _, false) | (Some(true), Some(true), true) => done(created),
-                    // Nobody has changed it since, so it is ours to change; what runs automations may still be on its way.
-                    (Some(false), Some(false), false) => Reconciled::NotDone,
-                    (Some(false), Some(true) | None, false) => Reconciled::Unseen,
-                    _ => Reconciled::Unknown,
+                match (has_values, is_after("ModifiedOn"), write.runs_automations()) {
+                    (Some(true), _, false) | (Some(true), Some(true), true) => executed(created),
+                    // The lead was not changed since, so the write can be sent again. With automations it cannot, because
+                    // the first request may still be executed.
+                    (Some(false), Some(false), false) => LookupResult::NotExecuted,
+                    (Some(false), Some(true) | None, false) => LookupResult::Mismatch,
+                    _ => LookupResult::Inconclusive,
                 }
             }
         })

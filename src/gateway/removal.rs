@@ -1,22 +1,19 @@
-//! Leads that are deleted or merged away, once. Neither can be undone, and doing either twice does no more harm than once.
+//! Deletes and merges of leads, executed once. Neither can be undone, and a second execution changes nothing.
 
 use std::sync::Arc;
 
-use super::lead::is_missing;
-use super::reconcile::{Look, Loss};
+use super::lookup::is_missing;
 use super::{Entry, Gateway, or_invalid};
-use crate::clock;
 use crate::context::RequestContext;
 use crate::crm::lead::GetById;
+use crate::crm::lost::{LostWrite, NextLookup};
 use crate::crm::removal::{Delete, Merge};
+use crate::crm::retry::{ReconcilableWrite, Reconciled};
 use crate::domain::lead::{WriteResult, check_id, order_key};
-use crate::error::{Error, ErrorKind, Repeat, Resource, Result, Violation};
-use crate::store::Before;
+use crate::error::{Error, ErrorKind, Recovery, Resource, Result, Violation};
+use crate::store::PriorAttempt;
 
-/// How often it is sent at most when answers get lost.
-const MAX_SENDS: u32 = 2;
-
-/// Something after which a lead is gone.
+/// A request that removes a lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// The lead is deleted.
@@ -26,22 +23,28 @@ pub enum Removal {
     },
     /// One lead is merged into another.
     Merge {
-        /// The lead that stays.
+        /// The lead that remains.
         lead_id: String,
-        /// The lead that goes.
+        /// The lead that is removed.
         merged_lead_id: String,
     },
 }
 
-/// What a look says about a removal whose answer was lost.
-enum Removed {
-    Done,
-    NotDone,
+/// What a look-up proves of a removal whose response was lost.
+enum RemovalState {
+    Executed,
+    NotExecuted,
     Unknown,
 }
 
+/// A removal in progress.
+struct RemovalWrite<'a> {
+    gateway: &'a Gateway,
+    removal: &'a Removal,
+}
+
 impl Removal {
-    /// The faults that are known before anything is sent.
+    /// The violations that are found before anything is sent.
     fn check(&self) -> Vec<Violation> {
         match self {
             Self::Delete { lead_id } => check_id("lead_id", lead_id).into_iter().collect(),
@@ -50,17 +53,17 @@ impl Removal {
                 merged_lead_id,
             } => {
                 let ids = [("lead_id", lead_id), ("merged_lead_id", merged_lead_id)];
-                let mut faults: Vec<_> = ids.iter().filter_map(|(field, id)| check_id(field, id)).collect();
-                if faults.is_empty() && lead_id.eq_ignore_ascii_case(merged_lead_id) {
+                let mut violations: Vec<_> = ids.iter().filter_map(|(field, id)| check_id(field, id)).collect();
+                if violations.is_empty() && lead_id.eq_ignore_ascii_case(merged_lead_id) {
                     let text = "must be another lead than lead_id";
-                    faults.push(Violation::new("merged_lead_id", text));
+                    violations.push(Violation::new("merged_lead_id", text));
                 }
-                faults
+                violations
             }
         }
     }
 
-    /// What it changes, in the form of [`crate::domain::lead::WriteRequest::order_keys`].
+    /// The keys of the leads that it changes, in the form of [`crate::domain::lead::WriteRequest::order_keys`].
     pub(super) fn order_keys(&self) -> Vec<String> {
         match self {
             Self::Delete { lead_id } => vec![order_key("lead", lead_id)],
@@ -71,8 +74,8 @@ impl Removal {
         }
     }
 
-    /// The lead that is gone afterwards.
-    fn gone(&self) -> &str {
+    /// The lead that is removed.
+    fn removed_lead(&self) -> &str {
         match self {
             Self::Delete { lead_id } => lead_id,
             Self::Merge { merged_lead_id, .. } => merged_lead_id,
@@ -81,95 +84,52 @@ impl Removal {
 }
 
 impl Gateway {
-    /// Deletes or merges at its place, once per request id. `faults` is what was found wrong when the message was read.
+    /// Deletes or merges leads, once per request id, at the position of `entry`. `violations` are those that were found when
+    /// the message was read.
     pub async fn remove_lead(
         self: &Arc<Self>,
         context: &RequestContext,
         removal: Removal,
         entry: Entry,
-        mut faults: Vec<Violation>,
+        mut violations: Vec<Violation>,
     ) -> Result<()> {
-        faults.extend(removal.check());
-        or_invalid(faults)?;
-        let (this, asked) = (self.clone(), entry.placed(context));
+        violations.extend(removal.check());
+        or_invalid(violations)?;
+        let (gateway, write_context) = (self.clone(), entry.placed(context));
         let Entry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
-            let result = this.perform_removal(asked, &removal, before).await;
-            // More than the lead that is gone may have changed.
-            this.reads.invalidate(None);
+            let result = gateway.perform_removal(write_context, &removal, before).await;
+            // Other leads may have changed, too.
+            gateway.reads.invalidate(None);
             drop(reservation);
             result
         };
         let removed = self.requests.once(context, request, work).await;
         removed
             .map(drop)
-            .map_err(|error| self.ended(context, error, has_id, Repeat::Lead))
+            .map_err(|error| self.final_error(context, error, has_id, Recovery::Lead))
     }
 
-    /// Sends it; if its answer gets lost, looks whether it was executed before it is sent again.
     async fn perform_removal(
         &self,
-        mut context: RequestContext,
+        context: RequestContext,
         removal: &Removal,
-        before: Before,
+        before: PriorAttempt,
     ) -> Result<WriteResult> {
-        let done = || WriteResult {
-            lead_id: removal.gone().to_owned(),
-            ..WriteResult::default()
-        };
-        let mut lost = match before {
-            Before::Nothing => None,
-            Before::Uncertain { since } => Some(self.loss_before(since)),
-        };
-        let mut unknown = Error::from(ErrorKind::OutcomeUnknown);
-        let deadline = context.deadline;
-        for sends in 0.. {
-            if let Some(loss) = lost {
-                match self.look_until(&context, removal, loss).await? {
-                    Removed::Done => return Ok(done()),
-                    Removed::NotDone if sends < MAX_SENDS => {}
-                    Removed::NotDone | Removed::Unknown => break,
-                }
-            }
-            let started = clock::now();
-            // Nothing is sent again after the caller was told that the outcome is unknown.
-            let sending = RequestContext {
-                deadline,
-                ..context.clone()
-            };
-            match self.send_removal(&sending, removal).await {
-                Ok(()) => return Ok(done()),
-                Err(error) if error.kind == ErrorKind::OutcomeUnknown => {
-                    let loss = self.loss(started, &error).again(lost);
-                    context = self.doubted(&context, loss);
-                    lost = Some(loss);
-                    unknown.facts = error.facts;
-                }
-                // After a lost answer, the lead that is missing may be the one that is gone.
-                Err(error) if lost.is_some() && is_missing(&error) => {
-                    return match self.look(&context, removal).await? {
-                        Removed::Done => Ok(done()),
-                        Removed::NotDone => Err(error),
-                        Removed::Unknown => break,
-                    };
-                }
-                // Whatever keeps it from being sent again says nothing about the first time.
-                Err(error) if lost.is_some() && !error.is_final() => {
-                    unknown.facts = error.facts;
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        // A later look tells whether the lead is gone, and it is sent again if it is not.
-        unknown.facts.repeat = lost.map(Loss::repeat);
-        Err(unknown)
+        let mut write = RemovalWrite { gateway: self, removal };
+        let lost = self.begun_before(before);
+        self.crm.send_until_known(context, lost, &mut write).await
     }
+}
 
-    async fn send_removal(&self, context: &RequestContext, removal: &Removal) -> Result<()> {
-        match removal {
-            Removal::Delete { lead_id } => self.crm.call(context, &Delete(lead_id)).await,
+impl ReconcilableWrite for RemovalWrite<'_> {
+    type Output = WriteResult;
+
+    async fn send(&mut self, context: &RequestContext) -> Result<WriteResult> {
+        let crm = &self.gateway.crm;
+        match self.removal {
+            Removal::Delete { lead_id } => crm.call(context, &Delete(lead_id)).await?,
             Removal::Merge {
                 lead_id,
                 merged_lead_id,
@@ -178,29 +138,85 @@ impl Gateway {
                     master: lead_id,
                     child: merged_lead_id,
                 };
-                self.crm.call(context, &operation).await
+                crm.call(context, &operation).await?;
             }
         }
+        Ok(self.executed())
     }
 
-    async fn look_until(&self, context: &RequestContext, removal: &Removal, loss: Loss) -> Result<Removed> {
-        let mut looks = loss.looks();
+    async fn reconcile(
+        &mut self,
+        context: &RequestContext,
+        lost: LostWrite,
+        _unknown: &Error,
+    ) -> Result<Reconciled<WriteResult>> {
+        let mut lookups = lost.lookups();
         loop {
-            let removed = self.look(context, removal).await?;
-            match removed {
-                Removed::Done => return Ok(removed),
-                Removed::NotDone | Removed::Unknown => match looks.next(context).await {
-                    Look::Again => {}
-                    Look::Counts => return Ok(removed),
-                    Look::Over => return Ok(Removed::Unknown),
-                },
+            let state = self.look_up(context).await?;
+            if matches!(state, RemovalState::Executed) {
+                return Ok(self.reconciled(state, lost));
+            }
+            match lookups.next(context).await {
+                NextLookup::Due => {}
+                NextLookup::Concluded => return Ok(self.reconciled(state, lost)),
+                NextLookup::DeadlineExceeded => return Ok(self.reconciled(RemovalState::Unknown, lost)),
             }
         }
     }
 
-    /// Looks whether the lead is gone. Of a merge the other one has to be there, or it cannot have been made.
-    async fn look(&self, context: &RequestContext, removal: &Removal) -> Result<Removed> {
-        let is_there = async |id: &str| match self.crm.call(context, &GetById::new(id)).await {
+    /// A lead that does not exist may have been removed by the lost request.
+    fn may_be_own_effect(&self, error: &Error) -> bool {
+        is_missing(error)
+    }
+
+    async fn reconcile_own_effect(
+        &mut self,
+        context: &RequestContext,
+        lost: LostWrite,
+        _resent: LostWrite,
+    ) -> Result<Reconciled<WriteResult>> {
+        let state = self.look_up(context).await?;
+        Ok(self.reconciled(state, lost))
+    }
+}
+
+impl RemovalWrite<'_> {
+    fn executed(&self) -> WriteResult {
+        WriteResult {
+            lead_id: self.removal.removed_lead().to_owned(),
+            ..WriteResult::default()
+        }
+    }
+
+    fn reconciled(&self, state: RemovalState, lost: LostWrite) -> Reconciled<WriteResult> {
+        match state {
+            RemovalState::Executed => Reconciled::Executed(self.executed()),
+            RemovalState::NotExecuted => Reconciled::NotExecuted,
+            RemovalState::Unknown => Reconciled::Unknown {
+                recovery: Some(lost.recovery()),
+            },
+        }
+    }
+
+    /// Looks up whether the lead was removed. After a merge the other lead must exist. If it does not, the merge cannot have
+    /// been executed.
+    async fn look_up(&self, context: &RequestContext) -> Result<RemovalState> {
+        let removed = self.exists(context, self.removal.removed_lead()).await;
+        Ok(match (removed, self.removal) {
+            (None, _) => RemovalState::Unknown,
+            (Some(true), _) => RemovalState::NotExecuted,
+            (Some(false), Removal::Delete { .. }) => RemovalState::Executed,
+            (Some(false), Removal::Merge { lead_id, .. }) => match self.exists(context, lead_id).await {
+                None => RemovalState::Unknown,
+                Some(true) => RemovalState::Executed,
+                Some(false) => return Err(ErrorKind::NotFound(Resource::Lead).into()),
+            },
+        })
+    }
+
+    /// Whether the lead exists. `None`: the look-up failed.
+    async fn exists(&self, context: &RequestContext, lead_id: &str) -> Option<bool> {
+        match self.gateway.crm.call(context, &GetById::new(lead_id)).await {
             Ok(_) => Some(true),
             Err(error) if is_missing(&error) => Some(false),
             Err(error) => {
@@ -212,18 +228,7 @@ impl Gateway {
                 );
                 None
             }
-        };
-        let gone = is_there(removal.gone()).await;
-        Ok(match (gone, removal) {
-            (None, _) => Removed::Unknown,
-            (Some(true), _) => Removed::NotDone,
-            (Some(false), Removal::Delete { .. }) => Removed::Done,
-            (Some(false), Removal::Merge { lead_id, .. }) => match is_there(lead_id).await {
-                None => Removed::Unknown,
-                Some(true) => Removed::Done,
-                Some(false) => return Err(ErrorKind::NotFound(Resource::Lead).into()),
-            },
-        })
+        }
     }
 }
 
@@ -232,7 +237,7 @@ mod tests {
     use super::*;
 
     fn violations(removal: &Removal) -> Vec<String> {
-        removal.check().into_iter().map(|fault| fault.field).collect()
+        removal.check().into_iter().map(|violation| violation.field).collect()
     }
 
     fn merge(lead_id: &str, merged_lead_id: &str) -> Removal {
@@ -243,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_violations_are_returned_at_once() {
         let lead_id = String::new();
         assert_eq!(violations(&Removal::Delete { lead_id }), ["lead_id"]);
         assert_eq!(violations(&merge("", "not an id")), ["lead_id", "merged_lead_id"]);

@@ -1,6 +1,6 @@
 //! Leads found by a criterion or by a word.
 
-use super::lead::columns;
+use super::lookup::columns;
 use super::{Gateway, or_invalid};
 use crate::context::RequestContext;
 use crate::crm::search as endpoint;

@@ -98,7 +98,8 @@ pub(super) struct RequestBody {
     /// The received part of the next message.
     buffer: Buffer,
     unfinished: UnfinishedMessage,
-    /// The message of a unary request. It is decoded only at the end of the request, because a decoded message may be much larger.
+    /// The message of a unary request. It is decoded only at the end of the request, because a decoded message may be much
+    /// larger.
     message: Option<Bytes>,
     has_ended: bool,
 }

@@ -13,7 +13,7 @@ use super::violations::Violations;
 use super::write::{DecodedWrite, WriteMessage, item_context};
 use crate::domain::lead::WriteResult;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gateway::Manner;
+use crate::gateway::WriteMode;
 
 /// The size of the shortest error in a result: code, reason and RetryInfo.
 const MIN_RESULT_BYTES: usize = 280;
@@ -115,7 +115,7 @@ pub(super) async fn write_batch<B: Batch>(mut rpc: Rpc<B>, status_builder: Statu
     let mut tasks = JoinSet::new();
     for (index, (write, own_id)) in queued.into_iter().enumerate() {
         let (gateway, context) = (gateway.clone(), item_context(&context, own_id));
-        tasks.spawn(async move { (index, write.execute(&gateway, &context, Manner::Bulk).await) });
+        tasks.spawn(async move { (index, write.execute(&gateway, &context, WriteMode::Bulk).await) });
     }
     while let Some(ended) = tasks.join_next().await {
         let (index, result) = ended.map_err(|_| Error::from(ErrorKind::ShuttingDown))?;

@@ -15,7 +15,7 @@ pub async fn connect(address: &str, authorities: Option<&[u8]>, limit: Duration)
         true => address.to_owned(),
         false => format!("http://{address}"),
     };
-    let invalid_address = || "invalid address: must be http://HOST:PORT or https://HOST:PORT".to_owned();
+    let invalid_address = || "is not an address of the form http://HOST:PORT or https://HOST:PORT".to_owned();
     let url = url::Url::parse(&url).map_err(|_| invalid_address())?;
     // Endpoint::new would load the authorities of the system by itself.
     let endpoint = Endpoint::from_shared(String::from(url.clone())).map_err(|_| invalid_address())?;
@@ -30,7 +30,7 @@ pub async fn connect(address: &str, authorities: Option<&[u8]>, limit: Duration)
                 None => ClientTlsConfig::new().with_native_roots(),
             };
             let config = endpoint.tls_config(tls.timeout(limit));
-            config.map_err(|error| format!("invalid TLS configuration: {}", root_cause(&error)))?
+            config.map_err(|error| format!("has an invalid TLS configuration: {}", root_cause(&error)))?
         }
         _ => return Err(invalid_address()),
     };

@@ -26,12 +26,12 @@ use super::request_filter::RequestFilter;
 use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
 use super::write_order::WriteOrder;
-use crate::context::exceeded;
+use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
 
-/// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the quota
-/// reads nothing.
+/// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
+/// quota reads nothing.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// The flow-control window of a connection. h2 limits the overhead of all unread DATA frames of a connection to half of it
 /// (256 bytes less the length of each frame), and ends the connection with GOAWAY (ENHANCE_YOUR_CALM) above that. One stream
@@ -255,7 +255,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             // Ends the RPC while its message is incomplete. Afterwards the handler does.
             let incomplete = async {
                 let error = tokio::select! {
-                    () = tokio::time::sleep_until(deadline) => exceeded("the request message"),
+                    () = tokio::time::sleep_until(deadline) => deadline_exceeded("the request message"),
                     () = draining.cancelled() => ErrorKind::ShuttingDown.into(),
                 };
                 if log.is_message_complete() {

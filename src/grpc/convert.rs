@@ -107,8 +107,8 @@ pub fn attributes(lead: &mut pb::Lead) -> Vec<(String, Value)> {
     standard.into_iter().chain(others).collect()
 }
 
-/// The two conversions between `LeadFields` and attributes. Both name every field: a field of `LeadFields` that is missing from
-/// the list of standard fields does not compile.
+/// The two conversions between `LeadFields` and attributes. Both name every field: a field of `LeadFields` that is missing
+/// from the list of standard fields does not compile.
 macro_rules! lead_fields_conversions {
     (text: $($text:ident $text_schema:literal),*; flag: $($flag:ident $flag_schema:literal),*) => {
         /// Returns the standard attributes by schema name, and the custom ones as they are.

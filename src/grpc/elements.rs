@@ -127,8 +127,8 @@ impl MessageSchema {
 
 const LENGTH_DELIMITED: u64 = 2;
 
-/// Returns the next field of a message: its number, its wire type and, if it is length-delimited, its bytes. `None` at the end
-/// and at invalid bytes.
+/// Returns the next field of a message: its number, its wire type and, if it is length-delimited, its bytes. `None` at the
+/// end and at invalid bytes.
 fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u32, u64, &'a [u8])> {
     let key = decode_varint(bytes).ok()?;
     let (number, wire) = (u32::try_from(key >> 3).ok()?, key & 7);

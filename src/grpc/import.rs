@@ -14,7 +14,7 @@ use super::rpc::{ResponseSender, Rpc, StatusBuilder};
 use super::write::{DecodedWrite, QueuedWrite, item_context, upsert_outcome};
 use crate::context::RequestContext;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gateway::{Gateway, Manner};
+use crate::gateway::{Gateway, WriteMode};
 
 /// Executes the rows of the stream and sends the result of each row when it is known.
 pub(super) async fn import(
@@ -155,7 +155,7 @@ fn enter(gateway: &Gateway, operation: Option<Operation>) -> Result<ImportRow> {
 }
 
 async fn execute(gateway: &Arc<Gateway>, context: &RequestContext, row: ImportRow) -> Result<pb::ImportedLead> {
-    let result = row.write.execute(gateway, context, Manner::Bulk).await?;
+    let result = row.write.execute(gateway, context, WriteMode::Bulk).await?;
     let outcome = row.outcome.unwrap_or_else(|| upsert_outcome(&result));
     Ok(pb::ImportedLead {
         lead_id: result.lead_id,

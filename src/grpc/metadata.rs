@@ -78,8 +78,8 @@ pub(super) fn time_limit(headers: &HeaderMap, settings: &ServerSettings, max: Du
 
 /// Returns how much longer than the deadline of the client a timeout can be.
 ///
-/// Clients on C-core (Python, Ruby, PHP, C++) round the timeout up to at most three digits: 30 s are sent as `30100m` or `30S`.
-/// Timeouts in microseconds or with more digits are not rounded.
+/// Clients on C-core (Python, Ruby, PHP, C++) round the timeout up to at most three digits: 30 s are sent as `30100m` or
+/// `30S`. Timeouts in microseconds or with more digits are not rounded.
 fn max_rounding(text: &str, timeout: Duration) -> Duration {
     let step: u64 = match timeout.as_secs() {
         0 => 1,

@@ -98,8 +98,8 @@ impl PagePosition {
     }
 }
 
-/// Removes the items of a page that were in an earlier response, and the items that do not fit into this one. Returns the start
-/// of the next page if not all items fit. An unreadable item has a position, too.
+/// Removes the items of a page that were in an earlier response, and the items that do not fit into this one. Returns the
+/// start of the next page if not all items fit. An unreadable item has a position, too.
 pub(super) fn cut<T>(
     start: PagePosition,
     items: &mut Listed<T>,

@@ -11,7 +11,7 @@ use super::{convert, pb};
 use crate::domain::lead::{LeadKey, check_id, check_number, schema_name};
 use crate::domain::{email, phone};
 use crate::error::{Result, Violation};
-use crate::gateway::Found;
+use crate::gateway::BatchGetResult;
 
 /// GetLead.
 pub(super) async fn get(rpc: Rpc<pb::GetLeadRequest>) -> Result<pb::GetLeadResponse> {
@@ -81,7 +81,7 @@ pub(super) async fn batch_get(
 }
 
 /// Returns the leads that fit into the response, and the ids of the other leads as remaining.
-fn batch_response(found: Found, budget: ResponseBudget) -> Result<pb::BatchGetLeadsResponse> {
+fn batch_response(found: BatchGetResult, budget: ResponseBudget) -> Result<pb::BatchGetLeadsResponse> {
     let leads: Vec<_> = found.leads.into_iter().map(convert::lead).collect();
     let id_bytes = |id: &String| encoded_item_bytes(id.len());
     // The response has every lead: complete or as an id.

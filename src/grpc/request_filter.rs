@@ -1,5 +1,5 @@
-//! Rejects requests before their messages are read: by the HTTP version and method, the content type, the size of the metadata
-//! and the names in the metadata.
+//! Rejects requests before their messages are read: by the HTTP version and method, the content type, the size of the
+//! metadata and the names in the metadata.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

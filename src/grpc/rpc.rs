@@ -20,7 +20,7 @@ use super::settings::{MAX_DURATION, ServerSettings};
 use super::status;
 use super::unary_limit::UnaryLimit;
 use super::write_order::WritePosition;
-use crate::context::{RequestContext, exceeded};
+use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 use crate::tenant::Tenants;
@@ -135,7 +135,7 @@ impl<A> ResponseSender<A> {
     {
         self.status_builder.budget.check(&response)?;
         match tokio::time::timeout(self.read_timeout, self.sender.send(response)).await {
-            Ok(sent) => sent.map_err(|_| ErrorKind::CallerLeft.into()),
+            Ok(sent) => sent.map_err(|_| ErrorKind::CallerCancelled.into()),
             Err(_) => Err(ErrorKind::StreamNotRead.into()),
         }
     }
@@ -197,7 +197,7 @@ impl ServerContext {
                 result = handler => result,
                 () = sender.closed() => Ok(()),
                 () = draining.cancelled() => Err(ErrorKind::StreamInterrupted.into()),
-                () = tokio::time::sleep_until(deadline) => Err(exceeded("the next response")),
+                () = tokio::time::sleep_until(deadline) => Err(deadline_exceeded("the next response")),
             };
             if let Err(error) = result {
                 end.fail(status_builder.last(&error), error.kind == ErrorKind::StreamNotRead);

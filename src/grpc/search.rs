@@ -15,7 +15,8 @@ use crate::domain::lead::Lead;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::{ExportFrom, Listing, MAX_MODIFIED, Search};
 
-/// Maximum number of leads, and approximate maximum size, of one message of an export. `server.max_response_bytes` may be lower.
+/// Maximum number of leads, and approximate maximum size, of one message of an export. `server.max_response_bytes` may be
+/// lower.
 const MAX_MESSAGE_LEADS: usize = 100;
 const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Maximum size of the query of QuickSearchLeads, in bytes. It is sent to LeadSquared in the URL.
@@ -217,8 +218,8 @@ impl TimeRange {
         }
     }
 
-    /// Returns where the listing starts: at the token, which must be of the same range, or without a token at the start of the
-    /// range.
+    /// Returns where the listing starts: at the token, which must be of the same range, or without a token at the start of
+    /// the range.
     fn listing_start(&self, field: &str, token: &str, violations: &mut Violations) -> Option<ExportFrom> {
         let start = self.start?;
         if token.is_empty() {

@@ -19,7 +19,7 @@ use crate::domain::share::{
 use crate::domain::user::UserKey;
 use crate::domain::{check, email};
 use crate::error::{Error, Result, Violation};
-use crate::gateway::sharing::{Draft, Meant, WaitFor, Wanted};
+use crate::gateway::sharing::{NewShare, ShareSelector, ShareTarget, WaitFor};
 
 /// Maximum number of shares that RevokeShares revokes at a time.
 const MAX_REVOKES: usize = 32;
@@ -56,18 +56,18 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let duration = violations.duration(duration);
             let lead = violations.lead(lead);
             let context = violations.share_context(context);
-            let (draft, wait) = violations.finish(|| {
-                let draft = Draft {
-                    what: Wanted::Lead(lead?, context),
+            let (new_share, wait) = violations.finish(|| {
+                let new_share = NewShare {
+                    target: ShareTarget::Lead(lead?, context),
                     user: user?,
                     access: access?,
                     duration,
                     additional: allow_additional,
                 };
-                Some((draft, wait?))
+                Some((new_share, wait?))
             })?;
             let sharing = rpc.gateway.sharing();
-            let share = sharing.share(&rpc.context, draft, request, wait).await?;
+            let share = sharing.share(&rpc.context, new_share, request, wait).await?;
             Ok(pb::ShareLeadResponse {
                 share: Some(convert_share(&share, &status_builder)),
             })
@@ -96,18 +96,18 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let access = violations.access(access);
             let duration = violations.duration(duration);
             let id = violations.id("opportunity_id", opportunity_id);
-            let (draft, wait) = violations.finish(|| {
-                let draft = Draft {
-                    what: Wanted::Opportunity(id?),
+            let (new_share, wait) = violations.finish(|| {
+                let new_share = NewShare {
+                    target: ShareTarget::Opportunity(id?),
                     user: user?,
                     access: access?,
                     duration,
                     additional: allow_additional,
                 };
-                Some((draft, wait?))
+                Some((new_share, wait?))
             })?;
             let sharing = rpc.gateway.sharing();
-            let share = sharing.share(&rpc.context, draft, request, wait).await?;
+            let share = sharing.share(&rpc.context, new_share, request, wait).await?;
             Ok(pb::ShareOpportunityResponse {
                 share: Some(convert_share(&share, &status_builder)),
             })
@@ -152,19 +152,19 @@ impl pb::share_service_server::ShareService for ShareHandlers {
     async fn watch_share(&self, request: Request<pb::WatchShareRequest>) -> StreamResult<pb::WatchShareResponse> {
         let handler = |rpc: Rpc<pb::WatchShareRequest>, responder: ResponseSender<pb::WatchShareResponse>| async move {
             let id = share_id(&rpc.message.share_id)?;
-            let mut listener = rpc.gateway.sharing().listen(id).await?;
+            let mut watcher = rpc.gateway.sharing().watch(id).await?;
             let mut last_sent = None;
             loop {
-                let share = listener.current();
+                let share = watcher.current();
                 let current = convert_share(&share, responder.status_builder());
                 if last_sent.as_ref() != Some(&current) {
                     last_sent = Some(current.clone());
                     responder.send(pb::WatchShareResponse { share: Some(current) }).await?;
                 }
-                if share.stage.is_over() {
+                if share.stage.has_ended() {
                     return Ok(());
                 }
-                listener.changed().await;
+                watcher.changed().await;
             }
         };
         self.server.stream(request, handler).await
@@ -303,8 +303,8 @@ async fn revoke_all(
     let mut tasks = JoinSet::new();
     loop {
         let found = rpc.gateway.sharing().list(&filter).await?;
-        let is_last = found.len() < filter.most;
-        filter.before = found.last().map(|share| share.id);
+        let is_last = found.len() < filter.limit;
+        filter.older_than = found.last().map(|share| share.id);
         for share in found {
             if tasks.len() >= MAX_REVOKES {
                 send_revoked(tasks.join_next().await, rpc, responder).await?;
@@ -312,7 +312,7 @@ async fn revoke_all(
             let (sharing, context) = (rpc.gateway.sharing().clone(), rpc.context.clone());
             tasks.spawn(async move {
                 let revoked = sharing
-                    .revoke(&context, Meant::Id(share.id), None, WaitFor::Submitted)
+                    .revoke(&context, ShareSelector::Id(share.id), None, WaitFor::Submitted)
                     .await;
                 (share.id, revoked)
             });
@@ -354,7 +354,7 @@ async fn send_revoked(
     responder.send(response).await
 }
 
-fn filter(message: pb::ListSharesRequest, max: usize) -> Result<ShareFilter> {
+fn filter(message: pb::ListSharesRequest, limit: usize) -> Result<ShareFilter> {
     let pb::ListSharesRequest {
         lead_id,
         user_id,
@@ -386,7 +386,7 @@ fn filter(message: pb::ListSharesRequest, max: usize) -> Result<ShareFilter> {
     });
     let states = states.collect();
     let expire_before = convert::time(expire_before, "expire_before", &mut violations);
-    let before = match page_token.as_str() {
+    let older_than = match page_token.as_str() {
         "" => None,
         token => {
             let id = Uuid::try_parse(token).map_err(|_| "is not a page token of this rpc");
@@ -406,8 +406,8 @@ fn filter(message: pb::ListSharesRequest, max: usize) -> Result<ShareFilter> {
         user_id: some(user_id),
         states,
         expire_before,
-        before,
-        most: max,
+        older_than,
+        limit,
     })
 }
 
@@ -479,7 +479,7 @@ impl Violations {
     fn share_context(&mut self, context: Option<pb::share_lead_request::Context>) -> Option<ShareContext> {
         use pb::share_lead_request::Context;
         match context? {
-            Context::ActivityId(id) => self.id("activity_id", id).map(|id| ShareContext::Given { id }),
+            Context::ActivityId(id) => self.id("activity_id", id).map(|id| ShareContext::Existing { id }),
             Context::NewActivity(new) => Some(self.new_activity(new)),
         }
     }
@@ -536,14 +536,14 @@ impl Violations {
         }
     }
 
-    fn share(&mut self, share: Option<pb::revoke_share_request::Share>) -> Option<Meant> {
+    fn share(&mut self, share: Option<pb::revoke_share_request::Share>) -> Option<ShareSelector> {
         use pb::revoke_share_request::Share;
         match share {
             None => {
                 self.add("share", "one of share_id and triple is required");
                 None
             }
-            Some(Share::ShareId(text)) => self.collect(share_id(&text)).map(Meant::Id),
+            Some(Share::ShareId(text)) => self.collect(share_id(&text)).map(ShareSelector::Id),
             Some(Share::Triple(triple)) => {
                 let pb::ShareTriple {
                     lead_id,
@@ -556,7 +556,7 @@ impl Violations {
                     true => None,
                     false => Some(self.id("triple.activity_id", activity_id)?),
                 };
-                Some(Meant::Triple {
+                Some(ShareSelector::Triple {
                     lead_id: lead_id?,
                     user_id: user_id?,
                     activity_id,
@@ -578,7 +578,7 @@ fn convert_share(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
     pb::Share {
         share_id: share.id.to_string(),
         state: share.state() as i32,
-        kind: match share.what {
+        kind: match share.entity {
             SharedEntity::Lead { .. } => pb::ShareKind::Lead,
             SharedEntity::Opportunity { .. } => pb::ShareKind::Opportunity,
         }

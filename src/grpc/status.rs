@@ -1,5 +1,5 @@
-//! Converts errors into gRPC statuses. [`entry`] is the table: one row for each error, with its code, reason, details and retry
-//! behavior. The other functions encode a row and keep the headers of a response small.
+//! Converts errors into gRPC statuses. [`entry`] is the table: one row for each error, with its code, reason, details and
+//! retry behavior. The other functions encode a row and keep the headers of a response small.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use uuid::Uuid;
 
 use crate::domain::lead::{path, schema_name};
-use crate::error::{Error, ErrorKind, Repeat, Resource, Violation, shortened};
+use crate::error::{Error, ErrorKind, Recovery, Resource, Violation, shortened};
 
 /// The domain of ErrorInfo.
 const DOMAIN: &str = "leadgate";
@@ -25,8 +25,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LEAD: &str = "leadgate.v1.Lead";
 const SHARE: &str = "leadgate.v1.Share";
 
-/// Maximum size of all headers of an error. HTTP/2 counts the name, the value and 32 bytes for each. Java clients accept 8 KB, and
-/// proxies add headers.
+/// Maximum size of all headers of an error. HTTP/2 counts the name, the value and 32 bytes for each. Java clients accept 8
+/// KB, and proxies add headers.
 const MAX_HEADER_BYTES: usize = 6_000;
 /// Reserved for the headers of the HTTP library: `:status` and `date`.
 const HTTP_BYTES: usize = 120;
@@ -208,8 +208,8 @@ fn entry(error: &Error) -> StatusEntry<'_> {
             After(*retry_after),
         ),
         ErrorKind::OutcomeUnknown => {
-            let retry = match error.facts.repeat {
-                Some(Repeat::SameRequestId { after }) => After(after),
+            let retry = match error.details.recovery {
+                Some(Recovery::SameRequestId { after }) => After(after),
                 // The same request again, as gRPC would send it, has no result or is executed twice.
                 _ => Never,
             };
@@ -226,7 +226,7 @@ fn entry(error: &Error) -> StatusEntry<'_> {
         ErrorKind::DeadlineExceeded { .. } => {
             row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Detail::None, Unspecified)
         }
-        ErrorKind::CallerLeft => row(Code::Cancelled, "CALLER_LEFT", Detail::None, Unspecified),
+        ErrorKind::CallerCancelled => row(Code::Cancelled, "CALLER_LEFT", Detail::None, Unspecified),
     }
 }
 
@@ -235,8 +235,8 @@ pub(super) fn reason(error: &Error) -> &'static str {
     entry(error).reason
 }
 
-/// Returns the status of an error. `remaining` is the time until the caller's deadline, if there is one: a retry by gRPC keeps
-/// that deadline, so a retry after it is useless.
+/// Returns the status of an error. `remaining` is the time until the caller's deadline, if there is one: a retry by gRPC
+/// keeps that deadline, so a retry after it is useless.
 pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, remaining: Option<Duration>) -> Status {
     let entry = entry(error);
     let mut details = ErrorDetails::new();
@@ -306,7 +306,7 @@ fn unique_field(attribute: Option<&str>) -> String {
 
 /// Returns the metadata of ErrorInfo.
 fn metadata(error: &Error, tenant: Option<&str>) -> HashMap<String, String> {
-    let facts = &error.facts;
+    let details = &error.details;
     let own = match &error.kind {
         ErrorKind::Duplicate { attribute, .. } => {
             let field = unique_field(attribute.as_deref());
@@ -319,20 +319,20 @@ fn metadata(error: &Error, tenant: Option<&str>) -> HashMap<String, String> {
         ErrorKind::Unreadable { path } => Some(("json_path", path.clone())),
         _ => None,
     };
-    let retry_same = match facts.repeat {
-        Some(Repeat::SameRequestId { .. }) => Some("true"),
-        Some(Repeat::Share | Repeat::Lead | Repeat::Activity) => Some("false"),
+    let retry_same = match details.recovery {
+        Some(Recovery::SameRequestId { .. }) => Some("true"),
+        Some(Recovery::Share | Recovery::Lead | Recovery::Activity) => Some("false"),
         None => (error.kind == ErrorKind::OutcomeUnknown).then_some("false"),
     };
     let entries = [
-        Some(("attempts", facts.attempts.to_string())),
-        Some(("queued_ms", facts.queued.as_millis().to_string())),
-        facts
+        Some(("attempts", details.attempts.to_string())),
+        Some(("queued_ms", details.queued.as_millis().to_string())),
+        details
             .upstream_status
             .map(|status| ("upstream_status", status.to_string())),
-        facts.exception_type.clone().map(|name| ("exception_type", name)),
-        facts.cause.map(|cause| ("cause", cause.name().to_owned())),
-        facts.share_id.map(|id| ("share_id", id.to_string())),
+        details.exception_type.clone().map(|name| ("exception_type", name)),
+        details.cause.map(|cause| ("cause", cause.name().to_owned())),
+        details.share_id.map(|id| ("share_id", id.to_string())),
         tenant.map(|tenant| ("tenant", tenant.to_owned())),
         own,
         retry_same.map(|same| (RETRY_SAME, same.to_owned())),
@@ -782,7 +782,7 @@ mod tests {
             id in "[a-z]{1,128}",
         ) {
             let mut error = Error::from(kind);
-            error.facts.exception_type = Some(exception_type);
+            error.details.exception_type = Some(exception_type);
             let status = from(&error, Some(&tenant), &id, None);
             let code = status.code();
             let headers = sent_headers(status, &id);

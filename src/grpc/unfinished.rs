@@ -1,5 +1,5 @@
-//! Limits the total size of all incomplete request messages. Above the limit, the largest incomplete message is dropped, so that
-//! requests that are never completed do not block small ones.
+//! Limits the total size of all incomplete request messages. Above the limit, the largest incomplete message is dropped, so
+//! that requests that are never completed do not block small ones.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

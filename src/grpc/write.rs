@@ -11,7 +11,7 @@ use super::{convert, pb};
 use crate::context::{RequestContext, RequestId};
 use crate::domain::lead::{CaptureBehavior, WriteAction, WriteRequest, WriteResult, schema_name};
 use crate::error::{Result, Violation};
-use crate::gateway::{Entry, Gateway, Manner};
+use crate::gateway::{Entry, Gateway, WriteMode};
 
 /// A request message that writes one lead.
 pub(super) trait WriteMessage: Mutation {
@@ -167,10 +167,10 @@ impl QueuedWrite {
         mut self,
         gateway: &Arc<Gateway>,
         context: &RequestContext,
-        manner: Manner,
+        mode: WriteMode,
     ) -> Result<WriteResult> {
         match self.entry {
-            Some(entry) => gateway.write(context, self.write, manner, entry).await,
+            Some(entry) => gateway.write(context, self.write, mode, entry).await,
             None => gateway
                 .validate(context, &mut self.write)
                 .await
@@ -192,7 +192,7 @@ pub(super) async fn write<M: WriteMessage>(mut rpc: Rpc<M>) -> Result<WriteResul
     } = rpc;
     let write = DecodedWrite::with(message, request, violations);
     let queued = write_turn.enter(&context, || write.enter(&gateway)).await?;
-    queued.execute(&gateway, &context, Manner::Single).await
+    queued.execute(&gateway, &context, WriteMode::Single).await
 }
 
 /// Returns the context of one write of a batch or an import. It is cancelled together with the whole, but its end does not

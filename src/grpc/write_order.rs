@@ -1,7 +1,7 @@
 //! Keeps the writes of one connection in the order of their headers.
 //!
-//! A write enters the queue of its lead when its message is complete and all earlier writes of the connection have entered. An
-//! earlier write whose message is incomplete for too long is skipped.
+//! A write enters the queue of its lead when its message is complete and all earlier writes of the connection have entered.
+//! An earlier write whose message is incomplete for too long is skipped.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -22,7 +22,7 @@ use super::queue::{self, Ask, Infeasible, Key, Queue, Receipt, Supply, TicketId}
 use super::window::{self, Grant, Next, Window};
 use super::{BreakerSnapshot, Callers, Cost, Limits, Ride, Snapshot, Verdict, Want};
 use crate::clock;
-use crate::context::{Criticality, Position, RequestContext, exceeded};
+use crate::context::{Criticality, Position, RequestContext, deadline_exceeded};
 use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit, QuotaUsage};
 use crate::error::{Error, ErrorKind, Limit, Refusal, Result};
 
@@ -242,7 +242,7 @@ impl Quota {
                 // The queue may have taken it out in this moment.
                 match granted.try_recv() {
                     Ok(Err(error)) => Err(error),
-                    Ok(Ok(_)) | Err(_) => Err(exceeded(place(is_behind))),
+                    Ok(Ok(_)) | Err(_) => Err(deadline_exceeded(place(is_behind))),
                 }
             }
             Err(error) => Err(error),
@@ -757,7 +757,7 @@ impl State {
             return Err(ErrorKind::DailyBudgetExhausted { retry_after }.into());
         }
         if now >= context.deadline {
-            return Err(exceeded(PLACE));
+            return Err(deadline_exceeded(PLACE));
         }
         Ok(())
     }
@@ -893,7 +893,7 @@ impl State {
             match self.queue.next(&supply, now) {
                 queue::Next::Nobody => return,
                 queue::Next::Dead(_, ticket, is_behind) => {
-                    drop(ticket.grant.send(Err(exceeded(place(is_behind)))));
+                    drop(ticket.grant.send(Err(deadline_exceeded(place(is_behind)))));
                 }
                 queue::Next::Granted(receipt, ticket) => self.grant(shared, receipt, ticket, now),
             }

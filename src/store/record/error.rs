@@ -1,4 +1,4 @@
-//! The stored form of an error: in the answer of a request id, and in a share that has failed.
+//! The stored form of an error: in the result of a mutation, and in a failed share.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::error as domain;
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) struct ErrorRecord {
     kind: ErrorKindRecord,
-    facts: ErrorFactsRecord,
+    facts: FailureDetailsRecord,
 }
 
 /// The kind of an error.
@@ -80,7 +80,7 @@ pub(in crate::store) enum ErrorKindRecord {
     CallerCancelled,
 }
 
-/// A refusal by LeadSquared's rate limiter.
+/// A rejection by the rate limit of LeadSquared.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) enum RefusalRecord {
     Window(Option<LimitRecord>),
@@ -102,7 +102,7 @@ pub(in crate::store) struct ViolationRecord {
 }
 
 names! {
-    /// What was not found.
+    /// The resource that was not found.
     ResourceRecord of domain::Resource {
         "Lead" = Lead,
         "User" = User,
@@ -112,9 +112,9 @@ names! {
     }
 }
 
-/// The facts about an error. The fields with a default are missing in the oldest documents.
+/// The details of an error. Fields with a default are missing in the oldest documents.
 #[derive(Debug, Serialize, Deserialize)]
-struct ErrorFactsRecord {
+struct FailureDetailsRecord {
     upstream_status: Option<u16>,
     exception_type: Option<String>,
     #[serde(default)]
@@ -126,25 +126,25 @@ struct ErrorFactsRecord {
     #[serde(default)]
     cause: Option<CauseRecord>,
     #[serde(default)]
-    repeat: Option<RepeatRecord>,
+    repeat: Option<RecoveryRecord>,
 }
 
-/// What the caller of a mutation can do to learn its outcome.
+/// How the caller of a mutation can determine its outcome.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum RepeatRecord {
+pub(in crate::store) enum RecoveryRecord {
     SameRequestId { after: Duration },
     Share,
     Lead,
     Activity,
 }
 
-/// Why there was no response.
+/// The reason why there was no response.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) enum CauseRecord {
     Dns,
     Refused,
     Unreachable,
-    Certificate(Certificate),
+    Certificate(CertificateRecord),
     NoTls,
     HandshakeEnded,
     Tls,
@@ -158,8 +158,8 @@ pub(in crate::store) enum CauseRecord {
 }
 
 names! {
-    /// What is wrong with a certificate.
-    Certificate of domain::Certificate {
+    /// The problem of a certificate.
+    CertificateRecord of domain::Certificate {
         "UnknownIssuer" = UnknownIssuer,
         "Expired" = Expired,
         "NotYetValid" = NotYetValid,
@@ -172,10 +172,10 @@ names! {
 
 impl From<domain::Error> for ErrorRecord {
     fn from(error: domain::Error) -> Self {
-        let domain::Error { kind, facts } = error;
+        let domain::Error { kind, details } = error;
         Self {
             kind: kind.into(),
-            facts: (*facts).into(),
+            facts: (*details).into(),
         }
     }
 }
@@ -185,7 +185,7 @@ impl From<ErrorRecord> for domain::Error {
         let ErrorRecord { kind, facts } = record;
         Self {
             kind: kind.into(),
-            facts: Box::new(facts.into()),
+            details: Box::new(facts.into()),
         }
     }
 }
@@ -227,7 +227,7 @@ impl From<domain::ErrorKind> for ErrorKindRecord {
             domain::ErrorKind::StreamNotRead => Self::StreamNotRead,
             domain::ErrorKind::ShuttingDown => Self::ShuttingDown,
             domain::ErrorKind::StreamInterrupted => Self::StreamInterrupted,
-            domain::ErrorKind::CallerLeft => Self::CallerCancelled,
+            domain::ErrorKind::CallerCancelled => Self::CallerCancelled,
         }
     }
 }
@@ -267,7 +267,7 @@ impl From<ErrorKindRecord> for domain::ErrorKind {
             ErrorKindRecord::StreamNotRead => Self::StreamNotRead,
             ErrorKindRecord::ShuttingDown => Self::ShuttingDown,
             ErrorKindRecord::StreamInterrupted => Self::StreamInterrupted,
-            ErrorKindRecord::CallerCancelled => Self::CallerLeft,
+            ErrorKindRecord::CallerCancelled => Self::CallerCancelled,
         }
     }
 }
@@ -318,9 +318,9 @@ impl From<ViolationRecord> for domain::Violation {
     }
 }
 
-impl From<domain::Facts> for ErrorFactsRecord {
-    fn from(facts: domain::Facts) -> Self {
-        let domain::Facts {
+impl From<domain::FailureDetails> for FailureDetailsRecord {
+    fn from(details: domain::FailureDetails) -> Self {
+        let domain::FailureDetails {
             upstream_status,
             exception_type,
             is_page,
@@ -328,8 +328,8 @@ impl From<domain::Facts> for ErrorFactsRecord {
             queued,
             share_id,
             cause,
-            repeat,
-        } = facts;
+            recovery,
+        } = details;
         Self {
             upstream_status,
             exception_type,
@@ -338,14 +338,14 @@ impl From<domain::Facts> for ErrorFactsRecord {
             queued,
             share_id,
             cause: cause.map(CauseRecord::from),
-            repeat: repeat.map(RepeatRecord::from),
+            repeat: recovery.map(RecoveryRecord::from),
         }
     }
 }
 
-impl From<ErrorFactsRecord> for domain::Facts {
-    fn from(record: ErrorFactsRecord) -> Self {
-        let ErrorFactsRecord {
+impl From<FailureDetailsRecord> for domain::FailureDetails {
+    fn from(record: FailureDetailsRecord) -> Self {
+        let FailureDetailsRecord {
             upstream_status,
             exception_type,
             is_page,
@@ -363,29 +363,29 @@ impl From<ErrorFactsRecord> for domain::Facts {
             queued,
             share_id,
             cause: cause.map(domain::Cause::from),
-            repeat: repeat.map(domain::Repeat::from),
+            recovery: repeat.map(domain::Recovery::from),
         }
     }
 }
 
-impl From<domain::Repeat> for RepeatRecord {
-    fn from(repeat: domain::Repeat) -> Self {
-        match repeat {
-            domain::Repeat::SameRequestId { after } => Self::SameRequestId { after },
-            domain::Repeat::Share => Self::Share,
-            domain::Repeat::Lead => Self::Lead,
-            domain::Repeat::Activity => Self::Activity,
+impl From<domain::Recovery> for RecoveryRecord {
+    fn from(recovery: domain::Recovery) -> Self {
+        match recovery {
+            domain::Recovery::SameRequestId { after } => Self::SameRequestId { after },
+            domain::Recovery::Share => Self::Share,
+            domain::Recovery::Lead => Self::Lead,
+            domain::Recovery::Activity => Self::Activity,
         }
     }
 }
 
-impl From<RepeatRecord> for domain::Repeat {
-    fn from(record: RepeatRecord) -> Self {
+impl From<RecoveryRecord> for domain::Recovery {
+    fn from(record: RecoveryRecord) -> Self {
         match record {
-            RepeatRecord::SameRequestId { after } => Self::SameRequestId { after },
-            RepeatRecord::Share => Self::Share,
-            RepeatRecord::Lead => Self::Lead,
-            RepeatRecord::Activity => Self::Activity,
+            RecoveryRecord::SameRequestId { after } => Self::SameRequestId { after },
+            RecoveryRecord::Share => Self::Share,
+            RecoveryRecord::Lead => Self::Lead,
+            RecoveryRecord::Activity => Self::Activity,
         }
     }
 }
