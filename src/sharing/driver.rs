@@ -16,7 +16,7 @@ use crate::crm::Place;
 use crate::crm::activity::{Create, Retrieve};
 use crate::crm::batch::{BatchMode, Ready};
 use crate::crm::share::{GetStatus, Grant, Revoke};
-use crate::domain::activity::{NOTE, Post, Target};
+use crate::domain::activity::{ActivityTarget, ActivityWriteRequest, NOTE};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -192,7 +192,7 @@ impl Shared {
         let owner = match self.activities_together && !share.posted_again {
             true => {
                 self.users
-                    .get_if_available(context, &user::Key::Id(share.user_id.clone()))
+                    .get_if_available(context, &user::UserKey::Id(share.user_id.clone()))
                     .await
             }
             false => None,
@@ -267,7 +267,8 @@ impl Shared {
             };
             let found = self.crm.call(context, &operation).await?.activities;
             let is_last = found.count() < LOOKUP_PAGE_SIZE;
-            let note = |fields: &crate::domain::lead::Row| fields.get(NOTE).cloned().flatten().unwrap_or_default();
+            let note =
+                |fields: &crate::domain::lead::RawFields| fields.get(NOTE).cloned().flatten().unwrap_or_default();
             let mut activities = found.records.into_iter();
             if let Some(ours) = activities.find(|activity| note(&activity.fields).contains(marker)) {
                 return Ok(Some(ours.id));
@@ -442,7 +443,7 @@ impl DriveState {
 }
 
 /// The activity of a share in the form in which it is posted.
-fn post(share: &Share) -> Post {
+fn post(share: &Share) -> ActivityWriteRequest {
     let (code, note, fields) = match &share.entity {
         SharedEntity::Lead {
             context: ShareContext::New { code, note, fields, .. },
@@ -453,14 +454,14 @@ fn post(share: &Share) -> Post {
     };
     // The marker comes first because LeadSquared may truncate a long note.
     let separator = if note.is_empty() { "" } else { "\n" };
-    Post {
-        target: Target::Lead(share.entity_id().to_owned()),
+    ActivityWriteRequest {
+        target: ActivityTarget::Lead(share.entity_id().to_owned()),
         code,
         note: Some(format!("{}{separator}{note}", activity_marker(share))),
         at: None,
         owner_id: share.user_id.clone(),
         fields,
-        faults: vec![],
+        violations: vec![],
     }
 }
 
