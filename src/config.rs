@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
-use crate::gateway::{Batching, CountryCode, Offset, WriteSettings};
+use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::telemetry::log;
 use crate::{crm, grpc, quota, sharing};
 
@@ -63,7 +63,7 @@ pub struct Tenant {
     /// How long its metadata counts as fresh.
     pub metadata_lifetime: Duration,
     /// What the pages of a lead's activities are counted by.
-    pub activity_offset: Offset,
+    pub activity_offset: ActivityOffset,
     /// The country code of phone numbers that are given without one.
     pub default_country_code: CountryCode,
     /// How sharing behaves.
@@ -139,7 +139,7 @@ struct Store {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TenantItself {
-    activity_offset: Offset,
+    activity_offset: ActivityOffset,
     default_country_code: CountryCode,
     #[serde(with = "humantime_serde")]
     metadata_lifetime: Duration,

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::retry::{Decision, Retries, Safety, decide};
-use super::{Client, Operation, Place, timed};
-use crate::context::{Criticality, RequestContext, deadline_exceeded};
+use super::{CallPermit, Client, Operation, timed};
+use crate::context::{Criticality, RequestContext, UPSTREAM_RESPONSE, deadline_exceeded};
 use crate::error::Outcome::Rejected;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quota::breaker::OperationId;
@@ -70,8 +70,8 @@ pub enum Way {
 pub struct Berth(Coming);
 
 enum Coming {
-    Alone(Place),
-    Leads(Place),
+    Alone(CallPermit),
+    Leads(CallPermit),
     Follows(Boarding),
     Rejoins(Rejoin),
 }
@@ -245,9 +245,9 @@ impl Client {
         let again = retries.again();
         let (turn, queued) = timed(context, self.shared.quota.board(context, &want, again)).await?;
         let place = async |slot| {
-            Ok::<_, Error>(Place {
+            Ok::<_, Error>(CallPermit {
                 slot,
-                permit: self.connection(context).await?,
+                connection: self.connection(context).await?,
                 queued,
             })
         };
@@ -299,7 +299,7 @@ impl Client {
             }
         }
         let told = match O::SAFETY {
-            Safety::Repeatable => context.wait("LeadSquared's answer", told).await,
+            Safety::Repeatable => context.wait(UPSTREAM_RESPONSE, told).await,
             Safety::Once => Ok(told.await),
         };
         match told {
@@ -311,7 +311,7 @@ impl Client {
 
     /// Sends the batch in one call. Where that fails as a whole, each half is sent by itself, and so on, until the operation to
     /// blame is alone. Writes whose outcome is not known are looked up first, each by its own caller's task.
-    async fn depart<O: Together>(self, mut place: Place, leader: Seat<O>) {
+    async fn depart<O: Together>(self, mut place: CallPermit, leader: Seat<O>) {
         let batch = leader.batch;
         let seats = aboard(place.slot.depart(), leader).await;
         let mut first = Some(place);
@@ -393,7 +393,7 @@ impl Client {
     async fn send_shared<O: Together>(
         &self,
         batch: OperationId,
-        place: Option<Place>,
+        place: Option<CallPermit>,
         seats: &mut Vec<Seat<O>>,
     ) -> Result<Vec<Fate<O::Output>>> {
         let shared = &*self.shared;
@@ -407,7 +407,7 @@ impl Client {
                     ride: None,
                 };
                 let mut retries = Retries::new(O::SAFETY, 1);
-                let place = self.turn(&shared_call(seats), &want, &mut retries).await?;
+                let place = self.acquire_for(&shared_call(seats), &want, &mut retries).await?;
                 let now = Instant::now();
                 let late = |seat: &mut Seat<O>| seat.context.deadline <= now || seat.reply.is_closed();
                 for seat in seats.extract_if(.., late) {
@@ -433,7 +433,7 @@ impl Client {
             seat.again = turns.remove(&seat.ticket);
         }
         let result = self.read(&context, &operation, response, queued, sent.elapsed());
-        let result = self.blamed(&context, result).await;
+        let result = self.with_exact_kind(&context, result).await;
         let named: Vec<&str> = seats.iter().take(MAX_NAMED).map(|seat| &*seat.context.id).collect();
         let mutations: Vec<String> = (seats.iter().take(MAX_NAMED))
             .filter_map(|seat| Some(seat.context.mutation?.to_string()))

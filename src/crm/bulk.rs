@@ -9,11 +9,12 @@ use serde_json::{Value as Json, json};
 
 use super::batch::{Fate, Together};
 use super::lead::{
-    ClearWith, Create, CreateOrUpdate, GetById, GetByIds, Pair, Update, flag, pairs, post, unreadable, whole,
+    ClearWith, CreateLead, CreateOrUpdateLead, GetLeadById, GetLeadsByIds, Pair, UpdateLead, flag, pairs, post,
+    unreadable, whole,
 };
 use super::response::{UpstreamResponse, row_error};
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::domain::lead::{Action, LEAD_ID, Row, SEARCH_BY_LEAD_ID, Write, Written, check_id};
 use crate::domain::listed::Unreadable;
 use crate::error::{Error, ErrorKind, Resource, Result};
@@ -21,21 +22,21 @@ use crate::quota::{Cost, Lane};
 
 /// `Leads/Retrieve/ByIds` for those who asked for one lead each.
 #[derive(Clone, Debug)]
-pub struct ReadTogether(GetByIds);
+pub struct ReadTogether(GetLeadsByIds);
 
 /// `Lead/Bulk/UpdateV2`.
 #[derive(Clone, Debug)]
-pub struct UpdateTogether(Vec<Update>);
+pub struct UpdateTogether(Vec<UpdateLead>);
 
 /// `Lead/Bulk/CreateOrUpdate`.
 #[derive(Clone, Debug)]
-pub struct UpsertTogether(Vec<CreateOrUpdate>);
+pub struct UpsertTogether(Vec<CreateOrUpdateLead>);
 
 /// `Lead/Bulk/Create`.
 #[derive(Clone, Debug)]
-pub struct CreateTogether(Vec<Create>);
+pub struct CreateTogether(Vec<CreateLead>);
 
-impl Together for GetById {
+impl Together for GetLeadById {
     type Shared = ReadTogether;
     const LANE: Lane = Lane::Reads;
 
@@ -45,7 +46,7 @@ impl Together for GetById {
         let mut seen = HashSet::new();
         let lists = lists.filter(|list| seen.insert(list.as_ptr()));
         let columns: BTreeSet<&String> = lists.flat_map(|list| list.iter()).collect();
-        ReadTogether(GetByIds {
+        ReadTogether(GetLeadsByIds {
             ids: members.iter().map(|member| member.id.clone()).collect(),
             columns: columns.into_iter().cloned().collect(),
             page: 1,
@@ -62,7 +63,7 @@ fn lost() -> Error {
     ErrorKind::Unavailable { sent: true }.into()
 }
 
-impl Together for Update {
+impl Together for UpdateLead {
     type Shared = UpdateTogether;
     const LANE: Lane = Lane::Updates;
 
@@ -75,7 +76,7 @@ impl Together for Update {
     }
 }
 
-impl Together for CreateOrUpdate {
+impl Together for CreateOrUpdateLead {
     type Shared = UpsertTogether;
     const LANE: Lane = Lane::Upserts;
 
@@ -88,7 +89,7 @@ impl Together for CreateOrUpdate {
     }
 }
 
-impl Together for Create {
+impl Together for CreateLead {
     type Shared = CreateTogether;
     const LANE: Lane = Lane::Creates;
 
@@ -103,10 +104,10 @@ impl Together for Create {
 
 impl Operation for ReadTogether {
     type Output = Vec<Fate<Row>>;
-    const NAME: &'static str = GetByIds::NAME;
+    const NAME: &'static str = GetLeadsByIds::NAME;
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         self.0.request()
     }
 
@@ -164,7 +165,7 @@ impl Operation for UpdateTogether {
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let rows: Vec<_> = self
             .0
             .iter()
@@ -207,7 +208,7 @@ impl Operation for UpdateTogether {
             let error = refused(row["Reason"].as_str().unwrap_or_default());
             told.extend(id_of(&row).map(|id| (id, Some(error))));
         }
-        let fate = |member: &Update| {
+        let fate = |member: &UpdateLead| {
             let lead_id = lead_id(&member.write);
             match told.get(&lead_id.to_ascii_lowercase()) {
                 Some(None) => Fate::Told(Ok(Written {
@@ -229,7 +230,7 @@ impl Operation for UpsertTogether {
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let rows = self.0.iter().map(|member| (&member.write, member.clear_with));
         post("LeadManagement.svc/Lead/Bulk/CreateOrUpdate", &array(rows))
     }
@@ -253,7 +254,7 @@ impl Operation for CreateTogether {
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let rows = self.0.iter().map(|member| (&member.write, member.clear_with));
         post("LeadManagement.svc/Lead/Bulk/Create", &array(rows))
     }
@@ -376,7 +377,7 @@ mod tests {
     }
 
     fn updates(ids: &[&str]) -> UpdateTogether {
-        let update = |id: &&str| Update {
+        let update = |id: &&str| UpdateLead {
             write: write(Action::Update {
                 lead_id: (*id).to_owned(),
                 run_automations: false,
@@ -387,7 +388,7 @@ mod tests {
     }
 
     fn creates(count: usize) -> CreateTogether {
-        let create = || Create {
+        let create = || CreateLead {
             write: write(Action::Create),
             clear_with: ClearWith::EmptyText,
         };
@@ -407,12 +408,12 @@ mod tests {
     #[test]
     fn an_unreadable_lead_is_read_by_its_own_call_and_no_other_lead_is_called_missing() {
         let read = |ids: &[&str], leads: &str| {
-            let members: Vec<_> = ids.iter().map(|id| GetById::new(id)).collect();
+            let members: Vec<_> = ids.iter().map(|id| GetLeadById::new(id)).collect();
             let response = UpstreamResponse {
                 status: StatusCode::OK,
                 body: format!(r#"{{"RecordCount":3,"Leads":[{leads}]}}"#).into(),
             };
-            let fates = GetById::together(&members).decode(&response).unwrap();
+            let fates = GetLeadById::together(&members).decode(&response).unwrap();
             let name = |fate: &Fate<Row>| match fate {
                 Fate::Told(Ok(row)) => row[LEAD_ID].clone().unwrap(),
                 Fate::Told(Err(error)) => error.name().to_owned(),
@@ -486,7 +487,7 @@ mod tests {
 
     #[test]
     fn an_upsert_tells_what_was_created() {
-        let upsert = || CreateOrUpdate {
+        let upsert = || CreateOrUpdateLead {
             write: write(Action::Upsert {
                 match_by: None,
                 run_automations: false,
@@ -513,14 +514,14 @@ mod tests {
 
     #[test]
     fn a_read_gets_its_own_lead_whatever_the_order() {
-        let read = |id: &str| GetById {
+        let read = |id: &str| GetLeadById {
             id: id.to_owned(),
             columns: Some(["mx_City".to_owned()].into()),
         };
         let body = json!({"RecordCount": 3, "Leads": [
             {"ProspectID": "c", "mx_City": "Pune"}, {"mx_City": "Nowhere"}, {"ProspectID": "a", "mx_City": "Delhi"},
         ]});
-        let fates = GetById::together(&[read("A"), read("b"), read("c"), read("a")])
+        let fates = GetLeadById::together(&[read("A"), read("b"), read("c"), read("a")])
             .decode(&response(body))
             .unwrap();
         let city = |fate: &Fate<Row>| match fate {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Entry, Gateway, Modified, or_invalid};
+use super::{Gateway, RetrieveModifiedActivities, WriteEntry, or_invalid};
 use crate::context::RequestContext;
 use crate::crm::activity as endpoint;
 use crate::crm::lost::{LostWrite, NextLookup};
@@ -25,12 +25,14 @@ impl Gateway {
 
     /// The form of the activity type with that code. Always queries LeadSquared.
     pub async fn activity_form(&self, context: &RequestContext, code: i32) -> Result<Form> {
-        self.crm.call(context, &endpoint::GetSetting(code)).await
+        self.crm.call(context, &endpoint::GetActivitySetting(code)).await
     }
 
     /// One activity.
     pub async fn get_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {
-        self.crm.call(context, &endpoint::GetDetails(id.to_owned())).await
+        self.crm
+            .call(context, &endpoint::GetActivityDetails(id.to_owned()))
+            .await
     }
 
     /// A page of the activities of a lead.
@@ -42,7 +44,7 @@ impl Gateway {
         page: usize,
         count: usize,
     ) -> Result<Page> {
-        let operation = endpoint::Retrieve {
+        let operation = endpoint::RetrieveActivities {
             lead_id: lead_id.to_owned(),
             code,
             offset: self.activity_offset.of(page, count),
@@ -52,7 +54,11 @@ impl Gateway {
     }
 
     /// A page of the activities of all leads.
-    pub async fn modified_activities(&self, context: &RequestContext, query: &Modified) -> Result<Page> {
+    pub async fn modified_activities(
+        &self,
+        context: &RequestContext,
+        query: &RetrieveModifiedActivities,
+    ) -> Result<Page> {
         self.crm.call(context, query).await
     }
 
@@ -62,10 +68,10 @@ impl Gateway {
     }
 
     /// Posts or updates an activity, once per request id, at the position of `entry`. Returns the id of the activity.
-    pub async fn post(self: &Arc<Self>, context: &RequestContext, post: Post, entry: Entry) -> Result<String> {
+    pub async fn post(self: &Arc<Self>, context: &RequestContext, post: Post, entry: WriteEntry) -> Result<String> {
         Self::validate_post(&post)?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));
-        let Entry { reservation, request } = entry;
+        let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
             let result = gateway.perform_post(write_context, &post, before).await;
@@ -112,14 +118,14 @@ impl ReconcilableWrite for PostWrite<'_> {
         let (crm, post) = (&self.gateway.crm, self.post);
         let sent = match &post.target {
             Target::Lead(lead_id) => {
-                let create = endpoint::Create {
+                let create = endpoint::CreateActivity {
                     post: Arc::new(post.clone()),
                     lead_id: lead_id.clone(),
                     owner_email_address: None,
                 };
                 crm.call(context, &create).await
             }
-            Target::Activity(activity_id) => crm.call(context, &endpoint::Update { post, activity_id }).await,
+            Target::Activity(activity_id) => crm.call(context, &endpoint::UpdateActivity { post, activity_id }).await,
         };
         sent.map_err(with_activity_fields)
     }

@@ -22,16 +22,16 @@ impl Gateway {
         match key {
             Key::Id(id) => {
                 let known = catalog.filter(|catalog| self.batching.reads && mask.is_of_columns(catalog));
-                let operation = endpoint::GetById {
+                let operation = endpoint::GetLeadById {
                     id: id.clone(),
                     columns: known.map(|catalog| mask.shared_columns(catalog)),
                 };
                 let way = if known.is_some() { Way::Either } else { Way::Alone };
                 self.crm.ride(way, context, &operation).await
             }
-            Key::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
+            Key::Email(email) => self.crm.call(context, &endpoint::GetLeadByEmail(email.clone())).await,
             Key::Number(number) => {
-                let operation = endpoint::GetByNumber {
+                let operation = endpoint::GetLeadByNumber {
                     number: number.clone(),
                     columns: columns(mask, catalog),
                 };
@@ -40,7 +40,7 @@ impl Gateway {
             Key::Phone(number) => {
                 let mut missing = Error::from(ErrorKind::NotFound(Resource::Lead));
                 for form in phone::lookup_forms(number, self.country_code.as_str()) {
-                    match self.crm.call(context, &endpoint::GetByPhone(form)).await {
+                    match self.crm.call(context, &endpoint::GetLeadByPhone(form)).await {
                         Err(error) if is_missing(&error) => missing = error,
                         result => return result,
                     }

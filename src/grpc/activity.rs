@@ -14,7 +14,7 @@ use crate::domain::activity::{Activity, NOTE, OWNER, Post, STATUS, Target};
 use crate::domain::lead::check_id;
 use crate::domain::value::Value;
 use crate::error::{Error, ErrorKind, Result, Violation};
-use crate::gateway::{Gateway, Modified};
+use crate::gateway::{Gateway, RetrieveModifiedActivities};
 
 /// ActivityService.
 pub(super) struct Service {
@@ -168,7 +168,7 @@ impl pb::activity_service_server::ActivityService for Service {
             };
             let size = page::size(message.page_size, 100)?;
             let place = Place::read(&message.page_token, size)?;
-            let asked_for = Modified {
+            let asked_for = RetrieveModifiedActivities {
                 from,
                 to,
                 code: code(message.activity_type)?,

@@ -18,7 +18,7 @@ use crate::domain::lead::{Action, Behavior, Key, Write, Written, check_id, check
 use crate::domain::mask::Mask;
 use crate::domain::{email, phone};
 use crate::error::{ErrorKind, Result, Violation};
-use crate::gateway::{BatchGetResult, Entry, Gateway, WriteMode};
+use crate::gateway::{BatchGetResult, Gateway, WriteEntry, WriteMode};
 
 /// LeadService.
 pub(super) struct Service {
@@ -322,7 +322,7 @@ impl Read {
 /// A write that has its place, or is only to be checked.
 pub(super) struct Entered {
     write: Write,
-    entry: Option<Entry>,
+    entry: Option<WriteEntry>,
 }
 
 impl Entered {

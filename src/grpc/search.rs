@@ -14,7 +14,7 @@ use crate::domain::characters::{self, Form};
 use crate::domain::criterion::Operator;
 use crate::domain::lead::Lead;
 use crate::error::{Error, ErrorKind, Result, Violation};
-use crate::gateway::{ExportFrom, Listing, MAX_MODIFIED, Search};
+use crate::gateway::{ExportFrom, LeadSearch, Listing, MAX_MODIFIED};
 
 /// The most leads of one message of an export, and about the most bytes, where `server.max_response_bytes` allows them.
 const MAX_LEADS: usize = 100;
@@ -51,7 +51,7 @@ pub(super) async fn search(
         None => Err("is required"),
         Some(value) => value,
     };
-    let search = Search {
+    let search = LeadSearch {
         field: message.field,
         operator: operator.unwrap_or(Operator::Equal),
         value: value.map_err(|text| faults.push(Violation::new("value", text))).ok(),
@@ -59,7 +59,7 @@ pub(super) async fn search(
         page: place.number + 1,
         size: place.size,
         mask: mask(message.read_mask, &mut faults),
-        faults,
+        violations: faults,
     };
     let (leads, has_more) = gateway.search_leads(&context, search).await?;
     let next = has_more.then(|| place.next());

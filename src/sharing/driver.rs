@@ -12,10 +12,10 @@ use super::handle::ShareHandle;
 use super::machine::{self, Event, Task};
 use crate::clock;
 use crate::context::{Criticality, RequestContext};
-use crate::crm::Place;
-use crate::crm::activity::{Create, Retrieve};
+use crate::crm::CallPermit;
+use crate::crm::activity::{CreateActivity, RetrieveActivities};
 use crate::crm::batch::{Berth, Way};
-use crate::crm::share::{GetStatus, Grant, Revoke};
+use crate::crm::share::{GetAccessStatus, GrantAccess, RevokeAccess};
 use crate::domain::activity::{NOTE, Post, Target};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
@@ -37,8 +37,8 @@ struct Stopped;
 
 /// A step whose turn has come.
 enum Turn {
-    Post(Berth, Create, Way),
-    Ask(Place),
+    Post(Berth, CreateActivity, Way),
+    Ask(CallPermit),
 }
 
 /// What a driver remembers of one share while it drives it.
@@ -126,8 +126,8 @@ impl Shared {
                 let berth = self.crm.berth(way, &context, &create).await;
                 berth.map(|berth| Turn::Post(berth, create, way))
             }
-            ShareStep::Share => self.crm.place(&context, &Grant(share)).await.map(Turn::Ask),
-            ShareStep::Revoke => self.crm.place(&context, &self.revoke(share)).await.map(Turn::Ask),
+            ShareStep::Share => self.crm.acquire(&context, &GrantAccess(share)).await.map(Turn::Ask),
+            ShareStep::Revoke => self.crm.acquire(&context, &self.revoke(share)).await.map(Turn::Ask),
         };
         let begun = match place {
             Ok(place) => match self.happen(handle, Event::Begun(step)).await {
@@ -159,22 +159,22 @@ impl Shared {
                 .await
                 .map(Event::Taken),
             Turn::Ask(place) => crm
-                .call_from(Some(place), &context, &Grant(&share))
+                .call_from(Some(place), &context, &GrantAccess(&share))
                 .await
                 .map(Event::Taken),
         };
         Ok(Some(taken.unwrap_or_else(|error| judge(step, at_home(step, error)))))
     }
 
-    fn revoke<'a>(&'a self, share: &'a Share) -> Revoke<'a> {
-        Revoke {
+    fn revoke<'a>(&'a self, share: &'a Share) -> RevokeAccess<'a> {
+        RevokeAccess {
             share,
             gone_texts: &self.settings.gone_texts,
         }
     }
 
     /// The activity of a share, and how it may be posted: the shared endpoint knows owners by their addresses only.
-    async fn activity(&self, context: &RequestContext, share: &Share) -> (Create, Way) {
+    async fn activity(&self, context: &RequestContext, share: &Share) -> (CreateActivity, Way) {
         // One that was lost with its batch may have been what the batch failed for.
         let owner = match self.activities_together && !share.posted_again {
             true => {
@@ -192,7 +192,7 @@ impl Shared {
         } else {
             Way::Alone
         };
-        let create = Create {
+        let create = CreateActivity {
             post: Arc::new(post(share)),
             lead_id: share.entity_id().to_owned(),
             owner_email_address,
@@ -239,7 +239,7 @@ impl Shared {
         mark: &str,
     ) -> Result<Option<String>> {
         for page in 0..MAX_LOOKS {
-            let operation = Retrieve {
+            let operation = RetrieveActivities {
                 lead_id: lead_id.to_owned(),
                 code: Some(code),
                 offset: self.activity_offset.of(page, LOOK_AT),
@@ -278,7 +278,7 @@ impl Shared {
         let mut patience = POLLS_BEFORE_REVOKE;
         loop {
             self.await_poll(handle, drive_state).await?;
-            let operation = GetStatus {
+            let operation = GetAccessStatus {
                 id,
                 processed: &self.settings.processed,
                 // Only of a revoke they mean that it is done.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::record::{Answer, answer};
 use super::{Begun, DamagedRow, Known, Store, StoreError};
 use crate::clock;
-use crate::context::{Record as Recording, Recorded, RequestContext, RequestId, STORE};
+use crate::context::{Record as Recording, Recorded, RequestContext, RequestId, STORE, UPSTREAM_RESPONSE};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 /// How much later than the work itself its waiter looks at the deadline, so that the work can say where it waited.
@@ -410,7 +410,7 @@ impl<T: Answer> Requests<T> {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(ErrorKind::ShuttingDown.into()),
             },
-            Err(_) => Err(context.deadline_error("LeadSquared's answer")),
+            Err(_) => Err(context.deadline_error(UPSTREAM_RESPONSE)),
         }
     }
 }

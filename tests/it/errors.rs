@@ -297,7 +297,7 @@ async fn a_deadline_names_the_place_where_it_passed() {
     ] {
         let error = seen(error);
         error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-        assert_eq!(error.metadata["place"], "LeadSquared's answer");
+        assert_eq!(error.metadata["place"], "LeadSquared's response");
     }
 }
 
