@@ -1,7 +1,6 @@
-//! How fast `leadgate import` writes a long file, and how much memory that takes: of the command, and of the gateway. Each is a
-//! process of its own, and so is the simulator.
+//! Speed and memory of `leadgate import` with a long file. Command, gateway and simulator are a process each.
 //!
-//! `cargo bench --bench import` prints the table; with `-- --write docs` it writes `docs/import.md`.
+//! `cargo bench --bench import` prints the table; with `-- --write docs/benchmarks` it writes `docs/benchmarks/import.md`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -147,7 +146,7 @@ async fn main() {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--write");
     let target = arguments.nth(1);
     let mut table = String::from(
-        "| request ids in | rows a second | peak memory of the gateway | of the import |\n|---|---|---|---|\n",
+        "| request ids in | rows per second | peak memory of the gateway | peak memory of the import |\n|---|---|---|---|\n",
     );
     let mut size = 0;
     for (store, name) in STORES {

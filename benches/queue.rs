@@ -1,6 +1,6 @@
 //! How long the queue takes for one ticket with 100,000 waiting, and how much memory they need.
 //!
-//! `cargo bench --bench queue` prints the table; with `-- --write docs` it writes `docs/queue.md`. Bytes are those asked of the allocator, payloads of 8 bytes included.
+//! `cargo bench --bench queue` prints the table; with `-- --write docs/benchmarks` it writes `docs/benchmarks/queue.md`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -135,7 +135,7 @@ fn measure(callers: usize, keys: u64) -> String {
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--write");
     let target = arguments.nth(1);
-    let mut table = String::from("| callers | writes to | memory | at most | push, growing | push | next | admit |\n");
+    let mut table = String::from("| callers | writes to | memory | peak | push, growing | push | next | admit |\n");
     table += "|---|---|---|---|---|---|---|---|\n";
     for (callers, keys) in [
         (1, 50_000),

@@ -1,7 +1,7 @@
 //! How much of a quota the whole gateway uses over real sockets: callers that always have a read waiting, the gateway, and
 //! the simulator, which counts, in one process.
 //!
-//! `cargo bench --bench sockets` prints the table; with `-- --write docs` it writes `docs/sockets.md`.
+//! `cargo bench --bench sockets` prints the table; with `-- --write docs/benchmarks` it writes `docs/benchmarks/sockets.md`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -132,7 +132,7 @@ async fn main() {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--write");
     let target = arguments.nth(1);
     let mut table =
-        String::from("| window | used | refused | calls sent | most in a window |\n|---|---|---|---|---|\n");
+        String::from("| window | used | refused | calls sent | maximum in a window |\n|---|---|---|---|---|\n");
     for (window, name) in KINDS {
         let seen = measure(window).await;
         let _ = writeln!(

@@ -1,6 +1,6 @@
-//! Whether a caller is served whose calls share the store with a flood, with a store that needs milliseconds for each sync.
+//! Whether a critical caller is served beside a flood of another caller, with a store that needs milliseconds for each sync.
 //!
-//! `cargo bench --bench store` prints the table; with `-- --write docs` it writes `docs/store.md`.
+//! `cargo bench --bench store` prints the table; with `-- --write docs/benchmarks` it writes `docs/benchmarks/store.md`.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -212,7 +212,7 @@ async fn main() {
     let folder = tempfile::tempdir().unwrap();
     let library = compile(folder.path());
     let mut table = String::from(
-        "| each sync takes | served of the critical caller | p50 | slowest | slowest without the wait for a slot | served of the flood |\n\
+        "| each sync takes | critical calls served | p50 | slowest | slowest without the wait for a slot | flood calls served |\n\
          |---|---|---|---|---|---|\n",
     );
     for sync in SYNCS {

@@ -1,4 +1,4 @@
-//! Wiring: settings become running servers, and a drained end. The only place where all parts meet.
+//! Wiring: settings become running servers, which shut down in named stages. The only place where all parts meet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Config};
+use crate::config::{Config, TenantConfig};
 use crate::domain::usage::QuotaUsage;
 use crate::gateway::{self, Gateway};
 use crate::quota::{self, Quota};
@@ -19,35 +19,72 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
 use crate::{admin, crm, grpc};
 
-/// How long writes that were sent may take to be settled once all callers have their answers.
-const SETTLE: Duration = Duration::from_secs(10);
+/// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time for the open connections to the admin pages to end.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often what was spent is written down.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// Every how many times of these the store is checked with a transaction of its own.
-const PROBE_EVERY: u32 = 5;
-/// How often what is old is forgotten.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// Interval of the maintenance.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// The store is checked with a transaction of its own in every fifth interval.
+const WRITE_PROBE_EVERY: u32 = 5;
+/// Interval of deleting expired records.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
-/// A gateway whose ports are open, not yet serving.
+/// A gateway whose ports are open, and that does not serve yet.
 pub struct App {
     config: Config,
     tenants: Tenants,
     store: Store,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
-    /// Cancelled when the process is told to stop: from then on only what is in work goes on.
+    /// Cancelled when the shutdown begins. From then on, only RPCs in progress continue.
     draining: CancellationToken,
 }
 
-impl App {
-    /// Builds all parts. Fails with what an operator has to mend.
-    pub async fn new(config: Config) -> Result<Self, String> {
-        let store = Store::open(&config.store_url).await;
-        Self::with_store(config, store.map_err(|fault| fault.to_string())?).await
+/// The stages of a shutdown, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShutdownStage {
+    /// New connections are not accepted, and new RPCs fail with SHUTTING_DOWN.
+    StopAccepting,
+    /// The health service reports NOT_SERVING, and `/ready` reports `not_ready`. Begins together with the stage before.
+    NotServing,
+    /// RPCs that wait for a slot fail with SHUTTING_DOWN. RPCs whose call was sent have until `server.drain` to end.
+    Drain,
+    /// Writes whose response was lost are looked up, for [`RECONCILE_TIMEOUT`] at most.
+    ReconcileWrites,
+    /// The usage of each account's quota is saved, so that the next process continues with it.
+    SaveQuotaUsage,
+    /// The store and the admin pages are closed.
+    Close,
+}
+
+impl ShutdownStage {
+    /// Logs that the stage begins.
+    fn begin(self) {
+        tracing::info!(stage = self.name(), "shutdown stage begins");
     }
 
-    /// The same with a store that is open already.
+    fn name(self) -> &'static str {
+        match self {
+            Self::StopAccepting => "stop-accepting",
+            Self::NotServing => "not-serving",
+            Self::Drain => "drain",
+            Self::ReconcileWrites => "reconcile-writes",
+            Self::SaveQuotaUsage => "save-quota-usage",
+            Self::Close => "close",
+        }
+    }
+}
+
+impl App {
+    /// Opens the store and builds all parts. Fails with a text for operators.
+    pub async fn new(config: Config) -> Result<Self, String> {
+        let store = Store::open(&config.store_url).await;
+        Self::with_store(config, store.map_err(|error| error.to_string())?).await
+    }
+
+    /// Builds all parts around an open store. Fails with a text for operators.
     pub async fn with_store(mut config: Config, store: Store) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::default());
         let tasks = TaskTracker::new();
@@ -56,15 +93,15 @@ impl App {
             named: config
                 .callers
                 .iter()
-                .map(|(name, share)| (name.as_str().into(), share.into()))
+                .map(|(name, quota)| (name.as_str().into(), quota.into()))
                 .collect(),
             others: (&config.other_callers).into(),
         };
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
             let usage = store.quota_usage(&name).await;
-            let usage = usage.map_err(|fault| format!("{fault} ({})", config.store_url))?;
-            let around = Around {
+            let usage = usage.map_err(|error| format!("{error} ({})", config.store_url))?;
+            let common = Common {
                 callers: &callers,
                 keep_request_ids: config.keep_request_ids,
                 store: &store,
@@ -73,7 +110,7 @@ impl App {
                 draining: &draining,
             };
             let gateway =
-                build(&name, tenant, usage.as_ref(), &around).map_err(|fault| format!("tenant {name}: {fault}"))?;
+                build(&name, tenant, usage.as_ref(), &common).map_err(|error| format!("tenant {name}: {error}"))?;
             gateways.insert(name, Arc::new(gateway));
         }
         Ok(Self {
@@ -91,14 +128,13 @@ impl App {
         &self.tenants
     }
 
-    /// Writes down what the accounts have spent, for a process that does not serve: before its first call, so that its
-    /// successor waits a window if it is killed, and at its end.
-    pub async fn write_spent(&self, is_end: bool) {
-        write_spent(&self.store, &self.tenants, &mut BTreeMap::new(), is_end).await;
+    /// Saves the quota usage of all accounts, for a process that does not serve: before its first call, so that the next
+    /// process waits for a window if this one is killed, and at its end.
+    pub async fn save_quota_usage(&self, is_end: bool) {
+        save_quota_usage(&self.store, &self.tenants, &mut BTreeMap::new(), is_end).await;
     }
 
-    /// Serves on these ports until `stop` resolves, then ends in order: health says NOT_SERVING and nothing new is taken,
-    /// what waits for a slot is given back as UNAVAILABLE, what was sent is finished, each within its limit.
+    /// Serves on these ports until `stop` resolves, then shuts down in the stages of [`ShutdownStage`].
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -113,19 +149,7 @@ impl App {
             tasks,
             draining,
         } = self;
-        for (name, gateway) in tenants.iter() {
-            gateway.warm_up();
-            match gateway.sharing().resume().await {
-                Ok(0) => {}
-                Ok(shares) => tracing::info!(tenant = name, shares, "going on with shares that are not settled"),
-                Err(error) => {
-                    return Err(format!(
-                        "tenant {name}: the ledger of shares ({}): {error}",
-                        config.store_url
-                    ));
-                }
-            }
-        }
+        start_gateways(&tenants, &config.store_url).await?;
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
             grpc = address(&listener).unwrap_or_default(),
@@ -135,41 +159,36 @@ impl App {
             "serving"
         );
 
+        // Cancelled when the server has ended.
         let ended = CancellationToken::new();
-        let readiness = admin::Readiness::default();
-        let pages = admin::serve(
-            admin_listener,
-            tenants.clone(),
-            metrics.clone(),
-            readiness.clone(),
-            draining.clone(),
-            ended.clone(),
-        );
-        let mut pages = TaskTracker::new().spawn(pages);
-        let told = draining.clone();
+        let store_status = admin::StoreStatus::default();
+        let pages = admin::Pages {
+            tenants: tenants.clone(),
+            metrics: metrics.clone(),
+            store: store.clone(),
+            store_status: store_status.clone(),
+            draining: draining.clone(),
+        };
+        let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
         tasks.spawn({
-            let ended = ended.clone();
+            let (draining, ended) = (draining.clone(), ended.clone());
             async move {
                 tokio::select! {
-                    () = stop => {
-                        tracing::info!("told to stop; finishing what is in work");
-                        told.cancel();
-                    }
+                    () = stop => begin_shutdown(&draining),
                     () = ended.cancelled() => {}
                 }
             }
         });
-        let books = TaskTracker::new();
-        let booked = CancellationToken::new();
-        let mut keeping = Books {
+        let (maintenance_tasks, stop_maintenance) = (TaskTracker::new(), CancellationToken::new());
+        let mut maintenance = Maintenance {
             store: store.clone(),
             tenants: tenants.clone(),
-            written: BTreeMap::new(),
+            saved: BTreeMap::new(),
             metrics: metrics.clone(),
-            readiness,
+            store_status,
         };
-        keeping.write(false).await;
-        books.spawn(keeping.keep(booked.clone()));
+        maintenance.save_quota_usage(false).await;
+        maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
         grpc::serve(
             listener,
             tenants,
@@ -180,57 +199,112 @@ impl App {
         )
         .await;
 
-        // However the server ended, nobody is left to be served.
+        // The server may also end without a signal. No RPC is in progress then.
         draining.cancel();
         ended.cancel();
+        ShutdownStage::ReconcileWrites.begin();
         tasks.close();
-        if tokio::time::timeout(SETTLE, tasks.wait()).await.is_err() {
-            tracing::warn!("some writes that were sent could not be settled in time; their outcome is unknown");
+        if tokio::time::timeout(RECONCILE_TIMEOUT, tasks.wait()).await.is_err() {
+            tracing::warn!("reconciling writes timed out: the outcome of some writes is unknown");
         }
-        booked.cancel();
-        books.close();
-        books.wait().await;
+        ShutdownStage::SaveQuotaUsage.begin();
+        stop_maintenance.cancel();
+        maintenance_tasks.close();
+        maintenance_tasks.wait().await;
+        ShutdownStage::Close.begin();
         store.close().await;
         tracing::info!("stopped");
-        // A connection that never finishes its request would hold up the end.
-        match tokio::time::timeout(Duration::from_secs(1), &mut pages).await {
-            Ok(Ok(Err(error))) => return Err(format!("the admin pages: {error}")),
+        // A connection that never completes its request must not delay the end.
+        match tokio::time::timeout(ADMIN_TIMEOUT, &mut admin_pages).await {
+            Ok(Ok(Err(error))) => return Err(format!("serving the admin pages failed: {error}")),
             Ok(_) => {}
-            Err(_) => pages.abort(),
+            Err(_) => admin_pages.abort(),
         }
         Ok(())
     }
 }
 
-/// What each account has spent, written down so that a restart can go on from there.
-struct Books {
-    store: Store,
-    tenants: Tenants,
-    written: BTreeMap<String, QuotaUsage>,
-    metrics: Arc<Metrics>,
-    readiness: admin::Readiness,
+/// Fetches the metadata of the accounts in the background, and continues the shares that a former process left unsettled.
+async fn start_gateways(tenants: &Tenants, store_url: &str) -> Result<(), String> {
+    for (name, gateway) in tenants.iter() {
+        gateway.warm_up();
+        match gateway.sharing().resume().await {
+            Ok(0) => {}
+            Ok(shares) => tracing::info!(tenant = name, shares, "continuing unsettled shares"),
+            Err(error) => {
+                return Err(format!(
+                    "tenant {name}: reading the ledger of shares ({store_url}) failed: {error}"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
-impl Books {
-    async fn write(&mut self, is_end: bool) {
-        write_spent(&self.store, &self.tenants, &mut self.written, is_end).await;
+/// Begins the first three stages. The server reacts to the cancelled token in all three ways.
+fn begin_shutdown(draining: &CancellationToken) {
+    ShutdownStage::StopAccepting.begin();
+    draining.cancel();
+    ShutdownStage::NotServing.begin();
+    ShutdownStage::Drain.begin();
+}
+
+/// The work that recurs while the process serves: it checks the store, saves the quota usage, ends expired shares and
+/// deletes expired records.
+struct Maintenance {
+    store: Store,
+    tenants: Tenants,
+    /// The usage that was saved last, by tenant.
+    saved: BTreeMap<String, QuotaUsage>,
+    metrics: Arc<Metrics>,
+    store_status: admin::StoreStatus,
+}
+
+impl Maintenance {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut swept = Instant::now();
+        self.find_damaged().await;
+        let mut ticks = 0_u32;
+        while tokio::time::timeout(MAINTENANCE_INTERVAL, stop.cancelled())
+            .await
+            .is_err()
+        {
+            ticks = ticks.wrapping_add(1);
+            // Writing would fail for the same reason, and one line in the log is enough.
+            if !self.probe(ticks.is_multiple_of(WRITE_PROBE_EVERY)).await {
+                continue;
+            }
+            self.save_quota_usage(false).await;
+            self.expire_due().await;
+            self.metrics.damaged_rows(self.store.damaged_rows());
+            if swept.elapsed() >= SWEEP_INTERVAL {
+                swept = Instant::now();
+                self.sweep().await;
+                self.find_damaged().await;
+            }
+        }
+        self.save_quota_usage(true).await;
+    }
+
+    async fn save_quota_usage(&mut self, is_end: bool) {
+        save_quota_usage(&self.store, &self.tenants, &mut self.saved, is_end).await;
     }
 
     /// Ends the shares whose time is over.
     async fn expire_due(&self) {
         for (name, gateway) in self.tenants.iter() {
             if let Err(error) = gateway.sharing().expire_due().await {
-                tracing::error!(tenant = name, error = error.name(), "shares could not be ended");
+                tracing::error!(tenant = name, error = error.name(), "ending expired shares failed");
             }
         }
     }
 
-    /// Forgets what is old enough: request ids, and shares that are over.
+    /// Deletes expired request ids and shares.
     async fn sweep(&self) {
-        for (_, gateway) in self.tenants.iter() {
+        for (name, gateway) in self.tenants.iter() {
             match gateway.sweep().await {
-                Ok(count) => tracing::debug!(count, "forgot what was old"),
-                Err(fault) => tracing::error!(%fault, "what is old could not be forgotten"),
+                Ok(count) => tracing::debug!(tenant = name, count, "deleted expired records"),
+                Err(fault) => tracing::error!(tenant = name, %fault, "deleting expired records failed"),
             }
         }
     }
@@ -238,17 +312,17 @@ impl Books {
     /// Reads the store for damaged rows, so that the metric counts all of them.
     async fn find_damaged(&self) {
         if let Err(fault) = self.store.find_damaged().await {
-            tracing::error!(%fault, "the store could not be read for damaged rows");
+            tracing::error!(%fault, "reading the store for damaged rows failed");
         }
         self.metrics.damaged_rows(self.store.damaged_rows());
     }
 
-    /// Whether the store can be written. A change is logged, and shown by /ready.
+    /// Checks whether the store can be written. A change is logged, and `/ready` reports it.
     async fn probe(&self, by_writing: bool) -> bool {
-        let before = self.readiness.reason();
-        // After a failure only a transaction shows that the store can be written again.
-        let found = self.store.probe(by_writing || before.is_some()).await;
-        let reason = found.err().map(|fault| fault.to_string());
+        let before = self.store_status.error();
+        // After a failure, only a transaction shows that the store can be written again.
+        let probed = self.store.probe(by_writing || before.is_some()).await;
+        let reason = probed.err().map(|error| error.to_string());
         match (&before, &reason) {
             (None, Some(reason)) => {
                 tracing::error!(
@@ -261,52 +335,30 @@ impl Books {
             _ => {}
         }
         let is_writable = reason.is_none();
-        self.readiness.set(reason);
+        self.store_status.set(reason);
         is_writable
-    }
-
-    async fn keep(mut self, stop: CancellationToken) {
-        let mut swept = Instant::now();
-        self.find_damaged().await;
-        let mut ticks = 0_u32;
-        while tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_err() {
-            ticks = ticks.wrapping_add(1);
-            // What cannot be written fails for that reason alone; one line in the log is enough.
-            if !self.probe(ticks.is_multiple_of(PROBE_EVERY)).await {
-                continue;
-            }
-            self.write(false).await;
-            self.expire_due().await;
-            self.metrics.damaged_rows(self.store.damaged_rows());
-            if swept.elapsed() >= SWEEP_EVERY {
-                swept = Instant::now();
-                self.sweep().await;
-                self.find_damaged().await;
-            }
-        }
-        self.write(true).await;
     }
 }
 
-/// Writes down what has changed since it was written. When the last slot was handed out and when each is free is told only
-/// at an orderly end: until then it may be later than what is written.
-async fn write_spent(store: &Store, tenants: &Tenants, written: &mut BTreeMap<String, QuotaUsage>, is_end: bool) {
+/// Saves the quota usage that changed since it was last `saved`. The time of the last grant and the times at which the slots
+/// are free are saved only at an orderly end: before it, they may still become later.
+async fn save_quota_usage(store: &Store, tenants: &Tenants, saved: &mut BTreeMap<String, QuotaUsage>, is_end: bool) {
     for (name, gateway) in tenants.iter() {
         let mut usage = gateway.quota_usage();
         if !is_end {
             (usage.last_grant, usage.slots) = (Timestamp::MAX, None);
         }
-        if written.get(name) != Some(&usage) {
+        if saved.get(name) != Some(&usage) {
             match store.save_quota_usage(name, &usage).await {
-                Ok(()) => drop(written.insert(name.to_owned(), usage)),
-                Err(fault) => tracing::error!(tenant = name, %fault, "what was spent could not be written down"),
+                Ok(()) => drop(saved.insert(name.to_owned(), usage)),
+                Err(fault) => tracing::error!(tenant = name, %fault, "saving the quota usage failed"),
             }
         }
     }
 }
 
-/// What all gateways have in common.
-struct Around<'a> {
+/// The parts that all gateways share.
+struct Common<'a> {
     callers: &'a quota::Callers,
     keep_request_ids: Duration,
     store: &'a Store,
@@ -315,20 +367,15 @@ struct Around<'a> {
     draining: &'a CancellationToken,
 }
 
-fn build(
-    name: &str,
-    tenant: config::Tenant,
-    usage: Option<&QuotaUsage>,
-    around: &Around<'_>,
-) -> Result<Gateway, String> {
+fn build(name: &str, tenant: TenantConfig, usage: Option<&QuotaUsage>, common: &Common<'_>) -> Result<Gateway, String> {
     let quota = Quota::new(
         &tenant.limits,
-        around.callers,
+        common.callers,
         tenant.batching.sizes(),
         tenant.upstream.breaker(),
         usage,
-        around.tasks,
-        around.draining.clone(),
+        common.tasks,
+        common.draining.clone(),
     );
     let crm = crm::Client::new(
         name,
@@ -336,25 +383,25 @@ fn build(
         &tenant.keys,
         tenant.upstream,
         quota.clone(),
-        around.metrics.clone(),
+        common.metrics.clone(),
     )?;
     let settings = gateway::GatewaySettings {
         metadata_lifetime: tenant.metadata_lifetime,
-        keep_request_ids: around.keep_request_ids,
+        keep_request_ids: common.keep_request_ids,
         writes: tenant.writes,
         activity_offset: tenant.activity_offset,
         default_country_code: tenant.default_country_code,
         sharing: tenant.sharing,
         batching: tenant.batching,
     };
-    let stop = around.draining.clone();
+    let stop = common.draining.clone();
     Ok(Gateway::new(
         name,
         crm,
         quota,
-        around.store,
+        common.store,
         settings,
-        around.tasks,
+        common.tasks,
         stop,
     ))
 }

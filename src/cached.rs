@@ -138,6 +138,11 @@ where
         }
     }
 
+    /// Whether a value is cached, fresh or stale. Sends no request.
+    pub fn is_available(&self) -> bool {
+        self.shared.current.load().is_some()
+    }
+
     /// Fetches the value in the background, unless it is being fetched.
     pub fn refresh(&self) {
         let cached = self.clone();

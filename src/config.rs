@@ -1,5 +1,5 @@
-//! Every setting and its check: embedded defaults, then a file, then the environment. A wrong setting is told with all
-//! others that are wrong, each with where it stands and what was expected.
+//! Every setting and its check. Embedded defaults come first, then a file, then the environment. The errors of a configuration
+//! are reported together, each with its origin, its path and the expected value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,128 +17,136 @@ use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::telemetry::log;
 use crate::{crm, grpc, quota, sharing};
 
-/// Every setting with its default: also the manual.
+/// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
 
+/// The prefix of environment variables that are settings.
 const PREFIX: &str = "LEADGATE__";
-/// Longer than anybody repeats a request.
-const LONGEST_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Maximum of `store.keep_request_ids`.
+const MAX_KEEP_REQUEST_IDS: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The settings of a tenant that have no default.
+const TENANT_REQUIRED: [&str; 3] = ["access_key", "base_url", "secret_key"];
 
 /// All settings, checked.
 #[derive(Debug)]
 pub struct Config {
-    /// Where gRPC is served.
+    /// The address of the gRPC server.
     pub listen: SocketAddr,
-    /// How the gRPC server behaves.
+    /// The settings of the gRPC server.
     pub server: grpc::ServerSettings,
-    /// Where the admin pages are served.
+    /// The address of the admin pages.
     pub admin_listen: SocketAddr,
-    /// Where the store is.
+    /// The URL of the store.
     pub store_url: String,
-    /// How long request ids are remembered.
+    /// The time for which request ids are kept.
     pub keep_request_ids: Duration,
-    /// How to log.
+    /// The settings of the log.
     pub log: log::LogSettings,
-    /// What callers may have of the quota, by name.
+    /// The quota settings of each named caller.
     pub callers: BTreeMap<String, quota::CallerShare>,
-    /// The same for all others.
+    /// The quota settings of all other callers.
     pub other_callers: quota::CallerShare,
     /// The accounts by name.
-    pub tenants: BTreeMap<String, Tenant>,
+    pub tenants: BTreeMap<String, TenantConfig>,
 }
 
-/// One account, checked.
+/// The settings of one account, checked.
 #[derive(Debug)]
-pub struct Tenant {
-    /// Where its API is.
+pub struct TenantConfig {
+    /// The address of the account's API.
     pub base_url: Url,
-    /// Its keys.
+    /// The account's keys.
     pub keys: crm::Keys,
-    /// Its limits.
+    /// The account's rate limits.
     pub limits: quota::Limits,
-    /// How its API is talked to.
+    /// The settings of the connection to the API.
     pub upstream: crm::CrmSettings,
-    /// How writes behave.
+    /// The settings of writes.
     pub writes: WriteSettings,
-    /// How long its metadata counts as fresh.
+    /// The time after which metadata is refreshed.
     pub metadata_lifetime: Duration,
-    /// What the pages of a lead's activities are counted by.
+    /// The unit of the offset in lists of a lead's activities.
     pub activity_offset: ActivityOffset,
-    /// The country code of phone numbers that are given without one.
+    /// The country code of phone numbers without one.
     pub default_country_code: CountryCode,
-    /// How sharing behaves.
+    /// The settings of shares.
     pub sharing: sharing::SharingSettings,
-    /// What may travel together.
+    /// The settings of batching.
     pub batching: Batching,
 }
 
-/// Everything that is wrong with the settings.
+/// The errors of a configuration.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<ConfigError>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
-/// One thing that is wrong.
+/// One error of a configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where it stands: a file's name, or an environment variable.
+    /// The origin of the value: the name of a file, or an environment variable.
     pub origin: String,
-    /// Which setting: `tenants.acme.limits.calls`. Empty for a file as a whole.
-    pub key: String,
-    /// What was expected.
-    pub expected: String,
+    /// The path of the setting, such as `tenants.acme.limits.calls`. Empty if the file as a whole is invalid.
+    pub path: String,
+    /// What is wrong: the expected value, in most cases.
+    pub message: String,
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} wrong in the settings:", self.0.len())?;
-        for ConfigError { origin, key, expected } in &self.0 {
-            let separator = if key.is_empty() { "" } else { ": " };
-            write!(f, "\n  {origin}: {key}{separator}{expected}")?;
+        let count = self.0.len();
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "invalid configuration: {count} error{plural}")?;
+        for ConfigError { origin, path, message } in &self.0 {
+            let separator = if path.is_empty() { "" } else { ": " };
+            write!(f, "\n  {origin}: {path}{separator}{message}")?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigErrors {}
 
-/// `[server]` without what belongs to the gRPC server itself.
+/// The errors of a section: the name of each invalid setting, and the expected value.
+type SectionErrors = Vec<(&'static str, String)>;
+
+/// The settings of `[server]` that [`grpc::ServerSettings`] does not have.
 #[derive(Deserialize)]
-struct Server {
+struct ServerAddress {
     listen: SocketAddr,
     insecure_plaintext: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Admin {
+struct AdminSettings {
     listen: SocketAddr,
     insecure_plaintext: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Auth {
-    #[expect(dead_code, reason = "the only mode so far; to name another is a fault")]
-    mode: Mode,
+struct AuthSettings {
+    #[expect(dead_code, reason = "there is one mode so far; another one is an error")]
+    mode: AuthMode,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Mode {
+enum AuthMode {
     None,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Store {
+struct StoreSettings {
     url: String,
     #[serde(with = "humantime_serde")]
     keep_request_ids: Duration,
 }
 
-/// `[tenants.NAME]` without its tables and what it has to name itself.
+/// The settings of `[tenants.NAME]` that have a default and are not in a table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TenantItself {
+struct TenantSettings {
     activity_offset: ActivityOffset,
     default_country_code: CountryCode,
     #[serde(with = "humantime_serde")]
@@ -146,9 +154,55 @@ struct TenantItself {
     insecure_plaintext: bool,
 }
 
+impl ServerAddress {
+    fn validate(&self) -> SectionErrors {
+        match self.insecure_plaintext || self.listen.ip().is_loopback() {
+            true => vec![],
+            false => vec![(
+                "listen",
+                "must be a loopback address, because gRPC is served without TLS; server.insecure_plaintext = true allows any"
+                    .to_owned(),
+            )],
+        }
+    }
+}
+
+impl AdminSettings {
+    fn validate(&self) -> SectionErrors {
+        match self.insecure_plaintext || self.listen.ip().is_loopback() {
+            true => vec![],
+            false => vec![(
+                "listen",
+                "must be a loopback address, because the pages are served without TLS and authentication; \
+                 admin.insecure_plaintext = true allows any"
+                    .to_owned(),
+            )],
+        }
+    }
+}
+
+impl StoreSettings {
+    fn validate(&self) -> SectionErrors {
+        let mut errors = vec![];
+        if self.keep_request_ids > MAX_KEEP_REQUEST_IDS {
+            errors.push(("keep_request_ids", "must be at most 365 days".to_owned()));
+        }
+        let path = self.url.strip_prefix("sqlite://");
+        let is_file = path.is_some_and(|path| !path.is_empty() && !path.contains('?'));
+        if self.url != "sqlite::memory:" && !is_file {
+            let text = "must be \"sqlite://PATH\", or \"sqlite::memory:\" to keep nothing after the end of the process";
+            errors.push(("url", text.to_owned()));
+        }
+        errors
+    }
+}
+
 impl Config {
-    /// Reads the settings: of a file, if one is named, and of the environment.
-    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Faults> {
+    /// Reads the settings of a file, if one is given, and of the environment.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
         let (name, text) = match file {
             None => (String::new(), String::new()),
             Some(path) => {
@@ -156,10 +210,10 @@ impl Config {
                 match std::fs::read_to_string(path) {
                     Ok(text) => (name, text),
                     Err(error) => {
-                        return Err(Faults(vec![ConfigError {
+                        return Err(ConfigErrors(vec![ConfigError {
                             origin: name,
-                            key: String::new(),
-                            expected: format!("cannot be read: {error}"),
+                            path: String::new(),
+                            message: format!("reading the file failed: {error}"),
                         }]));
                     }
                 }
@@ -168,24 +222,29 @@ impl Config {
         Self::read(&name, &text, environment)
     }
 
-    /// Reads the settings of a file's text and of the environment.
-    pub fn read(name: &str, text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Faults> {
+    /// Reads the settings of the text of a file and of the environment.
+    pub fn read(
+        name: &str,
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(name, text, environment);
-        match (reader.config(), reader.faults.is_empty()) {
+        match (reader.config(), reader.errors.is_empty()) {
             (Some(config), true) => Ok(config),
-            _ => Err(Faults(reader.faults)),
+            _ => Err(ConfigErrors(reader.errors)),
         }
     }
 }
 
+/// Reads all sections, and collects the errors of each.
 struct Reader {
     defaults: Table,
     file_name: String,
     file: Table,
     environment: BTreeMap<String, String>,
-    /// The settings among the environment, as a table.
+    /// The settings in the environment, as a table.
     variables: Table,
-    faults: Vec<ConfigError>,
+    errors: Vec<ConfigError>,
 }
 
 impl Reader {
@@ -196,17 +255,17 @@ impl Reader {
             file: Table::new(),
             environment: environment.collect(),
             variables: Table::new(),
-            faults: vec![],
+            errors: vec![],
         };
         match text.parse() {
             Ok(table) => reader.file = table,
-            Err(error) => reader.faults.push(ConfigError {
+            Err(error) => reader.errors.push(ConfigError {
                 origin: name.to_owned(),
-                key: String::new(),
-                // Never with the line itself, which may hold a key.
-                expected: format!(
-                    "is not TOML{}: {}",
-                    place(text, error.span()),
+                path: String::new(),
+                // Without the line itself, which may hold a key.
+                message: format!(
+                    "invalid TOML{}: {}",
+                    in_line(text, error.span()),
                     one_line(error.message())
                 ),
             }),
@@ -223,7 +282,7 @@ impl Reader {
                 continue;
             };
             let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
-            // A text stays a text, whatever it looks like: only where the default is none it is read as a value.
+            // The value of a setting whose default is a string stays a string, also if it looks like a number.
             let is_text = matches!(self.default_of(&path), None | Some(Value::String(_)));
             let value = match format!("value = {text}").parse::<Table>() {
                 Ok(mut table) if !is_text => table.remove("value").unwrap_or_else(|| Value::String(text.clone())),
@@ -239,175 +298,72 @@ impl Reader {
         merge(&mut all, self.file.clone());
         merge(&mut all, self.variables.clone());
 
-        let mut server = self.section(&[], &mut all, "server");
-        let itself: Option<Server> = self.typed(&["server"], split(&mut server, &["listen", "insecure_plaintext"]));
-        let server: Option<grpc::ServerSettings> = self.typed(&["server"], server);
-        let admin = self.section(&[], &mut all, "admin");
-        let admin: Option<Admin> = self.typed(&["admin"], admin);
-        let auth = self.section(&[], &mut all, "auth");
-        let auth: Option<Auth> = self.typed(&["auth"], auth);
-        let store = self.section(&[], &mut all, "store");
-        let store: Option<Store> = self.typed(&["store"], store);
-        let log = self.section(&[], &mut all, "log");
-        let log: Option<log::LogSettings> = self.typed(&["log"], log);
-        let caller_defaults = self.section(&[], &mut all, "caller_defaults");
-        let callers = self.tables(&mut all, "callers");
-        let defaults = self.section(&[], &mut all, "tenant_defaults");
-        let tenants = self.tables(&mut all, "tenants");
+        let mut server = self.take_table(&[], &mut all, "server");
+        let address = split(&mut server, &["listen", "insecure_plaintext"]);
+        let address = self.checked(&["server"], address, ServerAddress::validate);
+        let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
+        let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
+        let auth: Option<AuthSettings> = self.section(&[], &mut all, "auth", |_| vec![]);
+        let store = self.section(&[], &mut all, "store", StoreSettings::validate);
+        let log = self.section(&[], &mut all, "log", log::LogSettings::validate);
+        let caller_defaults = self.take_table(&[], &mut all, "caller_defaults");
+        let callers = self.named_tables(&mut all, "callers");
+        let tenant_defaults = self.take_table(&[], &mut all, "tenant_defaults");
+        let tenants = self.named_tables(&mut all, "tenants");
         for (key, _) in all {
-            self.fault(&[&key], "is no setting");
+            let message = self.unknown_setting(&[], &key);
+            self.error(&[&key], &message);
         }
 
-        if let Some(itself) = &itself
-            && !itself.insecure_plaintext
-            && !itself.listen.ip().is_loopback()
-        {
-            let text = "must be a loopback address, since calls are served without TLS; server.insecure_plaintext = true \
-                        allows any";
-            self.fault(&["server", "listen"], text);
-        }
-        if let Some(admin) = &admin
-            && !admin.insecure_plaintext
-            && !admin.listen.ip().is_loopback()
-        {
-            let text = "must be a loopback address, since the pages are served without TLS to everybody; \
-                        admin.insecure_plaintext = true allows any";
-            self.fault(&["admin", "listen"], text);
-        }
-        for (key, text) in server.iter().flat_map(grpc::ServerSettings::validate) {
-            self.fault(&["server", key], &text);
-        }
-        if store
-            .as_ref()
-            .is_some_and(|store| store.keep_request_ids > LONGEST_KEPT)
-        {
-            self.fault(&["store", "keep_request_ids"], "must be at most 365 days");
-        }
-        for (key, text) in log.iter().flat_map(log::LogSettings::validate) {
-            self.fault(&["log", key], &text);
-        }
-        let other_callers = self.caller(&["caller_defaults"], caller_defaults.clone());
-        let caller_count = callers.len();
-        let callers: BTreeMap<String, quota::CallerShare> = callers
-            .into_iter()
-            .filter_map(|(name, table)| {
-                let at = ["callers", &name];
-                let Value::Table(given) = table else {
-                    self.fault(&at, "must be a table");
-                    return None;
-                };
-                let mut table = caller_defaults.clone();
-                merge(&mut table, given);
-                Some((name.clone(), self.caller(&at, table)?))
-            })
-            .collect();
+        let callers = self.each(callers, &caller_defaults, "callers", |reader, name, table| {
+            reader.checked(&["callers", name], table, quota::CallerShare::validate)
+        });
+        let validate = quota::CallerShare::validate;
+        let other_callers = self.checked(&["caller_defaults"], caller_defaults, validate);
         if tenants.is_empty() {
-            self.fault(
-                &["tenants"],
-                "at least one [tenants.NAME] is needed, with base_url, access_key and secret_key",
-            );
+            let text = "at least one [tenants.NAME] is required, with base_url, access_key and secret_key";
+            self.error(&["tenants"], text);
         }
-        let count = tenants.len();
-        let tenants: BTreeMap<String, Tenant> = tenants
-            .into_iter()
-            .filter_map(|(name, table)| Some((name.clone(), self.tenant(&name, table, &defaults)?)))
-            .collect();
+        let tenants = self.each(tenants, &tenant_defaults, "tenants", Self::tenant);
 
-        if let Some(store) = &store
-            && store.url != "sqlite::memory:"
-            && !store
-                .url
-                .strip_prefix("sqlite://")
-                .is_some_and(|path| !path.is_empty() && !path.contains('?'))
-        {
-            let text = "must be \"sqlite://PATH\", or \"sqlite::memory:\" for nothing kept";
-            self.fault(&["store", "url"], text);
-        }
-
-        let (itself, store) = (itself?, store?);
+        let (address, store) = (address?, store?);
         auth?;
         Some(Config {
-            listen: itself.listen,
+            listen: address.listen,
             server: server?,
             admin_listen: admin?.listen,
             store_url: store.url,
             keep_request_ids: store.keep_request_ids,
             log: log?,
-            callers: Some(callers).filter(|callers| callers.len() == caller_count)?,
+            callers: callers?,
             other_callers: other_callers?,
-            tenants: Some(tenants).filter(|tenants| tenants.len() == count)?,
+            tenants: tenants?,
         })
     }
 
-    /// The tables of that name, by their own.
-    fn tables(&mut self, all: &mut Table, name: &'static str) -> Table {
-        match all.remove(name) {
-            None => Table::new(),
-            Some(Value::Table(tables)) => tables,
-            Some(_) => {
-                self.fault(&[name], &format!("must be tables [{name}.NAME]"));
-                Table::new()
-            }
-        }
-    }
-
-    fn caller(&mut self, at: &[&str], table: Table) -> Option<quota::CallerShare> {
-        let share: Option<quota::CallerShare> = self.typed(at, table);
-        for (key, text) in share.iter().flat_map(quota::CallerShare::validate) {
-            self.fault(&[at, &[key]].concat(), &text);
-        }
-        share
-    }
-
-    fn tenant(&mut self, name: &str, table: Value, defaults: &Table) -> Option<Tenant> {
+    fn tenant(&mut self, name: &str, mut table: Table) -> Option<TenantConfig> {
         let at = ["tenants", name];
-        let Value::Table(given) = table else {
-            self.fault(&at, "must be a table");
-            return None;
-        };
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         if name.is_empty() || !name.chars().all(is_name) {
-            self.fault(&at, "a tenant's name has lower-case letters, digits, - and _ only");
+            self.error(
+                &at,
+                "the name of a tenant may have lower-case letters, digits, - and _ only",
+            );
         }
-        let mut table = defaults.clone();
-        merge(&mut table, given);
-
         let base_url = table.remove("base_url");
         let access = self.secret(&[at[0], name, "access_key"], table.remove("access_key"));
         let secret = self.secret(&[at[0], name, "secret_key"], table.remove("secret_key"));
-        let limits = self.section(&at, &mut table, "limits");
-        let limits: Option<quota::Limits> = self.typed(&[at[0], name, "limits"], limits);
-        let mut upstream = self.section(&at, &mut table, "upstream");
-        if let Some(source @ Value::Table(_)) = upstream.get("proxy").cloned() {
-            let proxy = self.secret(&[at[0], name, "upstream", "proxy"], Some(source));
-            let proxy = proxy.as_ref().map_or("", ExposeSecret::expose_secret);
-            upstream.insert("proxy".to_owned(), Value::String(proxy.to_owned()));
-        }
-        let upstream: Option<crm::CrmSettings> = self.typed(&[at[0], name, "upstream"], upstream);
-        let writes = self.section(&at, &mut table, "writes");
-        let writes = self.typed(&[at[0], name, "writes"], writes);
-        let sharing = self.section(&at, &mut table, "sharing");
-        let sharing: Option<sharing::SharingSettings> = self.typed(&[at[0], name, "sharing"], sharing);
-        let batching = self.section(&at, &mut table, "batching");
-        let batching: Option<Batching> = self.typed(&[at[0], name, "batching"], batching);
-        let itself: Option<TenantItself> = self.typed(&at, table);
-
-        for (key, text) in limits.iter().flat_map(quota::Limits::validate) {
-            self.fault(&[at[0], name, "limits", key], &text);
-        }
-        for (key, text) in upstream.iter().flat_map(crm::CrmSettings::validate) {
-            self.fault(&[at[0], name, "upstream", key], &text);
-        }
-        for (key, text) in sharing.iter().flat_map(sharing::SharingSettings::validate) {
-            self.fault(&[at[0], name, "sharing", key], &text);
-        }
-        for (key, text) in batching.iter().flat_map(Batching::validate) {
-            self.fault(&[at[0], name, "batching", key], &text);
-        }
-        let insecure = itself.as_ref().is_some_and(|itself| itself.insecure_plaintext);
-        let base_url = self.base_url(&[at[0], name, "base_url"], base_url, insecure);
-        let itself = itself?;
-        Some(Tenant {
+        let limits = self.section(&at, &mut table, "limits", quota::Limits::validate);
+        self.resolve_proxy(&at, &mut table);
+        let upstream = self.section(&at, &mut table, "upstream", crm::CrmSettings::validate);
+        let writes = self.section(&at, &mut table, "writes", |_: &WriteSettings| vec![]);
+        let sharing = self.section(&at, &mut table, "sharing", sharing::SharingSettings::validate);
+        let batching = self.section(&at, &mut table, "batching", Batching::validate);
+        let settings: Option<TenantSettings> = self.checked(&at, table, |_| vec![]);
+        let is_insecure = settings.as_ref().is_some_and(|settings| settings.insecure_plaintext);
+        let base_url = self.base_url(&[at[0], name, "base_url"], base_url, is_insecure);
+        let settings = settings?;
+        Some(TenantConfig {
             base_url: base_url?,
             keys: crm::Keys {
                 access: access?,
@@ -418,92 +374,98 @@ impl Reader {
             writes: writes?,
             sharing: sharing?,
             batching: batching?,
-            metadata_lifetime: itself.metadata_lifetime,
-            activity_offset: itself.activity_offset,
-            default_country_code: itself.default_country_code,
+            metadata_lifetime: settings.metadata_lifetime,
+            activity_offset: settings.activity_offset,
+            default_country_code: settings.default_country_code,
         })
     }
 
-    fn base_url(&mut self, at: &[&str], value: Option<Value>, insecure: bool) -> Option<Url> {
-        let url = match value.as_ref().and_then(Value::as_str).map(Url::parse) {
-            Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
-            _ => {
-                self.fault(
-                    at,
-                    "must be the address of the account's API, such as \"https://api-in21.leadsquared.com\"",
-                );
-                return None;
-            }
+    /// Reads `upstream.proxy`, which may be given like a key, since it may hold a password.
+    fn resolve_proxy(&mut self, at: &[&str; 2], table: &mut Table) {
+        let Some(Value::Table(upstream)) = table.get_mut("upstream") else {
+            return;
         };
-        let is_loopback = match url.host() {
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        if url.scheme() == "http" && !is_loopback && !insecure {
-            self.fault(at, "must be https: over plain HTTP the keys could be read by anybody");
+        if let Some(source @ Value::Table(_)) = upstream.get("proxy").cloned() {
+            let proxy = self.secret(&[at[0], at[1], "upstream", "proxy"], Some(source));
+            let proxy = proxy.as_ref().map_or("", ExposeSecret::expose_secret);
+            upstream.insert("proxy".to_owned(), Value::String(proxy.to_owned()));
         }
-        if !matches!(url.path().trim_end_matches('/'), "") || url.query().is_some() || !url.username().is_empty() {
-            self.fault(
-                at,
-                "must be scheme and host alone; /v2 and the keys are added by leadgate",
-            );
-        }
-        Some(url)
     }
 
-    /// A key: as it stands, from a variable or from a file. Its value never gets into an error.
-    fn secret(&mut self, at: &[&str], value: Option<Value>) -> Option<SecretString> {
-        let source = match &value {
-            Some(Value::String(text)) => Some(Ok(text.clone())),
-            Some(Value::Table(table)) if table.len() == 1 => match (table.get("env"), table.get("file")) {
-                (Some(Value::String(name)), _) => {
-                    let value = self.environment.get(name).cloned();
-                    Some(value.ok_or_else(|| match is_variable_name(name) {
-                        true => format!("the environment has no variable {name}"),
-                        false => {
-                            format!("the environment has no such variable {HIDDEN}; env is the name of one, such as LSQ_ACCESS_KEY")
-                        }
-                    }))
-                }
-                (_, Some(Value::String(path))) => {
-                    Some(std::fs::read_to_string(path).map_err(|error| match is_path(path) {
-                        true => format!("{path} cannot be read: {error}"),
-                        false => format!(
-                            "the file cannot be read: {error} {HIDDEN}; file is the path of one that has the key"
-                        ),
-                    }))
-                }
-                _ => None,
-            },
-            _ => None,
-        };
-        let text = match source {
-            None => Err("must be a text, { env = \"NAME\" } or { file = \"PATH\" }".to_owned()),
-            Some(text) => text.map(|text| text.trim().to_owned()),
-        };
-        match text {
-            Ok(text) if text.is_empty() => self.fault(at, "must not be empty"),
-            Ok(text) if !text.bytes().all(|b| b.is_ascii_graphic()) => {
-                self.fault(
-                    at,
-                    "must be printable ASCII without spaces, since it is sent as a header",
-                );
-            }
-            Ok(text) => return Some(text.into()),
-            Err(fault) => self.fault(at, &fault),
-        }
-        None
+    /// Reads the table of that name as a section, and checks it.
+    fn section<T: DeserializeOwned>(
+        &mut self,
+        at: &[&str],
+        table: &mut Table,
+        name: &str,
+        validate: impl FnOnce(&T) -> SectionErrors,
+    ) -> Option<T> {
+        let section = self.take_table(at, table, name);
+        self.checked(&[at, &[name]].concat(), section, validate)
     }
 
-    /// Takes a table out of the one at that place.
-    fn section(&mut self, at: &[&str], table: &mut Table, name: &str) -> Table {
+    /// Reads a table as a section, and checks it.
+    fn checked<T: DeserializeOwned>(
+        &mut self,
+        at: &[&str],
+        table: Table,
+        validate: impl FnOnce(&T) -> SectionErrors,
+    ) -> Option<T> {
+        let section: T = self.typed(at, table)?;
+        for (key, message) in validate(&section) {
+            self.error(&[at, &[key]].concat(), &message);
+        }
+        Some(section)
+    }
+
+    /// Reads each of the named tables, over the defaults. Returns `None` if one of them cannot be read.
+    fn each<T>(
+        &mut self,
+        tables: Table,
+        defaults: &Table,
+        section: &str,
+        read: impl Fn(&mut Self, &str, Table) -> Option<T>,
+    ) -> Option<BTreeMap<String, T>> {
+        let mut all = Some(BTreeMap::new());
+        for (name, value) in tables {
+            let settings = match value {
+                Value::Table(given) => {
+                    let mut table = defaults.clone();
+                    merge(&mut table, given);
+                    read(self, &name, table)
+                }
+                _ => {
+                    self.error(&[section, &name], "must be a table");
+                    None
+                }
+            };
+            match (&mut all, settings) {
+                (Some(all), Some(settings)) => drop(all.insert(name, settings)),
+                _ => all = None,
+            }
+        }
+        all
+    }
+
+    /// Takes the tables `[name.NAME]` out of a table.
+    fn named_tables(&mut self, all: &mut Table, name: &'static str) -> Table {
+        match all.remove(name) {
+            None => Table::new(),
+            Some(Value::Table(tables)) => tables,
+            Some(_) => {
+                self.error(&[name], &format!("must be tables [{name}.NAME]"));
+                Table::new()
+            }
+        }
+    }
+
+    /// Takes a table out of a table. If it is none, that is an error, and the defaults take its place.
+    fn take_table(&mut self, at: &[&str], table: &mut Table, name: &str) -> Table {
         if let Some(Value::Table(section)) = table.remove(name) {
             return section;
         }
-        let path: Vec<&str> = at.iter().copied().chain([name]).collect();
-        self.fault(&path, "must be a table");
+        let path = [at, &[name]].concat();
+        self.error(&path, "must be a table");
         let path: Vec<String> = path.into_iter().map(str::to_owned).collect();
         match self.default_of(&path) {
             Some(Value::Table(section)) => section.clone(),
@@ -511,7 +473,7 @@ impl Reader {
         }
     }
 
-    /// Types a table. Each fault is noted and its setting put back to the default, so that the next one is found.
+    /// Deserializes a table. After each error, the default replaces the invalid setting, so that the next error is found.
     fn typed<T: DeserializeOwned>(&mut self, at: &[&str], mut table: Table) -> Option<T> {
         loop {
             let error = match serde_path_to_error::deserialize::<_, T>(Value::Table(table.clone())) {
@@ -524,21 +486,24 @@ impl Reader {
                 .and_then(|rest| rest.split_once('`'))
                 .map(|(name, _)| name.to_owned());
             let place = error.path().to_string();
-            let (key, expected) = match unknown {
-                Some(name) => (name, format!("is no setting; {}", after_comma(&message))),
+            let (key, message) = match unknown {
+                Some(name) => {
+                    let message = self.unknown_setting(at, &name);
+                    (name, message)
+                }
                 None => (
                     place.split('.').next().unwrap_or_default().to_owned(),
                     expectation(&message),
                 ),
             };
-            let path: Vec<&str> = at.iter().copied().chain([key.as_str()]).collect();
-            self.fault(&path, &expected);
+            let path = [at, &[key.as_str()]].concat();
+            self.error(&path, &message);
             let owned: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
             match self.default_of(&owned).cloned() {
                 Some(default) if table.get(&key) != Some(&default) => {
                     table.insert(key, default);
                 }
-                // Where there is nothing to mend, the fault cannot be looked past.
+                // Without an invalid setting to replace, the same error would occur again.
                 _ => {
                     table.remove(&key)?;
                 }
@@ -546,9 +511,37 @@ impl Reader {
         }
     }
 
-    /// The default of a setting; a tenant's is that of all tenants.
+    /// Returns the message for an unknown setting, with the nearest known one.
+    fn unknown_setting(&self, at: &[&str], name: &str) -> String {
+        let path: Vec<String> = at.iter().map(|part| (*part).to_owned()).collect();
+        let mut known: Vec<&str> = match self.default_of(&path) {
+            Some(Value::Table(table)) => table.keys().map(String::as_str).collect(),
+            _ if at.is_empty() => self
+                .defaults
+                .keys()
+                .map(String::as_str)
+                .chain(["callers", "tenants"])
+                .collect(),
+            _ => vec![],
+        };
+        if matches!(at, ["tenants", _]) {
+            known.extend(TENANT_REQUIRED);
+        }
+        known.sort_unstable();
+        let nearest = known.iter().map(|known| (distance(name, known), *known)).min();
+        match nearest {
+            Some((distance, nearest)) if distance <= name.len().max(3) / 3 => {
+                format!("unknown setting; did you mean {nearest}?")
+            }
+            _ => format!("unknown setting; known settings: {}", known.join(", ")),
+        }
+    }
+
+    /// Returns the default of a setting. The default of `callers.NAME.X` is `caller_defaults.X`, and that of `tenants.NAME.X` is
+    /// `tenant_defaults.X`.
     fn default_of(&self, path: &[String]) -> Option<&Value> {
         let (first, rest) = match path {
+            [callers, _, rest @ ..] if callers == "callers" => ("caller_defaults", rest),
             [tenants, _, rest @ ..] if tenants == "tenants" => ("tenant_defaults", rest),
             [first, rest @ ..] => (first.as_str(), rest),
             [] => return None,
@@ -557,8 +550,72 @@ impl Reader {
             .try_fold(self.defaults.get(first)?, |value, name| value.get(name))
     }
 
-    fn fault(&mut self, at: &[&str], expected: &str) {
-        let key = at.join(".");
+    fn base_url(&mut self, at: &[&str], value: Option<Value>, is_insecure: bool) -> Option<Url> {
+        let url = match value.as_ref().and_then(Value::as_str).map(Url::parse) {
+            Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+            _ => {
+                self.error(
+                    at,
+                    "must be the URL of the account's API, such as \"https://api-in21.leadsquared.com\"",
+                );
+                return None;
+            }
+        };
+        let is_loopback = match url.host() {
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        if url.scheme() == "http" && !is_loopback && !is_insecure {
+            self.error(at, "must be https, because the keys are readable over plain HTTP");
+        }
+        if !matches!(url.path().trim_end_matches('/'), "") || url.query().is_some() || !url.username().is_empty() {
+            self.error(at, "must have a scheme and a host only; leadgate adds /v2 and the keys");
+        }
+        Some(url)
+    }
+
+    /// Reads a key: the value itself, an environment variable or a file. No error shows the value.
+    fn secret(&mut self, at: &[&str], value: Option<Value>) -> Option<SecretString> {
+        let source = match &value {
+            Some(Value::String(text)) => Some(Ok(text.clone())),
+            Some(Value::Table(table)) if table.len() == 1 => match (table.get("env"), table.get("file")) {
+                (Some(Value::String(name)), _) => Some(self.secret_of_variable(name)),
+                (_, Some(Value::String(path))) => Some(secret_of_file(path)),
+                _ => None,
+            },
+            _ => None,
+        };
+        let text = match source {
+            None => Err("must be a string, { env = \"NAME\" } or { file = \"PATH\" }".to_owned()),
+            Some(text) => text.map(|text| text.trim().to_owned()),
+        };
+        match text {
+            Ok(text) if text.is_empty() => self.error(at, "must not be empty"),
+            Ok(text) if !text.bytes().all(|b| b.is_ascii_graphic()) => {
+                let text = "must be printable ASCII without spaces, because it is sent as an HTTP header";
+                self.error(at, text);
+            }
+            Ok(text) => return Some(text.into()),
+            Err(error) => self.error(at, &error),
+        }
+        None
+    }
+
+    fn secret_of_variable(&self, name: &str) -> Result<String, String> {
+        let value = self.environment.get(name).cloned();
+        value.ok_or_else(|| match is_variable_name(name) {
+            true => format!("the environment variable {name} is not set"),
+            false => format!(
+                "the environment variable is not set {HIDDEN}; env is the name of a variable, such as LSQ_ACCESS_KEY"
+            ),
+        })
+    }
+
+    /// Records an error of the setting at that path.
+    fn error(&mut self, at: &[&str], message: &str) {
+        let path = at.join(".");
         let variable = format!("{PREFIX}{}", at.join("__").to_uppercase());
         let origin = if self.environment.keys().any(|name| name.starts_with(&variable)) {
             variable
@@ -567,29 +624,36 @@ impl Reader {
         } else {
             self.file_name.clone()
         };
-        let fault = ConfigError {
+        let error = ConfigError {
             origin,
-            key,
-            expected: expected.to_owned(),
+            path,
+            message: message.to_owned(),
         };
-        if !self.faults.contains(&fault) {
-            self.faults.push(fault);
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
         }
     }
 }
 
-/// Takes some keys out into a table of their own.
+fn secret_of_file(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| match is_path(path) {
+        true => format!("reading {path} failed: {error}"),
+        false => format!("reading the file failed: {error} {HIDDEN}; file is the path of a file with the key"),
+    })
+}
+
+/// Moves some keys of a table into a table of their own.
 fn split(table: &mut Table, keys: &[&str]) -> Table {
     keys.iter()
         .filter_map(|key| Some(((*key).to_owned(), table.remove(*key)?)))
         .collect()
 }
 
-/// Puts one table over another.
+/// Puts the values of one table over those of another.
 fn merge(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
-            // A key has one source: naming another replaces it.
+            // A key has one source. Another one replaces it.
             (Some(Value::Table(under)), Value::Table(over)) if !key.ends_with("_key") => merge(under, over),
             (_, value) => {
                 under.insert(key, value);
@@ -613,8 +677,8 @@ fn insert(table: &mut Table, path: &[String], value: Value) {
     }
 }
 
-/// Where in the text that is, as people count.
-fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+/// Returns the line at which a span begins, as ` in line 3`.
+fn in_line(text: &str, span: Option<std::ops::Range<usize>>) -> String {
     let Some(before) = span.and_then(|span| text.get(..span.start)) else {
         return String::new();
     };
@@ -622,7 +686,7 @@ fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
     format!(" in line {line}")
 }
 
-/// What stands for a value that is not shown.
+/// Replaces a value in an error that may be a key.
 const HIDDEN: &str = "(not shown: it may be a key)";
 
 /// Whether a text has the form of the name of an environment variable, and not that of a key.
@@ -637,7 +701,7 @@ fn is_path(text: &str) -> bool {
     Path::new(text).is_absolute() || text.starts_with("./") || text.starts_with("../") || Path::new(text).exists()
 }
 
-/// What was expected, without what was given, which may be a key in the wrong place.
+/// Returns the expected value, without the given one, which may be a key in a wrong place.
 fn expectation(message: &str) -> String {
     match message
         .split_once(", expected ")
@@ -648,12 +712,22 @@ fn expectation(message: &str) -> String {
     }
 }
 
-fn after_comma(message: &str) -> &str {
-    message.split_once(", ").map_or(message, |(_, after)| after)
-}
-
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the edit distance of two names: the number of inserted, deleted and replaced bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, right) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 #[cfg(test)]
@@ -667,7 +741,7 @@ mod tests {
         secret_key = { env = "LSQ_SECRET_KEY" }
     "#;
 
-    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
+    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
         let variables = variables.iter().chain(&[("LSQ_SECRET_KEY", "0123")]);
         Config::read(
             "test.toml",
@@ -677,10 +751,10 @@ mod tests {
     }
 
     fn errors(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
-        let faults = read(text, variables).unwrap_err().0;
-        faults
+        let errors = read(text, variables).unwrap_err().0;
+        errors
             .into_iter()
-            .map(|fault| format!("{}: {}: {}", fault.origin, fault.key, fault.expected))
+            .map(|error| format!("{}: {}: {}", error.origin, error.path, error.message))
             .collect()
     }
 
@@ -711,7 +785,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_with_its_place() {
+    fn every_error_is_reported_with_its_origin_and_path() {
         let text = r#"
             nonsense = 1
             [server]
@@ -726,45 +800,96 @@ mod tests {
             limits = { calls = 0, window = 5, reserve = "some" }
             upstream = { http3 = true }
         "#;
-        let faults = errors(text, &[("LEADGATE__LOG__FORMAT", "xml")]);
+        let found = errors(text, &[("LEADGATE__LOG__FORMAT", "xml")]);
         let expected = [
             "LEADGATE__LOG__FORMAT: log.format: ",
-            "test.toml: nonsense: is no setting",
+            "test.toml: nonsense: unknown setting; known settings: admin",
             "test.toml: server.listen: must be a loopback address",
-            "test.toml: server.lissen: is no setting; expected one of",
+            "test.toml: server.lissen: unknown setting; did you mean listen?",
             "test.toml: server.max_deadline: ",
             "test.toml: auth.mode: ",
             "test.toml: tenants.acme.base_url: must be https",
-            "test.toml: tenants.acme.base_url: must be scheme and host alone",
-            "test.toml: tenants.acme.access_key: the environment has no variable NOT_THERE",
-            "test.toml: tenants.acme.secret_key: must be a text",
+            "test.toml: tenants.acme.base_url: must have a scheme and a host only",
+            "test.toml: tenants.acme.access_key: the environment variable NOT_THERE is not set",
+            "test.toml: tenants.acme.secret_key: must be a string",
             "test.toml: tenants.acme.limits.calls: must be 1 to 10000",
             "test.toml: tenants.acme.limits.window: ",
             "test.toml: tenants.acme.limits.reserve: ",
-            "test.toml: tenants.acme.upstream.http3: is no setting",
+            "test.toml: tenants.acme.upstream.http3: unknown setting; did you mean http2?",
         ];
         for start in expected {
             assert!(
-                faults.iter().any(|fault| fault.starts_with(start)),
-                "{start}\nin {faults:#?}"
+                found.iter().any(|error| error.starts_with(start)),
+                "{start}\nin {found:#?}"
             );
         }
-        assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
     }
 
     #[test]
-    fn no_tenant_and_no_toml_are_faults() {
-        assert!(errors("", &[])[0].contains("at least one [tenants.NAME]"));
-        assert!(errors("server = [", &[])[0].contains("is not TOML"));
-        assert!(
-            errors("server = 3\ntenants = 4", &[])
-                .iter()
-                .any(|fault| fault.contains("server: must be a table"))
+    fn the_text_of_errors_has_one_line_for_each() {
+        let text = |calls: &str| {
+            let errors = read(&format!("{TENANT}\n[tenants.acme.limits]\n{calls}"), &[]);
+            errors.unwrap_err().to_string()
+        };
+        assert_eq!(
+            text("calls = 0"),
+            "invalid configuration: 1 error\n  test.toml: tenants.acme.limits.calls: must be 1 to 10000"
+        );
+        assert_eq!(
+            text("calls = 0\nbulk = 0"),
+            "invalid configuration: 2 errors\n  test.toml: tenants.acme.limits.calls: must be 1 to 10000\n  \
+             test.toml: tenants.acme.limits.bulk: must be 1 to 10000"
         );
     }
 
     #[test]
-    fn a_country_code_has_to_be_one() {
+    fn an_unknown_setting_is_reported_with_the_nearest_name() {
+        let message = |text: &str| errors(&format!("{text}\n{TENANT}"), &[]).remove(0);
+        for (text, expected) in [
+            ("sever.drain = \"1s\"", "sever: unknown setting; did you mean server?"),
+            (
+                "tenant_default.x = 1",
+                "tenant_default: unknown setting; did you mean tenant_defaults?",
+            ),
+            (
+                "server.max_inflight = 1",
+                "server.max_inflight: unknown setting; did you mean max_in_flight?",
+            ),
+            (
+                "callers.a.weights = 1",
+                "callers.a.weights: unknown setting; did you mean weight?",
+            ),
+            (
+                "callers.a.x = 1",
+                "callers.a.x: unknown setting; known settings: calls_per_window, max_criticality, weight",
+            ),
+        ] {
+            assert_eq!(message(text), format!("test.toml: {expected}"));
+        }
+        let tenant = TENANT.replace("base_url", "baseurl");
+        assert!(errors(&tenant, &[])[0].ends_with("tenants.acme.baseurl: unknown setting; did you mean base_url?"));
+    }
+
+    #[test]
+    fn a_setting_of_a_caller_may_come_from_the_environment() {
+        let config = read(TENANT, &[("LEADGATE__CALLERS__BILLING__WEIGHT", "3")]).unwrap();
+        assert_eq!(config.callers["billing"].weight, 3);
+    }
+
+    #[test]
+    fn a_missing_tenant_and_invalid_toml_are_errors() {
+        assert!(errors("", &[])[0].contains("at least one [tenants.NAME]"));
+        assert!(errors("server = [", &[])[0].contains("invalid TOML in line 1"));
+        assert!(
+            errors("server = 3\ntenants = 4", &[])
+                .iter()
+                .any(|error| error.contains("server: must be a table"))
+        );
+    }
+
+    #[test]
+    fn an_invalid_country_code_is_an_error() {
         let with = |code: &str| format!("{TENANT}\n[tenant_defaults]\ndefault_country_code = \"{code}\"\n");
         let config = read(&with("+91"), &[]).unwrap();
         assert_eq!(config.tenants["acme"].default_country_code.as_str(), "91");
@@ -772,7 +897,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_at_most_what_the_vendor_allows() {
+    fn a_batch_size_above_the_maximum_of_the_vendor_is_an_error() {
         let text = format!("{TENANT}\n[tenants.acme.batching]\nmax_updates = 26\nmax_creates = 0\nmax_reads = 10");
         assert_eq!(
             errors(&text, &[]),
@@ -819,7 +944,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_place_of_a_name_is_not_shown() {
+    fn a_key_in_place_of_a_name_is_not_shown() {
         const KEY: &str = "u$r0123456789abcdef";
         const SECRET: &str = "0123456789abcdef0123456789abcdef01234567";
         let with = |source: &str| {
@@ -838,11 +963,11 @@ mod tests {
                 assert!(key.is_empty() || !found[0].contains(key), "{found:?}");
             }
         }
-        // What cannot be a key is shown.
+        // A text that cannot be a key is shown.
         for (source, shown) in [
             ("{ env = \"LSQ_ACCESS_KEY_2\" }", "LSQ_ACCESS_KEY_2"),
-            ("{ file = \"/run/secrets/none\" }", "/run/secrets/none cannot be read"),
-            ("{ file = \"./none\" }", "./none cannot be read"),
+            ("{ file = \"/run/secrets/none\" }", "reading /run/secrets/none failed"),
+            ("{ file = \"./none\" }", "reading ./none failed"),
         ] {
             let found = with(source);
             assert!(found[0].contains(shown), "{found:?}");
@@ -888,7 +1013,7 @@ mod tests {
                     // As a line of its own, before all tables.
                     let said = match read(&format!("{path} = {value}\n{TENANT}"), &[]) {
                         Ok(_) => continue,
-                        Err(faults) => faults.to_string(),
+                        Err(errors) => errors.to_string(),
                     };
                     assert!(!said.contains("0123456789abcdef"), "{path} = {value}: {said}");
                 }
@@ -897,7 +1022,7 @@ mod tests {
     }
 
     #[test]
-    fn plaintext_on_any_address_has_to_be_allowed() {
+    fn plaintext_on_an_address_that_is_not_loopback_must_be_allowed() {
         let variables = [
             ("LEADGATE__SERVER__LISTEN", "0.0.0.0:1"),
             ("LEADGATE__SERVER__INSECURE_PLAINTEXT", "true"),
@@ -907,14 +1032,14 @@ mod tests {
     }
 
     #[test]
-    fn admin_pages_on_any_address_have_to_be_allowed() {
+    fn admin_pages_on_an_address_that_is_not_loopback_must_be_allowed() {
         let allowed = ("LEADGATE__ADMIN__INSECURE_PLAINTEXT", "true");
         for address in ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464"] {
             let listen = ("LEADGATE__ADMIN__LISTEN", address);
             assert!(read(TENANT, &[listen, allowed]).is_ok());
             let start = "LEADGATE__ADMIN__LISTEN: admin.listen: must be a loopback address";
             assert!(errors(TENANT, &[listen])[0].starts_with(start));
-            // One is not the other.
+            // The setting of the server does not allow it.
             let server = ("LEADGATE__SERVER__INSECURE_PLAINTEXT", "true");
             assert!(errors(TENANT, &[listen, server])[0].starts_with(start));
         }
@@ -924,16 +1049,16 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_messages_and_metadata_have_their_ranges() {
-        for (setting, least, most) in [
+    fn sizes_of_messages_and_metadata_must_be_in_range() {
+        for (setting, min, max) in [
             ("max_response_bytes", 16_384_u64, 2_147_483_647),
             ("max_metadata_bytes", 1_024, 1_048_576),
         ] {
             let with = |value: u64| format!("{TENANT}\n[server]\n{setting} = {value}");
             let key = [("LSQ_SECRET_KEY", "s")];
-            assert!(read(&with(least), &key).is_ok() && read(&with(most), &key).is_ok());
-            for wrong in [least - 1, most + 1] {
-                let expected = format!("test.toml: server.{setting}: must be {least} to {most}");
+            assert!(read(&with(min), &key).is_ok() && read(&with(max), &key).is_ok());
+            for wrong in [min - 1, max + 1] {
+                let expected = format!("test.toml: server.{setting}: must be {min} to {max}");
                 assert_eq!(errors(&with(wrong), &key), [expected]);
             }
         }

@@ -1,6 +1,8 @@
-//! This limiter beside others before the same simulated server: `cargo bench --bench limiter`. With `-- --write DIR` the
-//! tables and the picture go to files too.
-#![expect(clippy::print_stdout, reason = "a table is what it is for")]
+//! leadgate's limiter compared with others against the same simulated server.
+//!
+//! `cargo bench --bench limiter` prints the page; with `-- --write docs/benchmarks` it writes `docs/benchmarks/limiter.md` and its
+//! picture.
+#![expect(clippy::print_stdout, reason = "the bench prints tables")]
 
 mod lab;
 #[path = "../machine/mod.rs"]
@@ -175,8 +177,9 @@ fn waits(row: &Row, kind: usize) -> String {
 }
 
 fn foreign_table() -> String {
-    let mut text =
-        String::from("| limiter | foreign calls | used in all | used by us | ours refused | theirs refused |\n");
+    let mut text = String::from(
+        "| limiter | foreign calls | used in total | used by this client | own calls refused | foreign calls refused |\n",
+    );
     text += "|---|---|---|---|---|---|\n";
     for foreign in FOREIGN {
         for (name, limiter) in LIMITERS {
@@ -196,8 +199,9 @@ fn foreign_table() -> String {
 
 /// Small and large limits beside foreign calls, which are this share of the limit.
 fn limits_table() -> String {
-    let mut text =
-        String::from("| limit | foreign calls | used in all | used by us | ours refused | theirs refused |\n");
+    let mut text = String::from(
+        "| limit | foreign calls | used in total | used by this client | own calls refused | foreign calls refused |\n",
+    );
     text += "|---|---|---|---|---|---|\n";
     for calls in [2, 5, 25, 72] {
         for part in [0.02, 0.1, 0.3] {
@@ -251,97 +255,15 @@ fn measured_on() -> String {
 }
 
 fn document(calm: &[Row], rough: &[Row]) -> String {
-    format!(
-        "# The limiter beside others
-
-`cargo bench --bench limiter` measures this and prints it; with `-- --write docs` it writes this page and its picture.
-
-![How much of the quota each limiter uses, and how many of its calls are refused](limiter.svg)
-
-## What is measured
-
-A client that always has a call waiting has an account of 25 calls in 5 seconds before it. It should use all of them and
-have none refused: a refused call is a round trip for nothing, and where the server counts refused calls too it takes
-the place of one that would have been let in. LeadSquared does not say how it counts, so five ways are simulated.
-
-* **Time is virtual**: one hour per cell and seed, three seeds taken together. The same seeds give the same figures on
-  every machine.
-* **The network** takes 40 ms each way, plus exponentially distributed jitter with the mean that stands above the table.
-  Half of the spikes delay the request, half the answer. Timers fire up to 1 ms late.
-* **The server** is the simulator's own limiter. Its refusals come back to the head of the queue.
-* **Used** is what was let in, of 25 in each 5 seconds; the first and the last window of a run weigh less, so that it does
-  not matter whether a burst lies just within. **Refused** is the share of the calls that were sent.
-* **tower** and **governor** are the published crates under a clock that the laboratory moves; governor with a burst of
-  25 and one more each 200 ms, its usual use. The other four are told again in a few lines: a timer, a log of sendings
-  that leaves no margin, one with 50 ms (as PyrateLimiter and discord.js leave), and one with 989 ms (as Riven leaves).
-  All of these make a refused call again and learn nothing from it.
-
-## One client, {calm_name}
-
-Each cell: used / refused, in percent.
-
-{calm_used}
-## One client, {rough_name}
-
-Each cell: used / refused, in percent.
-
-{rough_used}
-Why the others lose: how far apart the server sees two calls depends on when they were sent *and* on how much longer the
-one was on its way than the other. A limiter that uses the whole quota by its own clock is over it by the server's half of
-the time. A margin helps as far as it reaches and costs its length in each window. leadgate charges each call what it was
-delayed, which it knows from the answer: `answered - least round trip + W` is the first moment at which another call can be
-sent without ever sharing a window with this one.
-
-## Waits at nine tenths of the quota
-
-Calls arrive at random, 4.5 a second, in the network of the table above. Each cell: how long half of the calls / 99 of 100
-waited at most, from their arrival to the sending that was let in. A wait of minutes means that the queue grew as long as
-the run lasted.
-
-{waits}
-## Others on the account
-
-Somebody else makes calls at random and does not repeat them. The server's log slides and counts refusals, the network is
-the same. Ours always has a call waiting. In percent.
-
-{foreign}
-Here nobody can have all: what others do is seen in refusals only, so the room that they need is found by trying, and what
-of it they do not take is lost.
-
-After a refusal that others have caused, leadgate lowers its effective limit and raises it slowly at first, and faster the
-longer no refusal comes: from its floor it is back at the limit within ten clean windows, whatever the limit (a window is
-clean if it was used and none of its calls was refused). From levels between it takes up to fifteen, since it stays near the
-level of the last refusal for a while. Before this rule it rose by a small amount per call, and a limit of 5 was back after
-minutes only. The rows of leadgate were then:
-
-| | foreign calls | used in all | used by us | ours refused | theirs refused |
-|---|---|---|---|---|---|
-| before | 0.5/s | 85.1 | 75.7 | 0.645 | 5.3 |
-| before | 1.5/s | 77.2 | 48.8 | 1.4 | 4.7 |
-
-The quick recovery costs refusals, of which ours stay below 2 %: lower values of one figure are higher values of another.
-
-### Other limits
-
-The same for leadgate alone with other limits, beside foreign calls of 2, 10 and 30 % of the limit.
-
-{limits}
-With a limit of 2 or 5, one refused call in ten windows is more than 2 % of the calls already. So ten clean windows are enough
-there only while foreign refusals are rare, with 50 accepted calls and more between two of them. If they come more often, the
-recovery takes as many calls as with a limit of 25: up to 48 windows with a limit of 5. What is refused then is refused at
-nearly the least effective limit, at which nothing more can be yielded.
-
-Measured on: {machine}.
-",
-        calm_name = CALM.name,
-        rough_name = ROUGH.name,
-        calm_used = table(calm, used_and_refused),
-        rough_used = table(rough, used_and_refused),
-        waits = table(rough, waits),
-        foreign = foreign_table(),
-        limits = limits_table(),
-        machine = measured_on(),
-    )
+    include_str!("limiter.md")
+        .replace("{calm_name}", CALM.name)
+        .replace("{rough_name}", ROUGH.name)
+        .replace("{calm_used}", &table(calm, used_and_refused))
+        .replace("{rough_used}", &table(rough, used_and_refused))
+        .replace("{waits}", &table(rough, waits))
+        .replace("{foreign}", &foreign_table())
+        .replace("{limits}", &limits_table())
+        .replace("{machine}", &measured_on())
 }
 
 fn main() -> std::io::Result<()> {

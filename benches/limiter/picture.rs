@@ -1,4 +1,4 @@
-//! The picture: one line for each limiter, one dot for each kind of window; left what it uses, right what is refused.
+//! The picture: one line for each limiter and one dot for each kind of window. Left: used quota. Right: refused calls.
 
 use std::fmt::Write as _;
 
@@ -32,20 +32,10 @@ pub(crate) fn draw(rows: &[Row]) -> String {
         &mut svg,
         (20.0, 30.0),
         "title",
-        "25 calls in 5 s, a call always waiting, 8 ms of jitter with spikes",
+        "25 calls in 5 s, a call is always waiting, 8 ms of jitter with spikes",
     );
-    text(
-        &mut svg,
-        (USED.0, 58.0),
-        "",
-        "quota used: the farther right, the better",
-    );
-    text(
-        &mut svg,
-        (REFUSED.0, 58.0),
-        "",
-        "calls refused: the farther left, the better",
-    );
+    text(&mut svg, (USED.0, 58.0), "", "quota used: farther right is better");
+    text(&mut svg, (REFUSED.0, 58.0), "", "calls refused: farther left is better");
     let bottom = height - 58.0;
     for share in [0.5, 0.6, 0.7, 0.8, 0.9, 1.0] {
         tick(&mut svg, used_at(share), bottom, &format!("{:.0} %", share * 100.0));
@@ -64,7 +54,10 @@ pub(crate) fn draw(rows: &[Row]) -> String {
         line(&mut svg, row, TOP + LINE * number as f64);
     }
     let kinds: Vec<_> = KINDS.iter().map(|(_, name)| *name).collect();
-    let legend = format!("One dot for each way the server may count: {}.", kinds.join("; "));
+    let legend = format!(
+        "One dot for each way in which the server may count: {}.",
+        kinds.join("; ")
+    );
     text(&mut svg, (20.0, height - 14.0), "small", &legend);
     svg + "</svg>\n"
 }

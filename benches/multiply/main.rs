@@ -1,8 +1,8 @@
-//! How many operations leadgate makes of one quota, beside a client that paces single calls: over real sockets, against
+//! Number of operations per window with leadgate, compared with a client that paces single calls: over real sockets, against
 //! the simulator, in one process.
 //!
-//! `cargo bench --bench multiply` prints the tables; with `-- --write docs` it writes `docs/multiply.md` and its picture.
-//! `-- --only quota`, `burst` or `idle` measures that one alone.
+//! `cargo bench --bench multiply` prints the tables; with `-- --write docs/benchmarks` it writes `docs/benchmarks/multiply.md` and
+//! its picture. `-- --only quota`, `burst` or `idle` measures only that part.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -73,7 +73,7 @@ async fn cells() -> Vec<Cell> {
 
 fn quota_table(cells: &[Cell]) -> String {
     let mut text = String::from(
-        "| calls / bulk | operations | at most | leadgate | of the most | refused | paced client | refused | leadgate : client |\n",
+        "| calls / bulk | operations | maximum | leadgate | of the maximum | refused | paced client | refused | leadgate : client |\n",
     );
     text += "|---|---|--:|--:|--:|--:|--:|--:|--:|\n";
     for cell in cells {
@@ -95,9 +95,9 @@ fn quota_table(cells: &[Cell]) -> String {
     text
 }
 
-/// What leadgate's calls carried.
+/// The calls of leadgate per window.
 fn calls_table(cells: &[Cell]) -> String {
-    let mut text = String::from("| calls / bulk | operations | shared calls | operations in each | single calls |\n");
+    let mut text = String::from("| calls / bulk | operations | batches | operations per batch | single calls |\n");
     text += "|---|---|--:|--:|--:|\n";
     for cell in cells {
         let ours = &cell.ours;
@@ -115,7 +115,7 @@ fn calls_table(cells: &[Cell]) -> String {
     text
 }
 
-/// The same endpoint by endpoint, for who wants to know why.
+/// The same for each endpoint, to explain the figures.
 fn endpoints(cells: &[Cell]) -> String {
     let mut text = String::new();
     for Cell { plan, kind, ours, .. } in cells {
@@ -129,7 +129,7 @@ fn endpoints(cells: &[Cell]) -> String {
 
 fn burst_table(bursts: &[burst::Seen]) -> String {
     let mut text = String::from(
-        "| asked for | calls upstream | operations in each | last call counted after | half answered after | all answered after |\n",
+        "| requested | upstream calls | operations per call | last call counted after | half of the responses after | all responses after |\n",
     );
     text += "|---|--:|---|--:|--:|--:|\n";
     for seen in bursts {
@@ -167,7 +167,7 @@ fn idle_table(idle: &[idle::Seen]) -> String {
     text
 }
 
-/// Numbers in a row, those that repeat told once: "1 × 13, 412".
+/// A list of numbers in which repetitions are counted: "1 × 13, 412".
 fn runs(numbers: &[usize]) -> String {
     let runs = numbers.chunk_by(|one, next| one == next);
     let told = runs.map(|run| match run {

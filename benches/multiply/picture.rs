@@ -1,4 +1,4 @@
-//! The picture: for each plan and kind what a paced client and leadgate make of a window, and a mark at the most there is.
+//! The picture: for each plan and kind the operations per window of a paced client and of leadgate, and a mark at the maximum.
 
 use std::fmt::Write as _;
 
@@ -79,7 +79,7 @@ fn legend(svg: &mut String) {
         svg,
         (248.0, 56.0),
         "small",
-        "the most that the limits allow; the scale is logarithmic",
+        "maximum that the limits allow; the scale is logarithmic",
     );
 }
 

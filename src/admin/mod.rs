@@ -1,6 +1,8 @@
-//! Pages for those who run the process, on a port of their own: /live, /ready, /metrics, and a page to look at.
+//! The pages for operators, on a port of their own: `/live`, `/ready`, `/metrics`, and a status page.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod readiness;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,69 +14,73 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::readiness::StoreStatus;
+use self::readiness::{Readiness, Report, StoreProbe};
 use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, WindowSnapshot};
+use crate::store::Store;
 use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, WindowState};
 use crate::tenant::Tenants;
 
-/// What OpenMetrics is served as.
+/// The content type of the OpenMetrics text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Why the process is not ready, other than that it is shutting down. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<Option<String>>>);
-
-impl Readiness {
-    /// From now on the process is ready (`None`), or it is not for that reason.
-    pub fn set(&self, reason: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
-    }
-
-    /// Why the process is not ready.
-    pub fn reason(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// What the pages show.
+pub struct Pages {
+    /// The accounts.
+    pub tenants: Tenants,
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// The store, which `/ready` checks.
+    pub store: Store,
+    /// The result of the last background check of the store.
+    pub store_status: StoreStatus,
+    /// Cancelled when the process starts to shut down.
+    pub draining: CancellationToken,
 }
 
 #[derive(Clone)]
 struct Shared {
     tenants: Tenants,
     metrics: Arc<Metrics>,
-    readiness: Readiness,
+    store: StoreProbe,
+    store_status: StoreStatus,
     draining: CancellationToken,
 }
 
-/// Serves the pages until `stop`. When `draining`, the process is alive but not ready.
-pub async fn serve(
-    listener: TcpListener,
-    tenants: Tenants,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    draining: CancellationToken,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let pages = Router::new()
+/// Serves the pages until `stop`.
+pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) -> std::io::Result<()> {
+    let shared = Shared {
+        store: StoreProbe::new(pages.store, &pages.tenants),
+        tenants: pages.tenants,
+        metrics: pages.metrics,
+        store_status: pages.store_status,
+        draining: pages.draining,
+    };
+    let routes = Router::new()
         .route("/", get(status_page))
         .route("/live", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_page))
-        .with_state(Shared {
-            tenants,
-            metrics,
-            readiness,
-            draining,
-        });
-    axum::serve(listener, pages)
+        .with_state(shared);
+    axum::serve(listener, routes)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
 }
 
+/// HTTP 503 means that requests belong to another process.
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
-    if shared.draining.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned())
-    } else if let Some(reason) = shared.readiness.reason() {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"))
-    } else {
-        (StatusCode::OK, "ready\n".to_owned())
+    let is_draining = shared.draining.is_cancelled();
+    let report = Report::new(&shared.tenants, &shared.store, &shared.store_status, is_draining).await;
+    let status = match report.status {
+        Readiness::Ready | Readiness::Degraded => StatusCode::OK,
+        Readiness::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    match serde_json::to_string(&report) {
+        Ok(text) => (status, [(CONTENT_TYPE, "application/json")], text + "\n"),
+        Err(error) => {
+            let text = format!("{error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/plain")], text)
+        }
     }
 }
 
@@ -84,7 +90,7 @@ async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_TYPE)], text)
 }
 
-/// What each account's quota is doing, drawn anew every two seconds.
+/// The state of each account's quota. The page reloads every two seconds.
 async fn status_page(State(shared): State<Shared>) -> Html<String> {
     let mut rows = String::new();
     for (name, state, breaker) in quotas(&shared.tenants) {
@@ -95,13 +101,13 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
         let mut waiting = String::new();
         for (class, state) in state.waiting.iter().filter(|(_, state)| state.waiting > 0) {
             waiting += &format!(
-                "{} {class}, the oldest for {:.1} s<br>",
+                "{} {class}, oldest {:.1} s<br>",
                 state.waiting,
                 state.oldest.as_secs_f64()
             );
         }
         let [(_, own), (_, foreign)] = calls.refused;
-        // Tenants' names are checked to be letters, digits, - and _.
+        // The names of tenants are letters, digits, - and _ only, so they need no escaping.
         rows += &format!(
             "<tr><td>{name}<td>{breaker}<td><meter max={limit} value={used}></meter> {used} of {effective}{others}\
              <td>{bulk_used} of {bulk_limit}<td>{last:.0} %<td>{waiting}<td>{own} own, {foreign} foreign<td>{left}",
@@ -111,7 +117,7 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
             effective = calls.effective,
             others = match calls.limit - calls.effective.min(calls.limit) {
                 0 => String::new(),
-                others => format!(", {others} left to others"),
+                others => format!(", {others} not used because of other clients"),
             },
             bulk_used = bulk.used,
             bulk_limit = bulk.effective,
@@ -132,7 +138,7 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
     ))
 }
 
-/// The state of a circuit breaker in words.
+/// Returns the state of a circuit breaker in words.
 fn breaker_text(breaker: &BreakerSnapshot) -> String {
     let since = breaker
         .since

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::quota::breaker::OperationId;
 use crate::quota::queue::TicketId;
 use crate::quota::{Again, Boarding, Lane, Party, Ride, Turn, Want};
-use crate::telemetry::metrics::Shared as SharedCall;
+use crate::telemetry::metrics::BatchRequest;
 
 /// How long those who were called may take to come aboard. They have nothing to do but to write down that they go.
 const BOARDING: Duration = Duration::from_secs(1);
@@ -448,7 +448,7 @@ impl Client {
             of = %named.join(" "),
             "made one call for many"
         );
-        shared.metrics.shared(&SharedCall {
+        shared.metrics.shared(&BatchRequest {
             tenant: &shared.tenant,
             lane: O::LANE.name(),
             members: seats.len(),

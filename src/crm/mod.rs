@@ -22,6 +22,7 @@ pub mod share;
 pub mod user;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
@@ -227,6 +228,8 @@ struct Shared {
     absent: batch::Closed,
     keys: KeyStatus,
     outage: Outage,
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    credentials_rejected: AtomicBool,
 }
 
 /// The right to send one call: a slot of the quota and one of the `max_in_flight` requests.
@@ -263,6 +266,7 @@ impl Client {
                 absent: batch::Closed::default(),
                 keys: KeyStatus::default(),
                 outage: Outage::default(),
+                credentials_rejected: AtomicBool::new(false),
                 settings,
                 quota,
                 metrics,
@@ -362,6 +366,11 @@ impl Client {
     pub fn outage(&self) -> Option<String> {
         let cause = self.shared.outage.current()?;
         Some(format!("{}: {cause}", self.shared.address(cause)))
+    }
+
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    pub fn credentials_rejected(&self) -> bool {
+        self.shared.credentials_rejected.load(Ordering::Relaxed)
     }
 
     /// Whether the quota would admit a call of this operation now.
@@ -573,6 +582,11 @@ impl Client {
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
+        match error.map(|error| &error.kind) {
+            None => shared.credentials_rejected.store(false, Ordering::Relaxed),
+            Some(ErrorKind::CredentialsRejected { .. }) => shared.credentials_rejected.store(true, Ordering::Relaxed),
+            Some(_) => {}
+        }
         tracing::info!(
             target: "leadgate::attempt",
             request_id = %context.id,

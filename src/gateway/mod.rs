@@ -42,7 +42,7 @@ use crate::quota::lane::{Lane, Sizes};
 pub use crate::quota::{BreakerSnapshot, BreakerState, Snapshot, WindowSnapshot};
 pub use crate::sharing;
 use crate::sharing::Sharing;
-use crate::store::{self, Before, Requests, Store};
+use crate::store::{self, PriorAttempt, Requests, Store};
 use crate::users::Users;
 use entry::KnownLeads;
 pub use entry::WriteEntry;
@@ -190,7 +190,7 @@ impl Gateway {
     ) -> Self {
         let lifetime = settings.metadata_lifetime;
         let users = Users::new(crm.clone(), lifetime, tasks.clone());
-        let parts = sharing::Parts {
+        let parts = sharing::SharingParts {
             tenant: name.to_owned(),
             crm: crm.clone(),
             users: users.clone(),
@@ -246,7 +246,7 @@ impl Gateway {
 
     /// Deletes expired request ids and shares. Returns their number.
     pub async fn sweep(&self) -> std::result::Result<u64, store::StoreError> {
-        Ok(self.requests.sweep().await? + self.sharing.sweep().await?)
+        Ok(self.requests.delete_expired().await? + self.sharing.delete_expired().await?)
     }
 
     /// Returns the owner of the access keys.
@@ -257,6 +257,16 @@ impl Gateway {
     /// Why LeadSquared cannot be reached now, with host and port. The text is for operators.
     pub fn outage(&self) -> Option<String> {
         self.crm.outage()
+    }
+
+    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    pub fn credentials_rejected(&self) -> bool {
+        self.crm.credentials_rejected()
+    }
+
+    /// Whether the account's metadata has been fetched.
+    pub fn has_metadata(&self) -> bool {
+        self.metadata.is_available()
     }
 
     /// Returns the attributes of leads.
@@ -292,10 +302,10 @@ impl Gateway {
 
 impl Gateway {
     /// The write that a mutation was begun with before, if any.
-    fn begun_before(&self, before: Before) -> Option<LostWrite> {
+    fn begun_before(&self, before: PriorAttempt) -> Option<LostWrite> {
         match before {
-            Before::Nothing => None,
-            Before::Uncertain { since } => Some(self.crm.begun_before(since)),
+            PriorAttempt::None => None,
+            PriorAttempt::OutcomeUnknown { since } => Some(self.crm.begun_before(since)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Every metric of the process, in one list.
+//! Every metric of the process. Each one is declared once, with its name, its type, its labels and its help text.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,349 +11,201 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// The metrics of the process.
-pub struct Metrics {
-    registry: Registry,
-    rpcs: Family<RpcLabels, Counter>,
-    rpc_duration: Family<MethodLabels, Histogram>,
-    attempts: Family<AttemptLabels, Counter>,
-    attempt_duration: Family<EndpointLabels, Histogram>,
-    refusals: Family<RefusalLabels, Counter>,
-    quota_wait: Family<ClassLabels, Histogram>,
-    quota_limit: Family<WindowLabels, Gauge>,
-    quota_effective: Family<WindowLabels, Gauge>,
-    quota_margin: Family<WindowLabels, Gauge<f64, AtomicU64>>,
-    quota_used: Family<WindowLabels, Gauge>,
-    quota_refusals: Family<AttributionLabels, Counter>,
-    quota_holds: Family<WindowLabels, Counter>,
-    quota_grants: Family<TenantLabels, Counter>,
-    quota_utilisation: Family<TenantLabels, Gauge<f64, AtomicU64>>,
-    quota_waiting: Family<ClassLabels, Gauge>,
-    quota_oldest: Family<ClassLabels, Gauge<f64, AtomicU64>>,
-    quota_daily_remaining: Family<TenantLabels, Gauge<u64, AtomicU64>>,
-    breaker_open: Family<TenantLabels, Gauge<u64, AtomicU64>>,
-    batch_size: Family<LaneLabels, Histogram>,
-    batch_saved: Family<LaneLabels, Counter>,
-    batch_bisections: Family<LaneLabels, Counter>,
-    reads_coalesced: Family<ReadLabels, Counter>,
-    unknown_headers: Counter,
-    store_damaged_rows: Gauge,
-    connections_refused: Counter,
-    accept_failures: Counter,
+/// A gauge of a number with decimals.
+type GaugeF64 = Gauge<f64, AtomicU64>;
+/// A gauge of a number that is never negative.
+type GaugeU64 = Gauge<u64, AtomicU64>;
+
+/// Declares the label sets.
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $value:ty),+ $(,)? })+) => { $(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($label: $value),+ }
+    )+ };
 }
 
-/// One request to LeadSquared.
+/// Declares the metrics, and registers them in the order of their declaration:
+/// `field: type = "name" in Unit, "help" with buckets;`. The name has neither the prefix `leadgate_` nor its suffix.
+macro_rules! metrics {
+    (@new) => { Default::default() };
+    (@new $buckets:ident) => { Family::new_with_constructor(|| Histogram::new($buckets.into_iter())) };
+    (@register $registry:ident, $metric:expr, $name:literal, $help:literal) => {
+        $registry.register($name, $help, $metric)
+    };
+    (@register $registry:ident, $metric:expr, $name:literal, $help:literal, $unit:ident) => {
+        $registry.register_with_unit($name, $help, Unit::$unit, $metric)
+    };
+    ($($field:ident: $type:ty = $name:literal $(in $unit:ident)?, $help:literal $(with $buckets:ident)?;)+) => {
+        /// The metrics of the process.
+        pub struct Metrics {
+            registry: Registry,
+            $($field: $type,)+
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("leadgate");
+                $(
+                    let $field: $type = metrics!(@new $($buckets)?);
+                    metrics!(@register registry, $field.clone(), $name, $help $(, $unit)?);
+                )+
+                Self { registry, $($field),+ }
+            }
+        }
+    };
+}
+
+labels! {
+    RpcLabels { method: String, code: &'static str }
+    MethodLabels { method: String }
+    AttemptLabels { tenant: String, endpoint: &'static str, outcome: &'static str }
+    EndpointLabels { tenant: String, endpoint: &'static str }
+    RefusalLabels { tenant: String, status: u16 }
+    TenantLabels { tenant: String }
+    WindowLabels { tenant: String, window: &'static str }
+    AttributionLabels { tenant: String, window: &'static str, attribution: &'static str }
+    ClassLabels { tenant: String, class: &'static str }
+    LaneLabels { tenant: String, lane: &'static str }
+    ReadLabels { tenant: String, by: &'static str }
+}
+
+/// Buckets of durations, in seconds: from one millisecond to one minute.
+const SECONDS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+/// Buckets of batch sizes: from one to the maximum of any endpoint.
+const MEMBERS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 2500.0, 10_000.0];
+
+metrics! {
+    rpcs: Family<RpcLabels, Counter> = "rpcs",
+        "Finished RPCs, by method and gRPC code";
+    rpc_duration: Family<MethodLabels, Histogram> = "rpc_duration" in Seconds,
+        "Time from the headers of an RPC to its response, by method" with SECONDS;
+    attempts: Family<AttemptLabels, Counter> = "upstream_attempts",
+        "Requests sent to LeadSquared, by tenant, endpoint and outcome";
+    attempt_duration: Family<EndpointLabels, Histogram> = "upstream_attempt_duration" in Seconds,
+        "Time from sending a request to LeadSquared to its response, by tenant and endpoint" with SECONDS;
+    refusals: Family<RefusalLabels, Counter> = "upstream_refusals",
+        "Requests that LeadSquared rejected because of a rate limit, by tenant and HTTP status";
+    quota_wait: Family<ClassLabels, Histogram> = "quota_wait" in Seconds,
+        "Time that a request to LeadSquared waited for its slot, by tenant and class" with SECONDS;
+    quota_limit: Family<WindowLabels, Gauge> = "quota_limit",
+        "Calls per window that LeadSquared allows, as configured or as a later rate limit error states, by tenant and window";
+    quota_effective: Family<WindowLabels, Gauge> = "quota_effective_limit",
+        "Calls per window that leadgate makes at most: below the limit while other clients use the account";
+    quota_margin: Family<WindowLabels, GaugeF64> = "quota_margin" in Seconds,
+        "Maximum part of a call's usual latency for which its slot stays held, by tenant and window";
+    quota_used: Family<WindowLabels, Gauge> = "quota_slots_used",
+        "Slots held now, by tenant and window";
+    quota_refusals: Family<AttributionLabels, Counter> = "quota_refusals",
+        "Rate limit errors of LeadSquared, by tenant, window and cause: own calls (own) or other clients (foreign)";
+    quota_holds: Family<WindowLabels, Counter> = "quota_holds",
+        "Pauses of all calls after a rate limit error, by tenant and window";
+    quota_grants: Family<TenantLabels, Counter> = "quota_grants",
+        "Slots granted, by tenant";
+    quota_utilisation: Family<TenantLabels, GaugeF64> = "quota_utilisation",
+        "Used part of the last complete window, from 0 to 1, by tenant";
+    quota_waiting: Family<ClassLabels, Gauge> = "quota_waiting",
+        "Calls that wait for a slot now, by tenant and class";
+    quota_oldest: Family<ClassLabels, GaugeF64> = "quota_oldest" in Seconds,
+        "Time that the oldest waiting call has waited for a slot, by tenant and class";
+    quota_daily_remaining: Family<TenantLabels, GaugeU64> = "quota_daily_remaining",
+        "Calls that remain today, by tenant; absent if no daily limit is known";
+    breaker_open: Family<TenantLabels, GaugeU64> = "upstream_breaker_open",
+        "1 while the circuit breaker is open or half-open, so that calls wait; 0 while it is closed; by tenant";
+    batch_size: Family<LaneLabels, Histogram> = "batch_size",
+        "Operations in one request to LeadSquared, by tenant and lane" with MEMBERS;
+    batch_saved: Family<LaneLabels, Counter> = "batch_saved_calls",
+        "Requests to LeadSquared that batching saved, by tenant and lane";
+    batch_bisections: Family<LaneLabels, Counter> = "batch_bisections",
+        "Batches that LeadSquared rejected as a whole and that were sent again in two halves, by tenant and lane";
+    reads_coalesced: Family<ReadLabels, Counter> = "reads_coalesced",
+        "Reads that used the response of another read, by tenant: one in progress (flight) or a finished one (cache)";
+    unknown_headers: Counter = "unknown_headers",
+        "Metadata entries of requests whose name starts with x-leadgate- and is unknown; they are ignored";
+    store_damaged_rows: Gauge = "store_damaged_rows",
+        "Rows of the store that cannot be read and are ignored";
+    connections_refused: Counter = "connections_refused",
+        "Connections that were closed because the maximum of open connections was reached";
+    accept_failures: Counter = "accept_failures",
+        "Failed attempts to accept a connection";
+}
+
+/// One finished request to LeadSquared.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// Whose account.
+    /// The tenant.
     pub tenant: &'a str,
     /// The vendor's name of the endpoint.
     pub endpoint: &'static str,
     /// `ok`, or the name of the error.
     pub outcome: &'static str,
-    /// How long it took.
+    /// The time from sending the request to its response.
     pub took: Duration,
-    /// How long it waited for its slot.
+    /// The time that the request waited for its slot.
     pub queued: Duration,
     /// The class in which it waited.
     pub class: &'static str,
-    /// The HTTP status of a refusal by the limit.
+    /// The HTTP status of a rate limit error.
     pub refused_with: Option<u16>,
 }
 
-/// One request to LeadSquared for many.
+/// One batch: a request to LeadSquared for several operations.
 #[derive(Clone, Copy, Debug)]
-pub struct Shared<'a> {
-    /// Whose account.
+pub struct BatchRequest<'a> {
+    /// The tenant.
     pub tenant: &'a str,
-    /// What they have in common.
+    /// The lane that the operations share.
     pub lane: &'static str,
-    /// How many they are.
+    /// The number of operations.
     pub members: usize,
 }
 
-/// The state of a tenant's quota when it is asked for.
+/// The state of a tenant's quota at one moment.
 #[derive(Clone, Debug)]
 pub struct QuotaState {
-    /// Its windows by name.
+    /// The windows by name.
     pub windows: [(&'static str, WindowState); 2],
     /// Slots granted so far.
     pub grants: u64,
-    /// The share of the last whole window that was used.
+    /// The used part of the last complete window, from 0 to 1.
     pub utilisation: f64,
-    /// What waits, by class.
+    /// The waiting calls by class.
     pub waiting: [(&'static str, ClassState); 4],
-    /// Calls left today, where a limit is known.
+    /// Calls that remain today, if a limit is known.
     pub daily_remaining: Option<u64>,
-    /// Whether the circuit breaker is not closed.
+    /// Whether the circuit breaker is open or half-open.
     pub breaker_open: bool,
 }
 
 /// The state of a window.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowState {
-    /// The calls that LeadSquared allows.
+    /// Calls that LeadSquared allows.
     pub limit: u32,
-    /// The calls that we allow ourselves.
+    /// Calls that leadgate makes at most.
     pub effective: u32,
-    /// How much longer than its window a slot is held at most.
+    /// The maximum part of a call's usual latency for which its slot stays held.
     pub margin: Duration,
     /// Slots held.
     pub used: usize,
-    /// Refusals that our own calls explain, and others.
+    /// Rate limit errors by cause.
     pub refused: [(&'static str, u64); 2],
-    /// How often we held back.
+    /// Pauses of all calls after a rate limit error.
     pub holds: u64,
 }
 
-/// What waits in a class.
+/// The waiting calls of a class.
 #[derive(Clone, Copy, Debug)]
 pub struct ClassState {
-    /// Calls.
+    /// The number of calls.
     pub waiting: usize,
-    /// For how long the oldest has waited.
+    /// The time that the oldest of them has waited.
     pub oldest: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RpcLabels {
-    method: String,
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MethodLabels {
-    method: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AttemptLabels {
-    tenant: String,
-    endpoint: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EndpointLabels {
-    tenant: String,
-    endpoint: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TenantLabels {
-    tenant: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WindowLabels {
-    tenant: String,
-    window: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AttributionLabels {
-    tenant: String,
-    window: &'static str,
-    attribution: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClassLabels {
-    tenant: String,
-    class: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LaneLabels {
-    tenant: String,
-    lane: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReadLabels {
-    tenant: String,
-    by: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefusalLabels {
-    tenant: String,
-    status: u16,
-}
-
-impl TenantLabels {
-    fn new(tenant: &str) -> Self {
-        Self {
-            tenant: tenant.to_owned(),
-        }
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut registry = Registry::with_prefix("leadgate");
-        let metrics = Self {
-            rpcs: Family::default(),
-            rpc_duration: Family::new_with_constructor(|| Histogram::new(seconds())),
-            attempts: Family::default(),
-            attempt_duration: Family::new_with_constructor(|| Histogram::new(seconds())),
-            refusals: Family::default(),
-            quota_wait: Family::new_with_constructor(|| Histogram::new(seconds())),
-            quota_limit: Family::default(),
-            quota_effective: Family::default(),
-            quota_margin: Family::default(),
-            quota_used: Family::default(),
-            quota_refusals: Family::default(),
-            quota_holds: Family::default(),
-            quota_grants: Family::default(),
-            quota_utilisation: Family::default(),
-            quota_waiting: Family::default(),
-            quota_oldest: Family::default(),
-            quota_daily_remaining: Family::default(),
-            breaker_open: Family::default(),
-            batch_size: Family::new_with_constructor(|| Histogram::new(members())),
-            batch_saved: Family::default(),
-            batch_bisections: Family::default(),
-            reads_coalesced: Family::default(),
-            unknown_headers: Counter::default(),
-            store_damaged_rows: Gauge::default(),
-            connections_refused: Counter::default(),
-            accept_failures: Counter::default(),
-            registry: Registry::default(),
-        };
-        registry.register("rpcs", "RPCs answered, by method and gRPC code", metrics.rpcs.clone());
-        registry.register_with_unit(
-            "rpc_duration",
-            "Time from an RPC's arrival to its answer, by method",
-            Unit::Seconds,
-            metrics.rpc_duration.clone(),
-        );
-        registry.register(
-            "upstream_attempts",
-            "Requests sent to LeadSquared, by tenant, endpoint and outcome",
-            metrics.attempts.clone(),
-        );
-        registry.register_with_unit(
-            "upstream_attempt_duration",
-            "Time from sending a request to LeadSquared to its answer, by tenant and endpoint",
-            Unit::Seconds,
-            metrics.attempt_duration.clone(),
-        );
-        registry.register(
-            "upstream_refusals",
-            "Requests that LeadSquared refused because of a limit, by tenant and HTTP status",
-            metrics.refusals.clone(),
-        );
-        registry.register_with_unit(
-            "quota_wait",
-            "Time a request waited for its slot, by tenant and class",
-            Unit::Seconds,
-            metrics.quota_wait.clone(),
-        );
-        registry.register(
-            "quota_limit",
-            "Calls that LeadSquared allows in a window, as configured or as it has told since, by tenant and window",
-            metrics.quota_limit.clone(),
-        );
-        registry.register(
-            "quota_effective_limit",
-            "Calls of a window that leadgate allows itself: less than the limit while others use the account",
-            metrics.quota_effective.clone(),
-        );
-        registry.register_with_unit(
-            "quota_margin",
-            "How much of a usual call's delay is charged at most, by tenant and window",
-            Unit::Seconds,
-            metrics.quota_margin.clone(),
-        );
-        registry.register(
-            "quota_slots_used",
-            "Slots held now, by tenant and window",
-            metrics.quota_used.clone(),
-        );
-        registry.register(
-            "quota_refusals",
-            "Refusals by the limit, by tenant, window and whether our own calls explain them",
-            metrics.quota_refusals.clone(),
-        );
-        registry.register(
-            "quota_holds",
-            "How often all calls were held back after a refusal, by tenant and window",
-            metrics.quota_holds.clone(),
-        );
-        registry.register("quota_grants", "Slots granted, by tenant", metrics.quota_grants.clone());
-        registry.register(
-            "quota_utilisation",
-            "The share of the last whole window that was used, from 0 to 1, by tenant",
-            metrics.quota_utilisation.clone(),
-        );
-        registry.register(
-            "quota_waiting",
-            "Calls that wait for a slot now, by tenant and class",
-            metrics.quota_waiting.clone(),
-        );
-        registry.register_with_unit(
-            "quota_oldest",
-            "How long the oldest call of a class has waited, by tenant and class",
-            Unit::Seconds,
-            metrics.quota_oldest.clone(),
-        );
-        registry.register(
-            "quota_daily_remaining",
-            "Calls left today, by tenant; absent where no daily limit is known",
-            metrics.quota_daily_remaining.clone(),
-        );
-        registry.register(
-            "upstream_breaker_open",
-            "Whether the circuit breaker is not closed, so that calls wait until LeadSquared responds again: 0 or 1, by tenant",
-            metrics.breaker_open.clone(),
-        );
-        registry.register(
-            "batch_size",
-            "Operations in one request to LeadSquared, by tenant and lane",
-            metrics.batch_size.clone(),
-        );
-        registry.register(
-            "batch_saved_calls",
-            "Requests to LeadSquared that were not needed since operations travelled together, by tenant and lane",
-            metrics.batch_saved.clone(),
-        );
-        registry.register(
-            "batch_bisections",
-            "Shared requests that LeadSquared refused as a whole, sent again in halves, by tenant and lane",
-            metrics.batch_bisections.clone(),
-        );
-        registry.register(
-            "reads_coalesced",
-            "Reads of leads that were answered by another one, by tenant: one under way (flight) or one before (cache)",
-            metrics.reads_coalesced.clone(),
-        );
-        registry.register(
-            "unknown_headers",
-            "x-leadgate-... metadata of requests that leadgate does not know and ignored",
-            metrics.unknown_headers.clone(),
-        );
-        registry.register(
-            "store_damaged_rows",
-            "Rows of the store that cannot be read and are ignored",
-            metrics.store_damaged_rows.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Connections that were closed because too many were open",
-            metrics.connections_refused.clone(),
-        );
-        registry.register(
-            "accept_failures",
-            "Connections that could not be accepted",
-            metrics.accept_failures.clone(),
-        );
-        Self { registry, ..metrics }
-    }
-}
-
 impl Metrics {
-    /// An RPC was answered.
+    /// Counts a finished RPC.
     pub fn rpc(&self, method: &str, code: &'static str, took: Duration) {
         let method = method.to_owned();
         let labels = MethodLabels { method: method.clone() };
@@ -361,7 +213,7 @@ impl Metrics {
         self.rpc_duration.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// LeadSquared was asked.
+    /// Counts a finished request to LeadSquared.
     pub fn attempted(&self, attempt: &Attempt<'_>) {
         let tenant = attempt.tenant.to_owned();
         let class = ClassLabels {
@@ -390,60 +242,59 @@ impl Metrics {
         self.attempts.get_or_create(&labels).inc();
     }
 
-    /// Counts a request that was made for many.
-    pub fn shared(&self, shared: &Shared<'_>) {
-        let labels = lane(shared.tenant, shared.lane);
-        self.batch_size.get_or_create(&labels).observe(shared.members as f64);
+    /// Counts a batch, and the requests that it saved.
+    pub fn shared(&self, batch: &BatchRequest<'_>) {
+        let labels = lane(batch.tenant, batch.lane);
+        self.batch_size.get_or_create(&labels).observe(batch.members as f64);
         self.batch_saved
             .get_or_create(&labels)
-            .inc_by(shared.members.saturating_sub(1) as u64);
+            .inc_by(batch.members.saturating_sub(1) as u64);
     }
 
-    /// Counts a shared request that was refused as a whole and sent again in halves.
+    /// Counts a batch that LeadSquared rejected as a whole and that is sent again in two halves.
     pub fn bisected(&self, tenant: &str, name: &'static str) {
         self.batch_bisections.get_or_create(&lane(tenant, name)).inc();
     }
 
-    /// Counts a read that was answered by what another one had asked for: `flight`, while it was under way, or `cache`,
-    /// afterwards.
+    /// Counts a read that used the response of another read: `flight`, one in progress, or `cache`, a finished one.
     pub fn coalesced(&self, tenant: &str, by: &'static str) {
         let tenant = tenant.to_owned();
         self.reads_coalesced.get_or_create(&ReadLabels { tenant, by }).inc();
     }
 
-    /// Counts metadata of a request with an x-leadgate-... name that is not known.
+    /// Counts a metadata entry whose name starts with `x-leadgate-` and is unknown.
     pub fn unknown_header(&self) {
         self.unknown_headers.inc();
     }
 
-    /// How many rows of the store cannot be read.
+    /// Sets the number of rows of the store that cannot be read.
     pub fn damaged_rows(&self, count: usize) {
         self.store_damaged_rows.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Counts a connection that was closed because too many were open.
+    /// Counts a connection that was closed because the maximum of open connections was reached.
     pub fn connection_refused(&self) {
         self.connections_refused.inc();
     }
 
-    /// Counts a connection that could not be accepted.
+    /// Counts a failed attempt to accept a connection.
     pub fn accept_failed(&self) {
         self.accept_failures.inc();
     }
 
-    /// All metrics as text, in the OpenMetrics format.
+    /// Returns all metrics in the OpenMetrics text format.
     pub fn text<'a>(&self, quotas: impl Iterator<Item = (&'a str, QuotaState)>) -> String {
         for (tenant, state) in quotas {
-            self.show(tenant, &state);
+            self.set_quota(tenant, &state);
         }
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
             Ok(()) => text,
-            Err(error) => format!("# metrics cannot be encoded: {error}\n"),
+            Err(error) => format!("# encoding the metrics failed: {error}\n"),
         }
     }
 
-    fn show(&self, tenant: &str, state: &QuotaState) {
+    fn set_quota(&self, tenant: &str, state: &QuotaState) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (window, state) in &state.windows {
             let labels = WindowLabels {
@@ -454,14 +305,14 @@ impl Metrics {
             self.quota_effective.get_or_create(&labels).set(state.effective.into());
             self.quota_margin.get_or_create(&labels).set(state.margin.as_secs_f64());
             self.quota_used.get_or_create(&labels).set(gauge(state.used));
-            counted(&self.quota_holds.get_or_create(&labels), state.holds);
+            set_counter(&self.quota_holds.get_or_create(&labels), state.holds);
             for (attribution, count) in state.refused {
                 let labels = AttributionLabels {
                     tenant: tenant.to_owned(),
                     window,
                     attribution,
                 };
-                counted(&self.quota_refusals.get_or_create(&labels), count);
+                set_counter(&self.quota_refusals.get_or_create(&labels), count);
             }
         }
         for (class, state) in &state.waiting {
@@ -472,8 +323,10 @@ impl Metrics {
             self.quota_waiting.get_or_create(&labels).set(gauge(state.waiting));
             self.quota_oldest.get_or_create(&labels).set(state.oldest.as_secs_f64());
         }
-        let labels = TenantLabels::new(tenant);
-        counted(&self.quota_grants.get_or_create(&labels), state.grants);
+        let labels = TenantLabels {
+            tenant: tenant.to_owned(),
+        };
+        set_counter(&self.quota_grants.get_or_create(&labels), state.grants);
         self.quota_utilisation.get_or_create(&labels).set(state.utilisation);
         self.breaker_open.get_or_create(&labels).set(state.breaker_open.into());
         if let Some(remaining) = state.daily_remaining {
@@ -482,8 +335,8 @@ impl Metrics {
     }
 }
 
-/// What is counted elsewhere.
-fn counted(counter: &Counter, count: u64) {
+/// Sets a counter whose events are counted elsewhere.
+fn set_counter(counter: &Counter, count: u64) {
     counter.inner().store(count, Ordering::Relaxed);
 }
 
@@ -492,17 +345,4 @@ fn lane(tenant: &str, lane: &'static str) -> LaneLabels {
         tenant: tenant.to_owned(),
         lane,
     }
-}
-
-/// From one to the most that any endpoint takes.
-fn members() -> impl Iterator<Item = f64> {
-    [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 2500.0, 10_000.0].into_iter()
-}
-
-/// From a millisecond to a minute.
-fn seconds() -> impl Iterator<Item = f64> {
-    [
-        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-    ]
-    .into_iter()
 }

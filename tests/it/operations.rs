@@ -1,14 +1,15 @@
-//! What those who run the gateway see: pages, metrics, health, reflection, the end.
+//! What operators see: pages, readiness, metrics, health, reflection, the shutdown.
 
 use std::time::Duration;
 
-use leadgate_simulator::Options;
+use leadgate_simulator::{Fault, Options, What};
 use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::harness::{World, channel, lead, seen};
+use crate::account::Account;
+use crate::harness::{World, by_id, channel, lead, seen};
 
 async fn health(world: &World, service: &str) -> Result<ServingStatus, tonic::Status> {
     let mut client = HealthClient::new(channel(world.address).await);
@@ -18,11 +19,92 @@ async fn health(world: &World, service: &str) -> Result<ServingStatus, tonic::St
     Ok(client.check(request).await?.into_inner().status())
 }
 
+const READY: &str = "{\"status\":\"ready\",\"reasons\":[]}\n";
+
+/// Whether `/ready` reports that status with exactly these codes, and HTTP 503 only for `not_ready`.
+async fn ready_is(world: &World, status: &str, codes: &[&str]) -> bool {
+    let (http_status, text) = world.page("/ready").await;
+    let page: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let reasons = page["reasons"].as_array().unwrap();
+    let found: Vec<_> = reasons.iter().map(|reason| reason["code"].as_str().unwrap()).collect();
+    assert_eq!(http_status == 503, page["status"] == "not_ready", "{text}");
+    page["status"] == status && found == codes
+}
+
+async fn until_ready_is(world: &World, status: &str, codes: &[&str]) {
+    let seen = async { while !ready_is(world, status, codes).await {} };
+    let limit = Duration::from_secs(10);
+    if tokio::time::timeout(limit, seen).await.is_err() {
+        panic!("{}", world.page("/ready").await.1);
+    }
+}
+
 #[tokio::test]
-async fn pages_answer() {
-    let world = World::start().await;
+async fn missing_metadata_degrades_until_it_is_fetched() {
+    let account = Account::open(Options::default(), "").await;
+    let fault = Fault::new("LeadsMetaData.Get", What::Empty500);
+    account.simulator.order(fault.times(u32::MAX));
+    let world = account.gateway().await;
+    until_ready_is(&world, "degraded", &["METADATA_MISSING"]).await;
+    account.simulator.clear_faults();
+    let world = world.warm().await;
+    assert_eq!(world.page("/ready").await, (200, READY.into()));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn rejected_credentials_degrade_until_a_call_succeeds() {
+    let world = World::start().await.warm().await;
+    world.simulator.order(Fault::new("Lead.Create", What::Unauthorized));
+    world.create(lead("Asha")).await.unwrap_err();
+    until_ready_is(&world, "degraded", &["UPSTREAM_CREDENTIALS_REJECTED"]).await;
+    world.create(lead("Asha")).await.unwrap();
+    assert!(ready_is(&world, "ready", &[]).await);
+}
+
+#[tokio::test]
+async fn an_open_circuit_breaker_degrades() {
+    let settings = "[tenant_defaults.upstream]\nbreaker_failures = 1\nmax_attempts = 1\nbreaker_pause = \"1h\"\n\
+                    breaker_max_pause = \"1h\"";
+    let world = World::with(Options::default(), settings).await.warm().await;
+    let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
+    world.simulator.order(Fault::new("*", What::Empty503).times(u32::MAX));
+    world.get(by_id(&id)).await.unwrap_err();
+    until_ready_is(&world, "degraded", &["UPSTREAM_UNAVAILABLE"]).await;
+}
+
+#[tokio::test]
+async fn an_exhausted_daily_budget_degrades() {
+    let world = World::with(Options::default(), "[tenant_defaults.limits]\ndaily = 2").await;
+    let world = world.warm().await;
+    world.create(lead("Asha")).await.unwrap();
+    until_ready_is(&world, "degraded", &["DAILY_BUDGET_EXHAUSTED"]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_drains_is_not_ready() {
+    let world = World::start().await.warm().await;
+    let hang = What::HangBefore {
+        lasting: Duration::from_secs(2),
+    };
+    world.simulator.order(Fault::new("Lead.Create", hang));
+    let create = world.create(lead("Asha"));
+    let drain = async {
+        while world.calls("Lead.Create").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.tell_to_stop();
+        until_ready_is(&world, "not_ready", &["SHUTTING_DOWN"]).await;
+    };
+    let _ = tokio::join!(create, drain);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn pages_respond() {
+    let world = World::start().await.warm().await;
     assert_eq!(world.page("/live").await, (200, "alive\n".into()));
-    assert_eq!(world.page("/ready").await, (200, "ready\n".into()));
+    assert_eq!(world.page("/ready").await, (200, READY.into()));
     assert_eq!(world.page("/nothing").await.0, 404);
     let (status, page) = world.page("/").await;
     assert_eq!(status, 200);
@@ -54,7 +136,7 @@ async fn the_names_of_all_metrics_are_known() {
 }
 
 #[tokio::test]
-async fn health_is_told_per_service() {
+async fn health_is_reported_per_service() {
     let world = World::start().await;
     assert_eq!(health(&world, "").await.unwrap(), ServingStatus::Serving);
     for service in ["LeadService", "ActivityService", "UserService"] {
@@ -117,7 +199,7 @@ async fn both_versions_of_reflection_list_the_services() {
 }
 
 #[tokio::test]
-async fn the_end_waits_neither_for_silent_connections_nor_for_endless_streams() {
+async fn shutdown_does_not_wait_for_silent_connections_and_endless_streams() {
     let world = World::with(Options::default(), "[server]\ndrain = \"1h\"").await;
     let silent = tokio::net::TcpStream::connect(world.address).await.unwrap();
     let mut client = HealthClient::new(channel(world.address).await);

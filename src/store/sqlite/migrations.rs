@@ -1,0 +1,47 @@
+//! The migrations of the store, in order. The text of a released migration never changes: each store keeps its checksum.
+
+use sqlx::SqlStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+/// Version, description and text of each migration: `VERSION_DESCRIPTION.sql` in `src/store/migrations`. The list is written
+/// by hand because the macro `sqlx::migrate!` needs SQLite in the compiler, which doubles the time to build it.
+const MIGRATIONS: [(i64, &str, &str); 4] = [
+    (1, "requests", include_str!("../migrations/1_requests.sql")),
+    (2, "shares", include_str!("../migrations/2_shares.sql")),
+    (3, "damaged", include_str!("../migrations/3_damaged.sql")),
+    (4, "held slots", include_str!("../migrations/4_held_slots.sql")),
+];
+
+/// Returns what brings a store up to date.
+pub(super) fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.map(|(version, description, text)| {
+        let text = SqlStr::from_static(text);
+        Migration::new(version, description.into(), MigrationType::Simple, text, false)
+    });
+    Migrator::with_migrations(migrations.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_file_is_listed_and_has_the_checksum_that_stores_know() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/migrations"));
+        let files = Migrator::new(folder).await.unwrap();
+        let row = |migration: &Migration| {
+            let Migration {
+                version,
+                description,
+                checksum,
+                no_tx,
+                ..
+            } = migration.clone();
+            (version, description, checksum, no_tx)
+        };
+        let listed: Vec<_> = migrator().iter().map(row).collect();
+        assert_eq!(listed, files.iter().map(row).collect::<Vec<_>>());
+    }
+}
