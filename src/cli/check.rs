@@ -84,7 +84,7 @@ async fn open_store(url: &str) -> Result<(Store, UsageRecord), String> {
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Ok((in_memory().await?, UsageRecord::NoStore));
     }
-    if let Some(path) = Store::check_place(url).map_err(|error| error.to_string())? {
+    if let Some(path) = Store::check_path(url).map_err(|error| error.to_string())? {
         println!("There is no store yet. The gateway will create {}.", path.display());
         return Ok((in_memory().await?, UsageRecord::NoStore));
     }

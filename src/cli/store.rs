@@ -34,7 +34,7 @@ pub(crate) async fn run(command: &StoreCommand) -> Result<(), String> {
 /// Prints the damaged rows of the store, and moves them with `--apply`.
 async fn repair(options: &RepairOptions) -> Result<(), String> {
     let url = options.config.load()?.store_url;
-    if let Some(path) = Store::check_place(&url).map_err(|error| error.to_string())? {
+    if let Some(path) = Store::check_path(&url).map_err(|error| error.to_string())? {
         return Err(format!("there is no store at {}", path.display()));
     }
     let store = Store::open(&url).await.map_err(|error| match error.is_in_use() {

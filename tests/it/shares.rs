@@ -315,7 +315,7 @@ async fn an_exported_file_is_complete_or_does_not_exist() {
     let missing = other.path().join("missing/shares.csv");
     for path in [&socket, &missing] {
         let path = path.to_str().unwrap();
-        let said = office.command(&["export", "--out", path]).await;
+        let output = fixture.command(&["export", "--out", path]).await;
         assert_eq!(output.code, Some(1));
         assert!(output.err.contains(&format!("writing {path} failed")), "{}", output.err);
     }
