@@ -37,7 +37,7 @@ impl KeyStatus {
 
 impl Client {
     /// The same result. An HTTP 401 or 403 without an exception becomes `CredentialsRejected` or `Exception`.
-    pub(super) async fn with_exact_kind<T>(&self, context: &RequestContext, result: Result<T>) -> Result<T> {
+    pub(super) async fn resolve_denied<T>(&self, context: &RequestContext, result: Result<T>) -> Result<T> {
         let keys = &self.shared.keys;
         let error = match result {
             Ok(output) => {

@@ -433,7 +433,7 @@ impl Client {
             seat.again = turns.remove(&seat.ticket);
         }
         let result = self.read(&context, &operation, response, queued, sent.elapsed());
-        let result = self.with_exact_kind(&context, result).await;
+        let result = self.resolve_denied(&context, result).await;
         let named: Vec<&str> = seats.iter().take(MAX_NAMED).map(|seat| &*seat.context.id).collect();
         let mutations: Vec<String> = (seats.iter().take(MAX_NAMED))
             .filter_map(|seat| Some(seat.context.mutation?.to_string()))

@@ -415,7 +415,7 @@ impl Client {
         let sent = Instant::now();
         let (response, mut refused) = self.send(context, operation, retries.operation(), permit).await;
         let result = self.read(context, operation, response, queued, sent.elapsed());
-        let result = self.with_exact_kind(context, result).await;
+        let result = self.resolve_denied(context, result).await;
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         retries.refused(refused.pop().filter(|_| is_refused));
         result

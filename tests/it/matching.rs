@@ -268,13 +268,13 @@ async fn an_import_keeps_leads_with_the_same_phone_apart() {
             })
             .collect();
         let mut client = world.client.clone();
-        let mut answers = client
+        let mut responses = client
             .import_leads(tokio_stream::iter(rows))
             .await
             .unwrap()
             .into_inner();
         let (mut taken, mut rejected) = (vec![], 0);
-        while let Some(response) = answers.message().await.unwrap() {
+        while let Some(response) = responses.message().await.unwrap() {
             match response.result.unwrap() {
                 pb::import_leads_response::Result::Response(_) => taken.push(response.sequence),
                 pb::import_leads_response::Result::Error(_) => rejected += 1,

@@ -392,15 +392,15 @@ async fn one_forbidden_row_of_an_import_is_not_an_error_of_the_account() {
         })),
     });
     let rows: Vec<_> = rows.collect();
-    let answers = world
+    let responses = world
         .client
         .clone()
         .import_leads(tokio_stream::iter(rows))
         .await
         .unwrap();
-    let mut answers = answers.into_inner();
+    let mut responses = responses.into_inner();
     let mut failed = vec![];
-    while let Some(response) = answers.message().await.unwrap() {
+    while let Some(response) = responses.message().await.unwrap() {
         if let Some(pb::import_leads_response::Result::Error(error)) = response.result {
             failed.push((response.sequence, error));
         }

@@ -226,9 +226,9 @@ async fn the_rows_of_an_import_keep_their_order_for_every_key_of_a_lead() {
     });
     let rows: Vec<_> = rows.collect();
     let mut client = world.client.clone();
-    let answers = client.import_leads(within(LIMIT, tokio_stream::iter(rows))).await;
-    let mut answers = answers.unwrap().into_inner();
-    while let Some(response) = answers.message().await.unwrap() {
+    let responses = client.import_leads(within(LIMIT, tokio_stream::iter(rows))).await;
+    let mut responses = answers.unwrap().into_inner();
+    while let Some(response) = responses.message().await.unwrap() {
         assert!(
             matches!(response.result, Some(pb::import_leads_response::Result::Response(_))),
             "{response:?}"
