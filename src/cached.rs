@@ -1,5 +1,5 @@
-//! What changes seldom and is asked for often, kept at hand: fetched once, refreshed behind, served stale where it cannot
-//! be refreshed.
+//! Caches of values that change rarely and are used often. A value is fetched once and refreshed in the background. A stale value
+//! is returned while it cannot be refreshed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,14 +16,14 @@ use crate::context::RequestContext;
 use crate::crm::{Client, Operation};
 use crate::error::{ErrorKind, Result};
 
-/// How long the first callers wait before they go without.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long after a failure it is not asked for again on behalf of those who can go without.
-const PAUSE: Duration = Duration::from_secs(30);
-/// How long a refresh in the background may take.
-const REFRESH_LIMIT: Duration = Duration::from_secs(60);
+/// Maximum time that a caller of `get_if_available` waits for the first value.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// The pause after a failure before the value is fetched again for a caller that does not need it.
+const FAILURE_PAUSE: Duration = Duration::from_secs(30);
+/// Maximum duration of a refresh in the background.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The answer of one operation, made into what it is kept as. Clones share it.
+/// The cached result of one operation. Clones share it.
 pub struct Cached<O: Operation, T> {
     shared: Arc<Shared<O, T>>,
 }
@@ -31,21 +31,21 @@ pub struct Cached<O: Operation, T> {
 struct Shared<O: Operation, T> {
     crm: Client,
     operation: O,
-    /// Makes of the answer, and of the time when it was asked for, what is kept.
+    /// Makes the cached value of the result and of the time at which it was requested.
     make: fn(O::Output, Timestamp) -> T,
     lifetime: Duration,
     tasks: TaskTracker,
-    current: ArcSwapOption<Kept<T>>,
-    /// Held by whoever fetches.
+    current: ArcSwapOption<CachedValue<T>>,
+    /// Held while the value is fetched.
     fetching: Mutex<()>,
-    /// Until then, those who can go without do so: the last try failed, or took too long.
-    without_until: ArcSwapOption<Instant>,
-    /// How many records of the last answer could not be read, so that it is logged once.
+    /// Until this time, `get_if_available` does not fetch, because the last attempt failed or took too long.
+    paused_until: ArcSwapOption<Instant>,
+    /// The number of unreadable records in the last response, so that each change is logged once.
     unreadable: AtomicUsize,
 }
 
-struct Kept<T> {
-    at: Instant,
+struct CachedValue<T> {
+    fetched: Instant,
     value: Arc<T>,
 }
 
@@ -62,7 +62,7 @@ where
     O: Operation + Send + 'static,
     T: Send + Sync + 'static,
 {
-    /// Nothing fetched yet; what is fetched counts as fresh for that lifetime.
+    /// An empty cache. A value is fresh for `lifetime`.
     pub fn new(
         crm: Client,
         operation: O,
@@ -78,7 +78,7 @@ where
             tasks,
             current: ArcSwapOption::empty(),
             fetching: Mutex::default(),
-            without_until: ArcSwapOption::empty(),
+            paused_until: ArcSwapOption::empty(),
             unreadable: AtomicUsize::new(0),
         };
         Self {
@@ -86,51 +86,51 @@ where
         }
     }
 
-    /// The value, fetched if it has to be.
+    /// Returns the value, and fetches it if necessary.
     pub async fn get(&self, context: &RequestContext) -> Result<Arc<T>> {
-        if let Some(kept) = self.shared.current.load_full() {
-            if kept.at.elapsed() >= self.shared.lifetime {
+        if let Some(cached) = self.shared.current.load_full() {
+            if cached.fetched.elapsed() >= self.shared.lifetime {
                 self.refresh();
             }
-            return Ok(kept.value.clone());
+            return Ok(cached.value.clone());
         }
         let _fetching = context.wait(O::NAME, self.shared.fetching.lock()).await?;
-        // Somebody may have fetched it while we waited.
+        // Another caller may have fetched it meanwhile.
         match self.shared.current.load_full() {
-            Some(kept) => Ok(kept.value.clone()),
+            Some(cached) => Ok(cached.value.clone()),
             None => self.fetch(context).await,
         }
     }
 
-    /// The value if it is at hand or soon will be, for those who can go without.
+    /// Returns the value if it is cached or can be fetched soon, for callers that do not need it.
     pub async fn get_if_available(&self, context: &RequestContext) -> Option<Arc<T>> {
         if self.shared.current.load().is_none() && self.is_pausing() {
             return None;
         }
-        // If there is no slot for it in time, there is none for the caller either, who is then told so at once.
+        // If the quota cannot serve this fetch in time, it cannot serve the caller either. The caller learns it at once.
         if self.shared.current.load().is_none() && !self.shared.crm.would_admit(context, &self.shared.operation) {
             return None;
         }
-        // Half of the time is left for what the caller came for.
+        // The caller needs the other half of the time.
         let half = context.deadline.saturating_duration_since(Instant::now()) / 2;
-        let patient = RequestContext {
-            deadline: Instant::now() + half.min(PATIENCE),
+        let fetch_context = RequestContext {
+            deadline: Instant::now() + half.min(MAX_WAIT),
             ..context.clone()
         };
-        match self.get(&patient).await {
+        match self.get(&fetch_context).await {
             Ok(value) => Some(value),
             Err(error) => {
-                // One caller in a hurry says nothing about the others.
-                let in_a_hurry = matches!(
+                // One caller with little time says nothing about others.
+                let had_little_time = matches!(
                     error.kind,
                     ErrorKind::DeadlineExceeded { .. }
                         | ErrorKind::DeadlineInfeasible { .. }
                         | ErrorKind::QueueFull { .. }
                         | ErrorKind::CallerCancelled
                 );
-                // It has cost neither time nor a call.
+                // The attempt cost neither time nor a call.
                 let is_free = matches!(error.kind, ErrorKind::BreakerOpen { .. });
-                if !is_free && (half >= PATIENCE || !in_a_hurry) {
+                if !is_free && (half >= MAX_WAIT || !had_little_time) {
                     self.pause();
                 }
                 None
@@ -138,58 +138,60 @@ where
         }
     }
 
-    /// Whether a value is cached, fresh or stale. Sends nothing.
+    /// Whether a value is cached, fresh or stale. Sends no request.
     pub fn is_available(&self) -> bool {
         self.shared.current.load().is_some()
     }
 
-    /// Fetches it in the background, unless somebody does already.
+    /// Fetches the value in the background, unless it is being fetched.
     pub fn refresh(&self) {
-        let this = self.clone();
+        let cached = self.clone();
         self.shared.tasks.spawn(async move {
-            let Ok(_fetching) = this.shared.fetching.try_lock() else {
+            let Ok(_fetching) = cached.shared.fetching.try_lock() else {
                 return;
             };
-            if this.is_pausing() {
+            if cached.is_pausing() {
                 return;
             }
-            let context = RequestContext::internal(O::NAME, REFRESH_LIMIT);
-            if let Err(error) = this.fetch(&context).await {
+            let context = RequestContext::internal(O::NAME, REFRESH_TIMEOUT);
+            if let Err(error) = cached.fetch(&context).await {
                 tracing::warn!(
                     endpoint = O::NAME,
                     error = error.name(),
-                    "what is kept at hand could not be fetched"
+                    "refreshing a cached value failed"
                 );
-                this.pause();
+                cached.pause();
             }
         });
     }
 
     async fn fetch(&self, context: &RequestContext) -> Result<Arc<T>> {
-        let asked = clock::now();
-        let answer = self.shared.crm.call(context, &self.shared.operation).await?;
-        let unreadable = O::unreadable(&answer);
+        let requested = clock::now();
+        let output = self.shared.crm.call(context, &self.shared.operation).await?;
+        let unreadable = O::unreadable(&output);
         if self.shared.unreadable.swap(unreadable, Ordering::Relaxed) != unreadable && unreadable > 0 {
             tracing::warn!(
                 endpoint = O::NAME,
                 unreadable,
-                "some records of LeadSquared's response cannot be read; the others are used"
+                "response has unreadable records; the other records are used"
             );
         }
-        let value = Arc::new((self.shared.make)(answer, asked));
-        self.shared.current.store(Some(Arc::new(Kept {
-            at: Instant::now(),
+        let value = Arc::new((self.shared.make)(output, requested));
+        self.shared.current.store(Some(Arc::new(CachedValue {
+            fetched: Instant::now(),
             value: value.clone(),
         })));
         Ok(value)
     }
 
     fn is_pausing(&self) -> bool {
-        let until = self.shared.without_until.load();
+        let until = self.shared.paused_until.load();
         until.as_ref().is_some_and(|until| Instant::now() < **until)
     }
 
     fn pause(&self) {
-        self.shared.without_until.store(Some(Arc::new(Instant::now() + PAUSE)));
+        self.shared
+            .paused_until
+            .store(Some(Arc::new(Instant::now() + FAILURE_PAUSE)));
     }
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
-use crate::gateway::{Batching, CountryCode, Offset, WriteSettings};
+use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::telemetry::log;
 use crate::{crm, grpc, quota, sharing};
 
@@ -66,7 +66,7 @@ pub struct TenantConfig {
     /// The time after which metadata is refreshed.
     pub metadata_lifetime: Duration,
     /// The unit of the offset in lists of a lead's activities.
-    pub activity_offset: Offset,
+    pub activity_offset: ActivityOffset,
     /// The country code of phone numbers without one.
     pub default_country_code: CountryCode,
     /// The settings of shares.
@@ -147,7 +147,7 @@ struct StoreSettings {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TenantSettings {
-    activity_offset: Offset,
+    activity_offset: ActivityOffset,
     default_country_code: CountryCode,
     #[serde(with = "humantime_serde")]
     metadata_lifetime: Duration,

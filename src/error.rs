@@ -192,7 +192,7 @@ pub enum Outcome {
     Rejected,
     /// The request had no effect.
     NotExecuted {
-        /// Whether the same request may succeed later although nobody changes anything.
+        /// Whether the same request may succeed later without any change of the request, the data or the account.
         is_transient: bool,
     },
     /// The request may have been executed.
@@ -327,8 +327,8 @@ pub enum Cause {
     /// The server's certificate is not accepted.
     #[error("{0}")]
     Certificate(Certificate),
-    /// The server did not answer with TLS.
-    #[error("the server does not answer with TLS: the port may serve plain HTTP (protocol)")]
+    /// The server did not respond with TLS.
+    #[error("the server does not respond with TLS: the port may serve plain HTTP (protocol)")]
     NoTls,
     /// The server closed the connection during the TLS handshake.
     #[error("the server closed the connection during the TLS handshake: the port may not serve HTTPS (protocol)")]
@@ -336,8 +336,8 @@ pub enum Cause {
     /// The TLS handshake failed for another reason.
     #[error("the TLS handshake failed (protocol)")]
     Tls,
-    /// The server did not answer with HTTP.
-    #[error("the server does not answer with HTTP: the port may serve HTTPS only (protocol)")]
+    /// The server did not respond with HTTP.
+    #[error("the server does not respond with HTTP: the port may serve HTTPS only (protocol)")]
     NoHttp,
     /// The server requires HTTPS.
     #[error("the server requires HTTPS, and base_url begins with http (protocol)")]

@@ -1,4 +1,4 @@
-//! Which account a call is for. Below here nothing can mix two of them: each has a gateway of its own.
+//! The configured accounts (tenants). Each has its own gateway, so no other module can mix two accounts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// These accounts.
+    /// Makes a list of accounts by name.
     pub fn new(gateways: BTreeMap<String, Arc<Gateway>>) -> Self {
         Self {
             gateways: Arc::new(gateways),
         }
     }
 
-    /// The account of that name; without a name the only one there is.
+    /// Returns the account with that name. Without a name, returns the only account. Fails if there are several.
     pub fn get(&self, name: Option<&str>) -> Result<(&str, &Arc<Gateway>)> {
         let mut all = self.gateways.iter();
         let found = match (name, all.next(), all.next()) {
             (Some(name), _, _) => self.gateways.get_key_value(name),
             (None, only, None) => only,
             (None, _, Some(_)) => {
-                let text = "must name one of the configured accounts, since there are several";
+                let text = "must name one of the configured accounts, because there are several";
                 return Err(Error::invalid("x-leadgate-tenant", text));
             }
         };

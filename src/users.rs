@@ -1,4 +1,4 @@
-//! The account's users, kept at hand: who is asked about is known without a call.
+//! The cached users of the account.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::crm::user::{GetUsers, RetrieveUser};
 use crate::domain::user::{Roster, User, UserKey};
 use crate::error::Result;
 
-/// The users of one account. Clones share what is at hand.
+/// The users of one account. Clones share the cache.
 #[derive(Clone)]
 pub struct Users {
     crm: Client,
@@ -20,7 +20,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// The users of the account of that client, fresh for that lifetime.
+    /// The users of the client's account. The cache is fresh for `lifetime`.
     pub fn new(crm: Client, lifetime: Duration, tasks: TaskTracker) -> Self {
         Self {
             roster: Cached::new(crm.clone(), GetUsers, |users, _| Roster::new(users), lifetime, tasks),
@@ -28,18 +28,18 @@ impl Users {
         }
     }
 
-    /// All users.
+    /// Returns all users.
     pub async fn all(&self, context: &RequestContext) -> Result<Arc<Roster>> {
         self.roster.get(context).await
     }
 
-    /// One user, if that can be told without asking for it.
+    /// Returns one user if the cache has it or can be filled soon.
     pub async fn get_if_available(&self, context: &RequestContext, key: &UserKey) -> Option<User> {
         let roster = self.roster.get_if_available(context).await?;
         roster.get(key).cloned()
     }
 
-    /// One user: from the roster, and where that cannot be had or has none such, by asking for that one.
+    /// Returns one user from the cache, or else from LeadSquared.
     pub async fn get(&self, context: &RequestContext, key: &UserKey) -> Result<User> {
         match self.get_if_available(context, key).await {
             Some(user) => Ok(user),

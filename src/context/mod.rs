@@ -1,4 +1,4 @@
-//! Who asks, and until when: what every step of a request's road needs to know about it. Knows no transport.
+//! The context of a request: its caller, its deadline and its progress. Every step of a request gets it. Knows no transport.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,68 +12,68 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Recovery, Result};
 
-/// How much it matters that something is done, in the words of Google's SRE book; the lowest first.
+/// The criticality of a request, as in Google's SRE book, in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Criticality {
-    /// May fail often and for long.
+    /// Frequent and long unavailability is acceptable.
     Sheddable,
-    /// May fail now and then: what is not labelled.
+    /// Partial unavailability is acceptable. The default.
     #[default]
     SheddablePlus,
-    /// Users notice when it fails.
+    /// Failures are visible to users.
     Critical,
-    /// The last to fail.
+    /// The most critical requests. They fail last.
     CriticalPlus,
 }
 
-/// One call of a caller, on its way through the gateway.
+/// The context of one request.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
-    /// The name of this call in logs and answers (`x-request-id`).
+    /// The id of the RPC in logs and trailers (`x-request-id`).
     pub id: Arc<str>,
-    /// The `request_id` of the message that the call is made for, for logs (`mutation_id`).
+    /// The `request_id` of the mutation, for logs (`mutation_id`).
     pub mutation: Option<Uuid>,
-    /// Who asks: what the quota is shared between.
+    /// The name of the caller. Callers share the quota.
     pub caller: Arc<str>,
-    /// How much it matters.
+    /// The criticality.
     pub criticality: Criticality,
-    /// Every wait ends here.
+    /// Every wait ends at this time.
     pub deadline: Instant,
-    /// Cancelled when nobody waits for the answer any more.
+    /// Cancelled when the caller no longer waits for the response.
     pub cancelled: CancellationToken,
-    /// The position of the write that this call belongs to.
+    /// The position of the write among the writes to its lead.
     pub position: Option<Position>,
-    /// What was done for it so far. Clones of a call share it.
+    /// What was done for the request so far. Clones share it.
     pub progress: Arc<Progress>,
-    /// The record of the mutation that this call belongs to, if it has a request id.
+    /// The record of the mutation, if it has a request id.
     pub record: Option<Arc<dyn Record>>,
 }
 
-/// What was done for a call so far, for its caller, who may not wait for its end.
+/// What was done for a request so far. The caller gets it also if its deadline passes before the request ends.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Done>);
+pub struct Progress(Mutex<Counts>);
 
 #[derive(Debug, Default)]
-struct Done {
-    /// How many requests were sent to LeadSquared.
+struct Counts {
+    /// The number of requests that were sent to LeadSquared.
     attempts: u32,
-    /// How long it waited for slots, in all.
+    /// The total time that the request waited for slots.
     queued: Duration,
-    /// Set once the response to a write is lost: from when on it counts that a look-up does not find it.
-    counts_from: Option<Instant>,
+    /// Set once the response to a write is lost. From this time, a look-up that does not find the write is conclusive.
+    conclusive_from: Option<Instant>,
 }
 
 impl Progress {
-    fn done(&self) -> MutexGuard<'_, Done> {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The record of a mutation with a request id. It is written between the grant of a slot and the first request, so a mutation
-/// that was never sent has none.
+/// The record of a mutation with a request id. It is written after a slot is granted and before the first request is sent, so a
+/// mutation that was never sent has no record.
 pub trait Record: fmt::Debug + Send + Sync {
-    /// Writes the record, unless it is written.
+    /// Writes the record if it is not written.
     fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a>;
     /// Deletes the record, unless an earlier request of the mutation may have been executed.
     fn undo<'a>(&'a self, caller: &'a str) -> Recorded<'a>;
@@ -82,35 +82,38 @@ pub trait Record: fmt::Debug + Send + Sync {
 /// The result of writing a record.
 pub type Recorded<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
-/// A position in the order of the writes to one lead. It is reserved when the write arrives, before anything is waited for.
+/// A position in the order of the writes to one lead. It is reserved when the write arrives, before the write waits for anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
-/// A mutation's name, given by its caller, and what it named: one effect per id.
+/// The request id of a mutation, which its caller has chosen, and the message that it identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId {
     /// The id.
     pub id: Uuid,
-    /// A digest of the message, so that an id used for another message is found out.
+    /// A digest of the message, which detects that the id was used for another message.
     pub fingerprint: [u8; 32],
 }
 
-/// The place of a call that waits for the store.
+/// The place of a request that waits for the store.
 pub const STORE: &str = "the gateway's store";
 
-/// Who asks where nobody outside does.
-const OURSELVES: &str = "leadgate";
+/// The place of a request that waits for LeadSquared.
+pub const UPSTREAM_RESPONSE: &str = "LeadSquared's response";
+
+/// The caller of internal requests.
+const INTERNAL_CALLER: &str = "leadgate";
 
 impl Criticality {
-    /// All of them, the lowest first.
+    /// All values, in ascending order.
     pub const ALL: [Self; 4] = [Self::Sheddable, Self::SheddablePlus, Self::Critical, Self::CriticalPlus];
 
-    /// Whether slots are kept for it.
+    /// Whether slots are reserved for it.
     pub fn is_upper(self) -> bool {
         self >= Self::Critical
     }
 
-    /// Its name, as callers write it.
+    /// The name, as in requests and settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sheddable => "sheddable",
@@ -120,19 +123,19 @@ impl Criticality {
         }
     }
 
-    /// The one of that name.
+    /// The criticality with that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|criticality| criticality.name() == name)
     }
 }
 
 impl RequestContext {
-    /// A call that nobody outside has asked for: start-up, refreshing, checking.
+    /// The context of an internal request, such as a refresh of the metadata.
     pub fn internal(id: &str, limit: Duration) -> Self {
         Self {
             id: id.into(),
             mutation: None,
-            caller: OURSELVES.into(),
+            caller: INTERNAL_CALLER.into(),
             criticality: Criticality::default(),
             deadline: Instant::now() + limit,
             cancelled: CancellationToken::new(),
@@ -142,7 +145,7 @@ impl RequestContext {
         }
     }
 
-    /// The same call in the name of that caller.
+    /// The same context for that caller and criticality.
     #[must_use]
     pub fn of(self, caller: &str, criticality: Criticality) -> Self {
         Self {
@@ -152,9 +155,9 @@ impl RequestContext {
         }
     }
 
-    /// The same call after the response to a write was lost: it has to be settled, whether the caller still waits or not.
-    pub fn reconciling(&self, limit: Duration, counts_from: Instant) -> Self {
-        self.progress.done().counts_from = Some(counts_from);
+    /// The same context after the response to a write was lost. The write is reconciled also if the caller no longer waits.
+    pub fn reconciling(&self, limit: Duration, conclusive_from: Instant) -> Self {
+        self.progress.counts().conclusive_from = Some(conclusive_from);
         Self {
             id: self.id.clone(),
             mutation: self.mutation,
@@ -168,7 +171,7 @@ impl RequestContext {
         }
     }
 
-    /// Writes the record of the mutation, for a request that is sent next.
+    /// Writes the record of the mutation before its next request is sent.
     pub async fn begin(&self) -> Result<()> {
         match &self.record {
             Some(record) => self.wait(STORE, record.begin(&self.caller)).await?,
@@ -176,42 +179,43 @@ impl RequestContext {
         }
     }
 
-    /// The request that was begun was certainly not executed: a crash from now on leaves no doubt.
+    /// Deletes the record of the mutation, because its last request was certainly not executed. Then the outcome is certain also
+    /// after a crash.
     pub async fn not_executed(&self) {
         if let Some(record) = &self.record
-            && self.progress.done().counts_from.is_none()
+            && self.progress.counts().conclusive_from.is_none()
         {
-            // The record stays if it cannot be deleted; then the mutation is looked up after a crash.
+            // A record that cannot be deleted stays. Then the mutation is looked up after a crash.
             let _ = record.undo(&self.caller).await;
         }
     }
 
-    /// A request of it is being sent.
+    /// Counts a request that is sent.
     pub fn sent(&self) {
-        self.progress.done().attempts += 1;
+        self.progress.counts().attempts += 1;
     }
 
-    /// It waited that long for a slot.
+    /// Adds the time that the request waited for a slot.
     pub fn queued(&self, waited: Duration) {
-        self.progress.done().queued += waited;
+        self.progress.counts().queued += waited;
     }
 
-    /// The same error with what was done for the call so far.
+    /// The same error with the attempts and the queue time so far.
     #[must_use]
     pub fn with_progress(&self, mut error: Error) -> Error {
-        let done = self.progress.done();
-        error.details.attempts = error.details.attempts.max(done.attempts);
-        error.details.queued = error.details.queued.max(done.queued);
+        let counts = self.progress.counts();
+        error.details.attempts = error.details.attempts.max(counts.attempts);
+        error.details.queued = error.details.queued.max(counts.queued);
         error
     }
 
-    /// What its caller gets to know at the deadline, while it waits there for LeadSquared.
+    /// The error for a caller whose deadline passed while its mutation was waiting for LeadSquared.
     pub fn deadline_error(&self, place: &'static str) -> Error {
-        let (counts_from, is_sent) = {
-            let done = self.progress.done();
-            (done.counts_from, done.attempts > 0)
+        let (conclusive_from, is_sent) = {
+            let counts = self.progress.counts();
+            (counts.conclusive_from, counts.attempts > 0)
         };
-        let error = match counts_from {
+        let error = match conclusive_from {
             Some(at) => Error::from(ErrorKind::OutcomeUnknown).with_recovery(Recovery::not_before(at)),
             None if is_sent => deadline_exceeded(place),
             None => deadline_exceeded(STORE),
@@ -219,7 +223,7 @@ impl RequestContext {
         self.with_progress(error)
     }
 
-    /// Waits for something until the deadline, or until the caller leaves.
+    /// Waits for a future until the deadline, or until the caller cancels the request. `place` says what it waits for.
     pub async fn wait<T>(&self, place: &'static str, future: impl Future<Output = T>) -> Result<T> {
         tokio::select! {
             biased;
@@ -230,7 +234,7 @@ impl RequestContext {
     }
 }
 
-/// The deadline passed while the call waited there.
+/// The error of a deadline that passed while the request was waiting for `place`.
 pub fn deadline_exceeded(place: &'static str) -> Error {
     ErrorKind::DeadlineExceeded { place: place.into() }.into()
 }
@@ -240,15 +244,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_says_how_far_the_call_has_come() {
+    async fn a_deadline_error_has_the_progress_of_the_request() {
         let minute = Duration::from_secs(60);
         let context = RequestContext::internal("test", minute);
         let place = |error: &Error| match &error.kind {
             ErrorKind::DeadlineExceeded { place } => place.clone().into_owned(),
             other => panic!("{other:?}"),
         };
-        // Nothing but the store comes before the queue, which tells of its own deadlines.
-        let unsent = context.deadline_error("LeadSquared's answer");
+        // Before the queue, which has its own deadline errors, a request waits only for the store.
+        let unsent = context.deadline_error(UPSTREAM_RESPONSE);
         assert_eq!(
             (place(&unsent).as_str(), unsent.details.attempts),
             ("the gateway's store", 0)
@@ -256,25 +260,22 @@ mod tests {
 
         context.queued(Duration::from_secs(2));
         context.clone().sent();
-        let sent = context.deadline_error("LeadSquared's answer");
-        assert_eq!(
-            (place(&sent).as_str(), sent.details.attempts),
-            ("LeadSquared's answer", 1)
-        );
+        let sent = context.deadline_error(UPSTREAM_RESPONSE);
+        assert_eq!((place(&sent).as_str(), sent.details.attempts), (UPSTREAM_RESPONSE, 1));
         assert_eq!(sent.details.queued, Duration::from_secs(2));
 
         let reconciling = context.reconciling(minute, Instant::now() + Duration::from_secs(15));
         reconciling.sent();
         tokio::time::advance(Duration::from_secs(5)).await;
-        let lost = context.deadline_error("LeadSquared's answer");
+        let lost = context.deadline_error(UPSTREAM_RESPONSE);
         assert_eq!((&lost.kind, lost.details.attempts), (&ErrorKind::OutcomeUnknown, 2));
         let after = Duration::from_secs(10);
         assert_eq!(lost.details.recovery, Some(Recovery::SameRequestId { after }));
-        // A look-up is worth repeating after a second at the earliest.
+        // The minimum is one second.
         tokio::time::advance(Duration::from_secs(20)).await;
         let after = Duration::from_secs(1);
         assert_eq!(
-            context.deadline_error("LeadSquared's answer").details.recovery,
+            context.deadline_error(UPSTREAM_RESPONSE).details.recovery,
             Some(Recovery::SameRequestId { after })
         );
     }

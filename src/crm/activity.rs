@@ -1,4 +1,4 @@
-//! The endpoints of activities. The same id has three names here, and times come in four forms.
+//! The endpoints of activities. LeadSquared names the same id in three ways and writes times in four forms.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use serde_json::{Value as Json, json};
 
 use super::batch::{Batchable, MemberResult, Registries, Registry};
 use super::bulk::numbered;
-use super::json::Shape;
+use super::json::ListShape;
 use super::lead::{flag, message_id, whole};
 use super::response::UpstreamResponse;
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::domain::activity::{
     Activity, ActivityForm, ActivityPage, ActivityTarget, ActivityType, ActivityWriteRequest, NOTE, OWNER, STATUS,
 };
@@ -23,46 +23,46 @@ use crate::domain::value::Value;
 use crate::error::{Error, ErrorKind, Resource, Result, Violation};
 use crate::quota::{Cost, Lane};
 
-/// `Create`: a new activity on a lead.
+/// `ProspectActivity.svc/Create`: creates an activity on a lead.
 #[derive(Clone, Debug)]
-pub struct Create {
-    /// What to post.
+pub struct CreateActivity {
+    /// The activity.
     pub post: Arc<ActivityWriteRequest>,
     /// The lead.
     pub lead_id: String,
-    /// The owner's email address, by which the bulk endpoint knows owners.
+    /// The email address of the owner, for the bulk endpoint, which identifies owners by it.
     pub owner_email_address: Option<String>,
 }
 
-/// `Bulk/CustomActivity/Add/ByLeadId`: new activities on leads.
+/// `Bulk/CustomActivity/Add/ByLeadId`: creates activities on several leads.
 #[derive(Clone, Debug)]
-pub struct BatchCreateActivities(Vec<Create>);
+pub struct BatchCreateActivities(Vec<CreateActivity>);
 
-/// `CustomActivity/Update`: some fields of an activity.
+/// `CustomActivity/Update`: updates some fields of an activity.
 #[derive(Clone, Copy, Debug)]
-pub struct Update<'a> {
-    /// What to write.
+pub struct UpdateActivity<'a> {
+    /// The fields to write.
     pub post: &'a ActivityWriteRequest,
     /// The activity.
     pub activity_id: &'a str,
 }
 
-/// `GetActivityDetails`: one activity, without its lead.
+/// `GetActivityDetails`: returns one activity, without its lead.
 #[derive(Clone, Debug)]
-pub struct GetDetails(pub String);
+pub struct GetActivityDetails(pub String);
 
-/// What `Offset` counts where a lead's activities are read: the vendor's page says pages, clients were seen to count rows.
+/// What `Offset` counts in a read of a lead's activities. LeadSquared's documentation says pages; other clients count rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Offset {
+pub enum ActivityOffset {
     /// Rows.
     Rows,
     /// Pages.
     Pages,
 }
 
-impl Offset {
-    /// The offset of a page of so many rows; pages from 0.
+impl ActivityOffset {
+    /// The offset of a page with `count` rows. Pages are counted from 0.
     pub fn of(self, page: usize, count: usize) -> usize {
         match self {
             Self::Rows => page * count,
@@ -71,43 +71,43 @@ impl Offset {
     }
 }
 
-/// `Retrieve`: the activities of a lead.
+/// `ProspectActivity.svc/Retrieve`: returns the activities of a lead.
 #[derive(Clone, Debug)]
-pub struct Retrieve {
+pub struct RetrieveActivities {
     /// The lead.
     pub lead_id: String,
-    /// Only of that type.
+    /// Returns only activities of this type.
     pub code: Option<i32>,
-    /// How many to pass over; what LeadSquared counts by is a setting.
+    /// The offset, as [`ActivityOffset::of`] computes it.
     pub offset: usize,
-    /// How many to return.
+    /// Maximum number of activities to return.
     pub count: usize,
 }
 
-/// `RetrieveRecentlyModified`, or `CustomActivity/RetrieveByActivityEvent` for one type: the activities of all leads.
+/// `RetrieveRecentlyModified`, or `CustomActivity/RetrieveByActivityEvent` for one type: returns activities of all leads.
 #[derive(Clone, Debug)]
-pub struct RetrieveModified {
-    /// From then on.
+pub struct RetrieveModifiedActivities {
+    /// The start of the range, included.
     pub from: Timestamp,
-    /// Up to then.
+    /// The end of the range, included.
     pub to: Timestamp,
-    /// Only of that type.
+    /// Returns only activities of this type.
     pub code: Option<i32>,
-    /// Which page, from 1.
+    /// The number of the page, from 1.
     pub page: usize,
-    /// How many to return.
+    /// Maximum number of activities to return.
     pub count: usize,
 }
 
-/// `ActivityTypes.Get`.
+/// `ActivityTypes.Get`: returns all activity types.
 #[derive(Clone, Copy, Debug)]
-pub struct GetTypes;
+pub struct GetActivityTypes;
 
-/// `CustomActivity/GetActivitySetting`: the form of one type.
+/// `CustomActivity/GetActivitySetting`: returns the form of one activity type.
 #[derive(Clone, Copy, Debug)]
-pub struct GetSetting(pub i32);
+pub struct GetActivitySetting(pub i32);
 
-impl Operation for Create {
+impl Operation for CreateActivity {
     type Output = String;
     const NAME: &'static str = "ProspectActivity.Create";
     const SAFETY: Safety = Safety::Once;
@@ -116,18 +116,18 @@ impl Operation for Create {
         vec![order_key("lead", &self.lead_id)]
     }
 
-    fn request(&self) -> Request {
-        let mut body = written(&self.post, true);
+    fn request(&self) -> UpstreamRequest {
+        let mut body = activity_body(&self.post, true);
         body["RelatedProspectId"] = json!(self.lead_id);
         post("ProspectActivity.svc/Create", vec![], &body)
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<String> {
-        message_id(response).map_err(|error| bad_code(error, response))
+        message_id(response).map_err(|error| with_unknown_code(error, response))
     }
 }
 
-impl Batchable for Create {
+impl Batchable for CreateActivity {
     type BatchCall = BatchCreateActivities;
     const LANE: Lane = Lane::Activities;
 
@@ -150,9 +150,9 @@ impl Operation for BatchCreateActivities {
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
 
-    fn request(&self) -> Request {
-        let row = |member: &Create| {
-            let mut row = written(&member.post, false);
+    fn request(&self) -> UpstreamRequest {
+        let row = |member: &CreateActivity| {
+            let mut row = activity_body(&member.post, false);
             row["RelatedProspectId"] = json!(member.lead_id);
             row["ActivityOwnerEmail"] = json!(member.owner_email_address);
             row
@@ -167,19 +167,19 @@ impl Operation for BatchCreateActivities {
 
     fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<String>>> {
         let body: Json = response.json()?;
-        // Another answer was seen that only counts: then nothing is said of any of them.
+        // Some responses only have counts. They say nothing about any activity.
         let rows = body["Response"].as_array().cloned().unwrap_or_default();
         let done = |row: &Json| {
             let id = row["ProspectActivityId"].as_str()?;
             (flag(&row["ActivityCreated"]) == Some(true)).then(|| id.to_owned())
         };
-        // Its exceptions have no names.
+        // The exceptions of this endpoint have no names.
         let failed = |error| MemberResult::NotExecuted(error);
         Ok(numbered(rows, self.0.len(), done, failed))
     }
 }
 
-impl Operation for Update<'_> {
+impl Operation for UpdateActivity<'_> {
     type Output = String;
     const NAME: &'static str = "CustomActivity/Update";
     const SAFETY: Safety = Safety::Once;
@@ -188,24 +188,24 @@ impl Operation for Update<'_> {
         vec![order_key("activity", self.activity_id)]
     }
 
-    fn request(&self) -> Request {
-        let mut body = written(self.post, true);
+    fn request(&self) -> UpstreamRequest {
+        let mut body = activity_body(self.post, true);
         body["ProspectActivityId"] = json!(self.activity_id);
         post("ProspectActivity.svc/CustomActivity/Update", vec![], &body)
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<String> {
-        message_id(response).map_err(|error| bad_code(error, response))
+        message_id(response).map_err(|error| with_unknown_code(error, response))
     }
 }
 
-impl Operation for GetDetails {
+impl Operation for GetActivityDetails {
     type Output = Activity;
     const NAME: &'static str = "GetActivityDetails";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> UpstreamRequest {
+        UpstreamRequest {
             path: "ProspectActivity.svc/GetActivityDetails",
             query: vec![("activityId", self.0.clone())],
             body: None,
@@ -224,12 +224,12 @@ impl Operation for GetDetails {
     }
 }
 
-impl Operation for Retrieve {
+impl Operation for RetrieveActivities {
     type Output = ActivityPage;
     const NAME: &'static str = "ProspectActivity.Retrieve";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let mut body = json!({"Paging": {"Offset": self.offset.to_string(), "RowCount": self.count.to_string()}});
         if let Some(code) = self.code {
             body["Parameter"] = json!({"ActivityEvent": code});
@@ -247,12 +247,12 @@ impl Operation for Retrieve {
     }
 }
 
-impl Operation for RetrieveModified {
+impl Operation for RetrieveModifiedActivities {
     type Output = ActivityPage;
     const NAME: &'static str = "RetrieveRecentlyModified";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let mut parameter = json!({"FromDate": time::write(self.from), "ToDate": time::write_end(self.to)});
         let path = match self.code {
             Some(code) => {
@@ -267,7 +267,7 @@ impl Operation for RetrieveModified {
         let body = json!({
             "Parameter": parameter,
             "Paging": {"PageIndex": self.page, "PageSize": self.count},
-            // A time is not unique, and pages sorted by it are not stable.
+            // Times are not unique, so pages sorted by time are not stable.
             "Sorting": {"ColumnName": "ProspectActivityId", "Direction": 0},
         });
         post(path, vec![], &body)
@@ -282,13 +282,13 @@ impl Operation for RetrieveModified {
     }
 }
 
-impl Operation for GetTypes {
+impl Operation for GetActivityTypes {
     type Output = Listed<ActivityType>;
     const NAME: &'static str = "ActivityTypes.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> UpstreamRequest {
+        UpstreamRequest {
             path: "ProspectActivity.svc/ActivityTypes.Get",
             query: vec![],
             body: None,
@@ -311,20 +311,20 @@ impl Operation for GetTypes {
     }
 }
 
-/// The list of types of activities.
-const TYPES: Shape = Shape {
+/// The list of activity types.
+const TYPES: ListShape = ListShape {
     names: &[],
     marks: &["ActivityEvent"],
     ids: &["ActivityEvent"],
 };
 
-impl Operation for GetSetting {
+impl Operation for GetActivitySetting {
     type Output = ActivityForm;
     const NAME: &'static str = "GetActivitySetting";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> UpstreamRequest {
+        UpstreamRequest {
             path: "ProspectActivity.svc/CustomActivity/GetActivitySetting",
             query: vec![("code", self.0.to_string())],
             body: None,
@@ -333,16 +333,16 @@ impl Operation for GetSetting {
 
     fn decode(&self, response: &UpstreamResponse) -> Result<ActivityForm> {
         let body: Json = response.json().map_err(|mut error| {
-            // The code is all that was asked with.
+            // The request has no other parameter than the code.
             if matches!(error.kind, ErrorKind::Invalid(_)) {
-                error.kind = no_such_type();
+                error.kind = unknown_type();
             }
-            bad_code(error, response)
+            with_unknown_code(error, response)
         })?;
         let names = [&body["DisplayName"], &body["Name"]];
-        // How a type that is not there is answered is not documented: it may be without an error.
+        // The response for an unknown type is not documented. It may be a success.
         let Some(fields) = body["Fields"].as_array() else {
-            return Err(no_such_type().into());
+            return Err(unknown_type().into());
         };
         let schema_name = |field: &Json| field["SchemaName"].as_str().map(str::to_owned);
         Ok(ActivityForm {
@@ -352,17 +352,16 @@ impl Operation for GetSetting {
     }
 }
 
-fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> Request {
-    Request {
+fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> UpstreamRequest {
+    UpstreamRequest {
         path,
         query,
         body: Some(body.to_string()),
     }
 }
 
-/// What is written of an activity. Its owner is a field like others.
-/// The activity as LeadSquared wants it, with its owner among its fields or without.
-fn written(post: &ActivityWriteRequest, with_owner: bool) -> Json {
+/// The body of a write of an activity. `with_owner`: whether the owner is one of the fields.
+fn activity_body(post: &ActivityWriteRequest, with_owner: bool) -> Json {
     let field = |name: &str, value: &Value| match value {
         Value::FieldSet(set) => {
             let members: Vec<_> = set
@@ -391,32 +390,33 @@ fn written(post: &ActivityWriteRequest, with_owner: bool) -> Json {
     body
 }
 
-/// "Invalid event code" comes without an exception's name, with HTTP 200.
-fn bad_code(error: crate::error::Error, response: &UpstreamResponse) -> crate::error::Error {
-    let says_so = || {
+/// The same error. That of an unknown code has the field: LeadSquared returns "Invalid event code" with HTTP 200 and without the
+/// name of an exception.
+fn with_unknown_code(error: Error, response: &UpstreamResponse) -> Error {
+    let names_code = || {
         response
             .text()
             .is_some_and(|text| text.to_ascii_lowercase().contains("event code"))
     };
-    if error.kind == ErrorKind::Exception && error.details.exception_type.is_none() && says_so() {
-        return no_such_type().into();
+    if error.kind == ErrorKind::Exception && error.details.exception_type.is_none() && names_code() {
+        return unknown_type().into();
     }
     error
 }
 
-fn no_such_type() -> ErrorKind {
-    let text = "LeadSquared knows no such type, or it is not in use";
+fn unknown_type() -> ErrorKind {
+    let text = "LeadSquared does not have this activity type, or it is not in use";
     ErrorKind::Invalid(vec![Violation::new("activity_type", text)])
 }
 
-/// A page of activities. The list is left out where there are no rows.
-const ACTIVITIES: Shape = Shape {
+/// A page of activities. Without activities, the list is missing.
+const ACTIVITIES: ListShape = ListShape {
     names: &["ProspectActivities", "List"],
     marks: &ACTIVITY_IDS,
     ids: &ACTIVITY_IDS,
 };
 
-/// The names of an activity's id.
+/// The names that LeadSquared has for an activity's id.
 const ACTIVITY_IDS: [&str; 3] = ["ProspectActivityId", "Id", "ID"];
 
 fn page(response: &UpstreamResponse) -> Result<ActivityPage> {
@@ -428,7 +428,7 @@ fn page(response: &UpstreamResponse) -> Result<ActivityPage> {
     })
 }
 
-/// Reads an activity in any of the shapes: flat, with `ActivityFields`, or with `Data`.
+/// Reads an activity in any of its forms: flat, with `ActivityFields`, or with `Data`.
 fn activity(row: &Json) -> Option<Activity> {
     let first = |names: &[&str]| names.iter().find_map(|name| text(&row[*name])).unwrap_or_default();
     let id = first(&ACTIVITY_IDS);

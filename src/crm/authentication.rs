@@ -1,21 +1,21 @@
-//! Whose keys these are.
+//! The endpoint that returns the owner of the access keys.
 
 use serde::Deserialize;
 
 use super::response::UpstreamResponse;
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::error::{Error, ErrorKind, Result};
 
-/// `Authentication.svc/UserByAccessKey.Get`: works on any region's host.
+/// `Authentication.svc/UserByAccessKey.Get`: returns the owner of the keys. The host of any region serves it.
 #[derive(Clone, Copy, Debug)]
 pub struct UserByAccessKey;
 
-/// The owner of the keys.
+/// The owner of the access keys.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct KeyOwner {
-    /// The role: sharing needs `Administrator`.
+    /// The role. Sharing requires `Administrator`.
     pub role: Option<String>,
     /// The account's short name.
     pub org_short_code: Option<String>,
@@ -23,13 +23,13 @@ pub struct KeyOwner {
     pub time_zone: Option<String>,
     /// The addresses of the account's services.
     #[serde(rename = "LSQCommonServiceURLs")]
-    pub services: Services,
+    pub services: ServiceUrls,
 }
 
 /// The addresses of an account's services.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
-pub struct Services {
+pub struct ServiceUrls {
     /// The host of this API.
     pub api: Option<String>,
 }
@@ -39,8 +39,8 @@ impl Operation for UserByAccessKey {
     const NAME: &'static str = "UserByAccessKey.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> UpstreamRequest {
+        UpstreamRequest {
             path: "Authentication.svc/UserByAccessKey.Get",
             query: vec![],
             body: None,
@@ -49,7 +49,7 @@ impl Operation for UserByAccessKey {
 
     fn decode(&self, response: &UpstreamResponse) -> Result<KeyOwner> {
         response.json().map_err(|error| match error.kind {
-            // Here it is the keys, whoever says so.
+            // This endpoint needs nothing but valid keys.
             ErrorKind::Denied { suggested_host } => Error {
                 kind: ErrorKind::CredentialsRejected { suggested_host },
                 details: error.details,

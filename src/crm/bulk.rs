@@ -9,11 +9,12 @@ use serde_json::{Value as Json, json};
 
 use super::batch::{Batchable, MemberResult, Registries, Registry};
 use super::lead::{
-    ClearWith, Create, CreateOrUpdate, GetById, GetByIds, Pair, Update, flag, pairs, post, unreadable, whole,
+    ClearWith, CreateLead, CreateOrUpdateLead, GetLeadById, GetLeadsByIds, Pair, UpdateLead, flag, pairs, post,
+    unreadable, whole,
 };
 use super::response::{UpstreamResponse, row_error};
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::domain::lead::{LEAD_ID, RawFields, SEARCH_BY_LEAD_ID, WriteAction, WriteRequest, WriteResult, check_id};
 use crate::domain::listed::Unreadable;
 use crate::error::{Error, ErrorKind, Resource, Result};
@@ -21,21 +22,21 @@ use crate::quota::{Cost, Lane};
 
 /// `Leads/Retrieve/ByIds` for members that read one lead each.
 #[derive(Clone, Debug)]
-pub struct BatchRead(GetByIds);
+pub struct BatchRead(GetLeadsByIds);
 
 /// `Lead/Bulk/UpdateV2`.
 #[derive(Clone, Debug)]
-pub struct BatchUpdate(Vec<Update>);
+pub struct BatchUpdate(Vec<UpdateLead>);
 
 /// `Lead/Bulk/CreateOrUpdate`.
 #[derive(Clone, Debug)]
-pub struct BatchUpsert(Vec<CreateOrUpdate>);
+pub struct BatchUpsert(Vec<CreateOrUpdateLead>);
 
 /// `Lead/Bulk/Create`.
 #[derive(Clone, Debug)]
-pub struct BatchCreate(Vec<Create>);
+pub struct BatchCreate(Vec<CreateLead>);
 
-impl Batchable for GetById {
+impl Batchable for GetLeadById {
     type BatchCall = BatchRead;
     const LANE: Lane = Lane::Reads;
 
@@ -45,7 +46,7 @@ impl Batchable for GetById {
         lists.dedup();
         let lists: HashSet<&[String]> = lists.into_iter().map(|list| &**list).collect();
         let columns: BTreeSet<&String> = lists.into_iter().flatten().collect();
-        BatchRead(GetByIds {
+        BatchRead(GetLeadsByIds {
             ids: members.iter().map(|member| member.id.clone()).collect(),
             columns: columns.into_iter().cloned().collect(),
             page: 1,
@@ -66,7 +67,7 @@ fn lost_write() -> Error {
     ErrorKind::Unavailable { sent: true }.into()
 }
 
-impl Batchable for Update {
+impl Batchable for UpdateLead {
     type BatchCall = BatchUpdate;
     const LANE: Lane = Lane::Updates;
 
@@ -83,7 +84,7 @@ impl Batchable for Update {
     }
 }
 
-impl Batchable for CreateOrUpdate {
+impl Batchable for CreateOrUpdateLead {
     type BatchCall = BatchUpsert;
     const LANE: Lane = Lane::Upserts;
 
@@ -100,7 +101,7 @@ impl Batchable for CreateOrUpdate {
     }
 }
 
-impl Batchable for Create {
+impl Batchable for CreateLead {
     type BatchCall = BatchCreate;
     const LANE: Lane = Lane::Creates;
 
@@ -119,10 +120,10 @@ impl Batchable for Create {
 
 impl Operation for BatchRead {
     type Output = Vec<MemberResult<RawFields>>;
-    const NAME: &'static str = GetByIds::NAME;
+    const NAME: &'static str = GetLeadsByIds::NAME;
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         self.0.request()
     }
 
@@ -180,7 +181,7 @@ impl Operation for BatchUpdate {
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let rows: Vec<_> = self
             .0
             .iter()
@@ -223,7 +224,7 @@ impl Operation for BatchUpdate {
             let error = refused(row["Reason"].as_str().unwrap_or_default());
             outcomes.extend(id_of(&row).map(|id| (id, Some(error))));
         }
-        let result = |member: &Update| {
+        let result = |member: &UpdateLead| {
             let lead_id = lead_id(&member.write);
             match outcomes.get(&lead_id.to_ascii_lowercase()) {
                 Some(None) => MemberResult::Final(Ok(WriteResult {
@@ -245,7 +246,7 @@ impl Operation for BatchUpsert {
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let rows = self.0.iter().map(|member| (&member.write, member.clear_with));
         post("LeadManagement.svc/Lead/Bulk/CreateOrUpdate", &array(rows))
     }
@@ -269,7 +270,7 @@ impl Operation for BatchCreate {
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let rows = self.0.iter().map(|member| (&member.write, member.clear_with));
         post("LeadManagement.svc/Lead/Bulk/Create", &array(rows))
     }
@@ -392,7 +393,7 @@ mod tests {
     }
 
     fn updates(ids: &[&str]) -> BatchUpdate {
-        let update = |id: &&str| Update {
+        let update = |id: &&str| UpdateLead {
             write: write(WriteAction::Update {
                 lead_id: (*id).to_owned(),
                 run_automations: false,
@@ -403,7 +404,7 @@ mod tests {
     }
 
     fn creates(count: usize) -> BatchCreate {
-        let create = || Create {
+        let create = || CreateLead {
             write: write(WriteAction::Create),
             clear_with: ClearWith::EmptyText,
         };
@@ -423,12 +424,12 @@ mod tests {
     #[test]
     fn an_unreadable_lead_is_read_by_its_own_call_and_no_other_lead_is_reported_as_missing() {
         let read = |ids: &[&str], leads: &str| {
-            let members: Vec<_> = ids.iter().map(|id| GetById::new(id)).collect();
+            let members: Vec<_> = ids.iter().map(|id| GetLeadById::new(id)).collect();
             let response = UpstreamResponse {
                 status: StatusCode::OK,
                 body: format!(r#"{{"RecordCount":3,"Leads":[{leads}]}}"#).into(),
             };
-            let results = GetById::batch_call(&members).decode(&response).unwrap();
+            let results = GetLeadById::batch_call(&members).decode(&response).unwrap();
             let name = |result: &MemberResult<RawFields>| match result {
                 MemberResult::Final(Ok(row)) => row[LEAD_ID].clone().unwrap(),
                 MemberResult::Final(Err(error)) => error.name().to_owned(),
@@ -502,7 +503,7 @@ mod tests {
 
     #[test]
     fn the_results_of_an_upsert_say_which_leads_were_created() {
-        let upsert = || CreateOrUpdate {
+        let upsert = || CreateOrUpdateLead {
             write: write(WriteAction::Upsert {
                 match_by: None,
                 run_automations: false,
@@ -529,14 +530,14 @@ mod tests {
 
     #[test]
     fn each_read_gets_its_own_lead_for_any_order_of_the_rows() {
-        let read = |id: &str| GetById {
+        let read = |id: &str| GetLeadById {
             id: id.to_owned(),
             columns: Some(["mx_City".to_owned()].into()),
         };
         let body = json!({"RecordCount": 3, "Leads": [
             {"ProspectID": "c", "mx_City": "Pune"}, {"mx_City": "Nowhere"}, {"ProspectID": "a", "mx_City": "Delhi"},
         ]});
-        let results = GetById::batch_call(&[read("A"), read("b"), read("c"), read("a")])
+        let results = GetLeadById::batch_call(&[read("A"), read("b"), read("c"), read("a")])
             .decode(&response(body))
             .unwrap();
         let city = |result: &MemberResult<RawFields>| match result {

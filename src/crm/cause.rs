@@ -1,5 +1,4 @@
-//! Why there was no response: the causes of connection errors, found in the chain of what the HTTP client reports, and
-//! logged once for each change.
+//! The cause of a missing response: found in the error chain of the HTTP client, and logged once for each change.
 
 use std::error::Error as StdError;
 use std::io;
@@ -11,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::error::{Cause, Certificate};
 
-/// How long after a recovery the same cause is not logged again.
-const QUIET: Duration = Duration::from_secs(60);
+/// The time after a recovery for which the same cause is not logged again.
+const MIN_LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// The cause of an error of the HTTP client.
 pub(super) fn of(error: &reqwest::Error, is_https: bool) -> Cause {
@@ -30,8 +29,8 @@ pub(super) fn of(error: &reqwest::Error, is_https: bool) -> Cause {
     }
 }
 
-/// The cause that the first error of a chain names that names one. `in_handshake`: a connection that ends has ended in the
-/// TLS handshake.
+/// The cause that the errors of a chain have. The first error with a cause decides. `in_handshake`: the connection was in the TLS
+/// handshake.
 fn of_chain(first: &(dyn StdError + 'static), in_handshake: bool) -> Option<Cause> {
     let mut next = Some(first);
     while let Some(error) = next {
@@ -44,13 +43,13 @@ fn of_chain(first: &(dyn StdError + 'static), in_handshake: bool) -> Option<Caus
     None
 }
 
-/// The cause that one error names.
+/// The cause that one error has.
 fn of_source(source: &(dyn StdError + 'static), in_handshake: bool) -> Option<Cause> {
     if let Some(error) = source.downcast_ref::<rustls::Error>() {
         return Some(of_tls(error));
     }
     if let Some(error) = source.downcast_ref::<io::Error>() {
-        // What is inside is not in the chain of sources.
+        // The inner error is not in the chain of sources.
         let inner = error.get_ref().and_then(|inner| of_chain(inner, in_handshake));
         return inner.or_else(|| of_system(error.kind(), in_handshake));
     }
@@ -76,7 +75,7 @@ fn of_system(kind: io::ErrorKind, in_handshake: bool) -> Option<Cause> {
             Cause::HandshakeEnded
         }
         Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe | Io::UnexpectedEof => Cause::Closed,
-        // The caller tells a timeout of the connection from one of the response.
+        // `of` distinguishes timeouts of connections and of responses.
         _ => return None,
     })
 }
@@ -92,7 +91,7 @@ fn of_tls(error: &rustls::Error) -> Cause {
             }
             CertificateError::UnknownIssuer => Certificate::UnknownIssuer,
             CertificateError::Revoked => Certificate::Revoked,
-            // The type is private. So it is with most certificates that servers sign themselves.
+            // The type is private. Most self-signed certificates cause this error.
             CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
                 Certificate::SelfSigned
             }
@@ -104,48 +103,49 @@ fn of_tls(error: &rustls::Error) -> Cause {
     })
 }
 
-/// The cause why LeadSquared could not be reached the last time.
+/// Whether LeadSquared can be reached, and why not.
 #[derive(Debug, Default)]
 pub(super) struct Outage(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     current: Option<Cause>,
-    /// What was logged last, and whether its end was.
+    /// The cause that was logged last, and when.
     logged: Option<(Cause, Instant)>,
+    /// Whether the end of that outage was logged.
     is_end_logged: bool,
 }
 
-/// What is to be logged.
+/// A change to log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
-    Begun,
+pub(super) enum OutageChange {
+    Began,
     Ended,
 }
 
 impl Outage {
-    /// The cause, while it lasts.
+    /// The cause of the current outage.
     pub(super) fn current(&self) -> Option<Cause> {
         self.state().current
     }
 
-    /// An attempt failed for that cause.
-    pub(super) fn failed(&self, cause: Cause, now: Instant) -> Option<News> {
+    /// Records a failed attempt.
+    pub(super) fn failed(&self, cause: Cause, now: Instant) -> Option<OutageChange> {
         let mut state = self.state();
         state.current = Some(cause);
         let is_known = state.logged.is_some_and(|(logged, at)| {
-            logged == cause && (!state.is_end_logged || now.saturating_duration_since(at) < QUIET)
+            logged == cause && (!state.is_end_logged || now.saturating_duration_since(at) < MIN_LOG_PAUSE)
         });
         if is_known {
             return None;
         }
         state.logged = Some((cause, now));
         state.is_end_logged = false;
-        Some(News::Begun)
+        Some(OutageChange::Began)
     }
 
-    /// There was a response.
-    pub(super) fn ended(&self, now: Instant) -> Option<News> {
+    /// Records a response.
+    pub(super) fn ended(&self, now: Instant) -> Option<OutageChange> {
         let mut state = self.state();
         state.current.take()?;
         let (cause, _) = state.logged?;
@@ -154,7 +154,7 @@ impl Outage {
         }
         state.is_end_logged = true;
         state.logged = Some((cause, now));
-        Some(News::Ended)
+        Some(OutageChange::Ended)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -167,25 +167,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_of_the_cause_is_logged_once_and_flapping_is_not() {
+    fn each_change_of_the_cause_is_logged_once_and_repeated_changes_are_not() {
         let outage = Outage::default();
         let now = Instant::now();
         assert_eq!(outage.ended(now), None);
-        assert_eq!(outage.failed(Cause::Refused, now), Some(News::Begun));
-        assert_eq!(outage.failed(Cause::Refused, now + QUIET * 2), None);
-        assert_eq!(outage.failed(Cause::Dns, now), Some(News::Begun));
+        assert_eq!(outage.failed(Cause::Refused, now), Some(OutageChange::Began));
+        assert_eq!(outage.failed(Cause::Refused, now + MIN_LOG_PAUSE * 2), None);
+        assert_eq!(outage.failed(Cause::Dns, now), Some(OutageChange::Began));
         assert_eq!(outage.current(), Some(Cause::Dns));
-        assert_eq!(outage.ended(now), Some(News::Ended));
+        assert_eq!(outage.ended(now), Some(OutageChange::Ended));
         assert_eq!((outage.current(), outage.ended(now)), (None, None));
         for _ in 0..3 {
             assert_eq!(outage.failed(Cause::Dns, now), None);
             assert_eq!(outage.ended(now), None);
         }
-        assert_eq!(outage.failed(Cause::Dns, now + QUIET), Some(News::Begun));
+        assert_eq!(
+            outage.failed(Cause::Dns, now + MIN_LOG_PAUSE),
+            Some(OutageChange::Began)
+        );
     }
 
     #[test]
-    fn the_errors_of_the_system_and_of_tls_are_told_apart() {
+    fn system_errors_and_tls_errors_are_classified() {
         use io::ErrorKind as Io;
         let system = |kind, in_handshake| of_source(&io::Error::from(kind), in_handshake);
         assert_eq!(system(Io::ConnectionRefused, true), Some(Cause::Refused));
@@ -193,7 +196,7 @@ mod tests {
         assert_eq!(system(Io::ConnectionReset, false), Some(Cause::Closed));
         assert_eq!(system(Io::UnexpectedEof, true), Some(Cause::HandshakeEnded));
         assert_eq!(system(Io::TimedOut, true), None);
-        // As it comes: one error of the system inside of another.
+        // As reqwest returns it: one system error inside of another.
         let tls = |error| of_source(&io::Error::other(io::Error::other(error)), true);
         let certificate = |error| tls(rustls::Error::InvalidCertificate(error));
         for (error, cause) in [

@@ -1,4 +1,4 @@
-//! LeadSquared's clock, as far as the dates of its answers tell: what it writes down has to be compared with its own time.
+//! LeadSquared's clock, as far as the `Date` headers of its responses show it. The times in its records are compared by it.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -11,21 +11,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock;
 
-/// How far a time may be off where the clock is known: dates are told in whole seconds, and answers take time.
-const KNOWN: Duration = Duration::from_secs(2);
-/// How far where it is not.
-const UNKNOWN: Duration = Duration::from_secs(120);
+/// The tolerance while the clock is known. Dates have whole seconds, and responses take time.
+const KNOWN_TOLERANCE: Duration = Duration::from_secs(2);
+/// The tolerance while the clock is not known.
+const UNKNOWN_TOLERANCE: Duration = Duration::from_secs(120);
 
 /// LeadSquared's clock.
 #[derive(Debug, Default)]
-pub struct Clock {
-    /// How much it is ahead of ours.
+pub struct UpstreamClock {
+    /// How much it is ahead of the local clock.
     ahead: Mutex<Option<SignedDuration>>,
 }
 
-impl Clock {
-    /// An answer had that date.
-    pub fn seen(&self, date: &HeaderValue) {
+impl UpstreamClock {
+    /// Records the `Date` of a response.
+    pub fn observe(&self, date: &HeaderValue) {
         let Some(date) = read(date) else {
             return;
         };
@@ -33,29 +33,29 @@ impl Clock {
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 
-    /// Whether something that LeadSquared dated so has happened since that time of ours, as closely as dates tell; `None`
-    /// where its clock is not known and the time is too close.
+    /// Whether an event that LeadSquared dated happened at or after that local time, within the tolerance. `None` if the clock
+    /// is not known and the times are too close.
     pub fn is_since(&self, dated: Timestamp, since: Timestamp) -> Option<bool> {
         match *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(ahead) => Some(dated >= since + ahead - KNOWN),
-            None => (dated < since - UNKNOWN).then_some(false),
+            Some(ahead) => Some(dated >= since + ahead - KNOWN_TOLERANCE),
+            None => (dated < since - UNKNOWN_TOLERANCE).then_some(false),
         }
     }
 }
 
-/// How long a response asks to send nothing: `Retry-After`, in seconds or as a date by the clock of the response.
+/// The time of `Retry-After`, which is a number of seconds or a date by the clock of the response.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?;
     let text = value.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        // More than fits is as long as it gets.
+        // A number that is too large becomes the maximum.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let now = headers.get(DATE).and_then(read).unwrap_or_else(clock::now);
     Duration::try_from(read(value)?.duration_since(now)).ok()
 }
 
-/// A date of HTTP.
+/// Reads an HTTP date.
 fn read(date: &HeaderValue) -> Option<Timestamp> {
     rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok()
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_to_wait_is_a_number_of_seconds_or_a_date() {
+    fn retry_after_is_a_number_of_seconds_or_a_date() {
         let headers = |retry_after: &str, date: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_str(retry_after).unwrap());
@@ -80,7 +80,7 @@ mod tests {
             ("99999999999999999999999", Some(u64::MAX)),
             ("+3", None),
             ("Wed, 21 Oct 2015 07:29:30 GMT", Some(90)),
-            // Past.
+            // In the past.
             ("Wed, 21 Oct 2015 07:27:00 GMT", None),
             ("soon", None),
             ("-1", None),
@@ -97,19 +97,19 @@ mod tests {
 
     #[test]
     fn times_are_compared_by_the_clock_that_wrote_them() {
-        let clock = Clock::default();
+        let clock = UpstreamClock::default();
         let now = clock::now();
         let seconds = |count| now - Duration::from_secs(count);
         assert_eq!(clock.is_since(seconds(100), now), None);
         assert_eq!(clock.is_since(seconds(130), now), Some(false));
 
-        // Ten minutes behind ours.
+        // Ten minutes behind the local clock.
         let date = rfc2822::to_string(&seconds(600).to_zoned(jiff::tz::TimeZone::UTC)).unwrap();
-        clock.seen(&HeaderValue::from_str(&date).unwrap());
+        clock.observe(&HeaderValue::from_str(&date).unwrap());
         assert_eq!(clock.is_since(seconds(601), now), Some(true));
         assert_eq!(clock.is_since(seconds(605), now), Some(false));
 
-        clock.seen(&HeaderValue::from_static("yesterday"));
+        clock.observe(&HeaderValue::from_static("yesterday"));
         assert_eq!(clock.is_since(seconds(605), now), Some(false));
     }
 }

@@ -1,10 +1,10 @@
-//! Lists of records in JSON, read so that one damaged record does not hide the others. The body is first split into its
-//! records by a scanner that is strict about brackets and lenient about the content of strings; then each record is read by
-//! itself. Knows no endpoint.
+//! Reads lists of records in JSON, so that one damaged record does not hide the others. A scanner first splits the body into
+//! records. It is strict about brackets and lenient about the content of strings. Then each record is read by itself. Knows no
+//! endpoint.
 //!
-//! A record whose only fault is inside of its strings or numbers is repaired, if nothing is lost by that: half a surrogate
-//! pair becomes U+FFFD, a number that is too large becomes a text, and in a record that is read by itself raw control
-//! characters are escaped. Bytes that are not UTF-8 are not repaired, since nobody knows which characters they stand for.
+//! A record with damage only inside of its strings or numbers is repaired, if nothing is lost by that. Half a surrogate pair
+//! becomes U+FFFD. A number that is too large becomes a text. In a response about one record, raw control characters are
+//! escaped. Bytes that are not UTF-8 are not repaired, because their encoding is not known.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -16,15 +16,15 @@ use serde_path_to_error::{Path, Segment};
 use crate::domain::json::escape;
 use crate::domain::listed::{Listed, Unreadable};
 
-/// How many times its own length a damaged body may be scanned for the next whole record.
+/// Maximum number of bytes that are scanned for the next whole record of a damaged body, in lengths of the body.
 const MAX_SCANS: usize = 16;
-/// The most characters of a record's id, and of a name in a path.
+/// Maximum length of a record's id, and of a name in a path.
 const MAX_NAME: usize = 100;
 
-/// The member of a body with a list that says how many records there are.
+/// The member of a body with the number of records.
 const COUNT: &str = "RecordCount";
 
-/// The place of what does not fit behind a value.
+/// The path of an error behind a value.
 const END: &str = "the end";
 
 /// A body split into records.
@@ -41,32 +41,32 @@ pub(super) struct Records<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Item<'a> {
     text: &'a [u8],
-    /// Whether its brackets and quotes are in order, so that it is known where it ends.
+    /// Whether its brackets and quotes are balanced, so that its end is known.
     is_whole: bool,
 }
 
-/// What is read of a list.
+/// The form of a list of records.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    /// The members of the body that may hold the list; none: the body is the list.
+pub(super) struct ListShape {
+    /// The members of the body that may be the list. Empty: the body is the list.
     pub(super) names: &'static [&'static str],
-    /// The attributes of which every record has at least one. By them a record is told from an object inside of a record.
+    /// Every record has at least one of these attributes. Other objects inside of a record have none.
     pub(super) marks: &'static [&'static str],
-    /// The attributes that may hold a record's id.
+    /// The attributes that may be a record's id.
     pub(super) ids: &'static [&'static str],
 }
 
-/// The JSON grammar is violated.
+/// The text violates the JSON grammar.
 #[derive(Debug, PartialEq)]
-struct Broken;
+struct SyntaxError;
 
-/// Reads a value, repaired if need be; otherwise the JSON path of the first part that does not fit.
+/// Reads a value, and repairs it if necessary. Fails with the JSON path of the first unexpected value.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     parse_repaired(text, true)
 }
 
-/// Reads a value, repaired if need be. Whether raw control characters are repaired is up to the caller: in a list they are
-/// reported, since they are a fault of the record that somebody has to correct, and the others come all the same.
+/// Reads a value, and repairs it if necessary. Raw control characters are repaired only on request. In a list they are reported,
+/// because the other records are returned in any case, and the damaged record should be corrected in LeadSquared.
 fn parse_repaired<T: DeserializeOwned>(text: &[u8], controls: bool) -> Result<T, String> {
     let strict = parse_strictly(text);
     match (&strict, repaired(text, controls)) {
@@ -82,7 +82,7 @@ fn parse_strictly<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     Ok(value)
 }
 
-/// A path as it may be shown: the keys of a damaged text may hold anything.
+/// The path for texts and logs. Keys of a damaged text may contain anything, so unusual ones become `?`.
 fn shown(path: &Path) -> String {
     let mut text = String::new();
     for segment in path {
@@ -105,8 +105,8 @@ fn is_of_name(byte: u8) -> bool {
 }
 
 impl<'a> Records<'a> {
-    /// Splits a body; otherwise the JSON path of what is not as expected.
-    pub(super) fn split(body: &'a [u8], shape: &Shape) -> Result<Self, String> {
+    /// Splits a body. Fails with the JSON path of the first unexpected value.
+    pub(super) fn split(body: &'a [u8], shape: &ListShape) -> Result<Self, String> {
         let mut scanner = Scanner::new(body);
         let mut records = Self {
             name: None,
@@ -115,9 +115,9 @@ impl<'a> Records<'a> {
         };
         scanner.skip_space();
         match scanner.peek() {
-            // A null for nothing is not documented, but harmless to understand.
+            // Null for an empty list is not documented, but accepted.
             Some(b'n') if shape.names.is_empty() => {
-                let value = scanner.value().map_err(|Broken| "the top".to_owned())?;
+                let value = scanner.value().map_err(|SyntaxError| "the top".to_owned())?;
                 if value != b"null" {
                     return Err("the top".to_owned());
                 }
@@ -136,15 +136,15 @@ impl<'a> Records<'a> {
         }
     }
 
-    fn read_members(&mut self, scanner: &mut Scanner<'a>, shape: &Shape) -> Result<(), String> {
-        let broken = |Broken| END.to_owned();
+    fn read_members(&mut self, scanner: &mut Scanner<'a>, shape: &ListShape) -> Result<(), String> {
+        let at_end = |SyntaxError| END.to_owned();
         scanner.at += 1;
         scanner.skip_space();
         if scanner.eat(b'}') {
             return Ok(());
         }
         loop {
-            let key = scanner.key().map_err(broken)?;
+            let key = scanner.key().map_err(at_end)?;
             scanner.skip_space();
             match shape.names.iter().find(|name| name.as_bytes() == key) {
                 Some(name) if scanner.peek() == Some(b'[') => {
@@ -152,12 +152,12 @@ impl<'a> Records<'a> {
                     self.items = scanner.list(shape, true).ok_or_else(|| (*name).to_owned())?;
                 }
                 Some(name) => {
-                    if scanner.value().map_err(broken)? != b"null" {
+                    if scanner.value().map_err(at_end)? != b"null" {
                         return Err((*name).to_owned());
                     }
                 }
                 None => {
-                    let value = scanner.value().map_err(broken)?;
+                    let value = scanner.value().map_err(at_end)?;
                     self.members.push((key, value));
                 }
             }
@@ -170,31 +170,31 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The list is there, or the count says that it is left out since it is empty. Any other body is not about records at all.
+    /// Whether the body has a list. It may be missing if the count is 0. Any other body is not a list of records.
     fn has_list(&self) -> bool {
         let count = self.member(COUNT);
         self.name.is_some() || count == 0 || count == "0"
     }
 
-    /// Another member of the body; null if there is none, or none that can be read.
+    /// Another member of the body. Null if it is missing or unreadable.
     pub(super) fn member(&self, name: &str) -> Json {
         let member = self.members.iter().rev().find(|(key, _)| *key == name.as_bytes());
         member.and_then(|(_, value)| parse(value).ok()).unwrap_or_default()
     }
 
-    /// Reads each record. `read` returns the name of the attribute that does not fit, if one does not.
+    /// Reads each record. `read` fails with the name of the first unexpected attribute.
     pub(super) fn read<T: DeserializeOwned, U>(
         &self,
-        shape: &Shape,
+        shape: &ListShape,
         read: impl FnMut(T) -> Result<Option<U>, &'static str>,
     ) -> Listed<U> {
         self.read_repaired(shape, false, read)
     }
 
-    /// Reads the records of a response that is about one of them: its raw control characters are repaired.
+    /// Reads the records of a response about one record. Raw control characters are repaired.
     pub(super) fn read_alone<T: DeserializeOwned, U>(
         &self,
-        shape: &Shape,
+        shape: &ListShape,
         read: impl FnMut(T) -> Result<Option<U>, &'static str>,
     ) -> Listed<U> {
         self.read_repaired(shape, true, read)
@@ -202,7 +202,7 @@ impl<'a> Records<'a> {
 
     fn read_repaired<T: DeserializeOwned, U>(
         &self,
-        shape: &Shape,
+        shape: &ListShape,
         controls: bool,
         mut read: impl FnMut(T) -> Result<Option<U>, &'static str>,
     ) -> Listed<U> {
@@ -211,7 +211,7 @@ impl<'a> Records<'a> {
             let result = match parse_repaired(item.text, controls) {
                 Ok(record) if item.is_whole => read(record).map_err(str::to_owned),
                 Err(path) if item.is_whole => Err(path),
-                // Behind the first object of a damaged record there is no path.
+                // Behind the first object of a damaged record, no path is known.
                 damaged => Err(damaged.err().filter(|path| path != END).unwrap_or_default()),
             };
             listed.is_count_uncertain |= !item.is_whole;
@@ -239,7 +239,7 @@ impl<'a> Records<'a> {
 }
 
 /// The value of an attribute in the text of a record that may be damaged: `"NAME": "value"`, or
-/// `"NAME", "Value": "value"` as in lists of pairs. Only what looks like an id.
+/// `"NAME", "Value": "value"` as in lists of pairs. A value that does not look like an id is ignored.
 fn id_in(text: &[u8], name: &str) -> Option<String> {
     let quoted = format!("\"{name}\"");
     let mut from = 0;
@@ -278,18 +278,18 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     }
 }
 
-/// A place in a text of JSON.
+/// A position in a JSON text.
 #[derive(Clone, Debug)]
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
 }
 
-/// Where the scan goes on after damage.
-enum Next {
-    /// With the record that begins there; the damaged one ends before the second place.
+/// Where the scan continues after a damaged record.
+enum Resume {
+    /// At the next record, which begins at the first position. The damaged record ends at the second one.
     Record(usize, usize),
-    /// Behind the list; the damaged record ends before the second place.
+    /// Behind the list, at the first position. The damaged record ends at the second one.
     End(usize, usize),
 }
 
@@ -330,37 +330,37 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The content of a string, whatever it is.
-    fn string(&mut self) -> Result<&'a [u8], Broken> {
+    /// The content of a string, valid or not.
+    fn string(&mut self) -> Result<&'a [u8], SyntaxError> {
         if !self.eat(b'"') {
-            return Err(Broken);
+            return Err(SyntaxError);
         }
         let start = self.at;
         loop {
-            match self.next().ok_or(Broken)? {
+            match self.next().ok_or(SyntaxError)? {
                 b'"' => return Ok(&self.text[start..self.at - 1]),
-                b'\\' => drop(self.next().ok_or(Broken)?),
+                b'\\' => drop(self.next().ok_or(SyntaxError)?),
                 _ => {}
             }
         }
     }
 
     /// A key and its colon.
-    fn key(&mut self) -> Result<&'a [u8], Broken> {
+    fn key(&mut self) -> Result<&'a [u8], SyntaxError> {
         self.skip_space();
         let key = self.string()?;
         self.skip_space();
-        if self.eat(b':') { Ok(key) } else { Err(Broken) }
+        if self.eat(b':') { Ok(key) } else { Err(SyntaxError) }
     }
 
-    /// A value. Brackets are counted on the heap, so that no depth ends the process.
-    fn value(&mut self) -> Result<&'a [u8], Broken> {
+    /// A value. Open brackets are kept on the heap, so a deep value cannot overflow the stack.
+    fn value(&mut self) -> Result<&'a [u8], SyntaxError> {
         self.skip_space();
         let start = self.at;
         let mut open = Vec::new();
         loop {
             self.skip_space();
-            match self.peek().ok_or(Broken)? {
+            match self.peek().ok_or(SyntaxError)? {
                 b'"' => drop(self.string()?),
                 bracket @ (b'{' | b'[') => {
                     self.at += 1;
@@ -381,7 +381,7 @@ impl<'a> Scanner<'a> {
                     return Ok(&self.text[start..self.at]);
                 };
                 self.skip_space();
-                match self.next().ok_or(Broken)? {
+                match self.next().ok_or(SyntaxError)? {
                     b',' => {
                         if close == b'}' {
                             self.key()?;
@@ -389,21 +389,21 @@ impl<'a> Scanner<'a> {
                         break;
                     }
                     byte if byte == close => drop(open.pop()),
-                    _ => return Err(Broken),
+                    _ => return Err(SyntaxError),
                 }
             }
         }
     }
 
-    /// A number or a literal, right or wrong.
-    fn word(&mut self) -> Result<(), Broken> {
+    /// A number or a literal, valid or not.
+    fn word(&mut self) -> Result<(), SyntaxError> {
         let start = self.at;
         self.skip(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte));
-        if self.at > start { Ok(()) } else { Err(Broken) }
+        if self.at > start { Ok(()) } else { Err(SyntaxError) }
     }
 
-    /// The records of a list, whose bracket is next; `None` if its end cannot be found.
-    fn list(&mut self, shape: &Shape, is_member: bool) -> Option<Vec<Item<'a>>> {
+    /// The records of a list. The opening bracket is next. `None` if the end of the list cannot be found.
+    fn list(&mut self, shape: &ListShape, is_member: bool) -> Option<Vec<Item<'a>>> {
         let mut items: Vec<(Range<usize>, bool)> = Vec::new();
         let mut budget = self.text.len().saturating_mul(MAX_SCANS);
         self.at += 1;
@@ -431,7 +431,7 @@ impl<'a> Scanner<'a> {
             if budget == 0 {
                 return None;
             }
-            // What looks like the rest of an object is the rest of the record before.
+            // A text that looks like the rest of an object belongs to the record before.
             let is_rest = self.from(start).key().is_ok();
             let start = match items.pop() {
                 Some((before, _)) if is_rest => before.start,
@@ -441,11 +441,11 @@ impl<'a> Scanner<'a> {
                 }
             };
             match self.from(start).after_damage(shape, is_member, &mut budget)? {
-                Next::Record(next, end) => {
+                Resume::Record(next, end) => {
                     items.push((start..end, false));
                     self.at = next;
                 }
-                Next::End(next, end) => {
+                Resume::End(next, end) => {
                     items.push((start..end, false));
                     self.at = next;
                     break;
@@ -459,9 +459,9 @@ impl<'a> Scanner<'a> {
         Some(items.into_iter().map(item).collect())
     }
 
-    /// The first place after a damaged record where another record begins, or where the list ends and the rest of the body
-    /// is in order.
-    fn after_damage(mut self, shape: &Shape, is_member: bool, budget: &mut usize) -> Option<Next> {
+    /// The first position after a damaged record where another record begins, or where the list ends and the rest of the body
+    /// is valid.
+    fn after_damage(mut self, shape: &ListShape, is_member: bool, budget: &mut usize) -> Option<Resume> {
         loop {
             self.skip(|byte| byte != b'}');
             self.next()?;
@@ -472,10 +472,10 @@ impl<'a> Scanner<'a> {
                 Some(b',') => {
                     ahead.skip_space();
                     if ahead.peek() == Some(b'{') && ahead.is_record(shape, budget) {
-                        return Some(Next::Record(ahead.at, end));
+                        return Some(Resume::Record(ahead.at, end));
                     }
                 }
-                Some(b']') if ahead.is_tail(is_member, budget) => return Some(Next::End(ahead.at, end)),
+                Some(b']') if ahead.is_tail(is_member, budget) => return Some(Resume::End(ahead.at, end)),
                 _ => {}
             }
             if *budget == 0 {
@@ -485,7 +485,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether a record begins here, by its first key or, if it is whole, by any of its keys.
-    fn is_record(&self, shape: &Shape, budget: &mut usize) -> bool {
+    fn is_record(&self, shape: &ListShape, budget: &mut usize) -> bool {
         let is_mark = |key: &[u8]| shape.marks.iter().any(|mark| mark.as_bytes() == key);
         let mut scanner = self.from(self.at + 1);
         let mut is_record = false;
@@ -503,7 +503,7 @@ impl<'a> Scanner<'a> {
         is_record
     }
 
-    /// Whether the rest of the body, behind the list, is in order.
+    /// Whether the rest of the body, behind the list, is valid.
     fn is_tail(&self, is_member: bool, budget: &mut usize) -> bool {
         let mut scanner = self.clone();
         let is_tail = scanner.tail(is_member).is_ok();
@@ -511,7 +511,7 @@ impl<'a> Scanner<'a> {
         is_tail
     }
 
-    fn tail(&mut self, is_member: bool) -> Result<(), Broken> {
+    fn tail(&mut self, is_member: bool) -> Result<(), SyntaxError> {
         if is_member {
             loop {
                 self.skip_space();
@@ -521,17 +521,20 @@ impl<'a> Scanner<'a> {
                         self.value()?;
                     }
                     Some(b'}') => break,
-                    _ => return Err(Broken),
+                    _ => return Err(SyntaxError),
                 }
             }
         }
         self.skip_space();
-        if self.peek().is_none() { Ok(()) } else { Err(Broken) }
+        if self.peek().is_none() {
+            Ok(())
+        } else {
+            Err(SyntaxError)
+        }
     }
 }
 
-/// The text with raw control characters in strings escaped, half surrogate pairs replaced, and numbers beyond all bounds
-/// in quotes.
+/// The text with raw control characters escaped, half surrogate pairs replaced, and too large numbers quoted.
 fn repaired(text: &[u8], controls: bool) -> Cow<'_, [u8]> {
     let mut repaired = Vec::new();
     let mut copied = 0;
@@ -589,12 +592,12 @@ mod tests {
 
     use super::*;
 
-    const ROWS: Shape = Shape {
+    const ROWS: ListShape = ListShape {
         names: &[],
         marks: &["ProspectID"],
         ids: &["ProspectID"],
     };
-    const PAIRS: Shape = Shape {
+    const PAIRS: ListShape = ListShape {
         names: &["Leads"],
         marks: &["LeadPropertyList"],
         ids: &["ProspectID"],
@@ -603,13 +606,13 @@ mod tests {
     type Row = BTreeMap<String, Json>;
     type Unread = (Option<String>, usize, String);
 
-    fn read(body: &[u8], shape: &Shape) -> Listed<Json> {
+    fn read(body: &[u8], shape: &ListShape) -> Listed<Json> {
         let records = Records::split(body, shape).unwrap();
         records.read(shape, |row: Row| Ok(Some(json!(row))))
     }
 
-    /// Which positions could be read, by the id in each, and what is said of the others.
-    fn seen(body: &[u8], shape: &Shape) -> (Vec<String>, Vec<Unread>) {
+    /// The ids of the readable records, and the unreadable ones.
+    fn seen(body: &[u8], shape: &ListShape) -> (Vec<String>, Vec<Unread>) {
         let listed = read(body, shape);
         let id = |row: &Json| match row["ProspectID"].as_str() {
             Some(id) => id.to_owned(),
@@ -656,7 +659,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_and_a_number_beyond_bounds_do_not_cost_the_record() {
+    fn half_a_surrogate_pair_and_a_too_large_number_are_repaired() {
         let text = br#"{"ProspectID":"b","Notes":"x\ud83d y\ud83d\ude00","Score":-1e999,"Big":123456789012345678901}"#;
         let listed = read(&rows(text), &ROWS);
         assert_eq!(listed.records[1]["Notes"], "x\u{fffd} y\u{1f600}");
@@ -665,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_cannot_be_read_leaves_the_others() {
+    fn an_unreadable_record_does_not_hide_the_others() {
         let id = || Some("b".to_owned());
         for (damaged, id, path) in [
             (&b"7"[..], None, "[1]"),
@@ -722,7 +725,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_members_are_read_whatever_the_records_are() {
+    fn other_members_are_read_beside_damaged_records() {
         let body = pairs(b"{\"LeadPropertyList\":[{\"Attribute\":\"x\",\"Value\":\"y}");
         let records = Records::split(&body, &PAIRS).unwrap();
         assert_eq!(
@@ -733,7 +736,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_breaks_off_is_no_answer() {
+    fn a_body_that_breaks_off_is_an_error() {
         for body in [
             &b""[..],
             b"[",
@@ -826,9 +829,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(600))]
 
         #[test]
-        fn whatever_is_wrong_inside_of_one_record_all_others_come_in_order(
+        fn damage_in_one_record_leaves_all_others_in_order(
             records in prop::collection::vec(record(), 1..6),
-            broken in any::<prop::sample::Index>(),
+            at_end in any::<prop::sample::Index>(),
             at in any::<prop::sample::Index>(),
             cut in 0_usize..6,
             put in prop_oneof![
@@ -837,30 +840,30 @@ mod tests {
             ],
             is_member: bool,
         ) {
-            let broken = broken.index(records.len());
+            let at_end = at_end.index(records.len());
             let mut texts: Vec<Vec<u8>> = records.iter().map(|record| record.to_string().into_bytes()).collect();
-            let text = &mut texts[broken];
+            let text = &mut texts[at_end];
             let start = 1 + at.index(text.len() - 1);
             let end = (start + cut).min(text.len() - 1).max(start);
             text.splice(start..end, put);
             let list = [b"[", &texts.join(&b", "[..])[..], b"]"].concat();
             let (body, shape) = if is_member {
-                let shape = Shape { names: &["Leads"], ..ROWS };
+                let shape = ListShape { names: &["Leads"], ..ROWS };
                 ([br#"{"RecordCount":3,"Leads":"#, &list[..], br#","More":[{}]}"#].concat(), shape)
             } else {
                 (list, ROWS)
             };
             let listed = read(&body, &shape);
-            let before: Vec<_> = records[..broken].to_vec();
-            let after: Vec<_> = records[broken + 1..].to_vec();
+            let before: Vec<_> = records[..at_end].to_vec();
+            let after: Vec<_> = records[at_end + 1..].to_vec();
             prop_assert!(listed.records.starts_with(&before), "{}", String::from_utf8_lossy(&body));
             prop_assert!(listed.records.ends_with(&after), "{}", String::from_utf8_lossy(&body));
         }
 
         #[test]
-        fn whatever_is_wrong_inside_of_one_list_of_pairs_all_others_come_in_order(
+        fn damage_in_one_list_of_pairs_leaves_all_others_in_order(
             values in prop::collection::vec(prop::collection::vec("[ -~\\n\"{}\\[\\],:\\\\]{0,12}", 1..5), 1..6),
-            broken in any::<prop::sample::Index>(),
+            at_end in any::<prop::sample::Index>(),
             at in any::<prop::sample::Index>(),
             cut in 0_usize..40,
             put in prop_oneof![
@@ -874,20 +877,20 @@ mod tests {
                 json!({"LeadPropertyList": std::iter::once(id).chain(pairs).collect::<Vec<_>>()})
             };
             let records: Vec<Json> = values.iter().enumerate().map(lead).collect();
-            let broken = broken.index(records.len());
+            let at_end = at_end.index(records.len());
             let mut texts: Vec<Vec<u8>> = records.iter().map(|record| record.to_string().into_bytes()).collect();
-            let text = &mut texts[broken];
+            let text = &mut texts[at_end];
             let start = 1 + at.index(text.len() - 1);
             let end = (start + cut).min(text.len() - 1).max(start);
             text.splice(start..end, put);
             let body = [br#"{"Leads":["#, &texts.join(&b","[..])[..], br#"],"RecordCount":3}"#].concat();
             let listed = read(&body, &PAIRS);
-            prop_assert!(listed.records.starts_with(&records[..broken]), "{}", String::from_utf8_lossy(&body));
-            prop_assert!(listed.records.ends_with(&records[broken + 1..]), "{}", String::from_utf8_lossy(&body));
+            prop_assert!(listed.records.starts_with(&records[..at_end]), "{}", String::from_utf8_lossy(&body));
+            prop_assert!(listed.records.ends_with(&records[at_end + 1..]), "{}", String::from_utf8_lossy(&body));
         }
 
         #[test]
-        fn no_body_makes_it_panic(body in prop::collection::vec(prop_oneof![
+        fn no_body_causes_a_panic(body in prop::collection::vec(prop_oneof![
             any::<u8>(), Just(b'"'), Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b','), Just(b':'), Just(b'\\')
         ], 0..80), is_member: bool) {
             let shape = if is_member { PAIRS } else { ROWS };
@@ -898,7 +901,7 @@ mod tests {
         }
 
         #[test]
-        fn a_list_without_faults_is_read_as_it_is(records in prop::collection::vec(record(), 0..6)) {
+        fn an_undamaged_list_is_read_unchanged(records in prop::collection::vec(record(), 0..6)) {
             let listed = read(json!(records).to_string().as_bytes(), &ROWS);
             prop_assert_eq!(listed.records, records);
             prop_assert!(listed.unreadable.is_empty());

@@ -1,4 +1,4 @@
-//! The endpoints of leads: how to ask each, and how to read it.
+//! The endpoints that read or write single leads.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
-use super::json::Shape;
+use super::json::ListShape;
 use super::response::UpstreamResponse;
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::domain::json;
 use crate::domain::lead::{
     CaptureBehavior, LEAD_ID, LEAD_NUMBER, RawFields, WriteAction, WriteRequest, WriteResult, check_id,
@@ -21,14 +21,14 @@ use crate::domain::phone;
 use crate::domain::value::Value;
 use crate::error::{Error, ErrorKind, Resource, Result};
 
-/// How LeadSquared wants an attribute to be cleared; it does not say, so it is a setting.
+/// How an attribute is cleared. LeadSquared does not document it, so it is a setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClearWith {
-    /// By an empty text.
+    /// With an empty text.
     #[default]
     EmptyText,
-    /// By null.
+    /// With null.
     Null,
 }
 
@@ -38,9 +38,9 @@ macro_rules! write_operation {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $name {
-            /// What to write.
+            /// The write.
             pub write: Arc<WriteRequest>,
-            /// How to clear.
+            /// How attributes are cleared.
             pub clear_with: ClearWith,
         }
 
@@ -53,8 +53,8 @@ macro_rules! write_operation {
                 self.write.order_keys()
             }
 
-            fn request(&self) -> Request {
-                Request {
+            fn request(&self) -> UpstreamRequest {
+                UpstreamRequest {
                     path: concat!("LeadManagement.svc/", $endpoint),
                     query: query(&self.write.action),
                     body: Some(serde_json::to_string(&pairs(&self.write, self.clear_with)).unwrap_or_default()),
@@ -69,37 +69,37 @@ macro_rules! write_operation {
 }
 
 write_operation!(
-    /// `Lead.Create`: one new lead.
-    Create,
+    /// `Lead.Create`: creates a lead.
+    CreateLead,
     "Lead.Create"
 );
 write_operation!(
-    /// `Lead.Update`: some attributes of a lead.
-    Update,
+    /// `Lead.Update`: updates some attributes of a lead.
+    UpdateLead,
     "Lead.Update"
 );
 write_operation!(
-    /// `Lead.CreateOrUpdate`: updates the lead that matches, or creates one.
-    CreateOrUpdate,
+    /// `Lead.CreateOrUpdate`: updates the matching lead, or creates a lead.
+    CreateOrUpdateLead,
     "Lead.CreateOrUpdate"
 );
 write_operation!(
-    /// `Lead.Capture`: what a web form does.
-    Capture,
+    /// `Lead.Capture`: creates or updates a lead, as a web form does.
+    CaptureLead,
     "Lead.Capture"
 );
 
-/// `Leads.GetById`.
+/// `Leads.GetById`: returns the lead with that id.
 #[derive(Clone, Debug)]
-pub struct GetById {
+pub struct GetLeadById {
     /// The lead.
     pub id: String,
-    /// The columns that are wanted, for an endpoint that has to be told; this one returns all.
+    /// The columns to return if the read is sent in a batch. The endpoint itself returns all columns.
     pub columns: Option<Arc<[String]>>,
 }
 
-impl GetById {
-    /// All that LeadSquared has of that lead.
+impl GetLeadById {
+    /// A read of all columns of that lead.
     pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -108,96 +108,96 @@ impl GetById {
     }
 }
 
-/// `Leads.GetByEmailaddress`.
+/// `Leads.GetByEmailaddress`: returns the lead with that email address.
 #[derive(Clone, Debug)]
-pub struct GetByEmail(pub String);
+pub struct GetLeadByEmail(pub String);
 
-/// `RetrieveLeadByPhoneNumber`, in one form of the number.
+/// `RetrieveLeadByPhoneNumber`: returns the lead with that form of a phone number.
 #[derive(Clone, Debug)]
-pub struct GetByPhone(pub String);
+pub struct GetLeadByPhone(pub String);
 
-/// `Leads.Get` with the lead number as the criterion: there is no endpoint of its own for it.
+/// `Leads.Get` with the lead number as the criterion. No other endpoint finds a lead by its number.
 #[derive(Clone, Debug)]
-pub struct GetByNumber {
+pub struct GetLeadByNumber {
     /// The lead number.
     pub number: String,
     /// The columns to return.
     pub columns: Vec<String>,
 }
 
-/// `Leads/Retrieve/ByIds`.
+/// `Leads/Retrieve/ByIds`: returns the leads with these ids.
 #[derive(Clone, Debug)]
-pub struct GetByIds {
-    /// Up to 10,000 ids.
+pub struct GetLeadsByIds {
+    /// The ids, at most 10,000.
     pub ids: Vec<String>,
-    /// The columns to return; the lead's id comes on top.
+    /// The columns to return, besides the lead's id.
     pub columns: Vec<String>,
-    /// Which page, from 1.
+    /// The number of the page, from 1.
     pub page: usize,
 }
 
-impl Operation for GetById {
+impl Operation for GetLeadById {
     type Output = RawFields;
     const NAME: &'static str = "Leads.GetById";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         get("LeadManagement.svc/Leads.GetById", "id", &self.id)
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<RawFields> {
-        // Never somebody else's lead, should the parameter be ignored.
-        let is_it = |row: &RawFields| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.id));
-        first(response, is_it)
+        // If LeadSquared ignores the parameter, the response has another lead.
+        let is_match = |row: &RawFields| column(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.id));
+        first(response, is_match)
     }
 }
 
-impl Operation for GetByEmail {
+impl Operation for GetLeadByEmail {
     type Output = RawFields;
     const NAME: &'static str = "Leads.GetByEmailaddress";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         get("LeadManagement.svc/Leads.GetByEmailaddress", "emailaddress", &self.0)
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<RawFields> {
         first(response, |row| {
-            given(row, "EmailAddress").is_none_or(|email| email.trim().eq_ignore_ascii_case(self.0.trim()))
+            column(row, "EmailAddress").is_none_or(|email| email.trim().eq_ignore_ascii_case(self.0.trim()))
         })
     }
 }
 
-impl Operation for GetByPhone {
+impl Operation for GetLeadByPhone {
     type Output = RawFields;
     const NAME: &'static str = "RetrieveLeadByPhoneNumber";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         get("LeadManagement.svc/RetrieveLeadByPhoneNumber", "phone", &self.0)
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<RawFields> {
-        // Some accounts answer 404 to a form of the number that they do not know.
+        // Some accounts respond with HTTP 404 to an unknown form of the number.
         if response.status == http::StatusCode::NOT_FOUND && !response.is_page() {
             return Err(ErrorKind::NotFound(Resource::Lead).into());
         }
         first(response, |row| {
             let numbers: Vec<_> = ["Phone", "Mobile"]
                 .into_iter()
-                .filter_map(|name| given(row, name))
+                .filter_map(|name| column(row, name))
                 .collect();
             numbers.is_empty() || numbers.iter().any(|number| phone::holds(number, &self.0))
         })
     }
 }
 
-impl Operation for GetByNumber {
+impl Operation for GetLeadByNumber {
     type Output = RawFields;
     const NAME: &'static str = "Leads.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let body = serde_json::json!({
             "Parameter": {"LookupName": LEAD_NUMBER, "LookupValue": self.number, "SqlOperator": "="},
             "Columns": {"Include_CSV": csv(&self.columns, &[LEAD_ID, LEAD_NUMBER])},
@@ -208,7 +208,7 @@ impl Operation for GetByNumber {
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<RawFields> {
-        // A criterion that LeadSquared does not understand returns all leads.
+        // If LeadSquared does not understand the criterion, the response has all leads.
         first(response, |row| {
             row.get(LEAD_NUMBER)
                 .is_some_and(|number| number.as_ref() == Some(&self.number))
@@ -216,12 +216,12 @@ impl Operation for GetByNumber {
     }
 }
 
-impl Operation for GetByIds {
+impl Operation for GetLeadsByIds {
     type Output = Listed<RawFields>;
     const NAME: &'static str = "Leads/Retrieve/ByIds";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let body = serde_json::json!({
             "SearchParameters": {"LeadIds": self.ids},
             "Columns": {"Include_CSV": csv(&self.columns, &[LEAD_ID])},
@@ -231,8 +231,8 @@ impl Operation for GetByIds {
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<Listed<RawFields>> {
-        // The member is left out where there are no leads.
-        let shape = Shape {
+        // Without leads, the member is missing.
+        let shape = ListShape {
             names: &["Leads"],
             ..LEADS
         };
@@ -244,30 +244,30 @@ impl Operation for GetByIds {
     }
 }
 
-/// A lead in JSON: values are texts or null, and where they are something else they are kept as they stand.
+/// A lead in JSON. Values are texts or null. Other values are kept as raw JSON.
 type RawRow = BTreeMap<String, Box<RawValue>>;
 
 /// A list of leads.
-const LEADS: Shape = Shape {
+const LEADS: ListShape = ListShape {
     names: &[],
     marks: &[LEAD_ID],
     ids: &[LEAD_ID],
 };
 
-/// The leads of an answer that is a list of them.
+/// The leads of a response that is a list of leads.
 pub(super) fn rows(response: &UpstreamResponse) -> Result<Listed<RawFields>> {
     Ok(response.records(&LEADS)?.read(&LEADS, identified))
 }
 
-/// A lead in a list: without an id nobody could do anything with it.
+/// A lead in a list. A lead without an id is unreadable.
 fn identified(raw: RawRow) -> std::result::Result<Option<RawFields>, &'static str> {
     with_id(row(raw))
 }
 
-/// The row, if it says which lead it is.
+/// The row, if it has the id of a lead.
 pub(super) fn with_id(row: RawFields) -> std::result::Result<Option<RawFields>, &'static str> {
     let is_id = |id: &str| !id.trim().is_empty() && !id.starts_with(['{', '[']);
-    if given(&row, LEAD_ID).is_some_and(is_id) {
+    if column(&row, LEAD_ID).is_some_and(is_id) {
         Ok(Some(row))
     } else {
         Err(LEAD_ID)
@@ -292,7 +292,7 @@ pub(super) fn unreadable(path: &str) -> Error {
     ErrorKind::Unreadable { path: path.to_owned() }.into()
 }
 
-/// A boolean, also where it is a text or a number.
+/// A boolean, which may be a text or a number.
 pub(super) fn flag(json: &Json) -> Option<bool> {
     match json {
         Json::Bool(flag) => Some(*flag),
@@ -302,7 +302,7 @@ pub(super) fn flag(json: &Json) -> Option<bool> {
     }
 }
 
-/// A whole number, also where it is a text.
+/// A whole number, which may be a text.
 pub(super) fn whole<N: FromStr>(json: &Json) -> Option<N> {
     match json {
         Json::String(text) => text.trim().parse().ok(),
@@ -314,16 +314,16 @@ pub(super) fn whole<N: FromStr>(json: &Json) -> Option<N> {
     }
 }
 
-pub(super) fn get(path: &'static str, name: &'static str, value: &str) -> Request {
-    Request {
+pub(super) fn get(path: &'static str, name: &'static str, value: &str) -> UpstreamRequest {
+    UpstreamRequest {
         path,
         query: vec![(name, value.to_owned())],
         body: None,
     }
 }
 
-pub(super) fn post(path: &'static str, body: &Json) -> Request {
-    Request {
+pub(super) fn post(path: &'static str, body: &Json) -> UpstreamRequest {
+    UpstreamRequest {
         path,
         query: vec![],
         body: Some(body.to_string()),
@@ -384,7 +384,7 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// The attributes as LeadSquared wants them: a bare array of pairs, every value a text.
+/// The body of a write: an array of pairs. Every value is a text.
 pub(super) fn pairs(write: &WriteRequest, clear_with: ClearWith) -> Vec<Pair<'_>> {
     let set = write.attributes.iter().map(|(name, value)| {
         let mut pair = Pair::new(name, Some(value.to_text()));
@@ -413,7 +413,7 @@ pub(super) fn pairs(write: &WriteRequest, clear_with: ClearWith) -> Vec<Pair<'_>
     set.chain(cleared).chain(control).collect()
 }
 
-/// The message of an envelope that says success. Anything else is a dialect that nobody has seen, and no success.
+/// The message of a response with the status success. Any other status is not a success.
 pub(super) fn message(response: &UpstreamResponse) -> Result<Json> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -434,19 +434,19 @@ pub(super) fn message(response: &UpstreamResponse) -> Result<Json> {
     Ok(message)
 }
 
-/// The id of what was made or written, where that is all that the answer has to say.
+/// The id of the created or updated record, from a response that has nothing else.
 pub(super) fn message_id(response: &UpstreamResponse) -> Result<String> {
     let message = message(response)?;
     let id = message["Id"].as_str().filter(|id| check_id("", id).is_none());
     id.map(str::to_owned).ok_or_else(|| unreadable("Message.Id"))
 }
 
-/// Reads the envelope that all single writes of leads answer with.
+/// Reads the response of a single write.
 fn written(response: &UpstreamResponse, action: &WriteAction) -> Result<WriteResult> {
     let message = message(response)?;
-    // Capture was seen to answer with the id alone; of its two ids the second is the lead's where the first is missing.
+    // Capture may return the id alone. If the first of its two ids is missing, the second is that of the lead.
     let bare = matches!(action, WriteAction::Capture { .. }).then_some(&message);
-    let told = [bare, Some(&message["Id"]), Some(&message["RelatedId"])]
+    let returned = [bare, Some(&message["Id"]), Some(&message["RelatedId"])]
         .into_iter()
         .flatten()
         .filter_map(Json::as_str)
@@ -455,7 +455,7 @@ fn written(response: &UpstreamResponse, action: &WriteAction) -> Result<WriteRes
     let lead_id = match action {
         WriteAction::Update { lead_id, .. } => lead_id.clone(),
         WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
-            told.ok_or_else(|| unreadable("Message.Id"))?
+            returned.ok_or_else(|| unreadable("Message.Id"))?
         }
     };
     Ok(WriteResult {
@@ -469,24 +469,24 @@ fn written(response: &UpstreamResponse, action: &WriteAction) -> Result<WriteRes
     })
 }
 
-/// The value that the row has.
-fn given<'a>(row: &'a RawFields, name: &str) -> Option<&'a str> {
+/// The value of a column.
+fn column<'a>(row: &'a RawFields, name: &str) -> Option<&'a str> {
     row.get(name)?.as_deref()
 }
 
-/// The lead that was looked up. That there is none LeadSquared says with an empty list.
-fn first(response: &UpstreamResponse, is_it: impl Fn(&RawFields) -> bool) -> Result<RawFields> {
+/// The lead of a look-up. The response to a look-up without a match is an empty list.
+fn first(response: &UpstreamResponse, is_match: impl Fn(&RawFields) -> bool) -> Result<RawFields> {
     let rows = response.records(&LEADS)?.read_alone(&LEADS, |raw| Ok(Some(row(raw))));
-    let unread = rows.unreadable.into_iter().next();
-    let found = rows.records.into_iter().find(is_it);
-    found.ok_or_else(|| match unread {
-        // It may be the one.
-        Some(unread) => unreadable(&unread.path),
+    let damaged = rows.unreadable.into_iter().next();
+    let found = rows.records.into_iter().find(is_match);
+    found.ok_or_else(|| match damaged {
+        // The unreadable record may be the lead.
+        Some(damaged) => unreadable(&damaged.path),
         None => ErrorKind::NotFound(Resource::Lead).into(),
     })
 }
 
-/// The columns that exist in every account, for a read that has to name columns while the metadata is not at hand.
+/// The columns that exist in every account, for a read that names columns while the metadata is not available.
 pub fn standard_columns() -> impl Iterator<Item = &'static str> {
     [
         "OwnerIdName",

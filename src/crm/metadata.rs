@@ -1,17 +1,17 @@
-//! What attributes the account's leads have: the vendor's metadata.
+//! The endpoint that returns the attributes of the account's leads (metadata).
 
 use serde_json::Value as Json;
 
-use super::json::Shape;
+use super::json::ListShape;
 use super::response::UpstreamResponse;
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::domain::field::Field;
 use crate::domain::listed::Listed;
 use crate::domain::value::ValueKind;
 use crate::error::Result;
 
-/// `LeadsMetaData.Get`, of all attributes.
+/// `LeadsMetaData.Get`: returns all attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct LeadsMetaData;
 
@@ -20,8 +20,8 @@ impl Operation for LeadsMetaData {
     const NAME: &'static str = "LeadsMetaData.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> UpstreamRequest {
+        UpstreamRequest {
             path: "LeadManagement.svc/LeadsMetaData.Get",
             query: vec![],
             body: None,
@@ -39,13 +39,13 @@ impl Operation for LeadsMetaData {
 }
 
 /// The list of attributes.
-const FIELDS: Shape = Shape {
+const FIELDS: ListShape = ListShape {
     names: &[],
     marks: &["SchemaName"],
     ids: &["SchemaName"],
 };
 
-/// One attribute as the vendor describes it. Types differ between the vendor's own pages, so nothing is taken for granted.
+/// Reads one attribute. LeadSquared's documentation contradicts itself about the types, so any type is accepted.
 fn field(row: &Json) -> Option<Field> {
     let schema_name = text(row.get("SchemaName")?).filter(|name| !name.is_empty())?;
     let data_type = text(&row["DataType"]).unwrap_or_default();
@@ -58,7 +58,7 @@ fn field(row: &Json) -> Option<Field> {
         mandatory: matches!(text(&row["IsMandatory"]).as_deref(), Some("true" | "1")),
         max_length: text(&row["MaxLength"])
             .and_then(|text| text.parse().ok())
-            .filter(|most| *most > 0),
+            .filter(|max| *max > 0),
         options: options(&row["Options"]),
         schema_name,
         data_type,
@@ -66,7 +66,7 @@ fn field(row: &Json) -> Option<Field> {
     })
 }
 
-/// The name of a render type of which only the number is told. These two are the documented ones.
+/// The name of a render type that has only a number. LeadSquared documents these two.
 fn render_type(number: &Json) -> &'static str {
     match text(number).as_deref() {
         Some("6") => "Phone",
@@ -79,15 +79,15 @@ fn kind(data_type: &str, render_type: &str) -> ValueKind {
     match data_type.to_ascii_lowercase().as_str() {
         "number" | "integer" | "decimal" => ValueKind::Number,
         "boolean" => ValueKind::Flag,
-        // A time of day alone is not a point in time.
+        // A time of day is not a point in time.
         "date" | "datetime" if !render_type.eq_ignore_ascii_case("time") => ValueKind::Time,
-        // What the metadata calls a custom field set is not documented; these are the names in the vendor's other pages.
+        // The name of a custom field set in the metadata is not documented. Other pages of the documentation have these names.
         "customobject" | "customfieldset" | "cfs" => ValueKind::FieldSet,
         _ => ValueKind::Text,
     }
 }
 
-/// `[{"Value": "A"}]`, or on an older page `["A"]`.
+/// `[{"Value": "A"}]`, or in older documentation `["A"]`.
 fn options(options: &Json) -> Vec<String> {
     let Json::Array(options) = options else {
         return Vec::new();

@@ -1,4 +1,7 @@
-//! LeadSquared's REST API: how a call is made. The only place that knows reqwest.
+//! Client of LeadSquared's REST API. The only module that uses reqwest.
+//!
+//! [`Client::call`] acquires a [`CallPermit`], sends the request ([`Client::exchange`]), reads the response, reports the attempt,
+//! and tries again if [`retry`] decides so.
 
 mod account;
 pub mod activity;
@@ -30,40 +33,40 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::context::{RequestContext, deadline_exceeded};
+use crate::context::{RequestContext, UPSTREAM_RESPONSE, deadline_exceeded};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::quota::breaker::{self, OperationId};
 use crate::quota::{Cost, Quota, Requeue, Slot, SlotRequest, Verdict};
 use crate::telemetry::metrics::{Attempt, Metrics};
-use account::Account;
-use cause::{News, Outage};
-use clock::Clock;
+use account::KeyStatus;
+use cause::{Outage, OutageChange};
+use clock::UpstreamClock;
 use response::UpstreamResponse;
 use retry::{Retries, Safety};
 
-/// Maximum length of the query of a URL. The texts of callers are checked before, field by field, so that it is not reached: a
-/// longer one would fail in each attempt, in our HTTP library or at LeadSquared.
+/// Maximum length of the query of a URL in bytes. A longer one would fail in each attempt, in the HTTP library or at LeadSquared.
+/// The lengths of fields are checked before, so that it is not reached.
 const MAX_QUERY_BYTES: usize = 16 * 1024;
 
-/// One endpoint: how to ask, and how to read the answer. Built, inspected and tested without a client.
+/// A call of one endpoint: its request, and how its response is read. It is tested without a client.
 pub trait Operation: Sync {
-    /// What the answer says.
+    /// The result of a successful call.
     type Output: Send;
-    /// The vendor's name of the endpoint, for logs and metrics.
+    /// LeadSquared's name of the endpoint, for logs and metrics.
     const NAME: &'static str;
-    /// Whether it may be sent twice.
+    /// Whether the call may be sent twice.
     const SAFETY: Safety;
-    /// What it pays.
+    /// What the call costs of the quota.
     const COST: Cost = Cost::Call;
-    /// What it writes: calls that write the same are sent one after the other, in the order in which they came.
+    /// The keys of what it writes. Calls with a common key are sent one after the other, in their order.
     fn keys(&self) -> Vec<String> {
         Vec::new()
     }
-    /// How to ask.
-    fn request(&self) -> Request;
-    /// How to read the answer.
+    /// Returns the request.
+    fn request(&self) -> UpstreamRequest;
+    /// Reads the response.
     fn decode(&self, response: &UpstreamResponse) -> Result<Self::Output>;
-    /// The number of records in the answer that cannot be read. The others are in the output.
+    /// The number of unreadable records in the response. The output has the readable ones.
     fn unreadable(_output: &Self::Output) -> usize {
         0
     }
@@ -71,12 +74,12 @@ pub trait Operation: Sync {
 
 /// A request to LeadSquared, without host and keys.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// The path behind `/v2/`.
+pub struct UpstreamRequest {
+    /// The path after `/v2/`.
     pub path: &'static str,
-    /// The query, not yet encoded.
+    /// The query, not encoded.
     pub query: Vec<(&'static str, String)>,
-    /// The JSON to post; `None` makes it a GET.
+    /// The JSON body of a POST. `None`: the request is a GET.
     pub body: Option<String>,
 }
 
@@ -84,54 +87,54 @@ pub struct Request {
 const MAX_BREAKER_FAILURES: u32 = 1_000;
 /// Minimum of `breaker_pause`.
 const MIN_BREAKER_PAUSE: Duration = Duration::from_millis(10);
-/// Maximum of the times for which nothing is sent.
+/// Maximum of `breaker_pause`, `breaker_max_pause` and `max_retry_after`.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// How to talk to LeadSquared (`[tenants.NAME.upstream]`).
+/// The settings `[tenants.NAME.upstream]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CrmSettings {
-    /// How long a connection may take to be made.
+    /// Maximum time to establish a connection.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long an answer may take in all.
+    /// Maximum time until the response is complete.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// How long an idle connection is kept; below the vendor's own, so that we close first.
+    /// How long an idle connection is kept. It should be less than LeadSquared's own time, so that leadgate closes first.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
-    /// The most requests at one time.
+    /// Maximum number of requests in progress.
     pub max_in_flight: usize,
-    /// The longest answer, in bytes after decompression.
+    /// Maximum length of a response in bytes, after decompression.
     pub max_answer_bytes: usize,
-    /// HTTP/2 instead of HTTP/1.1; without TLS by prior knowledge.
+    /// Whether HTTP/2 is used instead of HTTP/1.1. Without TLS it is used by prior knowledge.
     pub http2: bool,
-    /// How often a call is sent at most, refusals not counted.
+    /// Maximum number of attempts of a call. Attempts that the rate limit refused do not count.
     pub max_attempts: u32,
-    /// How long a write whose answer is lost may take to be settled after its caller has gone, and how long a request may still
-    /// be running after its timeout.
+    /// Maximum time to reconcile a write whose response was lost, and maximum time for which LeadSquared may still execute a
+    /// request after its timeout.
     #[serde(with = "humantime_serde")]
     pub settle_timeout: Duration,
-    /// How long after a lost answer, timeouts apart, it takes until what a write has done is seen by all reads.
+    /// The time after a lost response, except for a timeout, until all reads of LeadSquared show an executed write.
     #[serde(with = "humantime_serde")]
     pub visible_after: Duration,
-    /// The number of failures in a row of different operations that open the circuit breaker; 0: it never opens.
+    /// The number of consecutive failures of different operations that opens the circuit breaker. 0: it never opens.
     pub breaker_failures: u32,
     /// The pause before the first probe while the circuit breaker is open. Each further pause is twice as long.
     #[serde(with = "humantime_serde")]
     pub breaker_pause: Duration,
-    /// Maximum length of such a pause.
+    /// Maximum pause between probes.
     #[serde(with = "humantime_serde")]
     pub breaker_max_pause: Duration,
-    /// Maximum time of a `Retry-After` that is kept to. Zero: none is kept to.
+    /// Maximum time for which a `Retry-After` is obeyed. Zero: `Retry-After` is ignored.
     #[serde(with = "humantime_serde")]
     pub max_retry_after: Duration,
-    /// The proxy through which LeadSquared is reached, with its credentials; empty: none. The environment names none.
+    /// The URL of the proxy, with its credentials. Empty: no proxy. Proxies in the environment are ignored.
     pub proxy: SecretString,
 }
 
 impl CrmSettings {
-    /// How the circuit breaker behaves.
+    /// The settings of the circuit breaker.
     pub fn breaker(&self) -> breaker::BreakerSettings {
         breaker::BreakerSettings {
             failures: self.breaker_failures,
@@ -146,14 +149,14 @@ impl CrmSettings {
         !self.proxy.expose_secret().is_empty()
     }
 
-    /// The proxy's address; `None` if it is no such.
+    /// The URL of the proxy. `None` if it is empty or invalid.
     fn proxy_url(&self) -> Option<Url> {
         let url = Url::parse(self.proxy.expose_secret()).ok()?;
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         (matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare).then_some(url)
     }
 
-    /// What is wrong with them: the key, and what would be right.
+    /// Returns the invalid settings: the key, and what is valid.
     pub fn validate(&self) -> Vec<(&'static str, String)> {
         let at_least_one = [
             ("max_in_flight", self.max_in_flight == 0),
@@ -164,14 +167,14 @@ impl CrmSettings {
             ("connect_timeout", self.connect_timeout.is_zero()),
             ("timeout", self.timeout.is_zero()),
         ];
-        let faults = |rows: &[(&'static str, bool)], text: &str| -> Vec<_> {
+        let errors = |rows: &[(&'static str, bool)], text: &str| -> Vec<_> {
             rows.iter()
-                .filter(|(_, wrong)| *wrong)
+                .filter(|(_, is_invalid)| *is_invalid)
                 .map(|(key, _)| (*key, text.to_owned()))
                 .collect()
         };
-        let mut all = faults(&at_least_one, "must be at least 1");
-        all.extend(faults(&not_zero, "must not be zero"));
+        let mut all = errors(&at_least_one, "must be at least 1");
+        all.extend(errors(&not_zero, "must not be zero"));
         if self.breaker_failures > MAX_BREAKER_FAILURES {
             let text = format!("must be 0 to {MAX_BREAKER_FAILURES}; 0: the circuit breaker never opens");
             all.push(("breaker_failures", text));
@@ -203,7 +206,7 @@ pub struct Keys {
     pub secret: SecretString,
 }
 
-/// The client of one account. Clones share its connections and its quota.
+/// The client of one account. Clones share the connections and the quota.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -217,32 +220,33 @@ struct Shared {
     quota: Quota,
     metrics: Arc<Metrics>,
     tenant: String,
-    /// Requests under way. Nobody waits for them as such: who wants an answer waits for it.
+    /// Requests in progress. They go on when their callers no longer wait.
     exchanges: TaskTracker,
-    clock: Clock,
-    /// Lanes whose operations go one by one, and lanes of which no member was served.
+    clock: UpstreamClock,
+    /// Lanes whose operations are sent one by one, and lanes of which no member was served.
     disabled_lanes: batch::DisabledLanes,
     absent_lanes: batch::DisabledLanes,
     registries: batch::Registries,
-    account: Account,
+    keys: KeyStatus,
     outage: Outage,
     /// Whether LeadSquared rejected the keys, and has accepted no call since.
     credentials_rejected: AtomicBool,
 }
 
-/// Everything that a call needs to be sent: a slot, and a place among the requests under way.
-#[must_use = "a slot is held for nothing"]
-pub struct Place {
+/// The right to send one call: a slot of the quota and one of the `max_in_flight` requests.
+#[must_use = "an unused permit holds a slot of the quota"]
+pub struct CallPermit {
     slot: Slot,
-    permit: OwnedSemaphorePermit,
+    connection: OwnedSemaphorePermit,
+    /// How long the call has waited for its slot.
     queued: Duration,
 }
 
-/// The response to a request, and the claims of the calls that were sent in it.
-type Ended = (Result<UpstreamResponse>, Vec<Requeue>);
+/// The response, and the positions at the head of the queue of its calls if they were refused.
+type ExchangeResult = (Result<UpstreamResponse>, Vec<Requeue>);
 
 impl Client {
-    /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
+    /// A client of the account at that URL. Fails if the keys are no valid header values or if TLS cannot be set up.
     pub fn new(
         tenant: &str,
         base: Url,
@@ -258,11 +262,11 @@ impl Client {
                 base,
                 in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
                 exchanges: TaskTracker::new(),
-                clock: Clock::default(),
+                clock: UpstreamClock::default(),
                 disabled_lanes: batch::DisabledLanes::default(),
                 absent_lanes: batch::DisabledLanes::default(),
                 registries: batch::Registries::default(),
-                account: Account::default(),
+                keys: KeyStatus::default(),
                 outage: Outage::default(),
                 credentials_rejected: AtomicBool::new(false),
                 settings,
@@ -273,92 +277,94 @@ impl Client {
         })
     }
 
-    /// Makes a call, as often as it takes and is safe. Every attempt pays the tenant's quota.
+    /// Makes a call, with further attempts if they are safe. Every attempt costs quota.
     pub async fn call<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<O::Output> {
         self.call_from(None, context, operation).await
     }
 
-    /// Makes a call once, for those who ask again anyway.
+    /// Makes a call with one attempt only.
     pub async fn try_once<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<O::Output> {
         let mut retries = Retries::new(O::SAFETY, 1);
         match self.attempt(context, operation, None, &mut retries).await {
             Ok(response) => Ok(response),
             Err(error) => {
-                // What was refused waits no longer than others.
+                // The next call does not use the position at the head of the queue.
                 drop(retries.requeue());
                 Err(error)
             }
         }
     }
 
-    /// Makes a read once, if a slot of the quota is free for it at this moment; `None` if not. See [`Quota::try_acquire`].
+    /// Makes a read with one attempt if a slot of the quota is free now, and returns `None` otherwise. See
+    /// [`Quota::try_acquire`].
     pub async fn call_if_free<O: Operation>(
         &self,
         context: &RequestContext,
         operation: &O,
         if_idle: bool,
     ) -> Option<Result<O::Output>> {
-        let permit = self.shared.in_flight.clone().try_acquire_owned().ok()?;
-        let place = Place {
+        let connection = self.shared.in_flight.clone().try_acquire_owned().ok()?;
+        let permit = CallPermit {
             slot: self
                 .shared
                 .quota
                 .try_acquire(context, &slot_request(operation), if_idle)?,
-            permit,
+            connection,
             queued: Duration::ZERO,
         };
-        // What is refused does not come again.
+        // A refused call is not sent again.
         let mut retries = Retries::new(O::SAFETY, 1);
-        Some(self.attempt(context, operation, Some(place), &mut retries).await)
+        Some(self.attempt(context, operation, Some(permit), &mut retries).await)
     }
 
-    /// Waits until such a call can be sent, for those who have to write it down right before it is.
-    pub async fn place<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<Place> {
-        self.wait(context, operation, &mut Retries::new(O::SAFETY, 1)).await
+    /// Waits until the call can be sent, for callers that write a record right before they send it.
+    pub async fn acquire<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<CallPermit> {
+        let mut retries = Retries::new(O::SAFETY, 1);
+        self.acquire_for(context, &slot_request(operation), &mut retries).await
     }
 
-    /// Makes a call whose first attempt has its place already.
+    /// Makes a call. The first attempt uses the permit.
     pub async fn call_from<O: Operation>(
         &self,
-        mut place: Option<Place>,
+        mut permit: Option<CallPermit>,
         context: &RequestContext,
         operation: &O,
     ) -> Result<O::Output> {
         let mut retries = Retries::new(O::SAFETY, self.shared.settings.max_attempts);
         loop {
-            match self.attempt(context, operation, place.take(), &mut retries).await {
+            match self.attempt(context, operation, permit.take(), &mut retries).await {
                 Ok(response) => return Ok(response),
                 Err(error) => self.pause(context, error, &mut retries).await?,
             }
         }
     }
 
-    /// Returns when it is time for another attempt, or with the error to give to the caller.
+    /// Waits until the next attempt. Fails with the error for the caller if there is none.
     async fn pause(&self, context: &RequestContext, error: Error, retries: &mut Retries) -> Result<()> {
         retries.pause(context, error, self.shared.quota.is_open()).await
     }
 
-    /// How a write that was sent is settled: by when at the latest.
+    /// Maximum time to reconcile a write whose response was lost.
     pub fn settle_timeout(&self) -> Duration {
         self.shared.settings.settle_timeout
     }
 
-    /// From how long after a lost answer it counts that a write is not seen.
+    /// The time after a lost response from which a look-up that does not find the write is conclusive.
     pub fn visible_after(&self) -> Duration {
         self.shared.settings.visible_after
     }
 
-    /// Where it counts.
+    /// The metrics that the client updates.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.shared.metrics
     }
 
     /// LeadSquared's clock.
-    pub fn clock(&self) -> &Clock {
+    pub fn clock(&self) -> &UpstreamClock {
         &self.shared.clock
     }
 
-    /// Why LeadSquared cannot be reached at present, with host and port, for operators.
+    /// Why LeadSquared cannot be reached now, with host and port. The text is for operators.
     pub fn outage(&self) -> Option<String> {
         let cause = self.shared.outage.current()?;
         Some(format!("{}: {cause}", self.shared.address(cause)))
@@ -369,60 +375,60 @@ impl Client {
         self.shared.credentials_rejected.load(Ordering::Relaxed)
     }
 
-    /// Whether a call for this operation would be let in, were it made now.
+    /// Whether the quota would admit a call of this operation now.
     pub fn would_admit<O: Operation>(&self, context: &RequestContext, operation: &O) -> bool {
         self.shared.quota.would_admit(context, &slot_request(operation))
     }
 
-    async fn wait<O: Operation>(
+    async fn acquire_for(
         &self,
         context: &RequestContext,
-        operation: &O,
+        request: &SlotRequest,
         retries: &mut Retries,
-    ) -> Result<Place> {
-        self.acquire(context, &slot_request(operation), retries).await
-    }
-
-    async fn acquire(&self, context: &RequestContext, request: &SlotRequest, retries: &mut Retries) -> Result<Place> {
+    ) -> Result<CallPermit> {
         let requeue = retries.requeue();
         let (slot, queued) = timed(context, self.shared.quota.acquire(context, request, requeue)).await?;
-        let permit = self.connection(context).await?;
-        Ok(Place { slot, permit, queued })
+        let connection = self.connection(context).await?;
+        Ok(CallPermit {
+            slot,
+            connection,
+            queued,
+        })
     }
 
     async fn connection(&self, context: &RequestContext) -> Result<OwnedSemaphorePermit> {
-        let permit = self.shared.in_flight.clone().acquire_owned();
-        let permit = context.wait("a connection", permit).await?;
-        permit.map_err(|_| ErrorKind::ShuttingDown.into())
+        let connection = self.shared.in_flight.clone().acquire_owned();
+        let connection = context.wait("a connection", connection).await?;
+        connection.map_err(|_| ErrorKind::ShuttingDown.into())
     }
 
     async fn attempt<O: Operation>(
         &self,
         context: &RequestContext,
         operation: &O,
-        place: Option<Place>,
+        permit: Option<CallPermit>,
         retries: &mut Retries,
     ) -> Result<O::Output> {
-        let place = match place {
-            Some(place) => place,
-            None => self.wait(context, operation, retries).await?,
+        let permit = match permit {
+            Some(permit) => permit,
+            None => self.acquire_for(context, &slot_request(operation), retries).await?,
         };
         if O::SAFETY == Safety::Once {
             context.begin().await?;
         }
-        let queued = place.queued;
+        let queued = permit.queued;
         context.sent();
 
         let sent = Instant::now();
-        let (response, mut requeues) = self.send(context, operation, retries.operation(), place).await;
+        let (response, mut refused) = self.send(context, operation, retries.operation(), permit).await;
         let result = self.read(context, operation, response, queued, sent.elapsed());
-        let result = self.blamed(context, result).await;
+        let result = self.resolve_denied(context, result).await;
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
-        retries.set_requeue(requeues.pop().filter(|_| is_refused));
+        retries.set_requeue(refused.pop().filter(|_| is_refused));
         result
     }
 
-    /// Reads what came, and reports the attempt.
+    /// Reads the response and reports the attempt.
     fn read<O: Operation>(
         &self,
         context: &RequestContext,
@@ -450,72 +456,78 @@ impl Client {
         result
     }
 
-    /// Sends once. The exchange goes on by itself, so that the slot is told what became of it even if nobody waits any
-    /// more. A read is waited for until the caller's deadline; a write that is on its way as long as an answer may take.
+    /// Sends one request. The exchange runs in its own task, so that the slot learns the response even if the caller no longer
+    /// waits. A read ends at the caller's deadline. A write ends with its response or after `upstream.timeout`.
     async fn send<O: Operation>(
         &self,
         context: &RequestContext,
         operation: &O,
         id: OperationId,
-        place: Place,
-    ) -> Ended {
+        permit: CallPermit,
+    ) -> ExchangeResult {
         let request = match self.build(operation.request()) {
             Ok(request) => request,
             Err(error) => return (Err(error), Vec::new()),
         };
-        let whole = Instant::now() + self.shared.settings.timeout;
+        let timeout = Instant::now() + self.shared.settings.timeout;
         let exchange = self
             .shared
             .exchanges
-            .spawn(self.clone().exchange(id, request, place, whole));
-        let ended = match O::SAFETY {
+            .spawn(self.clone().exchange(id, request, permit, timeout));
+        let result = match O::SAFETY {
             Safety::Repeatable => tokio::time::timeout_at(context.deadline, exchange).await,
-            // It ends by itself at `whole`.
+            // The exchange ends at `timeout`.
             Safety::Once => Ok(exchange.await),
         };
-        match ended {
-            Ok(Ok(ended)) => ended,
+        match result {
+            Ok(Ok(result)) => result,
             Ok(Err(_)) => (Err(ErrorKind::Unavailable { sent: true }.into()), Vec::new()),
-            Err(_) => (Err(deadline_exceeded("LeadSquared's answer")), Vec::new()),
+            Err(_) => (Err(deadline_exceeded(UPSTREAM_RESPONSE)), Vec::new()),
         }
     }
 
-    async fn exchange(self, id: OperationId, request: reqwest::Request, place: Place, whole: Instant) -> Ended {
+    async fn exchange(
+        self,
+        id: OperationId,
+        request: reqwest::Request,
+        permit: CallPermit,
+        timeout: Instant,
+    ) -> ExchangeResult {
         let shared = &*self.shared;
-        let Place {
+        let CallPermit {
             mut slot,
-            permit: _permit,
+            connection: _connection,
             ..
-        } = place;
+        } = permit;
         slot.sent();
         let exchange = async {
             let is_https = shared.base.scheme() == "https";
             let response = shared.http.execute(request).await;
             let response = response.map_err(|error| from_reqwest(error, is_https))?;
             if let Some(date) = response.headers().get(DATE) {
-                shared.clock.seen(date);
+                shared.clock.observe(date);
             }
             let retry_after = clock::retry_after(response.headers());
             let response = read(response, shared.settings.max_answer_bytes, is_https).await?;
-            Ok::<_, Error>((shared.judge_origin(response)?, retry_after))
+            Ok::<_, Error>((shared.check_origin(response)?, retry_after))
         };
-        match tokio::time::timeout_at(whole, exchange).await {
+        match tokio::time::timeout_at(timeout, exchange).await {
             Ok(Ok((response, retry_after))) => {
                 shared.reached();
                 let (verdict, status) = (response.verdict(), response.status.as_u16());
-                let is_to_wait = matches!(status, 429 | 503) || verdict != Verdict::Accepted;
-                let judgement = breaker::BreakerSignal {
+                let obeys_retry_after = matches!(status, 429 | 503) || verdict != Verdict::Accepted;
+                let outcome = breaker::BreakerSignal {
                     operation: id,
                     is_failure: response.is_failure(),
-                    retry_after: retry_after.filter(|_| is_to_wait),
+                    retry_after: retry_after.filter(|_| obeys_retry_after),
                 };
-                shared.judged(&mut slot, &judgement, Some(status), None);
+                shared.report_to_breaker(&mut slot, &outcome, Some(status), None);
                 (Ok(response), slot.responded(verdict))
             }
             Ok(Err(error)) => {
-                // A response that is too long is one.
+                // A response that is too long is a response.
                 let is_failure = matches!(error.kind, ErrorKind::Unavailable { .. });
-                shared.judged_missing(&mut slot, id, is_failure, &error);
+                shared.report_missing_response(&mut slot, id, is_failure, &error);
                 if error.kind == (ErrorKind::Unavailable { sent: false }) {
                     slot.unsent();
                 }
@@ -527,14 +539,14 @@ impl Client {
             Err(_) => {
                 let cause = Cause::ResponseTimeout;
                 let error = Error::from(ErrorKind::Unavailable { sent: true }).with_cause(cause);
-                shared.judged_missing(&mut slot, id, true, &error);
+                shared.report_missing_response(&mut slot, id, true, &error);
                 shared.not_reached(cause);
                 (Err(error), Vec::new())
             }
         }
     }
 
-    fn build(&self, request: Request) -> Result<reqwest::Request> {
+    fn build(&self, request: UpstreamRequest) -> Result<reqwest::Request> {
         let shared = &*self.shared;
         let mut url = shared.base.clone();
         url.set_path(&format!(
@@ -547,7 +559,7 @@ impl Client {
         }
         let bytes = url.query().map_or(0, str::len);
         if bytes > MAX_QUERY_BYTES {
-            let text = format!("is too long for a URL: {bytes} bytes, encoded; at most {MAX_QUERY_BYTES} can be sent");
+            let text = format!("is too long for a URL: {bytes} bytes, encoded; must be at most {MAX_QUERY_BYTES}");
             return Err(Error::invalid("request", text));
         }
         let builder = match request.body {
@@ -563,8 +575,8 @@ impl Client {
             .map_err(|error| from_reqwest(error, shared.base.scheme() == "https"))
     }
 
-    /// One line and one count per attempt. Names the endpoint, never the URL, whose query may hold personal data.
-    #[expect(clippy::too_many_arguments, reason = "they are the columns of the line")]
+    /// Logs and counts one attempt. The log has the endpoint but not the URL, whose query may contain personal data.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the log line")]
     fn report(
         &self,
         context: &RequestContext,
@@ -595,7 +607,7 @@ impl Client {
             unreadable = Some(unreadable).filter(|count| *count > 0),
             queued_ms = queued.as_millis() as u64,
             took_ms = took.as_millis() as u64,
-            "asked LeadSquared"
+            "upstream request finished"
         );
         shared.metrics.attempted(&Attempt {
             tenant: &shared.tenant,
@@ -610,30 +622,36 @@ impl Client {
 }
 
 impl Shared {
-    /// The host and the port that a cause is about.
+    /// The host and port that the cause is about: those of the proxy or of LeadSquared.
     fn address(&self, cause: Cause) -> String {
-        let is_of_proxy = matches!(
+        let is_about_proxy = matches!(
             cause,
             Cause::Dns | Cause::Refused | Cause::Unreachable | Cause::ConnectTimeout | Cause::Proxy
         );
-        let proxy = self.settings.proxy_url().filter(|_| is_of_proxy);
+        let proxy = self.settings.proxy_url().filter(|_| is_about_proxy);
         let url = proxy.as_ref().unwrap_or(&self.base);
         let port = url.port_or_known_default().unwrap_or_default();
         format!("{}:{port}", url.host_str().unwrap_or_default())
     }
 
-    /// Tells the circuit breaker that there was no response that can be read.
-    fn judged_missing(&self, slot: &mut Slot, operation: OperationId, is_failure: bool, error: &Error) {
+    /// Reports a missing or unreadable response to the circuit breaker.
+    fn report_missing_response(&self, slot: &mut Slot, operation: OperationId, is_failure: bool, error: &Error) {
         let response = breaker::BreakerSignal {
             operation,
             is_failure,
             retry_after: None,
         };
-        self.judged(slot, &response, error.details.upstream_status, error.details.cause);
+        self.report_to_breaker(slot, &response, error.details.upstream_status, error.details.cause);
     }
 
-    /// Tells the circuit breaker of a response, and logs what that has changed.
-    fn judged(&self, slot: &mut Slot, response: &breaker::BreakerSignal, status: Option<u16>, cause: Option<Cause>) {
+    /// Reports a response to the circuit breaker, and logs a change of the breaker.
+    fn report_to_breaker(
+        &self,
+        slot: &mut Slot,
+        response: &breaker::BreakerSignal,
+        status: Option<u16>,
+        cause: Option<Cause>,
+    ) {
         let tenant = &self.tenant;
         let cause = cause.map(Cause::name);
         match slot.judged(response) {
@@ -644,7 +662,7 @@ impl Shared {
                 cause,
                 retry_after_ms = response.retry_after.map(|after| after.as_millis() as u64),
                 next_probe_ms = next_probe.as_millis() as u64,
-                "circuit breaker opened: LeadSquared fails, and calls wait until a probe succeeds"
+                "circuit breaker opened: LeadSquared is failing; calls wait until a probe succeeds"
             ),
             Some(breaker::BreakerChange::ProbeFailed { next_probe }) => tracing::debug!(
                 %tenant,
@@ -663,16 +681,16 @@ impl Shared {
         }
     }
 
-    /// There was a response.
+    /// Records that LeadSquared responded.
     fn reached(&self) {
-        if self.outage.ended(Instant::now()) == Some(News::Ended) {
+        if self.outage.ended(Instant::now()) == Some(OutageChange::Ended) {
             tracing::info!(tenant = %self.tenant, "LeadSquared can be reached again");
         }
     }
 
-    /// There was no response. Logged where the cause is new.
+    /// Records that there was no response. Logs a new cause.
     fn not_reached(&self, cause: Cause) {
-        if self.outage.failed(cause, Instant::now()) == Some(News::Begun) {
+        if self.outage.failed(cause, Instant::now()) == Some(OutageChange::Began) {
             tracing::warn!(
                 tenant = %self.tenant,
                 address = %self.address(cause),
@@ -682,8 +700,8 @@ impl Shared {
         }
     }
 
-    /// The response, unless it surely comes from something before LeadSquared that says that the way is wrong.
-    fn judge_origin(&self, response: UpstreamResponse) -> Result<UpstreamResponse> {
+    /// Returns the response. Fails if it shows that the request did not reach LeadSquared because of wrong settings.
+    fn check_origin(&self, response: UpstreamResponse) -> Result<UpstreamResponse> {
         if self.settings.has_proxy() && response.status == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             return Err(Error::from(ErrorKind::Unavailable { sent: false }).with_cause(Cause::Proxy));
         }
@@ -694,7 +712,7 @@ impl Shared {
     }
 }
 
-/// The slot that a call of its own needs.
+/// The slot that a single call needs.
 fn slot_request<O: Operation>(operation: &O) -> SlotRequest {
     SlotRequest {
         cost: O::COST,
@@ -704,19 +722,19 @@ fn slot_request<O: Operation>(operation: &O) -> SlotRequest {
     }
 }
 
-/// Waits for a turn; how long that took.
-async fn timed<T>(context: &RequestContext, turn: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
-    let waiting = Instant::now();
-    let turn = turn.await;
-    let queued = waiting.elapsed();
+/// Waits for a slot. Returns also how long it took.
+async fn timed<T>(context: &RequestContext, slot: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+    let start = Instant::now();
+    let slot = slot.await;
+    let queued = start.elapsed();
     context.queued(queued);
-    Ok((turn?, queued))
+    Ok((slot?, queued))
 }
 
 fn http_client(keys: &Keys, settings: &CrmSettings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
     let key = |name: &'static str, secret: &SecretString| {
         let mut value = HeaderValue::from_str(secret.expose_secret())
-            .map_err(|_| format!("the {name} holds characters that no header may have"))?;
+            .map_err(|_| format!("the {name} has characters that are invalid in a header"))?;
         value.set_sensitive(true);
         Ok::<_, String>(value)
     };
@@ -739,12 +757,14 @@ fn http_client(keys: &Keys, settings: &CrmSettings, scheme: &str) -> std::result
         .tcp_nodelay(true)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
-        // The environment does not say how an account is reached; the settings do.
+        // Only the settings say how an account is reached.
         .no_proxy();
     let builder = match settings.proxy_url() {
         None => builder,
-        // The error might name the proxy's password.
-        Some(url) => builder.proxy(reqwest::Proxy::all(url).map_err(|_| "the proxy cannot be used".to_owned())?),
+        // The error may contain the proxy's password.
+        Some(url) => builder.proxy(
+            reqwest::Proxy::all(url).map_err(|_| "the URL of the proxy is invalid (upstream.proxy)".to_owned())?,
+        ),
     };
     let builder = match (settings.http2, scheme) {
         (false, _) => builder.http1_only(),
@@ -756,19 +776,19 @@ fn http_client(keys: &Keys, settings: &CrmSettings, scheme: &str) -> std::result
         .map_err(|error| format!("the HTTPS client cannot be set up: {}", error.without_url()))
 }
 
-/// Reads an answer up to a size. One that breaks off is no answer.
-async fn read(mut response: reqwest::Response, most: usize, is_https: bool) -> Result<UpstreamResponse> {
+/// Reads a response of at most `max` bytes. Fails if the response is longer or incomplete.
+async fn read(mut response: reqwest::Response, max: usize, is_https: bool) -> Result<UpstreamResponse> {
     let status = response.status();
     let mut body = Vec::new();
-    let broken = |error| from_reqwest(error, is_https);
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if body.len() + chunk.len() > most {
-            let path = format!("byte {most}, the longest answer allowed");
+    let incomplete = |error| from_reqwest(error, is_https);
+    while let Some(chunk) = response.chunk().await.map_err(incomplete)? {
+        if body.len() + chunk.len() > max {
+            let path = format!("byte {max}, which is upstream.max_answer_bytes");
             return Err(Error::from(ErrorKind::Unreadable { path }).with_status(status.as_u16()));
         }
         body.extend_from_slice(&chunk);
     }
-    // A byte order mark is no JSON.
+    // A byte order mark is not valid JSON.
     let body = bytes::Bytes::from(body);
     let body = if body.starts_with(b"\xef\xbb\xbf") {
         body.slice(3..)
@@ -779,9 +799,9 @@ async fn read(mut response: reqwest::Response, most: usize, is_https: bool) -> R
 }
 
 fn from_reqwest(error: reqwest::Error, is_https: bool) -> Error {
-    // Only a failure to connect is sure to have sent nothing.
+    // Only if the connection failed, nothing was certainly sent.
     let sent = !(error.is_connect() || error.is_builder());
     let cause = cause::of(&error, is_https);
-    tracing::debug!(error = ?error.without_url(), "no answer from LeadSquared");
+    tracing::debug!(error = ?error.without_url(), "upstream request failed");
     Error::from(ErrorKind::Unavailable { sent }).with_cause(cause)
 }

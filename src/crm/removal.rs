@@ -1,26 +1,26 @@
-//! The endpoints after which a lead is gone: deleting and merging.
+//! The endpoints that remove a lead: deleting and merging.
 
 use super::lead::{get, message};
 use super::response::UpstreamResponse;
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::domain::lead::order_key;
 use crate::error::Result;
 
-/// `Lead/Delete/ById`: a lead is deleted.
+/// `Lead/Delete/ById`: deletes a lead.
 #[derive(Clone, Copy, Debug)]
-pub struct Delete<'a>(pub &'a str);
+pub struct DeleteLead<'a>(pub &'a str);
 
-/// `Lead.Merge`: a lead goes into another one.
+/// `Lead.Merge`: merges a lead into another one.
 #[derive(Clone, Copy, Debug)]
-pub struct Merge<'a> {
-    /// The lead that stays.
+pub struct MergeLeads<'a> {
+    /// The lead that remains.
     pub master: &'a str,
-    /// The lead that goes.
+    /// The lead that is removed.
     pub child: &'a str,
 }
 
-impl Operation for Delete<'_> {
+impl Operation for DeleteLead<'_> {
     type Output = ();
     const NAME: &'static str = "Lead/Delete/ById";
     const SAFETY: Safety = Safety::Once;
@@ -29,8 +29,8 @@ impl Operation for Delete<'_> {
         vec![order_key("lead", self.0)]
     }
 
-    // A GET, though it writes: so the vendor wants it.
-    fn request(&self) -> Request {
+    // LeadSquared defines this write as a GET.
+    fn request(&self) -> UpstreamRequest {
         get("LeadManagement.svc/Lead/Delete/ById", "leadId", self.0)
     }
 
@@ -39,7 +39,7 @@ impl Operation for Delete<'_> {
     }
 }
 
-impl Operation for Merge<'_> {
+impl Operation for MergeLeads<'_> {
     type Output = ();
     const NAME: &'static str = "Lead.Merge";
     const SAFETY: Safety = Safety::Once;
@@ -48,11 +48,11 @@ impl Operation for Merge<'_> {
         vec![order_key("lead", self.master), order_key("lead", self.child)]
     }
 
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> UpstreamRequest {
+        UpstreamRequest {
             path: "LeadManagement.svc/Lead.Merge",
             query: vec![("masterId", self.master.to_owned()), ("childId", self.child.to_owned())],
-            // All is in the query; a body that is JSON is one in any case.
+            // All parameters are in the query. An empty JSON object is valid in any case.
             body: Some("{}".to_owned()),
         }
     }
@@ -71,37 +71,37 @@ mod tests {
     use crate::error::{ErrorKind, Resource};
 
     fn deleted(status: u16, body: Json) -> Result<()> {
-        Delete("x").decode(&UpstreamResponse {
+        DeleteLead("x").decode(&UpstreamResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_string().into(),
         })
     }
 
-    fn refused(name: &str, text: &str) -> ErrorKind {
+    fn rejected(name: &str, text: &str) -> ErrorKind {
         let body = json!({"Status": "Error", "ExceptionType": name, "ExceptionMessage": text});
         deleted(500, body).unwrap_err().kind
     }
 
     #[test]
-    fn only_success_is_success() {
+    fn any_other_status_than_success_is_an_error() {
         assert_eq!(deleted(200, json!({"Status": "Success"})), Ok(()));
         assert!(deleted(200, json!({"Status": "Queued"})).is_err());
         assert!(deleted(200, json!([])).is_err());
     }
 
     #[test]
-    fn refusals_are_told_apart_by_name_or_text() {
+    fn rejections_are_classified_by_name_or_text() {
         let disabled = "Delete is not enabled for you";
         for name in ["MXUnAuthorizedAccessException", "MXSomeException", ""] {
-            assert_eq!(refused(name, disabled), ErrorKind::FeatureDisabled, "{name}");
+            assert_eq!(rejected(name, disabled), ErrorKind::FeatureDisabled, "{name}");
         }
-        let missing = refused("MXInvalidEntityReferenceException", "Lead not found");
+        let missing = rejected("MXInvalidEntityReferenceException", "Lead not found");
         assert_eq!(missing, ErrorKind::NotFound(Resource::Lead));
     }
 
     #[test]
-    fn a_merge_is_kept_in_order_with_writes_to_either_lead() {
-        let merge = Merge {
+    fn a_merge_is_ordered_with_writes_to_both_leads() {
+        let merge = MergeLeads {
             master: "A",
             child: "b",
         };

@@ -1,5 +1,5 @@
-//! Status and body of an answer, turned into a value or an error: all the vendor's dialects. The body is judged before the
-//! status, because HTTP 500 with an exception is how LeadSquared says no, and HTTP 200 may say no as well.
+//! Turns the status and body of a response into a value or an error, for all forms that LeadSquared has. The body is checked before
+//! the status: LeadSquared rejects requests with HTTP 500 and an exception, and also with HTTP 200.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::json::{self, Records, Shape};
+use super::json::{self, ListShape, Records};
 use crate::domain::lead::{STANDARD, path};
 use crate::error::{Error, ErrorKind, Limit, Refusal, Resource, Result, Violation};
 use crate::quota::Verdict;
 
-/// An answer of LeadSquared, or of something that stands before it.
+/// A response of LeadSquared, or of a proxy or firewall in front of it.
 #[derive(Clone, Debug)]
 pub struct UpstreamResponse {
     /// The HTTP status.
@@ -25,7 +25,7 @@ pub struct UpstreamResponse {
     pub body: Bytes,
 }
 
-/// The keys by which a body says no. Everything else in it is passed over.
+/// The members of an exception. Other members are ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Envelope {
@@ -38,8 +38,8 @@ struct Envelope {
 }
 
 impl UpstreamResponse {
-    /// Whether LeadSquared did what it was asked.
-    fn judged(&self) -> Result<()> {
+    /// Whether the request succeeded.
+    fn check(&self) -> Result<()> {
         if let Some(exception) = self.exception() {
             return Err(exception.error(self.status));
         }
@@ -51,9 +51,9 @@ impl UpstreamResponse {
         Err(error)
     }
 
-    /// Whether the limiter let the call in.
+    /// Whether the rate limiter accepted the call.
     pub fn verdict(&self) -> Verdict {
-        match self.judged() {
+        match self.check() {
             Err(Error {
                 kind: ErrorKind::Refused(refusal),
                 ..
@@ -62,31 +62,31 @@ impl UpstreamResponse {
         }
     }
 
-    /// Whether LeadSquared fails: the response is not its own, as that of a proxy whose server is down.
+    /// Whether LeadSquared is failing: the response is not its own, but that of a proxy whose server is down.
     pub fn is_failure(&self) -> bool {
-        // A server that refuses a request works.
+        // A server that rejects a request works.
         !self.status.is_client_error()
             && matches!(self.bare_error(), Some(ErrorKind::Unavailable { .. }))
             && self.exception().is_none()
     }
 
-    /// The body as JSON of that shape, if LeadSquared did what it was asked; otherwise why not, or the place that does
-    /// not fit.
+    /// The body of a successful response as JSON of that type. Fails with the error of the response, or with the path of the
+    /// first value that does not have the type.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        self.judged()?;
+        self.check()?;
         json::parse(&self.body).map_err(|path| {
             let path = if path.is_empty() { "the top".to_owned() } else { path };
             ErrorKind::Unreadable { path }.into()
         })
     }
 
-    /// The body as a list of records, of which some may be damaged, if LeadSquared did what it was asked.
-    pub(super) fn records(&self, shape: &Shape) -> Result<Records<'_>> {
-        self.judged()?;
+    /// The body of a successful response as a list of records, of which some may be damaged.
+    pub(super) fn records(&self, shape: &ListShape) -> Result<Records<'_>> {
+        self.check()?;
         Records::split(&self.body, shape).map_err(|path| ErrorKind::Unreadable { path }.into())
     }
 
-    /// The error that the body tells of, if it does.
+    /// The exception in the body, if there is one.
     fn exception(&self) -> Option<Exception> {
         if self.body.trim_ascii_start().first() != Some(&b'{') {
             return None;
@@ -94,7 +94,7 @@ impl UpstreamResponse {
         let strict = serde_json::from_slice(&self.body).ok();
         let envelope: Envelope = strict.or_else(|| json::parse(&self.body).ok())?;
         let name = envelope.exception_type.as_str().unwrap_or_default();
-        // A status that is an object or a number belongs to other dialects.
+        // A status that is an object or a number is not that of an exception.
         let status = envelope.status.as_str().unwrap_or_default().trim();
         let is_bad = ["Error", "Failed", "Failure"]
             .iter()
@@ -118,7 +118,7 @@ impl UpstreamResponse {
         })
     }
 
-    /// What a status without such a body means.
+    /// The error of a response without an exception.
     fn bare_error(&self) -> Option<ErrorKind> {
         let is_json = matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'['));
         let is_page = self.is_page();
@@ -134,36 +134,36 @@ impl UpstreamResponse {
             200..=299 => None,
             400 if !is_page => Some(ErrorKind::Invalid(vec![Violation::new(
                 "lead",
-                "LeadSquared cannot read the request made from it",
+                "LeadSquared cannot read the request that was made from it",
             )])),
             _ => Some(ErrorKind::Exception),
         }
     }
 
-    /// The text by which the body says no, for endpoints that have to tell their refusals apart by it. Never passed on: it
-    /// may hold personal data.
+    /// The text of the exception, for endpoints that classify rejections by it. Never shown or logged: it may contain personal
+    /// data.
     pub(super) fn text(&self) -> Option<String> {
         self.exception().map(|exception| exception.text)
     }
 
-    /// Whether it is a page instead of JSON: that comes from something before LeadSquared, whatever its status.
+    /// Whether the body is a page instead of JSON. Then a proxy or firewall sent it, whatever its status.
     pub fn is_page(&self) -> bool {
         self.body.trim_ascii_start().first() == Some(&b'<')
     }
 
-    /// Whether a server says that it serves HTTPS only, as nginx and others do.
+    /// Whether the server reports that it serves HTTPS only, as nginx and others do.
     pub(super) fn wants_https(&self) -> bool {
         let is_json = matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'['));
         self.status == StatusCode::BAD_REQUEST && !is_json && self.beginning().to_ascii_lowercase().contains("https")
     }
 
-    /// The beginning of the body as text, for the few words that are looked for in bodies of no known form.
+    /// The first kilobyte of the body as text, for bodies of unknown form.
     pub(super) fn beginning(&self) -> String {
         String::from_utf8_lossy(&self.body[..self.body.len().min(1024)]).into_owned()
     }
 }
 
-/// An exception that LeadSquared has told of.
+/// An exception in a response.
 struct Exception {
     name: String,
     text: String,
@@ -172,14 +172,14 @@ struct Exception {
 impl Exception {
     fn error(&self, status: StatusCode) -> Error {
         let mut error = Error::from(self.kind(status));
-        // Only what looks like a name: a text might hold personal data.
+        // A value that does not look like a name may contain personal data.
         let is_name =
             !self.name.is_empty() && self.name.len() <= 80 && self.name.bytes().all(|b| b.is_ascii_alphanumeric());
         error.details.exception_type = is_name.then(|| self.name.clone());
         error
     }
 
-    /// What it means. The vendor publishes no list of the names, so the set is open.
+    /// The kind of the error. LeadSquared publishes no complete list of names.
     fn kind(&self, status: StatusCode) -> ErrorKind {
         let text = self.text.to_ascii_lowercase();
         match self.name.as_str() {
@@ -207,9 +207,9 @@ impl Exception {
             name if name.starts_with("MXMandatory") || name.starts_with("MXInvalidActivity") => {
                 ErrorKind::Invalid(self.violations())
             }
-            // LeadSquared gave up waiting for itself; the work may be done all the same.
+            // A timeout inside of LeadSquared. The request may have been executed.
             name if name.contains("Timeout") => ErrorKind::Unavailable { sent: true },
-            // No name, or one that means nothing to us: now the text and the status may say more.
+            // Without a known name, the text and the status decide.
             _ if text.contains("already exists") || text.starts_with("duplicate entry") => ErrorKind::Duplicate {
                 attribute: duplicate_attribute(&text).map(str::to_owned),
                 lead_id: None,
@@ -230,16 +230,16 @@ impl Exception {
         }
     }
 
-    /// One fault for each attribute that the text names, or one for the lead. The text itself is not passed on: it may
-    /// hold somebody's data.
+    /// One violation for each attribute that the text names, or one for the lead. The text itself is not shown, because it may
+    /// contain personal data.
     fn violations(&self) -> Vec<Violation> {
         let description = match self
             .name
             .strip_prefix("MX")
             .and_then(|name| name.strip_suffix("Exception"))
         {
-            Some(name) => format!("LeadSquared refuses the value: {}", in_words(name)),
-            None => "LeadSquared refuses the value".to_owned(),
+            Some(name) => format!("LeadSquared rejects the value: {}", in_words(name)),
+            None => "LeadSquared rejects the value".to_owned(),
         };
         if self.text.contains("SearchBy") {
             return vec![Violation::new("match_by", description)];
@@ -255,7 +255,7 @@ impl Exception {
     }
 }
 
-/// What a row of an answer says that tells of an error by itself.
+/// The error of one row of a response.
 pub(super) fn row_error(name: &str, text: &str) -> Error {
     let exception = Exception {
         name: name.to_owned(),
@@ -264,7 +264,7 @@ pub(super) fn row_error(name: &str, text: &str) -> Error {
     exception.error(StatusCode::OK)
 }
 
-/// What a refusal speaks of. One that names neither a limit nor a short time is taken for the daily limit.
+/// The limit that a refusal is about. A text without a limit and without a short time is about the daily limit.
 fn refusal(text: &str) -> Refusal {
     let lower = text.to_ascii_lowercase();
     let is_short = ["sec", "minute", "hour", " ms", "slow", "throttl", "too many"]
@@ -281,7 +281,7 @@ fn named_limit(text: &str) -> Option<Limit> {
     static LIMIT: LazyLock<Regex> =
         LazyLock::new(|| regex(r"(?i)^\W*(\w+\W+){0,3}calls exceeded the limit of (\d+) in (\d+) second"));
     let found = LIMIT.captures(text)?;
-    // The phrase may stand inside of somebody's data; near the beginning it is LeadSquared's own.
+    // Later in the text, the phrase may be part of the data of a record.
     let (calls, seconds) = (found[2].parse().ok()?, found[3].parse().ok()?);
     (calls > 0 && seconds > 0).then_some(Limit {
         calls,
@@ -289,14 +289,14 @@ fn named_limit(text: &str) -> Option<Limit> {
     })
 }
 
-/// The host that a 401 names where the keys belong to another region: of several the last, as in "not A but B".
+/// The host that an HTTP 401 names if the keys belong to another region. The last one counts, as in "not A but B".
 fn named_host(text: &str) -> Option<String> {
     static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)\bapi(-[a-z0-9]+)?\.leadsquared\.com\b"));
     Some(HOST.find_iter(text).last()?.as_str().to_ascii_lowercase())
 }
 
 fn duplicate_attribute(text: &str) -> Option<&'static str> {
-    // "Duplicate entry '…' for key 'UQ_Prospect_Base_EmailAddress'": the entry may hold any word, the key's name does not.
+    // "Duplicate entry '…' for key 'UQ_Prospect_Base_EmailAddress'": the entry may contain any word, the name of the key does not.
     let text = text.rsplit_once("for key").map_or(text, |(_, key)| key);
     [("email", "EmailAddress"), ("mobile", "Mobile"), ("phone", "Phone")]
         .into_iter()
@@ -323,13 +323,13 @@ fn unknown_attributes(text: &str) -> Vec<Violation> {
     if violations.is_empty() {
         return vec![Violation::new(
             "lead",
-            "names an attribute that the account does not have",
+            "has an attribute that the account does not have",
         )];
     }
     violations
 }
 
-/// The schema names that stand in a text.
+/// The schema names in a text.
 fn attributes_in(text: &str) -> Vec<String> {
     static CUSTOM: LazyLock<Regex> = LazyLock::new(|| regex(r"\bmx_\w{1,100}\b"));
     let standard = STANDARD
@@ -375,7 +375,7 @@ mod tests {
 
     fn exception(status: u16, name: &str, text: &str) -> ErrorKind {
         let body = json!({"Status": "Error", "ExceptionType": name, "ExceptionMessage": text, "IsMXException": true});
-        response(status, body).judged().unwrap_err().kind
+        response(status, body).check().unwrap_err().kind
     }
 
     fn fields(kind: ErrorKind) -> Vec<String> {
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_judged_before_the_status() {
+    fn the_body_is_checked_before_the_status() {
         let text = "A Lead with same Phone Number already exists.";
         for status in [200, 500, 503] {
             let kind = exception(status, "MXDuplicateEntryException", text);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_known_in_every_shape() {
+    fn every_form_of_a_refusal_is_detected() {
         let text = "API calls exceeded the limit of 20 in 5 second(s)";
         let limit = Limit {
             calls: 20,
@@ -412,18 +412,18 @@ mod tests {
         for status in [200, 403, 429, 500] {
             assert_eq!(exception(status, "MXAPIRateLimitExceededException", text), expected);
         }
-        assert_eq!(response(429, text).judged().unwrap_err().kind, expected);
-        assert_eq!(response(403, text).judged().unwrap_err().kind, expected);
+        assert_eq!(response(429, text).check().unwrap_err().kind, expected);
+        assert_eq!(response(403, text).check().unwrap_err().kind, expected);
         for other in [
             format!("\"{text}\""),
             format!("Error: {text}"),
             json!({"Message": format!("Your {text}")}).to_string(),
         ] {
-            assert_eq!(response(200, &other).judged().unwrap_err().kind, expected, "{other}");
-            assert_eq!(response(403, &other).judged().unwrap_err().kind, expected, "{other}");
+            assert_eq!(response(200, &other).check().unwrap_err().kind, expected, "{other}");
+            assert_eq!(response(403, &other).check().unwrap_err().kind, expected, "{other}");
         }
         let bare = ErrorKind::Refused(Refusal::Window(None));
-        assert_eq!(response(429, "").judged().unwrap_err().kind, bare);
+        assert_eq!(response(429, "").check().unwrap_err().kind, bare);
         let daily = exception(429, "MXAPIRateLimitExceededException", "no more today");
         assert_eq!(daily, ErrorKind::Refused(Refusal::Daily));
         for text in [
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_refusal_in_somebodys_data_are_none() {
+    fn the_text_of_a_refusal_inside_of_data_is_ignored() {
         let phrase = "calls exceeded the limit of 1 in 5 second";
         let kind = exception(
             500,
@@ -455,14 +455,14 @@ mod tests {
         );
         assert!(matches!(kind, ErrorKind::Duplicate { .. }), "{kind:?}");
         assert_eq!(
-            response(200, format!("\n [{{\"Notes\":\"{phrase}\"}}]")).judged(),
+            response(200, format!("\n [{{\"Notes\":\"{phrase}\"}}]")).check(),
             Ok(())
         );
-        assert_eq!(response(200, format!(" {{\"Notes\":\"{phrase}\"}}")).judged(), Ok(()));
+        assert_eq!(response(200, format!(" {{\"Notes\":\"{phrase}\"}}")).check(), Ok(()));
     }
 
     #[test]
-    fn a_page_is_not_leadsquareds_answer_whatever_its_status() {
+    fn a_page_is_no_response_of_leadsquared_whatever_its_status() {
         let lost = ErrorKind::Unavailable { sent: true };
         let denied = ErrorKind::Denied { suggested_host: None };
         for (kind, statuses) in [
@@ -471,14 +471,14 @@ mod tests {
             (denied, &[401, 403]),
         ] {
             for status in statuses {
-                let error = response(*status, "<html>").judged().unwrap_err();
+                let error = response(*status, "<html>").check().unwrap_err();
                 assert_eq!((&error.kind, error.details.is_page), (&kind, true), "{status}");
             }
         }
     }
 
     #[test]
-    fn only_what_is_not_leadsquareds_own_response_is_a_failure_of_leadsquared() {
+    fn only_a_foreign_response_is_a_failure_of_leadsquared() {
         let exception = json!({"Status": "Error", "ExceptionType": "MXNobodyKnowsException", "ExceptionMessage": ""});
         let exception = exception.to_string();
         let limit = "API calls exceeded the limit of 25 in 5 second(s)";
@@ -545,30 +545,30 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_another_region_name_the_right_host() {
+    fn keys_of_another_region_suggest_the_right_host() {
         let text = "Invalid host api.leadsquared.com: use https://api-in21.leadsquared.com/v2/, \
                     see apidocs.leadsquared.com";
         let kind = exception(401, "MXInvalidAccessDetailsException", text);
         let suggested_host = Some("api-in21.leadsquared.com".to_owned());
         assert_eq!(kind, ErrorKind::CredentialsRejected { suggested_host });
         assert_eq!(
-            response(401, "").judged().unwrap_err().kind,
+            response(401, "").check().unwrap_err().kind,
             ErrorKind::Denied { suggested_host: None }
         );
     }
 
     #[test]
-    fn other_dialects_of_success_are_no_errors() {
+    fn other_forms_of_success_are_no_errors() {
         assert_eq!(
-            response(200, json!({"Status": {"SuccessCount": 1}, "Details": {}})).judged(),
+            response(200, json!({"Status": {"SuccessCount": 1}, "Details": {}})).check(),
             Ok(())
         );
-        assert_eq!(response(200, json!({"Status": 0})).judged(), Ok(()));
+        assert_eq!(response(200, json!({"Status": 0})).check(), Ok(()));
         assert_eq!(
-            response(200, json!({"Status": "Success", "ExceptionType": null})).judged(),
+            response(200, json!({"Status": "Success", "ExceptionType": null})).check(),
             Ok(())
         );
-        assert_eq!(response(200, "[]").judged(), Ok(()));
+        assert_eq!(response(200, "[]").check(), Ok(()));
     }
 
     #[test]
@@ -577,11 +577,11 @@ mod tests {
             200,
             json!({"Status": "Failed", "Message": {"Message": "Invalid event code"}}),
         );
-        assert_eq!(failed.judged().unwrap_err().kind, ErrorKind::Exception);
+        assert_eq!(failed.check().unwrap_err().kind, ErrorKind::Exception);
     }
 
     #[test]
-    fn what_does_not_fit_is_named_by_its_path() {
+    fn an_unexpected_value_is_named_by_its_path() {
         #[derive(Debug, Deserialize)]
         #[allow(dead_code)]
         struct Outer {
@@ -597,9 +597,9 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_names_are_not_passed_on() {
+    fn an_invalid_exception_name_is_not_shown() {
         let body = json!({"Status": "Error", "ExceptionType": "a b@c.d", "ExceptionMessage": ""});
-        let error = response(500, body).judged().unwrap_err();
+        let error = response(500, body).check().unwrap_err();
         assert_eq!(error.kind, ErrorKind::Exception);
         assert_eq!(error.details.exception_type, None);
     }

@@ -117,7 +117,7 @@ pub trait ReconcilableWrite: Send {
         false
     }
 
-    /// Looks up whether the lost request is the reason of that error. `sent` is when the write was sent again.
+    /// Looks up whether the lost request is the reason of that error. `resent` is the write as it was sent again.
     fn reconcile_own_effect(
         &mut self,
         context: &RequestContext,
@@ -136,7 +136,7 @@ pub trait ReconcilableWrite: Send {
 
 impl Client {
     /// Sends a write until its outcome is known. After a lost response the write is looked up, also after the caller's
-    /// deadline. It is sent again only before that deadline, so that no caller sends a second write while this one goes on.
+    /// deadline. It is sent again only before that deadline, so that it is never sent after the caller got OUTCOME_UNKNOWN.
     /// `lost` is the write if it was begun before.
     pub async fn send_until_known<W: ReconcilableWrite>(
         &self,
@@ -248,7 +248,7 @@ impl Retries {
         self.operation = operation;
     }
 
-    /// Takes the position at the head of the queue, which a refused attempt has left for the next one.
+    /// Takes the position at the head of the queue, which a refused attempt has reserved for the next one.
     pub fn requeue(&mut self) -> Option<Requeue> {
         self.requeue.take()
     }

@@ -1,73 +1,73 @@
-//! The endpoints that list leads: by a criterion, by a word, and by when they were modified.
+//! The endpoints that list leads: by a criterion, by a word, and by the time of the last modification.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::json::Shape;
+use super::json::ListShape;
 use super::lead::{cell, csv, get, post, rows, unreadable, whole, with_id};
 use super::response::UpstreamResponse;
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::domain::criterion::{Criterion, Operator, SortOrder};
 use crate::domain::lead::{LEAD_ID, RawFields, path};
 use crate::domain::listed::Listed;
 use crate::domain::time;
 use crate::error::{Error, ErrorKind, Result, Violation};
 
-/// The attribute by which LeadSquared knows when a lead was last modified.
+/// The attribute with the time of a lead's last modification.
 pub const MODIFIED: &str = "LeadLastModifiedOn";
 
-/// `Leads.Get`: the leads that meet a criterion.
+/// `Leads.Get`: returns the leads that meet a criterion.
 #[derive(Clone, Debug)]
-pub struct Search {
+pub struct SearchLeads {
     /// The criterion.
     pub criterion: Criterion,
-    /// What they are ordered by.
+    /// The order of the leads.
     pub order: SortOrder,
-    /// The columns to return; the lead's id and the attribute of the criterion come on top.
+    /// The columns to return, besides the lead's id and the attribute of the criterion.
     pub columns: Vec<String>,
-    /// Which page, from 1.
+    /// The number of the page, from 1.
     pub page: usize,
-    /// How many to return, up to 1,000; LeadSquared cuts more to that.
+    /// Maximum number of leads to return, at most 1,000. LeadSquared lowers higher values to 1,000.
     pub size: usize,
 }
 
-/// `Leads.GetByQuickSearch`: the leads that have a word.
+/// `Leads.GetByQuickSearch`: returns the leads with a word in their main attributes.
 #[derive(Clone, Debug)]
-pub struct QuickSearch(pub String);
+pub struct QuickSearchLeads(pub String);
 
-/// `Leads.RecentlyModified`: the leads that were last modified in a range, ordered by id.
+/// `Leads.RecentlyModified`: returns the leads that were last modified in a range, ordered by id.
 #[derive(Clone, Debug)]
-pub struct RecentlyModified {
-    /// From then on.
+pub struct RecentlyModifiedLeads {
+    /// The start of the range, included.
     pub start: Timestamp,
-    /// Before then.
+    /// The end of the range, excluded.
     pub end: Timestamp,
-    /// The columns to return; the lead's id and when it was modified come on top.
+    /// The columns to return, besides the lead's id and the time of its last modification.
     pub columns: Vec<String>,
-    /// Which page, from 1.
+    /// The number of the page, from 1.
     pub page: usize,
-    /// How many to return, up to 5,000; LeadSquared refuses more.
+    /// Maximum number of leads to return, at most 5,000. LeadSquared rejects higher values.
     pub size: usize,
 }
 
 /// A page of the leads that were modified in a range.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
-    /// The leads, with those of a second or two around the range.
+pub struct ModifiedLeadsPage {
+    /// The leads, also those that were modified up to two seconds outside of the range.
     pub rows: Listed<RawFields>,
-    /// How many there are on all pages.
+    /// The number of leads on all pages.
     pub total: usize,
 }
 
-impl Operation for Search {
+impl Operation for SearchLeads {
     type Output = Listed<RawFields>;
     const NAME: &'static str = "Leads.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let Criterion {
             attribute,
             operator,
@@ -83,8 +83,8 @@ impl Operation for Search {
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<Listed<RawFields>> {
-        let rows = rows(response).map_err(|error| self.of_request(error))?;
-        // A criterion that LeadSquared does not understand returns all leads: better none than somebody else's.
+        let rows = rows(response).map_err(|error| self.with_request_fields(error))?;
+        // If LeadSquared does not understand the criterion, the response has all leads. No lead is better than a wrong one.
         let name = &self.criterion.attribute.name;
         let contradicts = |row: &RawFields| self.criterion.is_contradicted_by(row);
         match rows.records.iter().position(contradicts) {
@@ -98,10 +98,10 @@ impl Operation for Search {
     }
 }
 
-impl Search {
-    /// The same error, with its faults where the request has them.
-    fn of_request(&self, mut error: Error) -> Error {
-        let place = |field: &str| match field {
+impl SearchLeads {
+    /// The same error, with the fields of the request instead of lead attributes.
+    fn with_request_fields(&self, mut error: Error) -> Error {
+        let request_field = |field: &str| match field {
             field if field == path(&self.criterion.attribute.name) => "field",
             field if field == path(&self.order.name) => "order_by",
             field if self.columns.iter().any(|column| field == path(column)) => "read_mask",
@@ -109,19 +109,19 @@ impl Search {
         };
         if let ErrorKind::Invalid(violations) = &mut error.kind {
             for Violation { field, .. } in violations {
-                *field = place(field).to_owned();
+                *field = request_field(field).to_owned();
             }
         }
         error
     }
 }
 
-impl Operation for QuickSearch {
+impl Operation for QuickSearchLeads {
     type Output = Listed<RawFields>;
     const NAME: &'static str = "Leads.GetByQuickSearch";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         get("LeadManagement.svc/Leads.GetByQuickSearch", "key", &self.0)
     }
 
@@ -134,27 +134,27 @@ impl Operation for QuickSearch {
     }
 }
 
-impl Operation for RecentlyModified {
-    type Output = Page;
+impl Operation for RecentlyModifiedLeads {
+    type Output = ModifiedLeadsPage;
     const NAME: &'static str = "Leads.RecentlyModified";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
-        // Both ends are included and told in whole seconds, while times are kept with fractions.
+    fn request(&self) -> UpstreamRequest {
+        // LeadSquared includes both ends and ignores fractions of a second, but stores times with fractions.
         let second = SignedDuration::from_secs(1);
         let from = self.start.checked_sub(second).unwrap_or(self.start);
         let to = self.end.checked_add(second).unwrap_or(self.end);
         let body = json!({
             "Parameter": {"FromDate": time::write(from), "ToDate": time::write_end(to)},
             "Columns": {"Include_CSV": with(&self.columns, MODIFIED)},
-            // A time is not unique, and pages sorted by it are not stable.
+            // Times are not unique, so pages sorted by time are not stable.
             "Sorting": {"ColumnName": LEAD_ID, "Direction": "0"},
             "Paging": {"PageIndex": self.page, "PageSize": self.size},
         });
         post("LeadManagement.svc/Leads.RecentlyModified", &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Page> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<ModifiedLeadsPage> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Properties {
@@ -168,8 +168,8 @@ impl Operation for RecentlyModified {
             value: Option<Box<RawValue>>,
         }
         let field = |error: Error| match &error.kind {
-            // The columns are all that names attributes.
-            ErrorKind::Invalid(faults) if faults.iter().all(|fault| fault.field != "lead") => {
+            // Only the columns name attributes.
+            ErrorKind::Invalid(violations) if violations.iter().all(|violation| violation.field != "lead") => {
                 in_field("read_mask", error)
             }
             _ => in_field("start_time", error),
@@ -177,32 +177,32 @@ impl Operation for RecentlyModified {
         let records = response.records(&MODIFIED_LEADS).map_err(field)?;
         let row = |properties: Properties| {
             let pairs = properties.lead_property_list.into_iter();
-            // Some rows carry the total as if it were an attribute.
+            // Some rows have the total as an attribute.
             let row = pairs
                 .filter(|pair| pair.attribute != "Total")
                 .map(|pair| (pair.attribute, pair.value.as_deref().and_then(cell)))
                 .collect();
             with_id(row)
         };
-        Ok(Page {
+        Ok(ModifiedLeadsPage {
             rows: records.read(&MODIFIED_LEADS, row),
             total: whole(&records.member("RecordCount")).ok_or_else(|| unreadable("RecordCount"))?,
         })
     }
 
-    fn unreadable(output: &Page) -> usize {
+    fn unreadable(output: &ModifiedLeadsPage) -> usize {
         output.rows.unreadable.len()
     }
 }
 
-/// A page of modified leads. The member is left out where there are no leads.
-const MODIFIED_LEADS: Shape = Shape {
+/// A page of modified leads. Without leads, the member is missing.
+const MODIFIED_LEADS: ListShape = ListShape {
     names: &["Leads"],
     marks: &["LeadPropertyList"],
     ids: &[LEAD_ID],
 };
 
-/// The columns, with the lead's id and that one.
+/// The columns, the lead's id and the column `name`.
 fn with(columns: &[String], name: &str) -> String {
     if name == LEAD_ID {
         return csv(columns, &[LEAD_ID]);
@@ -222,7 +222,7 @@ fn sql(operator: Operator) -> &'static str {
     }
 }
 
-/// The same error, with its faults in that field of the request.
+/// The same error, with that field of the request for all violations.
 fn in_field(name: &str, mut error: Error) -> Error {
     if let ErrorKind::Invalid(violations) = &mut error.kind {
         for violation in violations {
@@ -248,8 +248,8 @@ mod tests {
         }
     }
 
-    fn search(name: &str, value: &str) -> Search {
-        Search {
+    fn search(name: &str, value: &str) -> SearchLeads {
+        SearchLeads {
             criterion: Criterion {
                 attribute: SearchAttribute {
                     name: name.to_owned(),
@@ -265,8 +265,8 @@ mod tests {
         }
     }
 
-    fn modified() -> RecentlyModified {
-        RecentlyModified {
+    fn modified() -> RecentlyModifiedLeads {
+        RecentlyModifiedLeads {
             start: "2026-09-01T00:00:00.5Z".parse().unwrap(),
             end: "2026-09-02T00:00:00.5Z".parse().unwrap(),
             columns: vec![],
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_criterion_that_was_passed_over_is_found_out() {
+    fn an_ignored_criterion_is_detected() {
         let rows = json!([
             {"ProspectID": "a", "EmailAddress": "a@b.co"},
             {"ProspectID": "b", "EmailAddress": "c@d.co"},
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leadsquared_refuses_is_told_by_the_requests_fields() {
+    fn violations_name_the_fields_of_the_request() {
         let unknown = |name: &str| {
             let text = format!("Attribute(s) does not exist - {name}");
             response(
@@ -322,7 +322,11 @@ mod tests {
             ["start_time"]
         );
         assert_eq!(
-            fields(QuickSearch("x".into()).decode(&response(500, invalid)).unwrap_err()),
+            fields(
+                QuickSearchLeads("x".into())
+                    .decode(&response(500, invalid))
+                    .unwrap_err()
+            ),
             ["query"]
         );
     }
@@ -350,7 +354,7 @@ mod tests {
             .into();
         assert_eq!(
             page,
-            Page {
+            ModifiedLeadsPage {
                 rows: vec![row].into(),
                 total: 12
             }
@@ -358,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_modified_lead_of_the_wrong_shape_leaves_the_others() {
+    fn an_unreadable_lead_does_not_hide_the_others() {
         let lead = |id: &str| format!(r#"{{"LeadPropertyList":[{{"Attribute":"ProspectID","Value":"{id}"}}]}}"#);
         for (wrong, id, path) in [
             ("{}", None, "Leads[1]"),
@@ -404,16 +408,19 @@ mod tests {
             };
             assert_eq!((unreadable.id.as_deref(), unreadable.position), (id, 1), "{wrong}");
             assert!(unreadable.path.starts_with(path), "{wrong}: {}", unreadable.path);
-            // A page of which the count is known is not taken for another one.
+            // The number of records on the page is certain.
             assert!(!page.rows.is_count_uncertain, "{wrong}");
         }
     }
 
     #[test]
-    fn no_modified_leads_are_an_empty_page_and_no_count_is_no_answer() {
+    fn a_page_may_be_empty_and_a_page_without_a_count_is_unreadable() {
         let decode = |body| modified().decode(&response(200, body));
-        assert_eq!(decode(json!({"RecordCount": 0})), Ok(Page::default()));
-        assert_eq!(decode(json!({"RecordCount": "0", "Leads": null})), Ok(Page::default()));
+        assert_eq!(decode(json!({"RecordCount": 0})), Ok(ModifiedLeadsPage::default()));
+        assert_eq!(
+            decode(json!({"RecordCount": "0", "Leads": null})),
+            Ok(ModifiedLeadsPage::default())
+        );
         for body in [
             json!({"RecordCount": null, "Leads": []}),
             json!({"Leads": []}),

@@ -1,4 +1,4 @@
-//! The endpoints of sharing. LeadSquared takes arrays and answers with one id for the whole, so each call has one item.
+//! The endpoints of sharing. LeadSquared accepts several items and returns one id for all of them, so each call has one item.
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -6,47 +6,47 @@ use serde_json::{Value as Json, json};
 use super::lead::{message_id, whole};
 use super::response::UpstreamResponse;
 use super::retry::Safety;
-use super::{Operation, Request};
+use super::{Operation, UpstreamRequest};
 use crate::domain::lead::order_key;
 use crate::domain::share::{Access, Share, SharedEntity};
 use crate::error::{Error, ErrorKind, Resource, Result, Violation};
 
-/// `EntityAccess.svc/Share`: asks for a share. Answers the id of the request.
+/// `EntityAccess.svc/Share`: requests a share. Returns the id of the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Grant<'a>(pub &'a Share);
+pub struct GrantAccess<'a>(pub &'a Share);
 
-/// `EntityAccess.svc/Revoke`: asks to take a share back. Answers the id of the request.
+/// `EntityAccess.svc/Revoke`: requests that a share is revoked. Returns the id of the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Revoke<'a> {
+pub struct RevokeAccess<'a> {
     /// The share.
     pub share: &'a Share,
-    /// The texts that say that there is no access to revoke.
+    /// The texts by which LeadSquared reports that the user has no access to revoke.
     pub gone_texts: &'a [String],
 }
 
-/// `EntityAccess.svc/Status/Get`: how a request stands.
+/// `EntityAccess.svc/Status/Get`: returns the status of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct GetStatus<'a> {
-    /// The request's id.
+pub struct GetAccessStatus<'a> {
+    /// The id of the request.
     pub id: &'a str,
-    /// The numbers that mean that it is processed.
+    /// The status numbers of a processed request.
     pub processed: &'a [i64],
-    /// The texts that say that there is no access to revoke.
+    /// The texts by which LeadSquared reports that the user has no access to revoke.
     pub gone_texts: &'a [String],
 }
 
-/// How a request stands.
+/// The status of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
-    /// `ShareStatus`, of which 6 alone is published: processed.
+pub struct AccessStatus {
+    /// `ShareStatus`. LeadSquared documents only 6: processed.
     pub number: i64,
-    /// Whether it is processed.
+    /// Whether the request is processed and has not failed.
     pub processed: bool,
-    /// Why it failed, if it did.
+    /// The error of a failed request.
     pub failed: Option<Error>,
 }
 
-impl Operation for Grant<'_> {
+impl Operation for GrantAccess<'_> {
     type Output = String;
     const NAME: &'static str = "EntityAccess.Share";
     const SAFETY: Safety = Safety::Once;
@@ -55,18 +55,18 @@ impl Operation for Grant<'_> {
         keys(self.0)
     }
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         let mut item = item(self.0);
         item["DurationInMinutes"] = json!(self.0.minutes);
         post("EntityAccess.svc/Share", &item)
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<String> {
-        message_id(response).map_err(|error| explained(error, response))
+        message_id(response).map_err(|error| with_exact_kind(error, response))
     }
 }
 
-impl Operation for Revoke<'_> {
+impl Operation for RevokeAccess<'_> {
     type Output = String;
     const NAME: &'static str = "EntityAccess.Revoke";
     const SAFETY: Safety = Safety::Once;
@@ -75,37 +75,37 @@ impl Operation for Revoke<'_> {
         keys(self.share)
     }
 
-    fn request(&self) -> Request {
+    fn request(&self) -> UpstreamRequest {
         post("EntityAccess.svc/Revoke", &item(self.share))
     }
 
     fn decode(&self, response: &UpstreamResponse) -> Result<String> {
         message_id(response).map_err(|error| {
             let text = response.text().unwrap_or_else(|| response.beginning());
-            let is_answer = !response.is_page() && !error.is_refused();
-            if is_answer && is_gone(&text, self.gone_texts) {
+            let is_response = !response.is_page() && !error.is_refused();
+            if is_response && is_gone(&text, self.gone_texts) {
                 let kind = ErrorKind::NotFound(Resource::Share);
                 return Error { kind, ..error };
             }
-            explained(error, response)
+            with_exact_kind(error, response)
         })
     }
 }
 
-impl Operation for GetStatus<'_> {
-    type Output = Standing;
+impl Operation for GetAccessStatus<'_> {
+    type Output = AccessStatus;
     const NAME: &'static str = "EntityAccess.Status";
     const SAFETY: Safety = Safety::Repeatable;
 
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> UpstreamRequest {
+        UpstreamRequest {
             path: "EntityAccess.svc/Status/Get",
             query: vec![("id", self.id.to_owned())],
             body: None,
         }
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Standing> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<AccessStatus> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase", default)]
         #[derive(Default)]
@@ -115,18 +115,18 @@ impl Operation for GetStatus<'_> {
             error_message: Json,
         }
 
-        let status: Status = response.json().map_err(|error| explained(error, response))?;
+        let status: Status = response.json().map_err(|error| with_exact_kind(error, response))?;
         let number = whole(&status.share_status);
-        let said = status.message["ResponseText"].as_str().unwrap_or_default().trim();
-        let gone = || is_gone(said, self.gone_texts).then(|| ErrorKind::NotFound(Resource::Share).into());
+        let text = status.message["ResponseText"].as_str().unwrap_or_default().trim();
+        let gone = || is_gone(text, self.gone_texts).then(|| ErrorKind::NotFound(Resource::Share).into());
         let failed = failure(&status.error_message, self.gone_texts).or_else(gone);
         let is_processed = number.is_some_and(|number| self.processed.contains(&number))
-            || said.trim_end_matches('.').eq_ignore_ascii_case(PROCESSED);
-        if number.is_none() && failed.is_none() && !is_processed && said.is_empty() {
+            || text.trim_end_matches('.').eq_ignore_ascii_case(PROCESSED);
+        if number.is_none() && failed.is_none() && !is_processed && text.is_empty() {
             let path = "ShareStatus".to_owned();
             return Err(ErrorKind::Unreadable { path }.into());
         }
-        Ok(Standing {
+        Ok(AccessStatus {
             number: number.unwrap_or_default(),
             processed: failed.is_none() && is_processed,
             failed,
@@ -134,10 +134,10 @@ impl Operation for GetStatus<'_> {
     }
 }
 
-/// SharedEntity LeadSquared says of a request that is processed.
+/// The text of a processed request.
 const PROCESSED: &str = "Request processed successfully";
 
-/// Why a request failed: one that says what went wrong has failed, whatever its number.
+/// The error of a failed request. A request with an error text has failed, whatever its number.
 fn failure(message: &Json, gone_texts: &[String]) -> Option<Error> {
     let text = match message {
         Json::Null => return None,
@@ -149,23 +149,23 @@ fn failure(message: &Json, gone_texts: &[String]) -> Option<Error> {
     let is_empty = text.is_empty() || ["null", "none"].iter().any(|word| text.eq_ignore_ascii_case(word));
     let kind = || match is_gone(&text, gone_texts) {
         true => ErrorKind::NotFound(Resource::Share),
-        false => meaning(&text).unwrap_or(ErrorKind::Exception),
+        false => kind_of(&text).unwrap_or(ErrorKind::Exception),
     };
     (!is_empty).then(|| kind().into())
 }
 
-/// Whether a text says that there is no access to revoke.
+/// Whether the text reports that the user has no access to revoke.
 fn is_gone(text: &str, gone_texts: &[String]) -> bool {
     let text = text.to_lowercase();
     gone_texts.iter().any(|gone| text.contains(&gone.to_lowercase()))
 }
 
-/// SharedEntity is asked for one user and one thing is asked in order.
+/// Requests for the same user and entity are sent in order.
 fn keys(share: &Share) -> Vec<String> {
     vec![order_key("share", &format!("{}:{}", share.entity_id(), share.user_id))]
 }
 
-/// SharedEntity share and revoke have in common. A revoke names the access that was granted, since it would default to reading.
+/// The item of a request to share or revoke. A revoke names the granted access, since the default is read access.
 fn item(share: &Share) -> Json {
     let access = match share.access {
         Access::Read => 1,
@@ -187,17 +187,17 @@ fn item(share: &Share) -> Json {
     item
 }
 
-fn post(path: &'static str, item: &Json) -> Request {
-    Request {
+fn post(path: &'static str, item: &Json) -> UpstreamRequest {
+    UpstreamRequest {
         path,
         query: vec![],
         body: Some(json!([item]).to_string()),
     }
 }
 
-/// The same error, as closely as the text of the answer tells it. No exception of these endpoints is published, so only
-/// what LeadSquared itself has named is taken at its word: anything else may have gone wrong after the work was done.
-fn explained(mut error: Error, response: &UpstreamResponse) -> Error {
+/// The same error, made more exact by the text of the response. The exceptions of these endpoints are not documented. Only one
+/// with a name of LeadSquared proves that the request was rejected. Any other error may follow the execution.
+fn with_exact_kind(mut error: Error, response: &UpstreamResponse) -> Error {
     let is_open = matches!(
         error.kind,
         ErrorKind::Exception
@@ -208,31 +208,31 @@ fn explained(mut error: Error, response: &UpstreamResponse) -> Error {
     );
     let name = error.details.exception_type.as_deref().unwrap_or_default();
     let is_named = name.starts_with("MX");
-    // That the request cannot be read, or is not allowed, LeadSquared says without a name too.
+    // LeadSquared also rejects an unreadable or forbidden request without a name.
     let is_plain =
         response.text().is_none() && matches!(error.kind, ErrorKind::Invalid(_) | ErrorKind::FeatureDisabled);
     if !is_open {
         return error;
     }
-    error.kind = match response.text().as_deref().and_then(meaning) {
+    error.kind = match response.text().as_deref().and_then(kind_of) {
         _ if !is_named && !is_plain => ErrorKind::Exception,
         Some(kind) => kind,
-        // The fields of leads are not what is wrong here.
+        // Fields of leads do not exist in these requests.
         None => match error.kind {
             ErrorKind::Duplicate { .. } => ErrorKind::ShareExists { by: None },
-            ErrorKind::Invalid(_) => refused("share"),
+            ErrorKind::Invalid(_) => invalid("share"),
             kind => kind,
         },
     };
     error
 }
 
-fn refused(field: &str) -> ErrorKind {
+fn invalid(field: &str) -> ErrorKind {
     ErrorKind::Invalid(vec![Violation::new(field, "LeadSquared rejects it")])
 }
 
-/// SharedEntity a text about sharing says, by its words.
-fn meaning(text: &str) -> Option<ErrorKind> {
+/// The error that a text about sharing describes.
+fn kind_of(text: &str) -> Option<ErrorKind> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let is_missing = has(&["not found", "not exist"]);
@@ -250,9 +250,9 @@ fn meaning(text: &str) -> Option<ErrorKind> {
         } else if has(&["activity"]) && is_missing {
             ErrorKind::NotFound(Resource::Activity)
         } else if has(&["activity"]) {
-            refused("activity_id")
+            invalid("activity_id")
         } else if has(&["duration"]) {
-            refused("duration")
+            invalid("duration")
         } else if has(&["opportunity"]) && is_missing {
             ErrorKind::NotFound(Resource::Opportunity)
         } else if has(&["lead"]) && is_missing {
@@ -279,43 +279,43 @@ mod tests {
         }
     }
 
-    fn standing(number: &Json, text: &str, why: &Json) -> Standing {
-        standing_of_revoke(number, text, why, &[])
+    fn status(number: &Json, text: &str, why: &Json) -> AccessStatus {
+        status_of_revoke(number, text, why, &[])
     }
 
-    fn standing_of_revoke(number: &Json, text: &str, why: &Json, gone_texts: &[String]) -> Standing {
+    fn status_of_revoke(number: &Json, text: &str, why: &Json, gone_texts: &[String]) -> AccessStatus {
         let body =
             json!({"Status": "Success", "Message": {"ResponseText": text}, "ShareStatus": number, "ErrorMessage": why});
-        let asked = GetStatus {
+        let operation = GetAccessStatus {
             id: "98fe",
             processed: &[6],
             gone_texts,
         };
-        asked.decode(&response(200, &body)).unwrap()
+        operation.decode(&response(200, &body)).unwrap()
     }
 
     #[test]
-    fn a_revoke_of_access_that_is_gone_is_recognized_by_the_settings_texts() {
+    fn a_revoke_without_access_is_detected_by_the_configured_texts() {
         let gone = ["No such share".to_owned(), "kein Zugriff".to_owned()];
         let missing = Some(ErrorKind::NotFound(Resource::Share));
-        let kind = |standing: Standing| standing.failed.map(|error| error.kind);
+        let kind = |status: AccessStatus| status.failed.map(|error| error.kind);
         for text in ["NO SUCH SHARE.", "Error: no such share (1001)", "Kein Zugriff"] {
             let null = Json::Null;
             let number = json!(7);
             assert_eq!(
-                kind(standing_of_revoke(&number, "", &json!(text), &gone)),
+                kind(status_of_revoke(&number, "", &json!(text), &gone)),
                 missing,
                 "{text}"
             );
-            assert_eq!(kind(standing_of_revoke(&number, text, &null, &gone)), missing, "{text}");
-            // Of a request to share it says no such thing.
+            assert_eq!(kind(status_of_revoke(&number, text, &null, &gone)), missing, "{text}");
+            // In a request to share, the text has no such meaning.
             assert_eq!(
-                kind(standing(&number, "", &json!(text))),
+                kind(status(&number, "", &json!(text))),
                 Some(ErrorKind::Exception),
                 "{text}"
             );
         }
-        let other = standing_of_revoke(&json!(7), "", &json!("Something else"), &gone);
+        let other = status_of_revoke(&json!(7), "", &json!("Something else"), &gone);
         assert_eq!(kind(other), Some(ErrorKind::Exception));
 
         let share = Share::new(
@@ -326,7 +326,7 @@ mod tests {
             30,
             jiff::Timestamp::UNIX_EPOCH,
         );
-        let revoke = Revoke {
+        let revoke = RevokeAccess {
             share: &share,
             gone_texts: &gone,
         };
@@ -357,33 +357,33 @@ mod tests {
     }
 
     #[test]
-    fn six_is_done_an_error_is_failed_and_everything_else_is_pending() {
+    fn status_6_is_processed_an_error_text_is_failed_and_any_other_status_is_pending() {
         let null = Json::Null;
-        assert!(standing(&json!(6), "", &null).processed);
-        assert!(standing(&json!("6"), "", &null).processed);
-        assert!(standing(&json!(9), "Request processed successfully.", &null).processed);
+        assert!(status(&json!(6), "", &null).processed);
+        assert!(status(&json!("6"), "", &null).processed);
+        assert!(status(&json!(9), "Request processed successfully.", &null).processed);
         for text in [
             "Request could not be processed successfully.",
             "Request not processed successfully",
         ] {
-            assert!(!standing(&json!(7), text, &null).processed, "{text}");
+            assert!(!status(&json!(7), text, &null).processed, "{text}");
         }
-        assert!(standing(&json!(6.0), "", &json!("null")).processed);
+        assert!(status(&json!(6.0), "", &json!("null")).processed);
         for odd in [json!({"Code": 7}), json!(["Lead not found"])] {
-            assert!(standing(&json!(6), "", &odd).failed.is_some(), "{odd}");
+            assert!(status(&json!(6), "", &odd).failed.is_some(), "{odd}");
         }
         for number in [json!(1), json!(-7), null.clone(), json!("soon")] {
-            let standing = standing(&number, "Request is being processed.", &null);
-            assert!(!standing.processed && standing.failed.is_none(), "{number}");
+            let found = status(&number, "Request is being processed.", &null);
+            assert!(!found.processed && found.failed.is_none(), "{number}");
         }
-        let failed = standing(&json!(6), "Request processed successfully.", &json!("Lead not found"));
+        let failed = status(&json!(6), "Request processed successfully.", &json!("Lead not found"));
         assert!(!failed.processed);
         assert_eq!(failed.failed.unwrap().kind, ErrorKind::NotFound(Resource::Lead));
-        assert_eq!(standing(&json!(7), "", &json!(" ")).failed, None);
+        assert_eq!(status(&json!(7), "", &json!(" ")).failed, None);
     }
 
     #[test]
-    fn texts_are_told_apart_by_their_words() {
+    fn texts_are_classified_by_their_words() {
         for (text, kind) in [
             (
                 "Entity Sharing is not enabled for your account",
@@ -400,12 +400,12 @@ mod tests {
             ("Lead not found", ErrorKind::NotFound(Resource::Lead)),
             ("Activity does not exist.", ErrorKind::NotFound(Resource::Activity)),
             ("Opportunity not found", ErrorKind::NotFound(Resource::Opportunity)),
-            ("User is not the owner of the activity", refused("activity_id")),
+            ("User is not the owner of the activity", invalid("activity_id")),
             ("Already shared with the user", ErrorKind::ShareExists { by: None }),
             ("Not shared with the user", ErrorKind::NotFound(Resource::Share)),
         ] {
-            assert_eq!(meaning(text), Some(kind), "{text}");
+            assert_eq!(kind_of(text), Some(kind), "{text}");
         }
-        assert_eq!(meaning("Something else"), None);
+        assert_eq!(kind_of("Something else"), None);
     }
 }

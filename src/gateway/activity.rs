@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Entry, Gateway, Modified, or_invalid};
+use super::{Gateway, RetrieveModifiedActivities, WriteEntry, or_invalid};
 use crate::context::RequestContext;
 use crate::crm::activity as endpoint;
 use crate::crm::lost::{LostWrite, NextLookup};
@@ -27,12 +27,14 @@ impl Gateway {
 
     /// The form of the activity type with that code. Always queries LeadSquared.
     pub async fn activity_form(&self, context: &RequestContext, code: i32) -> Result<ActivityForm> {
-        self.crm.call(context, &endpoint::GetSetting(code)).await
+        self.crm.call(context, &endpoint::GetActivitySetting(code)).await
     }
 
     /// One activity.
     pub async fn get_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {
-        self.crm.call(context, &endpoint::GetDetails(id.to_owned())).await
+        self.crm
+            .call(context, &endpoint::GetActivityDetails(id.to_owned()))
+            .await
     }
 
     /// A page of the activities of a lead.
@@ -44,7 +46,7 @@ impl Gateway {
         page: usize,
         count: usize,
     ) -> Result<ActivityPage> {
-        let operation = endpoint::Retrieve {
+        let operation = endpoint::RetrieveActivities {
             lead_id: lead_id.to_owned(),
             code,
             offset: self.activity_offset.of(page, count),
@@ -54,7 +56,11 @@ impl Gateway {
     }
 
     /// A page of the activities of all leads.
-    pub async fn modified_activities(&self, context: &RequestContext, query: &Modified) -> Result<ActivityPage> {
+    pub async fn modified_activities(
+        &self,
+        context: &RequestContext,
+        query: &RetrieveModifiedActivities,
+    ) -> Result<ActivityPage> {
         self.crm.call(context, query).await
     }
 
@@ -68,11 +74,11 @@ impl Gateway {
         self: &Arc<Self>,
         context: &RequestContext,
         post: ActivityWriteRequest,
-        entry: Entry,
+        entry: WriteEntry,
     ) -> Result<String> {
         Self::validate_post(&post)?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));
-        let Entry { reservation, request } = entry;
+        let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
             let result = gateway.perform_post(write_context, &post, before).await;
@@ -124,14 +130,16 @@ impl ReconcilableWrite for PostWrite<'_> {
         let (crm, post) = (&self.gateway.crm, self.post);
         let sent = match &post.target {
             ActivityTarget::Lead(lead_id) => {
-                let create = endpoint::Create {
+                let create = endpoint::CreateActivity {
                     post: Arc::new(post.clone()),
                     lead_id: lead_id.clone(),
                     owner_email_address: None,
                 };
                 crm.call(context, &create).await
             }
-            ActivityTarget::Activity(activity_id) => crm.call(context, &endpoint::Update { post, activity_id }).await,
+            ActivityTarget::Activity(activity_id) => {
+                crm.call(context, &endpoint::UpdateActivity { post, activity_id }).await
+            }
         };
         sent.map_err(with_activity_fields)
     }

@@ -1,4 +1,4 @@
-//! The lead that a refused write clashes with, where LeadSquared does not name it: one look-up, if it slows down nobody.
+//! Finds the other lead of a duplicate that LeadSquared does not name: one look-up, if it delays no other call.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Gateway;
 use super::lead::WriteMode;
 use super::lookup::{fold, id_of, own_key, with_lead};
 use crate::context::RequestContext;
-use crate::crm::lead::{GetByEmail, GetByPhone};
+use crate::crm::lead::{GetLeadByEmail, GetLeadByPhone};
 use crate::domain::lead::{EMAIL, LeadKey, RawFields, WriteAction, WriteRequest};
 use crate::domain::phone;
 use crate::error::{Error, ErrorKind};
@@ -17,8 +17,8 @@ use crate::error::{Error, ErrorKind};
 const MAX_LOOKUP: Duration = Duration::from_secs(2);
 
 impl Gateway {
-    /// The same error; that of a duplicate with the id of the other lead, if one look-up by the clashing value tells it. It is
-    /// made only if a slot of the quota is free at this moment, for one of many only while at least half of them are.
+    /// The same error. A duplicate has the id of the other lead, if one look-up by the duplicate value finds it. The look-up is made
+    /// only if a slot of the quota is free now. For a write among many, at least half of the slots must be free.
     pub(super) async fn with_duplicate(
         &self,
         context: &RequestContext,
@@ -37,14 +37,14 @@ impl Gateway {
         if !self.settings.find_duplicates || context.cancelled.is_cancelled() || self.was_looked_up(write, attribute) {
             return error;
         }
-        let Some(by) = clashing(write, attribute) else {
+        let Some(by) = duplicate_attribute(write, attribute) else {
             return error;
         };
         let now = Instant::now();
-        // The error has to be told before the deadline.
-        let most = (context.deadline.saturating_duration_since(now) / 2).min(MAX_LOOKUP);
+        // The error is returned before the deadline.
+        let max = (context.deadline.saturating_duration_since(now) / 2).min(MAX_LOOKUP);
         let context = RequestContext {
-            deadline: now + most,
+            deadline: now + max,
             ..context.clone()
         };
         match self.find_if_free(&context, write, by, mode).await {
@@ -65,10 +65,14 @@ impl Gateway {
     ) -> Option<RawFields> {
         let if_idle = mode == WriteMode::Bulk;
         let found = match own_key(write, by)? {
-            LeadKey::Email(address) => self.crm.call_if_free(context, &GetByEmail(address), if_idle).await?,
+            LeadKey::Email(address) => {
+                self.crm
+                    .call_if_free(context, &GetLeadByEmail(address), if_idle)
+                    .await?
+            }
             LeadKey::Phone(number) => {
                 let forms = phone::lookup_forms(&number, self.country_code.as_str());
-                let operation = GetByPhone(forms.into_iter().next()?);
+                let operation = GetLeadByPhone(forms.into_iter().next()?);
                 self.crm.call_if_free(context, &operation, if_idle).await?
             }
             LeadKey::Id(_) | LeadKey::Number(_) => return None,
@@ -76,7 +80,7 @@ impl Gateway {
         found.ok()
     }
 
-    /// Whether the lead was looked up by that attribute already, as part of the write.
+    /// Whether the write itself has looked the lead up by that attribute.
     fn was_looked_up(&self, write: &WriteRequest, attribute: Option<&str>) -> bool {
         match &write.action {
             WriteAction::Create => false,
@@ -89,9 +93,8 @@ impl Gateway {
     }
 }
 
-/// The attribute that the lead can be looked up by: the one that LeadSquared names, or where it names none, the first unique
-/// one that the write has.
-fn clashing(write: &WriteRequest, attribute: Option<&str>) -> Option<&'static str> {
+/// The attribute by which the other lead can be looked up: the one that LeadSquared names, or the first unique one of the write.
+fn duplicate_attribute(write: &WriteRequest, attribute: Option<&str>) -> Option<&'static str> {
     let has = |name: &&str| write.attributes.text(name).is_some();
     let mut keys = [EMAIL, "Phone", "Mobile"].into_iter();
     match attribute {
@@ -100,7 +103,7 @@ fn clashing(write: &WriteRequest, attribute: Option<&str>) -> Option<&'static st
     }
 }
 
-/// Whether the lead is another one than that which the write is about.
+/// Whether the row is another lead than that of the write.
 fn is_other(write: &WriteRequest, row: &RawFields) -> bool {
     match (&write.action, id_of(row)) {
         (_, None) => false,

@@ -1,5 +1,5 @@
-//! The place of a write among all writes: in the order of the writes to its lead, and among the calls with its request id. It
-//! is taken when the write arrives, before anything is waited for. Knows nothing of what the write does.
+//! The position of a write: in the order of the writes to its lead, and among the calls with its request id. It is reserved when the
+//! write arrives, before the write waits for anything. Knows nothing of what the write does.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,18 +12,18 @@ use crate::store::{RequestEntry, Requests, StoredResult};
 
 /// Maximum number of email addresses and phone numbers whose lead ids are remembered.
 const MAX_KNOWN: u64 = 50_000;
-/// Maximum number of contacts that are remembered of one lead.
+/// Maximum number of contacts that are remembered for one lead.
 const MAX_CONTACTS: usize = 8;
 
-/// The place of a write. Dropped, it is given to the next one.
-#[must_use = "the place is lost"]
-pub struct Entry {
+/// The position of a write. Dropping it lets the next write go on.
+#[must_use = "dropping it gives up the position"]
+pub struct WriteEntry {
     pub(super) reservation: Reservation,
     pub(super) request: Option<RequestEntry>,
 }
 
-impl Entry {
-    /// The same call at this place in the order, with the record of its request id.
+impl WriteEntry {
+    /// The same context with this position and with the record of the request id.
     pub(super) fn placed(&self, context: &RequestContext) -> RequestContext {
         let context = self
             .request
@@ -36,12 +36,12 @@ impl Entry {
     }
 }
 
-/// Which lead has which email address and phone number, as far as leadgate's own reads and writes have shown it. So a write
-/// by email address keeps its order with a write by id. A wrong entry only makes a write wait for one of another lead.
+/// The email addresses and phone numbers of leads, as known from reads and writes of this process. With them, a write by email
+/// address is ordered with a write by id. A wrong entry only makes a write wait for a write to another lead.
 pub(super) struct KnownLeads {
-    /// By the order key of a contact: that of its lead.
+    /// The order key of the lead, by the order key of a contact.
     leads: moka::sync::Cache<String, String>,
-    /// By the order key of a lead: those of its contacts, the latest first.
+    /// The order keys of the contacts, by the order key of the lead. The latest comes first.
     contacts: moka::sync::Cache<String, Arc<[String]>>,
     entering: Mutex<()>,
 }
@@ -55,7 +55,7 @@ impl KnownLeads {
         }
     }
 
-    /// The lead has these contacts.
+    /// Remembers that the lead has these contacts.
     pub(super) fn learn(&self, lead_id: &str, contacts: impl Iterator<Item = String>) {
         let lead = order_key("lead", lead_id);
         let mut all: Vec<String> = contacts.filter(|key| !key.starts_with("lead:")).collect();
@@ -75,14 +75,14 @@ impl KnownLeads {
         self.contacts.insert(lead, all.into());
     }
 
-    /// What a row shows.
+    /// Remembers the contacts in a row.
     pub(super) fn learn_row(&self, row: &RawFields) {
         if let Some(id) = row.get(LEAD_ID).and_then(Option::as_deref) {
             self.learn(id, contacts_of(row));
         }
     }
 
-    /// These keys, those of the leads that have them, and those of all contacts of these leads.
+    /// Adds to these keys those of the leads that have them, and those of all contacts of these leads.
     fn with_known(&self, mut keys: Vec<String>) -> Vec<String> {
         let leads: Vec<String> = keys.iter().filter_map(|key| self.leads.get(key)).collect();
         keys.extend(leads);
@@ -93,18 +93,18 @@ impl KnownLeads {
 }
 
 impl Gateway {
-    /// Takes the place of a write of a lead.
-    pub fn enter_write(&self, write: &WriteRequest, request: Option<RequestId>) -> Entry {
+    /// Reserves the position of a write of a lead.
+    pub fn enter_write(&self, write: &WriteRequest, request: Option<RequestId>) -> WriteEntry {
         self.enter(&self.requests, write.order_keys(), request)
     }
 
-    /// Takes the place of a removal.
-    pub fn enter_removal(&self, removal: &Removal, request: Option<RequestId>) -> Entry {
+    /// Reserves the position of a removal.
+    pub fn enter_removal(&self, removal: &Removal, request: Option<RequestId>) -> WriteEntry {
         self.enter(&self.requests, removal.order_keys(), request)
     }
 
-    /// Takes the place of an activity that is posted or updated.
-    pub fn enter_post(&self, post: &ActivityWriteRequest, request: Option<RequestId>) -> Entry {
+    /// Reserves the position of a post or update of an activity.
+    pub fn enter_post(&self, post: &ActivityWriteRequest, request: Option<RequestId>) -> WriteEntry {
         let key = match &post.target {
             ActivityTarget::Lead(lead_id) => order_key("lead", lead_id),
             ActivityTarget::Activity(activity_id) => order_key("activity", activity_id),
@@ -112,12 +112,17 @@ impl Gateway {
         self.enter(&self.posts, vec![key], request)
     }
 
-    fn enter<T: StoredResult>(&self, requests: &Requests<T>, keys: Vec<String>, request: Option<RequestId>) -> Entry {
+    fn enter<T: StoredResult>(
+        &self,
+        requests: &Requests<T>,
+        keys: Vec<String>,
+        request: Option<RequestId>,
+    ) -> WriteEntry {
         let keys = self.known_leads.with_known(keys);
-        // Both places in one step: two writes, each with one place and behind the other in the second, would wait for each
-        // other.
+        // Both positions are reserved in one step. Otherwise two writes could each be first in one order and wait for the other
+        // write in the other order.
         let _one_step = self.known_leads.entering.lock().unwrap_or_else(PoisonError::into_inner);
-        Entry {
+        WriteEntry {
             request: request.map(|request| requests.enter(request)),
             reservation: self.quota.reserve(&keys),
         }
@@ -129,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_by_id_and_one_by_email_address_of_a_known_lead_have_a_key_in_common() {
+    fn writes_by_id_and_by_email_address_of_a_known_lead_share_a_key() {
         let known = KnownLeads::new();
         let keys = |keys: &[&str]| known.with_known(keys.iter().map(|key| (*key).to_owned()).collect());
         assert_eq!(keys(&["lead:7"]), ["lead:7"]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::lookup::{columns, fold, id_of, is_missing, own_key, with_lead};
 use super::reconcile::LookupResult;
-use super::{Entry, Gateway, or_invalid};
+use super::{Gateway, WriteEntry, or_invalid};
 use crate::context::{RequestContext, RequestId};
 use crate::crm::batch::{BatchMode, LostMember};
 use crate::crm::lead as endpoint;
@@ -67,12 +67,12 @@ impl Gateway {
         context: &RequestContext,
         mut write: WriteRequest,
         mode: WriteMode,
-        entry: Entry,
+        entry: WriteEntry,
     ) -> Result<WriteResult> {
         self.validate(context, &mut write).await?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));
         let caller_context = context.clone();
-        let Entry { reservation, request } = entry;
+        let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
             let way = gateway.way(&write, mode);
@@ -194,7 +194,7 @@ impl Gateway {
         let mut without_id = Vec::new();
         let mut listed = 0;
         for page in 1.. {
-            let operation = endpoint::GetByIds {
+            let operation = endpoint::GetLeadsByIds {
                 ids: ids.clone(),
                 columns: columns.clone(),
                 page,
@@ -278,7 +278,7 @@ impl Gateway {
         let result = match &write.action {
             WriteAction::Create => {
                 let write = write.clone();
-                let operation = endpoint::Create { write, clear_with };
+                let operation = endpoint::CreateLead { write, clear_with };
                 self.crm.call_batched_or_rejoin(way, context, &operation, batch).await
             }
             WriteAction::Update { lead_id, .. } => self.update(context, &write, way, lead_id, batch).await,
@@ -305,7 +305,7 @@ impl Gateway {
         let clear_with = self.settings.clear_with;
         let mut write = write.clone();
         loop {
-            let operation = endpoint::Update {
+            let operation = endpoint::UpdateLead {
                 write: write.clone(),
                 clear_with,
             };
@@ -405,9 +405,12 @@ impl Gateway {
     ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
         if matches!(write.action, WriteAction::Capture { .. }) {
-            return self.crm.call(context, &endpoint::Capture { write, clear_with }).await;
+            return self
+                .crm
+                .call(context, &endpoint::CaptureLead { write, clear_with })
+                .await;
         }
-        let operation = endpoint::CreateOrUpdate { write, clear_with };
+        let operation = endpoint::CreateOrUpdateLead { write, clear_with };
         self.crm.call_batched_or_rejoin(way, context, &operation, batch).await
     }
 }

@@ -22,7 +22,7 @@ impl Gateway {
         match key {
             LeadKey::Id(id) => {
                 let known = catalog.filter(|catalog| self.batching.reads && mask.is_of_columns(catalog));
-                let operation = endpoint::GetById {
+                let operation = endpoint::GetLeadById {
                     id: id.clone(),
                     columns: known.map(|catalog| mask.shared_columns(catalog)),
                 };
@@ -33,9 +33,9 @@ impl Gateway {
                 };
                 self.crm.call_batched(way, context, &operation).await
             }
-            LeadKey::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
+            LeadKey::Email(email) => self.crm.call(context, &endpoint::GetLeadByEmail(email.clone())).await,
             LeadKey::Number(number) => {
-                let operation = endpoint::GetByNumber {
+                let operation = endpoint::GetLeadByNumber {
                     number: number.clone(),
                     columns: columns(mask, catalog),
                 };
@@ -44,7 +44,7 @@ impl Gateway {
             LeadKey::Phone(number) => {
                 let mut missing = Error::from(ErrorKind::NotFound(Resource::Lead));
                 for form in phone::lookup_forms(number, self.country_code.as_str()) {
-                    match self.crm.call(context, &endpoint::GetByPhone(form)).await {
+                    match self.crm.call(context, &endpoint::GetLeadByPhone(form)).await {
                         Err(error) if is_missing(&error) => missing = error,
                         result => return result,
                     }

@@ -1,4 +1,4 @@
-//! The life of a request: one short function per operation. Knows neither protobuf nor HTTP.
+//! The operations of the gateway: one short function for each. Knows neither protobuf nor HTTP.
 
 mod activity;
 mod cursor;
@@ -23,8 +23,8 @@ use crate::cached::Cached;
 pub use crate::context::Criticality;
 use crate::context::RequestContext;
 use crate::crm;
-use crate::crm::activity::GetTypes;
-pub use crate::crm::activity::{Offset, RetrieveModified as Modified};
+use crate::crm::activity::GetActivityTypes;
+pub use crate::crm::activity::{ActivityOffset, RetrieveModifiedActivities};
 use crate::crm::authentication::{KeyOwner, UserByAccessKey};
 use crate::crm::lead::ClearWith;
 use crate::crm::lost::LostWrite;
@@ -44,88 +44,88 @@ pub use crate::sharing;
 use crate::sharing::Sharing;
 use crate::store::{self, PriorAttempt, Requests, Store};
 use crate::users::Users;
-pub use entry::Entry;
 use entry::KnownLeads;
+pub use entry::WriteEntry;
 pub use lead::{BatchGetResult, WriteMode};
 pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;
 pub use removal::Removal;
-pub use search::Search;
+pub use search::LeadSearch;
 
-/// What differs between accounts and is not documented, or is a matter of taste (`[tenants.NAME]`).
+/// The settings of one account (`[tenants.NAME]`), except for those of the client and the quota.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
-    /// How long the metadata counts as fresh.
+    /// How long cached metadata, users and activity types are fresh.
     pub metadata_lifetime: Duration,
-    /// How long request ids are remembered.
+    /// How long request ids and their results are kept.
     pub keep_request_ids: Duration,
-    /// How writes behave.
+    /// The settings of writes.
     pub writes: WriteSettings,
-    /// What the pages of a lead's activities are counted by.
-    pub activity_offset: Offset,
-    /// The country code of phone numbers that are given without one.
+    /// What `Offset` counts in a read of a lead's activities.
+    pub activity_offset: ActivityOffset,
+    /// The country code of phone numbers without one.
     pub default_country_code: CountryCode,
-    /// How sharing behaves.
+    /// The settings of sharing.
     pub sharing: sharing::SharingSettings,
-    /// What may travel together.
+    /// The settings of batching.
     pub batching: Batching,
 }
 
-/// How writes behave (`[tenants.NAME.writes]`).
+/// The settings of writes (`[tenants.NAME.writes]`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriteSettings {
     /// How an attribute is cleared.
     pub clear_with: ClearWith,
-    /// Whether an update may be refused as a duplicate of the very lead that it updates. It was seen once; then the
-    /// attribute is looked up and, if it is the lead's own, left out.
+    /// Whether LeadSquared may reject an update as a duplicate of the updated lead itself, as observed once. Then the attribute is
+    /// looked up, and removed from the update if its value is that of the lead.
     pub own_values_may_clash: bool,
-    /// The attributes of which no two leads have the same value. A create that may have been executed is sent again only if
-    /// it has one of them, so that LeadSquared itself refuses to do it twice.
+    /// The unique attributes: no two leads have the same value. A create that may have been executed is sent again only if it has one
+    /// of them, so that LeadSquared rejects a second lead.
     pub unique: Vec<String>,
-    /// Whether a value that is none of the options of a closed dropdown is refused before anything is sent.
+    /// Whether a value that is no option of a dropdown is rejected before anything is sent.
     pub check_options: bool,
-    /// Whether the lead that a write clashes with is looked up, where LeadSquared does not name it.
+    /// Whether the other lead of a duplicate is looked up if LeadSquared does not name it.
     pub find_duplicates: bool,
 }
 
-/// What may travel together with others in one call (`[tenants.NAME.batching]`).
+/// The settings of batching (`[tenants.NAME.batching]`): which operations may share one call, and how many.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batching {
-    /// Whether GetLead by id may.
+    /// Whether GetLead by id may be batched.
     pub reads: bool,
-    /// Whether UpdateLead may that runs no automations.
+    /// Whether UpdateLead without automations may be batched.
     pub updates: bool,
-    /// Whether CreateLead may.
+    /// Whether CreateLead may be batched.
     pub creates: bool,
-    /// Whether UpsertLead may that runs no automations.
+    /// Whether UpsertLead without automations may be batched.
     pub upserts: bool,
-    /// Whether the activities that are posted for shares may.
+    /// Whether the activities of shares may be batched.
     pub activities: bool,
-    /// The most reads in one call.
+    /// Maximum number of reads in one call.
     pub max_reads: usize,
-    /// The most updates in one call.
+    /// Maximum number of updates in one call.
     pub max_updates: usize,
-    /// The most creates in one call.
+    /// Maximum number of creates in one call.
     pub max_creates: usize,
-    /// The most upserts in one call.
+    /// Maximum number of upserts in one call.
     pub max_upserts: usize,
-    /// The most activities in one call.
+    /// Maximum number of activities in one call.
     pub max_activities: usize,
-    /// The most requests in one BatchCreateLeads, BatchUpdateLeads or BatchUpsertLeads.
+    /// Maximum number of requests in one BatchCreateLeads, BatchUpdateLeads or BatchUpsertLeads.
     pub max_requests: usize,
-    /// The most rows of one ImportLeads in work at one time.
+    /// Maximum number of rows in progress of one ImportLeads.
     pub import_window: usize,
 }
 
-/// How many are in work at one time at most.
-const MAX_IN_WORK: usize = 100_000;
+/// Maximum of `max_requests` and `import_window`.
+const MAX_IN_PROGRESS: usize = 100_000;
 
 impl Batching {
-    /// What is wrong with it: the key, and what would be right.
+    /// Returns the invalid settings: the key, and what is valid.
     pub fn validate(&self) -> Vec<(&'static str, String)> {
-        let most = |lane: Lane| match lane {
+        let key = |lane: Lane| match lane {
             Lane::Reads => "max_reads",
             Lane::Updates => "max_updates",
             Lane::Upserts => "max_upserts",
@@ -133,21 +133,21 @@ impl Batching {
             Lane::Activities => "max_activities",
         };
         let sizes = self.sizes();
-        let lanes = Lane::ALL.map(|lane| (most(lane), sizes.0[lane as usize], lane.max_batch()));
+        let lanes = Lane::ALL.map(|lane| (key(lane), sizes.0[lane as usize], lane.max_batch()));
         let others = [
-            ("max_requests", self.max_requests, MAX_IN_WORK),
-            ("import_window", self.import_window, MAX_IN_WORK),
+            ("max_requests", self.max_requests, MAX_IN_PROGRESS),
+            ("import_window", self.import_window, MAX_IN_PROGRESS),
         ];
-        let wrong = lanes
+        let invalid = lanes
             .into_iter()
             .chain(others)
-            .filter(|(_, size, most)| !(1..=*most).contains(size));
-        wrong
-            .map(|(key, _, most)| (key, format!("must be 1 to {most}")))
+            .filter(|(_, size, max)| !(1..=*max).contains(size));
+        invalid
+            .map(|(key, _, max)| (key, format!("must be 1 to {max}")))
             .collect()
     }
 
-    /// How many of each lane travel in one call.
+    /// Maximum number of operations in one call, by lane.
     pub fn sizes(&self) -> BatchSizes {
         BatchSizes(Lane::ALL.map(|lane| match lane {
             Lane::Reads => self.max_reads,
@@ -159,26 +159,26 @@ impl Batching {
     }
 }
 
-/// The gateway to one account.
+/// The gateway of one account.
 pub struct Gateway {
     crm: crm::Client,
     quota: Quota,
     metadata: Cached<LeadsMetaData, Catalog>,
     users: Users,
-    activity_types: Cached<GetTypes, Listed<ActivityType>>,
+    activity_types: Cached<GetActivityTypes, Listed<ActivityType>>,
     requests: Arc<Requests<WriteResult>>,
     posts: Arc<Requests<String>>,
     settings: WriteSettings,
     batching: Batching,
     reads: Reads,
     known_leads: KnownLeads,
-    activity_offset: Offset,
+    activity_offset: ActivityOffset,
     country_code: CountryCode,
     sharing: Sharing,
 }
 
 impl Gateway {
-    /// A gateway to the account of that client. After `stop` it begins nothing that nobody waits for.
+    /// A gateway of the client's account. After `stop` it begins no background work.
     pub fn new(
         name: &str,
         crm: crm::Client,
@@ -205,7 +205,7 @@ impl Gateway {
             metadata: Cached::new(crm.clone(), LeadsMetaData, Catalog::new, lifetime, tasks.clone()),
             users,
             sharing: Sharing::new(parts, settings.sharing),
-            activity_types: Cached::new(crm.clone(), GetTypes, |types, _| types, lifetime, tasks.clone()),
+            activity_types: Cached::new(crm.clone(), GetActivityTypes, |types, _| types, lifetime, tasks.clone()),
             posts: Arc::new(Requests::new(
                 store.clone(),
                 name,
@@ -229,32 +229,32 @@ impl Gateway {
         }
     }
 
-    /// Fetches in the background what the first calls would have to wait for.
+    /// Fetches in the background the values that the first calls need.
     pub fn warm_up(&self) {
         self.metadata.refresh();
     }
 
-    /// The state of the account's quota.
+    /// Returns the state of the account's quota.
     pub fn quota(&self) -> QuotaSnapshot {
         self.quota.snapshot()
     }
 
-    /// What has been spent of the quota, to be remembered over a restart.
+    /// Returns the usage of the quota, which is kept over a restart.
     pub fn quota_usage(&self) -> QuotaUsage {
         self.quota.usage()
     }
 
-    /// Forgets request ids and shares that are old enough.
+    /// Deletes expired request ids and shares. Returns their number.
     pub async fn sweep(&self) -> std::result::Result<u64, store::StoreError> {
         Ok(self.requests.delete_expired().await? + self.sharing.delete_expired().await?)
     }
 
-    /// Whose keys these are.
+    /// Returns the owner of the access keys.
     pub async fn key_owner(&self, context: &RequestContext) -> Result<KeyOwner> {
         self.crm.call(context, &UserByAccessKey).await
     }
 
-    /// Why LeadSquared cannot be reached at present, with host and port, for operators.
+    /// Why LeadSquared cannot be reached now, with host and port. The text is for operators.
     pub fn outage(&self) -> Option<String> {
         self.crm.outage()
     }
@@ -269,27 +269,27 @@ impl Gateway {
         self.metadata.is_available()
     }
 
-    /// What attributes leads have.
+    /// Returns the attributes of leads.
     pub async fn describe_fields(&self, context: &RequestContext) -> Result<Arc<Catalog>> {
         self.metadata.get(context).await
     }
 
-    /// One user.
+    /// Returns one user.
     pub async fn get_user(&self, context: &RequestContext, key: &user::UserKey) -> Result<User> {
         self.users.get(context, key).await
     }
 
-    /// All users.
+    /// Returns all users.
     pub async fn users(&self, context: &RequestContext) -> Result<Arc<Roster>> {
         self.users.all(context).await
     }
 
-    /// The attributes of which no two leads have the same value.
+    /// The unique attributes.
     pub fn unique_attributes(&self) -> &[String] {
         &self.settings.unique
     }
 
-    /// What may travel together.
+    /// The settings of batching.
     pub fn batching(&self) -> &Batching {
         &self.batching
     }

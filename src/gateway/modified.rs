@@ -1,4 +1,4 @@
-//! Leads that were modified in a range of time: page by page, or all of them.
+//! Leads that were modified in a range of time: page by page (listing), or all of them (export).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::search::leads;
 use super::{Gateway, or_invalid};
 use crate::context::RequestContext;
 use crate::crm::retry::{Decision, decide_incomplete_page};
-use crate::crm::search::{MODIFIED, Page, RecentlyModified};
+use crate::crm::search::{MODIFIED, ModifiedLeadsPage, RecentlyModifiedLeads};
 use crate::domain::field::Catalog;
 use crate::domain::lead::{Lead, RawFields};
 use crate::domain::lead_id_set::LeadIdSet;
@@ -19,23 +19,23 @@ use crate::domain::mask::ReadMask;
 use crate::domain::time;
 use crate::error::{ErrorKind, Result};
 
-/// The most leads of a page, by LeadSquared's own limit.
+/// Maximum number of leads of a page, a limit of LeadSquared.
 pub const MAX: usize = 5_000;
-/// The least of an export's pages, however many columns they have.
-const LEAST: usize = 500;
-/// About how many values a page of an export has at most, so that its answer stays some tens of megabytes long.
+/// Minimum number of leads of an export's page.
+const MIN_EXPORT_PAGE: usize = 500;
+/// Approximate maximum number of values of an export's page. It limits a response to some tens of megabytes.
 const MAX_VALUES: usize = 250_000;
-/// What every token begins with; another form gets another letter.
-const TOKEN: char = 'm';
+/// The first letter of every token. Another format has another letter.
+const TOKEN_PREFIX: char = 'm';
 
-/// How far the leads that were modified in a range have been listed. Its token is all that has to be kept between two pages.
+/// The state of a listing of modified leads. Between two pages, callers keep its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// From then on.
+    /// The start of the range, included.
     pub start: Timestamp,
-    /// Before then.
+    /// The end of the range, excluded.
     pub end: Timestamp,
-    /// How many leads of a page were asked for; those of the walk may be fewer, if more do not fit into a response.
+    /// The requested number of leads of a page. The cursor may have fewer, if more do not fit into a response.
     size: usize,
     cursor: PageCursor,
 }
@@ -43,68 +43,68 @@ pub struct Listing {
 /// A page of a listing.
 #[derive(Clone, Debug)]
 pub struct ListedPage {
-    /// Its leads.
+    /// The leads.
     pub leads: Vec<Lead>,
-    /// Its leads that cannot be read.
+    /// The unreadable leads.
     pub unreadable: Vec<Unreadable>,
-    /// Where each of the leads stands on LeadSquared's page.
+    /// The position of each lead on LeadSquared's page.
     positions: Vec<usize>,
     reading: PageRead,
 }
 
-/// A page as it was read.
+/// A page of rows.
 struct ReadPage {
     rows: Listed<RawFields>,
-    /// Where each of the readable rows stands on LeadSquared's page.
+    /// The position of each readable row on LeadSquared's page.
     positions: Vec<usize>,
     reading: PageRead,
 }
 
 impl ReadPage {
-    /// Those rows that are wanted.
-    fn of(rows: Listed<RawFields>, reading: PageRead, mut wanted: impl FnMut(&RawFields) -> bool) -> Self {
+    /// The rows for which `is_wanted` is true.
+    fn of(rows: Listed<RawFields>, reading: PageRead, mut is_wanted: impl FnMut(&RawFields) -> bool) -> Self {
         let positions = (0..rows.records.len()).map(|index| rows.position(index)).collect();
         let mut page = Self {
             rows,
             positions,
             reading,
         };
-        page.retain(|_, row| wanted(row), |_| true);
+        page.retain(|_, row| is_wanted(row), |_| true);
         page
     }
 
-    /// Keeps those rows, by position and content, and those that cannot be read.
+    /// Keeps the rows for which `is_wanted` is true, and the unreadable ones for which `unreadable` is true.
     fn retain(
         &mut self,
-        mut wanted: impl FnMut(usize, &RawFields) -> bool,
+        mut is_wanted: impl FnMut(usize, &RawFields) -> bool,
         unreadable: impl FnMut(&Unreadable) -> bool,
     ) {
         let rows = std::mem::take(&mut self.rows.records).into_iter();
         let positions = std::mem::take(&mut self.positions).into_iter();
-        let kept = positions.zip(rows).filter(|(position, row)| wanted(*position, row));
+        let kept = positions.zip(rows).filter(|(position, row)| is_wanted(*position, row));
         (self.positions, self.rows.records) = kept.unzip();
         self.rows.unreadable.retain(unreadable);
     }
 }
 
 impl ListedPage {
-    /// Gives the first of those leads that have not been given before, as many as `fit` says, where not all fit. The
-    /// listing goes on behind the last one.
+    /// Removes the leads that were returned before, and those that do not fit: `fit` returns how many leads fit. The listing continues
+    /// behind the last remaining lead.
     pub fn cut<T>(
         &mut self,
         listing: &mut Listing,
         leads: &mut Vec<T>,
         fit: impl FnOnce(&[T]) -> Result<usize>,
     ) -> Result<()> {
-        let known = self
+        let returned = self
             .positions
             .partition_point(|position| *position < self.reading.fresh);
-        leads.drain(..known.min(leads.len()));
+        leads.drain(..returned.min(leads.len()));
         self.unreadable.retain(|one| one.position >= self.reading.fresh);
-        self.positions.drain(..known);
+        self.positions.drain(..returned);
         let count = fit(leads)?;
         if count < leads.len() {
-            // Pages of so many should fit although some have longer leads, so that none is read twice.
+            // Smaller pages, so that pages with longer leads fit too and are not read twice.
             let count = (count - count / 10).max(1);
             leads.truncate(count);
             let end = self.positions.get(count).copied().unwrap_or_default();
@@ -116,7 +116,7 @@ impl ListedPage {
 }
 
 impl Listing {
-    /// From the beginning, in pages of that size.
+    /// A listing from the beginning, with pages of `size` leads.
     pub fn new(start: Timestamp, end: Timestamp, size: usize) -> Self {
         Self {
             start,
@@ -126,13 +126,13 @@ impl Listing {
         }
     }
 
-    /// The listing that goes on where that token was given out; `None` where it is no token.
+    /// The listing that continues at the token. `None` if the token is invalid.
     pub fn from_token(token: &str) -> Option<Self> {
-        let mut parts = token.strip_prefix(TOKEN)?.split('.');
+        let mut parts = token.strip_prefix(TOKEN_PREFIX)?.split('.');
         let mut instant = || Timestamp::from_nanosecond(parts.next()?.parse().ok()?).ok();
         let (start, end) = (instant()?, instant()?);
         let mut numbers: Vec<usize> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
-        // The page size that was asked for is there only where pages have become smaller.
+        // The requested page size is in the token only if pages have become smaller.
         let size = match numbers.len() {
             5 => {
                 numbers.push(0);
@@ -142,8 +142,8 @@ impl Listing {
             _ => return None,
         };
         let cursor = PageCursor::from_numbers(numbers.try_into().ok()?)?;
-        let is_one = start < end && cursor.size() <= size && size <= MAX;
-        is_one.then_some(Self {
+        let is_valid = start < end && cursor.size() <= size && size <= MAX;
+        is_valid.then_some(Self {
             start,
             end,
             size,
@@ -151,9 +151,13 @@ impl Listing {
         })
     }
 
-    /// A token from which the listing goes on.
+    /// The token from which the listing continues.
     pub fn token(&self) -> String {
-        let mut token = format!("{TOKEN}{}.{}", self.start.as_nanosecond(), self.end.as_nanosecond());
+        let mut token = format!(
+            "{TOKEN_PREFIX}{}.{}",
+            self.start.as_nanosecond(),
+            self.end.as_nanosecond()
+        );
         let [numbers @ .., is_partial] = self.cursor.to_numbers();
         for number in numbers {
             token.push_str(&format!(".{number}"));
@@ -164,29 +168,29 @@ impl Listing {
         token
     }
 
-    /// How many leads a page has at most.
+    /// Maximum number of leads of a page.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// How many leads there are in all, and a few more: LeadSquared counts those of the seconds around the range too.
+    /// The approximate total number of leads. LeadSquared also counts leads up to two seconds outside of the range.
     pub fn total(&self) -> usize {
         self.cursor.total()
     }
 
-    /// Whether all have been listed.
+    /// Whether all leads have been listed.
     pub fn is_over(&self) -> bool {
         self.cursor.next_page().is_none()
     }
 
-    /// Whether a lead belongs to the range. One that does not say when it was modified does: LeadSquared has listed it.
-    fn holds(&self, row: &RawFields) -> bool {
+    /// Whether a lead is in the range. One without a time is, because LeadSquared has listed it.
+    fn contains(&self, row: &RawFields) -> bool {
         let at = row.get(MODIFIED).and_then(Option::as_deref).and_then(time::read);
         at.is_none_or(|at| self.start <= at && at < self.end)
     }
 }
 
-/// An export on its way: every lead of a range, each once.
+/// An export in progress: every lead of a range, once.
 pub struct Export {
     gateway: Arc<Gateway>,
     context: RequestContext,
@@ -195,13 +199,13 @@ pub struct Export {
     catalog: Option<Arc<Catalog>>,
     columns: Vec<String>,
     seen: LeadIdSet,
-    /// The unreadable leads that have come.
-    unread: LeadIdSet,
+    /// The unreadable leads that were returned.
+    seen_unreadable: LeadIdSet,
 }
 
 impl Gateway {
-    /// The next page of a listing; `None` when all pages have been read. Between two pages leads may come again, and none
-    /// that stays in the range is left out.
+    /// Returns the next page of a listing. `None` if all pages have been read. A lead may be on several pages. A lead that stays in the
+    /// range is not missed.
     pub async fn modified_leads(
         &self,
         context: &RequestContext,
@@ -215,8 +219,8 @@ impl Gateway {
         let Some(mut page) = self.next_rows(context, listing, &columns).await? else {
             return Ok(None);
         };
-        let given = if is_partial { page.reading.fresh } else { 0 };
-        page.retain(|position, _| position >= given, |one| one.position >= given);
+        let returned = if is_partial { page.reading.fresh } else { 0 };
+        page.retain(|position, _| position >= returned, |one| one.position >= returned);
         let listed = leads(page.rows, mask, catalog.as_deref());
         Ok(Some(ListedPage {
             leads: listed.records,
@@ -226,7 +230,7 @@ impl Gateway {
         }))
     }
 
-    /// Begins an export of a range, or goes on with one.
+    /// Begins or continues an export.
     pub async fn export_leads(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -248,11 +252,11 @@ impl Gateway {
             catalog,
             columns,
             seen: LeadIdSet::default(),
-            unread: LeadIdSet::default(),
+            seen_unreadable: LeadIdSet::default(),
         })
     }
 
-    /// Those leads of the next page that belong to the range, with their positions; `None` when all pages have been read.
+    /// Returns the leads of the next page that are in the range, with their positions. `None` if all pages have been read.
     async fn next_rows(
         &self,
         context: &RequestContext,
@@ -262,7 +266,7 @@ impl Gateway {
         let Some(page) = listing.cursor.next_page() else {
             return Ok(None);
         };
-        let operation = RecentlyModified {
+        let operation = RecentlyModifiedLeads {
             start: listing.start,
             end: listing.end,
             columns: columns.to_vec(),
@@ -270,18 +274,18 @@ impl Gateway {
             size: listing.cursor.size(),
         };
         for reads in 1.. {
-            let Page { rows, total } = self.crm.call(context, &operation).await?;
+            let ModifiedLeadsPage { rows, total } = self.crm.call(context, &operation).await?;
             let expected = listing.cursor.expected(page, total);
             let count = match rows.is_count_uncertain {
-                // The page is taken for whole, so that it is not read for ever.
+                // The page is assumed to be complete. Otherwise it would be read again forever.
                 true => expected.max(rows.count().min(listing.cursor.size())),
                 false => rows.count(),
             };
-            // Leads may have left between the count and the rows; if not, some are withheld, and nobody knows which.
+            // Fewer rows than expected: leads were removed meanwhile, or LeadSquared did not return all of them.
             if count >= expected {
                 let reading = listing.cursor.read(page, count, total);
                 listing.cursor = reading.whole();
-                return Ok(Some(ReadPage::of(rows, reading, |row| listing.holds(row))));
+                return Ok(Some(ReadPage::of(rows, reading, |row| listing.contains(row))));
             }
             if decide_incomplete_page(reads) != Decision::Retry {
                 break;
@@ -292,39 +296,39 @@ impl Gateway {
     }
 }
 
-/// Where an export begins.
+/// The beginning of an export.
 #[derive(Clone, Debug)]
 pub enum ExportFrom {
-    /// At the beginning of a range: from the first time on, before the second.
+    /// A new export of a range. The start is included, the end is excluded.
     Range(Timestamp, Timestamp),
-    /// Where another one broke off.
+    /// An export that was interrupted.
     Listing(Listing),
 }
 
 impl Export {
-    /// The leads of the next page that have not come yet; `None` when all have come.
+    /// Returns the leads of the next page that were not returned before. `None` if all have been returned.
     pub async fn next(&mut self) -> Result<Option<Listed<Lead>>> {
         let read = self.gateway.next_rows(&self.context, &mut self.listing, &self.columns);
         let Some(mut page) = read.await? else {
             return Ok(None);
         };
-        let unread = &mut self.unread;
+        let seen_unreadable = &mut self.seen_unreadable;
         page.retain(
             |_, row| id_of(row).is_none_or(|id| self.seen.insert(id)),
-            |one| one.id.as_deref().is_none_or(|id| unread.insert(id)),
+            |one| one.id.as_deref().is_none_or(|id| seen_unreadable.insert(id)),
         );
         Ok(Some(leads(page.rows, &self.mask, self.catalog.as_deref())))
     }
 
-    /// How far it is.
+    /// The state of the export.
     pub fn listing(&self) -> &Listing {
         &self.listing
     }
 }
 
-/// How many leads a page of an export has where each has so many columns.
+/// The number of leads of an export's page if each lead has `columns` columns.
 fn page_size(columns: usize) -> usize {
-    (MAX_VALUES / columns.max(1)).clamp(LEAST, MAX)
+    (MAX_VALUES / columns.max(1)).clamp(MIN_EXPORT_PAGE, MAX)
 }
 
 #[cfg(test)]
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_goes_on_from_its_token() {
+    fn a_listing_continues_from_its_token() {
         let mut listing = listing();
         assert_eq!(Listing::from_token(&listing.token()).as_ref(), Some(&listing));
         listing.cursor = listing.cursor.read(1, 10, 95).whole();
@@ -348,14 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_that_stopped_inside_of_a_page_goes_on_behind_the_last_lead() {
+    fn a_listing_continues_behind_the_last_lead_of_a_partial_page() {
         let mut listing = listing();
         let reading = listing.cursor.read(1, 10, 95);
         listing.cursor = reading.whole();
         let mut page = ListedPage {
             unreadable: vec![],
             leads: vec![],
-            // The fourth row does not belong to the range.
+            // The fourth row is not in the range.
             positions: (0..10).filter(|position| *position != 3).collect(),
             reading,
         };
@@ -372,10 +376,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_none() {
+    fn an_invalid_token_is_none() {
         let good = listing().token();
         let (start, end) = (listing().start.as_nanosecond(), listing().end.as_nanosecond());
-        for wrong in [
+        for invalid in [
             String::new(),
             "p2".to_owned(),
             good[1..].to_owned(),
@@ -386,19 +390,19 @@ mod tests {
             format!("m{start}.{end}.10.-1.0.0.0"),
             format!("m{start}.{}.10.0.0.0.0", "9".repeat(30)),
         ] {
-            assert_eq!(Listing::from_token(&wrong), None, "{wrong}");
+            assert_eq!(Listing::from_token(&invalid), None, "{invalid}");
         }
     }
 
     #[test]
-    fn the_range_has_its_start_and_not_its_end() {
-        let holds =
-            |at: Option<&str>| listing().holds(&RawFields::from([(MODIFIED.to_owned(), at.map(str::to_owned))]));
-        assert!(!holds(Some("2026-09-01 00:00:00.499")));
-        assert!(holds(Some("2026-09-01 00:00:00.500")));
-        assert!(holds(Some("2026-09-02 00:00:00.249")));
-        assert!(!holds(Some("2026-09-02 00:00:00.250")));
-        assert!(holds(Some("yesterday")) && holds(None));
+    fn the_range_includes_its_start_and_excludes_its_end() {
+        let contains =
+            |at: Option<&str>| listing().contains(&RawFields::from([(MODIFIED.to_owned(), at.map(str::to_owned))]));
+        assert!(!contains(Some("2026-09-01 00:00:00.499")));
+        assert!(contains(Some("2026-09-01 00:00:00.500")));
+        assert!(contains(Some("2026-09-02 00:00:00.249")));
+        assert!(!contains(Some("2026-09-02 00:00:00.250")));
+        assert!(contains(Some("yesterday")) && contains(None));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Reads of leads that others have asked for: those under way are shared, and those that ended are kept for callers who
-//! can do with an older answer. What leadgate itself writes is never missing in what comes afterwards.
+//! Request coalescing and caching of reads of leads. Callers share a read in progress. Callers that accept an older response get a
+//! cached one. A read that begins after a write of this process always shows the write.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::context::{Criticality, RequestContext};
+use crate::context::{Criticality, RequestContext, UPSTREAM_RESPONSE};
 use crate::domain::lead::{LeadKey, RawFields};
 use crate::domain::mask::ReadMask;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
 
-/// How much later than a flight those who wait for it look at the deadline.
+/// How much later than the in-flight read its waiters check their deadline, so that the error says what the read was waiting for.
 const GRACE: Duration = Duration::from_millis(5);
-/// The most answers that are kept; a lead has about 10 KB.
-const MAX_KEPT: u64 = 10_000;
+/// Maximum number of cached responses. A lead has about 10 KB.
+const MAX_CACHED: u64 = 10_000;
 
 /// The reads of one account.
 pub(super) struct Reads {
@@ -31,35 +31,35 @@ struct Shared {
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     in_flight_reads: Mutex<HashMap<(LeadKey, ReadMask), Arc<InFlightRead>>>,
-    /// What was read by id, and what was looked up by anything else.
-    kept: [moka::sync::Cache<LeadKey, Kept>; 2],
+    /// The responses to reads by id, and to reads by any other key.
+    cached: [moka::sync::Cache<LeadKey, CachedRead>; 2],
 }
 
-/// A read under way. It runs in a task of its own, until the last deadline of those who wait for it, and ends when all of
-/// them have left.
+/// A read in progress. It runs in its own task until the last deadline of its waiters, and is cancelled when no waiter remains.
 struct InFlightRead {
     criticality: Criticality,
-    waiting: Mutex<Waiting>,
+    waiters: Mutex<Waiters>,
     cancelled: CancellationToken,
-    landed: watch::Sender<Option<Result<Arc<RawFields>>>>,
+    result: watch::Sender<Option<Result<Arc<RawFields>>>>,
 }
 
-/// Who waits for a flight.
-struct Waiting {
+/// The waiters of an in-flight read.
+struct Waiters {
     count: usize,
-    until: Instant,
+    /// The last of their deadlines.
+    deadline: Instant,
 }
 
-/// An answer of some time ago.
+/// A cached response.
 #[derive(Clone)]
-struct Kept {
+struct CachedRead {
     mask: ReadMask,
     row: Arc<RawFields>,
-    asked: Instant,
+    requested: Instant,
 }
 
-/// A waiter of a flight.
-struct Reader {
+/// A waiter of an in-flight read.
+struct Waiter {
     shared: Arc<Shared>,
     name: (LeadKey, ReadMask),
     in_flight: Arc<InFlightRead>,
@@ -73,12 +73,12 @@ impl Reads {
                 metrics,
                 tasks,
                 in_flight_reads: Mutex::default(),
-                kept: [(); 2].map(|()| moka::sync::Cache::new(MAX_KEPT)),
+                cached: [(); 2].map(|()| moka::sync::Cache::new(MAX_CACHED)),
             }),
         }
     }
 
-    /// The lead, as `read` finds it, or as others have just asked for it, or as it was found no longer ago than that.
+    /// Returns the lead: from `read`, from a read in progress, or from a cached response that is not older than `max_staleness`.
     pub(super) async fn get<R, F>(
         &self,
         context: &RequestContext,
@@ -93,20 +93,20 @@ impl Reads {
     {
         let name = (key.folded(), mask.clone());
         let age = max_staleness.filter(|age| !age.is_zero());
-        if let Some(row) = age.and_then(|age| self.shared.kept(&name, age)) {
+        if let Some(row) = age.and_then(|age| self.shared.cached(&name, age)) {
             self.shared.metrics.coalesced(&self.shared.tenant, "cache");
             return Ok(row);
         }
-        // The flight looks at the deadline first, so that it can say where it waited.
-        let patient = RequestContext {
+        // The in-flight read checks the deadline first, so that its error says what it was waiting for.
+        let waiter_context = RequestContext {
             deadline: context.deadline + GRACE,
             ..context.clone()
         };
         loop {
-            let (reader, is_first) = self.shared.reader(context, &name, age.is_some(), read.clone());
-            let mut landed = reader.in_flight.landed.subscribe();
-            let result = patient
-                .wait("LeadSquared's answer", landed.wait_for(Option::is_some))
+            let (waiter, is_first) = self.shared.join(context, &name, age.is_some(), read.clone());
+            let mut receiver = waiter.in_flight.result.subscribe();
+            let result = waiter_context
+                .wait(UPSTREAM_RESPONSE, receiver.wait_for(Option::is_some))
                 .await?;
             let result = match result.as_deref() {
                 Ok(Some(result)) => result.clone(),
@@ -119,26 +119,26 @@ impl Reads {
                     }
                     return Ok(RawFields::clone(&row));
                 }
-                // What was the first one's own trouble is not the others'.
-                Err(error) if !is_first && is_personal(&error) && Instant::now() < context.deadline => {}
+                // An error of the first waiter, such as its deadline, is not that of this one.
+                Err(error) if !is_first && is_of_caller(&error) && Instant::now() < context.deadline => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// A lead was written, or, where it is not known which, any: what was asked before is no answer to what comes now.
+    /// Invalidates the reads of a lead that was written. `None`: any lead may have been written.
     pub(super) fn invalidate(&self, lead_id: Option<&str>) {
         let written = lead_id.map(|id| LeadKey::Id(id.to_owned()).folded());
-        // What is looked up by anything else may be that lead.
+        // A read by any other key may return that lead.
         let may_be = |key: &LeadKey| match (&written, key) {
             (Some(written), LeadKey::Id(_)) => key == written,
             _ => true,
         };
         let mut in_flight_reads = self.shared.in_flight_reads();
         in_flight_reads.retain(|(key, _), _| !may_be(key));
-        // Under the lock, so that no flight that is to be forgotten keeps its answer after this.
-        let [by_id, looked_up] = &self.shared.kept;
-        looked_up.invalidate_all();
+        // Under the lock, so that no invalidated read in progress caches its response afterwards.
+        let [by_id, by_other_keys] = &self.shared.cached;
+        by_other_keys.invalidate_all();
         match &written {
             Some(written) => by_id.invalidate(written),
             None => by_id.invalidate_all(),
@@ -151,51 +151,52 @@ impl Shared {
         self.in_flight_reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self, key: &LeadKey) -> &moka::sync::Cache<LeadKey, Kept> {
+    fn cache_of(&self, key: &LeadKey) -> &moka::sync::Cache<LeadKey, CachedRead> {
         match key {
-            LeadKey::Id(_) => &self.kept[0],
-            LeadKey::Number(_) | LeadKey::Email(_) | LeadKey::Phone(_) => &self.kept[1],
+            LeadKey::Id(_) => &self.cached[0],
+            LeadKey::Number(_) | LeadKey::Email(_) | LeadKey::Phone(_) => &self.cached[1],
         }
     }
 
-    fn kept(&self, (key, mask): &(LeadKey, ReadMask), age: Duration) -> Option<RawFields> {
-        let kept = self.place(key).get(key)?;
-        let is_young = kept.asked.elapsed() <= age;
-        (is_young && kept.mask.covers(mask)).then(|| RawFields::clone(&kept.row))
+    fn cached(&self, (key, mask): &(LeadKey, ReadMask), age: Duration) -> Option<RawFields> {
+        let cached = self.cache_of(key).get(key)?;
+        let is_young = cached.requested.elapsed() <= age;
+        (is_young && cached.mask.covers(mask)).then(|| RawFields::clone(&cached.row))
     }
 
-    /// A seat in the flight of that name, and whether it is a new one. One of a lower class would come too late.
-    fn reader<R, F>(
+    /// Joins the read in progress with that name, or begins one. Returns whether it is new. A read of a lower criticality is not
+    /// joined, because it may end later.
+    fn join<R, F>(
         self: &Arc<Self>,
         context: &RequestContext,
         name: &(LeadKey, ReadMask),
         keep: bool,
         read: R,
-    ) -> (Reader, bool)
+    ) -> (Waiter, bool)
     where
         R: Fn(RequestContext) -> F + Send + Sync + 'static,
         F: Future<Output = Result<RawFields>> + Send,
     {
         let mut in_flight_reads = self.in_flight_reads();
-        let reader = |in_flight| Reader {
+        let waiter = |in_flight| Waiter {
             shared: self.clone(),
             name: name.clone(),
             in_flight,
         };
         if let Some(in_flight) = in_flight_reads.get(name)
             && in_flight.criticality >= context.criticality
-            && in_flight.board(context.deadline)
+            && in_flight.add_waiter(context.deadline)
         {
-            return (reader(in_flight.clone()), false);
+            return (waiter(in_flight.clone()), false);
         }
         let in_flight = Arc::new(InFlightRead {
             criticality: context.criticality,
-            waiting: Mutex::new(Waiting {
+            waiters: Mutex::new(Waiters {
                 count: 1,
-                until: context.deadline,
+                deadline: context.deadline,
             }),
             cancelled: CancellationToken::new(),
-            landed: watch::Sender::new(None),
+            result: watch::Sender::new(None),
         });
         in_flight_reads.insert(name.clone(), in_flight.clone());
         drop(in_flight_reads);
@@ -203,13 +204,13 @@ impl Shared {
             cancelled: in_flight.cancelled.clone(),
             ..context.clone()
         };
-        let (shared, flown, name) = (self.clone(), in_flight.clone(), name.clone());
+        let (shared, task_read, name) = (self.clone(), in_flight.clone(), name.clone());
         self.tasks
-            .spawn(async move { shared.fly(&flown, context, name, keep, read).await });
-        (reader(in_flight), true)
+            .spawn(async move { shared.run(&task_read, context, name, keep, read).await });
+        (waiter(in_flight), true)
     }
 
-    async fn fly<R, F>(
+    async fn run<R, F>(
         &self,
         in_flight: &Arc<InFlightRead>,
         mut context: RequestContext,
@@ -220,12 +221,12 @@ impl Shared {
         R: Fn(RequestContext) -> F,
         F: Future<Output = Result<RawFields>>,
     {
-        let asked = Instant::now();
+        let requested = Instant::now();
         let result = loop {
             match read(context.clone()).await {
-                // Somebody who came later may have more time.
-                Err(error) if is_late(&error) && in_flight.until() > context.deadline => {
-                    context.deadline = in_flight.until()
+                // A later waiter may have more time.
+                Err(error) if is_timeout(&error) && in_flight.deadline() > context.deadline => {
+                    context.deadline = in_flight.deadline()
                 }
                 result => break result.map(Arc::new),
             }
@@ -240,40 +241,40 @@ impl Shared {
         if let (true, true, Ok(row)) = (is_current, keep, &result) {
             let (key, mask) = name;
             let row = row.clone();
-            self.place(&key).insert(key, Kept { mask, row, asked });
+            self.cache_of(&key).insert(key, CachedRead { mask, row, requested });
         }
         drop(in_flight_reads);
-        in_flight.landed.send_replace(Some(result));
+        in_flight.result.send_replace(Some(result));
     }
 }
 
 impl InFlightRead {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn until(&self) -> Instant {
-        self.waiting().until
+    fn deadline(&self) -> Instant {
+        self.waiters().deadline
     }
 
-    /// One more waiter; none where all had left before.
-    fn board(&self, deadline: Instant) -> bool {
-        let mut waiting = self.waiting();
-        let is_alive = waiting.count > 0;
+    /// Adds a waiter. Returns `false` if the read was cancelled because no waiter remained.
+    fn add_waiter(&self, deadline: Instant) -> bool {
+        let mut waiters = self.waiters();
+        let is_alive = waiters.count > 0;
         if is_alive {
-            waiting.count += 1;
-            waiting.until = waiting.until.max(deadline);
+            waiters.count += 1;
+            waiters.deadline = waiters.deadline.max(deadline);
         }
         is_alive
     }
 }
 
-impl Drop for Reader {
+impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut waiting = self.in_flight.waiting();
-        waiting.count -= 1;
-        let is_last = waiting.count == 0;
-        drop(waiting);
+        let mut waiters = self.in_flight.waiters();
+        waiters.count -= 1;
+        let is_last = waiters.count == 0;
+        drop(waiters);
         if is_last {
             self.in_flight.cancelled.cancel();
             let mut in_flight_reads = self.shared.in_flight_reads();
@@ -287,16 +288,16 @@ impl Drop for Reader {
     }
 }
 
-/// Whether it was a matter of time.
-fn is_late(error: &Error) -> bool {
+/// Whether the call might have succeeded with a later deadline.
+fn is_timeout(error: &Error) -> bool {
     matches!(
         error.kind,
         ErrorKind::DeadlineExceeded { .. } | ErrorKind::DeadlineInfeasible { .. } | ErrorKind::BreakerOpen { .. }
     )
 }
 
-/// Whether the error is about the one who asked, and not about what was asked.
-fn is_personal(error: &Error) -> bool {
+/// Whether the error is about the caller and its deadline, and not about the lead.
+fn is_of_caller(error: &Error) -> bool {
     let is_load = matches!(
         error.kind,
         ErrorKind::CallerCancelled
@@ -304,5 +305,5 @@ fn is_personal(error: &Error) -> bool {
             | ErrorKind::QueueFull { .. }
             | ErrorKind::DailyBudgetExhausted { .. }
     );
-    is_late(error) || is_load
+    is_timeout(error) || is_load
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::lookup::is_missing;
-use super::{Entry, Gateway, or_invalid};
+use super::{Gateway, WriteEntry, or_invalid};
 use crate::context::RequestContext;
-use crate::crm::lead::GetById;
+use crate::crm::lead::GetLeadById;
 use crate::crm::lost::{LostWrite, NextLookup};
-use crate::crm::removal::{Delete, Merge};
+use crate::crm::removal::{DeleteLead, MergeLeads};
 use crate::crm::retry::{ReconcilableWrite, Reconciled};
 use crate::domain::lead::{WriteResult, check_id, order_key};
 use crate::error::{Error, ErrorKind, Recovery, Resource, Result, Violation};
@@ -90,13 +90,13 @@ impl Gateway {
         self: &Arc<Self>,
         context: &RequestContext,
         removal: Removal,
-        entry: Entry,
+        entry: WriteEntry,
         mut violations: Vec<Violation>,
     ) -> Result<()> {
         violations.extend(removal.check());
         or_invalid(violations)?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));
-        let Entry { reservation, request } = entry;
+        let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
             let result = gateway.perform_removal(write_context, &removal, before).await;
@@ -129,12 +129,12 @@ impl ReconcilableWrite for RemovalWrite<'_> {
     async fn send(&mut self, context: &RequestContext) -> Result<WriteResult> {
         let crm = &self.gateway.crm;
         match self.removal {
-            Removal::Delete { lead_id } => crm.call(context, &Delete(lead_id)).await?,
+            Removal::Delete { lead_id } => crm.call(context, &DeleteLead(lead_id)).await?,
             Removal::Merge {
                 lead_id,
                 merged_lead_id,
             } => {
-                let operation = Merge {
+                let operation = MergeLeads {
                     master: lead_id,
                     child: merged_lead_id,
                 };
@@ -216,7 +216,7 @@ impl RemovalWrite<'_> {
 
     /// Whether the lead exists. `None`: the look-up failed.
     async fn exists(&self, context: &RequestContext, lead_id: &str) -> Option<bool> {
-        match self.gateway.crm.call(context, &GetById::new(lead_id)).await {
+        match self.gateway.crm.call(context, &GetLeadById::new(lead_id)).await {
             Ok(_) => Some(true),
             Err(error) if is_missing(&error) => Some(false),
             Err(error) => {

@@ -1,4 +1,4 @@
-//! Leads found by a criterion or by a word.
+//! Searches for leads, by a criterion or by a word.
 
 use super::lookup::columns;
 use super::{Gateway, or_invalid};
@@ -12,55 +12,55 @@ use crate::domain::mask::ReadMask;
 use crate::domain::value::Value;
 use crate::error::{ErrorKind, Result, Violation};
 
-/// A search for leads, as it was asked for.
+/// A search for leads by a criterion.
 #[derive(Clone, Debug)]
-pub struct Search {
-    /// The attribute, by schema name or by name of a field.
+pub struct LeadSearch {
+    /// The attribute: a schema name or the name of a field.
     pub field: String,
-    /// How it compares with the value.
+    /// How the attribute is compared with the value.
     pub operator: Operator,
-    /// The value; `None` where there is none, or none that can be read, which is then among the faults.
+    /// The value. `None` if it is missing or invalid; an invalid value is one of the violations.
     pub value: Option<Value>,
-    /// What the leads are ordered by; empty: by id.
+    /// The attribute by which the leads are ordered. Empty: by id.
     pub order_by: String,
-    /// Which page, from 1.
+    /// The number of the page, from 1.
     pub page: usize,
-    /// How many leads a page has.
+    /// The number of leads of a page.
     pub size: usize,
-    /// Which parts of the leads are wanted.
+    /// The parts of the leads to return.
     pub mask: ReadMask,
-    /// What was found wrong when the message was read.
-    pub faults: Vec<Violation>,
+    /// The violations that were found when the message was read.
+    pub violations: Vec<Violation>,
 }
 
 impl Gateway {
-    /// A page of the leads that meet a criterion, and whether there may be more behind it.
-    pub async fn search_leads(&self, context: &RequestContext, asked: Search) -> Result<(Listed<Lead>, bool)> {
+    /// Returns a page of the leads that meet a criterion, and whether there may be a next page.
+    pub async fn search_leads(&self, context: &RequestContext, search: LeadSearch) -> Result<(Listed<Lead>, bool)> {
         let catalog = match self.metadata.get_if_available(context).await {
             Some(catalog) => catalog,
             None => {
-                // What is wrong already is told without another call.
-                or_invalid(asked.faults.clone())?;
-                // What LeadSquared makes of an attribute that is none may be all leads, so nothing is asked blindly.
+                // Violations that are already known need no call.
+                or_invalid(search.violations.clone())?;
+                // LeadSquared may return all leads for an unknown attribute, so the metadata is required.
                 self.metadata.get(context).await?
             }
         };
-        let (criterion, order) = asked.read(&catalog)?;
-        let operation = endpoint::Search {
+        let (criterion, order) = search.read(&catalog)?;
+        let operation = endpoint::SearchLeads {
             criterion,
             order,
-            columns: columns(&asked.mask, Some(&catalog)),
-            page: asked.page,
-            size: asked.size,
+            columns: columns(&search.mask, Some(&catalog)),
+            page: search.page,
+            size: search.size,
         };
         let rows = self.crm.call(context, &operation).await?;
         rows.records.iter().for_each(|row| self.known_leads.learn_row(row));
-        // LeadSquared tells no total.
-        let has_more = rows.count() >= asked.size || rows.is_count_uncertain;
-        Ok((leads(rows, &asked.mask, Some(&catalog)), has_more))
+        // LeadSquared returns no total.
+        let has_more = rows.count() >= search.size || rows.is_count_uncertain;
+        Ok((leads(rows, &search.mask, Some(&catalog)), has_more))
     }
 
-    /// The leads that have a word in one of the attributes that LeadSquared looks at.
+    /// Returns the leads with a word in one of the attributes that LeadSquared searches.
     pub async fn quick_search_leads(
         &self,
         context: &RequestContext,
@@ -69,36 +69,41 @@ impl Gateway {
     ) -> Result<Listed<Lead>> {
         let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
-        let rows = self.crm.call(context, &endpoint::QuickSearch(query.to_owned())).await?;
+        let rows = self
+            .crm
+            .call(context, &endpoint::QuickSearchLeads(query.to_owned()))
+            .await?;
         Ok(leads(rows, mask, catalog.as_deref()))
     }
 }
 
-impl Search {
-    /// The criterion and the order, or all that is wrong.
+impl LeadSearch {
+    /// Returns the criterion and the order, or all violations.
     fn read(&self, catalog: &Catalog) -> Result<(Criterion, SortOrder)> {
-        let mut faults = self.faults.clone();
+        let mut violations = self.violations.clone();
         let attribute = SearchAttribute::find(&self.field, catalog);
         if attribute.is_none() && !self.field.is_empty() {
-            faults.push(Violation::new("field", "the account has no such attribute"));
+            violations.push(Violation::new("field", "the account has no such attribute"));
         }
         let criterion = attribute.zip(self.value.as_ref()).and_then(|(attribute, value)| {
             let criterion = Criterion::new(attribute, self.operator, value);
             criterion
-                .map_err(|text| faults.push(Violation::new("value", text)))
+                .map_err(|text| violations.push(Violation::new("value", text)))
                 .ok()
         });
         let order = SortOrder::read(&self.order_by, catalog);
-        let order = order.map_err(|text| faults.push(Violation::new("order_by", text))).ok();
-        faults.extend(self.mask.check(Some(catalog)));
+        let order = order
+            .map_err(|text| violations.push(Violation::new("order_by", text)))
+            .ok();
+        violations.extend(self.mask.check(Some(catalog)));
         match criterion.zip(order) {
-            Some(both) if faults.is_empty() => Ok(both),
-            _ => Err(ErrorKind::Invalid(faults).into()),
+            Some(both) if violations.is_empty() => Ok(both),
+            _ => Err(ErrorKind::Invalid(violations).into()),
         }
     }
 }
 
-/// The leads of rows, with the parts that are wanted.
+/// The leads of rows, with the parts that the mask selects.
 pub(super) fn leads(rows: Listed<RawFields>, mask: &ReadMask, catalog: Option<&Catalog>) -> Listed<Lead> {
     let read = |mut row: RawFields| {
         mask.apply(&mut row);

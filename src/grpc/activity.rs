@@ -12,7 +12,7 @@ use crate::domain::activity::{Activity, ActivityPage, ActivityTarget, ActivityWr
 use crate::domain::lead::check_id;
 use crate::domain::value::Value;
 use crate::error::{Error, Result};
-use crate::gateway::{Gateway, Modified};
+use crate::gateway::{Gateway, RetrieveModifiedActivities};
 
 /// The handlers of ActivityService.
 pub(super) struct ActivityHandlers {
@@ -113,7 +113,7 @@ impl pb::activity_service_server::ActivityService for ActivityHandlers {
             let from = violations.finish(|| from)?;
             let size = page::size(page_size, 100)?;
             let start = PagePosition::parse(&page_token, size)?;
-            let modified = Modified {
+            let modified = RetrieveModifiedActivities {
                 from,
                 to,
                 code: code(activity_type)?,

@@ -13,7 +13,7 @@ use crate::domain::characters::{self, TextForm};
 use crate::domain::criterion::Operator;
 use crate::domain::lead::Lead;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gateway::{ExportFrom, Listing, MAX_MODIFIED, Search};
+use crate::gateway::{ExportFrom, LeadSearch, Listing, MAX_MODIFIED};
 
 /// Maximum number of leads, and approximate maximum size, of one message of an export. `server.max_response_bytes` may be
 /// lower.
@@ -48,7 +48,7 @@ pub(super) async fn search(
         None => Err("is required"),
         Some(value) => value,
     };
-    let search = Search {
+    let search = LeadSearch {
         field,
         operator: operator.unwrap_or(Operator::Equal),
         value: violations.check("value", value),
@@ -56,7 +56,7 @@ pub(super) async fn search(
         page: start.number + 1,
         size: start.size,
         mask: convert::read_mask(read_mask, &mut violations),
-        faults: violations.into(),
+        violations: violations.into(),
     };
     let (leads, has_more) = rpc.gateway.search_leads(&rpc.context, search).await?;
     let next = has_more.then(|| start.next());

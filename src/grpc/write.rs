@@ -11,7 +11,7 @@ use super::{convert, pb};
 use crate::context::{RequestContext, RequestId};
 use crate::domain::lead::{CaptureBehavior, WriteAction, WriteRequest, WriteResult, schema_name};
 use crate::error::{Result, Violation};
-use crate::gateway::{Entry, Gateway, WriteMode};
+use crate::gateway::{Gateway, WriteEntry, WriteMode};
 
 /// A request message that writes one lead.
 pub(super) trait WriteMessage: Mutation {
@@ -158,7 +158,7 @@ impl DecodedWrite {
 /// A write with its position in the order of the writes of its lead. `None`: the message is only checked.
 pub(super) struct QueuedWrite {
     write: WriteRequest,
-    entry: Option<Entry>,
+    entry: Option<WriteEntry>,
 }
 
 impl QueuedWrite {

@@ -12,10 +12,10 @@ use super::handle::ShareHandle;
 use super::machine::{self, ShareEvent, ShareTask};
 use crate::clock;
 use crate::context::{Criticality, RequestContext};
-use crate::crm::Place;
-use crate::crm::activity::{Create, Retrieve};
+use crate::crm::CallPermit;
+use crate::crm::activity::{CreateActivity, RetrieveActivities};
 use crate::crm::batch::{BatchMode, Ready};
-use crate::crm::share::{GetStatus, Grant, Revoke};
+use crate::crm::share::{GetAccessStatus, GrantAccess, RevokeAccess};
 use crate::domain::activity::{ActivityTarget, ActivityWriteRequest, NOTE};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
@@ -39,8 +39,8 @@ struct ShuttingDown;
 
 /// A step that has a slot of the quota.
 enum ReadyStep {
-    Post(Ready, Create, BatchMode),
-    Request(Place),
+    Post(Ready, CreateActivity, BatchMode),
+    Request(CallPermit),
 }
 
 /// The state of a driver of one share.
@@ -132,10 +132,14 @@ impl Shared {
                 let ready = self.crm.ready(way, &context, &create).await;
                 ready.map(|ready| ReadyStep::Post(ready, create, way))
             }
-            ShareStep::Share => self.crm.place(&context, &Grant(share)).await.map(ReadyStep::Request),
+            ShareStep::Share => self
+                .crm
+                .acquire(&context, &GrantAccess(share))
+                .await
+                .map(ReadyStep::Request),
             ShareStep::Revoke => self
                 .crm
-                .place(&context, &self.revoke(share))
+                .acquire(&context, &self.revoke(share))
                 .await
                 .map(ReadyStep::Request),
         };
@@ -169,7 +173,7 @@ impl Shared {
                 .await
                 .map(ShareEvent::RequestAccepted),
             ReadyStep::Request(place) => crm
-                .call_from(Some(place), &context, &Grant(&share))
+                .call_from(Some(place), &context, &GrantAccess(&share))
                 .await
                 .map(ShareEvent::RequestAccepted),
         };
@@ -178,8 +182,8 @@ impl Shared {
         })))
     }
 
-    fn revoke<'a>(&'a self, share: &'a Share) -> Revoke<'a> {
-        Revoke {
+    fn revoke<'a>(&'a self, share: &'a Share) -> RevokeAccess<'a> {
+        RevokeAccess {
             share,
             gone_texts: &self.settings.gone_texts,
         }
@@ -187,7 +191,7 @@ impl Shared {
 
     /// Returns the post of the activity of a share, and whether it may be part of a batch. The batch endpoint identifies owners only
     /// by their email addresses.
-    async fn activity(&self, context: &RequestContext, share: &Share) -> (Create, BatchMode) {
+    async fn activity(&self, context: &RequestContext, share: &Share) -> (CreateActivity, BatchMode) {
         // An activity that was lost with its batch may have been the reason why the batch failed.
         let owner = match self.activities_together && !share.posted_again {
             true => {
@@ -205,7 +209,7 @@ impl Shared {
         } else {
             BatchMode::Never
         };
-        let create = Create {
+        let create = CreateActivity {
             post: Arc::new(post(share)),
             lead_id: share.entity_id().to_owned(),
             owner_email_address,
@@ -259,7 +263,7 @@ impl Shared {
         marker: &str,
     ) -> Result<Option<String>> {
         for page in 0..MAX_LOOKUP_PAGES {
-            let operation = Retrieve {
+            let operation = RetrieveActivities {
                 lead_id: lead_id.to_owned(),
                 code: Some(code),
                 offset: self.activity_offset.of(page, LOOKUP_PAGE_SIZE),
@@ -299,7 +303,7 @@ impl Shared {
         let mut polls_before_revoke = POLLS_BEFORE_REVOKE;
         loop {
             self.wait_for_next_poll(handle, drive_state).await?;
-            let operation = GetStatus {
+            let operation = GetAccessStatus {
                 id,
                 processed: &self.settings.processed,
                 // These texts mean that a revoke is done. For a share request they are errors.

@@ -17,9 +17,9 @@ use uuid::Uuid;
 use crate::clock;
 use crate::context::{RequestContext, RequestId, deadline_exceeded};
 use crate::crm;
-use crate::crm::activity::Offset;
-use crate::crm::lead::{GetById, GetByNumber};
-use crate::crm::share::{GetStatus, Standing};
+use crate::crm::activity::ActivityOffset;
+use crate::crm::lead::{GetLeadById, GetLeadByNumber};
+use crate::crm::share::{AccessStatus, GetAccessStatus};
 use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, RawFields};
 use crate::domain::share::{
     Access, Share, ShareChange, ShareContext, ShareFilter, ShareStage, ShareState, ShareStep, SharedEntity,
@@ -195,7 +195,7 @@ struct Shared {
     users: Users,
     store: Store,
     settings: SharingSettings,
-    activity_offset: Offset,
+    activity_offset: ActivityOffset,
     activities_together: bool,
     requests: Arc<Requests<Uuid>>,
     handles: ShareHandles,
@@ -216,7 +216,7 @@ pub struct SharingParts {
     /// How long request ids are kept.
     pub keep_request_ids: Duration,
     /// The unit of the offset in lists of activities.
-    pub activity_offset: Offset,
+    pub activity_offset: ActivityOffset,
     /// Whether the activities of several shares may be posted in one batch.
     pub activities_together: bool,
     /// The tracker of background tasks.
@@ -408,8 +408,8 @@ impl Sharing {
     }
 
     /// Returns the status of an upstream share or revoke request.
-    pub async fn request_status(&self, context: &RequestContext, id: &str) -> Result<Standing> {
-        let operation = GetStatus {
+    pub async fn request_status(&self, context: &RequestContext, id: &str) -> Result<AccessStatus> {
+        let operation = GetAccessStatus {
             id,
             processed: &self.shared.settings.processed,
             gone_texts: &[],
@@ -721,9 +721,9 @@ impl Shared {
         let row = match key {
             lead::LeadKey::Number(number) => {
                 let columns = vec![LEAD_NUMBER.to_owned()];
-                self.crm.call(context, &GetByNumber { number, columns }).await?
+                self.crm.call(context, &GetLeadByNumber { number, columns }).await?
             }
-            lead::LeadKey::Id(id) => self.crm.call(context, &GetById::new(&id)).await?,
+            lead::LeadKey::Id(id) => self.crm.call(context, &GetLeadById::new(&id)).await?,
             lead::LeadKey::Email(_) | lead::LeadKey::Phone(_) => {
                 return Err(Error::invalid("lead", "must be an id or a number"));
             }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::record::{StoredResult, result};
 use super::{BeginResult, DamagedRow, Store, StoreError, StoredRequest};
 use crate::clock;
-use crate::context::{Record, Recorded, RequestContext, RequestId, STORE};
+use crate::context::{Record, Recorded, RequestContext, RequestId, STORE, UPSTREAM_RESPONSE};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 /// The additional time after the deadline for the result of the work. Only the error of the work says what the call waited for.
@@ -427,7 +427,7 @@ impl<T: StoredResult> Requests<T> {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(ErrorKind::ShuttingDown.into()),
             },
-            Err(_) => Err(context.deadline_error("LeadSquared's answer")),
+            Err(_) => Err(context.deadline_error(UPSTREAM_RESPONSE)),
         }
     }
 }

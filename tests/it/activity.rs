@@ -1,4 +1,4 @@
-//! ActivityService and UserService as their callers see them.
+//! ActivityService and UserService, end to end.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn post(world: &World, request: pb::PostActivityRequest) -> Result<String,
 }
 
 #[tokio::test]
-async fn a_posted_activity_is_read_back_in_every_way_and_form() {
+async fn a_posted_activity_is_read_back_in_every_form() {
     for activity_dates in [None, Some(DateForm::Us), Some(DateForm::Ticks), Some(DateForm::Mixed)] {
         let options = Options {
             activity_dates,
@@ -120,7 +120,7 @@ async fn a_posted_activity_is_read_back_in_every_way_and_form() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names() {
+async fn an_update_of_an_activity_changes_only_the_given_fields() {
     let world = World::start().await;
     let id = post(&world, evaluation(&lead_of(&world))).await.unwrap();
     let mut client = activities(&world).await;
@@ -141,7 +141,7 @@ async fn an_update_changes_what_it_names() {
 }
 
 #[tokio::test]
-async fn pages_of_a_leads_activities_are_whole_whatever_offsets_count() {
+async fn pages_of_a_leads_activities_are_complete_for_both_offsets() {
     for (activity_offset, setting) in [(OffsetMeans::Rows, "rows"), (OffsetMeans::Pages, "pages")] {
         let options = Options {
             activity_offset,
@@ -178,7 +178,7 @@ async fn pages_of_a_leads_activities_are_whole_whatever_offsets_count() {
 }
 
 #[tokio::test]
-async fn faults_of_activities_are_told_at_once() {
+async fn violations_of_activities_are_returned_at_once() {
     let world = World::start().await.warm().await;
     let request = pb::PostActivityRequest {
         lead_id: "not an id".into(),
@@ -205,7 +205,7 @@ async fn faults_of_activities_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_wrong_type_is_invalid_in_both_dialects() {
+async fn an_unknown_type_is_invalid_in_both_forms() {
     for activity_wrong_code in [WrongCode::Exception, WrongCode::Failed] {
         let options = Options {
             activity_wrong_code,
@@ -230,7 +230,7 @@ async fn an_unknown_activity_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_post_whose_answer_is_lost_is_looked_for_and_never_made_twice() {
+async fn a_post_without_a_response_is_looked_up_and_never_sent_twice() {
     let world = World::start().await;
     let lead_id = lead_of(&world);
     world
@@ -297,7 +297,7 @@ async fn a_lost_post_or_update_that_could_not_be_looked_up_is_settled_by_its_req
     seen(error).is_settled_by_repeating();
     world.simulator.clear_faults();
     client.update_activity(update("First", 1)).await.unwrap();
-    // One that is seen not to be there may come still, and is not sent again.
+    // A post that is not found may still be executed, so it is not sent again.
     world
         .simulator
         .add_fault(Fault::new("ProspectActivity.Update", FaultKind::DropBefore))
@@ -322,7 +322,7 @@ async fn the_same_request_id_posts_once() {
 }
 
 #[tokio::test]
-async fn types_are_listed_from_memory() {
+async fn types_are_listed_from_the_cache() {
     let world = World::start().await;
     let mut client = activities(&world).await;
     for _ in 0..3 {
@@ -342,7 +342,7 @@ async fn types_are_listed_from_memory() {
 }
 
 #[tokio::test]
-async fn users_are_found_by_id_and_by_email_in_one_call_for_all() {
+async fn users_are_found_by_id_and_by_email_with_one_call_for_all() {
     let world = World::start().await.warm().await;
     let mut client = users(&world).await;
     let get = |key| pb::GetUserRequest { key: Some(key) };
@@ -363,7 +363,7 @@ async fn users_are_found_by_id_and_by_email_in_one_call_for_all() {
 }
 
 #[tokio::test]
-async fn a_user_whom_the_roster_lacks_is_asked_for() {
+async fn a_user_missing_in_the_cache_is_fetched() {
     let world = World::start().await;
     let mut client = users(&world).await;
     client.list_users(pb::ListUsersRequest::default()).await.unwrap();
@@ -380,7 +380,7 @@ async fn a_user_whom_the_roster_lacks_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_roster_that_fails_does_not_keep_a_user_from_being_found() {
+async fn a_failing_list_of_users_does_not_prevent_a_read_of_one_user() {
     let world = World::start().await;
     world
         .simulator

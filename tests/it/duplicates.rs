@@ -1,4 +1,4 @@
-//! LEAD_DUPLICATE names the lead that a write clashes with.
+//! LEAD_DUPLICATE names the other lead.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn look_ups(world: &World) -> usize {
     world.calls(BY_EMAIL).len() + world.calls(BY_PHONE).len()
 }
 
-/// Updates a lead of its own with these fields.
+/// Updates a new lead with these fields.
 async fn update(world: &World, fields: pb::LeadFields) -> Status {
     let own = world.create(lead("Own")).await.unwrap();
     let request = pb::UpdateLeadRequest {
@@ -54,7 +54,7 @@ async fn update(world: &World, fields: pb::LeadFields) -> Status {
 }
 
 #[tokio::test]
-async fn every_write_that_clashes_names_the_other_lead_by_one_look_up() {
+async fn every_duplicate_names_the_other_lead_by_one_look_up() {
     for own_values_may_clash in [true, false] {
         let settings = format!("[tenant_defaults.writes]\nown_values_may_clash = {own_values_may_clash}");
         let world = World::with(Options::default(), &settings).await.warm().await;
@@ -63,7 +63,7 @@ async fn every_write_that_clashes_names_the_other_lead_by_one_look_up() {
             ..lead("Asha")
         };
         let id = world.create(both).await.unwrap();
-        // The number is written otherwise than it is stored.
+        // The spelling of the number differs from the stored one.
         let by_phone = || with_phone("98450 98450");
         let by_email = || pb::LeadFields {
             email_address: Some("ASHA@example.com".to_owned()),
@@ -80,7 +80,7 @@ async fn every_write_that_clashes_names_the_other_lead_by_one_look_up() {
             assert_eq!(named(&error), (id.as_str(), field));
             assert_eq!(look_ups(&world), 1);
         }
-        // Matched by email, the phone is that of another lead.
+        // The match is by email, and the phone is that of another lead.
         world.simulator.forget_calls();
         let request = pb::UpsertLeadRequest {
             lead: Some(pb::LeadFields {
@@ -97,7 +97,7 @@ async fn every_write_that_clashes_names_the_other_lead_by_one_look_up() {
 }
 
 #[tokio::test]
-async fn the_rows_of_a_batch_name_the_other_leads_too() {
+async fn duplicates_in_a_batch_name_the_other_leads_too() {
     let world = World::start().await.warm().await;
     let ids = [
         world.create(lead("Asha")).await.unwrap(),
@@ -127,11 +127,11 @@ async fn the_rows_of_a_batch_name_the_other_leads_too() {
 }
 
 #[tokio::test]
-async fn nothing_is_looked_up_where_no_slot_is_free() {
+async fn nothing_is_looked_up_while_no_slot_is_free() {
     let settings = "[tenant_defaults.limits]\ncalls = 4\nbulk = 4\nwindow = \"60s\"";
     let world = World::with(Options::default(), settings).await.warm().await;
     world.create(lead("Asha")).await.unwrap();
-    // Two of four slots are used by now, and this one is the third: a row of a batch leaves the last one to others.
+    // Two of four slots are used, and this call uses the third. A row of a batch does not use the last one.
     let request = pb::BatchCreateLeadsRequest {
         requests: vec![create(lead("Asha"))],
         ..Default::default()
@@ -149,7 +149,7 @@ async fn nothing_is_looked_up_where_no_slot_is_free() {
         Some(pb::batch_create_leads_result::Result::Error(_))
     ));
     assert_eq!(look_ups(&world), 0);
-    // The fourth.
+    // The fourth slot.
     let started = Instant::now();
     let error = seen(world.create(lead("Asha")).await.unwrap_err());
     assert_eq!(named(&error), ("", "lead.email_address"));
@@ -158,7 +158,7 @@ async fn nothing_is_looked_up_where_no_slot_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
+async fn a_slot_is_spare_only_if_no_other_caller_may_need_it() {
     let tasks = tokio_util::task::TaskTracker::new();
     let stop = tokio_util::sync::CancellationToken::new();
     let tenant = "[tenants.a]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"";
@@ -175,7 +175,7 @@ async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
     let context = |limit| RequestContext::internal("test", Duration::from_millis(limit));
     let is_spare = |if_idle| quota.try_acquire(&context(500), &want, if_idle).is_some();
 
-    // FaultKind is not sent is free again.
+    // A slot that is not used is free again.
     for _ in 0..10 {
         assert!(is_spare(true) && is_spare(false));
     }
@@ -184,14 +184,14 @@ async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
         held.push(quota.acquire(&context(500), &want, None).await.unwrap());
         assert_eq!((is_spare(false), is_spare(true)), (any, if_idle), "{} held", held.len());
     }
-    // A call that is refused now is to retry when slots are free.
+    // A call that is refused now can retry when slots are free.
     held.iter_mut().for_each(|slot| slot.sent());
     let refused = quota.acquire(&context(500), &want, None).await.err().unwrap();
     assert_eq!(refused.name(), "deadline-infeasible");
     held.into_iter().for_each(|slot| slot.unsent());
     assert_eq!(quota.snapshot().calls.used, 0);
     assert!(!is_spare(false));
-    // When it does not come, the slots are nobody's.
+    // If it does not retry, the slots are spare.
     tokio::time::advance(Duration::from_secs(60)).await;
     assert!(is_spare(false) && is_spare(true));
     stop.cancel();
@@ -213,7 +213,7 @@ async fn a_lead_without_the_value_is_not_named() {
         .simulator
         .insert_lead(&[("EmailAddress", "other@example.com"), ("Mobile", "+91-9845098450")]);
     world.create(with_phone("+91-9845098451")).await.unwrap();
-    // LeadSquared says that the phone is taken, and finds a lead that has it as its mobile.
+    // LeadSquared reports a duplicate phone, and the look-up finds a lead that has the number as its mobile.
     let body = r#"{"Status":"Error","ExceptionType":"MXDuplicateEntryException","ExceptionMessage":"A Lead with same Phone Number already exists."}"#;
     let what = FaultKind::Respond {
         status: 500,
@@ -235,7 +235,7 @@ async fn a_lead_without_the_value_is_not_named() {
 }
 
 #[tokio::test]
-async fn a_slow_look_up_does_not_hold_back_the_error_beyond_the_deadline() {
+async fn a_slow_look_up_does_not_delay_the_error_beyond_the_deadline() {
     let world = World::start().await.warm().await;
     world.create(lead("Asha")).await.unwrap();
     let lasting = Duration::from_secs(60);

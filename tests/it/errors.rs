@@ -305,7 +305,7 @@ async fn an_exceeded_deadline_names_the_wait() {
     ] {
         let error = seen(error);
         error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-        assert_eq!(error.metadata["place"], "LeadSquared's answer");
+        assert_eq!(error.metadata["place"], "LeadSquared's response");
     }
 }
 

@@ -4,14 +4,15 @@ use leadgate::crm::activity;
 use leadgate::crm::authentication::UserByAccessKey;
 use leadgate::crm::batch::Batchable;
 use leadgate::crm::lead::{
-    Capture, ClearWith, Create, CreateOrUpdate, GetByEmail, GetById, GetByIds, GetByNumber, GetByPhone, Update,
+    CaptureLead, ClearWith, CreateLead, CreateOrUpdateLead, GetLeadByEmail, GetLeadById, GetLeadByNumber,
+    GetLeadByPhone, GetLeadsByIds, UpdateLead,
 };
 use leadgate::crm::metadata::LeadsMetaData;
-use leadgate::crm::removal::{Delete, Merge};
-use leadgate::crm::search::{QuickSearch, RecentlyModified, Search};
-use leadgate::crm::share::{GetStatus, Grant, Revoke};
+use leadgate::crm::removal::{DeleteLead, MergeLeads};
+use leadgate::crm::search::{QuickSearchLeads, RecentlyModifiedLeads, SearchLeads};
+use leadgate::crm::share::{GetAccessStatus, GrantAccess, RevokeAccess};
 use leadgate::crm::user::{GetUsers, RetrieveUser};
-use leadgate::crm::{Operation, Request};
+use leadgate::crm::{Operation, UpstreamRequest};
 use leadgate::domain::activity::{ActivityTarget, ActivityWriteRequest};
 use leadgate::domain::criterion::{Criterion, Operator, SearchAttribute, SortOrder};
 use leadgate::domain::lead::{CaptureBehavior, WriteAction, WriteRequest};
@@ -37,7 +38,7 @@ fn write(action: WriteAction, pairs: &[(&str, Value)]) -> WriteRequest {
 }
 
 /// A request as text: verb, path, query, and the formatted body.
-fn formatted(request: &Request) -> String {
+fn formatted(request: &UpstreamRequest) -> String {
     let verb = if request.body.is_some() { "POST" } else { "GET" };
     let query: Vec<String> = request
         .query
@@ -62,7 +63,7 @@ fn documented_body(name: &str) -> Json {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn body(request: &Request) -> Json {
+fn body(request: &UpstreamRequest) -> Json {
     serde_json::from_str(request.body.as_ref().unwrap()).unwrap()
 }
 
@@ -88,7 +89,7 @@ fn a_create_equals_the_documented_example() {
             ("mx_KYC", Value::FieldSet(kyc)),
         ],
     );
-    let create = Create {
+    let create = CreateLead {
         write: write.into(),
         clear_with: ClearWith::EmptyText,
     };
@@ -103,7 +104,7 @@ fn an_update_equals_the_documented_example() {
         run_automations: true,
     };
     let mut write = write(action, &[("Phone", text("9999999999")), ("mx_City", text("London"))]);
-    let update = Update {
+    let update = UpdateLead {
         write: write.clone().into(),
         clear_with: ClearWith::EmptyText,
     };
@@ -117,7 +118,7 @@ fn an_update_equals_the_documented_example() {
     ] {
         golden(
             name,
-            &Update {
+            &UpdateLead {
                 write: write.clone().into(),
                 clear_with,
             },
@@ -135,7 +136,7 @@ fn upserts_and_captures() {
         };
         golden(
             name,
-            &CreateOrUpdate {
+            &CreateOrUpdateLead {
                 write: write(action, &pairs).into(),
                 clear_with: ClearWith::EmptyText,
             },
@@ -153,7 +154,7 @@ fn upserts_and_captures() {
         };
         golden(
             name,
-            &Capture {
+            &CaptureLead {
                 write: write(action, &pairs).into(),
                 clear_with: ClearWith::EmptyText,
             },
@@ -173,7 +174,7 @@ fn every_value_is_written_as_text() {
     ];
     golden(
         "every_value",
-        &Create {
+        &CreateLead {
             write: write(WriteAction::Create, &pairs).into(),
             clear_with: ClearWith::EmptyText,
         },
@@ -182,7 +183,7 @@ fn every_value_is_written_as_text() {
 
 #[test]
 fn batches() {
-    let update = |id: &str, city: &str| Update {
+    let update = |id: &str, city: &str| UpdateLead {
         write: write(
             WriteAction::Update {
                 lead_id: id.to_owned(),
@@ -195,9 +196,9 @@ fn batches() {
     };
     golden(
         "updates_together",
-        &Update::batch_call(&[update("a", "Pune"), update("b", "Delhi")]),
+        &UpdateLead::batch_call(&[update("a", "Pune"), update("b", "Delhi")]),
     );
-    let upsert = |email: &str, match_by: Option<&str>| CreateOrUpdate {
+    let upsert = |email: &str, match_by: Option<&str>| CreateOrUpdateLead {
         write: write(
             WriteAction::Upsert {
                 match_by: match_by.map(str::to_owned),
@@ -209,22 +210,22 @@ fn batches() {
         clear_with: ClearWith::EmptyText,
     };
     let upserts = [upsert("a@b.co", Some("EmailAddress")), upsert("c@d.co", None)];
-    golden("upserts_together", &CreateOrUpdate::batch_call(&upserts));
-    let create = |email: &str| Create {
+    golden("upserts_together", &CreateOrUpdateLead::batch_call(&upserts));
+    let create = |email: &str| CreateLead {
         write: write(WriteAction::Create, &[("EmailAddress", text(email))]).into(),
         clear_with: ClearWith::EmptyText,
     };
     golden(
         "creates_together",
-        &Create::batch_call(&[create("a@b.co"), create("c@d.co")]),
+        &CreateLead::batch_call(&[create("a@b.co"), create("c@d.co")]),
     );
-    let read = |id: &str, columns: &[&str]| GetById {
+    let read = |id: &str, columns: &[&str]| GetLeadById {
         id: id.to_owned(),
         columns: Some(columns.iter().map(|name| (*name).to_owned()).collect()),
     };
     let reads = [read("a", &["FirstName", "mx_City"]), read("b", &["mx_City", "Phone"])];
-    golden("reads_together", &GetById::batch_call(&reads));
-    let activity = |lead: &str| activity::Create {
+    golden("reads_together", &GetLeadById::batch_call(&reads));
+    let activity = |lead: &str| activity::CreateActivity {
         post: ActivityWriteRequest {
             target: ActivityTarget::Lead(lead.to_owned()),
             code: 201,
@@ -240,26 +241,26 @@ fn batches() {
     };
     golden(
         "activities_together",
-        &activity::Create::batch_call(&[activity("a"), activity("b")]),
+        &activity::CreateActivity::batch_call(&[activity("a"), activity("b")]),
     );
 }
 
 #[test]
 fn reads() {
     let columns = vec!["FirstName".to_owned(), "ProspectID".to_owned()];
-    golden("get_by_id", &GetById::new("c7f5b5b0"));
-    golden("get_by_email", &GetByEmail("a+b@b.co".to_owned()));
-    golden("get_by_phone", &GetByPhone("+91-9845098450".to_owned()));
+    golden("get_by_id", &GetLeadById::new("c7f5b5b0"));
+    golden("get_by_email", &GetLeadByEmail("a+b@b.co".to_owned()));
+    golden("get_by_phone", &GetLeadByPhone("+91-9845098450".to_owned()));
     golden(
         "get_by_number",
-        &GetByNumber {
+        &GetLeadByNumber {
             number: "1016".to_owned(),
             columns: columns.clone(),
         },
     );
     golden(
         "get_by_ids",
-        &GetByIds {
+        &GetLeadsByIds {
             ids: vec!["a".to_owned(), "b".to_owned()],
             columns,
             page: 1,
@@ -288,7 +289,7 @@ fn searches_and_ranges() {
             name: "mx_Any".to_owned(),
             kind: ValueKind::Text,
         };
-        let search = Search {
+        let search = SearchLeads {
             criterion: Criterion::new(attribute, operator, &value).unwrap(),
             order,
             columns: columns.clone(),
@@ -297,8 +298,8 @@ fn searches_and_ranges() {
         };
         golden(name, &search);
     }
-    golden("quick_search", &QuickSearch("a word".to_owned()));
-    let modified = RecentlyModified {
+    golden("quick_search", &QuickSearchLeads("a word".to_owned()));
+    let modified = RecentlyModifiedLeads {
         start: "2026-09-01T00:00:00.5Z".parse().unwrap(),
         end: "2026-09-02T00:00:00.5Z".parse().unwrap(),
         columns,
@@ -310,9 +311,9 @@ fn searches_and_ranges() {
 
 #[test]
 fn removals() {
-    golden("delete", &Delete("c7f5b5b0"));
+    golden("delete", &DeleteLead("c7f5b5b0"));
     let (master, child) = ("c7f5b5b0", "0203f172");
-    golden("merge", &Merge { master, child });
+    golden("merge", &MergeLeads { master, child });
 }
 
 #[test]
@@ -333,7 +334,7 @@ fn activities() {
     let new = post(ActivityTarget::Lead("l".to_owned()));
     golden(
         "activity_create",
-        &activity::Create {
+        &activity::CreateActivity {
             post: new.into(),
             lead_id: "l".to_owned(),
             owner_email_address: None,
@@ -342,14 +343,14 @@ fn activities() {
     let old = post(ActivityTarget::Activity("a".to_owned()));
     golden(
         "activity_update",
-        &activity::Update {
+        &activity::UpdateActivity {
             post: &old,
             activity_id: "a",
         },
     );
-    golden("activity_details", &activity::GetDetails("a".to_owned()));
+    golden("activity_details", &activity::GetActivityDetails("a".to_owned()));
     for (name, code) in [("activities_of_lead", None), ("activities_of_lead_by_type", Some(201))] {
-        let operation = activity::Retrieve {
+        let operation = activity::RetrieveActivities {
             lead_id: "l".to_owned(),
             code,
             offset: 25,
@@ -361,7 +362,7 @@ fn activities() {
         ("activities_modified", None),
         ("activities_modified_by_type", Some(154)),
     ] {
-        let operation = activity::RetrieveModified {
+        let operation = activity::RetrieveModifiedActivities {
             from: "2026-09-01T00:00:00Z".parse().unwrap(),
             to: "2026-09-02T00:00:00.5Z".parse().unwrap(),
             code,
@@ -370,8 +371,8 @@ fn activities() {
         };
         golden(name, &operation);
     }
-    golden("activity_types", &activity::GetTypes);
-    golden("activity_setting", &activity::GetSetting(201));
+    golden("activity_types", &activity::GetActivityTypes);
+    golden("activity_setting", &activity::GetActivitySetting(201));
 }
 
 #[test]
@@ -392,8 +393,8 @@ fn share(entity: SharedEntity, access: Access) -> Share {
     }
 }
 
-fn revoke(share: &Share) -> Revoke<'_> {
-    Revoke { share, gone_texts: &[] }
+fn revoke(share: &Share) -> RevokeAccess<'_> {
+    RevokeAccess { share, gone_texts: &[] }
 }
 
 #[test]
@@ -411,12 +412,12 @@ fn a_share_of_a_lead_equals_the_documented_example() {
         fields: [("mx_Custom_1".to_owned(), text("123"))].into(),
     };
     let write = share(lead(posted), Access::Write);
-    assert_eq!(body(&Grant(&write).request()), documented_body("share-a-lead"));
-    golden("share_lead_write", &Grant(&write));
+    assert_eq!(body(&GrantAccess(&write).request()), documented_body("share-a-lead"));
+    golden("share_lead_write", &GrantAccess(&write));
     golden("revoke_lead_write", &revoke(&write));
 
     let read = share(lead(ShareContext::Existing { id: activity }), Access::Read);
-    golden("share_lead_read", &Grant(&read));
+    golden("share_lead_read", &GrantAccess(&read));
     golden("revoke_lead_read", &revoke(&read));
 }
 
@@ -426,13 +427,13 @@ fn a_share_of_an_opportunity_has_no_context() {
         id: "f85f3b60-bec7-47c8-8fcd-ae5d9df2d0e5".to_owned(),
     };
     let share = share(entity, Access::Write);
-    golden("share_opportunity", &Grant(&share));
+    golden("share_opportunity", &GrantAccess(&share));
     golden("revoke_opportunity", &revoke(&share));
 }
 
 #[test]
 fn the_status_of_a_share_request() {
-    let status = GetStatus {
+    let status = GetAccessStatus {
         id: "98fe2984209c413c9b6b06a1b68111ff",
         processed: &[6],
         gone_texts: &[],

@@ -1,13 +1,13 @@
-//! LeadService as its callers see it.
+//! LeadService, end to end.
 
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{CaptureMessage, DateForm, FieldSetForm, Limits, Options, Order, PhoneLookup, UpsertMatch};
+use leadgate_simulator::{DateForm, FieldSetForm, Options, Order, PhoneLookup};
 use pb::field_value::Value;
 use pb::get_lead_request::Key;
 use prost_types::{FieldMask, Timestamp};
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::harness::{World, by_id, custom, lead, seen, text, value};
 
@@ -16,7 +16,7 @@ fn mask(paths: &[&str]) -> Option<FieldMask> {
     Some(FieldMask { paths })
 }
 
-async fn update(world: &World, request: pb::UpdateLeadRequest) -> Result<i32, tonic::Status> {
+pub async fn update(world: &World, request: pb::UpdateLeadRequest) -> Result<i32, tonic::Status> {
     Ok(world
         .client
         .clone()
@@ -26,16 +26,7 @@ async fn update(world: &World, request: pb::UpdateLeadRequest) -> Result<i32, to
         .affected_rows)
 }
 
-async fn upsert(world: &World, lead: pb::LeadFields, match_by: &str) -> Result<pb::UpsertLeadResponse, tonic::Status> {
-    let request = pb::UpsertLeadRequest {
-        lead: Some(lead),
-        match_by: match_by.to_owned(),
-        ..Default::default()
-    };
-    Ok(world.client.clone().upsert_lead(request).await?.into_inner())
-}
-
-/// Every field that a lead can be written with.
+/// Every field that can be written.
 fn full() -> pb::LeadFields {
     let some = |text: &str| Some(text.to_owned());
     pb::LeadFields {
@@ -138,7 +129,7 @@ async fn a_lead_is_found_by_each_of_its_keys() {
 }
 
 #[tokio::test]
-async fn both_ways_of_knowing_a_phone_are_tried() {
+async fn both_forms_of_a_phone_number_are_tried() {
     for (phone_lookup, phone_miss_404) in [
         (PhoneLookup::Compact, false),
         (PhoneLookup::Hyphenated, false),
@@ -173,7 +164,7 @@ async fn a_missing_lead_is_not_found_by_any_key() {
 }
 
 #[tokio::test]
-async fn a_mask_leaves_only_what_it_names() {
+async fn a_mask_selects_the_returned_fields() {
     let world = World::start().await;
     let id = world.create(full()).await.unwrap();
     let request = pb::GetLeadRequest {
@@ -223,7 +214,7 @@ async fn a_mask_leaves_only_what_it_names() {
 }
 
 #[tokio::test]
-async fn many_leads_are_read_in_one_call_in_the_order_asked() {
+async fn many_leads_are_read_in_one_call_in_the_requested_order() {
     let options = Options {
         by_ids_order: Order::Reversed,
         ..Options::default()
@@ -233,28 +224,28 @@ async fn many_leads_are_read_in_one_call_in_the_order_asked() {
         .map(|i| world.simulator.insert_lead(&[("FirstName", &format!("Lead {i}"))]))
         .collect();
     let missing = "00000000-0000-0000-0000-000000000001".to_owned();
-    let mut asked = ids.clone();
-    asked.insert(7, missing.clone());
-    asked.push(ids[0].to_uppercase());
+    let mut requested = ids.clone();
+    requested.insert(7, missing.clone());
+    requested.push(ids[0].to_uppercase());
     let request = pb::BatchGetLeadsRequest {
-        lead_ids: asked,
+        lead_ids: requested,
         read_mask: mask(&["fields.first_name"]),
     };
-    let answer = world
+    let response = world
         .client
         .clone()
         .batch_get_leads(request)
         .await
         .unwrap()
         .into_inner();
-    let read: Vec<_> = answer.leads.iter().map(|lead| lead.lead_id.clone()).collect();
+    let read: Vec<_> = response.leads.iter().map(|lead| lead.lead_id.clone()).collect();
     assert_eq!(read, ids);
     assert_eq!(
-        answer.leads[42].fields.as_ref().unwrap().first_name.as_deref(),
+        response.leads[42].fields.as_ref().unwrap().first_name.as_deref(),
         Some("Lead 42")
     );
-    assert_eq!(answer.missing_lead_ids, [missing]);
-    // One for the leads, and one to be sure that no page of them is missing.
+    assert_eq!(response.missing_lead_ids, [missing]);
+    // One call for the leads, and one that shows that no page is missing.
     assert_eq!(world.calls("Leads/Retrieve/ByIds").len(), 2);
     let request = pb::BatchGetLeadsRequest {
         lead_ids: ids,
@@ -265,7 +256,7 @@ async fn many_leads_are_read_in_one_call_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn pages_that_are_smaller_than_asked_are_read_to_the_end() {
+async fn pages_that_are_smaller_than_requested_are_read_to_the_end() {
     let options = Options {
         by_ids_page_max: 40,
         ..Options::default()
@@ -278,14 +269,14 @@ async fn pages_that_are_smaller_than_asked_are_read_to_the_end() {
         lead_ids,
         read_mask: None,
     };
-    let answer = world
+    let response = world
         .client
         .clone()
         .batch_get_leads(request)
         .await
         .unwrap()
         .into_inner();
-    assert_eq!((answer.leads.len(), answer.missing_lead_ids.len()), (100, 0));
+    assert_eq!((response.leads.len(), response.missing_lead_ids.len()), (100, 0));
 }
 
 #[tokio::test]
@@ -303,7 +294,7 @@ async fn too_many_ids_and_no_ids_are_invalid() {
 }
 
 #[tokio::test]
-async fn what_a_read_returns_as_fields_can_be_written_back() {
+async fn the_fields_of_a_read_can_be_written_back() {
     let world = World::start().await.warm().await;
     let request = pb::DescribeLeadFieldsRequest::default();
     let described = world
@@ -314,7 +305,7 @@ async fn what_a_read_returns_as_fields_can_be_written_back() {
         .unwrap()
         .into_inner()
         .fields;
-    // A lead that has a value for every attribute of the account.
+    // A lead with a value for every attribute of the account.
     let text = |i: usize, field: &pb::LeadField| match (field.kind(), field.data_type.as_str()) {
         _ if field.schema_name == "ProspectID" => "3f1b8a52-7c1d-4c55-9d0e-0a4c6c1b2d3e".to_owned(),
         _ if ["OwnerId", "CreatedBy", "ModifiedBy"].contains(&field.schema_name.as_str()) => {
@@ -360,7 +351,7 @@ async fn what_a_read_returns_as_fields_can_be_written_back() {
     update(&world, write(fields)).await.unwrap();
 
     let read = world.get(by_id(&id)).await.unwrap();
-    // Nothing is lost: each attribute is in one place.
+    // Each attribute is in exactly one place.
     let mut names: Vec<String> = leadgate::grpc::attributes(&mut read.clone())
         .into_iter()
         .map(|(name, _)| name)
@@ -393,7 +384,7 @@ async fn what_a_read_returns_as_fields_can_be_written_back() {
     assert_eq!(update(&world, write(fields.clone())).await.unwrap(), 1);
     let again = world.get(by_id(&id)).await.unwrap();
     assert_eq!(again.fields.unwrap(), fields);
-    // And so from a list.
+    // The same from a list.
     let listed = world
         .client
         .clone()
@@ -407,7 +398,7 @@ async fn what_a_read_returns_as_fields_can_be_written_back() {
             .unwrap(),
         1
     );
-    // A mask still finds them under their old names.
+    // A mask with the old names still selects them.
     for path in [
         "fields.custom.CreatedByName",
         "read_only_fields.CreatedByName",
@@ -442,7 +433,7 @@ async fn what_a_read_returns_as_fields_can_be_written_back() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names_and_nothing_else() {
+async fn an_update_changes_only_the_given_fields() {
     let world = World::start().await;
     let id = world.create(full()).await.unwrap();
     let request = pb::UpdateLeadRequest {
@@ -466,7 +457,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn automations_run_only_where_asked_for() {
+async fn automations_run_only_if_requested() {
     let world = World::start().await;
     let id = world.create(lead("Asha")).await.unwrap();
     let request = pb::UpdateLeadRequest {
@@ -533,325 +524,6 @@ async fn an_update_with_the_leads_own_email_is_no_duplicate() {
 }
 
 #[tokio::test]
-async fn an_upsert_creates_and_then_updates() {
-    let world = World::start().await;
-    let first = upsert(&world, lead("Asha"), "").await.unwrap();
-    assert_eq!(first.outcome(), pb::UpsertOutcome::Unspecified);
-    let again = pb::LeadFields {
-        city: Some("Pune".into()),
-        ..lead("Asha")
-    };
-    assert_eq!(
-        upsert(&world, again, "EmailAddress").await.unwrap().lead_id,
-        first.lead_id
-    );
-    assert_eq!(world.simulator.leads().len(), 1);
-}
-
-#[tokio::test]
-async fn an_upsert_matches_by_whatever_it_is_told_to() {
-    let options = Options {
-        unique: ["EmailAddress", "Phone", "Mobile", "mx_Segment"]
-            .map(String::from)
-            .into(),
-        ..Options::default()
-    };
-    let world = World::with(options, "").await;
-    let whole = pb::LeadFields {
-        phone: Some("+91-8888888888".into()),
-        mobile: Some("+91-7777777777".into()),
-        custom: custom(&[("mx_Segment", text("Retail"))]),
-        ..lead("Asha")
-    };
-    let id = world.create(whole).await.unwrap();
-    let one = |lead: pb::LeadFields| lead;
-    let company = Some("Rao Ltd".to_owned());
-    for (match_by, lead) in [
-        (
-            "Phone",
-            one(pb::LeadFields {
-                phone: Some("+91-8888888888".into()),
-                company: company.clone(),
-                ..Default::default()
-            }),
-        ),
-        (
-            "mobile",
-            one(pb::LeadFields {
-                mobile: Some("+91-7777777777".into()),
-                company: company.clone(),
-                ..Default::default()
-            }),
-        ),
-        (
-            "email_address",
-            pb::LeadFields {
-                company: company.clone(),
-                ..lead("Asha")
-            },
-        ),
-        (
-            "mx_Segment",
-            one(pb::LeadFields {
-                custom: custom(&[("mx_Segment", text("Retail"))]),
-                company: company.clone(),
-                ..Default::default()
-            }),
-        ),
-        (
-            "ProspectID",
-            one(pb::LeadFields {
-                custom: custom(&[("ProspectID", text(&id))]),
-                company,
-                ..Default::default()
-            }),
-        ),
-    ] {
-        assert_eq!(upsert(&world, lead, match_by).await.unwrap().lead_id, id, "{match_by}");
-    }
-    let error = seen(upsert(&world, lead("Asha"), "Phone").await.unwrap_err());
-    error.is(Code::InvalidArgument, "INVALID_FIELD");
-    assert_eq!(error.fields(), ["match_by"]);
-}
-
-/// Both ways in which LeadSquared may match a lead without being told by what.
-const MATCHES: [UpsertMatch; 2] = [UpsertMatch::EmailDecides, UpsertMatch::EmailThenPhone];
-
-async fn capture(world: &World, lead: pb::LeadFields, match_by: &str) -> Result<String, Status> {
-    let request = pb::CaptureLeadRequest {
-        lead: Some(lead),
-        match_by: match_by.to_owned(),
-        ..Default::default()
-    };
-    Ok(world.client.clone().capture_lead(request).await?.into_inner().lead_id)
-}
-
-#[tokio::test]
-async fn a_lead_that_is_found_by_phone_is_updated_where_it_has_no_email_address_or_the_same() {
-    for upsert_match in MATCHES {
-        for theirs in [None, Some("ASHA@example.com")] {
-            let options = Options {
-                upsert_match,
-                ..Options::default()
-            };
-            let world = World::with(options, "").await.warm().await;
-            let mut there = vec![("Phone", "+91-8888888888"), ("FirstName", "Asha")];
-            there.extend(theirs.map(|theirs| ("EmailAddress", theirs)));
-            let id = world.simulator.insert_lead(&there);
-            let lead = pb::LeadFields {
-                phone: Some("8888888888".into()),
-                ..lead("Asha")
-            };
-            assert_eq!(upsert(&world, lead.clone(), "").await.unwrap().lead_id, id);
-            assert_eq!(capture(&world, lead, "").await.unwrap(), id);
-            assert_eq!(world.simulator.leads().len(), 1);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_match_by_phone_changes_no_email_address_unless_the_caller_asks_to_match_by_phone() {
-    for upsert_match in MATCHES {
-        let options = Options {
-            upsert_match,
-            ..Options::default()
-        };
-        let world = World::with(options, "").await.warm().await;
-        let there = [("Phone", "+91-8888888888"), ("EmailAddress", "first@example.com")];
-        let id = world.simulator.insert_lead(&there);
-        let another = || pb::LeadFields {
-            phone: Some("8888888888".into()),
-            ..lead("Asha")
-        };
-        let email = || world.simulator.leads()[0]["EmailAddress"].clone();
-        for refused in [
-            upsert(&world, another(), "").await.map(|done| done.lead_id),
-            capture(&world, another(), "").await,
-        ] {
-            let error = seen(refused.unwrap_err());
-            error.is(Code::AlreadyExists, "LEAD_DUPLICATE");
-            let resource = error.details.resource_info().unwrap();
-            assert_eq!(resource.resource_name, id);
-            assert!(resource.description.contains("phone"), "{resource:?}");
-            assert_eq!(email().as_deref(), Some("first@example.com"));
-        }
-        assert_eq!(world.simulator.leads().len(), 1);
-        // Asked for, it is done.
-        assert_eq!(upsert(&world, another(), "Phone").await.unwrap().lead_id, id);
-        assert_eq!(email().as_deref(), Some("asha@example.com"));
-    }
-}
-
-#[tokio::test]
-async fn a_lead_that_was_found_by_phone_is_the_one_that_is_written() {
-    let world = World::start().await.warm().await;
-    // Two leads with the same number in two spellings, which the simulator takes for two numbers.
-    let without = world.simulator.insert_lead(&[("Phone", "+91-9812345678")]);
-    let other = [("Phone", "9812345678"), ("EmailAddress", "first@example.com")];
-    let other = world.simulator.insert_lead(&other);
-    for phone in ["9812345678", "+91-9812345678", "+919812345678"] {
-        let lead = pb::LeadFields {
-            phone: Some(phone.into()),
-            ..lead("Asha")
-        };
-        let _ = upsert(&world, lead.clone(), "").await;
-        let _ = capture(&world, lead, "").await;
-        let leads = world.simulator.leads();
-        let email = |id: &str| {
-            let lead = leads.iter().find(|lead| lead["ProspectID"].as_deref() == Some(id));
-            lead.unwrap()["EmailAddress"].clone()
-        };
-        assert_eq!(email(&other).as_deref(), Some("first@example.com"), "{phone}");
-        assert_ne!(email(&without).as_deref(), Some("first@example.com"));
-    }
-}
-
-#[tokio::test]
-async fn an_empty_text_neither_clears_nor_is_passed_over() {
-    let world = World::start().await.warm().await;
-    let id = world.create(lead("Asha")).await.unwrap();
-    let empty = || pb::LeadFields {
-        city: Some(String::new()),
-        ..lead("Asha")
-    };
-    let request = pb::UpdateLeadRequest {
-        lead_id: id,
-        lead: Some(empty()),
-        ..Default::default()
-    };
-    for refused in [
-        update(&world, request).await.map(drop),
-        upsert(&world, empty(), "").await.map(drop),
-        capture(&world, empty(), "").await.map(drop),
-    ] {
-        let error = seen(refused.unwrap_err());
-        error.is(Code::InvalidArgument, "INVALID_FIELD");
-        assert_eq!(error.fields(), ["lead.city"]);
-    }
-}
-
-#[tokio::test]
-async fn a_custom_field_set_takes_no_other_value() {
-    let world = World::start().await.warm().await;
-    let id = world.create(lead("Asha")).await.unwrap();
-    for wrong in [text("x"), value(Value::Integer(5)), value(Value::Flag(true))] {
-        let request = pb::UpdateLeadRequest {
-            lead_id: id.clone(),
-            lead: Some(pb::LeadFields {
-                custom: custom(&[("mx_KYC", wrong)]),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let error = seen(update(&world, request).await.unwrap_err());
-        assert_eq!(error.fields(), ["lead.custom[\"mx_KYC\"]"]);
-    }
-}
-
-#[tokio::test]
-async fn people_who_share_a_phone_stay_different_people_in_an_import() {
-    for upsert_match in MATCHES {
-        let limits = Limits {
-            calls: 50,
-            bulk: 20,
-            per: Duration::from_millis(100),
-            ..Limits::default()
-        };
-        let options = Options {
-            upsert_match,
-            limits,
-            ..Options::default()
-        };
-        let limits = "[tenant_defaults.limits]\ncalls = 50\nbulk = 20\nwindow = \"100ms\"\n";
-        let world = World::with(options, limits).await.warm().await;
-        let rows: Vec<_> = (0..25_i64)
-            .map(|sequence| pb::ImportLeadsRequest {
-                sequence,
-                operation: Some(pb::import_leads_request::Operation::Upsert(pb::UpsertLeadRequest {
-                    lead: Some(pb::LeadFields {
-                        phone: Some(if sequence < 23 {
-                            "+15555550123".into()
-                        } else {
-                            format!("+1555555{sequence:04}")
-                        }),
-                        ..lead(&format!("person{sequence}"))
-                    }),
-                    ..Default::default()
-                })),
-            })
-            .collect();
-        let mut client = world.client.clone();
-        let mut answers = client
-            .import_leads(tokio_stream::iter(rows))
-            .await
-            .unwrap()
-            .into_inner();
-        let (mut taken, mut rejected) = (vec![], 0);
-        while let Some(answer) = answers.message().await.unwrap() {
-            match answer.result.unwrap() {
-                pb::import_leads_response::Result::Response(_) => taken.push(answer.sequence),
-                pb::import_leads_response::Result::Error(_) => rejected += 1,
-            }
-        }
-        taken.sort_unstable();
-        // The first in the order of the rows has it.
-        assert_eq!((taken, rejected), (vec![0, 23, 24], 22));
-        assert_eq!(world.simulator.leads().len(), 3);
-    }
-}
-
-#[tokio::test]
-async fn an_upsert_between_two_leads_is_a_duplicate() {
-    let world = World::start().await;
-    world.simulator.insert_lead(&[("EmailAddress", "asha@example.com")]);
-    world.simulator.insert_lead(&[("Phone", "+91-8888888888")]);
-    let lead = pb::LeadFields {
-        phone: Some("+91-8888888888".into()),
-        ..lead("Asha")
-    };
-    seen(upsert(&world, lead, "").await.unwrap_err()).is(Code::AlreadyExists, "LEAD_DUPLICATE");
-}
-
-#[tokio::test]
-async fn a_capture_tells_whether_the_lead_is_new_in_every_dialect() {
-    for (capture_message, told) in [
-        (CaptureMessage::Both, true),
-        (CaptureMessage::RelatedIdOnly, true),
-        (CaptureMessage::PlainString, false),
-    ] {
-        let options = Options {
-            capture_message,
-            ..Options::default()
-        };
-        let world = World::with(options, "").await;
-        let capture = |lead: pb::LeadFields, behavior: pb::UpdateBehavior| {
-            let mut client = world.client.clone();
-            async move {
-                let request = pb::CaptureLeadRequest {
-                    lead: Some(lead),
-                    update_behavior: behavior.into(),
-                    ..Default::default()
-                };
-                client.capture_lead(request).await.unwrap().into_inner()
-            }
-        };
-        let first = capture(lead("Asha"), pb::UpdateBehavior::Unspecified).await;
-        assert_eq!(first.lead_id, world.simulator.leads()[0]["ProspectID"].clone().unwrap());
-        assert_eq!(first.created, told);
-        let renamed = pb::LeadFields {
-            last_name: Some("Rao".into()),
-            first_name: Some("Another".into()),
-            ..lead("Asha")
-        };
-        let again = capture(renamed, pb::UpdateBehavior::UpdateOnlyEmptyFields).await;
-        assert_eq!((again.lead_id, again.created), (first.lead_id, false));
-        let stored = &world.simulator.leads()[0];
-        assert_eq!(stored["FirstName"].as_deref(), Some("Asha"));
-        assert_eq!(stored["LastName"].as_deref(), Some("Rao"));
-    }
-}
-
-#[tokio::test]
 async fn fields_are_described_without_a_second_call() {
     let world = World::start().await.warm().await;
     let describe = |names: &[&str]| {
@@ -880,7 +552,7 @@ async fn fields_are_described_without_a_second_call() {
 }
 
 #[tokio::test]
-async fn all_faults_come_at_once_and_cost_nothing() {
+async fn all_violations_are_returned_at_once_without_a_call() {
     let world = World::start().await.warm().await;
     let faulty = pb::LeadFields {
         first_name: Some("x".repeat(10_000)),
@@ -931,20 +603,20 @@ async fn all_faults_come_at_once_and_cost_nothing() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_only_checked_is_not_sent() {
+async fn a_validated_message_is_not_sent() {
     let world = World::start().await.warm().await;
     let request = pb::CreateLeadRequest {
         lead: Some(lead("Asha")),
         validate_only: true,
         ..Default::default()
     };
-    let answer = world.client.clone().create_lead(request).await.unwrap().into_inner();
-    assert_eq!(answer.lead_id, "");
+    let response = world.client.clone().create_lead(request).await.unwrap().into_inner();
+    assert_eq!(response.lead_id, "");
     assert!(world.simulator.calls().is_empty() && world.simulator.leads().is_empty());
 }
 
 #[tokio::test]
-async fn without_metadata_leadsquared_decides() {
+async fn without_metadata_leadsquared_validates() {
     let world = World::start().await;
     let fault = leadgate_simulator::Fault::new("LeadsMetaData.Get", leadgate_simulator::FaultKind::Empty500);
     world.simulator.add_fault(fault.times(1000)).unwrap();
@@ -973,7 +645,7 @@ async fn without_metadata_leadsquared_decides() {
 }
 
 #[tokio::test]
-async fn a_field_set_in_another_form_is_never_an_error() {
+async fn a_field_set_in_an_unknown_form_is_no_error() {
     for form in [FieldSetForm::Json, FieldSetForm::Object, FieldSetForm::Absent] {
         let options = Options {
             field_sets_in_reads: form,

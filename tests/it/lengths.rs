@@ -1,11 +1,11 @@
-//! Texts of callers that are too long for what LeadSquared is asked with.
+//! Texts that are too long for a request to LeadSquared.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use leadgate::context::RequestContext;
 use leadgate::crm;
-use leadgate::crm::lead::GetByEmail;
+use leadgate::crm::lead::GetLeadByEmail;
 use leadgate::grpc::pb;
 use leadgate::telemetry::metrics::Metrics;
 use pb::get_lead_request::Key;
@@ -18,7 +18,7 @@ const ID: &str = "3f1b8a52-7c1d-4c55-9d0e-0a4c6c1b2d3e";
 /// Longer than any URL can be.
 const LENGTH: usize = 70_000;
 
-/// A message for each text that LeadSquared is asked with in a URL, too long there and right in all else; and where that is.
+/// A valid message for each text that is sent in a URL, except that the text is too long. With the RPC and the field.
 fn requests() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let id = "a".repeat(LENGTH);
     let digits = "9".repeat(LENGTH);
@@ -266,7 +266,7 @@ async fn a_text_that_is_too_long_for_a_url_is_invalid_before_any_call() {
 }
 
 #[tokio::test]
-async fn a_query_that_no_check_has_bounded_is_not_sent() {
+async fn an_unchecked_query_that_is_too_long_is_not_sent() {
     let tasks = tokio_util::task::TaskTracker::new();
     let stop = tokio_util::sync::CancellationToken::new();
     let config = leadgate::config::Config::read(
@@ -288,8 +288,11 @@ async fn a_query_that_no_check_has_bounded_is_not_sent() {
     )
     .unwrap();
     let context = RequestContext::internal("test", Duration::from_secs(5));
-    // Encoded, each of these is three bytes.
-    let error = client.call(&context, &GetByEmail("@".repeat(6_000))).await.unwrap_err();
+    // Encoded, each of these characters has three bytes.
+    let error = client
+        .call(&context, &GetLeadByEmail("@".repeat(6_000)))
+        .await
+        .unwrap_err();
     assert_eq!(error.name(), "invalid");
     assert!(error.to_string().contains("at most 16384"), "{error}");
     // The slot is free again.

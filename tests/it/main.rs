@@ -21,6 +21,7 @@ mod interleavings;
 mod lead;
 mod lengths;
 mod load;
+mod matching;
 mod neighbours;
 mod operations;
 mod order;

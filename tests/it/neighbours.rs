@@ -1,5 +1,5 @@
-//! One operation that an upstream, a proxy or a firewall refuses, among others in one call: the others end as their own calls
-//! would have, and it costs few calls.
+//! A batch with one operation that LeadSquared, a proxy or a firewall rejects: the other operations get the results of their own calls,
+//! and the rejection costs few calls.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tonic::{Code, Status};
 use crate::harness::{World, by_id, channel, seen, within};
 use crate::share::SITA;
 
-/// What the firewall takes for an attack.
+/// A text that the firewall rejects.
 const POISON: &str = "drop table";
 
-/// Few calls in a short window, all of which may be bulk calls: operations wait and share one, and nothing waits long.
+/// Few calls in a short window, all of which may be bulk calls. So operations are batched and wait only briefly.
 async fn world(settings: &str) -> World {
     let options = Options {
         limits: Limits {
@@ -32,7 +32,7 @@ async fn world(settings: &str) -> World {
     World::with(options, &format!("{limits}{settings}")).await.warm().await
 }
 
-fn answer(status: u16, body: &str) -> FaultKind {
+fn response(status: u16, body: &str) -> FaultKind {
     let content_type = body.starts_with('<').then(|| "text/html".to_owned());
     FaultKind::Respond {
         status,
@@ -42,13 +42,13 @@ fn answer(status: u16, body: &str) -> FaultKind {
     }
 }
 
-/// Every way to fail, and what a call of its own returns then to the writer.
+/// Every failure, and the error of a single call that fails so.
 fn failures() -> Vec<(FaultKind, Code, &'static str)> {
     let unknown = (Code::Aborted, "OUTCOME_UNKNOWN");
     let refused = (Code::Unknown, "UPSTREAM_EXCEPTION");
     let json = r#"{"Message":"An error has occurred."}"#;
     [
-        (answer(500, json), unknown),
+        (response(500, json), unknown),
         (FaultKind::Empty500, unknown),
         (FaultKind::Empty503, unknown),
         (FaultKind::Html502, unknown),
@@ -59,26 +59,26 @@ fn failures() -> Vec<(FaultKind, Code, &'static str)> {
             },
             unknown,
         ),
-        (answer(200, ""), unknown),
-        (answer(200, "[]"), unknown),
-        (answer(200, r#"{"Status":{},"Details":{}}"#), unknown),
-        (answer(204, ""), unknown),
-        (answer(200, "<html>Blocked</html>"), unknown),
-        (answer(200, r#"{"Status":"Succ"#), unknown),
-        (answer(302, "<html>Moved</html>"), unknown),
-        (answer(413, json), refused),
-        (answer(422, json), refused),
-        (answer(414, ""), refused),
-        (answer(404, json), refused),
-        (answer(405, ""), refused),
-        (answer(403, r#"{"message":"Forbidden"}"#), refused),
-        (answer(403, "<html>Forbidden</html>"), refused),
-        (answer(401, ""), refused),
-        (answer(406, "<html>Not Acceptable</html>"), refused),
-        (answer(500, r#"{"Status":"Error","Message":"no"}"#), refused),
-        (answer(400, json), (Code::InvalidArgument, "INVALID_FIELD")),
+        (response(200, ""), unknown),
+        (response(200, "[]"), unknown),
+        (response(200, r#"{"Status":{},"Details":{}}"#), unknown),
+        (response(204, ""), unknown),
+        (response(200, "<html>Blocked</html>"), unknown),
+        (response(200, r#"{"Status":"Succ"#), unknown),
+        (response(302, "<html>Moved</html>"), unknown),
+        (response(413, json), refused),
+        (response(422, json), refused),
+        (response(414, ""), refused),
+        (response(404, json), refused),
+        (response(405, ""), refused),
+        (response(403, r#"{"message":"Forbidden"}"#), refused),
+        (response(403, "<html>Forbidden</html>"), refused),
+        (response(401, ""), refused),
+        (response(406, "<html>Not Acceptable</html>"), refused),
+        (response(500, r#"{"Status":"Error","Message":"no"}"#), refused),
+        (response(400, json), (Code::InvalidArgument, "INVALID_FIELD")),
         (
-            answer(
+            response(
                 500,
                 r#"{"Status":"Error","ExceptionType":"MXXSSException","ExceptionMessage":"no"}"#,
             ),
@@ -101,7 +101,7 @@ fn fields(at: usize, poisoned: usize) -> pb::LeadFields {
     }
 }
 
-/// What is asked for in bulk.
+/// The batch RPC.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rpc {
     Create,
@@ -109,7 +109,7 @@ enum Rpc {
     Upsert,
 }
 
-/// Makes a batch of so many writes, one of them poisoned; what became of each.
+/// Sends a batch of `count` writes, one of them with the rejected text. Returns the results.
 async fn write(world: &World, rpc: Rpc, count: usize, poisoned: usize) -> Vec<Result<(), Status>> {
     let mut client = world.client.clone();
     let all = 0..count;
@@ -137,14 +137,14 @@ async fn write(world: &World, rpc: Rpc, count: usize, poisoned: usize) -> Vec<Re
                 requests: requests.collect(),
                 ..Default::default()
             };
-            let answer = client.batch_create_leads(within(limit, request)).await.unwrap();
-            let results = answer.into_inner().results.into_iter();
-            let told = |row: pb::BatchCreateLeadsResult| match row.result {
+            let response = client.batch_create_leads(within(limit, request)).await.unwrap();
+            let results = response.into_inner().results.into_iter();
+            let result = |row: pb::BatchCreateLeadsResult| match row.result {
                 Some(Response(_)) => outcome(true, None),
                 Some(Error(error)) => outcome(false, Some(error)),
                 None => panic!(),
             };
-            results.map(told).collect()
+            results.map(result).collect()
         }
         Rpc::Update => {
             use pb::batch_update_leads_result::Result::{Error, Response};
@@ -165,14 +165,14 @@ async fn write(world: &World, rpc: Rpc, count: usize, poisoned: usize) -> Vec<Re
                 requests: requests.collect(),
                 ..Default::default()
             };
-            let answer = client.batch_update_leads(within(limit, request)).await.unwrap();
-            let results = answer.into_inner().results.into_iter();
-            let told = |row: pb::BatchUpdateLeadsResult| match row.result {
+            let response = client.batch_update_leads(within(limit, request)).await.unwrap();
+            let results = response.into_inner().results.into_iter();
+            let result = |row: pb::BatchUpdateLeadsResult| match row.result {
                 Some(Response(_)) => outcome(true, None),
                 Some(Error(error)) => outcome(false, Some(error)),
                 None => panic!(),
             };
-            results.map(told).collect()
+            results.map(result).collect()
         }
         Rpc::Upsert => {
             use pb::batch_upsert_leads_result::Result::{Error, Response};
@@ -184,33 +184,33 @@ async fn write(world: &World, rpc: Rpc, count: usize, poisoned: usize) -> Vec<Re
                 requests: requests.collect(),
                 ..Default::default()
             };
-            let answer = client.batch_upsert_leads(within(limit, request)).await.unwrap();
-            let results = answer.into_inner().results.into_iter();
-            let told = |row: pb::BatchUpsertLeadsResult| match row.result {
+            let response = client.batch_upsert_leads(within(limit, request)).await.unwrap();
+            let results = response.into_inner().results.into_iter();
+            let result = |row: pb::BatchUpsertLeadsResult| match row.result {
                 Some(Response(_)) => outcome(true, None),
                 Some(Error(error)) => outcome(false, Some(error)),
                 None => panic!(),
             };
-            results.map(told).collect()
+            results.map(result).collect()
         }
     }
 }
 
-/// The calls that write.
+/// The number of calls that write.
 fn writes(world: &World) -> usize {
     let is_write = |endpoint: &str| endpoint.starts_with("Lead.") || endpoint.starts_with("Lead/Bulk/");
     let calls = world.simulator.calls();
     calls.iter().filter(|call| is_write(&call.endpoint)).count()
 }
 
-/// The most calls that one bad operation among so many may cost on top.
+/// Maximum number of additional calls for one bad operation among `count`.
 fn allowed(count: usize) -> usize {
     (2.0 * (count as f64).log2() + 2.0).floor() as usize
 }
 
 #[tokio::test]
-#[allow(clippy::print_stdout)] // The figures are for whoever runs it with --nocapture.
-async fn one_bad_write_of_a_batch_fails_alone_whatever_the_failure_and_costs_few_calls() {
+#[allow(clippy::print_stdout)] // The figures are shown with --nocapture.
+async fn one_bad_write_of_a_batch_fails_alone_and_costs_few_calls() {
     for rpc in [Rpc::Upsert, Rpc::Create, Rpc::Update] {
         let mut cases = JoinSet::new();
         for (what, code, reason) in failures() {
@@ -247,7 +247,7 @@ async fn one_bad_write_of_a_batch_fails_alone_whatever_the_failure_and_costs_few
                 println!("{rpc:?} {what:?}: {with} calls where {without} do without it; at most {allowed}");
                 assert!(with <= allowed, "{rpc:?} {what:?}: {with} calls, at most {allowed}");
             });
-            // Two at a time: they share one machine.
+            // Two at a time, because the tests share one machine.
             if cases.len() >= 2 {
                 cases.join_next().await.unwrap().unwrap();
             }
@@ -257,12 +257,12 @@ async fn one_bad_write_of_a_batch_fails_alone_whatever_the_failure_and_costs_few
 }
 
 #[tokio::test]
-async fn single_calls_that_share_one_with_a_bad_one_return_what_their_own_would_have() {
+async fn single_calls_batched_with_a_bad_one_return_the_results_of_their_own_calls() {
     let lanes = "[tenant_defaults.batching]\ncreates = true\nupserts = true\n";
     for (what, code, reason) in [
         (FaultKind::Empty500, Code::Aborted, "OUTCOME_UNKNOWN"),
-        (answer(413, "{}"), Code::Unknown, "UPSTREAM_EXCEPTION"),
-        (answer(404, "{}"), Code::Unknown, "UPSTREAM_EXCEPTION"),
+        (response(413, "{}"), Code::Unknown, "UPSTREAM_EXCEPTION"),
+        (response(404, "{}"), Code::Unknown, "UPSTREAM_EXCEPTION"),
     ] {
         let world = world(lanes).await;
         world
@@ -295,10 +295,10 @@ async fn one_bad_read_fails_alone() {
     for (what, code) in [
         (FaultKind::Empty500, Code::Unavailable),
         (FaultKind::DropBefore, Code::Unavailable),
-        (answer(414, ""), Code::Unknown),
-        (answer(403, "<html>Forbidden</html>"), Code::Unknown),
-        (answer(200, "<html>Blocked</html>"), Code::Unavailable),
-        (answer(200, "["), Code::Internal),
+        (response(414, ""), Code::Unknown),
+        (response(403, "<html>Forbidden</html>"), Code::Unknown),
+        (response(200, "<html>Blocked</html>"), Code::Unavailable),
+        (response(200, "["), Code::Internal),
     ] {
         let world = world("").await;
         let ids: Vec<String> = (0..60)
@@ -332,8 +332,8 @@ async fn one_bad_read_fails_alone() {
 }
 
 #[tokio::test]
-async fn one_bad_activity_of_a_share_keeps_no_other_share_from_being_made() {
-    for what in [FaultKind::Empty500, answer(413, "{}")] {
+async fn one_bad_activity_prevents_no_other_share() {
+    for what in [FaultKind::Empty500, response(413, "{}")] {
         let settings = "[tenants.acme.batching]\nactivities = true\n\
                         [tenants.acme.sharing]\ndefault_activity_type = 201\npoll_every = \"20ms\"\nsettle_after = \"50ms\"\n";
         let world = world(settings).await;
@@ -378,11 +378,11 @@ async fn one_bad_activity_of_a_share_keeps_no_other_share_from_being_made() {
 }
 
 #[tokio::test]
-async fn one_forbidden_row_of_an_import_is_its_own_fault_and_not_the_accounts() {
+async fn one_forbidden_row_of_an_import_is_not_an_error_of_the_account() {
     let world = world("").await;
     world
         .simulator
-        .add_fault(Fault::new("*", answer(403, r#"{"message":"Forbidden"}"#)).containing(POISON))
+        .add_fault(Fault::new("*", response(403, r#"{"message":"Forbidden"}"#)).containing(POISON))
         .unwrap();
     let rows = (0..30).map(|at| pb::ImportLeadsRequest {
         sequence: at as i64,
@@ -392,17 +392,17 @@ async fn one_forbidden_row_of_an_import_is_its_own_fault_and_not_the_accounts() 
         })),
     });
     let rows: Vec<_> = rows.collect();
-    let answers = world
+    let responses = world
         .client
         .clone()
         .import_leads(tokio_stream::iter(rows))
         .await
         .unwrap();
-    let mut answers = answers.into_inner();
+    let mut responses = responses.into_inner();
     let mut failed = vec![];
-    while let Some(answer) = answers.message().await.unwrap() {
-        if let Some(pb::import_leads_response::Result::Error(error)) = answer.result {
-            failed.push((answer.sequence, error));
+    while let Some(response) = responses.message().await.unwrap() {
+        if let Some(pb::import_leads_response::Result::Error(error)) = response.result {
+            failed.push((response.sequence, error));
         }
     }
     let [(11, error)] = &failed[..] else {
@@ -417,15 +417,15 @@ async fn one_forbidden_row_of_an_import_is_its_own_fault_and_not_the_accounts() 
 }
 
 #[tokio::test]
-async fn a_refusal_without_a_name_is_blamed_on_the_account_only_where_its_keys_are_rejected() {
+async fn an_unnamed_rejection_is_an_error_of_the_account_only_if_its_keys_are_rejected() {
     let world = world("").await;
-    // Nothing has succeeded lately: LeadSquared is asked once, and says that the keys are good.
+    // No call has succeeded lately, so the keys are checked by one call and are valid.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();
     world
         .simulator
-        .add_fault(Fault::new("*", answer(403, "{}")).containing(POISON))
+        .add_fault(Fault::new("*", response(403, "{}")).containing(POISON))
         .unwrap();
     let poisoned = || async {
         let mut client = world.client.clone();
@@ -443,13 +443,13 @@ async fn a_refusal_without_a_name_is_blamed_on_the_account_only_where_its_keys_a
 }
 
 #[tokio::test]
-async fn bad_writes_that_are_answered_like_a_missing_endpoint_fail_alone_wherever_they_stand() {
+async fn bad_writes_with_the_response_of_a_missing_endpoint_fail_alone_at_any_position() {
     let permission = r#"{"Status":"Error","ExceptionType":"MXUnAuthorizedAccessException","ExceptionMessage":"no"}"#;
     for (what, reason) in [
-        (answer(404, "{}"), "UPSTREAM_EXCEPTION"),
-        (answer(405, ""), "UPSTREAM_EXCEPTION"),
-        (answer(403, permission), "UPSTREAM_FEATURE_DISABLED"),
-        (answer(500, permission), "UPSTREAM_FEATURE_DISABLED"),
+        (response(404, "{}"), "UPSTREAM_EXCEPTION"),
+        (response(405, ""), "UPSTREAM_EXCEPTION"),
+        (response(403, permission), "UPSTREAM_FEATURE_DISABLED"),
+        (response(500, permission), "UPSTREAM_FEATURE_DISABLED"),
     ] {
         for (count, bad) in [
             (25, vec![21]),
@@ -493,7 +493,7 @@ async fn bad_writes_that_are_answered_like_a_missing_endpoint_fail_alone_whereve
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_about_leads_makes_no_lead_missing() {
+async fn a_response_without_leads_makes_no_lead_missing() {
     for body in [
         "{}",
         r#"{"message":"blocked"}"#,
@@ -506,7 +506,7 @@ async fn an_answer_that_is_not_about_leads_makes_no_lead_missing() {
             .collect();
         world
             .simulator
-            .add_fault(Fault::new("Leads/Retrieve/ByIds", answer(200, body)).containing(&ids[7]))
+            .add_fault(Fault::new("Leads/Retrieve/ByIds", response(200, body)).containing(&ids[7]))
             .unwrap();
         let mut reads = JoinSet::new();
         for id in ids.clone() {

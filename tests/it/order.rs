@@ -1,4 +1,4 @@
-//! The order of the writes to one lead: that in which they arrive, whichever way they come, however the runtime schedules them.
+//! The order of the writes to one lead is that of their arrival, for every RPC and however the runtime schedules them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const LEADS: usize = 12;
 const WRITES: usize = 200;
 const LIMIT: Duration = Duration::from_secs(50);
 
-/// Answers take their time, so that a write that is sent too early overtakes.
+/// Responses are slow, so that a write that is sent too early overtakes another one.
 async fn world(settings: &str) -> World {
     let options = Options {
         limits: Limits {
@@ -45,7 +45,7 @@ fn email(lead: usize) -> String {
     format!("lead-{lead}@example.com")
 }
 
-/// The leads, made by the gateway, so that it knows their addresses.
+/// Leads that the gateway has created, so that it knows their email addresses.
 async fn leads(world: &World) -> Vec<String> {
     let mut ids = vec![];
     for lead in 0..LEADS {
@@ -60,7 +60,7 @@ async fn leads(world: &World) -> Vec<String> {
     ids
 }
 
-/// What each call wrote to which lead, in the order in which LeadSquared saw it.
+/// The writes to each lead, in the order in which LeadSquared received them.
 fn seen(world: &World, ids: &[String]) -> HashMap<usize, Vec<usize>> {
     let mut seen: HashMap<usize, Vec<usize>> = HashMap::new();
     let mut row = |pairs: &Json, id: Option<&str>| {
@@ -98,7 +98,7 @@ fn seen(world: &World, ids: &[String]) -> HashMap<usize, Vec<usize>> {
     seen
 }
 
-/// Every write reached its lead once, and in order.
+/// Asserts that every write reached its lead once, and in order.
 fn assert_ordered(world: &World, ids: &[String]) {
     let seen = seen(world, ids);
     for lead in 0..LEADS {
@@ -143,7 +143,7 @@ fn upsert_by_phone(number: usize) -> pb::UpsertLeadRequest {
 
 type Sending<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Polls all futures in order from one task, so that their requests leave in that order.
+/// Polls all futures in order from one task, so that their requests are sent in that order.
 async fn in_order<T>(futures: Vec<Sending<T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.into_iter().map(Some).collect();
     let mut outputs: Vec<Option<T>> = futures.iter().map(|_| None).collect();
@@ -213,7 +213,7 @@ async fn the_requests_of_a_batch_keep_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_rows_of_an_import_keep_their_order_by_whatever_they_name_their_leads() {
+async fn the_rows_of_an_import_keep_their_order_for_every_key_of_a_lead() {
     let world = world("").await;
     let ids = leads(&world).await;
     let rows = (0..WRITES).map(|number| pb::ImportLeadsRequest {
@@ -226,12 +226,12 @@ async fn the_rows_of_an_import_keep_their_order_by_whatever_they_name_their_lead
     });
     let rows: Vec<_> = rows.collect();
     let mut client = world.client.clone();
-    let answers = client.import_leads(within(LIMIT, tokio_stream::iter(rows))).await;
-    let mut answers = answers.unwrap().into_inner();
-    while let Some(answer) = answers.message().await.unwrap() {
+    let responses = client.import_leads(within(LIMIT, tokio_stream::iter(rows))).await;
+    let mut responses = responses.unwrap().into_inner();
+    while let Some(response) = responses.message().await.unwrap() {
         assert!(
-            matches!(answer.result, Some(pb::import_leads_response::Result::Response(_))),
-            "{answer:?}"
+            matches!(response.result, Some(pb::import_leads_response::Result::Response(_))),
+            "{response:?}"
         );
     }
     assert_ordered(&world, &ids);
@@ -239,7 +239,7 @@ async fn the_rows_of_an_import_keep_their_order_by_whatever_they_name_their_lead
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn single_writes_and_batches_of_one_connection_keep_their_order_among_each_other() {
+async fn single_writes_and_batches_of_one_connection_keep_their_order() {
     let world = world("[tenant_defaults.batching]\nupserts = true\n").await;
     let ids = leads(&world).await;
     let (mut calls, mut number) = (vec![], 0);
@@ -285,7 +285,7 @@ async fn single_writes_and_batches_of_one_connection_keep_their_order_among_each
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn neither_metadata_that_is_awaited_nor_a_lost_answer_changes_the_order() {
+async fn neither_a_wait_for_metadata_nor_a_lost_response_changes_the_order() {
     use leadgate_simulator::Fault;
     let world = world("[tenant_defaults]\nmetadata_lifetime = \"1ms\"\n").await;
     let ids = leads(&world).await;
@@ -309,15 +309,15 @@ async fn neither_metadata_that_is_awaited_nor_a_lost_answer_changes_the_order() 
     world.stop().await;
 }
 
-/// A connection on which a test decides when headers and messages are sent.
+/// A connection on which the test controls when headers and messages are sent.
 struct Raw(
     hyper::client::conn::http2::SendRequest<http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>>,
 );
 
-/// An RPC whose headers are sent.
+/// An RPC whose headers were sent.
 struct Open {
     body: mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible>>,
-    answer: tokio::task::JoinHandle<(String, Bytes)>,
+    response: tokio::task::JoinHandle<(String, Bytes)>,
 }
 
 impl Raw {
@@ -338,11 +338,11 @@ impl Raw {
             .body(StreamBody::new(ReceiverStream::new(frames)).boxed())
             .unwrap();
         self.0.ready().await.unwrap();
-        let answer = self.0.send_request(request);
-        let answer = tokio::spawn(async move {
-            let answer = answer.await.unwrap();
-            let in_headers = answer.headers().get("grpc-status").cloned();
-            let whole = answer.into_body().collect().await.unwrap();
+        let response = self.0.send_request(request);
+        let response = tokio::spawn(async move {
+            let response = response.await.unwrap();
+            let in_headers = response.headers().get("grpc-status").cloned();
+            let whole = response.into_body().collect().await.unwrap();
             let in_trailers = whole
                 .trailers()
                 .and_then(|trailers| trailers.get("grpc-status"))
@@ -350,7 +350,7 @@ impl Raw {
             let status = in_headers.or(in_trailers).unwrap();
             (status.to_str().unwrap().to_owned(), whole.to_bytes())
         });
-        Open { body, answer }
+        Open { body, response }
     }
 }
 
@@ -365,7 +365,7 @@ impl Open {
 
     async fn end(self) -> (String, Bytes) {
         drop(self.body);
-        let (status, mut body) = self.answer.await.unwrap();
+        let (status, mut body) = self.response.await.unwrap();
         if body.len() >= 5 {
             body.advance(5);
         }
@@ -374,7 +374,7 @@ impl Open {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_order_is_that_of_the_headers_also_where_a_message_comes_later() {
+async fn the_order_is_that_of_the_headers_also_if_a_message_is_late() {
     let world = world("").await;
     let ids = leads(&world).await;
     let mut raw = Raw::connect(&world).await;
@@ -382,7 +382,7 @@ async fn the_order_is_that_of_the_headers_also_where_a_message_comes_later() {
     let second = raw.open("UpdateLead").await;
     second.send(&update(&ids, LEADS)).await;
     let second = tokio::spawn(second.end());
-    // Whatever the second one does without the first one, it does in this time.
+    // In this time, the second write would do everything that does not need the first one.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(world.calls("Lead.Update").is_empty());
     first.send(&update(&ids, 0)).await;
@@ -392,7 +392,7 @@ async fn the_order_is_that_of_the_headers_also_where_a_message_comes_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_write_whose_message_does_not_come_holds_the_others_up_for_a_second_and_ends_at_its_deadline() {
+async fn a_write_without_a_message_delays_others_for_a_second_and_ends_at_its_deadline() {
     let world = world("[server]\nmax_deadline = \"3s\"\n").await;
     let ids = leads(&world).await;
     let mut raw = Raw::connect(&world).await;
@@ -406,20 +406,20 @@ async fn a_write_whose_message_does_not_come_holds_the_others_up_for_a_second_an
         (Duration::from_millis(900)..Duration::from_secs(2)).contains(&took),
         "{took:?}"
     );
-    let Open { body, answer } = endless;
+    let Open { body, response } = endless;
     // DEADLINE_EXCEEDED
-    assert_eq!(answer.await.unwrap().0, "4");
+    assert_eq!(response.await.unwrap().0, "4");
     drop(body);
 }
 
 #[tokio::test]
-async fn what_is_in_progress_is_counted_from_the_headers_on() {
+async fn rpcs_in_progress_are_counted_from_their_headers_on() {
     let world = world("[server]\nmax_in_flight = 2\n").await;
     let mut raw = Raw::connect(&world).await;
     let open = [raw.open("GetLead").await, raw.open("GetLead").await];
     // RESOURCE_EXHAUSTED
     let refused = raw.open("GetLead").await;
-    assert_eq!(refused.answer.await.unwrap().0, "8");
+    assert_eq!(refused.response.await.unwrap().0, "8");
     for rpc in open {
         // INVALID_ARGUMENT: an empty message names no lead.
         rpc.send(&pb::GetLeadRequest::default()).await;

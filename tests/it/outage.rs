@@ -1,5 +1,5 @@
-//! What an operator is told of a LeadSquared that cannot be reached, of the way through a proxy, and of a store that cannot be
-//! written: the cause, with host, port and path.
+//! Errors for operators: LeadSquared cannot be reached, a proxy fails, or the store cannot be written. They name the cause, host, port
+//! and path.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,7 @@ use tonic::Code;
 use crate::harness::{World, by_id, listen, seen};
 use crate::process::{Said, leadgate};
 
-/// A CA, and certificates of it.
+/// A CA and its certificates.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -38,7 +38,7 @@ impl Authority {
         }
     }
 
-    /// A TLS server for that name, in front of whatever listens at that address.
+    /// A TLS server with that name, in front of the server at that address.
     async fn serve(&self, name: &str, change: impl FnOnce(&mut CertificateParams), behind: SocketAddr) -> SocketAddr {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
@@ -82,8 +82,8 @@ pub async fn serve(simulator: Simulator) -> SocketAddr {
     address
 }
 
-/// A port at which nobody listens.
-async fn nobody() -> SocketAddr {
+/// A port without a server.
+async fn unused_port() -> SocketAddr {
     listen().await.local_addr().unwrap()
 }
 
@@ -112,7 +112,7 @@ pub fn settings(base_url: &str, upstream: &str) -> String {
     )
 }
 
-/// What `check --connect` says, with these variables of the environment on top.
+/// The output of `check --connect`, with these additional environment variables.
 async fn check(settings: &str, variables: &[(&str, &str)]) -> Said {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("leadgate.toml");
@@ -146,7 +146,7 @@ async fn check_names_the_cause_of_each_connection_error_with_host_and_port() {
     let future = authority.serve("localhost", future, simulator).await.port();
     let own = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let self_signed = authority.serve("localhost", own, simulator).await.port();
-    let refused = nobody().await.port();
+    let refused = unused_port().await.port();
     let silent = server(|stream| async move {
         let _stream = stream;
         std::future::pending().await
@@ -156,7 +156,7 @@ async fn check_names_the_cause_of_each_connection_error_with_host_and_port() {
         let _ = stream.read(&mut [0; 4096]).await;
     });
     let closing = closing.await.port();
-    // As Go's server and nginx say it.
+    // The responses of Go's server and of nginx.
     let https_only = server(|mut stream| async move {
         let _ = stream.read(&mut [0; 4096]).await;
         let text = "Client sent an HTTP request to an HTTPS server.\n";
@@ -231,7 +231,7 @@ async fn check_names_the_cause_of_each_connection_error_with_host_and_port() {
         ),
     ] {
         let timeouts = "connect_timeout = \"500ms\"\ntimeout = \"1s\"";
-        // A resolver may take its time.
+        // A resolver may be slow.
         let timeouts = if base_url.contains("invalid") { "" } else { timeouts };
         let said = check(&settings(&base_url, timeouts), &[("SSL_CERT_FILE", trusted)]).await;
         assert_eq!(said.code, Some(1), "{base_url}: {said:?}");
@@ -252,8 +252,8 @@ async fn check_names_the_cause_of_each_connection_error_with_host_and_port() {
 }
 
 #[tokio::test]
-async fn callers_get_the_cause_as_one_word() {
-    let settings = settings(&format!("http://{}", nobody().await), "");
+async fn the_error_has_the_cause_as_one_word() {
+    let settings = settings(&format!("http://{}", unused_port().await), "");
     let world = World::gateway(Simulator::new(Options::default()), &settings).await;
     let error = seen(
         world
@@ -267,7 +267,7 @@ async fn callers_get_the_cause_as_one_word() {
     assert!(!text.contains("127.0.0.1"), "{text}");
 }
 
-/// A gateway in a process of its own, until it has logged a line with these words; all that it has logged by then.
+/// Runs a gateway process until it has logged a line with these words. Returns all lines.
 pub async fn log_until(
     settings: &str,
     variables: &[(&str, &str)],
@@ -275,7 +275,7 @@ pub async fn log_until(
     then: impl AsyncFnOnce(&str),
 ) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let address = nobody().await.to_string();
+    let address = unused_port().await.to_string();
     let config = folder.path().join("leadgate.toml");
     let around = format!(
         "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n\
@@ -305,7 +305,7 @@ pub async fn log_until(
 
 #[tokio::test]
 async fn serve_logs_a_cause_once_and_not_for_every_attempt() {
-    let address = nobody().await;
+    let address = unused_port().await;
     let warning = ["WARN", "LeadSquared cannot be reached", "refused"];
     let log = log_until(
         &settings(&format!("http://{address}"), ""),
@@ -335,10 +335,10 @@ async fn serve_logs_a_cause_once_and_not_for_every_attempt() {
     assert!(attempts.count() >= 5, "{log}");
 }
 
-/// A proxy that sends everything to one address, whatever it is asked for; what it was asked for.
+/// A proxy that connects every request to one address. Returns also the requested addresses.
 async fn proxy(target: SocketAddr, password: Option<&'static str>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let seen = asked.clone();
+    let requested = Arc::new(Mutex::new(Vec::new()));
+    let seen = requested.clone();
     let address = server(move |mut stream| {
         let seen = seen.clone();
         async move {
@@ -369,20 +369,20 @@ async fn proxy(target: SocketAddr, password: Option<&'static str>) -> (SocketAdd
             let _ = copy_bidirectional(&mut stream, &mut behind).await;
         }
     });
-    (address.await, asked)
+    (address.await, requested)
 }
 
 #[tokio::test]
-async fn http_and_https_go_through_the_proxy_of_the_settings() {
+async fn http_and_https_use_the_configured_proxy() {
     let simulator = simulate().await;
-    let (http_proxy, asked) = proxy(simulator, Some("dXNlcjpQQFNTV09SRA==")).await;
+    let (http_proxy, requested) = proxy(simulator, Some("dXNlcjpQQFNTV09SRA==")).await;
     let url = format!("proxy = \"http://user:P%40SSWORD@{http_proxy}\"");
     let said = check(&settings("http://leadsquared.example", &url), &[]).await;
     assert!(
         said.code == Some(0) && said.out.contains("role Administrator"),
         "{said:?}"
     );
-    assert!(asked.lock().unwrap()[0].starts_with("GET http://leadsquared.example/v2/Authentication.svc"));
+    assert!(requested.lock().unwrap()[0].starts_with("GET http://leadsquared.example/v2/Authentication.svc"));
 
     let authority = Authority::new("ours");
     let folder = tempfile::tempdir().unwrap();
@@ -390,16 +390,16 @@ async fn http_and_https_go_through_the_proxy_of_the_settings() {
     std::fs::write(&trusted, &authority.pem).unwrap();
     let trusted = [("SSL_CERT_FILE", trusted.to_str().unwrap())];
     let tls = authority.serve("leadsquared.example", |_| {}, simulator).await;
-    let (tunnel, asked) = proxy(tls, Some("dXNlcjpQQFNTV09SRA==")).await;
+    let (tunnel, requested) = proxy(tls, Some("dXNlcjpQQFNTV09SRA==")).await;
     let url = format!("proxy = \"http://user:P%40SSWORD@{tunnel}\"");
     let said = check(&settings("https://leadsquared.example", &url), &trusted).await;
     assert!(
         said.code == Some(0) && said.out.contains("role Administrator"),
         "{said:?}"
     );
-    assert!(asked.lock().unwrap()[0].starts_with("CONNECT leadsquared.example:443 "));
+    assert!(requested.lock().unwrap()[0].starts_with("CONNECT leadsquared.example:443 "));
 
-    // From a variable, as the keys.
+    // From an environment variable, like the keys.
     let url = format!("http://user:P%40SSWORD@{tunnel}");
     let variables = [trusted[0], ("PROXY_URL", url.as_str())];
     let said = check(
@@ -411,10 +411,10 @@ async fn http_and_https_go_through_the_proxy_of_the_settings() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_fails_is_named_and_its_password_is_not() {
+async fn a_failing_proxy_is_named_without_its_password() {
     let simulator = simulate().await;
     let (address, _) = proxy(simulator, Some("other")).await;
-    let refused = nobody().await;
+    let refused = unused_port().await;
     for base_url in ["http://leadsquared.example", "https://leadsquared.example"] {
         for (proxy, words) in [
             (
@@ -453,13 +453,13 @@ async fn a_proxy_that_fails_is_named_and_its_password_is_not() {
 }
 
 #[tokio::test]
-async fn proxies_of_the_environment_are_ignored_and_that_is_logged() {
+async fn proxies_in_the_environment_are_ignored_and_logged() {
     let base_url = format!("http://{}", simulate().await);
-    let nobody = format!("http://user:S3CRET@{}", nobody().await);
+    let proxy_url = format!("http://user:S3CRET@{}", unused_port().await);
     let variables = [
-        ("HTTP_PROXY", nobody.as_str()),
-        ("https_proxy", &nobody),
-        ("ALL_PROXY", &nobody),
+        ("HTTP_PROXY", proxy_url.as_str()),
+        ("https_proxy", &proxy_url),
+        ("ALL_PROXY", &proxy_url),
     ];
     let said = check(&settings(&base_url, ""), &variables).await;
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -467,7 +467,7 @@ async fn proxies_of_the_environment_are_ignored_and_that_is_logged() {
     let log = log_until(&settings(&base_url, ""), &variables, &words, async |_| {}).await;
     assert!(!log.contains("S3CRET"), "{log}");
 
-    // Who has set a proxy need not be told.
+    // Not logged if a proxy is configured.
     let (proxy, _) = proxy(base_url[7..].parse().unwrap(), None).await;
     let with = format!("proxy = \"http://user:S3CRET@{proxy}\"");
     let words = ["LeadsMetaData.Get", "\"outcome\":\"ok\""];
@@ -476,7 +476,7 @@ async fn proxies_of_the_environment_are_ignored_and_that_is_logged() {
     assert!(!log.contains("S3CRET") && !log.contains("dXNlcjpTM0NSRVQ"), "{log}");
 }
 
-/// What a command says of a store at that address, as that user.
+/// The output of a command with a store at that URL, as that user.
 async fn with_store(command: &str, url: &str, user: Option<u32>) -> Said {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -508,7 +508,7 @@ async fn assert_told(url: &str, user: Option<u32>, text: &str) {
 }
 
 #[tokio::test]
-async fn check_and_serve_say_why_a_store_cannot_be_where_it_should() {
+async fn check_and_serve_name_the_error_of_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().display();
     std::fs::write(folder.path().join("file"), "nonsense".repeat(1000)).unwrap();
@@ -527,11 +527,11 @@ async fn check_and_serve_say_why_a_store_cannot_be_where_it_should() {
 }
 
 #[tokio::test]
-async fn check_and_serve_name_what_the_user_may_not_write() {
+async fn check_and_serve_name_the_path_without_permission() {
     const NOBODY: u32 = 65_534;
     let probe = with_store("--version", "", Some(NOBODY)).await;
     if probe.err.contains("setpriv") || probe.err.contains("ermission") {
-        // Only root may become somebody else, and only where the program can be reached.
+        // Only root can change the user, and only if the user can execute the program.
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What outlives the process: answers by request id, what was under way, and what was spent.
+//! Restarts and crashes: results by request id, writes in progress, and the usage of the quota.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::account::{Account, Process};
 use crate::harness::{World, by_id, lead, lone_read, quota, seen, within};
 use crate::process::run;
 
-/// Tells a process to stop, and waits until it has.
+/// Stops a process and waits until it has ended.
 async fn terminate(child: &mut Child) {
     let id = child.id().unwrap().to_string();
-    let told = Command::new("kill").args(["-TERM", &id]).status().await;
-    assert!(told.unwrap().success());
+    let killed = Command::new("kill").args(["-TERM", &id]).status().await;
+    assert!(killed.unwrap().success());
     let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
     assert!(ended.unwrap().unwrap().success());
 }
@@ -73,7 +73,7 @@ async fn the_same_request_id_has_one_effect_over_a_restart() {
 }
 
 #[tokio::test]
-async fn a_window_that_was_spent_is_not_spent_again_after_a_restart() {
+async fn a_used_window_is_not_used_again_after_a_restart() {
     let options = Options {
         limits: Limits {
             calls: 5,
@@ -93,7 +93,7 @@ async fn a_window_that_was_spent_is_not_spent_again_after_a_restart() {
         if orderly {
             world.stop().await;
         } else {
-            // As a process that dies, it writes nothing more.
+            // Like a process that dies, it writes nothing more.
             account.forget_the_end(world).await;
         }
     }
@@ -101,7 +101,7 @@ async fn a_window_that_was_spent_is_not_spent_again_after_a_restart() {
     assert!(account.simulator.worst_window() <= 5);
 }
 
-/// So many calls are allowed in a window of so many milliseconds, by the account and the settings.
+/// The account and the settings allow `calls` calls in `window` milliseconds.
 fn limited(calls: u32, window: u64) -> (Options, String) {
     let options = Options {
         limits: Limits {
@@ -119,7 +119,7 @@ fn limited(calls: u32, window: u64) -> (Options, String) {
     (options, limits)
 }
 
-/// Reads the lead so often at once; how long it takes until all are answered.
+/// Reads the lead `count` times at once. Returns the time until all responses have arrived.
 async fn burst(client: &LeadServiceClient<Channel>, id: &str, count: usize) -> Duration {
     let started = Instant::now();
     let reads = (0..count).map(|_| {
@@ -145,7 +145,7 @@ async fn an_orderly_restart_loses_no_free_slot() {
     let id = account.simulator.insert_lead(&[("FirstName", "Asha")]);
     let process = account.process().await;
     let mut child = process.start();
-    // With the metadata these are three of 25 calls.
+    // With the metadata, three of 25 calls are used.
     let channel = process.channel().await;
     LeadServiceClient::new(channel.clone())
         .describe_lead_fields(pb::DescribeLeadFieldsRequest::default())
@@ -166,11 +166,11 @@ async fn an_orderly_restart_loses_no_free_slot() {
         .unwrap();
     assert_eq!(slots_used(&channel).await, 4);
     assert!(spent.elapsed() < window / 2, "the machine is too slow for this test");
-    // The free slots are granted at once, and those of the first process when they would have been free.
+    // The free slots are granted at once. Those of the first process are granted when they are free.
     let took = burst(&client, &id, 21).await;
     assert!(took < window / 4, "{took:?}");
-    // A deadline that ends before the next slot is free is infeasible, and that is said at once.
-    let asked = Instant::now();
+    // A deadline before the next free slot is infeasible, and the call fails at once.
+    let started = Instant::now();
     let error = seen(
         client
             .clone()
@@ -185,7 +185,7 @@ async fn an_orderly_restart_loses_no_free_slot() {
             .unwrap_err(),
     );
     error.is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
-    assert!(asked.elapsed() < window / 16, "{:?}", asked.elapsed());
+    assert!(started.elapsed() < window / 16, "{:?}", started.elapsed());
     burst(&client, &id, 3).await;
     assert!(spent.elapsed() < window + window / 4, "{:?}", spent.elapsed());
     let stats = account.simulator.stats();
@@ -193,7 +193,7 @@ async fn an_orderly_restart_loses_no_free_slot() {
     assert!(account.simulator.worst_window() <= 25);
 }
 
-/// How many of five slots are held in a process that begins with this record, and how long until the last is free.
+/// The number of held slots of five in a process that starts with this record, and the time until the last is free.
 async fn held_with(slots: Option<HeldSlots>, last_grant: Timestamp) -> (usize, Duration) {
     let (_, settings) = limited(5, 4000);
     let config =
@@ -208,14 +208,14 @@ async fn held_with(slots: Option<HeldSlots>, last_grant: Timestamp) -> (usize, D
     let tenant = &config.tenants["acme"];
     let quota = quota(tenant, Some(&before), &TaskTracker::new(), CancellationToken::new());
     let held = quota.usage().slots.unwrap().calls.free_at;
-    let left = held
+    let rest = held
         .iter()
         .filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
-    (quota.snapshot().calls.used, left.max().unwrap_or_default())
+    (quota.snapshot().calls.used, rest.max().unwrap_or_default())
 }
 
 #[tokio::test]
-async fn the_record_of_held_slots_is_believed_no_further_than_a_window() {
+async fn the_record_of_held_slots_is_valid_for_one_window_at_most() {
     let (now, second) = (clock::now(), Duration::from_secs(1));
     let slots = |window, free_at: &[Timestamp]| {
         let held = HeldSlotsOfLimit {
@@ -228,16 +228,16 @@ async fn the_record_of_held_slots_is_believed_no_further_than_a_window() {
         })
     };
     let window = second * 4;
-    let (used, left) = held_with(slots(window, &[now + second * 2, now - second]), now).await;
+    let (used, rest) = held_with(slots(window, &[now + second * 2, now - second]), now).await;
     assert_eq!(used, 1, "one of the two is free");
-    assert!(left > second && left <= second * 2, "{left:?}");
-    // A call that had not ended, and a clock that was put back.
+    assert!(rest > second && rest <= second * 2, "{rest:?}");
+    // A call that had not ended, and a clock that was set back.
     for at in [Timestamp::MAX, now + second * 3600] {
-        let (used, left) = held_with(slots(window, &[at]), now).await;
-        assert!(used == 1 && left > second * 3 && left < second * 5, "{used} {left:?}");
+        let (used, rest) = held_with(slots(window, &[at]), now).await;
+        assert!(used == 1 && rest > second * 3 && rest < second * 5, "{used} {rest:?}");
     }
     assert_eq!(held_with(slots(window, &[]), now).await.0, 0);
-    // With another window, or without the times, the time of the last call is all that is known.
+    // With another window, or without the times, only the time of the last call is known.
     for unknown in [slots(second, &[]), None] {
         assert_eq!(held_with(unknown.clone(), now).await.0, 5);
         assert_eq!(held_with(unknown.clone(), Timestamp::MAX).await.0, 5);
@@ -246,7 +246,7 @@ async fn the_record_of_held_slots_is_believed_no_further_than_a_window() {
 }
 
 #[tokio::test]
-async fn after_a_restart_with_a_used_window_reads_are_refused_at_once() {
+async fn after_a_restart_with_a_used_window_reads_fail_at_once() {
     let (options, limits) = limited(3, 4000);
     let account = Account::open(options, &limits).await;
     let id = account.simulator.insert_lead(&[("FirstName", "Asha")]);
@@ -254,19 +254,19 @@ async fn after_a_restart_with_a_used_window_reads_are_refused_at_once() {
     burst(&world.client, &id, 2).await;
     world.stop().await;
 
-    // Its metadata wait for a slot, and the reads do not wait for them.
+    // The metadata waits for a slot. The reads do not wait for the metadata.
     let world = account.gateway().await;
     let request = pb::GetLeadRequest {
         key: Some(by_id(&id)),
         ..Default::default()
     };
-    let asked = Instant::now();
+    let started = Instant::now();
     let refused = world
         .client
         .clone()
         .get_lead(within(Duration::from_secs(1), request))
         .await;
-    let took = asked.elapsed();
+    let took = started.elapsed();
     seen(refused.unwrap_err()).is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
     assert!(took < Duration::from_millis(250), "{took:?}");
     world.stop().await;
@@ -280,7 +280,7 @@ async fn a_check_accounts_for_its_calls() {
     let process = account.process().await;
     let check = ["check", "--connect", "--config", process.path.to_str().unwrap()];
     for has_store in [false, true] {
-        // Without a store it waits until its call is out of the window; else the gateway is told.
+        // Without a store, the check waits until its call is out of the window. With a store, it records the call.
         let started = Instant::now();
         let said = String::from_utf8(run(&check).await.stdout).unwrap();
         assert!(said.contains("the keys are good"), "{said}");
@@ -297,7 +297,7 @@ async fn a_check_accounts_for_its_calls() {
         }
         terminate(&mut child).await;
         if !has_store {
-            // There is a store now, for the next round.
+            // The next round has a store.
             assert!(account.folder.path().join("leadgate.db").exists());
         }
     }
@@ -312,7 +312,7 @@ async fn a_day_is_counted_over_a_restart() {
     world.stop().await;
 
     let world = account.gateway().await;
-    // What is left of the day goes to the metadata that is fetched at the start.
+    // The metadata is fetched at the start and uses the rest of the day.
     let metadata = async {
         while account.simulator.stats().accepted < 3 {
             tokio::task::yield_now().await;
@@ -325,7 +325,7 @@ async fn a_day_is_counted_over_a_restart() {
 }
 
 #[tokio::test]
-async fn what_was_under_way_when_the_process_died_is_settled_when_it_is_repeated() {
+async fn a_write_in_progress_when_the_process_died_is_reconciled_when_repeated() {
     for (what, sends) in [
         (
             FaultKind::CommitThenHang {
@@ -390,20 +390,20 @@ async fn a_second_gateway_on_the_same_store_does_not_start() {
     world.stop().await;
 }
 
-/// How many shares are asked for while the gateway is killed again and again.
+/// The number of shares that are requested while the gateway is killed `KILLS` times.
 const SHARES: usize = 200;
 const KILLS: usize = 8;
 pub const SAM: &str = "a0000000-0000-4000-8000-000000000002";
 
-/// Asks for a share until the gateway knows of it, as a client would: with the same request id. The share's id.
-async fn insist(process: &Process, request: pb::ShareLeadRequest) -> String {
+/// Requests a share with the same request id until the gateway has it, as a client would. Returns the id of the share.
+async fn share_until_known(process: &Process, request: pb::ShareLeadRequest) -> String {
     loop {
         let mut client = ShareServiceClient::new(process.channel().await);
         match client.share_lead(request.clone()).await {
-            Ok(answer) => return answer.into_inner().share.unwrap().share_id,
+            Ok(response) => return response.into_inner().share.unwrap().share_id,
             Err(status) => match status.code() {
                 Code::Aborted => return seen(status).metadata["share_id"].clone(),
-                // It was killed, or is starting.
+                // The gateway was killed, or is starting.
                 Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal => {}
                 _ => panic!("{status:?}"),
             },
@@ -412,11 +412,11 @@ async fn insist(process: &Process, request: pb::ShareLeadRequest) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_is_killed_again_and_again_loses_no_share_and_makes_none_twice() {
+async fn a_gateway_that_is_killed_repeatedly_loses_no_share_and_grants_none_twice() {
     let mut options = Options {
         share_polls: 0,
         share_delay: Duration::from_millis(30),
-        // A second grant would be seen.
+        // A second grant would be visible.
         reshare: Reshare::Duplicate,
         latency: Latency {
             min: Duration::from_millis(5),
@@ -448,26 +448,26 @@ async fn a_gateway_that_is_killed_again_and_again_loses_no_share_and_makes_none_
         let (process, turns) = (process.clone(), turns.clone());
         clients.spawn(async move {
             let _turn = turns.acquire().await.unwrap();
-            let id = insist(&process, request.clone()).await;
+            let id = share_until_known(&process, request.clone()).await;
             (request, id)
         });
     }
     for _ in 0..KILLS {
         process.channel().await;
-        // The tests' only dice: any moment will do.
+        // A random moment.
         let pause = 20 + Uuid::new_v4().as_u128() % 180;
         tokio::time::sleep(Duration::from_millis(pause.try_into().unwrap())).await;
         gateway.kill().await.unwrap();
         gateway = process.start();
     }
-    let asked = tokio::time::timeout(Duration::from_secs(60), clients.join_all());
-    let asked = asked.await.unwrap();
+    let requested = tokio::time::timeout(Duration::from_secs(60), clients.join_all());
+    let requested = requested.await.unwrap();
 
-    // The same request ids give the same shares.
-    for (request, id) in &asked {
-        assert_eq!(insist(&process, request.clone()).await, *id);
+    // The same request ids return the same shares.
+    for (request, id) in &requested {
+        assert_eq!(share_until_known(&process, request.clone()).await, *id);
     }
-    // All come to rest.
+    // All shares reach a final or stable state.
     let mut client = ShareServiceClient::new(process.channel().await);
     let at_rest = async {
         loop {
@@ -483,12 +483,12 @@ async fn a_gateway_that_is_killed_again_and_again_loses_no_share_and_makes_none_
         }
     };
     let shares = tokio::time::timeout(Duration::from_secs(30), at_rest).await.unwrap();
-    let ids: BTreeSet<_> = asked.iter().map(|(_, id)| id.clone()).collect();
+    let ids: BTreeSet<_> = requested.iter().map(|(_, id)| id.clone()).collect();
     let known: BTreeMap<_, _> = shares.iter().map(|share| (share.share_id.clone(), share)).collect();
     assert_eq!((ids.len(), known.len()), (SHARES, SHARES));
     assert!(ids.iter().all(|id| known.contains_key(id)));
 
-    // Ledger and LeadSquared agree: what is active is there, and only what is uncertain may be or not.
+    // The ledger agrees with LeadSquared: active shares exist there, uncertain ones may exist.
     let there = account.simulator.shares();
     let granted: BTreeSet<_> = there
         .iter()
@@ -513,17 +513,18 @@ async fn a_gateway_that_is_killed_again_and_again_loses_no_share_and_makes_none_
             .iter()
             .all(|grant| active.contains(grant) || uncertain.contains(grant))
     );
-    // At most what was on its way each time.
+    // At most the requests in flight at each kill are uncertain.
     assert!(uncertain.len() <= 16 * KILLS, "{} are uncertain", uncertain.len());
     gateway.kill().await.unwrap();
 }
 
-/// How many leads are created by name alone while the gateway is killed, and how many calls LeadSquared allows in a window.
+/// The number of leads that are created by name alone while the gateway is killed, and the calls that LeadSquared allows in a
+/// window.
 const CREATES: usize = 60;
 const CALLS: u32 = 10;
 
-/// Creates a lead that nothing but its name tells from others, with the same request id until the gateway knows the outcome.
-async fn insist_on_lead(process: &Process, name: String) -> Result<String, tonic::Status> {
+/// Creates a lead with nothing but a name, with the same request id until the gateway knows the outcome.
+async fn create_until_known(process: &Process, name: String) -> Result<String, tonic::Status> {
     let request = pb::CreateLeadRequest {
         lead: Some(pb::LeadFields {
             first_name: Some(name),
@@ -545,8 +546,8 @@ async fn insist_on_lead(process: &Process, name: String) -> Result<String, tonic
     }
 }
 
-/// The creates of one gateway that is killed three times, each time after `moment`, which returns the number of calls that
-/// LeadSquared had accepted by then. Their outcomes, and how many calls LeadSquared accepted between the moments and the kills.
+/// Creates leads while the gateway is killed three times, each time after `moment`, which returns the number of calls that
+/// LeadSquared had accepted. Returns the outcomes, and the number of calls that were accepted between the moments and the kills.
 async fn creates_and_kills<F>(moment: impl Fn(Simulator, usize) -> F) -> (Account, Vec<Code>, u64)
 where
     F: Future<Output = u64>,
@@ -570,7 +571,7 @@ where
     let mut creates = JoinSet::new();
     for number in 0..CREATES {
         let process = process.clone();
-        creates.spawn(async move { insist_on_lead(&process, format!("Lead {number}")).await });
+        creates.spawn(async move { create_until_known(&process, format!("Lead {number}")).await });
     }
     let mut late = 0;
     for kill in 1..=3 {
@@ -593,7 +594,7 @@ where
     (account, codes.collect(), late)
 }
 
-/// How many leads of that name there are.
+/// The number of leads by name.
 fn leads_by_name(simulator: &Simulator) -> BTreeMap<String, usize> {
     let mut count = BTreeMap::new();
     for lead in simulator.leads() {
@@ -604,8 +605,8 @@ fn leads_by_name(simulator: &Simulator) -> BTreeMap<String, usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::print_stdout)]
-async fn creates_that_only_waited_when_the_process_died_are_new() {
-    // All calls of a window are answered, and nothing can be sent before the next one.
+async fn creates_that_were_queued_when_the_process_died_are_new() {
+    // All calls of a window have ended, and nothing can be sent before the next window.
     let between_windows = |simulator: Simulator, _| async move {
         let settled = async {
             let before = simulator.stats().accepted;
@@ -623,7 +624,7 @@ async fn creates_that_only_waited_when_the_process_died_are_new() {
     let (account, outcomes, late) = creates_and_kills(between_windows).await;
     let unknown = outcomes.iter().filter(|code| **code == Code::Aborted).count() as u64;
     println!("{unknown} of {CREATES} outcomes are unknown after 3 kills, {late} calls were in flight");
-    // A busy machine may kill a moment too late.
+    // A busy machine may kill the process too late.
     assert!(unknown <= late, "{unknown} are unknown, {late} were in flight");
     let leads = leads_by_name(&account.simulator);
     assert!(leads.values().all(|count| *count == 1), "{leads:?}");
@@ -632,8 +633,8 @@ async fn creates_that_only_waited_when_the_process_died_are_new() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::print_stdout)]
-async fn creates_are_in_doubt_only_if_they_were_in_flight_when_the_process_died() {
-    // After some leads of this process, whatever else is on its way.
+async fn creates_are_unknown_only_if_they_were_in_flight_when_the_process_died() {
+    // After this process has created some leads, while others are in flight.
     let at_any_moment = |simulator: Simulator, kill: usize| async move {
         let before = simulator.leads().len();
         let some = async {

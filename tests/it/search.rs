@@ -1,4 +1,4 @@
-//! Leads that are searched, listed and exported, as their callers see it.
+//! Searches, listings and exports of leads, end to end.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::harness::{World, lead, listen, seen, tenant, text, value};
 
-/// When most leads of these tests were modified, and the seconds around it.
+/// The time at which most leads of these tests were modified.
 const DAY: &str = "2026-03-01 10:00:00";
 
 fn mask(paths: &[&str]) -> Option<FieldMask> {
@@ -73,7 +73,7 @@ fn export_of_day() -> pb::ExportLeadsRequest {
     }
 }
 
-/// The messages of an export, to its end.
+/// All messages of an export.
 async fn export(world: &World, request: pb::ExportLeadsRequest) -> Result<Vec<pb::ExportLeadsResponse>, Status> {
     let mut stream = world.client.clone().export_leads(request).await?.into_inner();
     let mut messages = vec![];
@@ -95,7 +95,7 @@ fn names(leads: &[pb::Lead]) -> Vec<String> {
     names
 }
 
-/// Three leads that differ in everything.
+/// Three leads without a common value.
 fn town(world: &World) -> Vec<String> {
     let insert = |(name, amount, consent, created): (&str, &str, &str, &str)| {
         world.simulator.insert_lead(&[
@@ -126,7 +126,7 @@ fn many(world: &World, count: usize, modified: &str) -> Vec<String> {
     (0..count).map(insert).collect()
 }
 
-/// Somebody modifies a lead now.
+/// Another client modifies a lead now.
 fn touch(world: &World, id: &str) {
     world
         .simulator
@@ -134,7 +134,7 @@ fn touch(world: &World, id: &str) {
 }
 
 #[tokio::test]
-async fn each_operator_finds_what_meets_it() {
+async fn each_operator_finds_the_matching_leads() {
     use pb::SearchOperator as Is;
     let world = World::start().await.warm().await;
     town(&world);
@@ -165,14 +165,14 @@ async fn each_operator_finds_what_meets_it() {
         ),
         ("FirstName", Is::Equal, text("Nobody"), vec![]),
     ] {
-        let answer = search(&world, by(field, operator, value.clone())).await.unwrap();
-        assert_eq!(names(&answer.leads), found, "{field} {operator:?} {value:?}");
-        assert_eq!(answer.next_page_token, "");
+        let response = search(&world, by(field, operator, value.clone())).await.unwrap();
+        assert_eq!(names(&response.leads), found, "{field} {operator:?} {value:?}");
+        assert_eq!(response.next_page_token, "");
     }
 }
 
 #[tokio::test]
-async fn a_search_shows_what_its_mask_names() {
+async fn a_search_returns_the_fields_of_its_mask() {
     let world = World::start().await;
     town(&world);
     let request = pb::SearchLeadsRequest {
@@ -191,7 +191,7 @@ async fn a_search_shows_what_its_mask_names() {
 }
 
 #[tokio::test]
-async fn pages_of_a_search_are_whole_and_in_order() {
+async fn pages_of_a_search_are_complete_and_ordered() {
     let options = Options {
         unstable_ties: true,
         ..Options::default()
@@ -219,7 +219,7 @@ async fn pages_of_a_search_are_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_search_is_ordered_as_asked() {
+async fn a_search_is_ordered_as_requested() {
     let world = World::start().await;
     let [ann, bob, cid] = town(&world).try_into().unwrap();
     for (order_by, expected) in [
@@ -238,7 +238,7 @@ async fn a_search_is_ordered_as_asked() {
 }
 
 #[tokio::test]
-async fn faults_of_a_search_are_told_at_once_and_cost_nothing() {
+async fn violations_of_a_search_are_returned_at_once_without_a_call() {
     let world = World::start().await.warm().await;
     let request = pb::SearchLeadsRequest {
         field: "mx_Town".into(),
@@ -280,7 +280,7 @@ async fn faults_of_a_search_are_told_at_once_and_cost_nothing() {
 }
 
 #[tokio::test]
-async fn nothing_is_searched_by_an_attribute_that_nobody_knows_to_be_there() {
+async fn a_search_by_an_unverified_attribute_is_not_sent() {
     let (options, upstream) = (Options::default(), listen().await);
     let settings = tenant("acme", upstream.local_addr().unwrap(), &options);
     let simulator = Simulator::new(options);
@@ -295,13 +295,13 @@ async fn nothing_is_searched_by_an_attribute_that_nobody_knows_to_be_there() {
 }
 
 #[tokio::test]
-async fn a_criterion_that_leadsquared_passes_over_finds_nobody() {
+async fn a_criterion_that_leadsquared_ignores_is_an_error() {
     let world = World::start().await;
     let everybody = serde_json::json!([
         {"ProspectID": "a", "EmailAddress": "ann@x.co", "mx_Consent": "1"},
         {"ProspectID": "b", "EmailAddress": "bob@x.co", "mx_Consent": "0"},
     ]);
-    let answer = || FaultKind::Respond {
+    let response = || FaultKind::Respond {
         status: 200,
         body: everybody.to_string(),
         content_type: None,
@@ -311,7 +311,7 @@ async fn a_criterion_that_leadsquared_passes_over_finds_nobody() {
         ("email_address", text("ann@x.co")),
         ("mx_Consent", value(Value::Flag(true))),
     ] {
-        world.simulator.add_fault(Fault::new("Leads.Get", answer())).unwrap();
+        world.simulator.add_fault(Fault::new("Leads.Get", response())).unwrap();
         let error = seen(
             search(&world, by(field, pb::SearchOperator::Equal, given))
                 .await
@@ -322,7 +322,7 @@ async fn a_criterion_that_leadsquared_passes_over_finds_nobody() {
 }
 
 #[tokio::test]
-async fn a_quick_search_finds_a_word_and_shows_what_the_mask_names() {
+async fn a_quick_search_finds_a_word_and_returns_the_fields_of_the_mask() {
     let world = World::start().await;
     town(&world);
     let found = quick(&world, " pUn ", mask(&["fields.first_name"])).await.unwrap();
@@ -337,7 +337,7 @@ async fn a_quick_search_finds_a_word_and_shows_what_the_mask_names() {
 }
 
 #[tokio::test]
-async fn a_range_has_its_start_and_not_its_end_to_the_millisecond() {
+async fn a_range_includes_its_start_and_excludes_its_end_to_the_millisecond() {
     for recent_rows_have_total in [false, true] {
         let options = Options {
             recent_rows_have_total,
@@ -361,22 +361,22 @@ async fn a_range_has_its_start_and_not_its_end_to_the_millisecond() {
             read_mask: mask(&["fields.first_name"]),
             ..Default::default()
         };
-        let answer = list(&world, range("2026-03-01T09:59:59.9Z", "2026-03-01T10:00:01.5Z"))
+        let response = list(&world, range("2026-03-01T09:59:59.9Z", "2026-03-01T10:00:01.5Z"))
             .await
             .unwrap();
-        assert_eq!(names(&answer.leads), ["First", "Last"]);
-        assert_eq!(answer.next_page_token, "");
-        // What was needed to know that is not shown.
-        let fields = answer.leads[0].fields.clone().unwrap();
+        assert_eq!(names(&response.leads), ["First", "Last"]);
+        assert_eq!(response.next_page_token, "");
+        // The attribute with the time is not returned.
+        let fields = response.leads[0].fields.clone().unwrap();
         assert!(fields.custom.is_empty(), "{fields:?}");
-        let answer = list(&world, range("2026-03-01T10:00:01.5Z", "2026-03-01T10:00:02Z"))
+        let response = list(&world, range("2026-03-01T10:00:01.5Z", "2026-03-01T10:00:02Z"))
             .await
             .unwrap();
-        assert_eq!(names(&answer.leads), ["End"]);
-        let answer = list(&world, range("2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"))
+        assert_eq!(names(&response.leads), ["End"]);
+        let response = list(&world, range("2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"))
             .await
             .unwrap();
-        assert_eq!((answer.leads.len(), answer.total_size), (0, 0));
+        assert_eq!((response.leads.len(), response.total_size), (0, 0));
     }
 }
 
@@ -389,14 +389,14 @@ async fn without_an_end_the_range_ends_now() {
         end_time: None,
         ..day()
     };
-    let answer = list(&world, request).await.unwrap();
-    assert_eq!(answer.leads[0].lead_id, id);
-    // With the metadata, and no mask, it is typed.
-    let modified = &answer.leads[0].read_only_fields["LeadLastModifiedOn"];
+    let response = list(&world, request).await.unwrap();
+    assert_eq!(response.leads[0].lead_id, id);
+    // With the metadata and without a mask, values are typed.
+    let modified = &response.leads[0].read_only_fields["LeadLastModifiedOn"];
     assert!(matches!(modified.value, Some(pb::field_value::Value::Time(_))));
 }
 
-/// All pages of the day, and the leads on them; between two pages something happens.
+/// Lists the day. Returns the number of pages, and the leads. Calls `between` between two pages.
 async fn pages(world: &World, page_size: i32, mut between: impl FnMut(usize)) -> (usize, Vec<String>) {
     let (mut found, mut page_token) = (vec![], String::new());
     for count in 1.. {
@@ -419,7 +419,7 @@ async fn pages(world: &World, page_size: i32, mut between: impl FnMut(usize)) ->
 }
 
 #[tokio::test]
-async fn pages_of_modified_leads_are_whole_and_ordered_by_id() {
+async fn pages_of_modified_leads_are_complete_and_ordered_by_id() {
     let world = World::start().await;
     let mut expected = many(&world, 30, DAY);
     many(&world, 3, "2026-03-02 10:00:00");
@@ -428,7 +428,7 @@ async fn pages_of_modified_leads_are_whole_and_ordered_by_id() {
 }
 
 #[tokio::test]
-async fn what_stays_in_the_range_is_listed_though_others_leave_it() {
+async fn leads_that_stay_in_the_range_are_listed_while_others_leave_it() {
     let world = World::start().await;
     let mut stays = many(&world, 40, DAY);
     stays.sort();
@@ -441,12 +441,12 @@ async fn what_stays_in_the_range_is_listed_though_others_leave_it() {
     .await;
     let found: BTreeSet<_> = found.into_iter().collect();
     assert!(stays.iter().all(|id| found.contains(id)));
-    // Three full pages are left, and as many are read again as leads may have moved.
+    // Three full pages remain. As many are read again as leads may have moved.
     assert!(count <= 6, "{count}");
 }
 
 #[tokio::test]
-async fn faults_of_a_listing_are_told_at_once_and_cost_nothing() {
+async fn violations_of_a_listing_are_returned_at_once_without_a_call() {
     let world = World::start().await.warm().await;
     let error = seen(
         list(
@@ -483,7 +483,7 @@ async fn faults_of_a_listing_are_told_at_once_and_cost_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_its_own_request_only() {
+async fn a_token_is_valid_only_for_its_own_request() {
     let world = World::start().await;
     many(&world, 3, DAY);
     let first = pb::ListModifiedLeadsRequest { page_size: 2, ..day() };
@@ -515,12 +515,12 @@ async fn a_token_is_good_for_its_own_request_only() {
 }
 
 #[tokio::test]
-async fn a_page_with_fewer_leads_than_it_counts_is_not_taken_for_the_last() {
+async fn a_page_with_fewer_leads_than_its_count_is_not_the_last() {
     let world = World::start().await;
     let short = serde_json::json!({"RecordCount": 7, "Leads": [{"LeadPropertyList": [
         {"Attribute": "ProspectID", "Value": "a"},
     ]}]});
-    let answer = FaultKind::Respond {
+    let response = FaultKind::Respond {
         status: 200,
         body: short.to_string(),
         content_type: None,
@@ -528,20 +528,20 @@ async fn a_page_with_fewer_leads_than_it_counts_is_not_taken_for_the_last() {
     };
     world
         .simulator
-        .add_fault(Fault::new("Leads.RecentlyModified", answer.clone()).times(3))
+        .add_fault(Fault::new("Leads.RecentlyModified", response.clone()).times(3))
         .unwrap();
     seen(list(&world, day()).await.unwrap_err()).is(Code::Internal, "UPSTREAM_UNREADABLE");
-    // Once may be chance.
+    // One incomplete page is read again.
     many(&world, 3, DAY);
     world
         .simulator
-        .add_fault(Fault::new("Leads.RecentlyModified", answer))
+        .add_fault(Fault::new("Leads.RecentlyModified", response))
         .unwrap();
     assert_eq!(list(&world, day()).await.unwrap().leads.len(), 3);
 }
 
 #[tokio::test]
-async fn an_export_gives_each_lead_once_in_messages_of_a_hundred() {
+async fn an_export_returns_each_lead_once_in_messages_of_a_hundred() {
     let world = World::start().await;
     let mut expected = many(&world, 5_250, DAY);
     expected.sort();
@@ -553,14 +553,14 @@ async fn an_export_gives_each_lead_once_in_messages_of_a_hundred() {
 }
 
 #[tokio::test]
-async fn an_export_that_broke_off_is_resumed() {
+async fn an_interrupted_export_is_resumed() {
     let world = World::start().await;
     let expected: BTreeSet<_> = many(&world, 5_250, DAY).into_iter().collect();
     let mut first = vec![];
     {
         let mut client = world.client.clone();
         let mut stream = client.export_leads(export_of_day()).await.unwrap().into_inner();
-        // All of the first page, and a part of the second.
+        // The first page, and a part of the second.
         while first.len() < 51 {
             first.push(stream.message().await.unwrap().unwrap());
         }
@@ -576,7 +576,7 @@ async fn an_export_that_broke_off_is_resumed() {
     let all: BTreeSet<_> = ids(first.iter().chain(&rest)).into_iter().collect();
     assert_eq!(all, expected);
 
-    // Nothing is left behind the last one, and nothing is asked for it.
+    // The token of the last message needs no call.
     world.simulator.forget_calls();
     let after = pb::ExportLeadsRequest {
         resume_token: rest.last().unwrap().resume_token.clone(),
@@ -599,7 +599,7 @@ async fn an_export_that_broke_off_is_resumed() {
 }
 
 #[tokio::test]
-async fn leads_that_are_modified_during_an_export_neither_hide_others_nor_come_twice() {
+async fn leads_modified_during_an_export_hide_no_other_and_are_returned_once() {
     let world = World::start().await;
     let mut stays = many(&world, 10_200, DAY);
     stays.sort();
@@ -632,12 +632,12 @@ async fn leads_that_are_modified_during_an_export_neither_hide_others_nor_come_t
     let all: BTreeSet<_> = came.iter().cloned().collect();
     assert_eq!(came.len(), all.len());
     assert!(stays.iter().all(|id| all.contains(id)));
-    // One of the pages before moved.
+    // An earlier page was read again.
     assert!(world.calls("Leads.RecentlyModified").len() >= 3);
 }
 
 #[tokio::test]
-async fn an_empty_export_says_so_in_one_message() {
+async fn an_empty_export_has_one_message() {
     let world = World::start().await;
     let messages = export(&world, export_of_day()).await.unwrap();
     assert_eq!(messages.len(), 1);
@@ -646,7 +646,7 @@ async fn an_empty_export_says_so_in_one_message() {
 }
 
 #[tokio::test]
-async fn faults_of_an_export_end_it_before_a_call_is_spent() {
+async fn violations_of_an_export_are_returned_without_a_call() {
     let world = World::start().await.warm().await;
     let request = pb::ExportLeadsRequest {
         end_time: at("2026-02-02T00:00:00Z"),

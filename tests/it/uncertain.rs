@@ -1,4 +1,4 @@
-//! Writes whose answers get lost: nothing is done twice, and nothing is guessed.
+//! Writes whose responses get lost: nothing is executed twice, and nothing is assumed.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn upsert(world: &World, lead: pb::LeadFields) -> Result<String, Status> {
     Ok(world.client.clone().upsert_lead(request).await?.into_inner().lead_id)
 }
 
-/// A lead that nobody has touched for long.
+/// A lead that was last modified long ago.
 fn old_lead(world: &World) -> String {
     world.simulator.insert_lead(&[
         ("EmailAddress", "asha@example.com"),
@@ -38,7 +38,7 @@ fn old_lead(world: &World) -> String {
     ])
 }
 
-/// The same person, now in Pune.
+/// An update of that lead.
 fn moved() -> pb::LeadFields {
     pb::LeadFields {
         city: Some("Pune".into()),
@@ -99,7 +99,7 @@ async fn a_create_that_was_not_executed_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_lead_that_was_there_before_is_not_taken_for_ours() {
+async fn a_lead_that_existed_before_is_a_duplicate() {
     let world = world().await;
     let other = world.simulator.insert_lead(&[
         ("EmailAddress", "asha@example.com"),
@@ -117,7 +117,7 @@ async fn a_lead_that_was_there_before_is_not_taken_for_ours() {
 }
 
 #[tokio::test]
-async fn a_fresh_lead_with_other_values_may_be_anybodys() {
+async fn a_new_lead_with_other_values_proves_nothing() {
     let world = world().await;
     world
         .simulator
@@ -131,7 +131,7 @@ async fn a_fresh_lead_with_other_values_may_be_anybodys() {
 }
 
 #[tokio::test]
-async fn a_lead_without_a_date_is_judged_by_its_values() {
+async fn a_lead_without_a_date_is_compared_by_its_values() {
     for (name, found) in [("Asha", true), ("Somebody", false)] {
         let world = world().await;
         world
@@ -177,7 +177,7 @@ async fn a_create_by_phone_is_found_by_phone() {
 }
 
 #[tokio::test]
-async fn an_upsert_is_settled_by_what_the_lead_holds() {
+async fn an_upsert_is_reconciled_by_the_values_of_the_lead() {
     for what in [FaultKind::CommitThenDrop, FaultKind::DropBefore, HANG] {
         let world = world().await;
         let id = old_lead(&world);
@@ -193,7 +193,7 @@ async fn an_upsert_is_settled_by_what_the_lead_holds() {
 }
 
 #[tokio::test]
-async fn an_update_is_settled_by_what_the_lead_holds() {
+async fn an_update_is_reconciled_by_the_values_of_the_lead() {
     for what in [FaultKind::CommitThenDrop, FaultKind::DropBefore] {
         let world = world().await;
         let lead_id = old_lead(&world);
@@ -209,7 +209,7 @@ async fn an_update_is_settled_by_what_the_lead_holds() {
 }
 
 #[tokio::test]
-async fn a_later_write_waits_until_it_is_known_what_became_of_an_earlier_one() {
+async fn a_later_write_waits_for_the_outcome_of_an_earlier_one() {
     let world = world().await;
     let lead_id = old_lead(&world);
     world
@@ -254,14 +254,14 @@ async fn a_later_write_waits_until_it_is_known_what_became_of_an_earlier_one() {
 }
 
 #[tokio::test]
-async fn what_somebody_has_changed_meanwhile_is_not_overwritten() {
+async fn a_change_by_another_client_is_not_overwritten() {
     let world = world().await;
     let lead_id = old_lead(&world);
     world
         .simulator
         .add_fault(Fault::new("Lead.Update", FaultKind::CommitThenDrop))
         .unwrap();
-    // The look at the lead comes late, and somebody else was there before it.
+    // The look-up is slow, and another client changes the lead before it.
     let by = Duration::from_millis(500);
     world
         .simulator
@@ -283,7 +283,7 @@ async fn what_somebody_has_changed_meanwhile_is_not_overwritten() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), looked).await.unwrap();
-    // Past the gateway, which would keep the order.
+    // Without the gateway, which would keep the order.
     let changed = [
         ("ProspectID", lead_id.as_str()),
         ("EmailAddress", "asha@example.com"),
@@ -295,7 +295,7 @@ async fn what_somebody_has_changed_meanwhile_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn what_runs_automations_is_never_sent_twice() {
+async fn a_write_with_automations_is_never_sent_twice() {
     let world = world().await;
     let lead_id = old_lead(&world);
     world
@@ -308,7 +308,7 @@ async fn what_runs_automations_is_never_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_create_that_nothing_keeps_from_being_done_twice_is_not_sent_again() {
+async fn a_create_without_a_unique_value_is_not_sent_again() {
     let settings = "[tenant_defaults.writes]\nunique = [\"EmailAddress\"]";
     let world = World::with(Options::default(), settings).await.warm().await;
     world
@@ -344,7 +344,7 @@ async fn a_capture_of_a_known_lead_is_never_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_capture_that_made_a_lead_is_found() {
+async fn a_capture_that_created_a_lead_is_found() {
     let world = world().await;
     world
         .simulator
@@ -354,13 +354,13 @@ async fn a_capture_that_made_a_lead_is_found() {
         lead: Some(lead("Asha")),
         ..Default::default()
     };
-    let answer = world.client.clone().capture_lead(request).await.unwrap().into_inner();
-    assert!(answer.created);
+    let response = world.client.clone().capture_lead(request).await.unwrap().into_inner();
+    assert!(response.created);
     assert_eq!(world.calls("Lead.Capture").len(), 1);
 }
 
 #[tokio::test]
-async fn a_write_that_stays_lost_is_aborted_and_settled_when_it_is_repeated() {
+async fn a_write_of_unknown_outcome_is_aborted_and_reconciled_when_repeated() {
     let world = world().await;
     let id = Uuid::new_v4();
     world
@@ -422,7 +422,7 @@ async fn the_same_request_id_has_one_effect() {
 }
 
 #[tokio::test]
-async fn a_duplicate_is_the_same_answer_to_the_same_request_id() {
+async fn the_same_request_id_returns_the_same_duplicate() {
     let world = world().await;
     let other = world.create(lead("Asha")).await.unwrap();
     let id = Uuid::new_v4();
@@ -441,7 +441,7 @@ async fn a_duplicate_is_the_same_answer_to_the_same_request_id() {
 }
 
 #[tokio::test]
-async fn a_write_goes_on_without_its_caller_and_its_answer_is_kept() {
+async fn a_write_continues_without_its_caller_and_its_result_is_kept() {
     let world = world().await;
     let id = Uuid::new_v4();
     world
@@ -473,7 +473,7 @@ async fn a_write_goes_on_without_its_caller_and_its_answer_is_kept() {
 }
 
 #[tokio::test]
-async fn a_write_under_way_is_finished_when_the_gateway_is_told_to_stop() {
+async fn a_write_in_progress_is_finished_at_shutdown() {
     let world = world().await;
     world
         .simulator
@@ -492,12 +492,12 @@ async fn a_write_under_way_is_finished_when_the_gateway_is_told_to_stop() {
         };
         client.create_lead(request).await
     });
-    let asked = async {
+    let sent = async {
         while world.calls("Lead.Create").is_empty() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), sent).await.unwrap();
     world.tell_to_stop();
     assert!(!writing.await.unwrap().unwrap().into_inner().lead_id.is_empty());
     let simulator = world.simulator.clone();
@@ -506,7 +506,7 @@ async fn a_write_under_way_is_finished_when_the_gateway_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn a_page_in_place_of_an_answer_proves_nothing_whatever_its_status() {
+async fn a_page_instead_of_a_response_proves_nothing_whatever_its_status() {
     for status in [302, 400, 403, 404, 500] {
         let world = world().await;
         world
@@ -525,20 +525,20 @@ async fn a_page_in_place_of_an_answer_proves_nothing_whatever_its_status() {
             lead: Some(lead("Asha")),
             ..Default::default()
         };
-        let answer = world.client.clone().capture_lead(request).await.unwrap().into_inner();
+        let response = world.client.clone().capture_lead(request).await.unwrap().into_inner();
         assert_eq!(
             world.simulator.leads()[0]["ProspectID"].as_deref(),
-            Some(answer.lead_id.as_str())
+            Some(response.lead_id.as_str())
         );
         assert_eq!(world.calls("Lead.Capture").len(), 1, "{status}");
     }
 }
 
 #[tokio::test]
-async fn what_keeps_a_write_from_being_sent_again_does_not_make_it_undone() {
+async fn an_error_that_prevents_another_attempt_leaves_the_outcome_unknown() {
     let world = world().await;
     let id = Uuid::new_v4();
-    // Lost, not found in time, and then the keys are rejected.
+    // The response is lost, the lead is not found in time, and then the keys are rejected.
     world
         .simulator
         .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
@@ -582,7 +582,7 @@ async fn what_keeps_a_write_from_being_sent_again_does_not_make_it_undone() {
     assert_eq!(world.simulator.leads().len(), 1);
 }
 
-/// A look-up that does not see what was just written.
+/// A look-up that does not find a new lead.
 fn blind(times: u32) -> Fault {
     let nothing = FaultKind::Respond {
         status: 200,
@@ -599,7 +599,7 @@ async fn patient_world(settings: &str) -> World {
 }
 
 #[tokio::test]
-async fn a_create_is_found_also_where_a_replica_is_behind_for_a_while() {
+async fn a_create_is_found_while_a_replica_is_behind() {
     for what in [
         FaultKind::CommitThenDrop,
         FaultKind::GarbageJson,
@@ -627,7 +627,7 @@ async fn a_create_is_found_also_where_a_replica_is_behind_for_a_while() {
 }
 
 #[tokio::test]
-async fn after_a_lost_answer_a_duplicate_that_cannot_be_seen_proves_nothing() {
+async fn after_a_lost_response_a_duplicate_that_is_not_found_proves_nothing() {
     let world = patient_world("visible_after = \"30ms\"").await;
     world
         .simulator
@@ -650,7 +650,7 @@ async fn a_deadline_during_the_look_up_leaves_the_outcome_unknown() {
     let request = within(Duration::from_millis(250), create_with(id, "Asha"));
     let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
     error.is(Code::Aborted, "OUTCOME_UNKNOWN");
-    // The look-up goes on without its caller, and the same request id gets to know.
+    // The look-up continues without its caller, and the same request id returns the outcome.
     let again = world.client.clone().create_lead(create_with(id, "Asha")).await.unwrap();
     assert_eq!(
         world.simulator.leads()[0]["ProspectID"].as_deref(),
@@ -660,7 +660,7 @@ async fn a_deadline_during_the_look_up_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_once_a_caller_was_told_that_the_outcome_is_unknown() {
+async fn nothing_is_sent_again_after_outcome_unknown_was_returned() {
     let world = patient_world("visible_after = \"600ms\"").await;
     let (id, no_id) = (Uuid::new_v4(), Uuid::nil());
     for (name, id) in [("Asha", id), ("Ben", no_id)] {
@@ -676,7 +676,7 @@ async fn nothing_is_sent_again_once_a_caller_was_told_that_the_outcome_is_unknow
         let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
         error.is(Code::Aborted, "OUTCOME_UNKNOWN");
     }
-    // The look-ups have come to their ends: both writes have given back the order of the writes to their leads.
+    // The look-ups have ended: both writes have released their positions.
     for name in ["Asha", "Ben"] {
         let upsert = pb::UpsertLeadRequest {
             lead: Some(lead(name)),
@@ -688,7 +688,7 @@ async fn nothing_is_sent_again_once_a_caller_was_told_that_the_outcome_is_unknow
 }
 
 #[tokio::test]
-async fn a_deadline_after_a_write_without_a_request_id_was_sent_warns_of_a_repetition() {
+async fn a_deadline_after_a_sent_write_without_a_request_id_warns_of_a_repetition() {
     let world = patient_world("visible_after = \"0s\"").await;
     let by = Duration::from_secs(1);
     world
@@ -736,14 +736,14 @@ async fn a_slow_write_does_not_overwrite_a_later_one() {
     tokio::time::timeout(Duration::from_secs(5), sent).await.unwrap();
     write("Second").await.unwrap();
     assert_eq!(first.await.unwrap().unwrap().into_inner().affected_rows, 1);
-    // Whatever of the first one is still on its way arrives in this time.
+    // In this time, every request of the first write arrives.
     tokio::time::sleep(by).await;
     assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Second"));
 }
 
 const LOOK_AT_LEAD: &str = "look for the lead in LeadSquared";
 
-/// Nothing to look it up by.
+/// A lead without an email address and a phone.
 fn nameless() -> pb::LeadFields {
     pb::LeadFields {
         last_name: Some("Rao".into()),
@@ -758,7 +758,7 @@ fn failing_look_ups(world: &World) {
 }
 
 #[tokio::test]
-async fn a_lost_create_is_settled_by_its_request_id_only_where_there_is_something_to_look_it_up_by() {
+async fn a_lost_create_is_settled_by_its_request_id_only_if_it_can_be_looked_up() {
     let world = world().await;
     let create = |lead: pb::LeadFields, request_id: Option<Uuid>| {
         let mut client = world.client.clone();
@@ -771,7 +771,7 @@ async fn a_lost_create_is_settled_by_its_request_id_only_where_there_is_somethin
             client
                 .create_lead(request)
                 .await
-                .map(|answer| answer.into_inner().lead_id)
+                .map(|response| response.into_inner().lead_id)
         }
     };
     let (by_email, by_name) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -784,19 +784,19 @@ async fn a_lost_create_is_settled_by_its_request_id_only_where_there_is_somethin
     lost.is_settled_by_repeating();
     assert_eq!(lost.pushback(), lost.retry_after());
     seen(create(nameless(), Some(by_name)).await.unwrap_err()).is_settled_by_hand(LOOK_AT_LEAD);
-    // Without a request id nobody could repeat it.
+    // Without a request id, the write cannot be repeated.
     seen(create(lead("Ben"), None).await.unwrap_err()).is_settled_by_hand(LOOK_AT_LEAD);
     world.simulator.clear_faults();
     world.simulator.forget_calls();
 
-    // What the errors promise.
+    // The repetitions that the errors recommend.
     create(lead("Asha"), Some(by_email)).await.unwrap();
     seen(create(nameless(), Some(by_name)).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
     assert!(world.calls("Lead.Create").is_empty());
 }
 
 #[tokio::test]
-async fn what_a_look_up_has_seen_and_cannot_prove_is_not_settled_by_another_one() {
+async fn an_inconclusive_look_up_is_not_repeated() {
     let world = world().await;
     world
         .simulator
@@ -842,7 +842,7 @@ async fn what_a_look_up_has_seen_and_cannot_prove_is_not_settled_by_another_one(
 }
 
 #[tokio::test]
-async fn a_lost_upsert_or_capture_is_settled_by_its_request_id_unless_a_look_up_has_told_all_it_can() {
+async fn a_lost_upsert_or_capture_is_settled_by_its_request_id_unless_a_look_up_was_inconclusive() {
     let world = world().await;
     let upsert = pb::UpsertLeadRequest {
         lead: Some(lead("Asha")),
@@ -879,7 +879,7 @@ async fn a_lost_upsert_or_capture_is_settled_by_its_request_id_unless_a_look_up_
     );
     assert!(world.calls("Lead.CreateOrUpdate").is_empty() && world.calls("Lead.Capture").is_empty());
 
-    // A capture may only have left an activity behind: no look-up tells.
+    // A capture may have created only an activity, which no look-up finds.
     world
         .simulator
         .add_fault(Fault::new("Lead.Capture", FaultKind::DropBefore))
@@ -892,7 +892,7 @@ async fn a_lost_upsert_or_capture_is_settled_by_its_request_id_unless_a_look_up_
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_says_when_it_counts_that_a_look_up_does_not_find_the_write() {
+async fn an_unknown_outcome_has_the_time_of_the_next_conclusive_look_up() {
     let world = patient_world("visible_after = \"30s\"").await;
     world
         .simulator
@@ -905,12 +905,12 @@ async fn an_unknown_outcome_says_when_it_counts_that_a_look_up_does_not_find_the
     let after = error.retry_after().unwrap();
     let rest = Duration::from_secs(25)..=Duration::from_millis(29_900);
     assert!(rest.contains(&after), "{after:?}");
-    // It is behind the deadline.
+    // The time is after the deadline.
     assert!(error.is_not_for_this_call());
 }
 
 #[tokio::test]
-async fn a_deadline_after_a_write_was_sent_says_so_and_that_the_same_request_id_gets_the_outcome() {
+async fn a_deadline_after_a_sent_write_recommends_the_same_request_id() {
     let world = world().await;
     let by = Duration::from_millis(700);
     for (request_id, retry) in [(Uuid::from_u128(1).to_string(), "true"), (String::new(), "false")] {
@@ -927,16 +927,16 @@ async fn a_deadline_after_a_write_was_sent_says_so_and_that_the_same_request_id_
         let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
         error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         assert_eq!(error.metadata["attempts"], "1");
-        assert_eq!(error.metadata["place"], "LeadSquared's answer");
+        assert_eq!(error.metadata["place"], "LeadSquared's response");
         assert_eq!(error.retry_same_request_id(), Some(retry));
     }
 }
 
 #[tokio::test]
-async fn a_mutation_that_was_refused_is_to_be_repeated_with_its_request_id() {
+async fn a_refused_mutation_recommends_the_same_request_id() {
     let settings = "[tenants.acme.limits]\ncalls = 1\nwindow = \"60s\"\n";
     let world = World::with(Options::default(), settings).await;
-    // The metadata, which are fetched at the start, take the only call of the window.
+    // The metadata is fetched at the start and uses the only call of the window.
     while world.simulator.calls().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -966,7 +966,7 @@ async fn a_mutation_that_was_refused_is_to_be_repeated_with_its_request_id() {
 }
 
 #[tokio::test]
-async fn a_deadline_behind_an_earlier_write_names_that_write_and_not_the_quota() {
+async fn a_deadline_behind_an_earlier_write_names_the_write_and_not_the_quota() {
     let world = world().await;
     let lead_id = old_lead(&world);
     let by = Duration::from_millis(900);

@@ -1,4 +1,4 @@
-//! Records of LeadSquared that cannot be read: the other records of a response are returned, and no call is added.
+//! Unreadable records: the other records of a response are returned, without an additional call.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::harness::{World, by_id, channel, custom, lead, seen, text};
 use crate::outage;
 use crate::process::{Said, run};
 
-/// As many calls as the tests need.
+/// Enough calls for all tests.
 const SETTINGS: &str = "[tenants.acme.limits]\ncalls = 10000\n";
-/// Every damage after which a record cannot be read.
+/// Every damage that makes a record unreadable.
 const DAMAGES: [Damage; 6] = [
     Damage::InvalidUtf8,
     Damage::RawQuote,
@@ -33,7 +33,7 @@ async fn world() -> World {
     World::with(options, SETTINGS).await
 }
 
-/// Leads whose ids are in order.
+/// Leads with ordered ids.
 fn leads(world: &World, count: usize) -> Vec<String> {
     let insert = |n: usize| {
         let (id, email) = (
@@ -61,7 +61,7 @@ fn read_ids(leads: &[pb::Lead]) -> Vec<String> {
     leads.iter().map(|lead| lead.lead_id.clone()).collect()
 }
 
-/// All but the one at that position.
+/// All ids except the one at that position.
 fn without(ids: &[String], at: usize) -> Vec<String> {
     let others = ids.iter().enumerate().filter(|(i, _)| *i != at);
     others.map(|(_, id)| id.clone()).collect()
@@ -81,7 +81,7 @@ fn assert_names(unreadable: &[pb::UnreadableRecord], position: i32, id: &str, ho
 }
 
 #[tokio::test]
-async fn one_damaged_lead_hides_no_other_in_any_list_of_leads() {
+async fn one_damaged_lead_hides_no_other_in_any_list() {
     let world = world().await.warm().await;
     let ids = leads(&world, 9);
     let at = 4;
@@ -143,7 +143,7 @@ async fn one_damaged_lead_hides_no_other_in_any_list_of_leads() {
         let found = client.batch_get_leads(request).await.unwrap().into_inner();
         assert_eq!(found.leads.len(), 8, "{how:?}");
         assert_eq!(found.missing_lead_ids, Vec::<String>::new());
-        // All others are there, so it is known which one it is.
+        // All other leads were returned, so the id of the damaged one is known.
         assert_eq!(found.unreadable.len(), 1);
         let one = &found.unreadable[0];
         assert!(
@@ -151,7 +151,7 @@ async fn one_damaged_lead_hides_no_other_in_any_list_of_leads() {
             "{how:?}: {one:?}"
         );
 
-        // One call each.
+        // One call for each.
         assert_eq!(world.simulator.calls().len(), 5, "{how:?}");
         world.simulator.clear_faults();
     }
@@ -180,7 +180,7 @@ async fn a_lead_with_half_an_emoji_is_returned_like_the_others_and_one_with_a_ra
             }
             _ => assert_eq!((read_ids(&found.leads), found.unreadable), (ids.clone(), vec![])),
         }
-        // By itself it can be read.
+        // A single read can read it.
         assert_eq!(world.get(by_id(&ids[1])).await.unwrap().lead_id, ids[1]);
         world.simulator.clear_faults();
     }
@@ -191,7 +191,7 @@ async fn a_single_read_of_an_unreadable_lead_fails_with_its_path() {
     let world = world().await.warm().await;
     let ids = leads(&world, 1);
     for how in DAMAGES {
-        // Without an id it can be told by the key.
+        // Without an id, the key identifies it.
         if how == Damage::NoId {
             continue;
         }
@@ -204,7 +204,7 @@ async fn a_single_read_of_an_unreadable_lead_fails_with_its_path() {
 }
 
 #[tokio::test]
-async fn a_lead_that_is_unreadable_in_a_shared_call_is_read_by_its_own() {
+async fn a_lead_that_is_unreadable_in_a_batch_is_read_by_its_own_call() {
     let options = Options {
         limits: Limits {
             calls: 2,
@@ -217,7 +217,7 @@ async fn a_lead_that_is_unreadable_in_a_shared_call_is_read_by_its_own() {
     let settings = "[tenants.acme.limits]\ncalls = 2\nwindow = \"300ms\"\n";
     let world = World::with(options, settings).await.warm().await;
     let ids = leads(&world, 40);
-    // In every shared response, but not in that lead's own.
+    // In every batch response, but not in the response to a single read.
     for how in [Damage::InvalidUtf8, Damage::Number] {
         break_record(&world, "Leads/Retrieve/ByIds", 7, how);
         world.simulator.forget_calls();
@@ -304,7 +304,7 @@ async fn pages_with_an_unreadable_lead_are_each_read_once() {
 }
 
 #[tokio::test]
-async fn a_page_that_breaks_off_is_no_answer() {
+async fn a_page_that_breaks_off_is_an_error() {
     let world = world().await.warm().await;
     leads(&world, 5);
     world
@@ -357,7 +357,7 @@ async fn one_damaged_activity_hides_no_other() {
 }
 
 #[tokio::test]
-async fn users_activity_types_and_attributes_are_listed_though_one_is_damaged() {
+async fn users_activity_types_and_attributes_are_listed_if_one_is_damaged() {
     for how in DAMAGES {
         let world = world().await;
         for endpoint in ["Users.Get", "ProspectActivity.ActivityTypes", "LeadsMetaData.Get"] {
@@ -479,7 +479,7 @@ async fn export_lists_unreadable_records_in_a_file_and_ends_with_1() {
     assert!(line["json_path"].as_str().unwrap().starts_with("Leads[5]"), "{line}");
     assert_eq!(std::fs::metadata(&report).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // The report of another export is not lost by mistake, and goes where all can be read.
+    // The report of another export is not overwritten.
     std::fs::remove_file(&out).unwrap();
     let said = Said::from(run(&export).await);
     assert!(said.code == Some(1) && said.err.contains("--force"), "{said:?}");

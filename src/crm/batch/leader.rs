@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::retry::{Retries, Safety};
-use super::super::{Client, Operation, Place};
+use super::super::{CallPermit, Client, Operation};
 use super::member::{Member, reply_all};
 use super::splitting::{Failure, Splitting, is_unserved};
 use super::{BatchMode, Batchable, MemberResult};
@@ -23,7 +23,7 @@ const MAX_LOGGED: usize = 100;
 impl Client {
     /// Sends a batch in one call. If that fails as a whole, each half is sent on its own, and so on, until the member that
     /// causes the failure is alone. Writes whose outcome is unknown are reconciled before, each by the task of its caller.
-    pub(super) async fn lead_batch<O: Batchable>(self, mut place: Place, leader: Member<O>) {
+    pub(super) async fn lead_batch<O: Batchable>(self, mut place: CallPermit, leader: Member<O>) {
         let batch = leader.batch;
         let registry = O::registry(&self.shared.registries);
         let members = registry.collect(place.slot.notify_members(), leader).await;
@@ -116,7 +116,7 @@ impl Client {
     async fn send_batch<O: Batchable>(
         &self,
         batch: OperationId,
-        place: Option<Place>,
+        place: Option<CallPermit>,
         members: &mut Vec<Member<O>>,
     ) -> Result<Vec<MemberResult<O::Output>>> {
         let shared = &*self.shared;
@@ -130,7 +130,9 @@ impl Client {
                     batch: None,
                 };
                 let mut retries = Retries::new(O::SAFETY, 1);
-                let place = self.acquire(&batch_context(members), &request, &mut retries).await?;
+                let place = self
+                    .acquire_for(&batch_context(members), &request, &mut retries)
+                    .await?;
                 let now = Instant::now();
                 let is_late = |member: &mut Member<O>| member.context.deadline <= now || member.reply.is_closed();
                 for member in members.extract_if(.., is_late) {
@@ -159,7 +161,7 @@ impl Client {
             member.requeue = requeues.remove(&member.ticket);
         }
         let result = self.read(&context, &call, response, queued, sent.elapsed());
-        let result = self.blamed(&context, result).await;
+        let result = self.resolve_denied(&context, result).await;
         let requests: Vec<&str> = members
             .iter()
             .take(MAX_LOGGED)

@@ -112,11 +112,11 @@ pub struct Registry<O: Batchable>(Mutex<HashMap<MemberId, Member<O>>>);
 /// The registries of all operations.
 #[derive(Default)]
 pub struct Registries {
-    pub(in crate::crm) reads: Registry<lead::GetById>,
-    pub(in crate::crm) updates: Registry<lead::Update>,
-    pub(in crate::crm) upserts: Registry<lead::CreateOrUpdate>,
-    pub(in crate::crm) creates: Registry<lead::Create>,
-    pub(in crate::crm) activities: Registry<activity::Create>,
+    pub(in crate::crm) reads: Registry<lead::GetLeadById>,
+    pub(in crate::crm) updates: Registry<lead::UpdateLead>,
+    pub(in crate::crm) upserts: Registry<lead::CreateOrUpdateLead>,
+    pub(in crate::crm) creates: Registry<lead::CreateLead>,
+    pub(in crate::crm) activities: Registry<activity::CreateActivity>,
 }
 
 impl<O: Batchable> Default for Registry<O> {

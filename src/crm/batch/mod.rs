@@ -24,8 +24,8 @@ pub use member::{LostMember, Registry};
 use member::{Member, Reply};
 
 use super::retry::{Retries, Safety};
-use super::{Client, Operation, Place, timed};
-use crate::context::RequestContext;
+use super::{CallPermit, Client, Operation, timed};
+use crate::context::{RequestContext, UPSTREAM_RESPONSE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::quota::breaker::OperationId;
 use crate::quota::{BatchMember, BatchOption, Granted, Lane, SlotRequest};
@@ -75,9 +75,9 @@ pub struct Ready(ReadyAs);
 
 enum ReadyAs {
     /// Sent by its own endpoint.
-    Alone(Place),
+    Alone(CallPermit),
     /// Sends a batch.
-    Leader(Place),
+    Leader(CallPermit),
     /// Joins a batch.
     Member(BatchMember),
     /// Joins the rest of its batch again, after its outcome was unknown.
@@ -212,9 +212,9 @@ impl Client {
         let requeue = retries.requeue();
         let (granted, queued) = timed(context, self.shared.quota.acquire_batched(context, &request, requeue)).await?;
         let place = async |slot| {
-            Ok::<_, Error>(Place {
+            Ok::<_, Error>(CallPermit {
                 slot,
-                permit: self.connection(context).await?,
+                connection: self.connection(context).await?,
                 queued,
             })
         };
@@ -261,7 +261,7 @@ impl Client {
             ReadyAs::Lost(lost) => registry.rejoin(lost, member),
         }
         let replied = match O::SAFETY {
-            Safety::Repeatable => context.wait("LeadSquared's answer", replied).await,
+            Safety::Repeatable => context.wait(UPSTREAM_RESPONSE, replied).await,
             Safety::Once => Ok(replied.await),
         };
         match replied {
