@@ -1,20 +1,20 @@
-# The image of the gateway: the binary of `make release-binary`, the C library, CA certificates, and nothing else.
+# The image of the gateway: the binary of `make release-binary`, the C library and CA certificates.
 
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /build
-# The image's own toolchain; rust-toolchain.toml would have clippy and rustfmt fetched as well.
+# The toolchain of the image. With rust-toolchain.toml, clippy and rustfmt would be downloaded.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 COPY . .
 RUN make release-binary && mkdir /build/empty
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /build/target/release/leadgate /usr/local/bin/leadgate
-# Where the store is, unless the settings say otherwise: a volume, to keep it.
+COPY --from=build /build/target/dist/leadgate /usr/local/bin/leadgate
+# The working directory has the store, unless store.url names another path. Mount a volume here to keep it.
 COPY --from=build --chown=65532:65532 /build/empty /var/lib/leadgate
 WORKDIR /var/lib/leadgate
 USER 65532:65532
-# gRPC, and the pages for operators. To be reached from outside, each needs an address that is not on loopback and
-# insecure_plaintext = true in its section ([server], [admin]).
+# Ports of gRPC and of the admin pages. To be reachable from outside of the container, each requires an address that is not on
+# loopback, and insecure_plaintext = true in its section ([server], [admin]).
 EXPOSE 50051 9464
 HEALTHCHECK --interval=10s --timeout=6s CMD ["/usr/local/bin/leadgate", "health"]
 ENTRYPOINT ["/usr/local/bin/leadgate"]

@@ -1,19 +1,20 @@
-# What there is to do: make help. Needs cargo, gcc, make, git and Python 3.10 or newer; everything else is installed into
-# .venv and .tools, by name and version, from the ordinary package registries.
+# `make help` lists the targets. They need cargo, gcc, make, git and Python 3.10 or newer. All other tools are installed into .venv
+# and .tools, in fixed versions, from the package registries.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-# The steps take turns: each keeps all cores busy by itself, and the output stays readable.
+# Targets run one after the other: each one uses all cores, and the output stays readable.
 .NOTPARALLEL:
 
 PYTHON ?= python3
 CARGO_DENY := 0.20.2
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-RELEASE_BIN := $(TARGET)/release/leadgate
+# The binary that is shipped.
+DIST_BIN := $(TARGET)/dist/leadgate
 # The binary that the client tests run.
-LEADGATE_BIN ?= $(RELEASE_BIN)
+LEADGATE_BIN ?= $(DIST_BIN)
 REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
 PYTHON_READY := .venv/ready
 DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
@@ -21,22 +22,22 @@ BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard tools/*.sh)
 
 .PHONY: help
-help: ## Lists what there is to do
+help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit crash release-binary client-test ## Everything that CI runs
+test: announce tools lint unit crash release-binary client-test ## Runs all checks and tests of CI
 	@echo
 	@echo "make test: lint, unit, crash, release-binary and client-test have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
-	@echo "and cargo-deny $(CARGO_DENY) into .tools, unless they are there. Then it runs lint, unit,"
+	@echo "and cargo-deny $(CARGO_DENY) into .tools, if they are missing. Then it runs lint, unit,"
 	@echo "crash, release-binary and client-test. The first run takes a quarter of an hour on two cores."
 
 .PHONY: tools
-tools: $(PYTHON_READY) $(DENY_READY) ## Installs the linters and what the Python client needs
+tools: $(PYTHON_READY) $(DENY_READY) ## Installs the linters and the packages of the Python client
 
 $(PYTHON_READY): $(REQUIREMENTS) tools/python-environment.sh
 	@echo "== tools: Python packages"
@@ -67,7 +68,7 @@ lint-proto: $(PYTHON_READY)
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/leadgate
 
-# The second check is of a gateway without the simulator.
+# `cargo check` checks a gateway without the simulator.
 .PHONY: lint-rust
 lint-rust: $(DENY_READY)
 	@echo "== lint: Rust"
@@ -78,34 +79,38 @@ lint-rust: $(DENY_READY)
 	.tools/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 
 .PHONY: unit
-unit: ## Runs the Rust tests: units, and whole processes over real sockets
+unit: ## Runs the Rust tests: unit tests, and whole processes over real sockets
 	@echo "== unit: the Rust tests"
 	cargo test --locked
 
 .PHONY: crash
-crash: ## Kills and cuts while mutations are made, and compares (LEADGATE_CRASH_SECONDS=3600 for an hour)
-	@echo "== crash: what was acknowledged is there once"
+crash: ## Kills processes and connections during mutations, and compares (LEADGATE_CRASH_SECONDS=3600: one hour)
+	@echo "== crash: each acknowledged mutation has exactly one effect"
 	cargo test --locked --test crash -- --nocapture
 
 .PHONY: release-binary
-release-binary: ## Builds the binary that is shipped, and checks what it needs to run
+release-binary: ## Builds the binary that is shipped, target/dist/leadgate, and checks the libraries that it needs
 	@echo "== release-binary: the binary that is shipped"
-	cargo build --release --locked --bin leadgate
-	tools/check-binary.sh $(RELEASE_BIN)
+	cargo build --profile dist --locked --bin leadgate
+	tools/check-binary.sh $(DIST_BIN)
 
 .PHONY: client-test
 client-test: $(PYTHON_READY) ## Runs a Python client against real processes (LEADGATE_BIN names another binary)
 	@echo "== client-test: a client in Python"
-ifeq ($(LEADGATE_BIN), $(RELEASE_BIN))
-	cargo build --release --locked --bin leadgate
+ifeq ($(LEADGATE_BIN), $(DIST_BIN))
+	cargo build --profile dist --locked --bin leadgate
 endif
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
 
 .PHONY: demo
-demo: ## Runs gateway and simulated LeadSquared together; needs no account
+demo: ## Runs a gateway with a simulated LeadSquared; needs no account
 	cargo run --release --locked -- demo
 
+.PHONY: first-run
+first-run: ## Measures the build time of the first cargo run --release
+	tools/first-run.sh
+
 .PHONY: clean
-clean: ## Removes all that was built and installed here
+clean: ## Removes all build results and installed tools
 	cargo clean
 	rm -rf .venv .tools

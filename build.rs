@@ -1,4 +1,4 @@
-//! Turns `proto/` into Rust and into the descriptor that reflection serves, with protox: no protoc needed.
+//! Generates Rust code and the descriptor for reflection from `proto/`, with protox, so that protoc is not required.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("leadgate/v1"))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
-    // The details of errors: no message of ours names them, but clients of reflection look them up.
+    // The details of errors. No message of the API has these types, but clients look them up by reflection.
     files.push(root.join("google/rpc/error_details.proto"));
     files.sort();
 
@@ -19,10 +19,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(&files)?;
 
-    // Source info becomes the doc comments of the generated code; the descriptor itself is written by protox, because
-    // prost-types would drop custom options.
+    // The source info becomes the doc comments of the generated code. protox writes the descriptor, because prost-types would drop
+    // custom options.
     let descriptors = compiler.file_descriptor_set();
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo names the folder")?);
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()

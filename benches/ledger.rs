@@ -15,7 +15,7 @@ use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::domain::share::{Access, Share, ShareContext, ShareFilter, ShareStage, ShareState, SharedEntity};
 use leadgate::grpc::pb;
-use leadgate::store::{Added, Store};
+use leadgate::store::{AddShareResult, Store};
 use pb::share_service_client::ShareServiceClient;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ fn share(number: u128, now: Timestamp) -> Share {
     let stage = *over.get((number / USERS % 5) as usize).unwrap_or(&ShareStage::Active);
     let created = now - Duration::from_secs(3600 * 24 * 30);
     let id = Uuid::from_u128((0x0199 << 112) | number);
-    let what = SharedEntity::Lead {
+    let entity = SharedEntity::Lead {
         id: lead(number),
         number: (number % LEADS).to_string(),
         context: ShareContext::New {
@@ -64,10 +64,10 @@ fn share(number: u128, now: Timestamp) -> Share {
         upstream_request_id: Some(Uuid::from_u128(number).simple().to_string()),
         request_id: Some(Uuid::from_u128(number)),
         additional: true,
-        asked: Some(created),
+        last_requested: Some(created),
         granted: Some(created),
         expires: Some(now + Duration::from_secs(3600 + (number % 1_000_000) as u64)),
-        ..Share::new(id, what, user(number), Access::Write, 60 * 24 * 90, created)
+        ..Share::new(id, entity, user(number), Access::Write, 60 * 24 * 90, created)
     }
 }
 
@@ -84,7 +84,7 @@ async fn fill(target: &Path) {
     let now = leadgate::clock::now();
     for number in 0..SHARES {
         let added = store.add_share(TENANT, &share(number, now), None).await.unwrap();
-        assert!(matches!(added, Added::Written { .. }));
+        assert!(matches!(added, AddShareResult::Added { .. }));
         if number % 10_000 == 0 {
             eprintln!("{number} of {SHARES} shares written");
         }
@@ -106,7 +106,7 @@ fn lists() -> Vec<List> {
             },
             || ShareFilter {
                 user_id: Some(user(1)),
-                most: 101,
+                limit: 101,
                 ..ShareFilter::default()
             },
         ),
@@ -120,7 +120,7 @@ fn lists() -> Vec<List> {
             || ShareFilter {
                 user_id: Some(user(1)),
                 states: vec![ShareState::Active],
-                most: 101,
+                limit: 101,
                 ..ShareFilter::default()
             },
         ),
@@ -132,7 +132,7 @@ fn lists() -> Vec<List> {
             },
             || ShareFilter {
                 entity_id: Some(lead(1)),
-                most: 101,
+                limit: 101,
                 ..ShareFilter::default()
             },
         ),
@@ -146,7 +146,7 @@ fn lists() -> Vec<List> {
             || ShareFilter {
                 user_id: Some(user(1)),
                 entity_id: Some(lead(1)),
-                most: 101,
+                limit: 101,
                 ..ShareFilter::default()
             },
         ),
@@ -154,7 +154,7 @@ fn lists() -> Vec<List> {
             "the newest",
             |_| pb::ListSharesRequest::default(),
             || ShareFilter {
-                most: 101,
+                limit: 101,
                 ..ShareFilter::default()
             },
         ),
@@ -165,8 +165,8 @@ fn lists() -> Vec<List> {
                 ..Default::default()
             },
             || ShareFilter {
-                before: Some(Uuid::from_u128((0x0199 << 112) | 5)),
-                most: 101,
+                older_than: Some(Uuid::from_u128((0x0199 << 112) | 5)),
+                limit: 101,
                 ..ShareFilter::default()
             },
         ),

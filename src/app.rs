@@ -199,7 +199,7 @@ impl App {
         )
         .await;
 
-        // Also without a signal, when the server has ended, no RPC is left.
+        // The server may also end without a signal. No RPC is in progress then.
         draining.cancel();
         ended.cancel();
         ShutdownStage::ReconcileWrites.begin();

@@ -857,8 +857,8 @@ mod tests {
                 "server.max_inflight: unknown setting; did you mean max_in_flight?",
             ),
             (
-                "callers.a.wieght = 1",
-                "callers.a.wieght: unknown setting; did you mean weight?",
+                "callers.a.weights = 1",
+                "callers.a.weights: unknown setting; did you mean weight?",
             ),
             (
                 "callers.a.x = 1",

@@ -1,21 +1,20 @@
-//! leadgate: a gRPC gateway in front of LeadSquared. The modules, in the order in which a request meets them:
-//! around, in, through, out.
+//! leadgate: a gRPC gateway in front of LeadSquared. `tests/it/architecture.rs` has the layers of the modules, and checks them.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-// Around.
+// The process: wiring, configuration, logs and metrics.
 pub mod app;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod telemetry;
 
-// In.
+// The servers: admin pages and gRPC.
 pub mod admin;
 pub mod context;
 pub mod grpc;
 
-// Through.
+// The operations on leads, users and shares, and what they require.
 pub mod cached;
 pub mod domain;
 pub mod gateway;
@@ -25,5 +24,5 @@ pub mod store;
 pub mod tenant;
 pub mod users;
 
-// Out.
+// The client of LeadSquared.
 pub mod crm;

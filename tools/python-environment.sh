@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # python-environment.sh DIRECTORY REQUIREMENTS...
 #
-# Makes a Python environment in DIRECTORY and installs the packages of the requirements files. Debian keeps a part of
-# Python's venv module in a package of its own (python3-venv). Without it, the system's pip fills the environment; without
-# that too, root installs the package, and anybody else is told to.
+# Creates a Python environment in DIRECTORY and installs the packages of the requirements files. Debian has a part of Python's
+# venv module in the package python3-venv. Without that package, the pip of the system fills the environment. Without pip as
+# well, the script installs the package if it runs as root, and fails with a message otherwise.
 set -euo pipefail
 
 directory=$1
@@ -20,7 +20,7 @@ if ! make_environment; then
     pip=("$python" -m pip --python "$directory/bin/python")
     if ! make_environment --without-pip || ! "${pip[@]}" list >/dev/null 2>&1; then
         if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-            echo "$python cannot make an environment: install the package python3-venv" >&2
+            echo "$python cannot create an environment: install the package python3-venv" >&2
             exit 1
         fi
         echo "installing the package python3-venv"

@@ -1,5 +1,5 @@
-//! Executes an accepted call: what a handler has access to, and which handler an endpoint has. Knows no
-//! limits, keys or faults.
+//! The request handlers: the data that they access, and the handler of each endpoint. Limits, keys and faults are
+//! checked elsewhere.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::leads::store::Leads;
 use crate::sharing::store::Shares;
 use crate::state::Tenant;
 
-/// One accepted call. Each endpoint has a method, in the folder of its resource.
+/// The context of one accepted call. The handler of each endpoint is a method, defined in the module of its resource.
 pub(crate) struct Handler<'a> {
     pub(crate) leads: &'a mut Leads,
     pub(crate) activities: &'a mut Activities,
@@ -78,13 +78,13 @@ impl<'a> Handler<'a> {
         }
     }
 
-    /// An optional query parameter.
+    /// Returns the value of an optional query parameter.
     pub(crate) fn optional(&self, name: &str) -> Option<&'a str> {
         let found = self.query.iter().find(|(known, _)| known == name)?;
         Some(&found.1)
     }
 
-    /// A mandatory query parameter.
+    /// Returns the value of a mandatory query parameter.
     pub(crate) fn parameter(&self, name: &str) -> Result<&'a str> {
         let missing = || Exception::missing_parameter(format!("'{name}' is mandatory"));
         self.optional(name)
@@ -92,26 +92,26 @@ impl<'a> Handler<'a> {
             .ok_or_else(missing)
     }
 
-    /// Whether the update requests automations.
+    /// Whether the query contains `postUpdatedLead=true`.
     pub(crate) fn fires_automations(&self) -> bool {
         let value = self.optional("postUpdatedLead");
         value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     pub(crate) fn body<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(self.body).map_err(|error| unreadable_body(&error))
+        serde_json::from_slice(self.body).map_err(|error| invalid_body(&error))
     }
 }
 
-pub(crate) fn unreadable_body(error: &dyn fmt::Display) -> Failure {
-    Failure::Unreadable(format!("Unexpected character encountered while parsing value: {error}"))
+pub(crate) fn invalid_body(error: &dyn fmt::Display) -> Failure {
+    Failure::InvalidBody(format!("Unexpected character encountered while parsing value: {error}"))
 }
 
-/// A whole number, given as a number or as a string; both occur in the vendor's samples.
+/// An unsigned integer as a JSON number or as a string. LeadSquared's samples contain both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Count(pub(crate) u64);
+pub(crate) struct LenientU64(pub(crate) u64);
 
-impl<'de> Deserialize<'de> for Count {
+impl<'de> Deserialize<'de> for LenientU64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let count = match &value {

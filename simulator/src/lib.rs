@@ -1,34 +1,48 @@
-//! A stateful simulator of LeadSquared's REST API for leads, activities, sharing and users, served
-//! over HTTP. It knows nothing of the gateway.
+//! A stateful simulator of LeadSquared's REST API for leads, activities, sharing and users, served over HTTP. It does
+//! not depend on the gateway.
 //!
-//! **Imitated.** Writing one lead (create, update, upsert, capture with its eight matching
-//! rules, delete, merge) and many (the four bulk calls); reading leads by id, email, phone,
-//! word, ids, criterion and time of modification; field metadata; posting activities (one, by
-//! lead or by email, and many), changing them, reading those of a lead, one, and those of a time,
-//! and their types; sharing leads and opportunities with sales users, revoking, and the status of
-//! such a request, which is processed some polls or some time after it was accepted; users, by
-//! list, lookup and search; keys in headers or in the query; uniqueness of attributes; the
-//! ordinary, bulk and daily limits in five ways of counting; the vendor's success and error
-//! envelopes; and, as [`Fault`]s, lost responses, hanging calls, invalid responses and unexplained
-//! refusals. What the vendor leaves open is an [`Options`] field with an assumption for its
-//! default; the names and texts of sharing's exceptions are assumptions throughout.
+//! # What it simulates
 //!
-//! **Not imitated.** TLS, compression and HTTP/2; the asynchronous API, webhooks and file
-//! upload; tasks, lists, notes, tags, accounts and `Lead.Convert`; opportunities beyond a list of
-//! those that can be shared; the other forms of writing activities (`CreateCustom`, bulk by a
-//! field, bulk update, delete), their history, references and advanced search, field sets, files
-//! and dropdown values; what an activity does to its lead, score included; shares made by
-//! automations, and what a share lets its user see; the "Lead Capture" activity and visitor
-//! tracking (ids of visitors are an option); automations beyond counting them; permissions and
-//! lead visibility of users; creating users, groups and the hierarchy; stage, owner and score
-//! logic; dependent dropdowns and field administration; the limits of request size and duration;
-//! writes silently lost when a raw `$` stands in a query key; delays between a write and its being
-//! seen; a charge for calls with a wrong path or verb; foreign traffic on the account other than
-//! by a fault. Calls are handled in the order in which they arrive, each
-//! at one moment: there are no races between them as there are at the vendor. Nothing outlives
-//! the process.
+//! * Writes of one lead: create, update, upsert, capture with its eight matching rules, delete and merge.
+//! * Writes of many leads: the four bulk endpoints.
+//! * Reads of leads: by id, email, phone, word, list of ids, criterion and time of modification.
+//! * The metadata of the lead fields.
+//! * Activities: creating one (by lead id or by email) or many, and updating one. Reading the activities of a lead, one
+//!   activity, and the activities of a time range. The activity types.
+//! * Sharing of leads and opportunities with sales users, revoking, and the status of such a request. A request is
+//!   processed after a number of polls, after a delay, or both.
+//! * Users: list, lookup and search.
+//! * Access keys in headers or in the query, unique attributes, and LeadSquared's success and error envelopes.
+//! * The ordinary, bulk and daily rate limits, with five ways of counting.
+//! * [`Fault`]s: lost responses, hanging calls, invalid responses, and rate limit errors without an exceeded limit.
 //!
-//! The control path `/_simulator/` changes options, adds faults and shows what was received.
+//! Behavior that LeadSquared does not document is an [`Options`] field, and its default is an assumption. The names and
+//! texts of the exceptions of sharing are assumptions too.
+//!
+//! # What it does not simulate
+//!
+//! * TLS, compression and HTTP/2.
+//! * The asynchronous API, webhooks and file upload.
+//! * Tasks, lists, notes, tags, accounts and `Lead.Convert`. Of opportunities there is only a list of those that can be
+//!   shared.
+//! * Other writes of activities: `CreateCustom`, bulk writes by a field, bulk update and delete. The history of
+//!   activities, references, advanced search, field sets, files and dropdown values.
+//! * The effect of an activity on its lead, including the score.
+//! * Shares that automations create, and the view of the user that a lead is shared with.
+//! * The activity "Lead Capture" and visitor tracking. The ids of visitors are an option.
+//! * Automations. The simulator only counts them.
+//! * Permissions and lead visibility of users. Creating users, groups and hierarchies.
+//! * The logic of stage, owner and score. Dependent dropdowns and the administration of fields.
+//! * The limits on the size and duration of a request.
+//! * Writes that LeadSquared loses without an error when a query key contains a raw `$`.
+//! * A delay between a write and its visibility.
+//! * Counting of calls with an unknown path or method.
+//! * Calls of other clients of the account, except as a fault.
+//!
+//! The simulator executes one call at a time, in the order of arrival. It therefore has none of the races between calls
+//! that LeadSquared has. All data is in memory and is lost when the process ends.
+//!
+//! The control path `/_simulator/` changes options, adds faults, and returns the recorded calls and the stored data.
 
 mod activities;
 mod clock;
@@ -56,8 +70,10 @@ use tokio_util::sync::CancellationToken;
 pub use activities::store::Activity;
 pub use activities::types::{ActivityFieldSpec, ActivityTypeSpec};
 pub use control::journal::{Recorded, Stats};
+#[doc(hidden)]
+pub use faults::FaultKind as What;
 pub use faults::damage::Damage;
-pub use faults::{Fault, What};
+pub use faults::{Fault, FaultKind, UnknownEndpoint};
 pub use http::latency::Latency;
 pub use leads::fields::FieldSpec;
 pub use limits::{Limits, Refusal, Window};
@@ -73,27 +89,27 @@ pub use users::UserSpec;
 
 use http::connection::{AbortableListener, ConnectionHandle};
 use leads::{store, value};
-use state::Shared;
+use state::SharedState;
 
-/// A handle on a simulated tenant. Clones share it.
+/// A simulated LeadSquared account. Clones share the same state.
 #[derive(Clone)]
 pub struct Simulator {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 impl Simulator {
-    /// A tenant without leads.
+    /// Creates an account without leads.
     pub fn new(options: Options) -> Self {
         Self {
-            shared: Arc::new(Shared::new(options)),
+            shared: Arc::new(SharedState::new(options)),
         }
     }
 
-    /// Serves on `listener` until `stop` resolves. Then it completes the calls in progress and ends
-    /// the hanging ones.
+    /// Serves HTTP on `listener` until `stop` resolves. Then it completes the calls in progress, and ends hanging calls
+    /// at once.
     ///
     /// # Errors
-    /// When the listener fails for good.
+    /// Returns the error of the listener if it fails permanently.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -112,42 +128,55 @@ impl Simulator {
     }
 
     /// Adds a fault to the queue.
-    pub fn order(&self, fault: Fault) {
-        self.shared.lock().faults.order(fault);
+    ///
+    /// # Errors
+    /// Returns [`UnknownEndpoint`] if [`Fault::on`] is neither `*` nor the name of an endpoint. The queue is then
+    /// unchanged.
+    pub fn add_fault(&self, fault: Fault) -> Result<(), UnknownEndpoint> {
+        self.shared.lock().faults.add(fault)
     }
 
-    /// Removes all faults that have not happened.
+    /// Adds a fault to the queue. A former name of [`Self::add_fault`].
+    ///
+    /// # Panics
+    /// If the endpoint is unknown.
+    #[doc(hidden)]
+    pub fn order(&self, fault: Fault) {
+        self.add_fault(fault).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Removes all faults from the queue.
     pub fn clear_faults(&self) {
         self.shared.lock().faults.clear();
     }
 
-    /// Counts so far.
+    /// Returns the counters of the simulator.
     pub fn stats(&self) -> Stats {
         self.shared.lock().stats()
     }
 
-    /// Every request seen, in the order in which they met the limits, save those on the control
-    /// path; the last [`Options::keep_calls`] of them.
+    /// Returns the recorded calls in the order in which the limits checked them: the last [`Options::keep_calls`]
+    /// calls. Requests to the control path are not recorded.
     pub fn calls(&self) -> Vec<Recorded> {
         self.shared.lock().journal.calls()
     }
 
-    /// Forgets the recorded calls; counts, limits and stamps stay.
+    /// Deletes the recorded calls. Counters, limits and the times of accepted calls are unchanged.
     pub fn forget_calls(&self) {
         self.shared.lock().journal.forget_calls();
     }
 
-    /// All leads as they are stored, in the order of their numbers: every field of the tenant,
-    /// `None` where unset.
+    /// Returns all leads in the order of their numbers, with their stored values. Each lead has every field of the
+    /// account; an unset field is `None`.
     pub fn leads(&self) -> Vec<BTreeMap<String, Option<String>>> {
         let state = self.shared.lock();
         let leads = state.leads.iter();
         leads.map(|lead| lead.snapshot(&state.tenant)).collect()
     }
 
-    /// Inserts a lead, without limits and rules, and returns its id. Values are kept in the usual
-    /// form where they have one. `ProspectID`, and the dates of creation and modification, may
-    /// be given.
+    /// Inserts a lead without validation and without limits, and returns its id. Values that are valid for their field
+    /// are converted to the stored form. `attributes` may contain `ProspectID`, `CreatedOn` and `ModifiedOn`. A lead
+    /// with the same `ProspectID` is replaced.
     pub fn insert_lead(&self, attributes: &[(&str, &str)]) -> String {
         let mut state = self.shared.lock();
         let state = &mut *state;
@@ -160,10 +189,10 @@ impl Simulator {
         }
         let number = leads.insert(id, state.clock.now(), tenant, |lead| {
             for (name, value) in attributes {
-                match (*name, value::moment(value)) {
+                match (*name, value::parse_timestamp(value)) {
                     ("ProspectID", _) => {}
-                    ("CreatedOn", Some(moment)) => lead.created = moment,
-                    ("ModifiedOn" | "LeadLastModifiedOn", Some(moment)) => lead.modified = moment,
+                    ("CreatedOn", Some(timestamp)) => lead.created = timestamp,
+                    ("ModifiedOn" | "LeadLastModifiedOn", Some(timestamp)) => lead.modified = timestamp,
                     _ => {
                         let value = store::lookup(name, value, tenant);
                         lead.values.insert((*name).into(), value);
@@ -174,7 +203,7 @@ impl Simulator {
         leads.id(number).into()
     }
 
-    /// Removes a lead, without limits and rules. Returns whether there was one.
+    /// Deletes a lead without limits. Returns whether the lead existed.
     pub fn delete_lead(&self, id: &str) -> bool {
         let mut state = self.shared.lock();
         state.process_due();
@@ -188,29 +217,29 @@ impl Simulator {
         removed.is_some()
     }
 
-    /// All activities as they are stored, in the order in which they were posted.
+    /// Returns all activities in the order of insertion, with their stored values.
     pub fn activities(&self) -> Vec<Activity> {
         self.shared.lock().activities.iter().cloned().collect()
     }
 
-    /// Inserts an activity, without limits and rules, and returns its id. `fields` are by schema name,
-    /// `Owner` and `ActivityEvent_Note` among them; `ProspectActivityId`, and the dates
-    /// `CreatedOn` and `ModifiedOn`, may be given.
+    /// Inserts an activity without validation and without limits, and returns its id. `fields` has schema names,
+    /// including `Owner` and `ActivityEvent_Note`. It may contain `ProspectActivityId`, `CreatedOn` and `ModifiedOn`.
+    /// An activity with the same `ProspectActivityId` is replaced.
     pub fn insert_activity(&self, lead_id: &str, code: u32, fields: &[(&str, &str)]) -> String {
         let mut state = self.shared.lock();
         let mut activity = Activity::new(lead_id, code, state.clock.now());
         for (name, value) in fields {
-            match (*name, value::moment(value)) {
+            match (*name, value::parse_timestamp(value)) {
                 ("ProspectActivityId", _) => activity.id = (*value).into(),
-                ("CreatedOn", Some(moment)) => activity.created = moment,
-                ("ModifiedOn", Some(moment)) => activity.modified = moment,
+                ("CreatedOn", Some(timestamp)) => activity.created = timestamp,
+                ("ModifiedOn", Some(timestamp)) => activity.modified = timestamp,
                 _ => activity.set(name, Some((*value).into())),
             }
         }
         state.activities.insert(activity)
     }
 
-    /// Adds a user, or replaces the user with its id.
+    /// Adds a user. A user with the same id is replaced.
     pub fn insert_user(&self, user: UserSpec) {
         self.set_options(|options| {
             let known = options
@@ -224,7 +253,7 @@ impl Simulator {
         });
     }
 
-    /// The live shares, user by user.
+    /// Returns the shares that have not expired, sorted by user.
     pub fn shares(&self) -> Vec<SharedAccess> {
         let mut state = self.shared.lock();
         state.process_due();
@@ -232,14 +261,14 @@ impl Simulator {
         state.shares.live(now).cloned().collect()
     }
 
-    /// All accepted share and revoke requests, in order.
+    /// Returns all accepted share and revoke requests in the order of acceptance.
     pub fn share_requests(&self) -> Vec<ShareRequest> {
         let mut state = self.shared.lock();
         state.process_due();
         state.shares.requests().cloned().collect()
     }
 
-    /// Changes the behaviour of the running simulator. A new seed shows after a reset only.
+    /// Changes the options of the running simulator. A new `seed` takes effect after the next reset.
     pub fn set_options(&self, change: impl FnOnce(&mut Options)) {
         let mut state = self.shared.lock();
         let mut options = state.tenant.options.clone();
@@ -247,8 +276,8 @@ impl Simulator {
         state.set_options(options);
     }
 
-    /// The most accepted calls that pay the ordinary limit in any half-open interval of the
-    /// length [`Limits::per`], by their stamps.
+    /// Returns the maximum number of accepted calls in any half-open interval of the length [`Limits::per`]. Only calls
+    /// that count against the ordinary limit are included.
     pub fn worst_window(&self) -> usize {
         let state = self.shared.lock();
         state.journal.worst_window(state.tenant.options.limits.per)
@@ -310,11 +339,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_call_is_a_closed_connection_and_the_next_one_works() {
+    async fn a_drop_fault_closes_the_connection_and_the_next_call_succeeds() {
         let running = Running::start().await;
-        for (what, leads) in [(What::DropBefore, 1), (What::CommitThenDrop, 3)] {
+        for (kind, leads) in [(FaultKind::DropBefore, 1), (FaultKind::CommitThenDrop, 3)] {
             assert_eq!(running.create().await.unwrap(), 200);
-            running.simulator.order(Fault::new("Lead.Create", what));
+            running.simulator.add_fault(Fault::new("Lead.Create", kind)).unwrap();
             let error = running.create().await.unwrap_err();
             assert!(
                 !error.is_timeout() && !error.is_connect() && error.is_request(),
@@ -333,7 +362,8 @@ mod tests {
         let lasting = Duration::from_secs(3_600);
         running
             .simulator
-            .order(Fault::new("*", What::CommitThenHang { lasting }));
+            .add_fault(Fault::new("*", FaultKind::CommitThenHang { lasting }))
+            .unwrap();
         let (response, ()) = tokio::join!(running.create(), async {
             while running.simulator.stats().leads == 0 {
                 tokio::task::yield_now().await;

@@ -1,8 +1,8 @@
-//! A small random number generator with a seed, and the ids made with it.
+//! A random number generator with a seed, and GUIDs.
 
 use uuid::Uuid;
 
-/// splitmix64: the same seed gives the same ids and the same latencies.
+/// A splitmix64 generator. The same seed produces the same ids and latencies.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -19,18 +19,18 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A lower-case GUID of the usual form.
+    /// Returns a lower-case GUID with hyphens.
     pub(crate) fn guid(&mut self) -> String {
         Uuid::from_u64_pair(self.next(), self.next()).to_string()
     }
 }
 
-/// A GUID that stays the same for one name.
+/// Returns the GUID for `name`. The same name always has the same GUID.
 pub(crate) fn guid_for(name: &str) -> String {
     let seed = name
         .bytes()
         .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    crate::random::Random::new(seed).guid()
+    Random::new(seed).guid()
 }
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_gives_the_same_ids() {
+    fn the_same_seed_produces_the_same_ids() {
         let mut one = Random::new(7);
         let mut two = Random::new(7);
         assert_eq!(one.guid(), two.guid());

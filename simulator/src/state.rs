@@ -1,5 +1,5 @@
-//! The state of the simulator, behind one lock: a call is counted, recorded and executed under the
-//! same lock, so that all calls have one order.
+//! The state of the simulator behind one lock. Each call is recorded, counted and executed under this lock, so calls
+//! are serialized.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,10 +13,10 @@ use crate::leads::fields::Schema;
 use crate::leads::store::Leads;
 use crate::limits::Limiter;
 use crate::random::Random;
-use crate::sharing::store::{Context, Shares};
+use crate::sharing::store::{Shares, SharingContext};
 use crate::{Options, Stats};
 
-/// The simulated account: its options, and the fields that follow from them.
+/// The simulated account: its options and the lead fields that they define.
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) options: Options,
@@ -29,7 +29,7 @@ impl Tenant {
         Self { options, schema }
     }
 
-    /// The attributes a lead must have.
+    /// Returns the names of the mandatory attributes of a lead.
     pub(crate) fn mandatory(&self) -> impl Iterator<Item = &str> {
         let marked = self.schema.fields().iter().filter(|field| field.mandatory);
         let marked = marked.map(|field| field.schema_name.as_str());
@@ -37,14 +37,14 @@ impl Tenant {
     }
 }
 
-/// The part that all handles of one simulator share.
-pub(crate) struct Shared {
+/// The state that all clones of a [`crate::Simulator`] share.
+pub(crate) struct SharedState {
     state: Mutex<State>,
-    /// Runs the calls, which continue when their clients disconnect.
+    /// The tasks that execute calls. A call continues after its client disconnects.
     pub(crate) tasks: TaskTracker,
 }
 
-impl Shared {
+impl SharedState {
     pub(crate) fn new(options: Options) -> Self {
         Self {
             state: Mutex::new(State::new(options)),
@@ -53,7 +53,7 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // After a panic an inconsistent state is better than a simulator that fails every further call.
+        // A panic may leave the state inconsistent. Failing all further calls would be worse.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,28 +81,28 @@ impl State {
             limiter: Limiter::new(clock.started()),
             faults: Faults::default(),
             journal: Journal::new(clock.started()),
-            // Not the generator of the ids: a latency must not change which ids are made.
+            // Latencies have a generator of their own, so that a latency does not change the ids.
             random: Random::new(!tenant.options.seed),
             clock,
             tenant,
         }
     }
 
-    /// Back to the initial state, with the current options.
+    /// Restores the initial state with the current options.
     pub(crate) fn reset(&mut self) {
         *self = Self::new(self.tenant.options.clone());
     }
 
     pub(crate) fn set_options(&mut self, options: Options) {
-        // What is due now is processed with the old options.
+        // Share requests that are due now are processed with the old options.
         self.process_due();
         self.tenant = Tenant::new(options);
         self.leads.reindex(&self.tenant);
     }
 
-    /// Processes the share requests whose time has come.
+    /// Processes the share requests that are due.
     pub(crate) fn process_due(&mut self) {
-        let context = Context {
+        let context = SharingContext {
             tenant: &self.tenant,
             leads: &self.leads,
             activities: &self.activities,

@@ -1,4 +1,4 @@
-//! A simulator to call without a socket, for the unit tests.
+//! A simulator without a socket, for unit tests.
 
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// A simulator without limits, with changed options.
+    /// Creates a simulator without rate limits. `change` modifies the other options.
     pub(crate) fn new(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
         options.limits.calls = 0;
@@ -31,7 +31,7 @@ impl TestServer {
         self.call(Method::POST, name, body.to_string()).await
     }
 
-    /// Calls a lead endpoint by its name, or any endpoint by its path.
+    /// Calls an endpoint. A `name` that begins with `/` is a path; any other name is a path of the lead service.
     pub(crate) async fn call(&self, method: Method, name: &str, body: String) -> (u16, Value) {
         let path = match name.starts_with('/') {
             true => name.to_owned(),
@@ -57,14 +57,14 @@ impl TestServer {
         (status, body)
     }
 
-    /// Creates a lead over the API and returns its id.
+    /// Creates a lead with `Lead.Create` and returns its id.
     pub(crate) async fn create(&self, pairs: &[(&str, &str)]) -> String {
         let (status, response) = self.post("Lead.Create", attributes(pairs)).await;
         assert_eq!(status, 200, "{response}");
         response["Message"]["Id"].as_str().unwrap().into()
     }
 
-    /// The stored value of an attribute of a lead.
+    /// Returns the stored value of an attribute of a lead.
     pub(crate) fn stored(&self, id: &str, attribute: &str) -> Option<String> {
         let leads = self.simulator.leads();
         let lead = leads
@@ -75,7 +75,7 @@ impl TestServer {
     }
 }
 
-/// The pairs in the form of a request body.
+/// Returns the pairs as a request body.
 pub(crate) fn attributes(pairs: &[(&str, &str)]) -> Value {
     let pair = |(name, value): &(&str, &str)| json!({"Attribute": name, "Value": value});
     pairs.iter().map(pair).collect()

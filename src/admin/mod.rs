@@ -30,7 +30,7 @@ pub struct Pages {
     pub tenants: Tenants,
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// The store, which `/ready` asks.
+    /// The store, which `/ready` checks.
     pub store: Store,
     /// The result of the last background check of the store.
     pub store_status: StoreStatus,

@@ -89,7 +89,7 @@ impl Report {
         }
         let store = match written.error() {
             Some(error) => Err(error),
-            None => store.ask().await,
+            None => store.check().await,
         };
         reasons.extend(store.err().map(|error| Reason::not_ready("STORE_UNAVAILABLE", error)));
         for (name, gateway) in tenants.iter() {
@@ -170,8 +170,8 @@ impl TenantState {
 
 type Check = dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
 
-/// Asks the store whether it responds. At most one question is in progress: a disk that hangs keeps one thread, not one for
-/// each request of `/ready`.
+/// Checks whether the store responds. At most one check is in progress, so that a disk that hangs blocks one thread, and not one
+/// thread for each request of `/ready`.
 #[derive(Clone)]
 pub(super) struct StoreProbe {
     check: Arc<Check>,
@@ -209,17 +209,17 @@ impl StoreProbe {
     }
 
     /// Fails if the store reports an error or does not respond in time.
-    async fn ask(&self) -> Result<(), String> {
-        let asked = async {
+    async fn check(&self) -> Result<(), String> {
+        let checked = async {
             let turn = self.turn.clone().lock_owned().await;
             let check = (self.check)();
-            let asked = self.tasks.spawn(async move {
+            let checked = self.tasks.spawn(async move {
                 let _turn = turn;
                 check.await
             });
-            asked.await.unwrap_or_else(|error| Err(error.to_string()))
+            checked.await.unwrap_or_else(|error| Err(error.to_string()))
         };
-        match tokio::time::timeout(STORE_TIMEOUT, asked).await {
+        match tokio::time::timeout(STORE_TIMEOUT, checked).await {
             Ok(checked) => checked,
             Err(_) => Err(format!("the store does not respond within {STORE_TIMEOUT:?}")),
         }
@@ -320,9 +320,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_does_not_respond_is_not_ready_after_one_second_and_is_asked_once() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
+    async fn a_store_that_does_not_respond_is_not_ready_after_one_second_and_is_checked_once() {
+        let checks = Arc::new(AtomicUsize::new(0));
+        let count = checks.clone();
         let probe = StoreProbe::with(move || {
             count.fetch_add(1, Ordering::Relaxed);
             std::future::pending()
@@ -333,7 +333,10 @@ mod tests {
             assert_eq!(report.status, Readiness::NotReady);
             assert_eq!(report.reasons[0].message, "the store does not respond within 1s");
         }
-        assert_eq!((began.elapsed(), asked.load(Ordering::Relaxed)), (STORE_TIMEOUT * 2, 1));
+        assert_eq!(
+            (began.elapsed(), checks.load(Ordering::Relaxed)),
+            (STORE_TIMEOUT * 2, 1)
+        );
     }
 
     #[tokio::test]

@@ -1,5 +1,4 @@
-//! What all commands have in common that are clients of a running gateway: how it is reached, which of its accounts is meant,
-//! and what its refusals mean to people. Knows none of the commands.
+//! The connection of commands to a running gateway: its address, the account, and its errors as text for users. Knows no command.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,87 +11,88 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
-/// How long the gateway may take to be reached, and each call of ours to be answered.
-const CONNECT: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of the connection to the gateway.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout of each call to the gateway.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where a running gateway is, and which of its accounts is meant.
+/// The address of a running gateway, and one of its accounts.
 #[derive(Args)]
-pub(crate) struct Address {
+pub(crate) struct GatewayOptions {
     #[command(flatten)]
-    place: Place,
-    /// Which of the gateway's accounts; needed where it has several.
+    address: GatewayAddress,
+    /// The account (tenant) of the gateway. Required if the gateway has several.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
 }
 
-/// Where a running gateway is.
+/// The address of a running gateway.
 #[derive(Args)]
-pub(crate) struct Place {
-    /// Where the gateway serves gRPC: a URL, or host:port. https:// is TLS, everything else plaintext.
+pub(crate) struct GatewayAddress {
+    /// The address of the gateway: a URL or HOST:PORT. https:// uses TLS, everything else plaintext.
     #[arg(long, global = true, value_name = "ADDR", default_value = "http://127.0.0.1:50051")]
     addr: String,
-    /// The certificates of the authorities to trust with https://, as PEM [default: those that the system trusts].
+    /// A PEM file with the certificate authorities to trust for https:// [default: those of the system].
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
 
-/// A running gateway, and which of its accounts is meant.
+/// A connection to a running gateway, for one of its accounts.
 #[derive(Clone)]
-pub(crate) struct Gateway {
+pub(crate) struct GatewayClient {
     channel: Channel,
     tenant: Option<AsciiMetadataValue>,
 }
 
-impl Address {
-    pub(crate) async fn connect(&self) -> Result<Gateway, String> {
-        let address = &self.place.addr;
+impl GatewayOptions {
+    pub(crate) async fn connect(&self) -> Result<GatewayClient, String> {
+        let address = &self.address.addr;
         let tenant = self.tenant.as_deref().map(AsciiMetadataValue::try_from).transpose();
-        let tenant = tenant.map_err(|_| "--tenant: is no name of an account".to_owned())?;
-        let unreached = |fault| format!("the gateway at {address} {fault}; start it, or say by --addr where it serves");
-        let authorities = self.place.authorities()?;
-        let channel = grpc::connect(address, authorities.as_deref(), CONNECT).await;
-        let channel = channel.map_err(unreached)?;
-        Ok(Gateway { channel, tenant })
+        let tenant = tenant.map_err(|_| "--tenant: invalid name of an account".to_owned())?;
+        let failed = |error| format!("the gateway at {address} {error}; start it, or give its address with --addr");
+        let authorities = self.address.authorities()?;
+        let channel = grpc::connect(address, authorities.as_deref(), CONNECT_TIMEOUT).await;
+        let channel = channel.map_err(failed)?;
+        Ok(GatewayClient { channel, tenant })
     }
 }
 
-impl Place {
-    /// Asks the gateway whether it is serving.
+impl GatewayAddress {
+    /// Checks that the gateway is serving.
     pub(crate) async fn health(&self) -> Result<(), String> {
         let authorities = self.authorities()?;
-        let asked = grpc::health(&self.addr, authorities.as_deref(), CONNECT).await;
-        asked.map_err(|fault| format!("the gateway at {} {fault}", self.addr))
+        let checked = grpc::health(&self.addr, authorities.as_deref(), CONNECT_TIMEOUT).await;
+        checked.map_err(|error| format!("the gateway at {} {error}", self.addr))
     }
 
-    /// The certificates in the file, if one is named.
+    /// Returns the certificates of the file, if one is given.
     fn authorities(&self) -> Result<Option<Vec<u8>>, String> {
         let Some(path) = &self.ca_file else {
             return Ok(None);
         };
         let name = path.display();
         let text =
-            std::fs::read_to_string(path).map_err(|error| format!("--ca-file: {name} cannot be read: {error}"))?;
+            std::fs::read_to_string(path).map_err(|error| format!("--ca-file: reading {name} failed: {error}"))?;
         match text.contains("-----BEGIN CERTIFICATE-----") {
             true => Ok(Some(text.into_bytes())),
-            false => Err(format!("--ca-file: {name} has no certificate in the form of PEM")),
+            false => Err(format!("--ca-file: {name} has no certificate in PEM format")),
         }
     }
 }
 
-impl Gateway {
+impl GatewayClient {
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// A request that is to be answered soon.
+    /// Returns a request with a timeout.
     pub(crate) fn request<M>(&self, message: M) -> Request<M> {
         let mut request = self.plain(message);
-        request.set_timeout(PATIENCE);
+        request.set_timeout(CALL_TIMEOUT);
         request
     }
 
-    /// A request that may take as long as it takes. It has a name of its own, so that others need not share their turns.
+    /// Returns a request without a timeout. Its caller name is its own, so that it does not use the quota share of other callers.
     pub(crate) fn stream<M>(&self, message: M) -> Request<M> {
         let mut request = self.plain(message);
         let name = AsciiMetadataValue::from_static("leadgate-transfer");
@@ -109,30 +109,30 @@ impl Gateway {
     }
 }
 
-/// What is said about the output and is no part of it.
+/// Prints a note to standard error, apart from the output of the command.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// A refusal in one line: what is wrong, and what to do.
+/// Returns an error of the gateway in one line, with what to do.
 pub(crate) fn explain(status: &Status) -> String {
     let details = status.get_error_details();
     let Some(info) = details.error_info() else {
         let (code, text) = (status.code(), status.message());
-        return format!("{code:?}: {text}; is it a leadgate that serves there, as new as this one?");
+        return format!("{code:?}: {text}; is it a leadgate at that address, of this version or a later one?");
     };
     let is_tenant = |bad: &tonic_types::BadRequest| {
         let mut violations = bad.field_violations.iter();
         violations.any(|violation| violation.field == "x-leadgate-tenant")
     };
     let next = match info.reason.as_str() {
-        _ if details.bad_request().is_some_and(is_tenant) => "give it by --tenant".to_owned(),
-        "SHARE_NOT_FOUND" => "`leadgate shares list` shows what it has".to_owned(),
-        "USER_NOT_FOUND" => "the id finds also who has gone".to_owned(),
-        "SHARE_NOT_ACTIVE" => "there is no access to take back".to_owned(),
-        "OUTCOME_UNKNOWN" => "revoke it again to have it settled".to_owned(),
+        _ if details.bad_request().is_some_and(is_tenant) => "give it with --tenant".to_owned(),
+        "SHARE_NOT_FOUND" => "`leadgate shares list` lists the shares".to_owned(),
+        "USER_NOT_FOUND" => "use the id to find a user that was deleted".to_owned(),
+        "SHARE_NOT_ACTIVE" => "there is no access to revoke".to_owned(),
+        "OUTCOME_UNKNOWN" => "revoke it again to find the outcome".to_owned(),
         "UPSTREAM_CREDENTIALS_REJECTED" | "UPSTREAM_FEATURE_DISABLED" => {
-            "`leadgate check --connect` tells more".to_owned()
+            "`leadgate check --connect` shows details".to_owned()
         }
         _ => match details.retry_info().and_then(|info| info.retry_delay) {
             Some(delay) => format!("try again in {} s", delay.as_secs().max(1)),

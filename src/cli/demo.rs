@@ -1,4 +1,4 @@
-//! `leadgate demo`: gateway and simulator in one process, and a short tour of what they do.
+//! `leadgate demo`: a gateway and a simulated LeadSquared in one process, and a short tour of the features.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,32 +19,32 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::{bind, told_to_stop};
+use crate::cli::process::{bind, shutdown_signal};
 
-/// How many leads the tour reads at once.
+/// The number of concurrent reads of the tour.
 const BURST: u64 = 60;
 /// A sales user of the simulated account.
 const SAM: &str = "sam@simulator.example";
 
-type Client = LeadServiceClient<Channel>;
+type LeadClient = LeadServiceClient<Channel>;
 
 #[derive(Args)]
-pub(crate) struct Demo {
-    /// Where the gateway serves gRPC; port 0 takes a free one.
+pub(crate) struct DemoOptions {
+    /// The address of the gateway. Port 0 uses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where it serves /metrics; port 0 takes a free one.
+    /// The address of the admin pages. Port 0 uses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     admin: SocketAddr,
-    /// Where the simulator serves; port 0 takes a free one.
+    /// The address of the simulated LeadSquared. Port 0 uses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     simulator: SocketAddr,
-    /// Ends after the tour.
+    /// End after the tour.
     #[arg(long)]
     tour_only: bool,
 }
 
-pub(crate) async fn run(options: Demo) -> Result<(), String> {
+pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     let upstream = bind(options.simulator).await?;
     let listener = bind(options.listen).await?;
@@ -61,7 +61,7 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
         chosen.access_key, chosen.secret_key
     );
     let config =
-        Config::read("the demo's settings", &settings, std::iter::empty()).map_err(|errors| errors.to_string())?;
+        Config::read("the settings of the demo", &settings, std::iter::empty()).map_err(|errors| errors.to_string())?;
     log::start(&config.log);
 
     let stop = CancellationToken::new();
@@ -73,11 +73,11 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
     let touring = async {
         let tour = tokio::select! {
             tour = tour(address, &simulator) => tour,
-            () = told_to_stop()? => Ok(()),
+            () = shutdown_signal()? => Ok(()),
         };
         if tour.is_ok() && !options.tour_only {
-            how_to_go_on(address, admin_address, upstream_address);
-            told_to_stop()?.await;
+            print_next_steps(address, admin_address, upstream_address);
+            shutdown_signal()?.await;
             println!("\nStopping.");
         }
         stop.cancel();
@@ -91,12 +91,12 @@ pub(crate) async fn run(options: Demo) -> Result<(), String> {
 
 async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> {
     println!(
-        "leadgate {}: gateway and simulated LeadSquared in one process\n",
+        "leadgate {}: a gateway and a simulated LeadSquared in one process\n",
         env!("CARGO_PKG_VERSION")
     );
     let mut client = LeadServiceClient::connect(format!("http://{address}"))
         .await
-        .map_err(|error| format!("the gateway does not answer: {error}"))?;
+        .map_err(|error| format!("connecting to the gateway failed: {error}"))?;
 
     println!("1. CreateLead");
     let asha = pb::LeadFields {
@@ -109,18 +109,18 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
     let created = create(&mut client, asha.clone()).await.map_err(unexpected)?;
     println!("   lead {created}\n");
 
-    println!("2. CreateLead with faults: all are found before a call is spent");
+    println!("2. CreateLead with invalid values: all errors are found before a call is made");
     let faulty = pb::LeadFields {
         email_address: Some("nobody".into()),
         custom: [("mx_Shoe_Size".to_owned(), number(42.0))].into(),
         ..Default::default()
     };
-    refused(create(&mut client, faulty).await)?;
+    print_error(create(&mut client, faulty).await)?;
 
-    println!("3. CreateLead again: whose fault, and which field");
-    refused(create(&mut client, asha.clone()).await)?;
+    println!("3. CreateLead again: the error names the existing lead");
+    print_error(create(&mut client, asha.clone()).await)?;
 
-    println!("4. UpsertLead: the same person, now in Pune");
+    println!("4. UpsertLead: the same lead, now in Pune");
     let moved = pb::LeadFields {
         city: Some("Pune".into()),
         ..asha
@@ -153,9 +153,9 @@ async fn tour(address: SocketAddr, simulator: &Simulator) -> Result<(), String> 
     share(address, &created, simulator).await
 }
 
-/// Sixty callers at once, where LeadSquared allows 25 calls in 5 seconds.
-async fn burst(client: &Client, lead_id: &str, simulator: &Simulator) -> Result<(), String> {
-    println!("6. {BURST} reads at once, where LeadSquared allows 25 calls in 5 seconds");
+/// Sends more concurrent reads than LeadSquared allows calls.
+async fn burst(client: &LeadClient, lead_id: &str, simulator: &Simulator) -> Result<(), String> {
+    println!("6. {BURST} concurrent reads, while LeadSquared allows 25 calls in 5 seconds");
     let started = Instant::now();
     let before = simulator.stats();
     let mut reads = JoinSet::new();
@@ -176,36 +176,36 @@ async fn burst(client: &Client, lead_id: &str, simulator: &Simulator) -> Result<
     bar.finish_and_clear();
     let after = simulator.stats();
     println!(
-        "   {} answered, {failed} failed, in {:.1} s",
+        "   {} succeeded, {failed} failed, in {:.1} s",
         BURST - failed,
         started.elapsed().as_secs_f64()
     );
     println!(
-        "   LeadSquared saw {} calls and refused {}; the fullest 5 seconds held {} of 25",
+        "   LeadSquared accepted {} calls and rejected {}; at most {} of 25 calls in 5 seconds",
         after.accepted - before.accepted,
         after.refused - before.refused,
         simulator.worst_window()
     );
-    println!("   Most reads shared a call; no caller had to know the limit.\n");
+    println!("   Most reads shared a batch. The callers did not need to know the limit.\n");
     if failed > 0 {
         return Err(format!("{failed} of {BURST} reads failed"));
     }
     Ok(())
 }
 
-/// Access to the lead for a sales user, for a minute that is cut short.
+/// Shares the lead with a sales user for a minute, and revokes it before.
 async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Result<(), String> {
     let mut client = ShareServiceClient::connect(format!("http://{address}"))
         .await
-        .map_err(|error| format!("the gateway does not answer: {error}"))?;
+        .map_err(|error| format!("connecting to the gateway failed: {error}"))?;
 
-    println!("7. ShareLead: the lead for Sam of sales, to read and write, for a minute");
+    println!("7. ShareLead: the user Sam may read and write the lead for a minute");
     let request = pb::ShareLeadRequest {
         lead: Some(pb::share_lead_request::Lead::LeadId(lead_id.to_owned())),
         user: Some(pb::share_lead_request::User::UserEmailAddress(SAM.to_owned())),
         access: pb::Access::Write.into(),
         duration: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-        // Not waited for, so that there is something to watch.
+        // Without waiting, so that the changes can be watched.
         wait_for: pb::WaitFor::None.into(),
         ..Default::default()
     };
@@ -213,7 +213,7 @@ async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Res
     let share_id = shared.share.unwrap_or_default().share_id;
     println!("   share {share_id}\n");
 
-    println!("8. WatchShare: user and lead are known, an activity is posted, LeadSquared is asked and works on it");
+    println!("8. WatchShare: the states of the share until it is active");
     let request = pb::WatchShareRequest {
         share_id: share_id.clone(),
     };
@@ -229,12 +229,12 @@ async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Res
             break;
         }
         if let Some(failure) = share.failure {
-            return Err(format!("the tour ended early: {}", failure.message));
+            return Err(format!("the tour failed: {}", failure.message));
         }
     }
-    seen_by_leadsquared(simulator);
+    print_upstream_shares(simulator);
 
-    println!("9. ListShares: LeadSquared has no such list, leadgate remembers");
+    println!("9. ListShares: LeadSquared has no such list; leadgate keeps one");
     let request = pb::ListSharesRequest::default();
     let listed = client.list_shares(request).await.map_err(unexpected)?.into_inner();
     for share in &listed.shares {
@@ -247,7 +247,7 @@ async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Res
     }
     println!();
 
-    println!("10. RevokeShare: access is taken back before its time");
+    println!("10. RevokeShare: access ends early");
     let request = pb::RevokeShareRequest {
         share: Some(pb::revoke_share_request::Share::ShareId(share_id)),
         wait_for: pb::WaitFor::Active.into(),
@@ -255,22 +255,22 @@ async fn share(address: SocketAddr, lead_id: &str, simulator: &Simulator) -> Res
     };
     let revoked = client.revoke_share(request).await.map_err(unexpected)?.into_inner();
     println!("   {}", state(&revoked.share.unwrap_or_default()));
-    seen_by_leadsquared(simulator);
+    print_upstream_shares(simulator);
     Ok(())
 }
 
-/// Who has access to what, as LeadSquared itself has it.
-fn seen_by_leadsquared(simulator: &Simulator) {
+/// Prints the shares that the simulated LeadSquared has.
+fn print_upstream_shares(simulator: &Simulator) {
     let shares = simulator.shares();
     for share in &shares {
         let access = if share.access == 2 { "write" } else { "read" };
         println!(
-            "   LeadSquared has it: user {} may {access} lead {} until {:.0}",
+            "   In LeadSquared: user {} may {access} lead {} until {:.0}",
             share.user_id, share.entity_id, share.expires
         );
     }
     if shares.is_empty() {
-        println!("   LeadSquared has no share any more");
+        println!("   In LeadSquared: no share");
     }
     println!();
 }
@@ -281,10 +281,10 @@ fn state(share: &pb::Share) -> String {
 }
 
 fn unexpected(status: Status) -> String {
-    format!("the tour ended early: {} {}", status.code(), status.message())
+    format!("the tour failed: {} {}", status.code(), status.message())
 }
 
-async fn create(client: &mut Client, lead: pb::LeadFields) -> Result<String, Status> {
+async fn create(client: &mut LeadClient, lead: pb::LeadFields) -> Result<String, Status> {
     let request = pb::CreateLeadRequest {
         lead: Some(lead),
         ..Default::default()
@@ -292,7 +292,7 @@ async fn create(client: &mut Client, lead: pb::LeadFields) -> Result<String, Sta
     Ok(client.create_lead(request).await?.into_inner().lead_id)
 }
 
-async fn get(client: &mut Client, key: pb::get_lead_request::Key) -> Result<pb::Lead, Status> {
+async fn get(client: &mut LeadClient, key: pb::get_lead_request::Key) -> Result<pb::Lead, Status> {
     let request = pb::GetLeadRequest {
         key: Some(key),
         ..Default::default()
@@ -305,10 +305,10 @@ fn number(number: f64) -> pb::FieldValue {
     pb::FieldValue { value }
 }
 
-/// Shows a refusal with its details.
-fn refused(result: Result<String, Status>) -> Result<(), String> {
+/// Prints an expected error with its details.
+fn print_error(result: Result<String, Status>) -> Result<(), String> {
     let Err(status) = result else {
-        return Err("the tour ended early: a refusal was expected".to_owned());
+        return Err("the tour failed: an error was expected".to_owned());
     };
     let details = status.get_error_details();
     let reason = details.error_info().map_or("", |info| &info.reason);
@@ -327,9 +327,9 @@ fn code_name(code: Code) -> String {
     format!("{code:?}")
 }
 
-fn how_to_go_on(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr) {
+fn print_next_steps(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr) {
     println!(
-        r#"Now you. Both stay up until Ctrl-C.
+        r#"The gateway and the simulated LeadSquared keep running until Ctrl-C. Try:
 
   grpcurl -plaintext {address} list
   grpcurl -plaintext -d '{{"lead":{{"first_name":"Ben","email_address":"ben@example.com"}}}}' \
@@ -340,9 +340,9 @@ fn how_to_go_on(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr) {
   In Python, with examples/python of this repository:
       python3 examples/python/client.py {address}
 
-  How its quota is doing:      http://{admin}/
-  What the gateway counts:     http://{admin}/metrics
-  What LeadSquared has seen:   http://{upstream}/_simulator/stats
+  State of the quota:          http://{admin}/
+  Metrics of the gateway:      http://{admin}/metrics
+  Calls that were received:    http://{upstream}/_simulator/stats
 "#
     );
 }

@@ -1,9 +1,13 @@
-//! The commands that are clients of a running gateway, the simulator as a process, and the demo.
+//! The commands: the gateway itself, its checks, the clients of a running gateway, the simulator as a process, and the demo.
 
+pub(crate) mod check;
 pub(crate) mod client;
 #[cfg(feature = "simulator")]
 pub(crate) mod demo;
+pub(crate) mod process;
+pub(crate) mod serve;
 pub(crate) mod shares;
 #[cfg(feature = "simulator")]
 pub(crate) mod simulate;
+pub(crate) mod store;
 pub(crate) mod transfer;

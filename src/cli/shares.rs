@@ -1,5 +1,5 @@
-//! `leadgate shares`: lists, revokes and exports shares. A client of a running gateway like any other: it never opens the
-//! store, which is the gateway's alone.
+//! `leadgate shares`: lists, revokes and exports the shares of a running gateway. It is a client of the gateway and never opens
+//! the store.
 
 mod sheet;
 mod table;
@@ -16,24 +16,24 @@ use leadgate::grpc::pb;
 use pb::share_service_client::ShareServiceClient;
 use pb::user_service_client::UserServiceClient;
 use pb::{Share, ShareState};
-use sheet::{Format, Sheet};
-use table::{header, row, word};
+use sheet::{ShareFormat, ShareWriter};
+use table::{header, row, state_name};
 use tempfile::NamedTempFile;
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::cli::client::{Address, Gateway, explain, note};
-use crate::duration;
+use crate::cli::client::{GatewayClient, GatewayOptions, explain, note};
+use crate::cli::process::parse_duration;
 
-/// How many shares are asked for at one time.
-const PAGE: usize = 500;
-/// How many shares are revoked at one time: the quota is for all, and more would only wait for it.
-const AT_A_TIME: usize = 16;
-/// What every list leaves out.
-const SOURCE: &str = "The ledger knows what went through leadgate, and no shares that automations or others have made.";
-/// The states in which the user has access, may have it or is to get it.
-const LIVE: [ShareState; 6] = [
+/// The number of shares of a page.
+const PAGE_SIZE: usize = 500;
+/// Maximum number of shares that are revoked concurrently. More would only wait for the quota.
+const MAX_CONCURRENT: usize = 16;
+/// The note about the shares that no list has.
+const SOURCE: &str = "The ledger has the shares made through leadgate, and none made by automations or other clients.";
+/// The states in which the user has access, may have it or will get it.
+const NOT_ENDED: [ShareState; 6] = [
     ShareState::Pending,
     ShareState::Submitted,
     ShareState::Processing,
@@ -43,45 +43,45 @@ const LIVE: [ShareState; 6] = [
 ];
 
 #[derive(Args)]
-pub(crate) struct Shares {
+pub(crate) struct SharesOptions {
     #[command(flatten)]
-    gateway: Address,
+    gateway: GatewayOptions,
     #[command(subcommand)]
-    command: Command,
+    command: SharesCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
-    /// Shows shares, the newest first.
-    List(List),
-    /// Takes access back: of shares by id, or of all that a lead or a user has.
-    Revoke(Revoke),
-    /// Writes shares with all that is known of them, for other programs.
-    Export(Export),
+enum SharesCommand {
+    /// List shares, the newest first.
+    List(ListOptions),
+    /// Revoke access: of shares by id, or of all shares of a lead or a user.
+    Revoke(RevokeOptions),
+    /// Write shares with all fields, for other programs.
+    Export(ShareExportOptions),
 }
 
-/// Which shares.
+/// The selected shares.
 #[derive(Args)]
-struct Which {
-    /// Only of the lead of that id.
+struct ShareSelection {
+    /// Only shares of the lead with this id.
     #[arg(long, value_name = "ID")]
     lead: Option<String>,
-    /// Only of that user.
+    /// Only shares with this user.
     #[arg(long, value_name = "ID_OR_EMAIL")]
     user: Option<String>,
-    /// Only those that end within that time, such as 24h.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Only shares that end within this time, such as 24h.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     expiring_within: Option<Duration>,
 }
 
 #[derive(Args)]
-struct List {
+struct ListOptions {
     #[command(flatten)]
-    which: Which,
-    /// Only in these states, such as active,uncertain.
+    selection: ShareSelection,
+    /// Only shares in these states, such as active,uncertain.
     #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state)]
     state: Vec<ShareState>,
-    /// Show no more than so many.
+    /// Maximum number of shares to list.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }
@@ -90,114 +90,114 @@ struct List {
 #[command(override_usage = "leadgate shares revoke [OPTIONS] <SHARE_ID>...\n       \
     leadgate shares revoke [OPTIONS] --lead <ID>\n       \
     leadgate shares revoke [OPTIONS] --user <ID_OR_EMAIL>")]
-struct Revoke {
+struct RevokeOptions {
     /// The ids of the shares.
     #[arg(value_name = "SHARE_ID", required_unless_present_any = ["lead", "user"],
           conflicts_with_all = ["lead", "user", "expiring_within"])]
     share_ids: Vec<String>,
     #[command(flatten)]
-    which: Which,
-    /// Do not ask.
+    selection: ShareSelection,
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
 
 #[derive(Args)]
-struct Export {
+struct ShareExportOptions {
     #[command(flatten)]
-    which: Which,
-    /// Only in these states, such as active,uncertain.
+    selection: ShareSelection,
+    /// Only shares in these states, such as active,uncertain.
     #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state)]
     state: Vec<ShareState>,
-    /// One line a share, after a line of names or as an object of JSON.
-    #[arg(long, value_enum, default_value_t = Format::Csv)]
-    format: Format,
-    /// A file that is there when it is complete; without it, standard output.
+    /// The format: csv, with a line of field names, or jsonl, with one JSON object per line.
+    #[arg(long, value_enum, default_value_t = ShareFormat::Csv)]
+    format: ShareFormat,
+    /// The output file, which is created when it is complete [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-pub(crate) async fn run(options: Shares) -> std::result::Result<(), String> {
-    let is_read_only = !matches!(options.command, Command::Revoke(_));
+pub(crate) async fn run(options: SharesOptions) -> std::result::Result<(), String> {
+    let is_read_only = !matches!(options.command, SharesCommand::Revoke(_));
     match dispatch(options).await {
-        Err(End::Fault(fault)) => Err(fault),
-        Err(End::Unread) if is_read_only => Ok(()),
-        Err(End::Unread) => Err("nothing was revoked, since nobody reads what would be".to_owned()),
+        Err(SharesError::Failed(error)) => Err(error),
+        Err(SharesError::OutputClosed) if is_read_only => Ok(()),
+        Err(SharesError::OutputClosed) => Err("nothing was revoked, because the output was closed".to_owned()),
         Ok(()) => Ok(()),
     }
 }
 
-async fn dispatch(options: Shares) -> Result<()> {
+async fn dispatch(options: SharesOptions) -> Result<()> {
     let gateway = options.gateway.connect().await?;
     match options.command {
-        Command::List(options) => list(&gateway, options).await,
-        Command::Revoke(options) => revoke(&gateway, options).await,
-        Command::Export(options) => export(&gateway, options).await,
+        SharesCommand::List(options) => list(&gateway, options).await,
+        SharesCommand::Revoke(options) => revoke(&gateway, options).await,
+        SharesCommand::Export(options) => export(&gateway, options).await,
     }
 }
 
-/// Why a command ends before its end.
-enum End {
-    /// Something is wrong.
-    Fault(String),
-    /// Whoever reads our output has seen enough.
-    Unread,
+/// Why a command ends early.
+enum SharesError {
+    /// It failed.
+    Failed(String),
+    /// The reader of the output closed it, as `head` does.
+    OutputClosed,
 }
 
-type Result<T> = std::result::Result<T, End>;
+type Result<T> = std::result::Result<T, SharesError>;
 
-impl From<io::Error> for End {
+impl From<io::Error> for SharesError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::Unread,
-            _ => Self::Fault(format!("the shares cannot be written: {error}")),
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Failed(format!("writing the shares failed: {error}")),
         }
     }
 }
 
-impl From<csv::Error> for End {
+impl From<csv::Error> for SharesError {
     fn from(error: csv::Error) -> Self {
         io::Error::from(error).into()
     }
 }
 
-impl From<String> for End {
-    fn from(fault: String) -> Self {
-        Self::Fault(fault)
+impl From<String> for SharesError {
+    fn from(error: String) -> Self {
+        Self::Failed(error)
     }
 }
 
-impl From<Status> for End {
+impl From<Status> for SharesError {
     fn from(status: Status) -> Self {
-        Self::Fault(explain(&status))
+        Self::Failed(explain(&status))
     }
 }
 
-impl Gateway {
+impl GatewayClient {
     fn shares(&self) -> ShareServiceClient<Channel> {
         ShareServiceClient::new(self.channel())
     }
 
-    /// The user's id, where an email address may be given.
+    /// Returns the id of a user that is given by id or email address.
     async fn user_id(&self, given: String) -> Result<String> {
         if !given.contains('@') {
             return Ok(given);
         }
-        let asked = pb::GetUserRequest {
+        let request = pb::GetUserRequest {
             key: Some(pb::get_user_request::Key::EmailAddress(given)),
         };
         let mut users = UserServiceClient::new(self.channel());
-        let answer = users.get_user(self.request(asked)).await?.into_inner();
-        Ok(answer.user.unwrap_or_default().user_id)
+        let response = users.get_user(self.request(request)).await?.into_inner();
+        Ok(response.user.unwrap_or_default().user_id)
     }
 
-    /// What to ask for. What is to end soon is not over yet.
-    async fn asked(&self, which: Which, states: &[ShareState]) -> Result<pb::ListSharesRequest> {
-        let user_id = match which.user {
+    /// Returns the request for the selected shares. A selection of shares that end soon has no ended ones.
+    async fn list_request(&self, selection: ShareSelection, states: &[ShareState]) -> Result<pb::ListSharesRequest> {
+        let user_id = match selection.user {
             Some(given) => self.user_id(given).await?,
             None => String::new(),
         };
-        let expire_before = which.expiring_within.map(|within| {
+        let expire_before = selection.expiring_within.map(|within| {
             let at = clock::now().saturating_add(within).unwrap_or(jiff::Timestamp::MAX);
             prost_types::Timestamp {
                 seconds: at.as_second(),
@@ -205,11 +205,11 @@ impl Gateway {
             }
         });
         let states = match states {
-            [] if expire_before.is_some() => &LIVE,
+            [] if expire_before.is_some() => &NOT_ENDED,
             states => states,
         };
         Ok(pb::ListSharesRequest {
-            lead_id: which.lead.unwrap_or_default(),
+            lead_id: selection.lead.unwrap_or_default(),
             user_id,
             states: states.iter().map(|state| *state as i32).collect(),
             expire_before,
@@ -217,53 +217,53 @@ impl Gateway {
         })
     }
 
-    /// Gives each share that is asked for to `take`, page by page, but no more than `most`; how many there were.
-    async fn each(
+    /// Passes each selected share to `take`, page by page, `max` at most. Returns their number.
+    async fn for_each(
         &self,
-        mut asked: pb::ListSharesRequest,
-        most: usize,
+        mut request: pb::ListSharesRequest,
+        max: usize,
         mut take: impl FnMut(Share) -> Result<()>,
     ) -> Result<usize> {
         let mut count = 0;
-        while count < most {
-            asked.page_size = i32::try_from(PAGE.min(most - count)).unwrap_or(i32::MAX);
-            let page = self.shares().list_shares(self.request(asked.clone())).await?;
+        while count < max {
+            request.page_size = i32::try_from(PAGE_SIZE.min(max - count)).unwrap_or(i32::MAX);
+            let page = self.shares().list_shares(self.request(request.clone())).await?;
             let page = page.into_inner();
             count += page.shares.len();
             page.shares.into_iter().try_for_each(&mut take)?;
             if page.next_page_token.is_empty() {
                 break;
             }
-            asked.page_token = page.next_page_token;
+            request.page_token = page.next_page_token;
         }
         Ok(count)
     }
 
     async fn get(&self, share_id: String) -> std::result::Result<Share, Status> {
-        let asked = self.request(pb::GetShareRequest { share_id });
+        let request = self.request(pb::GetShareRequest { share_id });
         Ok(self
             .shares()
-            .get_share(asked)
+            .get_share(request)
             .await?
             .into_inner()
             .share
             .unwrap_or_default())
     }
 
-    /// Revokes a share and waits until access was taken back, or for as long as a call may.
+    /// Revokes a share and waits until access is revoked, or for the timeout of a call.
     async fn revoke(&self, share_id: String) -> std::result::Result<Share, Status> {
-        let asked = pb::RevokeShareRequest {
+        let request = pb::RevokeShareRequest {
             share: Some(pb::revoke_share_request::Share::ShareId(share_id)),
             wait_for: pb::WaitFor::Active.into(),
             ..Default::default()
         };
-        let answer = self.shares().revoke_share(self.request(asked)).await?;
-        Ok(answer.into_inner().share.unwrap_or_default())
+        let response = self.shares().revoke_share(self.request(request)).await?;
+        Ok(response.into_inner().share.unwrap_or_default())
     }
 }
 
-async fn list(gateway: &Gateway, options: List) -> Result<()> {
-    let asked = gateway.asked(options.which, &options.state).await?;
+async fn list(gateway: &GatewayClient, options: ListOptions) -> Result<()> {
+    let request = gateway.list_request(options.selection, &options.state).await?;
     let (mut out, now) = (io::stdout(), clock::now());
     let mut is_first = true;
     let show = |share: Share| {
@@ -272,20 +272,22 @@ async fn list(gateway: &Gateway, options: List) -> Result<()> {
         }
         Ok(writeln!(out, "{}", row(&share, now))?)
     };
-    let count = gateway.each(asked, options.limit.unwrap_or(usize::MAX), show).await?;
+    let count = gateway
+        .for_each(request, options.limit.unwrap_or(usize::MAX), show)
+        .await?;
     note(&format!("{}. {SOURCE}", shares(count)));
     Ok(())
 }
 
-async fn revoke(gateway: &Gateway, options: Revoke) -> Result<()> {
+async fn revoke(gateway: &GatewayClient, options: RevokeOptions) -> Result<()> {
     let found = if options.share_ids.is_empty() {
-        let asked = gateway.asked(options.which, &LIVE).await?;
+        let request = gateway.list_request(options.selection, &NOT_ENDED).await?;
         let mut found = Vec::new();
         let keep = |share| {
             found.push(share);
             Ok(())
         };
-        gateway.each(asked, usize::MAX, keep).await?;
+        gateway.for_each(request, usize::MAX, keep).await?;
         found
     } else {
         by_id(gateway, options.share_ids).await?
@@ -305,39 +307,42 @@ async fn revoke(gateway: &Gateway, options: Revoke) -> Result<()> {
     revoke_all(gateway, found).await
 }
 
-/// The shares of these ids; if there is one that is not there, nothing is done to the others.
-async fn by_id(gateway: &Gateway, ids: Vec<String>) -> Result<Vec<Share>> {
-    let (mut found, mut faults) = (Vec::new(), Vec::new());
+/// Returns the shares of these ids. Fails if one of them does not exist, so that none is revoked.
+async fn by_id(gateway: &GatewayClient, ids: Vec<String>) -> Result<Vec<Share>> {
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
     for id in ids.into_iter().collect::<BTreeSet<_>>() {
         match gateway.get(id.clone()).await {
             Ok(share) => found.push(share),
-            Err(status) => faults.push(format!("{id}: {}", explain(&status))),
+            Err(status) => errors.push(format!("{id}: {}", explain(&status))),
         }
     }
-    match faults.is_empty() {
+    match errors.is_empty() {
         true => Ok(found),
-        false => Err(End::Fault(format!("nothing was revoked\n  {}", faults.join("\n  ")))),
+        false => Err(SharesError::Failed(format!(
+            "nothing was revoked\n  {}",
+            errors.join("\n  ")
+        ))),
     }
 }
 
 fn confirm(count: usize) -> Result<()> {
     let count = shares(count);
     if !io::stdin().is_terminal() {
-        let text = format!("nothing was revoked: there is no terminal to ask at whether to revoke {count}; give --yes");
-        return Err(End::Fault(text));
+        let text = format!("nothing was revoked: there is no terminal to confirm revoking {count}; give --yes");
+        return Err(SharesError::Failed(text));
     }
     write!(io::stderr(), "Revoke {count}? [y/N] ")?;
     io::stderr().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
+    let mut response = String::new();
+    io::stdin().read_line(&mut response)?;
+    match response.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(End::Fault("nothing was revoked".to_owned())),
+        _ => Err(SharesError::Failed("nothing was revoked".to_owned())),
     }
 }
 
-/// Revokes them, some at a time, and tells of each as soon as it is settled. It is done also if nobody reads that any more.
-async fn revoke_all(gateway: &Gateway, found: Vec<Share>) -> Result<()> {
+/// Revokes shares concurrently, and prints the result of each one as soon as it is known. Continues if the output is closed.
+async fn revoke_all(gateway: &GatewayClient, found: Vec<Share>) -> Result<()> {
     let all = found.len();
     let bar = ProgressBar::new(all as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} after {elapsed}") {
@@ -345,7 +350,7 @@ async fn revoke_all(gateway: &Gateway, found: Vec<Share>) -> Result<()> {
     }
     let (mut waiting, mut running, mut failed) = (found.into_iter(), JoinSet::new(), 0);
     loop {
-        for share in waiting.by_ref().take(AT_A_TIME - running.len()) {
+        for share in waiting.by_ref().take(MAX_CONCURRENT - running.len()) {
             let gateway = gateway.clone();
             running.spawn(async move {
                 let revoked = gateway.revoke(share.share_id.clone()).await;
@@ -355,11 +360,11 @@ async fn revoke_all(gateway: &Gateway, found: Vec<Share>) -> Result<()> {
         let Some(ended) = running.join_next().await else {
             break;
         };
-        let (id, revoked) = ended.map_err(|error| End::Fault(error.to_string()))?;
+        let (id, revoked) = ended.map_err(|error| SharesError::Failed(error.to_string()))?;
         failed += usize::from(revoked.is_err());
         let text = match revoked {
-            Ok(share) if share.state() == ShareState::Revoking => "revoking: LeadSquared still works on it".to_owned(),
-            Ok(share) => word(share.state()),
+            Ok(share) if share.state() == ShareState::Revoking => "revoking: LeadSquared still processes it".to_owned(),
+            Ok(share) => state_name(share.state()),
             Err(status) => format!("failed: {}", explain(&status)),
         };
         bar.inc(1);
@@ -370,52 +375,62 @@ async fn revoke_all(gateway: &Gateway, found: Vec<Share>) -> Result<()> {
     bar.finish_and_clear();
     match failed {
         0 => Ok(()),
-        failed => Err(End::Fault(format!("{failed} of {} could not be revoked", shares(all)))),
+        failed => Err(SharesError::Failed(format!(
+            "revoking {failed} of {} failed",
+            shares(all)
+        ))),
     }
 }
 
-async fn export(gateway: &Gateway, options: Export) -> Result<()> {
-    let asked = gateway.asked(options.which, &options.state).await?;
+async fn export(gateway: &GatewayClient, options: ShareExportOptions) -> Result<()> {
+    let request = gateway.list_request(options.selection, &options.state).await?;
     let Some(path) = options.out else {
-        let count = write_all(gateway, asked, options.format, io::stdout(), io::stdout().is_terminal()).await?;
+        let count = write_all(
+            gateway,
+            request,
+            options.format,
+            io::stdout(),
+            io::stdout().is_terminal(),
+        )
+        .await?;
         note(&format!("{}. {SOURCE}", shares(count)));
         return Ok(());
     };
-    let cannot = |error: io::Error| End::Fault(format!("{} cannot be written: {error}", path.display()));
-    // It is replaced, which would take a device or a pipe away from all others.
+    let cannot = |error: io::Error| SharesError::Failed(format!("writing {} failed: {error}", path.display()));
+    // The output file is replaced, which must not happen to a device or a pipe.
     if path.exists() && !path.is_file() {
-        return Err(cannot(io::Error::other("it is no file")));
+        return Err(cannot(io::Error::other("it is not a file")));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let file = NamedTempFile::with_prefix_in(".leadgate-", folder.unwrap_or(Path::new("."))).map_err(cannot)?;
-    let count = write_all(gateway, asked, options.format, file.as_file(), false).await?;
+    let count = write_all(gateway, request, options.format, file.as_file(), false).await?;
     file.as_file().sync_all().map_err(cannot)?;
     file.persist(&path).map_err(|error| cannot(error.error))?;
     note(&format!("{} in {}. {SOURCE}", shares(count), path.display()));
     Ok(())
 }
 
-/// Writes all that is asked for; how many there were. Where the lines themselves are seen, no progress is shown.
+/// Writes all selected shares, and returns their number. Shows no progress if the lines are on the terminal.
 async fn write_all(
-    gateway: &Gateway,
-    asked: pb::ListSharesRequest,
-    format: Format,
+    gateway: &GatewayClient,
+    request: pb::ListSharesRequest,
+    format: ShareFormat,
     out: impl Write,
-    is_seen: bool,
+    is_terminal: bool,
 ) -> Result<usize> {
-    let bar = match is_seen {
+    let bar = match is_terminal {
         true => ProgressBar::hidden(),
         false => ProgressBar::new_spinner(),
     };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} shares after {elapsed}") {
         bar.set_style(style);
     }
-    let mut sheet = Sheet::new(format, out)?;
+    let mut sheet = ShareWriter::new(format, out)?;
     let add = |share: Share| {
         bar.inc(1);
         sheet.add(&share)
     };
-    let count = gateway.each(asked, usize::MAX, add).await;
+    let count = gateway.for_each(request, usize::MAX, add).await;
     bar.finish_and_clear();
     sheet.finish()?;
     count
@@ -425,7 +440,7 @@ fn state(text: &str) -> std::result::Result<ShareState, String> {
     let name = format!("SHARE_STATE_{}", text.trim().to_ascii_uppercase());
     let found = ShareState::from_str_name(&name).filter(|state| *state != ShareState::Unspecified);
     found.ok_or_else(|| {
-        "is none of pending, submitted, processing, active, expired, failed, revoking, revoked and uncertain".to_owned()
+        "must be pending, submitted, processing, active, expired, failed, revoking, revoked or uncertain".to_owned()
     })
 }
 

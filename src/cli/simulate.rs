@@ -1,4 +1,4 @@
-//! `leadgate simulate`: a LeadSquared to test against, in a process of its own.
+//! `leadgate simulate`: a simulated LeadSquared for tests, in a process of its own.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,45 +7,45 @@ use std::time::Duration;
 use clap::Args;
 use leadgate_simulator::{Latency, Options, Refusal, Simulator, Window};
 
-use crate::{bind, duration, told_to_stop};
+use crate::cli::process::{bind, parse_duration, shutdown_signal};
 
 #[derive(Args)]
-pub(crate) struct Simulate {
-    /// Where to serve; port 0 takes a free one.
+pub(crate) struct SimulateOptions {
+    /// The address to listen on. Port 0 uses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// How calls are counted [default: sliding].
+    /// How calls are counted in a window [default: sliding].
     #[arg(long, value_enum)]
     window: Option<Window>,
-    /// The HTTP status of a refusal [default: 429].
+    /// The HTTP status of a rate limit error [default: 429].
     #[arg(long, value_enum)]
     refusal: Option<Refusal>,
-    /// Calls in a window [default: 25].
+    /// Maximum number of calls per window [default: 25].
     #[arg(long)]
     calls: Option<u32>,
-    /// Calls to the bulk endpoints in a window [default: 1].
+    /// Maximum number of calls to the bulk endpoints per window [default: 1].
     #[arg(long)]
     bulk: Option<u32>,
-    /// The window [default: 5s].
-    #[arg(long, value_parser = duration)]
+    /// The length of the window [default: 5s].
+    #[arg(long, value_parser = parse_duration)]
     per: Option<Duration>,
-    /// Calls in a day; 0: no limit [default: 0].
+    /// Maximum number of calls per day; 0: no limit [default: 0].
     #[arg(long)]
     daily: Option<u32>,
-    /// How long an answer takes: "20ms", or a range "20ms..80ms" [default: 0ms].
+    /// The latency of responses: "20ms", or a range "20ms..80ms" [default: 0ms].
     #[arg(long)]
     latency: Option<Latency>,
-    /// Every option, as a file of JSON, under those given here; GET /_simulator/options shows them all.
+    /// A JSON file of options. Options on the command line override it. GET /_simulator/options shows all options.
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
 }
 
-pub(crate) async fn run(options: Simulate) -> Result<(), String> {
+pub(crate) async fn run(options: SimulateOptions) -> Result<(), String> {
     let mut chosen = match &options.options {
         None => Options::default(),
         Some(path) => {
             let name = path.display();
-            let text = std::fs::read_to_string(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+            let text = std::fs::read_to_string(path).map_err(|error| format!("reading {name} failed: {error}"))?;
             serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?
         }
     };
@@ -60,12 +60,12 @@ pub(crate) async fn run(options: Simulate) -> Result<(), String> {
 
     let listener = bind(options.listen).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("A LeadSquared is simulated at http://{address}");
+    println!("The simulated LeadSquared is at http://{address}");
     println!("  access key  {}", chosen.access_key);
     println!("  secret key  {}", chosen.secret_key);
-    println!("  steer it    http://{address}/_simulator/options, /faults, /stats, /calls, /leads");
+    println!("  control     http://{address}/_simulator/options, /faults, /stats, /calls, /leads");
     Simulator::new(chosen)
-        .serve(listener, told_to_stop()?)
+        .serve(listener, shutdown_signal()?)
         .await
         .map_err(|error| error.to_string())
 }

@@ -172,7 +172,7 @@ fn item(share: &Share) -> Json {
         Access::Write => 2,
     };
     let mut item = json!({"UserId": share.user_id, "EntityType": 3, "AccessType": access});
-    match &share.what {
+    match &share.entity {
         SharedEntity::Lead { number, .. } => {
             item["Entity"] = json!(1);
             item["EntityId"] = json!(number);

@@ -1,5 +1,5 @@
-//! Shares: access to a lead or an opportunity that a user has for some time. What is remembered of each, and nothing of how
-//! it is made.
+//! Shares: access to a lead or an opportunity that a user has for a limited time. Contains the data of a share. How a share is
+//! made is in `sharing`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,74 +10,75 @@ use uuid::Uuid;
 use super::value::Value;
 use crate::error::Error;
 
-/// A share, as the ledger keeps it.
+/// A share, as the store keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Share {
-    /// leadgate's own id of it; ids of later shares are greater.
+    /// The id of the share in leadgate. Later shares have greater ids.
     pub id: Uuid,
-    /// What is shared.
-    pub what: SharedEntity,
-    /// Whom it is shared with.
+    /// The lead or opportunity that is shared.
+    pub entity: SharedEntity,
+    /// The id of the user that gets access.
     pub user_id: String,
-    /// Who has asked for it, and in which class: its calls wait in his name.
+    /// The caller that requested the share. The upstream calls for the share count as calls of this caller.
     pub caller: String,
-    /// The class.
+    /// The name of the criticality of the request. The upstream calls for the share have this criticality.
     pub criticality: String,
-    /// What the user may do.
+    /// The access that the user gets.
     pub access: Access,
-    /// For how long, in minutes.
+    /// The duration of the access, in minutes.
     pub minutes: u32,
-    /// Where it is on its way.
+    /// The current stage.
     pub stage: ShareStage,
-    /// It is to be revoked as soon as it is known whether it was granted.
-    pub revoke_wanted: bool,
-    /// What is being asked for was asked for before, with an outcome that is not known.
-    pub doubted: bool,
-    /// It is being revoked because it may have been granted, and LeadSquared is asked to share again once it is revoked.
+    /// Whether a revoke was requested that can start only when the outcome of the current step is known.
+    pub revoke_requested: bool,
+    /// Whether an earlier request with the same effect was sent, with an unknown outcome.
+    pub possibly_granted_before: bool,
+    /// Whether the share is being revoked only because it may have been granted. After the revoke it is requested again.
     pub share_again: bool,
-    /// The activity was posted a second time, since the first was not found.
+    /// Whether the activity was posted a second time because the first one was not found.
     pub posted_again: bool,
-    /// How many requests were sent for it, or were about to be when the process ended; not those that ask how it stands.
-    pub sends: u32,
-    /// LeadSquared's id of the request that is, or was last, under way.
+    /// Number of upstream requests for the share, status polls excluded. Includes a request that the process may not have sent
+    /// before it ended.
+    pub attempts: u32,
+    /// LeadSquared's id of the last share or revoke request that it accepted.
     pub upstream_request_id: Option<String>,
-    /// The request id that it was asked for with.
+    /// The request id of the RPC that created the share.
     pub request_id: Option<Uuid>,
-    /// The share that this one takes over from.
+    /// The id of the share that this share extends. That share is ended when this share is granted.
     pub extends: Option<Uuid>,
-    /// Whether it was asked for in addition to others of the same user and lead.
+    /// Whether the share may exist beside other shares of the same lead with the same user.
     pub additional: bool,
-    /// When it was written down.
+    /// When the share was created.
     pub created: Timestamp,
-    /// When it last changed.
+    /// When the share last changed.
     pub changed: Timestamp,
-    /// When LeadSquared was last asked to share or revoke it, or somebody last wanted to know what became of that.
-    pub asked: Option<Timestamp>,
-    /// When it was seen granted.
+    /// When a share or revoke request was last started, or RetryShare was last called.
+    pub last_requested: Option<Timestamp>,
+    /// When LeadSquared reported that the share is granted.
     pub granted: Option<Timestamp>,
-    /// When it ends by itself; while that is not known, when it would have ended at the latest.
+    /// When the access ends. Before the share is granted: the latest time at which the access could end.
     pub expires: Option<Timestamp>,
-    /// Why it came to nothing, or why the last revoke did.
+    /// Why the share failed, or why the last revoke failed.
     pub failure: Option<Error>,
-    /// The step that failed, or whose outcome is not known.
+    /// The step that failed or whose outcome is unknown.
     pub step: Option<ShareStep>,
 }
 
-/// What is shared.
+/// The lead or opportunity that is shared.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SharedEntity {
     /// A lead.
     Lead {
-        /// Its id.
+        /// The id of the lead.
         id: String,
-        /// Its number.
+        /// The number of the lead (`ProspectAutoId`).
         number: String,
-        /// The activity that LeadSquared wants as context.
+        /// The activity that LeadSquared requires as context.
         context: ShareContext,
     },
     /// An opportunity.
     Opportunity {
-        /// Its id.
+        /// The id of the opportunity.
         id: String,
     },
 }
@@ -85,25 +86,25 @@ pub enum SharedEntity {
 /// The activity that a lead is shared through.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ShareContext {
-    /// That one.
-    Given {
-        /// Its id.
+    /// An activity that exists.
+    Existing {
+        /// The id of the activity.
         id: String,
     },
-    /// One that is posted for it.
+    /// An activity that is posted for the share.
     New {
-        /// Its id, once it is posted.
+        /// The id of the activity; `None` until it is posted.
         id: Option<String>,
-        /// The code of its type.
+        /// The code of the activity type.
         code: i32,
-        /// The caller's note.
+        /// The note of the caller.
         note: String,
-        /// The fields by schema name.
+        /// The fields of the activity by schema name.
         fields: BTreeMap<String, Value>,
     },
 }
 
-/// What the user may do.
+/// The access that a share gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Read.
@@ -112,104 +113,105 @@ pub enum Access {
     Write,
 }
 
-/// Where a share is on its way. "About to" means that it may have been done already: that is written down first.
+/// The stage of a share. `PostingActivity`, `RequestingShare` and `RequestingRevoke` are stored before the request is sent, so
+/// the request may or may not have been executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShareStage {
-    /// Its activity is to be posted.
+    /// The next step is to post the activity.
     Created,
-    /// Its activity is about to be posted.
+    /// The activity is being posted.
     PostingActivity,
-    /// Whether its activity was posted is to be looked up.
+    /// The outcome of the post is unknown. The next step is to look the activity up.
     VerifyingActivity,
-    /// All is there; LeadSquared is to be asked.
+    /// The next step is to send the share request.
     ShareQueued,
-    /// LeadSquared is about to be asked.
+    /// The share request is being sent.
     RequestingShare,
-    /// LeadSquared works on it.
+    /// LeadSquared accepted the share request and processes it.
     ShareInProgress,
-    /// The user has access, and the share that it takes over from is to be ended.
+    /// The user has access. The next step is to end the share that this share extends.
     EndingPredecessor,
     /// The user has access.
     Active,
-    /// LeadSquared is to be asked to revoke it.
+    /// The next step is to send the revoke request.
     RevokeQueued,
-    /// LeadSquared is about to be asked to revoke it.
+    /// The revoke request is being sent.
     RequestingRevoke,
-    /// LeadSquared works on revoking it.
+    /// LeadSquared accepted the revoke request and processes it.
     RevokeInProgress,
-    /// Whether a step was done is not known.
+    /// The outcome of a step is unknown.
     Uncertain,
-    /// Its time is over.
+    /// The duration of the share is over, or another share replaced it.
     Expired,
-    /// It came to nothing.
+    /// The share was not granted.
     Failed,
-    /// Access was taken back.
+    /// The access was revoked.
     Revoked,
 }
 
-/// The steps whose outcome may be lost.
+/// The steps whose outcome may be unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShareStep {
     /// Posting the activity.
     PostActivity,
-    /// Asking to share.
+    /// Sending the share request.
     Share,
-    /// Asking to revoke.
+    /// Sending the revoke request.
     Revoke,
 }
 
-/// A share's way as callers are told it.
+/// The state of a share in the public contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ShareState {
-    /// It is being prepared.
+    /// The share is being prepared.
     Pending = 1,
-    /// LeadSquared is being asked.
+    /// The share request is being sent.
     Submitted = 2,
-    /// LeadSquared works on it.
+    /// LeadSquared accepted the share request and processes it.
     Processing = 3,
     /// The user has access.
     Active = 4,
-    /// Its time is over.
+    /// The duration of the share is over.
     Expired = 5,
-    /// It came to nothing.
+    /// The share was not granted.
     Failed = 6,
-    /// It is being revoked.
+    /// The share is being revoked.
     Revoking = 7,
-    /// Access was taken back.
+    /// The access was revoked.
     Revoked = 8,
-    /// Whether a step was done is not known.
+    /// The outcome of a step is unknown.
     Uncertain = 9,
 }
 
-/// A change of a share.
+/// A change of the state or of the failure of a share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareChange {
-    /// What it became.
+    /// The new state.
     pub state: ShareState,
-    /// When.
+    /// When the share changed.
     pub at: Timestamp,
-    /// Why, where something went wrong: the error's name.
+    /// The name of the error if the share or a revoke failed; empty otherwise.
     pub failure: String,
 }
 
-/// Which shares to list.
+/// Selects shares for a list. A field that is unset matches all shares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShareFilter {
-    /// Only those of that lead or opportunity.
+    /// Only shares of this lead or opportunity.
     pub entity_id: Option<String>,
-    /// Only those of leads, or only those of opportunities.
+    /// `true`: only shares of leads; `false`: only shares of opportunities.
     pub of_leads: Option<bool>,
-    /// Only those of that user.
+    /// Only shares with this user.
     pub user_id: Option<String>,
-    /// Only those in these states; empty: in every state.
+    /// Only shares in these states. Empty: shares in every state.
     pub states: Vec<ShareState>,
-    /// Only those that end before then.
+    /// Only shares whose access ends before this time.
     pub expire_before: Option<Timestamp>,
-    /// Only those older than that one.
-    pub before: Option<Uuid>,
-    /// The most to return.
-    pub most: usize,
+    /// Only shares that are older than this share.
+    pub older_than: Option<Uuid>,
+    /// Maximum number of shares to return.
+    pub limit: usize,
 }
 
 impl ShareStage {
@@ -232,27 +234,27 @@ impl ShareStage {
         Self::Revoked,
     ];
 
-    /// Whether there is something to be done for it without anybody asking.
-    pub fn is_unsettled(self) -> bool {
+    /// Whether the gateway has work to do for the share without a further request.
+    pub fn is_in_progress(self) -> bool {
         !matches!(
             self,
             Self::Active | Self::Uncertain | Self::Expired | Self::Failed | Self::Revoked
         )
     }
 
-    /// Whether the user may have access, or is to get it.
+    /// Whether the user has access, may have access, or will get it.
     pub fn is_live(self) -> bool {
-        !self.is_over()
+        !self.has_ended()
     }
 
-    /// Whether nothing can become of it any more, but by asking for it again.
-    pub fn is_over(self) -> bool {
+    /// Whether the share has ended. Only RetryShare can change a failed share.
+    pub fn has_ended(self) -> bool {
         matches!(self, Self::Expired | Self::Failed | Self::Revoked)
     }
 }
 
 impl ShareState {
-    /// Every state in which the user may have access, or is to get it.
+    /// The states in which the user has access, may have access, or will get it.
     pub const LIVE: [Self; 6] = [
         Self::Pending,
         Self::Submitted,
@@ -262,7 +264,7 @@ impl ShareState {
         Self::Uncertain,
     ];
 
-    /// The state of that number.
+    /// Returns the state with this number.
     pub fn from_number(number: i64) -> Option<Self> {
         let all = [
             Self::Pending,
@@ -280,10 +282,10 @@ impl ShareState {
 }
 
 impl Share {
-    /// A share of which nothing is done yet.
-    pub fn new(id: Uuid, what: SharedEntity, user_id: String, access: Access, minutes: u32, now: Timestamp) -> Self {
+    /// A new share. No step is done.
+    pub fn new(id: Uuid, entity: SharedEntity, user_id: String, access: Access, minutes: u32, now: Timestamp) -> Self {
         let is_posted = !matches!(
-            what,
+            entity,
             SharedEntity::Lead {
                 context: ShareContext::New { .. },
                 ..
@@ -291,7 +293,7 @@ impl Share {
         );
         Self {
             id,
-            what,
+            entity,
             user_id,
             caller: String::new(),
             criticality: String::new(),
@@ -302,18 +304,18 @@ impl Share {
             } else {
                 ShareStage::Created
             },
-            revoke_wanted: false,
-            doubted: false,
+            revoke_requested: false,
+            possibly_granted_before: false,
             share_again: false,
             posted_again: false,
-            sends: 0,
+            attempts: 0,
             upstream_request_id: None,
             request_id: None,
             extends: None,
             additional: false,
             created: now,
             changed: now,
-            asked: None,
+            last_requested: None,
             granted: None,
             expires: None,
             failure: None,
@@ -321,14 +323,14 @@ impl Share {
         }
     }
 
-    /// Its way as callers are told it.
+    /// The state of the share in the public contract.
     pub fn state(&self) -> ShareState {
         match self.stage {
             ShareStage::Expired => ShareState::Expired,
             ShareStage::Failed => ShareState::Failed,
             ShareStage::Revoked => ShareState::Revoked,
             ShareStage::Uncertain => ShareState::Uncertain,
-            _ if self.revoke_wanted => ShareState::Revoking,
+            _ if self.revoke_requested => ShareState::Revoking,
             _ if self.share_again => ShareState::Pending,
             ShareStage::Created | ShareStage::PostingActivity | ShareStage::VerifyingActivity => ShareState::Pending,
             ShareStage::ShareQueued | ShareStage::RequestingShare => ShareState::Submitted,
@@ -340,11 +342,11 @@ impl Share {
         }
     }
 
-    /// The activity that it goes through, once there is one.
+    /// The id of the activity that the lead is shared through; `None` until it is posted.
     pub fn activity_id(&self) -> Option<&str> {
-        match &self.what {
+        match &self.entity {
             SharedEntity::Lead {
-                context: ShareContext::Given { id },
+                context: ShareContext::Existing { id },
                 ..
             } => Some(id),
             SharedEntity::Lead {
@@ -357,47 +359,47 @@ impl Share {
 
     /// The id of the lead or of the opportunity.
     pub fn entity_id(&self) -> &str {
-        match &self.what {
+        match &self.entity {
             SharedEntity::Lead { id, .. } | SharedEntity::Opportunity { id } => id,
         }
     }
 
-    /// The number of the lead.
+    /// The number of the lead; `None` for an opportunity.
     pub fn lead_number(&self) -> Option<&str> {
-        match &self.what {
+        match &self.entity {
             SharedEntity::Lead { number, .. } => Some(number),
             SharedEntity::Opportunity { .. } => None,
         }
     }
 
-    /// Whether it is a lead that is shared.
+    /// Whether a lead is shared.
     pub fn is_of_lead(&self) -> bool {
-        matches!(self.what, SharedEntity::Lead { .. })
+        matches!(self.entity, SharedEntity::Lead { .. })
     }
 
-    /// How long it lasts.
+    /// The duration of the access.
     pub fn duration(&self) -> Duration {
         Duration::from_secs(u64::from(self.minutes) * 60)
     }
 
-    /// Whether both give the same user access to the same thing.
-    pub fn is_same_pair(&self, other: &Self) -> bool {
+    /// Whether both shares give the same user access to the same lead or opportunity.
+    pub fn has_same_user_and_entity(&self, other: &Self) -> bool {
         self.user_id.eq_ignore_ascii_case(&other.user_id)
             && self.is_of_lead() == other.is_of_lead()
             && self.entity_id().eq_ignore_ascii_case(other.entity_id())
     }
 
-    /// Whether the other may not be made beside this one: the user has access already and nobody asked for more, or
-    /// LeadSquared could not tell the two apart, so that to revoke one would revoke both.
-    pub fn is_in_the_way_of(&self, other: &Self) -> bool {
+    /// Whether the other share must not be created while this share exists: the user already has access and no additional
+    /// share was requested, or LeadSquared could not distinguish the two. Then a revoke of one would revoke both.
+    pub fn conflicts_with(&self, other: &Self) -> bool {
         let is_same_grant = match self.activity_id() {
-            // An activity that is yet to be posted is another one.
+            // An activity that is not posted yet is a different activity.
             None => !self.is_of_lead(),
             Some(id) => other.activity_id().is_some_and(|other| other.eq_ignore_ascii_case(id)),
         };
         let is_same_successor = self.extends.is_some() && self.extends == other.extends;
         self.stage.is_live()
-            && self.is_same_pair(other)
+            && self.has_same_user_and_entity(other)
             && self.id != other.id
             && other.extends != Some(self.id)
             && (!other.additional || is_same_grant || is_same_successor)

@@ -12,7 +12,7 @@ use crate::crm::retry::{ReconcilableWrite, Reconciled};
 use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
 use crate::domain::listed::Listed;
 use crate::error::{Error, ErrorKind, Recovery, Resource, Result};
-use crate::store::Before;
+use crate::store::PriorAttempt;
 
 /// Maximum number of activities of a lead that are compared with a post whose response was lost.
 const MAX_COMPARED: usize = 100;
@@ -81,7 +81,7 @@ impl Gateway {
         posted.map_err(|error| self.final_error(context, error, has_id, Recovery::Activity))
     }
 
-    async fn perform_post(&self, context: RequestContext, post: &Post, before: Before) -> Result<String> {
+    async fn perform_post(&self, context: RequestContext, post: &Post, before: PriorAttempt) -> Result<String> {
         let mut write = PostWrite { gateway: self, post };
         let lost = self.begun_before(before);
         self.crm.send_until_known(context, lost, &mut write).await

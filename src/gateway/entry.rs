@@ -8,7 +8,7 @@ use crate::context::{RequestContext, RequestId};
 use crate::domain::activity::{Post, Target};
 use crate::domain::lead::{LEAD_ID, Row, Write, contacts_of, order_key};
 use crate::quota::Reservation;
-use crate::store::{self, Answer, Requests};
+use crate::store::{RequestEntry, Requests, StoredResult};
 
 /// Maximum number of email addresses and phone numbers whose lead ids are remembered.
 const MAX_KNOWN: u64 = 50_000;
@@ -19,7 +19,7 @@ const MAX_CONTACTS: usize = 8;
 #[must_use = "the place is lost"]
 pub struct Entry {
     pub(super) reservation: Reservation,
-    pub(super) request: Option<store::Entry>,
+    pub(super) request: Option<RequestEntry>,
 }
 
 impl Entry {
@@ -112,7 +112,7 @@ impl Gateway {
         self.enter(&self.posts, vec![key], request)
     }
 
-    fn enter<T: Answer>(&self, requests: &Requests<T>, keys: Vec<String>, request: Option<RequestId>) -> Entry {
+    fn enter<T: StoredResult>(&self, requests: &Requests<T>, keys: Vec<String>, request: Option<RequestId>) -> Entry {
         let keys = self.known_leads.with_known(keys);
         // Both places in one step: two writes, each with one place and behind the other in the second, would wait for each
         // other.

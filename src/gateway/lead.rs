@@ -18,7 +18,7 @@ use crate::domain::listed::Unreadable;
 use crate::domain::mask::Mask;
 use crate::domain::value::Value;
 use crate::error::{Error, ErrorKind, Outcome, Recovery, Result, Violation};
-use crate::store::Before;
+use crate::store::PriorAttempt;
 
 /// Maximum number of ids in one read, from LeadSquared's documentation.
 const MAX_IDS: usize = 10_000;
@@ -96,12 +96,12 @@ impl Gateway {
 
     /// Checks that the request id of a batch was not used for another message. Each write of a batch has its own id.
     pub async fn check_request(&self, context: &RequestContext, request: &RequestId) -> Result<()> {
-        self.requests.check(context, request).await
+        self.requests.check_batch_id(context, request).await
     }
 
     /// The context of a batch, which claims the request id of the batch before its first write is sent.
     pub fn claimed(&self, context: &RequestContext, request: &RequestId) -> RequestContext {
-        self.requests.claimed(context, request)
+        self.requests.with_batch_record(context, request)
     }
 
     /// Whether the write may be sent in a batch. A bulk call does not start automations, as observed. An update by its own
@@ -255,7 +255,7 @@ impl Gateway {
         context: RequestContext,
         write: &Arc<Write>,
         way: BatchMode,
-        before: Before,
+        before: PriorAttempt,
     ) -> Result<Written> {
         let mut write = LeadWrite {
             gateway: self,

@@ -42,7 +42,7 @@ use crate::quota::lane::{BatchSizes, Lane};
 pub use crate::quota::{BreakerSnapshot, BreakerState, QuotaSnapshot, WindowSnapshot};
 pub use crate::sharing;
 use crate::sharing::Sharing;
-use crate::store::{self, Before, Requests, Store};
+use crate::store::{self, PriorAttempt, Requests, Store};
 use crate::users::Users;
 pub use entry::Entry;
 use entry::KnownLeads;
@@ -190,7 +190,7 @@ impl Gateway {
     ) -> Self {
         let lifetime = settings.metadata_lifetime;
         let users = Users::new(crm.clone(), lifetime, tasks.clone());
-        let parts = sharing::Parts {
+        let parts = sharing::SharingParts {
             tenant: name.to_owned(),
             crm: crm.clone(),
             users: users.clone(),
@@ -246,7 +246,7 @@ impl Gateway {
 
     /// Forgets request ids and shares that are old enough.
     pub async fn sweep(&self) -> std::result::Result<u64, store::StoreError> {
-        Ok(self.requests.sweep().await? + self.sharing.sweep().await?)
+        Ok(self.requests.delete_expired().await? + self.sharing.delete_expired().await?)
     }
 
     /// Whose keys these are.
@@ -302,10 +302,10 @@ impl Gateway {
 
 impl Gateway {
     /// The write that a mutation was begun with before, if any.
-    fn begun_before(&self, before: Before) -> Option<LostWrite> {
+    fn begun_before(&self, before: PriorAttempt) -> Option<LostWrite> {
         match before {
-            Before::Nothing => None,
-            Before::Uncertain { since } => Some(self.crm.begun_before(since)),
+            PriorAttempt::None => None,
+            PriorAttempt::OutcomeUnknown { since } => Some(self.crm.begun_before(since)),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::crm::removal::{Delete, Merge};
 use crate::crm::retry::{ReconcilableWrite, Reconciled};
 use crate::domain::lead::{Written, check_id, order_key};
 use crate::error::{Error, ErrorKind, Recovery, Resource, Result, Violation};
-use crate::store::Before;
+use crate::store::PriorAttempt;
 
 /// A request that removes a lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,12 @@ impl Gateway {
             .map_err(|error| self.final_error(context, error, has_id, Recovery::Lead))
     }
 
-    async fn perform_removal(&self, context: RequestContext, removal: &Removal, before: Before) -> Result<Written> {
+    async fn perform_removal(
+        &self,
+        context: RequestContext,
+        removal: &Removal,
+        before: PriorAttempt,
+    ) -> Result<Written> {
         let mut write = RemovalWrite { gateway: self, removal };
         let lost = self.begun_before(before);
         self.crm.send_until_known(context, lost, &mut write).await

@@ -16,7 +16,7 @@ use crate::domain::share::{
 use crate::domain::user;
 use crate::domain::{check, email};
 use crate::error::{Error, ErrorKind, Result, Violation};
-use crate::gateway::sharing::{Draft, Meant, WaitFor, Wanted};
+use crate::gateway::sharing::{NewShare, ShareSelector, ShareTarget, WaitFor};
 
 /// How many shares are revoked at one time.
 const AT_A_TIME: usize = 32;
@@ -60,14 +60,14 @@ impl pb::share_service_server::ShareService for Service {
             else {
                 return Err(ErrorKind::Invalid(faults).into());
             };
-            let draft = Draft {
-                what: Wanted::Lead(lead, share_context),
+            let new_share = NewShare {
+                target: ShareTarget::Lead(lead, share_context),
                 user,
                 access,
                 duration,
                 additional: message.allow_additional,
             };
-            let share = gateway.sharing().share(&context, draft, request, wait).await?;
+            let share = gateway.sharing().share(&context, new_share, request, wait).await?;
             Ok(pb::ShareLeadResponse {
                 share: Some(shown(&share, &status_builder)),
             })
@@ -97,14 +97,14 @@ impl pb::share_service_server::ShareService for Service {
             else {
                 return Err(ErrorKind::Invalid(faults).into());
             };
-            let draft = Draft {
-                what: Wanted::Opportunity(id),
+            let new_share = NewShare {
+                target: ShareTarget::Opportunity(id),
                 user,
                 access,
                 duration,
                 additional: message.allow_additional,
             };
-            let share = gateway.sharing().share(&context, draft, request, wait).await?;
+            let share = gateway.sharing().share(&context, new_share, request, wait).await?;
             Ok(pb::ShareOpportunityResponse {
                 share: Some(shown(&share, &status_builder)),
             })
@@ -147,19 +147,19 @@ impl pb::share_service_server::ShareService for Service {
     async fn watch_share(&self, request: Request<pb::WatchShareRequest>) -> StreamResult<pb::WatchShareResponse> {
         let work = |rpc: Rpc<pb::WatchShareRequest>, responder: ResponseSender<pb::WatchShareResponse>| async move {
             let id = share_id(&rpc.message.share_id)?;
-            let mut listener = rpc.gateway.sharing().listen(id).await?;
+            let mut watcher = rpc.gateway.sharing().watch(id).await?;
             let mut before = None;
             loop {
-                let share = listener.current();
+                let share = watcher.current();
                 let now = shown(&share, responder.status_builder());
                 if before.as_ref() != Some(&now) {
                     before = Some(now.clone());
                     responder.send(pb::WatchShareResponse { share: Some(now) }).await?;
                 }
-                if share.stage.is_over() {
+                if share.stage.has_ended() {
                     return Ok(());
                 }
-                listener.changed().await;
+                watcher.changed().await;
             }
         };
         self.server.stream(request, work).await
@@ -297,8 +297,8 @@ async fn revoke_all(
     let mut running = JoinSet::new();
     loop {
         let found = rpc.gateway.sharing().list(&filter).await?;
-        let is_last = found.len() < filter.most;
-        filter.before = found.last().map(|share| share.id);
+        let is_last = found.len() < filter.limit;
+        filter.older_than = found.last().map(|share| share.id);
         for share in found {
             if running.len() >= AT_A_TIME {
                 told(running.join_next().await, rpc, responder).await?;
@@ -306,7 +306,7 @@ async fn revoke_all(
             let (sharing, context) = (rpc.gateway.sharing().clone(), rpc.context.clone());
             running.spawn(async move {
                 let revoked = sharing
-                    .revoke(&context, Meant::Id(share.id), None, WaitFor::Submitted)
+                    .revoke(&context, ShareSelector::Id(share.id), None, WaitFor::Submitted)
                     .await;
                 (share.id, revoked)
             });
@@ -400,8 +400,8 @@ fn filter(message: pb::ListSharesRequest, most: usize) -> Result<ShareFilter> {
         user_id: some(message.user_id),
         states,
         expire_before,
-        before,
-        most,
+        older_than: before,
+        limit: most,
     })
 }
 
@@ -471,7 +471,7 @@ fn lead_key(lead: Option<pb::share_lead_request::Lead>, faults: &mut Vec<Violati
 fn share_context(context: Option<pb::share_lead_request::Context>, faults: &mut Vec<Violation>) -> Option<Activity> {
     use pb::share_lead_request::Context;
     match context? {
-        Context::ActivityId(text) => id("activity_id", text, faults).map(|id| Activity::Given { id }),
+        Context::ActivityId(text) => id("activity_id", text, faults).map(|id| Activity::Existing { id }),
         Context::NewActivity(new) => {
             if new.activity_type < 0 {
                 let text = "must be the code of an activity type, or 0 for sharing.default_activity_type";
@@ -530,7 +530,7 @@ fn wait_for(wait: i32, faults: &mut Vec<Violation>) -> Option<WaitFor> {
     }
 }
 
-fn meant(share: Option<pb::revoke_share_request::Share>, faults: &mut Vec<Violation>) -> Option<Meant> {
+fn meant(share: Option<pb::revoke_share_request::Share>, faults: &mut Vec<Violation>) -> Option<ShareSelector> {
     use pb::revoke_share_request::Share;
     match share {
         None => {
@@ -538,7 +538,7 @@ fn meant(share: Option<pb::revoke_share_request::Share>, faults: &mut Vec<Violat
             None
         }
         Some(Share::ShareId(text)) => match share_id(&text) {
-            Ok(id) => Some(Meant::Id(id)),
+            Ok(id) => Some(ShareSelector::Id(id)),
             Err(_) => {
                 faults.push(not_a_share("share_id"));
                 None
@@ -551,7 +551,7 @@ fn meant(share: Option<pb::revoke_share_request::Share>, faults: &mut Vec<Violat
                 true => None,
                 false => Some(id("triple.activity_id", triple.activity_id, faults)?),
             };
-            Some(Meant::Triple {
+            Some(ShareSelector::Triple {
                 lead_id: lead_id?,
                 user_id: user_id?,
                 activity_id,
@@ -561,7 +561,7 @@ fn meant(share: Option<pb::revoke_share_request::Share>, faults: &mut Vec<Violat
 }
 
 fn shown(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
-    let lead = matches!(share.what, SharedEntity::Lead { .. });
+    let lead = matches!(share.entity, SharedEntity::Lead { .. });
     let of = |is_it: bool| {
         if is_it {
             share.entity_id().to_owned()
@@ -572,7 +572,7 @@ fn shown(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
     pb::Share {
         share_id: share.id.to_string(),
         state: share.state() as i32,
-        kind: match share.what {
+        kind: match share.entity {
             SharedEntity::Lead { .. } => pb::ShareKind::Lead,
             SharedEntity::Opportunity { .. } => pb::ShareKind::Opportunity,
         }

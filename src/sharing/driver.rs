@@ -1,5 +1,5 @@
-//! Does what is to be done for a share: each step is written down before it is taken and after, so that whoever comes next
-//! knows what may have happened. Decides nothing that `machine` could decide.
+//! Executes the tasks of shares. Each step is stored before and after it is executed, so a later process knows what may have
+//! happened. All decisions about the next task are in `machine`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::handle::ShareHandle;
-use super::machine::{self, Event, Task};
+use super::machine::{self, ShareEvent, ShareTask};
 use crate::clock;
 use crate::context::{Criticality, RequestContext};
 use crate::crm::Place;
@@ -21,40 +21,44 @@ use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEnt
 use crate::domain::user;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
-/// How many activities of a lead are looked through at a time, and how often, for one whose answer was lost.
-const LOOK_AT: usize = 100;
-const MAX_LOOKS: usize = 5;
-/// How often more it is asked how a request stands once somebody wants the share revoked.
+/// Number of activities per page of the look-up for an activity whose post has an unknown outcome.
+const LOOKUP_PAGE_SIZE: usize = 100;
+/// Maximum number of pages of this look-up.
+const MAX_LOOKUP_PAGES: usize = 5;
+/// Maximum number of status polls after a revoke was requested.
 const POLLS_BEFORE_REVOKE: u32 = 3;
-/// Who asks how requests stand: nobody's share of the quota but their own.
-const POLLS: &str = "leadgate-polls";
-/// The pauses before something is tried again that could not be done.
+/// The caller of status polls. They use their own part of the quota and not that of the caller of the share.
+const POLLS_CALLER: &str = "leadgate-polls";
+/// The first pause before a retry. Each further pause is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Maximum pause before a retry.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// The process is told to stop; the next one goes on.
-struct Stopped;
+/// The process is shutting down. The next process continues with the share.
+struct ShuttingDown;
 
-/// A step whose turn has come.
-enum Turn {
+/// A step that has a slot of the quota.
+enum ReadyStep {
     Post(Ready, Create, BatchMode),
-    Ask(Place),
+    Request(Place),
 }
 
-/// What a driver remembers of one share while it drives it.
+/// The state of a driver of one share.
 struct DriveState {
-    /// Since when the present step cannot be taken, and the pause before it is tried again.
-    stuck: Option<Instant>,
-    pause: Duration,
-    /// How often, and when last, it was asked how the request stands.
+    /// Since when the current task fails.
+    blocked_since: Option<Instant>,
+    /// The pause before the next retry.
+    next_pause: Duration,
+    /// Number of status polls.
     polls: u32,
-    polled: Option<Instant>,
+    /// When the status was last polled.
+    last_poll: Option<Instant>,
 }
 
 impl Shared {
-    /// Does what is to be done for a share, in a task of its own, unless somebody does already.
+    /// Starts a background task that drives the share, unless there is nothing to do or another task drives it.
     pub(super) fn drive(self: &Arc<Self>, handle: Arc<ShareHandle>) {
-        if machine::task(handle.current().stage) != Task::Rest && handle.take_over() {
+        if machine::task(handle.current().stage) != ShareTask::Idle && handle.start_driving() {
             let this = self.clone();
             self.tasks.spawn(async move {
                 let _ = this.drive_until_idle(&handle).await;
@@ -62,108 +66,116 @@ impl Shared {
         }
     }
 
-    /// Until there is nothing to be done any more, or the process is told to stop.
-    async fn drive_until_idle(self: &Arc<Self>, handle: &Arc<ShareHandle>) -> std::result::Result<(), Stopped> {
+    /// Executes tasks until there is nothing to do or the process is shutting down.
+    async fn drive_until_idle(self: &Arc<Self>, handle: &Arc<ShareHandle>) -> std::result::Result<(), ShuttingDown> {
         let mut drive_state = DriveState::new();
         loop {
             if self.stop.is_cancelled() {
-                return Err(Stopped);
+                return Err(ShuttingDown);
             }
             let share = handle.current();
             let event = match machine::task(share.stage) {
-                Task::Rest => {
-                    handle.leave();
-                    // Somebody may have asked for more just before.
-                    if machine::task(handle.current().stage) == Task::Rest || !handle.take_over() {
+                ShareTask::Idle => {
+                    handle.stop_driving();
+                    // A revoke or retry may have been requested in the meantime.
+                    if machine::task(handle.current().stage) == ShareTask::Idle || !handle.start_driving() {
                         return Ok(());
                     }
                     continue;
                 }
-                // Whoever began is not here any more: this task would know.
-                Task::Recover => Event::Lost,
-                Task::Take(step) => match self.take(handle, &share, step, &mut drive_state).await? {
+                // The step was started by an earlier process. A step of this process ends in `execute_step`.
+                ShareTask::RecoverStep => ShareEvent::OutcomeUnknown,
+                ShareTask::Execute(step) => match self.execute_step(handle, &share, step, &mut drive_state).await? {
                     Some(event) => event,
                     None => continue,
                 },
-                Task::Look => self.look(&share, &mut drive_state).await?,
-                Task::Poll => self.poll(handle, &share, &mut drive_state).await?,
-                Task::Succeed => self.succeed(&share).await,
+                ShareTask::VerifyActivity => self.verify_activity(&share, &mut drive_state).await?,
+                ShareTask::PollStatus => self.poll_status(handle, &share, &mut drive_state).await?,
+                ShareTask::EndPredecessor => self.end_predecessor(&share).await,
             };
-            let is_stuck = event == Event::NotTaken;
-            self.insist(handle, event).await?;
-            if !is_stuck {
+            let is_blocked = event == ShareEvent::NotExecuted;
+            self.apply_until_stored(handle, event).await?;
+            if !is_blocked {
                 drive_state = DriveState::new();
-            } else if self.is_too_late(&drive_state) {
+            } else if self.should_give_up(&drive_state) {
                 let error = ErrorKind::Unavailable { sent: false }.into();
-                self.insist(handle, Event::GivenUp(error)).await?;
-                // Where there is nothing to give up, it is tried as if for the first time, pauses included.
+                self.apply_until_stored(handle, ShareEvent::GaveUp(error)).await?;
+                // In a stage that cannot be given up, the task is retried with the initial pause.
                 drive_state = DriveState::new();
             } else {
-                self.rest(&mut drive_state).await?;
+                self.back_off(&mut drive_state).await?;
             }
         }
     }
 
-    /// Takes a step: waits for its turn, writes down that it is about to be taken, takes it. `None` where it was not begun.
-    async fn take(
+    /// Waits for a slot, stores that the step starts, and executes it. Returns `None` if the step was not started.
+    async fn execute_step(
         &self,
         handle: &ShareHandle,
         share: &Share,
         step: ShareStep,
         drive_state: &mut DriveState,
-    ) -> std::result::Result<Option<Event>, Stopped> {
-        // What may be on its way is let arrive before it is taken back.
+    ) -> std::result::Result<Option<ShareEvent>, ShuttingDown> {
+        // A share request with an unknown outcome may still be executed. The revoke waits for it.
         if step == ShareStep::Revoke
-            && share.doubted
-            && let Some(left) = share.asked.and_then(|asked| left(asked, self.settings.settle_after))
+            && share.possibly_granted_before
+            && let Some(remaining_time) = share
+                .last_requested
+                .and_then(|last_requested| remaining(last_requested, self.settings.settle_after))
         {
-            self.sleep(left).await?;
+            self.sleep(remaining_time).await?;
         }
-        let context = self.call(share);
+        let context = self.context_for(share);
         let place = match step {
             ShareStep::PostActivity => {
                 let (create, way) = self.activity(&context, share).await;
                 let ready = self.crm.ready(way, &context, &create).await;
-                ready.map(|ready| Turn::Post(ready, create, way))
+                ready.map(|ready| ReadyStep::Post(ready, create, way))
             }
-            ShareStep::Share => self.crm.place(&context, &Grant(share)).await.map(Turn::Ask),
-            ShareStep::Revoke => self.crm.place(&context, &self.revoke(share)).await.map(Turn::Ask),
+            ShareStep::Share => self.crm.place(&context, &Grant(share)).await.map(ReadyStep::Request),
+            ShareStep::Revoke => self
+                .crm
+                .place(&context, &self.revoke(share))
+                .await
+                .map(ReadyStep::Request),
         };
-        let begun = match place {
-            Ok(place) => match self.happen(handle, Event::Begun(step)).await {
+        let started = match place {
+            Ok(place) => match self.apply_event(handle, ShareEvent::StepStarted(step)).await {
                 Ok(Some(share)) => Ok((place, share)),
-                // Meanwhile it was revoked, say.
+                // The stage has changed, for example by a revoke.
                 Ok(None) => return Ok(None),
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
         };
-        let (place, share) = match begun {
-            Ok(begun) => begun,
+        let (place, share) = match started {
+            Ok(started) => started,
             Err(error) => {
-                if self.is_too_late(drive_state) {
-                    return Ok(Some(Event::GivenUp(error)));
+                if self.should_give_up(drive_state) {
+                    return Ok(Some(ShareEvent::GaveUp(error)));
                 }
-                self.rest(drive_state).await?;
+                self.back_off(drive_state).await?;
                 return Ok(None);
             }
         };
         let crm = &self.crm;
-        let taken = match place {
-            Turn::Post(ready, create, way) => crm
+        let executed = match place {
+            ReadyStep::Post(ready, create, way) => crm
                 .call_batched_from(Some(ready), way, &context, &create, &mut None)
                 .await
-                .map(Event::Posted),
-            Turn::Ask(place) if step == ShareStep::Revoke => crm
+                .map(ShareEvent::ActivityPosted),
+            ReadyStep::Request(place) if step == ShareStep::Revoke => crm
                 .call_from(Some(place), &context, &self.revoke(&share))
                 .await
-                .map(Event::Taken),
-            Turn::Ask(place) => crm
+                .map(ShareEvent::RequestAccepted),
+            ReadyStep::Request(place) => crm
                 .call_from(Some(place), &context, &Grant(&share))
                 .await
-                .map(Event::Taken),
+                .map(ShareEvent::RequestAccepted),
         };
-        Ok(Some(taken.unwrap_or_else(|error| judge(step, at_home(step, error)))))
+        Ok(Some(executed.unwrap_or_else(|error| {
+            event_of_error(step, with_share_fields(step, error))
+        })))
     }
 
     fn revoke<'a>(&'a self, share: &'a Share) -> Revoke<'a> {
@@ -173,9 +185,10 @@ impl Shared {
         }
     }
 
-    /// The activity of a share, and how it may be posted: the shared endpoint knows owners by their addresses only.
+    /// Returns the post of the activity of a share, and whether it may be part of a batch. The batch endpoint identifies owners only
+    /// by their email addresses.
     async fn activity(&self, context: &RequestContext, share: &Share) -> (Create, BatchMode) {
-        // One that was lost with its batch may have been what the batch failed for.
+        // An activity that was lost with its batch may have been the reason why the batch failed.
         let owner = match self.activities_together && !share.posted_again {
             true => {
                 self.users
@@ -200,188 +213,203 @@ impl Shared {
         (create, way)
     }
 
-    /// Looks for the activity whose answer was lost: by its note, which has the share's id.
-    async fn look(&self, share: &Share, drive_state: &mut DriveState) -> std::result::Result<Event, Stopped> {
+    /// Looks up the activity whose post has an unknown outcome. Its note contains the id of the share.
+    async fn verify_activity(
+        &self,
+        share: &Share,
+        drive_state: &mut DriveState,
+    ) -> std::result::Result<ShareEvent, ShuttingDown> {
         let SharedEntity::Lead {
             id: lead_id,
             context: ShareContext::New { code, .. },
             ..
-        } = &share.what
+        } = &share.entity
         else {
-            return Ok(Event::NotPosted);
+            return Ok(ShareEvent::ActivityNotFound);
         };
-        let mark = mark(share);
+        let marker = activity_marker(share);
         loop {
-            let error = match self.look_through(&self.call(share), lead_id, *code, &mark).await {
-                Ok(Some(id)) => return Ok(Event::Posted(id)),
-                // It may be on its way still.
-                Ok(None) => match left(share.changed, self.settings.settle_after) {
-                    None => return Ok(Event::NotPosted),
-                    Some(left) => {
-                        self.sleep(left).await?;
+            let error = match self
+                .find_activity(&self.context_for(share), lead_id, *code, &marker)
+                .await
+            {
+                Ok(Some(id)) => return Ok(ShareEvent::ActivityPosted(id)),
+                // The post may still be executed.
+                Ok(None) => match remaining(share.changed, self.settings.settle_after) {
+                    None => return Ok(ShareEvent::ActivityNotFound),
+                    Some(remaining_time) => {
+                        self.sleep(remaining_time).await?;
                         continue;
                     }
                 },
                 Err(error) => error,
             };
-            if self.is_too_late(drive_state) {
-                return Ok(Event::GivenUp(error));
+            if self.should_give_up(drive_state) {
+                return Ok(ShareEvent::GaveUp(error));
             }
-            self.rest(drive_state).await?;
+            self.back_off(drive_state).await?;
         }
     }
 
-    async fn look_through(
+    async fn find_activity(
         &self,
         context: &RequestContext,
         lead_id: &str,
         code: i32,
-        mark: &str,
+        marker: &str,
     ) -> Result<Option<String>> {
-        for page in 0..MAX_LOOKS {
+        for page in 0..MAX_LOOKUP_PAGES {
             let operation = Retrieve {
                 lead_id: lead_id.to_owned(),
                 code: Some(code),
-                offset: self.activity_offset.of(page, LOOK_AT),
-                count: LOOK_AT,
+                offset: self.activity_offset.of(page, LOOKUP_PAGE_SIZE),
+                count: LOOKUP_PAGE_SIZE,
             };
             let found = self.crm.call(context, &operation).await?.activities;
-            let is_last = found.count() < LOOK_AT;
+            let is_last = found.count() < LOOKUP_PAGE_SIZE;
             let note = |fields: &crate::domain::lead::Row| fields.get(NOTE).cloned().flatten().unwrap_or_default();
             let mut activities = found.records.into_iter();
-            if let Some(ours) = activities.find(|activity| note(&activity.fields).contains(mark)) {
+            if let Some(ours) = activities.find(|activity| note(&activity.fields).contains(marker)) {
                 return Ok(Some(ours.id));
             }
             if !found.unreadable.is_empty() {
-                // It may be the one that cannot be read.
+                // The unreadable activity may be the activity of the share.
                 return Err(ErrorKind::OutcomeUnknown.into());
             }
             if is_last {
                 return Ok(None);
             }
         }
-        // Nobody has so many; it proves nothing that it is not among them.
+        // The lead has more activities than the look-up reads, so the activity may still exist.
         Err(ErrorKind::OutcomeUnknown.into())
     }
 
-    /// Asks how the request stands until it is known, each time after a longer pause.
-    async fn poll(
+    /// Polls the status of the upstream request until its result is known, with increasing pauses.
+    async fn poll_status(
         &self,
         handle: &ShareHandle,
         share: &Share,
         drive_state: &mut DriveState,
-    ) -> std::result::Result<Event, Stopped> {
+    ) -> std::result::Result<ShareEvent, ShuttingDown> {
         let Some(id) = share.upstream_request_id.as_deref() else {
-            return Ok(Event::GivenUp(ErrorKind::OutcomeUnknown.into()));
+            return Ok(ShareEvent::GaveUp(ErrorKind::OutcomeUnknown.into()));
         };
-        let asked = share.asked.unwrap_or(share.changed);
-        let mut patience = POLLS_BEFORE_REVOKE;
+        let last_requested = share.last_requested.unwrap_or(share.changed);
+        let mut polls_before_revoke = POLLS_BEFORE_REVOKE;
         loop {
-            self.await_poll(handle, drive_state).await?;
+            self.wait_for_next_poll(handle, drive_state).await?;
             let operation = GetStatus {
                 id,
                 processed: &self.settings.processed,
-                // Only of a revoke they mean that it is done.
+                // These texts mean that a revoke is done. For a share request they are errors.
                 gone_texts: match share.stage {
                     ShareStage::RevokeInProgress => &self.settings.gone_texts,
                     _ => &[],
                 },
             };
-            // The next poll is what tries again.
-            let context = self.call(share).of(POLLS, Criticality::Sheddable);
-            let standing = self.crm.try_once(&context, &operation).await;
-            drive_state.polled = Some(Instant::now());
+            // The next poll is the retry.
+            let context = self.context_for(share).of(POLLS_CALLER, Criticality::Sheddable);
+            let status = self.crm.try_once(&context, &operation).await;
+            drive_state.last_poll = Some(Instant::now());
             drive_state.polls += 1;
-            match standing {
-                Ok(standing) if standing.processed => return Ok(Event::Done),
-                Ok(standing) => {
-                    if let Some(error) = standing.failed {
+            match status {
+                Ok(status) if status.processed => return Ok(ShareEvent::RequestProcessed),
+                Ok(status) => {
+                    if let Some(error) = status.failed {
                         return Ok(match share.stage {
-                            ShareStage::RevokeInProgress if is_gone(&error) => Event::Gone,
-                            _ => Event::Refused(error),
+                            ShareStage::RevokeInProgress if is_access_not_found(&error) => ShareEvent::AccessNotFound,
+                            _ => ShareEvent::Rejected(error),
                         });
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(share_id = %share.id, error = error.name(), "how a share stands could not be asked");
+                    tracing::debug!(share_id = %share.id, error = error.name(), "polling the status of a share failed");
                 }
             }
-            // Somebody who wants it revoked does not wait as long as somebody who wants it granted.
-            if handle.current().revoke_wanted {
-                patience = patience.saturating_sub(1);
+            // A revoke does not wait as long for the result as a share does.
+            if handle.current().revoke_requested {
+                polls_before_revoke = polls_before_revoke.saturating_sub(1);
             }
-            if patience == 0 || left(asked, self.settings.give_up_after).is_none() {
-                return Ok(Event::GivenUp(ErrorKind::OutcomeUnknown.into()));
+            if polls_before_revoke == 0 || remaining(last_requested, self.settings.give_up_after).is_none() {
+                return Ok(ShareEvent::GaveUp(ErrorKind::OutcomeUnknown.into()));
             }
         }
     }
 
-    /// Waits until it is time to ask. Somebody who begins to listen makes it earlier, never more often than is allowed.
-    async fn await_poll(&self, handle: &ShareHandle, drive_state: &DriveState) -> std::result::Result<(), Stopped> {
-        let begun = drive_state.polled.unwrap_or_else(Instant::now);
+    /// Waits for the time of the next status poll. A new watcher makes it earlier, but not earlier than `poll_every` allows.
+    async fn wait_for_next_poll(
+        &self,
+        handle: &ShareHandle,
+        drive_state: &DriveState,
+    ) -> std::result::Result<(), ShuttingDown> {
+        let started = drive_state.last_poll.unwrap_or_else(Instant::now);
         loop {
-            let at = begun + drive_state.until_poll(self, handle.is_listened_to());
+            let at = started + drive_state.until_poll(self, handle.has_watchers());
             tokio::select! {
                 () = tokio::time::sleep_until(at) => return Ok(()),
-                () = handle.joined() => {}
-                () = self.stop.cancelled() => return Err(Stopped),
+                () = handle.watcher_added() => {}
+                () = self.stop.cancelled() => return Err(ShuttingDown),
             }
         }
     }
 
-    /// Ends the share that this one takes over from, now that there is no gap.
-    async fn succeed(self: &Arc<Self>, share: &Share) -> Event {
+    /// Ends the share that this share extends, after this share is granted.
+    async fn end_predecessor(self: &Arc<Self>, share: &Share) -> ShareEvent {
         let Some(old) = share.extends else {
-            return Event::Succeeded;
+            return ShareEvent::PredecessorEnded;
         };
-        // An opportunity's two shares are one to LeadSquared.
+        // LeadSquared does not distinguish two shares of an opportunity, so there is nothing to revoke.
         let event = if share.is_of_lead() {
-            Event::Revoke
+            ShareEvent::RevokeRequested
         } else {
-            Event::TakenOver
+            ShareEvent::ReplacedBySuccessor
         };
         let ended = async {
             let handle = self.handle(old).await?;
-            self.happen(&handle, event).await?;
+            self.apply_event(&handle, event).await?;
             self.drive(handle);
             Ok::<_, Error>(())
         };
         match ended.await {
-            // It may have been swept.
-            Err(error) if error.kind == ErrorKind::StoreUnavailable => Event::NotTaken,
-            _ => Event::Succeeded,
+            // Any other error, for example because the old share was deleted, is final.
+            Err(error) if error.kind == ErrorKind::StoreUnavailable => ShareEvent::NotExecuted,
+            _ => ShareEvent::PredecessorEnded,
         }
     }
 
-    /// Writes down what has happened, however long it takes: it cannot be undone.
-    async fn insist(&self, handle: &ShareHandle, event: Event) -> std::result::Result<(), Stopped> {
-        while self.happen(handle, event.clone()).await.is_err() {
+    /// Applies an event and retries until the store accepts it. The event has happened and cannot be undone.
+    async fn apply_until_stored(
+        &self,
+        handle: &ShareHandle,
+        event: ShareEvent,
+    ) -> std::result::Result<(), ShuttingDown> {
+        while self.apply_event(handle, event.clone()).await.is_err() {
             self.sleep(PAUSE).await?;
         }
         Ok(())
     }
 
-    async fn rest(&self, drive_state: &mut DriveState) -> std::result::Result<(), Stopped> {
-        drive_state.stuck.get_or_insert_with(Instant::now);
-        let pause = drive_state.pause;
-        drive_state.pause = (pause * 2).min(LONGEST_PAUSE);
+    async fn back_off(&self, drive_state: &mut DriveState) -> std::result::Result<(), ShuttingDown> {
+        drive_state.blocked_since.get_or_insert_with(Instant::now);
+        let pause = drive_state.next_pause;
+        drive_state.next_pause = (pause * 2).min(MAX_PAUSE);
         self.sleep(pause).await
     }
 
-    fn is_too_late(&self, drive_state: &DriveState) -> bool {
-        let since = drive_state.stuck.map(|since| since.elapsed());
+    fn should_give_up(&self, drive_state: &DriveState) -> bool {
+        let since = drive_state.blocked_since.map(|since| since.elapsed());
         since.is_some_and(|since| since >= self.settings.give_up_after)
     }
 
-    async fn sleep(&self, pause: Duration) -> std::result::Result<(), Stopped> {
+    async fn sleep(&self, pause: Duration) -> std::result::Result<(), ShuttingDown> {
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
-            () = self.stop.cancelled() => Err(Stopped),
+            () = self.stop.cancelled() => Err(ShuttingDown),
         }
     }
 
-    /// In the name of who asked for the share, but with nobody's deadline except that of giving up.
-    fn call(&self, share: &Share) -> RequestContext {
+    /// The context of an upstream call for a share: with the caller of the share, and with `give_up_after` as deadline.
+    fn context_for(&self, share: &Share) -> RequestContext {
         let criticality = Criticality::named(&share.criticality).unwrap_or_default();
         RequestContext {
             mutation: share.request_id,
@@ -394,41 +422,41 @@ impl Shared {
 impl DriveState {
     fn new() -> Self {
         Self {
-            stuck: None,
-            pause: PAUSE,
+            blocked_since: None,
+            next_pause: PAUSE,
             polls: 0,
-            polled: None,
+            last_poll: None,
         }
     }
 
-    /// How long after the last question the next one comes: 1, 2, 4 ... 30 s with the usual settings; while somebody waits
-    /// as soon as it is allowed.
-    fn until_poll(&self, shared: &Shared, is_listened_to: bool) -> Duration {
-        let least = shared.settings.poll_every;
+    /// The time from the last status poll to the next one: 1, 2, 4 ... 30 s with the default settings. While the share has
+    /// watchers: `poll_every`.
+    fn until_poll(&self, shared: &Shared, has_watchers: bool) -> Duration {
+        let min = shared.settings.poll_every;
         match self.polls {
-            0 => least / 2,
-            _ if is_listened_to => least,
-            polls => (least * 2_u32.saturating_pow((polls - 1).min(16))).min(shared.settings.poll_at_most.max(least)),
+            0 => min / 2,
+            _ if has_watchers => min,
+            polls => (min * 2_u32.saturating_pow((polls - 1).min(16))).min(shared.settings.poll_at_most.max(min)),
         }
     }
 }
 
-/// The activity that a share goes through, as it is posted.
+/// The activity of a share in the form in which it is posted.
 fn post(share: &Share) -> Post {
-    let (code, note, fields) = match &share.what {
+    let (code, note, fields) = match &share.entity {
         SharedEntity::Lead {
             context: ShareContext::New { code, note, fields, .. },
             ..
         } => (*code, note.as_str(), fields.clone()),
-        // None is posted for these.
+        // No activity is posted for these shares.
         SharedEntity::Lead { .. } | SharedEntity::Opportunity { .. } => Default::default(),
     };
-    // First, since a long note may be cut.
+    // The marker comes first because LeadSquared may truncate a long note.
     let separator = if note.is_empty() { "" } else { "\n" };
     Post {
         target: Target::Lead(share.entity_id().to_owned()),
         code,
-        note: Some(format!("{}{separator}{note}", mark(share))),
+        note: Some(format!("{}{separator}{note}", activity_marker(share))),
         at: None,
         owner_id: share.user_id.clone(),
         fields,
@@ -436,33 +464,33 @@ fn post(share: &Share) -> Post {
     }
 }
 
-/// What the note of a share's activity begins with, so that it can be found again.
-fn mark(share: &Share) -> String {
+/// The beginning of the note of the activity of a share, for look-ups.
+fn activity_marker(share: &Share) -> String {
     format!("leadgate share {}", share.id)
 }
 
-/// What is left of a time that began then.
-fn left(since: Timestamp, limit: Duration) -> Option<Duration> {
+/// The remaining time of a period that started at `since`. `None` if it is over.
+fn remaining(since: Timestamp, limit: Duration) -> Option<Duration> {
     let elapsed = Duration::try_from(clock::now().duration_since(since)).unwrap_or_default();
-    limit.checked_sub(elapsed).filter(|left| !left.is_zero())
+    limit.checked_sub(elapsed).filter(|time| !time.is_zero())
 }
 
-/// What an error says about the step that failed with it.
-fn judge(step: ShareStep, error: Error) -> Event {
+/// The event that follows from the error of a step.
+fn event_of_error(step: ShareStep, error: Error) -> ShareEvent {
     match error.outcome() {
-        Outcome::Unknown => Event::Lost,
-        Outcome::NotExecuted { is_transient: true } => Event::NotTaken,
-        _ if step == ShareStep::Revoke && is_gone(&error) => Event::Gone,
-        _ => Event::Refused(error),
+        Outcome::Unknown => ShareEvent::OutcomeUnknown,
+        Outcome::NotExecuted { is_transient: true } => ShareEvent::NotExecuted,
+        _ if step == ShareStep::Revoke && is_access_not_found(&error) => ShareEvent::AccessNotFound,
+        _ => ShareEvent::Rejected(error),
     }
 }
 
-/// The same error with its faults where they stand in the request for a share.
-fn at_home(step: ShareStep, mut error: Error) -> Error {
-    if let (ShareStep::PostActivity, ErrorKind::Invalid(faults)) = (step, &mut error.kind) {
-        for fault in faults {
-            let field = fault.field.replacen("lead.custom", "fields", 1);
-            fault.field = match field.as_str() {
+/// Returns the error with the field names of a share request.
+fn with_share_fields(step: ShareStep, mut error: Error) -> Error {
+    if let (ShareStep::PostActivity, ErrorKind::Invalid(violations)) = (step, &mut error.kind) {
+        for violation in violations {
+            let field = violation.field.replacen("lead.custom", "fields", 1);
+            violation.field = match field.as_str() {
                 "lead" => "new_activity".to_owned(),
                 field => format!("new_activity.{}", field.trim_start_matches("lead.")),
             };
@@ -471,8 +499,8 @@ fn at_home(step: ShareStep, mut error: Error) -> Error {
     error
 }
 
-/// Whether a revoke failed because there is nothing to revoke.
-fn is_gone(error: &Error) -> bool {
+/// Whether a revoke failed because there is no access to revoke.
+fn is_access_not_found(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::NotFound(_))
 }
 
@@ -493,77 +521,77 @@ mod tests {
     use crate::crm;
     use crate::domain::share::Access;
     use crate::quota::Quota;
-    use crate::sharing::{Parts, Sharing};
+    use crate::sharing::{Sharing, SharingParts};
     use crate::store::Store;
     use crate::telemetry::metrics::Metrics;
     use crate::users::Users;
-    use leadgate_simulator::{Fault, Options, Reshare, Simulator, What as Mishap};
+    use leadgate_simulator::{Fault, Options, Reshare, Simulator, What as UpstreamFault};
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";
     const LIMIT: Duration = Duration::from_secs(60);
 
-    /// A future that dies after so many polls, and with it all that it has in its hands.
-    struct Mortal<F> {
-        life: Option<Pin<Box<F>>>,
+    /// A process that is killed after a number of polls: the future and all its state are dropped.
+    struct KilledAfter<F> {
+        process: Option<Pin<Box<F>>>,
         polls: usize,
     }
 
-    impl<F: Future> Mortal<F> {
-        fn new(life: F, polls: usize) -> Self {
+    impl<F: Future> KilledAfter<F> {
+        fn new(process: F, polls: usize) -> Self {
             Self {
-                life: Some(Box::pin(life)),
+                process: Some(Box::pin(process)),
                 polls,
             }
         }
     }
 
-    impl<F: Future> Future for Mortal<F> {
-        /// Whether it came to its end by itself.
+    impl<F: Future> Future for KilledAfter<F> {
+        /// Whether the process ended by itself.
         type Output = bool;
 
         fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<bool> {
             if self.polls == 0 {
-                self.life = None;
+                self.process = None;
                 return Poll::Ready(false);
             }
             self.polls -= 1;
-            let Some(life) = &mut self.life else {
+            let Some(process) = &mut self.process else {
                 return Poll::Ready(false);
             };
-            life.as_mut().poll(cx).map(|_| true)
+            process.as_mut().poll(cx).map(|_| true)
         }
     }
 
-    /// LeadSquared and the store, which outlive every process.
-    struct World {
-        outside: Runtime,
+    /// LeadSquared and the store. They outlive the processes of a test.
+    struct TestWorld {
+        runtime: Runtime,
         simulator: Simulator,
         folder: tempfile::TempDir,
         settings: String,
     }
 
-    /// The store in that folder. The process before may have died a moment ago.
+    /// Opens the store in this folder. Waits until the killed process has released it.
     async fn open(folder: &tempfile::TempDir) -> Store {
         let url = format!("sqlite://{}/leadgate.db", folder.path().display());
         loop {
             match Store::open(&url).await {
                 Ok(store) => return store,
-                Err(fault) => assert!(fault.is_in_use(), "{fault}"),
+                Err(error) => assert!(error.is_in_use(), "{error}"),
             }
         }
     }
 
-    impl World {
-        fn new(faults: &[(&'static str, Mishap)]) -> Self {
-            let outside = Builder::new_multi_thread()
+    impl TestWorld {
+        fn new(faults: &[(&'static str, UpstreamFault)]) -> Self {
+            let runtime = Builder::new_multi_thread()
                 .worker_threads(1)
                 .enable_all()
                 .build()
                 .unwrap();
             let mut options = Options {
-                // A second grant would be seen.
+                // Makes a second grant visible.
                 reshare: Reshare::Duplicate,
-                // Also those whose answer was lost are processed, by time.
+                // Requests whose response was lost are also processed, by time.
                 share_polls: 0,
                 share_delay: Duration::from_millis(3),
                 ..Options::default()
@@ -571,13 +599,13 @@ mod tests {
             options.limits.calls = 0;
             let (access, secret) = (options.access_key.clone(), options.secret_key.clone());
             let simulator = Simulator::new(options);
-            for (endpoint, what) in faults {
-                simulator.order(Fault::new(*endpoint, what.clone()));
+            for (endpoint, fault) in faults {
+                simulator.order(Fault::new(*endpoint, fault.clone()));
             }
-            let address = outside.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let address = listener.local_addr().unwrap();
-                TaskTracker::new().spawn(simulator.clone().serve(listener, std::future::pending()));
+            let address = runtime.block_on(async {
+                let watcher = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = watcher.local_addr().unwrap();
+                TaskTracker::new().spawn(simulator.clone().serve(watcher, std::future::pending()));
                 address
             });
             let settings = format!(
@@ -586,32 +614,32 @@ mod tests {
                  poll_every = \"4ms\"\npoll_at_most = \"8ms\"\nsettle_after = \"5ms\"\n"
             );
             Self {
-                outside,
+                runtime,
                 simulator,
                 folder: tempfile::tempdir().unwrap(),
                 settings,
             }
         }
 
-        /// What an operator would find in the store while no process runs.
-        fn with_store<T, F: Future<Output = T>>(&self, look: impl FnOnce(Store) -> F) -> T {
-            self.outside.block_on(async {
+        /// Reads the store while no process runs.
+        fn with_store<T, F: Future<Output = T>>(&self, read: impl FnOnce(Store) -> F) -> T {
+            self.runtime.block_on(async {
                 let store = open(&self.folder).await;
-                let found = look(store.clone()).await;
+                let found = read(store.clone()).await;
                 store.close().await;
                 found
             })
         }
 
-        /// A share of a lead of its own, written down.
-        fn write(&self, name: &str) -> Share {
+        /// Stores a share of a new lead.
+        fn create_share(&self, name: &str) -> Share {
             let lead = self.simulator.insert_lead(&[("FirstName", name)]);
             let leads = self.simulator.leads();
             let row = leads
                 .iter()
                 .find(|row| row["ProspectID"].as_deref() == Some(&lead))
                 .unwrap();
-            let what = SharedEntity::Lead {
+            let entity = SharedEntity::Lead {
                 id: lead.clone(),
                 number: row["ProspectAutoId"].clone().unwrap(),
                 context: ShareContext::New {
@@ -623,7 +651,7 @@ mod tests {
             };
             let share = Share::new(
                 uuid::Uuid::now_v7(),
-                what,
+                entity,
                 SAM.to_owned(),
                 Access::Write,
                 30,
@@ -634,22 +662,22 @@ mod tests {
             share
         }
 
-        /// One process: it goes on with what is to be done, and dies after so many polls. Whether it came to an end before.
-        fn live(&self, polls: usize, revoke: Option<&Share>) -> bool {
-            self.live_with(polls, revoke.map(|share| (share, Event::Revoke)))
+        /// Runs a process that continues all shares and is killed after a number of polls. Returns whether it ended before.
+        fn run_process(&self, polls: usize, revoke: Option<&Share>) -> bool {
+            self.run_process_with(polls, revoke.map(|share| (share, ShareEvent::RevokeRequested)))
         }
 
-        /// One process in which that happens to a share.
-        fn live_with(&self, polls: usize, change: Option<(&Share, Event)>) -> bool {
-            let process = Builder::new_current_thread().enable_all().build().unwrap();
-            let life = async {
+        /// Runs a process in which this event happens to a share.
+        fn run_process_with(&self, polls: usize, change: Option<(&Share, ShareEvent)>) -> bool {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let process = async {
                 let sharing = self.sharing(open(&self.folder).await);
                 let shared = sharing.shared.clone();
-                let unsettled = shared.store.unsettled_shares("acme").await.unwrap();
+                let unfinished = shared.store.shares_in_progress("acme").await.unwrap();
                 let mut drivers = Vec::new();
-                for share in unsettled {
+                for share in unfinished {
                     let handle = shared.handles.of(share);
-                    assert!(handle.take_over());
+                    assert!(handle.start_driving());
                     let shared = shared.clone();
                     drivers.push(async move {
                         let _ = shared.drive_until_idle(&handle).await;
@@ -657,9 +685,9 @@ mod tests {
                 }
                 if let Some((share, event)) = change {
                     let handle = shared.handle(share.id).await.unwrap();
-                    let _ = shared.happen(&handle, event).await;
-                    // Nobody drives one that was at rest.
-                    if handle.take_over() {
+                    let _ = shared.apply_event(&handle, event).await;
+                    // A share without tasks has no driver.
+                    if handle.start_driving() {
                         let shared = shared.clone();
                         shared.drive_until_idle(&handle).await.unwrap_or(());
                     }
@@ -668,7 +696,7 @@ mod tests {
                     driver.await;
                 }
             };
-            process.block_on(Mortal::new(life, polls))
+            runtime.block_on(KilledAfter::new(process, polls))
         }
 
         fn sharing(&self, store: Store) -> Sharing {
@@ -690,7 +718,7 @@ mod tests {
             };
             let metrics = std::sync::Arc::new(Metrics::default());
             let crm = crm::Client::new("acme", tenant.base_url, &keys, tenant.upstream, quota, metrics).unwrap();
-            let parts = Parts {
+            let parts = SharingParts {
                 tenant: "acme".to_owned(),
                 users: Users::new(crm.clone(), LIMIT, tasks.clone()),
                 crm,
@@ -704,15 +732,15 @@ mod tests {
             Sharing::new(parts, tenant.sharing)
         }
 
-        fn now(&self, share: &Share) -> Share {
+        fn stored(&self, share: &Share) -> Share {
             let found = self.with_store(|store| async move { store.share("acme", share.id).await });
             found.unwrap().unwrap()
         }
 
-        /// What has to be true of a world that has come to rest.
+        /// Checks that the store and LeadSquared agree. No share has tasks.
         fn check(&self, shares: &[Share]) {
-            let there: Vec<_> = self.simulator.shares();
-            let there: Vec<_> = there
+            let granted = self.simulator.shares();
+            let granted: Vec<_> = granted
                 .iter()
                 .map(|share| {
                     (
@@ -722,12 +750,12 @@ mod tests {
                     )
                 })
                 .collect();
-            let distinct: BTreeSet<_> = there.iter().cloned().collect();
-            assert_eq!(distinct.len(), there.len(), "granted twice: {there:?}");
+            let distinct: BTreeSet<_> = granted.iter().cloned().collect();
+            assert_eq!(distinct.len(), granted.len(), "granted twice: {granted:?}");
             let (mut certain, mut possible) = (BTreeSet::new(), BTreeSet::new());
             for share in shares {
-                let now = self.now(share);
-                assert!(!now.stage.is_unsettled(), "not at rest: {now:?}");
+                let now = self.stored(share);
+                assert!(!now.stage.is_in_progress(), "in progress: {now:?}");
                 let grant = || {
                     let number = now.lead_number().unwrap().to_owned();
                     (number, now.activity_id().unwrap_or_default().to_owned(), 2)
@@ -740,66 +768,69 @@ mod tests {
                 let posted = self.simulator.activities();
                 let posted = posted
                     .iter()
-                    .filter(|activity| activity.note.as_deref() == Some(&mark(share)));
+                    .filter(|activity| activity.note.as_deref() == Some(&activity_marker(share)));
                 assert!(posted.count() <= 2);
             }
-            assert!(certain.is_subset(&distinct), "{certain:?} are not all of {distinct:?}");
+            assert!(
+                certain.is_subset(&distinct),
+                "granted according to the store: {certain:?}, in LeadSquared: {distinct:?}"
+            );
             let rest: BTreeSet<_> = distinct.difference(&certain).cloned().collect();
             assert!(
                 rest.is_subset(&possible),
-                "LeadSquared has {rest:?}, which nobody knows of"
+                "the store does not know these grants: {rest:?}"
             );
         }
     }
 
     #[test]
-    fn a_share_survives_the_death_of_its_process_at_every_await() {
+    fn a_share_is_completed_after_a_crash_at_every_await() {
         for polls in 1.. {
-            let world = World::new(&[]);
-            let share = world.write("Ann");
-            let ended = world.live(polls, None);
-            assert!(world.live(usize::MAX, None));
+            let world = TestWorld::new(&[]);
+            let share = world.create_share("Ann");
+            let ended = world.run_process(polls, None);
+            assert!(world.run_process(usize::MAX, None));
             world.check(std::slice::from_ref(&share));
             if ended {
-                assert_eq!(world.now(&share).stage, ShareStage::Active);
-                assert!(polls > 10, "there are more awaits than {polls}");
+                assert_eq!(world.stored(&share).stage, ShareStage::Active);
+                assert!(polls > 10, "only {polls} polls");
                 return;
             }
         }
     }
 
     #[test]
-    fn a_share_that_is_retried_is_not_granted_twice_wherever_its_process_dies() {
+    fn a_retried_share_is_not_granted_twice_after_a_crash_at_every_await() {
         for polls in 1.. {
-            let world = World::new(&[("EntityAccess.Share", Mishap::CommitThenDrop)]);
-            let share = world.write("Ann");
-            assert!(world.live(usize::MAX, None));
-            assert_eq!(world.now(&share).stage, ShareStage::Uncertain);
-            let ended = world.live_with(polls, Some((&share, Event::Retry)));
-            assert!(world.live(usize::MAX, None));
+            let world = TestWorld::new(&[("EntityAccess.Share", UpstreamFault::CommitThenDrop)]);
+            let share = world.create_share("Ann");
+            assert!(world.run_process(usize::MAX, None));
+            assert_eq!(world.stored(&share).stage, ShareStage::Uncertain);
+            let ended = world.run_process_with(polls, Some((&share, ShareEvent::RetryRequested)));
+            assert!(world.run_process(usize::MAX, None));
             world.check(std::slice::from_ref(&share));
             if ended {
-                assert_eq!(world.now(&share).stage, ShareStage::Active);
-                assert!(polls > 10, "there are more awaits than {polls}");
+                assert_eq!(world.stored(&share).stage, ShareStage::Active);
+                assert!(polls > 10, "only {polls} polls");
                 return;
             }
-            // The process may have died before the retry was written down, or when LeadSquared was about to be asked.
-            if world.now(&share).stage == ShareStage::Uncertain {
-                assert!(world.live_with(usize::MAX, Some((&share, Event::Retry))));
+            // The process may have been killed before the retry was stored, or before the request was sent.
+            if world.stored(&share).stage == ShareStage::Uncertain {
+                assert!(world.run_process_with(usize::MAX, Some((&share, ShareEvent::RetryRequested))));
                 world.check(std::slice::from_ref(&share));
             }
-            assert_eq!(world.now(&share).stage, ShareStage::Active);
+            assert_eq!(world.stored(&share).stage, ShareStage::Active);
         }
     }
 
     #[test]
-    fn a_share_whose_time_is_over_has_expired_and_one_that_is_settled_costs_nothing() {
-        let world = World::new(&[]);
-        let share = world.write("Ann");
-        assert!(world.live(usize::MAX, None));
-        assert_eq!(world.now(&share).stage, ShareStage::Active);
+    fn a_share_expires_after_its_duration_without_an_upstream_call() {
+        let world = TestWorld::new(&[]);
+        let share = world.create_share("Ann");
+        assert!(world.run_process(usize::MAX, None));
+        assert_eq!(world.stored(&share).stage, ShareStage::Active);
         let calls = world.simulator.calls().len();
-        world.outside.block_on(async {
+        world.runtime.block_on(async {
             let store = open(&world.folder).await;
             let now = clock::now();
             let mut over = store.share("acme", share.id).await.unwrap().unwrap();
@@ -815,7 +846,7 @@ mod tests {
         assert_eq!(world.simulator.calls().len(), calls);
     }
 
-    fn mishap() -> impl Strategy<Value = (&'static str, Mishap)> {
+    fn upstream_fault() -> impl Strategy<Value = (&'static str, UpstreamFault)> {
         let endpoint = proptest::sample::select(vec![
             "ProspectActivity.Create",
             "ProspectActivity.Retrieve",
@@ -823,34 +854,34 @@ mod tests {
             "EntityAccess.Status",
             "EntityAccess.Revoke",
         ]);
-        let what = proptest::sample::select(vec![
-            Mishap::DropBefore,
-            Mishap::CommitThenDrop,
-            Mishap::GarbageJson,
-            Mishap::Html502,
-            Mishap::Empty500,
-            Mishap::Refuse,
+        let fault = proptest::sample::select(vec![
+            UpstreamFault::DropBefore,
+            UpstreamFault::CommitThenDrop,
+            UpstreamFault::GarbageJson,
+            UpstreamFault::Html502,
+            UpstreamFault::Empty500,
+            UpstreamFault::Refuse,
         ]);
-        (endpoint, what)
+        (endpoint, fault)
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn whatever_is_lost_and_whoever_dies_ledger_and_leadsquared_agree(
-            faults in proptest::collection::vec(mishap(), 0..5),
-            lives in proptest::collection::vec((1..60_usize, proptest::sample::select(vec![None, Some(Event::Revoke), Some(Event::Retry)])), 0..4),
+        fn store_and_leadsquared_agree_after_crashes_and_upstream_faults(
+            faults in proptest::collection::vec(upstream_fault(), 0..5),
+            processes in proptest::collection::vec((1..60_usize, proptest::sample::select(vec![None, Some(ShareEvent::RevokeRequested), Some(ShareEvent::RetryRequested)])), 0..4),
             revoke in any::<bool>(),
         ) {
-            let world = World::new(&faults);
-            let shares: Vec<_> = ["Ann", "Ben", "Cid"].iter().map(|name| world.write(name)).collect();
-            for (polls, event) in lives {
-                world.live_with(polls, event.map(|event| (&shares[0], event)));
+            let world = TestWorld::new(&faults);
+            let shares: Vec<_> = ["Ann", "Ben", "Cid"].iter().map(|name| world.create_share(name)).collect();
+            for (polls, event) in processes {
+                world.run_process_with(polls, event.map(|event| (&shares[0], event)));
             }
-            prop_assert!(world.live(usize::MAX, revoke.then_some(&shares[1])));
-            // What was lost may come still; then there is nothing left to be lost.
-            prop_assert!(world.live(usize::MAX, None));
+            prop_assert!(world.run_process(usize::MAX, revoke.then_some(&shares[1])));
+            // A lost request may still be executed. A second process sees its effect.
+            prop_assert!(world.run_process(usize::MAX, None));
             world.check(&shares);
         }
     }

@@ -1,5 +1,5 @@
-//! Where a share is worked on while anybody has to do with it: its present state, and who listens. At most one each in a
-//! process, so that all see the same.
+//! Share handles: the current state of each share in use, and its watchers. A process has at most one handle per share, so all
+//! users of a share see the same state.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,58 +10,59 @@ use uuid::Uuid;
 
 use crate::domain::share::Share;
 
-/// The place of one share.
+/// The handle of one share.
 pub(super) struct ShareHandle {
     share: watch::Sender<Arc<Share>>,
-    writing: tokio::sync::Mutex<()>,
-    /// Whether somebody does what is to be done.
-    driven: AtomicBool,
-    listeners: AtomicUsize,
-    joined: Notify,
+    change_lock: tokio::sync::Mutex<()>,
+    /// Whether a task drives the share.
+    is_driven: AtomicBool,
+    watchers: AtomicUsize,
+    watcher_added: Notify,
 }
 
-/// All places that anybody holds.
+/// All handles that are in use.
 #[derive(Default)]
 pub(super) struct ShareHandles {
     creation: tokio::sync::Mutex<()>,
     handles: Mutex<HashMap<Uuid, Weak<ShareHandle>>>,
 }
 
-/// Somebody who follows a share.
-pub struct Listener {
+/// Follows the changes of a share.
+pub struct ShareWatcher {
     handle: Arc<ShareHandle>,
     share: watch::Receiver<Arc<Share>>,
 }
 
 impl ShareHandles {
-    /// Held by whoever reads a share to give it its place.
+    /// Locks the creation of handles for shares that are read from the store. The caller holds the lock from before the read
+    /// until the handle exists.
     pub(super) async fn creation(&self) -> MutexGuard<'_, ()> {
         self.creation.lock().await
     }
 
-    /// The share's place, if anybody holds it.
+    /// Returns the handle of a share if it is in use.
     pub(super) fn get(&self, id: Uuid) -> Option<Arc<ShareHandle>> {
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.get(&id).and_then(Weak::upgrade)
     }
 
-    /// The share's place. Whoever holds it already knows better what has become of the share.
+    /// Returns the handle of a share, and creates it if it is not in use. The state in an existing handle is newer than `share`.
     pub(super) fn of(&self, share: Share) -> Arc<ShareHandle> {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = handles.get(&share.id).and_then(Weak::upgrade) {
             return handle;
         }
-        // Those that nobody holds go now and then, so that there are about as many as are held.
+        // Unused handles are removed when the map is full, so the map has about as many entries as handles in use.
         if handles.len() == handles.capacity() {
             handles.retain(|_, handle| handle.strong_count() > 0);
         }
         let id = share.id;
         let handle = Arc::new(ShareHandle {
             share: watch::Sender::new(Arc::new(share)),
-            writing: tokio::sync::Mutex::default(),
-            driven: AtomicBool::new(false),
-            listeners: AtomicUsize::new(0),
-            joined: Notify::new(),
+            change_lock: tokio::sync::Mutex::default(),
+            is_driven: AtomicBool::new(false),
+            watchers: AtomicUsize::new(0),
+            watcher_added: Notify::new(),
         });
         handles.insert(id, Arc::downgrade(&handle));
         handle
@@ -69,68 +70,68 @@ impl ShareHandles {
 }
 
 impl ShareHandle {
-    /// The share as it is.
+    /// Returns the current state of the share.
     pub(super) fn current(&self) -> Arc<Share> {
         self.share.borrow().clone()
     }
 
-    /// Held by whoever changes the share.
-    pub(super) async fn writing(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().await
+    /// Locks the share for a change.
+    pub(super) async fn lock_for_change(&self) -> MutexGuard<'_, ()> {
+        self.change_lock.lock().await
     }
 
-    /// What became of it, once that is written down.
-    pub(super) fn tell(&self, share: Share) -> Arc<Share> {
+    /// Publishes a new state to all watchers. The new state is already stored.
+    pub(super) fn publish(&self, share: Share) -> Arc<Share> {
         let share = Arc::new(share);
         self.share.send_replace(share.clone());
         share
     }
 
-    /// Whether anybody waits for what becomes of it.
-    pub(super) fn is_listened_to(&self) -> bool {
-        self.listeners.load(Ordering::Relaxed) > 0
+    /// Whether the share has a watcher.
+    pub(super) fn has_watchers(&self) -> bool {
+        self.watchers.load(Ordering::Relaxed) > 0
     }
 
-    /// Resolves when somebody begins to listen.
-    pub(super) async fn joined(&self) {
-        self.joined.notified().await;
+    /// Waits until a watcher is added.
+    pub(super) async fn watcher_added(&self) {
+        self.watcher_added.notified().await;
     }
 
-    /// Whether nobody did what is to be done until now; the caller does from now on.
-    pub(super) fn take_over(&self) -> bool {
-        !self.driven.swap(true, Ordering::AcqRel)
+    /// Starts driving the share. Returns `false` if another task already drives it.
+    pub(super) fn start_driving(&self) -> bool {
+        !self.is_driven.swap(true, Ordering::AcqRel)
     }
 
-    /// Nobody does from now on.
-    pub(super) fn leave(&self) {
-        self.driven.store(false, Ordering::Release);
+    /// Stops driving the share.
+    pub(super) fn stop_driving(&self) {
+        self.is_driven.store(false, Ordering::Release);
     }
 }
 
-impl Listener {
+impl ShareWatcher {
     pub(super) fn new(handle: Arc<ShareHandle>) -> Self {
         let share = handle.share.subscribe();
-        handle.listeners.fetch_add(1, Ordering::Relaxed);
-        handle.joined.notify_one();
+        handle.watchers.fetch_add(1, Ordering::Relaxed);
+        handle.watcher_added.notify_one();
         Self { handle, share }
     }
 
-    /// The share as it is; what was there until now is no change any more.
+    /// Returns the current state of the share, and marks it as seen.
     pub fn current(&mut self) -> Arc<Share> {
         self.share.borrow_and_update().clone()
     }
 
-    /// Resolves when it has changed since.
+    /// Waits until the share changes after the last call of [`ShareWatcher::current`].
     pub async fn changed(&mut self) {
-        // The sender lives as long as the place, which is held.
+        // The sender exists as long as the handle, which this watcher holds.
         if self.share.changed().await.is_err() {
             std::future::pending().await
         }
     }
 }
 
-impl Drop for Listener {
+impl Drop for ShareWatcher {
     fn drop(&mut self) {
-        self.handle.listeners.fetch_sub(1, Ordering::Relaxed);
+        self.handle.watchers.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,228 +1,267 @@
-//! The way of a share: pure, every stage with every event. Knows no store, no LeadSquared and no clock.
+//! The state machine of a share: what an event does to a share in each stage, and which task comes next. The functions are
+//! pure. They use no store, no upstream and no clock.
 
 use jiff::Timestamp;
 
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::error::Error;
 
-/// What happens to a share.
+/// An event that changes a share.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// That step is about to be taken. Written down before it is.
-    Begun(ShareStep),
-    /// The activity is posted, or was found.
-    Posted(String),
-    /// The activity is not there.
-    NotPosted,
-    /// LeadSquared has taken the request, under that id.
-    Taken(String),
-    /// LeadSquared has done what was asked.
-    Done,
-    /// LeadSquared will not do it, and why.
-    Refused(Error),
-    /// LeadSquared knows of no such share, or not of what is shared.
-    Gone,
-    /// The step was surely not taken.
-    NotTaken,
-    /// Whether the step was taken is not known.
-    Lost,
-    /// What was to be found out could not be, for too long.
-    GivenUp(Error),
-    /// The share that this one takes over from has been dealt with.
-    Succeeded,
-    /// Another share has taken over.
-    TakenOver,
-    /// Its time is over.
-    TimeOver,
-    /// Somebody wants it revoked.
-    Revoke,
-    /// Somebody wants the step tried again that failed, or whose outcome is not known.
-    Retry,
+pub enum ShareEvent {
+    /// The step starts. The event is stored before the request is sent.
+    StepStarted(ShareStep),
+    /// The activity with this id was posted, or was found by a look-up.
+    ActivityPosted(String),
+    /// The activity was not found by a look-up.
+    ActivityNotFound,
+    /// LeadSquared accepted the request and gave it this id.
+    RequestAccepted(String),
+    /// LeadSquared processed the request.
+    RequestProcessed,
+    /// LeadSquared rejected the step with this error.
+    Rejected(Error),
+    /// LeadSquared has no such access to revoke, or the lead or opportunity does not exist.
+    AccessNotFound,
+    /// The step was certainly not executed.
+    NotExecuted,
+    /// Whether the step was executed is unknown.
+    OutcomeUnknown,
+    /// The task did not succeed within `give_up_after`. The error is the last one.
+    GaveUp(Error),
+    /// The share that this share extends was ended, or its revoke was started.
+    PredecessorEnded,
+    /// The share that extends this share replaced it.
+    ReplacedBySuccessor,
+    /// The duration of the share is over.
+    DurationOver,
+    /// A caller requested a revoke.
+    RevokeRequested,
+    /// A caller requested a retry of the step that failed or whose outcome is unknown.
+    RetryRequested,
 }
 
-/// What is to be done for a share.
+/// The next task for a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Nothing.
-    Rest,
-    /// Begin, then take that step.
-    Take(ShareStep),
-    /// It was begun by somebody who is not here any more: the outcome is lost.
-    Recover,
-    /// Look whether the activity was posted.
-    Look,
-    /// Ask how the request stands.
-    Poll,
-    /// End the share that this one takes over from.
-    Succeed,
+pub enum ShareTask {
+    /// There is nothing to do.
+    Idle,
+    /// Record that this step starts, then execute it.
+    Execute(ShareStep),
+    /// An earlier process started the step. Record that its outcome is unknown.
+    RecoverStep,
+    /// Look up whether the activity was posted.
+    VerifyActivity,
+    /// Poll the status of the upstream request.
+    PollStatus,
+    /// End the share that this share extends.
+    EndPredecessor,
 }
 
-/// The event cannot happen to a share that is there.
+/// The event is invalid in the current stage of the share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Impossible;
+pub struct InvalidTransition;
 
-/// How the machine may behave: what LeadSquared does not document.
+/// Settings of the state machine, for behavior that LeadSquared does not document.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Rules {
-    /// Asking again for what may be shared already does no harm.
+pub struct TransitionRules {
+    /// Whether a share request can be sent again without a second grant, even if the first one may have been executed.
     pub may_ask_again: bool,
 }
 
-/// What is to be done for a share, by its stage alone.
-pub fn task(stage: ShareStage) -> Task {
+/// Returns the next task for a share in this stage.
+pub fn task(stage: ShareStage) -> ShareTask {
     match stage {
-        ShareStage::Created => Task::Take(ShareStep::PostActivity),
-        ShareStage::ShareQueued => Task::Take(ShareStep::Share),
-        ShareStage::RevokeQueued => Task::Take(ShareStep::Revoke),
-        ShareStage::PostingActivity | ShareStage::RequestingShare | ShareStage::RequestingRevoke => Task::Recover,
-        ShareStage::VerifyingActivity => Task::Look,
-        ShareStage::ShareInProgress | ShareStage::RevokeInProgress => Task::Poll,
-        ShareStage::EndingPredecessor => Task::Succeed,
+        ShareStage::Created => ShareTask::Execute(ShareStep::PostActivity),
+        ShareStage::ShareQueued => ShareTask::Execute(ShareStep::Share),
+        ShareStage::RevokeQueued => ShareTask::Execute(ShareStep::Revoke),
+        ShareStage::PostingActivity | ShareStage::RequestingShare | ShareStage::RequestingRevoke => {
+            ShareTask::RecoverStep
+        }
+        ShareStage::VerifyingActivity => ShareTask::VerifyActivity,
+        ShareStage::ShareInProgress | ShareStage::RevokeInProgress => ShareTask::PollStatus,
+        ShareStage::EndingPredecessor => ShareTask::EndPredecessor,
         ShareStage::Active | ShareStage::Uncertain | ShareStage::Expired | ShareStage::Failed | ShareStage::Revoked => {
-            Task::Rest
+            ShareTask::Idle
         }
     }
 }
 
-/// What becomes of a share.
-pub fn apply(share: &Share, event: Event, rules: Rules, now: Timestamp) -> Result<Share, Impossible> {
+/// Returns the share after an event.
+///
+/// # Errors
+///
+/// [`InvalidTransition`] if the event is invalid in the current stage.
+pub fn apply(
+    share: &Share,
+    event: ShareEvent,
+    rules: TransitionRules,
+    now: Timestamp,
+) -> Result<Share, InvalidTransition> {
     let mut next = share.clone();
     next.changed = now;
-    if matches!(event, Event::Begun(_)) {
-        next.sends = next.sends.saturating_add(1);
+    if matches!(event, ShareEvent::StepStarted(_)) {
+        next.attempts = next.attempts.saturating_add(1);
     }
     next.stage = match (share.stage, event) {
-        (ShareStage::Created, Event::Begun(ShareStep::PostActivity)) => ShareStage::PostingActivity,
-        (ShareStage::ShareQueued, Event::Begun(ShareStep::Share)) => {
-            next.asked = Some(now);
-            // Unless it is known better, access lasts as long as if it were granted at the last moment.
+        (ShareStage::Created, ShareEvent::StepStarted(ShareStep::PostActivity)) => ShareStage::PostingActivity,
+        (ShareStage::ShareQueued, ShareEvent::StepStarted(ShareStep::Share)) => {
+            next.last_requested = Some(now);
+            // The latest possible end of the access. It is replaced when the grant is known.
             next.expires = Some(now + next.duration());
             ShareStage::RequestingShare
         }
-        (ShareStage::RevokeQueued, Event::Begun(ShareStep::Revoke)) => {
-            next.asked = Some(now);
+        (ShareStage::RevokeQueued, ShareEvent::StepStarted(ShareStep::Revoke)) => {
+            next.last_requested = Some(now);
             ShareStage::RequestingRevoke
         }
 
-        (ShareStage::PostingActivity | ShareStage::VerifyingActivity, Event::Posted(id)) => next.posted(id),
-        (ShareStage::VerifyingActivity, Event::NotPosted) if share.revoke_wanted => next.revoked(),
-        // It is posted once more and no oftener: those that were lost may come still.
-        (ShareStage::VerifyingActivity, Event::NotPosted) if share.posted_again => {
+        (ShareStage::PostingActivity | ShareStage::VerifyingActivity, ShareEvent::ActivityPosted(id)) => {
+            next.posted(id)
+        }
+        (ShareStage::VerifyingActivity, ShareEvent::ActivityNotFound) if share.revoke_requested => next.revoked(),
+        // The activity is posted a second time at most, because a lost post may still be executed later.
+        (ShareStage::VerifyingActivity, ShareEvent::ActivityNotFound) if share.posted_again => {
             next.uncertain(ShareStep::PostActivity)
         }
-        (ShareStage::VerifyingActivity, Event::NotPosted) => {
+        (ShareStage::VerifyingActivity, ShareEvent::ActivityNotFound) => {
             next.posted_again = true;
             ShareStage::Created
         }
-        (ShareStage::RequestingShare, Event::Taken(id)) => next.taken(id, ShareStage::ShareInProgress),
-        (ShareStage::RequestingRevoke, Event::Taken(id)) => next.taken(id, ShareStage::RevokeInProgress),
-        (ShareStage::ShareInProgress, Event::Done) => next.granted(now),
-        (ShareStage::RevokeInProgress, Event::Done | Event::Gone) if share.share_again => next.shared_again(),
-        (ShareStage::RevokeInProgress, Event::Done) => next.revoked(),
+        (ShareStage::RequestingShare, ShareEvent::RequestAccepted(id)) => {
+            next.accepted(id, ShareStage::ShareInProgress)
+        }
+        (ShareStage::RequestingRevoke, ShareEvent::RequestAccepted(id)) => {
+            next.accepted(id, ShareStage::RevokeInProgress)
+        }
+        (ShareStage::ShareInProgress, ShareEvent::RequestProcessed) => next.granted(now),
+        (ShareStage::RevokeInProgress, ShareEvent::RequestProcessed | ShareEvent::AccessNotFound)
+            if share.share_again =>
+        {
+            next.shared_again()
+        }
+        (ShareStage::RevokeInProgress, ShareEvent::RequestProcessed) => next.revoked(),
 
-        (ShareStage::PostingActivity, Event::Refused(error)) => next.failed(ShareStep::PostActivity, error),
-        // What is not there needs no revoking.
-        (ShareStage::RequestingRevoke, Event::Gone) if share.share_again => next.shared_again(),
-        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, Event::Gone) => next.revoked(),
-        // One that was asked for before may have been done, which may be why this one is refused.
-        (ShareStage::RequestingShare | ShareStage::ShareInProgress, Event::Refused(_)) if share.doubted => {
+        (ShareStage::PostingActivity, ShareEvent::Rejected(error)) => next.failed(ShareStep::PostActivity, error),
+        // There is no access to revoke.
+        (ShareStage::RequestingRevoke, ShareEvent::AccessNotFound) if share.share_again => next.shared_again(),
+        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, ShareEvent::AccessNotFound) => next.revoked(),
+        // An earlier request may have been executed. That may be the reason for this rejection.
+        (ShareStage::RequestingShare | ShareStage::ShareInProgress, ShareEvent::Rejected(_))
+            if share.possibly_granted_before =>
+        {
             next.upstream_request_id = None;
             next.uncertain(ShareStep::Share)
         }
-        (ShareStage::RequestingShare | ShareStage::ShareInProgress, Event::Refused(error)) => {
+        (ShareStage::RequestingShare | ShareStage::ShareInProgress, ShareEvent::Rejected(error)) => {
             next.failed(ShareStep::Share, error)
         }
-        // Whether there is access is as uncertain as before, and RetryShare revokes again.
-        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, Event::Refused(_))
-        | (ShareStage::RequestingRevoke, Event::Lost)
-        | (ShareStage::RevokeQueued | ShareStage::RevokeInProgress, Event::GivenUp(_))
+        // Whether the user has access is still unknown. RetryShare revokes again.
+        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, ShareEvent::Rejected(_))
+        | (ShareStage::RequestingRevoke, ShareEvent::OutcomeUnknown)
+        | (ShareStage::RevokeQueued | ShareStage::RevokeInProgress, ShareEvent::GaveUp(_))
             if share.share_again =>
         {
             next.upstream_request_id = None;
             next.uncertain(ShareStep::Share)
         }
-        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, Event::Refused(_)) if share.doubted => {
+        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, ShareEvent::Rejected(_))
+            if share.possibly_granted_before =>
+        {
             next.uncertain(ShareStep::Revoke)
         }
-        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, Event::Refused(error)) => next.kept(error),
-
-        (ShareStage::PostingActivity, Event::NotTaken) => next.unless_unwanted(ShareStage::Created),
-        (ShareStage::RequestingShare, Event::NotTaken) => next.unless_unwanted(ShareStage::ShareQueued),
-        (ShareStage::RequestingRevoke, Event::NotTaken) => ShareStage::RevokeQueued,
-
-        (ShareStage::PostingActivity, Event::Lost) => next.unless_unwanted(ShareStage::VerifyingActivity),
-        // What may be there is revoked too.
-        (ShareStage::RequestingShare, Event::Lost) | (ShareStage::ShareInProgress, Event::GivenUp(_))
-            if share.revoke_wanted =>
-        {
-            next.doubted = true;
-            next.leaving()
+        (ShareStage::RequestingRevoke | ShareStage::RevokeInProgress, ShareEvent::Rejected(error)) => {
+            next.still_active(error)
         }
-        (ShareStage::RequestingShare, Event::Lost) if rules.may_ask_again && !share.doubted => {
-            next.doubted = true;
+
+        (ShareStage::PostingActivity, ShareEvent::NotExecuted) => next.unless_revoke_requested(ShareStage::Created),
+        (ShareStage::RequestingShare, ShareEvent::NotExecuted) => next.unless_revoke_requested(ShareStage::ShareQueued),
+        (ShareStage::RequestingRevoke, ShareEvent::NotExecuted) => ShareStage::RevokeQueued,
+
+        (ShareStage::PostingActivity, ShareEvent::OutcomeUnknown) => {
+            next.unless_revoke_requested(ShareStage::VerifyingActivity)
+        }
+        // Access that may exist is also revoked.
+        (ShareStage::RequestingShare, ShareEvent::OutcomeUnknown)
+        | (ShareStage::ShareInProgress, ShareEvent::GaveUp(_))
+            if share.revoke_requested =>
+        {
+            next.possibly_granted_before = true;
+            next.start_revoke()
+        }
+        (ShareStage::RequestingShare, ShareEvent::OutcomeUnknown)
+            if rules.may_ask_again && !share.possibly_granted_before =>
+        {
+            next.possibly_granted_before = true;
             ShareStage::ShareQueued
         }
-        (ShareStage::RequestingShare, Event::Lost) => next.uncertain(ShareStep::Share),
-        (ShareStage::RequestingRevoke, Event::Lost) if share.doubted => next.uncertain(ShareStep::Revoke),
-        // To take back twice what can be taken back once does no harm.
-        (ShareStage::RequestingRevoke, Event::Lost) => {
-            next.doubted = true;
+        (ShareStage::RequestingShare, ShareEvent::OutcomeUnknown) => next.uncertain(ShareStep::Share),
+        (ShareStage::RequestingRevoke, ShareEvent::OutcomeUnknown) if share.possibly_granted_before => {
+            next.uncertain(ShareStep::Revoke)
+        }
+        // A second revoke of the same access is harmless.
+        (ShareStage::RequestingRevoke, ShareEvent::OutcomeUnknown) => {
+            next.possibly_granted_before = true;
             ShareStage::RevokeQueued
         }
 
-        // Nothing was sent, so nothing is uncertain, unless something was before.
-        (ShareStage::Created, Event::GivenUp(error)) => next.failed(ShareStep::PostActivity, error),
-        (ShareStage::ShareQueued, Event::GivenUp(_)) if share.doubted => next.uncertain(ShareStep::Share),
-        (ShareStage::ShareQueued, Event::GivenUp(error)) => next.failed(ShareStep::Share, error),
-        (ShareStage::RevokeQueued, Event::GivenUp(_)) if share.doubted => next.uncertain(ShareStep::Revoke),
-        (ShareStage::RevokeQueued, Event::GivenUp(error)) => next.kept(error),
-        (ShareStage::VerifyingActivity, Event::GivenUp(_)) if share.revoke_wanted => next.revoked(),
-        (ShareStage::VerifyingActivity, Event::GivenUp(_)) => next.uncertain(ShareStep::PostActivity),
-        (ShareStage::ShareInProgress, Event::GivenUp(_)) => next.uncertain(ShareStep::Share),
-        (ShareStage::RevokeInProgress, Event::GivenUp(_)) => next.uncertain(ShareStep::Revoke),
+        // Nothing was sent, so the outcome is known, unless an earlier request may have been executed.
+        (ShareStage::Created, ShareEvent::GaveUp(error)) => next.failed(ShareStep::PostActivity, error),
+        (ShareStage::ShareQueued, ShareEvent::GaveUp(_)) if share.possibly_granted_before => {
+            next.uncertain(ShareStep::Share)
+        }
+        (ShareStage::ShareQueued, ShareEvent::GaveUp(error)) => next.failed(ShareStep::Share, error),
+        (ShareStage::RevokeQueued, ShareEvent::GaveUp(_)) if share.possibly_granted_before => {
+            next.uncertain(ShareStep::Revoke)
+        }
+        (ShareStage::RevokeQueued, ShareEvent::GaveUp(error)) => next.still_active(error),
+        (ShareStage::VerifyingActivity, ShareEvent::GaveUp(_)) if share.revoke_requested => next.revoked(),
+        (ShareStage::VerifyingActivity, ShareEvent::GaveUp(_)) => next.uncertain(ShareStep::PostActivity),
+        (ShareStage::ShareInProgress, ShareEvent::GaveUp(_)) => next.uncertain(ShareStep::Share),
+        (ShareStage::RevokeInProgress, ShareEvent::GaveUp(_)) => next.uncertain(ShareStep::Revoke),
 
-        (ShareStage::EndingPredecessor, Event::Succeeded) if share.revoke_wanted => next.leaving(),
-        (ShareStage::EndingPredecessor, Event::Succeeded) => ShareStage::Active,
-        (ShareStage::Active, Event::TakenOver) => ShareStage::Expired,
-        (stage, Event::TimeOver) if may_end(share, stage) => ShareStage::Expired,
+        (ShareStage::EndingPredecessor, ShareEvent::PredecessorEnded) if share.revoke_requested => next.start_revoke(),
+        (ShareStage::EndingPredecessor, ShareEvent::PredecessorEnded) => ShareStage::Active,
+        (ShareStage::Active, ShareEvent::ReplacedBySuccessor) => ShareStage::Expired,
+        (stage, ShareEvent::DurationOver) if may_expire(share, stage) => ShareStage::Expired,
 
-        (stage, Event::Revoke) => next.revoke(stage).ok_or(Impossible)?,
-        (stage @ (ShareStage::Failed | ShareStage::Uncertain), Event::Retry) => {
-            next.retry(stage, rules, now).ok_or(Impossible)?
+        (stage, ShareEvent::RevokeRequested) => next.revoke(stage).ok_or(InvalidTransition)?,
+        (stage @ (ShareStage::Failed | ShareStage::Uncertain), ShareEvent::RetryRequested) => {
+            next.retry(stage, rules, now).ok_or(InvalidTransition)?
         }
 
         (
             _,
-            Event::Begun(_)
-            | Event::Posted(_)
-            | Event::NotPosted
-            | Event::Taken(_)
-            | Event::Done
-            | Event::Refused(_)
-            | Event::Gone
-            | Event::NotTaken
-            | Event::Lost
-            | Event::GivenUp(_)
-            | Event::Succeeded
-            | Event::TakenOver
-            | Event::TimeOver
-            | Event::Retry,
-        ) => return Err(Impossible),
+            ShareEvent::StepStarted(_)
+            | ShareEvent::ActivityPosted(_)
+            | ShareEvent::ActivityNotFound
+            | ShareEvent::RequestAccepted(_)
+            | ShareEvent::RequestProcessed
+            | ShareEvent::Rejected(_)
+            | ShareEvent::AccessNotFound
+            | ShareEvent::NotExecuted
+            | ShareEvent::OutcomeUnknown
+            | ShareEvent::GaveUp(_)
+            | ShareEvent::PredecessorEnded
+            | ShareEvent::ReplacedBySuccessor
+            | ShareEvent::DurationOver
+            | ShareEvent::RetryRequested,
+        ) => return Err(InvalidTransition),
     };
     if next.stage != ShareStage::Uncertain && next.stage != ShareStage::Failed && next.stage != ShareStage::Expired {
         next.step = None;
     }
-    if next.stage.is_over() {
-        next.revoke_wanted = false;
+    if next.stage.has_ended() {
+        next.revoke_requested = false;
     }
     Ok(next)
 }
 
-/// Whether a share of that stage ends when its time is over: one that was granted, or may have been.
-fn may_end(share: &Share, stage: ShareStage) -> bool {
+/// Whether a share in this stage expires when its duration is over: a share that was granted or may have been granted.
+fn may_expire(share: &Share, stage: ShareStage) -> bool {
     match stage {
         ShareStage::Active => true,
-        // One that is shared again has not ended: its time begins anew.
+        // A share that is requested again does not expire: its duration starts again.
         ShareStage::RevokeQueued | ShareStage::RevokeInProgress => !share.share_again,
         ShareStage::Uncertain => share.step != Some(ShareStep::PostActivity),
         ShareStage::Created
@@ -244,23 +283,24 @@ impl Share {
         if let SharedEntity::Lead {
             context: ShareContext::New { id, .. },
             ..
-        } = &mut self.what
+        } = &mut self.entity
         {
             *id = Some(activity_id);
         }
-        self.unless_unwanted(ShareStage::ShareQueued)
+        self.unless_revoke_requested(ShareStage::ShareQueued)
     }
 
-    /// As long as LeadSquared was never asked, there is nothing to revoke.
-    fn unless_unwanted(&mut self, stage: ShareStage) -> ShareStage {
-        match (self.revoke_wanted, self.doubted) {
+    /// Returns `stage`, or the stage of the revoke if a revoke was requested. Without an earlier share request there is nothing to
+    /// revoke.
+    fn unless_revoke_requested(&mut self, stage: ShareStage) -> ShareStage {
+        match (self.revoke_requested, self.possibly_granted_before) {
             (false, _) => stage,
             (true, false) => self.revoked(),
-            (true, true) => self.leaving(),
+            (true, true) => self.start_revoke(),
         }
     }
 
-    fn taken(&mut self, request_id: String, stage: ShareStage) -> ShareStage {
+    fn accepted(&mut self, request_id: String, stage: ShareStage) -> ShareStage {
         self.upstream_request_id = Some(request_id);
         stage
     }
@@ -269,16 +309,16 @@ impl Share {
         self.granted = Some(now);
         self.expires = Some(now + self.duration());
         self.failure = None;
-        self.doubted = false;
+        self.possibly_granted_before = false;
         match self.extends {
-            _ if self.revoke_wanted => self.leaving(),
+            _ if self.revoke_requested => self.start_revoke(),
             Some(_) => ShareStage::EndingPredecessor,
             None => ShareStage::Active,
         }
     }
 
-    fn leaving(&mut self) -> ShareStage {
-        self.revoke_wanted = false;
+    fn start_revoke(&mut self) -> ShareStage {
+        self.revoke_requested = false;
         self.failure = None;
         ShareStage::RevokeQueued
     }
@@ -288,10 +328,10 @@ impl Share {
         ShareStage::Revoked
     }
 
-    /// What may have been granted is revoked, so LeadSquared can be asked to share as if for the first time.
+    /// The access that may have been granted is revoked. The share can be requested again like a new share.
     fn shared_again(&mut self) -> ShareStage {
         self.share_again = false;
-        self.doubted = false;
+        self.possibly_granted_before = false;
         self.upstream_request_id = None;
         self.expires = None;
         ShareStage::ShareQueued
@@ -303,15 +343,15 @@ impl Share {
         ShareStage::Failed
     }
 
-    /// It could not be revoked, so the user has access still.
-    fn kept(&mut self, error: Error) -> ShareStage {
+    /// The revoke failed, so the user still has access.
+    fn still_active(&mut self, error: Error) -> ShareStage {
         self.failure = Some(error);
         ShareStage::Active
     }
 
     fn uncertain(&mut self, step: ShareStep) -> ShareStage {
         self.step = Some(step);
-        self.revoke_wanted = false;
+        self.revoke_requested = false;
         self.share_again = false;
         ShareStage::Uncertain
     }
@@ -319,25 +359,25 @@ impl Share {
     fn revoke(&mut self, stage: ShareStage) -> Option<ShareStage> {
         Some(match stage {
             ShareStage::Created => self.revoked(),
-            ShareStage::ShareQueued if !self.doubted => self.revoked(),
-            ShareStage::ShareQueued => self.leaving(),
-            // First it has to be known what there is to revoke.
+            ShareStage::ShareQueued if !self.possibly_granted_before => self.revoked(),
+            ShareStage::ShareQueued => self.start_revoke(),
+            // The revoke starts when the outcome of the current step is known.
             ShareStage::PostingActivity
             | ShareStage::VerifyingActivity
             | ShareStage::RequestingShare
             | ShareStage::ShareInProgress
             | ShareStage::EndingPredecessor => {
-                self.revoke_wanted = true;
+                self.revoke_requested = true;
                 stage
             }
             ShareStage::Active => {
-                self.doubted = false;
-                self.leaving()
+                self.possibly_granted_before = false;
+                self.start_revoke()
             }
             ShareStage::Uncertain if self.step == Some(ShareStep::PostActivity) => self.revoked(),
             ShareStage::Uncertain => {
-                self.doubted = true;
-                self.leaving()
+                self.possibly_granted_before = true;
+                self.start_revoke()
             }
             ShareStage::RevokeQueued
             | ShareStage::RequestingRevoke
@@ -350,46 +390,46 @@ impl Share {
         })
     }
 
-    fn retry(&mut self, stage: ShareStage, rules: Rules, now: Timestamp) -> Option<ShareStage> {
+    fn retry(&mut self, stage: ShareStage, rules: TransitionRules, now: Timestamp) -> Option<ShareStage> {
         let step = self.step?;
         self.failure = None;
-        // What may have been granted would be granted twice, so it is revoked first. The time to wait before a revoke is
-        // counted from the request that may have granted it.
-        let is_taken = self.upstream_request_id.is_some();
+        // Access that may have been granted is revoked first. Otherwise it could be granted twice. The waiting time before the
+        // revoke starts at the request that may have granted it.
+        let is_accepted = self.upstream_request_id.is_some();
         if (step, stage) == (ShareStep::Share, ShareStage::Uncertain)
-            && !is_taken
+            && !is_accepted
             && !rules.may_ask_again
-            && !self.shares_grant()
+            && !self.has_same_upstream_grant()
         {
-            self.doubted = true;
+            self.possibly_granted_before = true;
             self.share_again = true;
-            return Some(self.leaving());
+            return Some(self.start_revoke());
         }
-        self.asked = Some(now);
+        self.last_requested = Some(now);
         Some(match (step, stage) {
-            // It is looked for first, also where it was refused: one of before may be there.
+            // The activity is looked up first, even after a rejection: an earlier post may have been executed.
             (ShareStep::PostActivity, _) => {
                 self.posted_again = false;
                 ShareStage::VerifyingActivity
             }
-            // LeadSquared has taken it: it need only be asked what became of it.
+            // LeadSquared accepted the request. Polling its status is enough.
             (ShareStep::Share, ShareStage::Uncertain) if self.upstream_request_id.is_some() => {
                 ShareStage::ShareInProgress
             }
             (ShareStep::Share, _) => {
-                self.doubted = stage == ShareStage::Uncertain;
+                self.possibly_granted_before = stage == ShareStage::Uncertain;
                 self.upstream_request_id = None;
                 ShareStage::ShareQueued
             }
             (ShareStep::Revoke, _) => {
-                self.doubted = true;
-                self.leaving()
+                self.possibly_granted_before = true;
+                self.start_revoke()
             }
         })
     }
 
-    /// Whether LeadSquared cannot tell its grant from that of the share that it takes over from: a revoke would end both.
-    fn shares_grant(&self) -> bool {
+    /// Whether LeadSquared cannot distinguish this share from the share that it extends. Then a revoke would end both.
+    fn has_same_upstream_grant(&self) -> bool {
         self.extends.is_some() && !self.is_of_lead()
     }
 }
@@ -410,7 +450,7 @@ mod tests {
     }
 
     fn share(stage: ShareStage) -> Share {
-        let what = SharedEntity::Lead {
+        let entity = SharedEntity::Lead {
             id: "lead".into(),
             number: "1001".into(),
             context: ShareContext::New {
@@ -422,11 +462,11 @@ mod tests {
         };
         Share {
             stage,
-            ..Share::new(Uuid::from_u128(1), what, "sam".into(), Access::Write, 30, at(0))
+            ..Share::new(Uuid::from_u128(1), entity, "sam".into(), Access::Write, 30, at(0))
         }
     }
 
-    /// Every stage, with what else makes a difference there.
+    /// A share in every stage, and shares with the fields that make a difference in a stage.
     fn shares() -> Vec<(String, Share)> {
         let mut all: Vec<_> = ShareStage::ALL.map(|stage| (format!("{stage:?}"), share(stage))).into();
         let mut variant = |name: &str, stage, change: fn(&mut Share)| {
@@ -441,7 +481,7 @@ mod tests {
             ShareStage::ShareInProgress,
             ShareStage::EndingPredecessor,
         ] {
-            variant("revoke wanted", stage, |share| share.revoke_wanted = true);
+            variant("revoke requested", stage, |share| share.revoke_requested = true);
         }
         variant("posted again", ShareStage::VerifyingActivity, |share| {
             share.posted_again = true
@@ -454,36 +494,42 @@ mod tests {
             ShareStage::RequestingRevoke,
             ShareStage::RevokeInProgress,
         ] {
-            variant("doubted", stage, |share| share.doubted = true);
+            variant("possibly granted before", stage, |share| {
+                share.possibly_granted_before = true
+            });
         }
         for stage in [
             ShareStage::RevokeQueued,
             ShareStage::RequestingRevoke,
             ShareStage::RevokeInProgress,
         ] {
-            variant("shared again", stage, |share| {
-                share.doubted = true;
+            variant("to be requested again", stage, |share| {
+                share.possibly_granted_before = true;
                 share.share_again = true;
             });
         }
         variant("extends another", ShareStage::ShareInProgress, |share| {
             share.extends = Some(Uuid::from_u128(2))
         });
-        variant("extends another, revoke wanted", ShareStage::ShareInProgress, |share| {
-            share.extends = Some(Uuid::from_u128(2));
-            share.revoke_wanted = true;
-        });
+        variant(
+            "extends another, revoke requested",
+            ShareStage::ShareInProgress,
+            |share| {
+                share.extends = Some(Uuid::from_u128(2));
+                share.revoke_requested = true;
+            },
+        );
         for stage in [ShareStage::Uncertain, ShareStage::Failed] {
             variant("activity", stage, |share| share.step = Some(ShareStep::PostActivity));
             variant("share", stage, |share| share.step = Some(ShareStep::Share));
         }
-        variant("share, taken", ShareStage::Uncertain, |share| {
+        variant("share, accepted", ShareStage::Uncertain, |share| {
             share.step = Some(ShareStep::Share);
             share.upstream_request_id = Some("98fe".into());
         });
         variant("share, extension of an opportunity", ShareStage::Uncertain, |share| {
             share.step = Some(ShareStep::Share);
-            share.what = SharedEntity::Opportunity { id: "deal".into() };
+            share.entity = SharedEntity::Opportunity { id: "deal".into() };
             share.extends = Some(Uuid::from_u128(2));
         });
         variant("revoke", ShareStage::Uncertain, |share| {
@@ -496,37 +542,37 @@ mod tests {
         ErrorKind::FeatureDisabled.into()
     }
 
-    fn events() -> Vec<Event> {
+    fn events() -> Vec<ShareEvent> {
         vec![
-            Event::Begun(ShareStep::PostActivity),
-            Event::Begun(ShareStep::Share),
-            Event::Begun(ShareStep::Revoke),
-            Event::Posted("activity".into()),
-            Event::NotPosted,
-            Event::Taken("98fe".into()),
-            Event::Done,
-            Event::Refused(error()),
-            Event::Gone,
-            Event::NotTaken,
-            Event::Lost,
-            Event::GivenUp(error()),
-            Event::Succeeded,
-            Event::TakenOver,
-            Event::TimeOver,
-            Event::Revoke,
-            Event::Retry,
+            ShareEvent::StepStarted(ShareStep::PostActivity),
+            ShareEvent::StepStarted(ShareStep::Share),
+            ShareEvent::StepStarted(ShareStep::Revoke),
+            ShareEvent::ActivityPosted("activity".into()),
+            ShareEvent::ActivityNotFound,
+            ShareEvent::RequestAccepted("98fe".into()),
+            ShareEvent::RequestProcessed,
+            ShareEvent::Rejected(error()),
+            ShareEvent::AccessNotFound,
+            ShareEvent::NotExecuted,
+            ShareEvent::OutcomeUnknown,
+            ShareEvent::GaveUp(error()),
+            ShareEvent::PredecessorEnded,
+            ShareEvent::ReplacedBySuccessor,
+            ShareEvent::DurationOver,
+            ShareEvent::RevokeRequested,
+            ShareEvent::RetryRequested,
         ]
     }
 
-    fn name(event: &Event) -> String {
+    fn name(event: &ShareEvent) -> String {
         let text = format!("{event:?}");
         match event {
-            Event::Begun(_) => text,
+            ShareEvent::StepStarted(_) => text,
             _ => text.split('(').next().unwrap_or_default().to_owned(),
         }
     }
 
-    /// What a share has become, beside its stage.
+    /// The changes of a share apart from its stage.
     fn marks(before: &Share, after: &Share) -> String {
         let mut marks = String::new();
         let mut mark = |is_there: bool, text: &str| {
@@ -534,39 +580,36 @@ mod tests {
                 let _ = write!(marks, ", {text}");
             }
         };
-        mark(after.revoke_wanted, "revoke wanted");
-        mark(after.doubted, "doubted");
-        mark(after.share_again, "to be shared again");
-        mark(after.failure.is_some(), "with a failure");
+        mark(after.revoke_requested, "revoke requested");
+        mark(after.possibly_granted_before, "possibly granted before");
+        mark(after.share_again, "to be requested again");
+        mark(after.failure.is_some(), "with failure");
         mark(after.step == Some(ShareStep::PostActivity), "activity");
         mark(after.step == Some(ShareStep::Share), "share");
         mark(after.step == Some(ShareStep::Revoke), "revoke");
-        mark(after.granted != before.granted, "granted now");
-        mark(after.expires != before.expires, "end known");
+        mark(after.granted != before.granted, "granted");
+        mark(after.expires != before.expires, "end changed");
         marks
     }
 
     #[test]
-    fn what_becomes_of_every_share_with_every_event() {
+    fn every_event_in_every_stage_has_the_expected_result() {
         let mut table = String::new();
         for (title, before) in shares() {
-            let _ = writeln!(table, "{title} ({:?}, to do: {:?})", before.state(), task(before.stage));
+            let _ = writeln!(table, "{title} ({:?}, task: {:?})", before.state(), task(before.stage));
             for event in events() {
                 let [strict, lenient] = [false, true].map(|may_ask_again| {
-                    let rules = Rules { may_ask_again };
+                    let rules = TransitionRules { may_ask_again };
                     match apply(&before, event.clone(), rules, at(60)) {
                         Ok(after) => format!("{:?}{}", after.stage, marks(&before, &after)),
-                        Err(Impossible) => "-".to_owned(),
+                        Err(InvalidTransition) => "-".to_owned(),
                     }
                 });
                 let name = name(&event);
                 if strict != lenient {
-                    let _ = writeln!(
-                        table,
-                        "  {name:<19} {strict}; where asking twice does no harm: {lenient}"
-                    );
+                    let _ = writeln!(table, "  {name:<28} {strict}; with may_ask_again: {lenient}");
                 } else if strict != "-" {
-                    let _ = writeln!(table, "  {name:<19} {strict}");
+                    let _ = writeln!(table, "  {name:<28} {strict}");
                 }
             }
         }
@@ -574,11 +617,11 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_was_granted_ends_when_its_time_is_over() {
+    fn a_granted_share_expires_after_its_duration() {
         let granted = apply(
             &share(ShareStage::ShareInProgress),
-            Event::Done,
-            Rules::default(),
+            ShareEvent::RequestProcessed,
+            TransitionRules::default(),
             at(100),
         )
         .unwrap();
@@ -588,84 +631,84 @@ mod tests {
     }
 
     #[test]
-    fn a_posted_activity_becomes_the_context() {
+    fn a_posted_activity_becomes_the_context_of_the_share() {
         let posted = apply(
             &share(ShareStage::PostingActivity),
-            Event::Posted("a1".into()),
-            Rules::default(),
+            ShareEvent::ActivityPosted("a1".into()),
+            TransitionRules::default(),
             at(1),
         )
         .unwrap();
         assert_eq!(posted.activity_id(), Some("a1"));
     }
 
-    fn event() -> impl Strategy<Value = Event> {
+    fn event() -> impl Strategy<Value = ShareEvent> {
         proptest::sample::select(events())
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
-        /// A share is asked for again only if it surely came to nothing or is surely revoked, also by RetryShare; and what may
-        /// have been granted is never told as nothing.
+        /// A share is requested again only if it was certainly not granted or is certainly revoked, also by RetryShare. A share
+        /// that may have been granted is never failed or revoked.
         #[test]
-        fn nothing_is_asked_for_twice(events in proptest::collection::vec(event(), 1..80)) {
+        fn no_access_is_requested_twice(events in proptest::collection::vec(event(), 1..80)) {
             let mut share = share(ShareStage::Created);
-            // How many of our questions LeadSquared may have granted, as far as a bystander can tell.
+            // Number of share requests that LeadSquared may have granted, as an observer of the events counts them.
             let mut may_be_granted = 0;
             for event in events {
                 let before = share.clone();
-                let Ok(after) = apply(&before, event.clone(), Rules::default(), at(1)) else {
+                let Ok(after) = apply(&before, event.clone(), TransitionRules::default(), at(1)) else {
                     continue;
                 };
                 share = after;
                 match (before.stage, &event) {
-                    (ShareStage::ShareQueued, Event::Begun(ShareStep::Share)) => {
+                    (ShareStage::ShareQueued, ShareEvent::StepStarted(ShareStep::Share)) => {
                         may_be_granted += 1;
-                        prop_assert!(may_be_granted <= 1, "asked twice");
+                        prop_assert!(may_be_granted <= 1, "requested twice");
                     }
-                    // LeadSquared said no to this one, or was not asked.
-                    (ShareStage::RequestingShare | ShareStage::ShareInProgress, Event::Refused(_)) | (ShareStage::RequestingShare, Event::NotTaken) => {
+                    // LeadSquared rejected the request, or the request was not sent.
+                    (ShareStage::RequestingShare | ShareStage::ShareInProgress, ShareEvent::Rejected(_)) | (ShareStage::RequestingShare, ShareEvent::NotExecuted) => {
                         may_be_granted -= 1;
                     }
-                    (_, Event::Gone) | (ShareStage::RevokeInProgress, Event::Done) | (_, Event::TimeOver | Event::TakenOver) => may_be_granted = 0,
+                    (_, ShareEvent::AccessNotFound) | (ShareStage::RevokeInProgress, ShareEvent::RequestProcessed) | (_, ShareEvent::DurationOver | ShareEvent::ReplacedBySuccessor) => may_be_granted = 0,
                     _ => {}
                 }
                 if may_be_granted > 0 {
-                    let told_as_nothing = matches!(share.stage, ShareStage::Failed | ShareStage::Revoked);
-                    prop_assert!(!told_as_nothing, "{:?} by {:?} from {:?}", share.stage, event, before);
+                    let is_reported_as_not_granted = matches!(share.stage, ShareStage::Failed | ShareStage::Revoked);
+                    prop_assert!(!is_reported_as_not_granted, "{:?} by {:?} from {:?}", share.stage, event, before);
                 }
                 prop_assert!(share.stage != ShareStage::Uncertain || share.step.is_some());
             }
         }
 
-        /// Whatever stage a share is in: if all goes well from there, it comes to rest.
+        /// From every stage a share reaches a stage without tasks if all further steps succeed.
         #[test]
-        fn every_share_comes_to_rest(events in proptest::collection::vec(event(), 0..60)) {
+        fn every_share_reaches_a_stage_without_tasks(events in proptest::collection::vec(event(), 0..60)) {
             let mut share = share(ShareStage::Created);
             for event in events {
-                share = apply(&share, event, Rules::default(), at(1)).unwrap_or(share);
+                share = apply(&share, event, TransitionRules::default(), at(1)).unwrap_or(share);
             }
             for _ in 0..12 {
                 let event = match task(share.stage) {
-                    Task::Rest => break,
-                    Task::Take(step) => Event::Begun(step),
-                    Task::Recover => Event::Lost,
-                    Task::Look => Event::NotPosted,
-                    Task::Poll => Event::Done,
-                    Task::Succeed => Event::Succeeded,
+                    ShareTask::Idle => break,
+                    ShareTask::Execute(step) => ShareEvent::StepStarted(step),
+                    ShareTask::RecoverStep => ShareEvent::OutcomeUnknown,
+                    ShareTask::VerifyActivity => ShareEvent::ActivityNotFound,
+                    ShareTask::PollStatus => ShareEvent::RequestProcessed,
+                    ShareTask::EndPredecessor => ShareEvent::PredecessorEnded,
                 };
-                let begun = matches!(event, Event::Begun(_));
-                share = apply(&share, event, Rules::default(), at(2)).unwrap();
-                if begun {
-                    let answer = match share.stage {
-                        ShareStage::PostingActivity => Event::Posted("a".into()),
-                        _ => Event::Taken("r".into()),
+                let is_started = matches!(event, ShareEvent::StepStarted(_));
+                share = apply(&share, event, TransitionRules::default(), at(2)).unwrap();
+                if is_started {
+                    let response = match share.stage {
+                        ShareStage::PostingActivity => ShareEvent::ActivityPosted("a".into()),
+                        _ => ShareEvent::RequestAccepted("r".into()),
                     };
-                    share = apply(&share, answer, Rules::default(), at(3)).unwrap();
+                    share = apply(&share, response, TransitionRules::default(), at(3)).unwrap();
                 }
             }
-            prop_assert_eq!(task(share.stage), Task::Rest);
+            prop_assert_eq!(task(share.stage), ShareTask::Idle);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Sharing as one call: the ledger of shares, who waits for which, and what may be asked for. `machine` knows what comes
-//! next, `driver` does it.
+//! Sharing of leads and opportunities: one RPC per share. This module checks requests, stores shares and waits for their
+//! results. `machine` decides the next task of a share, `driver` executes it.
 
 mod driver;
 mod handle;
@@ -26,94 +26,94 @@ use crate::domain::share::{
 };
 use crate::domain::user;
 use crate::error::{Error, ErrorKind, Recovery, Resource, Result};
-use crate::store::{self, Added, Before, Requests, Store, StoreError};
+use crate::store::{self, AddShareResult, PriorAttempt, Requests, Store, StoreError};
 use crate::users::Users;
-pub use handle::Listener;
+pub use handle::ShareWatcher;
 use handle::{ShareHandle, ShareHandles};
-use machine::{Event, Rules};
+use machine::{ShareEvent, TransitionRules};
 
-/// The longest time that anything is shared for.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Maximum of durations in the settings.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long writing a share down may take after the deadline.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The type of an activity that was given by its id, for an extension that needs another one.
+/// The additional time for the store after the deadline of the RPC.
+const STORE_GRACE: Duration = Duration::from_secs(10);
+/// The error text for a missing activity type. An extension of a share with an existing activity also needs a type.
 const NO_TYPE: &str = "is required: the account has no sharing.default_activity_type";
 
-/// How sharing behaves (`[tenants.NAME.sharing]`).
+/// The settings of sharing (`[tenants.NAME.sharing]`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SharingSettings {
-    /// The type of the activity that is posted for a share without a context; 0: none.
+    /// The type of the activity that is posted for a share without a context. 0: no default.
     pub default_activity_type: i32,
-    /// How long a share lasts that names no duration.
+    /// The duration of a share whose request has no duration.
     #[serde(with = "humantime_serde")]
     pub default_duration: Duration,
-    /// The longest duration that may be asked for.
+    /// Maximum duration of a share.
     #[serde(with = "humantime_serde")]
     pub max_duration: Duration,
-    /// The roles with which can be shared.
+    /// The roles of users with whom leads and opportunities can be shared.
     pub roles: Vec<String>,
-    /// The leads that can be shared with one user.
+    /// Maximum number of leads that can be shared with one user.
     pub leads_per_user: u32,
-    /// What becomes of a share that would exceed that.
+    /// What happens to a share that would exceed `leads_per_user`.
     pub at_limit: AtLimit,
-    /// The numbers of `ShareStatus` that mean that a request is processed.
+    /// The values of `ShareStatus` that mean that a request is processed.
     pub processed: Vec<i64>,
-    /// Whether asking twice for the same share has the effect of asking once.
+    /// Whether two identical share requests have the effect of one.
     pub may_ask_again: bool,
-    /// The texts by which LeadSquared says that there is no access to revoke.
+    /// The texts in responses of LeadSquared that mean that there is no access to revoke.
     pub gone_texts: Vec<String>,
-    /// The least time between two questions how a request stands.
+    /// Minimum time between two status polls of a request.
     #[serde(with = "humantime_serde")]
     pub poll_every: Duration,
-    /// The longest time between them, while nobody waits.
+    /// Maximum time between two status polls while no caller waits for the share.
     #[serde(with = "humantime_serde")]
     pub poll_at_most: Duration,
-    /// How long after its answer was lost an activity may show up.
+    /// How long after a lost response an activity can appear in LeadSquared.
     #[serde(with = "humantime_serde")]
     pub settle_after: Duration,
-    /// How long a step is tried, and a request is followed.
+    /// How long a step is retried, and how long a request is polled.
     #[serde(with = "humantime_serde")]
     pub give_up_after: Duration,
-    /// How long shares that are over are kept.
+    /// How long shares are kept after they have ended.
     #[serde(with = "humantime_serde")]
     pub keep_ended: Duration,
 }
 
-/// What becomes of a share with a user who has the most leads already.
+/// What happens to a share with a user who already has the maximum number of leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AtLimit {
-    /// It is refused.
+    /// The request fails with SHARE_LIMIT_REACHED.
     Refuse,
-    /// It is asked for, and the log tells.
+    /// The share is created, and a warning is logged.
     Warn,
 }
 
 impl SharingSettings {
-    /// What is wrong with them: the key, and what would be right.
+    /// Returns the invalid settings: each key with a description of valid values.
     pub fn validate(&self) -> Vec<(&'static str, String)> {
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         if self.default_activity_type < 0 {
-            faults.push(("default_activity_type", "must be the code of a type, or 0".to_owned()));
+            errors.push(("default_activity_type", "must be the code of a type, or 0".to_owned()));
         }
-        if self.max_duration < MINUTE || self.max_duration > LONGEST {
-            faults.push(("max_duration", "must be between 1 minute and 10 years".to_owned()));
+        if self.max_duration < MINUTE || self.max_duration > MAX_DURATION {
+            errors.push(("max_duration", "must be between 1 minute and 10 years".to_owned()));
         }
         if !is_minutes(self.default_duration) || self.default_duration > self.max_duration {
             let text = "must be in whole minutes, at least one and at most max_duration";
-            faults.push(("default_duration", text.to_owned()));
+            errors.push(("default_duration", text.to_owned()));
         }
         if self.roles.is_empty() {
-            faults.push(("roles", "must name at least one role".to_owned()));
+            errors.push(("roles", "must name at least one role".to_owned()));
         }
         if self.processed.is_empty() {
-            faults.push(("processed", "must have at least one number".to_owned()));
+            errors.push(("processed", "must have at least one number".to_owned()));
         }
         if self.gone_texts.iter().any(|text| text.trim().is_empty()) {
             let text = "must be texts of at least one letter, such as [\"No such share\"]";
-            faults.push(("gone_texts", text.to_owned()));
+            errors.push(("gone_texts", text.to_owned()));
         }
         let not_zero = [
             ("poll_every", self.poll_every),
@@ -121,69 +121,69 @@ impl SharingSettings {
             ("give_up_after", self.give_up_after),
         ];
         for (key, duration) in not_zero {
-            if duration.is_zero() || duration > LONGEST {
-                faults.push((key, "must be more than zero and at most 10 years".to_owned()));
+            if duration.is_zero() || duration > MAX_DURATION {
+                errors.push((key, "must be more than zero and at most 10 years".to_owned()));
             }
         }
-        if self.keep_ended > LONGEST {
-            faults.push(("keep_ended", "must be at most 10 years".to_owned()));
+        if self.keep_ended > MAX_DURATION {
+            errors.push(("keep_ended", "must be at most 10 years".to_owned()));
         }
-        faults
+        errors
     }
 }
 
-/// A share that somebody asks for.
+/// A request for a new share.
 #[derive(Clone, Debug)]
-pub struct Draft {
-    /// What to share.
-    pub what: Wanted,
-    /// With whom.
+pub struct NewShare {
+    /// The lead or opportunity to share.
+    pub target: ShareTarget,
+    /// The user that gets access.
     pub user: user::Key,
-    /// What the user may do.
+    /// The access that the user gets.
     pub access: Access,
-    /// For how long; `None`: as long as usual.
+    /// The duration of the access. `None`: the default of the account.
     pub duration: Option<Duration>,
-    /// Also where the user has access already.
+    /// Whether the share is created even if the user already has access.
     pub additional: bool,
 }
 
-/// What somebody wants to share.
+/// The lead or opportunity of a new share.
 #[derive(Clone, Debug)]
-pub enum Wanted {
-    /// A lead: by its id or number, through an activity.
+pub enum ShareTarget {
+    /// A lead by its id or number, and the activity that it is shared through. `None`: a new activity of the default type.
     Lead(lead::Key, Option<ShareContext>),
-    /// The opportunity of that id.
+    /// The opportunity with this id.
     Opportunity(String),
 }
 
-/// Which share somebody means.
+/// Selects a share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meant {
-    /// That one.
+pub enum ShareSelector {
+    /// The share with this id.
     Id(Uuid),
-    /// The live one of that lead and user, and of that activity where one is named.
+    /// The live share of a lead with a user. The activity is required if there are several.
     Triple {
-        /// The lead.
+        /// The id of the lead.
         lead_id: String,
-        /// The user.
+        /// The id of the user.
         user_id: String,
-        /// The activity.
+        /// The id of the activity.
         activity_id: Option<String>,
     },
 }
 
-/// How far a share is followed before its caller gets an answer.
+/// The point that a share has to reach before the RPC returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitFor {
-    /// Not at all.
+    /// Do not wait.
     Nothing,
-    /// Until LeadSquared has taken the request.
+    /// LeadSquared accepted the request.
     Submitted,
-    /// Until LeadSquared has processed it.
+    /// LeadSquared processed the request.
     Processed,
 }
 
-/// The shares of one account. Clones share them.
+/// The shares of one account. Clones refer to the same shares.
 #[derive(Clone)]
 pub struct Sharing {
     shared: Arc<Shared>,
@@ -203,31 +203,31 @@ struct Shared {
     stop: CancellationToken,
 }
 
-/// What sharing is made of.
-pub struct Parts {
-    /// The account's name.
+/// The components that sharing uses.
+pub struct SharingParts {
+    /// The name of the tenant.
     pub tenant: String,
-    /// Its client.
+    /// The upstream client of the tenant.
     pub crm: crm::Client,
-    /// Its users.
+    /// The users of the tenant.
     pub users: Users,
-    /// Where the ledger is.
+    /// The store for shares and request ids.
     pub store: Store,
-    /// How long request ids are remembered.
+    /// How long request ids are kept.
     pub keep_request_ids: Duration,
-    /// What the pages of a lead's activities are counted by.
+    /// The unit of the offset in lists of activities.
     pub activity_offset: Offset,
-    /// Whether the activities of several shares may travel in one call.
+    /// Whether the activities of several shares may be posted in one batch.
     pub activities_together: bool,
-    /// Where the work runs.
+    /// The tracker of background tasks.
     pub tasks: TaskTracker,
-    /// When the process is told to stop: then no step is begun any more.
+    /// Cancelled at shutdown. No step starts afterwards.
     pub stop: CancellationToken,
 }
 
 impl Sharing {
-    /// The shares of an account. Nothing is done for them until [`Sharing::resume`].
-    pub fn new(parts: Parts, settings: SharingSettings) -> Self {
+    /// The shares of an account. No share is processed until [`Sharing::resume`].
+    pub fn new(parts: SharingParts, settings: SharingSettings) -> Self {
         let requests = Requests::new(
             parts.store.clone(),
             &parts.tenant,
@@ -252,56 +252,57 @@ impl Sharing {
         }
     }
 
-    /// Takes up what a process before has left; how many shares they are.
+    /// Continues all shares in progress after a start. Returns the number of these shares.
     pub async fn resume(&self) -> Result<usize> {
         let shared = &self.shared;
-        let unsettled = shared.store.unsettled_shares(&shared.tenant).await;
-        let unsettled = unsettled.map_err(|fault| unreachable_store(&fault))?;
-        let count = unsettled.len();
-        for share in unsettled {
+        let unfinished = shared.store.shares_in_progress(&shared.tenant).await;
+        let unfinished = unfinished.map_err(|error| store_read_error(&error))?;
+        let count = unfinished.len();
+        for share in unfinished {
             shared.drive(shared.handles.of(share));
         }
         Ok(count)
     }
 
-    /// Ends the shares whose time is over, for whoever looks next. That it could not be written down is no reason not to look.
-    async fn tend_first(&self) {
+    /// Expires shares whose duration is over, before a read. An error is only logged, so the read continues.
+    async fn try_expire_due(&self) {
         if let Err(error) = self.expire_due().await {
-            tracing::warn!(tenant = %self.shared.tenant, error = error.name(), "shares could not be ended");
+            tracing::warn!(tenant = %self.shared.tenant, error = error.name(), "expiring shares failed");
         }
     }
 
-    /// Ends the shares whose time is over.
+    /// Expires all shares whose duration is over.
     pub async fn expire_due(&self) -> Result<()> {
         let shared = &self.shared;
-        let ended = shared.store.ended_shares(&shared.tenant, clock::now()).await;
-        for id in ended.map_err(|fault| unreachable_store(&fault))? {
+        let ended = shared.store.shares_due_to_expire(&shared.tenant, clock::now()).await;
+        for id in ended.map_err(|error| store_read_error(&error))? {
             let handle = shared.handle(id).await?;
-            shared.happen(&handle, Event::TimeOver).await?;
+            shared.apply_event(&handle, ShareEvent::DurationOver).await?;
         }
         Ok(())
     }
 
-    /// Forgets shares that are over for long enough.
-    pub async fn sweep(&self) -> std::result::Result<u64, StoreError> {
+    /// Deletes shares that ended more than `keep_ended` ago. Returns the number of deleted shares.
+    pub async fn delete_expired(&self) -> std::result::Result<u64, StoreError> {
         let oldest = clock::now() - self.shared.settings.keep_ended;
-        self.shared.store.sweep_shares(&self.shared.tenant, oldest).await
+        self.shared.store.delete_ended_shares(&self.shared.tenant, oldest).await
     }
 
-    /// Shares, once per request id. The deadline ends the wait and not the share; what is wrong with what is asked for is
-    /// told before anything is sent.
+    /// Creates a share, once per request id. All errors of the request are returned before anything is sent. The deadline ends
+    /// the wait, not the share.
     pub async fn share(
         &self,
         context: &RequestContext,
-        draft: Draft,
+        new_share: NewShare,
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
-        let begin = |shared: Arc<Shared>, context, id| async move { shared.begin(&context, draft, id).await };
-        self.make(context, request, wait, begin).await
+        let create = |shared: Arc<Shared>, context, id| async move { shared.create(&context, new_share, id).await };
+        self.create_once(context, request, wait, create).await
     }
 
-    /// Makes a share that lasts for longer and takes over from that one, so that there is no gap.
+    /// Creates a share that replaces share `id` without an interruption of the access. `duration` is the duration of the new
+    /// share; `None`: the duration of the old share.
     pub async fn extend(
         &self,
         context: &RequestContext,
@@ -310,89 +311,103 @@ impl Sharing {
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
-        let begin = move |shared: Arc<Shared>, context, request_id| async move {
-            shared.begin_extension(&context, id, duration, request_id).await
+        let create = move |shared: Arc<Shared>, context, request_id| async move {
+            shared.create_extension(&context, id, duration, request_id).await
         };
-        self.make(context, request, wait, begin).await
+        self.create_once(context, request, wait, create).await
     }
 
-    /// Takes a share back before its time.
+    /// Revokes a share before it expires.
     pub async fn revoke(
         &self,
         context: &RequestContext,
-        meant: Meant,
+        selector: ShareSelector,
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
         let entry = request.map(|request| self.shared.requests.enter(request));
-        let asked = recorded(context, entry.as_ref());
+        let recorded = with_record(context, entry.as_ref());
         let work = move |_| async move {
-            let id = shared.find(&meant).await?;
-            asked.begin().await?;
-            shared.turn(id, Event::Revoke, ErrorKind::ShareNotActive).await?;
-            shared.revoke_others_of(id).await?;
+            let id = shared.find(&selector).await?;
+            recorded.begin().await?;
+            shared
+                .apply_request(id, ShareEvent::RevokeRequested, ErrorKind::ShareNotActive)
+                .await?;
+            shared.revoke_related_to(id).await?;
             Ok(id)
         };
         let has_id = request.is_some();
         let revoked = async {
-            let id = self.shared.requests.once(&patient(context), entry, work).await?;
-            revoked(self.wait(context, id, |share| has_left(wait, share)).await?)
+            let id = self
+                .shared
+                .requests
+                .once(&with_store_grace(context), entry, work)
+                .await?;
+            revoke_result(self.wait(context, id, |share| is_revoke_wait_over(wait, share)).await?)
         };
         revoked.await.map_err(|error| of_mutation(context, error, has_id))
     }
 
-    /// Tries the step again that failed, or whose outcome is not known. What may have been granted is revoked first.
+    /// Retries the step that failed or whose outcome is unknown. Access that may have been granted is revoked first.
     pub async fn retry(&self, context: &RequestContext, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
-        let work = move |_| async move { shared.turn(id, Event::Retry, ErrorKind::ShareNotRetryable).await };
-        let id = self.shared.requests.once(&patient(context), None, work).await?;
-        // The step may be the revoke.
-        let is_enough = |share: &Share| match share.state() {
-            ShareState::Revoking => has_left(wait, share),
-            _ => has_come_to(wait, share),
+        let work = move |_| async move {
+            shared
+                .apply_request(id, ShareEvent::RetryRequested, ErrorKind::ShareNotRetryable)
+                .await
         };
-        let retried = granted(self.wait(context, id, is_enough).await?);
+        let id = self
+            .shared
+            .requests
+            .once(&with_store_grace(context), None, work)
+            .await?;
+        // The step can be the revoke.
+        let is_enough = |share: &Share| match share.state() {
+            ShareState::Revoking => is_revoke_wait_over(wait, share),
+            _ => is_share_wait_over(wait, share),
+        };
+        let retried = share_result(self.wait(context, id, is_enough).await?);
         retried.map_err(|error| of_mutation(context, error, false))
     }
 
-    /// The share of that id as it is now, and what became of it until now.
+    /// Returns a share and the history of its changes.
     pub async fn get(&self, id: Uuid) -> Result<(Arc<Share>, Vec<ShareChange>)> {
-        self.tend_first().await;
+        self.try_expire_due().await;
         let shared = &self.shared;
         let share = shared.handle(id).await?.current();
         let history = shared.store.share_history(&shared.tenant, id).await;
-        Ok((share, history.map_err(|fault| unreachable_store(&fault))?))
+        Ok((share, history.map_err(|error| store_read_error(&error))?))
     }
 
-    /// Shares, the newest first.
+    /// Returns the shares that the filter selects, newest first.
     pub async fn list(&self, filter: &ShareFilter) -> Result<Vec<Share>> {
-        self.tend_first().await;
+        self.try_expire_due().await;
         let shared = &self.shared;
         let found = shared.store.shares(&shared.tenant, filter).await;
-        found.map_err(|fault| unreachable_store(&fault))
+        found.map_err(|error| store_read_error(&error))
     }
 
-    /// Follows a share: whoever listens is told of every change, and it is asked for more often how it stands.
-    pub async fn listen(&self, id: Uuid) -> Result<Listener> {
-        self.tend_first().await;
-        Ok(Listener::new(self.shared.handle(id).await?))
+    /// Watches a share. While a share has watchers, the status of its upstream request is polled more often.
+    pub async fn watch(&self, id: Uuid) -> Result<ShareWatcher> {
+        self.try_expire_due().await;
+        Ok(ShareWatcher::new(self.shared.handle(id).await?))
     }
 
-    /// The user of that key, and how many leads that user may have access to by shares of ours.
+    /// Returns the id of a user and the number of leads that the user may have access to through shares of leadgate.
     pub async fn usage(&self, context: &RequestContext, key: &user::Key) -> Result<(String, u32)> {
-        self.tend_first().await;
+        self.try_expire_due().await;
         let user = self.shared.users.get(context, key).await?;
         let used = self.shared.usage(&user.id).await?;
         Ok((user.id, used))
     }
 
-    /// The leads that can be shared with one user.
+    /// Maximum number of leads that can be shared with one user.
     pub fn leads_per_user(&self) -> u32 {
         self.shared.settings.leads_per_user
     }
 
-    /// How one of LeadSquared's requests stands.
+    /// Returns the status of an upstream share or revoke request.
     pub async fn request_status(&self, context: &RequestContext, id: &str) -> Result<Standing> {
         let operation = GetStatus {
             id,
@@ -402,74 +417,83 @@ impl Sharing {
         self.shared.crm.call(context, &operation).await
     }
 
-    /// Begins a share once per request id, and follows it.
-    async fn make<B, F>(
+    /// Creates a share once per request id, and waits for it.
+    async fn create_once<C, F>(
         &self,
         context: &RequestContext,
         request: Option<RequestId>,
         wait: WaitFor,
-        begin: B,
+        create: C,
     ) -> Result<Arc<Share>>
     where
-        B: FnOnce(Arc<Shared>, RequestContext, Option<Uuid>) -> F + Send + 'static,
+        C: FnOnce(Arc<Shared>, RequestContext, Option<Uuid>) -> F + Send + 'static,
         F: Future<Output = Result<Uuid>> + Send + 'static,
     {
         let id = request.map(|request| request.id);
         let entry = request.map(|request| self.shared.requests.enter(request));
-        let (shared, asked) = (self.shared.clone(), recorded(context, entry.as_ref()));
-        let work = move |before| async move {
-            match shared.begun_before(before, id).await? {
+        let (shared, recorded) = (self.shared.clone(), with_record(context, entry.as_ref()));
+        let work = move |prior| async move {
+            match shared.share_of_earlier_call(prior, id).await? {
                 Some(id) => Ok(id),
-                None => begin(shared, asked, id).await,
+                None => create(shared, recorded, id).await,
             }
         };
-        let made = async {
-            let id = self.shared.requests.once(&patient(context), entry, work).await?;
-            let share = self.wait(context, id, |share| has_come_to(wait, share)).await?;
+        let created = async {
+            let id = self
+                .shared
+                .requests
+                .once(&with_store_grace(context), entry, work)
+                .await?;
+            let share = self.wait(context, id, |share| is_share_wait_over(wait, share)).await?;
             match share.step {
-                // It was granted: only whether it is revoked is not known.
+                // The share was granted. Only the outcome of the revoke is unknown.
                 Some(ShareStep::Revoke) if share.granted.is_some() => Ok(share),
-                _ => granted(share),
+                _ => share_result(share),
             }
         };
-        made.await.map_err(|error| of_mutation(context, error, id.is_some()))
+        created.await.map_err(|error| of_mutation(context, error, id.is_some()))
     }
 
-    /// Waits until it is enough for the caller, the deadline is there, or the process is told to stop.
+    /// Waits until `is_enough` accepts the share, until the deadline, or until shutdown. Returns the current share.
     async fn wait(&self, context: &RequestContext, id: Uuid, is_enough: impl Fn(&Share) -> bool) -> Result<Arc<Share>> {
-        let mut listener = Listener::new(self.shared.handle(id).await?);
+        let mut watcher = ShareWatcher::new(self.shared.handle(id).await?);
         loop {
-            let share = listener.current();
+            let share = watcher.current();
             if is_enough(&share) {
                 return Ok(share);
             }
             tokio::select! {
-                () = listener.changed() => {}
-                () = tokio::time::sleep_until(context.deadline) => return Ok(listener.current()),
-                () = self.shared.stop.cancelled() => return Ok(listener.current()),
+                () = watcher.changed() => {}
+                () = tokio::time::sleep_until(context.deadline) => return Ok(watcher.current()),
+                () = self.shared.stop.cancelled() => return Ok(watcher.current()),
             }
         }
     }
 }
 
 impl Shared {
-    /// The share that was written down for a request id before, if it was.
-    async fn begun_before(&self, before: Before, id: Option<Uuid>) -> Result<Option<Uuid>> {
-        match (before, id) {
-            (Before::Uncertain { .. }, Some(id)) => {
+    /// Returns the share that an earlier call with the same request id created, if there is one.
+    async fn share_of_earlier_call(&self, prior: PriorAttempt, id: Option<Uuid>) -> Result<Option<Uuid>> {
+        match (prior, id) {
+            (PriorAttempt::OutcomeUnknown { .. }, Some(id)) => {
                 let found = self.store.share_of_request(&self.tenant, id).await;
-                found.map_err(|fault| unreachable_store(&fault))
+                found.map_err(|error| store_read_error(&error))
             }
             _ => Ok(None),
         }
     }
 
-    /// Looks up what the share is about, and writes it down.
-    async fn begin(self: &Arc<Self>, context: &RequestContext, draft: Draft, request_id: Option<Uuid>) -> Result<Uuid> {
-        let minutes = self.minutes(draft.duration)?;
-        let what = match draft.what {
-            Wanted::Opportunity(id) => SharedEntity::Opportunity { id },
-            Wanted::Lead(key, share_context) => {
+    /// Looks up the lead and the user, and creates the share.
+    async fn create(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        new_share: NewShare,
+        request_id: Option<Uuid>,
+    ) -> Result<Uuid> {
+        let minutes = self.minutes(new_share.duration)?;
+        let entity = match new_share.target {
+            ShareTarget::Opportunity(id) => SharedEntity::Opportunity { id },
+            ShareTarget::Lead(key, share_context) => {
                 let share_context = self.share_context(share_context)?;
                 let (id, number) = self.lead(context, key).await?;
                 SharedEntity::Lead {
@@ -479,22 +503,22 @@ impl Shared {
                 }
             }
         };
-        let user = self.users.get(context, &draft.user).await?;
-        let sells = self
+        let user = self.users.get(context, &new_share.user).await?;
+        let has_role = self
             .settings
             .roles
             .iter()
             .any(|role| role.eq_ignore_ascii_case(&user.role));
-        if !user.active || !sells {
+        if !user.active || !has_role {
             return Err(ErrorKind::NotASalesUser.into());
         }
-        let mut share = Share::new(Uuid::now_v7(), what, user.id, draft.access, minutes, clock::now());
-        share.additional = draft.additional;
+        let mut share = Share::new(Uuid::now_v7(), entity, user.id, new_share.access, minutes, clock::now());
+        share.additional = new_share.additional;
         share.request_id = request_id;
         self.add(context, share).await
     }
 
-    async fn begin_extension(
+    async fn create_extension(
         self: &Arc<Self>,
         context: &RequestContext,
         id: Uuid,
@@ -506,14 +530,14 @@ impl Shared {
             return Err(Error::from(ErrorKind::ShareNotActive).with_share(id));
         }
         let minutes = self.minutes(duration.or(Some(old.duration())))?;
-        // Through the same activity LeadSquared could not tell the two apart.
-        let what = match &old.what {
+        // LeadSquared could not distinguish two shares through the same activity.
+        let entity = match &old.entity {
             SharedEntity::Opportunity { id } => SharedEntity::Opportunity { id: id.clone() },
             SharedEntity::Lead { id, number, context } => SharedEntity::Lead {
                 id: id.clone(),
                 number: number.clone(),
                 context: match context {
-                    ShareContext::Given { .. } => self.share_context(None)?,
+                    ShareContext::Existing { .. } => self.share_context(None)?,
                     ShareContext::New { code, note, fields, .. } => ShareContext::New {
                         id: None,
                         code: *code,
@@ -525,7 +549,7 @@ impl Shared {
         };
         let mut share = Share::new(
             Uuid::now_v7(),
-            what,
+            entity,
             old.user_id.clone(),
             old.access,
             minutes,
@@ -537,7 +561,8 @@ impl Shared {
         self.add(context, share).await
     }
 
-    /// Writes a new share down, and sets out with it: until then the deadline ends it all, from then on only the wait.
+    /// Stores a new share and starts to drive it. Until the share is stored, the deadline ends the call. Afterwards it ends only the
+    /// wait.
     async fn add(self: &Arc<Self>, context: &RequestContext, mut share: Share) -> Result<Uuid> {
         share.caller = context.caller.to_string();
         share.criticality = context.criticality.name().to_owned();
@@ -547,100 +572,101 @@ impl Shared {
         if Instant::now() >= context.deadline {
             return Err(deadline_exceeded("the ledger"));
         }
-        let most = match self.settings.at_limit {
+        let limit = match self.settings.at_limit {
             AtLimit::Refuse => Some(self.settings.leads_per_user),
             AtLimit::Warn => None,
         };
         context.begin().await?;
-        let added = self.store.add_share(&self.tenant, &share, most).await;
-        match added.map_err(|fault| unwritable_store(&fault))? {
-            Added::Written { used } => {
+        let added = self.store.add_share(&self.tenant, &share, limit).await;
+        match added.map_err(|error| store_write_error(&error))? {
+            AddShareResult::Added { used } => {
                 if used > self.settings.leads_per_user {
-                    let text = "more leads are shared with the user than LeadSquared is known to allow";
+                    let text = "more leads are shared with the user than leads_per_user allows";
                     tracing::warn!(tenant = %self.tenant, share_id = %share.id, used, text);
                 }
             }
-            Added::Other(other) => return Err(ErrorKind::ShareExists { by: Some(other) }.into()),
-            Added::Full => return Err(ErrorKind::ShareLimitReached.into()),
+            AddShareResult::Conflict(other) => return Err(ErrorKind::ShareExists { by: Some(other) }.into()),
+            AddShareResult::LimitReached => return Err(ErrorKind::ShareLimitReached.into()),
         }
         let id = share.id;
-        tracing::info!(tenant = %self.tenant, share_id = %id, "a share was written down");
+        tracing::info!(tenant = %self.tenant, share_id = %id, "share created");
         self.drive(self.handles.of(share));
         Ok(id)
     }
 
-    /// Whoever takes a share back means what takes over from it too. An opportunity's shares are one to LeadSquared.
-    async fn revoke_others_of(self: &Arc<Self>, id: Uuid) -> Result<()> {
+    /// Revokes the shares that a revoke of this share includes: an extension of it, and all shares of the same opportunity with the
+    /// same user. LeadSquared does not distinguish shares of an opportunity.
+    async fn revoke_related_to(self: &Arc<Self>, id: Uuid) -> Result<()> {
         let share = self.handle(id).await?.current();
         for other in self
-            .live_like(&share.user_id, share.entity_id(), share.is_of_lead())
+            .live_shares(&share.user_id, share.entity_id(), share.is_of_lead())
             .await?
         {
             if other.id != id && (other.extends == Some(id) || !share.is_of_lead()) {
                 let handle = self.handle(other.id).await?;
-                self.happen(&handle, Event::Revoke).await?;
+                self.apply_event(&handle, ShareEvent::RevokeRequested).await?;
                 self.drive(handle);
             }
         }
         Ok(())
     }
 
-    /// The live shares of that user and that lead or opportunity.
-    async fn live_like(&self, user_id: &str, entity_id: &str, is_of_lead: bool) -> Result<Vec<Share>> {
+    /// Returns the live shares of a lead or an opportunity with a user.
+    async fn live_shares(&self, user_id: &str, entity_id: &str, is_of_lead: bool) -> Result<Vec<Share>> {
         let filter = ShareFilter {
             user_id: Some(user_id.to_owned()),
             entity_id: Some(entity_id.to_owned()),
             of_leads: Some(is_of_lead),
             states: ShareState::LIVE.to_vec(),
-            most: 1000,
+            limit: 1000,
             ..ShareFilter::default()
         };
         let found = self.store.shares(&self.tenant, &filter).await;
-        found.map_err(|fault| unreachable_store(&fault))
+        found.map_err(|error| store_read_error(&error))
     }
 
-    /// Something that somebody asks for happens to a share.
-    async fn turn(self: &Arc<Self>, id: Uuid, event: Event, otherwise: ErrorKind) -> Result<Uuid> {
+    /// Applies a revoke or retry that a caller requested. Returns `error_kind` if the share is in the wrong stage for it.
+    async fn apply_request(self: &Arc<Self>, id: Uuid, event: ShareEvent, error_kind: ErrorKind) -> Result<Uuid> {
         let handle = self.handle(id).await?;
-        if event == Event::Retry && handle.current().stage == ShareStage::Failed {
-            self.check_alone(&handle.current()).await?;
+        if event == ShareEvent::RetryRequested && handle.current().stage == ShareStage::Failed {
+            self.check_no_conflict(&handle.current()).await?;
         }
-        match self.happen(&handle, event).await? {
+        match self.apply_event(&handle, event).await? {
             Some(_) => {
                 self.drive(handle);
                 Ok(id)
             }
-            None => Err(Error::from(otherwise).with_share(id)),
+            None => Err(Error::from(error_kind).with_share(id)),
         }
     }
 
-    /// Whether no other share is in the way of one that comes to life again.
-    async fn check_alone(&self, share: &Share) -> Result<()> {
+    /// Fails if another share conflicts with a failed share that is retried.
+    async fn check_no_conflict(&self, share: &Share) -> Result<()> {
         let others = self
-            .live_like(&share.user_id, share.entity_id(), share.is_of_lead())
+            .live_shares(&share.user_id, share.entity_id(), share.is_of_lead())
             .await?;
-        match others.iter().find(|other| other.is_in_the_way_of(share)) {
+        match others.iter().find(|other| other.conflicts_with(share)) {
             Some(other) => Err(ErrorKind::ShareExists { by: Some(other.id) }.into()),
             None => Ok(()),
         }
     }
 
-    async fn find(&self, meant: &Meant) -> Result<Uuid> {
-        let (lead_id, user_id, activity_id) = match meant {
-            Meant::Id(id) => return Ok(*id),
-            Meant::Triple {
+    async fn find(&self, selector: &ShareSelector) -> Result<Uuid> {
+        let (lead_id, user_id, activity_id) = match selector {
+            ShareSelector::Id(id) => return Ok(*id),
+            ShareSelector::Triple {
                 lead_id,
                 user_id,
                 activity_id,
             } => (lead_id, user_id, activity_id.as_deref()),
         };
-        let found = self.live_like(user_id, lead_id, true).await?;
-        let is_meant = |share: &&Share| match (activity_id, share.activity_id()) {
+        let found = self.live_shares(user_id, lead_id, true).await?;
+        let is_selected = |share: &&Share| match (activity_id, share.activity_id()) {
             (None, _) => true,
-            (Some(wanted), Some(id)) => wanted.eq_ignore_ascii_case(id),
+            (Some(selected), Some(id)) => selected.eq_ignore_ascii_case(id),
             (Some(_), None) => false,
         };
-        let mut found = found.iter().filter(is_meant);
+        let mut found = found.iter().filter(is_selected);
         match (found.next(), found.next()) {
             (None, _) => Err(ErrorKind::NotFound(Resource::Share).into()),
             (Some(share), None) => Ok(share.id),
@@ -653,20 +679,20 @@ impl Shared {
 
     fn minutes(&self, duration: Option<Duration>) -> Result<u32> {
         let duration = duration.unwrap_or(self.settings.default_duration);
-        let most = self.settings.max_duration;
-        if !is_minutes(duration) || duration > most {
+        let max = self.settings.max_duration;
+        if !is_minutes(duration) || duration > max {
             let text = format!(
                 "must be in whole minutes, at least one and at most {}",
-                most.as_secs() / 60
+                max.as_secs() / 60
             );
             return Err(Error::invalid("duration", text));
         }
         Ok(u32::try_from(duration.as_secs() / 60).unwrap_or(u32::MAX))
     }
 
-    /// The activity that a share goes through: what is given, with the account's usual type where none is named.
+    /// Returns the activity that a lead is shared through. A new activity without a type gets the default type of the account.
     fn share_context(&self, context: Option<ShareContext>) -> Result<ShareContext> {
-        let usual = self.settings.default_activity_type;
+        let default_type = self.settings.default_activity_type;
         let mut context = context.unwrap_or_else(|| ShareContext::New {
             id: None,
             code: 0,
@@ -676,19 +702,20 @@ impl Shared {
         if let ShareContext::New { code, .. } = &mut context
             && *code == 0
         {
-            if usual == 0 {
+            if default_type == 0 {
                 return Err(Error::invalid("new_activity.activity_type", NO_TYPE));
             }
-            *code = usual;
+            *code = default_type;
         }
         Ok(context)
     }
 
-    /// The id and the number of a lead: from the ledger if it was shared before, else with one read.
+    /// Returns the id and the number of a lead: from an earlier share of the lead if there is one, otherwise with one upstream
+    /// call.
     async fn lead(&self, context: &RequestContext, key: lead::Key) -> Result<(String, String)> {
         let known = self.store.share_of_lead(&self.tenant, &key).await;
-        let known = known.map_err(|fault| unreachable_store(&fault))?;
-        if let Some(SharedEntity::Lead { id, number, .. }) = known.map(|share| share.what) {
+        let known = known.map_err(|error| store_read_error(&error))?;
+        if let Some(SharedEntity::Lead { id, number, .. }) = known.map(|share| share.entity) {
             return Ok((id, number));
         }
         let row = match key {
@@ -701,8 +728,8 @@ impl Shared {
                 return Err(Error::invalid("lead", "must be an id or a number"));
             }
         };
-        let given = |row: &Row, name: &str| row.get(name).cloned().flatten().filter(|text| !text.is_empty());
-        match (given(&row, LEAD_ID), given(&row, LEAD_NUMBER)) {
+        let attribute = |row: &Row, name: &str| row.get(name).cloned().flatten().filter(|text| !text.is_empty());
+        match (attribute(&row, LEAD_ID), attribute(&row, LEAD_NUMBER)) {
             (Some(id), Some(number)) => Ok((id, number)),
             (id, _) => {
                 let path = if id.is_none() { LEAD_ID } else { LEAD_NUMBER }.to_owned();
@@ -713,30 +740,31 @@ impl Shared {
 
     async fn usage(&self, user_id: &str) -> Result<u32> {
         let used = self.store.share_usage(&self.tenant, user_id).await;
-        used.map_err(|fault| unreachable_store(&fault))
+        used.map_err(|error| store_read_error(&error))
     }
 
-    /// Where a share is worked on, at most one place each.
+    /// Returns the handle of a share. Reads the share if it is not in use.
     async fn handle(&self, id: Uuid) -> Result<Arc<ShareHandle>> {
         if let Some(handle) = self.handles.get(id) {
             return Ok(handle);
         }
-        // Between reading a share and giving it its place nobody else may give it one, change it and leave.
-        let _seating = self.handles.creation().await;
+        // Without this lock, another task could create a handle, change the share and drop the handle between the read and the
+        // creation of the handle.
+        let _creation = self.handles.creation().await;
         if let Some(handle) = self.handles.get(id) {
             return Ok(handle);
         }
         let share = self.store.share(&self.tenant, id).await;
-        let share = share.map_err(|fault| unreachable_store(&fault))?;
+        let share = share.map_err(|error| store_read_error(&error))?;
         let share = share.ok_or_else(|| Error::from(ErrorKind::NotFound(Resource::Share)).with_share(id))?;
         Ok(self.handles.of(share))
     }
 
-    /// Lets something happen to a share, and writes down what became of it; `None` where it cannot happen.
-    async fn happen(&self, handle: &ShareHandle, event: Event) -> Result<Option<Arc<Share>>> {
-        let _writing = handle.writing().await;
+    /// Applies an event to a share, and stores the result. Returns `None` if the event is invalid in the current stage.
+    async fn apply_event(&self, handle: &ShareHandle, event: ShareEvent) -> Result<Option<Arc<Share>>> {
+        let _change = handle.lock_for_change().await;
         let before = handle.current();
-        let rules = Rules {
+        let rules = TransitionRules {
             may_ask_again: self.settings.may_ask_again,
         };
         let Ok(after) = machine::apply(&before, event, rules, clock::now()) else {
@@ -749,15 +777,15 @@ impl Shared {
         if unchanged == *before {
             return Ok(Some(before));
         }
-        let is_told = after.state() != before.state() || after.failure != before.failure;
-        let saved = self.store.save_share(&self.tenant, &after, is_told).await;
-        saved.map_err(|fault| unwritable_store(&fault))?;
-        if is_told {
+        let is_visible = after.state() != before.state() || after.failure != before.failure;
+        let saved = self.store.save_share(&self.tenant, &after, is_visible).await;
+        saved.map_err(|error| store_write_error(&error))?;
+        if is_visible {
             let failure = after.failure.as_ref().map(Error::name);
             let state = after.state();
-            tracing::info!(tenant = %self.tenant, share_id = %after.id, ?state, failure, "a share has changed");
+            tracing::info!(tenant = %self.tenant, share_id = %after.id, ?state, failure, "share changed");
         }
-        Ok(Some(handle.tell(after)))
+        Ok(Some(handle.publish(after)))
     }
 }
 
@@ -765,8 +793,8 @@ fn is_minutes(duration: Duration) -> bool {
     duration >= MINUTE && duration.subsec_nanos() == 0 && duration.as_secs().is_multiple_of(60)
 }
 
-/// Whether a share is as far as it is waited for, was so before, or will not get there.
-fn has_come_to(wait: WaitFor, share: &Share) -> bool {
+/// Whether the wait for a new share is over: the share has reached the point, was beyond it before, or will not reach it.
+fn is_share_wait_over(wait: WaitFor, share: &Share) -> bool {
     match share.stage {
         _ if share.state() == ShareState::Revoking => true,
         ShareStage::Active | ShareStage::EndingPredecessor | ShareStage::Uncertain | ShareStage::Expired | ShareStage::Failed | ShareStage::Revoked => true,
@@ -776,15 +804,15 @@ fn has_come_to(wait: WaitFor, share: &Share) -> bool {
         | ShareStage::VerifyingActivity
         | ShareStage::ShareQueued
         | ShareStage::RequestingShare
-        // What may have been granted is revoked before LeadSquared is asked again.
+        // Access that may have been granted is revoked before the share is requested again.
         | ShareStage::RevokeQueued
         | ShareStage::RequestingRevoke
         | ShareStage::RevokeInProgress => wait == WaitFor::Nothing,
     }
 }
 
-/// Whether a share is as far revoked as it is waited for, or will not be.
-fn has_left(wait: WaitFor, share: &Share) -> bool {
+/// Whether the wait for a revoke is over: the revoke has reached the point or will not reach it.
+fn is_revoke_wait_over(wait: WaitFor, share: &Share) -> bool {
     match share.stage {
         ShareStage::Uncertain | ShareStage::Expired | ShareStage::Failed | ShareStage::Revoked | ShareStage::Active => {
             true
@@ -802,23 +830,23 @@ fn has_left(wait: WaitFor, share: &Share) -> bool {
     }
 }
 
-/// The same call with the record of its request id.
-fn recorded(context: &RequestContext, entry: Option<&store::Entry>) -> RequestContext {
+/// Returns the context with the record of its request id.
+fn with_record(context: &RequestContext, entry: Option<&store::RequestEntry>) -> RequestContext {
     entry.map_or_else(|| context.clone(), |entry| entry.recorded(context))
 }
 
-/// The same call with time to hear what became of what was written down at the last moment.
-fn patient(context: &RequestContext) -> RequestContext {
+/// Returns the context with additional time, so that a call at the deadline still gets the result of its write to the store.
+fn with_store_grace(context: &RequestContext) -> RequestContext {
     RequestContext {
-        deadline: context.deadline + PATIENCE,
+        deadline: context.deadline + STORE_GRACE,
         ..context.clone()
     }
 }
 
-/// The error of a call that asks for a share to be made, revoked or retried.
+/// Adds the details for callers to the error of a create, revoke or retry call.
 fn of_mutation(context: &RequestContext, error: Error, has_request_id: bool) -> Error {
     match error.details.share_id {
-        // The same request id would return the same share, as it is.
+        // A repetition with the same request id returns the same share in its current state.
         Some(_) => error.with_recovery(Recovery::Share),
         None => context
             .with_progress(error)
@@ -826,8 +854,8 @@ fn of_mutation(context: &RequestContext, error: Error, has_request_id: bool) -> 
     }
 }
 
-/// A share that came to nothing is an error to whoever asked for it.
-fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
+/// The result of a call that creates or retries a share: an error if the share failed or is uncertain.
+fn share_result(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
         (ShareStage::Failed, failure) => {
             let error = failure.clone().unwrap_or_else(|| ErrorKind::Exception.into());
@@ -835,28 +863,28 @@ fn granted(share: Arc<Share>) -> Result<Arc<Share>> {
         }
         (ShareStage::Uncertain, _) => {
             let mut error = Error::from(ErrorKind::OutcomeUnknown).with_recovery(Recovery::Share);
-            error.details.attempts = share.sends;
+            error.details.attempts = share.attempts;
             Err(error.with_share(share.id))
         }
         _ => Ok(share),
     }
 }
 
-/// A share that is as active as it was is an error to whoever wanted it revoked.
-fn revoked(share: Arc<Share>) -> Result<Arc<Share>> {
+/// The result of a revoke call: an error if the share is still active, failed or is uncertain.
+fn revoke_result(share: Arc<Share>) -> Result<Arc<Share>> {
     match (share.stage, &share.failure) {
         (ShareStage::Active, Some(failure)) => Err(failure.clone().with_share(share.id)),
-        (ShareStage::Failed | ShareStage::Uncertain, _) => granted(share),
+        (ShareStage::Failed | ShareStage::Uncertain, _) => share_result(share),
         _ => Ok(share),
     }
 }
 
-fn unreachable_store(fault: &StoreError) -> Error {
-    tracing::error!(%fault, "the ledger cannot be read");
-    fault.kind().into()
+fn store_read_error(error: &StoreError) -> Error {
+    tracing::error!(fault = %error, "reading shares failed");
+    error.kind().into()
 }
 
-fn unwritable_store(fault: &StoreError) -> Error {
-    tracing::error!(%fault, "a share cannot be written down");
-    fault.kind().into()
+fn store_write_error(error: &StoreError) -> Error {
+    tracing::error!(fault = %error, "storing a share failed");
+    error.kind().into()
 }

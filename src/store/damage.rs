@@ -1,5 +1,5 @@
-//! Damaged rows: rows of the store that cannot be read. Each is logged once and counted, and fails nothing but a request for
-//! that row itself.
+//! Damaged rows: rows of the store that cannot be read. Each damaged row is logged once and counted. Only a request for the row
+//! itself fails.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,13 +10,13 @@ use serde::de::DeserializeOwned;
 
 use crate::error::shortened;
 
-/// Maximum number of damaged rows that are logged one by one.
+/// Maximum number of damaged rows that are logged.
 const MAX_LOGGED: usize = 100;
 
-/// The key of a row as it is stored, which may be damaged itself.
+/// A part of the key of a row, as bytes. The key can be damaged, too.
 type RawKey = Option<Vec<u8>>;
-/// The table, the tenant and the id.
-type Key = (&'static str, RawKey, RawKey);
+/// The table, the tenant and the id of a row.
+type RowKey = (&'static str, RawKey, RawKey);
 
 /// A row that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,18 +24,18 @@ pub struct DamagedRow {
     pub(super) table: &'static str,
     pub(super) tenant: RawKey,
     pub(super) id: RawKey,
-    /// Why it cannot be read. Holds nothing of the row's content but names of fields.
+    /// Why the row cannot be read. Contains only names of fields, and no stored values.
     pub(super) reason: String,
 }
 
-/// The damaged rows that are known. Clones share them.
+/// The known damaged rows. Clones refer to the same rows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DamagedRows(Arc<Mutex<Rows>>);
 
 #[derive(Debug, Default)]
 struct Rows {
-    known: BTreeSet<Key>,
-    logged: BTreeSet<Key>,
+    known: BTreeSet<RowKey>,
+    logged: BTreeSet<RowKey>,
 }
 
 impl DamagedRow {
@@ -48,12 +48,12 @@ impl DamagedRow {
         }
     }
 
-    fn key(&self) -> Key {
+    fn key(&self) -> RowKey {
         (self.table, self.tenant.clone(), self.id.clone())
     }
 }
 
-/// The table, the tenant, the id and the reason.
+/// Shows the table, the tenant, the id and the reason.
 impl fmt::Display for DamagedRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tenant, id) = (shown(&self.tenant), shown(&self.id));
@@ -62,21 +62,21 @@ impl fmt::Display for DamagedRow {
 }
 
 impl DamagedRows {
-    /// Counts a damaged row, and logs it the first time.
+    /// Counts a damaged row. Logs it the first time.
     pub(super) fn note(&self, row: &DamagedRow) {
         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rows.known.insert(row.key());
         rows.log(row);
     }
 
-    /// Takes the result of a scan of the whole store.
+    /// Replaces the known rows with the result of a scan of the whole store.
     pub(super) fn replace(&self, found: &[DamagedRow]) {
         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rows.known = found.iter().map(DamagedRow::key).collect();
         found.iter().for_each(|row| rows.log(row));
     }
 
-    /// How many damaged rows are known.
+    /// Returns the number of known damaged rows.
     pub(super) fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).known.len()
     }
@@ -92,15 +92,15 @@ impl Rows {
             tenant = %shown(&row.tenant),
             id = %shown(&row.id),
             reason = row.reason,
-            "a damaged row of the store is ignored; leadgate store repair moves it away while the gateway is stopped"
+            "damaged row in the store ignored; stop the gateway and run leadgate store repair to move the row away"
         );
         if self.logged.len() == MAX_LOGGED {
-            tracing::error!("further damaged rows are counted (leadgate_store_damaged_rows) and not logged");
+            tracing::error!("further damaged rows are not logged; the metric leadgate_store_damaged_rows counts them");
         }
     }
 }
 
-/// A key as it may be shown: a damaged one may hold anything.
+/// Returns a key for logs. Replaces keys with unexpected characters, since a damaged key can contain any data.
 fn shown(key: &RawKey) -> String {
     let is_plain = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'/');
     match key {
@@ -111,30 +111,30 @@ fn shown(key: &RawKey) -> String {
     }
 }
 
-/// Reads JSON. The error names the place and not the content.
+/// Reads JSON. The error contains the path of the invalid value, and not the value.
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_str(text);
     let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let what = match error.inner().classify() {
+        let problem = match error.inner().classify() {
             serde_json::error::Category::Data => "has an unexpected value",
             _ => "is not JSON",
         };
-        format!("the content {what} at {}", shortened(&path, 160))
+        format!("the content {problem} at {}", shortened(&path, 160))
     })?;
     json.end()
         .map_err(|_| "the content has more than one JSON value".to_owned())?;
     Ok(read)
 }
 
-/// Writes JSON that is known to be read back as the same `T`.
+/// Writes JSON. Fails if the JSON would be read as a different value.
 pub(super) fn to_json<T: Serialize + DeserializeOwned>(value: &T) -> Result<String, String> {
-    let text = serde_json::to_string(value).map_err(|_| "a value has no form in JSON".to_owned())?;
+    let text = serde_json::to_string(value).map_err(|_| "a value cannot be written as JSON".to_owned())?;
     let read: T = from_json(&text)?;
-    // Compared as text, since not every value is equal to itself.
+    // The texts are compared, since some values are not equal to themselves.
     match serde_json::to_string(&read) {
         Ok(again) if again == text => Ok(text),
-        _ => Err("a value would be read back as another one".to_owned()),
+        _ => Err("a value would change when it is read again".to_owned()),
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_damaged_row_is_counted_once_and_shows_no_content() {
+    fn a_damaged_row_is_counted_once_and_its_text_has_no_stored_values() {
         let rows = DamagedRows::default();
         for id in ["7", "7", "8", "a@x.co +91 98450"] {
             rows.note(&DamagedRow::new("share", "acme", id, "the content is not JSON at ."));
@@ -158,16 +158,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_content_is_described_by_its_place_alone() {
-        let fault = from_json::<std::collections::BTreeMap<String, f64>>(r#"{"Score":"+91 98450"}"#).unwrap_err();
-        assert_eq!(fault, "the content has an unexpected value at Score");
-        let fault = from_json::<f64>("1 2").unwrap_err();
-        assert_eq!(fault, "the content has more than one JSON value");
+    fn an_error_of_invalid_json_has_the_path_and_not_the_value() {
+        let error = from_json::<std::collections::BTreeMap<String, f64>>(r#"{"Score":"+91 98450"}"#).unwrap_err();
+        assert_eq!(error, "the content has an unexpected value at Score");
+        let error = from_json::<f64>("1 2").unwrap_err();
+        assert_eq!(error, "the content has more than one JSON value");
         assert!(from_json::<f64>("nonsense").unwrap_err().contains("is not JSON"));
     }
 
     #[test]
-    fn what_would_not_be_read_back_is_not_written() {
+    fn a_value_that_would_change_when_read_again_is_not_written() {
         assert!(to_json(&f64::NAN).is_err());
         assert!(to_json(&vec![1.0, f64::INFINITY]).is_err());
         assert_eq!(to_json(&0.1).as_deref(), Ok("0.1"));

@@ -1,4 +1,4 @@
-//! One effect per request id: who has begun a mutation, who waits for it, and what it came to.
+//! Mutations with request ids: each request id is executed at most once, and repeated calls get the stored result.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -13,79 +13,83 @@ use tokio::sync::{OnceCell, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::record::{Answer, answer};
-use super::{Begun, DamagedRow, Known, Store, StoreError};
+use super::record::{StoredResult, result};
+use super::{BeginResult, DamagedRow, Store, StoreError, StoredRequest};
 use crate::clock;
-use crate::context::{Record as Recording, Recorded, RequestContext, RequestId, STORE};
+use crate::context::{Record, Recorded, RequestContext, RequestId, STORE};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
-/// How much later than the work itself its waiter looks at the deadline, so that the work can say where it waited.
+/// The additional time after the deadline for the result of the work. The work knows better than its waiter what it waited for.
 const GRACE: Duration = Duration::from_millis(5);
 
-/// How often, and after which pause, an answer is tried to be kept again.
-const KEEP_TRIES: u32 = 20;
-const KEEP_PAUSE: Duration = Duration::from_secs(3);
+/// Maximum number of retries of writing a result.
+const MAX_FINISH_RETRIES: u32 = 20;
+/// The pause before each of these retries.
+const FINISH_RETRY_PAUSE: Duration = Duration::from_secs(3);
 
-/// The mutations of one tenant.
+/// The mutations of one tenant whose results have the type `T`.
 pub struct Requests<T> {
     store: Store,
     tenant: String,
     keep: Duration,
     tasks: TaskTracker,
-    /// The ids under way in this process: their locks are held by the work.
-    running: Mutex<HashMap<Uuid, Weak<Lock>>>,
-    answers: PhantomData<fn() -> T>,
+    /// The locks of the request ids in progress. The work of a mutation holds the lock of its id.
+    locks: Mutex<HashMap<Uuid, Weak<IdLock>>>,
+    results: PhantomData<fn() -> T>,
 }
 
-type Lock = tokio::sync::Mutex<()>;
+type IdLock = tokio::sync::Mutex<()>;
 
-/// A mutation that is to be done once, at its place among those with the same request id.
-pub struct Entry {
-    record: Arc<Record>,
-    lock: Turn,
+/// A mutation with a request id, at its position among the mutations with the same id.
+pub struct RequestEntry {
+    record: Arc<MutationRecord>,
+    lock: RequestLock,
 }
 
-/// The record of a mutation in the store.
+/// The state of the record of a mutation.
 #[derive(Debug)]
-struct Record {
-    row: Row,
+struct MutationRecord {
+    row: RequestRow,
     state: AtomicU8,
 }
 
-/// The row of a request id in the store.
+/// A row of the store for a request id.
 #[derive(Debug)]
-struct Row {
+struct RequestRow {
     store: Store,
     tenant: String,
     keep: Duration,
     request: RequestId,
 }
 
-impl Row {
-    /// Writes the row, unless there is one of that id.
-    async fn begin(&self, caller: &str) -> Result<Begun> {
+impl RequestRow {
+    /// Writes the row, unless the id already has one.
+    async fn begin(&self, caller: &str) -> Result<BeginResult> {
         let now = clock::now();
         let (request, oldest) = (&self.request, now - self.keep);
-        let begun = self.store.begin(&self.tenant, caller, request, now, oldest).await;
-        begun.map_err(|fault| unavailable(&fault))
+        let result = self
+            .store
+            .begin_request(&self.tenant, caller, request, now, oldest)
+            .await;
+        result.map_err(|error| begin_error(&error))
     }
 }
 
-/// The mutation has no record.
+/// There is no record.
 const NONE: u8 = 0;
-/// Its record is being written, or deleted.
+/// The record is being written or deleted.
 const WRITING: u8 = 1;
-/// Its record is written.
+/// The record is written.
 const WRITTEN: u8 = 2;
-/// Its record was written before, and a request may have been executed.
+/// The record was written by an earlier call, and a request may have been executed.
 const UNCERTAIN: u8 = 3;
 
-impl Entry {
-    /// The same call, which writes the record of the mutation before its first request is sent.
+impl RequestEntry {
+    /// Returns a context that writes the record of the mutation before the first request is sent.
     pub fn recorded(&self, context: &RequestContext) -> RequestContext {
-        let record: Arc<dyn Recording> = match &context.record {
-            Some(whole) => Arc::new(Part {
-                whole: whole.clone(),
+        let record: Arc<dyn Record> = match &context.record {
+            Some(batch) => Arc::new(BatchMemberRecord {
+                batch: batch.clone(),
                 own: self.record.clone(),
             }),
             None => self.record.clone(),
@@ -97,7 +101,7 @@ impl Entry {
     }
 }
 
-impl Record {
+impl MutationRecord {
     fn state(&self) -> u8 {
         self.state.load(Ordering::Relaxed)
     }
@@ -107,19 +111,19 @@ impl Record {
     }
 }
 
-// The calls of one mutation follow each other, so the state is never changed by two at a time.
-impl Recording for Record {
+// The calls of one mutation are sequential, so the state has no concurrent changes.
+impl Record for MutationRecord {
     fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
         Box::pin(async move {
             if self.state() >= WRITTEN {
                 return Ok(());
             }
-            // A record whose writing is given up is written all the same.
+            // If the waiter is dropped, the record is written anyway.
             self.set(WRITING);
             match self.row.begin(caller).await? {
-                Begun::New => self.set(WRITTEN),
-                // Another mutation of the same id has begun since this one was looked up.
-                Begun::Known => {
+                BeginResult::Started => self.set(WRITTEN),
+                // Another mutation with the same id has started since the look-up.
+                BeginResult::Exists => {
                     self.set(NONE);
                     return Err(reused());
                 }
@@ -133,13 +137,13 @@ impl Recording for Record {
             if !matches!(self.state(), WRITING | WRITTEN) {
                 return Ok(());
             }
-            let Row {
+            let RequestRow {
                 store, tenant, request, ..
             } = &self.row;
-            let forgotten = store.forget(tenant, caller, request).await;
-            if let Err(fault) = forgotten {
-                tracing::error!(%fault, "deleting the record of a mutation that was not executed failed");
-                return Err(fault.kind().into());
+            let deleted = store.delete_request(tenant, caller, request).await;
+            if let Err(error) = deleted {
+                tracing::error!(%error, "deleting the record of a mutation that was not executed failed");
+                return Err(error.kind().into());
             }
             self.set(NONE);
             Ok(())
@@ -147,34 +151,34 @@ impl Recording for Record {
     }
 }
 
-/// The record of a message that is done in parts. It stays, so that its id does not stand for another message.
+/// The record of the request id of a batch RPC. It is not deleted, so the id cannot be used for another message.
 #[derive(Debug)]
-struct Claim {
-    row: Row,
+struct BatchRecord {
+    row: RequestRow,
     written: OnceCell<()>,
 }
 
-/// The records of a part and of the whole message.
+/// The record of one operation of a batch RPC, and that of the batch.
 #[derive(Debug)]
-struct Part {
-    whole: Arc<dyn Recording>,
-    own: Arc<Record>,
+struct BatchMemberRecord {
+    batch: Arc<dyn Record>,
+    own: Arc<MutationRecord>,
 }
 
-impl Recording for Claim {
+impl Record for BatchRecord {
     fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
         let write = async move || {
-            if self.row.begin(caller).await? == Begun::New {
+            if self.row.begin(caller).await? == BeginResult::Started {
                 return Ok(());
             }
-            let Row {
+            let RequestRow {
                 store,
                 tenant,
                 keep,
                 request,
             } = &self.row;
-            let known = store.known(tenant, caller, &request.id, clock::now() - *keep).await;
-            match known.map_err(|fault| unavailable(&fault))? {
+            let known = store.request(tenant, caller, &request.id, clock::now() - *keep).await;
+            match known.map_err(|error| begin_error(&error))? {
                 Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
                 _ => Ok(()),
             }
@@ -187,10 +191,10 @@ impl Recording for Claim {
     }
 }
 
-impl Recording for Part {
+impl Record for BatchMemberRecord {
     fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
         Box::pin(async move {
-            self.whole.begin(caller).await?;
+            self.batch.begin(caller).await?;
             self.own.begin(caller).await
         })
     }
@@ -200,102 +204,107 @@ impl Recording for Part {
     }
 }
 
-fn unavailable(fault: &StoreError) -> Error {
-    tracing::error!(%fault, "a mutation could not be begun");
-    fault.kind().into()
+fn begin_error(error: &StoreError) -> Error {
+    tracing::error!(%error, "starting a mutation failed");
+    error.kind().into()
 }
 
 fn reused() -> Error {
     Error::invalid("request_id", "was used for another message")
 }
 
-enum Turn {
-    Come(OwnedMutexGuard<()>),
+enum RequestLock {
+    Held(OwnedMutexGuard<()>),
     Waiting(Pin<Box<dyn Future<Output = OwnedMutexGuard<()>> + Send>>),
 }
 
-/// What a mutation has to know before it begins.
+/// What is known about earlier calls with the request id when a mutation starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
-    /// It is new.
-    Nothing,
-    /// It was begun before, and whether it was executed is not known.
-    Uncertain {
-        /// When it was first begun.
+pub enum PriorAttempt {
+    /// The mutation is new, or was certainly not executed.
+    None,
+    /// The mutation was started before. Whether it was executed is unknown.
+    OutcomeUnknown {
+        /// When the mutation was first started.
         since: Timestamp,
     },
 }
 
-impl<T: Answer> Requests<T> {
-    /// The mutations of that tenant, each remembered for so long. They run on `tasks`.
+impl<T: StoredResult> Requests<T> {
+    /// The mutations of a tenant. Their records are kept for `keep`. They run on `tasks`.
     pub fn new(store: Store, tenant: &str, keep: Duration, tasks: TaskTracker) -> Self {
         Self {
             store,
             tenant: tenant.to_owned(),
             keep,
             tasks,
-            running: Mutex::default(),
-            answers: PhantomData,
+            locks: Mutex::default(),
+            results: PhantomData,
         }
     }
 
-    /// Takes the next place among the mutations with that request id, at once.
-    pub fn enter(&self, request: RequestId) -> Entry {
-        // Polled once, the lock knows who came first. Without tokio's budget, which may put a poll off.
+    /// Takes the next position among the mutations with a request id. Does not wait.
+    pub fn enter(&self, request: RequestId) -> RequestEntry {
+        // The first poll puts the mutation into the queue of the lock. The cooperative budget of tokio could prevent the poll.
         let mut lock = Box::pin(tokio::task::unconstrained(self.lock(request.id).lock_owned()));
         let lock = match lock.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(guard) => Turn::Come(guard),
-            Poll::Pending => Turn::Waiting(lock),
+            Poll::Ready(guard) => RequestLock::Held(guard),
+            Poll::Pending => RequestLock::Waiting(lock),
         };
-        let record = Arc::new(Record {
+        let record = Arc::new(MutationRecord {
             row: self.row(request),
             state: AtomicU8::new(NONE),
         });
-        Entry { record, lock }
+        RequestEntry { record, lock }
     }
 
-    /// Does the work once per request id, in a task of its own: what was sent is seen to its end even if the caller
-    /// leaves, and whoever comes with the same id and message gets the same answer, waiting for it if need be. The work makes
-    /// its calls as [`Entry::recorded`]. A mutation that was sent when a process died is handed to the work as uncertain when
-    /// its id comes again; one that was not sent is new.
-    pub async fn once<W, F>(self: &Arc<Self>, context: &RequestContext, entry: Option<Entry>, work: W) -> Result<T>
+    /// Executes the work once per request id. The work runs in its own task and continues if the caller cancels. A later call
+    /// with the same id and message waits for the work and gets its result. The work uses the context from
+    /// [`RequestEntry::recorded`] for its calls. If an earlier call may have been executed and has no result, for example after a
+    /// crash, the work gets [`PriorAttempt::OutcomeUnknown`].
+    pub async fn once<W, F>(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        entry: Option<RequestEntry>,
+        work: W,
+    ) -> Result<T>
     where
-        W: FnOnce(Before) -> F + Send + 'static,
+        W: FnOnce(PriorAttempt) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let Some(Entry { record, lock }) = entry else {
-            return self.run(context, work(Before::Nothing)).await;
+        let Some(RequestEntry { record, lock }) = entry else {
+            return self.run(context, work(PriorAttempt::None)).await;
         };
         let lock = match lock {
-            Turn::Come(lock) => lock,
-            Turn::Waiting(lock) => context.wait("an earlier call with the same request_id", lock).await?,
+            RequestLock::Held(lock) => lock,
+            RequestLock::Waiting(lock) => context.wait("an earlier call with the same request_id", lock).await?,
         };
         let (this, waiting) = (self.clone(), context.clone());
-        // All in the task: what is written down as begun is also written down as ended, whoever leaves meanwhile.
+        // All of this is in the task, so that the result is stored even if the caller cancels.
         self.run(context, async move {
             let id = &record.row.request.id;
-            let before = match this.known(&waiting, &record.row.request).await? {
-                None => Before::Nothing,
-                Some(Known { begun, answer, .. }) => {
-                    // The outcome of a mutation whose answer cannot be read has to be looked up.
-                    match answer.and_then(|answer| this.read(id, &answer)) {
+            let prior = match this.stored(&waiting, &record.row.request).await? {
+                None => PriorAttempt::None,
+                Some(StoredRequest { started, result, .. }) => {
+                    // The outcome of a mutation with an unreadable result is looked up.
+                    match result.and_then(|result| this.read(id, &result)) {
                         Some(result) => return result,
                         None => {
                             record.set(UNCERTAIN);
-                            Before::Uncertain { since: begun }
+                            PriorAttempt::OutcomeUnknown { since: started }
                         }
                     }
                 }
             };
-            let result = work(before).await;
-            this.keep(&record, &waiting.caller, &result, lock).await;
+            let result = work(prior).await;
+            this.store_result(&record, &waiting.caller, &result, lock).await;
             result
         })
         .await
     }
 
-    fn row(&self, request: RequestId) -> Row {
-        Row {
+    fn row(&self, request: RequestId) -> RequestRow {
+        RequestRow {
             store: self.store.clone(),
             tenant: self.tenant.clone(),
             keep: self.keep,
@@ -303,25 +312,33 @@ impl<T: Answer> Requests<T> {
         }
     }
 
-    /// Whether an id is free for this message, which is done in parts, each of which has an id of its own.
-    pub async fn check(&self, context: &RequestContext, request: &RequestId) -> Result<()> {
-        self.known(context, request).await.map(drop)
+    /// Checks that the request id of a batch RPC was not used for another message. The operations of the batch have their own ids.
+    pub async fn check_batch_id(&self, context: &RequestContext, request: &RequestId) -> Result<()> {
+        self.stored(context, request).await.map(drop)
     }
 
-    /// The call of such a message. It writes the record of the message before the first request of any part is sent.
-    pub fn claimed(&self, context: &RequestContext, request: &RequestId) -> RequestContext {
-        let claim = Claim {
+    /// Returns a context for the operations of a batch RPC. It writes the record of the batch before the first request of any
+    /// operation is sent.
+    pub fn with_batch_record(&self, context: &RequestContext, request: &RequestId) -> RequestContext {
+        let batch = BatchRecord {
             row: self.row(*request),
             written: OnceCell::new(),
         };
         RequestContext {
-            record: Some(Arc::new(claim)),
+            record: Some(Arc::new(batch)),
             ..context.clone()
         }
     }
 
-    /// Keeps what is decided, forgets what was surely not executed, and leaves the rest begun.
-    async fn keep(self: &Arc<Self>, record: &Record, caller: &str, result: &Result<T>, lock: OwnedMutexGuard<()>) {
+    /// Stores the result of a mutation if its outcome is known. Deletes the record of a mutation that was not executed. Otherwise the
+    /// record stays without a result.
+    async fn store_result(
+        self: &Arc<Self>,
+        record: &MutationRecord,
+        caller: &str,
+        result: &Result<T>,
+        lock: OwnedMutexGuard<()>,
+    ) {
         if record.state() == NONE {
             return;
         }
@@ -329,29 +346,29 @@ impl<T: Answer> Requests<T> {
             Outcome::Executed | Outcome::Rejected => {}
             Outcome::Unknown => return,
             Outcome::NotExecuted { .. } => {
-                // What fails is logged.
+                // Errors are already logged.
                 let _ = record.undo(caller).await;
                 return;
             }
         }
         let request = record.row.request;
-        // The mutation stays begun if its answer could not be read back: its outcome is looked up when it is repeated.
-        let answer = match answer::write(result.clone()) {
-            Ok(answer) => answer,
-            Err(reason) => return tracing::error!(reason, "the answer of a mutation cannot be stored"),
+        // A result that cannot be stored leaves the record without a result. A repeated call looks the outcome up.
+        let stored = match result::write(result.clone()) {
+            Ok(stored) => stored,
+            Err(reason) => return tracing::error!(reason, "the result of a mutation cannot be stored"),
         };
-        let Err(fault) = self.store.finish(&self.tenant, caller, &request, &answer).await else {
+        let Err(error) = self.store.finish_request(&self.tenant, caller, &request, &stored).await else {
             return;
         };
-        // It stays begun, and whoever comes with the id waits: a full disk may have room again.
-        tracing::error!(%fault, "the answer of a mutation could not be kept; trying again");
+        // Later calls with the id wait for the retries: for example, a full disk may get free space.
+        tracing::error!(%error, "storing the result of a mutation failed; retrying");
         let (this, caller) = (self.clone(), caller.to_owned());
         self.tasks.spawn(async move {
-            for _ in 0..KEEP_TRIES {
-                tokio::time::sleep(KEEP_PAUSE).await;
+            for _ in 0..MAX_FINISH_RETRIES {
+                tokio::time::sleep(FINISH_RETRY_PAUSE).await;
                 if this
                     .store
-                    .finish(&this.tenant, &caller, &request, &answer)
+                    .finish_request(&this.tenant, &caller, &request, &stored)
                     .await
                     .is_ok()
                 {
@@ -362,25 +379,25 @@ impl<T: Answer> Requests<T> {
         });
     }
 
-    /// Forgets what is older than it has to be.
-    pub async fn sweep(&self) -> std::result::Result<u64, StoreError> {
-        self.store.sweep(clock::now() - self.keep).await
+    /// Deletes records that are older than the time for which they are kept. Returns the number of deleted records.
+    pub async fn delete_expired(&self) -> std::result::Result<u64, StoreError> {
+        self.store.delete_old_requests(clock::now() - self.keep).await
     }
 
-    /// What is known of a mutation. Fails if its id was used for another message.
-    async fn known(&self, context: &RequestContext, request: &RequestId) -> Result<Option<Known>> {
+    /// Returns the stored record of a mutation. Fails if its id was used for another message.
+    async fn stored(&self, context: &RequestContext, request: &RequestId) -> Result<Option<StoredRequest>> {
         let oldest = clock::now() - self.keep;
-        let known = self.store.known(&self.tenant, &context.caller, &request.id, oldest);
+        let known = self.store.request(&self.tenant, &context.caller, &request.id, oldest);
         let known = context.wait(STORE, known).await?;
-        match known.map_err(|fault| unavailable(&fault))? {
+        match known.map_err(|error| begin_error(&error))? {
             Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
             known => Ok(known),
         }
     }
 
-    /// Reads a kept answer; a damaged one is noted.
-    fn read(&self, id: &Uuid, answer: &str) -> Option<Result<T>> {
-        let read = answer::read(answer);
+    /// Reads a stored result. Counts a damaged row.
+    fn read(&self, id: &Uuid, result: &str) -> Option<Result<T>> {
+        let read = result::read(result);
         read.map_err(|reason| {
             let row = DamagedRow::new("request", &self.tenant, &id.to_string(), reason);
             self.store.note_damaged(&row);
@@ -388,21 +405,21 @@ impl<T: Answer> Requests<T> {
         .ok()
     }
 
-    fn lock(&self, id: Uuid) -> Arc<Lock> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lock) = running.get(&id).and_then(Weak::upgrade) {
+    fn lock(&self, id: Uuid) -> Arc<IdLock> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = locks.get(&id).and_then(Weak::upgrade) {
             return lock;
         }
-        // Those of the past go when a new one comes, so that there are about as many as calls under way.
-        running.retain(|_, lock| lock.strong_count() > 0);
-        let lock = Arc::new(Lock::new(()));
-        running.insert(id, Arc::downgrade(&lock));
+        // Unused locks are removed, so the map has about as many entries as mutations in progress.
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::new(IdLock::new(()));
+        locks.insert(id, Arc::downgrade(&lock));
         lock
     }
 
     async fn run(&self, context: &RequestContext, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        // Tells the work when nobody waits any more; what is not sent yet then leaves the queue.
-        let _left = context.cancelled.clone().drop_guard();
+        // Cancels the context when the waiter is dropped. Calls that are not sent yet are removed from the queue.
+        let _cancel = context.cancelled.clone().drop_guard();
         let task = self.tasks.spawn(work);
         match tokio::time::timeout_at(context.deadline + GRACE, task).await {
             Ok(Ok(result)) => result,
@@ -428,10 +445,10 @@ mod tests {
     }
 
     async fn requests() -> Arc<Requests<u32>> {
-        over(store().await)
+        requests_of(store().await)
     }
 
-    fn over(store: Store) -> Arc<Requests<u32>> {
+    fn requests_of(store: Store) -> Arc<Requests<u32>> {
         Arc::new(Requests::new(
             store,
             "acme",
@@ -441,23 +458,23 @@ mod tests {
     }
 
     impl Requests<u32> {
-        async fn do_once<W, F>(
+        async fn execute<W, F>(
             self: &Arc<Self>,
             context: &RequestContext,
             request: Option<RequestId>,
             work: W,
         ) -> Result<u32>
         where
-            W: FnOnce(Before) -> F + Send + 'static,
+            W: FnOnce(PriorAttempt) -> F + Send + 'static,
             F: Future<Output = Result<u32>> + Send + 'static,
         {
             let entry = request.map(|request| self.enter(request));
-            let asked = entry
+            let recorded = entry
                 .as_ref()
                 .map_or_else(|| context.clone(), |entry| entry.recorded(context));
-            let work = |before| async move {
-                asked.begin().await?;
-                work(before).await
+            let work = |prior| async move {
+                recorded.begin().await?;
+                work(prior).await
             };
             self.once(context, entry, work).await
         }
@@ -479,7 +496,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_id_has_one_effect_and_one_answer() {
+    async fn the_same_id_has_one_effect_and_one_result() {
         let requests = requests().await;
         let effects = Arc::new(AtomicU32::new(0));
         let work = move |_| {
@@ -491,28 +508,28 @@ mod tests {
         };
         let (call_a, call_b) = (context(), context());
         let (a, b) = tokio::join!(
-            requests.do_once(&call_a, id(1), work.clone()),
-            requests.do_once(&call_b, id(1), work.clone())
+            requests.execute(&call_a, id(1), work.clone()),
+            requests.execute(&call_b, id(1), work.clone())
         );
         assert_eq!((a, b), (Ok(41), Ok(41)));
         assert_eq!(requests.once(&context(), None, work).await, Ok(42));
     }
 
     #[tokio::test]
-    async fn an_id_used_for_another_message_is_invalid() {
+    async fn an_id_that_was_used_for_another_message_is_invalid() {
         let requests = requests().await;
-        requests.do_once(&context(), id(1), |_| async { Ok(1) }).await.unwrap();
+        requests.execute(&context(), id(1), |_| async { Ok(1) }).await.unwrap();
         let error = requests
-            .do_once(&context(), id(2), |_| async { Ok(2) })
+            .execute(&context(), id(2), |_| async { Ok(2) })
             .await
             .unwrap_err();
         assert!(matches!(error.kind, ErrorKind::Invalid(_)));
     }
 
     #[tokio::test]
-    async fn a_refusal_is_the_same_answer_to_the_same_id() {
+    async fn a_rejection_is_returned_again_for_the_same_id() {
         let requests = requests().await;
-        fn refusal() -> Error {
+        fn rejection() -> Error {
             ErrorKind::Duplicate {
                 attribute: Some("Phone".into()),
                 lead_id: None,
@@ -520,17 +537,17 @@ mod tests {
             .into()
         }
         let first = requests
-            .do_once(&context(), id(1), |_| async move { Err(refusal()) })
+            .execute(&context(), id(1), |_| async move { Err(rejection()) })
             .await;
-        assert_eq!(first, Err(refusal()));
+        assert_eq!(first, Err(rejection()));
         assert_eq!(
-            requests.do_once(&context(), id(1), |_| async { Ok(1) }).await,
-            Err(refusal())
+            requests.execute(&context(), id(1), |_| async { Ok(1) }).await,
+            Err(rejection())
         );
     }
 
     #[tokio::test]
-    async fn what_was_not_executed_may_be_tried_again() {
+    async fn a_mutation_that_was_not_executed_can_be_repeated() {
         let requests = requests().await;
         fn queue_full() -> ErrorKind {
             ErrorKind::QueueFull {
@@ -538,67 +555,70 @@ mod tests {
             }
         }
         let error = requests
-            .do_once(&context(), id(1), |_| async move { Err(queue_full().into()) })
+            .execute(&context(), id(1), |_| async move { Err(queue_full().into()) })
             .await;
         assert_eq!(error, Err(queue_full().into()));
-        let again = |before| async move {
-            assert_eq!(before, Before::Nothing);
+        let again = |prior| async move {
+            assert_eq!(prior, PriorAttempt::None);
             Ok(1)
         };
-        assert_eq!(requests.do_once(&context(), id(1), again).await, Ok(1));
+        assert_eq!(requests.execute(&context(), id(1), again).await, Ok(1));
     }
 
     #[tokio::test]
-    async fn an_unknown_outcome_is_handed_to_the_next_try_until_it_is_settled() {
+    async fn an_unknown_outcome_is_passed_to_later_calls_until_it_is_known() {
         let requests = requests().await;
         assert_eq!(
-            requests.do_once(&context(), id(1), |_| async { unknown() }).await,
+            requests.execute(&context(), id(1), |_| async { unknown() }).await,
             unknown()
         );
-        let unreachable = |before| async move {
-            assert!(matches!(before, Before::Uncertain { .. }));
+        let unreachable = |prior| async move {
+            assert!(matches!(prior, PriorAttempt::OutcomeUnknown { .. }));
             Err(ErrorKind::Unavailable { sent: false }.into())
         };
-        assert!(requests.do_once(&context(), id(1), unreachable).await.is_err());
-        let settles = |before| async move {
-            assert!(matches!(before, Before::Uncertain { .. }));
+        assert!(requests.execute(&context(), id(1), unreachable).await.is_err());
+        let resolves = |prior| async move {
+            assert!(matches!(prior, PriorAttempt::OutcomeUnknown { .. }));
             Ok(5)
         };
-        assert_eq!(requests.do_once(&context(), id(1), settles).await, Ok(5));
+        assert_eq!(requests.execute(&context(), id(1), resolves).await, Ok(5));
     }
 
     #[tokio::test]
-    async fn answers_outlive_the_process_and_what_was_under_way_is_uncertain() {
+    async fn after_a_restart_results_are_kept_and_the_outcome_of_started_mutations_is_unknown() {
         let store = store().await;
-        over(store.clone())
-            .do_once(&context(), id(1), |_| async { Ok(9) })
+        requests_of(store.clone())
+            .execute(&context(), id(1), |_| async { Ok(9) })
             .await
             .unwrap();
         assert_eq!(
-            over(store.clone())
-                .do_once(&context(), id(1), |_| async { Ok(0) })
+            requests_of(store.clone())
+                .execute(&context(), id(1), |_| async { Ok(0) })
                 .await,
             Ok(9)
         );
 
-        // A process that died in the middle of the work leaves what begin() wrote, and nothing more.
+        // A process that crashed during the work leaves a record without a result.
         let other = RequestId {
             id: Uuid::from_u128(8),
             fingerprint: [1; 32],
         };
         store
-            .begin("acme", "crm", &other, clock::now(), Timestamp::UNIX_EPOCH)
+            .begin_request("acme", "crm", &other, clock::now(), Timestamp::UNIX_EPOCH)
             .await
             .unwrap();
-        let settles = |before| async move {
-            assert!(matches!(before, Before::Uncertain { .. }));
+        let resolves = |prior| async move {
+            assert!(matches!(prior, PriorAttempt::OutcomeUnknown { .. }));
             Ok(3)
         };
-        assert_eq!(over(store).do_once(&context(), Some(other), settles).await, Ok(3));
+        assert_eq!(
+            requests_of(store).execute(&context(), Some(other), resolves).await,
+            Ok(3)
+        );
     }
 
     #[tokio::test]
-    async fn a_store_that_cannot_be_written_stops_a_mutation_before_it_is_sent() {
+    async fn a_mutation_is_not_sent_if_the_store_cannot_be_written() {
         let requests = requests().await;
         requests.store.close().await;
         let sent = Arc::new(AtomicU32::new(0));
@@ -607,35 +627,35 @@ mod tests {
             counting.fetch_add(1, Ordering::Relaxed);
             Ok(1)
         };
-        let error = requests.do_once(&context(), id(1), work).await.unwrap_err();
+        let error = requests.execute(&context(), id(1), work).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::StoreUnavailable);
         assert_eq!(sent.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
-    async fn a_caller_who_leaves_still_gets_the_answer_by_its_id() {
+    async fn a_result_after_the_deadline_is_returned_to_a_later_call() {
         let requests = requests().await;
-        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let (send, sent) = tokio::sync::oneshot::channel::<()>();
         let slow = |_| async {
-            gone.await.unwrap();
+            sent.await.unwrap();
             Ok(9)
         };
-        let impatient = RequestContext {
+        let short = RequestContext {
             cancelled: CancellationToken::new(),
             ..RequestContext::internal("test", Duration::from_millis(50))
         };
-        let error = requests.do_once(&impatient, id(1), slow).await.unwrap_err();
+        let error = requests.execute(&short, id(1), slow).await.unwrap_err();
         assert!(matches!(error.kind, ErrorKind::DeadlineExceeded { .. }));
-        assert!(impatient.cancelled.is_cancelled());
-        go.send(()).unwrap();
-        assert_eq!(requests.do_once(&context(), id(1), |_| async { Ok(0) }).await, Ok(9));
+        assert!(short.cancelled.is_cancelled());
+        send.send(()).unwrap();
+        assert_eq!(requests.execute(&context(), id(1), |_| async { Ok(0) }).await, Ok(9));
     }
 
     #[tokio::test]
-    async fn a_mutation_that_was_never_sent_has_no_record() {
+    async fn a_mutation_that_was_not_sent_has_no_record() {
         let requests = requests().await;
-        let known = || async { requests.known(&context(), &id(1).unwrap()).await.unwrap() };
-        // It waits for its slot when the process dies, or fails there, even for good.
+        let known = || async { requests.stored(&context(), &id(1).unwrap()).await.unwrap() };
+        // The mutation ends before its first request is sent.
         for result in [
             Err(ErrorKind::CallerCancelled.into()),
             Err(Error::invalid("lead", "x")),
@@ -643,8 +663,8 @@ mod tests {
         ] {
             let entry = requests.enter(id(1).unwrap());
             let expected = result.clone();
-            let work = |before| async move {
-                assert_eq!(before, Before::Nothing);
+            let work = |prior| async move {
+                assert_eq!(prior, PriorAttempt::None);
                 result
             };
             assert_eq!(requests.once(&context(), Some(entry), work).await, expected);
@@ -653,86 +673,90 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_was_not_executed_leaves_no_record_while_it_waits_again() {
+    async fn a_request_that_was_not_executed_has_no_record_while_it_waits_for_a_retry() {
         let requests = requests().await;
-        let known = || async { requests.known(&context(), &id(1).unwrap()).await.unwrap().is_some() };
+        let known = || async { requests.stored(&context(), &id(1).unwrap()).await.unwrap().is_some() };
         let entry = requests.enter(id(1).unwrap());
-        let asked = entry.recorded(&context());
+        let recorded = entry.recorded(&context());
         assert!(!known().await);
-        asked.begin().await.unwrap();
+        recorded.begin().await.unwrap();
         assert!(known().await);
-        asked.not_executed().await;
+        recorded.not_executed().await;
         assert!(!known().await);
-        // Once a response is lost, the record stays.
-        asked.begin().await.unwrap();
-        asked
+        // After a lost response the record stays.
+        recorded.begin().await.unwrap();
+        recorded
             .reconciling(Duration::from_secs(1), tokio::time::Instant::now())
             .not_executed()
             .await;
         assert!(known().await);
-        asked.not_executed().await;
+        recorded.not_executed().await;
         assert!(known().await);
     }
 
     #[tokio::test]
-    async fn a_record_of_another_message_with_the_same_id_is_not_touched() {
+    async fn a_record_of_another_message_with_the_same_id_is_not_changed() {
         let store = store().await;
-        let (leads, posts) = (over(store.clone()), over(store));
+        let (leads, posts) = (requests_of(store.clone()), requests_of(store));
         let entry = leads.enter(id(1).unwrap());
         let post = posts.enter(id(2).unwrap()).recorded(&context());
         post.begin().await.unwrap();
-        // Its own record is being written when its caller leaves.
+        // The caller cancels while its own record is being written.
         entry.record.set(WRITING);
         entry.record.undo("test").await.unwrap();
         let request = id(1).unwrap();
-        leads.store.finish("acme", "test", &request, "{}").await.unwrap();
-        let known = posts.known(&context(), &id(2).unwrap()).await.unwrap().unwrap();
-        assert_eq!(known.answer, None);
+        leads
+            .store
+            .finish_request("acme", "test", &request, "{}")
+            .await
+            .unwrap();
+        let known = posts.stored(&context(), &id(2).unwrap()).await.unwrap().unwrap();
+        assert_eq!(known.result, None);
     }
 
     #[tokio::test]
-    async fn the_id_of_a_whole_is_claimed_before_its_first_part_is_sent() {
+    async fn the_record_of_a_batch_is_written_before_its_first_operation_is_sent() {
         let requests = requests().await;
-        let whole = RequestId {
+        let batch = RequestId {
             id: Uuid::from_u128(70),
             fingerprint: [1; 32],
         };
         let other = RequestId {
             fingerprint: [2; 32],
-            ..whole
+            ..batch
         };
-        let known = |whole: RequestId| {
+        let known = |batch: RequestId| {
             let requests = requests.clone();
-            async move { requests.check(&context(), &whole).await }
+            async move { requests.check_batch_id(&context(), &batch).await }
         };
-        let part = |whole: &RequestId, at: u128| {
+        let member = |batch: &RequestId, at: u128| {
             let entry = requests.enter(RequestId {
                 id: Uuid::from_u128(at),
                 fingerprint: [9; 32],
             });
-            entry.recorded(&requests.claimed(&context(), whole))
+            entry.recorded(&requests.with_batch_record(&context(), batch))
         };
-        assert_eq!((known(whole).await, known(other).await), (Ok(()), Ok(())));
-        part(&whole, 71).begin().await.unwrap();
-        assert_eq!((known(whole).await, known(other).await), (Ok(()), Err(reused())));
-        // The same message again, and another one that was checked before.
-        part(&whole, 72).begin().await.unwrap();
-        assert_eq!(part(&other, 73).begin().await, Err(reused()));
+        assert_eq!((known(batch).await, known(other).await), (Ok(()), Ok(())));
+        member(&batch, 71).begin().await.unwrap();
+        assert_eq!((known(batch).await, known(other).await), (Ok(()), Err(reused())));
+        // The same message again, and another message that was checked before.
+        member(&batch, 72).begin().await.unwrap();
+        assert_eq!(member(&other, 73).begin().await, Err(reused()));
     }
 
     #[tokio::test]
-    async fn an_id_that_another_kind_of_mutation_takes_meanwhile_is_sent_once() {
+    async fn an_id_that_is_used_concurrently_by_another_kind_of_mutation_is_sent_once() {
         let store = store().await;
-        let (leads, posts) = (over(store.clone()), over(store));
+        let (leads, posts) = (requests_of(store.clone()), requests_of(store));
         let entry = leads.enter(id(1).unwrap());
-        let asked = entry.recorded(&context());
+        let recorded = entry.recorded(&context());
         let work = |_| async move {
-            assert_eq!(posts.do_once(&context(), id(2), |_| async { Ok(2) }).await, Ok(2));
-            asked.begin().await?;
+            assert_eq!(posts.execute(&context(), id(2), |_| async { Ok(2) }).await, Ok(2));
+            recorded.begin().await?;
             Ok(1)
         };
         let error = leads.once(&context(), Some(entry), work).await.unwrap_err();
         assert_eq!(error, reused());
-        assert_eq!(leads.do_once(&context(), id(2), |_| async { Ok(3) }).await, Ok(2));
+        assert_eq!(leads.execute(&context(), id(2), |_| async { Ok(3) }).await, Ok(2));
     }
 }

@@ -1,30 +1,30 @@
-//! Logs: one line per RPC and one per attempt, for people or for machines. Lines hold neither keys nor personal data.
+//! Logs: one line per RPC, and one per attempt of a call. No line holds keys or personal data.
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-/// How to log (`[log]`).
+/// The settings of the log (`[log]`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSettings {
-    /// For whom.
-    pub format: Format,
-    /// What: a level, or directives such as `info,leadgate::attempt=warn`.
+    /// The format of lines.
+    pub format: LogFormat,
+    /// The level, or directives such as `info,leadgate::attempt=warn`.
     pub filter: String,
 }
 
-/// For whom logs are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// One JSON object a line.
+pub enum LogFormat {
+    /// One JSON object per line.
     Json,
-    /// Coloured text.
+    /// Colored text.
     Pretty,
 }
 
 impl LogSettings {
-    /// What is wrong with them.
+    /// Returns the errors: the setting, and the expected value.
     pub fn validate(&self) -> Vec<(&'static str, String)> {
         match EnvFilter::try_new(&self.filter) {
             Ok(_) => vec![],
@@ -36,20 +36,20 @@ impl LogSettings {
     }
 }
 
-/// Starts logging to standard error, once per process; a second start has no effect.
+/// Starts logging to standard error. A second start in the same process has no effect.
 pub fn start(settings: &LogSettings) {
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    // A second start is one of a test, which is content with the first.
+    // Only tests start it twice.
     let _ = match settings.format {
-        Format::Json => log
+        LogFormat::Json => log
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
             .try_init(),
-        Format::Pretty => log.compact().try_init(),
+        LogFormat::Pretty => log.compact().try_init(),
     };
 }

@@ -1,4 +1,4 @@
-//! The kinds of mutations: how each is made, and how often LeadSquared has executed it.
+//! The kinds of mutations: sends each kind, and counts its executions in LeadSquared.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,14 +19,15 @@ use uuid::Uuid;
 
 use crate::account::{Account, Process};
 use crate::random;
-use crate::tally::{Effect, Known, Mutation};
+use crate::tally::{Effect, KnownOutcome, Mutation};
 
 /// A user with whom leads can be shared.
 const SAM: &str = "a0000000-0000-4000-8000-000000000002";
-/// How often an outcome that is unknown is asked for again.
+/// Number of calls with an unknown outcome after which a mutation is not repeated any more.
 const MAX_UNKNOWN: usize = 3;
-/// The leads of one batch, and the rows of one import.
+/// Number of leads in a batch.
 const BATCH: usize = 4;
+/// Number of rows in an imported file.
 const ROWS: usize = 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +77,8 @@ impl Kind {
     }
 }
 
-/// Makes one mutation with one request id until its outcome is known; a batch and a share are several.
-pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<Mutation> {
+/// Sends a mutation with one request id until its outcome is known. A batch and a share are several mutations.
+pub async fn execute(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<Mutation> {
     let id = Uuid::new_v4();
     let (tag, request_id) = (format!("t{}", id.simple()), id.to_string());
     let email = format!("{tag}@example.com");
@@ -86,17 +87,17 @@ pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<M
         email_address: has_email.then(|| email.clone()),
         ..Default::default()
     };
-    let (known, effect) = match kind {
+    let (outcome, effect) = match kind {
         Kind::Create | Kind::CreateByName => {
             let request = pb::CreateLeadRequest {
                 lead: Some(fields(kind == Kind::Create)),
                 request_id,
                 ..Default::default()
             };
-            let known = lead_call(process, request, async |mut client, request| {
+            let outcome = lead_call(process, request, async |mut client, request| {
                 client.create_lead(request).await
             });
-            (known.await, Effect::Lead)
+            (outcome.await, Effect::Lead)
         }
         Kind::Upsert => {
             let request = pb::UpsertLeadRequest {
@@ -104,10 +105,10 @@ pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<M
                 request_id,
                 ..Default::default()
             };
-            let known = lead_call(process, request, async |mut client, request| {
+            let outcome = lead_call(process, request, async |mut client, request| {
                 client.upsert_lead(request).await
             });
-            (known.await, Effect::Lead)
+            (outcome.await, Effect::Lead)
         }
         Kind::Capture => {
             let request = pb::CaptureLeadRequest {
@@ -115,10 +116,10 @@ pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<M
                 request_id,
                 ..Default::default()
             };
-            let known = lead_call(process, request, async |mut client, request| {
+            let outcome = lead_call(process, request, async |mut client, request| {
                 client.capture_lead(request).await
             });
-            (known.await, Effect::Lead)
+            (outcome.await, Effect::Lead)
         }
         Kind::Update => {
             let lead_id = simulator.insert_lead(&[("FirstName", "Before")]);
@@ -128,20 +129,20 @@ pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<M
                 request_id,
                 ..Default::default()
             };
-            let known = lead_call(process, request, async |mut client, request| {
+            let outcome = lead_call(process, request, async |mut client, request| {
                 client.update_lead(request).await
             });
-            // Executed twice it has the same effect.
-            (known.await, Effect::Lead)
+            // A second execution has the same effect.
+            (outcome.await, Effect::Lead)
         }
         Kind::BatchCreate => return batch(process, &tag, request_id).await,
         Kind::Delete => {
             let lead_id = simulator.insert_lead(&[("FirstName", &tag)]);
             let request = pb::DeleteLeadRequest { lead_id, request_id };
-            let known = lead_call(process, request, async |mut client, request| {
+            let outcome = lead_call(process, request, async |mut client, request| {
                 client.delete_lead(request).await
             });
-            (known.await, Effect::NoLead)
+            (outcome.await, Effect::NoLead)
         }
         Kind::Merge => {
             let lead_id = simulator.insert_lead(&[("FirstName", "Stays")]);
@@ -151,10 +152,10 @@ pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<M
                 merged_lead_id,
                 request_id,
             };
-            let known = lead_call(process, request, async |mut client, request| {
+            let outcome = lead_call(process, request, async |mut client, request| {
                 client.merge_leads(request).await
             });
-            (known.await, Effect::NoLead)
+            (outcome.await, Effect::NoLead)
         }
         Kind::Post => {
             let request = pb::PostActivityRequest {
@@ -164,10 +165,10 @@ pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<M
                 request_id,
                 ..Default::default()
             };
-            let known = activity_call(process, request, async |mut client, request| {
+            let outcome = activity_call(process, request, async |mut client, request| {
                 client.post_activity(request).await
             });
-            (known.await, Effect::Note)
+            (outcome.await, Effect::Note)
         }
         Kind::UpdateActivity => {
             let lead_id = simulator.insert_lead(&[("FirstName", "Busy")]);
@@ -178,10 +179,10 @@ pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<M
                 request_id,
                 ..Default::default()
             };
-            let known = activity_call(process, request, async |mut client, request| {
+            let outcome = activity_call(process, request, async |mut client, request| {
                 client.update_activity(request).await
             });
-            (known.await, Effect::Note)
+            (outcome.await, Effect::Note)
         }
         Kind::Share => return share(simulator, process, tag, request_id).await,
     };
@@ -189,7 +190,7 @@ pub async fn once(kind: Kind, simulator: &Simulator, process: &Process) -> Vec<M
     vec![Mutation {
         kind,
         tag,
-        known,
+        outcome,
         effect,
     }]
 }
@@ -198,26 +199,27 @@ async fn lead_call<M: Clone, R>(
     process: &Process,
     request: M,
     call: impl AsyncFn(LeadServiceClient<Channel>, M) -> Result<R, Status>,
-) -> Known {
+) -> KnownOutcome {
     let call = async |channel| call(LeadServiceClient::new(channel), request.clone()).await;
-    insist(process, call)
+    retry_until_known(process, call)
         .await
-        .map_or(Known::Unknown, |_| Known::Acknowledged)
+        .map_or(KnownOutcome::Unknown, |_| KnownOutcome::Acknowledged)
 }
 
 async fn activity_call<M: Clone, R>(
     process: &Process,
     request: M,
     call: impl AsyncFn(ActivityServiceClient<Channel>, M) -> Result<R, Status>,
-) -> Known {
+) -> KnownOutcome {
     let call = async |channel| call(ActivityServiceClient::new(channel), request.clone()).await;
-    insist(process, call)
+    retry_until_known(process, call)
         .await
-        .map_or(Known::Unknown, |_| Known::Acknowledged)
+        .map_or(KnownOutcome::Unknown, |_| KnownOutcome::Acknowledged)
 }
 
-/// Repeats a call as a good client would, with the same request id. `None`: its outcome stays unknown.
-async fn insist<R>(process: &Process, call: impl AsyncFn(Channel) -> Result<R, Status>) -> Option<R> {
+/// Repeats a call with the same request id until its outcome is known, as a correct client does. `None`: the outcome stays
+/// unknown.
+async fn retry_until_known<R>(process: &Process, call: impl AsyncFn(Channel) -> Result<R, Status>) -> Option<R> {
     let mut unknown = 0;
     loop {
         let status = match call(process.channel().await).await {
@@ -231,7 +233,7 @@ async fn insist<R>(process: &Process, call: impl AsyncFn(Channel) -> Result<R, S
                     return None;
                 }
             }
-            // The gateway was killed or is starting, or LeadSquared could not be reached.
+            // The gateway was killed or is starting, or LeadSquared is unreachable.
             Code::Unavailable | Code::Cancelled | Code::Internal | Code::DeadlineExceeded | Code::ResourceExhausted => {
             }
             Code::Unknown if status.get_details_error_info().is_none() => {}
@@ -257,7 +259,7 @@ async fn batch(process: &Process, tag: &str, request_id: String) -> Vec<Mutation
     };
     let mut unknown = 0;
     let results = loop {
-        let response = insist(process, async |channel| {
+        let response = retry_until_known(process, async |channel| {
             LeadServiceClient::new(channel)
                 .batch_create_leads(request.clone())
                 .await
@@ -277,16 +279,16 @@ async fn batch(process: &Process, tag: &str, request_id: String) -> Vec<Mutation
     let mutation = |(number, code)| Mutation {
         kind: Kind::BatchCreate.name(),
         tag: format!("{tag}-{number}"),
-        known: match code {
-            Code::Ok => Known::Acknowledged,
-            _ => Known::Unknown,
+        outcome: match code {
+            Code::Ok => KnownOutcome::Acknowledged,
+            _ => KnownOutcome::Unknown,
         },
         effect: Effect::Lead,
     };
     results.into_iter().enumerate().map(mutation).collect()
 }
 
-/// Shares a lead, and takes the share back.
+/// Shares a lead, and revokes the share.
 async fn share(simulator: &Simulator, process: &Process, tag: String, request_id: String) -> Vec<Mutation> {
     let lead_id = simulator.insert_lead(&[("FirstName", "Shared")]);
     let leads = simulator.leads();
@@ -301,11 +303,11 @@ async fn share(simulator: &Simulator, process: &Process, tag: String, request_id
             .filter(|share| share.entity_id == number)
             .count()
     };
-    let mutation = |kind, known, executions| Mutation {
+    let mutation = |kind, outcome, executions| Mutation {
         kind,
         tag: tag.clone(),
-        known,
-        effect: Effect::Seen(executions),
+        outcome,
+        effect: Effect::Counted(executions),
     };
     let request = pb::ShareLeadRequest {
         lead: Some(pb::share_lead_request::Lead::LeadId(lead_id)),
@@ -315,57 +317,57 @@ async fn share(simulator: &Simulator, process: &Process, tag: String, request_id
         request_id,
         ..Default::default()
     };
-    let shared = insist(process, async |channel| {
+    let shared = retry_until_known(process, async |channel| {
         ShareServiceClient::new(channel).share_lead(request.clone()).await
     });
     let share = shared.await.map(|response| response.into_inner().share.unwrap());
     let Some(share) = share.filter(|share| share.state() == pb::ShareState::Active) else {
-        return vec![mutation(Kind::Share.name(), Known::Unknown, grants())];
+        return vec![mutation(Kind::Share.name(), KnownOutcome::Unknown, grants())];
     };
-    let shared = mutation(Kind::Share.name(), Known::Acknowledged, grants());
+    let shared = mutation(Kind::Share.name(), KnownOutcome::Acknowledged, grants());
     let request = pb::RevokeShareRequest {
         share: Some(pb::revoke_share_request::Share::ShareId(share.share_id)),
         wait_for: pb::WaitFor::Active.into(),
         request_id: Uuid::new_v4().to_string(),
     };
-    let revoked = insist(process, async |channel| {
+    let revoked = retry_until_known(process, async |channel| {
         ShareServiceClient::new(channel).revoke_share(request.clone()).await
     });
     let share = revoked.await.map(|response| response.into_inner().share.unwrap());
-    let known = match share.is_some_and(|share| share.state() == pb::ShareState::Revoked) {
-        true => Known::Acknowledged,
-        false => Known::Unknown,
+    let outcome = match share.is_some_and(|share| share.state() == pb::ShareState::Revoked) {
+        true => KnownOutcome::Acknowledged,
+        false => KnownOutcome::Unknown,
     };
-    vec![shared, mutation("RevokeShare", known, usize::from(grants() == 0))]
+    vec![shared, mutation("RevokeShare", outcome, usize::from(grants() == 0))]
 }
 
-/// Imports files with a command that is killed, too, and run again until it says that all is settled or in doubt.
+/// Imports files. The command is killed and run again until the outcome of every row is known, or unknown after all retries.
 pub async fn import(
     account: Arc<Account>,
     process: Arc<Process>,
     stop: CancellationToken,
     kills: Arc<AtomicUsize>,
 ) -> Vec<Mutation> {
-    let mut made = Vec::new();
+    let mut mutations = Vec::new();
     for number in 0.. {
         if stop.is_cancelled() {
             break;
         }
         let file = account.folder.path().join(format!("leads-{number}.csv"));
-        made.extend(import_file(&account, &process, &file, &kills).await);
+        mutations.extend(import_file(&account, &process, &file, &kills).await);
     }
-    made
+    mutations
 }
 
-/// One file: its rows, each with the first name as its tag.
+/// Imports one file. Each row has its tag as first name.
 async fn import_file(account: &Account, process: &Process, file: &PathBuf, kills: &AtomicUsize) -> Vec<Mutation> {
     let tags: Vec<String> = (0..ROWS).map(|_| format!("t{}", Uuid::new_v4().simple())).collect();
     let rows: String = tags.iter().map(|tag| format!("{tag},{tag}@example.com\n")).collect();
     std::fs::write(file, format!("FirstName,EmailAddress\n{rows}")).unwrap();
     let address = process.address.to_string();
-    let (mut unknown, mut tries) = (0, 0);
-    // The rows that are in doubt in the end.
-    let doubted = loop {
+    let (mut unknown, mut retries) = (0, 0);
+    // The file of the rows whose outcome stays unknown.
+    let unknown_rows = loop {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leadgate"))
             .args(["import", file.to_str().unwrap(), "--mode", "create", "--addr", &address])
             .stdout(std::process::Stdio::null())
@@ -374,7 +376,7 @@ async fn import_file(account: &Account, process: &Process, file: &PathBuf, kills
             .spawn()
             .unwrap();
         let pause = Duration::from_millis(random(&(20..400)));
-        // Killed in one of two runs, so that it comes to an end.
+        // Only half of the runs are killed, so that the import ends.
         let is_killed = random(&(0..2)) == 0;
         let ended = match is_killed {
             true => tokio::time::timeout(pause, command.wait()).await.ok(),
@@ -395,9 +397,9 @@ async fn import_file(account: &Account, process: &Process, file: &PathBuf, kills
             }
             // The connection to the gateway ended.
             _ => {
-                tries += 1;
+                retries += 1;
                 let log = std::fs::read_to_string(account.folder.path().join("import.log")).unwrap();
-                assert!(tries < 1000, "{log}");
+                assert!(retries < 1000, "{log}");
                 assert!(!log.contains("rejected:"), "{log}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -405,9 +407,9 @@ async fn import_file(account: &Account, process: &Process, file: &PathBuf, kills
     };
     let mutation = |tag: String| Mutation {
         kind: "import command",
-        known: match doubted.contains(&tag) {
-            true => Known::Unknown,
-            false => Known::Acknowledged,
+        outcome: match unknown_rows.contains(&tag) {
+            true => KnownOutcome::Unknown,
+            false => KnownOutcome::Acknowledged,
         },
         tag,
         effect: Effect::Lead,

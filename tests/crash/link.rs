@@ -1,4 +1,4 @@
-//! A TCP link between the gateway and LeadSquared that can be cut.
+//! A TCP proxy between the gateway and LeadSquared whose connections can be cut.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Forwards connections to that address.
+    /// Starts a proxy to an address.
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -28,12 +28,12 @@ impl Link {
         Self { address, is_cut }
     }
 
-    /// Ends all connections, and accepts no others until [`Link::mend`].
+    /// Closes all connections, and closes new ones at once until [`Link::restore`].
     pub fn cut(&self) {
         self.is_cut.send_replace(true);
     }
 
-    pub fn mend(&self) {
+    pub fn restore(&self) {
         self.is_cut.send_replace(false);
     }
 }

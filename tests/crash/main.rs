@@ -1,9 +1,8 @@
-//! What a caller was told is true, whatever is killed or cut and whenever: every kind of mutation is made again and again with
-//! its request id until its outcome is known, while the gateway and the import command are killed and the connections to
-//! LeadSquared are cut at random moments. Then each acknowledged mutation has exactly one effect, and each of unknown outcome at
-//! most one.
+//! Crash test: clients send mutations of every kind, and repeat each one with its request id until its outcome is known. At
+//! random times the gateway and the import command are killed, and the connections to LeadSquared are cut. At the end, each
+//! acknowledged mutation was executed exactly once, and each mutation with an unknown outcome at most once.
 //!
-//! `LEADGATE_CRASH_SECONDS` sets how long mutations are made (default 90).
+//! `LEADGATE_CRASH_SECONDS` sets the duration in seconds (default 90).
 
 #![allow(
     clippy::disallowed_methods,
@@ -37,9 +36,9 @@ use account::{Account, Process};
 use harness::listen;
 use kinds::{KINDS, Kind};
 use link::Link;
-use tally::{Mutation, Tally, There};
+use tally::{Mutation, Tally, UpstreamState};
 
-/// The settings of the gateway: more calls than are made, so that the time goes to crashes.
+/// The settings of the gateway. The rate limits are higher than the number of calls.
 const SETTINGS: &str = "[log]\nfilter = \"warn\"\n[tenants.acme.limits]\ncalls = 10000\nbulk = 10000\nwindow = \"50ms\"\n\
     [tenants.acme.upstream]\ntimeout = \"2s\"\nsettle_timeout = \"300ms\"\nvisible_after = \"100ms\"\n\
     [tenants.acme.batching]\ncreates = true\nupserts = true\nactivities = true\n\
@@ -47,12 +46,12 @@ const SETTINGS: &str = "[log]\nfilter = \"warn\"\n[tenants.acme.limits]\ncalls =
 
 /// Pauses between two crashes, in milliseconds.
 const PAUSES: std::ops::Range<u64> = 30..600;
-/// Workers that make mutations of one kind.
+/// Number of workers per kind of mutation.
 const WORKERS: usize = 2;
-/// The time in which everything has to come to an end once no more is killed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time within which all mutations must end after the last crash.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A number of that range; any will do.
+/// A random number in a range.
 fn random(range: &std::ops::Range<u64>) -> u64 {
     let bits = Uuid::new_v4().as_u64_pair().0;
     range.start + bits % (range.end - range.start)
@@ -62,7 +61,7 @@ fn options() -> Options {
     let mut options = Options {
         share_polls: 0,
         share_delay: Duration::from_millis(30),
-        // A second grant would be seen.
+        // Makes a second grant visible.
         reshare: Reshare::Duplicate,
         delete_enabled: true,
         latency: Latency {
@@ -77,7 +76,7 @@ fn options() -> Options {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_is_there_once_whatever_crashes() {
+async fn acknowledged_mutations_are_executed_exactly_once_despite_crashes() {
     LocalSet::new().run_until(crash()).await;
 }
 
@@ -90,7 +89,7 @@ async fn crash() {
     let mut gateway = process.start();
 
     let stop = CancellationToken::new();
-    let (mut workers, kills_of_imports) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    let (mut workers, import_kills) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
     for kind in KINDS {
         for _ in 0..WORKERS {
             workers.spawn_local(work(kind, account.clone(), process.clone(), stop.clone()));
@@ -100,7 +99,7 @@ async fn crash() {
         account.clone(),
         process.clone(),
         stop.clone(),
-        kills_of_imports.clone(),
+        import_kills.clone(),
     ));
 
     let (end, mut kills, mut cuts) = (Instant::now() + Duration::from_secs(seconds), 0, 0);
@@ -114,22 +113,24 @@ async fn crash() {
         } else {
             link.cut();
             tokio::time::sleep(Duration::from_millis(random(&(0..200)))).await;
-            link.mend();
+            link.restore();
             cuts += 1;
         }
     }
     stop.cancel();
-    let ended = tokio::time::timeout(PATIENCE, workers.join_all()).await;
-    let ended = ended.expect("mutations come to no end although nothing is killed any more");
+    let ended = tokio::time::timeout(END_TIMEOUT, workers.join_all()).await;
+    let ended = ended.expect("mutations do not end after the last crash");
     gateway.kill().await.unwrap();
 
-    let there = There::of(&account.simulator);
+    let upstream = UpstreamState::read(&account.simulator);
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for mutation in ended.into_iter().flatten() {
-        tallies.entry(mutation.kind).or_default().count(&mutation, &there);
+        tallies.entry(mutation.kind).or_default().count(&mutation, &upstream);
     }
-    let killed = kills_of_imports.load(Ordering::Relaxed);
-    println!("{seconds} s: the gateway was killed {kills} times, the import command {killed} times; {cuts} cuts");
+    let killed = import_kills.load(Ordering::Relaxed);
+    println!(
+        "{seconds} s: {kills} kills of the gateway, {killed} kills of the import command, {cuts} cuts of the connections"
+    );
     println!(
         "{:<20} {:>12} {:>8} {:>5} {:>6}",
         "kind", "acknowledged", "unknown", "lost", "twice"
@@ -161,15 +162,15 @@ async fn crash() {
     }
     assert!(
         kills > 0 && cuts > 0 && killed > 0,
-        "{kills} kills, {cuts} cuts, {killed} of imports"
+        "{kills} kills of the gateway, {killed} kills of the import command, {cuts} cuts"
     );
 }
 
-/// Makes mutations of one kind until it is told to stop.
+/// Sends mutations of one kind until `stop` is cancelled.
 async fn work(kind: Kind, account: Arc<Account>, process: Arc<Process>, stop: CancellationToken) -> Vec<Mutation> {
-    let mut made = Vec::new();
+    let mut mutations = Vec::new();
     while !stop.is_cancelled() {
-        made.extend(kinds::once(kind, &account.simulator, &process).await);
+        mutations.extend(kinds::execute(kind, &account.simulator, &process).await);
     }
-    made
+    mutations
 }

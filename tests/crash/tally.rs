@@ -1,46 +1,47 @@
-//! What callers know of their mutations, and what LeadSquared has of them.
+//! Compares the outcomes that callers know with the effects in LeadSquared.
 
 use std::collections::HashMap;
 
 use leadgate_simulator::Simulator;
 
-/// What a caller knows in the end.
+/// The outcome that a caller knows at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum KnownOutcome {
+    /// The RPC succeeded.
     Acknowledged,
-    /// It ended with OUTCOME_UNKNOWN.
+    /// The RPC ended with OUTCOME_UNKNOWN.
     Unknown,
 }
 
-/// How the effect of a mutation is seen.
+/// How the number of executions of a mutation is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// A lead with the tag as its first name.
+    /// The number of leads with the tag as first name.
     Lead,
-    /// No lead with it.
+    /// One execution if there is no lead with the tag as first name.
     NoLead,
-    /// An activity with the tag as its note.
+    /// The number of activities with the tag as note.
     Note,
-    /// It was seen to be executed so often.
-    Seen(usize),
+    /// The number was already counted.
+    Counted(usize),
 }
 
 #[derive(Clone, Debug)]
 pub struct Mutation {
     pub kind: &'static str,
     pub tag: String,
-    pub known: Known,
+    pub outcome: KnownOutcome,
     pub effect: Effect,
 }
 
-/// What LeadSquared has: how many leads and activities of each tag.
-pub struct There {
+/// The data of LeadSquared: the number of leads and activities per tag.
+pub struct UpstreamState {
     leads: HashMap<String, usize>,
     notes: HashMap<String, usize>,
 }
 
-impl There {
-    pub fn of(simulator: &Simulator) -> Self {
+impl UpstreamState {
+    pub fn read(simulator: &Simulator) -> Self {
         let leads = simulator
             .leads()
             .into_iter()
@@ -52,14 +53,14 @@ impl There {
         }
     }
 
-    /// How often a mutation was executed, as far as can be seen.
+    /// Returns how often a mutation was executed.
     fn executions(&self, mutation: &Mutation) -> usize {
         let count = |counts: &HashMap<String, usize>| counts.get(&mutation.tag).copied().unwrap_or_default();
         match mutation.effect {
             Effect::Lead => count(&self.leads),
             Effect::NoLead => usize::from(count(&self.leads) == 0),
             Effect::Note => count(&self.notes),
-            Effect::Seen(executions) => executions,
+            Effect::Counted(executions) => executions,
         }
     }
 }
@@ -72,25 +73,25 @@ fn counted(tags: impl Iterator<Item = String>) -> HashMap<String, usize> {
     counts
 }
 
-/// The mutations of one kind.
+/// The results of the mutations of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub acknowledged: usize,
     pub unknown: usize,
-    /// Acknowledged, and not executed.
+    /// Tags of mutations that were acknowledged and not executed.
     pub lost: Vec<String>,
-    /// Executed more than once.
+    /// Tags of mutations that were executed more than once.
     pub twice: Vec<String>,
 }
 
 impl Tally {
-    pub fn count(&mut self, mutation: &Mutation, there: &There) {
-        let executions = there.executions(mutation);
-        match mutation.known {
-            Known::Acknowledged => self.acknowledged += 1,
-            Known::Unknown => self.unknown += 1,
+    pub fn count(&mut self, mutation: &Mutation, upstream: &UpstreamState) {
+        let executions = upstream.executions(mutation);
+        match mutation.outcome {
+            KnownOutcome::Acknowledged => self.acknowledged += 1,
+            KnownOutcome::Unknown => self.unknown += 1,
         }
-        if mutation.known == Known::Acknowledged && executions == 0 {
+        if mutation.outcome == KnownOutcome::Acknowledged && executions == 0 {
             self.lost.push(mutation.tag.clone());
         }
         if executions > 1 {

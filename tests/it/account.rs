@@ -1,4 +1,4 @@
-//! An account that outlives the gateways in front of it, and gateways in processes that can be killed.
+//! An account that continues while its gateways restart, and gateways in processes that can be killed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::{World, listen, tenant};
 
-/// An account that outlives the gateways in front of it, and the settings for them.
+/// An account that continues while its gateways restart, and their settings.
 pub struct Account {
     pub simulator: Simulator,
     pub settings: String,
@@ -27,7 +27,7 @@ impl Account {
         Self::behind(upstream, listener, options, settings).await
     }
 
-    /// An account that gateways reach at another address than its own.
+    /// An account that gateways reach at an address other than its own.
     pub async fn behind(upstream: SocketAddr, listener: TcpListener, options: Options, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = format!(
@@ -46,7 +46,7 @@ impl Account {
         }
     }
 
-    /// Ends a gateway, and puts the store back to what it held before the end.
+    /// Stops a gateway, and restores the store to its state before the shutdown.
     pub async fn forget_the_end(&self, world: World) {
         let store = self.folder.path().join("leadgate.db");
         let files = ["", "-wal"].map(|end| format!("{}{end}", store.display()));

@@ -15,7 +15,7 @@ use prost_types::Timestamp;
 use tonic::{Code, Status};
 
 use crate::harness::{Seen, World, by_id, channel, custom, lead, seen, text, value};
-use crate::share::Office;
+use crate::share::ShareFixture;
 
 /// No limit in the way.
 const QUICK: &str = "[tenants.acme.limits]\ncalls = 10000\nbulk = 10000\n";
@@ -613,8 +613,8 @@ async fn zero_values_of_languages_are_refused() {
 
 #[tokio::test]
 async fn texts_of_activities_are_checked_for_a_post_and_for_a_share() {
-    let office = Office::quick().await;
-    office.world.simulator.forget_calls();
+    let fixture = ShareFixture::new().await;
+    fixture.world.simulator.forget_calls();
     let fields = custom(&[
         ("mx_Custom_1", text("a\0")),
         ("mx_Custom_2", value(Value::Number(f64::NAN))),
@@ -622,9 +622,9 @@ async fn texts_of_activities_are_checked_for_a_post_and_for_a_share() {
         ("mx_Custom_4", text("a\tb\r\nc")),
         ("mx Custom 5", text("a")),
     ]);
-    let mut client = ActivityServiceClient::new(channel(office.world.address).await);
+    let mut client = ActivityServiceClient::new(channel(fixture.world.address).await);
     let post = pb::PostActivityRequest {
-        lead_id: office.lead.clone(),
+        lead_id: fixture.lead.clone(),
         activity_type: 201,
         note: "a\u{202e}b\nc".into(),
         fields: fields.clone(),
@@ -650,14 +650,14 @@ async fn texts_of_activities_are_checked_for_a_post_and_for_a_share() {
     };
     let share = pb::ShareLeadRequest {
         context: Some(pb::share_lead_request::Context::NewActivity(new)),
-        ..office.request()
+        ..fixture.request()
     };
-    let error = seen(office.ask(share).await.unwrap_err());
+    let error = seen(fixture.try_share(share).await.unwrap_err());
     error.is(Code::InvalidArgument, "INVALID_FIELD");
     let mut at = error.fields();
     at.sort_unstable();
     assert_eq!(at, wrong.map(|field| format!("new_activity.{field}")));
-    assert!(office.world.simulator.calls().is_empty());
+    assert!(fixture.world.simulator.calls().is_empty());
 }
 
 #[tokio::test]

@@ -382,13 +382,13 @@ fn users() {
 }
 
 /// Half an hour of it for a user, as on the vendor's page.
-fn share(what: SharedEntity, access: Access) -> Share {
+fn share(entity: SharedEntity, access: Access) -> Share {
     let id = "019fa88d-1a2b-7c3d-8e4f-5a6b7c8d9e0f".parse().unwrap();
     let user_id = "0203f172-8642-11e7-9bed-069b743e848f".to_owned();
     let now = "2026-09-01T00:00:00Z".parse().unwrap();
     Share {
         stage: ShareStage::ShareQueued,
-        ..Share::new(id, what, user_id, access, 30, now)
+        ..Share::new(id, entity, user_id, access, 30, now)
     }
 }
 
@@ -415,17 +415,17 @@ fn a_share_of_a_lead_is_as_on_the_vendors_page() {
     golden("share_lead_write", &Grant(&write));
     golden("revoke_lead_write", &revoke(&write));
 
-    let read = share(lead(ShareContext::Given { id: activity }), Access::Read);
+    let read = share(lead(ShareContext::Existing { id: activity }), Access::Read);
     golden("share_lead_read", &Grant(&read));
     golden("revoke_lead_read", &revoke(&read));
 }
 
 #[test]
 fn a_share_of_an_opportunity_has_no_context() {
-    let what = SharedEntity::Opportunity {
+    let entity = SharedEntity::Opportunity {
         id: "f85f3b60-bec7-47c8-8fcd-ae5d9df2d0e5".to_owned(),
     };
-    let share = share(what, Access::Write);
+    let share = share(entity, Access::Write);
     golden("share_opportunity", &Grant(&share));
     golden("revoke_opportunity", &revoke(&share));
 }

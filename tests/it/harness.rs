@@ -1,4 +1,4 @@
-//! Simulator, gateway and client in three lines.
+//! A simulator, a gateway and a client for tests.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use leadgate::config::Config;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::grpc::pb;
 use leadgate::quota::{CallerQuotas, Quota};
-use leadgate_simulator::{Options, Recorded, Simulator};
+use leadgate_simulator::{Fault, Options, Recorded, Simulator, What};
 use pb::field_value::Value;
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;
@@ -39,7 +39,7 @@ impl World {
         Self::with(Options::default(), "").await
     }
 
-    /// A world in which LeadSquared behaves as told, and the gateway has these settings on top.
+    /// A world with these options of the simulator, and additional settings of the gateway.
     pub async fn with(options: Options, settings: &str) -> Self {
         let upstream = listen().await;
         let tenant = tenant("acme", upstream.local_addr().unwrap(), &options);
@@ -66,13 +66,13 @@ impl World {
         world
     }
 
-    /// A gateway with these settings; the simulator is somebody else's to serve.
+    /// A gateway with these settings. The caller serves the simulator.
     pub async fn gateway(simulator: Simulator, settings: &str) -> Self {
         let (listener, admin) = (listen().await, listen().await);
         let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
-        // In memory, unless the test is about what outlives the process.
+        // In memory, unless the test has a store.
         let in_memory = ("LEADGATE__STORE__URL".to_owned(), "sqlite::memory:".to_owned());
-        // Replicas of the simulator are never behind, and nobody waits for a request that hangs for long.
+        // Replicas of the simulator are never behind, and tests do not wait long for a request that hangs.
         let patience = [("VISIBLE_AFTER", "0s"), ("SETTLE_TIMEOUT", "1500ms")].map(|(name, value)| {
             let name = format!("LEADGATE__TENANT_DEFAULTS__UPSTREAM__{name}");
             (name, value.to_owned())
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// Tells the gateway to stop.
+    /// Starts the shutdown of the gateway.
     pub fn tell_to_stop(&self) {
         self.stop.cancel();
     }
@@ -123,6 +123,16 @@ impl World {
     pub fn calls(&self, endpoint: &str) -> Vec<Recorded> {
         let calls = self.simulator.calls().into_iter();
         calls.filter(|call| call.endpoint == endpoint).collect()
+    }
+
+    /// Changes the options of the simulator.
+    pub fn set_options(&self, change: impl FnOnce(&mut Options)) {
+        self.simulator.set_options(change);
+    }
+
+    /// Gives the next upstream call to an endpoint a fault.
+    pub fn fail_next(&self, endpoint: &str, fault: What) {
+        self.simulator.order(Fault::new(endpoint, fault));
     }
 
     pub async fn create(&self, lead: pb::LeadFields) -> Result<String, Status> {
@@ -218,7 +228,7 @@ impl World {
             .unwrap_or_else(|_| panic!("no {line} in the metrics"));
     }
 
-    /// Waits until the metadata is at hand, so that it does not take part in what is counted.
+    /// Fetches the metadata, so that its call is not among the counted ones.
     pub async fn warm(self) -> Self {
         let request = pb::DescribeLeadFieldsRequest::default();
         self.client.clone().describe_lead_fields(request).await.unwrap();
@@ -269,7 +279,7 @@ pub async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
-/// The response to a request over HTTP/2 as it stands: what is no client of gRPC sets no deadline of its own.
+/// Returns the raw response to a request over HTTP/2. Unlike a gRPC client, it sets no deadline.
 pub async fn ask(address: SocketAddr, request: http::request::Builder, body: Vec<u8>) -> Response {
     Raw::connect(address).await.ask(request, body).await
 }
@@ -280,7 +290,7 @@ pub struct Response {
     pub status: http::StatusCode,
     pub headers: http::HeaderMap,
     pub body: String,
-    /// Those behind the body; where there is no body, those in the headers.
+    /// The trailers after the body, or the headers if there is no body.
     pub trailers: http::HeaderMap,
 }
 
@@ -329,7 +339,7 @@ pub fn grpc(path: &str) -> http::request::Builder {
         .header("content-type", "application/grpc")
 }
 
-/// A message as it travels.
+/// A message in its gRPC frame.
 pub fn framed(message: &impl prost::Message) -> Vec<u8> {
     let body = message.encode_to_vec();
     let length = u32::try_from(body.len()).unwrap().to_be_bytes();
@@ -357,7 +367,7 @@ pub fn by_id(id: &str) -> pb::get_lead_request::Key {
     pb::get_lead_request::Key::LeadId(id.to_owned())
 }
 
-/// A read that is one call, whatever else is read at that time.
+/// A read that is one call, without regard to other reads.
 pub fn lone_read(id: &str) -> pb::BatchGetLeadsRequest {
     pb::BatchGetLeadsRequest {
         lead_ids: vec![id.to_owned()],
@@ -387,7 +397,7 @@ pub fn within<M>(limit: Duration, message: M) -> Request<M> {
     request
 }
 
-/// An error as a test looks at it.
+/// An error with its details.
 #[derive(Debug)]
 pub struct Seen {
     pub code: Code,
@@ -417,7 +427,7 @@ impl Seen {
         assert_eq!((self.code, self.reason.as_str()), (code, reason), "{:?}", self.status);
     }
 
-    /// The fields that are wrong.
+    /// The invalid fields.
     pub fn fields(&self) -> Vec<&str> {
         let bad = self.details.bad_request().map(|bad| &bad.field_violations);
         bad.into_iter()
@@ -426,13 +436,13 @@ impl Seen {
             .collect()
     }
 
-    /// When gRPC may retry inside of the call; `None` also where it is told not to.
+    /// The pushback, after which gRPC may retry within the call; `None` also if gRPC must not retry.
     pub fn pushback(&self) -> Option<Duration> {
         let text = self.status.metadata().get("grpc-retry-pushback-ms")?.to_str().unwrap();
         Some(Duration::from_millis(text.parse().ok()?))
     }
 
-    /// Whether gRPC is told not to retry inside of the call.
+    /// Whether the pushback says that gRPC must not retry within the call.
     pub fn is_not_for_this_call(&self) -> bool {
         let pushback = self.status.metadata().get("grpc-retry-pushback-ms");
         pushback.is_some_and(|pushback| pushback == "-1")

@@ -199,7 +199,7 @@ async fn both_versions_of_reflection_list_the_services() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_neither_for_silent_connections_nor_for_endless_streams() {
+async fn shutdown_does_not_wait_for_silent_connections_and_endless_streams() {
     let world = World::with(Options::default(), "[server]\ndrain = \"1h\"").await;
     let silent = tokio::net::TcpStream::connect(world.address).await.unwrap();
     let mut client = HealthClient::new(channel(world.address).await);

@@ -514,14 +514,14 @@ async fn check_and_serve_say_why_a_store_cannot_be_where_it_should() {
     std::fs::write(folder.path().join("file"), "nonsense".repeat(1000)).unwrap();
     std::fs::create_dir(folder.path().join("sub")).unwrap();
     for (path, text) in [
-        ("none/leadgate.db", format!("the folder {root}/none does not exist")),
+        ("none/leadgate.db", format!("the directory {root}/none does not exist")),
         ("sub", format!("{root}/sub is a folder, not a file")),
-        ("file/leadgate.db", format!("{root}/file is not a folder")),
+        ("file/leadgate.db", format!("{root}/file is not a directory")),
         ("file", format!("{root}/file is damaged, or is not a store of leadgate")),
     ] {
         assert_told(&format!("sqlite://{root}/{path}"), None, &text).await;
     }
-    assert_told("sqlite:///proc/leadgate.db", None, "the folder /proc").await;
+    assert_told("sqlite:///proc/leadgate.db", None, "the directory /proc").await;
     let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(files.len(), 2, "{files:?}");
 }
@@ -539,7 +539,7 @@ async fn check_and_serve_name_what_the_user_may_not_write() {
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     mode(folder.path(), 0o755);
     let url = format!("sqlite://{root}/leadgate.db");
-    let text = format!("the folder {root} cannot be written by user {NOBODY}");
+    let text = format!("the directory {root} cannot be written by user {NOBODY}");
     assert_told(&url, Some(NOBODY), &text).await;
 
     let store = folder.path().join("leadgate.db");

@@ -1,4 +1,4 @@
-//! The program as it is started by people: its commands, its log, its end.
+//! The program as a process: its commands, its log, its shutdown.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{by_id, lead, listen, seen, tenant};
 
-/// What a command said, and how it ended.
+/// The output and the exit code of a command.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,
@@ -51,7 +51,7 @@ pub async fn run(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// A file of settings, kept as long as the value lives.
+/// A configuration file, which is deleted with the value.
 fn settings(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
@@ -67,7 +67,7 @@ fn settings(text: &str) -> (tempfile::TempDir, String) {
     (folder, path)
 }
 
-/// A gateway in a process of its own, with the simulator in ours.
+/// A gateway in a process of its own, with the simulator in the process of the test.
 struct Served {
     child: Child,
     address: String,
@@ -88,7 +88,7 @@ async fn serve(options: Options) -> Served {
     let simulator = Simulator::new(options);
     let stop = CancellationToken::new();
     tokio::spawn(simulator.clone().serve(upstream, stop.clone().cancelled_owned()));
-    // Into a file: a pipe that nobody reads would stop the process when it is full.
+    // Into a file, because a full pipe would block the process.
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
     let child = leadgate()
         .args(["serve", "--config", &path])
@@ -111,7 +111,7 @@ async fn serve(options: Options) -> Served {
 }
 
 impl Served {
-    /// Tells it to stop; its log.
+    /// Stops the gateway with SIGTERM. Returns whether it succeeded, and its log.
     async fn terminate(mut self) -> (bool, String) {
         let id = self.child.id().unwrap().to_string();
         assert!(
@@ -169,7 +169,7 @@ async fn check_says_whose_keys_these_are() {
     let output = run(&["check", "--config", &path]).await;
     assert!(output.status.success());
     assert!(simulator.calls().is_empty());
-    // It looks, and makes nothing.
+    // The check creates no store.
     let store = folder.path().join("leadgate.db");
     assert!(!store.exists());
     std::fs::write(&store, "nonsense".repeat(1000)).unwrap();
@@ -201,7 +201,7 @@ async fn check_says_whose_keys_these_are() {
 /// Without a store, `check --connect` waits for a window.
 const SHORT_WINDOW: &str = "[tenants.acme.limits]\nwindow = \"50ms\"\n";
 
-/// What `check --connect` says of an account that shares through activities of that type.
+/// The output of `check --connect` for an account with that activity type for shares.
 async fn checked(options: Options, share_type: u32) -> (bool, String) {
     let upstream = listen().await;
     let text = tenant("acme", upstream.local_addr().unwrap(), &options);
@@ -215,16 +215,19 @@ async fn checked(options: Options, share_type: u32) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn check_says_what_shares_lack() {
+async fn check_reports_missing_requirements_of_shares() {
     let (success, said) = checked(Options::default(), 201).await;
     assert!(success, "{said}");
-    assert!(said.contains("as sharing needs them"), "{said}");
+    assert!(
+        said.contains("shares require the role Administrator, which the keys have"),
+        "{said}"
+    );
     assert!(said.contains("201 (Loan Evaluation) has the Owner field"), "{said}");
 
     for (share_type, text) in [
         (202, "202 (Branch Visit) has no Owner field"),
-        // One that is not in use, and one that never was.
-        (203, "203: LeadSquared knows no such type"),
+        // A disabled type, and one that does not exist.
+        (203, "203: LeadSquared has no such activity type"),
         (999, "set it to the code of a type whose form has the Owner field"),
     ] {
         let (success, said) = checked(Options::default(), share_type).await;
@@ -236,8 +239,11 @@ async fn check_says_what_shares_lack() {
         ..Default::default()
     };
     let (success, said) = checked(options.clone(), 201).await;
-    assert!(!success && said.contains("the role of these is Sales_User"), "{said}");
-    // Who does not share need not be an administrator.
+    assert!(
+        !success && said.contains("the role of these keys is Sales_User"),
+        "{said}"
+    );
+    // Without shares, the keys need not be those of an Administrator.
     let (success, said) = checked(options, 0).await;
     assert!(success && !said.contains("sharing"), "{said}");
 }
@@ -303,7 +309,7 @@ async fn the_log_has_a_line_for_each_rpc_and_attempt_and_no_secrets() {
         line("leadgate::attempt", &["Lead.Create", "MXDuplicateEntryException"]),
         1
     );
-    // That of the duplicate, and that of the read.
+    // The call of the duplicate, and the call of the read.
     assert_eq!(
         line("leadgate::attempt", &["Leads.GetByEmailaddress", "\"outcome\":\"ok\""]),
         2
@@ -312,7 +318,7 @@ async fn the_log_has_a_line_for_each_rpc_and_attempt_and_no_secrets() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
     }
 
-    // Neither keys nor anybody's data: in no line, no address, no error.
+    // No line has keys or personal data.
     let said = format!("{log}{:?}", seen(duplicate).status);
     for secret in [
         "u$rSimulator",
@@ -349,7 +355,7 @@ async fn the_log_finds_a_request_id_in_the_lines_of_its_rpc_and_of_its_attempts(
         request_id,
         ..Default::default()
     };
-    // One with an id of its own, and one with that of the batch.
+    // One item has an id of its own, the other one that of the batch.
     let batch = pb::BatchUpsertLeadsRequest {
         requests: vec![upsert("Bob", id(2)), upsert("Cid", String::new())],
         request_id: id(3),
@@ -370,13 +376,13 @@ async fn the_log_finds_a_request_id_in_the_lines_of_its_rpc_and_of_its_attempts(
         lead_id,
         request_id: id(5),
     };
-    // An attempt that the account does not allow is one, too.
+    // A rejected attempt counts as well.
     client.delete_lead(delete).await.unwrap_err();
     let (success, log) = served.terminate().await;
     assert!(success, "{log}");
 
     let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // What the lines of that target that name the id are about.
+    // The subjects of the lines with that target and the id.
     let found = |target: &str, number: u128| -> Vec<&str> {
         let is_it = |line: &&serde_json::Value| {
             let ids = line["mutation_id"].as_str().unwrap_or_default();
@@ -401,7 +407,7 @@ async fn the_log_finds_a_request_id_in_the_lines_of_its_rpc_and_of_its_attempts(
     for number in [2, 3, 4] {
         assert_eq!(found("leadgate::batch", number), ["upserts"], "{number} in {log}");
     }
-    // The RPC's own id stays what it is.
+    // The id of the RPC is unchanged.
     let is_mutation = |line: &serde_json::Value| {
         line["request_id"]
             .as_str()
@@ -465,7 +471,7 @@ async fn the_demo_shows_a_newcomer_around() {
     for text in ["LEAD_DUPLICATE", "INVALID_FIELD", "60 answered, 0 failed", "refused 0"] {
         assert!(said.contains(text), "{text} in {said}");
     }
-    // The share's way, and what LeadSquared makes of it.
+    // The states of the share.
     let mut rest = said.as_str();
     for text in [
         "\n   active\n",

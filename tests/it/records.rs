@@ -1,4 +1,4 @@
-//! A gateway on a store that an older version has written.
+//! A gateway with a store from an older version.
 
 use leadgate::grpc::pb;
 use leadgate_simulator::Options;
@@ -13,10 +13,10 @@ use crate::harness::{World, channel, lead, seen};
 use crate::share::{SAM, SITA};
 use crate::store::execute;
 
-/// The store that a gateway left before there were records, with the answers of the requests below.
+/// A store from a version without records. It contains the results of the requests below.
 const OLD_STORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/records/store.sqlite");
 
-/// The leads in it, and the share that is active.
+/// The leads in the store, and its active share.
 const ASHA: &str = "910a2dec-8902-5cc1-beeb-8da1658eec67";
 const BEN: &str = "f893a2ee-fb32-555e-71c1-8690ee42c90b";
 const SHARE: &str = "01a219aa-b24c-71b5-8f4c-c03a8ea6e03c";
@@ -63,10 +63,10 @@ async fn share(world: &World, number: u128, lead_id: &str, user: &str) -> Result
 }
 
 #[tokio::test]
-async fn a_gateway_goes_on_with_a_store_of_version_1() {
+async fn a_gateway_uses_a_store_of_version_1() {
     let account = Account::open(Options::default(), SETTINGS).await;
     std::fs::copy(OLD_STORE, account.folder.path().join("leadgate.db")).unwrap();
-    // Request ids and shares are deleted when they are old.
+    // Old records would be deleted.
     for statement in [
         "UPDATE request SET begun = unixepoch() * 1000 - 60000",
         "UPDATE share SET changed = unixepoch() * 1000",
@@ -75,7 +75,7 @@ async fn a_gateway_goes_on_with_a_store_of_version_1() {
     }
     let world = account.gateway().await.warm().await;
 
-    // The shares, the newest first.
+    // The shares, newest first.
     let mut shares = ShareServiceClient::new(channel(world.address).await);
     let listed = shares.list_shares(pb::ListSharesRequest::default()).await.unwrap();
     let listed: Vec<_> = listed
@@ -99,7 +99,7 @@ async fn a_gateway_goes_on_with_a_store_of_version_1() {
     assert_eq!(states.first(), Some(&ShareState::Pending));
     assert_eq!(states.last(), Some(&ShareState::Active));
 
-    // The answers of request ids, and nothing is sent for them.
+    // The stored results of request ids. No upstream call is needed.
     assert_eq!(create(&world, 1, "Asha").await.unwrap(), ASHA);
     let error = seen(create(&world, 2, "Asha").await.unwrap_err());
     error.is(Code::AlreadyExists, "LEAD_DUPLICATE");
@@ -115,7 +115,7 @@ async fn a_gateway_goes_on_with_a_store_of_version_1() {
     let sent: Vec<_> = world.simulator.calls().into_iter().map(|call| call.endpoint).collect();
     assert_eq!(sent, Vec::<String>::new());
 
-    // The process ended before the answer of this one was known. Its lead is there.
+    // The outcome of this request is unknown, because the process ended. Its lead exists.
     let ben = world
         .simulator
         .insert_lead(&[("FirstName", "Ben"), ("EmailAddress", "ben@example.com")]);

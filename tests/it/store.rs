@@ -1,4 +1,4 @@
-//! A store that goes wrong while the gateway runs, or did before.
+//! A gateway with a store that is damaged, deleted or on a full disk.
 
 use std::path::Path;
 use std::process::Output;
@@ -65,13 +65,13 @@ async fn listed(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_damaged_share_costs_itself_alone_and_can_be_moved_away() {
+async fn a_damaged_share_is_moved_away_and_all_other_shares_are_usable() {
     let account = Account::open(Options::default(), SHARING).await;
     let world = account.gateway().await;
     let damaged = share(&account, &world).await.unwrap();
     let good = share(&account, &world).await.unwrap();
     world.stop().await;
-    // As an older version left it for a number that is none: unsettled, so that it is read at the start.
+    // As an older version wrote it for a number that is not finite. In progress, so that it is read at startup.
     execute(
         &account,
         "UPDATE share SET unsettled = 1,
@@ -103,20 +103,20 @@ async fn a_damaged_share_costs_itself_alone_and_can_be_moved_away() {
     assert!(error.status.message().contains("cannot be read"), "{}", error.status);
     world.until("leadgate_store_damaged_rows 1").await;
     for command in [&["check"][..], &["store", "repair"]] {
-        let (_, said) = run(&account, command).await;
-        assert!(said.contains("in use by another process"), "{said}");
-        assert!(said.contains("leadgate_store_damaged_rows"), "{said}");
+        let (_, output) = run(&account, command).await;
+        assert!(output.contains("in use by another process"), "{output}");
+        assert!(output.contains("leadgate_store_damaged_rows"), "{output}");
     }
     world.stop().await;
 
     for command in [&["check"][..], &["store", "repair"], &["store", "repair", "--apply"]] {
-        let (is_good, said) = run(&account, command).await;
-        assert!(is_good, "{said}");
+        let (succeeded, output) = run(&account, command).await;
+        assert!(succeeded, "{output}");
         let line = format!("table share, tenant acme, id {damaged}: the content has an unexpected value at what");
-        assert!(said.contains(&line), "{said}");
+        assert!(output.contains(&line), "{output}");
     }
-    let (is_good, said) = run(&account, &["store", "repair"]).await;
-    assert!(is_good && said.contains("no damaged rows"), "{said}");
+    let (succeeded, output) = run(&account, &["store", "repair"]).await;
+    assert!(succeeded && output.contains("no damaged rows"), "{output}");
     let world = account.gateway().await;
     assert_eq!(listed(&world).await, [new, good]);
     let request = pb::GetShareRequest { share_id: damaged };
@@ -127,34 +127,34 @@ async fn a_damaged_share_costs_itself_alone_and_can_be_moved_away() {
 }
 
 #[tokio::test]
-async fn a_deleted_store_makes_the_gateway_unready_and_refuses_what_needs_it() {
+async fn with_a_deleted_store_the_gateway_is_not_ready_and_rejects_mutations_with_a_request_id() {
     let account = Account::open(Options::default(), SHARING).await;
     let world = account.gateway().await;
     share(&account, &world).await.unwrap();
     let store = account.folder.path().join("leadgate.db");
     let aside = account.folder.path().join("aside.db");
     std::fs::rename(&store, &aside).unwrap();
-    let reason = until_ready_is(&world, 503).await;
+    let reason = wait_until_ready_is(&world, 503).await;
     assert!(reason.contains("leadgate.db was deleted or renamed"), "{reason}");
     let create = |id: uuid::Uuid| pb::CreateLeadRequest {
         lead: Some(lead("Asha")),
         request_id: id.to_string(),
         ..Default::default()
     };
-    let refused = create(uuid::Uuid::new_v4());
-    let error = seen(world.client.clone().create_lead(refused.clone()).await.unwrap_err());
+    let request = create(uuid::Uuid::new_v4());
+    let error = seen(world.client.clone().create_lead(request.clone()).await.unwrap_err());
     error.is(Code::Unavailable, "STORE_UNAVAILABLE");
     assert!(error.status.message().contains("cannot be written"), "{}", error.status);
     let error = seen(share(&account, &world).await.unwrap_err());
     error.is(Code::Unavailable, "STORE_UNAVAILABLE");
     assert_eq!(world.calls("Lead.Create").len(), 0);
-    // What needs no store goes on.
+    // A mutation without a request id does not use the store.
     world.create(lead("Ben")).await.unwrap();
 
-    // No second gateway on the path, where there is no file now or an empty one.
+    // A second gateway cannot use the path while the file is missing or replaced by an empty file.
     let config = leadgate::config::Config::read("test", &account.settings, std::iter::empty()).unwrap();
-    let fault = leadgate::app::App::new(config).await.err().unwrap();
-    assert!(fault.contains("in use by another process"), "{fault}");
+    let error = leadgate::app::App::new(config).await.err().unwrap();
+    assert!(error.contains("in use by another process"), "{error}");
     std::fs::write(&store, "").unwrap();
     let reason = async {
         loop {
@@ -170,13 +170,13 @@ async fn a_deleted_store_makes_the_gateway_unready_and_refuses_what_needs_it() {
     std::fs::rename(&aside, &store).unwrap();
     let world = account.gateway().await;
     assert_eq!(listed(&world).await.len(), 1);
-    world.client.clone().create_lead(refused).await.unwrap();
+    world.client.clone().create_lead(request).await.unwrap();
     assert_eq!(world.page("/ready").await.0, 200);
     world.stop().await;
 }
 
-/// The text of /ready once it has that status.
-async fn until_ready_is(world: &World, status: u16) -> String {
+/// Waits until /ready has a status, and returns its text.
+async fn wait_until_ready_is(world: &World, status: u16) -> String {
     let seen = async {
         loop {
             let (now, text) = world.page("/ready").await;
@@ -189,22 +189,22 @@ async fn until_ready_is(world: &World, status: u16) -> String {
 }
 
 #[tokio::test]
-async fn a_full_disk_makes_the_gateway_unready_until_there_is_room_again() {
+async fn with_a_full_disk_the_gateway_is_not_ready_until_there_is_free_space() {
     let account = Account::open(Options::default(), "").await;
     let admin = crate::harness::listen().await.local_addr().unwrap();
     let path = account.folder.path().join("leadgate.toml");
     let ports = format!("[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"{admin}\"\n");
     std::fs::write(&path, format!("{ports}{}", account.settings)).unwrap();
-    let mut gateway = Limited::start(&path);
+    let mut gateway = LimitedGateway::start(&path);
     let limit = async |limit: &str| gateway.limit(limit).await;
     let url = format!("http://{admin}/ready");
-    let until = async |status: u16| {
+    let wait_until = async |status: u16| {
         let seen = async {
             loop {
-                if let Ok(answer) = reqwest::get(&url).await
-                    && answer.status().as_u16() == status
+                if let Ok(response) = reqwest::get(&url).await
+                    && response.status().as_u16() == status
                 {
-                    return answer.text().await.unwrap();
+                    return response.text().await.unwrap();
                 }
                 tokio::task::yield_now().await;
             }
@@ -212,26 +212,26 @@ async fn a_full_disk_makes_the_gateway_unready_until_there_is_room_again() {
         tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap()
     };
     for _ in 0..2 {
-        until(200).await;
+        wait_until(200).await;
         limit("0").await;
-        let reason = until(503).await;
+        let reason = wait_until(503).await;
         assert!(reason.contains("the store cannot be written: "), "{reason}");
         assert!(reason.contains(account.folder.path().to_str().unwrap()), "{reason}");
         limit("unlimited").await;
     }
-    until(200).await;
+    wait_until(200).await;
     gateway.child.kill().await.unwrap();
 }
 
-/// A gateway whose files can be kept from growing, as on a full disk.
-struct Limited {
+/// A gateway with a limit of its file sizes, which simulates a full disk.
+struct LimitedGateway {
     child: Child,
     id: String,
 }
 
-impl Limited {
+impl LimitedGateway {
     fn start(config: &Path) -> Self {
-        // Without the signal a write above the limit fails.
+        // The signal is ignored, so that a write above the limit fails with an error.
         let child = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" serve --config \"$1\" 2>/dev/null"])
             .args([env!("CARGO_BIN_EXE_leadgate"), config.to_str().unwrap()])
@@ -250,10 +250,10 @@ impl Limited {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_after_a_full_disk_outlives_the_process() {
+async fn results_after_a_full_disk_survive_a_restart() {
     let account = Account::open(Options::default(), "").await;
     let process = account.process().await;
-    let mut gateway = Limited::start(&process.path);
+    let mut gateway = LimitedGateway::start(&process.path);
     let mut client = LeadServiceClient::new(process.channel().await);
     let create = |number: u128| pb::CreateLeadRequest {
         lead: Some(pb::LeadFields {
@@ -263,7 +263,7 @@ async fn what_is_acknowledged_after_a_full_disk_outlives_the_process() {
         request_id: Uuid::from_u128(number).to_string(),
         ..Default::default()
     };
-    // The metadata, and a record with an answer.
+    // Reads the metadata, and stores a record with a result.
     client.create_lead(create(1)).await.unwrap();
     for number in 2..5 {
         gateway.limit("0").await;
@@ -287,7 +287,7 @@ async fn what_is_acknowledged_after_a_full_disk_outlives_the_process() {
 }
 
 #[tokio::test]
-async fn the_files_of_a_store_are_for_their_owner_alone() {
+async fn the_files_of_a_store_are_accessible_only_to_their_owner() {
     let account = Account::open(Options::default(), "").await;
     let world = account.gateway().await;
     world.create(lead("Asha")).await.unwrap();

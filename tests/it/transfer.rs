@@ -1,4 +1,4 @@
-//! `leadgate import` and `leadgate export` as people use them: the binary, as a client of a gateway that runs.
+//! `leadgate import` and `leadgate export`: the binary as a client of a running gateway.
 
 mod double;
 mod files;
@@ -20,17 +20,17 @@ use tokio::task::JoinSet;
 use crate::harness::{World, listen, tenant};
 use crate::process::{Said, leadgate, run};
 
-/// All that may be had: what a transfer does is not the quota's matter.
+/// High limits, so that the quota does not affect the tests.
 const SETTINGS: &str =
     "[tenants.acme.limits]\ncalls = 10000\nbulk = 10000\n[tenants.acme.batching]\nimport_window = 100\n";
 
-/// A gateway that runs, and a folder with files.
-struct Desk {
+/// A running gateway, and a folder with files.
+struct Fixture {
     world: World,
     folder: tempfile::TempDir,
 }
 
-impl Desk {
+impl Fixture {
     async fn open(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
         options.limits.calls = 0;
@@ -39,7 +39,7 @@ impl Desk {
         Self::with(options, SETTINGS).await
     }
 
-    /// One whose LeadSquared cannot be asked for anything.
+    /// A gateway whose LeadSquared is unavailable.
     async fn blind() -> Self {
         let options = Options::default();
         let nowhere = listen().await.local_addr().unwrap();
@@ -57,7 +57,7 @@ impl Desk {
         }
     }
 
-    /// One whose LeadSquared takes its time, so that there is some to interrupt a transfer.
+    /// A gateway whose LeadSquared is slow, so that a transfer can be interrupted.
     async fn slow() -> Self {
         Self::open(|options| {
             options.latency = Latency {
@@ -87,7 +87,7 @@ impl Desk {
             .collect()
     }
 
-    /// The command with a file of the folder.
+    /// A command with a file of the folder.
     fn arguments(&self, address: SocketAddr, arguments: &[&str]) -> Vec<String> {
         let mut all: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
         for text in &mut all {
@@ -121,7 +121,7 @@ impl Desk {
             .unwrap_or_else(|| panic!("no lead {email}"))
     }
 
-    /// Waits until LeadSquared has more than so many leads.
+    /// Waits until LeadSquared has more than `count` leads.
     async fn until(&self, count: usize) {
         let limit = Duration::from_secs(30);
         let more = async {
@@ -132,7 +132,7 @@ impl Desk {
         tokio::time::timeout(limit, more).await.expect("so many leads");
     }
 
-    /// Waits until that many rows are known to be settled.
+    /// Waits until that many rows are recorded as settled.
     async fn until_settled(&self, state: &str, rows: u64) {
         let settled = || -> Option<u64> {
             let text = std::fs::read_to_string(self.path(state)).ok()?;
@@ -149,7 +149,7 @@ impl Desk {
             .expect("rows are settled");
     }
 
-    /// The last names of all leads, which are numbers, are those up to the last, each once.
+    /// Checks that the last names of all leads are the numbers up to the last, each once.
     fn assert_each_once(&self, last: usize) {
         let mut numbers: Vec<usize> = self
             .leads()
@@ -161,7 +161,7 @@ impl Desk {
     }
 }
 
-/// Leads that LeadSquared would take twice: nothing of them is unique.
+/// Leads without unique attributes, which LeadSquared would create twice.
 fn alike(count: usize) -> String {
     let rows = (1..=count).map(|n| format!("Ann,{n}\n"));
     std::iter::once("first_name,LastName\n".to_owned())
@@ -187,19 +187,20 @@ async fn interrupt(child: &Child) {
     );
 }
 
-/// The rows of a text of CSV, each by its names.
+/// The rows of a CSV text, each by its names.
 fn rows(text: &str) -> Vec<BTreeMap<String, String>> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     reader.deserialize().map(Result::unwrap).collect()
 }
 
 #[tokio::test]
-async fn a_csv_is_imported_and_what_is_rejected_can_be_put_right_and_imported() {
-    let desk = Desk::open(|_| {}).await;
-    desk.world
+async fn a_csv_is_imported_and_rejected_rows_can_be_corrected_and_imported() {
+    let fixture = Fixture::open(|_| {}).await;
+    fixture
+        .world
         .simulator
         .insert_lead(&[("EmailAddress", "ben@example.com"), ("mx_City", "Agra")]);
-    desk.write(
+    fixture.write(
         "leads.csv",
         "email_address,mx_City,mx_Loan_Amount,mx_Consent,mx_Next_Call,FirstName\n\
          ann@example.com,Pune,2.5,yes,2026-07-31 05:33:50,\"Ann, née O\"\n\
@@ -208,14 +209,14 @@ async fn a_csv_is_imported_and_what_is_rejected_can_be_put_right_and_imported() 
          no address,Pune,,,,Dan\n\
          eve@example.com,,7,0,2026-07-31T07:33:50+02:00,Eve\n",
     );
-    let said = desk.command(&["import", "leads.csv"]).await;
+    let said = fixture.command(&["import", "leads.csv"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(
         said.out.starts_with("5 rows: 2 created, 1 updated, 2 rejected"),
         "{said:?}"
     );
     assert!(said.err.contains("2 of 5 rows were rejected"), "{said:?}");
-    let ann = desk.lead_by("ann@example.com");
+    let ann = fixture.lead_by("ann@example.com");
     for (name, value) in [
         ("FirstName", "Ann, née O"),
         ("mx_City", "Pune"),
@@ -225,13 +226,13 @@ async fn a_csv_is_imported_and_what_is_rejected_can_be_put_right_and_imported() 
         assert!(ann[name].as_deref().unwrap().starts_with(value), "{ann:?}");
     }
     assert!(matches!(ann["mx_Consent"].as_deref(), Some("1" | "true")), "{ann:?}");
-    // An empty cell leaves alone what is there.
-    let ben = desk.lead_by("ben@example.com");
+    // An empty cell does not change the value.
+    let ben = fixture.lead_by("ben@example.com");
     assert_eq!(
         (ben["mx_City"].as_deref(), ben["FirstName"].as_deref()),
         (Some("Agra"), Some("Ben"))
     );
-    let eve = desk.lead_by("eve@example.com");
+    let eve = fixture.lead_by("eve@example.com");
     assert!(
         eve["mx_Next_Call"]
             .as_deref()
@@ -240,7 +241,7 @@ async fn a_csv_is_imported_and_what_is_rejected_can_be_put_right_and_imported() 
         "{eve:?}"
     );
 
-    let text = desk.read("leads.csv.rejected.csv");
+    let text = fixture.read("leads.csv.rejected.csv");
     let rejected = rows(&text);
     assert_eq!(rejected.len(), 2, "{text}");
     let cell = |at: usize, name: &str| rejected[at][name].clone();
@@ -262,7 +263,7 @@ async fn a_csv_is_imported_and_what_is_rejected_can_be_put_right_and_imported() 
         "{text}"
     );
     assert_eq!(
-        desk.files(),
+        fixture.files(),
         ["leads.csv", "leads.csv.rejected.csv"].map(str::to_owned).into()
     );
 
@@ -270,23 +271,26 @@ async fn a_csv_is_imported_and_what_is_rejected_can_be_put_right_and_imported() 
         .replace("much", "3")
         .replace("perhaps", "no")
         .replace("no address", "dan@example.com");
-    desk.write("right.csv", right);
-    let said = desk.command(&["import", "right.csv"]).await;
-    assert_eq!((said.code, desk.leads().len()), (Some(0), 5), "{said:?}");
-    assert_eq!(desk.lead_by("carl@example.com")["mx_Loan_Amount"].as_deref(), Some("3"));
-    assert!(!desk.path("right.csv.import-state").exists() && !desk.path("right.csv.rejected.csv").exists());
+    fixture.write("right.csv", right);
+    let said = fixture.command(&["import", "right.csv"]).await;
+    assert_eq!((said.code, fixture.leads().len()), (Some(0), 5), "{said:?}");
+    assert_eq!(
+        fixture.lead_by("carl@example.com")["mx_Loan_Amount"].as_deref(),
+        Some("3")
+    );
+    assert!(!fixture.path("right.csv.import-state").exists() && !fixture.path("right.csv.rejected.csv").exists());
 }
 
 #[tokio::test]
 async fn a_jsonl_is_imported_with_its_types() {
-    let desk = Desk::open(|_| {}).await;
+    let fixture = Fixture::open(|_| {}).await;
     let lines = [
         json!({"email_address": "ann@example.com", "mx_Loan_Amount": 250_000, "mx_Consent": true, "mx_KYC": {"Status": "Done"}}),
         json!({"EmailAddress": "ben@example.com", "mx_Loan_Amount": "12", "FirstName": null}),
         json!({"email_address": "carl@example.com", "mx_Consent": "maybe"}),
     ];
-    desk.write("leads.jsonl", lines.clone().map(|line| format!("{line}\n")).concat());
-    let said = desk.command(&["import", "leads.jsonl", "--mode", "create"]).await;
+    fixture.write("leads.jsonl", lines.clone().map(|line| format!("{line}\n")).concat());
+    let said = fixture.command(&["import", "leads.jsonl", "--mode", "create"]).await;
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(
         said.err
@@ -294,18 +298,21 @@ async fn a_jsonl_is_imported_with_its_types() {
         "{said:?}"
     );
     let same = lines.map(|line| format!("{line}\n").replace("\"EmailAddress\"", "\"email_address\""));
-    desk.write("leads.jsonl", same.concat());
-    let said = desk.command(&["import", "leads.jsonl", "--mode", "create"]).await;
+    fixture.write("leads.jsonl", same.concat());
+    let said = fixture.command(&["import", "leads.jsonl", "--mode", "create"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(
         said.out.starts_with("3 rows: 2 created, 0 updated, 1 rejected"),
         "{said:?}"
     );
-    let ann = desk.lead_by("ann@example.com");
+    let ann = fixture.lead_by("ann@example.com");
     assert_eq!(ann["mx_Loan_Amount"].as_deref(), Some("250000"));
     assert!(format!("{ann:?}").contains("Done"), "{ann:?}");
-    assert_eq!(desk.lead_by("ben@example.com")["mx_Loan_Amount"].as_deref(), Some("12"));
-    let text = desk.read("leads.jsonl.rejected.jsonl");
+    assert_eq!(
+        fixture.lead_by("ben@example.com")["mx_Loan_Amount"].as_deref(),
+        Some("12")
+    );
+    let text = fixture.read("leads.jsonl.rejected.jsonl");
     let rejected: Json = serde_json::from_str(&text).unwrap();
     assert_eq!(rejected["email_address"], "carl@example.com");
     assert_eq!(
@@ -316,58 +323,60 @@ async fn a_jsonl_is_imported_with_its_types() {
 
 #[tokio::test]
 async fn leads_are_updated_by_their_ids() {
-    let desk = Desk::open(|_| {}).await;
-    let id = desk.world.simulator.insert_lead(&[("FirstName", "Ann")]);
+    let fixture = Fixture::open(|_| {}).await;
+    let id = fixture.world.simulator.insert_lead(&[("FirstName", "Ann")]);
     let nobody = uuid::Uuid::new_v4();
-    desk.write(
+    fixture.write(
         "leads.csv",
         format!("ProspectID,city\n{id},Pune\n{nobody},Agra\n,Agra\n"),
     );
-    let said = desk.command(&["import", "leads.csv", "--mode", "update"]).await;
+    let said = fixture.command(&["import", "leads.csv", "--mode", "update"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(
         said.out.starts_with("3 rows: 0 created, 1 updated, 2 rejected"),
         "{said:?}"
     );
-    assert_eq!(desk.leads()[0]["mx_City"].as_deref(), Some("Pune"));
-    let rejected = rows(&desk.read("leads.csv.rejected.csv"));
+    assert_eq!(fixture.leads()[0]["mx_City"].as_deref(), Some("Pune"));
+    let rejected = rows(&fixture.read("leads.csv.rejected.csv"));
     assert_eq!(rejected[0]["error_reason"], "LEAD_NOT_FOUND");
     assert!(rejected[1]["error_message"].contains("ProspectID is empty"));
-    // An upsert finds them by their ids as well.
-    desk.write("upserts.csv", format!("lead_id,city\n{id},Delhi\n"));
-    let said = desk.command(&["import", "upserts.csv", "--match-by", "lead_id"]).await;
-    assert_eq!((said.code, desk.leads().len()), (Some(0), 1), "{said:?}");
-    assert_eq!(desk.leads()[0]["mx_City"].as_deref(), Some("Delhi"));
+    // An upsert also finds leads by their ids.
+    fixture.write("upserts.csv", format!("lead_id,city\n{id},Delhi\n"));
+    let said = fixture
+        .command(&["import", "upserts.csv", "--match-by", "lead_id"])
+        .await;
+    assert_eq!((said.code, fixture.leads().len()), (Some(0), 1), "{said:?}");
+    assert_eq!(fixture.leads()[0]["mx_City"].as_deref(), Some("Delhi"));
 }
 
 #[tokio::test]
 async fn a_dry_run_writes_nothing() {
-    let desk = Desk::open(|_| {}).await;
-    desk.write("leads.csv", "email_address\nann@example.com\nwhat\n");
-    let said = desk.command(&["import", "leads.csv", "--dry-run"]).await;
+    let fixture = Fixture::open(|_| {}).await;
+    fixture.write("leads.csv", "email_address\nann@example.com\nwhat\n");
+    let said = fixture.command(&["import", "leads.csv", "--dry-run"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.starts_with("2 rows checked: 1 good, 1 rejected"), "{said:?}");
-    assert!(desk.leads().is_empty() && desk.world.simulator.calls().is_empty());
-    assert!(!desk.path("leads.csv.import-state").exists());
+    assert!(said.out.starts_with("2 rows checked: 1 valid, 1 rejected"), "{said:?}");
+    assert!(fixture.leads().is_empty() && fixture.world.simulator.calls().is_empty());
+    assert!(!fixture.path("leads.csv.import-state").exists());
 }
 
 #[tokio::test]
 async fn nothing_is_sent_of_a_file_with_a_fault() {
-    let desk = Desk::open(|_| {}).await;
-    desk.write("empty.csv", "");
-    desk.write("header.csv", "city\n");
-    desk.write("quote.csv", "first_name,city\nAnn,Pune\nBen,\"Agra\nCarl,Pune\n");
-    desk.write("text.csv", "first_name,city\nAnn,\"Pune\"x\n");
-    desk.write("latin.csv", b"first_name\nRen\xe9\n");
-    desk.write("cells.csv", "first_name,city\nAnn,Pune\nBen\n");
-    desk.write("twice.csv", "city,mx_City\nPune,Pune\n");
-    desk.write("unknown.csv", "first_name,mx_Shoe,E_mail\nAnn,42,x\n");
-    desk.write("unknown.jsonl", "{\"first_name\":\"Ann\"}\n{\"mx_Shoe\":1}\n");
-    desk.write("broken.jsonl", "{\"first_name\":\"Ann\"}\n{\"first_name\":\n");
-    desk.write("leads.txt", "x");
-    desk.write("good.csv", "first_name\nAnn\n");
-    std::fs::create_dir(desk.path("folder.csv")).unwrap();
-    let before = desk.files();
+    let fixture = Fixture::open(|_| {}).await;
+    fixture.write("empty.csv", "");
+    fixture.write("header.csv", "city\n");
+    fixture.write("quote.csv", "first_name,city\nAnn,Pune\nBen,\"Agra\nCarl,Pune\n");
+    fixture.write("text.csv", "first_name,city\nAnn,\"Pune\"x\n");
+    fixture.write("latin.csv", b"first_name\nRen\xe9\n");
+    fixture.write("cells.csv", "first_name,city\nAnn,Pune\nBen\n");
+    fixture.write("twice.csv", "city,mx_City\nPune,Pune\n");
+    fixture.write("unknown.csv", "first_name,mx_Shoe,E_mail\nAnn,42,x\n");
+    fixture.write("unknown.jsonl", "{\"first_name\":\"Ann\"}\n{\"mx_Shoe\":1}\n");
+    fixture.write("broken.jsonl", "{\"first_name\":\"Ann\"}\n{\"first_name\":\n");
+    fixture.write("leads.txt", "x");
+    fixture.write("good.csv", "first_name\nAnn\n");
+    std::fs::create_dir(fixture.path("folder.csv")).unwrap();
+    let before = fixture.files();
     for (arguments, texts) in [
         (&["missing.csv"][..], &["missing.csv cannot be read"][..]),
         (&["folder.csv"], &["is no file"]),
@@ -384,21 +393,21 @@ async fn nothing_is_sent_of_a_file_with_a_fault() {
             &["mx_Shoe: the account has no such", "E_mail: the account has no such"],
         ),
         (&["unknown.jsonl"], &["mx_Shoe: the account has no such"]),
-        (&["broken.jsonl"], &["line 2: is no object of JSON"]),
-        (&["good.csv", "--mode", "update"], &["a column lead_id is needed"]),
+        (&["broken.jsonl"], &["line 2: is not a JSON object"]),
+        (&["good.csv", "--mode", "update"], &["a column lead_id is required"]),
         (&["good.csv", "--match-by", "phone"], &["the file has no column Phone"]),
         (&["good.csv", "--tenant", "other"], &["--tenant"]),
     ] {
-        let said = desk.command(&[&["import"], arguments].concat()).await;
+        let said = fixture.command(&[&["import"], arguments].concat()).await;
         assert_eq!(said.code, Some(2), "{arguments:?}: {said:?}");
         for text in texts {
             assert!(said.err.contains(text), "{text} in {said:?}");
         }
     }
-    assert_eq!(desk.files(), before);
-    assert!(desk.leads().is_empty());
+    assert_eq!(fixture.files(), before);
+    assert!(fixture.leads().is_empty());
     let nowhere = listen().await.local_addr().unwrap();
-    let said = ended(desk.spawn(nowhere, &["import", "good.csv"])).await;
+    let said = ended(fixture.spawn(nowhere, &["import", "good.csv"])).await;
     assert!(
         said.code == Some(2) && said.err.contains("cannot be reached"),
         "{said:?}"
@@ -406,99 +415,99 @@ async fn nothing_is_sent_of_a_file_with_a_fault() {
 }
 
 #[tokio::test]
-async fn an_import_that_was_killed_goes_on_and_writes_no_lead_twice() {
-    let desk = Desk::slow().await;
+async fn a_killed_import_continues_and_writes_no_lead_twice() {
+    let fixture = Fixture::slow().await;
     let mut text = alike(1_500);
-    // One that is rejected, long before the end, and one after it.
+    // One rejected row long before the end, and one after it.
     text = text
         .replace("Ann,20\n", "Ann,\"20\"\n\u{200b},\n")
         .replace("Ann,1400\n", "\u{200b},\nAnn,1400\n");
-    desk.write("leads.csv", text);
+    fixture.write("leads.csv", text);
     let create = ["import", "leads.csv", "--mode", "create"];
     for killed_after in [50, 400] {
-        let mut child = desk.spawn(desk.world.address, &create);
-        // By then some rows are written down as settled, and others are done that are not.
-        desk.until_settled("leads.csv.import-state", killed_after).await;
+        let mut child = fixture.spawn(fixture.world.address, &create);
+        // Some rows are recorded as settled then, and others are executed and not recorded.
+        fixture.until_settled("leads.csv.import-state", killed_after).await;
         child.kill().await.unwrap();
-        assert!(desk.leads().len() < 1_500);
+        assert!(fixture.leads().len() < 1_500);
     }
-    let said = desk.command(&create).await;
+    let said = fixture.command(&create).await;
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("Going on after row "), "{said:?}");
+    assert!(said.err.contains("Continuing after row "), "{said:?}");
     assert!(
         said.out.starts_with("1502 rows: 1500 created, 0 updated, 2 rejected"),
         "{said:?}"
     );
-    desk.assert_each_once(1_500);
-    let rejected = rows(&desk.read("leads.csv.rejected.csv"));
+    fixture.assert_each_once(1_500);
+    let rejected = rows(&fixture.read("leads.csv.rejected.csv"));
     let numbers: Vec<_> = rejected.iter().map(|row| row["row_number"].as_str()).collect();
     assert_eq!(numbers, ["21", "1401"]);
     assert_eq!(
-        desk.files(),
+        fixture.files(),
         ["leads.csv", "leads.csv.rejected.csv"].map(str::to_owned).into()
     );
 }
 
 #[tokio::test]
-async fn an_import_that_is_told_to_stop_says_how_to_go_on() {
-    let desk = Desk::slow().await;
-    desk.write("leads.csv", alike(1_000));
+async fn an_interrupted_import_says_how_to_continue() {
+    let fixture = Fixture::slow().await;
+    fixture.write("leads.csv", alike(1_000));
     let create = ["import", "leads.csv", "--mode", "create"];
-    let child = desk.spawn(desk.world.address, &create);
-    desk.until(200).await;
+    let child = fixture.spawn(fixture.world.address, &create);
+    fixture.until(200).await;
     interrupt(&child).await;
     let said = ended(child).await;
     assert_eq!(said.code, Some(3), "{said:?}");
-    assert!(said.err.contains("the same command goes on"), "{said:?}");
+    assert!(said.err.contains("run the same command again to continue"), "{said:?}");
 
-    // What is another run is not mixed with it.
-    let other = desk.command(&["import", "leads.csv"]).await;
+    // Another import does not continue it.
+    let other = fixture.command(&["import", "leads.csv"]).await;
     assert!(
-        other.code == Some(2) && other.err.contains("begun with --mode create"),
+        other.code == Some(2) && other.err.contains("started with --mode create"),
         "{other:?}"
     );
-    let tenant = desk.command(&[&create[..], &["--tenant", "acme"]].concat()).await;
+    let tenant = fixture.command(&[&create[..], &["--tenant", "acme"]].concat()).await;
     assert!(
         tenant.code == Some(2) && tenant.err.contains("without --tenant"),
         "{tenant:?}"
     );
     let changed = alike(1_000).replace("Ann,7\n", "Ben,7\n");
-    desk.write("leads.csv", changed);
-    let changed = desk.command(&create).await;
+    fixture.write("leads.csv", changed);
+    let changed = fixture.command(&create).await;
     assert!(
         changed.code == Some(2) && changed.err.contains("the file has changed"),
         "{changed:?}"
     );
-    desk.write("leads.csv", alike(1_000));
+    fixture.write("leads.csv", alike(1_000));
 
-    let said = desk.command(&create).await;
+    let said = fixture.command(&create).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    desk.assert_each_once(1_000);
-    assert_eq!(desk.files(), ["leads.csv".to_owned()].into());
+    fixture.assert_each_once(1_000);
+    assert_eq!(fixture.files(), ["leads.csv".to_owned()].into());
 }
 
 #[tokio::test]
 async fn one_file_is_imported_by_one_process() {
-    let desk = Desk::slow().await;
-    desk.write("leads.csv", alike(500));
+    let fixture = Fixture::slow().await;
+    fixture.write("leads.csv", alike(500));
     let create = ["import", "leads.csv", "--mode", "create"];
-    let child = desk.spawn(desk.world.address, &create);
-    desk.until(0).await;
-    let second = desk.command(&create).await;
+    let child = fixture.spawn(fixture.world.address, &create);
+    fixture.until(0).await;
+    let second = fixture.command(&create).await;
     assert!(
         second.code == Some(2) && second.err.contains("by another process"),
         "{second:?}"
     );
     assert_eq!(ended(child).await.code, Some(0));
-    desk.assert_each_once(500);
-    // What was rejected before is not written over.
-    desk.write("leads.csv.rejected.csv", "kept");
-    let said = desk.command(&create).await;
+    fixture.assert_each_once(500);
+    // Earlier rejected rows are not overwritten.
+    fixture.write("leads.csv.rejected.csv", "kept");
+    let said = fixture.command(&create).await;
     assert!(said.code == Some(2) && said.err.contains("--rejected"), "{said:?}");
-    assert_eq!(desk.read("leads.csv.rejected.csv"), "kept");
+    assert_eq!(fixture.read("leads.csv.rejected.csv"), "kept");
 }
 
-/// A way to the gateway that can be cut.
+/// A connection to the gateway that can be closed.
 struct Cable {
     address: SocketAddr,
     cut: tokio::sync::watch::Sender<u32>,
@@ -540,57 +549,62 @@ impl Cable {
 
 #[tokio::test]
 async fn a_stream_that_breaks_off_is_begun_again() {
-    let desk = Desk::slow().await;
-    let cable = Cable::to(desk.world.address).await;
-    desk.write("leads.csv", alike(1_000));
-    let child = desk.spawn(cable.address, &["import", "leads.csv", "--mode", "create"]);
+    let fixture = Fixture::slow().await;
+    let cable = Cable::to(fixture.world.address).await;
+    fixture.write("leads.csv", alike(1_000));
+    let child = fixture.spawn(cable.address, &["import", "leads.csv", "--mode", "create"]);
     for count in [100, 400] {
-        desk.until(count).await;
+        fixture.until(count).await;
         cable.cut();
     }
     let said = ended(child).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(said.err.matches("The stream broke off").count(), 2, "{said:?}");
-    desk.assert_each_once(1_000);
+    assert_eq!(said.err.matches("The stream was interrupted").count(), 2, "{said:?}");
+    fixture.assert_each_once(1_000);
 }
 
 #[tokio::test]
-async fn what_fails_for_a_while_is_sent_again_and_what_fails_for_all_ends_the_import() {
+async fn a_transient_error_is_retried_and_an_error_of_all_rows_ends_the_import() {
     let mut options = Options::default();
     (options.limits.calls, options.limits.bulk) = (0, 0);
-    // With the circuit breaker so many failures would take as many probes.
+    // With the circuit breaker, each of the failures would take a probe.
     let settings = format!("{SETTINGS}[tenants.acme.upstream]\nbreaker_failures = 0\n");
-    let desk = Desk::with(options, &settings).await;
+    let fixture = Fixture::with(options, &settings).await;
     let unique = |n| format!("ann-{n}@example.com,{n}\n");
     let text: String = (1..=60).map(unique).collect();
-    desk.write("leads.csv", format!("EmailAddress,LastName\n{text}"));
-    // More often than the gateway itself tries, for all rows together.
-    desk.world.simulator.order(Fault::new("*", What::Empty503).times(300));
-    let said = desk.command(&["import", "leads.csv"]).await;
+    fixture.write("leads.csv", format!("EmailAddress,LastName\n{text}"));
+    // More failures than the gateway itself retries, for all rows together.
+    fixture
+        .world
+        .simulator
+        .order(Fault::new("*", What::Empty503).times(300));
+    let said = fixture.command(&["import", "leads.csv"]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    desk.assert_each_once(60);
+    fixture.assert_each_once(60);
 
-    desk.write("more.csv", alike(60));
-    desk.world
+    fixture.write("more.csv", alike(60));
+    fixture
+        .world
         .simulator
         .set_options(|options| options.secret_key = "other".to_owned());
-    let said = desk.command(&["import", "more.csv", "--mode", "create"]).await;
+    let said = fixture.command(&["import", "more.csv", "--mode", "create"]).await;
     assert!(
         said.code == Some(3) && said.err.contains("UPSTREAM_CREDENTIALS_REJECTED"),
         "{said:?}"
     );
-    assert!(desk.path("more.csv.import-state").exists() && !desk.path("more.csv.rejected.csv").exists());
-    desk.world
+    assert!(fixture.path("more.csv.import-state").exists() && !fixture.path("more.csv.rejected.csv").exists());
+    fixture
+        .world
         .simulator
         .set_options(|options| options.secret_key = Options::default().secret_key);
-    let said = desk.command(&["import", "more.csv", "--mode", "create"]).await;
-    assert_eq!((said.code, desk.leads().len()), (Some(0), 120), "{said:?}");
+    let said = fixture.command(&["import", "more.csv", "--mode", "create"]).await;
+    assert_eq!((said.code, fixture.leads().len()), (Some(0), 120), "{said:?}");
 }
 
 #[tokio::test]
-async fn what_was_exported_can_be_imported_elsewhere() {
+async fn exported_leads_can_be_imported_elsewhere() {
     let fields = "email_address,FirstName,city,street1,mx_Loan_Amount,mx_Consent,mx_Next_Call,mx_KYC,do_not_call";
-    let (here, there) = (Desk::open(|_| {}).await, Desk::open(|_| {}).await);
+    let (here, there) = (Fixture::open(|_| {}).await, Fixture::open(|_| {}).await);
     here.write(
         "leads.jsonl",
         "{\"email_address\":\"ann@example.com\",\"FirstName\":\"Ann, née \\\"O\\\"\",\"street1\":\"1 Main Road\\nFlat 2\",\"mx_Loan_Amount\":2.5,\"mx_Consent\":true}\n\
@@ -599,13 +613,13 @@ async fn what_was_exported_can_be_imported_elsewhere() {
     );
     let said = here.command(&["import", "leads.jsonl"]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    let export = async |desk: &Desk, name: &str| {
-        let said = desk
+    let export = async |fixture: &Fixture, name: &str| {
+        let said = fixture
             .command(&["export", "--from", "1h", "--out", name, "--fields", fields])
             .await;
         assert_eq!(said.code, Some(0), "{said:?}");
         assert!(said.err.contains("3 leads in "), "{said:?}");
-        desk.read(name)
+        fixture.read(name)
     };
     let names = "lead_id,lead_number,DoNotCall,EmailAddress,FirstName,mx_City,mx_Consent,mx_KYC,mx_Loan_Amount,mx_Next_Call,mx_Street1";
     let csv = export(&here, "out.csv").await;
@@ -613,7 +627,7 @@ async fn what_was_exported_can_be_imported_elsewhere() {
     let jsonl = export(&here, "out.jsonl").await;
     assert_eq!(jsonl.lines().count(), 3);
 
-    // By CSV, and then the same again by JSONL.
+    // With CSV, and then with JSONL.
     for (name, text, said) in [
         ("leads.csv", csv, "3 rows: 3 created"),
         ("leads.jsonl", jsonl, "3 rows: 0 created, 3 updated"),
@@ -621,27 +635,30 @@ async fn what_was_exported_can_be_imported_elsewhere() {
         there.write(name, text);
         let told = there.command(&["import", name]).await;
         assert!(told.code == Some(0) && told.out.starts_with(said), "{told:?}");
-        assert!(told.err.contains("LeadSquared's own: lead_id, lead_number"), "{told:?}");
+        assert!(
+            told.err.contains("LeadSquared computes it: lead_id, lead_number"),
+            "{told:?}"
+        );
     }
     let wanted = names.split(',').skip(2);
-    let seen = |desk: &Desk| {
+    let seen = |fixture: &Fixture| {
         let lead = |lead: BTreeMap<String, Option<String>>| {
             let values: Vec<_> = wanted.clone().map(|name| lead[name].clone()).collect();
             values
         };
-        desk.leads().into_iter().map(lead).collect::<BTreeSet<_>>()
+        fixture.leads().into_iter().map(lead).collect::<BTreeSet<_>>()
     };
     assert_eq!(seen(&here), seen(&there));
 }
 
 #[tokio::test]
-async fn an_export_that_was_killed_goes_on_and_has_each_lead_once() {
-    let desk = Desk::open(|_| {}).await;
+async fn a_killed_export_continues_and_has_each_lead_once() {
+    let fixture = Fixture::open(|_| {}).await;
     let leads = 7_000;
     for n in 0..leads {
-        desk.world.simulator.insert_lead(&[("LastName", &n.to_string())]);
+        fixture.world.simulator.insert_lead(&[("LastName", &n.to_string())]);
     }
-    desk.world.simulator.set_options(|options| {
+    fixture.world.simulator.set_options(|options| {
         options.latency = Latency {
             min: Duration::from_millis(800),
             max: Duration::from_millis(900),
@@ -649,8 +666,8 @@ async fn an_export_that_was_killed_goes_on_and_has_each_lead_once() {
     });
     for (name, form) in [("leads.csv", "csv"), ("leads.jsonl", "jsonl")] {
         let export = ["export", "--from", "24h", "--out", name];
-        let mut child = desk.spawn(desk.world.address, &export);
-        let path = desk.path(&format!("{name}.export-state"));
+        let mut child = fixture.spawn(fixture.world.address, &export);
+        let path = fixture.path(&format!("{name}.export-state"));
         let written = || -> Option<Json> { serde_json::from_str(&std::fs::read_to_string(&path).ok()?).unwrap() };
         let writing = async {
             while written().is_none_or(|state| state["leads"] == 0) {
@@ -661,29 +678,29 @@ async fn an_export_that_was_killed_goes_on_and_has_each_lead_once() {
         child.kill().await.unwrap();
         let mut state = written().unwrap();
         assert!(
-            state["leads"].as_u64().unwrap() < leads && !desk.path(name).exists(),
+            state["leads"].as_u64().unwrap() < leads && !fixture.path(name).exists(),
             "{state}"
         );
-        // What was written after the state does not count, and what comes again is not written again.
-        let part = desk.path(&format!("{name}.part"));
+        // Leads after the saved state are cut off, and repeated leads are not written again.
+        let part = fixture.path(&format!("{name}.part"));
         let mut text = std::fs::read(&part).unwrap();
         text.extend(b"half a li");
         std::fs::write(&part, text).unwrap();
         state["resume_token"] = json!("");
         std::fs::write(&path, state.to_string()).unwrap();
 
-        let other = desk.command(&["export", "--from", "25h", "--out", name]).await;
+        let other = fixture.command(&["export", "--from", "25h", "--out", name]).await;
         assert!(
-            other.code == Some(1) && other.err.contains("of another export, --from 24h"),
+            other.code == Some(1) && other.err.contains("belongs to another export, --from 24h"),
             "{other:?}"
         );
-        let said = desk.command(&export).await;
+        let said = fixture.command(&export).await;
         assert_eq!(said.code, Some(0), "{said:?}");
         assert!(
-            said.err.contains("Going on after ") && said.err.contains("7000 leads in"),
+            said.err.contains("Continuing after ") && said.err.contains("7000 leads in"),
             "{said:?}"
         );
-        let text = desk.read(name);
+        let text = fixture.read(name);
         let mut numbers: Vec<u64> = match form {
             "csv" => rows(&text).iter().map(|row| row["LastName"].parse().unwrap()).collect(),
             _ => text
@@ -699,17 +716,17 @@ async fn an_export_that_was_killed_goes_on_and_has_each_lead_once() {
         };
         numbers.sort_unstable();
         assert_eq!(numbers, (0..leads).collect::<Vec<_>>());
-        assert_eq!(desk.files().iter().filter(|file| file.starts_with(name)).count(), 1);
+        assert_eq!(fixture.files().iter().filter(|file| file.starts_with(name)).count(), 1);
     }
 }
 
 #[tokio::test]
 async fn an_export_writes_over_nothing() {
-    let desk = Desk::open(|_| {}).await;
-    desk.world.simulator.insert_lead(&[("LastName", "1")]);
-    desk.write("leads.csv", "kept");
-    desk.write("other.csv.part", "kept");
-    std::fs::create_dir(desk.path("folder.csv")).unwrap();
+    let fixture = Fixture::open(|_| {}).await;
+    fixture.world.simulator.insert_lead(&[("LastName", "1")]);
+    fixture.write("leads.csv", "kept");
+    fixture.write("other.csv.part", "kept");
+    std::fs::create_dir(fixture.path("folder.csv")).unwrap();
     for (arguments, text) in [
         (&["--from", "1h", "--out", "leads.csv"][..], "--force"),
         (&["--from", "1h", "--out", "other.csv"], "nobody knows how far it is"),
@@ -726,18 +743,18 @@ async fn an_export_writes_over_nothing() {
             "no attribute mx_Hat",
         ),
     ] {
-        let said = desk.command(&[&["export"], arguments].concat()).await;
+        let said = fixture.command(&[&["export"], arguments].concat()).await;
         assert!(
             said.code == Some(1) && said.err.contains(text),
             "{arguments:?}: {said:?}"
         );
     }
     assert_eq!(
-        (desk.read("leads.csv"), desk.read("other.csv.part")),
+        (fixture.read("leads.csv"), fixture.read("other.csv.part")),
         ("kept".to_owned(), "kept".to_owned())
     );
-    assert_eq!(desk.files().len(), 3);
-    let said = desk
+    assert_eq!(fixture.files().len(), 3);
+    let said = fixture
         .command(&[
             "export",
             "--from",
@@ -750,9 +767,9 @@ async fn an_export_writes_over_nothing() {
         ])
         .await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(rows(&desk.read("leads.csv"))[0]["LastName"], "1");
-    // Without leads it has the names alone.
-    let said = desk
+    assert_eq!(rows(&fixture.read("leads.csv"))[0]["LastName"], "1");
+    // Without leads, the file has only the names.
+    let said = fixture
         .command(&[
             "export",
             "--from",
@@ -766,7 +783,7 @@ async fn an_export_writes_over_nothing() {
         ])
         .await;
     assert_eq!(
-        (said.code, desk.read("none.csv").as_str()),
+        (said.code, fixture.read("none.csv").as_str()),
         (Some(0), "lead_id,lead_number,mx_City\n"),
         "{said:?}"
     );

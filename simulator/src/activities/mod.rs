@@ -1,4 +1,4 @@
-//! Activities and their types, and the handlers of the endpoints that read and write them.
+//! Activities: storage, types, and the handlers of the endpoints that read and write them.
 
 pub(crate) mod reads;
 pub(crate) mod store;

@@ -1,68 +1,69 @@
-//! The endpoints that read activities: of a lead, one by its id, and by when they were modified.
+//! The endpoints that read activities: those of a lead, one by id, and those of a time range.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::activities::store::Activity;
-use crate::handlers::{Count, Handler};
+use crate::handlers::{Handler, LenientU64};
 use crate::http::response::{Exception, Response, Result};
 use crate::leads::reads::Paging;
-use crate::leads::search::{Sorting, moment};
-use crate::leads::value::{kept, shown};
+use crate::leads::search::{Sorting, date_parameter};
+use crate::leads::value::{format_date_time, format_timestamp};
 use crate::random::Random;
 use crate::{DateForm, OffsetMeans, UserSpec};
 
-/// Rows of a lead if the body gives no number; documented.
+/// Number of activities of a lead if the body has no `RowCount`, as documented.
 const DEFAULT_ROWS: u64 = 25;
 
-/// The largest page of the endpoints that read by modification.
+/// Maximum page size of the endpoints that read a time range.
 const MAX_PAGE_SIZE: u64 = 1_000;
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct OfLead {
-    parameter: Option<OfType>,
-    paging: Option<Rows>,
+struct LeadActivitiesRequest {
+    parameter: Option<TypeParameter>,
+    paging: Option<RowRange>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct OfType {
-    activity_event: Option<Count>,
+struct TypeParameter {
+    activity_event: Option<LenientU64>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Rows {
-    offset: Option<Count>,
-    row_count: Option<Count>,
+struct RowRange {
+    offset: Option<LenientU64>,
+    row_count: Option<LenientU64>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct SearchRequest {
-    parameter: Option<Period>,
+struct ActivitySearchRequest {
+    parameter: Option<TimeRange>,
     paging: Option<Paging>,
     sorting: Option<Sorting>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Period {
+struct TimeRange {
     from_date: Option<String>,
     to_date: Option<String>,
-    activity_event: Option<Count>,
+    activity_event: Option<LenientU64>,
     #[serde(default)]
     remove_empty_value: bool,
-    include_custom_fields: Option<Count>,
+    include_custom_fields: Option<LenientU64>,
 }
 
 impl Handler<'_> {
-    /// The newest first, which is an assumption; so is that an unknown lead has none.
+    /// Returns the activities of a lead, the newest one first. The order is an assumption, as is the empty result for
+    /// an unknown lead.
     pub(crate) fn activities_of_lead(self) -> Result<Response> {
         let lead = self.parameter("leadId")?;
-        let request: OfLead = match self.body.is_empty() {
-            true => OfLead::default(),
+        let request: LeadActivitiesRequest = match self.body.is_empty() {
+            true => LeadActivitiesRequest::default(),
             false => self.body()?,
         };
         let code = request.parameter.unwrap_or_default().activity_event;
@@ -75,7 +76,7 @@ impl Handler<'_> {
             OffsetMeans::Rows => offset,
             OffsetMeans::Pages => offset.saturating_mul(count),
         };
-        let (skipped, count) = (place(skipped), place(count));
+        let (skipped, count) = (to_usize(skipped), to_usize(count));
         let rows: Vec<_> = found
             .iter()
             .skip(skipped)
@@ -110,40 +111,40 @@ impl Handler<'_> {
     }
 
     pub(crate) fn activities_by_event(self) -> Result<Response> {
-        let (request, period) = self.search_request()?;
-        let code = period.activity_event;
+        let (request, range) = self.search_request()?;
+        let code = range.activity_event;
         let code = code.ok_or_else(|| Exception::missing("'ActivityEvent' is mandatory"))?;
-        let found = self.modified_within(&period, Some(code.0))?;
+        let found = self.modified_within(&range, Some(code.0))?;
         self.page(request, found, "List", |handler, activity| {
-            handler.flat(activity, period.remove_empty_value)
+            handler.flat(activity, range.remove_empty_value)
         })
     }
 
     pub(crate) fn activities_modified(self) -> Result<Response> {
-        let (request, period) = self.search_request()?;
-        let found = self.modified_within(&period, None)?;
-        let custom = period.include_custom_fields == Some(Count(1));
+        let (request, range) = self.search_request()?;
+        let found = self.modified_within(&range, None)?;
+        let custom = range.include_custom_fields == Some(LenientU64(1));
         self.page(request, found, "ProspectActivities", |handler, activity| {
             handler.item(activity, custom)
         })
     }
 
-    fn search_request(&self) -> Result<(SearchRequest, Period)> {
-        let mut request: SearchRequest = self.body()?;
-        let period = request.parameter.take();
-        let period = period.ok_or_else(|| Exception::missing("'Parameter' is mandatory"))?;
+    fn search_request(&self) -> Result<(ActivitySearchRequest, TimeRange)> {
+        let mut request: ActivitySearchRequest = self.body()?;
+        let range = request.parameter.take();
+        let range = range.ok_or_else(|| Exception::missing("'Parameter' is mandatory"))?;
         let size = request.paging.as_ref().map_or(0, |paging| paging.size(self.tenant));
         if size > MAX_PAGE_SIZE && !self.tenant.options.activity_page_clamped {
             let message = format!("Invalid Input! Parameter Name: PageSize can not be more than {MAX_PAGE_SIZE}.");
             return Err(Exception::invalid(message));
         }
-        Ok((request, period))
+        Ok((request, range))
     }
 
-    /// The activities by their numbers; both ends of the period are included.
-    fn modified_within(&self, period: &Period, code: Option<u64>) -> Result<Vec<u64>> {
-        let from = moment("FromDate", period.from_date.clone())?;
-        let to = moment("ToDate", period.to_date.clone())?;
+    /// Returns the numbers of the activities that were modified in a time range. Both ends are included.
+    fn modified_within(&self, range: &TimeRange, code: Option<u64>) -> Result<Vec<u64>> {
+        let from = date_parameter("FromDate", range.from_date.clone())?;
+        let to = date_parameter("ToDate", range.to_date.clone())?;
         let all = self.activities.iter();
         let found = all.filter(|activity| {
             let of_type = code.is_none_or(|code| code == u64::from(activity.code));
@@ -154,7 +155,7 @@ impl Handler<'_> {
 
     fn page(
         self,
-        request: SearchRequest,
+        request: ActivitySearchRequest,
         mut found: Vec<u64>,
         key: &str,
         row: impl Fn(&Self, &Activity) -> Value,
@@ -165,7 +166,10 @@ impl Handler<'_> {
         };
         self.sort_activities(&mut found, request.sorting.as_ref(), salt);
         let page = request.paging.unwrap_or_default().bounds(self.tenant, MAX_PAGE_SIZE);
-        let activities = page.of(&found).iter().filter_map(|number| self.activities.get(*number));
+        let activities = page
+            .slice(&found)
+            .iter()
+            .filter_map(|number| self.activities.get(*number));
         let rows = activities.map(|activity| row(&self, activity)).collect();
         Ok(Response::listed(found.len(), key, rows))
     }
@@ -173,8 +177,8 @@ impl Handler<'_> {
     fn sort_activities(&self, found: &mut [u64], sorting: Option<&Sorting>, salt: u64) {
         let column = sorting.and_then(|sorting| sorting.column_name.as_deref());
         let key = |activity: &Activity| match column {
-            Some("ModifiedOn") => kept(activity.modified),
-            Some("CreatedOn") => kept(activity.created),
+            Some("ModifiedOn") => format_timestamp(activity.modified),
+            Some("CreatedOn") => format_timestamp(activity.created),
             Some("ProspectActivityId") => activity.id.clone(),
             Some(name) => activity.value(name).unwrap_or_default().into(),
             None => String::new(),
@@ -186,7 +190,7 @@ impl Handler<'_> {
                 Random::new(number ^ salt).next()
             }
         };
-        let descending = sorting.is_some_and(|sorting| sorting.direction == Some(Count(1)));
+        let descending = sorting.is_some_and(|sorting| sorting.direction == Some(LenientU64(1)));
         found.sort_by_cached_key(|number| {
             let key = self.activities.get(*number).map(key).unwrap_or_default();
             (key, tie(*number))
@@ -196,7 +200,7 @@ impl Handler<'_> {
         }
     }
 
-    /// An activity in the lists of a lead and of a period.
+    /// Returns an activity in the form of the lists of a lead and of a time range.
     fn item(&self, activity: &Activity, custom: bool) -> Value {
         let kind = self.tenant.activity_type(activity.code);
         let author = self.tenant.options.users.first().map(|user| user.id.as_str());
@@ -206,8 +210,8 @@ impl Handler<'_> {
             "EventCode": activity.code,
             "EventName": kind.map(|kind| kind.name.as_str()),
             "ActivityScore": kind.map_or(0, |kind| kind.score),
-            "CreatedOn": self.date(&kept(activity.created), "CreatedOn", DateForm::Plain),
-            "ModifiedOn": self.date(&kept(activity.modified), "ModifiedOn", DateForm::Plain),
+            "CreatedOn": self.date(&format_timestamp(activity.created), "CreatedOn", DateForm::Plain),
+            "ModifiedOn": self.date(&format_timestamp(activity.modified), "ModifiedOn", DateForm::Plain),
             "ActivityType": activity_type(activity.code),
             "Type": match kind.map(|kind| kind.direction) {
                 Some(1) => "Outbound",
@@ -225,7 +229,7 @@ impl Handler<'_> {
                 {"Key": "CreatedBy", "Value": author},
             ],
         });
-        // Activities of the vendor, such as a stage change, were seen without.
+        // Standard activities, such as a stage change, were observed without `ActivityFields`.
         if custom && (own || activity.note.is_some() || !activity.fields.is_empty()) {
             item["ActivityFields"] = self.activity_fields(activity, author);
         }
@@ -246,7 +250,7 @@ impl Handler<'_> {
         fields.into()
     }
 
-    /// An activity in the list by type: one level, all strings.
+    /// Returns an activity in the form of the list by type: a flat object with strings.
     fn flat(&self, activity: &Activity, without_empty: bool) -> Value {
         let author = self.tenant.options.users.first();
         let mut row = json!({
@@ -254,11 +258,11 @@ impl Handler<'_> {
             "RelatedProspectId": activity.lead_id,
             "ActivityType": activity_type(activity.code).to_string(),
             "ActivityEvent": activity.code.to_string(),
-            "CreatedOn": self.date(&kept(activity.created), "CreatedOn", DateForm::Millis),
+            "CreatedOn": self.date(&format_timestamp(activity.created), "CreatedOn", DateForm::Millis),
             "CreatedBy": author.map(|user| &user.id),
             "CreatedByEmailAddress": author.map(|user| &user.email_address),
             "CreatedByName": author.map(UserSpec::name),
-            "ModifiedOn": self.date(&kept(activity.modified), "ModifiedOn", DateForm::Millis),
+            "ModifiedOn": self.date(&format_timestamp(activity.modified), "ModifiedOn", DateForm::Millis),
             "ActivityEvent_Note": activity.note,
         });
         for name in self.names(activity) {
@@ -270,7 +274,7 @@ impl Handler<'_> {
         row
     }
 
-    /// The fields of the activity's type, then the fields that the type does not have.
+    /// Returns the names of the fields of the activity's type, then of other fields that the activity has.
     fn names(&self, activity: &Activity) -> Vec<String> {
         let kind = self.tenant.activity_type(activity.code);
         let mut names: Vec<_> = kind
@@ -284,26 +288,25 @@ impl Handler<'_> {
         names
     }
 
-    /// A field's value as a read shows it; `seen` is the form of its dates where none is chosen.
-    fn value(&self, activity: &Activity, name: &str, seen: DateForm) -> Option<String> {
+    /// Returns the value of a field in a read. `default` is the format of dates if the options set none.
+    fn value(&self, activity: &Activity, name: &str, default: DateForm) -> Option<String> {
         let value = activity.value(name)?;
         let kind = self.tenant.activity_type(activity.code);
         let field = kind.and_then(|kind| kind.field(name));
         let dated = field.is_some_and(|field| matches!(field.data_type.as_str(), "Date" | "DateTime"));
         Some(if dated {
-            self.date(value, name, seen)
+            self.date(value, name, default)
         } else {
             value.into()
         })
     }
 
-    fn date(&self, kept: &str, name: &str, seen: DateForm) -> String {
-        shown(kept, name, self.tenant.options.activity_dates.unwrap_or(seen))
+    fn date(&self, stored: &str, name: &str, default: DateForm) -> String {
+        format_date_time(stored, name, self.tenant.options.activity_dates.unwrap_or(default))
     }
 }
 
-/// The `ActivityType` of a read. The numbers of custom activities, phone calls and stage changes were
-/// seen.
+/// Returns the `ActivityType` of a read. The numbers of custom activities, phone calls and stage changes were observed.
 fn activity_type(code: u32) -> u8 {
     match code {
         21 | 22 => 3,
@@ -312,7 +315,7 @@ fn activity_type(code: u32) -> u8 {
     }
 }
 
-fn place(count: u64) -> usize {
+fn to_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
@@ -329,8 +332,8 @@ mod tests {
         server.post(&format!("/v2/ProspectActivity.svc/{name}"), body).await
     }
 
-    /// A lead with three activities, numbered by their notes from the oldest.
-    async fn three(server: &TestServer) -> (String, Vec<String>) {
+    /// Creates a lead with three activities. Their notes are numbers, from 1 for the oldest.
+    async fn sample_activities(server: &TestServer) -> (String, Vec<String>) {
         let lead = server.create(&[("FirstName", "Ann")]).await;
         let insert = |(code, note, modified): (u32, &str, &str)| {
             let fields = [
@@ -355,9 +358,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lead_has_its_activities_newest_first() {
+    async fn the_activities_of_a_lead_are_sorted_from_new_to_old() {
         let server = TestServer::new(|_| {});
-        let (lead, ids) = three(&server).await;
+        let (lead, ids) = sample_activities(&server).await;
         let path = format!("/v2/ProspectActivity.svc/Retrieve?leadId={lead}");
         let (status, response) = server.call(Method::POST, &path, String::new()).await;
         assert_eq!((status, &response["RecordCount"]), (200, &json!(3)));
@@ -380,9 +383,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_offset_counts_rows_or_pages_as_chosen() {
+    async fn an_offset_counts_rows_or_pages_as_configured() {
         let server = TestServer::new(|_| {});
-        let (lead, _) = three(&server).await;
+        let (lead, _) = sample_activities(&server).await;
         for (means, expected) in [(OffsetMeans::Rows, vec!["2", "1"]), (OffsetMeans::Pages, vec!["1"])] {
             server.simulator.set_options(|options| options.activity_offset = means);
             let body = json!({"Paging": {"Offset": 1, "RowCount": 2}});
@@ -392,9 +395,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dates_can_all_have_one_form() {
+    async fn date_times_of_activities_have_the_configured_format() {
         let server = TestServer::new(|options| options.activity_dates = Some(DateForm::Ticks));
-        let (lead, _) = three(&server).await;
+        let (lead, _) = sample_activities(&server).await;
         let (_, response) = post(&server, &format!("Retrieve?leadId={lead}"), json!({})).await;
         let row = &response["ProspectActivities"][0];
         assert_eq!(row["CreatedOn"], "/Date(1785476030000+0000)/");
@@ -402,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_of_stage_has_no_fields() {
+    async fn a_stage_change_has_no_fields() {
         let server = TestServer::new(|_| {});
         let lead = server.create(&[("FirstName", "Ann")]).await;
         server.simulator.insert_activity(&lead, 3_002, &[]);
@@ -413,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn details_are_fields_with_values_and_no_lead() {
+    async fn details_have_fields_with_values_but_no_lead() {
         let server = TestServer::new(|_| {});
         let lead = server.create(&[("FirstName", "Ann")]).await;
         let id = server.simulator.insert_activity(&lead, 201, &[("Owner", SAM)]);
@@ -436,7 +439,7 @@ mod tests {
         );
     }
 
-    fn period(size: u32) -> Value {
+    fn time_range(size: u32) -> Value {
         json!({
             "Parameter": {
                 "FromDate": "2026-08-01 00:00:00", "ToDate": "2026-08-03 00:00:00",
@@ -448,11 +451,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn activities_of_a_type_are_flat_and_all_strings() {
+    async fn activities_of_a_type_are_flat_objects_with_strings() {
         let server = TestServer::new(|_| {});
-        let (lead, ids) = three(&server).await;
+        let (lead, ids) = sample_activities(&server).await;
         let name = "CustomActivity/RetrieveByActivityEvent";
-        let (_, response) = post(&server, name, period(1)).await;
+        let (_, response) = post(&server, name, time_range(1)).await;
         assert_eq!(response["RecordCount"], 2);
         let row = response["List"][0].as_object().unwrap();
         assert_eq!(
@@ -465,7 +468,7 @@ mod tests {
         );
         assert_eq!(row["ModifiedOn"], "2026-08-03 00:00:00.000");
         assert!(row.values().all(Value::is_string));
-        let (status, response) = post(&server, name, period(1_001)).await;
+        let (status, response) = post(&server, name, time_range(1_001)).await;
         assert_eq!(status, 500);
         assert!(
             response["ExceptionMessage"]
@@ -476,17 +479,17 @@ mod tests {
         server
             .simulator
             .set_options(|options| options.activity_page_clamped = true);
-        assert_eq!(post(&server, name, period(1_001)).await.0, 200);
-        let mut untyped = period(1);
+        assert_eq!(post(&server, name, time_range(1_001)).await.0, 200);
+        let mut untyped = time_range(1);
         untyped["Parameter"]["ActivityEvent"].take();
         assert_eq!(post(&server, name, untyped).await.0, 500);
     }
 
     #[tokio::test]
-    async fn recent_activities_have_their_fields_when_asked() {
+    async fn recently_modified_activities_have_fields_if_requested() {
         let server = TestServer::new(|_| {});
-        three(&server).await;
-        let mut body = period(100);
+        sample_activities(&server).await;
+        let mut body = time_range(100);
         let (_, response) = post(&server, "RetrieveRecentlyModified", body.clone()).await;
         assert_eq!(
             (notes(&response), &response["RecordCount"]),

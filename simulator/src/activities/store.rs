@@ -1,4 +1,4 @@
-//! The stored activities. Knows no endpoint and checks nothing.
+//! The stored activities. They are not validated here.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,31 +6,31 @@ use jiff::Timestamp;
 
 use crate::random::Random;
 
-/// An activity as it is stored.
+/// A stored activity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Activity {
-    /// The GUID: `Id`, `ProspectActivityId` or `ID`, by endpoint.
+    /// The GUID. Its name is `Id`, `ProspectActivityId` or `ID`, depending on the endpoint.
     pub id: String,
-    /// `ProspectActivityAutoId`.
+    /// The number, `ProspectActivityAutoId`.
     pub number: u64,
-    /// The `ProspectID` of the lead it is on.
+    /// The `ProspectID` of the lead.
     pub lead_id: String,
-    /// The code of its type.
+    /// The code of the activity type.
     pub code: u32,
-    /// The id of the user it belongs to.
+    /// The id of the user that owns the activity.
     pub owner: Option<String>,
-    /// `ActivityNote` when written, `ActivityEvent_Note` when read.
+    /// The note: `ActivityNote` in writes, `ActivityEvent_Note` in reads.
     pub note: Option<String>,
-    /// All other fields that are set, by schema name.
+    /// The values of the other fields by schema name. Unset fields are absent.
     pub fields: BTreeMap<String, String>,
-    /// When it was created.
+    /// Time of creation.
     pub created: Timestamp,
-    /// When it was last written.
+    /// Time of the last write.
     pub modified: Timestamp,
 }
 
 impl Activity {
-    /// An activity without an id yet; the store gives it one.
+    /// Creates an activity without an id. The store assigns the id.
     pub(crate) fn new(lead_id: &str, code: u32, now: Timestamp) -> Self {
         Self {
             id: String::new(),
@@ -45,7 +45,7 @@ impl Activity {
         }
     }
 
-    /// Sets a field by its schema name, `None` to clear it.
+    /// Sets a field by its schema name. `None` clears the field.
     pub(crate) fn set(&mut self, name: &str, value: Option<String>) {
         match name {
             "Owner" => self.owner = value,
@@ -57,7 +57,7 @@ impl Activity {
         }
     }
 
-    /// A field by its schema name.
+    /// Returns the value of a field by its schema name.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         match name {
             "Owner" => self.owner.as_deref(),
@@ -67,7 +67,7 @@ impl Activity {
     }
 }
 
-/// All activities of the tenant.
+/// All activities of the account.
 #[derive(Debug)]
 pub(crate) struct Activities {
     all: BTreeMap<u64, Activity>,
@@ -84,12 +84,13 @@ impl Activities {
             numbers: HashMap::new(),
             by_lead: HashMap::new(),
             last_number: 5_000,
-            // Not the generator of the leads: an activity must not change which ids leads get.
+            // Activities have a generator of their own, so that an activity does not change the ids of leads.
             random: Random::new(seed ^ 0xac71_0000_0000_0000),
         }
     }
 
-    /// Inserts an activity, with a new id if it has none, and returns the id.
+    /// Inserts an activity and returns its id. An activity without an id gets a random id. An activity with the same id
+    /// is replaced.
     pub(crate) fn insert(&mut self, mut activity: Activity) -> String {
         if activity.id.is_empty() {
             activity.id = self.random.guid();
@@ -99,7 +100,7 @@ impl Activities {
         activity.number = number;
         let id = activity.id.clone();
         if let Some(old) = self.numbers.insert(key(&id), number) {
-            self.forget(old);
+            self.remove_replaced(old);
         }
         self.by_lead.entry(key(&activity.lead_id)).or_default().push(number);
         self.all.insert(number, activity);
@@ -118,13 +119,13 @@ impl Activities {
         self.all.get_mut(self.numbers.get(&key(id))?)
     }
 
-    /// The activities on a lead, in the order in which they were posted.
+    /// Returns the activities of a lead in the order of insertion.
     pub(crate) fn on_lead(&self, lead_id: &str) -> impl DoubleEndedIterator<Item = &Activity> {
         let numbers = self.by_lead.get(&key(lead_id)).map_or(&[][..], Vec::as_slice);
         numbers.iter().filter_map(|number| self.all.get(number))
     }
 
-    /// All of them, in the order in which they were posted.
+    /// Returns all activities in the order of insertion.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Activity> {
         self.all.values()
     }
@@ -133,7 +134,7 @@ impl Activities {
         self.all.len()
     }
 
-    /// Removes the activities of a removed lead.
+    /// Removes the activities of a lead.
     pub(crate) fn remove_lead(&mut self, lead_id: &str) {
         for number in self.by_lead.remove(&key(lead_id)).unwrap_or_default() {
             if let Some(activity) = self.all.remove(&number) {
@@ -155,7 +156,8 @@ impl Activities {
         numbers.sort_unstable();
     }
 
-    fn forget(&mut self, number: u64) {
+    /// Removes an activity whose id is already assigned to another activity.
+    fn remove_replaced(&mut self, number: u64) {
         if let Some(old) = self.all.remove(&number)
             && let Some(numbers) = self.by_lead.get_mut(&key(&old.lead_id))
         {
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn activities_follow_their_lead() {
+    fn the_activities_of_a_lead_can_be_moved_and_removed() {
         let mut activities = Activities::new(1);
         let one = activities.insert(on("A"));
         let two = activities.insert(on("b"));
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_activity_inserted_again_replaces_the_old_one() {
+    fn an_activity_with_the_same_id_is_replaced() {
         let mut activities = Activities::new(1);
         let mut activity = on("a");
         activity.id = "chosen".into();

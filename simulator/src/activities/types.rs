@@ -1,4 +1,4 @@
-//! The tenant's types of activity and the endpoints that describe them. Knows no activity.
+//! The activity types of the account and the endpoints that return them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,46 +8,47 @@ use crate::http::response::{Exception, Response, Result};
 use crate::random::guid_for;
 use crate::state::Tenant;
 
-/// A type of activity.
+/// An activity type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivityTypeSpec {
-    /// The code by which it is posted; custom ones differ from tenant to tenant.
+    /// The code, `ActivityEvent`. The codes of custom types differ between accounts.
     pub code: u32,
-    /// The name.
+    /// The display name.
     pub name: String,
-    /// Whether it can be posted. Default true.
-    #[serde(default = "yes")]
+    /// Whether activities of the type can be created. Default true.
+    #[serde(default = "default_true")]
     pub active: bool,
-    /// 0 inbound, 1 outbound. Default 0.
+    /// The direction: 0 is inbound, 1 is outbound. Default 0.
     #[serde(default)]
     pub direction: u8,
-    /// What it adds to the lead's score; only shown. Default 0.
+    /// The score of an activity. Reads return it, but it does not change the lead. Default 0.
     #[serde(default)]
     pub score: i32,
-    /// Its fields, besides the note. One named `Owner` is what a share needs. Default none.
+    /// The fields in addition to the note. Activities can have an owner only if there is a field `Owner`. Default
+    /// empty.
     #[serde(default)]
     pub fields: Vec<ActivityFieldSpec>,
 }
 
-/// A field of a type of activity.
+/// A field of an activity type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivityFieldSpec {
-    /// `Owner`, `Status` or `mx_Custom_n`.
+    /// The name in the API: `Owner`, `Status` or `mx_Custom_<n>`.
     pub schema_name: String,
-    /// The name people see.
+    /// The name in the user interface.
     pub display_name: String,
-    /// `Text`, `Number`, `Date`, `DateTime`, `Dropdown`, `ActiveUsers`, ... A `Number`, a `Date`
-    /// and a `DateTime` are checked.
+    /// The data type, such as `Text`, `Number`, `Date`, `DateTime`, `Dropdown` or `ActiveUsers`. Values are validated
+    /// as those of a lead field with the same data type.
     pub data_type: String,
-    /// Whether a post must have it. Default false.
+    /// Whether an activity must have the field. Default false.
     #[serde(default)]
     pub mandatory: bool,
 }
 
 impl ActivityTypeSpec {
-    /// An active, inbound type without fields.
+    /// Creates an active, inbound type without fields.
     pub fn new(code: u32, name: impl Into<String>) -> Self {
         Self {
             code,
@@ -59,7 +60,7 @@ impl ActivityTypeSpec {
         }
     }
 
-    /// With one more field, not mandatory.
+    /// Adds an optional field.
     #[must_use]
     pub fn with(mut self, schema_name: &str, display_name: &str, data_type: &str) -> Self {
         self.fields.push(ActivityFieldSpec {
@@ -75,8 +76,7 @@ impl ActivityTypeSpec {
         self.fields.iter().find(|field| field.schema_name == name)
     }
 
-    /// Whether it is the tenant's own; those of the vendor have codes of two digits and above
-    /// three thousand.
+    /// Whether the type is custom. Standard types have codes below 100 and from 3000.
     pub(crate) fn is_custom(&self) -> bool {
         (100..3_000).contains(&self.code)
     }
@@ -96,7 +96,7 @@ impl ActivityTypeSpec {
 }
 
 impl ActivityFieldSpec {
-    /// A row of descriptions, and with its value a row of details.
+    /// Returns the field as a row of the type's settings, or with `value` as a row of an activity's details.
     pub(crate) fn row(&self, value: Option<Option<&str>>) -> Value {
         let mut row = json!({
             "SchemaName": self.schema_name,
@@ -118,8 +118,8 @@ impl Tenant {
     }
 }
 
-/// The default types: one to share by, one without an owner, an inactive one, and some of the
-/// vendor's own.
+/// Returns the default types: a custom type with an owner, a custom type without an owner, an inactive custom type, and
+/// some standard types.
 pub(crate) fn default_types() -> Vec<ActivityTypeSpec> {
     let customs = |kind: ActivityTypeSpec| {
         kind.with("Status", "Status", "Dropdown")
@@ -143,7 +143,7 @@ pub(crate) fn default_types() -> Vec<ActivityTypeSpec> {
 }
 
 impl Handler<'_> {
-    /// Inactive types are left out, which is an assumption.
+    /// Returns the active types. The absence of inactive types is an assumption.
     pub(crate) fn activity_types(self) -> Result<Response> {
         let types = self.tenant.options.activity_types.iter();
         let rows: Vec<_> = types.filter(|kind| kind.active).map(ActivityTypeSpec::row).collect();
@@ -167,7 +167,7 @@ impl Handler<'_> {
     }
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
@@ -180,7 +180,7 @@ mod tests {
     const ACTIVITIES: &str = "/v2/ProspectActivity.svc";
 
     #[tokio::test]
-    async fn the_list_has_active_types_with_their_form_as_text() {
+    async fn the_list_has_active_types_with_their_fields_as_json_text() {
         let server = TestServer::new(|_| {});
         let (_, types) = server.get(&format!("{ACTIVITIES}/ActivityTypes.Get")).await;
         let codes: Vec<_> = types
@@ -195,9 +195,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_setting_of_a_type_shows_whether_it_has_an_owner() {
+    async fn the_setting_of_a_type_contains_the_owner_field() {
         let server = TestServer::new(|_| {});
-        let ask = async |code: &str| {
+        let setting = async |code: &str| {
             server
                 .get(&format!("{ACTIVITIES}/CustomActivity/GetActivitySetting?code={code}"))
                 .await
@@ -206,12 +206,12 @@ mod tests {
             let fields = setting["Fields"].as_array().unwrap();
             fields.iter().any(|field| field["SchemaName"] == "Owner")
         };
-        let (_, setting) = ask("201").await;
-        assert_eq!(setting["Name"], "Loan Evaluation");
-        assert!(has_owner(&setting));
-        assert!(!has_owner(&ask("202").await.1));
+        let (_, loan) = setting("201").await;
+        assert_eq!(loan["Name"], "Loan Evaluation");
+        assert!(has_owner(&loan));
+        assert!(!has_owner(&setting("202").await.1));
         for code in ["203", "999", "x"] {
-            let (status, response) = ask(code).await;
+            let (status, response) = setting(code).await;
             assert_eq!(
                 (status, &response["ExceptionType"]),
                 (500, &json!("MXInvalidActivityException"))

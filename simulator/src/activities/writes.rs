@@ -1,5 +1,4 @@
-//! The endpoints that post and change activities. None is idempotent: an activity that is sent twice
-//! exists twice.
+//! The endpoints that create and update activities. Creating is not idempotent: each request creates an activity.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -8,18 +7,18 @@ use crate::activities::store::Activity;
 use crate::activities::types::{ActivityFieldSpec, ActivityTypeSpec};
 use crate::handlers::Handler;
 use crate::http::response::{Exception, Failure, Response, Result};
-use crate::leads::draft::{Draft, Pair, text};
+use crate::leads::draft::{Draft, Pair, value_to_text};
 use crate::leads::fields::FieldSpec;
 use crate::leads::value;
 use crate::{DefaultOwner, WrongCode};
 
-/// The documented maximum.
-const MAX_POSTED: usize = 25;
+/// Maximum number of activities of a bulk create, as documented.
+const MAX_CREATED: usize = 25;
 
-/// An activity as a body has it. Which of the keys count depends on the endpoint.
+/// An activity in a request body. The endpoint determines which keys are used.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Post {
+struct ActivityRequest {
     prospect_activity_id: Option<String>,
     related_prospect_id: Option<String>,
     email_address: Option<String>,
@@ -30,12 +29,12 @@ struct Post {
     activity_note: Option<String>,
     activity_date_time: Option<String>,
     activity_owner_email: Option<String>,
-    fields: Option<Vec<Entry>>,
+    fields: Option<Vec<FieldValue>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+struct FieldValue {
     schema_name: String,
     #[serde(default)]
     value: Value,
@@ -43,95 +42,95 @@ struct Entry {
 
 impl Handler<'_> {
     pub(crate) fn activity_create(mut self) -> Result<Response> {
-        let post: Post = self.body()?;
-        let id = self.post(&post)?;
+        let request: ActivityRequest = self.body()?;
+        let id = self.create(&request)?;
         Ok(Response::success(Some(json!({"Id": id}))))
     }
 
     pub(crate) fn activity_bulk_add(mut self) -> Result<Response> {
-        let posts: Vec<Post> = self.rows(MAX_POSTED, "activities")?;
-        let mut rows = Vec::with_capacity(posts.len());
-        let mut posted = 0;
-        for (place, post) in posts.iter().enumerate() {
-            let row = place + 1;
-            rows.push(match self.post_by_id(post) {
+        let requests: Vec<ActivityRequest> = self.rows(MAX_CREATED, "activities")?;
+        let mut rows = Vec::with_capacity(requests.len());
+        let mut created = 0;
+        for (index, request) in requests.iter().enumerate() {
+            let row = index + 1;
+            rows.push(match self.create_by_lead_id(request) {
                 Ok(id) => {
-                    posted += 1;
+                    created += 1;
                     json!({"ProspectActivityId": id, "RowNumber": row, "ActivityCreated": true})
                 }
-                Err(Failure::Exception(Exception { message, .. }) | Failure::Failed(message)) => {
+                Err(Failure::Exception(Exception { message, .. }) | Failure::FailedStatus(message)) => {
                     json!({"RowNumber": row, "ActivityCreated": false, "ExceptionMessage": message})
                 }
-                Err(unreadable) => return Err(unreadable),
+                Err(error) => return Err(error),
             });
         }
         Ok(match self.tenant.options.bulk_activities_counted {
-            true => Response::success(Some(json!({"Count": posted}))),
+            true => Response::success(Some(json!({"Count": created}))),
             false => Response::json(200, &json!({"Response": rows})),
         })
     }
 
     pub(crate) fn activity_update(self) -> Result<Response> {
-        let post: Post = self.body()?;
-        let id = post.prospect_activity_id.as_deref().unwrap_or_default();
+        let request: ActivityRequest = self.body()?;
+        let id = request.prospect_activity_id.as_deref().unwrap_or_default();
         let mut activity = self
             .activities
             .by_id(id)
             .ok_or_else(Exception::unknown_activity)?
             .clone();
-        if post.activity_event.is_some() && code(&post) != Some(activity.code) {
-            return Err(self.wrong_code());
+        if request.activity_event.is_some() && code(&request) != Some(activity.code) {
+            return Err(self.invalid_code());
         }
         if let Some(kind) = self.tenant.activity_type(activity.code) {
-            self.fill(&mut activity, &post, kind)?;
+            self.apply(&mut activity, &request, kind)?;
         }
         activity.modified = self.now;
         let id = activity.id.clone();
-        if let Some(kept) = self.activities.by_id_mut(&id) {
-            let moved = kept.owner != activity.owner;
-            *kept = activity;
-            if moved && self.tenant.options.owner_change_ends_shares {
+        if let Some(stored) = self.activities.by_id_mut(&id) {
+            let owner_changed = stored.owner != activity.owner;
+            *stored = activity;
+            if owner_changed && self.tenant.options.owner_change_ends_shares {
                 self.shares.end(|access| access.activity_id.as_deref() == Some(&id));
             }
         }
         Ok(Response::success(Some(json!({"Id": id}))))
     }
 
-    /// Posts on the lead named by its id or, in the other variant, by its email.
-    fn post(&mut self, post: &Post) -> Result<String> {
-        let by_id = post.related_prospect_id.as_deref().is_some_and(|id| !id.is_empty());
-        if by_id || post.email_address.is_none() {
-            return self.post_by_id(post);
+    /// Creates an activity of the lead with the id or, if there is no id, with the email in the request.
+    fn create(&mut self, request: &ActivityRequest) -> Result<String> {
+        let by_id = request.related_prospect_id.as_deref().is_some_and(|id| !id.is_empty());
+        if by_id || request.email_address.is_none() {
+            return self.create_by_lead_id(request);
         }
-        // A lead is created only for a valid activity.
-        let mut activity = self.activity(post)?;
-        let number = self.lead_by_email(post)?;
+        // The activity is validated first, so that an invalid activity creates no lead.
+        let mut activity = self.activity(request)?;
+        let number = self.lead_by_email(request)?;
         self.set_default_owner(&mut activity, number);
         activity.lead_id = self.leads.id(number).into();
         Ok(self.activities.insert(activity))
     }
 
-    fn post_by_id(&mut self, post: &Post) -> Result<String> {
-        let id = post.related_prospect_id.as_deref().filter(|id| !id.is_empty());
+    fn create_by_lead_id(&mut self, request: &ActivityRequest) -> Result<String> {
+        let id = request.related_prospect_id.as_deref().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| Exception::missing("'RelatedProspectId' is mandatory"))?;
-        let mut activity = self.activity(post)?;
+        let mut activity = self.activity(request)?;
         let number = self.leads.by_id(id).ok_or_else(Exception::lead_not_found)?;
         self.set_default_owner(&mut activity, number);
         activity.lead_id = self.leads.id(number).into();
         Ok(self.activities.insert(activity))
     }
 
-    /// The lead with the email of the post. If there is none, it is created from the post.
-    fn lead_by_email(&mut self, post: &Post) -> Result<u64> {
-        let email = post.email_address.as_deref().unwrap_or_default();
+    /// Returns the number of the lead with the email in the request. If there is none, creates the lead.
+    fn lead_by_email(&mut self, request: &ActivityRequest) -> Result<u64> {
+        let email = request.email_address.as_deref().unwrap_or_default();
         if let Some(number) = self.leads.by_value("EmailAddress", email, self.tenant) {
             return Ok(number);
         }
         let given = [
-            ("EmailAddress", &post.email_address),
-            ("FirstName", &post.first_name),
-            ("LastName", &post.last_name),
-            ("Phone", &post.phone),
+            ("EmailAddress", &request.email_address),
+            ("FirstName", &request.first_name),
+            ("LastName", &request.last_name),
+            ("Phone", &request.phone),
         ];
         let pairs = given
             .iter()
@@ -140,34 +139,34 @@ impl Handler<'_> {
         self.leads.create(&draft, None, self.now, self.tenant)
     }
 
-    /// The activity of a post, without a lead.
-    fn activity(&self, post: &Post) -> Result<Activity> {
-        let kind = code(post).and_then(|code| self.tenant.activity_type(code));
-        let kind = kind.filter(|kind| kind.active).ok_or_else(|| self.wrong_code())?;
+    /// Returns the activity of a request, without a lead.
+    fn activity(&self, request: &ActivityRequest) -> Result<Activity> {
+        let kind = code(request).and_then(|code| self.tenant.activity_type(code));
+        let kind = kind.filter(|kind| kind.active).ok_or_else(|| self.invalid_code())?;
         let mut activity = Activity::new("", kind.code, self.now);
-        self.fill(&mut activity, post, kind)?;
-        if let Some(given) = &post.activity_date_time {
-            let moment = value::moment(given);
-            let moment = moment.ok_or_else(|| Exception::invalid("ActivityDateTime value is not correct."))?;
+        self.apply(&mut activity, request, kind)?;
+        if let Some(given) = &request.activity_date_time {
+            let timestamp = value::parse_timestamp(given);
+            let timestamp = timestamp.ok_or_else(|| Exception::invalid("ActivityDateTime value is not correct."))?;
             if self.tenant.options.activity_time_is_created {
-                activity.created = moment;
+                activity.created = timestamp;
             }
         }
         Ok(activity)
     }
 
-    /// Applies a post to an activity.
-    fn fill(&self, activity: &mut Activity, post: &Post, kind: &ActivityTypeSpec) -> Result<()> {
+    /// Sets the fields of an activity to the values of a request.
+    fn apply(&self, activity: &mut Activity, request: &ActivityRequest, kind: &ActivityTypeSpec) -> Result<()> {
         let options = &self.tenant.options;
-        if let Some(note) = &post.activity_note {
+        if let Some(note) = &request.activity_note {
             activity.set("ActivityEvent_Note", Some(note.clone()).filter(|note| !note.is_empty()));
         }
-        let entries = post.fields.as_deref().unwrap_or_default();
-        for (place, entry) in entries.iter().enumerate() {
-            let value = text(&entry.value, place, options)?;
-            self.put(activity, kind, &entry.schema_name, value)?;
+        let values = request.fields.as_deref().unwrap_or_default();
+        for (index, field_value) in values.iter().enumerate() {
+            let value = value_to_text(&field_value.value, index, options)?;
+            self.set_field(activity, kind, &field_value.schema_name, value)?;
         }
-        if let Some(email) = &post.activity_owner_email {
+        if let Some(email) = &request.activity_owner_email {
             let user = options
                 .users
                 .iter()
@@ -175,7 +174,7 @@ impl Handler<'_> {
             if user.is_none() && options.activity_owner_checked {
                 return Err(Exception::activity_fields("Invalid ActivityOwnerEmail"));
             }
-            self.put(activity, kind, "Owner", user.map(|user| user.id.clone()))?;
+            self.set_field(activity, kind, "Owner", user.map(|user| user.id.clone()))?;
         }
         let missing = kind
             .fields
@@ -188,7 +187,13 @@ impl Handler<'_> {
         })
     }
 
-    fn put(&self, activity: &mut Activity, kind: &ActivityTypeSpec, name: &str, value: Option<String>) -> Result<()> {
+    fn set_field(
+        &self,
+        activity: &mut Activity,
+        kind: &ActivityTypeSpec,
+        name: &str,
+        value: Option<String>,
+    ) -> Result<()> {
         let Some(field) = kind.field(name) else {
             if self.tenant.options.activity_unknown_field_fails {
                 return Err(Exception::activity_fields(format!(
@@ -199,14 +204,14 @@ impl Handler<'_> {
         };
         let value = match value.filter(|value| !value.is_empty()) {
             Some(value) if name == "Owner" => Some(self.owner(&value)?),
-            Some(value) => Some(value::stored(&like_a_lead_field(field), &value, &self.tenant.options)?),
+            Some(value) => Some(value::to_stored(&as_lead_field(field), &value, &self.tenant.options)?),
             None => None,
         };
         activity.set(name, value);
         Ok(())
     }
 
-    /// The id of the user given as an owner.
+    /// Returns the id of an owner.
     fn owner(&self, given: &str) -> Result<String> {
         let options = &self.tenant.options;
         let mut users = options.users.iter();
@@ -221,7 +226,7 @@ impl Handler<'_> {
         }
     }
 
-    /// Sets the default owner of an activity, if its type has an owner and the post named none.
+    /// Sets the default owner of an activity, if its type has an owner and the request names none.
     fn set_default_owner(&self, activity: &mut Activity, lead: u64) {
         let options = &self.tenant.options;
         let kind = self.tenant.activity_type(activity.code);
@@ -238,24 +243,24 @@ impl Handler<'_> {
         };
     }
 
-    fn wrong_code(&self) -> Failure {
+    fn invalid_code(&self) -> Failure {
         match self.tenant.options.activity_wrong_code {
             WrongCode::Exception => Exception::activity_code(),
-            WrongCode::Failed => Failure::Failed("Invalid event code".into()),
+            WrongCode::Failed => Failure::FailedStatus("Invalid event code".into()),
         }
     }
 }
 
-/// The code comes as a number or as one in a string.
-fn code(post: &Post) -> Option<u32> {
-    match post.activity_event.as_ref()? {
+/// Returns the activity code of a request. It is a number or a string.
+fn code(request: &ActivityRequest) -> Option<u32> {
+    match request.activity_event.as_ref()? {
         Value::String(text) => text.trim().parse().ok(),
         other => u32::try_from(other.as_u64()?).ok(),
     }
 }
 
-/// An activity's field as a lead field, for the check of its values.
-fn like_a_lead_field(field: &ActivityFieldSpec) -> FieldSpec {
+/// Converts a field of an activity to a lead field, to validate its values.
+fn as_lead_field(field: &ActivityFieldSpec) -> FieldSpec {
     FieldSpec {
         schema_name: field.schema_name.clone(),
         data_type: field.data_type.clone(),
@@ -281,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_post_makes_an_activity_each_time_it_is_sent() {
+    async fn each_request_creates_an_activity() {
         let server = TestServer::new(|_| {});
         let lead = server.create(&[("FirstName", "Ann")]).await;
         let body = json!({
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_invalid_post_is_rejected_with_its_exception() {
+    async fn each_kind_of_invalid_activity_has_its_exception() {
         let server = TestServer::new(|_| {});
         let lead = server.create(&[("FirstName", "Ann")]).await;
         let with = |code: Value, name: &str, value: &str| json!({"RelatedProspectId": lead, "ActivityEvent": code, "Fields": [{"SchemaName": name, "Value": value}]});
@@ -354,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_post_by_email_makes_the_lead_it_does_not_find() {
+    async fn an_activity_with_an_unknown_email_creates_a_lead() {
         let server = TestServer::new(|_| {});
         let body = json!({"EmailAddress": "ann@x.co", "FirstName": "Ann", "ActivityEvent": 201});
         for _ in 0..2 {
@@ -371,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_an_owner_an_activity_gets_the_one_chosen() {
+    async fn an_activity_without_an_owner_has_the_configured_owner() {
         for (chosen, owner) in [
             (DefaultOwner::KeyOwner, Some("a0000000-0000-4000-8000-000000000001")),
             (DefaultOwner::LeadOwner, Some(SAM)),
@@ -390,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bulk_post_has_a_result_per_row() {
+    async fn a_bulk_create_returns_a_result_for_each_row() {
         let server = TestServer::new(|_| {});
         let lead = server.create(&[("FirstName", "Ann")]).await;
         let row = |lead: &str, email: &str| json!({"RelatedProspectId": lead, "ActivityEvent": 201, "ActivityOwnerEmail": email});
@@ -417,7 +422,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_update_changes_what_it_names() {
+    async fn an_update_changes_only_the_fields_in_the_request() {
         let server = TestServer::new(|_| {});
         let lead = server.create(&[("FirstName", "Ann")]).await;
         let fields = [("Owner", SAM), ("Status", "Open"), ("ActivityEvent_Note", "first")];

@@ -1,4 +1,4 @@
-//! The recorded calls, the times of the accepted ones, and counts. Decides nothing.
+//! The journal: recorded calls, the times of accepted calls, and counters.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,39 +8,39 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// More stamps than this are not kept; the oldest go first.
-const STAMPS_KEPT: usize = 1_000_000;
+/// Maximum number of stored times of accepted calls. Older ones are deleted.
+const MAX_STAMPS: usize = 1_000_000;
 
-/// One request, as it was received.
+/// A recorded call: the request as it was received, and the status of the response.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// The endpoint's name, as `Lead.Create`; the path where there is no such endpoint.
+    /// The name of the endpoint, such as `Lead.Create`. For an unknown endpoint the path.
     pub endpoint: String,
     /// The HTTP method.
     pub method: String,
     /// The path, without the query.
     pub path: String,
-    /// The query, decoded, in order.
+    /// The decoded query parameters, in order.
     pub query: Vec<(String, String)>,
-    /// The headers, keys included.
+    /// The headers, including the keys.
     pub headers: Vec<(String, String)>,
-    /// The body; bytes that are not UTF-8 are replaced.
+    /// The body. Bytes that are not UTF-8 are replaced by U+FFFD.
     pub body: String,
-    /// When it met the limits.
+    /// The time at which the limits checked the call.
     pub stamp: Instant,
-    /// The HTTP status of the response; 0 if there is none yet, or none was sent.
+    /// The HTTP status of the response. 0 if no response was sent.
     pub status: u16,
-    /// Whether a limit, or a fault that looks like one, refused it.
+    /// Whether the call was refused by a limit, or by the fault `refuse` or `refuse-daily`.
     pub refused: bool,
 }
 
 impl Recorded {
-    /// The value of a header, by its lower-case name.
+    /// Returns the value of a header. `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
     }
 
-    /// The value of a query parameter.
+    /// Returns the value of a query parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         find(&self.query, name)
     }
@@ -51,57 +51,57 @@ fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     Some(&found.1)
 }
 
-/// Counts since the start, or since the last reset.
+/// Counters since the start or since the last reset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Calls that the limits accepted.
+    /// Number of accepted calls.
     pub accepted: u64,
-    /// Calls refused by a limit or a fault that looks like one.
+    /// Number of calls refused by a limit, or by the fault `refuse` or `refuse-daily`.
     pub refused: u64,
-    /// Of those, refused by the daily limit.
+    /// Number of calls refused by the daily limit or by the fault `refuse-daily`. Included in `refused`.
     pub refused_daily: u64,
-    /// Calls with the response 401.
+    /// Number of calls with the status 401.
     pub unauthorized: u64,
-    /// Accepted calls of each endpoint.
+    /// Number of accepted calls of each endpoint.
     pub endpoints: BTreeMap<String, u64>,
-    /// Calls the daily limit has counted today.
+    /// Number of calls that the daily limit has counted today.
     pub daily_used: u64,
-    /// The most accepted calls that pay the ordinary limit in any half-open window.
+    /// Maximum number of accepted calls in any half-open window, among the calls that count against the ordinary limit.
     pub worst_window: usize,
-    /// The most accepted bulk calls in any half-open window.
+    /// Maximum number of accepted bulk calls in any half-open window.
     pub worst_bulk_window: usize,
-    /// The stamp of the first accepted call, in milliseconds since the start.
+    /// Time of the first accepted call, in milliseconds since the start.
     pub first_stamp_ms: Option<u64>,
-    /// The stamp of the last accepted call, in milliseconds since the start.
+    /// Time of the last accepted call, in milliseconds since the start.
     pub last_stamp_ms: Option<u64>,
-    /// Milliseconds since the start.
+    /// Current time, in milliseconds since the start.
     pub now_ms: u64,
-    /// Stored leads.
+    /// Number of stored leads.
     pub leads: usize,
-    /// Stored activities.
+    /// Number of stored activities.
     pub activities: usize,
-    /// Live shares.
+    /// Number of shares that have not expired.
     pub shares: usize,
-    /// Uniqueness conflicts, bulk rows included.
+    /// Number of conflicts over unique attributes, including those of bulk rows.
     pub duplicates: u64,
-    /// Updates with `postUpdatedLead=true` that reached a lead.
+    /// Number of updates of existing leads that fired automations.
     pub automations_fired: u64,
-    /// Faults that happened.
+    /// Number of calls to which a fault was applied.
     pub faults: u64,
-    /// Connections closed without a response.
+    /// Number of connections that a fault closed without a response.
     pub dropped: u64,
 }
 
-/// The log behind [`Recorded`] and [`Stats`].
+/// The recorded calls and the counters.
 #[derive(Debug)]
 pub(crate) struct Journal {
     start: Instant,
     calls: VecDeque<Recorded>,
-    /// How many calls were removed from the front, so that an id still finds its call.
-    forgotten: u64,
+    /// Number of calls that were removed from the front. It maps an id to a position.
+    removed: u64,
     ordinary: VecDeque<Instant>,
     bulk: VecDeque<Instant>,
-    /// The counts that are updated with each call. The rest of [`Stats`] is computed on request.
+    /// The counters that each call updates. The other fields of [`Stats`] are computed on request.
     pub(crate) counts: Stats,
 }
 
@@ -114,7 +114,7 @@ impl Journal {
         Self {
             start,
             calls: VecDeque::new(),
-            forgotten: 0,
+            removed: 0,
             ordinary: VecDeque::new(),
             bulk: VecDeque::new(),
             counts: Stats::default(),
@@ -126,17 +126,17 @@ impl Journal {
         self.calls.push_back(call);
         while self.calls.len() > keep {
             self.calls.pop_front();
-            self.forgotten += 1;
+            self.removed += 1;
         }
-        CallId(self.forgotten + self.calls.len() as u64)
+        CallId(self.removed + self.calls.len() as u64)
     }
 
     /// Records the outcome of a call.
     pub(crate) fn record_outcome(&mut self, call_id: CallId, status: u16, refused: bool) {
-        // Ids start at 1, so that the id of a call that was never kept matches no call.
-        let place = call_id.0.checked_sub(self.forgotten + 1);
-        let place = place.and_then(|place| usize::try_from(place).ok());
-        if let Some(call) = place.and_then(|place| self.calls.get_mut(place)) {
+        // Ids start at 1, so that the id of a call that was not recorded matches no call.
+        let index = call_id.0.checked_sub(self.removed + 1);
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        if let Some(call) = index.and_then(|index| self.calls.get_mut(index)) {
             (call.status, call.refused) = (status, refused);
         }
     }
@@ -149,7 +149,7 @@ impl Journal {
             if counts {
                 stamps.push_back(stamp);
             }
-            if stamps.len() > STAMPS_KEPT {
+            if stamps.len() > MAX_STAMPS {
                 stamps.pop_front();
             }
         }
@@ -163,7 +163,7 @@ impl Journal {
     }
 
     pub(crate) fn forget_calls(&mut self) {
-        self.forgotten += self.calls.len() as u64;
+        self.removed += self.calls.len() as u64;
         self.calls.clear();
     }
 
@@ -175,21 +175,21 @@ impl Journal {
         max_within(&self.bulk, per)
     }
 
-    /// Milliseconds from the start to `stamp`.
+    /// Returns the milliseconds from the start to `stamp`.
     pub(crate) fn millis(&self, stamp: Instant) -> u64 {
         u64::try_from((stamp - self.start).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// The most stamps in any half-open interval of length `per`; the stamps are in order.
+/// Returns the maximum number of times in any half-open interval of the length `per`. `stamps` is sorted.
 fn max_within(stamps: &VecDeque<Instant>, per: Duration) -> usize {
     let mut first = 0;
     let mut largest = 0;
-    for (place, &stamp) in stamps.iter().enumerate() {
-        while first < place && stamp - stamps[first] >= per {
+    for (index, &stamp) in stamps.iter().enumerate() {
+        while first < index && stamp - stamps[first] >= per {
             first += 1;
         }
-        largest = largest.max(place - first + 1);
+        largest = largest.max(index - first + 1);
     }
     largest
 }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_window_is_half_open() {
+    fn the_maximum_is_of_half_open_windows() {
         let start = Instant::now();
         let at = |millis: &[u64]| -> VecDeque<_> { millis.iter().map(|&n| start + Duration::from_millis(n)).collect() };
         let per = Duration::from_secs(5);
@@ -223,13 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_finds_its_call_after_older_ones_are_gone() {
+    fn an_outcome_is_recorded_after_older_calls_are_removed() {
         let mut journal = Journal::new(Instant::now());
         let old = journal.record(call("a"), 2);
-        let kept = journal.record(call("b"), 2);
+        let stored = journal.record(call("b"), 2);
         journal.record(call("c"), 2);
         journal.record_outcome(old, 500, false);
-        journal.record_outcome(kept, 429, true);
+        journal.record_outcome(stored, 429, true);
         let outcomes: Vec<_> = journal
             .calls()
             .iter()
@@ -238,14 +238,14 @@ mod tests {
         assert_eq!(outcomes, [("b".into(), 429, true), ("c".into(), 0, false)]);
 
         journal.forget_calls();
-        journal.record_outcome(kept, 200, false);
+        journal.record_outcome(stored, 200, false);
         let next = journal.record(call("d"), 2);
         journal.record_outcome(next, 200, false);
         assert_eq!(journal.calls()[0].status, 200);
     }
 
     #[test]
-    fn a_journal_can_keep_no_calls() {
+    fn a_journal_can_record_zero_calls() {
         let mut journal = Journal::new(Instant::now());
         let call_id = journal.record(call("a"), 0);
         journal.record_outcome(call_id, 200, false);

@@ -1,12 +1,14 @@
-//! The control path, `/_simulator/...`, for clients in other languages: faults, counts,
-//! recorded calls, leads, activities, shares and options. Needs no keys and is never limited.
+//! The control path `/_simulator/...`: faults, counters, recorded calls, leads, activities, shares and options over
+//! HTTP. It requires no keys and has no rate limit.
 
 pub(crate) mod journal;
+
+use std::fmt;
 
 use axum::{
     Router,
     extract::State,
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Response as HttpResponse},
     routing::{get, post},
 };
 use bytes::Bytes;
@@ -19,7 +21,7 @@ use crate::{Activity, Fault, Options, ShareRequest, SharedAccess, Simulator};
 /// The routes of the control path.
 pub(crate) fn routes() -> Router<Simulator> {
     Router::new()
-        .route("/_simulator/faults", post(order).delete(clear_faults))
+        .route("/_simulator/faults", post(add_faults).delete(clear_faults))
         .route("/_simulator/stats", get(stats))
         .route("/_simulator/calls", get(calls).delete(forget_calls))
         .route("/_simulator/leads", get(leads))
@@ -30,27 +32,32 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/_simulator/reset", post(reset))
 }
 
+/// The body of a request that adds faults: one fault or an array of faults.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Order {
+enum FaultsBody {
     Many(Vec<Value>),
     One(Value),
 }
 
-async fn order(State(simulator): State<Simulator>, body: Bytes) -> Response {
+/// Adds all faults of the body, or none if one of them is invalid.
+async fn add_faults(State(simulator): State<Simulator>, body: Bytes) -> HttpResponse {
     let faults = match serde_json::from_slice(&body) {
-        Ok(Order::Many(faults)) => faults,
-        Ok(Order::One(fault)) => vec![fault],
-        Err(error) => return bad_request(&error.to_string()),
+        Ok(FaultsBody::Many(faults)) => faults,
+        Ok(FaultsBody::One(fault)) => vec![fault],
+        Err(error) => return bad_request(&error),
     };
-    let faults: Result<Vec<Fault>, _> = faults.into_iter().map(serde_json::from_value).collect();
-    match faults {
-        Ok(faults) => {
-            let ordered = faults.len();
-            faults.into_iter().for_each(|fault| simulator.order(fault));
-            json_response(&json!({"ordered": ordered}))
-        }
-        Err(error) => bad_request(&error.to_string()),
+    let faults: Vec<Fault> = match faults.into_iter().map(serde_json::from_value).collect() {
+        Ok(faults) => faults,
+        Err(error) => return bad_request(&error),
+    };
+    let added = faults.len();
+    if let Err(error) = faults.iter().try_for_each(Fault::validate) {
+        return bad_request(&error);
+    }
+    match faults.into_iter().try_for_each(|fault| simulator.add_fault(fault)) {
+        Ok(()) => json_response(&json!({"ordered": added})),
+        Err(error) => bad_request(&error),
     }
 }
 
@@ -59,11 +66,11 @@ async fn clear_faults(State(simulator): State<Simulator>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn stats(State(simulator): State<Simulator>) -> Response {
+async fn stats(State(simulator): State<Simulator>) -> HttpResponse {
     json_response(&simulator.stats())
 }
 
-async fn calls(State(simulator): State<Simulator>) -> Response {
+async fn calls(State(simulator): State<Simulator>) -> HttpResponse {
     let state = simulator.shared.lock();
     let calls: Vec<_> = state
         .journal
@@ -91,11 +98,11 @@ async fn forget_calls(State(simulator): State<Simulator>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn leads(State(simulator): State<Simulator>) -> Response {
+async fn leads(State(simulator): State<Simulator>) -> HttpResponse {
     json_response(&simulator.leads())
 }
 
-async fn activities(State(simulator): State<Simulator>) -> Response {
+async fn activities(State(simulator): State<Simulator>) -> HttpResponse {
     let row = |activity: Activity| {
         json!({
             "id": activity.id,
@@ -112,7 +119,7 @@ async fn activities(State(simulator): State<Simulator>) -> Response {
     json_response(&simulator.activities().into_iter().map(row).collect::<Vec<_>>())
 }
 
-async fn shares(State(simulator): State<Simulator>) -> Response {
+async fn shares(State(simulator): State<Simulator>) -> HttpResponse {
     let row = |share: SharedAccess| {
         json!({
             "user_id": share.user_id,
@@ -127,7 +134,7 @@ async fn shares(State(simulator): State<Simulator>) -> Response {
     json_response(&simulator.shares().into_iter().map(row).collect::<Vec<_>>())
 }
 
-async fn share_requests(State(simulator): State<Simulator>) -> Response {
+async fn share_requests(State(simulator): State<Simulator>) -> HttpResponse {
     let row = |request: ShareRequest| {
         json!({
             "id": request.id,
@@ -142,16 +149,16 @@ async fn share_requests(State(simulator): State<Simulator>) -> Response {
     json_response(&simulator.share_requests().into_iter().map(row).collect::<Vec<_>>())
 }
 
-async fn options(State(simulator): State<Simulator>) -> Response {
+async fn options(State(simulator): State<Simulator>) -> HttpResponse {
     json_response(&simulator.shared.lock().tenant.options)
 }
 
-async fn change_options(State(simulator): State<Simulator>, body: Bytes) -> Response {
+async fn change_options(State(simulator): State<Simulator>, body: Bytes) -> HttpResponse {
     let Ok(change) = serde_json::from_slice::<Value>(&body) else {
-        return bad_request("the body is not JSON");
+        return bad_request(&"invalid body: not JSON");
     };
     if !change.is_object() {
-        return bad_request("the body is not an object of options");
+        return bad_request(&"invalid body: not an object of options");
     }
     let mut state = simulator.shared.lock();
     let changed = serde_json::to_value(&state.tenant.options).and_then(|mut options| {
@@ -164,7 +171,7 @@ async fn change_options(State(simulator): State<Simulator>, body: Bytes) -> Resp
             state.set_options(options);
             response
         }
-        Err(error) => bad_request(&error.to_string()),
+        Err(error) => bad_request(&error),
     }
 }
 
@@ -173,7 +180,7 @@ async fn reset(State(simulator): State<Simulator>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Merges `change` into `options`: objects by their keys, all other values whole.
+/// Merges `change` into `options`. Objects are merged by key. Any other value replaces the old value.
 fn merge(options: &mut Value, change: Value) {
     match (options, change) {
         (Value::Object(options), Value::Object(change)) => {
@@ -185,13 +192,14 @@ fn merge(options: &mut Value, change: Value) {
     }
 }
 
-fn json_response(body: &impl Serialize) -> Response {
+fn json_response(body: &impl Serialize) -> HttpResponse {
     let body = serde_json::to_vec(body).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn bad_request(message: &str) -> Response {
-    (StatusCode::BAD_REQUEST, json_response(&json!({"error": message}))).into_response()
+fn bad_request(error: &dyn fmt::Display) -> HttpResponse {
+    let body = json!({"error": error.to_string()});
+    (StatusCode::BAD_REQUEST, json_response(&body)).into_response()
 }
 
 #[cfg(test)]
@@ -204,7 +212,7 @@ mod tests {
     const SEARCH: &str = "Leads.GetByEmailaddress?emailaddress=a@x.co";
 
     #[tokio::test]
-    async fn faults_are_added_one_by_one_or_many_at_once() {
+    async fn one_fault_or_an_array_of_faults_can_be_added() {
         let server = TestServer::new(|_| {});
         let faults = "/_simulator/faults";
         assert_eq!(server.post(faults, json!({"what": "empty503"})).await.1["ordered"], 1);
@@ -224,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn options_are_changed_in_part_or_not_at_all() {
+    async fn a_valid_patch_changes_options_and_an_invalid_one_changes_none() {
         let server = TestServer::new(|_| {});
         let patch = async |body: &str| server.call(Method::PATCH, "/_simulator/options", body.into()).await;
         let (status, options) = patch(r#"{"limits": {"calls": 7, "per": "2s"}, "latency": "1ms..2ms"}"#).await;
@@ -233,7 +241,7 @@ mod tests {
             (&options["limits"]["calls"], &options["limits"]["per"]),
             (&json!(7), &json!("2s"))
         );
-        // What the patch does not name keeps its value, which is not its default here.
+        // An option that the patch does not contain keeps its value, which is not the default here.
         assert_eq!(options["limits"]["bulk"], 0);
         for wrong in [r#"{"limits": {"callz": 7}}"#, r#"{"limits": 7}"#, "[]", "{"] {
             let (status, response) = patch(wrong).await;
@@ -244,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_control_path_is_neither_limited_nor_recorded() {
+    async fn requests_to_the_control_path_are_neither_limited_nor_recorded() {
         let server = TestServer::new(|options| options.limits.calls = 1);
         server.post("Lead.Create", attributes(&[("FirstName", "Ann")])).await;
         for _ in 0..3 {
@@ -262,7 +270,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reset_forgets_all_but_the_options() {
+    async fn faults_for_an_unknown_endpoint_are_rejected_and_none_is_added() {
+        let server = TestServer::new(|_| {});
+        let faults = json!([{"what": "empty503"}, {"on": "Leads.GetByEmailAddres", "what": "empty500"}]);
+        let (status, response) = server.post("/_simulator/faults", faults).await;
+        assert_eq!(status, 400);
+        let error = response["error"].as_str().unwrap();
+        let start = "unknown endpoint \"Leads.GetByEmailAddres\" in \"on\". The nearest known name is \"Leads.GetByEmailaddress\". Known names: *, Lead.Create, ";
+        assert!(error.starts_with(start), "{error}");
+        assert_eq!(server.get(SEARCH).await.0, 200);
+        for on in ["*", "Leads.GetByEmailaddress"] {
+            let fault = json!({"on": on, "what": "empty503"});
+            assert_eq!(server.post("/_simulator/faults", fault).await.0, 200);
+            assert_eq!(server.get(SEARCH).await.0, 503);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reset_deletes_all_data_but_keeps_the_options() {
         let server = TestServer::new(|options| options.delete_enabled = true);
         let first = server.create(&[("FirstName", "x")]).await;
         assert_eq!(server.post("/_simulator/reset", Value::Null).await.0, 204);

@@ -1,34 +1,35 @@
-//! Damage to one record of a list in a response.
+//! Damage to one record of a list in a response, so that its JSON or its content is invalid.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::http::response::Response;
 
-/// What is wrong with a record. Damage to a text is done to the last text of the record.
+/// The kind of damage. Damage to a string applies to the last string of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Damage {
-    /// A line end that is not escaped, in a text.
+    /// An unescaped line feed in a string.
     RawNewline,
-    /// A byte that is not UTF-8, in a text.
+    /// A byte that is not UTF-8 in a string.
     InvalidUtf8,
-    /// A quote that is not escaped, in a text.
+    /// An unescaped quote in a string.
     RawQuote,
-    /// Half a surrogate pair, in a text.
+    /// An unpaired surrogate in a string.
     LoneSurrogate,
-    /// A number in place of the record.
+    /// A number instead of the record.
     Number,
-    /// A text in place of the record.
+    /// A string instead of the record.
     Text,
-    /// The record's ids are left out.
+    /// The record without its ids.
     NoId,
-    /// The second half of the record is left out, but for its last bracket.
+    /// The record without its second half, except for the closing bracket.
     Cut,
 }
 
 impl Response {
-    /// The response with one record of its list damaged. Unchanged if there is no such record.
+    /// Damages the record at position `at` of the list in the response. Without such a record the response is
+    /// unchanged.
     pub(crate) fn with_broken_record(mut self, at: usize, how: Damage) -> Self {
         let Ok(mut body) = serde_json::from_slice::<Value>(&self.body) else {
             return self;
@@ -50,10 +51,10 @@ impl Response {
     }
 }
 
-/// Marks the place of invalid bytes, which no serializer would write, while the value is serialized.
+/// A placeholder for bytes that a serializer cannot write. It is replaced after serialization.
 const PLACEHOLDER: &str = "\u{e000}placeholder\u{e000}";
 
-/// The record as damaged JSON.
+/// Returns the damaged record as JSON.
 fn broken(mut record: Value, how: Damage) -> Vec<u8> {
     let put: &[u8] = match how {
         Damage::RawNewline => b"\n",
@@ -88,7 +89,7 @@ fn last_text(value: &mut Value) -> Option<&mut String> {
         Value::String(text) => Some(text),
         Value::Array(items) => items.iter_mut().rev().find_map(last_text),
         Value::Object(members) => {
-            // The last one. Not every map has a reverse iterator.
+            // Not every map has a reverse iterator.
             let texts: Vec<_> = members.values_mut().filter_map(last_text).collect();
             texts.into_iter().next_back()
         }
@@ -120,7 +121,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn one_record_of_a_list_is_damaged_and_the_rest_stays() {
+    fn only_one_record_of_a_list_is_damaged() {
         let list = || Response::json(200, &json!([{"Id": "a"}, {"Id": "b", "Note": "x"}, {"Id": "c"}]));
         let broken = |how| list().with_broken_record(1, how).body;
         assert_eq!(

@@ -1,53 +1,63 @@
-//! Faults: what goes wrong, at which endpoint and how often. Only keeps the queue; the `http` module
-//! applies them.
+//! Fault injection: the queue of faults. The `http` module applies them to calls.
 
 pub(crate) mod damage;
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use self::damage::Damage;
+use crate::http::endpoint::Endpoint;
 
-/// A fault that a test or a client of the control path has added.
+/// The value of [`Fault::on`] that matches all endpoints.
+const ANY_ENDPOINT: &str = "*";
+
+/// A fault to inject: the endpoint, the error, and the calls to which it applies.
 ///
-/// Each queued fault counts the matching calls that the limits accept. Among the faults that are
-/// due, the one added first happens. The limits have counted the faulted call like any other,
-/// except with [`What::Unauthorized`], [`What::Refuse`] and [`What::RefuseDaily`], which reject a
-/// call before it is counted.
+/// A fault applies to calls that match `on` and `containing`. Each fault in the queue counts the matching calls that
+/// the limits accept. If several faults are due for a call, the one that was added first applies.
+///
+/// A call with a fault counts against the limits. The exceptions are [`FaultKind::Unauthorized`], [`FaultKind::Refuse`]
+/// and [`FaultKind::RefuseDaily`]: they reject a call before it is counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The endpoint, as `Lead.Create`, `Lead/Bulk/UpdateV2`, `User/AdvancedSearch`,
-    /// `EntityAccess.Share`, `EntityAccess.Status` or `ProspectActivity.BulkAdd`; `*`: all of them.
-    #[serde(default = "everywhere")]
+    /// The name of the endpoint, such as `Lead.Create`, `Lead/Bulk/UpdateV2`, `User/AdvancedSearch`,
+    /// `EntityAccess.Share` or `ProspectActivity.BulkAdd`. `*` matches all endpoints. Default `*`. An unknown name is
+    /// an error: see [`UnknownEndpoint`].
+    #[serde(default = "any_endpoint")]
     pub on: String,
-    /// What happens.
-    pub what: What,
-    /// To how many calls. Default 1.
-    #[serde(default = "once")]
+    /// The error to inject.
+    #[serde(rename = "what")]
+    pub kind: FaultKind,
+    /// Number of calls to which the fault applies. Default 1. With 0 the fault is ignored.
+    #[serde(default = "one_call")]
     pub times: u32,
-    /// How many matching calls succeed first. Default 0.
+    /// Number of matching calls that are executed normally before the fault applies. Default 0.
     #[serde(default)]
     pub after: u32,
-    /// Only calls with this text in the body or in the query. Default: all calls.
+    /// Only calls that contain this text in the body or in a query value match. If unset, all calls match. Default
+    /// unset.
     #[serde(default)]
     pub containing: Option<String>,
 }
 
 impl Fault {
-    /// Once, to the next call of `on`.
-    pub fn new(on: impl Into<String>, what: What) -> Self {
+    /// Creates a fault that applies once, to the next call of the endpoint `on`.
+    pub fn new(on: impl Into<String>, kind: FaultKind) -> Self {
         Self {
             on: on.into(),
-            what,
-            times: once(),
+            kind,
+            times: one_call(),
             after: 0,
             containing: None,
         }
     }
 
-    /// To every call with this text in the body or in the query, like a firewall that mistakes the text for an attack.
+    /// Applies the fault to all calls that contain `text` in the body or in a query value. A web application firewall
+    /// that takes `text` for an attack behaves like this.
     #[must_use]
     pub fn containing(mut self, text: impl Into<String>) -> Self {
         self.containing = Some(text.into());
@@ -55,141 +65,215 @@ impl Fault {
         self
     }
 
-    /// To `times` calls.
+    /// Applies the fault to `times` calls.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// Only after `after` matching calls.
+    /// Applies the fault only after `after` matching calls.
     #[must_use]
     pub fn after(mut self, after: u32) -> Self {
         self.after = after;
         self
     }
 
-    fn is_for(&self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> bool {
-        (self.on == "*" || self.on == endpoint) && self.containing.as_deref().is_none_or(has)
+    /// Returns an error if `on` is neither `*` nor the name of an endpoint.
+    pub(crate) fn validate(&self) -> Result<(), UnknownEndpoint> {
+        if self.on == ANY_ENDPOINT || Endpoint::all().any(|endpoint| endpoint.name() == self.on) {
+            return Ok(());
+        }
+        Err(UnknownEndpoint { name: self.on.clone() })
+    }
+
+    fn matches(&self, endpoint: &str, contains: &dyn Fn(&str) -> bool) -> bool {
+        (self.on == ANY_ENDPOINT || self.on == endpoint) && self.containing.as_deref().is_none_or(contains)
     }
 }
 
-/// What goes wrong. In JSON `"commit-then-drop"`, or `{"delay": {"by": "2s"}}`.
+/// The error for a fault that names an unknown endpoint. Its text contains the nearest known name and all known names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownEndpoint {
+    name: String,
+}
+
+impl UnknownEndpoint {
+    /// Returns the unknown name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the name of the endpoint that is most similar to the unknown name, ignoring case. A name that contains the
+    /// unknown name, or that the unknown name contains, is preferred. Otherwise the edit distance decides.
+    pub fn nearest(&self) -> &'static str {
+        let name = self.name.to_lowercase();
+        let nearest = Endpoint::all().map(Endpoint::name).min_by_key(|known| {
+            let known = known.to_lowercase();
+            let contained = known.contains(&name) || name.contains(&known);
+            (!contained, edit_distance(&name, &known))
+        });
+        nearest.unwrap_or(ANY_ENDPOINT)
+    }
+
+    /// Returns all known names, beginning with `*`.
+    pub fn known() -> impl Iterator<Item = &'static str> {
+        std::iter::once(ANY_ENDPOINT).chain(Endpoint::all().map(Endpoint::name))
+    }
+}
+
+impl fmt::Display for UnknownEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known: Vec<_> = Self::known().collect();
+        write!(
+            f,
+            "unknown endpoint {:?} in \"on\". The nearest known name is {:?}. Known names: {}",
+            self.name,
+            self.nearest(),
+            known.join(", "),
+        )
+    }
+}
+
+impl Error for UnknownEndpoint {}
+
+/// Returns the minimum number of inserted, deleted and replaced characters between two texts.
+fn edit_distance(one: &str, two: &str) -> usize {
+    let two: Vec<_> = two.chars().collect();
+    let mut row: Vec<_> = (0..=two.len()).collect();
+    for (index, character) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (column, other) in two.iter().enumerate() {
+            let replaced = diagonal + usize::from(character != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[two.len()]
+}
+
+/// The error that a fault injects. Examples in JSON: `"commit-then-drop"`, `{"delay": {"by": "2s"}}`.
+///
+/// A call is executed, and may change data, only where the variant says so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum What {
-    /// The connection closes without a response; nothing was done.
+pub enum FaultKind {
+    /// Closes the connection without a response.
     DropBefore,
-    /// The work is done, then the connection closes without a response.
+    /// Executes the call, then closes the connection without a response.
     CommitThenDrop,
-    /// The work is done, then nothing happens for that long, then the connection closes.
+    /// Executes the call, waits, then closes the connection without a response.
     CommitThenHang {
-        /// How long; `for` in JSON. Default one hour.
-        #[serde(rename = "for", default = "an_hour", with = "humantime_serde")]
+        /// The time to wait. The JSON name is `for`. Default one hour.
+        #[serde(rename = "for", default = "one_hour", with = "humantime_serde")]
         lasting: Duration,
     },
-    /// Nothing happens for that long, then the connection closes; nothing was done.
+    /// Waits, then closes the connection without a response.
     HangBefore {
-        /// How long; `for` in JSON. Default one hour.
-        #[serde(rename = "for", default = "an_hour", with = "humantime_serde")]
+        /// The time to wait. The JSON name is `for`. Default one hour.
+        #[serde(rename = "for", default = "one_hour", with = "humantime_serde")]
         lasting: Duration,
     },
-    /// 502 with a proxy's HTML page; nothing was done.
+    /// HTTP 502 with the HTML page of a proxy.
     Html502,
-    /// 500 with no body; nothing was done.
+    /// HTTP 500 without a body.
     Empty500,
-    /// 503 with no body; nothing was done.
+    /// HTTP 503 without a body.
     Empty503,
-    /// No body, and a `Retry-After`; nothing was done.
+    /// A response without a body, with the header `Retry-After`.
     RetryAfter {
         /// The HTTP status.
         status: u16,
-        /// The value of the header: seconds, or a date.
+        /// The value of `Retry-After`: seconds or a date.
         value: String,
     },
-    /// The work is done and the response's JSON is cut in half, with HTTP 200.
+    /// Executes the call, then responds with HTTP 200 and the first half of the JSON.
     GarbageJson,
-    /// 401, as with wrong keys.
+    /// HTTP 401, the response to wrong keys.
     Unauthorized,
-    /// A rate refusal that the count does not explain, in the configured shape.
+    /// A rate limit error although no limit is exceeded. It has the configured status.
     Refuse,
-    /// The same by the daily limit.
+    /// A rate limit error of the daily limit although the limit is not reached.
     RefuseDaily,
-    /// This response.
+    /// Responds with this response.
     Answer {
-        /// Its HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// Its body.
+        /// The body.
         body: String,
-        /// Its content type. Default `application/json`.
+        /// The content type. Default `application/json`.
         #[serde(default)]
         content_type: Option<String>,
-        /// Whether the work is done first. Default false.
+        /// Whether the call is executed first. Default false.
         #[serde(default)]
         commit: bool,
     },
-    /// The work is done, and one record of the list in the response is damaged.
+    /// Executes the call, then damages one record of the list in the response.
     BreakRecord {
-        /// The position of the record in the list, from 0. If there is none, the response is unchanged.
+        /// The index of the record in the list, from 0. Without such a record the response is unchanged.
         at: usize,
-        /// The damage.
+        /// The kind of damage.
         how: Damage,
     },
-    /// The call waits, then succeeds.
+    /// Waits, then executes the call.
     Delay {
-        /// How long.
+        /// The delay.
         #[serde(with = "humantime_serde")]
         by: Duration,
     },
 }
 
-impl What {
-    /// Whether this happens to a call before the limits count it.
-    fn is_early(&self) -> bool {
+impl FaultKind {
+    /// Whether the fault applies before the limits count the call.
+    fn precedes_admission(&self) -> bool {
         matches!(self, Self::Unauthorized | Self::Refuse | Self::RefuseDaily)
     }
 }
 
-/// The queued faults.
+/// The queue of faults.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {
-    pub(crate) fn order(&mut self, fault: Fault) {
+    /// Adds a fault, unless it is invalid or applies to no call.
+    pub(crate) fn add(&mut self, fault: Fault) -> Result<(), UnknownEndpoint> {
+        fault.validate()?;
         if fault.times > 0 {
             self.0.push(fault);
         }
+        Ok(())
     }
 
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// The fault for a call that the limits have not counted yet, if a fault of that kind is due.
-    pub(crate) fn take_early(&mut self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> Option<What> {
-        let due = self.due(endpoint, has)?;
+    /// Takes the fault for a call that the limits have not counted yet. Returns `None` if the next due fault applies
+    /// later.
+    pub(crate) fn take_early(&mut self, endpoint: &str, contains: &dyn Fn(&str) -> bool) -> Option<FaultKind> {
+        let due = self.due(endpoint, contains)?;
         self.0[due]
-            .what
-            .is_early()
-            .then(|| self.take_at(endpoint, has, Some(due)))?
+            .kind
+            .precedes_admission()
+            .then(|| self.take_at(endpoint, contains, Some(due)))?
     }
 
-    /// The fault for a call that the limits have accepted.
-    pub(crate) fn take(&mut self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> Option<What> {
-        let due = self.due(endpoint, has);
-        self.take_at(endpoint, has, due)
+    /// Takes the fault for a call that the limits have accepted.
+    pub(crate) fn take(&mut self, endpoint: &str, contains: &dyn Fn(&str) -> bool) -> Option<FaultKind> {
+        let due = self.due(endpoint, contains);
+        self.take_at(endpoint, contains, due)
     }
 
-    fn due(&self, endpoint: &str, has: &dyn Fn(&str) -> bool) -> Option<usize> {
+    fn due(&self, endpoint: &str, contains: &dyn Fn(&str) -> bool) -> Option<usize> {
         self.0
             .iter()
-            .position(|fault| fault.is_for(endpoint, has) && fault.after == 0)
+            .position(|fault| fault.matches(endpoint, contains) && fault.after == 0)
     }
 
-    /// Counts the call for every fault that waits for it, and takes the one at `due`.
-    fn take_at(&mut self, endpoint: &str, has: &dyn Fn(&str) -> bool, due: Option<usize>) -> Option<What> {
+    /// Counts the call for all matching faults, and takes the fault at the index `due`.
+    fn take_at(&mut self, endpoint: &str, contains: &dyn Fn(&str) -> bool, due: Option<usize>) -> Option<FaultKind> {
         for fault in &mut self.0 {
-            if fault.is_for(endpoint, has) {
+            if fault.matches(endpoint, contains) {
                 fault.after = fault.after.saturating_sub(1);
             }
         }
@@ -197,21 +281,21 @@ impl Faults {
         let fault = &mut self.0[due];
         fault.times -= 1;
         if fault.times > 0 {
-            return Some(fault.what.clone());
+            return Some(fault.kind.clone());
         }
-        Some(self.0.remove(due).what)
+        Some(self.0.remove(due).kind)
     }
 }
 
-fn everywhere() -> String {
-    "*".into()
+fn any_endpoint() -> String {
+    ANY_ENDPOINT.into()
 }
 
-fn once() -> u32 {
+fn one_call() -> u32 {
     1
 }
 
-fn an_hour() -> Duration {
+fn one_hour() -> Duration {
     Duration::from_secs(3_600)
 }
 
@@ -221,65 +305,125 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_happens_as_often_as_ordered_and_only_where_ordered() {
+    fn a_fault_applies_to_its_endpoint_and_number_of_calls() {
         let mut faults = Faults::default();
-        faults.order(Fault::new("Lead.Create", What::Empty500).times(2).after(1));
+        faults
+            .add(Fault::new("Lead.Create", FaultKind::Empty500).times(2).after(1))
+            .unwrap();
         assert_eq!(faults.take("Lead.Update", &|_| false), None);
-        let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create", &|_| false)).collect();
-        assert_eq!(taken, [None, Some(What::Empty500), Some(What::Empty500), None]);
-    }
-
-    #[test]
-    fn faults_count_calls_independently_and_the_first_ordered_goes_first() {
-        let mut faults = Faults::default();
-        faults.order(Fault::new("*", What::Empty500));
-        faults.order(Fault::new("Lead.Create", What::Empty503).after(1));
-        faults.order(Fault::new("Lead.Create", What::DropBefore));
         let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create", &|_| false)).collect();
         assert_eq!(
             taken,
-            [Some(What::Empty500), Some(What::Empty503), Some(What::DropBefore), None]
+            [None, Some(FaultKind::Empty500), Some(FaultKind::Empty500), None]
         );
     }
 
     #[test]
-    fn an_early_fault_waits_for_faults_added_before() {
+    fn faults_count_calls_independently_and_apply_in_the_order_of_addition() {
         let mut faults = Faults::default();
-        faults.order(Fault::new("*", What::Empty500));
-        faults.order(Fault::new("*", What::Refuse));
+        faults.add(Fault::new("*", FaultKind::Empty500)).unwrap();
+        faults
+            .add(Fault::new("Lead.Create", FaultKind::Empty503).after(1))
+            .unwrap();
+        faults.add(Fault::new("Lead.Create", FaultKind::DropBefore)).unwrap();
+        let taken: Vec<_> = (0..4).map(|_| faults.take("Lead.Create", &|_| false)).collect();
+        assert_eq!(
+            taken,
+            [
+                Some(FaultKind::Empty500),
+                Some(FaultKind::Empty503),
+                Some(FaultKind::DropBefore),
+                None
+            ]
+        );
+    }
+
+    #[test]
+    fn an_early_fault_applies_after_the_faults_that_were_added_before_it() {
+        let mut faults = Faults::default();
+        faults.add(Fault::new("*", FaultKind::Empty500)).unwrap();
+        faults.add(Fault::new("*", FaultKind::Refuse)).unwrap();
         assert_eq!(faults.take_early("Lead.Create", &|_| false), None);
-        assert_eq!(faults.take("Lead.Create", &|_| false), Some(What::Empty500));
-        assert_eq!(faults.take_early("Lead.Create", &|_| false), Some(What::Refuse));
+        assert_eq!(faults.take("Lead.Create", &|_| false), Some(FaultKind::Empty500));
+        assert_eq!(faults.take_early("Lead.Create", &|_| false), Some(FaultKind::Refuse));
         assert_eq!(faults.take("Lead.Create", &|_| false), None);
     }
 
     #[test]
-    fn a_fault_by_content_happens_only_where_the_text_is() {
+    fn a_fault_with_a_text_applies_only_to_calls_that_contain_it() {
         let mut faults = Faults::default();
-        faults.order(Fault::new("*", What::Empty500).containing("drop table"));
+        faults
+            .add(Fault::new("*", FaultKind::Empty500).containing("drop table"))
+            .unwrap();
         assert_eq!(faults.take("Lead.Create", &|_| false), None);
         for _ in 0..3 {
             assert_eq!(
                 faults.take("Lead.Create", &|text| text == "drop table"),
-                Some(What::Empty500)
+                Some(FaultKind::Empty500)
             );
         }
     }
 
     #[test]
-    fn a_fault_is_ordered_in_json() {
+    fn a_fault_is_parsed_from_json() {
         let fault: Fault = serde_json::from_str(r#"{"what":"commit-then-drop"}"#).unwrap();
-        assert_eq!(fault, Fault::new("*", What::CommitThenDrop));
+        assert_eq!(fault, Fault::new("*", FaultKind::CommitThenDrop));
         let fault: Fault = serde_json::from_str(
             r#"{"on":"Lead.Create","what":{"commit-then-hang":{"for":"2s"}},"times":3,"after":1}"#,
         )
         .unwrap();
         let lasting = Duration::from_secs(2);
-        let same = Fault::new("Lead.Create", What::CommitThenHang { lasting });
+        let same = Fault::new("Lead.Create", FaultKind::CommitThenHang { lasting });
         assert_eq!(fault, same.times(3).after(1));
         let fault: Fault = serde_json::from_str(r#"{"what":{"break-record":{"at":3,"how":"raw-newline"}}}"#).unwrap();
         let how = Damage::RawNewline;
-        assert_eq!(fault, Fault::new("*", What::BreakRecord { at: 3, how }));
+        assert_eq!(fault, Fault::new("*", FaultKind::BreakRecord { at: 3, how }));
         assert!(serde_json::from_str::<Fault>(r#"{"what":"explode"}"#).is_err());
+    }
+
+    #[test]
+    fn a_fault_for_an_unknown_endpoint_is_an_error_with_the_known_names() {
+        let mut faults = Faults::default();
+        let error = faults.add(Fault::new("lead.creat", FaultKind::Empty500)).unwrap_err();
+        assert_eq!(error.name(), "lead.creat");
+        let text = error.to_string();
+        let start =
+            "unknown endpoint \"lead.creat\" in \"on\". The nearest known name is \"Lead.Create\". Known names: *, ";
+        assert!(text.starts_with(start), "{text}");
+        for known in UnknownEndpoint::known() {
+            assert!(text.contains(known), "{text}");
+            faults.add(Fault::new(known, FaultKind::Empty500).times(0)).unwrap();
+        }
+        assert!(faults.0.is_empty());
+        assert!(faults.add(Fault::new("", FaultKind::Empty500).times(0)).is_err());
+    }
+
+    #[test]
+    fn the_nearest_name_contains_the_unknown_name_or_has_the_smallest_edit_distance() {
+        for (unknown, nearest) in [
+            ("lead.create", "Lead.Create"),
+            ("Lead.Creat", "Lead.Create"),
+            ("LeadUpdate", "Lead.Update"),
+            ("Share", "EntityAccess.Share"),
+            ("AdvancedSearch", "User/AdvancedSearch"),
+            ("/v2/LeadManagement.svc/Leads.GetById", "Leads.GetById"),
+        ] {
+            let error = Fault::new(unknown, FaultKind::Empty500).validate().unwrap_err();
+            assert_eq!(error.nearest(), nearest, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn the_edit_distance_counts_inserted_deleted_and_replaced_characters() {
+        for (one, two, distance) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("ab", "", 2),
+            ("lead", "load", 1),
+            ("lead", "leads", 1),
+            ("share", "sharing", 3),
+        ] {
+            assert_eq!(edit_distance(one, two), distance, "{one} {two}");
+        }
     }
 }

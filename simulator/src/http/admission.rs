@@ -1,10 +1,10 @@
-//! Decides about a call: recognises the endpoint, checks the keys, looks for a fault, counts the
-//! call, and only then executes it. Sends nothing.
+//! Admission of a call: finds the endpoint, checks the keys, selects a fault, checks the limits, and executes the call.
+//! Sends no response.
 
 use http::header;
 use tokio::time::Instant;
 
-use crate::What;
+use crate::FaultKind;
 use crate::control::journal::CallId;
 use crate::handlers::Handler;
 use crate::http::call::Call;
@@ -15,22 +15,22 @@ use crate::state::State;
 
 const WRONG_KEYS: &str = "Invalid Access Details provided.";
 
-/// How the simulator responds to a call.
+/// The decision about a call.
 pub(crate) enum Decision {
-    /// With this response. The call was executed, or is invalid.
+    /// Send this response. The call was executed, or it is invalid.
     Respond(Response),
-    /// With this refusal by a limit, or by a fault that looks like one.
+    /// Send this rate limit error, caused by a limit or by a fault.
     Refuse(Response),
-    /// With this fault. The call is not executed yet.
-    Fault(Endpoint, What),
+    /// Apply this fault. The call has not been executed.
+    Fault(Endpoint, FaultKind),
 }
 
 impl State {
-    /// Records the call, decides about it and, if nothing prevents it, executes it: all under one
-    /// lock.
+    /// Records the call, decides about it, and executes it if the keys are valid, no limit is exceeded and no fault
+    /// applies.
     pub(crate) fn decide(&mut self, call: &Call) -> (CallId, Decision) {
         let stamp = Instant::now();
-        let endpoint = Endpoint::at(&call.path);
+        let endpoint = Endpoint::from_path(&call.path);
         let recorded = call.record(endpoint, stamp);
         let call_id = self.journal.record(recorded, self.tenant.options.keep_calls);
         let decision = self.decision(call, endpoint, stamp);
@@ -41,7 +41,7 @@ impl State {
         let Some(endpoint) = endpoint else {
             return Decision::Respond(Response::page(404, "Endpoint not found."));
         };
-        if !endpoint.takes(&call.method) {
+        if !endpoint.accepts(&call.method) {
             return Decision::Respond(Response::page(405, "Method not allowed."));
         }
         if let Some(response) = self.check_keys(call, endpoint) {
@@ -49,23 +49,23 @@ impl State {
             let refused = counted.then(|| self.admit(endpoint, stamp)).flatten();
             return refused.map_or(Decision::Respond(response), Decision::Refuse);
         }
-        if let Some(what) = self.faults.take_early(endpoint.name(), &|text| call.contains(text)) {
+        if let Some(kind) = self.faults.take_early(endpoint.name(), &|text| call.contains(text)) {
             self.journal.counts.faults += 1;
-            return self.early_fault(&what, endpoint, stamp);
+            return self.early_fault(&kind, endpoint, stamp);
         }
         if let Some(refused) = self.admit(endpoint, stamp) {
             return Decision::Refuse(refused);
         }
         match self.faults.take(endpoint.name(), &|text| call.contains(text)) {
-            Some(what) => {
+            Some(kind) => {
                 self.journal.counts.faults += 1;
-                Decision::Fault(endpoint, what)
+                Decision::Fault(endpoint, kind)
             }
             None => Decision::Respond(self.execute(endpoint, call)),
         }
     }
 
-    /// The response to wrong keys, if they are wrong.
+    /// Returns the error response if the keys or the host are wrong.
     fn check_keys(&self, call: &Call, endpoint: Endpoint) -> Option<Response> {
         let options = &self.tenant.options;
         let access = call.key("x-lsq-accesskey", "accessKey");
@@ -81,7 +81,7 @@ impl State {
         Some(Response::unauthorized(&message))
     }
 
-    /// Counts the call. Returns the refusal if a limit is exceeded.
+    /// Counts the call. Returns a rate limit error if a limit is exceeded.
     fn admit(&mut self, endpoint: Endpoint, stamp: Instant) -> Option<Response> {
         let limits = &self.tenant.options.limits;
         let day = self.clock.day(limits.daily_reset_hour);
@@ -96,15 +96,15 @@ impl State {
         }
     }
 
-    /// The decision of a fault that happens before the call is counted.
-    fn early_fault(&mut self, what: &What, endpoint: Endpoint, stamp: Instant) -> Decision {
-        match what {
-            What::Refuse => {
+    /// Returns the decision for a fault that applies before the call is counted.
+    fn early_fault(&mut self, kind: &FaultKind, endpoint: Endpoint, stamp: Instant) -> Decision {
+        match kind {
+            FaultKind::Refuse => {
                 let limits = &self.tenant.options.limits;
                 let verdict = self.limiter.refuse(stamp, endpoint.is_bulk(), limits);
                 Decision::Refuse(self.refusal(verdict))
             }
-            What::RefuseDaily => Decision::Refuse(self.refusal(Verdict::RefusedDaily)),
+            FaultKind::RefuseDaily => Decision::Refuse(self.refusal(Verdict::RefusedDaily)),
             _ => Decision::Respond(Response::unauthorized(WRONG_KEYS)),
         }
     }
@@ -130,9 +130,9 @@ impl State {
 
     /// Executes the call.
     pub(crate) fn execute(&mut self, endpoint: Endpoint, call: &Call) -> Response {
-        let none = endpoint.may_be_empty() && call.body.is_empty();
+        let is_empty_body = endpoint.allows_empty_body() && call.body.is_empty();
         if endpoint.has_body()
-            && !none
+            && !is_empty_body
             && let Some(body_error) = call.body_error()
         {
             return body_error.into_response(400, self.tenant.options.bad_body_in_envelope);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_are_taken_from_headers_or_query() {
+    async fn keys_are_accepted_in_headers_or_in_the_query() {
         let server = TestServer::new(|_| {});
         let right = unsigned("?accessKey=u%24rSimulatorAccessKey&secretKey=simulator-secret-key");
         assert_eq!(server.send(right.body(Body::empty()).unwrap()).await.0, 200);
@@ -192,13 +192,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_keys_of_an_inactive_owner_are_wrong() {
+    async fn the_keys_of_an_inactive_user_are_rejected() {
         let server = TestServer::new(|options| options.users[0].active = false);
         assert_eq!(server.get(SEARCH).await.0, 401);
     }
 
     #[tokio::test]
-    async fn the_wrong_host_names_the_right_one() {
+    async fn a_wrong_host_returns_the_right_host() {
         let server = TestServer::new(|options| options.right_host = Some("api-in21.example".into()));
         let (status, body) = server.get(SEARCH).await;
         assert_eq!(status, 401);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_has_the_status_and_the_words_chosen() {
+    async fn a_rate_limit_error_has_the_configured_status() {
         for (refusal, status) in [(Refusal::S429, 429), (Refusal::S403, 403), (Refusal::S200, 200)] {
             let server = TestServer::new(|options| {
                 options.limits.calls = 2;
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn limits_can_change_while_it_runs() {
+    async fn limits_can_change_at_run_time() {
         let server = TestServer::new(|options| options.limits.calls = 1);
         assert_eq!(server.get(SEARCH).await.0, 200);
         assert_eq!(server.get(SEARCH).await.0, 429);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_window_below_a_second_is_called_a_second() {
+    async fn the_error_names_one_second_for_a_shorter_window() {
         let server = TestServer::new(|options| {
             options.limits.calls = 1;
             options.limits.per = Duration::from_millis(100);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_of_the_unique_attributes_applies_to_existing_leads() {
+    async fn a_change_of_unique_attributes_applies_to_existing_leads() {
         let server = TestServer::new(|_| {});
         server.create(&[("FirstName", "x"), ("mx_Zip", "1")]).await;
         server
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bulk_calls_have_a_limit_of_their_own() {
+    async fn bulk_calls_have_a_separate_limit() {
         let server = TestServer::new(|options| options.limits.bulk = 1);
         assert_eq!(server.post("Lead/Bulk/Create", json!([])).await.0, 200);
         let (status, body) = server.post("Lead/Bulk/UpdateV2", json!({})).await;
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn wrong_keys_and_wrong_paths_do_not_count_unless_chosen() {
+    async fn calls_with_wrong_keys_count_if_configured_and_unknown_paths_never_count() {
         for counted in [false, true] {
             let server = TestServer::new(|options| {
                 options.limits.calls = 1;
@@ -303,29 +303,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn early_faults_count_against_no_limit() {
-        for (what, status, kind) in [
-            (What::Refuse, 429, "MXAPIRateLimitExceededException"),
-            (What::RefuseDaily, 429, "MXAPIRateLimitExceededException"),
-            (What::Unauthorized, 401, "MXInvalidAccessDetailsException"),
+    async fn faults_before_admission_are_not_counted() {
+        for (kind, status, exception) in [
+            (FaultKind::Refuse, 429, "MXAPIRateLimitExceededException"),
+            (FaultKind::RefuseDaily, 429, "MXAPIRateLimitExceededException"),
+            (FaultKind::Unauthorized, 401, "MXInvalidAccessDetailsException"),
         ] {
             let server = TestServer::new(|options| options.limits.calls = 1);
-            server.simulator.order(Fault::new("*", what));
+            server.simulator.add_fault(Fault::new("*", kind)).unwrap();
             let (given, body) = server.get(SEARCH).await;
-            assert_eq!((given, body["ExceptionType"].as_str()), (status, Some(kind)));
+            assert_eq!((given, body["ExceptionType"].as_str()), (status, Some(exception)));
             assert_eq!(server.simulator.calls()[0].refused, status == 429);
             assert_eq!(server.get(SEARCH).await.0, 200);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_call_does_not_use_up_a_fault() {
+    async fn a_refused_call_does_not_consume_a_fault() {
         let server = TestServer::new(|options| {
             options.limits.calls = 1;
             options.limits.window = Window::Fixed;
         });
         assert_eq!(server.get(SEARCH).await.0, 200);
-        server.simulator.order(Fault::new("*", What::Empty500));
+        server
+            .simulator
+            .add_fault(Fault::new("*", FaultKind::Empty500))
+            .unwrap();
         assert_eq!(server.get(SEARCH).await.0, 429);
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(server.get(SEARCH).await.0, 500);

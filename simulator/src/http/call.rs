@@ -1,15 +1,15 @@
-//! A parsed request. Knows where its parts are, not which values are valid.
+//! A parsed HTTP request. Values are validated elsewhere.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
 use crate::Recorded;
-use crate::handlers::unreadable_body;
+use crate::handlers::invalid_body;
 use crate::http::endpoint::Endpoint;
 use crate::http::response::Failure;
 
-/// A parsed request.
+/// One API call: a parsed HTTP request.
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -19,7 +19,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// The record for the journal, without an outcome.
+    /// Returns the record of the call for the journal, without an outcome.
     pub(crate) fn record(&self, endpoint: Option<Endpoint>, stamp: Instant) -> Recorded {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = self.headers.iter();
@@ -40,27 +40,27 @@ impl Call {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Whether the body or the query contains the text.
+    /// Whether the body or a value of the query contains `text`.
     pub(crate) fn contains(&self, text: &str) -> bool {
         let in_query = self.query.iter().any(|(_, value)| value.contains(text));
         in_query || String::from_utf8_lossy(&self.body).contains(text)
     }
 
-    /// A key from its header or, failing that, from the query.
+    /// Returns a key from the header, or from the query if there is no such header.
     pub(crate) fn key(&self, header: &str, parameter: &str) -> Option<&str> {
         let parameter = || self.query.iter().find(|(name, _)| name == parameter);
         self.header(header).or_else(|| Some(parameter()?.1.as_str()))
     }
 
-    /// The error if the body is not JSON, or not declared as JSON.
+    /// Returns an error if the content type or the body is not JSON.
     pub(crate) fn body_error(&self) -> Option<Failure> {
         let kind = self.header(header::CONTENT_TYPE.as_str()).unwrap_or_default();
         let json = kind.split(';').next().unwrap_or_default().trim();
         if !json.eq_ignore_ascii_case("application/json") {
             let message = "The content type of the request is not application/json";
-            return Some(Failure::Unreadable(message.into()));
+            return Some(Failure::InvalidBody(message.into()));
         }
         let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(&self.body);
-        Some(unreadable_body(&parsed.err()?))
+        Some(invalid_body(&parsed.err()?))
     }
 }

@@ -1,5 +1,4 @@
-//! Connections that can be aborted: a listener whose streams a handler can make fail before the
-//! first byte of the response is written. Knows nothing of HTTP beyond axum's traits.
+//! Connections that a request handler can abort before the first byte of the response is written.
 
 use std::{
     io,
@@ -24,13 +23,13 @@ use tokio::{
 /// A TCP listener whose connections can be aborted.
 pub(crate) struct AbortableListener(pub(crate) TcpListener);
 
-/// A connection that fails every write once it is aborted, which makes the server close it.
+/// A connection that fails all reads and writes after an abort, so that the server closes it.
 pub(crate) struct AbortableStream {
     stream: TcpStream,
     handle: ConnectionHandle,
 }
 
-/// A handle on the connection of a request.
+/// The handle that aborts the connection of a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConnectionHandle(Arc<AtomicBool>);
 
@@ -50,8 +49,7 @@ impl Listener for AbortableListener {
 
     async fn accept(&mut self) -> (AbortableStream, SocketAddr) {
         let (stream, peer) = Listener::accept(&mut self.0).await;
-        // Small responses must not wait for the client's delayed acknowledgement; a stream for
-        // which this fails works all the same.
+        // Small responses must not wait for a delayed acknowledgement. An error is harmless: the stream still works.
         let _ = stream.set_nodelay(true);
         let handle = ConnectionHandle::default();
         (AbortableStream { stream, handle }, peer)

@@ -1,8 +1,8 @@
-//! The endpoints, each with its method and path. Does not know what they do.
+//! The endpoints: their methods, paths and names.
 
 use http::Method;
 
-/// One operation of the REST API.
+/// An endpoint of the REST API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     LeadCreate,
@@ -49,7 +49,7 @@ const USERS: &str = "UserManagement.svc";
 const SHARING: &str = "EntityAccess.svc";
 const ACTIVITIES: &str = "ProspectActivity.svc";
 
-/// Every endpoint: what it is, whether it is a POST, its service and its path there.
+/// All endpoints: the endpoint, whether its method is POST, its service, and its path below the service.
 const TABLE: [(Endpoint, bool, &str, &str); 35] = [
     (LeadCreate, true, LEADS, "Lead.Create"),
     (LeadUpdate, true, LEADS, "Lead.Update"),
@@ -94,15 +94,20 @@ const TABLE: [(Endpoint, bool, &str, &str); 35] = [
 ];
 
 impl Endpoint {
-    /// The endpoint at a path like `/v2/LeadManagement.svc/Lead.Create`.
-    pub(crate) fn at(path: &str) -> Option<Self> {
+    /// Returns the endpoint of a path such as `/v2/LeadManagement.svc/Lead.Create`.
+    pub(crate) fn from_path(path: &str) -> Option<Self> {
         let (service, name) = path.strip_prefix("/v2/")?.split_once('/')?;
         let row = TABLE.iter().find(|row| row.2 == service && row.3 == name)?;
         Some(row.0)
     }
 
-    /// The name of the endpoint in faults and counts: the path after the service, or with the
-    /// service where the path alone is ambiguous.
+    /// All endpoints, in the order of the enum.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.0)
+    }
+
+    /// Returns the name of the endpoint in faults and counters: the path below the service. Endpoints of the services
+    /// for sharing and for activities have the service as a prefix.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Share => "EntityAccess.Share",
@@ -121,7 +126,7 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn takes(self, method: &Method) -> bool {
+    pub(crate) fn accepts(self, method: &Method) -> bool {
         *method == if self.row().1 { Method::POST } else { Method::GET }
     }
 
@@ -129,12 +134,12 @@ impl Endpoint {
         self.row().1 && self != LeadMerge
     }
 
-    /// Whether a missing body is valid and means an empty one.
-    pub(crate) fn may_be_empty(self) -> bool {
+    /// Whether a missing body is valid. It then has the meaning of an empty object.
+    pub(crate) fn allows_empty_body(self) -> bool {
         self == ActivitiesOfLead
     }
 
-    /// Whether it falls under the bulk limit. The vendor's list of bulk endpoints does not contain sharing.
+    /// Whether the bulk limit applies. LeadSquared's list of bulk endpoints does not contain sharing.
     pub(crate) fn is_bulk(self) -> bool {
         matches!(
             self,
@@ -143,7 +148,7 @@ impl Endpoint {
     }
 
     fn row(self) -> &'static (Self, bool, &'static str, &'static str) {
-        // The table is in the order of the enum; a test checks that.
+        // The table has the order of the enum. A test checks this.
         &TABLE[self as usize]
     }
 }
@@ -153,30 +158,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_the_order_of_the_enum() {
-        for (place, (endpoint, _, service, name)) in TABLE.into_iter().enumerate() {
-            assert_eq!(endpoint as usize, place);
-            assert_eq!(Endpoint::at(&format!("/v2/{service}/{name}")), Some(endpoint));
+    fn the_table_has_the_order_of_the_enum() {
+        for (index, (endpoint, _, service, name)) in TABLE.into_iter().enumerate() {
+            assert_eq!(endpoint as usize, index);
+            assert_eq!(Endpoint::from_path(&format!("/v2/{service}/{name}")), Some(endpoint));
             let own = [SHARING, ACTIVITIES].contains(&service);
             assert_eq!(endpoint.name() == name, !own, "{name}");
         }
     }
 
     #[test]
-    fn no_two_endpoints_share_a_name() {
+    fn endpoint_names_are_unique() {
         let names: std::collections::BTreeSet<_> = TABLE.iter().map(|row| row.0.name()).collect();
         assert_eq!(names.len(), TABLE.len());
     }
 
     #[test]
-    fn a_path_is_taken_exactly() {
+    fn paths_are_matched_exactly() {
         for path in [
             "/v2/LeadManagement.svc/lead.create",
             "/LeadManagement.svc/Lead.Create",
             "/v2/",
             "",
         ] {
-            assert_eq!(Endpoint::at(path), None);
+            assert_eq!(Endpoint::from_path(path), None);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How long a response takes. Knows no endpoint and no clock.
+//! The simulated latency of a response.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Random;
 
-/// A uniformly drawn delay, half of it before the limit is checked and half after the
-/// call is executed. Written `20ms` or `20ms..80ms`. Default: none.
+/// A range of latencies, written `20ms` or `20ms..80ms`. Each call gets a uniformly distributed random latency of the
+/// range. Half of it passes before the limits are checked, and half after the call is executed. Default `0s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Latency {
-    /// The shortest delay.
+    /// Minimum latency.
     pub min: Duration,
-    /// The longest delay; not below `min`.
+    /// Maximum latency. Not less than `min`.
     pub max: Duration,
 }
 
 impl Latency {
-    /// One delay out of the range.
+    /// Returns a random latency of the range.
     pub(crate) fn draw(self, random: &mut Random) -> Duration {
-        let spread = u64::try_from(self.max.saturating_sub(self.min).as_micros())
+        let width = u64::try_from(self.max.saturating_sub(self.min).as_micros())
             .unwrap_or(u64::MAX)
             .saturating_add(1);
-        self.min + Duration::from_micros(random.next() % spread)
+        self.min + Duration::from_micros(random.next() % width)
     }
 }
 
@@ -35,11 +35,13 @@ impl FromStr for Latency {
         let (low, high) = text.split_once("..").unwrap_or((text, text));
         let read = |part: &str| {
             humantime::parse_duration(part.trim())
-                .map_err(|error| format!("{text:?} is not a latency like 20ms or 20ms..80ms: {error}"))
+                .map_err(|error| format!("invalid latency {text:?}: {error}. Examples: 20ms, 20ms..80ms"))
         };
         let (min, max) = (read(low)?, read(high)?);
         if max < min {
-            return Err(format!("{text:?}: the longest latency is below the shortest"));
+            return Err(format!(
+                "invalid latency {text:?}: the maximum is less than the minimum"
+            ));
         }
         Ok(Self { min, max })
     }
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_latency_is_read_and_written_in_one_form() {
+    fn a_latency_is_parsed_and_formatted() {
         for text in ["0s", "20ms", "20ms..80ms"] {
             assert_eq!(text.parse::<Latency>().unwrap().to_string(), text);
         }
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draw_stays_in_its_range() {
+    fn a_random_latency_is_within_the_range() {
         let latency: Latency = "20ms..80ms".parse().unwrap();
         let mut random = Random::new(1);
         for _ in 0..1_000 {

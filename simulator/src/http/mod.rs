@@ -1,5 +1,5 @@
-//! Receives the calls and responds: parses the request, waits for the latency, applies faults, and sends
-//! the response or aborts the connection. `admission.rs` decides which of these applies to a call.
+//! The HTTP layer: parses a request, waits for the latency, applies faults, and sends the response or aborts the
+//! connection. `admission.rs` decides how a call is handled.
 
 pub(crate) mod admission;
 pub(crate) mod call;
@@ -24,17 +24,17 @@ use crate::http::call::Call;
 use crate::http::connection::ConnectionHandle;
 use crate::http::endpoint::Endpoint;
 use crate::http::response::Response;
-use crate::state::Shared;
-use crate::{Simulator, What};
+use crate::state::SharedState;
+use crate::{FaultKind, Simulator};
 
-/// What the client gets.
+/// The outcome of a call for the client.
 enum Outcome {
     Respond(Response),
-    /// The connection closes without a response.
+    /// Close the connection without a response.
     Close,
 }
 
-/// Handles every request outside of the control path.
+/// Handles all requests except those to the control path.
 pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request) -> HttpResponse {
     let connection = request.extensions().get::<ConnectInfo<ConnectionHandle>>().cloned();
     let shutdown = request.extensions().get().cloned().unwrap_or_default();
@@ -52,30 +52,30 @@ pub(crate) async fn receive(State(simulator): State<Simulator>, request: Request
         headers: parts.headers,
         body,
     };
-    // Like LeadSquared, the simulator completes a call whose client has disconnected.
+    // Like LeadSquared, the simulator completes a call after its client disconnects.
     let tasks = shared.tasks.clone();
     let handled = tasks.spawn(async move { handle(&shared, &shutdown, call).await }).await;
     match (handled, connection) {
         (Ok(Outcome::Respond(response)), _) => respond(response),
         (Ok(Outcome::Close), Some(ConnectInfo(connection))) => {
             connection.abort();
-            // Never sent: the attempt to write it makes the server close the aborted connection.
+            // This response is never sent. The server closes the aborted connection when it tries to write it.
             respond(Response::empty(502))
         }
-        // Without a connection to abort (in tests), the response of a proxy to an aborted connection.
+        // Unit tests have no connection. They get the response of a proxy whose upstream closed the connection.
         (Ok(Outcome::Close), None) => respond(Response::empty(502)),
         (Err(_), _) => respond(Response::empty(500)),
     }
 }
 
-async fn handle(shared: &Shared, shutdown: &CancellationToken, call: Call) -> Outcome {
+async fn handle(shared: &SharedState, shutdown: &CancellationToken, call: Call) -> Outcome {
     let (before, after) = halves(shared.draw_latency());
     pause(before).await;
     let (call_id, decision) = shared.lock().decide(&call);
     let refused = matches!(decision, Decision::Refuse(_));
     let outcome = match decision {
         Decision::Respond(response) | Decision::Refuse(response) => Outcome::Respond(response),
-        Decision::Fault(endpoint, what) => apply_fault(shared, shutdown, endpoint, what, &call).await,
+        Decision::Fault(endpoint, kind) => apply_fault(shared, shutdown, endpoint, kind, &call).await,
     };
     pause(after).await;
     let mut state = shared.lock();
@@ -87,42 +87,42 @@ async fn handle(shared: &Shared, shutdown: &CancellationToken, call: Call) -> Ou
 }
 
 async fn apply_fault(
-    shared: &Shared,
+    shared: &SharedState,
     shutdown: &CancellationToken,
     endpoint: Endpoint,
-    what: What,
+    kind: FaultKind,
     call: &Call,
 ) -> Outcome {
     let execute = || shared.lock().execute(endpoint, call);
-    Outcome::Respond(match what {
-        What::DropBefore => return Outcome::Close,
-        What::CommitThenDrop => {
+    Outcome::Respond(match kind {
+        FaultKind::DropBefore => return Outcome::Close,
+        FaultKind::CommitThenDrop => {
             execute();
             return Outcome::Close;
         }
-        What::CommitThenHang { lasting } => {
+        FaultKind::CommitThenHang { lasting } => {
             execute();
             hang(lasting, shutdown).await;
             return Outcome::Close;
         }
-        What::HangBefore { lasting } => {
+        FaultKind::HangBefore { lasting } => {
             hang(lasting, shutdown).await;
             return Outcome::Close;
         }
-        What::Html502 => Response::page(502, "502 Bad Gateway"),
-        What::Empty500 => Response::empty(500),
-        What::Empty503 => Response::empty(503),
-        What::RetryAfter { status, value } => Response {
+        FaultKind::Html502 => Response::page(502, "502 Bad Gateway"),
+        FaultKind::Empty500 => Response::empty(500),
+        FaultKind::Empty503 => Response::empty(503),
+        FaultKind::RetryAfter { status, value } => Response {
             retry_after: Some(value),
             ..Response::empty(status)
         },
-        What::GarbageJson => execute().cut_in_half(),
-        What::BreakRecord { at, how } => execute().with_broken_record(at, how),
-        What::Delay { by } => {
+        FaultKind::GarbageJson => execute().cut_in_half(),
+        FaultKind::BreakRecord { at, how } => execute().with_broken_record(at, how),
+        FaultKind::Delay { by } => {
             hang(by, shutdown).await;
             execute()
         }
-        What::Answer {
+        FaultKind::Answer {
             status,
             body,
             content_type,
@@ -134,12 +134,12 @@ async fn apply_fault(
             let content_type = content_type.as_deref().unwrap_or("application/json");
             Response::text(status, content_type, body)
         }
-        // `admission.rs` handles these before the call is counted.
-        What::Unauthorized | What::Refuse | What::RefuseDaily => execute(),
+        // `admission.rs` applies these faults before the call is counted.
+        FaultKind::Unauthorized | FaultKind::Refuse | FaultKind::RefuseDaily => execute(),
     })
 }
 
-impl Shared {
+impl SharedState {
     fn draw_latency(&self) -> Duration {
         let mut state = self.lock();
         let latency = state.tenant.options.latency;
@@ -147,7 +147,7 @@ impl Shared {
     }
 }
 
-/// Waits until the time has passed or the simulator shuts down.
+/// Waits for `lasting`, or until the simulator shuts down.
 async fn hang(lasting: Duration, shutdown: &CancellationToken) {
     tokio::select! {
         () = sleep(lasting) => {}
@@ -160,7 +160,7 @@ fn halves(whole: Duration) -> (Duration, Duration) {
     (half, whole - half)
 }
 
-/// Sleeps. A sleep of zero would yield to other tasks, so it is left out.
+/// Sleeps for `time`. Returns at once if it is zero, since even a sleep of zero yields to other tasks.
 async fn pause(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
@@ -194,7 +194,7 @@ mod tests {
     const SEARCH: &str = "Leads.GetByEmailaddress?emailaddress=a@x.co";
 
     #[tokio::test]
-    async fn a_wrong_path_verb_or_body_has_its_own_status() {
+    async fn an_unknown_path_a_wrong_method_and_an_invalid_body_have_different_statuses() {
         let server = TestServer::new(|_| {});
         assert_eq!(server.get("Lead.Destroy").await.0, 404);
         assert_eq!(server.get("Lead.Create").await.0, 405);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_endpoint_responds_to_every_invalid_body() {
+    async fn every_endpoint_returns_a_response_to_invalid_bodies() {
         let server = TestServer::new(|_| {});
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         let bodies = [
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_of_the_latency_passes_before_the_stamp_and_half_after_the_work() {
+    async fn half_of_the_latency_passes_before_admission_and_half_after_execution() {
         let server = TestServer::new(|options| options.latency = "100ms".parse().unwrap());
         let before = Instant::now();
         server.get(SEARCH).await;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_is_completed_when_its_client_has_disconnected() {
+    async fn a_call_is_completed_after_its_client_disconnects() {
         let server = TestServer::new(|options| options.latency = "2s".parse().unwrap());
         let body = attributes(&[("FirstName", "Ann")]);
         let request = server.post("Lead.Create", body);
@@ -290,58 +290,61 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fault_has_its_response_and_does_or_does_not_execute_the_call() {
+    async fn each_fault_has_its_response_and_executes_the_call_or_not() {
         let cases = [
-            (What::Html502, 502, 0),
-            (What::Empty500, 500, 0),
-            (What::Empty503, 503, 0),
-            (What::GarbageJson, 200, 1),
-            (What::response(418, "{}", false), 418, 0),
-            (What::response(200, "{", true), 200, 1),
+            (FaultKind::Html502, 502, 0),
+            (FaultKind::Empty500, 500, 0),
+            (FaultKind::Empty503, 503, 0),
+            (FaultKind::GarbageJson, 200, 1),
+            (FaultKind::response(418, "{}", false), 418, 0),
+            (FaultKind::response(200, "{", true), 200, 1),
             (
-                What::Delay {
+                FaultKind::Delay {
                     by: Duration::from_secs(9),
                 },
                 200,
                 1,
             ),
-            (What::DropBefore, 502, 0),
-            (What::CommitThenDrop, 502, 1),
+            (FaultKind::DropBefore, 502, 0),
+            (FaultKind::CommitThenDrop, 502, 1),
             (
-                What::HangBefore {
+                FaultKind::HangBefore {
                     lasting: Duration::from_secs(9),
                 },
                 502,
                 0,
             ),
             (
-                What::CommitThenHang {
+                FaultKind::CommitThenHang {
                     lasting: Duration::from_secs(9),
                 },
                 502,
                 1,
             ),
         ];
-        for (what, status, leads) in cases {
+        for (kind, status, leads) in cases {
             let server = TestServer::new(|options| options.limits.calls = 1);
-            server.simulator.order(Fault::new("Lead.Create", what.clone()));
+            server
+                .simulator
+                .add_fault(Fault::new("Lead.Create", kind.clone()))
+                .unwrap();
             let (given, body) = server.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
-            assert_eq!(given, status, "{what:?}");
-            let readable = matches!(what, What::Answer { status: 418, .. } | What::Delay { .. });
-            assert_eq!(!body.is_null(), readable, "{what:?}");
+            assert_eq!(given, status, "{kind:?}");
+            let readable = matches!(kind, FaultKind::Answer { status: 418, .. } | FaultKind::Delay { .. });
+            assert_eq!(!body.is_null(), readable, "{kind:?}");
             let stats = server.simulator.stats();
-            assert_eq!((stats.leads, stats.accepted, stats.faults), (leads, 1, 1), "{what:?}");
-            // It counts against the limit like any other call.
+            assert_eq!((stats.leads, stats.accepted, stats.faults), (leads, 1, 1), "{kind:?}");
+            // A call with a fault counts against the limit.
             let (next, _) = server.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
             let hung = matches!(
-                what,
-                What::Delay { .. } | What::HangBefore { .. } | What::CommitThenHang { .. }
+                kind,
+                FaultKind::Delay { .. } | FaultKind::HangBefore { .. } | FaultKind::CommitThenHang { .. }
             );
-            assert_eq!(next, if hung { 200 } else { 429 }, "{what:?}");
+            assert_eq!(next, if hung { 200 } else { 429 }, "{kind:?}");
         }
     }
 
-    impl What {
+    impl FaultKind {
         fn response(status: u16, body: &str, commit: bool) -> Self {
             Self::Answer {
                 status,

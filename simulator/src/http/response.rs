@@ -1,4 +1,4 @@
-//! Responses in the vendor's envelopes. Does not know why a response is given.
+//! HTTP responses in LeadSquared's envelopes.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,26 +10,26 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) content_type: String,
     pub(crate) body: Bytes,
-    /// The value of a `Retry-After` header.
+    /// The value of the header `Retry-After`.
     pub(crate) retry_after: Option<String>,
 }
 
-/// Why an operation failed.
+/// The error of an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Failure {
-    /// A logical error, in the vendor's envelope.
+    /// A logical error in LeadSquared's error envelope.
     Exception(Exception),
-    /// A body that cannot be parsed: a 400 with the error of the parser.
-    Unreadable(String),
-    /// A 404 without a body.
-    Nothing,
-    /// The other envelope of a failure, with HTTP 200.
-    Failed(String),
+    /// The body cannot be parsed. HTTP 400 with the error of the parser.
+    InvalidBody(String),
+    /// HTTP 404 without a body.
+    NotFound,
+    /// HTTP 200 with `"Status":"Failed"`.
+    FailedStatus(String),
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
-/// The vendor's error, by its type and text.
+/// A LeadSquared exception: its type and its message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Exception {
     pub(crate) kind: &'static str,
@@ -46,7 +46,7 @@ struct ErrorEnvelope<'a> {
     is_mx_exception: Option<bool>,
 }
 
-/// The exception type of a wrong code of an activity type.
+/// The exception type for an invalid activity code.
 const ACTIVITY_CODE: &str = "MXInvalidActivityException";
 
 impl Response {
@@ -59,7 +59,7 @@ impl Response {
         }
     }
 
-    /// `{"Status":"Success"}`, with a message where there is one.
+    /// Returns `{"Status":"Success"}`, with the message if there is one.
     pub(crate) fn success(message: Option<Value>) -> Self {
         match message {
             Some(message) => Self::json(200, &json!({"Status": "Success", "Message": message})),
@@ -67,7 +67,7 @@ impl Response {
         }
     }
 
-    /// The response of a search. If there are no rows, the key of the rows is absent.
+    /// Returns a page of a search. Without rows the key of the rows is absent.
     pub(crate) fn listed(total: usize, key: &str, rows: Vec<Value>) -> Self {
         let mut response = json!({"RecordCount": total});
         if !rows.is_empty() {
@@ -81,7 +81,7 @@ impl Response {
             status: "Error",
             exception_type: kind,
             exception_message: message,
-            // This exception was seen with the extra key; for the others it is unknown.
+            // Only this exception was observed with the additional key.
             is_mx_exception: (kind == ACTIVITY_CODE).then_some(true),
         };
         Self::json(status, &envelope)
@@ -91,7 +91,7 @@ impl Response {
         Self::text(status, "text/plain", String::new())
     }
 
-    /// An HTML page as a proxy or a web server sends it.
+    /// Returns an HTML page such as a proxy or web server sends.
     pub(crate) fn page(status: u16, title: &str) -> Self {
         let page =
             format!("<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1></body>\r\n</html>\r\n");
@@ -107,17 +107,17 @@ impl Response {
         }
     }
 
-    /// Wrong keys.
+    /// Returns the response to wrong keys.
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self::error(401, "MXInvalidAccessDetailsException", message)
     }
 
-    /// A rate refusal.
+    /// Returns a rate limit error.
     pub(crate) fn refused(status: u16, message: &str) -> Self {
         Self::error(status, "MXAPIRateLimitExceededException", message)
     }
 
-    /// The response without the second half of its body.
+    /// Removes the second half of the body and sets the status 200.
     pub(crate) fn cut_in_half(mut self) -> Self {
         self.status = 200;
         self.body.truncate(self.body.len() / 2);
@@ -126,15 +126,17 @@ impl Response {
 }
 
 impl Failure {
-    /// As a response: a logical error with the given status, an error of the body in the usual
-    /// envelope or as plain text.
+    /// Converts the error to a response. `status` is the status of a logical error. `enveloped` is whether a parse
+    /// error has the error envelope; otherwise it is plain text.
     pub(crate) fn into_response(self, status: u16, enveloped: bool) -> Response {
         match self {
             Self::Exception(Exception { kind, message }) => Response::error(status, kind, &message),
-            Self::Unreadable(message) if enveloped => Response::error(400, "MXInvalidInputException", &message),
-            Self::Unreadable(message) => Response::text(400, "text/plain", message),
-            Self::Nothing => Response::empty(404),
-            Self::Failed(message) => Response::json(200, &json!({"Status": "Failed", "Message": {"Message": message}})),
+            Self::InvalidBody(message) if enveloped => Response::error(400, "MXInvalidInputException", &message),
+            Self::InvalidBody(message) => Response::text(400, "text/plain", message),
+            Self::NotFound => Response::empty(404),
+            Self::FailedStatus(message) => {
+                Response::json(200, &json!({"Status": "Failed", "Message": {"Message": message}}))
+            }
         }
     }
 }
@@ -187,9 +189,9 @@ impl Exception {
         Self::of("MXUnknownProspectActivityException", "Activity does not exist.")
     }
 
-    /// Something that the request refers to and that does not exist; the type is known from leads only.
-    pub(crate) fn not_found(what: &str) -> Failure {
-        Self::of("MXInvalidEntityReferenceException", format!("{what} not found"))
+    /// Returns the exception for a missing entity. Its type is documented for leads only.
+    pub(crate) fn not_found(entity: &str) -> Failure {
+        Self::of("MXInvalidEntityReferenceException", format!("{entity} not found"))
     }
 
     pub(crate) fn over_limit(message: impl Into<String>) -> Failure {
@@ -207,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_refusal_is_the_documented_text_to_the_letter() {
+    fn a_rate_limit_error_has_the_documented_text() {
         let response = Response::refused(429, "API calls exceeded the limit of 20 in 5 second(s)");
         assert_eq!(
             response.body,
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_response_does_not_parse() {
+    fn half_of_a_response_is_invalid_json() {
         let response = Response::success(Some(json!({"Id": "x"}))).cut_in_half();
         assert_eq!(response.status, 200);
         assert!(serde_json::from_slice::<Value>(&response.body).is_err());

@@ -1,4 +1,4 @@
-//! The endpoints that write many leads, but for the one in `update_v2.rs`.
+//! The endpoints that write many leads, except `Lead/Bulk/UpdateV2`.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,16 @@ use crate::leads::draft::{Draft, Pair};
 use crate::leads::{matching, store};
 use crate::{DuplicateRows, OverMaximum};
 
-/// The documented maxima. The behaviour above them is unknown upstream; a refusal makes a mistake of
-/// the caller visible.
+/// Maximum number of rows of a bulk create, as documented. See [`crate::Options::bulk_over_maximum`].
 const MAX_CREATED: usize = 50;
+/// Maximum number of rows of a bulk upsert, as documented.
 const MAX_UPSERTED: usize = 25;
+/// Maximum number of leads of a bulk update, as documented.
 const MAX_UPDATED: usize = 50;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct OneField {
+struct BulkUpdateRequest {
     lead_ids: Vec<String>,
     lead_fields: Pair,
 }
@@ -33,24 +34,24 @@ impl Handler<'_> {
             DuplicateRows::SecondFails => HashMap::new(),
         };
         let mut results = Vec::with_capacity(drafts.len());
-        for (place, draft) in drafts.into_iter().enumerate() {
-            let created = match (draft, batch_duplicates.get(&place)) {
+        for (index, draft) in drafts.into_iter().enumerate() {
+            let created = match (draft, batch_duplicates.get(&index)) {
                 (Ok(_), Some(duplicate)) => {
                     self.leads.duplicates += 1;
                     Err(duplicate.clone())
                 }
                 (draft, _) => draft.and_then(|draft| {
-                    let id = matching::chosen_id(&draft, self.tenant);
+                    let id = matching::user_defined_id(&draft, self.tenant);
                     self.leads.create(&draft, id, self.now, self.tenant)
                 }),
             };
             results.push(match created {
                 Ok(number) => {
-                    json!({"RowNumber": place + 1, "LeadId": self.leads.id(number), "LeadCreated": true})
+                    json!({"RowNumber": index + 1, "LeadId": self.leads.id(number), "LeadCreated": true})
                 }
                 Err(failure) => {
-                    let row = json!({"RowNumber": place + 1, "LeadCreated": false});
-                    self.failed(row, failure)?
+                    let row = json!({"RowNumber": index + 1, "LeadCreated": false});
+                    self.failed_row(row, failure)?
                 }
             });
         }
@@ -61,10 +62,10 @@ impl Handler<'_> {
         let rows: Vec<Vec<Pair>> = self.rows(MAX_UPSERTED, "leads")?;
         let may_fire = self.tenant.options.bulk_fires_automations;
         let mut results = Vec::with_capacity(rows.len());
-        for (place, draft) in self.drafts(&rows)?.into_iter().enumerate() {
+        for (index, draft) in self.drafts(&rows)?.into_iter().enumerate() {
             results.push(match draft.and_then(|draft| self.upsert(&draft, may_fire)) {
                 Ok(done) => json!({
-                    "RowNumber": place + 1,
+                    "RowNumber": index + 1,
                     "LeadId": done.id,
                     "LeadCreated": done.created,
                     "LeadUpdated": !done.created,
@@ -72,22 +73,23 @@ impl Handler<'_> {
                 }),
                 Err(failure) => {
                     let row = json!({
-                        "RowNumber": place + 1,
+                        "RowNumber": index + 1,
                         "LeadCreated": false,
                         "LeadUpdated": false,
                         "AffectedRows": 0,
                     });
-                    self.failed(row, failure)?
+                    self.failed_row(row, failure)?
                 }
             });
         }
         Ok(Response::json(200, &results))
     }
 
-    /// One value for many leads. Those that do not exist, or cannot have it, only lower the count.
+    /// Sets one attribute of many leads to the same value. Leads that do not exist or cannot have the value are not
+    /// counted.
     pub(crate) fn bulk_update(self) -> Result<Response> {
-        let mut request: OneField = self.body()?;
-        self.fit(&mut request.lead_ids, MAX_UPDATED, "leads")?;
+        let mut request: BulkUpdateRequest = self.body()?;
+        self.limit_rows(&mut request.lead_ids, MAX_UPDATED, "leads")?;
         let draft = Draft::read(&[request.lead_fields], self.tenant)?;
         let mut affected = 0;
         for id in &request.lead_ids {
@@ -104,23 +106,23 @@ impl Handler<'_> {
         Ok(Response::success(Some(json!({"AffectedRows": affected}))))
     }
 
-    pub(crate) fn rows<T: serde::de::DeserializeOwned>(&self, max: usize, what: &str) -> Result<Vec<T>> {
+    pub(crate) fn rows<T: serde::de::DeserializeOwned>(&self, max: usize, noun: &str) -> Result<Vec<T>> {
         let mut rows: Vec<T> = self.body()?;
-        self.fit(&mut rows, max, what)?;
+        self.limit_rows(&mut rows, max, noun)?;
         Ok(rows)
     }
 
-    /// Refuses more rows than the maximum, or drops them.
-    pub(crate) fn fit<T>(&self, rows: &mut Vec<T>, max: usize, what: &str) -> Result<()> {
+    /// Returns an error if there are more rows than the maximum, or removes the additional rows.
+    pub(crate) fn limit_rows<T>(&self, rows: &mut Vec<T>, max: usize, noun: &str) -> Result<()> {
         if rows.len() > max && self.tenant.options.bulk_over_maximum == OverMaximum::Reject {
-            let message = format!("Invalid Input! Number of {what} can not be more than {max}");
+            let message = format!("Invalid Input! Number of {noun} can not be more than {max}");
             return Err(Exception::invalid(message));
         }
         rows.truncate(max);
         Ok(())
     }
 
-    /// The parsed rows, each with its own failure. A row that cannot be parsed at all fails the call.
+    /// Parses the rows. An exception fails only its row. A row that cannot be parsed fails the call.
     pub(crate) fn drafts(&self, rows: &[Vec<Pair>]) -> Result<Vec<Result<Draft>>> {
         rows.iter()
             .map(|row| match Draft::read(row, self.tenant) {
@@ -130,28 +132,28 @@ impl Handler<'_> {
             .collect()
     }
 
-    /// The rows that share a unique value with another row, with the failure of each.
+    /// Returns the rows that have the same unique value as another row, with their errors.
     fn batch_duplicates(&self, drafts: &[Result<Draft>]) -> HashMap<usize, Failure> {
         let mut batch_duplicates = HashMap::new();
         for attribute in &self.tenant.options.unique {
             let mut seen: HashMap<String, usize> = HashMap::new();
-            for (place, draft) in drafts.iter().enumerate() {
+            for (index, draft) in drafts.iter().enumerate() {
                 let Some(value) = draft.as_ref().ok().and_then(|draft| draft.value(attribute)) else {
                     continue;
                 };
                 let conflict = || store::duplicate(attribute, value, self.tenant);
-                let first = *seen.entry(store::key(attribute, value, self.tenant)).or_insert(place);
-                if first != place {
+                let first = *seen.entry(store::key(attribute, value, self.tenant)).or_insert(index);
+                if first != index {
                     batch_duplicates.entry(first).or_insert_with(conflict);
-                    batch_duplicates.entry(place).or_insert_with(conflict);
+                    batch_duplicates.entry(index).or_insert_with(conflict);
                 }
             }
         }
         batch_duplicates
     }
 
-    /// A failed row, in the configured form.
-    fn failed(&self, mut row: Value, failure: Failure) -> Result<Value> {
+    /// Returns a failed row in the configured form.
+    fn failed_row(&self, mut row: Value, failure: Failure) -> Result<Value> {
         let Failure::Exception(Exception { kind, message }) = failure else {
             return Err(failure);
         };
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bulk_create_has_a_result_per_row() {
+    async fn a_bulk_create_returns_a_result_for_each_row() {
         let server = TestServer::new(|_| {});
         let row = |pairs: &[(&str, &str)]| attributes(pairs);
         let body = json!([
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bulk_update_counts_the_leads_that_it_changed() {
+    async fn a_bulk_update_counts_the_updated_leads() {
         let server = TestServer::new(|_| {});
         let [one, two] = two_leads(&server).await;
         let body = json!({
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_many_rows_are_refused_whole() {
+    async fn a_call_with_too_many_rows_is_rejected_or_truncated() {
         let server = TestServer::new(|_| {});
         let row = attributes(&[("FirstName", "x")]);
         for (name, max) in [("Lead/Bulk/Create", 50), ("Lead/Bulk/CreateOrUpdate", 25)] {

@@ -1,16 +1,15 @@
-//! The values of a write request: attribute and value pairs, parsed and checked against the tenant's
-//! fields. Knows no stored lead.
+//! The values of a write request, parsed and validated against the fields of the account.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::http::response::{Exception, Failure, Result};
-use crate::leads::fields::{FieldSpec, Kind};
+use crate::leads::fields::{FieldKind, FieldSpec};
 use crate::leads::value;
 use crate::state::Tenant;
 use crate::{ComputedWrite, Options};
 
-/// One pair of a request body.
+/// An attribute and its value in a request body.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Pair {
@@ -34,19 +33,19 @@ impl Pair {
 /// The values of a lead in a write request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Draft {
-    /// Attributes with their values as they are kept; `None` clears.
+    /// Attributes with their values in the stored form. `None` clears the attribute.
     pub(crate) values: Vec<(String, Option<String>)>,
-    /// Custom field sets with their members; `None` clears.
+    /// Custom field sets with their members. `None` clears the set.
     pub(crate) sets: Vec<(String, Option<Members>)>,
-    /// The id named in the body.
+    /// The value of `ProspectID`.
     pub(crate) id: Option<String>,
-    /// The control pair `SearchBy`.
+    /// The value of the control attribute `SearchBy`.
     pub(crate) search_by: Option<String>,
-    /// The control pair `__UseUserDefinedGuid__`.
-    pub(crate) own_id: bool,
+    /// Whether the control attribute `__UseUserDefinedGuid__` is true.
+    pub(crate) has_user_defined_id: bool,
 }
 
-/// Members of a custom field set; `None` clears one.
+/// Members of a custom field set with their values. `None` clears the member.
 pub(crate) type Members = Vec<(String, Option<String>)>;
 
 impl Draft {
@@ -55,12 +54,12 @@ impl Draft {
         let mut unknown = Vec::new();
         let mut computed = Vec::new();
         let mut known = Vec::new();
-        for (place, pair) in pairs.iter().enumerate() {
-            let value = plain(pair, place, &tenant.options)?;
+        for (index, pair) in pairs.iter().enumerate() {
+            let value = pair_text(pair, index, &tenant.options)?;
             match pair.attribute.as_str() {
                 "SearchBy" => draft.search_by = value,
                 "__UseUserDefinedGuid__" => {
-                    draft.own_id = value.as_deref().and_then(value::flag) == Some("1");
+                    draft.has_user_defined_id = value.as_deref().and_then(value::parse_boolean) == Some("1");
                 }
                 "ProspectID" | "ProspectId" => draft.id = value,
                 name => match tenant.schema.field(name) {
@@ -83,7 +82,7 @@ impl Draft {
         Ok(draft)
     }
 
-    /// The value the draft gives an attribute, if it gives one.
+    /// Returns the value of an attribute. `None` if the draft does not contain the attribute or clears it.
     pub(crate) fn value(&self, attribute: &str) -> Option<&str> {
         let (_, value) = self.values.iter().rev().find(|(name, _)| name == attribute)?;
         value.as_deref()
@@ -97,9 +96,9 @@ impl Draft {
 
     fn set(&mut self, field: &FieldSpec, pair: &Pair, value: Option<String>, options: &Options) -> Result<()> {
         let name = field.schema_name.clone();
-        if field.kind() == Kind::FieldSet {
+        if field.kind() == FieldKind::FieldSet {
             let members = match &pair.fields {
-                Some(members) => Some(members_of(field, members, options)?),
+                Some(members) => Some(parse_members(field, members, options)?),
                 None => None,
             };
             self.sets.push((name, members));
@@ -111,7 +110,7 @@ impl Draft {
         }
         let value = match value {
             Some(text) if text.is_empty() => Some(text),
-            Some(text) => Some(value::stored(field, &text, options)?),
+            Some(text) => Some(value::to_stored(field, &text, options)?),
             None => None,
         };
         self.values.push((name, value));
@@ -119,7 +118,7 @@ impl Draft {
     }
 }
 
-fn members_of(set: &FieldSpec, pairs: &[Pair], options: &Options) -> Result<Members> {
+fn parse_members(set: &FieldSpec, pairs: &[Pair], options: &Options) -> Result<Members> {
     let unknown = |pair: &&Pair| !set.options.contains(&pair.attribute);
     let unknown: Vec<_> = pairs
         .iter()
@@ -129,20 +128,21 @@ fn members_of(set: &FieldSpec, pairs: &[Pair], options: &Options) -> Result<Memb
     if !unknown.is_empty() {
         return Err(Exception::unknown_attributes(&unknown));
     }
-    let read = |(place, pair): (usize, &Pair)| Ok((pair.attribute.clone(), plain(pair, place, options)?));
+    let read = |(index, pair): (usize, &Pair)| Ok((pair.attribute.clone(), pair_text(pair, index, options)?));
     pairs.iter().enumerate().map(read).collect()
 }
 
-/// The pair's value as text; `None` where it clears.
-fn plain(pair: &Pair, place: usize, options: &Options) -> Result<Option<String>> {
-    text(&pair.value, place, options)
+/// Returns the value of a pair as text. `None` clears the attribute. `index` is the position of the pair in the
+/// request.
+fn pair_text(pair: &Pair, index: usize, options: &Options) -> Result<Option<String>> {
+    value_to_text(&pair.value, index, options)
 }
 
-/// The value at a position of a list as text; `None` where it clears.
-pub(crate) fn text(value: &Value, place: usize, options: &Options) -> Result<Option<String>> {
-    let unexpected = |what: &str| {
-        Failure::Unreadable(format!(
-            "Unexpected character encountered while parsing value: {what}. Path '[{place}].Value'."
+/// Converts a JSON value to text. `None` clears the attribute. `index` is the position of the value in the request.
+pub(crate) fn value_to_text(value: &Value, index: usize, options: &Options) -> Result<Option<String>> {
+    let unexpected = |character: &str| {
+        Failure::InvalidBody(format!(
+            "Unexpected character encountered while parsing value: {character}. Path '[{index}].Value'."
         ))
     };
     match value {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn all_unknown_attributes_are_named_at_once() {
+    fn the_error_names_all_unknown_attributes() {
         let body =
             r#"[{"Attribute":"A","Value":"1"},{"Attribute":"FirstName","Value":"x"},{"Attribute":"B","Value":""}]"#;
         let names = ["A".to_owned(), "B".to_owned()];
@@ -180,11 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn values_are_strings_unless_chosen_otherwise() {
+    fn values_must_be_strings_unless_configured_otherwise() {
         for value in ["5", "true", "[]", "{}"] {
             let body = format!(r#"[{{"Attribute":"FirstName","Value":{value}}}]"#);
             assert!(
-                matches!(read(&body, Options::default()), Err(Failure::Unreadable(_))),
+                matches!(read(&body, Options::default()), Err(Failure::InvalidBody(_))),
                 "{value}"
             );
         }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn null_and_empty_clear_unless_chosen_otherwise() {
+    fn null_and_empty_clear_an_attribute_unless_configured_otherwise() {
         for value in ["null", r#""""#] {
             let body = format!(r#"[{{"Attribute":"mx_City","Value":{value}}}]"#);
             assert!(read(&body, Options::default()).unwrap().clears("mx_City"));
@@ -210,11 +210,11 @@ mod tests {
         let draft = read(r#"[{"Attribute":"mx_City","Value":""}]"#, options()).unwrap();
         assert_eq!(draft.value("mx_City"), Some(""));
         let refused = read(r#"[{"Attribute":"mx_City","Value":null}]"#, options());
-        assert!(matches!(refused, Err(Failure::Unreadable(_))));
+        assert!(matches!(refused, Err(Failure::InvalidBody(_))));
     }
 
     #[test]
-    fn a_field_set_has_only_its_own_members() {
+    fn an_unknown_member_of_a_field_set_is_an_error() {
         let set = |member: &str| {
             format!(r#"[{{"Attribute":"mx_KYC","Value":"","Fields":[{{"Attribute":"{member}","Value":"x"}}]}}]"#)
         };
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn computed_attributes_are_refused_or_ignored() {
+    fn computed_attributes_are_rejected_or_ignored() {
         let body = r#"[{"Attribute":"CreatedOn","Value":"2026-01-01 00:00:00"}]"#;
         assert!(read(body, Options::default()).is_err());
         let options = Options {

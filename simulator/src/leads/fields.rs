@@ -1,5 +1,4 @@
-//! The fields of a lead: the standard ones, the tenant's own, and which of them nobody can
-//! write. Does not know any lead.
+//! The lead fields: standard fields, custom fields, and computed fields, which are read-only.
 
 use std::collections::HashMap;
 
@@ -7,30 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::Options;
 
-/// A lead field of the tenant.
+/// A lead field of the account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FieldSpec {
-    /// The name in the API, as `mx_City`.
+    /// The name in the API, such as `mx_City`.
     pub schema_name: String,
-    /// The name people see.
+    /// The name in the user interface.
     pub display_name: String,
     /// `Text`, `Number`, `Email`, `Phone`, `Website`, `Date`, `DateTime`, `Time`, `Select`,
     /// `Boolean` or `CustomObject` (a custom field set).
     pub data_type: String,
-    /// `RenderTypeTextValue`: `Textbox`, `Dropdown`, `DateTime`, ...
+    /// `RenderTypeTextValue`, such as `Textbox`, `Dropdown` or `DateTime`.
     pub render_type: String,
-    /// The longest text; unset: not limited.
+    /// Maximum number of characters of a text. Unset is unlimited.
     pub max_length: Option<u32>,
-    /// The values of a dropdown; of a custom field set, the names of its members.
+    /// The values of a dropdown, or the names of the members of a custom field set.
     pub options: Vec<String>,
-    /// Whether a create must have it.
+    /// Whether a create must contain the field.
     pub mandatory: bool,
 }
 
-/// What a field holds, as far as the simulator treats it differently.
+/// The kind of a field, as far as the simulator distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FieldKind {
     Text,
     Number,
     Email,
@@ -51,7 +50,7 @@ impl FieldSpec {
         }
     }
 
-    fn longest(mut self, length: u32) -> Self {
+    fn with_max_length(mut self, length: u32) -> Self {
         self.max_length = Some(length);
         self
     }
@@ -61,34 +60,34 @@ impl FieldSpec {
         self
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> FieldKind {
         match self.data_type.as_str() {
-            "Number" => Kind::Number,
-            "Email" => Kind::Email,
-            "Phone" => Kind::Phone,
-            "Boolean" => Kind::Boolean,
-            "Date" | "DateTime" => Kind::Date,
-            "CustomObject" => Kind::FieldSet,
-            _ => Kind::Text,
+            "Number" => FieldKind::Number,
+            "Email" => FieldKind::Email,
+            "Phone" => FieldKind::Phone,
+            "Boolean" => FieldKind::Boolean,
+            "Date" | "DateTime" => FieldKind::Date,
+            "CustomObject" => FieldKind::FieldSet,
+            _ => FieldKind::Text,
         }
     }
 
-    /// Whether the vendor computes it, so that it can be read but not written.
+    /// Whether LeadSquared computes the field, so that it is read-only.
     pub(crate) fn is_computed(&self) -> bool {
         COMPUTED.contains(&self.schema_name.as_str())
     }
 
-    /// Whether its options are the values of a dropdown.
+    /// Whether the field is a dropdown.
     pub(crate) fn is_dropdown(&self) -> bool {
-        self.kind() != Kind::FieldSet && !self.options.is_empty()
+        self.kind() != FieldKind::FieldSet && !self.options.is_empty()
     }
 }
 
-/// The fields of a tenant, by name.
+/// The lead fields of the account by name.
 #[derive(Debug)]
 pub(crate) struct Schema {
     fields: Vec<FieldSpec>,
-    places: HashMap<String, usize>,
+    positions: HashMap<String, usize>,
     any_case: bool,
 }
 
@@ -97,16 +96,16 @@ impl Schema {
         let any_case = !options.attribute_case_sensitive;
         let mut schema = Self {
             fields: Vec::new(),
-            places: HashMap::new(),
+            positions: HashMap::new(),
             any_case,
         };
-        for field in standard().into_iter().chain(options.fields.iter().cloned()) {
+        for field in standard_fields().into_iter().chain(options.fields.iter().cloned()) {
             let key = schema.key(&field.schema_name);
-            // A field given again stands in for the standard one.
-            match schema.places.get(&key) {
-                Some(&place) => schema.fields[place] = field,
+            // A custom field replaces the standard field of the same name.
+            match schema.positions.get(&key) {
+                Some(&position) => schema.fields[position] = field,
                 None => {
-                    schema.places.insert(key, schema.fields.len());
+                    schema.positions.insert(key, schema.fields.len());
                     schema.fields.push(field);
                 }
             }
@@ -115,8 +114,8 @@ impl Schema {
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&FieldSpec> {
-        let place = *self.places.get(&self.key(name))?;
-        self.fields.get(place)
+        let position = *self.positions.get(&self.key(name))?;
+        self.fields.get(position)
     }
 
     pub(crate) fn fields(&self) -> &[FieldSpec] {
@@ -132,7 +131,7 @@ impl Schema {
     }
 }
 
-/// Read but never written.
+/// The computed fields, which are read-only.
 const COMPUTED: [&str; 40] = [
     "ProspectID",
     "ProspectAutoId",
@@ -176,11 +175,11 @@ const COMPUTED: [&str; 40] = [
     "SourceIPAddress",
 ];
 
-/// Fields of one kind: data type, render type, and for each its schema name and display name.
-type Alike = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+/// Fields with the same type: the data type, the render type, and the schema name and display name of each field.
+type FieldGroup = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// The standard fields.
-const STANDARD: [Alike; 8] = [
+const STANDARD: [FieldGroup; 8] = [
     (
         "Text",
         "Textbox",
@@ -286,18 +285,17 @@ const STANDARD: [Alike; 8] = [
     ),
 ];
 
-/// The fields every tenant has. The lengths of the short ones are assumptions; 256 is the usual
-/// cap of a text.
-fn standard() -> Vec<FieldSpec> {
+/// Returns the standard fields. The maximum length of a text is usually 256. Other lengths are assumptions.
+fn standard_fields() -> Vec<FieldSpec> {
     let mut fields = Vec::new();
     for (data_type, render_type, names) in STANDARD {
         for (schema_name, display_name) in names {
             let field = FieldSpec::new(schema_name, display_name, data_type, render_type);
             fields.push(match *schema_name {
-                "FirstName" | "LastName" | "JobTitle" | "Company" => field.longest(128),
-                "Phone" | "Mobile" | "Fax" => field.longest(50),
-                "Notes" | "SourceReferrerURL" | "ConversionReferrerURL" => field.longest(2_000),
-                _ if matches!(data_type, "Text" | "Email" | "Website") => field.longest(256),
+                "FirstName" | "LastName" | "JobTitle" | "Company" => field.with_max_length(128),
+                "Phone" | "Mobile" | "Fax" => field.with_max_length(50),
+                "Notes" | "SourceReferrerURL" | "ConversionReferrerURL" => field.with_max_length(2_000),
+                _ if matches!(data_type, "Text" | "Email" | "Website") => field.with_max_length(256),
                 _ => field,
             });
         }
@@ -305,16 +303,16 @@ fn standard() -> Vec<FieldSpec> {
     fields
 }
 
-/// The custom fields of the default tenant: one of each kind.
+/// Returns the default custom fields, at least one of each kind.
 pub(crate) fn default_custom_fields() -> Vec<FieldSpec> {
-    let text = |name: &str, display: &str| FieldSpec::new(name, display, "Text", "Textbox").longest(256);
+    let text = |name: &str, display: &str| FieldSpec::new(name, display, "Text", "Textbox").with_max_length(256);
     vec![
         text("mx_Street1", "Address 1"),
         text("mx_Street2", "Address 2"),
         text("mx_City", "City"),
         text("mx_State", "State"),
         text("mx_Country", "Country"),
-        text("mx_Zip", "Zip").longest(20),
+        text("mx_Zip", "Zip").with_max_length(20),
         FieldSpec::new("mx_KYC", "KYC", "CustomObject", "CustomObject").options([
             "Status",
             "mx_CustomObject_1",
@@ -328,7 +326,7 @@ pub(crate) fn default_custom_fields() -> Vec<FieldSpec> {
         FieldSpec::new("mx_DOB", "Date of Birth", "Date", "Date"),
         FieldSpec::new("mx_Next_Call", "Next Call", "Date", "DateTime"),
         FieldSpec::new("mx_Segment", "Segment", "Select", "Dropdown")
-            .longest(256)
+            .with_max_length(256)
             .options(["Retail", "SME", "Corporate"]),
     ]
 }
@@ -338,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_computed_attribute_is_a_field() {
+    fn each_computed_field_exists() {
         let schema = Schema::new(&Options::default());
         for name in COMPUTED {
             assert!(schema.field(name).is_some_and(FieldSpec::is_computed), "{name}");
@@ -346,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_exact_unless_chosen_otherwise() {
+    fn names_are_case_sensitive_unless_configured_otherwise() {
         let mut options = Options::default();
         assert!(Schema::new(&options).field("emailaddress").is_none());
         options.attribute_case_sensitive = false;
@@ -356,12 +354,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_can_restate_a_standard_field() {
+    fn a_custom_field_can_replace_a_standard_field() {
         let mut options = Options::default();
         let before = Schema::new(&options).fields().len();
         options
             .fields
-            .push(FieldSpec::new("FirstName", "Vorname", "Text", "Textbox").longest(5));
+            .push(FieldSpec::new("FirstName", "Vorname", "Text", "Textbox").with_max_length(5));
         let schema = Schema::new(&options);
         assert_eq!(schema.fields().len(), before);
         assert_eq!(schema.field("FirstName").map(|field| field.max_length), Some(Some(5)));

@@ -1,4 +1,4 @@
-//! One stored lead, and its form in reads.
+//! A stored lead and its form in reads.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use crate::leads::draft::Draft;
-use crate::leads::fields::Kind;
-use crate::leads::value::{kept, shown};
+use crate::leads::fields::FieldKind;
+use crate::leads::value::{format_date_time, format_timestamp};
 use crate::state::Tenant;
 use crate::{FieldSetForm, FieldSpec, UserSpec};
 
-/// A lead.
+/// A stored lead.
 #[derive(Clone, Debug)]
 pub(crate) struct Lead {
     pub(crate) id: String,
@@ -63,7 +63,7 @@ impl Lead {
 
     pub(crate) fn apply(&mut self, draft: &Draft, now: Timestamp, tenant: &Tenant) {
         for (name, value) in &draft.values {
-            put(&mut self.values, name, value.as_deref());
+            set_or_remove(&mut self.values, name, value.as_deref());
         }
         for (name, members) in &draft.sets {
             let Some(members) = members else {
@@ -75,27 +75,27 @@ impl Lead {
                 set.clear();
             }
             for (member, value) in members {
-                put(set, member, value.as_deref());
+                set_or_remove(set, member, value.as_deref());
             }
         }
         self.modified = now;
     }
 
-    /// An attribute's value as it is kept; `None` when unset or no such attribute.
+    /// Returns the stored value of an attribute. `None` if the attribute is unset or unknown.
     pub(crate) fn stored(&self, attribute: &str, tenant: &Tenant) -> Option<String> {
-        let person = |attribute: &str| -> Option<&UserSpec> {
+        let user = |attribute: &str| -> Option<&UserSpec> {
             let id = self.values.get(attribute)?;
             tenant.options.users.iter().find(|user| user.id == *id)
         };
         match attribute {
             "ProspectID" => Some(self.id.clone()),
             "ProspectAutoId" => Some(self.number.to_string()),
-            "CreatedOn" => Some(kept(self.created)),
-            "ModifiedOn" | "LeadLastModifiedOn" => Some(kept(self.modified)),
-            "OwnerIdName" => person("OwnerId").map(UserSpec::name),
-            "OwnerIdEmailAddress" => person("OwnerId").map(|user| user.email_address.clone()),
-            "CreatedByName" => person("CreatedBy").map(UserSpec::name),
-            "ModifiedByName" => person("ModifiedBy").map(UserSpec::name),
+            "CreatedOn" => Some(format_timestamp(self.created)),
+            "ModifiedOn" | "LeadLastModifiedOn" => Some(format_timestamp(self.modified)),
+            "OwnerIdName" => user("OwnerId").map(UserSpec::name),
+            "OwnerIdEmailAddress" => user("OwnerId").map(|user| user.email_address.clone()),
+            "CreatedByName" => user("CreatedBy").map(UserSpec::name),
+            "ModifiedByName" => user("ModifiedBy").map(UserSpec::name),
             _ => match self.sets.get(attribute) {
                 Some(set) => serde_json::to_string(set).ok(),
                 None => self.values.get(attribute).cloned(),
@@ -103,7 +103,7 @@ impl Lead {
         }
     }
 
-    /// Every attribute as it is kept.
+    /// Returns the stored values of all attributes.
     pub(crate) fn snapshot(&self, tenant: &Tenant) -> BTreeMap<String, Option<String>> {
         let names = tenant.schema.fields().iter().map(|field| field.schema_name.clone());
         let mut all: BTreeMap<_, _> = names
@@ -119,43 +119,43 @@ impl Lead {
         all
     }
 
-    /// A flat row of these fields, in their order.
-    pub(crate) fn row(&self, fields: &[&FieldSpec], tenant: &Tenant) -> Row {
+    /// Returns a JSON object with the fields in the given order.
+    pub(crate) fn row(&self, fields: &[&FieldSpec], tenant: &Tenant) -> LeadRow {
         let options = &tenant.options;
         let mut row: Vec<_> = fields
             .iter()
-            .filter_map(|field| Some((field.schema_name.clone(), self.shown(field, tenant)?)))
+            .filter_map(|field| Some((field.schema_name.clone(), self.read_value(field, tenant)?)))
             .filter(|(_, value)| !(options.omit_null_keys && value.is_null()))
             .collect();
         if options.shuffle_keys {
             row.reverse();
         }
-        Row(row)
+        LeadRow(row)
     }
 
-    /// A field's value in a read. `None` if the read has no such key.
-    fn shown(&self, field: &FieldSpec, tenant: &Tenant) -> Option<Value> {
+    /// Returns the value of a field in a read. `None` if the read does not contain the field.
+    fn read_value(&self, field: &FieldSpec, tenant: &Tenant) -> Option<Value> {
         let name = &field.schema_name;
         let stored = self.stored(name, tenant);
         if stored.is_none() && tenant.options.unset_as.is_some() {
             return Some(json!(tenant.options.unset_as));
         }
         Some(match (field.kind(), tenant.options.field_sets_in_reads) {
-            (Kind::FieldSet, FieldSetForm::Absent) => return None,
-            (Kind::FieldSet, FieldSetForm::Object) => json!(self.sets.get(name)),
-            (Kind::Date, _) => {
-                json!(stored.map(|kept| shown(&kept, name, tenant.options.date_forms)))
+            (FieldKind::FieldSet, FieldSetForm::Absent) => return None,
+            (FieldKind::FieldSet, FieldSetForm::Object) => json!(self.sets.get(name)),
+            (FieldKind::Date, _) => {
+                json!(stored.map(|stored| format_date_time(&stored, name, tenant.options.date_forms)))
             }
             _ => json!(stored),
         })
     }
 }
 
-/// A JSON object whose keys stay in order.
+/// A JSON object that preserves the order of its keys.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Row(pub(crate) Vec<(String, Value)>);
+pub(crate) struct LeadRow(pub(crate) Vec<(String, Value)>);
 
-impl Serialize for Row {
+impl Serialize for LeadRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (name, value) in &self.0 {
@@ -165,7 +165,7 @@ impl Serialize for Row {
     }
 }
 
-fn put(values: &mut BTreeMap<String, String>, name: &str, value: Option<&str>) {
+fn set_or_remove(values: &mut BTreeMap<String, String>, name: &str, value: Option<&str>) {
     match value {
         Some(value) => values.insert(name.into(), value.into()),
         None => values.remove(name),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_strings_and_nulls_in_the_order_asked() {
+    fn a_row_has_strings_and_nulls_in_the_order_of_the_fields() {
         let fields = ["mx_City", "ProspectAutoId", "FirstName", "CreatedOn"];
         assert_eq!(
             row(Options::default(), &fields),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_set_is_read_in_the_form_chosen() {
+    fn a_field_set_has_the_configured_form_in_reads() {
         let read = |form| {
             row(
                 Options {

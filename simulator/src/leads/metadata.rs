@@ -1,4 +1,4 @@
-//! The endpoint that describes the lead fields.
+//! The endpoint that returns the metadata of the lead fields.
 
 use serde_json::{Value, json};
 
@@ -19,8 +19,8 @@ impl Handler<'_> {
     }
 }
 
-/// Strings, numbers and booleans are mixed as in the documented sample. Of the `RenderType`
-/// numbers only those of a phone and of a dropdown are documented.
+/// Returns a field as a row of the metadata. The mixture of strings, numbers and booleans is that of the documented
+/// sample. Only the `RenderType` numbers of a phone and of a dropdown are documented.
 fn row(field: &FieldSpec, options: &Options, without_options: bool) -> Value {
     let length = field.max_length.map(|length| length.to_string());
     let locked = matches!(field.schema_name.as_str(), "Phone" | "EmailAddress");
@@ -92,7 +92,7 @@ mod tests {
     use crate::test_support::TestServer;
 
     #[tokio::test]
-    async fn the_types_are_mixed_as_documented() {
+    async fn metadata_has_the_documented_json_types() {
         let server = TestServer::new(|_| {});
         let (_, all) = server.get("LeadsMetaData.Get").await;
         assert!(all.as_array().unwrap().len() > 60);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn options_come_as_objects_as_strings_or_not_at_all() {
+    async fn dropdown_options_are_objects_strings_or_absent() {
         let server = TestServer::new(|_| {});
         let segment = async |query: &str| {
             let (_, found) = server

@@ -1,4 +1,4 @@
-//! Leads: how they are stored, matched and validated, and the handlers of the endpoints that read and write them.
+//! Leads: storage, matching, validation, and the handlers of the endpoints that read and write them.
 
 mod bulk;
 pub(crate) mod draft;

@@ -1,13 +1,13 @@
-//! Spellings of one phone number. Knows no lead and no limits of real numbering plans.
+//! Forms of a phone number. Real numbering plans are not considered.
 
 use crate::PhoneLookup;
 
-/// A national number is taken to have this many digits where nothing says otherwise.
-const NATIONAL: usize = 10;
+/// Assumed number of digits of a national number.
+const NATIONAL_DIGITS: usize = 10;
 
-/// The stored spelling: `9845098450` and `+919845098450` become `+91-9845098450`; a spelling
-/// that has its hyphen after the country code stays.
-pub(crate) fn stored(number: &str, country: &str) -> String {
+/// Converts a number to the stored form: `9845098450` and `+919845098450` become `+91-9845098450`. A number with `+`
+/// and a hyphen is unchanged.
+pub(crate) fn to_stored(number: &str, country: &str) -> String {
     let number = number.trim();
     if number.starts_with('+') && number.contains('-') {
         return number.into();
@@ -23,24 +23,23 @@ pub(crate) fn stored(number: &str, country: &str) -> String {
         };
     }
     match all.strip_prefix(country) {
-        Some(national) if national.len() == NATIONAL => format!("+{country}-{national}"),
+        Some(national) if national.len() == NATIONAL_DIGITS => format!("+{country}-{national}"),
         _ => format!("+{country}-{all}"),
     }
 }
 
-/// The digits of a number, without signs and separators.
+/// Returns the digits of a number.
 pub(crate) fn digits(number: &str) -> String {
     number.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// Whether the text has a digit, and only characters of phone numbers.
+/// Whether the text has at least one digit, and only characters that occur in phone numbers.
 pub(crate) fn is_number(number: &str) -> bool {
     let allowed = |c: char| c.is_ascii_digit() || "+-() .".contains(c);
     number.chars().all(allowed) && number.contains(|c: char| c.is_ascii_digit())
 }
 
-/// The digits to look for, in order; the first stored ones decide. Empty if this lookup never finds
-/// such a spelling.
+/// Returns the digits to look up, in the order of priority. Empty if this lookup does not find the form of `number`.
 pub(crate) fn candidates(number: &str, country: &str, lookup: PhoneLookup) -> Vec<String> {
     let all = digits(number);
     let spaced = number.contains(['-', ' ']);
@@ -56,11 +55,12 @@ pub(crate) fn candidates(number: &str, country: &str, lookup: PhoneLookup) -> Ve
     }
 }
 
+/// Splits digits into the country code and the national number.
 fn split<'a>(all: &'a str, country: &str) -> Option<(&'a str, &'a str)> {
     let at = if all.starts_with(country) && !country.is_empty() {
         country.len()
     } else {
-        all.len().checked_sub(NATIONAL)?
+        all.len().checked_sub(NATIONAL_DIGITS)?
     };
     let (code, national) = all.split_at(at);
     (!code.is_empty() && !national.is_empty()).then_some((code, national))
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn numbers_are_stored_with_country_code_and_hyphen() {
-        for (given, kept) in [
+        for (given, stored) in [
             ("9845098450", "+91-9845098450"),
             ("+919845098450", "+91-9845098450"),
             ("919845098450", "+91-9845098450"),
@@ -84,13 +84,13 @@ mod tests {
             ("+", "+"),
             ("", ""),
         ] {
-            assert_eq!(stored(given, "91"), kept, "{given}");
+            assert_eq!(to_stored(given, "91"), stored, "{given}");
         }
     }
 
     #[test]
-    fn each_lookup_takes_its_own_spellings() {
-        let spellings = [
+    fn each_lookup_finds_its_forms() {
+        let forms = [
             "9845098450",
             "919845098450",
             "+919845098450",
@@ -99,7 +99,7 @@ mod tests {
         ];
         let finds = |lookup| {
             let stored = "919845098450".to_owned();
-            spellings.map(|spelling| candidates(spelling, "91", lookup).contains(&stored))
+            forms.map(|form| candidates(form, "91", lookup).contains(&stored))
         };
         assert_eq!(finds(PhoneLookup::Any), [true; 5]);
         assert_eq!(finds(PhoneLookup::Compact), [true, true, true, false, false]);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_make_no_number() {
+    fn a_text_with_letters_is_not_a_number() {
         assert!(is_number("+91-98450 98450"));
         assert!(!is_number("call me"));
         assert!(!is_number("+-"));

@@ -1,16 +1,16 @@
-//! The endpoints that find leads by an id, an email, a phone or a word.
+//! The endpoints that read leads by id, email, phone, word or a list of ids.
 
 use serde::Deserialize;
 
-use crate::handlers::{Count, Handler};
+use crate::handlers::{Handler, LenientU64};
 use crate::http::response::{Exception, Failure, Response, Result};
-use crate::leads::lead::Row;
+use crate::leads::lead::LeadRow;
 use crate::leads::phone;
 use crate::state::Tenant;
 use crate::{FieldSpec, Order};
 
-/// Attributes that the quick search compares.
-const SEARCHED: [&str; 8] = [
+/// Attributes that the quick search compares with the word.
+const QUICK_SEARCH_ATTRIBUTES: [&str; 8] = [
     "FirstName",
     "LastName",
     "EmailAddress",
@@ -21,7 +21,7 @@ const SEARCHED: [&str; 8] = [
     "mx_Country",
 ];
 
-/// Most ids in one call, as documented.
+/// Maximum number of ids in one call, as documented.
 const MAX_IDS: usize = 10_000;
 
 /// The requested columns.
@@ -35,21 +35,21 @@ pub(crate) struct Columns {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Paging {
-    page_index: Option<Count>,
-    page_size: Option<Count>,
+    page_index: Option<LenientU64>,
+    page_size: Option<LenientU64>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ByIds {
-    search_parameters: Option<Ids>,
+struct ByIdsRequest {
+    search_parameters: Option<LeadIds>,
     columns: Option<Columns>,
     paging: Option<Paging>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Ids {
+struct LeadIds {
     lead_ids: Option<Vec<String>>,
 }
 
@@ -67,10 +67,10 @@ impl Handler<'_> {
     pub(crate) fn get_by_phone(self) -> Result<Response> {
         let options = &self.tenant.options;
         let number = self.parameter("phone")?;
-        let spellings = phone::candidates(number, &options.default_country_code, options.phone_lookup);
-        let found = spellings.iter().find_map(|digits| self.leads.by_phone(digits));
+        let forms = phone::candidates(number, &options.default_country_code, options.phone_lookup);
+        let found = forms.iter().find_map(|digits| self.leads.by_phone(digits));
         if found.is_none() && options.phone_miss_404 {
-            return Err(Failure::Nothing);
+            return Err(Failure::NotFound);
         }
         self.lead_or_empty(found)
     }
@@ -81,18 +81,19 @@ impl Handler<'_> {
             0 => usize::MAX,
             cap => cap as usize,
         };
-        let holds = |value: Option<String>| value.is_some_and(|value| value.to_lowercase().contains(&word));
-        let fields = all(self.tenant);
-        let found = self
-            .leads
-            .iter()
-            .filter(|lead| SEARCHED.iter().any(|name| holds(lead.stored(name, self.tenant))));
+        let contains = |value: Option<String>| value.is_some_and(|value| value.to_lowercase().contains(&word));
+        let fields = all_fields(self.tenant);
+        let found = self.leads.iter().filter(|lead| {
+            QUICK_SEARCH_ATTRIBUTES
+                .iter()
+                .any(|name| contains(lead.stored(name, self.tenant)))
+        });
         let rows: Vec<_> = found.take(cap).map(|lead| lead.row(&fields, self.tenant)).collect();
         Ok(Response::json(200, &rows))
     }
 
     pub(crate) fn get_by_ids(self) -> Result<Response> {
-        let request: ByIds = self.body()?;
+        let request: ByIdsRequest = self.body()?;
         let ids = request.search_parameters.and_then(|parameters| parameters.lead_ids);
         let ids = ids.ok_or_else(|| Exception::missing("'LeadIds' is mandatory"))?;
         let columns = request.columns.unwrap_or_default();
@@ -115,7 +116,7 @@ impl Handler<'_> {
         let max = u64::from(self.tenant.options.by_ids_page_max);
         let page = request.paging.unwrap_or_default().bounds(self.tenant, max);
         let rows: Vec<_> = page
-            .of(&numbers)
+            .slice(&numbers)
             .iter()
             .filter_map(|number| self.leads.get(*number))
             .map(|lead| lead.row(&fields, self.tenant))
@@ -126,19 +127,19 @@ impl Handler<'_> {
         ))
     }
 
-    /// A response with the lead, or with an empty array.
+    /// Returns a response with an array that contains the lead, or that is empty.
     fn lead_or_empty(&self, number: Option<u64>) -> Result<Response> {
         let lead = number.and_then(|number| self.leads.get(number));
-        let rows: Vec<Row> = lead
+        let rows: Vec<LeadRow> = lead
             .iter()
-            .map(|lead| lead.row(&all(self.tenant), self.tenant))
+            .map(|lead| lead.row(&all_fields(self.tenant), self.tenant))
             .collect();
         Ok(Response::json(200, &rows))
     }
 }
 
 impl Columns {
-    /// The named fields; all fields if none is named.
+    /// Returns the requested fields, or all fields if the request names none.
     pub(crate) fn fields<'t>(&self, tenant: &'t Tenant) -> Result<Vec<&'t FieldSpec>> {
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for name in self.names() {
@@ -151,19 +152,19 @@ impl Columns {
             return Err(Exception::unknown_attributes(&unknown));
         }
         if known.is_empty() && unknown.is_empty() {
-            return Ok(all(tenant));
+            return Ok(all_fields(tenant));
         }
         Ok(known)
     }
 
-    /// The names, which are not checked.
+    /// Returns the requested names without validation.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let named = self.include_csv.as_deref().unwrap_or_default();
         named.split(',').map(str::trim).filter(|name| !name.is_empty())
     }
 }
 
-/// A page as a range of positions.
+/// A page as a range of row positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     first: usize,
@@ -171,7 +172,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn of<T>(self, rows: &[T]) -> &[T] {
+    pub(crate) fn slice<T>(self, rows: &[T]) -> &[T] {
         let rest = rows.get(self.first..).unwrap_or_default();
         &rest[..self.size.min(rest.len())]
     }
@@ -183,19 +184,19 @@ impl Paging {
             .map_or(u64::from(tenant.options.default_page_size), |size| size.0)
     }
 
-    /// The page, with at most `max` rows. Pages are numbered from one.
+    /// Returns the requested page with at most `max` rows. Pages are numbered from 1.
     pub(crate) fn bounds(&self, tenant: &Tenant, max: u64) -> Page {
         let size = self.size(tenant).min(max);
         let before = self.page_index.map_or(0, |index| index.0.saturating_sub(1));
-        let place = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let to_usize = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         Page {
-            first: place(before.saturating_mul(size)),
-            size: place(size),
+            first: to_usize(before.saturating_mul(size)),
+            size: to_usize(size),
         }
     }
 }
 
-fn all(tenant: &Tenant) -> Vec<&FieldSpec> {
+fn all_fields(tenant: &Tenant) -> Vec<&FieldSpec> {
     tenant.schema.fields().iter().collect()
 }
 
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_is_an_lead_or_empty_strings_and_nulls() {
+    async fn the_values_of_a_read_lead_are_strings_or_null() {
         let server = TestServer::new(|_| {});
         let id = server
             .create(&[
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_found_is_an_empty_array() {
+    async fn a_read_without_a_result_is_an_empty_array() {
         let server = TestServer::new(|_| {});
         for name in [
             "Leads.GetById?id=x",
@@ -255,25 +256,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_phone_is_found_by_the_spellings_chosen() {
+    async fn a_phone_is_found_in_the_configured_forms() {
         let server = TestServer::new(|_| {});
         server.simulator.insert_lead(&[("Mobile", "9845098450")]);
-        let spellings = ["9845098450", "%2B919845098450", "%2B91-9845098450", "98450%2098450"];
+        let forms = ["9845098450", "%2B919845098450", "%2B91-9845098450", "98450%2098450"];
         for (lookup, expected) in [
             (PhoneLookup::Any, [1, 1, 1, 1]),
             (PhoneLookup::Compact, [1, 1, 0, 0]),
             (PhoneLookup::Hyphenated, [0, 0, 1, 0]),
         ] {
             server.simulator.set_options(|options| options.phone_lookup = lookup);
-            for (spelling, count) in spellings.iter().zip(expected) {
-                let (_, found) = server.get(&format!("RetrieveLeadByPhoneNumber?phone={spelling}")).await;
-                assert_eq!(found.as_array().unwrap().len(), count, "{lookup:?} {spelling}");
+            for (form, count) in forms.iter().zip(expected) {
+                let (_, found) = server.get(&format!("RetrieveLeadByPhoneNumber?phone={form}")).await;
+                assert_eq!(found.as_array().unwrap().len(), count, "{lookup:?} {form}");
             }
         }
     }
 
     #[tokio::test]
-    async fn a_quick_search_looks_for_a_word_up_to_its_cap() {
+    async fn a_quick_search_returns_rows_up_to_its_maximum() {
         let server = TestServer::new(|_| {});
         sample_leads(&server);
         let count = async || {
@@ -291,10 +292,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leads_come_by_ids_with_the_columns_asked() {
+    async fn leads_are_read_by_ids_with_the_requested_columns() {
         let server = TestServer::new(|options| options.by_ids_page_max = 2);
         let [ann, bob, cid] = sample_leads(&server);
-        let ask = async |ids: &[&String], columns: &str, page: u32| {
+        let read = async |ids: &[&String], columns: &str, page: u32| {
             let body = json!({
                 "SearchParameters": {"LeadIds": ids},
                 "Columns": {"Include_CSV": columns},
@@ -303,26 +304,26 @@ mod tests {
             server.post("Leads/Retrieve/ByIds", body).await
         };
         let none = "nobody".to_owned();
-        let (_, response) = ask(&[&cid, &none, &ann, &cid, &bob], "FirstName, mx_City", 1).await;
+        let (_, response) = read(&[&cid, &none, &ann, &cid, &bob], "FirstName, mx_City", 1).await;
         let rows = json!([{"FirstName": "Cid", "mx_City": "Pune"}, {"FirstName": "Ann", "mx_City": "Pune"}]);
         assert_eq!(response, json!({"RecordCount": 3, "Leads": rows}));
-        let (_, response) = ask(&[&cid, &ann, &bob], "FirstName", 2).await;
+        let (_, response) = read(&[&cid, &ann, &bob], "FirstName", 2).await;
         assert_eq!(response["Leads"], json!([{"FirstName": "Bob"}]));
         server
             .simulator
             .set_options(|options| options.by_ids_order = Order::Reversed);
-        let (_, response) = ask(&[&cid, &ann], "FirstName", 1).await;
+        let (_, response) = read(&[&cid, &ann], "FirstName", 1).await;
         assert_eq!(response["Leads"][0]["FirstName"], "Ann");
 
-        let (status, response) = ask(&[&ann], "", 1).await;
+        let (status, response) = read(&[&ann], "", 1).await;
         assert_eq!(
             (status, &response["ExceptionType"]),
             (500, &json!("MXMandatoryFieldMissingException"))
         );
-        assert_eq!(ask(&[&ann], "Nonsense", 1).await.0, 500);
+        assert_eq!(read(&[&ann], "Nonsense", 1).await.0, 500);
         server
             .simulator
             .set_options(|options| options.unknown_column_fails = false);
-        assert_eq!(ask(&[&ann], "Nonsense", 1).await.1["Leads"], json!([{}]));
+        assert_eq!(read(&[&ann], "Nonsense", 1).await.1["Leads"], json!([{}]));
     }
 }

@@ -1,4 +1,4 @@
-//! The endpoints that find leads by a criterion or by when they were modified.
+//! The endpoints that find leads by a criterion or by time of modification.
 
 use std::cmp::Ordering;
 
@@ -6,24 +6,24 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::FieldSpec;
-use crate::handlers::{Count, Handler};
+use crate::handlers::{Handler, LenientU64};
 use crate::http::response::{Exception, Failure, Response, Result};
-use crate::leads::fields::Kind;
-use crate::leads::lead::{Lead, Row};
+use crate::leads::fields::FieldKind;
+use crate::leads::lead::{Lead, LeadRow};
 use crate::leads::reads::{Columns, Paging};
 use crate::leads::{store, value};
 use crate::random::Random;
 
-/// Larger pages of `Leads.Get` are cut to this without an error.
+/// Maximum page size of `Leads.Get`. A larger page size is reduced to it without an error.
 const MAX_PAGE_SIZE: u64 = 1_000;
 
-/// Larger pages of `Leads.RecentlyModified` are an error.
+/// Maximum page size of `Leads.RecentlyModified`. A larger page size is an error.
 const MAX_RECENT_PAGE_SIZE: u64 = 5_000;
 
-/// A body without `Parameter`, for example because it is misspelt, matches all leads.
+/// The body of a search. Without `Parameter`, for example because the name is misspelled, all leads match.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct SearchRequest<P> {
+struct LeadSearchRequest<P> {
     parameter: Option<P>,
     columns: Option<Columns>,
     sorting: Option<Sorting>,
@@ -40,7 +40,7 @@ struct Criterion {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Range {
+struct DateRange {
     from_date: Option<String>,
     to_date: Option<String>,
 }
@@ -49,16 +49,16 @@ struct Range {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Sorting {
     pub(crate) column_name: Option<String>,
-    pub(crate) direction: Option<Count>,
+    pub(crate) direction: Option<LenientU64>,
 }
 
 impl Handler<'_> {
     pub(crate) fn search(mut self) -> Result<Response> {
-        let request: SearchRequest<Criterion> = self.body()?;
+        let request: LeadSearchRequest<Criterion> = self.body()?;
         let fields = request.columns.unwrap_or_default().fields(self.tenant)?;
         let filter = request
             .parameter
-            .map(|criterion| Filter::new(criterion, &self))
+            .map(|criterion| LeadFilter::new(criterion, &self))
             .transpose()?;
         let mut found: Vec<_> = self
             .leads
@@ -68,11 +68,11 @@ impl Handler<'_> {
             .collect();
         self.sort(&mut found, request.sorting.as_ref())?;
         let page = request.paging.unwrap_or_default().bounds(self.tenant, MAX_PAGE_SIZE);
-        Ok(Response::json(200, &self.read(page.of(&found), &fields)))
+        Ok(Response::json(200, &self.read(page.slice(&found), &fields)))
     }
 
     pub(crate) fn recently_modified(mut self) -> Result<Response> {
-        let request: SearchRequest<Range> = self.body()?;
+        let request: LeadSearchRequest<DateRange> = self.body()?;
         let paging = request.paging.unwrap_or_default();
         if paging.size(self.tenant) > MAX_RECENT_PAGE_SIZE {
             let message =
@@ -82,7 +82,10 @@ impl Handler<'_> {
         let range = request
             .parameter
             .ok_or_else(|| Exception::missing("'Parameter' is mandatory"))?;
-        let (from, to) = (moment("FromDate", range.from_date)?, moment("ToDate", range.to_date)?);
+        let (from, to) = (
+            date_parameter("FromDate", range.from_date)?,
+            date_parameter("ToDate", range.to_date)?,
+        );
         if from > to {
             return Err(Exception::invalid("FromDate can not be after ToDate."));
         }
@@ -98,7 +101,7 @@ impl Handler<'_> {
         }
         self.sort(&mut found, request.sorting.as_ref())?;
         let page = paging.bounds(self.tenant, MAX_RECENT_PAGE_SIZE);
-        let rows = self.read(page.of(&found), &fields);
+        let rows = self.read(page.slice(&found), &fields);
         let rows: Vec<_> = rows
             .into_iter()
             .map(|row| self.property_list(row, found.len()))
@@ -106,7 +109,7 @@ impl Handler<'_> {
         Ok(Response::json(200, &json!({"RecordCount": found.len(), "Leads": rows})))
     }
 
-    fn property_list(&self, row: Row, total: usize) -> Value {
+    fn property_list(&self, row: LeadRow, total: usize) -> Value {
         let pair = |(name, value)| json!({"Attribute": name, "Value": value});
         let mut pairs: Vec<_> = row.0.into_iter().map(pair).collect();
         if self.tenant.options.recent_rows_have_total {
@@ -115,12 +118,13 @@ impl Handler<'_> {
         json!({"LeadPropertyList": pairs})
     }
 
-    fn read(&self, numbers: &[u64], fields: &[&FieldSpec]) -> Vec<Row> {
+    fn read(&self, numbers: &[u64], fields: &[&FieldSpec]) -> Vec<LeadRow> {
         let leads = numbers.iter().filter_map(|number| self.leads.get(*number));
         leads.map(|lead| lead.row(fields, self.tenant)).collect()
     }
 
-    /// Unset values come first, equal ones by lead number, or in no order where that is chosen.
+    /// Sorts leads by a column. Unset values sort before all others. Equal values are sorted by lead number, or
+    /// randomly with `unstable_ties`.
     fn sort(&mut self, found: &mut [u64], sorting: Option<&Sorting>) -> Result<()> {
         let Some((name, sorting)) = sorting.and_then(|s| Some((s.column_name.as_deref()?, s))) else {
             return Ok(());
@@ -132,7 +136,7 @@ impl Handler<'_> {
         } else {
             0
         };
-        let descending = sorting.direction == Some(Count(1));
+        let descending = sorting.direction == Some(LenientU64(1));
         let mut keyed: Vec<_> = found
             .iter()
             .filter_map(|number| self.leads.get(*number))
@@ -153,15 +157,15 @@ impl Handler<'_> {
             let order = if descending { order.reverse() } else { order };
             order.then(one.1.cmp(&two.1))
         });
-        for (place, (_, _, number)) in found.iter_mut().zip(keyed) {
-            *place = number;
+        for (row, (_, _, number)) in found.iter_mut().zip(keyed) {
+            *row = number;
         }
         Ok(())
     }
 }
 
-/// A validated criterion. An unset attribute matches none, not even `<>`.
-struct Filter<'t> {
+/// A validated criterion. An unset attribute never matches, not even with `<>`.
+struct LeadFilter<'t> {
     field: &'t FieldSpec,
     operator: Operator,
     values: Vec<String>,
@@ -172,7 +176,7 @@ enum Operator {
     Like,
 }
 
-impl<'t> Filter<'t> {
+impl<'t> LeadFilter<'t> {
     fn new(criterion: Criterion, handler: &Handler<'t>) -> Result<Self> {
         let name = criterion
             .lookup_name
@@ -182,7 +186,7 @@ impl<'t> Filter<'t> {
             .ok_or_else(|| Exception::missing("'LookupValue' is mandatory"))?;
         let field = handler.tenant.schema.field(&name);
         let field = field.ok_or_else(|| Exception::unknown_attributes(&[name]))?;
-        if field.kind() == Kind::Boolean && value != "0" && value != "1" {
+        if field.kind() == FieldKind::Boolean && value != "0" && value != "1" {
             return Err(Exception::invalid("Invalid Input! Parameter Name: LookupValue"));
         }
         let named = criterion
@@ -236,17 +240,17 @@ impl<'t> Filter<'t> {
 /// Compares two stored values.
 fn compare(field: &FieldSpec, one: &str, two: &str) -> Ordering {
     let number = |text: &str| text.parse::<f64>();
-    if let (Kind::Number, Ok(one), Ok(two)) = (field.kind(), number(one), number(two)) {
+    if let (FieldKind::Number, Ok(one), Ok(two)) = (field.kind(), number(one), number(two)) {
         return one.total_cmp(&two);
     }
-    // The lead number is a number that comes as a text.
+    // The lead number is a field of the type `Text`, but it is compared as a number.
     if let ("ProspectAutoId", Ok(one), Ok(two)) = (field.schema_name.as_str(), number(one), number(two)) {
         return one.total_cmp(&two);
     }
     one.cmp(two)
 }
 
-/// `LIKE` with `%` for any run of characters.
+/// Whether `text` matches a `LIKE` pattern, in which `%` stands for any characters.
 fn like(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('%');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {
@@ -268,10 +272,11 @@ fn like(text: &str, pattern: &str) -> bool {
     true
 }
 
-pub(crate) fn moment(name: &str, given: Option<String>) -> Result<jiff::Timestamp> {
+/// Parses a mandatory date parameter.
+pub(crate) fn date_parameter(name: &str, given: Option<String>) -> Result<jiff::Timestamp> {
     let given = given.ok_or_else(|| Exception::missing(format!("'{name}' is mandatory")))?;
     let wrong = || -> Failure { Exception::invalid(format!("{name} value is not correct.")) };
-    value::moment(&given).ok_or_else(wrong)
+    value::parse_timestamp(&given).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -281,7 +286,7 @@ mod tests {
     use crate::test_support::TestServer;
 
     #[test]
-    fn a_pattern_matches_runs() {
+    fn a_percent_sign_matches_any_characters() {
         for (text, pattern, matches) in [
             ("pune", "pune", true),
             ("pune", "p%", true),
@@ -334,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_operator_compares_by_the_kind_of_field() {
+    async fn each_operator_compares_values_by_the_kind_of_the_field() {
         let server = sample_leads().await;
         for (name, operator, value, found) in [
             ("mx_Loan_Amount", "=", "10", vec!["Bob"]),
@@ -355,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_boolean_is_searched_as_a_digit_only() {
+    async fn invalid_criteria_are_rejected() {
         let server = sample_leads().await;
         let (status, _) = server.post("Leads.Get", where_is("mx_Consent", "=", "true")).await;
         assert_eq!(status, 500);
@@ -364,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_misspelt_wrapper_finds_every_lead() {
+    async fn a_search_without_a_parameter_finds_all_leads() {
         let server = sample_leads().await;
         let mut body = where_is("FirstName", "=", "Ann");
         body["Query"] = body["Parameter"].take();
@@ -374,7 +379,7 @@ mod tests {
     #[tokio::test]
     async fn results_are_sorted_and_paged() {
         let server = sample_leads().await;
-        let ask = |column: &str, direction: Value, page: u32| {
+        let request = |column: &str, direction: Value, page: u32| {
             json!({
                 "Columns": {"Include_CSV": "FirstName"},
                 "Sorting": {"ColumnName": column, "Direction": direction},
@@ -382,19 +387,19 @@ mod tests {
             })
         };
         assert_eq!(
-            names(&server, ask("mx_Loan_Amount", json!("1"), 1)).await,
+            names(&server, request("mx_Loan_Amount", json!("1"), 1)).await,
             ["Cid", "Bob", "Ann"]
         );
-        assert_eq!(names(&server, ask("mx_Loan_Amount", json!("1"), 2)).await, ["Dan"]);
+        assert_eq!(names(&server, request("mx_Loan_Amount", json!("1"), 2)).await, ["Dan"]);
         assert_eq!(
-            names(&server, ask("mx_Loan_Amount", json!(0), 1)).await,
+            names(&server, request("mx_Loan_Amount", json!(0), 1)).await,
             ["Dan", "Ann", "Bob"]
         );
-        assert_eq!(names(&server, ask("mx_Loan_Amount", json!(0), 3)).await, [""; 0]);
+        assert_eq!(names(&server, request("mx_Loan_Amount", json!(0), 3)).await, [""; 0]);
     }
 
     #[tokio::test]
-    async fn a_page_is_cut_to_a_thousand() {
+    async fn a_larger_page_size_is_reduced_to_a_thousand() {
         let server = TestServer::new(|_| {});
         for _ in 0..1_001 {
             server.simulator.insert_lead(&[("FirstName", "x")]);
@@ -404,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn equal_keys_can_change_places() {
+    async fn rows_with_equal_keys_can_change_their_order() {
         let server = TestServer::new(|options| options.unstable_ties = true);
         for number in 0..20 {
             server.simulator.insert_lead(&[("FirstName", &number.to_string())]);
@@ -426,7 +431,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_range_of_modification_has_both_its_ends() {
+    async fn the_range_of_modification_includes_both_ends() {
         let server = sample_leads().await;
         let count = async |from: &str, to: &str| {
             server.post("Leads.RecentlyModified", between(from, to)).await.1["RecordCount"].clone()
@@ -437,7 +442,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn recently_modified_counts_all_and_lists_a_page() {
+    async fn recently_modified_returns_the_total_and_a_page() {
         let server = sample_leads().await;
         server
             .simulator
@@ -455,7 +460,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_range_or_page_is_an_error() {
+    async fn an_invalid_range_or_page_size_is_an_error() {
         let server = sample_leads().await;
         let message = async |body: Value| {
             let (status, response) = server.post("Leads.RecentlyModified", body).await;

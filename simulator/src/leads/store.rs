@@ -1,5 +1,4 @@
-//! The stored leads and their unique values. Knows the rules of writing a lead, not the endpoints
-//! that write one.
+//! The stored leads, their index, and the rules for writing a lead.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,26 +7,26 @@ use jiff::Timestamp;
 use crate::DuplicateMessage;
 use crate::http::response::{Exception, Failure, Result};
 use crate::leads::draft::Draft;
-use crate::leads::fields::Kind;
+use crate::leads::fields::FieldKind;
 use crate::leads::lead::Lead;
 use crate::leads::{phone, value};
 use crate::random::Random;
 use crate::state::Tenant;
 
-/// Attributes that leads are looked up by, unique or not.
-const LOOKED_UP: [&str; 3] = ["EmailAddress", "Phone", "Mobile"];
+/// Attributes by which leads are looked up, in addition to the unique attributes.
+const LOOKUP_ATTRIBUTES: [&str; 3] = ["EmailAddress", "Phone", "Mobile"];
 
-/// All leads of the tenant.
+/// All leads of the account.
 #[derive(Debug)]
 pub(crate) struct Leads {
     leads: BTreeMap<u64, Lead>,
     numbers: HashMap<String, u64>,
-    index: HashMap<String, HashMap<String, BTreeSet<u64>>>,
+    index: Index,
     last_number: u64,
     random: Random,
-    /// Uniqueness conflicts so far.
+    /// Number of conflicts over unique attributes.
     pub(crate) duplicates: u64,
-    /// Automations fired so far.
+    /// Number of fired automations.
     pub(crate) automations: u64,
 }
 
@@ -49,7 +48,7 @@ impl Leads {
     /// Rebuilds the index after a change of the options.
     pub(crate) fn reindex(&mut self, tenant: &Tenant) {
         let unique = tenant.options.unique.iter().map(String::as_str);
-        self.index = LOOKED_UP
+        self.index = LOOKUP_ATTRIBUTES
             .into_iter()
             .chain(unique)
             .map(|name| (name.into(), HashMap::new()))
@@ -59,16 +58,17 @@ impl Leads {
         }
     }
 
-    /// Creates a lead from the draft, with `id` if it is given and free.
+    /// Creates a lead from the draft, with `id` or with a random id. Fails if the id or a unique value already exists,
+    /// or if a mandatory value is missing.
     pub(crate) fn create(&mut self, draft: &Draft, id: Option<String>, now: Timestamp, tenant: &Tenant) -> Result<u64> {
-        let named = ["FirstName", "LastName", "EmailAddress", "Phone"];
-        if !named.iter().any(|name| draft.value(name).is_some()) {
-            let message = format!("At least one of {} is mandatory", named.join(", "));
+        let names_of_lead = ["FirstName", "LastName", "EmailAddress", "Phone"];
+        if !names_of_lead.iter().any(|name| draft.value(name).is_some()) {
+            let message = format!("At least one of {} is mandatory", names_of_lead.join(", "));
             return Err(Exception::missing(message));
         }
         let missing: Vec<_> = tenant.mandatory().filter(|name| draft.value(name).is_none()).collect();
         if !missing.is_empty() {
-            return Err(without(&missing, tenant));
+            return Err(mandatory_missing(&missing, tenant));
         }
         self.check_unique(draft, None, tenant)?;
         if id.as_deref().is_some_and(|id| self.by_id(id).is_some()) {
@@ -78,7 +78,7 @@ impl Leads {
         Ok(self.insert(id, now, tenant, |lead| lead.apply(draft, now, tenant)))
     }
 
-    /// Inserts a lead without any check.
+    /// Inserts a lead without validation.
     pub(crate) fn insert(
         &mut self,
         id: Option<String>,
@@ -104,7 +104,7 @@ impl Leads {
             return Err(Exception::lead_not_found());
         }
         if let Some(name) = tenant.mandatory().find(|name| draft.clears(name)) {
-            return Err(without(&[name], tenant));
+            return Err(mandatory_missing(&[name], tenant));
         }
         self.check_unique(draft, Some(number), tenant)?;
         if let Some(lead) = self.leads.get_mut(&number) {
@@ -115,7 +115,7 @@ impl Leads {
         Ok(())
     }
 
-    /// Removes a lead.
+    /// Removes and returns a lead.
     pub(crate) fn remove(&mut self, number: u64, tenant: &Tenant) -> Option<Lead> {
         let lead = self.leads.remove(&number)?;
         self.numbers.remove(&lead.id.to_ascii_lowercase());
@@ -138,7 +138,7 @@ impl Leads {
         }
     }
 
-    /// A random number that is not 0.
+    /// Returns a random number that is not 0.
     pub(crate) fn nonzero_random(&mut self) -> u64 {
         self.random.next() | 1
     }
@@ -147,7 +147,7 @@ impl Leads {
         self.leads.get(&number)
     }
 
-    /// The id of a lead, empty when there is none.
+    /// Returns the id of a lead. Empty if the lead does not exist.
     pub(crate) fn id(&self, number: u64) -> &str {
         self.leads.get(&number).map_or("", |lead| &lead.id)
     }
@@ -164,13 +164,14 @@ impl Leads {
         self.numbers.get(&id.to_ascii_lowercase()).copied()
     }
 
-    /// The lead with this stored value of a looked-up or unique attribute; the one modified
-    /// last where several do.
+    /// Finds the lead with this stored value of an indexed attribute. If several leads match, returns the one that was
+    /// modified last.
     pub(crate) fn by_value(&self, attribute: &str, value: &str, tenant: &Tenant) -> Option<u64> {
         self.by_key(attribute, &key(attribute, value, tenant))
     }
 
-    /// The lead with this phone, by one of the spellings, as `Phone` or `Mobile`.
+    /// Finds the lead with these digits as `Phone` or `Mobile`. If several leads match, returns the one that was
+    /// modified last.
     pub(crate) fn by_phone(&self, digits: &str) -> Option<u64> {
         let found = ["Phone", "Mobile"]
             .into_iter()
@@ -205,7 +206,7 @@ impl Leads {
     }
 }
 
-fn without(names: &[&str], tenant: &Tenant) -> Failure {
+fn mandatory_missing(names: &[&str], tenant: &Tenant) -> Failure {
     let message = format!("Mandatory field(s) missing - {}", names.join(","));
     match tenant.options.mandatory_is_attribute {
         true => Exception::missing_parameter(message),
@@ -213,7 +214,7 @@ fn without(names: &[&str], tenant: &Tenant) -> Failure {
     }
 }
 
-/// The conflict over a unique attribute, in the wording chosen.
+/// Returns the error for a duplicate unique value, with the configured text.
 pub(crate) fn duplicate(attribute: &str, value: &str, tenant: &Tenant) -> Failure {
     if tenant.options.duplicate_message == DuplicateMessage::Database {
         let message = format!("Duplicate entry '{value}' for key 'UQ_Prospect_Base_{attribute}'");
@@ -226,22 +227,23 @@ pub(crate) fn duplicate(attribute: &str, value: &str, tenant: &Tenant) -> Failur
     Exception::duplicate(format!("A Lead with same {display} already exists."))
 }
 
-/// The key of a value in the index. Equal values of a unique attribute have the same key.
+/// Returns the key of a value in the index. Values that are duplicates of each other have the same key.
 pub(crate) fn key(attribute: &str, value: &str, tenant: &Tenant) -> String {
     match tenant.schema.field(attribute).map(|field| field.kind()) {
-        Some(Kind::Email) if !tenant.options.email_case_sensitive => value.trim().to_lowercase(),
-        Some(Kind::Phone) => phone::digits(value),
+        Some(FieldKind::Email) if !tenant.options.email_case_sensitive => value.trim().to_lowercase(),
+        Some(FieldKind::Phone) => phone::digits(value),
         _ => value.into(),
     }
 }
 
-/// A lookup value in the form of stored values; unchanged if it is not valid for the field.
+/// Converts a lookup value to the stored form. A value that is invalid for the field is unchanged.
 pub(crate) fn lookup(attribute: &str, value: &str, tenant: &Tenant) -> String {
     let field = tenant.schema.field(attribute);
-    let kept = field.and_then(|field| value::stored(field, value, &tenant.options).ok());
-    kept.unwrap_or_else(|| value.into())
+    let stored = field.and_then(|field| value::to_stored(field, value, &tenant.options).ok());
+    stored.unwrap_or_else(|| value.into())
 }
 
+/// Lead numbers by attribute and by the key of the value.
 type Index = HashMap<String, HashMap<String, BTreeSet<u64>>>;
 
 fn add_to_index(index: &mut Index, lead: &Lead, tenant: &Tenant) {
@@ -315,7 +317,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn spellings_of_one_phone_or_email_are_one_value() {
+    fn different_forms_of_a_phone_or_an_email_are_duplicates() {
         let mut test = TestTenant::new(Options::default());
         test.create(&[("Phone", "9845098450"), ("EmailAddress", "Ann@X.co")])
             .unwrap();
@@ -337,7 +339,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_older_wording_of_a_conflict_names_the_key() {
+    fn the_database_text_of_a_duplicate_names_the_key() {
         let options = Options {
             duplicate_message: DuplicateMessage::Database,
             ..Options::default()
@@ -352,7 +354,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_unique_value_can_be_used_again_after_it_was_removed() {
+    fn a_unique_value_can_be_used_again_after_its_removal() {
         let mut test = TestTenant::new(Options::default());
         let one = test
             .create(&[("FirstName", "One"), ("EmailAddress", "a@x.co")])
@@ -365,7 +367,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_lead_may_resend_its_own_values_unless_chosen_otherwise() {
+    fn an_update_with_unchanged_unique_values_succeeds_unless_configured_otherwise() {
         for fails in [false, true] {
             let options = Options {
                 own_unique_resend_fails: fails,
@@ -378,7 +380,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn uniqueness_follows_the_tenant() {
+    fn unique_attributes_are_configurable() {
         let mut test = TestTenant::new(Options {
             unique: vec!["mx_Zip".into()],
             ..Options::default()
@@ -390,7 +392,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_attribute_that_becomes_unique_later_is_checked_against_older_leads() {
+    fn an_attribute_that_becomes_unique_is_checked_against_existing_leads() {
         let mut test = TestTenant::new(Options::default());
         test.create(&[("FirstName", "x"), ("mx_Zip", "1")]).unwrap();
         let mut options = test.tenant.options.clone();
@@ -401,7 +403,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_nameless_lead_and_a_missing_mandatory_field_are_refused() {
+    fn a_lead_without_a_name_or_without_a_mandatory_field_is_rejected() {
         let mut test = TestTenant::new(Options {
             mandatory: vec!["mx_City".into()],
             ..Options::default()

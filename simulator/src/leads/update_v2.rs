@@ -1,4 +1,4 @@
-//! The endpoint that gives many leads different values.
+//! The endpoint `Lead/Bulk/UpdateV2`, which updates many leads with different values.
 
 use std::collections::HashMap;
 
@@ -10,54 +10,57 @@ use crate::http::response::{Exception, Failure, Response, Result};
 use crate::leads::draft::{Draft, Pair};
 use crate::leads::store;
 
-/// The documented maximum.
+/// Maximum number of rows, as documented.
 const MAX_LEADS: usize = 25;
 
-const ABSENT: &str = "Lead does not exist in the system or You do not have permission to update the lead";
+/// The reason of a row whose lead does not exist.
+const LEAD_NOT_FOUND: &str = "Lead does not exist in the system or You do not have permission to update the lead";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ManyFields {
+struct UpdateV2Request {
     search_by_key: Option<String>,
     #[serde(default)]
     options: Option<HashMap<String, Value>>,
-    lead_properties_list: Vec<Properties>,
+    lead_properties_list: Vec<UpdateV2Lead>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Properties {
+struct UpdateV2Lead {
     fields: Vec<Pair>,
 }
 
-/// The rows by their outcome.
+/// The rows of the response by outcome.
 #[derive(Default)]
-struct Report {
-    done: Vec<Row>,
-    failed: Vec<Row>,
-    /// Rows of missing leads, if the caller requested a list of their own.
-    unprocessed: Option<Vec<Row>>,
+struct UpdateV2Report {
+    done: Vec<UpdateV2Row>,
+    failed: Vec<UpdateV2Row>,
+    /// The rows of missing leads, if the request contains `PushNonExistentLeadsToUnProcessedList`.
+    unprocessed: Option<Vec<UpdateV2Row>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Row {
+struct UpdateV2Row {
     identifier: String,
     identifier_value: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
-/// Why a row failed.
+/// The error of a row.
 enum RowError {
-    Absent,
+    /// The lead does not exist.
+    LeadNotFound,
+    /// The update failed with this reason.
     Failed(String),
 }
 
 impl Handler<'_> {
     pub(crate) fn bulk_update_v2(mut self) -> Result<Response> {
-        let mut request: ManyFields = self.body()?;
-        self.fit(&mut request.lead_properties_list, MAX_LEADS, "leads")?;
+        let mut request: UpdateV2Request = self.body()?;
+        self.limit_rows(&mut request.lead_properties_list, MAX_LEADS, "leads")?;
         let key = request.search_by_key.as_deref().filter(|key| !key.is_empty());
         let key = key.unwrap_or("ProspectId");
         let known = key == "ProspectId" || key == "EmailAddress";
@@ -68,16 +71,16 @@ impl Handler<'_> {
         let keeps_unprocessed = options.get("PushNonExistentLeadsToUnProcessedList") == Some(&Value::Bool(true));
 
         let rows: Vec<_> = request.lead_properties_list.into_iter().map(|row| row.fields).collect();
-        // All rows are read before the first is written: one that cannot be read fails the call.
+        // All rows are parsed before the first one is executed: a row that cannot be parsed fails the call.
         let drafts = self.drafts(&rows)?;
         let named: Vec<_> = rows.iter().map(|row| self.identifier(key, row)).collect();
         let mut copies: HashMap<&str, usize> = HashMap::new();
         for (_, value) in &named {
             *copies.entry(value).or_default() += 1;
         }
-        let mut report = Report {
+        let mut report = UpdateV2Report {
             unprocessed: keeps_unprocessed.then(Vec::new),
-            ..Report::default()
+            ..UpdateV2Report::default()
         };
         for (draft, (shown, value)) in drafts.into_iter().zip(&named) {
             let outcome = self.update_row(key, value, copies[value.as_str()], draft);
@@ -101,7 +104,7 @@ impl Handler<'_> {
             "ProspectId" => self.leads.by_id(value),
             _ => self.leads.by_value(key, value, self.tenant),
         };
-        let number = found.ok_or(RowError::Absent)?;
+        let number = found.ok_or(RowError::LeadNotFound)?;
         self.leads.update(number, &draft, self.now, self.tenant)?;
         if self.tenant.options.bulk_fires_automations && self.fires_automations() {
             self.leads.automations += 1;
@@ -109,7 +112,7 @@ impl Handler<'_> {
         Ok(())
     }
 
-    /// The identifier of a row: as given, and in the form in which equal values are equal.
+    /// Returns the identifier of a row, as in the request and as a key for comparison.
     fn identifier(&self, key: &str, fields: &[Pair]) -> (String, String) {
         let is_key = |pair: &&Pair| pair.attribute == key || key == "ProspectId" && pair.attribute == "ProspectID";
         let given = fields
@@ -117,17 +120,17 @@ impl Handler<'_> {
             .find(is_key)
             .and_then(|pair| pair.value.as_str())
             .unwrap_or("");
-        let same = match key {
+        let comparison_key = match key {
             "ProspectId" => given.to_ascii_lowercase(),
             _ => store::key(key, &store::lookup(key, given, self.tenant), self.tenant),
         };
-        (given.into(), same)
+        (given.into(), comparison_key)
     }
 }
 
-impl Report {
+impl UpdateV2Report {
     fn add(&mut self, key: &str, shown: &str, outcome: std::result::Result<(), RowError>) {
-        let row = |reason| Row {
+        let row = |reason| UpdateV2Row {
             identifier: key.into(),
             identifier_value: shown.into(),
             reason,
@@ -135,21 +138,21 @@ impl Report {
         match outcome {
             Ok(()) => self.done.push(row(None)),
             Err(RowError::Failed(reason)) => self.failed.push(row(Some(reason))),
-            Err(RowError::Absent) => {
+            Err(RowError::LeadNotFound) => {
                 let list = self.unprocessed.as_mut().unwrap_or(&mut self.failed);
-                list.push(row(Some(ABSENT.into())));
+                list.push(row(Some(LEAD_NOT_FOUND.into())));
             }
         }
     }
 
     fn response(&self, partial: &str) -> Response {
         let unprocessed = self.unprocessed.as_ref().map_or(0, Vec::len);
-        let missed = self.failed.len() + unprocessed;
+        let failed = self.failed.len() + unprocessed;
         let mut status = json!({
-            "TotalCount": self.done.len() + missed,
+            "TotalCount": self.done.len() + failed,
             "SuccessCount": self.done.len(),
             "FailureCount": self.failed.len(),
-            "Message": if missed == 0 { "Success" } else { partial },
+            "Message": if failed == 0 { "Success" } else { partial },
         });
         let mut details = json!({"SuccessfulLeads": self.done, "FailedLeads": self.failed});
         if let Some(rows) = &self.unprocessed {
@@ -161,10 +164,10 @@ impl Report {
 }
 
 impl From<Failure> for RowError {
-    /// The reason that this endpoint gives in place of an exception.
+    /// Converts an exception to the reason that this endpoint returns.
     fn from(failure: Failure) -> Self {
         let Failure::Exception(Exception { message, .. }) = failure else {
-            return Self::Absent;
+            return Self::LeadNotFound;
         };
         Self::Failed(match message.strip_prefix("Attribute(s) does not exist - ") {
             Some(names) => format!("Non-existent field(s) provided: {names}"),
@@ -214,7 +217,7 @@ mod tests {
             [
                 (one.clone(), "2 Duplicate Lead(s) provided".into()),
                 (one.to_uppercase(), "2 Duplicate Lead(s) provided".into()),
-                ("nobody".into(), ABSENT.into()),
+                ("nobody".into(), LEAD_NOT_FOUND.into()),
                 ("nowhere".into(), "Non-existent field(s) provided: Nonsense".into()),
             ]
         );
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_leads_of_an_update_v2_can_be_listed_as_unprocessed() {
+    async fn an_update_v2_can_list_missing_leads_as_unprocessed() {
         let server = TestServer::new(|_| {});
         two_leads(&server).await;
         let row = |email: &str| json!({"Fields": attributes(&[("EmailAddress", email), ("mx_City", "Pune")])});

@@ -1,23 +1,22 @@
-//! Values: which texts are valid for a field, how they are stored, and how reads format dates. Knows no
-//! lead.
+//! Values: validation for a field, the stored form, and the formats of date-times in reads.
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::http::response::{Exception, Result};
-use crate::leads::fields::{FieldSpec, Kind};
+use crate::leads::fields::{FieldKind, FieldSpec};
 use crate::leads::phone;
 use crate::{DateForm, Options};
 
 /// The format of stored date-times.
 const STORED_FORMAT: &str = "%Y-%m-%d %H:%M:%S%.3f";
 
-/// The value in its stored form, or why it is not valid for the field.
-pub(crate) fn stored(field: &FieldSpec, value: &str, options: &Options) -> Result<String> {
+/// Converts a value to the stored form. Returns an error if it is invalid for the field.
+pub(crate) fn to_stored(field: &FieldSpec, value: &str, options: &Options) -> Result<String> {
     let name = &field.schema_name;
     let wrong_type =
         |wanted: &str| Exception::wrong_type(format!("Value of attribute '{name}' is not a valid {wanted}"));
     match field.kind() {
-        Kind::Number => {
+        FieldKind::Number => {
             let number = value.trim().parse::<f64>();
             number
                 .ok()
@@ -25,34 +24,34 @@ pub(crate) fn stored(field: &FieldSpec, value: &str, options: &Options) -> Resul
                 .ok_or_else(|| wrong_type("number"))?;
             return Ok(value.trim().into());
         }
-        Kind::Boolean => return Ok(flag(value).ok_or_else(|| wrong_type("boolean"))?.into()),
-        Kind::Date => {
-            let time = date_time(value).ok_or_else(|| wrong_type("date"))?;
+        FieldKind::Boolean => return Ok(parse_boolean(value).ok_or_else(|| wrong_type("boolean"))?.into()),
+        FieldKind::Date => {
+            let time = parse_date_time(value).ok_or_else(|| wrong_type("date"))?;
             return Ok(time.strftime(STORED_FORMAT).to_string());
         }
-        Kind::Email if options.formats_checked && !is_email(value) => {
+        FieldKind::Email if options.formats_checked && !is_email(value) => {
             return Err(Exception::invalid("Invalid Email format"));
         }
-        Kind::Phone if options.formats_checked && !phone::is_number(value) => {
+        FieldKind::Phone if options.formats_checked && !phone::is_number(value) => {
             return Err(Exception::invalid("Invalid Phone format"));
         }
         _ => {}
     }
-    let longest = field.max_length.filter(|_| options.max_length_enforced);
-    if let Some(longest) = longest
-        && value.chars().count() > longest as usize
+    let max = field.max_length.filter(|_| options.max_length_enforced);
+    if let Some(max) = max
+        && value.chars().count() > max as usize
     {
-        let message = format!("Length of attribute '{name}' can not be more than {longest}");
+        let message = format!("Length of attribute '{name}' can not be more than {max}");
         return Err(Exception::invalid(message));
     }
     Ok(match field.kind() {
-        Kind::Phone => phone::stored(value, &options.default_country_code),
+        FieldKind::Phone => phone::to_stored(value, &options.default_country_code),
         _ => value.into(),
     })
 }
 
-/// `1` or `0`, of the spellings that were seen in writes.
-pub(crate) fn flag(value: &str) -> Option<&'static str> {
+/// Parses a boolean to `1` or `0`. It accepts the forms that were observed in writes.
+pub(crate) fn parse_boolean(value: &str) -> Option<&'static str> {
     match value.to_ascii_lowercase().as_str() {
         "1" | "true" => Some("1"),
         "0" | "false" => Some("0"),
@@ -60,8 +59,8 @@ pub(crate) fn flag(value: &str) -> Option<&'static str> {
     }
 }
 
-/// A date, or a date and time, in UTC.
-pub(crate) fn date_time(value: &str) -> Option<DateTime> {
+/// Parses a date or a date-time.
+pub(crate) fn parse_date_time(value: &str) -> Option<DateTime> {
     let value = value.trim();
     let (date, time) = value.split_once([' ', 'T']).unwrap_or((value, "00:00:00"));
     let date = date.parse::<jiff::civil::Date>().ok()?;
@@ -69,21 +68,21 @@ pub(crate) fn date_time(value: &str) -> Option<DateTime> {
     Some(date.to_datetime(time))
 }
 
-/// A date, or a date and time, in UTC, as a timestamp.
-pub(crate) fn moment(value: &str) -> Option<Timestamp> {
-    let zoned = date_time(value)?.to_zoned(TimeZone::UTC).ok()?;
+/// Parses a date or a date-time in UTC to a timestamp.
+pub(crate) fn parse_timestamp(value: &str) -> Option<Timestamp> {
+    let zoned = parse_date_time(value)?.to_zoned(TimeZone::UTC).ok()?;
     Some(zoned.timestamp())
 }
 
-/// A timestamp in the form of stored date-times.
-pub(crate) fn kept(moment: Timestamp) -> String {
-    moment.strftime(STORED_FORMAT).to_string()
+/// Formats a timestamp as a stored date-time.
+pub(crate) fn format_timestamp(timestamp: Timestamp) -> String {
+    timestamp.strftime(STORED_FORMAT).to_string()
 }
 
-/// A stored date-time in the form of reads. `attribute` selects the form if forms are mixed.
-pub(crate) fn shown(kept: &str, attribute: &str, form: DateForm) -> String {
-    let Some(time) = date_time(kept) else {
-        return kept.into();
+/// Formats a stored date-time for a read. `attribute` selects the format if `form` is [`DateForm::Mixed`].
+pub(crate) fn format_date_time(stored: &str, attribute: &str, form: DateForm) -> String {
+    let Some(time) = parse_date_time(stored) else {
+        return stored.into();
     };
     let form = match form {
         DateForm::Mixed => {
@@ -122,15 +121,15 @@ mod tests {
     fn keep(name: &str, value: &str) -> std::result::Result<String, &'static str> {
         let options = Options::default();
         let schema = Schema::new(&options);
-        stored(schema.field(name).unwrap(), value, &options).map_err(|failure| match failure {
+        to_stored(schema.field(name).unwrap(), value, &options).map_err(|failure| match failure {
             Failure::Exception(exception) => exception.kind,
-            _ => "something else",
+            _ => "another failure",
         })
     }
 
     #[test]
-    fn values_are_stored_in_the_form_of_reads() {
-        for (name, given, kept) in [
+    fn valid_values_are_converted_to_the_stored_form() {
+        for (name, given, stored) in [
             ("FirstName", "Ann", "Ann"),
             ("mx_Consent", "true", "1"),
             ("mx_Consent", "0", "0"),
@@ -141,12 +140,12 @@ mod tests {
             ("mx_Segment", "not an option", "not an option"),
             ("Phone", "9845098450", "+91-9845098450"),
         ] {
-            assert_eq!(keep(name, given), Ok(kept.into()), "{name} {given}");
+            assert_eq!(keep(name, given), Ok(stored.into()), "{name} {given}");
         }
     }
 
     #[test]
-    fn values_of_the_wrong_type_have_their_exception() {
+    fn each_kind_of_invalid_value_has_its_exception() {
         for (name, given, kind) in [
             ("mx_Consent", "maybe", "MXInvalidDataTypeException"),
             ("mx_Loan_Amount", "much", "MXInvalidDataTypeException"),
@@ -163,25 +162,38 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_shown_in_the_form_chosen() {
-        let kept = "2026-07-31 05:33:50.120";
-        assert_eq!(shown(kept, "CreatedOn", DateForm::Millis), kept);
-        assert_eq!(shown(kept, "CreatedOn", DateForm::Plain), "2026-07-31 05:33:50");
-        assert_eq!(shown(kept, "CreatedOn", DateForm::Us), "7/31/2026 5:33:50 AM");
-        assert_eq!(shown("2026-07-31 17:00:00", "x", DateForm::Us), "7/31/2026 5:00:00 PM");
-        assert_eq!(shown(kept, "x", DateForm::Ticks), "/Date(1785476030120+0000)/");
-        assert_eq!(shown("soon", "x", DateForm::Us), "soon");
+    fn date_times_have_the_configured_format() {
+        let stored = "2026-07-31 05:33:50.120";
+        assert_eq!(format_date_time(stored, "CreatedOn", DateForm::Millis), stored);
+        assert_eq!(
+            format_date_time(stored, "CreatedOn", DateForm::Plain),
+            "2026-07-31 05:33:50"
+        );
+        assert_eq!(
+            format_date_time(stored, "CreatedOn", DateForm::Us),
+            "7/31/2026 5:33:50 AM"
+        );
+        assert_eq!(
+            format_date_time("2026-07-31 17:00:00", "x", DateForm::Us),
+            "7/31/2026 5:00:00 PM"
+        );
+        assert_eq!(
+            format_date_time(stored, "x", DateForm::Ticks),
+            "/Date(1785476030120+0000)/"
+        );
+        assert_eq!(format_date_time("soon", "x", DateForm::Us), "soon");
     }
 
     #[test]
-    fn mixed_forms_differ_by_attribute_and_not_by_call() {
-        let kept = "2026-07-31 05:33:50.120";
+    fn mixed_formats_differ_by_attribute_but_not_by_call() {
+        let stored = "2026-07-31 05:33:50.120";
         let names = ["CreatedOn", "ModifiedOn", "mx_DOB", "mx_Next_Call", "LastVisitDate"];
-        let forms: std::collections::BTreeSet<_> = names.map(|name| shown(kept, name, DateForm::Mixed)).into();
+        let forms: std::collections::BTreeSet<_> =
+            names.map(|name| format_date_time(stored, name, DateForm::Mixed)).into();
         assert!(forms.len() > 1);
         assert_eq!(
-            shown(kept, "mx_DOB", DateForm::Mixed),
-            shown(kept, "mx_DOB", DateForm::Mixed)
+            format_date_time(stored, "mx_DOB", DateForm::Mixed),
+            format_date_time(stored, "mx_DOB", DateForm::Mixed)
         );
     }
 }

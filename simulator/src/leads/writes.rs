@@ -18,7 +18,7 @@ pub(crate) struct Upserted {
 impl Handler<'_> {
     pub(crate) fn lead_create(self) -> Result<Response> {
         let draft = self.draft()?;
-        let id = matching::chosen_id(&draft, self.tenant);
+        let id = matching::user_defined_id(&draft, self.tenant);
         let number = self.leads.create(&draft, id, self.now, self.tenant)?;
         Ok(Response::success(Some(json!({"Id": self.leads.id(number)}))))
     }
@@ -44,11 +44,11 @@ impl Handler<'_> {
         Ok(Response::success(Some(json!({"Id": done.id, "AffectedRows": rows}))))
     }
 
-    /// Also executes each row of the bulk form, which may not fire automations.
+    /// Executes an upsert, or a row of a bulk upsert. `may_fire` is whether the endpoint can fire automations.
     pub(crate) fn upsert(&mut self, draft: &Draft, may_fire: bool) -> Result<Upserted> {
         let (number, created) = match matching::upsert(draft, self.leads, self.tenant)? {
             Target::New(id) => (self.leads.create(draft, id, self.now, self.tenant)?, true),
-            Target::Known(number) => {
+            Target::Existing(number) => {
                 self.leads.update(number, draft, self.now, self.tenant)?;
                 (number, false)
             }
@@ -73,7 +73,7 @@ impl Handler<'_> {
         let draft = self.draft()?;
         let (number, created) = match matching::capture(&draft, self.leads, self.tenant)? {
             Target::New(id) => (self.leads.create(&draft, id, self.now, self.tenant)?, true),
-            Target::Known(number) => {
+            Target::Existing(number) => {
                 if let Some(draft) = self.capture_update(draft, number, behavior)? {
                     self.leads.update(number, &draft, self.now, self.tenant)?;
                 }
@@ -88,8 +88,8 @@ impl Handler<'_> {
         })))
     }
 
-    /// The part of the draft that a capture may write to an existing lead; `None`: nothing. The source
-    /// is never overwritten.
+    /// Removes the values that a capture must not write to an existing lead. Returns `None` if it must not write at
+    /// all. A capture never overwrites `Source`.
     fn capture_update(&self, mut draft: Draft, number: u64, behavior: Option<&str>) -> Result<Option<Draft>> {
         draft.values.retain(|(name, _)| name != "Source");
         match behavior.filter(|behavior| !behavior.is_empty()) {
@@ -123,8 +123,8 @@ impl Handler<'_> {
         Ok(Response::success(None))
     }
 
-    /// The child's values fill what the master has empty, its activities move to the master, its
-    /// shares end (all assumptions), and the child is removed.
+    /// Merges a child into a master and deletes the child. The child's values are copied to unset attributes of the
+    /// master, its activities move to the master, and its shares end. All three are assumptions.
     pub(crate) fn lead_merge(self) -> Result<Response> {
         let (master, child) = (self.parameter("masterId")?, self.parameter("childId")?);
         let master = self.leads.by_id(master).ok_or_else(Exception::lead_not_found)?;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lead_is_created_updated_and_not_created_twice() {
+    async fn a_lead_is_created_and_updated_and_a_second_create_is_a_duplicate() {
         let server = TestServer::new(|_| {});
         let id = server.create(&ANN).await;
         let (status, response) = server.post("Lead.Create", attributes(&ANN)).await;
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_update_needs_a_lead_that_is_there() {
+    async fn an_update_of_a_missing_lead_fails() {
         let server = TestServer::new(|options| options.logical_error_status = 200);
         let (status, response) = server.post("Lead.Update", json!([])).await;
         assert_eq!((status, kind(&response)), (200, "MXMandatoryAttributeMissingException"));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_attribute_rejects_the_whole_lead() {
+    async fn a_create_with_unknown_attributes_fails() {
         let server = TestServer::new(|_| {});
         let body = attributes(&[("FirstName", "x"), ("A", "1"), ("B", "2")]);
         let (status, response) = server.post("Lead.Create", body).await;
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn automations_fire_on_updates_that_ask_for_them() {
+    async fn automations_fire_on_updates_that_request_them() {
         let server = TestServer::new(|_| {});
         let id = server.create(&ANN).await;
         server.post(&format!("Lead.Update?leadId={id}"), json!([])).await;
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_capture_has_the_configured_response_and_errors_with_status_200() {
+    async fn a_capture_has_the_configured_message_and_errors_have_status_200() {
         let server = TestServer::new(|_| {});
         server
             .create(&[("EmailAddress", "a@x.co"), ("Phone", "9845098450")])
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_capture_writes_what_its_behavior_allows() {
+    async fn a_capture_writes_the_attributes_that_the_update_behavior_allows() {
         let server = TestServer::new(|_| {});
         let id = server
             .create(&[("EmailAddress", "a@x.co"), ("Phone", "9845098450"), ("Source", "Ads")])
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn deleting_must_be_enabled() {
+    async fn a_delete_fails_unless_it_is_enabled() {
         let server = TestServer::new(|_| {});
         let id = server.create(&ANN).await;
         let path = format!("Lead/Delete/ById?leadId={id}");
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_merged_lead_is_gone_and_its_values_fill_the_other() {
+    async fn a_merge_deletes_the_child_and_copies_its_values_to_the_master() {
         let server = TestServer::new(|_| {});
         let one = server.create(&ANN).await;
         let two = server
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn activities_go_with_a_deleted_lead_and_to_the_master_of_a_merged_one() {
+    async fn a_merge_moves_activities_to_the_master_and_a_delete_removes_them() {
         let server = TestServer::new(|options| options.delete_enabled = true);
         let leads = ["One", "Two"].map(|name| server.simulator.insert_lead(&[("FirstName", name)]));
         server.simulator.insert_activity(&leads[1], 201, &[]);

@@ -1,5 +1,4 @@
-//! Counts calls and decides which are accepted: ordinary calls, bulk calls and calls of the day. Pure: `now` is an
-//! argument. It does not know what a call asks for.
+//! The rate limiter: counts calls against the ordinary, the bulk and the daily limit. It is pure: `now` is an argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,17 +7,17 @@ use tokio::time::Instant;
 
 use super::{Limits, Window};
 
-/// Whether a call was accepted.
+/// The decision of the limiter about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was accepted.
+    /// The call is accepted.
     Admitted,
-    /// The window of `limit` calls is full.
+    /// The call exceeds the limit of a window.
     Refused {
-        /// The calls of a window.
+        /// Maximum number of calls in a window.
         limit: u32,
     },
-    /// The daily limit is reached.
+    /// The call exceeds the daily limit.
     RefusedDaily,
 }
 
@@ -32,7 +31,7 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// No calls yet. The first window begins at `start`.
+    /// Creates a limiter without calls. The first fixed window begins at `start`.
     pub fn new(start: Instant) -> Self {
         Self {
             calls: Counter::new(start),
@@ -42,8 +41,8 @@ impl Limiter {
         }
     }
 
-    /// Accepts a call and counts it, or refuses it. A call refused by one limit is not counted by
-    /// the other.
+    /// Accepts a call and counts it, or refuses it. A call that one limit refuses does not count against the other
+    /// limits, except with [`Window::SlidingCountingRefusals`].
     pub fn admit(&mut self, now: Instant, day: i64, bulk: bool, limits: &Limits) -> Verdict {
         if self.day != day {
             (self.day, self.used) = (day, 0);
@@ -65,8 +64,8 @@ impl Limiter {
         verdict
     }
 
-    /// A refusal that the counts do not explain, like one caused by other clients of the account.
-    /// It is counted only where refusals are counted.
+    /// Refuses a call although no limit is exceeded, as if other clients of the account had used the limit. The call is
+    /// counted only with [`Window::SlidingCountingRefusals`].
     pub fn refuse(&mut self, now: Instant, bulk: bool, limits: &Limits) -> Verdict {
         if limits.window == Window::SlidingCountingRefusals {
             self.count(now, bulk, !bulk || limits.bulk_pays_calls, limits);
@@ -76,7 +75,7 @@ impl Limiter {
         }
     }
 
-    /// Calls accepted on `day`.
+    /// Returns the number of calls that were accepted on `day`.
     pub fn used_on(&self, day: i64) -> u64 {
         if self.day == day { self.used } else { 0 }
     }
@@ -91,20 +90,20 @@ impl Limiter {
     }
 }
 
-/// A counter with the state of every [`Window`]. If the kind of window changes at run time, the new
-/// kind starts from its own state, which may be empty.
+/// A counter with the state of every kind of [`Window`]. After a change of the kind at run time the new kind continues
+/// with its own state, which may be empty.
 #[derive(Debug)]
 struct Counter {
     start: Instant,
-    /// Fixed: the number of the current window.
+    /// `Fixed`: the number of the current window.
     index: u128,
-    /// FirstRequest: when the current window opened.
+    /// `FirstRequest`: the start of the current window.
     opened: Option<Instant>,
-    /// Fixed, FirstRequest: calls in the current window.
+    /// `Fixed` and `FirstRequest`: the number of calls in the current window.
     used: u32,
-    /// Sliding: the times of the calls of the last `per`.
+    /// `Sliding` and `SlidingCountingRefusals`: the times of the calls in the last `per`.
     log: VecDeque<Instant>,
-    /// TokenBucket: the remaining tokens and when they were computed. Unset before the first call.
+    /// `TokenBucket`: the remaining tokens, and the time at which they were computed. Unset before the first call.
     tokens: Option<(f64, Instant)>,
 }
 
@@ -139,17 +138,17 @@ impl Counter {
                 self.used < limit
             }
             Window::Sliding | Window::SlidingCountingRefusals => {
-                self.forget(now, limits.per);
+                self.remove_expired(now, limits.per);
                 self.log.len() < limit as usize
             }
             Window::TokenBucket => {
                 let full = f64::from(limit);
-                let tokens = self.tokens.map_or(full, |(left, since)| {
+                let tokens = self.tokens.map_or(full, |(tokens, since)| {
                     let refill = (now - since).as_secs_f64() * full / limits.per.as_secs_f64();
-                    (left + refill).min(full)
+                    (tokens + refill).min(full)
                 });
                 self.tokens = Some((tokens, now));
-                // A token that took exactly its time to refill must not fail on rounding.
+                // The tolerance accepts a token that a rounding error makes slightly less than 1.
                 tokens >= 1.0 - 1e-9
             }
         }
@@ -163,19 +162,19 @@ impl Counter {
                 self.used += 1;
             }
             Window::Sliding | Window::SlidingCountingRefusals => {
-                self.forget(now, limits.per);
+                self.remove_expired(now, limits.per);
                 self.log.push_back(now);
             }
             Window::TokenBucket => {
-                if let Some((left, _)) = &mut self.tokens {
-                    *left -= 1.0;
+                if let Some((tokens, _)) = &mut self.tokens {
+                    *tokens -= 1.0;
                 }
             }
         }
     }
 
-    /// The interval is half open: a stamp exactly `per` ago no longer counts.
-    fn forget(&mut self, now: Instant, per: Duration) {
+    /// Removes the calls that no longer count. The window is half-open: a call exactly `per` ago does not count.
+    fn remove_expired(&mut self, now: Instant, per: Duration) {
         while self.log.front().is_some_and(|&stamp| now - stamp >= per) {
             self.log.pop_front();
         }
@@ -221,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_window_admits_twice_its_size_across_a_boundary() {
+    fn a_fixed_window_admits_twice_its_limit_around_a_boundary() {
         let mut test = TestLimiter::new(Window::Fixed, 2);
         let admitted = test.admit_all(&[4_900, 4_999, 4_999, 5_000, 5_001, 5_002, 10_000]);
         assert_eq!(admitted, [true, true, false, true, true, false, true]);
     }
 
     #[test]
-    fn a_phase_moves_the_boundary_of_a_fixed_window() {
+    fn the_phase_moves_the_boundary_of_a_fixed_window() {
         let mut test = TestLimiter::new(Window::Fixed, 1);
         test.limits.phase = Duration::from_secs(2);
         assert_eq!(
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_opens_with_the_first_request_closes_after_its_length() {
+    fn a_first_request_window_begins_with_a_call_and_ends_after_its_length() {
         let mut test = TestLimiter::new(Window::FirstRequest, 2);
         let admitted = test.admit_all(&[3_000, 7_999, 7_999, 8_000, 12_999, 12_999, 13_000]);
         assert_eq!(admitted, [true, true, false, true, true, false, true]);
@@ -252,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn counted_refusals_reject_a_client_that_retries_too_early() {
+    fn counted_refusals_extend_the_window() {
         let mut test = TestLimiter::new(Window::SlidingCountingRefusals, 1);
         let admitted = test.admit_all(&[0, 3_000, 6_000, 9_000, 14_000]);
         assert_eq!(admitted, [true, false, false, false, true]);
     }
 
     #[test]
-    fn a_token_bucket_refills_evenly() {
+    fn a_token_bucket_refills_continuously() {
         let mut test = TestLimiter::new(Window::TokenBucket, 5);
         assert_eq!(test.admit_all(&[0; 6]), [true, true, true, true, true, false]);
         assert_eq!(test.admit_all(&[999, 1_000, 1_001, 2_000]), [false, true, false, true]);
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_call_counts_against_both_limits_or_one() {
+    fn a_bulk_call_counts_against_both_limits_or_only_the_bulk_limit() {
         for pays in [true, false] {
             let mut test = TestLimiter::new(Window::Sliding, 2);
             test.limits.bulk_pays_calls = pays;
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_call_refused_by_the_ordinary_limit_is_not_counted_by_the_bulk_limit() {
+    fn a_bulk_call_that_the_ordinary_limit_refuses_does_not_count_against_the_bulk_limit() {
         let mut test = TestLimiter::new(Window::Sliding, 1);
         assert!(test.at(0));
         assert_eq!(test.admit(1, 0, true), Verdict::Refused { limit: 1 });
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_day_has_its_own_limit() {
+    fn calls_above_the_daily_limit_are_refused() {
         let mut test = TestLimiter::new(Window::Sliding, 0);
         test.limits.daily = 2;
         let day: Vec<_> = (0..3).map(|n| test.admit(n, 7, false)).collect();
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_nothing_is_no_limit() {
+    fn a_limit_or_window_of_zero_disables_the_limit() {
         let mut test = TestLimiter::new(Window::Fixed, 0);
         assert!(test.admit_all(&[0; 100]).iter().all(|admitted| *admitted));
         test.limits.calls = 1;

@@ -1,4 +1,5 @@
-//! The limits of the account: how many calls are accepted in a window and in a day, and what a rejection looks like.
+//! The rate limits of the account: the maximum number of calls in a window and in a day, and the form of a rate limit
+//! error.
 
 mod limiter;
 
@@ -11,33 +12,36 @@ use serde::{Deserialize, Serialize};
 
 pub use limiter::{Limiter, Verdict};
 
-/// The tenant's limits.
+/// The rate limits of the account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Calls in each `per`; 0: no limit. Default 25, as printed on every documentation page.
+    /// Maximum number of calls in a window of the length `per`. 0 is unlimited. Default 25, as documented on every
+    /// page.
     pub calls: u32,
-    /// Bulk calls in each `per`; 0: no limit. Default 1, the oldest documented figure.
+    /// Maximum number of bulk calls in a window of the length `per`. 0 is unlimited. Default 1, the oldest documented
+    /// value.
     pub bulk: u32,
-    /// Length of the window. Default 5 s, as documented.
+    /// Length of a window. With 0 s `calls` and `bulk` are unlimited. Default 5 s, as documented.
     #[serde(with = "humantime_serde")]
     pub per: Duration,
-    /// Calls in a day; 0: no limit. Default 0.
+    /// Maximum number of calls in a day. 0 is unlimited. Default 0.
     pub daily: u32,
-    /// The hour, UTC, at which a new day begins. Unknown upstream. Default 0.
+    /// The hour in UTC at which a day begins. Unknown upstream. Default 0.
     pub daily_reset_hour: u8,
     /// How calls are counted. Unknown upstream. Default [`Window::Sliding`].
     pub window: Window,
-    /// How far into a fixed window the simulator starts. Default 0 s.
+    /// Elapsed time of the first fixed window at the start of the simulator. Default 0 s.
     #[serde(with = "humantime_serde")]
     pub phase: Duration,
-    /// The HTTP status of a refusal. Default 429, as documented.
+    /// The HTTP status of a rate limit error. Default 429, as documented.
     pub refusal: Refusal,
-    /// Whether refusals have a `Retry-After` with the window in seconds. None was seen. Default false.
+    /// Whether a rate limit error has a `Retry-After` with the length of the window in seconds. Never observed. Default
+    /// false.
     pub retry_after: bool,
-    /// Whether a bulk call also counts as an ordinary one. Unknown upstream. Default true.
+    /// Whether a bulk call also counts against `calls`. Unknown upstream. Default true.
     pub bulk_pays_calls: bool,
-    /// Whether calls with wrong keys count. Unknown upstream. Default false.
+    /// Whether calls with wrong keys count against the limits. Unknown upstream. Default false.
     pub count_bad_keys: bool,
 }
 
@@ -63,19 +67,19 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Window {
-    /// Windows one after the other from the start of the simulator.
+    /// Consecutive windows from the start of the simulator.
     Fixed,
-    /// A window opens with the first accepted call when none is open.
+    /// A window begins with the first accepted call after the end of the previous window.
     FirstRequest,
-    /// At most N accepted calls in any half-open interval.
+    /// Counts the accepted calls in the half-open interval before each call.
     Sliding,
-    /// The same, but refused calls are counted too: hammering never gets through.
+    /// Like `Sliding`, but refused calls count too. A client that retries without a pause is refused forever.
     SlidingCountingRefusals,
-    /// N tokens, refilled continuously.
+    /// A bucket with as many tokens as the limit, refilled continuously within the length of a window.
     TokenBucket,
 }
 
-/// The HTTP status of a rate refusal; all three were seen.
+/// The HTTP status of a rate limit error. All three were observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub enum Refusal {
     /// 429 Too Many Requests.
@@ -86,14 +90,14 @@ pub enum Refusal {
     #[serde(rename = "403")]
     #[value(name = "403")]
     S403,
-    /// 200 OK with an error body.
+    /// 200 OK with an error envelope.
     #[serde(rename = "200")]
     #[value(name = "200")]
     S200,
 }
 
 impl Refusal {
-    /// The status as a number.
+    /// Returns the status as a number.
     pub fn status(self) -> u16 {
         match self {
             Self::S429 => 429,
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_spelt_as_its_status() {
+    fn a_refusal_is_parsed_and_formatted_as_its_status() {
         assert_eq!("403".parse(), Ok(Refusal::S403));
         assert_eq!(Refusal::S200.to_string(), "200");
         assert!("500".parse::<Refusal>().is_err());

@@ -1,34 +1,33 @@
-//! The enums of [`super::Options`]: behaviour for which the vendor's documents and the clients of others
-//! leave more than one possibility.
+//! The enums of [`super::Options`]: behavior that the documentation and observed clients of LeadSquared leave open.
 
 use serde::{Deserialize, Serialize};
 
-/// How `Lead.CreateOrUpdate` looks for the lead when the body has no `SearchBy`.
+/// How `Lead.CreateOrUpdate` finds the lead if the body has no `SearchBy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpsertMatch {
-    /// Seen in practice: an email decides alone; a phone that belongs to another lead is a
-    /// duplicate, whether or not the email was found. Without an email the phone decides.
+    /// By email if there is one, otherwise by phone. If there is an email, a phone that belongs to another lead is a
+    /// duplicate, whether or not the email is found. Observed.
     #[default]
     EmailDecides,
-    /// Documented: by email, then by phone; what is found is updated.
+    /// By email, then by phone. Documented.
     EmailThenPhone,
 }
 
-/// Which spellings `RetrieveLeadByPhoneNumber` finds.
+/// The forms of a phone number that `RetrieveLeadByPhoneNumber` finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PhoneLookup {
-    /// Every spelling, with or without country code.
+    /// All forms, with or without a country code.
     #[default]
     Any,
-    /// Documented: hyphens and spaces find nothing; with or without country code.
+    /// With or without a country code, but without hyphens and spaces. Documented.
     Compact,
-    /// Seen once: only the stored form `+CC-NNN` is found.
+    /// Only the stored form `+CC-NNN`. Observed once.
     Hyphenated,
 }
 
-/// How reads write a date-time; all of these were seen.
+/// The format of date-times in reads. All of them were observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DateForm {
@@ -39,61 +38,62 @@ pub enum DateForm {
     Plain,
     /// `11/30/2017 7:38:00 AM`
     Us,
-    /// `/Date(1512027480000+0000)/`; seen in descriptions and details only.
+    /// `/Date(1512027480000+0000)/`. Observed in metadata and details only.
     Ticks,
-    /// The first three in turn, by attribute.
+    /// One of the first three, depending on the attribute.
     Mixed,
 }
 
-/// How a custom field set appears in a read; unknown upstream.
+/// The form of a custom field set in a read. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FieldSetForm {
-    /// A string holding the members as JSON.
+    /// A string with the members as JSON.
     #[default]
     Json,
-    /// A JSON object of the members.
+    /// A JSON object with the members.
     Object,
-    /// Not at all.
+    /// The key is absent.
     Absent,
 }
 
-/// The shape of `Lead.Capture`'s `Message`.
+/// The form of `Message` in the response of `Lead.Capture`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaptureMessage {
-    /// `Id`, `RelatedId` (equal) and `IsCreated`.
+    /// `Id`, `RelatedId` with the same value, and `IsCreated`.
     #[default]
     Both,
     /// `RelatedId` and `IsCreated`.
     RelatedIdOnly,
-    /// A plain string with the id.
+    /// A string with the id.
     PlainString,
 }
 
-/// The order of the rows of `Leads/Retrieve/ByIds`, which nothing promises.
+/// The order of the rows of `Leads/Retrieve/ByIds`. The documentation promises none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// As the ids were given.
+    /// The order of the ids in the request.
     #[default]
-    AsAsked,
-    /// The other way round.
+    #[serde(rename = "as-asked")]
+    AsRequested,
+    /// The reversed order of the ids in the request.
     Reversed,
 }
 
-/// What a write to a computed attribute (`CreatedOn`, `OwnerIdName`, ...) does; unknown upstream.
+/// The effect of a write to a computed attribute such as `CreatedOn` or `OwnerIdName`. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ComputedWrite {
-    /// `MXInvalidInputException`, so that a mistake shows.
+    /// `MXInvalidInputException`, which makes an error of the client visible.
     #[default]
     Reject,
-    /// The value is dropped without an error.
+    /// The value is ignored without an error.
     Ignore,
 }
 
-/// The wording of a uniqueness conflict; both were seen.
+/// The text of the error for a duplicate unique value. Both were observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DuplicateMessage {
@@ -104,40 +104,40 @@ pub enum DuplicateMessage {
     Database,
 }
 
-/// Two rows of one `Lead/Bulk/Create` with the same unique value; unknown upstream.
+/// The result of rows with the same unique value in one `Lead/Bulk/Create`. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DuplicateRows {
-    /// The first is created, the later ones are duplicates of it.
+    /// The first row is created. The later rows fail as duplicates of it.
     #[default]
     SecondFails,
-    /// None of them is created, as `Lead/Bulk/UpdateV2` was seen to do.
+    /// All these rows fail, as observed with `Lead/Bulk/UpdateV2`.
     AllFail,
 }
 
-/// A bulk call with more rows than the documented maximum; unknown upstream.
+/// The result of a bulk call with more rows than the documented maximum. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverMaximum {
-    /// `MXInvalidInputException` and nothing done, so that a mistake shows.
+    /// `MXInvalidInputException`, which makes an error of the client visible. No row is executed.
     #[default]
     Reject,
-    /// The rows above the maximum are left out without an error.
+    /// The rows above the maximum are ignored without an error.
     Truncate,
 }
 
-/// What `Offset` counts in `ProspectActivity.svc/Retrieve`.
+/// The unit of `Offset` in `ProspectActivity.svc/Retrieve`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OffsetMeans {
-    /// Rows to skip, as working clients use it.
+    /// Number of rows to skip. Observed.
     #[default]
     Rows,
-    /// Pages to skip, as documented.
+    /// Number of pages to skip. Documented.
     Pages,
 }
 
-/// The response to an activity with an unknown, inactive or blank code; both were seen.
+/// The response to an activity with an unknown, inactive or empty code. Both were observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WrongCode {
@@ -148,74 +148,74 @@ pub enum WrongCode {
     Failed,
 }
 
-/// Whose an activity is when nobody says so; unknown upstream.
+/// The owner of an activity whose request names none. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DefaultOwner {
-    /// The owner of the keys.
+    /// The user that owns the keys.
     #[default]
     KeyOwner,
     /// The owner of the lead.
     LeadOwner,
-    /// Nobody.
+    /// No owner.
     Nobody,
 }
 
-/// When a share request that can not be granted fails; unknown upstream.
+/// The time at which an invalid share request fails. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShareFailures {
-    /// The call itself gets an exception. What becomes wrong only while the request
-    /// waits still fails later.
+    /// The call fails with an exception. A request that becomes invalid before it is processed fails when it is
+    /// processed.
     #[default]
     AtOnce,
     /// The call is accepted, and the request fails when it is processed.
     Later,
 }
 
-/// A share of what is already shared with the same user through the same activity; unknown
+/// The effect of a share request for an entity that is already shared with the user through the same activity. Unknown
 /// upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reshare {
-    /// The new duration comes on top of the old end; the access is the new one.
+    /// The duration is added to the end of the old share. The access type is replaced.
     Extend,
-    /// The new share takes the place of the old one.
+    /// The new share replaces the old share.
     #[default]
     Replace,
-    /// The new share stands beside the old one.
+    /// Both shares exist.
     Duplicate,
     /// The request fails.
     Reject,
 }
 
-/// A revoke with another access type than was granted; unknown upstream.
+/// The effect of a revoke request with another access type than the share has. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevokeWrongAccess {
-    /// It is processed without fault, and the share stays.
+    /// The request succeeds, and the share remains.
     Ignored,
     /// The request fails when it is processed.
     #[default]
     Fails,
-    /// The share ends all the same.
+    /// The request succeeds, and the share ends.
     Works,
 }
 
-/// A revoke of what is not shared, or no longer; unknown upstream.
+/// The effect of a revoke request for an entity that is not shared, or no longer shared. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevokeUnshared {
-    /// The call itself gets an exception.
+    /// The call fails with an exception.
     AtOnce,
     /// The request fails when it is processed.
     #[default]
     Later,
-    /// It is processed without fault.
+    /// The request succeeds.
     Succeeds,
 }
 
-/// The status of a request id that does not exist, or is too old; unknown upstream.
+/// The response to a status call with an unknown or expired request id. Unknown upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownRequest {
@@ -224,6 +224,6 @@ pub enum UnknownRequest {
     Exception,
     /// HTTP 404 without a body.
     NotFound,
-    /// As of a request that is never processed.
+    /// The status of a request that is still being processed.
     Pending,
 }

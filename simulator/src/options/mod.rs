@@ -1,5 +1,7 @@
-//! The options of the simulator, with the source of each default.
-//! "Unknown upstream" marks an assumption that no document or observation supports.
+//! The options of the simulator.
+//!
+//! Each option states the source of its default. "Documented" refers to LeadSquared's documentation, "observed" to
+//! responses that clients of LeadSquared received. "Unknown upstream" marks an assumption without a source.
 
 pub(crate) mod choices;
 
@@ -15,247 +17,244 @@ use crate::{
     RevokeUnshared, RevokeWrongAccess, ShareFailures, UnknownRequest, UpsertMatch, UserSpec, WrongCode, users,
 };
 
-/// What the simulated tenant is like and how it behaves.
+/// The options of the simulated account and its behavior.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The accepted access key. Real ones look like `u$r...`. Default `u$rSimulatorAccessKey`.
+    /// The valid access key. Keys of LeadSquared begin with `u$r`. Default `u$rSimulatorAccessKey`.
     pub access_key: String,
-    /// The accepted secret key. Default `simulator-secret-key`.
+    /// The valid secret key. Default `simulator-secret-key`.
     pub secret_key: String,
-    /// Where this tenant "really" lives: when set, every endpoint but `UserByAccessKey.Get`
-    /// responds 401 naming this host (the exact text is unknown upstream). Default: unset.
+    /// The API host of the account. If set, all endpoints except `UserByAccessKey.Get` fail with 401 and
+    /// `wrong_host_message`. Default unset.
     pub right_host: Option<String>,
-    /// What such a 401 says; `{host}` stands for the host. Unknown upstream.
+    /// The message of the 401 for a wrong host. `{host}` is replaced by `right_host`. Unknown upstream.
     pub wrong_host_message: String,
-    /// The limits on calls.
+    /// The rate limits.
     pub limits: Limits,
-    /// How long a response takes. Default: no delay.
+    /// The latency of responses. Default `0s`.
     pub latency: Latency,
-    /// Seed of ids and latencies. Default 1.
+    /// The seed for ids and latencies. A change takes effect after a reset. Default 1.
     pub seed: u64,
-    /// The text of a refusal by the daily limit; unknown upstream.
+    /// The message of a rate limit error of the daily limit. Unknown upstream.
     pub daily_message: String,
-    /// HTTP status of a logical error. Default 500, as documented; 200 was seen.
+    /// HTTP status of a logical error. Default 500, as documented. 200 was observed.
     pub logical_error_status: u16,
-    /// HTTP status of a logical error of `Lead.Capture`. Default 200, as a production caller saw.
+    /// HTTP status of a logical error of `Lead.Capture`. Default 200, as observed.
     pub capture_error_status: u16,
-    /// Whether a 400 comes in the usual error envelope; otherwise its body is the plain text.
-    /// Unknown upstream. Default true.
+    /// Whether a 400 has the error envelope. If false, its body is plain text. Unknown upstream. Default true.
     pub bad_body_in_envelope: bool,
-    /// Attributes whose values belong to one lead. Default `EmailAddress`, `Phone` and `Mobile`
-    /// (help centre); a tenant can change them.
+    /// The unique attributes. An account can change them. Default `EmailAddress`, `Phone` and `Mobile`, as documented
+    /// in the help center.
     pub unique: Vec<String>,
-    /// How an upsert without `SearchBy` finds its lead. Default: as seen.
+    /// How an upsert without `SearchBy` finds its lead. Default `email-decides`, as observed.
     pub upsert_match: UpsertMatch,
-    /// Whether `SearchBy` `ProspectId` with an unknown id creates a lead (with an id of its own
-    /// unless `user_defined_guid`) or says "Lead not found". Unknown upstream. Default true.
+    /// Whether `SearchBy` `ProspectId` with an unknown id creates a lead. The lead has a new id, except with
+    /// `user_defined_guid`. If false, the upsert fails with "Lead not found". Unknown upstream. Default true.
     pub upsert_unknown_id_creates: bool,
-    /// The wording of a uniqueness conflict. Default: the newer one.
+    /// The text of the error for a duplicate unique value. Default `current`, the newer one.
     pub duplicate_message: DuplicateMessage,
-    /// Whether a lead's own unchanged unique value in an update is called a duplicate, as one
-    /// client saw. Default false.
+    /// Whether an update fails as a duplicate if it contains the lead's own, unchanged unique value. Observed once.
+    /// Default false.
     pub own_unique_resend_fails: bool,
-    /// Which spellings a phone lookup finds. Default: all.
+    /// The forms of a phone number that a phone lookup finds. Default `any`.
     pub phone_lookup: PhoneLookup,
-    /// Whether a phone lookup that finds nothing is a 404, as one client saw. Default false: `[]`.
+    /// Whether a phone lookup without a result is a 404. Observed once. If false, the result is `[]`. Default false.
     pub phone_miss_404: bool,
-    /// Country code put before a plain phone number: `9845098450` is stored `+91-9845098450`.
+    /// The country code for phone numbers without one: `9845098450` is stored as `+91-9845098450`. Default `91`.
     pub default_country_code: String,
-    /// Whether emails that differ in case are different. Unknown upstream. Default false.
+    /// Whether emails are case-sensitive. Unknown upstream. Default false.
     pub email_case_sensitive: bool,
-    /// Whether attribute names must be in their own case. Unknown upstream. Default true.
+    /// Whether attribute names are case-sensitive. Unknown upstream. Default true.
     pub attribute_case_sensitive: bool,
-    /// Whether a JSON number or boolean as `Value` is a 400. Unknown upstream; every documented
-    /// sample is a string. Default true.
+    /// Whether a JSON number or boolean as `Value` is a 400. Unknown upstream. All documented samples are strings.
+    /// Default true.
     pub strings_only: bool,
-    /// Whether a `null` clears the attribute; otherwise it is a 400. Unknown upstream. Default true.
+    /// Whether `null` clears the attribute. If false, it is a 400. Unknown upstream. Default true.
     pub null_clears: bool,
-    /// Whether `""` clears the attribute; otherwise it is stored. Unknown upstream. Default true.
+    /// Whether `""` clears the attribute. If false, it is stored. Unknown upstream. Default true.
     pub empty_clears: bool,
-    /// Whether a text over the field's `MaxLength` is `MXInvalidInputException`; otherwise it is
-    /// stored whole. Unknown upstream. Default true.
+    /// Whether a text longer than the field's `MaxLength` is an `MXInvalidInputException`. If false, it is stored.
+    /// Unknown upstream. Default true.
     pub max_length_enforced: bool,
-    /// Whether an email without `@` or a phone with letters is `MXInvalidInputException`. A text
-    /// "Invalid Phone format" was seen in bulk rows. Default true.
+    /// Whether an email without `@` or a phone with letters is an `MXInvalidInputException`. The text "Invalid Phone
+    /// format" was observed in bulk rows. Default true.
     pub formats_checked: bool,
-    /// What writing a computed attribute does. Unknown upstream. Default: an error.
+    /// The effect of a write to a computed attribute. Unknown upstream. Default `reject`.
     pub computed_write: ComputedWrite,
-    /// Attributes a create must have, beyond the fields marked so; that they are enforced is
-    /// documented. Default none.
+    /// Mandatory attributes of a create, in addition to the fields with `mandatory`. Documented. Default empty.
     pub mandatory: Vec<String>,
-    /// Whether a missing one is `MXMandatoryAttributeMissingException`; otherwise it is
+    /// Whether a missing mandatory attribute is an `MXMandatoryAttributeMissingException`. If false, it is an
     /// `MXMandatoryFieldMissingException`. Unknown upstream. Default false.
     pub mandatory_is_attribute: bool,
-    /// Custom fields, after the standard ones.
+    /// The custom fields, listed after the standard fields. A field with the name of a standard field replaces it.
+    /// Default one field of each kind.
     pub fields: Vec<FieldSpec>,
-    /// Whether metadata gives dropdown options as plain strings, as an older page does, and not
-    /// as objects. Default false.
+    /// Whether the metadata contains dropdown options as strings, as in older documentation. If false, they are
+    /// objects. Default false.
     pub options_as_strings: bool,
-    /// Whether writing a custom field set replaces it whole; otherwise members not named stay.
-    /// Unknown upstream. Default false.
+    /// Whether a write of a custom field set replaces the whole set. If false, members that the request does not
+    /// contain are unchanged. Unknown upstream. Default false.
     pub field_set_replaces: bool,
-    /// How a custom field set appears in reads. Unknown upstream. Default: as JSON text.
+    /// The form of a custom field set in reads. Unknown upstream. Default `json`.
     pub field_sets_in_reads: FieldSetForm,
-    /// How reads write date-times. Default `2017-11-30 07:38:00.000`.
+    /// The format of date-times in reads. Default `millis`: `2017-11-30 07:38:00.000`.
     pub date_forms: DateForm,
-    /// Whether the keys of a read come in reversed order; none is promised. Default false.
+    /// Whether reads of leads have their keys in reversed order. The documentation promises no order. Default false.
     pub shuffle_keys: bool,
-    /// Whether reads leave out unset attributes and do not give `null`. Default false.
+    /// Whether reads of leads omit unset attributes. If false, their value is `null`. Default false.
     pub omit_null_keys: bool,
-    /// What reads of leads give for an unset attribute in place of `null`; `"-"` and `""` were seen.
-    /// Default unset: `null`.
+    /// The value of an unset attribute in reads of leads, instead of `null`. `"-"` and `""` were observed. Default
+    /// unset: `null`.
     pub unset_as: Option<String>,
-    /// The shape of `Lead.Capture`'s `Message`; all three are read by clients. Default: both ids.
+    /// The form of `Message` in the response of `Lead.Capture`. Observed clients read all three. Default `both`.
     pub capture_message: CaptureMessage,
-    /// Ids of anonymous visitors known to the tracking script: `Lead.Capture` makes a lead with
-    /// such an id. Default none.
+    /// Ids of anonymous visitors that the tracking script has created. `Lead.Capture` creates a lead with such an id.
+    /// Default empty.
     pub visitors: Vec<String>,
-    /// `AffectedRows` of an upsert that creates. Unknown upstream. Default 1.
+    /// `AffectedRows` of an upsert that creates a lead. Unknown upstream. Default 1.
     pub upsert_affected_rows_on_create: u32,
-    /// Whether `__UseUserDefinedGuid__` with `ProspectID` chooses the id of a new lead. Unknown
-    /// upstream for these endpoints. Default false: the pair is ignored.
+    /// Whether `__UseUserDefinedGuid__` with `ProspectID` sets the id of a new lead. If false, the attribute is
+    /// ignored. Unknown upstream for these endpoints. Default false.
     pub user_defined_guid: bool,
-    /// Most rows on a page of `Leads/Retrieve/ByIds`. Default 10000, as documented.
+    /// Maximum page size of `Leads/Retrieve/ByIds`. Default 10000, as documented.
     pub by_ids_page_max: u32,
-    /// The order of those rows. Default: as asked.
+    /// The order of the rows of `Leads/Retrieve/ByIds`. Default `as-asked`: the order of the ids.
     pub by_ids_order: Order,
-    /// Page size where the body gives none. Unknown upstream. Default 100.
+    /// Page size if the body has none. Unknown upstream. Default 100.
     pub default_page_size: u32,
-    /// Whether a column that does not exist is an error; otherwise it is left out. Unknown
-    /// upstream for leads, an error for users. Default true.
+    /// Whether an unknown column of leads is an error. If false, it is ignored. Unknown upstream. For users it is
+    /// always an error. Default true.
     pub unknown_column_fails: bool,
-    /// Whether `LIKE` without `%` finds the text anywhere in the value; otherwise it means `=`.
-    /// Unknown upstream. Default false.
-    pub like_contains: bool,
-    /// Whether `Leads.Get` tells upper from lower case in texts. Unknown upstream. Default false.
-    pub search_case_sensitive: bool,
-    /// Whether equal sort keys come in another order on every call, which makes pages unstable
-    /// as seen. Default false: by lead number.
-    pub unstable_ties: bool,
-    /// Whether `Leads.RecentlyModified` adds the synthetic attribute `Total` to rows; seen.
+    /// Whether `LIKE` without `%` matches values that contain the text. If false, it means `=`. Unknown upstream.
     /// Default false.
+    pub like_contains: bool,
+    /// Whether `Leads.Get` compares texts case-sensitively. Unknown upstream. Default false.
+    pub search_case_sensitive: bool,
+    /// Whether the order of rows with equal sort keys changes with every call, which makes pages unstable, as observed.
+    /// If false, they are sorted by number. Default false.
+    pub unstable_ties: bool,
+    /// Whether `Leads.RecentlyModified` adds the attribute `Total` to each row. Observed. Default false.
     pub recent_rows_have_total: bool,
-    /// Most rows of a quick search; 0: no cap. Unknown upstream. Default 0.
+    /// Maximum number of rows of a quick search. 0 is unlimited. Unknown upstream. Default 0.
     pub quick_search_cap: u32,
-    /// Bulk calls with more rows than the documented maximum. Unknown upstream. Default: refused.
+    /// The result of a bulk call with more rows than the documented maximum. Unknown upstream. Default `reject`.
     pub bulk_over_maximum: OverMaximum,
-    /// Whether a failed bulk row has `"LeadId": null`; otherwise the key is absent. Unknown
-    /// upstream. Default false.
+    /// Whether a failed bulk row has `"LeadId": null`. If false, the key is absent. Unknown upstream. Default false.
     pub bulk_failed_row_has_null_id: bool,
-    /// Whether a failed bulk row has an `ExceptionType`; one client reads it. Default true.
+    /// Whether a failed bulk row has an `ExceptionType`. One observed client reads it. Default true.
     pub bulk_failed_row_has_type: bool,
-    /// Rows with the same unique value in one bulk create. Unknown upstream. Default: the second fails.
+    /// The result of rows with the same unique value in one bulk create. Unknown upstream. Default `second-fails`.
     pub bulk_create_in_batch_duplicates: DuplicateRows,
-    /// `Status.Message` of a `Lead/Bulk/UpdateV2` in which a row failed. Unknown upstream.
+    /// `Status.Message` of a `Lead/Bulk/UpdateV2` with a failed row. Unknown upstream.
     pub update_v2_partial_message: String,
-    /// Whether `postUpdatedLead=true` fires automations on bulk calls too. Seen not to. Default false.
+    /// Whether `postUpdatedLead=true` also fires automations in bulk calls. Default false, as observed.
     pub bulk_fires_automations: bool,
-    /// Whether leads may be deleted; off for a new account, as documented.
+    /// Whether leads can be deleted. Default false, as documented for new accounts.
     pub delete_enabled: bool,
-    /// Types of activity.
+    /// The activity types. Default three custom and four standard types.
     pub activity_types: Vec<ActivityTypeSpec>,
-    /// The response to a code that can not be posted. Default: an exception.
+    /// The response to an activity with an unknown, inactive or empty code. Default `exception`.
     pub activity_wrong_code: WrongCode,
-    /// Whether a field that the type does not have, `Owner` among them, is
-    /// `MXInvalidActivityFieldsException`; otherwise it is left out in silence. Unknown upstream.
-    /// Default true.
+    /// Whether a field that the activity type does not have, including `Owner`, is an
+    /// `MXInvalidActivityFieldsException`. If false, it is ignored. Unknown upstream. Default true.
     pub activity_unknown_field_fails: bool,
-    /// Whether an owner who is no user is refused; otherwise the text is stored, or an unknown
-    /// `ActivityOwnerEmail` forgotten. Unknown upstream. Default true.
+    /// Whether an unknown owner is an error. If false, an unknown `Owner` is stored, and an unknown
+    /// `ActivityOwnerEmail` is ignored. Unknown upstream. Default true.
     pub activity_owner_checked: bool,
-    /// Whether `Owner` also takes an email, as seen for opportunities. Unknown upstream for
-    /// activities. Default false.
+    /// Whether `Owner` can also be an email, as observed for opportunities. Unknown upstream for activities. Default
+    /// false.
     pub activity_owner_takes_email: bool,
-    /// Whose an activity is when nobody says so. Unknown upstream. Default: of the owner of the keys.
+    /// The owner of an activity whose request names none. Unknown upstream. Default `key-owner`.
     pub activity_default_owner: DefaultOwner,
     /// Whether `ActivityDateTime` becomes the activity's `CreatedOn`. Unknown upstream. Default true.
     pub activity_time_is_created: bool,
-    /// What `Offset` of the activities of a lead counts. Documents and clients differ. Default: rows.
+    /// The unit of `Offset` in reads of a lead's activities. Documentation and observed clients differ. Default `rows`.
     pub activity_offset: OffsetMeans,
-    /// How reads of activities write date-times. Default unset: as seen, `2026-07-31 05:33:50` for
-    /// those of a lead but `7/31/2026 5:33:50 AM` inside `ActivityFields`, and
+    /// The format of date-times in reads of activities. Default unset: the observed formats. These are
+    /// `2026-07-31 05:33:50` in the activities of a lead, `7/31/2026 5:33:50 AM` in `ActivityFields`, and
     /// `2026-07-31 05:33:50.000` in the list by type.
     pub activity_dates: Option<DateForm>,
-    /// Whether pages of activities above 1000 rows are cut in silence; otherwise they are
-    /// `MXInvalidInputException`. Both were seen. Default false.
+    /// Whether a page size of more than 1000 activities is reduced to 1000 without an error. If false, it is an
+    /// `MXInvalidInputException`. Both were observed. Default false.
     pub activity_page_clamped: bool,
-    /// Whether a bulk post only returns how many it posted, an older shape. Default false.
+    /// Whether a bulk create of activities returns only the number of created activities, an older form. Default false.
     pub bulk_activities_counted: bool,
-    /// Whether sharing is enabled. For a new account it is not, as documented; here it is, so that
-    /// it can be tried. Default true.
+    /// Whether sharing is enabled. Default true. For new accounts of LeadSquared it is documented as disabled.
     pub sharing_enabled: bool,
-    /// Whether opportunities can be shared too. Default true, for the same reason.
+    /// Whether sharing of opportunities is enabled. Default true. For new accounts of LeadSquared it is documented as
+    /// disabled.
     pub opportunity_sharing_enabled: bool,
-    /// Whether share and revoke also take an object that is not in an array. Unknown upstream.
-    /// Default false: a 400.
+    /// Whether share and revoke accept an object instead of an array. If false, it is a 400. Unknown upstream. Default
+    /// false.
     pub share_bare_object_tolerated: bool,
-    /// Most entities in one share or revoke, else `MXInvalidInputException`; 0: no limit. Unknown
-    /// upstream. Default 0.
+    /// Maximum number of entities in one share or revoke request. More are an `MXInvalidInputException`. 0 is
+    /// unlimited. Unknown upstream. Default 0.
     pub share_max_items: u32,
-    /// Whether one entity that fails leaves the others of its array undone. Unknown upstream.
-    /// Default true.
+    /// Whether one failed entity makes the whole request fail without effect. If false, the other entities are
+    /// processed. Unknown upstream. Default true.
     pub share_all_or_nothing: bool,
-    /// How many polls still find a request waiting; it is processed with the last of them, or
-    /// later if `share_delay` says so. Default 1.
+    /// Number of polls that return the pending status. The request is processed with the last of them, but not before
+    /// `share_delay`. Default 1.
     pub share_polls: u32,
-    /// How long a request waits at least. Unknown upstream. Default 0 s.
+    /// Minimum time between acceptance and processing of a request. Unknown upstream. Default 0 s.
     #[serde(with = "humantime_serde")]
     pub share_delay: Duration,
-    /// How long the id of a request is known; 0: for good. Unknown upstream. Default 0 s.
+    /// Time after which the id of a request expires. 0 is never. Unknown upstream. Default 0 s.
     #[serde(with = "humantime_serde")]
     pub share_request_lifetime: Duration,
-    /// `ShareStatus` of a request that waits. Unknown upstream. Default 1.
+    /// `ShareStatus` of a pending request. Unknown upstream. Default 1.
     pub share_status_pending: i64,
-    /// `ShareStatus` of a request that failed. Unknown upstream. Default 7.
+    /// `ShareStatus` of a failed request. Unknown upstream. Default 7.
     pub share_status_failed: i64,
-    /// `ShareStatus` of a processed revoke; that of a processed share is 6, as documented. Unknown
-    /// upstream. Default 6.
+    /// `ShareStatus` of a processed revoke request. Unknown upstream. Default 6, the documented number of a processed
+    /// share request.
     pub revoke_status_done: i64,
-    /// `ShareStatus` of a request that waits, poll by poll and then from the first again, in place
-    /// of `share_status_pending`. Default none.
+    /// `ShareStatus` of a pending request, instead of `share_status_pending`. Each poll returns the next number, and
+    /// after the last number the first one again. Default empty.
     pub share_status_unknown_numbers: Vec<i64>,
-    /// The status of a request id that is not known. Unknown upstream. Default: an exception.
+    /// The response to a status call with an unknown or expired request id. Unknown upstream. Default `exception`.
     pub share_unknown_request: UnknownRequest,
-    /// When a share that can not be granted fails. Unknown upstream. Default: at once.
+    /// The time at which an invalid share request fails. Unknown upstream. Default `at-once`.
     pub share_failures: ShareFailures,
-    /// Minutes of a share whose request names none. Default 129600, which is 90 days, as
-    /// documented; an account can have another.
+    /// Duration of a share in minutes if the request has none. Default 129600 (90 days), as documented. An account can
+    /// have another default.
     pub share_default_minutes: u32,
-    /// Most minutes of a share; 0: no limit. Unknown upstream. Default 0.
+    /// Maximum duration of a share in minutes. 0 is unlimited. Unknown upstream. Default 0.
     pub share_max_minutes: u32,
-    /// Live shares of leads that one user can have; 0: no limit. Default 2000, as documented; what
-    /// is said above it is unknown upstream.
+    /// Maximum number of shares of leads that one user can have at the same time. 0 is unlimited. Default 2000, as
+    /// documented. The error above the maximum is unknown upstream.
     pub shares_per_user: u32,
-    /// Whether several shares of one lead count as one of those. Unknown upstream. Default false.
+    /// Whether several shares of one lead count once against `shares_per_user`. Unknown upstream. Default false.
     pub share_limit_counts_leads: bool,
-    /// Whether the user must own the activity. Unknown upstream. Default true.
+    /// Whether a share requires that the user owns the activity. Unknown upstream. Default true.
     pub share_owner_checked: bool,
-    /// Whether the activity must be of a custom type, as it must in automations. Unknown upstream.
-    /// Default false.
+    /// Whether a share requires a custom activity type, as automations do. Unknown upstream. Default false.
     pub share_custom_activities_only: bool,
-    /// Whether a `Sales_Manager` is a sales user. Unknown upstream. Default false.
+    /// Whether entities can also be shared with a `Sales_Manager`. Unknown upstream. Default false.
     pub share_with_sales_managers: bool,
-    /// A share of what is shared already. Unknown upstream. Default: it replaces the old one.
+    /// The effect of a share request for an entity that is already shared. Unknown upstream. Default `replace`.
     pub reshare: Reshare,
-    /// A revoke with another access type than was granted. Unknown upstream. Default: it fails.
+    /// The effect of a revoke request with another access type than the share has. Unknown upstream. Default `fails`.
     pub revoke_wrong_access: RevokeWrongAccess,
-    /// A revoke of what is not shared. Unknown upstream. Default: it fails later.
+    /// The effect of a revoke request for an entity that is not shared. Unknown upstream. Default `later`.
     pub revoke_unshared: RevokeUnshared,
-    /// What it says then. Unknown upstream. Default "Not shared with the user".
+    /// The error of a revoke request for an entity that is not shared. Unknown upstream. Default "Not shared with the
+    /// user".
     pub revoke_unshared_text: String,
-    /// Whether a share ends when its activity gets another owner. Unknown upstream. Default false.
+    /// Whether a share ends when the owner of its activity changes. Unknown upstream. Default false.
     pub owner_change_ends_shares: bool,
-    /// Opportunities that can be shared. Default none.
+    /// The opportunities that can be shared. Default empty.
     pub opportunities: Vec<OpportunitySpec>,
-    /// The users; the first owns the keys, and when it is inactive every call is a 401.
+    /// The users. The first user owns the keys. If it is inactive, every call is a 401. Default four users: an
+    /// administrator, two active sales users and an inactive one.
     pub users: Vec<UserSpec>,
-    /// The role of the owner of the keys, as `UserByAccessKey.Get` gives it; only an
-    /// `Administrator` may share. Default `Administrator`.
+    /// The role of the owner of the keys in `UserByAccessKey.Get`. Only an `Administrator` can share. Default
+    /// `Administrator`.
     pub role: String,
-    /// Largest request body in bytes, else 413. Unknown upstream. Default 10 MiB.
+    /// Maximum size of a request body in bytes. A larger body is a 413. Unknown upstream. Default 10 MiB.
     pub max_body: usize,
-    /// How many calls are kept for looking at. Default 200000.
+    /// Maximum number of recorded calls. Older calls are deleted. Default 200000.
     pub keep_calls: usize,
 }
 
@@ -371,14 +370,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_survive_a_round_trip_through_json() {
+    fn options_are_unchanged_after_a_round_trip_through_json() {
         let text = serde_json::to_string(&Options::default()).unwrap();
         let back: Options = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
     }
 
     #[test]
-    fn a_partial_object_leaves_the_rest_at_its_default() {
+    fn missing_options_have_their_default_and_unknown_options_are_an_error() {
         let options: Options =
             serde_json::from_str(r#"{"limits":{"calls":3,"window":"token-bucket","per":"2s"}}"#).unwrap();
         assert_eq!(options.limits.calls, 3);

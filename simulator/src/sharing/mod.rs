@@ -1,5 +1,5 @@
-//! The endpoints that share, revoke and return the status of a request. The names of their exceptions
-//! are assumptions; none was published or seen.
+//! The endpoints that share, revoke, and return the status of a request. The names of their exceptions are assumptions:
+//! they are neither documented nor observed.
 
 pub(crate) mod store;
 
@@ -8,42 +8,43 @@ use serde_json::{Value, json};
 
 use crate::handlers::Handler;
 use crate::http::response::{Exception, Failure, Response, Result};
-use crate::sharing::store::{Context, Item, LEAD, OPPORTUNITY, PROCESSED, ShareRequest};
+use crate::sharing::store::{LEAD, OPPORTUNITY, PROCESSED, ShareItem, ShareRequest, SharingContext};
 use crate::{RevokeUnshared, ShareFailures, UnknownRequest};
 
-/// The number of a user as what something is shared with.
+/// The `EntityType` of a user, the only one with which an entity can be shared.
 const USER: i64 = 3;
-/// The number of an activity as what something is shared through.
+/// The `ContextEntity` of an activity, through which an entity is shared.
 const ACTIVITY: i64 = 1;
 
-/// An opportunity of the tenant, as far as sharing needs one.
+/// An opportunity of the account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpportunitySpec {
     /// The GUID.
     pub id: String,
-    /// The id of the user who owns it.
+    /// The id of the user that owns the opportunity.
     pub owner: String,
 }
 
+/// An entity in the body of a share or revoke request.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RequestedItem {
     user_id: Option<String>,
-    entity: Option<Whole>,
-    entity_type: Option<Whole>,
+    entity: Option<LenientI64>,
+    entity_type: Option<LenientI64>,
     entity_id: Option<String>,
-    context_entity: Option<Whole>,
+    context_entity: Option<LenientI64>,
     context_entity_id: Option<String>,
-    access_type: Option<Whole>,
-    duration_in_minutes: Option<Whole>,
+    access_type: Option<LenientI64>,
+    duration_in_minutes: Option<LenientI64>,
 }
 
-/// A whole number, given as a number or as a string.
+/// A signed integer as a JSON number or as a string.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Whole(i64);
+struct LenientI64(i64);
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de> Deserialize<'de> for LenientI64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let number = match &value {
@@ -59,7 +60,7 @@ impl Handler<'_> {
     pub(crate) fn share(self) -> Result<Response> {
         let items = self.items(false)?;
         if self.tenant.options.share_failures == ShareFailures::AtOnce {
-            store::permitted(self.tenant)?;
+            store::check_permission(self.tenant)?;
             let context = self.context();
             items
                 .iter()
@@ -72,7 +73,7 @@ impl Handler<'_> {
         let items = self.items(true)?;
         let options = &self.tenant.options;
         if options.share_failures == ShareFailures::AtOnce {
-            store::permitted(self.tenant)?;
+            store::check_permission(self.tenant)?;
         }
         if options.revoke_unshared == RevokeUnshared::AtOnce {
             items
@@ -91,7 +92,7 @@ impl Handler<'_> {
         ) {
             (Some(request), _) => Ok(self.status(&request)),
             (None, UnknownRequest::Exception) => Err(Exception::invalid("Invalid Input! Parameter Name: id")),
-            (None, UnknownRequest::NotFound) => Err(Failure::Nothing),
+            (None, UnknownRequest::NotFound) => Err(Failure::NotFound),
             (None, UnknownRequest::Pending) => Ok(status_response(
                 "Request is being processed.",
                 options.share_status_pending,
@@ -100,13 +101,13 @@ impl Handler<'_> {
         }
     }
 
-    fn accept(self, revoke: bool, items: Vec<Item>) -> Response {
+    fn accept(self, revoke: bool, items: Vec<ShareItem>) -> Response {
         let id = self.shares.accept(revoke, items, self.tenant, self.now);
         Response::success(Some(json!({"Id": id})))
     }
 
-    fn context(&self) -> Context<'_> {
-        Context {
+    fn context(&self) -> SharingContext<'_> {
+        SharingContext {
             tenant: self.tenant,
             leads: self.leads,
             activities: self.activities,
@@ -132,7 +133,7 @@ impl Handler<'_> {
         status_response("Request is being processed.", number, None)
     }
 
-    fn items(&self, revoke: bool) -> Result<Vec<Item>> {
+    fn items(&self, revoke: bool) -> Result<Vec<ShareItem>> {
         let options = &self.tenant.options;
         let bare = self.body.trim_ascii_start().starts_with(b"{");
         let requested: Vec<RequestedItem> = match bare && options.share_bare_object_tolerated {
@@ -143,25 +144,25 @@ impl Handler<'_> {
         if requested.is_empty() || max > 0 && requested.len() > max {
             return Err(Exception::invalid("Invalid Input! Number of items"));
         }
-        let usual = i64::from(options.share_default_minutes);
+        let default_minutes = i64::from(options.share_default_minutes);
         requested
             .into_iter()
-            .map(|requested| requested.item(revoke, usual))
+            .map(|requested| requested.item(revoke, default_minutes))
             .collect()
     }
 }
 
 impl RequestedItem {
-    /// The item, or its error: all parameters but the duration are mandatory, and for a revoke also
-    /// the access type is optional.
-    fn item(self, revoke: bool, usual: i64) -> Result<Item> {
+    /// Validates the item. All parameters are mandatory, except the duration, and except the access type of a revoke
+    /// request. `default_minutes` is the duration if the request has none.
+    fn item(self, revoke: bool, default_minutes: i64) -> Result<ShareItem> {
         let entity = number("Entity", self.entity, &[LEAD.into(), OPPORTUNITY.into()])?;
         number("EntityType", self.entity_type, &[USER])?;
         let activity_id = if entity == i64::from(LEAD) {
             number("ContextEntity", self.context_entity, &[ACTIVITY])?;
             Some(text("ContextEntityId", self.context_entity_id)?)
         } else if self.context_entity.is_some() || self.context_entity_id.is_some() {
-            // Documented as absent. An error makes a mistake visible.
+            // The parameter is documented as absent. An error makes a mistake of the client visible.
             return Err(wrong("ContextEntity"));
         } else {
             None
@@ -170,13 +171,13 @@ impl RequestedItem {
             None if revoke => 1,
             given => number("AccessType", given, &[1, 2])?,
         };
-        Ok(Item {
+        Ok(ShareItem {
             user_id: text("UserId", self.user_id)?,
             entity: if entity == i64::from(LEAD) { LEAD } else { OPPORTUNITY },
             entity_id: text("EntityId", self.entity_id)?,
             activity_id,
             access: if access == 1 { 1 } else { 2 },
-            minutes: self.duration_in_minutes.map_or(usual, |minutes| minutes.0),
+            minutes: self.duration_in_minutes.map_or(default_minutes, |minutes| minutes.0),
         })
     }
 }
@@ -198,7 +199,7 @@ fn text(name: &str, given: Option<String>) -> Result<String> {
     given.ok_or_else(|| Exception::missing(format!("'{name}' is mandatory")))
 }
 
-fn number(name: &str, given: Option<Whole>, known: &[i64]) -> Result<i64> {
+fn number(name: &str, given: Option<LenientI64>, known: &[i64]) -> Result<i64> {
     let given = given.ok_or_else(|| Exception::missing(format!("'{name}' is mandatory")))?;
     known.contains(&given.0).then_some(given.0).ok_or_else(|| wrong(name))
 }
@@ -212,7 +213,7 @@ fn wrong(name: &str) -> Failure {
 mod tests {
     use super::*;
     use crate::test_support::TestServer;
-    use crate::{Fault, Options, Reshare, RevokeWrongAccess, SharedAccess, What};
+    use crate::{Fault, FaultKind, Options, Reshare, RevokeWrongAccess, SharedAccess};
     use jiff::SignedDuration;
     use std::time::Duration;
 
@@ -221,7 +222,7 @@ mod tests {
     const LATA: &str = "a0000000-0000-4000-8000-000000000003";
     const SITA: &str = "a0000000-0000-4000-8000-000000000004";
 
-    /// A tenant with a lead and an activity of Sam's on it.
+    /// An account with a lead and an activity of the lead that Sam owns.
     struct SharingTest {
         server: TestServer,
         lead: String,
@@ -256,7 +257,7 @@ mod tests {
                 .await
         }
 
-        /// Makes a request that is accepted, and returns its id.
+        /// Sends a request, asserts that it is accepted, and returns its id.
         async fn request(&self, name: &str, item: Value) -> String {
             let (status, response) = self.call(name, item).await;
             assert_eq!(status, 200, "{response}");
@@ -269,7 +270,7 @@ mod tests {
                 .await
         }
 
-        /// Makes a request that is accepted and processed, and returns its last status.
+        /// Sends a request, asserts that it is accepted, polls until it is processed, and returns the last status.
         async fn done(&self, name: &str, item: Value) -> Value {
             let id = self.request(name, item).await;
             self.poll(&id).await;
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_share_is_accepted_then_processed_then_ends() {
+    async fn a_share_is_accepted_and_processed_and_expires() {
         let test = SharingTest::new(|_| {});
         let id = test.request("Share", test.item()).await;
         assert!(
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_waits_for_its_polls_and_its_delay() {
+    async fn a_request_is_processed_after_its_polls_and_its_delay() {
         let test = SharingTest::new(|options| {
             options.share_polls = 3;
             options.share_delay = Duration::from_secs(10);
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_polls_or_delay_a_share_is_there_at_once() {
+    async fn a_request_without_polls_and_delay_is_processed_immediately() {
         let test = SharingTest::new(|options| options.share_polls = 0);
         test.request("Share", test.item()).await;
         assert_eq!(test.shares().len(), 1);
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_can_not_be_meant_is_refused_at_once() {
+    async fn invalid_parameters_are_rejected_immediately() {
         let test = SharingTest::new(|options| {
             options.share_failures = ShareFailures::Later;
             options.share_max_items = 1;
@@ -382,10 +383,10 @@ mod tests {
         assert_eq!(test.server.post(share, test.item()).await.0, 200);
     }
 
-    /// Items, changes of the options, and why the item is then impossible.
-    type Impossible = (Value, fn(&mut Options), &'static str);
+    /// An item, a change of the options, and the error of the item.
+    type InvalidItem = (Value, fn(&mut Options), &'static str);
 
-    fn impossible(test: &SharingTest) -> Vec<Impossible> {
+    fn invalid_items(test: &SharingTest) -> Vec<InvalidItem> {
         let other = test.server.simulator.insert_lead(&[("FirstName", "Bob")]);
         let elsewhere = test.server.simulator.insert_activity(&other, 201, &[("Owner", SAM)]);
         let call = test.server.simulator.insert_activity(&test.lead, 21, &[("Owner", SAM)]);
@@ -441,19 +442,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_impossible_share_is_refused_at_once_or_fails_later() {
+    async fn an_invalid_share_fails_immediately_or_later() {
         for failures in [ShareFailures::AtOnce, ShareFailures::Later] {
             let test = SharingTest::new(|options| options.share_failures = failures);
-            for (item, change, why) in impossible(&test) {
+            for (item, change, message) in invalid_items(&test) {
                 let before = test.server.simulator.shared.lock().tenant.options.clone();
                 test.server.simulator.set_options(change);
                 if failures == ShareFailures::AtOnce {
                     let (status, response) = test.call("Share", item).await;
-                    assert_eq!((status, &response["ExceptionMessage"]), (500, &json!(why)));
+                    assert_eq!((status, &response["ExceptionMessage"]), (500, &json!(message)));
                 } else {
                     let response = test.done("Share", item).await;
                     let found = (&response["Status"], &response["ShareStatus"], &response["ErrorMessage"]);
-                    assert_eq!(found, (&json!("Success"), &json!(7), &json!(why)));
+                    assert_eq!(found, (&json!("Success"), &json!(7), &json!(message)));
                 }
                 test.server.simulator.set_options(|options| *options = before);
             }
@@ -462,7 +463,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_share_that_becomes_impossible_while_it_waits_fails_later() {
+    async fn a_pending_share_that_becomes_invalid_fails_later() {
         let test = SharingTest::new(|_| {});
         let id = test.request("Share", test.item()).await;
         test.server.simulator.delete_lead(&test.lead);
@@ -471,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_user_has_only_so_many_live_shares() {
+    async fn the_number_of_shares_of_a_user_is_limited() {
         let test = SharingTest::new(|options| {
             options.shares_per_user = 1;
             options.share_polls = 0;
@@ -497,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_share_through_one_activity_does_what_is_chosen() {
+    async fn a_second_share_through_one_activity_has_the_configured_effect() {
         for (reshare, expected) in [
             (Reshare::Replace, vec![(1, 10)]),
             (Reshare::Extend, vec![(1, 40)]),
@@ -520,14 +521,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_share_without_a_duration_lasts_ninety_days() {
+    async fn a_share_without_a_duration_expires_after_ninety_days() {
         let test = SharingTest::new(|options| options.share_polls = 0);
         test.request("Share", test.with("DurationInMinutes", Value::Null)).await;
         assert_eq!(minutes(&test.shares()[0]), 129_600);
     }
 
     #[tokio::test]
-    async fn no_duration_is_too_long() {
+    async fn the_longest_duration_is_accepted() {
         let test = SharingTest::new(|options| options.share_polls = 0);
         for _ in 0..2 {
             test.request("Share", test.with("DurationInMinutes", json!(i64::MAX)))
@@ -540,7 +541,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_revoke_ends_the_share_through_its_activity_only() {
+    async fn a_revoke_ends_only_the_share_through_its_activity() {
         let test = SharingTest::new(|_| {});
         let second = test
             .server
@@ -561,26 +562,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_revoke_with_another_access_type_does_what_is_chosen() {
-        for (chosen, left, number) in [
+    async fn a_revoke_with_another_access_type_has_the_configured_effect() {
+        for (chosen, shares, number) in [
             (RevokeWrongAccess::Fails, 1, 7),
             (RevokeWrongAccess::Ignored, 1, 6),
             (RevokeWrongAccess::Works, 0, 6),
         ] {
             let test = SharingTest::new(|options| options.revoke_wrong_access = chosen);
             test.done("Share", test.item()).await;
-            // Without an access type a revoke means 1, and 2 was granted.
+            // The default access type of a revoke request is 1. The share has 2.
             let response = test.done("Revoke", test.with("AccessType", Value::Null)).await;
             assert_eq!(
                 (test.shares().len(), &response["ShareStatus"]),
-                (left, &json!(number)),
+                (shares, &json!(number)),
                 "{chosen:?}"
             );
         }
     }
 
     #[tokio::test]
-    async fn a_revoke_of_what_is_not_shared_does_what_is_chosen() {
+    async fn a_revoke_of_a_missing_share_has_the_configured_effect() {
         let test = SharingTest::new(|_| {});
         let response = test.done("Revoke", test.item()).await;
         assert_eq!(response["ErrorMessage"], "Not shared with the user");
@@ -595,7 +596,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_invalid_entity_fails_its_array_or_not() {
+    async fn one_invalid_entity_fails_the_whole_request_or_only_itself() {
         for (all_or_nothing, count) in [(true, 0), (false, 1)] {
             let test = SharingTest::new(|options| {
                 options.share_failures = ShareFailures::Later;
@@ -639,7 +640,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_response_to_an_unknown_request_is_an_option() {
+    async fn the_response_to_an_unknown_request_id_is_configurable() {
         let test = SharingTest::new(|options| options.share_request_lifetime = Duration::from_secs(60));
         let (status, response) = test.poll("x").await;
         assert_eq!(
@@ -660,7 +661,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_owner_of_the_activity_ends_the_share_if_chosen() {
+    async fn a_change_of_the_activity_owner_ends_the_share_if_configured() {
         for ends in [false, true] {
             let test = SharingTest::new(|options| options.owner_change_ends_shares = ends);
             test.done("Share", test.item()).await;
@@ -677,19 +678,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sharing_has_faults_and_the_ordinary_limit() {
+    async fn faults_and_the_ordinary_limit_apply_to_sharing() {
         let test = SharingTest::new(|options| {
             options.limits.calls = 2;
             options.limits.bulk = 1;
         });
         test.server
             .simulator
-            .order(Fault::new("EntityAccess.Share", What::CommitThenDrop));
+            .add_fault(Fault::new("EntityAccess.Share", FaultKind::CommitThenDrop))
+            .unwrap();
         assert_eq!(test.call("Share", test.item()).await.0, 502);
         assert_eq!(test.server.simulator.share_requests().len(), 1);
         test.server
             .simulator
-            .order(Fault::new("EntityAccess.Status", What::Empty503));
+            .add_fault(Fault::new("EntityAccess.Status", FaultKind::Empty503))
+            .unwrap();
         assert_eq!(test.poll("x").await.0, 503);
         assert_eq!(test.call("Revoke", test.item()).await.0, 429);
         tokio::time::advance(Duration::from_secs(5)).await;
@@ -700,14 +703,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn activities_shares_and_requests_are_seen_on_the_control_path() {
+    async fn the_control_path_returns_activities_shares_and_share_requests() {
         let test = SharingTest::new(|options| options.share_polls = 0);
         test.request("Share", test.item()).await;
-        let see = async |name: &str| test.server.get(&format!("/_simulator/{name}")).await.1[0].clone();
+        let get = async |name: &str| test.server.get(&format!("/_simulator/{name}")).await.1[0].clone();
         let (activity, share, request) = (
-            see("activities").await,
-            see("shares").await,
-            see("share-requests").await,
+            get("activities").await,
+            get("shares").await,
+            get("share-requests").await,
         );
         assert_eq!(
             (&activity["id"], &activity["owner"]),

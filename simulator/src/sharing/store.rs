@@ -1,5 +1,4 @@
-//! The stored shares, the share and revoke requests, and the rules of sharing. Knows no endpoint; time
-//! is an argument.
+//! The stored shares, the share and revoke requests, and the rules of sharing. The current time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,87 +11,87 @@ use crate::random::Random;
 use crate::state::Tenant;
 use crate::{Reshare, RevokeUnshared, RevokeWrongAccess};
 
-/// The number of a lead as an entity.
+/// The `Entity` of a lead.
 pub(crate) const LEAD: u8 = 1;
-/// The number of an opportunity as an entity.
+/// The `Entity` of an opportunity.
 pub(crate) const OPPORTUNITY: u8 = 5;
-/// `ShareStatus` of a processed request, the only documented one.
+/// The `ShareStatus` of a processed request. It is the only documented number.
 pub(crate) const PROCESSED: i64 = 6;
 
-/// A live share.
+/// A share: the access of a user to an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedAccess {
-    /// The user it is shared with.
+    /// The id of the user that has access.
     pub user_id: String,
-    /// 1: a lead; 5: an opportunity.
+    /// The kind of the entity: 1 is a lead, 5 is an opportunity.
     pub entity: u8,
-    /// The lead's number (`ProspectAutoId`), or the opportunity's GUID.
+    /// The number of the lead (`ProspectAutoId`), or the GUID of the opportunity.
     pub entity_id: String,
-    /// The activity it is shared through; none for an opportunity.
+    /// The id of the activity through which the lead is shared. `None` for an opportunity.
     pub activity_id: Option<String>,
-    /// 1: read; 2: write.
+    /// The access type: 1 is read, 2 is write.
     pub access: u8,
-    /// When the share was processed.
+    /// Time at which the request was processed.
     pub granted: Timestamp,
-    /// When it ends by itself.
+    /// Time at which the share expires.
     pub expires: Timestamp,
 }
 
-/// A share or revoke request that was accepted.
+/// An accepted share or revoke request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareRequest {
-    /// The id in the response.
+    /// The id that the response contains.
     pub id: String,
-    /// Whether it revokes.
+    /// Whether the request is a revoke request.
     pub revoke: bool,
-    /// How many entities it names.
+    /// Number of entities.
     pub items: usize,
-    /// When it was accepted.
+    /// Time of acceptance.
     pub accepted: Timestamp,
-    /// How often its status was polled.
+    /// Number of polls of the status.
     pub polls: u32,
-    /// Whether it was processed, with or without an error.
+    /// Whether the request was processed, with or without an error.
     pub done: bool,
-    /// Why it failed.
+    /// The error of a failed request.
     pub error: Option<String>,
 }
 
-/// One entity to share or to revoke.
+/// An entity to share or to revoke.
 #[derive(Clone, Debug)]
-pub(crate) struct Item {
+pub(crate) struct ShareItem {
     pub(crate) user_id: String,
     pub(crate) entity: u8,
     pub(crate) entity_id: String,
     pub(crate) activity_id: Option<String>,
     pub(crate) access: u8,
-    /// Unused by a revoke.
+    /// The duration in minutes. A revoke ignores it.
     pub(crate) minutes: i64,
 }
 
-/// What the rules need besides the shares.
-pub(crate) struct Context<'a> {
+/// The data that the rules of sharing need in addition to the shares.
+pub(crate) struct SharingContext<'a> {
     pub(crate) tenant: &'a Tenant,
     pub(crate) leads: &'a Leads,
     pub(crate) activities: &'a Activities,
 }
 
 #[derive(Debug)]
-struct Request {
+struct StoredRequest {
     record: ShareRequest,
-    items: Vec<Item>,
-    /// When it is processed; unset while it waits for polls.
+    items: Vec<ShareItem>,
+    /// Time of processing. Unset until enough polls have arrived.
     due: Option<Timestamp>,
 }
 
-/// User first, so that the shares of one user are adjacent.
-type Key = (String, u8, String, Option<String>);
+/// The user, the kind and id of the entity, and the activity. Shares of one user are adjacent in this order.
+type ShareKey = (String, u8, String, Option<String>);
 
-/// All shares and requests of the tenant.
+/// All shares and requests of the account.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    shares: BTreeMap<Key, Vec<SharedAccess>>,
-    requests: HashMap<String, Request>,
-    /// The ids of all requests, in the order in which they were accepted.
+    shares: BTreeMap<ShareKey, Vec<SharedAccess>>,
+    requests: HashMap<String, StoredRequest>,
+    /// The ids of all requests in the order of acceptance.
     order: Vec<String>,
     waiting: Vec<String>,
     random: Random,
@@ -105,13 +104,14 @@ impl Shares {
             requests: HashMap::new(),
             order: Vec::new(),
             waiting: Vec::new(),
-            // A request must not change which ids leads and activities get.
+            // Requests have a generator of their own, so that a request does not change the ids of leads and
+            // activities.
             random: Random::new(seed ^ 0x5a4e_0000_0000_0000),
         }
     }
 
     /// Accepts a request and returns its id.
-    pub(crate) fn accept(&mut self, revoke: bool, items: Vec<Item>, tenant: &Tenant, now: Timestamp) -> String {
+    pub(crate) fn accept(&mut self, revoke: bool, items: Vec<ShareItem>, tenant: &Tenant, now: Timestamp) -> String {
         let id = format!("{:016x}{:016x}", self.random.next(), self.random.next());
         let record = ShareRequest {
             id: id.clone(),
@@ -122,7 +122,7 @@ impl Shares {
             done: false,
             error: None,
         };
-        let mut request = Request {
+        let mut request = StoredRequest {
             record,
             items,
             due: None,
@@ -134,7 +134,8 @@ impl Shares {
         id
     }
 
-    /// The request in the state before this poll, which may make it due.
+    /// Counts a poll and returns the request in the state before it is processed. The poll may make the request due.
+    /// Returns `None` if the id is unknown or expired.
     pub(crate) fn poll(&mut self, id: &str, tenant: &Tenant, now: Timestamp) -> Option<ShareRequest> {
         let request = self.requests.get_mut(&id.to_ascii_lowercase())?;
         let lifetime = SignedDuration::try_from(tenant.options.share_request_lifetime).unwrap_or_default();
@@ -146,8 +147,8 @@ impl Shares {
         Some(request.record.clone())
     }
 
-    /// Processes the requests that are due, each at the time at which it was due.
-    pub(crate) fn process_due(&mut self, context: &Context, now: Timestamp) {
+    /// Processes the requests that are due. The time of processing is the time at which the request was due.
+    pub(crate) fn process_due(&mut self, context: &SharingContext, now: Timestamp) {
         let due_at = |id: &String| self.requests.get(id)?.due.filter(|at| *at <= now);
         let mut due: Vec<_> = self
             .waiting
@@ -157,10 +158,10 @@ impl Shares {
         if due.is_empty() {
             return;
         }
-        // Stable: those of one moment stay in the order in which they were accepted.
+        // The sort is stable: requests that are due at the same time are processed in the order of acceptance.
         due.sort_by_key(|(at, _)| *at);
         let requests = &self.requests;
-        let waits = |request: &Request| request.due.is_none_or(|at| at > now);
+        let waits = |request: &StoredRequest| request.due.is_none_or(|at| at > now);
         self.waiting.retain(|id| requests.get(id).is_some_and(waits));
         for (at, id) in due {
             let Some(request) = self.requests.get_mut(&id) else {
@@ -175,8 +176,8 @@ impl Shares {
         }
     }
 
-    fn process(&mut self, revoke: bool, items: &[Item], context: &Context, now: Timestamp) -> Result<()> {
-        permitted(context.tenant)?;
+    fn process(&mut self, revoke: bool, items: &[ShareItem], context: &SharingContext, now: Timestamp) -> Result<()> {
+        check_permission(context.tenant)?;
         let options = &context.tenant.options;
         let before = (options.share_all_or_nothing && items.len() > 1).then(|| self.shares.clone());
         let mut first = Ok(());
@@ -193,7 +194,7 @@ impl Shares {
         first
     }
 
-    fn share(&mut self, item: &Item, context: &Context, now: Timestamp) -> Result<()> {
+    fn share(&mut self, item: &ShareItem, context: &SharingContext, now: Timestamp) -> Result<()> {
         self.check_share(item, context, now)?;
         let ends = |from: Timestamp| {
             let length = SignedDuration::from_secs(item.minutes.saturating_mul(60));
@@ -224,8 +225,8 @@ impl Shares {
         Ok(())
     }
 
-    /// Whether a share can be granted.
-    pub(crate) fn check_share(&self, item: &Item, context: &Context, now: Timestamp) -> Result<()> {
+    /// Returns an error if the item cannot be shared.
+    pub(crate) fn check_share(&self, item: &ShareItem, context: &SharingContext, now: Timestamp) -> Result<()> {
         let options = &context.tenant.options;
         let mut users = options.users.iter();
         let user = users.find(|user| user.id.eq_ignore_ascii_case(&item.user_id));
@@ -233,8 +234,9 @@ impl Shares {
         if !user.active {
             return Err(Exception::invalid("User is not active"));
         }
-        let sells = user.role == "Sales_User" || options.share_with_sales_managers && user.role == "Sales_Manager";
-        if !sells {
+        let can_receive_shares =
+            user.role == "Sales_User" || options.share_with_sales_managers && user.role == "Sales_Manager";
+        if !can_receive_shares {
             return Err(Exception::invalid("User is not a sales user"));
         }
         match item.entity {
@@ -245,27 +247,27 @@ impl Shares {
         if item.minutes <= 0 || max > 0 && item.minutes > max {
             return Err(Exception::invalid("Invalid Input! Parameter Name: DurationInMinutes"));
         }
-        let held = self.held(item, now).next().is_some();
+        let held = self.live_shares(item, now).next().is_some();
         if held && options.reshare == Reshare::Reject {
             return Err(Exception::duplicate("Already shared with the user"));
         }
         let more = !held || options.reshare == Reshare::Duplicate;
         let max = options.shares_per_user as usize;
-        if item.entity == LEAD && more && max > 0 && self.count(item, context.tenant, now) >= max {
+        if item.entity == LEAD && more && max > 0 && self.count_for_limit(item, context.tenant, now) >= max {
             let message = format!("Number of leads shared with a user can not be more than {max}");
             return Err(Exception::over_limit(message));
         }
         Ok(())
     }
 
-    fn revoke(&mut self, item: &Item, tenant: &Tenant, now: Timestamp) -> Result<()> {
-        if self.held(item, now).next().is_none() {
+    fn revoke(&mut self, item: &ShareItem, tenant: &Tenant, now: Timestamp) -> Result<()> {
+        if self.live_shares(item, now).next().is_none() {
             return match tenant.options.revoke_unshared {
                 RevokeUnshared::Succeeds => Ok(()),
-                RevokeUnshared::AtOnce | RevokeUnshared::Later => Err(unshared(tenant)),
+                RevokeUnshared::AtOnce | RevokeUnshared::Later => Err(not_shared(tenant)),
             };
         }
-        let matching = self.held(item, now).any(|held| held.access == item.access);
+        let matching = self.live_shares(item, now).any(|held| held.access == item.access);
         let any = match (matching, tenant.options.revoke_wrong_access) {
             (true, _) => false,
             (false, RevokeWrongAccess::Works) => true,
@@ -280,10 +282,10 @@ impl Shares {
         Ok(())
     }
 
-    /// Fails if there is no share to revoke.
-    pub(crate) fn check_revoke(&self, item: &Item, tenant: &Tenant, now: Timestamp) -> Result<()> {
-        let held = self.held(item, now).next();
-        held.map(drop).ok_or_else(|| unshared(tenant))
+    /// Returns an error if there is no share to revoke.
+    pub(crate) fn check_revoke(&self, item: &ShareItem, tenant: &Tenant, now: Timestamp) -> Result<()> {
+        let held = self.live_shares(item, now).next();
+        held.map(drop).ok_or_else(|| not_shared(tenant))
     }
 
     /// Ends the matching shares.
@@ -299,7 +301,7 @@ impl Shares {
         self.end(|access| access.entity == LEAD && access.entity_id == number);
     }
 
-    /// The live shares, user by user.
+    /// Returns the shares that have not expired, sorted by user.
     pub(crate) fn live(&self, now: Timestamp) -> impl Iterator<Item = &SharedAccess> {
         self.shares
             .values()
@@ -307,19 +309,20 @@ impl Shares {
             .filter(move |access| access.expires > now)
     }
 
-    /// All accepted requests, in order.
+    /// Returns all accepted requests in the order of acceptance.
     pub(crate) fn requests(&self) -> impl Iterator<Item = &ShareRequest> {
         let requests = self.order.iter().filter_map(|id| self.requests.get(id));
         requests.map(|request| &request.record)
     }
 
-    fn held(&self, item: &Item, now: Timestamp) -> impl Iterator<Item = &SharedAccess> {
+    fn live_shares(&self, item: &ShareItem, now: Timestamp) -> impl Iterator<Item = &SharedAccess> {
         let held = self.shares.get(&item.key()).into_iter().flatten();
         held.filter(move |access| access.expires > now)
     }
 
-    /// How many leads, or shares of leads, the user has.
-    fn count(&self, item: &Item, tenant: &Tenant, now: Timestamp) -> usize {
+    /// Returns the number of shares of leads that the user has, or the number of shared leads with
+    /// `share_limit_counts_leads`.
+    fn count_for_limit(&self, item: &ShareItem, tenant: &Tenant, now: Timestamp) -> usize {
         let user = item.user_id.to_ascii_lowercase();
         let first = (user.clone(), LEAD, String::new(), None);
         let shares = self
@@ -339,8 +342,8 @@ impl Shares {
     }
 }
 
-impl Request {
-    /// Sets the time of processing once enough polls have arrived.
+impl StoredRequest {
+    /// Sets the time of processing if enough polls have arrived.
     fn set_due(&mut self, tenant: &Tenant, now: Timestamp) {
         let options = &tenant.options;
         if self.due.is_some() || self.record.polls < options.share_polls {
@@ -352,20 +355,20 @@ impl Request {
     }
 }
 
-impl Item {
-    fn key(&self) -> Key {
+impl ShareItem {
+    fn key(&self) -> ShareKey {
         let lower = |id: &String| id.to_ascii_lowercase();
         let activity = self.activity_id.as_ref().map(lower);
         (lower(&self.user_id), self.entity, lower(&self.entity_id), activity)
     }
 }
 
-impl Context<'_> {
-    fn check_lead(&self, item: &Item) -> Result<()> {
+impl SharingContext<'_> {
+    fn check_lead(&self, item: &ShareItem) -> Result<()> {
         let options = &self.tenant.options;
         let number = item.entity_id.parse().ok();
         let lead = number.and_then(|number| self.leads.get(number));
-        // Another spelling of the number would make another share of the same lead.
+        // Another form of the same number would create a second share of the same lead.
         let lead = lead.filter(|lead| lead.number.to_string() == item.entity_id);
         let lead = lead.ok_or_else(Exception::lead_not_found)?;
         let activity = item.activity_id.as_deref().and_then(|id| self.activities.by_id(id));
@@ -384,7 +387,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn check_opportunity(&self, item: &Item) -> Result<()> {
+    fn check_opportunity(&self, item: &ShareItem) -> Result<()> {
         let options = &self.tenant.options;
         if !options.opportunity_sharing_enabled {
             return Err(Exception::not_allowed(
@@ -401,8 +404,8 @@ impl Context<'_> {
     }
 }
 
-/// Fails if the account has no sharing, or the owner of the keys may not share.
-pub(crate) fn permitted(tenant: &Tenant) -> Result<()> {
+/// Returns an error if sharing is disabled or if the owner of the keys is not an administrator.
+pub(crate) fn check_permission(tenant: &Tenant) -> Result<()> {
     if !tenant.options.sharing_enabled {
         return Err(Exception::not_allowed("Entity Sharing is not enabled for your account"));
     }
@@ -412,15 +415,15 @@ pub(crate) fn permitted(tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
-fn unshared(tenant: &Tenant) -> Failure {
+fn not_shared(tenant: &Tenant) -> Failure {
     Exception::invalid(tenant.options.revoke_unshared_text.clone())
 }
 
 fn message(failure: Failure) -> String {
     match failure {
-        Failure::Exception(Exception { message, .. }) | Failure::Unreadable(message) | Failure::Failed(message) => {
-            message
-        }
-        Failure::Nothing => "Not found".into(),
+        Failure::Exception(Exception { message, .. })
+        | Failure::InvalidBody(message)
+        | Failure::FailedStatus(message) => message,
+        Failure::NotFound => "Not found".into(),
     }
 }

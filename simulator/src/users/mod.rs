@@ -1,4 +1,4 @@
-//! The tenant's users and the endpoints that read them.
+//! The users of the account and the endpoints that read them.
 
 pub(crate) mod search;
 
@@ -11,7 +11,7 @@ use crate::handlers::Handler;
 use crate::http::response::{Response, Result};
 use crate::random::guid_for;
 
-/// A user of the tenant.
+/// A user of the account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserSpec {
@@ -27,19 +27,19 @@ pub struct UserSpec {
     pub email_address: String,
     /// `Administrator`, `Marketing_User`, `Sales_Manager` or `Sales_User`.
     pub role: String,
-    /// Whether the account is active. Default true.
-    #[serde(default = "yes")]
+    /// Whether the user is active. Default true.
+    #[serde(default = "default_true")]
     pub active: bool,
-    /// The names of the sales groups it is in. Default none.
+    /// The names of the user's sales groups. Default empty.
     #[serde(default)]
     pub groups: Vec<String>,
-    /// Further keys of the object the lookups give, as `Designation` or `mx_Custom_1`. Default none.
+    /// Further keys of the object that the lookups return, such as `Designation` or `mx_Custom_1`. Default empty.
     #[serde(default)]
     pub details: BTreeMap<String, String>,
 }
 
 impl UserSpec {
-    /// An active user whose email is `first name@simulator.example`.
+    /// Creates an active user with the email `<first name>@simulator.example`.
     pub fn new(id: &str, first_name: &str, last_name: &str, role: &str) -> Self {
         Self {
             id: id.into(),
@@ -53,12 +53,12 @@ impl UserSpec {
         }
     }
 
-    /// First and last name.
+    /// Returns the first and last name.
     pub(crate) fn name(&self) -> String {
         format!("{} {}", self.first_name, self.last_name).trim().into()
     }
 
-    /// A row of the list, whose keys differ from those of [`Self::details`].
+    /// Returns the user as a row of the list. Its keys differ from those of [`Self::details`].
     fn row(&self) -> Value {
         json!({
             "ID": self.id,
@@ -73,7 +73,7 @@ impl UserSpec {
         })
     }
 
-    /// The object of the lookups.
+    /// Returns the user as the object that the lookups return.
     pub(crate) fn details(&self) -> Value {
         let group = |name: &String| json!({"Id": guid_for(name), "Name": name});
         let mut details = json!({
@@ -113,8 +113,8 @@ impl UserSpec {
     }
 }
 
-/// The default users: the administrator whose keys are used, two sales users, and between them
-/// an inactive one.
+/// Returns the default users: the administrator that owns the keys, a sales user, an inactive sales user, and another
+/// sales user.
 pub(crate) fn default_users() -> Vec<UserSpec> {
     let user = |number: u8, first_name, last_name, role| {
         let id = format!("a0000000-0000-4000-8000-{number:012}");
@@ -148,10 +148,10 @@ impl Handler<'_> {
         self.user(|user| user.email_address.eq_ignore_ascii_case(email))
     }
 
-    /// Unknown and inactive users alike are an empty list.
-    fn user(&self, is_meant: impl Fn(&UserSpec) -> bool) -> Result<Response> {
+    /// Returns the active user that matches. An unknown or inactive user results in an empty list.
+    fn user(&self, matches: impl Fn(&UserSpec) -> bool) -> Result<Response> {
         let users = self.tenant.options.users.iter();
-        let found = users.filter(|user| user.active && is_meant(user));
+        let found = users.filter(|user| user.active && matches(user));
         Ok(Response::json(200, &found.map(UserSpec::details).collect::<Vec<_>>()))
     }
 
@@ -174,7 +174,7 @@ impl Handler<'_> {
     }
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
@@ -186,7 +186,7 @@ mod tests {
     const USERS: &str = "/v2/UserManagement.svc";
 
     #[tokio::test]
-    async fn the_list_has_everybody_and_the_lookups_only_the_active() {
+    async fn the_list_contains_all_users_and_the_lookups_find_only_active_users() {
         let server = TestServer::new(|_| {});
         let (_, all) = server.get(&format!("{USERS}/Users.Get")).await;
         let codes: Vec<_> = all
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lookup_gives_the_whole_user() {
+    async fn a_lookup_returns_all_details_of_a_user() {
         let server = TestServer::new(|_| {});
         let mut user = UserSpec::new("u", "Mia", "Manager", "Sales_Manager");
         user.groups = vec!["North".into()];
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_owner_of_the_keys_has_the_role_chosen() {
+    async fn the_owner_of_the_keys_has_the_configured_role() {
         let server = TestServer::new(|options| options.role = "Sales_User".into());
         let (_, owner) = server.get("/v2/Authentication.svc/UserByAccessKey.Get").await;
         assert_eq!(

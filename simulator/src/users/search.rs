@@ -1,32 +1,32 @@
-//! The endpoint that finds users by conditions, in the documented subset.
+//! The endpoint that finds users by conditions. It supports the documented operators.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::UserSpec;
-use crate::handlers::{Count, Handler};
+use crate::handlers::{Handler, LenientU64};
 use crate::http::response::{Exception, Failure, Response, Result};
 use crate::leads::reads::{Columns, Paging};
 use crate::leads::search::Sorting;
 
-/// Larger pages are an error.
+/// Maximum page size. A larger page is an error.
 const MAX_PAGE_SIZE: u64 = 1_000;
 
-/// Attributes of a user that the search was seen to reject.
-const UNSEARCHED: [&str; 2] = ["ManagerName", "TeamName"];
+/// Attributes of a user that the search was observed to reject.
+const UNSEARCHABLE: [&str; 2] = ["ManagerName", "TeamName"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct SearchRequest {
+struct UserSearchRequest {
     columns: Option<Columns>,
-    group_conditions: Option<Vec<Group>>,
+    group_conditions: Option<Vec<ConditionGroup>>,
     sorting: Option<Vec<Sorting>>,
     paging: Option<Paging>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Group {
+struct ConditionGroup {
     condition: Vec<Condition>,
     group_operator: Option<String>,
 }
@@ -41,9 +41,9 @@ struct Condition {
 }
 
 impl Handler<'_> {
-    /// Unlike the lookups, it finds inactive users too.
+    /// Unlike the lookups, the search also finds inactive users.
     pub(crate) fn user_search(self) -> Result<Response> {
-        let request: SearchRequest = self.body()?;
+        let request: UserSearchRequest = self.body()?;
         let paging = request.paging.unwrap_or_default();
         if paging.size(self.tenant) > MAX_PAGE_SIZE {
             let message = format!("PageSize can't be greater than {MAX_PAGE_SIZE}");
@@ -54,26 +54,26 @@ impl Handler<'_> {
         let groups = request.group_conditions.unwrap_or_default();
         let sorting = request.sorting.unwrap_or_default();
         let sorted = sorting.iter().filter_map(|sorting| sorting.column_name.as_deref());
-        let looked_up = groups.iter().flat_map(|group| &group.condition);
-        let looked_up = looked_up.map(|condition| condition.lookup_name.as_str());
+        let lookup_names = groups.iter().flat_map(|group| &group.condition);
+        let lookup_names = lookup_names.map(|condition| condition.lookup_name.as_str());
         columns
             .iter()
             .copied()
             .chain(sorted)
-            .chain(looked_up)
-            .try_for_each(searchable)?;
+            .chain(lookup_names)
+            .try_for_each(check_searchable)?;
         let mut found = Vec::new();
         for user in &self.tenant.options.users {
             let row = row(user);
-            if holds(&groups, &row)? {
+            if matches(&groups, &row)? {
                 found.push(row);
             }
         }
-        // From the last to the first: the sort is stable, so the first column decides.
+        // The sort is stable. Sorting by the last column first makes the first column decide.
         for sorting in sorting.iter().rev() {
             let column = sorting.column_name.as_deref().unwrap_or_default();
-            found.sort_by_key(|row| shown(row, column));
-            if sorting.direction == Some(Count(1)) {
+            found.sort_by_key(|row| text(row, column));
+            if sorting.direction == Some(LenientU64(1)) {
                 found.reverse();
             }
         }
@@ -85,72 +85,74 @@ impl Handler<'_> {
             }
         }
         let page = paging.bounds(self.tenant, MAX_PAGE_SIZE);
-        let rows = page.of(&found).iter().cloned().map(Value::Object).collect();
+        let rows = page.slice(&found).iter().cloned().map(Value::Object).collect();
         Ok(Response::listed(found.len(), "Users", rows))
     }
 }
 
-/// A user as a row of the search: without the attributes that it rejects, status and groups as texts.
+/// Returns a user as a row of the search: without the attributes that the search rejects, and with the status and
+/// groups as strings.
 fn row(user: &UserSpec) -> Map<String, Value> {
     let Value::Object(mut row) = user.details() else {
         return Map::new();
     };
-    row.retain(|name, _| !UNSEARCHED.contains(&name.as_str()));
+    row.retain(|name, _| !UNSEARCHABLE.contains(&name.as_str()));
     row.insert("StatusCode".into(), i32::from(!user.active).to_string().into());
     row.insert("Groups".into(), user.groups.join(",").into());
     row
 }
 
-fn searchable(name: &str) -> Result<()> {
+fn check_searchable(name: &str) -> Result<()> {
     let known = row(&UserSpec::new("", "", "", "")).contains_key(name);
     let wrong = || -> Failure { Exception::invalid("User search has some invalid Attributes") };
     known.then_some(()).ok_or_else(wrong)
 }
 
-/// Conditions and groups are taken from left to right, each joined to the next by its operator.
-fn holds(groups: &[Group], row: &Map<String, Value>) -> Result<bool> {
-    let mut all = Joined::default();
+/// Whether the row matches the groups. Conditions and groups are evaluated from left to right. Each one is joined to
+/// the next one by its operator.
+fn matches(groups: &[ConditionGroup], row: &Map<String, Value>) -> Result<bool> {
+    let mut all = JoinedConditions::default();
     for group in groups {
-        let mut inner = Joined::default();
+        let mut inner = JoinedConditions::default();
         for condition in &group.condition {
-            inner.join(condition.holds(row)?, condition.condition_operator.as_deref());
+            inner.join(condition.matches(row)?, condition.condition_operator.as_deref());
         }
-        all.join(inner.so_far.unwrap_or(true), group.group_operator.as_deref());
+        all.join(inner.result.unwrap_or(true), group.group_operator.as_deref());
     }
-    Ok(all.so_far.unwrap_or(true))
+    Ok(all.result.unwrap_or(true))
 }
 
 #[derive(Default)]
-struct Joined {
-    so_far: Option<bool>,
+struct JoinedConditions {
+    result: Option<bool>,
     any: bool,
 }
 
-impl Joined {
-    fn join(&mut self, holds: bool, next: Option<&str>) {
-        self.so_far = Some(match self.so_far {
-            None => holds,
-            Some(before) if self.any => before || holds,
-            Some(before) => before && holds,
+impl JoinedConditions {
+    fn join(&mut self, matches: bool, next: Option<&str>) {
+        self.result = Some(match self.result {
+            None => matches,
+            Some(before) if self.any => before || matches,
+            Some(before) => before && matches,
         });
         self.any = next.is_some_and(|operator| operator.eq_ignore_ascii_case("OR"));
     }
 }
 
 impl Condition {
-    fn holds(&self, row: &Map<String, Value>) -> Result<bool> {
-        let value = shown(row, &self.lookup_name).to_lowercase();
+    fn matches(&self, row: &Map<String, Value>) -> Result<bool> {
+        let value = text(row, &self.lookup_name).to_lowercase();
         let wanted = self.lookup_value.as_deref().unwrap_or_default().to_lowercase();
         match self.operator.to_ascii_lowercase().as_str() {
             "eq" => Ok(value == wanted),
             "lik" => Ok(value.contains(&wanted)),
-            // More operators exist, but no known copy of the page lists them.
+            // LeadSquared has more operators, but no available documentation lists them.
             _ => Err(Exception::invalid("Invalid Input! Parameter Name: Operator")),
         }
     }
 }
 
-fn shown(row: &Map<String, Value>, name: &str) -> String {
+fn text(row: &Map<String, Value>, name: &str) -> String {
     match row.get(name) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn active_sales_users_are_found_in_order() {
+    async fn active_sales_users_are_found_and_sorted() {
         let server = TestServer::new(|_| {});
         let both = json!([
             condition("Role", "eq", "Sales_User", json!("AND")),
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn conditions_are_joined_as_they_say() {
+    async fn conditions_are_joined_by_their_operators() {
         let server = TestServer::new(|_| {});
         let either = json!([
             condition("FirstName", "lik", "AS", json!("OR")),
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn some_attributes_and_large_pages_are_rejected() {
+    async fn invalid_attributes_and_large_pages_are_rejected() {
         let server = TestServer::new(|_| {});
         let message = async |change: fn(&mut Value)| {
             let mut body = with(json!([]));

@@ -1,4 +1,4 @@
-//! Shares as lines for other programs: every field by its name in the contract. Knows not where they come from.
+//! Shares as lines for other programs: each field by its name in the protobuf message.
 
 use std::io::{self, BufWriter, Write};
 
@@ -10,28 +10,28 @@ use tonic_types::RpcStatusExt;
 use super::Result;
 use super::table::reason;
 
-/// How a share is written.
+/// The format of exported shares.
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum ShareFormat {
     Csv,
     Jsonl,
 }
 
-/// Where shares are written for other programs.
-pub(super) enum Sheet<W: Write> {
+/// Writes shares in a format.
+pub(super) enum ShareWriter<W: Write> {
     Csv(Box<csv::Writer<W>>),
     Jsonl(BufWriter<W>),
 }
 
-impl<W: Write> Sheet<W> {
-    pub(super) fn new(format: Format, out: W) -> Result<Self> {
+impl<W: Write> ShareWriter<W> {
+    pub(super) fn new(format: ShareFormat, out: W) -> Result<Self> {
         Ok(match format {
-            Format::Csv => {
+            ShareFormat::Csv => {
                 let mut sheet = csv::Writer::from_writer(out);
                 sheet.write_record(fields(&Share::default()).map(|(name, _)| name))?;
                 Self::Csv(Box::new(sheet))
             }
-            Format::Jsonl => Self::Jsonl(BufWriter::new(out)),
+            ShareFormat::Jsonl => Self::Jsonl(BufWriter::new(out)),
         })
     }
 
@@ -39,7 +39,7 @@ impl<W: Write> Sheet<W> {
         match self {
             Self::Csv(sheet) => sheet.write_record(fields(share).map(|(_, value)| value.unwrap_or_default()))?,
             Self::Jsonl(sheet) => {
-                serde_json::to_writer(&mut *sheet, &Object(share)).map_err(io::Error::from)?;
+                serde_json::to_writer(&mut *sheet, &ShareObject(share)).map_err(io::Error::from)?;
                 sheet.write_all(b"\n")?;
             }
         }
@@ -55,16 +55,16 @@ impl<W: Write> Sheet<W> {
     }
 }
 
-/// A share as an object of JSON, with its fields in the order of the contract.
-struct Object<'a>(&'a Share);
+/// A share as a JSON object, with its fields in the order of the message.
+struct ShareObject<'a>(&'a Share);
 
-impl Serialize for Object<'_> {
+impl Serialize for ShareObject<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_map(fields(self.0))
     }
 }
 
-/// Every field of the contract with its value, if it has one. Times are in RFC 3339, durations in seconds as "1800s".
+/// Returns each field of the message with its value, if it has one. Times are in RFC 3339, durations in seconds, as "1800s".
 fn fields(share: &Share) -> [(&'static str, Option<String>); 18] {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(ToString::to_string);

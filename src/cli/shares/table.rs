@@ -1,20 +1,20 @@
-//! Shares as a table for people. What is wide or rarely wanted is left to the export.
+//! Shares as a table for users. It has the narrow, common fields; the export has all.
 
 use jiff::Timestamp;
 use leadgate::grpc::pb::{Share, ShareState};
 use tonic_types::RpcStatusExt;
 
-/// The names of the columns.
+/// Returns the line of column names.
 pub(super) fn header() -> String {
     line(["SHARE", "STATE", "LEAD", "USER", "ACCESS", "EXPIRES", "FAILURE"])
 }
 
-/// A share as a line for people.
+/// Returns the line of a share.
 pub(super) fn row(share: &Share, now: Timestamp) -> String {
     let ends = share
         .expire_time
         .as_ref()
-        .map(|at| in_words(at.seconds - now.as_second()));
+        .map(|at| relative_time(at.seconds - now.as_second()));
     let why = share
         .failure
         .as_ref()
@@ -32,7 +32,7 @@ pub(super) fn row(share: &Share, now: Timestamp) -> String {
     let what = what.into_iter().find(|text| !text.is_empty());
     line([
         &share.share_id,
-        &word(share.state()),
+        &state_name(share.state()),
         what.map_or("", String::as_str),
         &share.user_id,
         &short(share.access().as_str_name(), "ACCESS_"),
@@ -46,12 +46,12 @@ fn line([id, state, lead, user, access, ends, why]: [&str; 7]) -> String {
     line.trim_end().to_owned()
 }
 
-fn in_words(seconds: i64) -> String {
+fn relative_time(seconds: i64) -> String {
     let text = match seconds.unsigned_abs() {
-        few @ 0..120 => format!("{few} s"),
-        some @ 120..7_200 => format!("{} min", some / 60),
-        many @ 7_200..172_800 => format!("{} h", many / 3_600),
-        most => format!("{} days", most / 86_400),
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
     };
     if seconds < 0 {
         format!("{text} ago")
@@ -60,8 +60,8 @@ fn in_words(seconds: i64) -> String {
     }
 }
 
-/// A state as people are told it.
-pub(super) fn word(state: ShareState) -> String {
+/// Returns the name of a state for users.
+pub(super) fn state_name(state: ShareState) -> String {
     short(state.as_str_name(), "SHARE_STATE_")
 }
 
@@ -69,7 +69,7 @@ fn short(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_ascii_lowercase()
 }
 
-/// The reason of an error, or its code where it has none.
+/// Returns the reason of an error, or its code if it has no reason.
 pub(super) fn reason(details: &tonic_types::ErrorDetails, code: i32) -> String {
     let info = details.error_info().map(|info| info.reason.clone());
     info.unwrap_or_else(|| format!("{:?}", tonic::Code::from(code)))

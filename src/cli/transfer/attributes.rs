@@ -1,5 +1,4 @@
-//! The attributes of the account's leads, as people name them: by schema name, by name in LeadFields, or by the label that
-//! users see. Knows no files.
+//! The attributes of the account's leads, found by schema name, by the name in LeadFields, or by the label in LeadSquared.
 
 use std::collections::HashMap;
 
@@ -10,96 +9,96 @@ use leadgate::grpc::pb;
 use pb::lead_service_client::LeadServiceClient;
 use tonic::{Code, Status};
 
-use crate::cli::client::{Gateway, explain, note};
+use crate::cli::client::{GatewayClient, explain, note};
 
-/// All that leads of the account have.
+/// The attributes of leads.
 #[derive(Default)]
-pub(super) struct Attributes {
+pub(super) struct AttributeCatalog {
     all: Vec<Attribute>,
-    /// By schema name, and by name in LeadFields.
+    /// Indexes by schema name, and by name in LeadFields.
     names: HashMap<String, usize>,
-    /// By label, and by name in any case.
+    /// Indexes by label, and by name in lower case.
     labels: HashMap<String, Vec<usize>>,
-    /// By all of these without spaces and case.
+    /// Indexes by all of these names in lower case and without spaces.
     loose: HashMap<String, Vec<usize>>,
-    /// How many of them the account has told; `None` if it was not asked, and anything may be there.
-    told: Option<usize>,
-    /// Whether the account has others, whose names cannot be read.
+    /// The number of attributes that the account returned. `None`: the list is not known, and any name may be an attribute.
+    account_count: Option<usize>,
+    /// Whether the account has more attributes, whose names cannot be read.
     is_incomplete: bool,
 }
 
 /// One attribute of leads.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Attribute {
-    /// The vendor's name of it.
+    /// The vendor's name of the attribute.
     pub(super) schema_name: String,
-    /// The label that users see; empty where nobody has told.
+    /// The label in LeadSquared; empty if it is not known.
     pub(super) label: String,
-    /// How its values are typed; `None` where nobody has told.
+    /// The type of the values; `None` if it is not known.
     pub(super) kind: Option<ValueKind>,
-    /// What kind of text its values are.
-    pub(super) text: Text,
-    /// Whether LeadSquared computes it, so that it cannot be written.
+    /// The kind of text of the values.
+    pub(super) text: TextKind,
+    /// Whether LeadSquared computes the values, so that they cannot be written.
     pub(super) is_computed: bool,
     /// Whether no two leads have the same value.
     pub(super) is_unique: bool,
 }
 
-/// What kind of text the values of an attribute are.
+/// The kind of text of the values of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Text {
+pub(super) enum TextKind {
     Line,
     Lines,
     Email,
     Phone,
 }
 
-/// The attribute that a name means.
+/// The attributes that a name matches.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Found {
+pub(super) enum AttributeMatch {
     One(Attribute),
     None,
-    /// Several have it for their label.
+    /// Several attributes have this label.
     Several(Vec<String>),
 }
 
-impl Attributes {
-    /// Asks the gateway. Where LeadSquared cannot be asked just now, all that is known is what every account has.
-    pub(super) async fn ask(gateway: &Gateway) -> Result<Self, String> {
-        let asked = gateway.request(pb::DescribeLeadFieldsRequest::default());
-        let answer = LeadServiceClient::new(gateway.channel())
+impl AttributeCatalog {
+    /// Requests the attributes from the gateway. If LeadSquared is unavailable, returns the attributes that every account has.
+    pub(super) async fn request(gateway: &GatewayClient) -> Result<Self, String> {
+        let request = gateway.request(pb::DescribeLeadFieldsRequest::default());
+        let response = LeadServiceClient::new(gateway.channel())
             .max_decoding_message_size(usize::MAX)
-            .describe_lead_fields(asked)
+            .describe_lead_fields(request)
             .await;
-        match answer {
-            Ok(answer) => Ok(Self::of_answer(answer.into_inner())),
-            Err(status) if passes(&status) => {
-                let why = explain(&status);
-                note(&format!("What attributes the account has could not be asked ({why})."));
-                Ok(Self::untold())
+        match response {
+            Ok(response) => Ok(Self::of_response(response.into_inner())),
+            Err(status) if is_transient(&status) => {
+                let reason = explain(&status);
+                note(&format!("Requesting the attributes of the account failed ({reason})."));
+                Ok(Self::standard())
             }
             Err(status) => Err(explain(&status)),
         }
     }
 
-    /// What the account says. An attribute whose description cannot be read is there all the same.
-    fn of_answer(answer: pb::DescribeLeadFieldsResponse) -> Self {
-        let mut fields = answer.fields;
-        let (named, nameless): (Vec<_>, Vec<_>) = answer.unreadable.into_iter().partition(|one| !one.id.is_empty());
+    /// Returns the attributes of a response. An attribute whose description cannot be read is one of them.
+    fn of_response(response: pb::DescribeLeadFieldsResponse) -> Self {
+        let mut fields = response.fields;
+        let (named, nameless): (Vec<_>, Vec<_>) = response.unreadable.into_iter().partition(|one| !one.id.is_empty());
         fields.extend(named.into_iter().map(|one| pb::LeadField {
             schema_name: one.id,
             ..Default::default()
         }));
         Self {
             is_incomplete: !nameless.is_empty(),
-            ..Self::told(fields)
+            ..Self::of_account(fields)
         }
     }
 
-    /// What the account says.
-    pub(super) fn told(fields: Vec<pb::LeadField>) -> Self {
+    /// Returns the attributes of the account, and those that every account has.
+    pub(super) fn of_account(fields: Vec<pb::LeadField>) -> Self {
         let count = fields.len();
-        let told = fields.into_iter().map(|field| Attribute {
+        let attributes = fields.into_iter().map(|field| Attribute {
             kind: kind(field.kind()),
             text: text(&field.schema_name, &field.data_type),
             is_computed: field.read_only || is_part(&field.schema_name),
@@ -107,17 +106,17 @@ impl Attributes {
             label: field.display_name,
             schema_name: field.schema_name,
         });
-        let mut attributes = Self::of(told);
-        attributes.told = Some(count);
+        let mut attributes = Self::of(attributes);
+        attributes.account_count = Some(count);
         attributes
     }
 
-    /// What every account has.
-    pub(super) fn untold() -> Self {
+    /// Returns the attributes that every account has.
+    pub(super) fn standard() -> Self {
         Self::of(std::iter::empty())
     }
 
-    fn of(told: impl Iterator<Item = Attribute>) -> Self {
+    fn of(account: impl Iterator<Item = Attribute>) -> Self {
         let mut attributes = Self::default();
         let standard = STANDARD
             .iter()
@@ -125,7 +124,7 @@ impl Attributes {
         let parts = PARTS
             .iter()
             .map(|(_, schema_name)| Attribute::known(schema_name, Some(ValueKind::Text), true));
-        for attribute in told.chain(standard).chain(parts) {
+        for attribute in account.chain(standard).chain(parts) {
             let at = attributes.all.len();
             let known = attributes.names.entry(attribute.schema_name.clone());
             if *known.or_insert(at) == at {
@@ -153,13 +152,13 @@ impl Attributes {
         attributes
     }
 
-    /// What the account has told, if it was asked.
+    /// Returns the attributes of the account, if they are known.
     pub(super) fn all(&self) -> Option<&[Attribute]> {
-        self.told.and_then(|count| self.all.get(..count))
+        self.account_count.and_then(|count| self.all.get(..count))
     }
 
-    /// The attribute of that name; where nobody has told what there is, any.
-    pub(super) fn find(&self, name: &str) -> Found {
+    /// Returns the attribute of a name. If the attributes of the account are not known, any name is one.
+    pub(super) fn find(&self, name: &str) -> AttributeMatch {
         let exact = self.names.get(name).map(std::slice::from_ref);
         let labels = [
             self.labels.get(name),
@@ -168,19 +167,21 @@ impl Attributes {
         ];
         let found = exact.or_else(|| labels.into_iter().flatten().next().map(Vec::as_slice));
         match found {
-            Some([at]) => Found::One(self.all[*at].clone()),
-            Some(several) => Found::Several(several.iter().map(|at| self.all[*at].schema_name.clone()).collect()),
-            None if self.told.is_some() && !self.is_incomplete => Found::None,
-            None => Found::One(Attribute::known(schema_name(name), None, false)),
+            Some([at]) => AttributeMatch::One(self.all[*at].clone()),
+            Some(several) => {
+                AttributeMatch::Several(several.iter().map(|at| self.all[*at].schema_name.clone()).collect())
+            }
+            None if self.account_count.is_some() && !self.is_incomplete => AttributeMatch::None,
+            None => AttributeMatch::One(Attribute::known(schema_name(name), None, false)),
         }
     }
 
-    /// Whether it is the name of an attribute in any case, and no label.
+    /// Whether a text is the name of an attribute, without regard to case, and not only a label.
     pub(super) fn is_name(&self, name: &str) -> bool {
         self.names.contains_key(name) || self.names.keys().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// Another attribute than that of this name, which has the name for its label.
+    /// Returns the attribute that has the name of another attribute as its label.
     pub(super) fn label_of_another(&self, name: &str) -> Option<&Attribute> {
         let own = self.names.get(name)?;
         let other = self.labels.get(name)?.iter().find(|at| *at != own)?;
@@ -200,14 +201,14 @@ impl Attribute {
         }
     }
 
-    /// Whether it is the lead's own id.
+    /// Whether it is the id of the lead.
     pub(super) fn is_lead_id(&self) -> bool {
         self.schema_name == LEAD_ID
     }
 }
 
-/// Whether it may be otherwise in a while, and nothing is wrong with what was asked.
-fn passes(status: &Status) -> bool {
+/// Whether the error may disappear, and the request is valid.
+fn is_transient(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Internal
@@ -229,13 +230,13 @@ fn kind(kind: pb::FieldKind) -> Option<ValueKind> {
     }
 }
 
-fn text(schema_name: &str, data_type: &str) -> Text {
+fn text(schema_name: &str, data_type: &str) -> TextKind {
     let data_type = data_type.to_ascii_lowercase();
     match (schema_name, data_type.as_str()) {
-        ("EmailAddress", _) | (_, "email") => Text::Email,
-        ("Phone" | "Mobile", _) | (_, "phone") => Text::Phone,
-        ("Notes", _) | (_, "textarea" | "multilinetext" | "longtext") => Text::Lines,
-        _ => Text::Line,
+        ("EmailAddress", _) | (_, "email") => TextKind::Email,
+        ("Phone" | "Mobile", _) | (_, "phone") => TextKind::Phone,
+        ("Notes", _) | (_, "textarea" | "multilinetext" | "longtext") => TextKind::Lines,
+        _ => TextKind::Line,
     }
 }
 
@@ -270,17 +271,17 @@ mod tests {
         }
     }
 
-    fn found(attributes: &Attributes, name: &str) -> Option<Attribute> {
+    fn found(attributes: &AttributeCatalog, name: &str) -> Option<Attribute> {
         match attributes.find(name) {
-            Found::One(attribute) => Some(attribute),
-            Found::None => None,
-            Found::Several(names) => panic!("{name}: {names:?}"),
+            AttributeMatch::One(attribute) => Some(attribute),
+            AttributeMatch::None => None,
+            AttributeMatch::Several(names) => panic!("{name}: {names:?}"),
         }
     }
 
     #[test]
     fn an_attribute_is_found_by_either_name_in_any_case() {
-        let attributes = Attributes::told(vec![field("mx_Amount", "Amount", pb::FieldKind::Number, false)]);
+        let attributes = AttributeCatalog::of_account(vec![field("mx_Amount", "Amount", pb::FieldKind::Number, false)]);
         let found = |name| found(&attributes, name);
         let schema_name = |name| found(name).map(|found| found.schema_name);
         for name in ["city", "mx_City", "MX_CITY"] {
@@ -295,9 +296,9 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_is_found_by_the_label_that_users_see() {
+    fn an_attribute_is_found_by_its_label() {
         let text = pb::FieldKind::Text;
-        let attributes = Attributes::told(vec![
+        let attributes = AttributeCatalog::of_account(vec![
             field("EmailAddress", "Email", text, false),
             field("Phone", "Phone Number", text, false),
             field("CreatedBy", "Created By Id", text, true),
@@ -316,13 +317,13 @@ mod tests {
             ("Created By", "CreatedByName"),
             ("größe der straße", "mx_Straße"),
             ("mx_Plan", "mx_Plan"),
-            // A schema name goes before a label.
+            // A schema name takes precedence over a label.
             ("Phone", "Phone"),
         ] {
             let found = found(&attributes, name).map(|found| found.schema_name);
             assert_eq!(found.as_deref(), Some(schema_name), "{name}");
         }
-        let several = Found::Several(vec!["mx_Plan".to_owned(), "mx_Other_Plan".to_owned()]);
+        let several = AttributeMatch::Several(vec!["mx_Plan".to_owned(), "mx_Other_Plan".to_owned()]);
         assert_eq!(
             (attributes.find("Plan"), attributes.find("plan")),
             (several.clone(), several)
@@ -336,8 +337,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_computed_is_known_by_what_was_told_and_without() {
-        let attributes = Attributes::told(vec![
+    fn a_computed_attribute_is_known_with_and_without_the_account() {
+        let attributes = AttributeCatalog::of_account(vec![
             field("TotalVisits", "", pb::FieldKind::Number, true),
             field("Score", "", pb::FieldKind::Number, false),
         ]);
@@ -351,8 +352,8 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_told_any_name_may_be_one() {
-        let attributes = Attributes::untold();
+    fn without_the_account_any_name_is_an_attribute() {
+        let attributes = AttributeCatalog::standard();
         let other = found(&attributes, "mx_Other").unwrap();
         assert_eq!((other.schema_name.as_str(), other.kind), ("mx_Other", None));
         assert_eq!(found(&attributes, "do_not_call").unwrap().kind, Some(ValueKind::Flag));

@@ -1,7 +1,7 @@
-//! Characters that do not belong into the value of an attribute. Pure.
+//! Characters that must not be in the value of an attribute. Pure.
 
-/// The first character of a value that cannot be seen and is no part of a text, with its name; `None` where there is none. Tabs
-/// and line ends are left to the gateway, which knows in which attributes they are allowed.
+/// Returns the first invisible character of a value that is not part of its text, with its name. Tabs and line ends are left to
+/// the gateway, which knows the attributes that allow them.
 pub(super) fn unwanted(text: &str) -> Option<String> {
     let mut before = None;
     let mut characters = text.chars().peekable();
@@ -15,7 +15,7 @@ pub(super) fn unwanted(text: &str) -> Option<String> {
     None
 }
 
-/// The text with such characters as U+200B, for messages.
+/// Returns a text for messages, with invisible characters as `<U+200B>`.
 pub(super) fn visible(text: &str) -> String {
     let show = |character: char| match is_unwanted(character, false) || character.is_control() {
         true => format!("<U+{:04X}>", u32::from(character)),
@@ -27,7 +27,7 @@ pub(super) fn visible(text: &str) -> String {
 fn is_unwanted(character: char, joins: bool) -> bool {
     match character {
         '\t' | '\n' | '\r' => false,
-        // Scripts of India, Persian and emoji need these between two characters.
+        // Indic scripts, Persian and emoji use these between two characters.
         '\u{200c}' | '\u{200d}' => !joins,
         '\u{ad}'
         | '\u{34f}'
@@ -55,7 +55,7 @@ fn is_noncharacter(character: char) -> bool {
 }
 
 fn name(character: char) -> String {
-    let called = match character {
+    let common_name = match character {
         '\0' => " (NUL)",
         '\u{7}' => " (bell)",
         '\u{8}' => " (backspace)",
@@ -74,7 +74,7 @@ fn name(character: char) -> String {
         '\u{feff}' => " (byte order mark)",
         _ => "",
     };
-    format!("U+{:04X}{called}", u32::from(character))
+    format!("U+{:04X}{common_name}", u32::from(character))
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_that_cannot_be_seen_are_named() {
+    fn invisible_characters_are_named() {
         for (text, found) in [
             ("a\0b", "U+0000 (NUL)"),
             ("bell\u{7}", "U+0007 (bell)"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_all_scripts_pass() {
+    fn texts_of_all_scripts_are_valid() {
         for text in [
             "",
             "one\ttwo\r\nthree",

@@ -1,12 +1,11 @@
-//! CSV: rows of cells, each with its line. Quotes are those of RFC 4180; rows end with LF, CRLF or CR. Does not know what the
-//! cells mean.
+//! CSV: rows of cells, each with its line number. Quotes follow RFC 4180. Rows end with LF, CRLF or CR.
 
 use std::io::{self, Read};
 
-use super::input::{Input, not_utf8};
-use super::rows::{Fault, LONGEST};
+use super::input::{TextInput, not_utf8};
+use super::row_error::{MAX_ROW_BYTES, RowError};
 
-/// The separators that are found out, the likeliest first, and what people call files with them.
+/// The separators that are detected, the most likely first, with their names.
 const SEPARATORS: [(u8, &str); 4] = [
     (b',', "commas"),
     (b';', "semicolons"),
@@ -14,9 +13,9 @@ const SEPARATORS: [(u8, &str); 4] = [
     (b'|', "vertical bars"),
 ];
 
-/// The cells of a row as they stand.
+/// The cells of a row, unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct CsvRecord {
     /// The line in which the row begins.
     pub(super) line: u64,
     text: String,
@@ -24,22 +23,22 @@ pub(super) struct Record {
 }
 
 /// Reads rows of cells.
-pub(super) struct Reader<R> {
-    input: Input<R>,
+pub(super) struct CsvReader<R> {
+    input: TextInput<R>,
     separator: u8,
 }
 
-/// Where in a cell.
+/// The position in a cell.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum CellState {
     Start,
     Plain,
     Quoted,
-    /// After a quote inside of quotes: it closes them, unless another one follows.
+    /// After a quote in a quoted cell: it closes the cell, unless another quote follows.
     Closing,
 }
 
-impl Record {
+impl CsvRecord {
     pub(super) fn new<'a>(line: u64, cells: impl IntoIterator<Item = &'a str>) -> Self {
         let mut record = Self {
             line,
@@ -54,7 +53,7 @@ impl Record {
         self.ends.push(self.text.len());
     }
 
-    /// Drops all cells after that many.
+    /// Drops all cells after a number of cells.
     pub(super) fn truncate(&mut self, len: usize) {
         self.ends.truncate(len);
         self.text.truncate(self.ends.last().copied().unwrap_or_default());
@@ -73,31 +72,31 @@ impl Record {
         self.text.trim().is_empty()
     }
 
-    /// About how much memory it takes.
+    /// Returns the approximate size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         self.text.len() + 8 * self.ends.len() + 96
     }
 }
 
-impl<R: Read> Reader<R> {
-    /// A reader of this file, whose first bytes are these; also what the separator is called if it is not the comma.
-    pub(super) fn new(input: Input<R>, head: &[u8]) -> (Self, Option<&'static str>) {
+impl<R: Read> CsvReader<R> {
+    /// Returns a reader of a file with these first bytes, and the name of the separator if it is not the comma.
+    pub(super) fn new(input: TextInput<R>, head: &[u8]) -> (Self, Option<&'static str>) {
         let mut input = input;
         let named = named_separator(head);
         if named.is_some() {
-            // It was in the head, so that it can be read.
+            // Reading cannot fail, because the line is in the head.
             let line = input.line;
             while input.line == line && matches!(input.next(), Ok(Some(_))) {}
             let _ = input.end_line();
         }
         let separator = named.unwrap_or_else(|| separator(head));
-        let called = SEPARATORS.iter().find(|(byte, _)| *byte == separator);
-        let called = called.map(|(_, called)| *called).filter(|_| separator != b',');
-        (Self { input, separator }, called)
+        let name = SEPARATORS.iter().find(|(byte, _)| *byte == separator);
+        let name = name.map(|(_, name)| *name).filter(|_| separator != b',');
+        (Self { input, separator }, name)
     }
 
-    /// The next row that is no empty line; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Record>, Fault> {
+    /// Returns the next row, without empty lines; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<CsvRecord>, RowError> {
         loop {
             match self.record()? {
                 Some(record) if record.len() == 1 && record.is_blank() => {}
@@ -106,89 +105,90 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn record(&mut self) -> Result<Option<Record>, Fault> {
-        let mut record = Record::new(self.input.line, []);
-        let began = record.line;
-        let (mut cell, mut place, mut length) = (Vec::new(), Place::Start, 0);
-        let mut fault: Option<Fault> = None;
-        let mut keep = |found: Fault| {
-            fault.get_or_insert(found);
+    fn record(&mut self) -> Result<Option<CsvRecord>, RowError> {
+        let mut record = CsvRecord::new(self.input.line, []);
+        let first_line = record.line;
+        let (mut cell, mut place, mut length) = (Vec::new(), CellState::Start, 0);
+        let mut error: Option<RowError> = None;
+        let mut keep = |found: RowError| {
+            error.get_or_insert(found);
         };
         loop {
             let line = self.input.line;
-            let Some(byte) = self.input.next().map_err(|error| cannot(&error))? else {
+            let Some(byte) = self.input.next().map_err(|error| read_failed(&error))? else {
                 match place {
-                    Place::Quoted => {
-                        let text = format!("line {began}: a quote of the row that begins here is not closed");
-                        return Err(Fault::File(text));
+                    CellState::Quoted => {
+                        let text =
+                            format!("line {first_line}: the row that starts here has a quote that is not closed");
+                        return Err(RowError::File(text));
                     }
                     _ if length == 0 => return Ok(None),
                     _ => break,
                 }
             };
             length += 1;
-            if length > LONGEST {
-                return Err(Fault::File(format!(
-                    "line {began}: the row that begins here is longer than {LONGEST} bytes; is a quote not closed?"
+            if length > MAX_ROW_BYTES {
+                return Err(RowError::File(format!(
+                    "line {first_line}: the row that starts here is longer than {MAX_ROW_BYTES} bytes; a quote may not be closed"
                 )));
             }
             let column = record.len() + 1;
             let is_end = matches!(byte, b'\n' | b'\r');
             match (place, byte) {
-                (Place::Start, b'"') => place = Place::Quoted,
-                (Place::Closing, b'"') => {
+                (CellState::Start, b'"') => place = CellState::Quoted,
+                (CellState::Closing, b'"') => {
                     cell.push(b'"');
-                    place = Place::Quoted;
+                    place = CellState::Quoted;
                 }
-                (Place::Quoted, b'"') => place = Place::Closing,
-                (Place::Quoted, _) => cell.push(byte),
+                (CellState::Quoted, b'"') => place = CellState::Closing,
+                (CellState::Quoted, _) => cell.push(byte),
                 (_, _) if byte == self.separator || is_end => {
                     take(&mut record, &mut cell).unwrap_or_else(&mut keep);
-                    place = Place::Start;
+                    place = CellState::Start;
                     if is_end {
-                        self.input.end_line().map_err(|error| cannot(&error))?;
-                        return fault.map_or(Ok(Some(record)), Err);
+                        self.input.end_line().map_err(|error| read_failed(&error))?;
+                        return error.map_or(Ok(Some(record)), Err);
                     }
                 }
-                (Place::Closing, _) => {
-                    keep(Fault::cell(
+                (CellState::Closing, _) => {
+                    keep(RowError::cell(
                         line,
                         column,
-                        "text follows a closing quote; quotes inside of quotes are doubled",
+                        "text follows a closing quote; a quote in a quoted cell must be doubled",
                     ));
                     cell.push(byte);
-                    place = Place::Plain;
+                    place = CellState::Plain;
                 }
-                (Place::Plain, b'"') if is_blank(&cell) => {
-                    keep(Fault::cell(
+                (CellState::Plain, b'"') if is_blank(&cell) => {
+                    keep(RowError::cell(
                         line,
                         column,
-                        "a space stands before a quote; a quote must be the first character of its cell",
+                        "a space before a quote; the opening quote must be the first character of the cell",
                     ));
-                    place = Place::Quoted;
+                    place = CellState::Quoted;
                 }
-                (Place::Start | Place::Plain, _) => {
+                (CellState::Start | CellState::Plain, _) => {
                     cell.push(byte);
-                    place = Place::Plain;
+                    place = CellState::Plain;
                 }
             }
         }
         take(&mut record, &mut cell).unwrap_or_else(&mut keep);
-        fault.map_or(Ok(Some(record)), Err)
+        error.map_or(Ok(Some(record)), Err)
     }
 }
 
-/// Puts a cell at the end of a row.
-fn take(record: &mut Record, cell: &mut Vec<u8>) -> Result<(), Fault> {
+/// Appends a cell to a row.
+fn take(record: &mut CsvRecord, cell: &mut Vec<u8>) -> Result<(), RowError> {
     let taken = match std::str::from_utf8(cell) {
         Ok(text) => {
             record.push(text);
             Ok(())
         }
         Err(error) => {
-            let fault = Fault::cell(record.line, record.len() + 1, &not_utf8(&error, cell));
+            let error = RowError::cell(record.line, record.len() + 1, &not_utf8(&error, cell));
             record.push("");
-            Err(fault)
+            Err(error)
         }
     };
     cell.clear();
@@ -199,11 +199,11 @@ fn is_blank(cell: &[u8]) -> bool {
     std::str::from_utf8(cell).is_ok_and(|text| text.trim().is_empty())
 }
 
-fn cannot(error: &io::Error) -> Fault {
-    Fault::File(error.to_string())
+fn read_failed(error: &io::Error) -> RowError {
+    RowError::File(error.to_string())
 }
 
-/// The separator that a first line `sep=;` names, as spreadsheet programs write it.
+/// Returns the separator of a first line such as `sep=;`, which spreadsheet programs write.
 fn named_separator(head: &[u8]) -> Option<u8> {
     match head {
         [
@@ -219,32 +219,33 @@ fn named_separator(head: &[u8]) -> Option<u8> {
     }
 }
 
-/// The separator of a file with these first bytes: the one by which the first line has several cells, and all rows as many.
+/// Returns the separator of a file with these first bytes: the one with which all rows have the same number of cells, more than
+/// one.
 fn separator(head: &[u8]) -> u8 {
-    let several: Vec<_> = SEPARATORS
+    let candidates: Vec<_> = SEPARATORS
         .iter()
         .map(|(separator, _)| (*separator, widths(head, *separator)))
         .filter(|(_, widths)| widths.first().is_some_and(|first| *first > 1))
         .collect();
-    let even = several
+    let even = candidates
         .iter()
         .filter(|(_, widths)| widths.iter().all(|width| width == &widths[0]));
     let even: Vec<_> = even.map(|(separator, _)| *separator).collect();
-    match (&even[..], several.first()) {
+    match (&even[..], candidates.first()) {
         ([only], _) => *only,
         (_, Some((first, _))) => *first,
         (_, None) => b',',
     }
 }
 
-/// How many cells the first rows have with that separator. Of a long file the last one that is known may be cut off.
+/// Returns the number of cells of the first rows with a separator. In a long file, the last row may be cut off and does not count.
 fn widths(head: &[u8], separator: u8) -> Vec<usize> {
     const ROWS: usize = 20;
     const WHOLE: usize = 60 * 1024;
-    let Ok((input, _)) = Input::open(head) else {
+    let Ok((input, _)) = TextInput::open(head) else {
         return vec![];
     };
-    let mut reader = Reader { input, separator };
+    let mut reader = CsvReader { input, separator };
     let mut widths = vec![];
     while widths.len() <= ROWS {
         match reader.next() {
@@ -264,17 +265,17 @@ mod tests {
 
     use super::*;
 
-    /// The rows of a text, or what is wrong with each.
+    /// The rows of a text, or the error of each.
     fn read(text: &[u8]) -> Vec<Result<(u64, Vec<String>), String>> {
-        let (input, head) = Input::open(text).unwrap();
-        let (mut reader, _) = Reader::new(input, &head);
+        let (input, head) = TextInput::open(text).unwrap();
+        let (mut reader, _) = CsvReader::new(input, &head);
         let mut rows = vec![];
         loop {
             match reader.next() {
                 Ok(None) => return rows,
                 Ok(Some(record)) => rows.push(Ok((record.line, record.iter().map(str::to_owned).collect()))),
-                Err(Fault::Row { line, text }) => rows.push(Err(format!("line {line}{text}"))),
-                Err(Fault::File(text)) => {
+                Err(RowError::Row { line, text }) => rows.push(Err(format!("line {line}{text}"))),
+                Err(RowError::File(text)) => {
                     rows.push(Err(text));
                     return rows;
                 }
@@ -303,25 +304,25 @@ mod tests {
     }
 
     #[test]
-    fn wrong_quotes_are_told_with_line_and_column_and_the_next_rows_are_read() {
+    fn invalid_quotes_are_reported_with_line_and_column_and_the_next_rows_are_read() {
         let rows = read(b"a,b\n\"x\"y,1\n1, \"Anu\"\n1,\xc2\xa0\"A,\nnu\"\n2,5\" pipe\n3,\"\"\"q\"\"\"\n");
-        let faults: Vec<_> = rows.iter().filter_map(|row| row.as_ref().err()).collect();
-        assert_eq!(faults.len(), 3, "{rows:?}");
-        assert!(faults[0].starts_with("line 2, column 1: text follows a closing quote"));
-        assert!(faults[1].starts_with("line 3, column 2: a space stands before a quote"));
-        assert!(faults[2].starts_with("line 4, column 2: a space stands before a quote"));
+        let errors: Vec<_> = rows.iter().filter_map(|row| row.as_ref().err()).collect();
+        assert_eq!(errors.len(), 3, "{rows:?}");
+        assert!(errors[0].starts_with("line 2, column 1: text follows a closing quote"));
+        assert!(errors[1].starts_with("line 3, column 2: a space before a quote"));
+        assert!(errors[2].starts_with("line 4, column 2: a space before a quote"));
         // A quote in the middle of plain text is text.
         assert_eq!(rows[4..], [row(6, &["2", "5\" pipe"]), row(7, &["3", "\"q\""])]);
         let open = read(b"a,b\n1,2\n1,\"x\n1,2\n");
         assert!(
             open[2]
                 .as_ref()
-                .is_err_and(|text| text.starts_with("line 3: a quote of the row"))
+                .is_err_and(|text| text.starts_with("line 3: the row that starts here has a quote"))
         );
     }
 
     #[test]
-    fn bytes_that_are_no_utf8_are_told_with_line_and_column() {
+    fn invalid_utf8_is_reported_with_line_and_column() {
         let rows = read(b"a,b\n1,Ren\xe9\n1,2\n\x80,2\n");
         assert!(
             rows[1]
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_separator_is_found_out() {
+    fn the_separator_is_detected() {
         for (text, found) in [
             ("a,b\n1,2\n", b','),
             ("a;b\n1,5;2\n", b';'),
@@ -348,7 +349,7 @@ mod tests {
             // Both in the first line: the one by which the rows are even.
             ("a;b, c;d\n1;2;3\n4;5;6\n", b';'),
             ("a,b;c,d\n1,2,3\n4,5,6\n", b','),
-            // A broken row does not make it another one.
+            // An invalid row does not change the separator.
             ("a,b\n1\n1,2\n", b','),
             ("a;b\n1\n1;2\n", b';'),
         ] {
@@ -360,7 +361,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn written_cells_are_read_unchanged(
             cells in prop::collection::vec(prop::collection::vec("[a,;\"\r\n\t é]{0,6}", 2), 1..6),
             end in prop_oneof![Just("\n"), Just("\r\n"), Just("\r")],
         ) {

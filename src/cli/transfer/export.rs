@@ -1,5 +1,5 @@
-//! `leadgate export`: reads the leads that were modified in a time range into a file, which is there when it is complete. An
-//! export that broke off goes on where it was, and has each lead once.
+//! `leadgate export`: reads the leads that were modified in a time range into a file, which is created when it is complete. An
+//! interrupted export continues, and has each lead once.
 
 mod sheet;
 
@@ -21,56 +21,57 @@ use leadgate::grpc::pb;
 use pb::lead_service_client::LeadServiceClient;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sheet::Sheet;
+use sheet::LeadWriter;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::attributes::{Attributes, Found};
-use super::broken::{Breaks, Broken};
+use super::attributes::{AttributeCatalog, AttributeMatch};
 use super::progress::Progress;
-use super::rows::{Fault, Row, Rows};
-use super::{Format, LEAD_ID, LEAD_NUMBER, state};
-use crate::cli::client::{Address, Gateway, note};
-use crate::{duration, told_to_stop};
+use super::row_error::RowError;
+use super::rows::{FileRow, RowReader};
+use super::stream::{StreamError, StreamRetries};
+use super::{FileFormat, LEAD_ID, LEAD_NUMBER, state};
+use crate::cli::client::{GatewayClient, GatewayOptions, note};
+use crate::cli::process::{parse_duration, shutdown_signal};
 
-/// How often it is written down how far it is.
-const EVERY: Duration = Duration::from_secs(1);
+/// The interval of saving the state.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
-pub(crate) struct Export {
+pub(crate) struct ExportOptions {
     #[command(flatten)]
-    gateway: Address,
-    /// Leads modified from then on: 2026-07-31T05:33:50Z, a day (UTC), or how long ago, as 24h.
+    gateway: GatewayOptions,
+    /// Start of the time range: a time such as 2026-07-31T05:33:50Z, a day (UTC), or a duration before now, such as 24h.
     #[arg(long, value_name = "TIME")]
     from: String,
-    /// Leads modified before then, in the same forms.
+    /// End of the time range, in the same forms. Leads modified at that time are not in it.
     #[arg(long, value_name = "TIME", default_value = "0s")]
     to: String,
-    /// The file, a .csv or .jsonl. Until it is complete it is FILE.part. Records of LeadSquared that cannot be read are
-    /// listed in FILE.unreadable.jsonl, and the exit code is 1 then.
+    /// The output file, a .csv or .jsonl. Until it is complete, it is FILE.part. If records of LeadSquared cannot be read, they are
+    /// listed in FILE.unreadable.jsonl, and the exit code is 1.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Only these attributes, by schema name or by name in LeadFields [default: all].
+    /// The attributes to export, by schema name or by the name in LeadFields [default: all].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     fields: Vec<String>,
-    /// Replace the file if it is there.
+    /// Replace the file if it exists.
     #[arg(long)]
     force: bool,
-    /// Put a ' before texts that begin with =, +, -, @, a tab or a line end, which spreadsheet programs take for formulas. Only
-    /// for CSV. An import takes the ' for a part of the value.
+    /// Put a ' before texts that start with =, +, -, @, a tab or a line end, which spreadsheet programs read as formulas. Only for
+    /// CSV. An import reads the ' as a part of the value.
     #[arg(long)]
     escape_formulas: bool,
 }
 
-/// How far an export is.
+/// The state of an export, which is saved in a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
-    of: Run,
-    /// The range as it was when the export began.
+struct ExportState {
+    of: ExportRun,
+    /// The time range, fixed when the export started.
     start: Timestamp,
     end: Timestamp,
     columns: Vec<String>,
-    /// After the last message that is in the file, and how long the file was then.
+    /// The position after the last message in the file, and the size of the file then.
     resume_token: String,
     bytes: u64,
     leads: u64,
@@ -80,15 +81,15 @@ struct State {
     unreadable: u64,
     #[serde(default)]
     unreadable_bytes: u64,
-    /// How many values in the file spreadsheet programs take for formulas.
+    /// The number of values in the file that spreadsheet programs read as formulas.
     #[serde(default)]
     formulas: u64,
 }
 
-/// By what a run is known again: what was given.
+/// The options of an export. The same command continues it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Run {
+struct ExportRun {
     from: String,
     to: String,
     fields: Vec<String>,
@@ -97,19 +98,19 @@ struct Run {
     escape_formulas: bool,
 }
 
-/// An export on its way.
-struct Running {
-    sheet: Sheet,
+/// An export in progress.
+struct RunningExport {
+    sheet: LeadWriter,
     seen: Seen,
-    state: State,
+    state: ExportState,
     progress: Progress,
-    paths: Paths,
-    /// Keeps other processes from writing it as well.
+    paths: ExportPaths,
+    /// Prevents other processes from writing the same file.
     _lock: File,
 }
 
-/// The file, what it is until it is complete, and where it is kept how far it is.
-struct Paths {
+/// The paths of the output file, of its incomplete part, of the state and of the list of unreadable records.
+struct ExportPaths {
     out: PathBuf,
     part: PathBuf,
     state: PathBuf,
@@ -117,43 +118,43 @@ struct Paths {
     may_replace: bool,
 }
 
-pub(crate) async fn run(options: Export) -> Result<(), String> {
-    let format = Format::of(&options.out)?;
-    if options.escape_formulas && format != Format::Csv {
-        return Err("--escape-formulas: only a .csv is opened as a spreadsheet".to_owned());
+pub(crate) async fn run(options: ExportOptions) -> Result<(), String> {
+    let format = FileFormat::of(&options.out)?;
+    if options.escape_formulas && format != FileFormat::Csv {
+        return Err("--escape-formulas: only a .csv file has formulas".to_owned());
     }
-    let paths = Paths::of(&options.out, options.force)?;
+    let paths = ExportPaths::of(&options.out, options.force)?;
     let gateway = options.gateway.connect().await?;
     let state = begin(options, &paths, &gateway).await?;
-    let mut running = Running::new(format, paths, state)?;
-    let stop = told_to_stop()?;
+    let mut running = RunningExport::new(format, paths, state)?;
+    let stop = shutdown_signal()?;
     let ended = tokio::select! {
         ended = running.run(&gateway) => ended,
-        () = stop => Err("it was stopped".to_owned()),
+        () = stop => Err("interrupted by a signal".to_owned()),
     };
     running.progress.finish();
     match ended {
         Ok(()) => running.end(),
-        Err(fault) => {
+        Err(error) => {
             let leads = running.state.leads;
             let next = running
                 .save()
                 .err()
-                .unwrap_or("the same command goes on from there".to_owned());
+                .unwrap_or("run the same command again to continue".to_owned());
             Err(format!(
-                "{fault}\n{leads} leads are in {}; {next}",
+                "{error}\n{leads} leads are in {}; {next}",
                 running.paths.part.display()
             ))
         }
     }
 }
 
-impl Paths {
+impl ExportPaths {
     fn of(out: &Path, may_replace: bool) -> Result<Self, String> {
         let name = out.display();
         match fs::metadata(out) {
-            Ok(there) if !there.is_file() => return Err(format!("{name} cannot be written: it is no file")),
-            Ok(_) if !may_replace => return Err(format!("{name} is there: give --force to replace it")),
+            Ok(there) if !there.is_file() => return Err(format!("writing {name} failed: it is not a file")),
+            Ok(_) if !may_replace => return Err(format!("{name} exists: give --force to replace it")),
             Ok(_) | Err(_) => {}
         }
         Ok(Self {
@@ -166,46 +167,46 @@ impl Paths {
     }
 }
 
-/// A new run, or the one that broke off.
-async fn begin(options: Export, paths: &Paths, gateway: &Gateway) -> Result<State, String> {
-    let of = Run {
+/// Returns the state of a new export, or of the interrupted one.
+async fn begin(options: ExportOptions, paths: &ExportPaths, gateway: &GatewayClient) -> Result<ExportState, String> {
+    let of = ExportRun {
         from: options.from,
         to: options.to,
         fields: options.fields,
         tenant: options.gateway.tenant,
         escape_formulas: options.escape_formulas,
     };
-    if let Some(found) = state::load::<State>(&paths.state)? {
+    if let Some(found) = state::load::<ExportState>(&paths.state)? {
         if found.of == of {
-            note(&format!("Going on after {} leads.", found.leads));
+            note(&format!("Continuing after {} leads.", found.leads));
             return Ok(found);
         }
-        let (name, Run { from, to, .. }) = (paths.state.display(), &found.of);
+        let (name, ExportRun { from, to, .. }) = (paths.state.display(), &found.of);
         let escaped = if found.of.escape_formulas {
             " --escape-formulas"
         } else {
             ""
         };
         return Err(format!(
-            "{name} is of another export, --from {from} --to {to}{escaped}: go on with that one as it was begun, or move it and {} away",
+            "{name} belongs to another export, --from {from} --to {to}{escaped}: continue that one with the same options, or move it and {} away",
             paths.part.display()
         ));
     }
     if paths.part.exists() {
         let name = paths.part.display();
-        return Err(format!("{name} is there and nobody knows how far it is: move it away"));
+        return Err(format!("{name} exists without a state file: move it away"));
     }
     if paths.unreadable.exists() && !paths.may_replace {
         let name = paths.unreadable.display();
-        return Err(format!("{name} is there: give --force to replace it"));
+        return Err(format!("{name} exists: give --force to replace it"));
     }
     let now = clock::now();
     let (start, end) = (moment("--from", &of.from, now)?, moment("--to", &of.to, now)?);
     if start >= end {
         return Err("--from: must be before --to".to_owned());
     }
-    Ok(State {
-        columns: columns(&Attributes::ask(gateway).await?, &of.fields)?,
+    Ok(ExportState {
+        columns: columns(&AttributeCatalog::request(gateway).await?, &of.fields)?,
         of,
         start,
         end,
@@ -219,11 +220,11 @@ async fn begin(options: Export, paths: &Paths, gateway: &Gateway) -> Result<Stat
     })
 }
 
-impl Running {
-    fn new(format: Format, paths: Paths, state: State) -> Result<Self, String> {
-        let cannot = |error: io::Error| format!("{} cannot be written: {error}", paths.part.display());
+impl RunningExport {
+    fn new(format: FileFormat, paths: ExportPaths, state: ExportState) -> Result<Self, String> {
+        let cannot = |error: io::Error| format!("writing {} failed: {error}", paths.part.display());
         if state.bytes == 0 {
-            // First: a part without a state would be nobody's.
+            // First, because a part without a state cannot be continued.
             state::save(&paths.state, &state)?;
         }
         let lock = state::private()
@@ -232,20 +233,20 @@ impl Running {
             .open(&paths.part)
             .map_err(cannot)?;
         if let Err(TryLockError::WouldBlock) = lock.try_lock() {
-            return Err(format!("{} is being written by another process", paths.part.display()));
+            return Err(format!("{} is in use by another process", paths.part.display()));
         }
         let file = state::reopen(&paths.part, state.bytes).map_err(cannot)?;
-        let seen = seen(format, &paths.part)?;
+        let seen = exported_ids(format, &paths.part)?;
         match state.unreadable_bytes {
-            // The one of an earlier export.
+            // The list of an earlier export.
             0 => state::remove(&paths.unreadable)?,
             bytes => drop(
                 state::reopen(&paths.unreadable, bytes)
-                    .map_err(|error| format!("{} cannot be written: {error}", paths.unreadable.display()))?,
+                    .map_err(|error| format!("writing {} failed: {error}", paths.unreadable.display()))?,
             ),
         }
         Ok(Self {
-            sheet: Sheet::new(format, file, state.columns.clone(), state.of.escape_formulas).map_err(cannot)?,
+            sheet: LeadWriter::new(format, file, state.columns.clone(), state.of.escape_formulas).map_err(cannot)?,
             seen,
             progress: Progress::new("leads", state.leads, state.total, Instant::now()),
             state,
@@ -254,20 +255,20 @@ impl Running {
         })
     }
 
-    async fn run(&mut self, gateway: &Gateway) -> Result<(), String> {
-        let mut breaks = Breaks::default();
+    async fn run(&mut self, gateway: &GatewayClient) -> Result<(), String> {
+        let mut retries = StreamRetries::default();
         loop {
             let before = self.state.leads;
-            let Err(broken) = self.stream(gateway).await else {
+            let Err(error) = self.stream(gateway).await else {
                 return Ok(());
             };
-            let pause = breaks.after(broken, self.state.leads > before, &self.progress)?;
+            let pause = retries.after(error, self.state.leads > before, &self.progress)?;
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn stream(&mut self, gateway: &Gateway) -> Result<(), Broken> {
-        let asked = pb::ExportLeadsRequest {
+    async fn stream(&mut self, gateway: &GatewayClient) -> Result<(), StreamError> {
+        let request = pb::ExportLeadsRequest {
             start_time: Some(timestamp(self.state.start)),
             end_time: Some(timestamp(self.state.end)),
             read_mask: Some(prost_types::FieldMask {
@@ -276,13 +277,13 @@ impl Running {
             resume_token: self.state.resume_token.clone(),
         };
         let mut client = LeadServiceClient::new(gateway.channel()).max_decoding_message_size(usize::MAX);
-        let mut answers = client.export_leads(gateway.stream(asked)).await?.into_inner();
-        let mut tick = interval(EVERY);
+        let mut responses = client.export_leads(gateway.stream(request)).await?.into_inner();
+        let mut tick = interval(SAVE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                answer = answers.message() => match answer? {
-                    Some(answer) => self.add(answer)?,
+                response = responses.message() => match response? {
+                    Some(response) => self.add(response)?,
                     None => return Ok(()),
                 },
                 now = tick.tick() => {
@@ -293,21 +294,21 @@ impl Running {
         }
     }
 
-    fn add(&mut self, answer: pb::ExportLeadsResponse) -> Result<(), String> {
-        for lead in answer.leads {
-            // After a break some come again.
+    fn add(&mut self, response: pb::ExportLeadsResponse) -> Result<(), String> {
+        for lead in response.leads {
+            // After an interruption, some leads are sent again.
             if self.seen.insert(&lead.lead_id) {
                 self.state.formulas += self.sheet.add(lead).map_err(|error| self.cannot(&error))?;
                 self.state.leads += 1;
             }
         }
-        self.report(&answer.unreadable)?;
-        self.state.resume_token = answer.resume_token;
-        self.state.total = u64::try_from(answer.total_size).unwrap_or_default();
+        self.report(&response.unreadable)?;
+        self.state.resume_token = response.resume_token;
+        self.state.total = u64::try_from(response.total_size).unwrap_or_default();
         Ok(())
     }
 
-    /// Lists the records that could not be read, one object on each line.
+    /// Lists the records that could not be read, one JSON object per line.
     fn report(&mut self, records: &[pb::UnreadableRecord]) -> Result<(), String> {
         if records.is_empty() {
             return Ok(());
@@ -326,13 +327,13 @@ impl Running {
             file.sync_data()?;
             file.stream_position()
         };
-        let bytes = write().map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        let bytes = write().map_err(|error| format!("writing {} failed: {error}", path.display()))?;
         self.state.unreadable_bytes = bytes;
         self.state.unreadable += records.len() as u64;
         Ok(())
     }
 
-    /// Writes down how far it is, after what is in the file by then.
+    /// Saves the state, after syncing the file.
     fn save(&mut self) -> Result<(), String> {
         self.state.bytes = self.sheet.flush().map_err(|error| self.cannot(&error))?;
         state::save(&self.paths.state, &self.state)
@@ -340,15 +341,15 @@ impl Running {
 
     fn end(mut self) -> Result<(), String> {
         self.save()?;
-        let Paths { out, part, state, .. } = &self.paths;
-        fs::rename(part, out).map_err(|error| format!("{} cannot be written: {error}", out.display()))?;
+        let ExportPaths { out, part, state, .. } = &self.paths;
+        fs::rename(part, out).map_err(|error| format!("writing {} failed: {error}", out.display()))?;
         state::remove(state)?;
         let leads = self.state.leads;
         let rate = self.progress.rate(leads, Instant::now());
         note(&format!("{leads} leads in {}; {rate}", out.display()));
         if let (1.., false) = (self.state.formulas, self.state.of.escape_formulas) {
             note(&format!(
-                "{} values begin with =, +, -, @, a tab or a line end, which spreadsheet programs may take for formulas: \
+                "{} values start with =, +, -, @, a tab or a line end, which spreadsheet programs read as formulas: \
                  --escape-formulas puts a ' before them.",
                 self.state.formulas
             ));
@@ -356,73 +357,75 @@ impl Running {
         match self.state.unreadable {
             0 => Ok(()),
             count => Err(format!(
-                "{count} record(s) of LeadSquared cannot be read and are not in the file; they are listed in {}",
+                "{count} record(s) of LeadSquared cannot be read and are not in the file. They are listed in {}",
                 self.paths.unreadable.display()
             )),
         }
     }
 
     fn cannot(&self, error: &io::Error) -> String {
-        format!("{} cannot be written: {error}", self.paths.part.display())
+        format!("writing {} failed: {error}", self.paths.part.display())
     }
 }
 
-/// The leads that are in a part already.
-fn seen(format: Format, part: &Path) -> Result<Seen, String> {
-    let cannot = |fault: String| format!("{} cannot be read: {fault}", part.display());
+/// Returns the ids of the leads in an incomplete file.
+fn exported_ids(format: FileFormat, part: &Path) -> Result<Seen, String> {
+    let cannot = |error: String| format!("reading {} failed: {error}", part.display());
     let mut file = File::open(part).map_err(|error| cannot(error.to_string()))?;
     file.rewind().map_err(|error| cannot(error.to_string()))?;
-    let cannot_read = |fault: Fault| cannot(fault.to_string());
-    let mut rows = Rows::open(format, file).map_err(cannot_read)?;
+    let cannot_read = |error: RowError| cannot(error.to_string());
+    let mut rows = RowReader::open(format, file).map_err(cannot_read)?;
     let mut seen = Seen::default();
     while let Some(row) = rows.next().map_err(cannot_read)? {
         let id = match row {
-            Row::Csv(record) => record.iter().next().map(str::to_owned),
-            Row::Jsonl { object, .. } => object.0.first().and_then(|(_, id)| serde_json::from_str(id.get()).ok()),
+            FileRow::Csv(record) => record.iter().next().map(str::to_owned),
+            FileRow::Jsonl { object, .. } => object.0.first().and_then(|(_, id)| serde_json::from_str(id.get()).ok()),
         };
         seen.insert(&id.unwrap_or_default());
     }
     Ok(seen)
 }
 
-/// A time as it is given: a point, a day, or how long ago.
+/// Parses a time, a day, or a duration before now.
 fn moment(option: &str, text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
     }
-    // A date alone; with a time, an offset is missing.
+    // A date without a time. A time without an offset is an error.
     let day = Some(text).filter(|text| text.len() == "2026-07-31".len());
     if let Some(Ok(day)) = day.map(str::parse::<Date>) {
         let midnight = day.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp());
         return midnight.map_err(|error| format!("{option}: {error}"));
     }
-    let ago = duration(text).ok().and_then(|ago| SignedDuration::try_from(ago).ok());
+    let ago = parse_duration(text)
+        .ok()
+        .and_then(|ago| SignedDuration::try_from(ago).ok());
     let moment = ago.and_then(|ago| now.checked_sub(ago).ok());
     moment.ok_or_else(|| {
-        format!("{option}: {text} is no time such as 2026-07-31T05:33:50Z, 2026-07-31 or 24h, which is that long ago")
+        format!("{option}: invalid time {text}: must be a time such as 2026-07-31T05:33:50Z, a day such as 2026-07-31, or a duration before now such as 24h")
     })
 }
 
-/// The schema names of the columns after id and number, in order; or all names that are none.
-fn columns(attributes: &Attributes, fields: &[String]) -> Result<Vec<String>, String> {
+/// Returns the schema names of the columns after id and number, in order. Fails with all unknown names.
+fn columns(attributes: &AttributeCatalog, fields: &[String]) -> Result<Vec<String>, String> {
     let mut columns: Vec<String> = if fields.is_empty() {
         let all = attributes.all();
-        let all = all.ok_or("what attributes there are is not known: name some by --fields")?;
+        let all = all.ok_or("the attributes of the account are not known: name some with --fields")?;
         all.iter().map(|attribute| attribute.schema_name.clone()).collect()
     } else {
-        let (mut found, mut faults) = (vec![], vec![]);
+        let (mut found, mut errors) = (vec![], vec![]);
         for name in fields {
             match attributes.find(name.trim()) {
-                Found::One(attribute) => found.push(attribute.schema_name),
-                Found::None => faults.push(format!("--fields: the account has no attribute {name}")),
-                Found::Several(several) => faults.push(format!(
-                    "--fields: {name} may be {}, which users see under this label: name one of these",
+                AttributeMatch::One(attribute) => found.push(attribute.schema_name),
+                AttributeMatch::None => errors.push(format!("--fields: the account has no attribute {name}")),
+                AttributeMatch::Several(several) => errors.push(format!(
+                    "--fields: {name} is the label of {}: give one of these names",
                     several.join(" or ")
                 )),
             }
         }
-        if !faults.is_empty() {
-            return Err(faults.join("\n  "));
+        if !errors.is_empty() {
+            return Err(errors.join("\n  "));
         }
         found
     };
@@ -432,7 +435,7 @@ fn columns(attributes: &Attributes, fields: &[String]) -> Result<Vec<String>, St
     Ok(columns)
 }
 
-/// The paths of these columns in a mask.
+/// Returns the paths of the columns in a field mask.
 fn paths(columns: &[String]) -> Vec<String> {
     let path = |name: &String| match (part(name), standard(name)) {
         (Some(part), _) => part.to_owned(),
@@ -443,7 +446,7 @@ fn paths(columns: &[String]) -> Vec<String> {
     ours.into_iter().chain(columns.iter().map(path)).collect()
 }
 
-/// The field of Lead itself that the attribute is.
+/// Returns the field of `Lead` for an attribute, if it has one.
 fn part(schema_name: &str) -> Option<&'static str> {
     let found = PARTS.iter().find(|(_, name)| *name == schema_name);
     found.map(|(part, _)| *part)
@@ -461,7 +464,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_a_point_a_day_or_a_while_ago() {
+    fn a_time_is_a_time_a_day_or_a_duration_before_now() {
         let now: Timestamp = "2026-07-31T12:00:00Z".parse().unwrap();
         let read = |text| moment("--from", text, now).map(|moment| moment.to_string());
         for (text, moment) in [
@@ -473,13 +476,13 @@ mod tests {
             assert_eq!(read(text).as_deref(), Ok(moment), "{text}");
         }
         for text in ["", "yesterday", "2026-07-30 05:33", "2026-13-01", "-3h", "9999999years"] {
-            assert!(read(text).is_err_and(|fault| fault.contains("--from")), "{text}");
+            assert!(read(text).is_err_and(|error| error.contains("--from")), "{text}");
         }
     }
 
     #[test]
     fn columns_are_in_order_and_each_once() {
-        let attributes = Attributes::told(
+        let attributes = AttributeCatalog::of_account(
             [
                 "mx_City",
                 "ProspectID",
@@ -509,8 +512,8 @@ mod tests {
         );
         let some = ["city", "mx_City", "lead_id", "create_time"].map(str::to_owned);
         assert_eq!(columns(&attributes, &some).unwrap(), ["CreatedOn", "mx_City"]);
-        let faults = columns(&attributes, &["Shoe", "city", "mx_Hat"].map(str::to_owned)).unwrap_err();
-        assert!(faults.contains("Shoe") && faults.contains("mx_Hat"), "{faults}");
-        assert!(columns(&Attributes::untold(), &[]).is_err());
+        let errors = columns(&attributes, &["Shoe", "city", "mx_Hat"].map(str::to_owned)).unwrap_err();
+        assert!(errors.contains("Shoe") && errors.contains("mx_Hat"), "{errors}");
+        assert!(columns(&AttributeCatalog::standard(), &[]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! How far it is, for people: a bar on a terminal, and a line now and then where there is none.
+//! The progress of a command: a bar on a terminal, or a line every ten seconds without a terminal.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use tokio::time::Instant;
 
 use crate::cli::client::note;
 
-/// How often a line is written where there is no terminal.
-const EVERY: Duration = Duration::from_secs(10);
+/// The interval of lines without a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is shown while leads are on their way.
+/// The progress of a command.
 pub(super) struct Progress {
     bar: ProgressBar,
-    what: &'static str,
+    unit: &'static str,
     began: Instant,
-    /// How many there were at the beginning, which were not of this run.
+    /// The number that earlier runs did.
     before: u64,
-    told: Instant,
+    noted: Instant,
 }
 
 impl Progress {
-    pub(super) fn new(what: &'static str, before: u64, all: u64, now: Instant) -> Self {
+    pub(super) fn new(unit: &'static str, before: u64, all: u64, now: Instant) -> Self {
         let bar = ProgressBar::new(all).with_position(before);
         bar.reset_eta();
-        let template = format!("{{bar:30}} {{pos}}/{{len}} {what} {{msg}} eta {{eta}}");
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} {{msg}} eta {{eta}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
         Self {
             bar,
-            what,
+            unit,
             began: now,
             before,
-            told: now,
+            noted: now,
         }
     }
 
-    /// Shows that there are so many now, and what is to be said of them.
+    /// Shows the current number, with a text.
     pub(super) fn show(&mut self, done: u64, all: u64, text: &str, now: Instant) {
         let rate = self.rate(done, now);
         let text = match text {
@@ -46,21 +46,21 @@ impl Progress {
         };
         self.bar.set_length(all);
         self.bar.set_position(done);
-        if self.bar.is_hidden() && now.duration_since(self.told) >= EVERY {
-            self.told = now;
-            note(&format!("{done} of {all} {}, {text}", self.what));
+        if self.bar.is_hidden() && now.duration_since(self.noted) >= LINE_INTERVAL {
+            self.noted = now;
+            note(&format!("{done} of {all} {}, {text}", self.unit));
         }
         self.bar.set_message(text);
     }
 
-    /// How many there were in a second, since this run began.
+    /// Returns the rate per second of this run.
     pub(super) fn rate(&self, done: u64, now: Instant) -> String {
         let seconds = now.duration_since(self.began).as_secs_f64().max(0.001);
         format!("{:.0}/s", done.saturating_sub(self.before) as f64 / seconds)
     }
 
-    /// Says something beside it.
-    pub(super) fn say(&self, text: &str) {
+    /// Prints a note.
+    pub(super) fn note(&self, text: &str) {
         self.bar.suspend(|| note(text));
     }
 

@@ -1,5 +1,4 @@
-//! The rows of a file, one after the other: CSV after a line of names, or an object of JSON per line. Does not know what the
-//! names mean.
+//! The rows of a file in order: CSV after a line of column names, or one JSON object per line.
 
 use std::fmt;
 use std::io::Read;
@@ -8,73 +7,40 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Format;
-use super::csv::{Reader, Record};
-use super::input::{Input, not_utf8};
+use super::FileFormat;
+use super::csv::{CsvReader, CsvRecord};
+use super::input::{TextInput, not_utf8};
+use super::row_error::{MAX_ROW_BYTES, RowError};
 
-/// The longest row, in bytes: a message with it must not be longer than the gateway takes.
-pub(super) const LONGEST: usize = 1024 * 1024;
-
-/// One row as it stands.
+/// A row, unchanged.
 #[derive(Debug)]
-pub(super) enum Row {
-    Csv(Record),
-    Jsonl { line: u64, object: Object },
+pub(super) enum FileRow {
+    Csv(CsvRecord),
+    Jsonl { line: u64, object: JsonObject },
 }
 
-/// The members of an object of JSON as they stand, in their order.
+/// The members of a JSON object, unchanged and in order.
 #[derive(Debug)]
-pub(super) struct Object(pub(super) Vec<(String, Box<RawValue>)>);
+pub(super) struct JsonObject(pub(super) Vec<(String, Box<RawValue>)>);
 
-/// Why a row cannot be read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// This row; the next one can be read. The text follows on the number of the line.
-    Row { line: u64, text: String },
-    /// Nothing after it can be read.
-    File(String),
-}
-
-/// The rows of a file.
-pub(super) struct Rows<R> {
-    source: Source<R>,
-    /// The names in the first line of CSV; an empty one is that of a column without a name.
+/// Reads the rows of a file.
+pub(super) struct RowReader<R> {
+    source: RowSource<R>,
+    /// The names in the first line of CSV. A column without a name has an empty one.
     names: Vec<String>,
-    /// What the separator is called, if it is not the comma.
+    /// The name of the separator, if it is not the comma.
     pub(super) separated_by: Option<&'static str>,
-    /// The rows without any content, which are passed over: how many, and the line of the first.
+    /// The empty rows, which are skipped: their number, and the line of the first one.
     pub(super) blank: Option<(u64, u64)>,
 }
 
-enum Source<R> {
-    Csv(Box<Reader<R>>),
-    Jsonl(Box<Input<R>>),
+enum RowSource<R> {
+    Csv(Box<CsvReader<R>>),
+    Jsonl(Box<TextInput<R>>),
 }
 
-impl Fault {
-    /// Of one cell.
-    pub(super) fn cell(line: u64, column: usize, text: &str) -> Self {
-        let text = format!(", column {column}: {text}");
-        Self::Row { line, text }
-    }
-
-    fn row(line: u64, text: &str) -> Self {
-        let text = format!(": {text}");
-        Self::Row { line, text }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Row { line, text } => write!(f, "line {line}{text}"),
-            Self::File(text) => f.write_str(text),
-        }
-    }
-}
-
-impl Row {
-    /// The line in which it begins.
+impl FileRow {
+    /// Returns the line number of its start.
     pub(super) fn line(&self) -> u64 {
         match self {
             Self::Csv(record) => record.line,
@@ -82,7 +48,7 @@ impl Row {
         }
     }
 
-    /// About how much memory it takes.
+    /// Returns the approximate size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Csv(record) => record.size(),
@@ -95,38 +61,38 @@ impl Row {
     }
 }
 
-impl<R: Read> Rows<R> {
-    /// Opens a file, and reads the names in its first line, if it is CSV.
-    pub(super) fn open(format: Format, file: R) -> Result<Self, Fault> {
-        let (input, head) = Input::open(file).map_err(Fault::File)?;
+impl<R: Read> RowReader<R> {
+    /// Opens a file. Reads the names in its first line if it is CSV.
+    pub(super) fn open(format: FileFormat, file: R) -> Result<Self, RowError> {
+        let (input, head) = TextInput::open(file).map_err(RowError::File)?;
         let mut rows = Self {
-            source: Source::Jsonl(Box::new(input)),
+            source: RowSource::Jsonl(Box::new(input)),
             names: vec![],
             separated_by: None,
             blank: None,
         };
-        if format == Format::Csv
-            && let Source::Jsonl(input) = rows.source
+        if format == FileFormat::Csv
+            && let RowSource::Jsonl(input) = rows.source
         {
-            let (mut reader, separated_by) = Reader::new(*input, &head);
+            let (mut reader, separated_by) = CsvReader::new(*input, &head);
             if let Some(first) = reader.next()? {
                 rows.names = first.iter().map(str::to_owned).collect();
             }
-            rows.source = Source::Csv(Box::new(reader));
+            rows.source = RowSource::Csv(Box::new(reader));
             rows.separated_by = separated_by;
         }
         Ok(rows)
     }
 
-    /// The names in the first line; of JSON, none.
+    /// Returns the names in the first line of CSV.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The next row; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Row>, Fault> {
+    /// Returns the next row; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<FileRow>, RowError> {
         match &mut self.source {
-            Source::Csv(reader) => loop {
+            RowSource::Csv(reader) => loop {
                 let Some(mut record) = reader.next()? else {
                     return Ok(None);
                 };
@@ -135,30 +101,30 @@ impl<R: Read> Rows<R> {
                     continue;
                 }
                 fit(&mut record, &self.names)?;
-                return Ok(Some(Row::Csv(record)));
+                return Ok(Some(FileRow::Csv(record)));
             },
-            Source::Jsonl(input) => next_object(input),
+            RowSource::Jsonl(input) => next_object(input),
         }
     }
 }
 
-/// Gives a row as many cells as there are names. What is beyond them, or under no name, has no content.
-fn fit(record: &mut Record, names: &[String]) -> Result<(), Fault> {
+/// Fits a row to the names. Fails if a cell is missing, or if a cell without a name has content.
+fn fit(record: &mut CsvRecord, names: &[String]) -> Result<(), RowError> {
     let (line, len) = (record.line, record.len());
     let has_no_name = |at: usize| names.get(at).is_none_or(|name| name.trim().is_empty());
     let missing = names.iter().skip(len).any(|name| !name.trim().is_empty());
     let beyond = record.iter().skip(names.len()).any(|cell| !cell.trim().is_empty());
     if missing || beyond {
-        let text = format!("has {len} cells where the first line has {}", names.len());
-        return Err(Fault::row(line, &text));
+        let text = format!("has {len} cells, but the first line has {}", names.len());
+        return Err(RowError::row(line, &text));
     }
     let unnamed = record
         .iter()
         .zip(0..)
         .find_map(|(cell, at)| (has_no_name(at) && !cell.trim().is_empty()).then_some(at));
     if let Some(at) = unnamed {
-        let text = "has content, but the first line has no name for the column";
-        return Err(Fault::cell(line, at + 1, text));
+        let text = "has content, but its column has no name in the first line";
+        return Err(RowError::cell(line, at + 1, text));
     }
     record.truncate(names.len());
     while record.len() < names.len() {
@@ -167,64 +133,66 @@ fn fit(record: &mut Record, names: &[String]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn next_object<R: Read>(input: &mut Input<R>) -> Result<Option<Row>, Fault> {
+fn next_object<R: Read>(input: &mut TextInput<R>) -> Result<Option<FileRow>, RowError> {
     loop {
         let (line, mut text) = (input.line, Vec::new());
         let is_last = loop {
-            match input.next().map_err(|error| Fault::File(error.to_string()))? {
+            match input.next().map_err(|error| RowError::File(error.to_string()))? {
                 None => break true,
                 Some(b'\n' | b'\r') => break false,
                 Some(byte) => text.push(byte),
             }
-            if text.len() > LONGEST {
-                return Err(Fault::File(format!("line {line}: is longer than {LONGEST} bytes")));
+            if text.len() > MAX_ROW_BYTES {
+                return Err(RowError::File(format!(
+                    "line {line}: is longer than {MAX_ROW_BYTES} bytes"
+                )));
             }
         };
-        let text = std::str::from_utf8(&text).map_err(|error| Fault::row(line, &not_utf8(&error, &text)))?;
+        let text = std::str::from_utf8(&text).map_err(|error| RowError::row(line, &not_utf8(&error, &text)))?;
         if text.trim().is_empty() {
             match is_last {
                 true => return Ok(None),
                 false => continue,
             }
         }
-        let object = serde_json::from_str(text).map_err(|error| Fault::row(line, &no_object(text, &error)))?;
-        return Ok(Some(Row::Jsonl { line, object }));
+        let object = serde_json::from_str(text).map_err(|error| RowError::row(line, &invalid_object(text, &error)))?;
+        return Ok(Some(FileRow::Jsonl { line, object }));
     }
 }
 
-/// Why a line is no object of JSON.
-fn no_object(text: &str, error: &serde_json::Error) -> String {
-    let told = error.to_string();
-    // Its line is that within the line.
-    let why = told.split(" at line ").next().unwrap_or_default();
+/// Returns the message for a line that is not a JSON object.
+fn invalid_object(text: &str, error: &serde_json::Error) -> String {
+    let text_of_error = error.to_string();
+    // Without its line number, which counts within the line.
+    let reason = text_of_error.split(" at line ").next().unwrap_or_default();
     let hint = match text.trim() {
-        text if text.starts_with('[') => "; the file must not be an array, but have one object per line",
-        "{" => "; an object must stand in one line",
+        text if text.starts_with('[') => "; the file must have one object per line, and not be an array",
+        "{" => "; an object must be on one line",
         _ => "",
     };
-    format!("is no object of JSON: {why} (character {}){hint}", error.column())
+    format!("is not a JSON object: {reason} (character {}){hint}", error.column())
 }
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for JsonObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
 
         impl<'de> Visitor<'de> for Members {
-            type Value = Object;
+            type Value = JsonObject;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object, M::Error> {
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<JsonObject, M::Error> {
                 let mut members: Vec<(String, Box<RawValue>)> = vec![];
                 while let Some((name, value)) = map.next_entry::<String, _>()? {
                     if members.iter().any(|(known, _)| *known == name) {
-                        return Err(serde::de::Error::custom(format!("{name} is given twice")));
+                        return Err(serde::de::Error::custom(format!("{name} occurs twice")));
                     }
                     members.push((name, value));
                 }
-                Ok(Object(members))
+                Ok(JsonObject(members))
             }
         }
 
@@ -236,62 +204,63 @@ impl<'de> Deserialize<'de> for Object {
 mod tests {
     use super::*;
 
-    fn read(format: Format, text: &[u8]) -> Result<Vec<Row>, String> {
-        let mut rows = Rows::open(format, text).map_err(|fault| fault.to_string())?;
+    fn read(format: FileFormat, text: &[u8]) -> Result<Vec<FileRow>, String> {
+        let mut rows = RowReader::open(format, text).map_err(|error| error.to_string())?;
         let rows = std::iter::from_fn(|| rows.next().transpose());
-        rows.collect::<Result<_, _>>().map_err(|fault| fault.to_string())
+        rows.collect::<Result<_, _>>().map_err(|error| error.to_string())
     }
 
-    fn cells(row: &Row) -> Vec<&str> {
+    fn cells(row: &FileRow) -> Vec<&str> {
         match row {
-            Row::Csv(record) => record.iter().collect(),
-            Row::Jsonl { .. } => panic!("{row:?}"),
+            FileRow::Csv(record) => record.iter().collect(),
+            FileRow::Jsonl { .. } => panic!("{row:?}"),
         }
     }
 
     #[test]
-    fn rows_of_both_forms_are_read_without_what_is_blank() {
-        let csv = read(Format::Csv, "\u{feff}a,b\n\n1,\"x\ny\"\r\n2,\n".as_bytes()).unwrap();
+    fn rows_of_both_formats_are_read_without_empty_lines() {
+        let csv = read(FileFormat::Csv, "\u{feff}a,b\n\n1,\"x\ny\"\r\n2,\n".as_bytes()).unwrap();
         assert_eq!((cells(&csv[0]), cells(&csv[1])), (vec!["1", "x\ny"], vec!["2", ""]));
         assert_eq!((csv[0].line(), csv[1].line()), (3, 5));
-        let rows = Rows::open(Format::Csv, "\u{feff}\u{feff}\"a\",b\n".as_bytes()).unwrap();
+        let rows = RowReader::open(FileFormat::Csv, "\u{feff}\u{feff}\"a\",b\n".as_bytes()).unwrap();
         assert_eq!(rows.names(), ["a", "b"]);
 
         for end in ["\n", "\r\n", "\r"] {
             let text = format!("\u{feff}{{\"b\": 1.50, \"a\": null}}{end}{end}{{}}");
-            let jsonl = read(Format::Jsonl, text.as_bytes()).unwrap();
+            let jsonl = read(FileFormat::Jsonl, text.as_bytes()).unwrap();
             let [
-                Row::Jsonl {
-                    object: Object(first), ..
+                FileRow::Jsonl {
+                    object: JsonObject(first),
+                    ..
                 },
-                Row::Jsonl {
-                    object: Object(second),
+                FileRow::Jsonl {
+                    object: JsonObject(second),
                     line,
                 },
             ] = &jsonl[..]
             else {
                 panic!("{jsonl:?}");
             };
-            // As it stands, and in its order.
+            // Unchanged, and in order.
             assert_eq!((first[0].0.as_str(), first[0].1.get()), ("b", "1.50"));
             assert_eq!((first.len(), second.len(), *line), (2, 0, 3));
         }
     }
 
     #[test]
-    fn a_column_without_name_and_content_is_none() {
-        let csv = read(Format::Csv, b"a,b,,\n1,2,,\n3,4\n5,6,, ,,\n").unwrap();
+    fn a_column_without_name_and_content_is_ignored() {
+        let csv = read(FileFormat::Csv, b"a,b,,\n1,2,,\n3,4\n5,6,, ,,\n").unwrap();
         let rows: Vec<_> = csv.iter().map(|row| cells(row)[..2].to_vec()).collect();
         assert_eq!(rows, [["1", "2"], ["3", "4"], ["5", "6"]]);
-        let fault = read(Format::Csv, b"a,b,,\n1,2,,\n3,4,,x\n").unwrap_err();
-        assert!(fault.starts_with("line 3, column 4: has content"), "{fault}");
-        // Cells beyond the names are none either while they are empty.
-        assert_eq!(read(Format::Csv, b"a,b\n1,2,,\n").unwrap().len(), 1);
+        let error = read(FileFormat::Csv, b"a,b,,\n1,2,,\n3,4,,x\n").unwrap_err();
+        assert!(error.starts_with("line 3, column 4: has content"), "{error}");
+        // Empty cells after the last name are ignored as well.
+        assert_eq!(read(FileFormat::Csv, b"a,b\n1,2,,\n").unwrap().len(), 1);
     }
 
     #[test]
-    fn rows_without_content_are_counted_and_passed_over() {
-        let mut rows = Rows::open(Format::Csv, &b"a,b\n1,2\n,\n \n , \n3,4\n,\n"[..]).unwrap();
+    fn empty_rows_are_counted_and_skipped() {
+        let mut rows = RowReader::open(FileFormat::Csv, &b"a,b\n1,2\n,\n \n , \n3,4\n,\n"[..]).unwrap();
         let mut count = 0;
         while rows.next().unwrap().is_some() {
             count += 1;
@@ -300,25 +269,25 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_its_line() {
-        let fault = |format, text: &[u8]| read(format, text).unwrap_err();
-        assert!(fault(Format::Csv, b"a,b\n1,2\n1\n").contains("line 3: has 1 cells where the first line has 2"));
-        assert!(fault(Format::Csv, b"a,b\n1,2,3\n").contains("line 2: has 3 cells where the first line has 2"));
-        assert!(fault(Format::Csv, b"a,b\n1,2\n\xff,1\n").contains("line 3, column 1: is not UTF-8"));
+    fn an_error_is_reported_with_its_line() {
+        let error = |format, text: &[u8]| read(format, text).unwrap_err();
+        assert!(error(FileFormat::Csv, b"a,b\n1,2\n1\n").contains("line 3: has 1 cells, but the first line has 2"));
+        assert!(error(FileFormat::Csv, b"a,b\n1,2,3\n").contains("line 2: has 3 cells, but the first line has 2"));
+        assert!(error(FileFormat::Csv, b"a,b\n1,2\n\xff,1\n").contains("line 3, column 1: is not UTF-8"));
         for (text, what) in [
-            (&b"{}\n[1]\n"[..], "line 2: is no object of JSON"),
-            (b"[\n{}\n]\n", "not be an array"),
-            (b"{\n\"a\":1}\n", "must stand in one line"),
-            (b"{}\n\n{\"a\":1", "line 3: is no object of JSON"),
-            (b"{\"a\": NaN}", "line 1: is no object of JSON"),
+            (&b"{}\n[1]\n"[..], "line 2: is not a JSON object"),
+            (b"[\n{}\n]\n", "and not be an array"),
+            (b"{\n\"a\":1}\n", "must be on one line"),
+            (b"{}\n\n{\"a\":1", "line 3: is not a JSON object"),
+            (b"{\"a\": NaN}", "line 1: is not a JSON object"),
             (b"{\"a\": \"\xff\"}", "line 1: is not UTF-8"),
-            (b"{\"a\": 1, \"a\": 2}", "a is given twice"),
-            (b"{\"\\ud83d\": 1}", "line 1: is no object of JSON"),
+            (b"{\"a\": 1, \"a\": 2}", "a occurs twice"),
+            (b"{\"\\ud83d\": 1}", "line 1: is not a JSON object"),
         ] {
-            let said = fault(Format::Jsonl, text);
+            let said = error(FileFormat::Jsonl, text);
             assert!(said.contains(what), "{said}");
         }
-        let endless = "x".repeat(LONGEST + 10);
-        assert!(fault(Format::Jsonl, endless.as_bytes()).contains("line 1: is longer"));
+        let endless = "x".repeat(MAX_ROW_BYTES + 10);
+        assert!(error(FileFormat::Jsonl, endless.as_bytes()).contains("line 1: is longer"));
     }
 }

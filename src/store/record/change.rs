@@ -1,10 +1,10 @@
-//! The stored form of a share's state: a number, in the columns of shares and of their changes. Queries and indexes of the
-//! store name these numbers. They are those of `ShareState` in the public contract. The other columns of a change are its time
-//! in milliseconds since 1970 and, if something went wrong, the public name of the error as text.
+//! The stored form of the state of a share: a number, in the columns of shares and of their changes. Queries and indexes of the
+//! store contain these numbers. They are the numbers of `ShareState` in the public contract. The other columns of a change are
+//! its time in milliseconds since 1970, and the public name of the error as text; empty without an error.
 
 use crate::domain::share::ShareState;
 
-/// The number of a state.
+/// Returns the number of a state.
 pub(in crate::store) fn number_of(state: ShareState) -> i64 {
     match state {
         ShareState::Pending => 1,
@@ -19,7 +19,7 @@ pub(in crate::store) fn number_of(state: ShareState) -> i64 {
     }
 }
 
-/// The state of a number; `None` for a number that no state has.
+/// Returns the state with a number; `None` if there is none.
 pub(in crate::store) fn state_of(number: i64) -> Option<ShareState> {
     Some(match number {
         1 => ShareState::Pending,

@@ -1,4 +1,4 @@
-//! The stored form of an error: in the answer of a request id, and in a share that has failed.
+//! The stored form of an error: in the result of a mutation, and in a failed share.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::error as domain;
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) struct ErrorRecord {
     kind: ErrorKindRecord,
-    facts: ErrorFactsRecord,
+    facts: FailureDetailsRecord,
 }
 
 /// The kind of an error.
@@ -80,7 +80,7 @@ pub(in crate::store) enum ErrorKindRecord {
     CallerCancelled,
 }
 
-/// A refusal by LeadSquared's rate limiter.
+/// A rejection by the rate limit of LeadSquared.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) enum RefusalRecord {
     Window(Option<LimitRecord>),
@@ -102,7 +102,7 @@ pub(in crate::store) struct ViolationRecord {
 }
 
 names! {
-    /// What was not found.
+    /// The resource that was not found.
     ResourceRecord of domain::Resource {
         "Lead" = Lead,
         "User" = User,
@@ -112,9 +112,9 @@ names! {
     }
 }
 
-/// The details of an error. The fields with a default are missing in the oldest documents.
+/// The details of an error. Fields with a default are missing in the oldest documents.
 #[derive(Debug, Serialize, Deserialize)]
-struct ErrorFactsRecord {
+struct FailureDetailsRecord {
     upstream_status: Option<u16>,
     exception_type: Option<String>,
     #[serde(default)]
@@ -126,25 +126,25 @@ struct ErrorFactsRecord {
     #[serde(default)]
     cause: Option<CauseRecord>,
     #[serde(default)]
-    repeat: Option<RepeatRecord>,
+    repeat: Option<RecoveryRecord>,
 }
 
-/// What the caller of a mutation can do to learn its outcome.
+/// How the caller of a mutation can determine its outcome.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::store) enum RepeatRecord {
+pub(in crate::store) enum RecoveryRecord {
     SameRequestId { after: Duration },
     Share,
     Lead,
     Activity,
 }
 
-/// Why there was no response.
+/// The reason why there was no response.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) enum CauseRecord {
     Dns,
     Refused,
     Unreachable,
-    Certificate(Certificate),
+    Certificate(CertificateRecord),
     NoTls,
     HandshakeEnded,
     Tls,
@@ -158,8 +158,8 @@ pub(in crate::store) enum CauseRecord {
 }
 
 names! {
-    /// What is wrong with a certificate.
-    Certificate of domain::Certificate {
+    /// The problem of a certificate.
+    CertificateRecord of domain::Certificate {
         "UnknownIssuer" = UnknownIssuer,
         "Expired" = Expired,
         "NotYetValid" = NotYetValid,
@@ -318,7 +318,7 @@ impl From<ViolationRecord> for domain::Violation {
     }
 }
 
-impl From<domain::FailureDetails> for ErrorFactsRecord {
+impl From<domain::FailureDetails> for FailureDetailsRecord {
     fn from(details: domain::FailureDetails) -> Self {
         let domain::FailureDetails {
             upstream_status,
@@ -338,14 +338,14 @@ impl From<domain::FailureDetails> for ErrorFactsRecord {
             queued,
             share_id,
             cause: cause.map(CauseRecord::from),
-            repeat: recovery.map(RepeatRecord::from),
+            repeat: recovery.map(RecoveryRecord::from),
         }
     }
 }
 
-impl From<ErrorFactsRecord> for domain::FailureDetails {
-    fn from(record: ErrorFactsRecord) -> Self {
-        let ErrorFactsRecord {
+impl From<FailureDetailsRecord> for domain::FailureDetails {
+    fn from(record: FailureDetailsRecord) -> Self {
+        let FailureDetailsRecord {
             upstream_status,
             exception_type,
             is_page,
@@ -368,7 +368,7 @@ impl From<ErrorFactsRecord> for domain::FailureDetails {
     }
 }
 
-impl From<domain::Recovery> for RepeatRecord {
+impl From<domain::Recovery> for RecoveryRecord {
     fn from(recovery: domain::Recovery) -> Self {
         match recovery {
             domain::Recovery::SameRequestId { after } => Self::SameRequestId { after },
@@ -379,13 +379,13 @@ impl From<domain::Recovery> for RepeatRecord {
     }
 }
 
-impl From<RepeatRecord> for domain::Recovery {
-    fn from(record: RepeatRecord) -> Self {
+impl From<RecoveryRecord> for domain::Recovery {
+    fn from(record: RecoveryRecord) -> Self {
         match record {
-            RepeatRecord::SameRequestId { after } => Self::SameRequestId { after },
-            RepeatRecord::Share => Self::Share,
-            RepeatRecord::Lead => Self::Lead,
-            RepeatRecord::Activity => Self::Activity,
+            RecoveryRecord::SameRequestId { after } => Self::SameRequestId { after },
+            RecoveryRecord::Share => Self::Share,
+            RecoveryRecord::Lead => Self::Lead,
+            RecoveryRecord::Activity => Self::Activity,
         }
     }
 }

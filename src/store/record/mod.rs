@@ -1,25 +1,25 @@
-//! Records: the form in which domain values are stored. A record fixes the JSON of its documents, so a type of the domain can
-//! be renamed or changed without a change of the store. Every conversion names all variants and fields, so one that is new in
-//! the domain does not compile until the record knows it. Knows nothing of the tables.
+//! Records: the stored forms of domain values. A record defines the JSON of its documents, so a domain type can be renamed or
+//! changed without a change of the store. Every conversion names all variants and fields. A new variant or field of a domain type
+//! does not compile until its record has it. The records are independent of the tables.
 //!
-//! All records have version 1, the form in which stores have been written from the beginning. Their documents have no field
-//! `version`: a document without it has version 1. It is not written, since the answers of request ids are enums that cannot
-//! carry it. A document with another version is not read.
+//! All records have version 1, the form of all stores until now. Their documents have no field `version`: a document without it
+//! has version 1. The field is not written, since the results of mutations are enums, which cannot contain it. A document with
+//! another version is not read.
 //!
-//! A new optional field does not need a new version: with `default` and `skip_serializing_if`, old rows are read, and written
-//! as before. An older leadgate ignores it. A new variant does not need a new version either, but an older leadgate takes the
-//! rows that have it for damaged ones. A change that would give an old document another meaning needs version 2:
+//! A new optional field does not need a new version. With `default` and `skip_serializing_if`, old rows are read, and they are
+//! written as before. An older leadgate ignores the field. A new variant does not need a new version either, but for an older
+//! leadgate the rows with this variant are damaged. A change of the meaning of an old document needs version 2:
 //!
-//! 1. The record of version 2 is a struct with the field `version`, beside the record of version 1. Both are read, by the
-//!    version of the document; version 1 is converted to the domain as before. Only version 2 is written.
-//! 2. A migration comes with it, an empty one if no table changes. Then an older leadgate refuses the whole file instead of
-//!    taking new rows for damaged ones.
-//! 3. `sqlite/damaged.rs` accepts both forms of an answer.
-//! 4. The golden rows in `tests/golden/records` stay as they are, with tests that read them. Version 2 gets its own.
+//! 1. The record of version 2 is a struct with the field `version`, beside the record of version 1. Both are read, according to
+//!    the version of the document. Version 1 is converted to the domain type as before. Only version 2 is written.
+//! 2. A migration is added, an empty one if no table changes. Then an older leadgate does not open the file. Otherwise it would
+//!    treat new rows as damaged.
+//! 3. `sqlite/damaged.rs` accepts both forms of a result.
+//! 4. The golden rows in `tests/golden/records` stay unchanged, with the tests that read them. Version 2 gets its own rows.
 
-pub(super) mod answer;
 pub(super) mod change;
 pub(super) mod error;
+pub(super) mod result;
 #[cfg(test)]
 mod samples;
 pub(super) mod share;
@@ -30,9 +30,9 @@ mod value;
 
 use serde::{Deserialize, Deserializer};
 
-pub use answer::Answer;
+pub use result::StoredResult;
 
-/// The version of a document whose record has version 1.
+/// The version of a document with version 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Version1;
 
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Version1 {
     }
 }
 
-/// Declares the record of an enum without fields: the stored name of each variant, and its name in the domain.
+/// Declares the record of an enum without fields: for each variant its stored name and the variant of the domain type.
 macro_rules! names {
     ($(#[$doc:meta])* $record:ident of $domain:ty { $($name:literal = $variant:ident,)* }) => {
         $(#[$doc])*

@@ -1,5 +1,5 @@
-//! Values of every kind that the store keeps, for the tests of the records. The rows in `tests/golden/records` were written from
-//! them, one line for each, in this order. New values come last.
+//! Values of every kind that the store contains, for the tests of the records. The rows in `tests/golden/records` were written
+//! from them: one line per value, in this order. New values are added at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Every kind of error without details, then one error with all details, then every cause and every advice.
+/// Every kind of error without details, then one error with all details, then every cause and every way to determine an outcome.
 pub(in crate::store) fn errors() -> Vec<Error> {
     let kinds = [
         ErrorKind::Invalid(vec![
@@ -150,7 +150,7 @@ fn details() -> FailureDetails {
     }
 }
 
-/// A value of every kind, some of them at the edge of what can be stored.
+/// A value of every kind, including the minimum and maximum values.
 fn values() -> BTreeMap<String, Value> {
     let set = FieldSet {
         value: "v".to_owned(),
@@ -175,8 +175,9 @@ fn values() -> BTreeMap<String, Value> {
     .into()
 }
 
-/// What can be shared: a lead through a given activity, one through a new activity that is posted or not, an opportunity.
-fn whats(number: u128) -> [SharedEntity; 4] {
+/// Every kind of shared entity: a lead through a new activity before and after the post, a lead through an existing activity, and
+/// an opportunity.
+fn entities(number: u128) -> [SharedEntity; 4] {
     let lead = |context| SharedEntity::Lead {
         id: format!("Lead-{number}"),
         number: format!("{}", 1000 + number),
@@ -195,7 +196,7 @@ fn whats(number: u128) -> [SharedEntity; 4] {
             note: String::new(),
             fields: BTreeMap::new(),
         }),
-        lead(ShareContext::Given {
+        lead(ShareContext::Existing {
             id: format!("activity-{number}"),
         }),
         SharedEntity::Opportunity {
@@ -204,7 +205,7 @@ fn whats(number: u128) -> [SharedEntity; 4] {
     ]
 }
 
-/// The stages, in the order of the golden rows.
+/// The stages in the order of the golden rows.
 const STAGES: [ShareStage; 15] = [
     ShareStage::Created,
     ShareStage::PostingActivity,
@@ -223,58 +224,58 @@ const STAGES: [ShareStage; 15] = [
     ShareStage::Revoked,
 ];
 
-/// A share in every stage, with what can be shared in turns. Those in an even place have a value in every field, the others
-/// have as few as there can be.
+/// A share in every stage, with alternating entities. Shares at an even index have a value in every field, shares at an odd index
+/// only in the required fields.
 pub(in crate::store) fn shares() -> Vec<Share> {
     let steps = [ShareStep::PostActivity, ShareStep::Share, ShareStep::Revoke];
-    let share = |(place, stage): (usize, ShareStage)| {
-        let number = place as u128;
-        let what = whats(number)[place / 2 % 4].clone();
-        let access = if place % 4 < 2 { Access::Read } else { Access::Write };
-        let user = format!("User-{}", place % 3);
-        let minutes = 30 + u32::try_from(place).unwrap();
-        let least = Share {
+    let share = |(index, stage): (usize, ShareStage)| {
+        let number = index as u128;
+        let entity = entities(number)[index / 2 % 4].clone();
+        let access = if index % 4 < 2 { Access::Read } else { Access::Write };
+        let user = format!("User-{}", index % 3);
+        let minutes = 30 + u32::try_from(index).unwrap();
+        let minimal = Share {
             stage,
-            ..Share::new(id(100 + number), what, user, access, minutes, at(0))
+            ..Share::new(id(100 + number), entity, user, access, minutes, at(0))
         };
-        if place % 2 == 1 {
-            return least;
+        if index % 2 == 1 {
+            return minimal;
         }
         Share {
             caller: "crm".to_owned(),
             criticality: "critical-plus".to_owned(),
-            revoke_wanted: place % 4 == 0,
-            doubted: true,
+            revoke_requested: index % 4 == 0,
+            possibly_granted_before: true,
             share_again: true,
             posted_again: true,
-            sends: 4,
+            attempts: 4,
             upstream_request_id: text("request-7"),
             request_id: Some(id(200 + number)),
             extends: Some(id(300 + number)),
             additional: true,
             changed: at(1),
-            asked: Some(at(2)),
+            last_requested: Some(at(2)),
             granted: Some(at(3)),
             expires: Some(at(1800)),
             failure: Some(Error {
                 kind: ErrorKind::Unavailable { sent: true },
                 details: Box::new(details()),
             }),
-            step: Some(steps[place / 2 % 3]),
-            ..least
+            step: Some(steps[index / 2 % 3]),
+            ..minimal
         }
     };
     STAGES.into_iter().enumerate().map(share).collect()
 }
 
-/// The answers of writes to leads, executed and refused.
-pub(in crate::store) fn lead_answers() -> Vec<Result<Written, Error>> {
+/// The results of writes to leads, executed and rejected.
+pub(in crate::store) fn lead_results() -> Vec<Result<Written, Error>> {
     let written = |created| Written {
         lead_id: "lead-7".to_owned(),
         affected_rows: 1,
         created,
     };
-    let refused = Error {
+    let rejected = Error {
         kind: ErrorKind::Duplicate {
             attribute: text("EmailAddress"),
             lead_id: text("lead-7"),
@@ -285,25 +286,25 @@ pub(in crate::store) fn lead_answers() -> Vec<Result<Written, Error>> {
         Ok(written(Some(true))),
         Ok(written(Some(false))),
         Ok(written(None)),
-        Err(refused),
+        Err(rejected),
         Err(Error::invalid("lead.first_name", "is too long")),
     ]
 }
 
-/// The answers of posts of activities.
-pub(in crate::store) fn activity_answers() -> Vec<Result<String, Error>> {
+/// The results of posts of activities.
+pub(in crate::store) fn activity_results() -> Vec<Result<String, Error>> {
     vec![
         Ok("activity-7".to_owned()),
         Err(ErrorKind::NotFound(Resource::Activity).into()),
     ]
 }
 
-/// The answers of shares.
-pub(in crate::store) fn share_answers() -> Vec<Result<Uuid, Error>> {
+/// The results of shares.
+pub(in crate::store) fn share_results() -> Vec<Result<Uuid, Error>> {
     vec![Ok(id(7)), Err(ErrorKind::NotFound(Resource::User).into())]
 }
 
-/// The slots that are held at an orderly end.
+/// The slots that are held at a graceful shutdown.
 pub(in crate::store) fn held_slots() -> Vec<HeldSlots> {
     let held = |window, free_at: &[Timestamp]| HeldSlotsOfLimit {
         window,

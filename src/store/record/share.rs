@@ -11,14 +11,14 @@ use super::value::ValueRecord;
 use super::{Version1, names};
 use crate::domain::share as domain;
 
-/// A share. The fields with a default are missing in the oldest documents.
+/// A share. Fields with a default are missing in the oldest documents.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) struct ShareRecord {
     #[serde(default, skip_serializing)]
     version: Version1,
     id: Uuid,
     #[serde(rename = "what")]
-    subject: SharedEntityRecord,
+    entity: SharedEntityRecord,
     user_id: String,
     #[serde(default)]
     caller: String,
@@ -27,14 +27,15 @@ pub(in crate::store) struct ShareRecord {
     access: AccessRecord,
     minutes: u32,
     stage: ShareStageRecord,
-    revoke_wanted: bool,
+    #[serde(rename = "revoke_wanted")]
+    revoke_requested: bool,
     #[serde(rename = "doubted")]
     possibly_granted_before: bool,
     #[serde(default)]
     share_again: bool,
     posted_again: bool,
-    #[serde(default)]
-    sends: u32,
+    #[serde(default, rename = "sends")]
+    attempts: u32,
     upstream_request_id: Option<String>,
     request_id: Option<Uuid>,
     extends: Option<Uuid>,
@@ -49,7 +50,7 @@ pub(in crate::store) struct ShareRecord {
     step: Option<ShareStepRecord>,
 }
 
-/// What is shared.
+/// The lead or opportunity that is shared.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) enum SharedEntityRecord {
     Lead {
@@ -76,7 +77,7 @@ pub(in crate::store) enum ShareContextRecord {
 }
 
 names! {
-    /// What the user may do.
+    /// The access of the user.
     AccessRecord of domain::Access {
         "Read" = Read,
         "Write" = Write,
@@ -117,25 +118,25 @@ impl From<domain::Share> for ShareRecord {
     fn from(share: domain::Share) -> Self {
         let domain::Share {
             id,
-            what,
+            entity,
             user_id,
             caller,
             criticality,
             access,
             minutes,
             stage,
-            revoke_wanted,
-            doubted,
+            revoke_requested,
+            possibly_granted_before,
             share_again,
             posted_again,
-            sends,
+            attempts,
             upstream_request_id,
             request_id,
             extends,
             additional,
             created,
             changed,
-            asked,
+            last_requested,
             granted,
             expires,
             failure,
@@ -144,25 +145,25 @@ impl From<domain::Share> for ShareRecord {
         Self {
             version: Version1,
             id,
-            subject: what.into(),
+            entity: entity.into(),
             user_id,
             caller,
             criticality,
             access: access.into(),
             minutes,
             stage: stage.into(),
-            revoke_wanted,
-            possibly_granted_before: doubted,
+            revoke_requested,
+            possibly_granted_before,
             share_again,
             posted_again,
-            sends,
+            attempts,
             upstream_request_id,
             request_id,
             extends,
             additional,
             created,
             changed,
-            last_requested: asked,
+            last_requested,
             granted,
             expires,
             failure: failure.map(ErrorRecord::from),
@@ -176,18 +177,18 @@ impl From<ShareRecord> for domain::Share {
         let ShareRecord {
             version: Version1,
             id,
-            subject,
+            entity,
             user_id,
             caller,
             criticality,
             access,
             minutes,
             stage,
-            revoke_wanted,
+            revoke_requested,
             possibly_granted_before,
             share_again,
             posted_again,
-            sends,
+            attempts,
             upstream_request_id,
             request_id,
             extends,
@@ -202,25 +203,25 @@ impl From<ShareRecord> for domain::Share {
         } = record;
         Self {
             id,
-            what: subject.into(),
+            entity: entity.into(),
             user_id,
             caller,
             criticality,
             access: access.into(),
             minutes,
             stage: stage.into(),
-            revoke_wanted,
-            doubted: possibly_granted_before,
+            revoke_requested,
+            possibly_granted_before,
             share_again,
             posted_again,
-            sends,
+            attempts,
             upstream_request_id,
             request_id,
             extends,
             additional,
             created,
             changed,
-            asked: last_requested,
+            last_requested,
             granted,
             expires,
             failure: failure.map(crate::error::Error::from),
@@ -230,8 +231,8 @@ impl From<ShareRecord> for domain::Share {
 }
 
 impl From<domain::SharedEntity> for SharedEntityRecord {
-    fn from(what: domain::SharedEntity) -> Self {
-        match what {
+    fn from(entity: domain::SharedEntity) -> Self {
+        match entity {
             domain::SharedEntity::Lead { id, number, context } => Self::Lead {
                 id,
                 number,
@@ -258,7 +259,7 @@ impl From<SharedEntityRecord> for domain::SharedEntity {
 impl From<domain::ShareContext> for ShareContextRecord {
     fn from(context: domain::ShareContext) -> Self {
         match context {
-            domain::ShareContext::Given { id } => Self::Existing { id },
+            domain::ShareContext::Existing { id } => Self::Existing { id },
             domain::ShareContext::New { id, code, note, fields } => Self::New {
                 id,
                 code,
@@ -272,7 +273,7 @@ impl From<domain::ShareContext> for ShareContextRecord {
 impl From<ShareContextRecord> for domain::ShareContext {
     fn from(record: ShareContextRecord) -> Self {
         match record {
-            ShareContextRecord::Existing { id } => Self::Given { id },
+            ShareContextRecord::Existing { id } => Self::Existing { id },
             ShareContextRecord::New { id, code, note, fields } => Self::New {
                 id,
                 code,

@@ -1,4 +1,4 @@
-//! The rows that older versions have written are read, and the same rows are written.
+//! The rows of older versions are read, and the same rows are written.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -11,18 +11,18 @@ use serde::de::DeserializeOwned;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{Answer, answer, samples};
+use super::{StoredResult, result, samples};
 use crate::context::{RequestContext, RequestId};
 use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
 use crate::domain::usage::{HeldSlots, QuotaUsage};
 use crate::error::{Error, ErrorKind};
 use crate::store::damage::{from_json, to_json};
-use crate::store::{Before, Requests, Store};
+use crate::store::{PriorAttempt, Requests, Store};
 
-/// A store that was written before there were records: `samples` as the tenant "south", and what a gateway has left as "acme".
+/// A store from a version without records: `samples` of the tenant "south", and data of a gateway of the tenant "acme".
 const OLD_STORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/records/store.sqlite");
 
-/// The number of shares that it has of the samples.
+/// Number of samples of shares in this store.
 const OLD_SHARES: usize = 15;
 
 /// The golden rows of a file.
@@ -32,7 +32,7 @@ macro_rules! golden {
     };
 }
 
-/// Compares golden rows with values, in both directions.
+/// Checks that each golden row is read as its value, and that each value is written as its golden row.
 fn compare<T: PartialEq + Debug>(
     golden: &str,
     values: &[T],
@@ -71,17 +71,17 @@ fn held_slots_have_the_form_of_version_1() {
     compare_records::<HeldSlots, super::usage::HeldSlotsRecord>(golden!("held_slots"), &samples::held_slots());
 }
 
-fn compare_answers<T: Answer + PartialEq + Debug>(golden: &str, answers: &[Result<T, Error>]) {
-    compare(golden, answers, answer::read::<T>, |answer| {
-        answer::write(answer.clone())
+fn compare_results<T: StoredResult + PartialEq + Debug>(golden: &str, results: &[Result<T, Error>]) {
+    compare(golden, results, result::read::<T>, |result| {
+        result::write(result.clone())
     });
 }
 
 #[test]
-fn answers_have_the_form_of_version_1() {
-    compare_answers(golden!("answer_of_lead"), &samples::lead_answers());
-    compare_answers(golden!("answer_of_activity"), &samples::activity_answers());
-    compare_answers(golden!("answer_of_share"), &samples::share_answers());
+fn results_have_the_form_of_version_1() {
+    compare_results(golden!("answer_of_lead"), &samples::lead_results());
+    compare_results(golden!("answer_of_activity"), &samples::activity_results());
+    compare_results(golden!("answer_of_share"), &samples::share_results());
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn states_have_the_numbers_of_version_1() {
     }
 }
 
-/// The names of all variants of an enum, out of the error for a name that is none of them.
+/// The names of all variants of an enum, from the error for an unknown name.
 fn variants<R: DeserializeOwned + Debug>() -> Vec<String> {
     let error = serde_json::from_str::<R>(r#""?""#).unwrap_err().to_string();
     let names: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
@@ -121,9 +121,9 @@ fn every_variant_has_a_golden_row() {
         variants::<error::ErrorKindRecord>(),
         variants::<error::RefusalRecord>(),
         variants::<error::ResourceRecord>(),
-        variants::<error::RepeatRecord>(),
+        variants::<error::RecoveryRecord>(),
         variants::<error::CauseRecord>(),
-        variants::<error::Certificate>(),
+        variants::<error::CertificateRecord>(),
     ];
     let shares = [
         variants::<share::SharedEntityRecord>(),
@@ -141,7 +141,7 @@ fn every_variant_has_a_golden_row() {
 }
 
 #[test]
-fn fields_that_the_oldest_documents_lack_have_a_default() {
+fn fields_that_are_missing_in_the_oldest_documents_have_a_default() {
     let mut document: serde_json::Value = from_json(golden!("share").lines().next().unwrap()).unwrap();
     let mut remove = |parent: &str, names: [&str; 4]| {
         let parent = document.pointer_mut(parent).unwrap().as_object_mut().unwrap();
@@ -159,7 +159,7 @@ fn fields_that_the_oldest_documents_lack_have_a_default() {
         caller: String::new(),
         criticality: String::new(),
         share_again: false,
-        sends: 0,
+        attempts: 0,
         ..expected
     };
     assert_eq!(Share::from(record), expected);
@@ -171,17 +171,17 @@ fn a_later_version_is_not_read() {
     let with = |row: &str, version| row.replacen('{', &format!("{{\"version\":{version},"), 1);
     let share = first(golden!("share"));
     assert!(from_json::<super::share::ShareRecord>(&with(&share, 1)).is_ok());
-    let fault = from_json::<super::share::ShareRecord>(&with(&share, 2)).unwrap_err();
-    assert_eq!(fault, "the content has an unexpected value at version");
+    let error = from_json::<super::share::ShareRecord>(&with(&share, 2)).unwrap_err();
+    assert_eq!(error, "the content has an unexpected value at version");
     let slots = first(golden!("held_slots"));
     assert!(from_json::<super::usage::HeldSlotsRecord>(&with(&slots, 1)).is_ok());
     assert!(from_json::<super::usage::HeldSlotsRecord>(&with(&slots, 2)).is_err());
-    let answer = first(golden!("answer_of_activity"));
-    assert!(answer::read::<String>(&answer).is_ok());
-    assert!(answer::read::<String>(&with(&answer, 2)).is_err());
+    let row = first(golden!("answer_of_activity"));
+    assert!(result::read::<String>(&row).is_ok());
+    assert!(result::read::<String>(&with(&row, 2)).is_err());
 }
 
-/// The state of a share as it is added to the old store, before what it becomes is saved.
+/// The share as it was added to the old store, before its last state was saved.
 fn added(share: &Share) -> Share {
     Share {
         stage: crate::domain::share::ShareStage::ShareQueued,
@@ -207,24 +207,28 @@ fn request(id: u128) -> RequestId {
     }
 }
 
-/// What a repeated request with that id returns; its own work fails.
-async fn repeated<T: Answer>(store: &Store, id: u128) -> (Option<Before>, Result<T, Error>) {
+/// Repeats a request. Returns what its work knows about earlier calls, and its result. The work itself fails.
+async fn repeated<T: StoredResult>(store: &Store, id: u128) -> (Option<PriorAttempt>, Result<T, Error>) {
     let keep = Duration::from_secs(1_000 * 366 * 86_400);
     let requests = Arc::new(Requests::<T>::new(store.clone(), "south", keep, TaskTracker::new()));
     let entry = requests.enter(request(id));
-    let (send, begun) = tokio::sync::oneshot::channel();
-    let work = |before| async move {
-        send.send(before).unwrap();
+    let (send, prior) = tokio::sync::oneshot::channel();
+    let work = |prior| async move {
+        send.send(prior).unwrap();
         Err(ErrorKind::OutcomeUnknown.into())
     };
     let call = RequestContext::internal("test", Duration::from_secs(10));
     let result = requests.once(&call, Some(entry), work).await;
-    (begun.await.ok(), result)
+    (prior.await.ok(), result)
 }
 
-async fn compare_repeated<T: Answer + PartialEq + Debug>(store: &Store, first: u128, answers: Vec<Result<T, Error>>) {
-    for (id, answer) in (first..).zip(answers) {
-        assert_eq!(repeated::<T>(store, id).await, (None, answer));
+async fn compare_repeated<T: StoredResult + PartialEq + Debug>(
+    store: &Store,
+    first: u128,
+    results: Vec<Result<T, Error>>,
+) {
+    for (id, result) in (first..).zip(results) {
+        assert_eq!(repeated::<T>(store, id).await, (None, result));
     }
 }
 
@@ -250,24 +254,24 @@ async fn a_store_of_version_1_is_read() {
     }
     let unsettled: Vec<Share> = shares
         .iter()
-        .filter(|share| share.stage.is_unsettled())
+        .filter(|share| share.stage.is_in_progress())
         .cloned()
         .collect();
-    assert_eq!(store.unsettled_shares("south").await, Ok(unsettled));
+    assert_eq!(store.shares_in_progress("south").await, Ok(unsettled));
     shares.reverse();
     let all = ShareFilter {
-        most: 100,
+        limit: 100,
         ..ShareFilter::default()
     };
     assert_eq!(store.shares("south", &all).await, Ok(shares));
 
-    compare_repeated(&store, 10, samples::lead_answers()).await;
-    compare_repeated(&store, 20, samples::activity_answers()).await;
-    compare_repeated(&store, 30, samples::share_answers()).await;
-    let (before, _) = repeated::<Uuid>(&store, 40).await;
+    compare_repeated(&store, 10, samples::lead_results()).await;
+    compare_repeated(&store, 20, samples::activity_results()).await;
+    compare_repeated(&store, 30, samples::share_results()).await;
+    let (prior, _) = repeated::<Uuid>(&store, 40).await;
     let since = Timestamp::from_second(1_800_000_000).unwrap();
-    assert_eq!(before, Some(Before::Uncertain { since }));
-    assert_eq!(repeated::<Uuid>(&store, 41).await.0, Some(Before::Nothing));
+    assert_eq!(prior, Some(PriorAttempt::OutcomeUnknown { since }));
+    assert_eq!(repeated::<Uuid>(&store, 41).await.0, Some(PriorAttempt::None));
 
     assert_eq!(store.quota_usage("south").await, Ok(Some(usage())));
     assert!(store.quota_usage("acme").await.unwrap().unwrap().slots.is_some());

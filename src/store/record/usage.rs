@@ -1,4 +1,4 @@
-//! The stored form of the slots that are held at an orderly end. What an account has spent besides them is stored in columns.
+//! The stored form of the slots that are held at a graceful shutdown. The rest of the quota usage is stored in columns.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The stored form of an attribute's value.
+//! The stored form of the value of an attribute.
 
 use std::collections::BTreeMap;
 

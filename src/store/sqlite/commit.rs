@@ -1,5 +1,5 @@
-//! Group commit: operations that wait at the same time share one transaction, so that they wait for the disk once. The callers
-//! take turns within a group, so that no caller waits for the backlog of another one.
+//! Group commit: operations that wait at the same time are committed in one transaction, with one wait for the disk. A group
+//! takes operations from all callers in rotation, so no caller waits for the backlog of another caller.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,48 +9,48 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::{Pending, StoreError, unwritten};
+use super::{OperationFuture, StoreError, write_error};
 
 /// Maximum number of operations in one transaction.
 const MAX_GROUP: usize = 128;
 
-/// The operations that wait for the connection. Clones share them.
+/// The queue of operations that wait for the connection. Clones refer to the same queue.
 #[derive(Clone)]
-pub(super) struct Commits {
+pub(super) struct CommitQueue {
     pool: SqlitePool,
-    backlog: Arc<Mutex<Backlog>>,
+    backlog: Arc<Mutex<CommitBacklog>>,
     tasks: TaskTracker,
 }
 
 #[derive(Default)]
-struct Backlog {
-    /// The operations of each caller, the oldest first.
-    callers: HashMap<Arc<str>, VecDeque<Box<dyn Operation>>>,
-    /// The callers with operations, in the order of their turns.
-    turns: VecDeque<Arc<str>>,
+struct CommitBacklog {
+    /// The operations of each caller, oldest first.
+    callers: HashMap<Arc<str>, VecDeque<Box<dyn WriteOperation>>>,
+    /// The callers with operations, in the order in which they are served.
+    rotation: VecDeque<Arc<str>>,
     /// Whether a task commits groups.
     is_running: bool,
 }
 
-/// An operation in a transaction. It may be executed again after a rollback.
-trait Operation: Send {
-    fn execute<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> Pending<'a, Result<(), StoreError>>;
-    /// Responds to the waiter: with the result of the last execution if it is committed.
+/// An operation in a transaction. After a rollback it can be executed again.
+trait WriteOperation: Send {
+    fn execute<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> OperationFuture<'a, Result<(), StoreError>>;
+    /// Sends the result of the last execution to the waiter, or the error of the commit.
     fn respond(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-struct Typed<T, F> {
+struct TypedOperation<T, F> {
     execute: F,
     result: Option<T>,
     waiter: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Operation for Typed<T, F>
+impl<T, F> WriteOperation for TypedOperation<T, F>
 where
     T: Send,
-    F: for<'c> Fn(&'c mut SqliteConnection) -> Pending<'c, Result<T, StoreError>> + Send,
+    F: for<'c> Fn(&'c mut SqliteConnection) -> OperationFuture<'c, Result<T, StoreError>> + Send,
 {
-    fn execute<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> Pending<'a, Result<(), StoreError>> {
+    fn execute<'a>(&'a mut self, connection: &'a mut SqliteConnection) -> OperationFuture<'a, Result<(), StoreError>> {
         let execution = (self.execute)(connection);
         let result = &mut self.result;
         Box::pin(async move {
@@ -62,12 +62,12 @@ where
     fn respond(self: Box<Self>, committed: Result<(), StoreError>) {
         let Self { result, waiter, .. } = *self;
         let result = committed.and_then(|()| result.ok_or_else(interrupted));
-        // The waiter may be gone.
+        // The waiter may have been dropped.
         let _ = waiter.send(result);
     }
 }
 
-impl Commits {
+impl CommitQueue {
     pub(super) fn new(pool: SqlitePool) -> Self {
         Self {
             pool,
@@ -76,15 +76,15 @@ impl Commits {
         }
     }
 
-    /// Executes an operation of that caller in a transaction with others, and waits until it is on the disk. The operations of
-    /// one caller are executed in their order, also if nobody waits for them any more.
+    /// Executes an operation of a caller as part of a group commit, and waits until it is on the disk. Operations of one caller are
+    /// executed in their order, also if the returned future is dropped.
     pub(super) async fn execute<T, F>(&self, caller: &str, execute: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> Fn(&'c mut SqliteConnection) -> Pending<'c, Result<T, StoreError>> + Send + 'static,
+        F: for<'c> Fn(&'c mut SqliteConnection) -> OperationFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
         let (waiter, response) = oneshot::channel();
-        let operation = Typed {
+        let operation = TypedOperation {
             execute,
             result: None,
             waiter,
@@ -95,13 +95,13 @@ impl Commits {
         response.await.unwrap_or_else(|_| Err(interrupted()))
     }
 
-    /// Waits until what waits now is committed.
+    /// Waits until all queued operations are committed.
     pub(super) async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Commits groups until nothing waits.
+    /// CommitQueue groups until the queue is empty.
     async fn run(self) {
         loop {
             let group = self.lock().take_group();
@@ -112,7 +112,7 @@ impl Commits {
         }
     }
 
-    async fn commit(&self, mut group: Vec<Box<dyn Operation>>) {
+    async fn commit(&self, mut group: Vec<Box<dyn WriteOperation>>) {
         let committed = self.transaction(&mut group).await;
         if committed.is_ok() || group.len() == 1 {
             group
@@ -120,60 +120,63 @@ impl Commits {
                 .for_each(|operation| operation.respond(committed.clone()));
             return;
         }
-        // One operation may be why all failed: each gets a transaction of its own.
+        // One operation may be the reason. Each operation is retried in its own transaction.
         for mut operation in group {
             let committed = self.transaction(slice::from_mut(&mut operation)).await;
             operation.respond(committed);
         }
     }
 
-    /// Executes operations in one transaction. sqlx's own transactions count their depth, and the count is wrong after a commit
-    /// that SQLite has rolled back by itself, as on a full disk: from then on nothing would be committed any more.
-    async fn transaction(&self, group: &mut [Box<dyn Operation>]) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(unwritten)?;
+    /// Executes operations in one transaction. Does not use the transactions of sqlx: their depth counter is wrong after SQLite
+    /// itself rolled back a commit, for example on a full disk. Later commits would have no effect.
+    async fn transaction(&self, group: &mut [Box<dyn WriteOperation>]) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(write_error)?;
         let connection = &mut *connection;
         sqlx::query("BEGIN")
             .execute(&mut *connection)
             .await
-            .map_err(unwritten)?;
+            .map_err(write_error)?;
         let committed = async {
             for operation in group {
                 operation.execute(connection).await?;
             }
-            sqlx::query("COMMIT").execute(&mut *connection).await.map_err(unwritten)
+            sqlx::query("COMMIT")
+                .execute(&mut *connection)
+                .await
+                .map_err(write_error)
         };
         let committed = committed.await.map(drop);
         if committed.is_err() {
-            // Fails where SQLite has rolled back already.
+            // Fails if SQLite has already rolled back.
             let _ = sqlx::query("ROLLBACK").execute(connection).await;
         }
         committed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Backlog> {
+    fn lock(&self) -> MutexGuard<'_, CommitBacklog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Backlog {
-    /// Adds an operation. Whether a task has to be started for it.
-    fn push(&mut self, caller: &str, operation: Box<dyn Operation>) -> bool {
+impl CommitBacklog {
+    /// Adds an operation. Returns whether a task must be started.
+    fn push(&mut self, caller: &str, operation: Box<dyn WriteOperation>) -> bool {
         match self.callers.get_mut(caller) {
             Some(operations) => operations.push_back(operation),
             None => {
                 let caller: Arc<str> = caller.into();
                 self.callers.insert(caller.clone(), VecDeque::from([operation]));
-                self.turns.push_back(caller);
+                self.rotation.push_back(caller);
             }
         }
         !std::mem::replace(&mut self.is_running, true)
     }
 
-    /// The next operations, one of each caller in turn. With none the task ends.
-    fn take_group(&mut self) -> Vec<Box<dyn Operation>> {
+    /// Takes the next operations from all callers in rotation. If there are none, the task ends.
+    fn take_group(&mut self) -> Vec<Box<dyn WriteOperation>> {
         let mut group = Vec::new();
         while group.len() < MAX_GROUP
-            && let Some(caller) = self.turns.pop_front()
+            && let Some(caller) = self.rotation.pop_front()
         {
             let Some(operations) = self.callers.get_mut(&caller) else {
                 continue;
@@ -181,7 +184,7 @@ impl Backlog {
             group.extend(operations.pop_front());
             match operations.is_empty() {
                 true => drop(self.callers.remove(&caller)),
-                false => self.turns.push_back(caller),
+                false => self.rotation.push_back(caller),
             }
         }
         self.is_running = !group.is_empty();
@@ -189,9 +192,9 @@ impl Backlog {
     }
 }
 
-impl fmt::Debug for Commits {
+impl fmt::Debug for CommitQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Commits").finish_non_exhaustive()
+        f.debug_struct("CommitQueue").finish_non_exhaustive()
     }
 }
 
@@ -205,37 +208,37 @@ mod tests {
 
     use super::*;
 
-    async fn commits() -> Commits {
+    async fn commits() -> CommitQueue {
         let pool = SqlitePoolOptions::new().max_connections(1);
         let pool = pool.connect("sqlite::memory:").await.unwrap();
         sqlx::query("CREATE TABLE done (number INTEGER NOT NULL)")
             .execute(&pool)
             .await
             .unwrap();
-        Commits::new(pool)
+        CommitQueue::new(pool)
     }
 
-    /// Writes a number; `None` fails.
-    async fn write(commits: &Commits, caller: &str, number: Option<i64>) -> Result<i64, StoreError> {
+    /// Inserts a number; `None` fails.
+    async fn write(commits: &CommitQueue, caller: &str, number: Option<i64>) -> Result<i64, StoreError> {
         let write = commits.execute(caller, move |connection| {
             Box::pin(async move {
                 let query = sqlx::query("INSERT INTO done VALUES (?1)").bind(number);
-                query.execute(connection).await.map_err(unwritten)?;
+                query.execute(connection).await.map_err(write_error)?;
                 Ok(number.unwrap_or_default())
             })
         });
         write.await
     }
 
-    async fn written(commits: &Commits) -> Vec<i64> {
+    async fn written(commits: &CommitQueue) -> Vec<i64> {
         let query = sqlx::query_scalar("SELECT number FROM done ORDER BY rowid");
         query.fetch_all(&commits.pool).await.unwrap()
     }
 
     #[tokio::test]
-    async fn callers_take_turns_and_keep_their_own_order() {
+    async fn callers_are_served_in_rotation_and_in_their_own_order() {
         let commits = commits().await;
-        // Nothing is committed until all of them wait.
+        // Blocks commits until all operations wait.
         let connection = commits.pool.acquire().await.unwrap();
         let mut waiting = tokio::task::JoinSet::new();
         for number in 0..3 * MAX_GROUP as i64 {
@@ -254,22 +257,22 @@ mod tests {
             written.unwrap().unwrap();
         }
         let written = written(&commits).await;
-        let place = written.iter().position(|number| *number == -1).unwrap();
-        // The group that was taken before, and one operation of the flood.
-        assert!(place <= MAX_GROUP + 1, "{place}");
+        let position = written.iter().position(|number| *number == -1).unwrap();
+        // At most the group that was taken before, and one operation of the other caller.
+        assert!(position <= MAX_GROUP + 1, "{position}");
         let flood = written.into_iter().filter(|number| *number >= 0);
         assert!(flood.eq(0..3 * MAX_GROUP as i64));
     }
 
     #[tokio::test]
-    async fn an_operation_that_fails_does_not_fail_its_group() {
+    async fn a_failed_operation_does_not_fail_its_group() {
         let commits = commits().await;
         let connection = commits.pool.acquire().await.unwrap();
         let write = |number| {
             let (tasks, commits) = (commits.tasks.clone(), commits.clone());
             tasks.spawn(async move { write(&commits, "crm", number).await })
         };
-        // The first one is a group by itself.
+        // The first operation is its own group.
         let all = [Some(0), Some(1), None, Some(2)].map(write);
         tokio::task::yield_now().await;
         drop(connection);
@@ -284,16 +287,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_operation_whose_waiter_is_gone_is_executed() {
+    async fn an_operation_without_a_waiter_is_executed() {
         let commits = commits().await;
         let connection = commits.pool.acquire().await.unwrap();
-        let gone = commits.tasks.spawn({
+        let dropped = commits.tasks.spawn({
             let commits = commits.clone();
             async move { write(&commits, "crm", Some(1)).await }
         });
         tokio::task::yield_now().await;
-        gone.abort();
-        assert!(gone.await.unwrap_err().is_cancelled());
+        dropped.abort();
+        assert!(dropped.await.unwrap_err().is_cancelled());
         drop(connection);
         assert_eq!(write(&commits, "crm", Some(2)).await, Ok(2));
         assert_eq!(written(&commits).await, [1, 2]);

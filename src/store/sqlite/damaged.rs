@@ -1,16 +1,16 @@
-//! Finding damaged rows, and moving them away.
+//! Finds damaged rows, and moves them to the table `damaged`.
 
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{HOUSEKEEPING, Sqlite, share, unread, unwritten};
+use super::{HOUSEKEEPING, Sqlite, read_error, share, write_error};
 use crate::store::{DamagedRow, StoreError};
 
-/// How many shares are read at a time, so that others get their turn at the connection.
+/// Number of shares per read of a scan. Between two reads, other operations can use the connection.
 const PAGE: usize = 500;
 
-/// The tables whose rows SQLite itself can check, and how: queries that return tenant and id of each damaged row.
+/// The checks that SQLite can do: for each table a query that returns tenant and id of each damaged row.
 const CHECKS: [(&str, &str); 4] = [
     (
         "request",
@@ -40,7 +40,7 @@ const CHECKS: [(&str, &str); 4] = [
     ),
 ];
 
-/// How a damaged row of each table is moved: one statement that copies it, and one that deletes it.
+/// The statements that move a damaged row of each table: the first copies the row, the second deletes it.
 const MOVES: [(&str, &str, &str); 4] = [
     (
         "request",
@@ -94,7 +94,7 @@ impl Sqlite {
     pub(in crate::store) async fn find_damaged(&self) -> Result<Vec<DamagedRow>, StoreError> {
         let mut found = Vec::new();
         for (table, query) in CHECKS {
-            let rows = sqlx::query(query).fetch_all(&self.pool).await.map_err(unread)?;
+            let rows = sqlx::query(query).fetch_all(&self.pool).await.map_err(read_error)?;
             for row in &rows {
                 found.push(damaged(table, row, "a column is unreadable".to_owned())?);
             }
@@ -104,18 +104,18 @@ impl Sqlite {
         Ok(found)
     }
 
-    /// Reads all shares, page by page.
+    /// Reads all shares in pages.
     async fn find_damaged_shares(&self, found: &mut Vec<DamagedRow>) -> Result<(), StoreError> {
-        // The key of the last row, as bytes, since it may be no UTF-8.
-        let mut behind: (Vec<u8>, Vec<u8>) = Default::default();
+        // The key of the last row, as bytes, since it may be invalid UTF-8.
+        let mut last_key: (Vec<u8>, Vec<u8>) = Default::default();
         loop {
             let rows = sqlx::query(share::PAGE)
-                .bind(behind.0)
-                .bind(behind.1)
+                .bind(last_key.0)
+                .bind(last_key.1)
                 .bind(PAGE as i64)
                 .fetch_all(&self.pool)
                 .await
-                .map_err(unread)?;
+                .map_err(read_error)?;
             for row in &rows {
                 if let Err(reason) = share::read(row) {
                     found.push(damaged("share", row, reason)?);
@@ -124,7 +124,10 @@ impl Sqlite {
             let Some(last) = rows.last().filter(|_| rows.len() == PAGE) else {
                 return Ok(());
             };
-            behind = (last.try_get(0).map_err(unread)?, last.try_get(1).map_err(unread)?);
+            last_key = (
+                last.try_get(0).map_err(read_error)?,
+                last.try_get(1).map_err(read_error)?,
+            );
         }
     }
 
@@ -136,7 +139,7 @@ impl Sqlite {
                 Box::pin(async move {
                     let mut moved = 0;
                     for row in &rows {
-                        // Without its share a change means nothing.
+                        // A change without its share has no meaning.
                         let with_changes = row.table == "share";
                         let moves = MOVES
                             .iter()
@@ -153,13 +156,13 @@ impl Sqlite {
                                 .bind(reason)
                                 .execute(&mut *connection)
                                 .await
-                                .map_err(unwritten)?;
+                                .map_err(write_error)?;
                             sqlx::query(*delete)
                                 .bind(&row.tenant)
                                 .bind(&row.id)
                                 .execute(&mut *connection)
                                 .await
-                                .map_err(unwritten)?;
+                                .map_err(write_error)?;
                             moved += copied.rows_affected();
                         }
                     }
@@ -170,12 +173,12 @@ impl Sqlite {
     }
 }
 
-/// The damaged row whose tenant and id are the first two columns.
+/// Returns the damaged row of a result row whose first two columns are tenant and id.
 fn damaged(table: &'static str, row: &SqliteRow, reason: String) -> Result<DamagedRow, StoreError> {
     Ok(DamagedRow {
         table,
-        tenant: row.try_get(0).map_err(unread)?,
-        id: row.try_get(1).map_err(unread)?,
+        tenant: row.try_get(0).map_err(read_error)?,
+        id: row.try_get(1).map_err(read_error)?,
         reason,
     })
 }

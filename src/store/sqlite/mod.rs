@@ -1,4 +1,4 @@
-//! The store in one SQLite file, for one process. The only place that knows SQLite.
+//! The SQLite backend of the store. One process uses the file at a time. Only this module uses SQLite.
 
 mod commit;
 mod damaged;
@@ -21,46 +21,48 @@ use sqlx::sqlite::{
 use uuid::Uuid;
 
 use super::damage::{DamagedRows, from_json, to_json};
-use super::{Begun, DamagedRow, Known, StoreError, place, record};
+use super::{BeginResult, DamagedRow, StoreError, StoredRequest, file, record};
 use crate::context::RequestId;
 use crate::domain::usage::{HeldSlots, QuotaUsage};
-use commit::Commits;
+use commit::CommitQueue;
 
-/// How long a write waits for another process that has the file.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an operation waits for another process that uses the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The caller of operations that nobody has asked for.
+/// The caller of operations that the gateway itself starts.
 const HOUSEKEEPING: &str = "leadgate";
 
-/// A future of an operation on the connection.
-type Pending<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
+/// The future of an operation on the connection.
+type OperationFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
-/// A store in a file, or in memory.
+/// A SQLite store in a file or in memory.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
-    /// One connection, so that writes take turns here and not in the file.
+    /// Has one connection, so that writes wait in the gateway and not for locks of the file.
     pool: SqlitePool,
-    commits: Commits,
+    commits: CommitQueue,
     damaged: DamagedRows,
-    /// The file and its lock; none in memory.
-    file: Option<(Arc<place::OpenFile>, place::Lock)>,
+    /// The file and its lock; `None` in memory.
+    file: Option<(Arc<file::OpenFile>, file::FileLock)>,
 }
 
 impl Sqlite {
     pub(super) async fn open(url: &str) -> Result<Self, StoreError> {
-        let path = file_of(url)?;
+        let path = path_of(url)?;
         if let Some(path) = &path {
-            place::check(path).map_err(|why| StoreError::new("cannot be opened", &why))?;
+            file::check(path).map_err(|reason| StoreError::new("cannot be opened", &reason))?;
         }
         let lock = match &path {
-            Some(path) => match place::Lock::take(path).map_err(|why| StoreError::new("cannot be opened", &why))? {
-                Some(lock) => Some(lock),
-                None => return Err(in_use(Some(path))),
-            },
+            Some(path) => {
+                match file::FileLock::lock(path).map_err(|reason| StoreError::new("cannot be opened", &reason))? {
+                    Some(lock) => Some(lock),
+                    None => return Err(in_use_error(Some(path))),
+                }
+            }
             None => None,
         };
         if let Some(path) = &path {
-            place::make_private(path).map_err(|why| StoreError::new("cannot be opened", &why))?;
+            file::create_private(path).map_err(|reason| StoreError::new("cannot be opened", &reason))?;
         }
         let opened = Self::connect(url, path.as_deref(), lock.clone()).await;
         if let (Err(_), Some(lock)) = (&opened, &lock) {
@@ -69,48 +71,49 @@ impl Sqlite {
         opened
     }
 
-    async fn connect(url: &str, path: Option<&Path>, lock: Option<place::Lock>) -> Result<Self, StoreError> {
-        let unopened = |error| unopened(error, path);
+    async fn connect(url: &str, path: Option<&Path>, lock: Option<file::FileLock>) -> Result<Self, StoreError> {
+        let open_error = |error| open_error(error, path);
         let options = options(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // What was answered has to outlast a power cut.
+            // Acknowledged writes must survive a power failure.
             .synchronous(SqliteSynchronous::Full)
-            // Two gateways on one file would each spend the whole quota.
+            // Two gateways with one file would each use the whole quota.
             .locking_mode(SqliteLockingMode::Exclusive)
-            // The log is small beside the file, so that it does not fill a small disk by itself.
+            // Limits the size of the write-ahead log, so that it does not fill a small disk.
             .pragma("wal_autocheckpoint", "100")
             .pragma("journal_size_limit", "1048576")
-            .busy_timeout(PATIENCE);
+            .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
-            // A database in memory lives as long as its connection.
+            // A database in memory exists only as long as its connection.
             .idle_timeout(None)
             .max_lifetime(None)
-            .acquire_timeout(PATIENCE * 5)
+            .acquire_timeout(BUSY_TIMEOUT * 5)
             .connect_with(options)
             .await
-            .map_err(unopened)?;
+            .map_err(open_error)?;
         let open = |path| {
-            place::OpenFile::new(path).map_err(|error| StoreError::new("cannot be opened", &named(Some(path), &error)))
+            file::OpenFile::new(path)
+                .map_err(|error| StoreError::new("cannot be opened", &with_path(Some(path), &error)))
         };
         let file = path.map(open).transpose()?.map(Arc::new).zip(lock);
         let store = Self {
-            commits: Commits::new(pool.clone()),
+            commits: CommitQueue::new(pool.clone()),
             pool,
             damaged: DamagedRows::default(),
             file,
         };
-        store.check(path).await.map_err(unopened)??;
+        store.check(path).await.map_err(open_error)??;
         migrations::migrator()
             .run(&store.pool)
             .await
-            .map_err(|error| StoreError::new("cannot be brought up to date", &named(path, &error)))?;
+            .map_err(|error| StoreError::new("cannot be migrated", &with_path(path, &error)))?;
         Ok(store)
     }
 
-    /// Whether the store can be written: the file is the one that was opened, its folder has room, and if `by_writing`, a
-    /// transaction succeeds.
+    /// Checks that the file is the one that was opened and that its directory has free space. With `by_writing`, also writes a
+    /// transaction.
     pub(super) async fn probe(&self, by_writing: bool) -> Result<(), StoreError> {
         let Some((file, _)) = &self.file else {
             return Ok(());
@@ -120,60 +123,67 @@ impl Sqlite {
         checked
             .map_err(|error| error.to_string())
             .and_then(|checked| checked)
-            .map_err(|why| StoreError::new("cannot be written", &why))?;
+            .map_err(|reason| StoreError::new("cannot be written", &reason))?;
         if by_writing {
-            // A number in the file's header that nothing else uses.
+            // A number in the header of the file that nothing else uses.
             let written = sqlx::query("PRAGMA user_version = 1").execute(&self.pool).await;
             written.map_err(|error| StoreError::new("cannot be written", &format!("{named}: {}", reason(&error))))?;
         }
         Ok(())
     }
 
-    /// Fails if the file is not the one that was opened any more: what is written would be gone with the process.
-    fn writable(&self) -> Result<(), StoreError> {
-        match self.file.as_ref().and_then(|(file, _)| file.lost()) {
-            Some(why) => Err(StoreError::new("cannot be written", &why)),
+    /// Fails if the path no longer names the opened file. Written data would be lost at the end of the process.
+    fn check_writable(&self) -> Result<(), StoreError> {
+        match self.file.as_ref().and_then(|(file, _)| file.file_error()) {
+            Some(reason) => Err(StoreError::new("cannot be written", &reason)),
             None => Ok(()),
         }
     }
 
-    /// Whether the file is whole.
+    /// Checks the integrity of the file.
     async fn check(&self, path: Option<&Path>) -> Result<Result<(), StoreError>, sqlx::Error> {
         let rows = sqlx::query("PRAGMA quick_check").fetch_all(&self.pool).await?;
-        let said = rows.iter().map(|row| row.try_get::<String, _>(0).unwrap_or_default());
-        // A value that does not belong into its column costs its row only, see `damaged`.
-        let mut said = said.filter(|said| said != "ok" && !said.contains(" value in ") && !said.starts_with("CHECK "));
-        Ok(match said.next() {
+        let messages = rows.iter().map(|row| row.try_get::<String, _>(0).unwrap_or_default());
+        // A value of the wrong type makes only its row unreadable, see `damaged`.
+        let mut problems = messages
+            .filter(|message| message != "ok" && !message.contains(" value in ") && !message.starts_with("CHECK "));
+        Ok(match problems.next() {
             None => Ok(()),
-            Some(said) => Err(StoreError::new("is damaged", &named(path, &said))),
+            Some(problem) => Err(StoreError::new("is damaged", &with_path(path, &problem))),
         })
     }
 
-    pub(super) async fn known(
+    pub(super) async fn request(
         &self,
         tenant: &str,
         caller: &str,
         id: &Uuid,
         oldest: Timestamp,
-    ) -> Result<Option<Known>, StoreError> {
-        self.writable()?;
+    ) -> Result<Option<StoredRequest>, StoreError> {
+        self.check_writable()?;
         let (store, tenant, id) = (self.clone(), tenant.to_owned(), id.to_string());
         self.commits
             .execute(caller, move |connection| {
-                Box::pin(known(connection, store.clone(), tenant.clone(), id.clone(), oldest))
+                Box::pin(read_request(
+                    connection,
+                    store.clone(),
+                    tenant.clone(),
+                    id.clone(),
+                    oldest,
+                ))
             })
             .await?
     }
 
-    pub(super) async fn begin(
+    pub(super) async fn begin_request(
         &self,
         tenant: &str,
         caller: &str,
         request: &RequestId,
         now: Timestamp,
         oldest: Timestamp,
-    ) -> Result<Begun, StoreError> {
-        self.writable()?;
+    ) -> Result<BeginResult, StoreError> {
+        self.check_writable()?;
         let (tenant, request) = (tenant.to_owned(), *request);
         self.commits
             .execute(caller, move |connection| {
@@ -187,42 +197,47 @@ impl Sqlite {
                 .bind(now.as_millisecond())
                 .bind(oldest.as_millisecond());
                 Box::pin(async move {
-                    let begun = query.execute(connection).await.map_err(unwritten)?;
-                    Ok(match begun.rows_affected() {
-                        0 => Begun::Known,
-                        _ => Begun::New,
+                    let inserted = query.execute(connection).await.map_err(write_error)?;
+                    Ok(match inserted.rows_affected() {
+                        0 => BeginResult::Exists,
+                        _ => BeginResult::Started,
                     })
                 })
             })
             .await
     }
 
-    pub(super) async fn finish(
+    pub(super) async fn finish_request(
         &self,
         tenant: &str,
         caller: &str,
         request: &RequestId,
-        answer: &str,
+        result: &str,
     ) -> Result<(), StoreError> {
-        let (tenant, request, answer) = (tenant.to_owned(), *request, answer.to_owned());
+        let (tenant, request, result) = (tenant.to_owned(), *request, result.to_owned());
         let query = move || {
             let query =
                 sqlx::query("UPDATE request SET answer = ?4 WHERE tenant = ?1 AND id = ?2 AND fingerprint = ?3");
-            own(query, &tenant, &request).bind(answer.clone())
+            bind_request(query, &tenant, &request).bind(result.clone())
         };
         self.execute_in_group(caller, query).await
     }
 
-    pub(super) async fn forget(&self, tenant: &str, caller: &str, request: &RequestId) -> Result<(), StoreError> {
+    pub(super) async fn delete_request(
+        &self,
+        tenant: &str,
+        caller: &str,
+        request: &RequestId,
+    ) -> Result<(), StoreError> {
         let (tenant, request) = (tenant.to_owned(), *request);
         let query = move || {
             let query = sqlx::query("DELETE FROM request WHERE tenant = ?1 AND id = ?2 AND fingerprint = ?3");
-            own(query, &tenant, &request)
+            bind_request(query, &tenant, &request)
         };
         self.execute_in_group(caller, query).await
     }
 
-    /// Executes one statement in a group.
+    /// Executes one statement as part of a group commit.
     async fn execute_in_group<F>(&self, caller: &str, query: F) -> Result<(), StoreError>
     where
         F: Fn() -> Query<'static, sqlx::Sqlite, SqliteArguments> + Send + 'static,
@@ -230,17 +245,17 @@ impl Sqlite {
         self.commits
             .execute(caller, move |connection| {
                 let query = query();
-                Box::pin(async move { query.execute(connection).await.map(drop).map_err(unwritten) })
+                Box::pin(async move { query.execute(connection).await.map(drop).map_err(write_error) })
             })
             .await
     }
 
-    pub(super) async fn sweep(&self, oldest: Timestamp) -> Result<u64, StoreError> {
+    pub(super) async fn delete_old_requests(&self, oldest: Timestamp) -> Result<u64, StoreError> {
         let swept = sqlx::query("DELETE FROM request WHERE begun < ?1")
             .bind(oldest.as_millisecond())
             .execute(&self.pool)
             .await
-            .map_err(unwritten)?;
+            .map_err(write_error)?;
         Ok(swept.rows_affected())
     }
 
@@ -249,7 +264,7 @@ impl Sqlite {
             .bind(tenant)
             .fetch_optional(&self.pool)
             .await
-            .map_err(unread)?;
+            .map_err(read_error)?;
         let Some(row) = row else {
             return Ok(None);
         };
@@ -257,7 +272,7 @@ impl Sqlite {
             let row = DamagedRow::new("spent", tenant, tenant, "a column is unreadable");
             self.damaged.note(&row);
         };
-        // As after a crash: the window may be used up.
+        // As after a crash: all slots of the window may be used.
         let mut last_grant = row.try_get(2).map_err(|_| damaged()).map_or(Timestamp::MAX, at);
         let slots: Option<String> = row.try_get(3).unwrap_or_else(|_| Some(String::new()));
         let slots = slots.and_then(|text| {
@@ -286,7 +301,7 @@ impl Sqlite {
             .bind(slots.map_err(|error| StoreError::new("cannot be written", &format!("the held slots: {error}")))?)
             .execute(&self.pool)
             .await
-            .map_err(unwritten)?;
+            .map_err(write_error)?;
         Ok(())
     }
 
@@ -299,8 +314,8 @@ impl Sqlite {
     }
 }
 
-/// Binds the key of a record and the message that it is of: a record of another message with the same id is not touched.
-fn own<'q>(
+/// Binds the key of a record and its fingerprint. A record of another message with the same id is not changed.
+fn bind_request<'q>(
     query: Query<'q, sqlx::Sqlite, SqliteArguments>,
     tenant: &str,
     request: &RequestId,
@@ -309,17 +324,17 @@ fn own<'q>(
     query.bind(request.fingerprint.to_vec())
 }
 
-/// What is known of a request id. The outer fault is the connection's, the inner one that of a damaged row.
-async fn known(
+/// Reads the record of a request id. The outer error is an error of the database, the inner error is a damaged row.
+async fn read_request(
     connection: &mut SqliteConnection,
     store: Sqlite,
     tenant: String,
     id: String,
     oldest: Timestamp,
-) -> Result<Result<Option<Known>, StoreError>, StoreError> {
+) -> Result<Result<Option<StoredRequest>, StoreError>, StoreError> {
     let query = "SELECT fingerprint, begun, answer FROM request WHERE tenant = ?1 AND id = ?2 AND NOT begun < ?3";
     let query = sqlx::query(query).bind(&tenant).bind(&id).bind(oldest.as_millisecond());
-    let Some(row) = query.fetch_optional(connection).await.map_err(unread)? else {
+    let Some(row) = query.fetch_optional(connection).await.map_err(read_error)? else {
         return Ok(Ok(None));
     };
     let damaged = |reason: &str| {
@@ -327,27 +342,27 @@ async fn known(
         store.damaged.note(&row);
         StoreError::reading("holds a damaged row", &row)
     };
-    let known = || {
-        Ok(Some(Known {
+    let read = || {
+        Ok(Some(StoredRequest {
             fingerprint: row.try_get(0).map_err(|_| damaged("the fingerprint is unreadable"))?,
-            begun: at(row.try_get(1).map_err(|_| damaged("the time is unreadable"))?),
-            // A mutation with an answer that is no text was begun, and its outcome is not known.
-            answer: row.try_get(2).unwrap_or_else(|_| {
-                damaged("the answer is unreadable");
+            started: at(row.try_get(1).map_err(|_| damaged("the time is unreadable"))?),
+            // The mutation was started. Without a readable result its outcome is unknown.
+            result: row.try_get(2).unwrap_or_else(|_| {
+                damaged("the result is unreadable");
                 None
             }),
         }))
     };
-    Ok(known())
+    Ok(read())
 }
 
-/// A time beyond those that can be told is the end of all.
+/// Converts a stored time. A time out of range becomes the maximum.
 fn at(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
 }
 
-/// The file of the store at that address; `None` if it is in memory.
-pub(super) fn file_of(url: &str) -> Result<Option<PathBuf>, StoreError> {
+/// Returns the path of the file in a URL; `None` for a store in memory.
+pub(super) fn path_of(url: &str) -> Result<Option<PathBuf>, StoreError> {
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Ok(None);
     }
@@ -358,91 +373,91 @@ fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     SqliteConnectOptions::from_str(url).map_err(|error| StoreError::new("cannot be opened", &error))
 }
 
-/// What SQLite's result code means; `None` where its own text says more.
+/// Returns the meaning of a SQLite result code; `None` if the text of SQLite is more exact.
 fn meaning(code: i32) -> Option<&'static str> {
     // An extended code names the primary one in its lower byte.
     Some(match (code, code & 0xff) {
         (1032, _) => "the file was moved or deleted while it was open",
-        (1544, _) => "is in a folder that cannot be written",
+        (1544, _) => "is in a directory that cannot be written",
         (_, 3) => "cannot be opened: permission denied",
         (_, 5 | 6) => "is in use",
         (_, 8) => "is read-only",
         (266 | 522, _) => "cannot be read from the disk",
         (778 | 1034 | 1290 | 1546, _) => "cannot be written to the disk",
         (3850 | 2314 | 4618 | 4874 | 5130 | 5386, _) => "cannot be locked: its file system may not support locks",
-        (_, 10) => "cannot be read or written: error of the disk",
-        (_, 11 | 26) => "is damaged, or is not a store of leadgate",
+        (_, 10) => "cannot be read or written: disk I/O error",
+        (_, 11 | 26) => "is damaged, or is not a leadgate store",
         (_, 13) => "cannot be written: the disk is full",
-        (_, 14) => "cannot be opened, or a file beside it (-wal) cannot be made",
+        (_, 14) => "cannot be opened, or a file beside it (-wal) cannot be created",
         _ => return None,
     })
 }
 
-/// SQLite's result code, if it is SQLite that failed.
+/// Returns the SQLite result code of an error, if it has one.
 fn code_of(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error()?.code()?.parse().ok()
 }
 
-/// The reason in plain words.
+/// Returns the reason of an error for error messages.
 fn reason(error: &sqlx::Error) -> String {
     code_of(error)
         .and_then(meaning)
         .map_or_else(|| error.to_string(), str::to_owned)
 }
 
-/// The reason with the file that it is about.
-fn named(path: Option<&Path>, why: &dyn std::fmt::Display) -> String {
+/// Returns the reason with the path of the file.
+fn with_path(path: Option<&Path>, reason: &dyn std::fmt::Display) -> String {
     match path {
-        Some(path) => format!("{}: {why}", path.display()),
-        None => why.to_string(),
+        Some(path) => format!("{}: {reason}", path.display()),
+        None => reason.to_string(),
     }
 }
 
-/// SQLite's codes for a file that somebody else has.
+/// The SQLite result codes for a file that another process uses.
 const BUSY: [i32; 2] = [5, 6];
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn unopened(error: sqlx::Error, path: Option<&Path>) -> StoreError {
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a closure for map_err")]
+fn open_error(error: sqlx::Error, path: Option<&Path>) -> StoreError {
     let is_busy = code_of(&error).is_some_and(|code| BUSY.contains(&(code & 0xff)));
     if is_busy {
-        return in_use(path);
+        return in_use_error(path);
     }
-    let why = match code_of(&error).and_then(meaning) {
+    let reason = match code_of(&error).and_then(meaning) {
         Some(meaning) => match path {
             Some(path) => format!("{} {meaning}", path.display()),
             None => meaning.to_owned(),
         },
-        None => named(path, &error),
+        None => with_path(path, &error),
     };
-    StoreError::new("cannot be opened", &why)
+    StoreError::new("cannot be opened", &reason)
 }
 
-fn in_use(path: Option<&Path>) -> StoreError {
+fn in_use_error(path: Option<&Path>) -> StoreError {
     StoreError {
-        in_use: true,
-        ..StoreError::new("is in use by another process", &named(path, &"locked"))
+        is_in_use: true,
+        ..StoreError::new("is in use by another process", &with_path(path, &"locked"))
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn unread(error: sqlx::Error) -> StoreError {
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a closure for map_err")]
+fn read_error(error: sqlx::Error) -> StoreError {
     StoreError::reading("cannot be read", &reason(&error))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn unwritten(error: sqlx::Error) -> StoreError {
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a closure for map_err")]
+fn write_error(error: sqlx::Error) -> StoreError {
     StoreError::new("cannot be written", &reason(&error))
 }
 
 #[cfg(test)]
 impl Sqlite {
-    /// Executes a statement behind the store's back.
+    /// Executes a statement directly on the database.
     pub(super) async fn execute(&self, statement: &str) {
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         sqlx::query(statement).execute(&self.pool).await.unwrap();
     }
 
-    /// The number that a query returns.
+    /// Returns the number that a query selects.
     pub(super) async fn count(&self, query: &str) -> i64 {
         let query = sqlx::AssertSqlSafe(query.to_owned());
         sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
@@ -454,20 +469,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_codes_of_sqlite_are_told_in_plain_words() {
+    fn sqlite_result_codes_have_plain_texts() {
         for (code, text) in [
             (8, "is read-only"),
             (264, "is read-only"),
             (1032, "moved or deleted"),
-            (1544, "folder that cannot be written"),
-            (10, "error of the disk"),
+            (1544, "directory that cannot be written"),
+            (10, "disk I/O error"),
             (778, "cannot be written to the disk"),
             (266, "cannot be read from the disk"),
             (3850, "cannot be locked"),
             (13, "the disk is full"),
             (14, "cannot be opened"),
             (526, "cannot be opened"),
-            (26, "not a store"),
+            (26, "not a leadgate store"),
             (11, "is damaged"),
         ] {
             let meaning = meaning(code).unwrap();
@@ -477,8 +492,8 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_an_address_is_known_whatever_its_form() {
-        let file = |url: &str| file_of(url).unwrap().map(|path| path.display().to_string());
+    fn the_path_is_read_from_every_form_of_a_url() {
+        let file = |url: &str| path_of(url).unwrap().map(|path| path.display().to_string());
         assert_eq!(
             file("sqlite:///var/lib/leadgate.db").as_deref(),
             Some("/var/lib/leadgate.db")
@@ -486,6 +501,6 @@ mod tests {
         assert_eq!(file("sqlite://leadgate.db?mode=rwc").as_deref(), Some("leadgate.db"));
         assert_eq!(file("sqlite:leadgate.db").as_deref(), Some("leadgate.db"));
         assert_eq!(file("sqlite::memory:"), None);
-        assert!(file_of("sqlite://x.db?mode=nonsense").is_err());
+        assert!(path_of("sqlite://x.db?mode=nonsense").is_err());
     }
 }

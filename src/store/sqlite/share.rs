@@ -1,4 +1,4 @@
-//! The ledger of shares in SQLite.
+//! The shares in SQLite.
 
 use jiff::Timestamp;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -6,15 +6,15 @@ use sqlx::{QueryBuilder, Row};
 use tokio_stream::StreamExt;
 use uuid::Uuid;
 
-use super::{HOUSEKEEPING, Sqlite, at, unread, unwritten};
+use super::{HOUSEKEEPING, Sqlite, at, read_error, write_error};
 use crate::domain::lead::Key;
 use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
 use crate::store::damage::{from_json, to_json};
 use crate::store::record;
 use crate::store::record::change::{number_of, state_of};
-use crate::store::{Added, DamagedRow, StoreError};
+use crate::store::{AddShareResult, DamagedRow, StoreError};
 
-/// A query for shares with all columns that [`read`] needs.
+/// A query for shares that selects all columns that [`read`] needs.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -24,7 +24,7 @@ macro_rules! select {
     };
 }
 
-/// A page of the shares of all tenants, behind the share of that tenant and id.
+/// A page of the shares of all tenants, after the share with a tenant and an id.
 pub(super) const PAGE: &str =
     "SELECT CAST(tenant AS BLOB), CAST(id AS BLOB), id, user_id, kind, entity_id, state, unsettled,
      expires, changed, document FROM share
@@ -36,21 +36,26 @@ impl Sqlite {
         &self,
         tenant: &str,
         share: &Share,
-        most: Option<u32>,
-    ) -> Result<Added, StoreError> {
-        self.writable()?;
+        limit: Option<u32>,
+    ) -> Result<AddShareResult, StoreError> {
+        self.check_writable()?;
         let (store, tenant, share) = (self.clone(), tenant.to_owned(), share.clone());
         let caller = share.caller.clone();
         self.commits
             .execute(&caller, move |connection| {
                 let (store, tenant, share) = (store.clone(), tenant.clone(), share.clone());
-                Box::pin(async move { add(connection, &store, &tenant, &share, most).await })
+                Box::pin(async move { add(connection, &store, &tenant, &share, limit).await })
             })
             .await
     }
 
-    pub(in crate::store) async fn save_share(&self, tenant: &str, share: &Share, told: bool) -> Result<(), StoreError> {
-        self.writable()?;
+    pub(in crate::store) async fn save_share(
+        &self,
+        tenant: &str,
+        share: &Share,
+        in_history: bool,
+    ) -> Result<(), StoreError> {
+        self.check_writable()?;
         let (tenant, share) = (tenant.to_owned(), share.clone());
         let caller = share.caller.clone();
         self.commits
@@ -58,8 +63,8 @@ impl Sqlite {
                 let (tenant, share) = (tenant.clone(), share.clone());
                 Box::pin(async move {
                     write(connection, &tenant, &share).await?;
-                    match told {
-                        true => record(connection, &tenant, &share).await,
+                    match in_history {
+                        true => add_to_history(connection, &tenant, &share).await,
                         false => Ok(()),
                     }
                 })
@@ -73,7 +78,7 @@ impl Sqlite {
             .bind(id.to_string())
             .fetch_optional(&self.pool)
             .await
-            .map_err(unread)?;
+            .map_err(read_error)?;
         let share = row.as_ref().map(|row| self.read(tenant, row)).transpose();
         share.map_err(|row| StoreError::reading("holds a damaged row", &row))
     }
@@ -84,8 +89,8 @@ impl Sqlite {
             .bind(id.to_string())
             .fetch_optional(&self.pool)
             .await
-            .map_err(unread)?;
-        let id: Option<String> = row.map(|row| row.try_get(0)).transpose().map_err(unread)?;
+            .map_err(read_error)?;
+        let id: Option<String> = row.map(|row| row.try_get(0)).transpose().map_err(read_error)?;
         Ok(id.and_then(|id| Uuid::try_parse(&id).ok()))
     }
 
@@ -98,10 +103,10 @@ impl Sqlite {
             Key::Number(number) => (select!("FROM share WHERE tenant = ?1 AND lead_number = ?2"), number),
             Key::Email(_) | Key::Phone(_) => return Ok(None),
         };
-        // The first one that can be read: the others are not fetched.
+        // Returns the first readable share. Further rows are not fetched.
         let mut rows = sqlx::query(text).bind(tenant).bind(folded(key)).fetch(&self.pool);
         while let Some(row) = rows.next().await {
-            if let Ok(share) = self.read(tenant, &row.map_err(unread)?) {
+            if let Ok(share) = self.read(tenant, &row.map_err(read_error)?) {
                 return Ok(Some(share));
             }
         }
@@ -109,17 +114,18 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn shares(&self, tenant: &str, filter: &ShareFilter) -> Result<Vec<Share>, StoreError> {
-        let mut limit = filter.most;
+        let mut limit = filter.limit;
         loop {
             let mut query = listing(tenant, filter, limit, "");
-            let rows = query.build().fetch_all(&self.pool).await.map_err(unread)?;
+            let rows = query.build().fetch_all(&self.pool).await.map_err(read_error)?;
             let mut shares: Vec<Share> = self.readable(tenant, &rows).collect();
-            if shares.len() >= filter.most || rows.len() < limit {
-                shares.truncate(filter.most);
+            if shares.len() >= filter.limit || rows.len() < limit {
+                shares.truncate(filter.limit);
                 return Ok(shares);
             }
-            // A page that is full without the damaged rows: whether there are more shares is told by how many come.
-            limit = filter.most + rows.len() - shares.len();
+            // Reads again with a higher limit, so that damaged rows do not make the page shorter. A short page would mean that there are
+            // no more shares.
+            limit = filter.limit + rows.len() - shares.len();
         }
     }
 
@@ -128,21 +134,27 @@ impl Sqlite {
         tenant: &str,
         filter: &ShareFilter,
     ) -> Result<Vec<String>, StoreError> {
-        let mut query = listing(tenant, filter, filter.most, "EXPLAIN QUERY PLAN ");
-        let rows = query.build().fetch_all(&self.pool).await.map_err(unread)?;
-        rows.iter().map(|row| row.try_get("detail").map_err(unread)).collect()
+        let mut query = listing(tenant, filter, filter.limit, "EXPLAIN QUERY PLAN ");
+        let rows = query.build().fetch_all(&self.pool).await.map_err(read_error)?;
+        rows.iter()
+            .map(|row| row.try_get("detail").map_err(read_error))
+            .collect()
     }
 
-    pub(in crate::store) async fn unsettled_shares(&self, tenant: &str) -> Result<Vec<Share>, StoreError> {
+    pub(in crate::store) async fn shares_in_progress(&self, tenant: &str) -> Result<Vec<Share>, StoreError> {
         let rows = sqlx::query(select!("FROM share WHERE tenant = ?1 AND unsettled = 1 ORDER BY id"))
             .bind(tenant)
             .fetch_all(&self.pool)
             .await
-            .map_err(unread)?;
+            .map_err(read_error)?;
         Ok(self.readable(tenant, &rows).collect())
     }
 
-    pub(in crate::store) async fn ended_shares(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, StoreError> {
+    pub(in crate::store) async fn shares_due_to_expire(
+        &self,
+        tenant: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Uuid>, StoreError> {
         let rows = sqlx::query(select!(
             "FROM share WHERE tenant = ?1 AND state IN (4, 7, 9) AND expires <= ?2"
         ))
@@ -150,7 +162,7 @@ impl Sqlite {
         .bind(now.as_millisecond())
         .fetch_all(&self.pool)
         .await
-        .map_err(unread)?;
+        .map_err(read_error)?;
         Ok(self.readable(tenant, &rows).map(|share| share.id).collect())
     }
 
@@ -163,8 +175,8 @@ impl Sqlite {
         .bind(folded(user_id))
         .fetch_one(&self.pool)
         .await
-        .map_err(unread)?;
-        row.try_get(0).map_err(unread)
+        .map_err(read_error)?;
+        row.try_get(0).map_err(read_error)
     }
 
     pub(in crate::store) async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<ShareChange>, StoreError> {
@@ -175,7 +187,7 @@ impl Sqlite {
         .bind(id.to_string())
         .fetch_all(&self.pool)
         .await
-        .map_err(unread)?;
+        .map_err(read_error)?;
         let change = |row: &SqliteRow| {
             Ok(ShareChange {
                 state: state_of(row.try_get(0)?).unwrap_or(ShareState::Uncertain),
@@ -195,7 +207,11 @@ impl Sqlite {
         Ok(changes.collect())
     }
 
-    pub(in crate::store) async fn sweep_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, StoreError> {
+    pub(in crate::store) async fn delete_ended_shares(
+        &self,
+        tenant: &str,
+        oldest: Timestamp,
+    ) -> Result<u64, StoreError> {
         let tenant = tenant.to_owned();
         self.commits
             .execute(HOUSEKEEPING, move |connection| {
@@ -209,10 +225,10 @@ impl Sqlite {
                     .bind(&tenant)
                     .execute(&mut *connection)
                     .await
-                    .map_err(unwritten)?;
+                    .map_err(write_error)?;
                     let query = "DELETE FROM share WHERE state IN (5, 6, 8) AND changed < ?1 AND tenant = ?2";
                     let query = sqlx::query(query).bind(oldest.as_millisecond()).bind(&tenant);
-                    let swept = query.execute(&mut *connection).await.map_err(unwritten)?;
+                    let swept = query.execute(&mut *connection).await.map_err(write_error)?;
                     Ok(swept.rows_affected())
                 })
             })
@@ -221,12 +237,12 @@ impl Sqlite {
 }
 
 impl Sqlite {
-    /// The shares that can be read; the damaged rows are noted.
+    /// Returns the readable shares, and counts damaged rows.
     fn readable<'a>(&'a self, tenant: &'a str, rows: &'a [SqliteRow]) -> impl Iterator<Item = Share> + 'a {
         rows.iter().filter_map(|row| self.read(tenant, row).ok())
     }
 
-    /// Reads a share; a damaged row is noted.
+    /// Reads a share, and counts a damaged row.
     fn read(&self, tenant: &str, row: &SqliteRow) -> Result<Share, DamagedRow> {
         read(row).map_err(|reason| {
             let id = row.try_get::<String, _>("id").unwrap_or_default();
@@ -237,11 +253,10 @@ impl Sqlite {
     }
 }
 
-/// The newest first.
-fn listing(tenant: &str, filter: &ShareFilter, limit: usize, before: &str) -> QueryBuilder<sqlx::Sqlite> {
-    let mut query = QueryBuilder::new(before);
-    // First the ids, out of an index alone, then the shares. Left to itself SQLite would walk through all shares of the
-    // account, since they are in order there.
+/// Builds the query for shares that a filter selects, newest first.
+fn listing(tenant: &str, filter: &ShareFilter, limit: usize, prefix: &str) -> QueryBuilder<sqlx::Sqlite> {
+    let mut query = QueryBuilder::new(prefix);
+    // The inner query reads the ids from an index only. Without it, SQLite would scan all shares of the account in their order.
     query
         .push(select!("FROM share WHERE tenant = "))
         .push_bind(tenant.to_owned());
@@ -263,12 +278,12 @@ fn listing(tenant: &str, filter: &ShareFilter, limit: usize, before: &str) -> Qu
     if let Some(at) = filter.expire_before {
         query.push(" AND expires < ").push_bind(at.as_millisecond());
     }
-    if let Some(id) = filter.before {
+    if let Some(id) = filter.older_than {
         query.push(" AND id < ").push_bind(id.to_string());
     }
     if !filter.states.is_empty() {
         query.push(" AND state IN (");
-        // As they stand, so that an index over some states can be seen to do.
+        // As literals, so that SQLite can use an index that is limited to some states.
         let mut states = query.separated(", ");
         for state in &filter.states {
             states.push(number_of(*state));
@@ -280,16 +295,16 @@ fn listing(tenant: &str, filter: &ShareFilter, limit: usize, before: &str) -> Qu
     query
 }
 
-/// Writes a new share, unless another one is in its way.
+/// Writes a new share, unless another share conflicts with it or the user has reached the limit.
 async fn add(
     connection: &mut SqliteConnection,
     store: &Sqlite,
     tenant: &str,
     share: &Share,
-    most: Option<u32>,
-) -> Result<Added, StoreError> {
+    limit: Option<u32>,
+) -> Result<AddShareResult, StoreError> {
     let rows = sqlx::query(
-        // A user may have thousands of shares, a lead has a few.
+        // A user can have thousands of shares, a lead has few.
         select!(
             "FROM share INDEXED BY share_of_entity
              WHERE tenant = ?1 AND user_id = ?2 AND entity_id = ?3 AND state IN (1, 2, 3, 4, 7, 9)"
@@ -300,10 +315,10 @@ async fn add(
     .bind(folded(share.entity_id()))
     .fetch_all(&mut *connection)
     .await
-    .map_err(unread)?;
+    .map_err(read_error)?;
     for other in store.readable(tenant, &rows) {
-        if other.is_in_the_way_of(share) {
-            return Ok(Added::Other(other.id));
+        if other.conflicts_with(share) {
+            return Ok(AddShareResult::Conflict(other.id));
         }
     }
     let mut used = 0;
@@ -317,27 +332,27 @@ async fn add(
         .bind(folded(share.entity_id()))
         .fetch_one(&mut *connection)
         .await
-        .map_err(unread)?;
-        used = others.try_get::<u32, _>(0).map_err(unread)? + 1;
-        if most.is_some_and(|most| used > most) {
-            return Ok(Added::Full);
+        .map_err(read_error)?;
+        used = others.try_get::<u32, _>(0).map_err(read_error)? + 1;
+        if limit.is_some_and(|limit| used > limit) {
+            return Ok(AddShareResult::LimitReached);
         }
     }
-    // An id that was used so long ago that it is not remembered any more is a new one.
+    // A request id whose record was deleted can be used again.
     sqlx::query("UPDATE share SET request_id = NULL WHERE tenant = ?1 AND request_id = ?2")
         .bind(tenant)
         .bind(share.request_id.map(|id| id.to_string()))
         .execute(&mut *connection)
         .await
-        .map_err(unwritten)?;
+        .map_err(write_error)?;
     write(connection, tenant, share).await?;
-    record(connection, tenant, share).await?;
-    Ok(Added::Written { used })
+    add_to_history(connection, tenant, share).await?;
+    Ok(AddShareResult::Added { used })
 }
 
 async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), StoreError> {
     let document = to_json(&record::share::ShareRecord::from(share.clone()));
-    let document = document.map_err(|why| StoreError::new("cannot be written", &format!("a share: {why}")))?;
+    let document = document.map_err(|reason| StoreError::new("cannot be written", &format!("a share: {reason}")))?;
     sqlx::query(
         "INSERT INTO share
          (tenant, id, user_id, kind, entity_id, lead_number, state, unsettled, expires, changed, request_id, document)
@@ -352,19 +367,19 @@ async fn write(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Resu
     .bind(folded(share.entity_id()))
     .bind(share.lead_number())
     .bind(number_of(share.state()))
-    .bind(share.stage.is_unsettled())
+    .bind(share.stage.is_in_progress())
     .bind(share.expires.map(Timestamp::as_millisecond))
     .bind(share.changed.as_millisecond())
     .bind(share.request_id.map(|id| id.to_string()))
     .bind(document)
     .execute(work)
     .await
-    .map_err(unwritten)?;
+    .map_err(write_error)?;
     Ok(())
 }
 
-/// Writes down what it became.
-async fn record(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), StoreError> {
+/// Adds the current state to the history of a share.
+async fn add_to_history(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO share_change (tenant, share_id, number, at, state, failure)
          SELECT ?1, ?2, COUNT(*) + 1, ?3, ?4, ?5 FROM share_change WHERE tenant = ?1 AND share_id = ?2",
@@ -376,11 +391,11 @@ async fn record(work: &mut SqliteConnection, tenant: &str, share: &Share) -> Res
     .bind(share.failure.as_ref().map_or("", |error| error.name()))
     .execute(work)
     .await
-    .map_err(unwritten)?;
+    .map_err(write_error)?;
     Ok(())
 }
 
-/// Reads a share, or says why it cannot be read.
+/// Reads a share. The error is the reason why the row is damaged.
 pub(super) fn read(row: &SqliteRow) -> Result<Share, String> {
     let unreadable = |column: &'static str| move |_: sqlx::Error| format!("the column {column} is unreadable");
     let document: &str = row.try_get("document").map_err(unreadable("document"))?;
@@ -399,7 +414,7 @@ pub(super) fn read(row: &SqliteRow) -> Result<Share, String> {
         && entity_id == folded(share.entity_id())
         && kind == kind_of(&share);
     if !is_same {
-        return Err("the columns are of another share than the content".to_owned());
+        return Err("the columns belong to a different share than the content".to_owned());
     }
     if state_of(state).is_none() {
         return Err("the column state is unknown".to_owned());
@@ -407,12 +422,12 @@ pub(super) fn read(row: &SqliteRow) -> Result<Share, String> {
     Ok(share)
 }
 
-/// Leads and opportunities have ids of their own.
+/// The stored kind of a share: 1 for a lead, 2 for an opportunity.
 fn kind_of(share: &Share) -> i64 {
     if share.is_of_lead() { 1 } else { 2 }
 }
 
-/// Ids are the same whatever their case.
+/// Returns an id in lower case, since ids are case-insensitive.
 fn folded(id: &str) -> String {
     id.to_ascii_lowercase()
 }

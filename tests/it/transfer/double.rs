@@ -1,4 +1,4 @@
-//! A gateway that answers an import as a test tells it to, over plaintext or TLS.
+//! A test double of the gateway for imports, over plaintext or TLS.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,37 +20,37 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::harness::listen;
 
-/// What becomes of a row.
+/// The fate of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It is done.
+    /// Executed.
     Taken,
-    /// It is not done, and may be sent again.
+    /// Not executed, with a transient error.
     NotNow,
-    /// It is done, and the stream breaks before the answer.
+    /// Executed, and the stream ends before the response.
     Lost,
-    /// The stream breaks, and it was not done.
+    /// The stream ends, and the row was not executed.
     Break,
-    /// It is done, and the gateway does not know and cannot find out.
+    /// Executed, and the gateway cannot find the outcome.
     Unknown,
-    /// It is done, and nothing is answered while the stream lasts.
+    /// Executed, without a response on this stream.
     Silence,
-    /// It is not done, and never will be.
+    /// Not executed, with a permanent error.
     Refused,
 }
 
 type Script = dyn Fn(&str, usize) -> Reply + Send + Sync;
 
-/// What the gateway has seen.
+/// The rows that the gateway received.
 #[derive(Default)]
 struct Seen {
-    /// The first names of the rows, in the order in which they came.
+    /// The first names of the rows, in the order of arrival.
     came: Vec<String>,
-    /// The same of those that were done.
+    /// The first names of executed rows, in the order of execution.
     done: Vec<String>,
-    /// The rows that were done, by their request ids.
+    /// The executed rows by request id.
     known: HashMap<String, ()>,
-    /// The request ids of the rows, by their first names.
+    /// The request ids of the rows by first name.
     ids: HashMap<String, String>,
 }
 
@@ -60,7 +60,7 @@ struct Service {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// The gateway, as long as the value lives.
+/// The gateway. It stops with the value.
 pub struct Double {
     pub address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
@@ -74,12 +74,12 @@ impl Drop for Double {
 }
 
 impl Double {
-    /// One that asks what becomes of a row, by its first name, which the file has once, and by how often it came before.
+    /// A gateway that gets the fate of a row from a script, by the unique first name and by the number of earlier arrivals.
     pub async fn start(script: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
         Self::serve(script, None).await
     }
 
-    /// One that takes every row, by TLS.
+    /// A gateway over TLS that executes every row.
     pub async fn with_tls(certificate: &str, key: &str) -> Self {
         Self::serve(|_, _| Reply::Taken, Some(Identity::from_pem(certificate, key))).await
     }
@@ -110,19 +110,19 @@ impl Double {
         Self { address, seen, stop }
     }
 
-    /// The rows in the order in which they came.
+    /// The rows in the order of arrival.
     pub fn came(&self) -> Vec<String> {
         self.seen.lock().unwrap().came.clone()
     }
 
-    /// The rows in the order in which they were done.
+    /// The rows in the order of execution.
     pub fn done(&self) -> Vec<String> {
         self.seen.lock().unwrap().done.clone()
     }
 }
 
 impl Service {
-    /// What becomes of a row: done once under one request id.
+    /// Executes a row, once per request id.
     fn answer(&self, message: &pb::ImportLeadsRequest) -> Reply {
         let Some(Operation::Upsert(upsert)) = &message.operation else {
             panic!("{message:?}");

@@ -1,26 +1,26 @@
-//! What a file says reaches LeadSquared as it stands, or is named: no matter which program has written it.
+//! The values of a file reach LeadSquared unchanged or are reported, for files of all programs.
 
 use std::os::unix::fs::PermissionsExt;
 
 use leadgate_simulator::Options;
 use serde_json::{Value as Json, json};
 
-use super::{Desk, SETTINGS, ended, rows};
+use super::{Fixture, SETTINGS, ended, rows};
 use crate::process::{Said, run};
 
-/// What an import of a file said.
-async fn import(desk: &Desk, name: &str, text: impl AsRef<[u8]>) -> Said {
-    desk.write(name, text);
-    desk.command(&["import", name]).await
+/// The output of an import of a file.
+async fn import(fixture: &Fixture, name: &str, text: impl AsRef<[u8]>) -> Said {
+    fixture.write(name, text);
+    fixture.command(&["import", name]).await
 }
 
-/// What a dry run said.
-async fn dry_run(desk: &Desk, name: &str, text: impl AsRef<[u8]>) -> Said {
-    desk.write(name, text);
-    desk.command(&["import", name, "--dry-run"]).await
+/// The output of a dry run.
+async fn dry_run(fixture: &Fixture, name: &str, text: impl AsRef<[u8]>) -> Said {
+    fixture.write(name, text);
+    fixture.command(&["import", name, "--dry-run"]).await
 }
 
-/// A table without what aligns it.
+/// A table without its padding.
 fn narrow(text: &str) -> Vec<String> {
     let lines = text.lines();
     lines
@@ -50,7 +50,7 @@ async fn a_csv_is_read_whichever_program_has_written_it() {
         ("Email,FIRST NAME\na@x.co,Anu\nb@x.co,Ben\n", ""),
         (
             "EmailAddress,FirstName,,\na@x.co,Anu,,\nb@x.co,Ben,,\n,,,\n",
-            "which are passed over: 1, the first in line 4",
+            "which are skipped: 1, the first one in line 4",
         ),
         (
             " EmailAddress , FirstName \na@x.co ,\u{a0}Anu \n\"b@x.co\u{a0}\",Ben\n",
@@ -58,28 +58,28 @@ async fn a_csv_is_read_whichever_program_has_written_it() {
         ),
         ("\nEmailAddress,FirstName\n\na@x.co,Anu\n\n\nb@x.co,Ben\n\n", ""),
     ] {
-        let desk = Desk::open(|_| {}).await;
+        let fixture = Fixture::open(|_| {}).await;
         let name = if said.contains("tabs") {
             "leads.tsv"
         } else {
             "leads.csv"
         };
-        desk.write(name, text);
-        let path = desk.path(name).to_str().unwrap().to_owned();
-        let told = desk.command(&["import", &path]).await;
+        fixture.write(name, text);
+        let path = fixture.path(name).to_str().unwrap().to_owned();
+        let told = fixture.command(&["import", &path]).await;
         assert_eq!(told.code, Some(0), "{text:?}: {told:?}");
         assert!(told.err.contains(said), "{text:?}: {told:?}");
         for (email, name) in [("a@x.co", "Anu"), ("b@x.co", "Ben")] {
-            assert_eq!(desk.lead_by(email)["FirstName"].as_deref(), Some(name), "{text:?}");
+            assert_eq!(fixture.lead_by(email)["FirstName"].as_deref(), Some(name), "{text:?}");
         }
-        assert_eq!(desk.leads().len(), 2, "{text:?}");
+        assert_eq!(fixture.leads().len(), 2, "{text:?}");
     }
 }
 
 #[tokio::test]
 async fn a_dry_run_that_knows_no_attributes_is_no_check() {
-    let desk = Desk::blind().await;
-    let said = dry_run(&desk, "leads.csv", "EmailAddress\na@x.co\n").await;
+    let fixture = Fixture::blind().await;
+    let said = dry_run(&fixture, "leads.csv", "EmailAddress\na@x.co\n").await;
     assert!(
         said.code == Some(2) && said.err.contains("a dry run needs them"),
         "{said:?}"
@@ -88,22 +88,22 @@ async fn a_dry_run_that_knows_no_attributes_is_no_check() {
 
 #[tokio::test]
 async fn a_csv_with_cr_line_ends_may_be_long() {
-    let desk = Desk::open(|_| {}).await;
+    let fixture = Fixture::open(|_| {}).await;
     let filler = "x".repeat(1_000);
     let lines = (0..1_500).map(|n| format!("l{n}@x.co,{filler}\r"));
     let text: String = std::iter::once("EmailAddress,Notes\r".to_owned())
         .chain(lines)
         .collect();
-    let said = dry_run(&desk, "leads.csv", text).await;
+    let said = dry_run(&fixture, "leads.csv", text).await;
     assert!(
-        said.code == Some(0) && said.out.starts_with("1500 rows checked: 1500 good"),
+        said.code == Some(0) && said.out.starts_with("1500 rows checked: 1500 valid"),
         "{said:?}"
     );
 }
 
 #[tokio::test]
 async fn a_csv_that_cannot_be_read_as_it_is_meant_is_refused_with_its_lines() {
-    let desk = Desk::open(|_| {}).await;
+    let fixture = Fixture::open(|_| {}).await;
     let utf16: Vec<u8> = "EmailAddress\r\na@x.co\r\n"
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
@@ -126,7 +126,7 @@ async fn a_csv_that_cannot_be_read_as_it_is_meant_is_refused_with_its_lines() {
         ),
         (
             b"EmailAddress,Notes\na@x.co,\"one\ntwo\"\nb@x.co,x,y\n",
-            &["line 4: has 3 cells where the first line has 2"],
+            &["line 4: has 3 cells, but the first line has 2"],
         ),
         (
             b"EmailAddress,FirstName,,\na@x.co,Anu,,\nb@x.co,Ben,x,\n",
@@ -148,13 +148,13 @@ async fn a_csv_that_cannot_be_read_as_it_is_meant_is_refused_with_its_lines() {
         ),
         (
             b"\"EmailAddress,FirstName\"\n\"a@x.co,Anu\"\n",
-            &["is the first line quoted as a whole"],
+            &["the first line may be quoted as a whole"],
         ),
     ];
     for (text, told) in cases {
         for arguments in [&["import", "leads.csv"][..], &["import", "leads.csv", "--dry-run"]] {
-            desk.write("leads.csv", text);
-            let said = desk.command(arguments).await;
+            fixture.write("leads.csv", text);
+            let said = fixture.command(arguments).await;
             let shown = String::from_utf8_lossy(text);
             assert_eq!(said.code, Some(2), "{shown:?}: {said:?}");
             for told in told {
@@ -162,13 +162,13 @@ async fn a_csv_that_cannot_be_read_as_it_is_meant_is_refused_with_its_lines() {
             }
         }
     }
-    assert!(desk.leads().is_empty() && desk.world.simulator.calls().is_empty());
-    assert_eq!(desk.files(), ["leads.csv".to_owned()].into());
+    assert!(fixture.leads().is_empty() && fixture.world.simulator.calls().is_empty());
+    assert_eq!(fixture.files(), ["leads.csv".to_owned()].into());
 }
 
 #[tokio::test]
 async fn a_label_of_several_attributes_is_refused_with_their_names() {
-    let desk = Desk::open(|options| {
+    let fixture = Fixture::open(|options| {
         for name in ["mx_Plan", "mx_Old_Plan"] {
             let mut field = options.fields[0].clone();
             field.schema_name = name.to_owned();
@@ -177,14 +177,14 @@ async fn a_label_of_several_attributes_is_refused_with_their_names() {
         }
     })
     .await;
-    let said = import(&desk, "leads.csv", "Email,Plan\na@x.co,Gold\n").await;
+    let said = import(&fixture, "leads.csv", "Email,Plan\na@x.co,Gold\n").await;
     assert!(
-        said.code == Some(2) && said.err.contains("Plan: may be mx_Plan or mx_Old_Plan"),
+        said.code == Some(2) && said.err.contains("Plan: is the label of mx_Plan or mx_Old_Plan"),
         "{said:?}"
     );
-    let said = import(&desk, "leads.csv", "Email,mx_Plan\na@x.co,Gold\n").await;
+    let said = import(&fixture, "leads.csv", "Email,mx_Plan\na@x.co,Gold\n").await;
     assert_eq!(
-        (said.code, desk.lead_by("a@x.co")["mx_Plan"].as_deref()),
+        (said.code, fixture.lead_by("a@x.co")["mx_Plan"].as_deref()),
         (Some(0), Some("Gold")),
         "{said:?}"
     );
@@ -192,7 +192,7 @@ async fn a_label_of_several_attributes_is_refused_with_their_names() {
 
 #[tokio::test]
 async fn a_value_that_cannot_be_meant_is_rejected_with_line_and_column() {
-    let desk = Desk::open(|_| {}).await;
+    let fixture = Fixture::open(|_| {}).await;
     let values = [
         ("Phone", "9.19845E+11", "a spreadsheet has shortened the number"),
         ("Phone", "919845098450.0", "write the digits alone"),
@@ -231,9 +231,9 @@ async fn a_value_that_cannot_be_meant_is_rejected_with_line_and_column() {
         text += &(names.iter().map(cell).collect::<Vec<_>>().join(",") + "\r\n");
     }
     text += "good@x.co,+91-9845098450,12345678901234567890,2026-07-31,yes,Anu,Rao\r\n";
-    let said = import(&desk, "leads.csv", &text).await;
+    let said = import(&fixture, "leads.csv", &text).await;
     assert_eq!(said.code, Some(1), "{said:?}");
-    let rejected = rows(&desk.read("leads.csv.rejected.csv"));
+    let rejected = rows(&fixture.read("leads.csv.rejected.csv"));
     assert_eq!(rejected.len(), values.len(), "{rejected:?}");
     for (n, (column, _, told)) in values.iter().enumerate() {
         let message = &rejected[n]["error_message"];
@@ -241,14 +241,14 @@ async fn a_value_that_cannot_be_meant_is_rejected_with_line_and_column() {
         let begin = format!("line {}: {column} (column {place}) ", n + 2);
         assert!(message.starts_with(&begin) && message.contains(told), "{message}");
     }
-    assert_eq!(desk.leads().len(), 1);
-    let sent = format!("{:?}", desk.world.simulator.calls());
+    assert_eq!(fixture.leads().len(), 1);
+    let sent = format!("{:?}", fixture.world.simulator.calls());
     assert!(sent.contains("12345678901234567890"), "{sent}");
 }
 
 #[tokio::test]
 async fn a_line_of_jsonl_is_written_whole_or_not_at_all() {
-    let desk = Desk::open(|_| {}).await;
+    let fixture = Fixture::open(|_| {}).await;
     let lines = [
         r#"{"email_address":"s1\ud83d@x.co","first_name":"Anu"}"#,
         r#"{"email_address":"s2@x.co","mx_Loan_Amount":1e400}"#,
@@ -259,9 +259,9 @@ async fn a_line_of_jsonl_is_written_whole_or_not_at_all() {
         r#"{"email_address":"s7@x.co","mx_KYC":{"Status":"\udc00"}}"#,
         r#"{"email_address":" good@x.co\u00a0","mx_Loan_Amount":12345678901234567890,"phone":919845098450,"mx_Zip":"0123"}"#,
     ];
-    let said = import(&desk, "leads.jsonl", lines.join("\n")).await;
+    let said = import(&fixture, "leads.jsonl", lines.join("\n")).await;
     assert_eq!(said.code, Some(1), "{said:?}");
-    let rejected = desk.read("leads.jsonl.rejected.jsonl");
+    let rejected = fixture.read("leads.jsonl.rejected.jsonl");
     let rejected: Vec<Json> = rejected
         .lines()
         .map(|line| serde_json::from_str(&line.replace("\\u", "u")).unwrap_or_default())
@@ -284,10 +284,10 @@ async fn a_line_of_jsonl_is_written_whole_or_not_at_all() {
             rejected[n]
         );
     }
-    assert_eq!(desk.leads().len(), 1, "{:?}", desk.leads());
-    let good = desk.lead_by("good@x.co");
+    assert_eq!(fixture.leads().len(), 1, "{:?}", fixture.leads());
+    let good = fixture.lead_by("good@x.co");
     assert_eq!(good["mx_Zip"].as_deref(), Some("0123"));
-    let sent = format!("{:?}", desk.world.simulator.calls());
+    let sent = format!("{:?}", fixture.world.simulator.calls());
     assert!(sent.contains("12345678901234567890"), "{sent}");
 
     for (text, told) in [
@@ -301,38 +301,38 @@ async fn a_line_of_jsonl_is_written_whole_or_not_at_all() {
         ),
         (
             b"{\"first_name\":\"Anu\",\"first_name\":\"Ben\"}\n",
-            "line 1: is no object of JSON: first_name is given twice",
+            "line 1: is not a JSON object: first_name occurs twice",
         ),
         (b"{\"first_name\":\"Ren\xe9\"}\n", "line 1: is not UTF-8"),
-        (b"{\"mx_Loan_Amount\":NaN}\n", "line 1: is no object of JSON"),
+        (b"{\"mx_Loan_Amount\":NaN}\n", "line 1: is not a JSON object"),
         (
             b"{\"first_name\":\"a\"}\r{\"first_name\":\r{\"first_name\"}\r",
             "2 lines",
         ),
     ] {
-        let said = import(&desk, "other.jsonl", text).await;
+        let said = import(&fixture, "other.jsonl", text).await;
         assert!(said.code == Some(2) && said.err.contains(told), "{told}: {said:?}");
     }
-    assert_eq!(desk.leads().len(), 1);
+    assert_eq!(fixture.leads().len(), 1);
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_what_is_wrong_by_kind_and_writes_nothing() {
+async fn a_dry_run_reports_errors_by_kind_and_writes_nothing() {
     let settings = format!("{SETTINGS}\n[tenants.acme.writes]\nunique = [\"EmailAddress\", \"Phone\", \"mx_Zip\"]\n");
     let mut options = Options::default();
     (options.limits.calls, options.limits.bulk) = (0, 0);
-    let desk = Desk::with(options, &settings).await;
+    let fixture = Fixture::with(options, &settings).await;
     let text = "EmailAddress,Phone,FirstName,mx_Loan_Amount,Zip,Notes\n\
                 a@x.co,+91-9845098450,Anu,1,Z1,\n\
                 what,,Ben,much,,\n\
                 c@x.co,,Carl,more,,\n\
                 A@x.co ,,Dan,,z1,\n\
                 e@x.co,98450 98450,Eve,,,9.19845E+11\n";
-    desk.write("leads.csv.rejected.csv", "from another run");
-    let said = dry_run(&desk, "leads.csv", text).await;
+    fixture.write("leads.csv.rejected.csv", "from another run");
+    let said = dry_run(&fixture, "leads.csv", text).await;
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.starts_with("5 rows checked: 3 good, 2 rejected"), "{said:?}");
-    // A row is checked as a whole, by the gateway as well.
+    assert!(said.out.starts_with("5 rows checked: 3 valid, 2 rejected"), "{said:?}");
+    // A row is checked as a whole, also by the gateway.
     let table: Vec<_> = narrow(&said.out)
         .into_iter()
         .map(
@@ -345,20 +345,20 @@ async fn a_dry_run_tells_what_is_wrong_by_kind_and_writes_nothing() {
     assert_eq!(
         table[1..],
         [
-            "Rows that are rejected, by kind:",
+            "Rejected rows by kind:",
             "ROWS COLUMN WHAT LINES",
             "2 mx_Loan_Amount must be a number in plain digits 3, 4",
             "1 EmailAddress EMAIL 3",
-            "Warnings, for which no row is rejected:",
+            "Warnings (these rows are not rejected):",
             "ROWS COLUMN WHAT LINES",
-            "1 EmailAddress has the value of an earlier row 5 (as 2)",
-            "1 Notes looks like a number that a spreadsheet has shortened 6",
-            "1 Phone has the value of an earlier row 6 (as 2)",
-            "1 Zip has the value of an earlier row 5 (as 2)",
+            "1 EmailAddress has the same value as an earlier row 5 (as 2)",
+            "1 Notes looks like a number that a spreadsheet program shortened 6",
+            "1 Phone has the same value as an earlier row 6 (as 2)",
+            "1 Zip has the same value as an earlier row 5 (as 2)",
         ]
     );
-    // What the gateway's checks find is told by the names of the file.
-    let said = dry_run(&desk, "other.csv", "Email,First Name\nwhat,Ben\nmore,Ben\n").await;
+    // Errors of the gateway are reported with the names of the file.
+    let said = dry_run(&fixture, "other.csv", "Email,First Name\nwhat,Ben\nmore,Ben\n").await;
     let table = narrow(&said.out);
     assert!(
         table
@@ -368,20 +368,20 @@ async fn a_dry_run_tells_what_is_wrong_by_kind_and_writes_nothing() {
     );
 
     // Warnings alone do not change the exit code.
-    let said = dry_run(&desk, "same.csv", "EmailAddress\na@x.co\nA@X.co\n").await;
+    let said = dry_run(&fixture, "same.csv", "EmailAddress\na@x.co\nA@X.co\n").await;
     assert!(said.code == Some(0) && said.out.contains("3 (as 2)"), "{said:?}");
-    let id = desk.world.simulator.insert_lead(&[("FirstName", "Ann")]);
-    desk.write(
+    let id = fixture.world.simulator.insert_lead(&[("FirstName", "Ann")]);
+    fixture.write(
         "ids.csv",
         format!("lead_id,city\n{id},Pune\n{},Agra\n", id.to_uppercase()),
     );
-    let said = desk
+    let said = fixture
         .command(&["import", "ids.csv", "--mode", "update", "--dry-run"])
         .await;
     assert!(said.code == Some(0) && said.out.contains("lead_id"), "{said:?}");
 
-    assert_eq!((desk.leads().len(), desk.world.simulator.calls().len()), (1, 0));
-    assert_eq!(desk.read("leads.csv.rejected.csv"), "from another run");
+    assert_eq!((fixture.leads().len(), fixture.world.simulator.calls().len()), (1, 0));
+    assert_eq!(fixture.read("leads.csv.rejected.csv"), "from another run");
     let files = [
         "ids.csv",
         "leads.csv",
@@ -389,34 +389,34 @@ async fn a_dry_run_tells_what_is_wrong_by_kind_and_writes_nothing() {
         "other.csv",
         "same.csv",
     ];
-    assert_eq!(desk.files(), files.map(str::to_owned).into());
+    assert_eq!(fixture.files(), files.map(str::to_owned).into());
 }
 
 #[tokio::test]
 async fn a_dry_run_does_not_stand_in_the_way_of_an_import() {
-    let desk = Desk::open(|_| {}).await;
+    let fixture = Fixture::open(|_| {}).await;
     let text = "EmailAddress\nwhat\na@x.co\n";
-    assert_eq!(dry_run(&desk, "leads.csv", text).await.code, Some(1));
-    let said = import(&desk, "leads.csv", text).await;
+    assert_eq!(dry_run(&fixture, "leads.csv", text).await.code, Some(1));
+    let said = import(&fixture, "leads.csv", text).await;
     assert!(
         said.code == Some(1) && said.out.starts_with("2 rows: 1 created"),
         "{said:?}"
     );
-    // Nor does the import's file stand in the way of a dry run.
-    assert_eq!(dry_run(&desk, "leads.csv", text).await.code, Some(1));
-    // A check that cannot be made ends with 2 and writes nothing.
+    // A file of rejected rows does not prevent a dry run.
+    assert_eq!(dry_run(&fixture, "leads.csv", text).await.code, Some(1));
+    // A check that cannot finish has exit code 2 and writes nothing.
     let nowhere = crate::harness::listen().await.local_addr().unwrap();
-    let said = ended(desk.spawn(nowhere, &["import", "leads.csv", "--dry-run"])).await;
+    let said = ended(fixture.spawn(nowhere, &["import", "leads.csv", "--dry-run"])).await;
     assert_eq!(said.code, Some(2), "{said:?}");
-    assert_eq!(desk.files().len(), 2);
+    assert_eq!(fixture.files().len(), 2);
 }
 
 #[tokio::test]
 async fn files_with_personal_data_are_for_their_owner_alone() {
-    let desk = Desk::open(|_| {}).await;
-    let mode = |name: &str| std::fs::metadata(desk.path(name)).unwrap().permissions().mode() & 0o777;
+    let fixture = Fixture::open(|_| {}).await;
+    let mode = |name: &str| std::fs::metadata(fixture.path(name)).unwrap().permissions().mode() & 0o777;
     let said = import(
-        &desk,
+        &fixture,
         "leads.csv",
         "EmailAddress,FirstName\nwhat,Ben\na@x.co,=1+1\nb@x.co,-x\n",
     )
@@ -435,14 +435,14 @@ async fn files_with_personal_data_are_for_their_owner_alone() {
         "email_address,first_name",
         "--out",
     ];
-    let said = desk.command(&[&export[..], &["plain.csv"]].concat()).await;
+    let said = fixture.command(&[&export[..], &["plain.csv"]].concat()).await;
     assert!(
-        said.code == Some(0) && said.err.contains("2 values begin with ="),
+        said.code == Some(0) && said.err.contains("2 values start with ="),
         "{said:?}"
     );
     assert_eq!(mode("plain.csv"), 0o600);
     let names = |name: &str| {
-        rows(&desk.read(name))
+        rows(&fixture.read(name))
             .iter()
             .map(|row| row["FirstName"].clone())
             .collect::<Vec<_>>()
@@ -450,19 +450,22 @@ async fn files_with_personal_data_are_for_their_owner_alone() {
     let mut plain = names("plain.csv");
     plain.sort();
     assert_eq!(plain, ["-x", "=1+1"]);
-    let said = desk
+    let said = fixture
         .command(&[&export[..], &["escaped.csv", "--escape-formulas"]].concat())
         .await;
-    assert!(said.code == Some(0) && !said.err.contains("values begin"), "{said:?}");
+    assert!(said.code == Some(0) && !said.err.contains("values start"), "{said:?}");
     let mut escaped = names("escaped.csv");
     escaped.sort();
     assert_eq!(escaped, ["'-x", "'=1+1"]);
-    let said = desk
+    let said = fixture
         .command(&[&export[..], &["leads.jsonl", "--escape-formulas"]].concat())
         .await;
-    assert!(said.code == Some(1) && said.err.contains("only a .csv"), "{said:?}");
-    let shares = desk.path("shares.csv");
-    let address = desk.world.address.to_string();
+    assert!(
+        said.code == Some(1) && said.err.contains("only a .csv file"),
+        "{said:?}"
+    );
+    let shares = fixture.path("shares.csv");
+    let address = fixture.world.address.to_string();
     let arguments = [
         "shares",
         "export",
@@ -473,20 +476,20 @@ async fn files_with_personal_data_are_for_their_owner_alone() {
     ];
     let said: Said = run(&arguments).await.into();
     assert_eq!((said.code, mode("shares.csv")), (Some(0), 0o600), "{said:?}");
-    // An escaped file is imported as it stands, and a dry run says so.
-    let said = desk.command(&["import", "escaped.csv", "--dry-run"]).await;
+    // An escaped file is imported unchanged, with a warning in the dry run.
+    let said = fixture.command(&["import", "escaped.csv", "--dry-run"]).await;
     assert!(said.out.contains("--escape-formulas"), "{said:?}");
 }
 
 #[tokio::test]
-async fn an_import_that_waits_for_the_quota_of_bulk_calls_says_so_and_what_to_do() {
+async fn an_import_that_waits_for_the_bulk_quota_says_so_and_what_to_do() {
     let mut options = Options::default();
     options.limits.bulk = 1;
     options.limits.per = std::time::Duration::from_secs(2);
     let settings = "[tenants.acme.limits]\nbulk = 1\nwindow = \"2s\"\n";
-    let desk = Desk::with(options, settings).await;
+    let fixture = Fixture::with(options, settings).await;
     let lines: String = (0..140).map(|n| format!("l{n}@x.co\n")).collect();
-    let said = import(&desk, "leads.csv", format!("EmailAddress\n{lines}")).await;
+    let said = import(&fixture, "leads.csv", format!("EmailAddress\n{lines}")).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     for text in [
         "This import is limited by the bulk quota: 1 call per 2s",
@@ -498,7 +501,7 @@ async fn an_import_that_waits_for_the_quota_of_bulk_calls_says_so_and_what_to_do
 }
 
 #[tokio::test]
-async fn exit_codes_and_what_can_be_revoked_are_in_the_help() {
+async fn the_help_has_exit_codes_and_the_forms_of_revoke() {
     let said: Said = run(&["import", "--help"]).await.into();
     for code in [
         "0  every row took effect",
@@ -513,10 +516,10 @@ async fn exit_codes_and_what_can_be_revoked_are_in_the_help() {
         said.err.contains("--lead <ID>") && said.err.contains("--user <ID_OR_EMAIL>"),
         "{said:?}"
     );
-    // The unique attributes are those of the settings.
-    let desk = Desk::open(|_| {}).await;
+    // The settings name the unique attributes.
+    let fixture = Fixture::open(|_| {}).await;
     let request = leadgate::grpc::pb::DescribeLeadFieldsRequest::default();
-    let fields = desk
+    let fields = fixture
         .world
         .client
         .clone()

@@ -5,11 +5,11 @@ use std::time::Duration;
 use leadgate_simulator::{Fault, Options, What};
 
 use super::double::{Double, Reply};
-use super::{Desk, SETTINGS, ended};
+use super::{Fixture, SETTINGS, ended};
 
 const IMPORT: [&str; 2] = ["import", "leads.csv"];
 
-/// The rows whose names begin with that letter.
+/// The rows whose names start with that letter.
 fn of(letter: char, names: &[String]) -> Vec<&str> {
     let names = names.iter().filter(|name| name.starts_with(letter));
     names.map(String::as_str).collect()
@@ -22,13 +22,13 @@ async fn a_row_that_is_sent_again_is_not_overtaken_by_later_rows_of_its_lead() {
         _ => Reply::Taken,
     })
     .await;
-    let desk = Desk::open(|_| {}).await;
-    desk.write(
+    let fixture = Fixture::open(|_| {}).await;
+    fixture.write(
         "leads.csv",
         "email_address,phone,FirstName\n\
          a@x.co,,a1\nb@x.co,,b1\nA@x.co ,,a2\na@x.co,+91-9845098450,a3\nb@x.co,,b2\nc@x.co,9845098450,a4\n",
     );
-    let said = ended(desk.spawn(double.address, &IMPORT)).await;
+    let said = ended(fixture.spawn(double.address, &IMPORT)).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(of('a', &double.done()), ["a1", "a2", "a3", "a4"]);
     assert_eq!(of('a', &double.came()), ["a1", "a1", "a1", "a2", "a2", "a3", "a4"]);
@@ -47,12 +47,12 @@ async fn rows_of_one_lead_keep_their_order_when_the_stream_breaks() {
             _ => Reply::Taken,
         })
         .await;
-        let desk = Desk::open(|_| {}).await;
-        desk.write(
+        let fixture = Fixture::open(|_| {}).await;
+        fixture.write(
             "leads.csv",
             "email_address,FirstName\na@x.co,a1\nb@x.co,b1\na@x.co,a2\nb@x.co,b2\na@x.co,a3\nb@x.co,b3\n",
         );
-        let said = ended(desk.spawn(double.address, &IMPORT)).await;
+        let said = ended(fixture.spawn(double.address, &IMPORT)).await;
         assert_eq!(said.code, Some(0), "{reply:?} {said:?}");
         assert_eq!(of('a', &double.done()), ["a1", "a2", "a3"], "{reply:?}");
         assert_eq!(of('b', &double.done()), ["b1", "b2", "b3"], "{reply:?}");
@@ -60,11 +60,11 @@ async fn rows_of_one_lead_keep_their_order_when_the_stream_breaks() {
 }
 
 #[tokio::test]
-async fn a_later_row_goes_when_an_earlier_one_of_its_lead_is_rejected() {
+async fn a_later_row_is_sent_after_an_earlier_one_of_its_lead_is_rejected() {
     let double = Double::start(|name, _| if name == "a1" { Reply::NotNow } else { Reply::Taken }).await;
-    let desk = Desk::open(|_| {}).await;
-    desk.write("leads.csv", "email_address,FirstName\na@x.co,a1\na@x.co,a2\n");
-    let said = ended(desk.spawn(double.address, &IMPORT)).await;
+    let fixture = Fixture::open(|_| {}).await;
+    fixture.write("leads.csv", "email_address,FirstName\na@x.co,a1\na@x.co,a2\n");
+    let said = ended(fixture.spawn(double.address, &IMPORT)).await;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert_eq!(double.done(), ["a2"]);
     assert_eq!(double.came().last().map(String::as_str), Some("a2"));
@@ -75,18 +75,18 @@ async fn the_last_row_of_a_lead_stands_while_leadsquared_fails_now_and_then() {
     let settings = format!("{SETTINGS}\n[tenants.acme.upstream]\nmax_attempts = 1\n");
     let mut options = Options::default();
     (options.limits.calls, options.limits.bulk) = (0, 0);
-    let desk = Desk::with(options, &settings).await;
+    let fixture = Fixture::with(options, &settings).await;
     let bulk = "Lead/Bulk/CreateOrUpdate";
-    desk.world.simulator.order(Fault::new(bulk, What::Empty503).times(2));
-    desk.world.simulator.order(Fault::new(bulk, What::Empty503).after(2));
+    fixture.world.simulator.order(Fault::new(bulk, What::Empty503).times(2));
+    fixture.world.simulator.order(Fault::new(bulk, What::Empty503).after(2));
     let rows: String = (1..=3)
         .flat_map(|version| (1..=20).map(move |lead| format!("l{lead}@x.co,v{version}\n")))
         .collect();
-    desk.write("leads.csv", format!("EmailAddress,FirstName\n{rows}"));
+    fixture.write("leads.csv", format!("EmailAddress,FirstName\n{rows}"));
     let limit = Duration::from_secs(60);
-    let said = tokio::time::timeout(limit, desk.command(&IMPORT)).await.unwrap();
+    let said = tokio::time::timeout(limit, fixture.command(&IMPORT)).await.unwrap();
     assert_eq!(said.code, Some(0), "{said:?}");
-    let names: Vec<_> = desk
+    let names: Vec<_> = fixture
         .leads()
         .into_iter()
         .map(|lead| lead["FirstName"].clone().unwrap())

@@ -1,7 +1,7 @@
-//! Commands reach a gateway by TLS where they are told to, and never by plaintext instead.
+//! Commands use TLS for https:// addresses, and never fall back to plaintext.
 
 use super::double::Double;
-use super::{Desk, ended};
+use super::{Fixture, ended};
 use crate::harness::listen;
 use crate::process::{Said, leadgate, run};
 
@@ -13,16 +13,16 @@ const KEY: &str = include_str!("tls/server.key");
 async fn an_address_of_https_is_reached_by_tls() {
     let double = Double::with_tls(CERTIFICATE, KEY).await;
     let url = format!("https://localhost:{}", double.address.port());
-    let desk = Desk::open(|_| {}).await;
-    desk.write("authority.txt", AUTHORITY);
-    desk.write("nothing.txt", "no certificate");
-    desk.write("leads.csv", "email_address,FirstName\na@x.co,a1\n");
-    let path = |name: &str| desk.path(name).to_str().unwrap().to_owned();
+    let fixture = Fixture::open(|_| {}).await;
+    fixture.write("authority.txt", AUTHORITY);
+    fixture.write("nothing.txt", "no certificate");
+    fixture.write("leads.csv", "email_address,FirstName\na@x.co,a1\n");
+    let path = |name: &str| fixture.path(name).to_str().unwrap().to_owned();
     let authority = path("authority.txt");
 
     let said: Said = run(&["health", "--addr", &url, "--ca-file", &authority]).await.into();
     assert_eq!((said.code, said.out.as_str()), (Some(0), "serving\n"), "{said:?}");
-    // By upper case as well.
+    // Upper case is valid as well.
     let upper = url.replace("https", "HTTPS");
     let said: Said = run(&["health", "--addr", &upper, "--ca-file", &authority]).await.into();
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -30,7 +30,7 @@ async fn an_address_of_https_is_reached_by_tls() {
     let said: Said = run(&import).await.into();
     assert_eq!((said.code, double.done()), (Some(0), vec!["a1".to_owned()]), "{said:?}");
 
-    // What the system trusts, which this variable names, is trusted without the option.
+    // The certificates of the system, which this variable names, are trusted without the option.
     let trusting = leadgate()
         .args(["health", "--addr", &url])
         .env("SSL_CERT_FILE", &authority)
@@ -55,7 +55,7 @@ async fn an_address_of_https_never_gets_plaintext() {
     let first_byte = async {
         let (stream, _) = listener.accept().await.unwrap();
         let mut byte = [0];
-        // Readiness may be a false alarm.
+        // The socket may not be readable after all.
         while stream.try_read(&mut byte).is_err() {
             stream.readable().await.unwrap();
         }
@@ -66,24 +66,29 @@ async fn an_address_of_https_never_gets_plaintext() {
     assert_eq!(byte, 0x16);
     assert_eq!(Said::from(said.unwrap()).code, Some(1));
 
-    let desk = Desk::open(|_| {}).await;
-    desk.write("leads.csv", "email_address\na@x.co\n");
-    let plain = desk.world.address.port();
+    let fixture = Fixture::open(|_| {}).await;
+    fixture.write("leads.csv", "email_address\na@x.co\n");
+    let plain = fixture.world.address.port();
     for (address, text) in [
         (format!("https://localhost:{plain}"), "it does not speak TLS"),
         (format!("ftp://localhost:{plain}"), "https://HOST:PORT"),
         ("https://".to_owned(), "https://HOST:PORT"),
     ] {
         let child = leadgate()
-            .args(["import", desk.path("leads.csv").to_str().unwrap(), "--addr", &address])
+            .args([
+                "import",
+                fixture.path("leads.csv").to_str().unwrap(),
+                "--addr",
+                &address,
+            ])
             .spawn()
             .unwrap();
         let said = ended(child).await;
         assert!(said.code == Some(2) && said.err.contains(text), "{address}: {said:?}");
     }
-    desk.write("authority.txt", AUTHORITY);
+    fixture.write("authority.txt", AUTHORITY);
     let plain = format!("http://127.0.0.1:{plain}");
-    let authority = desk.path("authority.txt");
+    let authority = fixture.path("authority.txt");
     let said: Said = run(&["health", "--addr", &plain, "--ca-file", authority.to_str().unwrap()])
         .await
         .into();

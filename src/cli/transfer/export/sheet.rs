@@ -1,4 +1,4 @@
-//! Leads as lines of a file: an id, a number and the attributes that were asked for. Knows not where they come from.
+//! Leads as lines of a file: the id, the number and the requested attributes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,44 +9,44 @@ use leadgate::domain::value::Value;
 use leadgate::grpc::{self, pb};
 use serde_json::{Value as Json, json};
 
-use crate::cli::transfer::{Format, LEAD_ID, LEAD_NUMBER};
+use crate::cli::transfer::{FileFormat, LEAD_ID, LEAD_NUMBER};
 
-/// Where leads are written.
-pub(super) struct Sheet {
-    out: Out,
+/// Writes leads to a file.
+pub(super) struct LeadWriter {
+    out: LeadOutput,
     columns: Vec<String>,
     escapes: bool,
 }
 
-enum Out {
+enum LeadOutput {
     Csv(Box<csv::Writer<File>>),
     Jsonl(BufWriter<File>),
 }
 
-impl Sheet {
-    /// Writes on in a file; into an empty one the names first, where the form has them. With `escapes`, CSV has a ' before what
-    /// spreadsheet programs take for formulas.
-    pub(super) fn new(format: Format, mut file: File, columns: Vec<String>, escapes: bool) -> io::Result<Self> {
+impl LeadWriter {
+    /// Appends to a file. An empty CSV file gets a line of names first. With `escapes`, CSV has a ' before values that spreadsheet
+    /// programs read as formulas.
+    pub(super) fn new(format: FileFormat, mut file: File, columns: Vec<String>, escapes: bool) -> io::Result<Self> {
         let is_empty = file.stream_position()? == 0;
         let mut out = match format {
-            Format::Csv => Out::Csv(Box::new(csv::Writer::from_writer(file))),
-            Format::Jsonl => Out::Jsonl(BufWriter::new(file)),
+            FileFormat::Csv => LeadOutput::Csv(Box::new(csv::Writer::from_writer(file))),
+            FileFormat::Jsonl => LeadOutput::Jsonl(BufWriter::new(file)),
         };
-        if let (Out::Csv(sheet), true) = (&mut out, is_empty) {
+        if let (LeadOutput::Csv(sheet), true) = (&mut out, is_empty) {
             let names = columns.iter().map(String::as_str);
             sheet.write_record([LEAD_ID, LEAD_NUMBER].into_iter().chain(names))?;
         }
         Ok(Self { out, columns, escapes })
     }
 
-    /// Writes a lead; how many of its values spreadsheet programs take for formulas.
+    /// Writes a lead. Returns the number of values that spreadsheet programs read as formulas.
     pub(super) fn add(&mut self, lead: pb::Lead) -> io::Result<u64> {
         let (id, number) = (lead.lead_id.clone(), lead.lead_number.clone());
         let values = values(lead);
         let cells = self.columns.iter().map(|name| (name, values.get(name)));
         let (escapes, mut formulas) = (self.escapes, 0);
         match &mut self.out {
-            Out::Csv(sheet) => {
+            LeadOutput::Csv(sheet) => {
                 let cells = cells.map(|(_, value)| match value {
                     Some(value) if is_formula(value) => {
                         formulas += 1;
@@ -57,7 +57,7 @@ impl Sheet {
                 });
                 sheet.write_record([id, number].into_iter().chain(cells))?;
             }
-            Out::Jsonl(sheet) => {
+            LeadOutput::Jsonl(sheet) => {
                 let ours = [(LEAD_ID, json!(id)), (LEAD_NUMBER, json!(number))];
                 let cells = cells.filter_map(|(name, value)| Some((name.as_str(), json(value?))));
                 let mut line = serde_json::Serializer::new(&mut *sheet);
@@ -68,14 +68,14 @@ impl Sheet {
         Ok(formulas)
     }
 
-    /// Puts all on the disk; how many bytes there are.
+    /// Syncs the file to the disk. Returns its size.
     pub(super) fn flush(&mut self) -> io::Result<u64> {
         let mut file = match &mut self.out {
-            Out::Csv(sheet) => {
+            LeadOutput::Csv(sheet) => {
                 sheet.flush()?;
                 sheet.get_ref()
             }
-            Out::Jsonl(sheet) => {
+            LeadOutput::Jsonl(sheet) => {
                 sheet.flush()?;
                 sheet.get_ref()
             }
@@ -85,7 +85,7 @@ impl Sheet {
     }
 }
 
-/// All that the lead has, by schema name.
+/// Returns the values of a lead by schema name.
 fn values(mut lead: pb::Lead) -> HashMap<String, Value> {
     let attributes = grpc::attributes(&mut lead);
     let text = |text: String| Some(Value::Text(text)).filter(|value| *value != Value::Text(String::new()));
@@ -106,7 +106,7 @@ fn values(mut lead: pb::Lead) -> HashMap<String, Value> {
     attributes.into_iter().chain(parts).collect()
 }
 
-/// Whether spreadsheet programs take the cell for a formula. A negative number is none.
+/// Whether spreadsheet programs read a value as a formula. A negative number is not one.
 fn is_formula(value: &Value) -> bool {
     let begins = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
     match value {
@@ -118,7 +118,7 @@ fn is_formula(value: &Value) -> bool {
 
 fn json(value: &Value) -> Json {
     match value {
-        // A whole number is one also where it was told as another.
+        // A whole number is written without a fraction, also if its type has one.
         Value::Number(number) if number.fract() == 0.0 && number.abs() < 1e15 => json!(*number as i64),
         Value::Number(number) => json!(number),
         Value::Integer(number) => json!(number),
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    fn written(format: Format, columns: &[&str]) -> String {
+    fn written(format: FileFormat, columns: &[&str]) -> String {
         let lead = pb::Lead {
             lead_id: "id".to_owned(),
             lead_number: "7".to_owned(),
@@ -168,7 +168,7 @@ mod tests {
         };
         let mut file = tempfile::tempfile().unwrap();
         let columns = columns.iter().map(|name| (*name).to_owned()).collect();
-        let mut sheet = Sheet::new(format, file.try_clone().unwrap(), columns, false).unwrap();
+        let mut sheet = LeadWriter::new(format, file.try_clone().unwrap(), columns, false).unwrap();
         sheet.add(lead).unwrap();
         let bytes = sheet.flush().unwrap();
         let mut text = String::new();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spreadsheets_take_for_formulas_is_counted_and_escaped_where_wanted() {
+    fn formulas_are_counted_and_escaped_on_request() {
         let names = ["a", "b", "c", "d", "e", "f", "g", "h"].map(str::to_owned);
         let texts = ["=1+1", "+91-9845098450", "-x", "@SUM(A1)", "\t=1", "\r=1", "a=1"].map(str::to_owned);
         let values = texts.map(Value::Text).into_iter().chain([Value::Integer(-5)]);
@@ -191,7 +191,8 @@ mod tests {
                 ..Default::default()
             };
             let mut file = tempfile::tempfile().unwrap();
-            let mut sheet = Sheet::new(Format::Csv, file.try_clone().unwrap(), names.to_vec(), escapes).unwrap();
+            let mut sheet =
+                LeadWriter::new(FileFormat::Csv, file.try_clone().unwrap(), names.to_vec(), escapes).unwrap();
             assert_eq!(sheet.add(lead).unwrap(), 6);
             sheet.flush().unwrap();
             let mut text = String::new();
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_line_of_csv_has_every_column_in_order() {
-        let text = written(Format::Csv, &COLUMNS);
+        let text = written(FileFormat::Csv, &COLUMNS);
         let (names, line) = text.split_once('\n').unwrap();
         assert_eq!(names, format!("lead_id,lead_number,{}", COLUMNS.join(",")));
         assert_eq!(
@@ -232,9 +233,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_jsonl_has_types_and_leaves_out_what_is_not_there() {
+    fn a_line_of_jsonl_has_types_and_no_absent_values() {
         assert_eq!(
-            written(Format::Jsonl, &COLUMNS),
+            written(FileFormat::Jsonl, &COLUMNS),
             "{\"lead_id\":\"id\",\"lead_number\":\"7\",\"CreatedByName\":\"Ada\",\"CreatedOn\":\"2026-07-31T05:33:50Z\",\"DoNotCall\":true,\
              \"Score\":5,\"mx_Amount\":2.5,\"mx_City\":\"Pune, \\\"old\\\"\",\"mx_KYC\":{\"Status\":\"Done\"}}\n"
         );

@@ -1,4 +1,4 @@
-//! What an import waits for: one of the windows of the quota, as the gateway tells it. Knows no rows.
+//! The bottleneck of an import: a window of the quota, or an outage, as reported by the gateway.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,43 +7,43 @@ use leadgate::grpc::pb;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::sync::watch;
 
-use crate::cli::client::Gateway;
+use crate::cli::client::GatewayClient;
 
-/// How often the gateway is asked, which costs no call.
-const EVERY: Duration = Duration::from_secs(2);
+/// The interval of quota requests, which make no calls.
+const REQUEST_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What holds an import back: an outage, or a window of the quota.
+/// The cause of waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Bottleneck {
     #[default]
     None,
     /// The circuit breaker is open.
     Outage,
-    Calls(Limit),
-    Bulk(Limit),
+    Calls(WindowLimit),
+    Bulk(WindowLimit),
 }
 
-/// So many calls in a window.
+/// The number of calls per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limit {
+pub(super) struct WindowLimit {
     calls: i32,
     window: Duration,
 }
 
-/// Asks again and again, and tells what is seen twice in a row.
-pub(super) async fn watch_quota(gateway: Gateway, tell: watch::Sender<Bottleneck>) -> Infallible {
+/// Requests the quota repeatedly, and sends a bottleneck that was seen twice in a row.
+pub(super) async fn watch_quota(gateway: GatewayClient, sender: watch::Sender<Bottleneck>) -> Infallible {
     let mut client = QuotaServiceClient::new(gateway.channel());
     let mut before = Bottleneck::None;
     loop {
-        tokio::time::sleep(EVERY).await;
-        let answer = client.get_quota(gateway.request(pb::GetQuotaRequest {})).await;
-        // An import goes on without it.
-        let now = answer
+        tokio::time::sleep(REQUEST_INTERVAL).await;
+        let response = client.get_quota(gateway.request(pb::GetQuotaRequest {})).await;
+        // An error of this request does not stop the import.
+        let now = response
             .ok()
-            .and_then(|answer| answer.into_inner().quota)
+            .and_then(|response| response.into_inner().quota)
             .map_or(Bottleneck::None, |quota| Bottleneck::of(&quota));
         let is_same = now == before;
-        tell.send_replace(if is_same { now } else { Bottleneck::None });
+        sender.send_replace(if is_same { now } else { Bottleneck::None });
         before = now;
     }
 }
@@ -52,7 +52,7 @@ impl Bottleneck {
     fn of(quota: &pb::Quota) -> Self {
         let full = |window: &Option<pb::QuotaWindow>| {
             let window = window.as_ref().filter(|window| window.used >= window.effective)?;
-            Some(Limit {
+            Some(WindowLimit {
                 calls: window.limit,
                 window: window.window.and_then(|window| window.try_into().ok())?,
             })
@@ -68,12 +68,12 @@ impl Bottleneck {
         }
     }
 
-    /// What it is, for the line of the progress.
+    /// Returns the text for the progress.
     pub(super) fn shown(self) -> Option<String> {
         let (which, limit) = match self {
             Self::None => return None,
             Self::Outage => {
-                return Some("waiting for LeadSquared, which is failing: the circuit breaker is open".to_owned());
+                return Some("waiting because LeadSquared fails: the circuit breaker is open".to_owned());
             }
             Self::Calls(limit) => ("quota", limit),
             Self::Bulk(limit) => ("bulk quota", limit),
@@ -81,24 +81,24 @@ impl Bottleneck {
         Some(format!("waiting for the {which}: {}", limit.shown()))
     }
 
-    /// What can be done about it, where that is known; the setting is the one that lets rows go in single calls.
+    /// Returns a note about what to do, if there is something. `lane` is the setting that allows single calls for rows.
     pub(super) fn note(self, lane: Option<&str>) -> Option<String> {
         let Self::Bulk(limit) = self else {
             return None;
         };
         let mut text = format!(
             "This import is limited by the bulk quota: {}. If the account's plan allows more bulk calls, raise limits.bulk in \
-             the gateway's settings.",
+             the configuration of the gateway.",
             limit.shown()
         );
         if let Some(lane) = lane {
-            text += &format!(" With {lane} = true the gateway sends rows in single calls as well.");
+            text += &format!(" With {lane} = true, the gateway also sends rows in single calls.");
         }
         Some(text)
     }
 }
 
-impl Limit {
+impl WindowLimit {
     fn shown(self) -> String {
         let calls = if self.calls == 1 { "call" } else { "calls" };
         format!("{} {calls} per {}", self.calls, humantime::format_duration(self.window))
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_window_that_is_full_holds_an_import_back() {
+    fn a_full_window_is_the_bottleneck() {
         let window = |limit, used| pb::QuotaWindow {
             limit,
             used,

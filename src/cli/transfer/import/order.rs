@@ -1,23 +1,23 @@
-//! Which rows are about the same lead: such a row is sent when all before it are settled, so that a row that is sent again is
-//! never overtaken. Two keys that one row has are taken for one lead from then on: a row by email address waits for rows by
-//! phone, if an earlier row has both. Knows neither rows nor streams.
+//! The order of rows of the same lead: a row is sent after all earlier rows of its lead are settled, so that a later row never
+//! overtakes one that is sent again. From a row with two keys on, both belong to one lead: a row with an email address waits for
+//! rows with a phone, if an earlier row has both.
 
 use std::collections::{BTreeSet, HashMap};
 
-/// Maximum number of keys whose leads are remembered. With more, the links between keys of rows far apart are lost.
+/// Maximum number of keys whose leads are kept. With more, links between keys of distant rows are lost.
 const MAX_KEYS: usize = 1_000_000;
 
-/// The rows that are not settled, by the values by which their leads are known.
+/// The unsettled rows by the keys of their leads.
 #[derive(Debug, Default)]
-pub(super) struct Order {
-    /// For each key another one of the same lead, or itself: the key by which the lead is known here.
+pub(super) struct RowOrder {
+    /// For each key, another key of the same lead, or the key itself if it represents the lead.
     leads: HashMap<u64, u64>,
-    /// The rows of each lead that are not settled.
+    /// The unsettled rows of each lead.
     rows: HashMap<u64, BTreeSet<u64>>,
 }
 
-impl Order {
-    /// Takes in the next row, which has these keys; whether it may be sent now.
+impl RowOrder {
+    /// Adds the next row with its keys. Returns whether it may be sent now.
     pub(super) fn enter(&mut self, row: u64, keys: &[u64]) -> bool {
         if self.leads.len() > MAX_KEYS && self.rows.is_empty() {
             self.leads.clear();
@@ -29,13 +29,13 @@ impl Order {
         self.is_first(row, keys)
     }
 
-    /// Whether no row before it is about the same lead.
+    /// Whether no earlier row has the same lead.
     pub(super) fn is_first(&self, row: u64, keys: &[u64]) -> bool {
         let rows = keys.first().and_then(|key| self.rows.get(&self.lead(*key)));
         rows.and_then(BTreeSet::first).is_none_or(|first| *first == row)
     }
 
-    /// Lets a row go that is settled; the row that may be first now.
+    /// Removes a settled row. Returns the next row of its lead, which may be the first now.
     pub(super) fn leave(&mut self, row: u64, keys: &[u64]) -> Option<u64> {
         let lead = self.lead(*keys.first()?);
         let rows = self.rows.get_mut(&lead)?;
@@ -47,7 +47,7 @@ impl Order {
         next
     }
 
-    /// Makes one lead of all these keys.
+    /// Joins the leads of these keys to one lead.
     fn join(&mut self, keys: &[u64]) -> Option<u64> {
         let lead = self.lead(*keys.first()?);
         for key in keys {
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_waits_for_all_before_it_that_have_one_of_its_keys() {
-        let mut order = Order::default();
+    fn a_row_waits_for_all_earlier_rows_with_one_of_its_keys() {
+        let mut order = RowOrder::default();
         assert!(order.enter(1, &[10, 20]));
         assert!(!order.enter(2, &[20, 30]) && !order.enter(3, &[30]));
         assert!(order.enter(4, &[40]) && order.enter(5, &[]));
@@ -90,21 +90,21 @@ mod tests {
         assert!(order.is_first(3, &[30]));
         order.leave(3, &[30]);
         assert!(order.rows.is_empty());
-        // A row that has a key twice does not wait for itself.
+        // A row with the same key twice does not wait for itself.
         assert!(order.enter(6, &[60, 60]));
     }
 
     #[test]
     fn a_row_by_email_address_waits_for_rows_by_the_phone_of_the_same_lead() {
         let (email, phone) = (1, 2);
-        let mut order = Order::default();
+        let mut order = RowOrder::default();
         assert!(order.enter(1, &[email, phone]));
         assert_eq!(order.leave(1, &[email, phone]), None);
         assert!(order.enter(2, &[phone]) && !order.enter(3, &[phone]) && !order.enter(4, &[email]));
         assert_eq!(order.leave(2, &[phone]), Some(3));
         assert_eq!(order.leave(3, &[phone]), Some(4));
-        // Rows of two leads, until a row makes one of them.
-        let mut order = Order::default();
+        // Rows of two leads, until a row joins them.
+        let mut order = RowOrder::default();
         assert!(order.enter(1, &[email]) && order.enter(2, &[phone]) && !order.enter(3, &[phone, email]));
         assert_eq!(order.leave(2, &[phone]), Some(1));
         assert_eq!(order.leave(1, &[email]), Some(3));
@@ -112,11 +112,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_of_one_key_are_settled_in_order_and_all_are(
+        fn all_rows_of_one_key_are_settled_in_order(
             rows in prop::collection::vec(prop::collection::vec(0_u64..6, 0..3), 1..40),
             mut choices in prop::collection::vec(any::<prop::sample::Index>(), 40),
         ) {
-            let mut order = Order::default();
+            let mut order = RowOrder::default();
             let mut free: Vec<usize> = vec![];
             for (row, keys) in rows.iter().enumerate() {
                 if order.enter(row as u64, keys) {

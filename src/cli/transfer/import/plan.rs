@@ -1,5 +1,4 @@
-//! What is to be done with each row: which attribute each name means, how its value is typed, and the request that comes of
-//! it. Pure: knows neither files nor streams.
+//! The plan of an import: the attribute of each column, the type of its values, and the request of each row. Pure.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,197 +13,202 @@ use pb::import_leads_request::Operation;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::rejected::{Flaw, OURS};
-use super::survey::Name;
-use super::values::{Given, Reading};
+use super::rejected::{OURS, ValueError};
+use super::survey::ColumnName;
+use super::values::{RawCell, ValueReader};
 use crate::cli::transfer::LEAD_ID;
-use crate::cli::transfer::attributes::{Attribute, Attributes, Found, Text};
-use crate::cli::transfer::rows::{Object, Row};
+use crate::cli::transfer::attributes::{Attribute, AttributeCatalog, AttributeMatch, TextKind};
+use crate::cli::transfer::rows::{FileRow, JsonObject};
 
-/// What is done with a row.
+/// The operation for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
+pub(super) enum ImportMode {
     /// Create a lead.
     Create,
-    /// Update the lead of the column lead_id.
+    /// Update the lead with the id in the column lead_id.
     Update,
-    /// Update the lead that matches, or create one.
+    /// Update the matching lead, or create a lead.
     Upsert,
 }
 
-/// What is asked for, for all rows alike.
+/// The options for all rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manner {
-    pub(super) mode: Mode,
+pub(super) struct ImportSettings {
+    pub(super) mode: ImportMode,
     pub(super) match_by: Option<String>,
     pub(super) run_automations: bool,
 }
 
-/// What is to be done with each row.
+/// The plan of an import.
 #[derive(Debug)]
-pub(super) struct Plan {
-    manner: Manner,
+pub(super) struct ImportPlan {
+    settings: ImportSettings,
     is_dry: bool,
-    columns: Vec<Column>,
-    /// Where each name stands among them.
-    places: HashMap<String, usize>,
-    /// What is to be said of how the names are understood.
+    columns: Vec<PlanColumn>,
+    /// The index of each name in `columns`.
+    indexes: HashMap<String, usize>,
+    /// Notes about the meaning of the names.
     pub(super) notes: Vec<String>,
 }
 
-/// What stands under one name.
+/// A column of a CSV file, or a member of the JSON objects.
 #[derive(Debug)]
-struct Column {
+struct PlanColumn {
     name: String,
-    found: Use,
-    reading: Reading,
-    key: Option<By>,
+    found: ColumnUse,
+    reader: ValueReader,
+    key: Option<LeadKeyKind>,
 }
 
-/// What is done with what stands under a name.
+/// The use of the values of a column.
 #[derive(Clone, Debug, PartialEq)]
-enum Use {
+enum ColumnUse {
     Set(Attribute),
     LeadId,
     Nothing,
 }
 
-/// By what values a lead is known again.
+/// The kinds of keys that identify a lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum By {
+enum LeadKeyKind {
     Id,
     Email,
     Phone,
-    /// Another phone number of the lead, which several leads may have.
+    /// A mobile number, which several leads may share.
     Mobile,
-    /// The attribute of that column.
+    /// The attribute of the column at this index.
     Value(usize),
 }
 
-/// A row as a request.
+/// The request of a row.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct PreparedRow {
     pub(super) message: pb::ImportLeadsRequest,
-    /// By what the lead is known. Rows that have one of them in common are about one lead.
-    pub(super) keys: Vec<Key>,
-    /// What may be wrong, though it is sent.
-    pub(super) doubts: Vec<Flaw>,
-    /// What is wrong with values that the message is without: only a dry run may send it then.
-    pub(super) flaws: Vec<Flaw>,
-    /// Whether it has a value by which the gateway can look the lead up: its id, an email address or a phone.
+    /// The keys of the lead. Rows with a common key have the same lead.
+    pub(super) keys: Vec<LeadKey>,
+    /// Warnings about values that are sent.
+    pub(super) warnings: Vec<ValueError>,
+    /// Errors of values that the message does not have. Only a dry run may send the message then.
+    pub(super) errors: Vec<ValueError>,
+    /// Whether the gateway can look the lead up: by its id, an email address or a phone.
     pub(super) can_be_looked_up: bool,
 }
 
-/// A value by which a lead is known, in one form.
+/// A value that identifies a lead, normalized and hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct LeadKey {
     pub(super) hash: u64,
-    /// The column, if no two leads should have the same value in it.
+    /// The column, if its values should be unique.
     pub(super) unique_in: Option<usize>,
 }
 
-impl Plan {
-    /// Finds out what each name means; or everything that is wrong with them.
+impl ImportPlan {
+    /// Finds the attribute of each name. Fails with all errors of names and options.
     pub(super) fn new(
-        manner: Manner,
+        settings: ImportSettings,
         is_dry: bool,
-        names: Vec<Name>,
-        attributes: &Attributes,
+        names: Vec<ColumnName>,
+        attributes: &AttributeCatalog,
     ) -> Result<Self, Vec<String>> {
-        let mut faults = vec![];
-        let matched = manner.match_by.as_deref().and_then(|name| {
-            let found = found(name, attributes);
-            found.map_err(|text| faults.push(format!("--match-by: {text}"))).ok()
+        let mut errors = vec![];
+        let matched = settings.match_by.as_deref().and_then(|name| {
+            let found = attribute_of(name, attributes);
+            found.map_err(|text| errors.push(format!("--match-by: {text}"))).ok()
         });
-        if manner.match_by.is_some() && manner.mode != Mode::Upsert {
-            faults.push("--match-by: only an upsert looks for a lead".to_owned());
+        if settings.match_by.is_some() && settings.mode != ImportMode::Upsert {
+            errors.push("--match-by: only for --mode upsert".to_owned());
         }
-        if manner.run_automations && manner.mode == Mode::Create {
-            faults.push("--run-automations: only updates and upserts can be told to".to_owned());
+        if settings.run_automations && settings.mode == ImportMode::Create {
+            errors.push("--run-automations: only for --mode update and upsert".to_owned());
         }
-        let uses = uses(&names, attributes, manner.mode, matched.as_ref(), &mut faults);
-        let is_set = |wanted: &Attribute| uses.iter().any(|found| matches!(found, Use::Set(set) if set == wanted));
-        match (manner.mode, &matched) {
-            (Mode::Update, _) if !uses.contains(&Use::LeadId) => faults.push(format!("a column {LEAD_ID} is needed")),
-            (Mode::Upsert, Some(matched)) if matched.is_lead_id() && !uses.contains(&Use::LeadId) => {
-                faults.push(format!("--match-by {LEAD_ID}: a column {LEAD_ID} is needed"));
+        let uses = uses(&names, attributes, settings.mode, matched.as_ref(), &mut errors);
+        let is_set = |wanted: &Attribute| {
+            uses.iter()
+                .any(|found| matches!(found, ColumnUse::Set(set) if set == wanted))
+        };
+        match (settings.mode, &matched) {
+            (ImportMode::Update, _) if !uses.contains(&ColumnUse::LeadId) => {
+                errors.push(format!("a column {LEAD_ID} is required"))
             }
-            (Mode::Upsert, Some(matched)) if !matched.is_lead_id() && !is_set(matched) => {
-                faults.push(format!("--match-by: the file has no column {}", matched.schema_name));
+            (ImportMode::Upsert, Some(matched)) if matched.is_lead_id() && !uses.contains(&ColumnUse::LeadId) => {
+                errors.push(format!("--match-by {LEAD_ID}: a column {LEAD_ID} is required"));
             }
-            _ if !uses.iter().any(|found| matches!(found, Use::Set(_))) => {
-                faults.push("there is no column that could be written".to_owned());
+            (ImportMode::Upsert, Some(matched)) if !matched.is_lead_id() && !is_set(matched) => {
+                errors.push(format!("--match-by: the file has no column {}", matched.schema_name));
+            }
+            _ if !uses.iter().any(|found| matches!(found, ColumnUse::Set(_))) => {
+                errors.push("the file has no column that can be written".to_owned());
             }
             _ => {}
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         let notes = notes(&names, &uses, attributes);
-        let places = names.iter().map(|name| name.text.clone()).zip(0..).collect();
+        let indexes = names.iter().map(|name| name.text.clone()).zip(0..).collect();
         let columns = names.into_iter().zip(uses).enumerate();
-        let columns = columns.map(|(at, (name, found))| Column::new(at, name.text, found, matched.as_ref()));
+        let columns = columns.map(|(at, (name, found))| PlanColumn::new(at, name.text, found, matched.as_ref()));
         Ok(Self {
             columns: columns.collect(),
-            manner: Manner {
-                // In LeadSquared's spelling, or as the gateway knows it.
+            settings: ImportSettings {
+                // The schema name, or the name of the id in the gateway.
                 match_by: matched.map(|found| match found.is_lead_id() {
                     true => LEAD_ID.to_owned(),
                     false => found.schema_name,
                 }),
-                ..manner
+                ..settings
             },
             is_dry,
-            places,
+            indexes,
             notes,
         })
     }
 
-    /// The setting with which the gateway sends such rows in single calls as well, if there is one.
+    /// Returns the setting that allows single calls for such rows, if there is one.
     pub(super) fn lane(&self) -> Option<&'static str> {
-        match self.manner.mode {
-            Mode::Create => Some("batching.creates"),
-            Mode::Upsert => Some("batching.upserts"),
-            Mode::Update => None,
+        match self.settings.mode {
+            ImportMode::Create => Some("batching.creates"),
+            ImportMode::Upsert => Some("batching.upserts"),
+            ImportMode::Update => None,
         }
     }
 
-    /// The name of a column.
+    /// Returns the name of a column.
     pub(super) fn name(&self, column: usize) -> &str {
         self.columns.get(column).map_or("", |column| &column.name)
     }
 
-    /// The name in the file of a field that the gateway names; the same where the file has none.
+    /// Returns the name in the file of a field in an error of the gateway, or the name of the field if the file has none.
     pub(super) fn name_of<'a>(&'a self, field: &'a str) -> &'a str {
-        let is_it = |column: &&Column| match &column.found {
-            Use::Set(attribute) => path(&attribute.schema_name) == field,
-            Use::LeadId => field == LEAD_ID || path(SCHEMA_LEAD_ID) == field,
-            Use::Nothing => false,
+        let is_field = |column: &&PlanColumn| match &column.found {
+            ColumnUse::Set(attribute) => path(&attribute.schema_name) == field,
+            ColumnUse::LeadId => field == LEAD_ID || path(SCHEMA_LEAD_ID) == field,
+            ColumnUse::Nothing => false,
         };
-        self.columns.iter().find(is_it).map_or(field, |column| &column.name)
+        self.columns.iter().find(is_field).map_or(field, |column| &column.name)
     }
 
-    /// The row as a request, with all that keeps it from being one.
-    pub(super) fn request(&self, run: Uuid, number: u64, row: &Row) -> Prepared {
+    /// Returns the request of a row, with the errors of its values.
+    pub(super) fn request(&self, run: Uuid, number: u64, row: &FileRow) -> PreparedRow {
         let (mut attributes, mut lead_id) = (Vec::new(), String::new());
-        let (mut keys, mut doubts, mut flaws) = (vec![], vec![], vec![]);
+        let (mut keys, mut warnings, mut errors) = (vec![], vec![], vec![]);
         let mut can_be_looked_up = false;
         for (at, given) in self.cells(row) {
             let column = &self.columns[at];
-            let flaw = |text: String| Flaw {
+            let error = |text: String| ValueError {
                 column: column.name.clone(),
-                place: matches!(row, Row::Csv(_)).then_some(at + 1),
+                place: matches!(row, FileRow::Csv(_)).then_some(at + 1),
                 text,
             };
-            if column.found == Use::Nothing {
+            if column.found == ColumnUse::Nothing {
                 continue;
             }
-            let value = match given.and_then(|given| column.reading.value(given)) {
+            let value = match given.and_then(|given| column.reader.value(given)) {
                 Ok(Some(value)) => value,
                 Ok(None) => continue,
                 Err(text) => {
-                    flaws.push(flaw(text));
+                    errors.push(error(text));
                     continue;
                 }
             };
@@ -212,17 +216,17 @@ impl Plan {
             can_be_looked_up |= key.is_some() && self.is_looked_up_by(column);
             keys.extend(key);
             if self.is_dry {
-                doubts.extend(column.reading.doubt(&value).map(|text| flaw(text.to_owned())));
+                warnings.extend(column.reader.warning(&value).map(|text| error(text.to_owned())));
             }
             match &column.found {
-                Use::LeadId => lead_id = value.to_text(),
-                Use::Set(attribute) => attributes.push((attribute.schema_name.clone(), value)),
-                Use::Nothing => {}
+                ColumnUse::LeadId => lead_id = value.to_text(),
+                ColumnUse::Set(attribute) => attributes.push((attribute.schema_name.clone(), value)),
+                ColumnUse::Nothing => {}
             }
         }
-        let is_read = |flaw: &Flaw| flaw.column != self.id_name();
-        if self.needs_id() && lead_id.is_empty() && flaws.iter().all(is_read) {
-            flaws.push(Flaw {
+        let is_other = |error: &ValueError| error.column != self.id_name();
+        if self.needs_id() && lead_id.is_empty() && errors.iter().all(is_other) {
+            errors.push(ValueError {
                 column: self.id_name().to_owned(),
                 place: None,
                 text: "is empty".to_owned(),
@@ -232,31 +236,31 @@ impl Plan {
             true => String::new(),
             false => grpc::part(run, usize::try_from(number).unwrap_or(usize::MAX)).to_string(),
         };
-        Prepared {
+        PreparedRow {
             message: pb::ImportLeadsRequest {
                 sequence: i64::try_from(number).unwrap_or(i64::MAX),
                 operation: Some(self.operation(attributes, lead_id, request_id)),
             },
             keys,
-            doubts,
-            flaws,
+            warnings,
+            errors,
             can_be_looked_up,
         }
     }
 
     fn operation(&self, mut attributes: Vec<(String, Value)>, lead_id: String, request_id: String) -> Operation {
-        let (run_automations, validate_only) = (self.manner.run_automations, self.is_dry);
-        if self.manner.mode == Mode::Upsert && self.needs_id() {
+        let (run_automations, validate_only) = (self.settings.run_automations, self.is_dry);
+        if self.settings.mode == ImportMode::Upsert && self.needs_id() {
             attributes.push((SCHEMA_LEAD_ID.to_owned(), Value::Text(lead_id.clone())));
         }
         let lead = Some(grpc::lead_fields(attributes));
-        match self.manner.mode {
-            Mode::Create => Operation::Create(pb::CreateLeadRequest {
+        match self.settings.mode {
+            ImportMode::Create => Operation::Create(pb::CreateLeadRequest {
                 lead,
                 request_id,
                 validate_only,
             }),
-            Mode::Update => Operation::Update(pb::UpdateLeadRequest {
+            ImportMode::Update => Operation::Update(pb::UpdateLeadRequest {
                 lead_id,
                 lead,
                 clear_fields: vec![],
@@ -264,9 +268,9 @@ impl Plan {
                 request_id,
                 validate_only,
             }),
-            Mode::Upsert => Operation::Upsert(pb::UpsertLeadRequest {
+            ImportMode::Upsert => Operation::Upsert(pb::UpsertLeadRequest {
                 lead,
-                match_by: self.manner.match_by.clone().unwrap_or_default(),
+                match_by: self.settings.match_by.clone().unwrap_or_default(),
                 run_automations,
                 request_id,
                 validate_only,
@@ -275,62 +279,64 @@ impl Plan {
     }
 
     /// Whether the gateway looks leads up by the values of a column.
-    fn is_looked_up_by(&self, column: &Column) -> bool {
+    fn is_looked_up_by(&self, column: &PlanColumn) -> bool {
         match column.key {
-            Some(By::Id | By::Email | By::Phone) => true,
-            // By the mobile phone only where the lead is matched by it.
-            Some(By::Value(_)) => matches!(&column.found, Use::Set(attribute) if attribute.schema_name == "Mobile"
-                && self.manner.match_by.as_deref() == Some("Mobile")),
-            Some(By::Mobile) | None => false,
+            Some(LeadKeyKind::Id | LeadKeyKind::Email | LeadKeyKind::Phone) => true,
+            // By the mobile number only with --match-by Mobile.
+            Some(LeadKeyKind::Value(_)) => {
+                matches!(&column.found, ColumnUse::Set(attribute) if attribute.schema_name == "Mobile"
+                && self.settings.match_by.as_deref() == Some("Mobile"))
+            }
+            Some(LeadKeyKind::Mobile) | None => false,
         }
     }
 
     fn needs_id(&self) -> bool {
-        let is_matched = self.manner.match_by.as_deref() == Some(LEAD_ID);
-        self.manner.mode == Mode::Update || (self.manner.mode == Mode::Upsert && is_matched)
+        let is_matched = self.settings.match_by.as_deref() == Some(LEAD_ID);
+        self.settings.mode == ImportMode::Update || (self.settings.mode == ImportMode::Upsert && is_matched)
     }
 
-    /// What the column of the lead's id is called.
+    /// Returns the name of the column of the lead's id.
     fn id_name(&self) -> &str {
-        let column = self.columns.iter().find(|column| column.found == Use::LeadId);
+        let column = self.columns.iter().find(|column| column.found == ColumnUse::LeadId);
         column.map_or(LEAD_ID, |column| &column.name)
     }
 
-    /// What stands in the row, each with the place of its name.
-    fn cells<'a>(&'a self, row: &'a Row) -> Box<dyn Iterator<Item = (usize, Result<Given<'a>, String>)> + 'a> {
+    /// Returns the cells of a row, each with the index of its column.
+    fn cells<'a>(&'a self, row: &'a FileRow) -> Box<dyn Iterator<Item = (usize, Result<RawCell<'a>, String>)> + 'a> {
         match row {
-            Row::Csv(record) => {
-                let given = record.iter().map(|text| Ok(Given::Text(Cow::Borrowed(text))));
+            FileRow::Csv(record) => {
+                let given = record.iter().map(|text| Ok(RawCell::Text(Cow::Borrowed(text))));
                 Box::new(given.enumerate())
             }
-            Row::Jsonl { object, .. } => {
-                let Object(members) = object;
+            FileRow::Jsonl { object, .. } => {
+                let JsonObject(members) = object;
                 let given = members.iter();
-                Box::new(given.filter_map(|(name, value)| Some((*self.places.get(name)?, Given::json(value)))))
+                Box::new(given.filter_map(|(name, value)| Some((*self.indexes.get(name)?, RawCell::json(value)))))
             }
         }
     }
 }
 
-impl Column {
-    fn new(at: usize, name: String, found: Use, matched: Option<&Attribute>) -> Self {
+impl PlanColumn {
+    fn new(at: usize, name: String, found: ColumnUse, matched: Option<&Attribute>) -> Self {
         let (kind, text) = match &found {
-            Use::Set(attribute) => (attribute.kind, attribute.text),
-            Use::LeadId | Use::Nothing => (Some(ValueKind::Text), Text::Line),
+            ColumnUse::Set(attribute) => (attribute.kind, attribute.text),
+            ColumnUse::LeadId | ColumnUse::Nothing => (Some(ValueKind::Text), TextKind::Line),
         };
         let key = match &found {
-            Use::Nothing => None,
-            Use::LeadId => Some(By::Id),
-            Use::Set(attribute) => match attribute.schema_name.as_str() {
-                "EmailAddress" => Some(By::Email),
-                "Phone" => Some(By::Phone),
-                _ if attribute.is_unique || Some(attribute) == matched => Some(By::Value(at)),
-                "Mobile" => Some(By::Mobile),
+            ColumnUse::Nothing => None,
+            ColumnUse::LeadId => Some(LeadKeyKind::Id),
+            ColumnUse::Set(attribute) => match attribute.schema_name.as_str() {
+                "EmailAddress" => Some(LeadKeyKind::Email),
+                "Phone" => Some(LeadKeyKind::Phone),
+                _ if attribute.is_unique || Some(attribute) == matched => Some(LeadKeyKind::Value(at)),
+                "Mobile" => Some(LeadKeyKind::Mobile),
                 _ => None,
             },
         };
         Self {
-            reading: Reading {
+            reader: ValueReader {
                 kind,
                 text,
                 is_key: key.is_some(),
@@ -341,117 +347,118 @@ impl Column {
         }
     }
 
-    /// The value as one by which the lead is known, if it is one.
-    fn key(&self, at: usize, value: &Value) -> Option<Key> {
+    /// Returns the value as a key of the lead, if it is one.
+    fn key(&self, at: usize, value: &Value) -> Option<LeadKey> {
         let by = self.key?;
         let text = value.to_text();
-        let text = match self.reading.text {
-            Text::Phone => phone::subscriber(&text),
+        let text = match self.reader.text {
+            TextKind::Phone => phone::subscriber(&text),
             _ => text.trim().to_lowercase(),
         };
         if text.is_empty() {
             return None;
         }
         let domain = match by {
-            // What is the phone of one lead and the mobile of another may be one number.
-            By::Mobile => By::Phone,
+            // The phone of one row and the mobile of another may be the same number.
+            LeadKeyKind::Mobile => LeadKeyKind::Phone,
             by => by,
         };
         let mut hasher = DefaultHasher::new();
         (domain, text).hash(&mut hasher);
-        Some(Key {
+        Some(LeadKey {
             hash: hasher.finish(),
-            unique_in: (by != By::Mobile).then_some(at),
+            unique_in: (by != LeadKeyKind::Mobile).then_some(at),
         })
     }
 }
 
-/// The attribute that a name means, or why it means none.
-fn found(name: &str, attributes: &Attributes) -> Result<Attribute, String> {
+/// Returns the attribute of a name.
+fn attribute_of(name: &str, attributes: &AttributeCatalog) -> Result<Attribute, String> {
     match attributes.find(name) {
-        Found::One(attribute) => Ok(attribute),
-        Found::None => Err(format!("the account has no attribute {name}")),
-        Found::Several(several) => Err(format!(
-            "{name} may be {}, which users see under this label: name one of these",
+        AttributeMatch::One(attribute) => Ok(attribute),
+        AttributeMatch::None => Err(format!("the account has no attribute {name}")),
+        AttributeMatch::Several(several) => Err(format!(
+            "{name} is the label of {}: give one of these names",
             several.join(" or ")
         )),
     }
 }
 
-/// What is done with each name; what is wrong with it goes to the faults.
+/// Returns the use of each name. Adds the errors of names to `errors`.
 fn uses(
-    names: &[Name],
-    attributes: &Attributes,
-    mode: Mode,
+    names: &[ColumnName],
+    attributes: &AttributeCatalog,
+    mode: ImportMode,
     matched: Option<&Attribute>,
-    faults: &mut Vec<String>,
-) -> Vec<Use> {
-    let is_id_of_use = mode == Mode::Update || matched.is_some_and(Attribute::is_lead_id);
-    let mut known: HashMap<String, &Name> = HashMap::new();
+    errors: &mut Vec<String>,
+) -> Vec<ColumnUse> {
+    let is_id_used = mode == ImportMode::Update || matched.is_some_and(Attribute::is_lead_id);
+    let mut known: HashMap<String, &ColumnName> = HashMap::new();
     let mut uses = Vec::new();
     for name in names {
         let (text, shown) = (name.text.trim(), name.shown());
         let is_no_column = text.is_empty() && name.line.is_none();
         if OURS.contains(&text) || is_no_column {
-            uses.push(Use::Nothing);
+            uses.push(ColumnUse::Nothing);
             continue;
         }
         let attribute = match attributes.find(text) {
             _ if text.is_empty() => {
-                faults.push(format!("{shown}a value has no name"));
-                uses.push(Use::Nothing);
+                errors.push(format!("{shown}a value has no name"));
+                uses.push(ColumnUse::Nothing);
                 continue;
             }
-            Found::One(attribute) => attribute,
-            Found::None => {
+            AttributeMatch::One(attribute) => attribute,
+            AttributeMatch::None => {
                 let hint = match text.contains([',', ';', '\t']) {
-                    true => "; is the first line quoted as a whole, or separated in several ways?",
+                    true => "; the first line may be quoted as a whole, or have several separators",
                     false => "",
                 };
-                faults.push(format!("{shown}: the account has no such attribute{hint}"));
-                uses.push(Use::Nothing);
+                errors.push(format!("{shown}: the account has no such attribute{hint}"));
+                uses.push(ColumnUse::Nothing);
                 continue;
             }
-            Found::Several(several) => {
+            AttributeMatch::Several(several) => {
                 let several = several.join(" or ");
-                faults.push(format!(
-                    "{shown}: may be {several}, which users see under this label: name one of these"
-                ));
-                uses.push(Use::Nothing);
+                errors.push(format!("{shown}: is the label of {several}: use one of these names"));
+                uses.push(ColumnUse::Nothing);
                 continue;
             }
         };
         if let Some(other) = known.insert(attribute.schema_name.clone(), name) {
             let line = other.line.map(|line| format!(" (line {line})")).unwrap_or_default();
-            faults.push(format!("{shown}: is the same attribute as {}{line}", other.text.trim()));
+            errors.push(format!("{shown}: is the same attribute as {}{line}", other.text.trim()));
         }
         uses.push(match attribute {
-            attribute if attribute.is_lead_id() && is_id_of_use => Use::LeadId,
-            attribute if attribute.is_computed => Use::Nothing,
-            attribute => Use::Set(attribute),
+            attribute if attribute.is_lead_id() && is_id_used => ColumnUse::LeadId,
+            attribute if attribute.is_computed => ColumnUse::Nothing,
+            attribute => ColumnUse::Set(attribute),
         });
     }
     uses
 }
 
-/// What is to be said of how the names are understood.
-fn notes(names: &[Name], uses: &[Use], attributes: &Attributes) -> Vec<String> {
+/// Returns notes about the meaning of the names.
+fn notes(names: &[ColumnName], uses: &[ColumnUse], attributes: &AttributeCatalog) -> Vec<String> {
     let joined = |names: Vec<&str>| Some(names.join(", ")).filter(|names| !names.is_empty());
-    let unused = names.iter().zip(uses).filter(|(_, found)| **found == Use::Nothing);
+    let unused = names
+        .iter()
+        .zip(uses)
+        .filter(|(_, found)| **found == ColumnUse::Nothing);
     let unused = unused.map(|(name, _)| name.text.trim()).filter(|name| !name.is_empty());
     let (ours, computed): (Vec<_>, Vec<_>) = unused.partition(|name| OURS.contains(name));
     let labels = names.iter().filter_map(|name| {
         let other = attributes.label_of_another(name.text.trim())?;
         let (name, other) = (name.text.trim(), &other.schema_name);
         Some(format!(
-            "{name} is read as the attribute of that name, not as {other}, which has it for its label."
+            "{name} is read as the attribute with that name, not as {other}, which has that label."
         ))
     });
     let read = names.iter().zip(uses).filter_map(|(name, found)| {
         let schema_name = match found {
-            Use::Set(attribute) => attribute.schema_name.as_str(),
-            Use::LeadId => SCHEMA_LEAD_ID,
-            Use::Nothing => return None,
+            ColumnUse::Set(attribute) => attribute.schema_name.as_str(),
+            ColumnUse::LeadId => SCHEMA_LEAD_ID,
+            ColumnUse::Nothing => return None,
         };
         let name = name.text.trim();
         (!attributes.is_name(name)).then(|| format!("{name} as {schema_name}"))
@@ -459,18 +466,18 @@ fn notes(names: &[Name], uses: &[Use], attributes: &Attributes) -> Vec<String> {
     let read: Vec<_> = read.collect();
     let read = (attributes.all().is_some() && !read.is_empty())
         .then(|| format!("Names that are read as labels: {}.", read.join(", ")));
-    let computed = joined(computed).map(|names| format!("Not sent, since it is LeadSquared's own: {names}."));
-    let ours = joined(ours).map(|names| format!("Not sent, since an import has added it to rejected rows: {names}."));
+    let computed = joined(computed).map(|names| format!("Not sent, because LeadSquared computes it: {names}."));
+    let ours = joined(ours).map(|names| format!("Not sent, because an import added it to rejected rows: {names}."));
     read.into_iter().chain(computed).chain(ours).chain(labels).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::transfer::csv::Record;
-    use crate::cli::transfer::import::rejected::Reason;
+    use crate::cli::transfer::csv::CsvRecord;
+    use crate::cli::transfer::import::rejected::RejectionReason;
 
-    fn attributes() -> Attributes {
+    fn attributes() -> AttributeCatalog {
         use pb::FieldKind as ValueKind;
         let fields = [
             ("EmailAddress", ValueKind::Text),
@@ -484,27 +491,27 @@ mod tests {
             kind: kind.into(),
             ..Default::default()
         };
-        Attributes::told(fields.map(field).into())
+        AttributeCatalog::of_account(fields.map(field).into())
     }
 
-    fn manner(mode: Mode, match_by: Option<&str>) -> Manner {
-        Manner {
+    fn settings(mode: ImportMode, match_by: Option<&str>) -> ImportSettings {
+        ImportSettings {
             mode,
             match_by: match_by.map(str::to_owned),
             run_automations: false,
         }
     }
 
-    fn plan(manner: Manner, names: &[&str]) -> Result<Plan, Vec<String>> {
+    fn plan(settings: ImportSettings, names: &[&str]) -> Result<ImportPlan, Vec<String>> {
         let names = names.iter().map(|name| (*name).into()).collect();
-        Plan::new(manner, false, names, &attributes())
+        ImportPlan::new(settings, false, names, &attributes())
     }
 
-    fn upsert(row: Row, names: &[&str]) -> Result<pb::UpsertLeadRequest, Reason> {
-        let plan = plan(manner(Mode::Upsert, None), names).unwrap();
+    fn upsert(row: FileRow, names: &[&str]) -> Result<pb::UpsertLeadRequest, RejectionReason> {
+        let plan = plan(settings(ImportMode::Upsert, None), names).unwrap();
         let prepared = plan.request(Uuid::from_u128(1), 7, &row);
-        if !prepared.flaws.is_empty() {
-            return Err(Reason::local(prepared.flaws));
+        if !prepared.errors.is_empty() {
+            return Err(RejectionReason::local(prepared.errors));
         }
         match prepared.message.operation {
             Some(Operation::Upsert(request)) => Ok(request),
@@ -524,7 +531,7 @@ mod tests {
             "do_not_call",
         ];
         let cells = ["a@example.com", "", "2.5", "Yes", "2026-07-31 05:33:50", " ", "0"];
-        let request = upsert(Row::Csv(Record::new(2, cells)), &names).unwrap();
+        let request = upsert(FileRow::Csv(CsvRecord::new(2, cells)), &names).unwrap();
         let lead = request.lead.unwrap();
         assert_eq!(
             (lead.email_address.as_deref(), lead.city, lead.company),
@@ -536,7 +543,7 @@ mod tests {
         assert_eq!(value("mx_Amount"), Value::Number(2.5));
         assert_eq!(value("mx_Paid"), Value::Flag(true));
         assert!(matches!(value("mx_When"), Value::Time(at) if at.seconds == 1_785_476_030));
-        // The same row has the same id in every run, and each another one.
+        // A row has the same id in every run, and no two rows have the same one.
         assert_eq!(request.request_id, grpc::part(Uuid::from_u128(1), 7).to_string());
     }
 
@@ -544,7 +551,7 @@ mod tests {
     fn a_row_of_json_keeps_its_types() {
         let text = r#"{"mx_Amount": 7, "mx_KYC": {"Status": "Done", "Level": 2}, "city": 5, "mx_Paid": null}"#;
         let object = serde_json::from_str(text).unwrap();
-        let row = Row::Jsonl { line: 1, object };
+        let row = FileRow::Jsonl { line: 1, object };
         let lead = upsert(row, &["mx_Amount", "mx_KYC", "city", "mx_Paid"])
             .unwrap()
             .lead
@@ -562,10 +569,10 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_convert_is_told_all_at_once() {
+    fn all_errors_of_values_are_reported_at_once() {
         let names = ["mx_Amount", "mx_Paid", "mx_When", "mx_KYC"];
-        let row = Row::Csv(Record::new(2, ["much", "perhaps", "soon", "{"]));
-        let Reason { code, message, .. } = upsert(row, &names).unwrap_err();
+        let row = FileRow::Csv(CsvRecord::new(2, ["much", "perhaps", "soon", "{"]));
+        let RejectionReason { code, message, .. } = upsert(row, &names).unwrap_err();
         assert_eq!(code, "INVALID_ARGUMENT");
         for text in [
             "mx_Amount (column 1) must be a number",
@@ -578,31 +585,35 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_of_the_names_are_told_at_once() {
-        let faults = plan(
-            manner(Mode::Update, None),
+    fn all_errors_of_names_are_reported_at_once() {
+        let errors = plan(
+            settings(ImportMode::Update, None),
             &["city", "mx_City", "mx_Nothing", "", "\u{200b}Shoe", "a;b"],
         )
         .unwrap_err();
         assert_eq!(
-            faults,
+            errors,
             [
                 "mx_City: is the same attribute as city",
                 "mx_Nothing: the account has no such attribute",
                 "<U+200B>Shoe: the account has no such attribute",
-                "a;b: the account has no such attribute; is the first line quoted as a whole, or separated in several ways?",
+                "a;b: the account has no such attribute; the first line may be quoted as a whole, or have several separators",
                 "a column lead_id is needed",
             ]
         );
-        assert!(plan(manner(Mode::Create, Some("city")), &["city"]).unwrap_err()[0].contains("only an upsert"));
-        assert!(plan(manner(Mode::Upsert, Some("phone")), &["city"]).unwrap_err()[0].contains("no column Phone"));
-        assert!(plan(manner(Mode::Upsert, None), &["lead_id"]).unwrap_err()[0].contains("no column that could"));
+        assert!(plan(settings(ImportMode::Create, Some("city")), &["city"]).unwrap_err()[0].contains("only an upsert"));
+        assert!(
+            plan(settings(ImportMode::Upsert, Some("phone")), &["city"]).unwrap_err()[0].contains("no column Phone")
+        );
+        assert!(
+            plan(settings(ImportMode::Upsert, None), &["lead_id"]).unwrap_err()[0].contains("no column that could")
+        );
     }
 
     #[test]
-    fn what_is_computed_and_what_an_import_has_added_is_left_out() {
+    fn computed_attributes_and_columns_of_an_import_are_not_sent() {
         let names = ["row_number", "lead_id", "CreatedOn", "city", "error_reason"];
-        let plan = plan(manner(Mode::Upsert, None), &names).unwrap();
+        let plan = plan(settings(ImportMode::Upsert, None), &names).unwrap();
         assert_eq!(
             plan.notes,
             [
@@ -614,28 +625,28 @@ mod tests {
 
     #[test]
     fn a_lead_is_matched_by_its_id() {
-        let plan = plan(manner(Mode::Upsert, Some("ProspectID")), &["lead_id", "city"]).unwrap();
-        let row = |id| Row::Csv(Record::new(2, [id, "Pune"]));
+        let plan = plan(settings(ImportMode::Upsert, Some("ProspectID")), &["lead_id", "city"]).unwrap();
+        let row = |id| FileRow::Csv(CsvRecord::new(2, [id, "Pune"]));
         let prepared = plan.request(Uuid::nil(), 1, &row("x"));
         let Some(Operation::Upsert(request)) = prepared.message.operation else {
             panic!();
         };
         assert_eq!(request.match_by, "lead_id");
         assert!(request.lead.unwrap().custom.contains_key("ProspectID"));
-        let flaws = plan.request(Uuid::nil(), 1, &row("")).flaws;
-        assert_eq!(Reason::local(flaws).message, "lead_id is empty");
+        let errors = plan.request(Uuid::nil(), 1, &row("")).errors;
+        assert_eq!(RejectionReason::local(errors).message, "lead_id is empty");
     }
 
     #[test]
-    fn names_of_jsonl_are_told_with_the_line_in_which_they_come_first() {
-        let name = |text: &str, line| Name {
+    fn names_of_jsonl_are_reported_with_their_first_line() {
+        let name = |text: &str, line| ColumnName {
             text: text.to_owned(),
             line: Some(line),
         };
         let names = vec![name("city", 1), name("City", 3), name("Shoe", 4), name("", 5)];
-        let faults = Plan::new(manner(Mode::Upsert, None), false, names, &attributes()).unwrap_err();
+        let errors = ImportPlan::new(settings(ImportMode::Upsert, None), false, names, &attributes()).unwrap_err();
         assert_eq!(
-            faults,
+            errors,
             [
                 "line 3: City: is the same attribute as city (line 1)",
                 "line 4: Shoe: the account has no such attribute",
@@ -647,9 +658,9 @@ mod tests {
     #[test]
     fn rows_of_one_lead_have_a_key_in_common() {
         let names = ["lead_id", "email_address", "phone", "mobile", "city"];
-        let plan = plan(manner(Mode::Update, None), &names).unwrap();
+        let plan = plan(settings(ImportMode::Update, None), &names).unwrap();
         let keys = |cells: [&str; 5]| {
-            let row = Row::Csv(Record::new(2, cells));
+            let row = FileRow::Csv(CsvRecord::new(2, cells));
             plan.request(Uuid::nil(), 1, &row).keys
         };
         let share = |a, b| {
@@ -663,7 +674,7 @@ mod tests {
         ));
         assert!(share(["AB-1", "", "", "", ""], ["ab-1", "", "", "", ""]));
         assert!(!share(["x", "a@x.co", "", "", "Pune"], ["y", "b@x.co", "", "", "Pune"]));
-        // A mobile number may be that of several leads.
+        // Several leads may share a mobile number.
         let unique = keys(["x", "a@x.co", "9845098450", "9845098451", ""]);
         let columns: Vec<_> = unique.iter().map(|key| key.unique_in).collect();
         assert_eq!(columns, [Some(0), Some(1), Some(2), None]);

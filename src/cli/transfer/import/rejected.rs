@@ -1,6 +1,5 @@
-//! A file of rows that were not taken, as they stand and with the reason: the file of rejected rows, which can be imported once
-//! it is put right, and that of the rows of unknown outcome. Knows not who has rejected them. It holds personal data, so that
-//! only its owner may read it.
+//! A file of rows that were not written, unchanged and with the reason: the file of rejected rows, which can be corrected and
+//! imported, and the file of rows of unknown outcome. It holds personal data, so only its owner may read it.
 
 use std::fmt;
 use std::fs::File;
@@ -12,41 +11,41 @@ use serde_json::value::RawValue;
 use tonic::Code;
 use tonic_types::ErrorDetails;
 
-use super::Format;
-use crate::cli::transfer::csv::Record;
-use crate::cli::transfer::rows::{Object, Row};
+use super::FileFormat;
+use crate::cli::transfer::csv::CsvRecord;
+use crate::cli::transfer::rows::{FileRow, JsonObject};
 use crate::cli::transfer::state;
 
-/// The names that this file has besides those of its rows. An import does nothing with them.
+/// The names that this file adds to those of its rows. An import ignores them.
 pub(super) const OURS: [&str; 5] = [NUMBER, "error_code", REASON, "error_message", ERROR];
 pub(super) const REASON: &str = "error_reason";
 const ERROR: &str = "_error";
 const NUMBER: &str = "row_number";
-/// The reason of a row that may have been executed or not.
+/// The reason of a row that may have been executed.
 pub(super) const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 
-/// Why a row was not taken.
+/// Why a row was not written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Reason {
+pub(super) struct RejectionReason {
     pub(super) code: String,
     pub(super) reason: String,
     pub(super) message: String,
-    /// What is wrong with which of its values; empty where nothing is wrong with a single one.
+    /// The errors of its values; empty if no single value is the cause.
     #[serde(skip)]
-    pub(super) flaws: Vec<Flaw>,
+    pub(super) values: Vec<ValueError>,
 }
 
-/// What is wrong with one value of a row.
+/// The error of a value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Flaw {
-    /// The name in the file, or the field as the gateway names it.
+pub(super) struct ValueError {
+    /// The name in the file, or the field in an error of the gateway.
     pub(super) column: String,
-    /// Which column it is, from 1 on, where the file has columns.
+    /// The number of the column, from 1 on, if the file has columns.
     pub(super) place: Option<usize>,
     pub(super) text: String,
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.place {
             Some(place) => write!(f, "{} (column {place}) {}", self.column, self.text),
@@ -55,7 +54,7 @@ impl fmt::Display for Flaw {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RejectionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = if self.reason.is_empty() {
             &self.code
@@ -66,48 +65,48 @@ impl fmt::Display for Reason {
     }
 }
 
-impl Reason {
-    /// What was found before the row was sent.
-    pub(super) fn local(flaws: Vec<Flaw>) -> Self {
-        let told: Vec<_> = flaws.iter().map(ToString::to_string).collect();
+impl RejectionReason {
+    /// Returns the errors that were found before the row was sent.
+    pub(super) fn local(values: Vec<ValueError>) -> Self {
+        let texts: Vec<_> = values.iter().map(ToString::to_string).collect();
         Self {
             code: "INVALID_ARGUMENT".to_owned(),
             reason: "INVALID_FIELD".to_owned(),
-            message: told.join("; "),
-            flaws,
+            message: texts.join("; "),
+            values,
         }
     }
 
-    /// What was found before the row was sent without the values in question, and what the gateway says of the others.
-    pub(super) fn both(mut flaws: Vec<Flaw>, told: Option<Self>) -> Self {
-        // That values are missing is no news.
-        let is_news = |flaw: &Flaw| !["lead", "lead_id", "match_by"].contains(&flaw.column.as_str());
-        flaws.extend(told.into_iter().flat_map(|told| told.flaws).filter(is_news));
-        Self::local(flaws)
+    /// Returns the errors that were found before the row was sent without the invalid values, with those of the gateway.
+    pub(super) fn both(mut values: Vec<ValueError>, gateway: Option<Self>) -> Self {
+        // Missing values are reported as invalid ones already.
+        let is_new = |error: &ValueError| !["lead", "lead_id", "match_by"].contains(&error.column.as_str());
+        values.extend(gateway.into_iter().flat_map(|reason| reason.values).filter(is_new));
+        Self::local(values)
     }
 
-    /// The row was sent, and there was no response that says what became of it.
-    pub(super) fn untold() -> Self {
+    /// Returns the reason of a row that was sent, and whose response has no result.
+    pub(super) fn no_result() -> Self {
         Self {
             code: name(Code::Unknown),
             reason: OUTCOME_UNKNOWN.to_owned(),
-            message: "the gateway has not said what became of it".to_owned(),
-            flaws: vec![],
+            message: "the gateway returned no result".to_owned(),
+            values: vec![],
         }
     }
 
-    /// What the gateway says.
+    /// Returns an error of the gateway.
     pub(super) fn of(status: &tonic_types::Status, details: &ErrorDetails) -> Self {
         let mut message = status.message.clone();
         let violations = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
-        let mut flaws = vec![];
+        let mut values = vec![];
         for violation in violations {
-            let fault = format!("{}: {}", violation.field, violation.description);
+            let error = format!("{}: {}", violation.field, violation.description);
             // The message has the first of them already.
-            if !message.contains(&fault) {
-                message += &format!("; {fault}");
+            if !message.contains(&error) {
+                message += &format!("; {error}");
             }
-            flaws.push(Flaw {
+            values.push(ValueError {
                 column: violation.field.clone(),
                 place: None,
                 text: violation.description.clone(),
@@ -118,12 +117,12 @@ impl Reason {
             code: name(Code::from(status.code)),
             reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
             message,
-            flaws,
+            values,
         }
     }
 }
 
-/// The code's name as gRPC spells it.
+/// Returns the name of a code as gRPC writes it.
 fn name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {
@@ -135,47 +134,47 @@ fn name(code: Code) -> String {
     name
 }
 
-/// The file. It is made when the first row is rejected.
-pub(super) struct Rejected {
+/// Writes the file. The file is created with its first row.
+pub(super) struct RowReport {
     path: PathBuf,
-    /// The names of the columns of CSV, and which of them are not ours.
+    /// The names of the columns of CSV.
     names: Vec<String>,
     out: Option<BufWriter<File>>,
 }
 
-impl Rejected {
-    /// The file as it was when it had so many bytes: what was written after that is written again.
+impl RowReport {
+    /// Opens the file at a size. The rows after it are written again.
     pub(super) fn at(path: PathBuf, names: Vec<String>, bytes: u64) -> Result<Self, String> {
         let mut rejected = Self { path, names, out: None };
         if bytes > 0 {
-            let file = state::reopen(&rejected.path, bytes).map_err(|error| cannot(&rejected.path, &error))?;
+            let file = state::reopen(&rejected.path, bytes).map_err(|error| write_failed(&rejected.path, &error))?;
             rejected.out = Some(BufWriter::new(file));
         } else {
-            // It is found out now whether the file can be written, and not when rows have been.
+            // Checks now that the file can be written, and not after rows were written.
             let created = File::options()
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .open(&rejected.path);
             let removed = created.and_then(|_| std::fs::remove_file(&rejected.path));
-            removed.map_err(|error| cannot(&rejected.path, &error))?;
+            removed.map_err(|error| write_failed(&rejected.path, &error))?;
         }
         Ok(rejected)
     }
 
-    pub(super) fn add(&mut self, number: u64, row: &Row, reason: &Reason) -> Result<(), String> {
-        let reason = Reason {
+    pub(super) fn add(&mut self, number: u64, row: &FileRow, reason: &RejectionReason) -> Result<(), String> {
+        let reason = RejectionReason {
             message: format!("line {}: {}", row.line(), reason.message),
             ..reason.clone()
         };
         let written = match row {
-            Row::Csv(record) => self.add_csv(number, record, &reason),
-            Row::Jsonl { object, .. } => self.add_jsonl(number, object, &reason),
+            FileRow::Csv(record) => self.add_csv(number, record, &reason),
+            FileRow::Jsonl { object, .. } => self.add_jsonl(number, object, &reason),
         };
-        written.map_err(|error| cannot(&self.path, &error))
+        written.map_err(|error| write_failed(&self.path, &error))
     }
 
-    /// Puts all on the disk; how many bytes there are.
+    /// Syncs the file to the disk. Returns its size.
     pub(super) fn flush(&mut self) -> Result<u64, String> {
         let Some(out) = &mut self.out else {
             return Ok(0);
@@ -184,10 +183,10 @@ impl Rejected {
             .flush()
             .and_then(|()| out.get_ref().sync_data())
             .and_then(|()| out.stream_position());
-        flushed.map_err(|error| cannot(&self.path, &error))
+        flushed.map_err(|error| write_failed(&self.path, &error))
     }
 
-    fn add_csv(&mut self, number: u64, record: &Record, reason: &Reason) -> io::Result<()> {
+    fn add_csv(&mut self, number: u64, record: &CsvRecord, reason: &RejectionReason) -> io::Result<()> {
         let names = self.names.clone();
         let is_own = |name: &String| !OURS.contains(&name.trim()) && !name.trim().is_empty();
         let is_first = self.out.is_none();
@@ -208,12 +207,12 @@ impl Rejected {
         sheet.flush()
     }
 
-    fn add_jsonl(&mut self, number: u64, Object(members): &Object, reason: &Reason) -> io::Result<()> {
+    fn add_jsonl(&mut self, number: u64, JsonObject(members): &JsonObject, reason: &RejectionReason) -> io::Result<()> {
         #[derive(Serialize)]
         struct Error<'a> {
             row_number: u64,
             #[serde(flatten)]
-            reason: &'a Reason,
+            reason: &'a RejectionReason,
         }
 
         let error = Error {
@@ -241,17 +240,17 @@ impl Rejected {
     }
 }
 
-/// Whether a row comes from a file of rows of unknown outcome. `reasons` is the column of the reasons, where there is one.
-pub(super) fn is_of_unknown_outcome(row: &Row, reasons: Option<usize>) -> bool {
+/// Whether a row is from a file of rows of unknown outcome. `reasons` is the column of the reasons, if there is one.
+pub(super) fn is_of_unknown_outcome(row: &FileRow, reasons: Option<usize>) -> bool {
     #[derive(Deserialize)]
     struct Error {
         reason: String,
     }
 
     match row {
-        Row::Csv(record) => reasons.and_then(|at| record.iter().nth(at)) == Some(OUTCOME_UNKNOWN),
-        Row::Jsonl { object, .. } => {
-            let Object(members) = object;
+        FileRow::Csv(record) => reasons.and_then(|at| record.iter().nth(at)) == Some(OUTCOME_UNKNOWN),
+        FileRow::Jsonl { object, .. } => {
+            let JsonObject(members) = object;
             let error = members.iter().find(|(name, _)| name.trim() == ERROR);
             let error = error.and_then(|(_, value)| serde_json::from_str::<Error>(value.get()).ok());
             error.is_some_and(|error| error.reason == OUTCOME_UNKNOWN)
@@ -259,12 +258,12 @@ pub(super) fn is_of_unknown_outcome(row: &Row, reasons: Option<usize>) -> bool {
     }
 }
 
-fn cannot(path: &Path, error: &io::Error) -> String {
-    format!("{} cannot be written: {error}", path.display())
+fn write_failed(path: &Path, error: &io::Error) -> String {
+    format!("writing {} failed: {error}", path.display())
 }
 
-/// Where rows of that kind go, unless somewhere else is named.
-pub(super) fn path_beside(path: &Path, kind: &str, format: Format) -> PathBuf {
+/// Returns the default path of a file of that kind.
+pub(super) fn path_beside(path: &Path, kind: &str, format: FileFormat) -> PathBuf {
     state::beside(path, &format!(".{kind}.{}", format.extension()))
 }
 
@@ -274,31 +273,31 @@ mod tests {
 
     use super::*;
 
-    fn reason() -> Reason {
-        Reason::local(vec![Flaw {
+    fn reason() -> RejectionReason {
+        RejectionReason::local(vec![ValueError {
             column: "city".to_owned(),
             place: Some(1),
             text: "\"must\"".to_owned(),
         }])
     }
 
-    fn record(cells: &[&str]) -> Row {
-        Row::Csv(Record::new(9, cells.iter().copied()))
+    fn record(cells: &[&str]) -> FileRow {
+        FileRow::Csv(CsvRecord::new(9, cells.iter().copied()))
     }
 
     #[test]
-    fn what_was_written_after_the_last_state_is_written_again_and_not_twice() {
+    fn rows_after_the_last_state_are_written_again_and_not_twice() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rejected.csv");
         let names = || vec!["city".to_owned()];
-        let mut rejected = Rejected::at(path.clone(), names(), 0).unwrap();
+        let mut rejected = RowReport::at(path.clone(), names(), 0).unwrap();
         assert!(!path.exists());
         rejected.add(1, &record(&["Pune"]), &reason()).unwrap();
         let bytes = rejected.flush().unwrap();
         rejected.add(2, &record(&["Agra"]), &reason()).unwrap();
         rejected.flush().unwrap();
         drop(rejected);
-        let mut rejected = Rejected::at(path.clone(), names(), bytes).unwrap();
+        let mut rejected = RowReport::at(path.clone(), names(), bytes).unwrap();
         rejected.add(2, &record(&["Agra"]), &reason()).unwrap();
         rejected.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -310,22 +309,22 @@ mod tests {
         );
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(lines[2].starts_with("2,Agra,") && lines.len() == 3, "{text}");
-        assert!(Rejected::at(path, names(), 10_000).is_err());
+        assert!(RowReport::at(path, names(), 10_000).is_err());
     }
 
     #[test]
-    fn rejected_rows_lose_the_reasons_they_were_rejected_for_before() {
+    fn a_rejected_row_loses_its_earlier_reasons() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rejected");
         let names = ["row_number", "city", "error_code", " "].map(str::to_owned).to_vec();
-        let mut rejected = Rejected::at(path.clone(), names, 0).unwrap();
+        let mut rejected = RowReport::at(path.clone(), names, 0).unwrap();
         rejected.add(3, &record(&["9", "Pune", "X", ""]), &reason()).unwrap();
         rejected.flush().unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().contains("\n3,Pune,INVALID"));
 
-        let mut rejected = Rejected::at(path.clone(), vec![], 0).unwrap();
+        let mut rejected = RowReport::at(path.clone(), vec![], 0).unwrap();
         let object = serde_json::from_str(r#"{"b": 1.50, "_error": {"code": "X"}, "a": "ä"}"#).unwrap();
-        rejected.add(3, &Row::Jsonl { line: 1, object }, &reason()).unwrap();
+        rejected.add(3, &FileRow::Jsonl { line: 1, object }, &reason()).unwrap();
         rejected.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
@@ -335,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_spelled_as_grpc_spells_them() {
+    fn codes_are_written_as_in_grpc() {
         assert_eq!(name(Code::AlreadyExists), "ALREADY_EXISTS");
         assert_eq!(name(Code::Internal), "INTERNAL");
     }

@@ -1,5 +1,4 @@
-//! The values of a row: from what stands in a file to a value of the attribute's kind, unchanged but for spaces around it, or an
-//! error. Pure.
+//! The values of a row: converts a cell to a value of the attribute's type. The value is unchanged except for spaces around it. Pure.
 
 use std::borrow::Cow;
 
@@ -9,49 +8,49 @@ use jiff::tz::TimeZone;
 use leadgate::domain::value::{FieldSet, Value, ValueKind};
 use serde_json::value::RawValue;
 
-use crate::cli::transfer::attributes::Text;
+use crate::cli::transfer::attributes::TextKind;
 use crate::cli::transfer::characters::unwanted;
-use crate::cli::transfer::rows::Object;
+use crate::cli::transfer::rows::JsonObject;
 
-/// What stands in a file in one place.
+/// A cell of a file.
 #[derive(Debug)]
-pub(super) enum Given<'a> {
+pub(super) enum RawCell<'a> {
     Nothing,
     Text(Cow<'a, str>),
     Flag(bool),
-    /// As it is written.
+    /// The digits as written.
     Number(&'a str),
-    Members(Object),
+    Members(JsonObject),
     Array,
 }
 
-/// How a value is to be read.
+/// Reads the values of an attribute.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading {
-    /// The attribute's kind; `None` where nobody has told.
+pub(super) struct ValueReader {
+    /// The type of the attribute; `None` if it is not known.
     pub(super) kind: Option<ValueKind>,
-    pub(super) text: Text,
-    /// Whether leads are known by it: a value that is not exact would make one lead of several.
+    pub(super) text: TextKind,
+    /// Whether the value identifies a lead. A rounded value would make one lead of several.
     pub(super) is_key: bool,
 }
 
 const NO_NUMBER: &str = "must be a number in plain digits";
-const SHORTENED: &str = "is in scientific notation: a spreadsheet has shortened the number; format the column as text and \
+const SHORTENED: &str = "is in scientific notation: a spreadsheet program shortened the number; format the column as text and \
                          write all digits";
 
-/// What spreadsheets show where a formula has failed.
+/// The values that spreadsheet programs show for failed formulas.
 const SHEET_ERRORS: [&str; 7] = ["#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"];
 
-impl<'a> Given<'a> {
-    /// A value of JSON.
+impl<'a> RawCell<'a> {
+    /// Returns the cell of a JSON value.
     pub(super) fn json(raw: &'a RawValue) -> Result<Self, String> {
         let text = raw.get();
         let cannot = |error: serde_json::Error| {
-            let told = error.to_string();
-            let told = told.split(" at line ").next().unwrap_or_default();
-            match told.contains("surrogate") || told.contains("hex escape") {
-                true => "cannot be read: it holds half of a character (a lone surrogate)".to_owned(),
-                false => format!("cannot be read: {told}"),
+            let text = error.to_string();
+            let text = text.split(" at line ").next().unwrap_or_default();
+            match text.contains("surrogate") || text.contains("hex escape") {
+                true => "invalid JSON string: it has half of a character (a lone surrogate)".to_owned(),
+                false => format!("invalid JSON: {text}"),
             }
         };
         Ok(match text.as_bytes().first() {
@@ -65,27 +64,27 @@ impl<'a> Given<'a> {
     }
 }
 
-impl Reading {
-    /// The value; `None` where there is none, and what the lead has is left alone.
-    pub(super) fn value(self, given: Given) -> Result<Option<Value>, String> {
+impl ValueReader {
+    /// Returns the value; `None` if the cell is empty, so that the lead keeps its value.
+    pub(super) fn value(self, given: RawCell) -> Result<Option<Value>, String> {
         let is_set = matches!(self.kind, Some(ValueKind::FieldSet) | None);
         let text = match (self.kind, given) {
-            (_, Given::Nothing) => return Ok(None),
-            (_, Given::Members(members)) if is_set => return field_set(members).map(Some),
-            (_, Given::Members(_) | Given::Array) => return Err("must be one value".to_owned()),
-            (Some(ValueKind::Flag) | None, Given::Flag(flag)) => return Ok(Some(Value::Flag(flag))),
-            (None, Given::Number(text)) => return number(text).map(Some),
-            (_, Given::Flag(flag)) => Cow::Owned(flag.to_string()),
-            (_, Given::Number(text)) => Cow::Borrowed(text),
-            (_, Given::Text(text)) => text,
+            (_, RawCell::Nothing) => return Ok(None),
+            (_, RawCell::Members(members)) if is_set => return field_set(members).map(Some),
+            (_, RawCell::Members(_) | RawCell::Array) => return Err("must be one value".to_owned()),
+            (Some(ValueKind::Flag) | None, RawCell::Flag(flag)) => return Ok(Some(Value::Flag(flag))),
+            (None, RawCell::Number(text)) => return number(text).map(Some),
+            (_, RawCell::Flag(flag)) => Cow::Owned(flag.to_string()),
+            (_, RawCell::Number(text)) => Cow::Borrowed(text),
+            (_, RawCell::Text(text)) => text,
         };
         if text.trim().is_empty() {
             return Ok(None);
         }
         let text = match (self.kind, self.text) {
-            (Some(ValueKind::Text) | None, Text::Lines) => &*text,
-            // Whether it may have several lines is not known here, so that line ends and tabs stay.
-            (Some(ValueKind::Text) | None, Text::Line) => text.trim_matches(is_space),
+            (Some(ValueKind::Text) | None, TextKind::Lines) => &*text,
+            // Line ends and tabs stay, because the attribute may have several lines.
+            (Some(ValueKind::Text) | None, TextKind::Line) => text.trim_matches(is_space),
             _ => text.trim(),
         };
         self.check(text)?;
@@ -95,35 +94,35 @@ impl Reading {
             Some(ValueKind::Time) => Value::Time(moment(text)?),
             Some(ValueKind::FieldSet) => match serde_json::from_str(text) {
                 Ok(members) => field_set(members)?,
-                Err(_) => return Err("must be an object of JSON".to_owned()),
+                Err(_) => return Err("must be a JSON object".to_owned()),
             },
             Some(ValueKind::Text) | None => Value::Text(text.to_owned()),
         };
         Ok(Some(value))
     }
 
-    /// What can be wrong with any text.
+    /// Checks a text of any type.
     fn check(self, text: &str) -> Result<(), String> {
         let joiner = text
             .chars()
             .find(|character| matches!(character, '\u{200c}' | '\u{200d}'));
-        let joiner = joiner.filter(|_| matches!(self.text, Text::Email | Text::Phone));
+        let joiner = joiner.filter(|_| matches!(self.text, TextKind::Email | TextKind::Phone));
         let joiner = joiner.and_then(|joiner| unwanted(&joiner.to_string()));
         if let Some(character) = joiner.or_else(|| unwanted(text)) {
-            return Err(format!("contains the character {character}, which cannot be seen"));
+            return Err(format!("contains the invisible character {character}"));
         }
-        let is_phone = self.text == Text::Phone;
+        let is_phone = self.text == TextKind::Phone;
         if (is_phone && is_scientific(text)) || (self.is_key && is_shortened(text)) {
             return Err(SHORTENED.to_owned());
         }
         if is_phone && is_decimal(text) {
-            return Err("has decimals: a program has taken it for a number; write the digits alone".to_owned());
+            return Err("has decimals, because a program read it as a number; write the digits only".to_owned());
         }
         Ok(())
     }
 
-    /// What may be wrong with a value that is taken as it stands.
-    pub(super) fn doubt(self, value: &Value) -> Option<&'static str> {
+    /// Returns a warning for a value that is probably wrong.
+    pub(super) fn warning(self, value: &Value) -> Option<&'static str> {
         let Value::Text(text) = value else {
             return None;
         };
@@ -131,14 +130,14 @@ impl Reading {
             SHEET_ERRORS.contains(&text.as_str()) || (text.len() > 2 && text.bytes().all(|byte| byte == b'#'));
         let after_quote = text.strip_prefix('\'').unwrap_or_default();
         if is_shortened(text) {
-            Some("looks like a number that a spreadsheet has shortened")
+            Some("looks like a number that a spreadsheet program shortened")
         } else if is_error {
-            Some("is what a spreadsheet shows in place of a value")
+            Some("is an error value of a spreadsheet program")
         } else if text.contains('\u{fffd}') {
-            Some("contains U+FFFD: a program could not read a character")
+            Some("contains U+FFFD, which replaces a character that a program could not read")
         } else if after_quote.starts_with(['=', '+', '-', '@']) {
             Some(
-                "begins with ' before =, +, - or @, as `leadgate export --escape-formulas` writes it: the ' is imported too",
+                "starts with ' before =, +, - or @, as written by `leadgate export --escape-formulas`: the ' is imported as well",
             )
         } else {
             None
@@ -146,12 +145,12 @@ impl Reading {
     }
 }
 
-/// Spaces of all widths, but no tabs and line ends.
+/// Whether a character is a space of any width, and not a tab or a line end.
 fn is_space(character: char) -> bool {
     character.is_whitespace() && !character.is_control()
 }
 
-/// A number as it is written: typed where that says the same, else as text.
+/// Returns a number as written: typed if its digits stay the same, else as text.
 fn number(text: &str) -> Result<Value, String> {
     if is_scientific(text) {
         return Err(SHORTENED.to_owned());
@@ -163,7 +162,7 @@ fn number(text: &str) -> Result<Value, String> {
         return Err(NO_NUMBER.to_owned());
     }
     let integer = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
-    // Beyond this the gateway takes no doubles, which do not hold every whole number there.
+    // The gateway rejects larger doubles, which cannot represent all whole numbers.
     let is_small = |number: &f64| number.abs() < 9_007_199_254_740_992.0;
     let double = text.parse::<f64>().ok().filter(is_small);
     let double = double.filter(|number| Value::Number(*number).to_text() == text);
@@ -174,7 +173,7 @@ fn number(text: &str) -> Result<Value, String> {
     })
 }
 
-/// `9.19845E+11`, also with a decimal comma and in the forms that programs write.
+/// Whether a text has the form of `9.19845E+11`, also with a decimal comma.
 fn is_scientific(text: &str) -> bool {
     let Some((digits, exponent)) = text.split_once(['e', 'E']) else {
         return false;
@@ -189,13 +188,13 @@ fn is_scientific(text: &str) -> bool {
         && exponent.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The form in which spreadsheets write long numbers. An id such as 12E5 is not one.
+/// Whether a text has the form of long numbers in spreadsheet programs. An id such as 12E5 does not.
 fn is_shortened(text: &str) -> bool {
     let exponent = text.split_once(['e', 'E']).map(|(_, exponent)| exponent);
     is_scientific(text) && exponent.is_some_and(|exponent| exponent.starts_with('+'))
 }
 
-/// Digits with a fraction of zero, as programs write a column of whole numbers in which a cell is empty.
+/// Whether a text is digits with a fraction of zero, as programs write whole numbers in a column with an empty cell.
 fn is_decimal(text: &str) -> bool {
     text.split_once('.').is_some_and(|(whole, fraction)| {
         let whole = whole.strip_prefix('+').unwrap_or(whole);
@@ -214,12 +213,12 @@ fn flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A date, or a time with an offset or in UTC: the year first, since other orders have two meanings.
+/// Parses a date, or a time with an offset or in UTC. The year is first, because other orders are ambiguous.
 fn moment(text: &str) -> Result<Timestamp, String> {
     const FORMS: &str = "2026-07-31, \"2026-07-31 05:33:50\" (UTC) or 2026-07-31T05:33:50+05:30";
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(format!(
-            "must be a date or a time such as {FORMS}; this is a number, as spreadsheets store dates"
+            "must be a date or a time such as {FORMS}; this is a number, which spreadsheet programs use for dates"
         ));
     }
     let time = read_moment(text).ok_or_else(|| format!("must be a date or a time such as {FORMS}"))?;
@@ -237,7 +236,7 @@ fn read_moment(text: &str) -> Option<Timestamp> {
         _ if at < 10 => byte.is_ascii_digit(),
         _ => byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'+' | b'-' | b'Z'),
     };
-    // The second 60 would become 59.
+    // The parser would change the second 60 to 59.
     if !text.bytes().enumerate().all(is_form) || text.contains(":60") {
         return None;
     }
@@ -250,20 +249,18 @@ fn read_moment(text: &str) -> Option<Timestamp> {
     }
 }
 
-fn field_set(Object(members): Object) -> Result<Value, String> {
+fn field_set(JsonObject(members): JsonObject) -> Result<Value, String> {
     let mut set = FieldSet::default();
     for (name, raw) in members {
-        let text = match Given::json(&raw).map_err(|text| format!("{name} {text}"))? {
-            Given::Nothing => continue,
-            Given::Array | Given::Members(_) => return Err("must have plain members".to_owned()),
-            Given::Text(text) => text.into_owned(),
-            Given::Flag(flag) => flag.to_string(),
-            Given::Number(text) => text.to_owned(),
+        let text = match RawCell::json(&raw).map_err(|text| format!("{name} {text}"))? {
+            RawCell::Nothing => continue,
+            RawCell::Array | RawCell::Members(_) => return Err("must not have nested members".to_owned()),
+            RawCell::Text(text) => text.into_owned(),
+            RawCell::Flag(flag) => flag.to_string(),
+            RawCell::Number(text) => text.to_owned(),
         };
         if let Some(character) = unwanted(&text) {
-            return Err(format!(
-                "{name} contains the character {character}, which cannot be seen"
-            ));
+            return Err(format!("{name} contains the invisible character {character}"));
         }
         set.fields.insert(name, text);
     }
@@ -276,24 +273,24 @@ mod tests {
 
     use super::*;
 
-    fn reading(kind: Option<ValueKind>, text: Text) -> Reading {
-        Reading {
+    fn reading(kind: Option<ValueKind>, text: TextKind) -> ValueReader {
+        ValueReader {
             kind,
             text,
             is_key: false,
         }
     }
 
-    /// What a cell of CSV becomes.
+    /// The value of a CSV cell.
     fn cell(kind: ValueKind, text: &str) -> Result<Option<Value>, String> {
-        reading(Some(kind), Text::Line).value(Given::Text(Cow::Borrowed(text)))
+        reading(Some(kind), TextKind::Line).value(RawCell::Text(Cow::Borrowed(text)))
     }
 
-    /// What a value of JSON becomes.
+    /// The value of a JSON value.
     fn json(kind: Option<ValueKind>, text: &str) -> Result<Option<Value>, String> {
         let raw = RawValue::from_string(text.to_owned()).unwrap();
-        let given = Given::json(&raw)?;
-        reading(kind, Text::Line).value(given)
+        let given = RawCell::json(&raw)?;
+        reading(kind, TextKind::Line).value(given)
     }
 
     fn text(text: &str) -> Option<Value> {
@@ -301,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_value_is_typed_by_its_kind() {
+    fn a_value_has_the_type_of_its_attribute() {
         for (text, flag) in [
             ("true", true),
             ("1", true),
@@ -325,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_sent_as_it_stands_or_not_at_all() {
+    fn a_number_is_sent_unchanged_or_rejected() {
         for (number, value) in [
             ("-3", Some(Value::Integer(-3))),
             ("2.5", Some(Value::Number(2.5))),
@@ -348,14 +345,14 @@ mod tests {
             assert!(cell(ValueKind::Number, wrong).is_err(), "{wrong}");
         }
         for shortened in ["1e3", "1.5E+10", "1e400", "9,19845E+11"] {
-            let told = cell(ValueKind::Number, shortened).unwrap_err();
-            assert!(told.contains("scientific"), "{told}");
+            let message = cell(ValueKind::Number, shortened).unwrap_err();
+            assert!(message.contains("scientific"), "{message}");
         }
         assert!(json(Some(ValueKind::Number), "1e400").is_err() && json(None, "1e400").is_err());
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_absent_value() {
+    fn an_invalid_value_is_not_an_absent_value() {
         for broken in [
             "\"s1\\ud83d@x.co\"",
             "\"\\udc00\"",
@@ -395,20 +392,20 @@ mod tests {
     }
 
     #[test]
-    fn spaces_around_a_value_are_trimmed_but_not_in_texts_of_many_lines() {
+    fn spaces_around_a_value_are_trimmed_except_in_multi_line_texts() {
         assert_eq!(cell(ValueKind::Text, " a@x.co\u{a0} "), Ok(text("a@x.co")));
         assert_eq!(cell(ValueKind::Text, " \u{a0}\t"), Ok(None));
         assert_eq!(cell(ValueKind::Number, "\u{a0}5 "), Ok(Some(Value::Integer(5))));
-        let lines = reading(Some(ValueKind::Text), Text::Lines);
+        let lines = reading(Some(ValueKind::Text), TextKind::Lines);
         let note = " one\n\ttwo \n";
-        assert_eq!(lines.value(Given::Text(note.into())), Ok(text(note)));
-        assert_eq!(lines.value(Given::Text(" \n".into())), Ok(None));
-        // Another text may be one of several lines too.
+        assert_eq!(lines.value(RawCell::Text(note.into())), Ok(text(note)));
+        assert_eq!(lines.value(RawCell::Text(" \n".into())), Ok(None));
+        // Any other text may have several lines as well.
         assert_eq!(cell(ValueKind::Text, " one\n\ttwo\n"), Ok(text("one\n\ttwo\n")));
     }
 
     #[test]
-    fn characters_that_cannot_be_seen_are_named() {
+    fn invisible_characters_are_named() {
         for (value, character) in [
             ("a@x.co\u{200b}", "U+200B"),
             ("A\0nu", "U+0000"),
@@ -416,42 +413,42 @@ mod tests {
             ("a\u{7}", "bell"),
         ] {
             for kind in [ValueKind::Text, ValueKind::Number, ValueKind::Flag, ValueKind::Time] {
-                let told = cell(kind, value).unwrap_err();
-                assert!(told.contains(character), "{told}");
+                let message = cell(kind, value).unwrap_err();
+                assert!(message.contains(character), "{message}");
             }
         }
-        let email = reading(Some(ValueKind::Text), Text::Email);
-        assert!(email.value(Given::Text("a\u{200d}b@x.co".into())).is_err());
+        let email = reading(Some(ValueKind::Text), TextKind::Email);
+        assert!(email.value(RawCell::Text("a\u{200d}b@x.co".into())).is_err());
         assert!(json(Some(ValueKind::Text), "\"a\\u0000\"").is_err());
     }
 
     #[test]
-    fn a_phone_that_a_spreadsheet_has_shortened_is_none() {
-        let phone = reading(Some(ValueKind::Text), Text::Phone);
+    fn a_phone_that_a_spreadsheet_program_shortened_is_invalid() {
+        let phone = reading(Some(ValueKind::Text), TextKind::Phone);
         for wrong in ["9.19845E+11", "9.19845e11", "9,19845E+11", "9E+11", " 9.19845E+11 "] {
-            let told = phone.value(Given::Text(wrong.into())).unwrap_err();
-            assert!(told.contains("a spreadsheet has shortened"), "{told}");
+            let message = phone.value(RawCell::Text(wrong.into())).unwrap_err();
+            assert!(message.contains("a spreadsheet program shortened"), "{message}");
         }
-        assert!(phone.value(Given::Number("9.19845E+11")).is_err());
-        assert!(phone.value(Given::Text("919845098450.0".into())).is_err());
+        assert!(phone.value(RawCell::Number("9.19845E+11")).is_err());
+        assert!(phone.value(RawCell::Text("919845098450.0".into())).is_err());
         for right in ["+91-9845098450", "080.2555.1234", "(080) 2555 1234"] {
-            assert_eq!(phone.value(Given::Text(right.into())), Ok(text(right)));
+            assert_eq!(phone.value(RawCell::Text(right.into())), Ok(text(right)));
         }
-        // Other texts may look like that, but not where leads are known by them.
+        // Other texts may have that form, unless they identify leads.
         let key = |value: &str| {
-            Reading {
+            ValueReader {
                 is_key: true,
-                ..reading(Some(ValueKind::Text), Text::Line)
+                ..reading(Some(ValueKind::Text), TextKind::Line)
             }
-            .value(Given::Text(value.to_owned().into()))
+            .value(RawCell::Text(value.to_owned().into()))
         };
         assert!(key("9.19845E+11").is_err() && key("12E5").is_ok());
-        let line = reading(Some(ValueKind::Text), Text::Line);
-        assert!(line.doubt(&Value::Text("9.19845E+11".to_owned())).is_some());
-        assert!(line.doubt(&Value::Text("'=1+1".to_owned())).is_some());
-        assert!(line.doubt(&Value::Text("#N/A".to_owned())).is_some());
-        assert!(line.doubt(&Value::Text("#####".to_owned())).is_some());
-        assert!(line.doubt(&Value::Text("12E5 'x' #1".to_owned())).is_none());
+        let line = reading(Some(ValueKind::Text), TextKind::Line);
+        assert!(line.warning(&Value::Text("9.19845E+11".to_owned())).is_some());
+        assert!(line.warning(&Value::Text("'=1+1".to_owned())).is_some());
+        assert!(line.warning(&Value::Text("#N/A".to_owned())).is_some());
+        assert!(line.warning(&Value::Text("#####".to_owned())).is_some());
+        assert!(line.warning(&Value::Text("12E5 'x' #1".to_owned())).is_none());
     }
 
     #[test]
@@ -483,17 +480,17 @@ mod tests {
             "2026-07-31T05:33:50[Asia/Kolkata]",
             "tomorrow",
         ] {
-            let told = cell(ValueKind::Time, wrong).unwrap_err();
+            let message = cell(ValueKind::Time, wrong).unwrap_err();
             assert!(
-                told.contains("must be a date or a time such as 2026-07-31"),
-                "{wrong}: {told}"
+                message.contains("must be a date or a time such as 2026-07-31"),
+                "{wrong}: {message}"
             );
         }
         for serial in ["45291", "45291.5"] {
             assert!(
                 cell(ValueKind::Time, serial)
                     .unwrap_err()
-                    .contains("as spreadsheets store dates")
+                    .contains("which spreadsheet programs use for dates")
             );
             assert!(json(Some(ValueKind::Time), serial).is_err());
         }
@@ -512,7 +509,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_changed_but_for_spaces_around_it(given in "\\PC{0,20}") {
+        fn a_text_is_unchanged_except_for_spaces_around_it(given in "\\PC{0,20}") {
             match cell(ValueKind::Text, &given) {
                 Ok(Some(value)) => prop_assert_eq!(value.to_text(), given.trim()),
                 Ok(None) => prop_assert!(given.trim().is_empty()),

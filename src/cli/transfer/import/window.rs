@@ -1,56 +1,55 @@
-//! Which rows are under way, and which of them may be recorded: rows are recorded in order, so that an import knows how far it
-//! is. Knows neither files nor messages.
+//! The rows that are read and not recorded. Rows are recorded in order, so that one number is the progress of an import.
 
 use std::collections::VecDeque;
 
-/// The rows that have been taken in and are not recorded, in order.
+/// The rows that are not recorded, in order.
 #[derive(Debug)]
-pub(super) struct Window<R, O> {
+pub(super) struct RowWindow<R, O> {
     rows: VecDeque<(u64, R, Option<O>)>,
 }
 
-impl<R, O> Default for Window<R, O> {
+impl<R, O> Default for RowWindow<R, O> {
     fn default() -> Self {
         Self { rows: VecDeque::new() }
     }
 }
 
-impl<R, O> Window<R, O> {
-    /// Takes a row in. Its number must be above those of all rows before it.
+impl<R, O> RowWindow<R, O> {
+    /// Adds a row. Its number must be higher than those of all earlier rows.
     pub(super) fn push(&mut self, number: u64, row: R) {
         debug_assert!(self.rows.back().is_none_or(|(last, ..)| *last < number));
         self.rows.push_back((number, row, None));
     }
 
-    /// The row, if it is under way.
-    pub(super) fn open(&mut self, number: u64) -> Option<&mut R> {
+    /// Returns a row, if it is unsettled.
+    pub(super) fn get_unsettled(&mut self, number: u64) -> Option<&mut R> {
         let at = self.at(number)?;
         let (_, row, outcome) = self.rows.get_mut(at)?;
         outcome.is_none().then_some(row)
     }
 
-    /// Says what became of a row that is under way.
+    /// Sets the outcome of an unsettled row.
     pub(super) fn settle(&mut self, number: u64, outcome: O) {
-        if self.open(number).is_some()
+        if self.get_unsettled(number).is_some()
             && let Some(at) = self.at(number)
         {
             self.rows[at].2 = Some(outcome);
         }
     }
 
-    /// The next row in order, if it is settled.
+    /// Removes the next row in order, if it is settled.
     pub(super) fn pop(&mut self) -> Option<(u64, R, O)> {
         let (number, row, outcome) = self.rows.pop_front_if(|(.., outcome)| outcome.is_some())?;
         Some((number, row, outcome?))
     }
 
-    /// Those under way, with their numbers.
-    pub(super) fn under_way(&mut self) -> impl Iterator<Item = (u64, &mut R)> {
+    /// Returns the unsettled rows with their numbers.
+    pub(super) fn unsettled(&mut self) -> impl Iterator<Item = (u64, &mut R)> {
         let rows = self.rows.iter_mut();
         rows.filter_map(|(number, row, outcome)| outcome.is_none().then_some((*number, row)))
     }
 
-    /// How many rows have been taken in that are not recorded.
+    /// Returns the number of rows that are not recorded.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
@@ -67,9 +66,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_settled_in_order_whenever_they_are_answered() {
-        let mut window = Window::default();
-        // Rows between them may be settled already.
+    fn rows_are_recorded_in_order_whenever_they_are_settled() {
+        let mut window = RowWindow::default();
+        // The numbers may have gaps.
         for (number, row) in [(3, "a"), (12, "b"), (13, "c")] {
             window.push(number, row);
         }
@@ -84,16 +83,16 @@ mod tests {
 
     #[test]
     fn a_row_is_settled_once() {
-        let mut window = Window::default();
+        let mut window = RowWindow::default();
         window.push(1, "a");
         window.push(2, "b");
         window.settle(2, 'x');
         window.settle(2, 'y');
-        assert!(window.open(2).is_none() && window.open(1).is_some());
+        assert!(window.get_unsettled(2).is_none() && window.get_unsettled(1).is_some());
         window.settle(1, 'z');
         assert_eq!(window.pop().map(|(_, _, outcome)| outcome), Some('z'));
         assert_eq!(window.pop().map(|(_, _, outcome)| outcome), Some('x'));
-        // What is over, or was never taken in, is nobody's.
+        // Rows that are recorded, or were never added, are ignored.
         window.settle(1, 'a');
         window.settle(3, 'a');
         assert_eq!((window.pop(), window.len()), (None, 0));
@@ -101,8 +100,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_mark_is_never_above_a_row_under_way(order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle()) {
-            let mut window = Window::default();
+        fn no_row_is_recorded_before_an_earlier_one(order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle()) {
+            let mut window = RowWindow::default();
             for number in 1..=60 {
                 window.push(number, ());
             }
@@ -115,7 +114,7 @@ mod tests {
                     mark = popped;
                     prop_assert!(answered.contains(&popped));
                 }
-                prop_assert!(window.under_way().all(|(open, _)| open > mark && !answered.contains(&open)));
+                prop_assert!(window.unsettled().all(|(open, _)| open > mark && !answered.contains(&open)));
             }
             prop_assert_eq!(mark, 60);
         }

@@ -1,0 +1,237 @@
+//! `leadgate check`: checks the configuration and the store, and with `--connect` also the accounts.
+
+use std::time::Duration;
+
+use clap::Args;
+use leadgate::app::App;
+use leadgate::clock;
+use leadgate::context::RequestContext;
+use leadgate::crm::authentication::KeyOwner;
+use leadgate::domain::activity::{Form, OWNER};
+use leadgate::error::{Error, ErrorKind};
+use leadgate::gateway::Gateway;
+use leadgate::store::Store;
+use url::Url;
+
+use crate::cli::process::ConfigOption;
+use crate::cli::store::{SEE_METRIC, list_damaged};
+
+/// The timeout of the calls to an account.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time for which the command waits until its slots are free.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// What to do if a type of activity cannot be used for shares.
+const RIGHT_TYPE: &str = "set it to the code of a type whose form has the Owner field";
+
+#[derive(Args)]
+pub(crate) struct CheckOptions {
+    #[command(flatten)]
+    config: ConfigOption,
+    /// Also check the keys of each account, and what its shares require. This makes one call per account, and a second one if
+    /// sharing.default_activity_type is set.
+    #[arg(long)]
+    connect: bool,
+}
+
+/// Where the command records the calls that it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UsageRecord {
+    /// In the store, so that `serve` continues with it.
+    Saved,
+    /// Nowhere, because there is no store yet. The command creates none.
+    NoStore,
+    /// Nowhere, because a running gateway uses the store.
+    StoreInUse,
+}
+
+/// The settings of an account that the check compares with the account.
+struct AccountSettings {
+    base_url: Url,
+    share_type: i32,
+}
+
+/// The results of the check of an account.
+#[derive(Default)]
+struct AccountReport {
+    notes: Vec<String>,
+    errors: Vec<String>,
+}
+
+pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
+    let config = options.config.load()?;
+    let accounts: Vec<_> = config
+        .tenants
+        .values()
+        .map(|tenant| AccountSettings {
+            base_url: tenant.base_url.clone(),
+            share_type: tenant.sharing.default_activity_type,
+        })
+        .collect();
+    let (store, record) = open_store(&config.store_url).await?;
+    let app = App::with_store(config, store.clone()).await?;
+    println!("The configuration is valid: {} tenant(s).", accounts.len());
+    let checked = match options.connect {
+        true => check_accounts(&app, &accounts, record).await,
+        false => Ok(()),
+    };
+    store.close().await;
+    checked
+}
+
+/// Opens the store without creating one. Returns a store in memory if there is none, or if it is in use.
+async fn open_store(url: &str) -> Result<(Store, UsageRecord), String> {
+    let in_memory = async || Store::open("sqlite::memory:").await.map_err(|error| error.to_string());
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Ok((in_memory().await?, UsageRecord::NoStore));
+    }
+    if let Some(path) = Store::check_path(url).map_err(|error| error.to_string())? {
+        println!("There is no store yet. The gateway will create {}.", path.display());
+        return Ok((in_memory().await?, UsageRecord::NoStore));
+    }
+    match Store::open(url).await {
+        Ok(store) => {
+            let damaged = list_damaged(&store).await?;
+            if !damaged.is_empty() {
+                println!("The gateway ignores damaged rows. `leadgate store repair --apply` moves them away.");
+            }
+            Ok((store, UsageRecord::Saved))
+        }
+        Err(error) if error.is_in_use() => {
+            println!("{error}, probably by the running gateway of this configuration. {SEE_METRIC}");
+            Ok((in_memory().await?, UsageRecord::StoreInUse))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Checks each account. The calls count in the quota.
+async fn check_accounts(app: &App, accounts: &[AccountSettings], record: UsageRecord) -> Result<(), String> {
+    app.save_quota_usage(false).await;
+    let mut failed = 0;
+    // Both are sorted by name.
+    for (settings, (name, gateway)) in accounts.iter().zip(app.tenants().iter()) {
+        let report = check_account(gateway, settings).await;
+        for text in report.notes.iter().chain(&report.errors) {
+            println!("{name}: {text}");
+        }
+        failed += usize::from(!report.errors.is_empty());
+    }
+    if failed > 0 {
+        app.save_quota_usage(true).await;
+        return Err(format!("{failed} tenant(s) cannot be used with this configuration"));
+    }
+    match record {
+        UsageRecord::Saved => app.save_quota_usage(true).await,
+        UsageRecord::NoStore => wait_for_slots(app).await,
+        UsageRecord::StoreInUse => {
+            println!(
+                "A gateway uses the store and does not count the calls of this check: LeadSquared may reject a call of the gateway \
+                 in the next window."
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a gateway that starts next cannot share a window with the calls of this process.
+async fn wait_for_slots(app: &App) {
+    let held = app
+        .tenants()
+        .iter()
+        .filter_map(|(_, gateway)| gateway.quota_usage().slots);
+    let free_at = held.flat_map(|held| held.calls.free_at.into_iter().chain(held.bulk.free_at));
+    let waits = free_at.filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
+    let wait = waits.max().unwrap_or_default();
+    if wait > MAX_WAIT {
+        println!("There is no store to record the calls of this check: start the gateway in {wait:.0?} or later.");
+        return;
+    }
+    println!("There is no store to record the calls of this check: waiting {wait:.1?} until their slots are free.");
+    tokio::time::sleep(wait).await;
+}
+
+async fn check_account(gateway: &Gateway, settings: &AccountSettings) -> AccountReport {
+    let context = RequestContext::internal("check", TIMEOUT);
+    let share_type = settings.share_type;
+    let mut report = AccountReport::default();
+    let owner = match gateway.key_owner(&context).await {
+        Ok(owner) => owner,
+        Err(error) => {
+            report.errors.push(with_cause(&error, gateway));
+            return report;
+        }
+    };
+    check_keys(&owner, &settings.base_url, share_type != 0, &mut report);
+    if share_type != 0 {
+        match gateway.activity_form(&context, share_type).await {
+            Ok(form) => check_form(&form, share_type, &mut report),
+            Err(error) => {
+                let text = match error.kind {
+                    ErrorKind::Invalid(_) => {
+                        format!("LeadSquared has no such activity type, or it is disabled: {RIGHT_TYPE}")
+                    }
+                    _ => with_cause(&error, gateway),
+                };
+                let key = "sharing.default_activity_type";
+                report.errors.push(format!("{key} = {share_type}: {text}"));
+            }
+        }
+    }
+    report
+}
+
+/// Returns the error, with its cause if LeadSquared cannot be reached.
+fn with_cause(error: &Error, gateway: &Gateway) -> String {
+    match (&error.kind, gateway.outage()) {
+        (
+            ErrorKind::Unavailable { .. } | ErrorKind::BreakerOpen { .. } | ErrorKind::DeadlineExceeded { .. },
+            Some(outage),
+        ) => {
+            format!("{error}: {outage}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Checks the role and the host of the keys.
+fn check_keys(owner: &KeyOwner, base_url: &Url, has_shares: bool, report: &mut AccountReport) {
+    let or_unknown = |text: &Option<String>| {
+        let text = text.as_deref().filter(|text| !text.is_empty());
+        text.unwrap_or("unknown").to_owned()
+    };
+    let role = or_unknown(&owner.role);
+    let mut text = format!(
+        "the keys are valid; organization {}, role {role}, time zone {}",
+        or_unknown(&owner.org_short_code),
+        or_unknown(&owner.time_zone)
+    );
+    match (role == "Administrator", has_shares) {
+        (true, false) => {}
+        (true, true) => text += "; shares require the role Administrator, which the keys have",
+        (false, false) => text += "; LeadSquared recommends the keys of an Administrator",
+        (false, true) => report.errors.push(format!(
+            "shares require the keys of an Administrator, and the role of these keys is {role}: set access_key and secret_key to \
+             the keys of an Administrator"
+        )),
+    }
+    report.notes.push(text);
+    let api = owner.services.api.as_deref().unwrap_or_default();
+    let host = api.trim_start_matches("https://").split('/').next().unwrap_or_default();
+    if !host.is_empty() && host != base_url.authority() {
+        report
+            .errors
+            .push(format!("the host of the account is {host}: set base_url to it"));
+    }
+}
+
+/// Checks that the form of the activity type has the field that shares require.
+fn check_form(form: &Form, share_type: i32, report: &mut AccountReport) {
+    let setting = format!("sharing.default_activity_type = {share_type} ({})", form.name);
+    if form.fields.iter().any(|field| field == OWNER) {
+        report.notes.push(format!("{setting} has the Owner field"));
+    } else {
+        report.errors.push(format!(
+            "{setting} has no Owner field, which LeadSquared requires to find the user: add it to the form of the type, or {RIGHT_TYPE}"
+        ));
+    }
+}

@@ -1,0 +1,36 @@
+//! `leadgate serve`: the gateway.
+
+use leadgate::app::App;
+use leadgate::config::Config;
+use leadgate::telemetry::log;
+
+use crate::cli::process::{ConfigOption, bind, shutdown_signal};
+
+pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
+    let config = options.load()?;
+    log::start(&config.log);
+    warn_of_ignored_proxies(&config);
+    let listener = bind(config.listen).await?;
+    let admin_listener = bind(config.admin_listen).await?;
+    App::new(config)
+        .await?
+        .serve(listener, admin_listener, shutdown_signal()?)
+        .await
+}
+
+/// Logs a warning if the environment names a proxy and a tenant has none.
+fn warn_of_ignored_proxies(config: &Config) {
+    const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    let set: Vec<String> = std::env::vars_os()
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| NAMES.contains(&name.to_ascii_uppercase().as_str()))
+        .collect();
+    let mut tenants = config.tenants.values();
+    if !set.is_empty() && tenants.any(|tenant| !tenant.upstream.has_proxy()) {
+        tracing::warn!(
+            variables = %set.join(" "),
+            "ignoring the proxies of the environment; set tenants.NAME.upstream.proxy to use one"
+        );
+    }
+}
