@@ -14,7 +14,7 @@ use super::lead::{
 use super::response::{UpstreamResponse, row_error};
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::domain::lead::{Action, LEAD_ID, Row, SEARCH_BY_LEAD_ID, Write, Written, check_id};
+use crate::domain::lead::{LEAD_ID, RawFields, SEARCH_BY_LEAD_ID, WriteAction, WriteRequest, WriteResult, check_id};
 use crate::domain::listed::Unreadable;
 use crate::error::{Error, ErrorKind, Resource, Result};
 use crate::quota::{Cost, Lane};
@@ -118,7 +118,7 @@ impl Batchable for Create {
 }
 
 impl Operation for BatchRead {
-    type Output = Vec<MemberResult<Row>>;
+    type Output = Vec<MemberResult<RawFields>>;
     const NAME: &'static str = GetByIds::NAME;
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -126,9 +126,9 @@ impl Operation for BatchRead {
         self.0.request()
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<Row>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<RawFields>>> {
         let listed = self.0.decode(response)?;
-        let id_of = |row: &Row| Some(row.get(LEAD_ID)?.as_deref()?.to_ascii_lowercase());
+        let id_of = |row: &RawFields| Some(row.get(LEAD_ID)?.as_deref()?.to_ascii_lowercase());
         let rows = listed.records.into_iter();
         let mut rows: HashMap<_, _> = rows.filter_map(|row| Some((id_of(&row)?, row))).collect();
         let mut unread: HashMap<String, String> = HashMap::new();
@@ -155,7 +155,7 @@ impl Operation for BatchRead {
                 rows.get(id).cloned()
             }
         };
-        let mut results: Vec<MemberResult<Row>> = Vec::with_capacity(ids.len());
+        let mut results: Vec<MemberResult<RawFields>> = Vec::with_capacity(ids.len());
         for id in &ids {
             results.push(match (result(id), unread.get(id)) {
                 (Some(row), _) => MemberResult::Final(Ok(row)),
@@ -175,7 +175,7 @@ impl Operation for BatchRead {
 }
 
 impl Operation for BatchUpdate {
-    type Output = Vec<MemberResult<Written>>;
+    type Output = Vec<MemberResult<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/UpdateV2";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -194,7 +194,7 @@ impl Operation for BatchUpdate {
         post("LeadManagement.svc/Lead/Bulk/UpdateV2", &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<WriteResult>>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Body {
@@ -226,7 +226,7 @@ impl Operation for BatchUpdate {
         let result = |member: &Update| {
             let lead_id = lead_id(&member.write);
             match outcomes.get(&lead_id.to_ascii_lowercase()) {
-                Some(None) => MemberResult::Final(Ok(Written {
+                Some(None) => MemberResult::Final(Ok(WriteResult {
                     lead_id: lead_id.to_owned(),
                     affected_rows: 1,
                     created: Some(false),
@@ -240,7 +240,7 @@ impl Operation for BatchUpdate {
 }
 
 impl Operation for BatchUpsert {
-    type Output = Vec<MemberResult<Written>>;
+    type Output = Vec<MemberResult<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/CreateOrUpdate";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -250,11 +250,11 @@ impl Operation for BatchUpsert {
         post("LeadManagement.svc/Lead/Bulk/CreateOrUpdate", &array(rows))
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<WriteResult>>> {
         rows(response, self.0.len(), |row, lead_id| {
             let created = flag(&row["LeadCreated"]);
             let updated = flag(&row["LeadUpdated"]);
-            Some(Written {
+            Some(WriteResult {
                 lead_id,
                 affected_rows: whole(&row["AffectedRows"]).unwrap_or(1),
                 created: created.filter(|created| *created || updated == Some(true)),
@@ -264,7 +264,7 @@ impl Operation for BatchUpsert {
 }
 
 impl Operation for BatchCreate {
-    type Output = Vec<MemberResult<Written>>;
+    type Output = Vec<MemberResult<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/Create";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -274,10 +274,10 @@ impl Operation for BatchCreate {
         post("LeadManagement.svc/Lead/Bulk/Create", &array(rows))
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<WriteResult>>> {
         rows(response, self.0.len(), |row, lead_id| {
             // Without the flag that it is new, the lead may be one that existed before.
-            (flag(&row["LeadCreated"]) == Some(true)).then_some(Written {
+            (flag(&row["LeadCreated"]) == Some(true)).then_some(WriteResult {
                 lead_id,
                 affected_rows: 1,
                 created: Some(true),
@@ -286,15 +286,15 @@ impl Operation for BatchCreate {
     }
 }
 
-fn lead_id(write: &Write) -> &str {
+fn lead_id(write: &WriteRequest) -> &str {
     match &write.action {
-        Action::Update { lead_id, .. } => lead_id,
-        Action::Create | Action::Upsert { .. } | Action::Capture { .. } => "",
+        WriteAction::Update { lead_id, .. } => lead_id,
+        WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => "",
     }
 }
 
 /// An array of leads, each of them an array of pairs.
-fn array<'a>(rows: impl Iterator<Item = (&'a Arc<Write>, ClearWith)>) -> Json {
+fn array<'a>(rows: impl Iterator<Item = (&'a Arc<WriteRequest>, ClearWith)>) -> Json {
     let rows = rows.map(|(write, clear_with)| json!(pairs(write, clear_with)));
     Json::Array(rows.collect())
 }
@@ -303,8 +303,8 @@ fn array<'a>(rows: impl Iterator<Item = (&'a Arc<Write>, ClearWith)>) -> Json {
 fn rows(
     response: &UpstreamResponse,
     members: usize,
-    done: impl Fn(&Json, String) -> Option<Written>,
-) -> Result<Vec<MemberResult<Written>>> {
+    done: impl Fn(&Json, String) -> Option<WriteResult>,
+) -> Result<Vec<MemberResult<WriteResult>>> {
     let done = |row: &Json| {
         let id = row["LeadId"].as_str().filter(|id| check_id("", id).is_none())?;
         done(row, id.to_owned())
@@ -356,7 +356,7 @@ fn refused(reason: &str) -> Error {
 }
 
 /// The result of a row that failed. If the reason is specific, it is the same as that of a single call.
-fn failed(error: Error) -> MemberResult<Written> {
+fn failed(error: Error) -> MemberResult<WriteResult> {
     match error.kind {
         ErrorKind::Duplicate { .. } | ErrorKind::NotFound(Resource::Lead) | ErrorKind::Invalid(_) => {
             MemberResult::Final(Err(error))
@@ -380,20 +380,20 @@ mod tests {
         }
     }
 
-    fn write(action: Action) -> Arc<Write> {
-        Arc::new(Write {
+    fn write(action: WriteAction) -> Arc<WriteRequest> {
+        Arc::new(WriteRequest {
             action,
             attributes: [("mx_City".to_owned(), Value::Text("Pune".to_owned()))]
                 .into_iter()
                 .collect(),
             cleared: vec![],
-            faults: vec![],
+            violations: vec![],
         })
     }
 
     fn updates(ids: &[&str]) -> BatchUpdate {
         let update = |id: &&str| Update {
-            write: write(Action::Update {
+            write: write(WriteAction::Update {
                 lead_id: (*id).to_owned(),
                 run_automations: false,
             }),
@@ -404,14 +404,14 @@ mod tests {
 
     fn creates(count: usize) -> BatchCreate {
         let create = || Create {
-            write: write(Action::Create),
+            write: write(WriteAction::Create),
             clear_with: ClearWith::EmptyText,
         };
         BatchCreate((0..count).map(|_| create()).collect())
     }
 
-    fn names(results: &[MemberResult<Written>]) -> Vec<String> {
-        let name = |result: &MemberResult<Written>| match result {
+    fn names(results: &[MemberResult<WriteResult>]) -> Vec<String> {
+        let name = |result: &MemberResult<WriteResult>| match result {
             MemberResult::Final(Ok(written)) => written.lead_id.clone(),
             MemberResult::Final(Err(error)) => error.name().to_owned(),
             MemberResult::NotExecuted(_) => "failed".to_owned(),
@@ -429,7 +429,7 @@ mod tests {
                 body: format!(r#"{{"RecordCount":3,"Leads":[{leads}]}}"#).into(),
             };
             let results = GetById::batch_call(&members).decode(&response).unwrap();
-            let name = |result: &MemberResult<Row>| match result {
+            let name = |result: &MemberResult<RawFields>| match result {
                 MemberResult::Final(Ok(row)) => row[LEAD_ID].clone().unwrap(),
                 MemberResult::Final(Err(error)) => error.name().to_owned(),
                 MemberResult::NotExecuted(_) => "alone".to_owned(),
@@ -503,7 +503,7 @@ mod tests {
     #[test]
     fn the_results_of_an_upsert_say_which_leads_were_created() {
         let upsert = || CreateOrUpdate {
-            write: write(Action::Upsert {
+            write: write(WriteAction::Upsert {
                 match_by: None,
                 run_automations: false,
             }),
@@ -539,7 +539,7 @@ mod tests {
         let results = GetById::batch_call(&[read("A"), read("b"), read("c"), read("a")])
             .decode(&response(body))
             .unwrap();
-        let city = |result: &MemberResult<Row>| match result {
+        let city = |result: &MemberResult<RawFields>| match result {
             MemberResult::Final(Ok(row)) => row["mx_City"].clone().unwrap(),
             _ => "none".to_owned(),
         };

@@ -31,7 +31,7 @@ use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
-use crate::domain::lead::Written;
+use crate::domain::lead::WriteResult;
 use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
 use crate::domain::usage::QuotaUsage;
@@ -166,7 +166,7 @@ pub struct Gateway {
     metadata: Cached<LeadsMetaData, Catalog>,
     users: Users,
     activity_types: Cached<GetTypes, Listed<ActivityType>>,
-    requests: Arc<Requests<Written>>,
+    requests: Arc<Requests<WriteResult>>,
     posts: Arc<Requests<String>>,
     settings: WriteSettings,
     batching: Batching,
@@ -275,7 +275,7 @@ impl Gateway {
     }
 
     /// One user.
-    pub async fn get_user(&self, context: &RequestContext, key: &user::Key) -> Result<User> {
+    pub async fn get_user(&self, context: &RequestContext, key: &user::UserKey) -> Result<User> {
         self.users.get(context, key).await
     }
 

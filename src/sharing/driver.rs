@@ -16,7 +16,7 @@ use crate::crm::Place;
 use crate::crm::activity::{Create, Retrieve};
 use crate::crm::batch::{BatchMode, Ready};
 use crate::crm::share::{GetStatus, Grant, Revoke};
-use crate::domain::activity::{NOTE, Post, Target};
+use crate::domain::activity::{ActivityTarget, ActivityWriteRequest, NOTE};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -126,7 +126,7 @@ impl Shared {
             self.sleep(remaining_time).await?;
         }
         let context = self.context_for(share);
-        let place = match step {
+        let ready = match step {
             ShareStep::PostActivity => {
                 let (create, way) = self.activity(&context, share).await;
                 let ready = self.crm.ready(way, &context, &create).await;
@@ -139,16 +139,16 @@ impl Shared {
                 .await
                 .map(ReadyStep::Request),
         };
-        let started = match place {
-            Ok(place) => match self.apply_event(handle, ShareEvent::StepStarted(step)).await {
-                Ok(Some(share)) => Ok((place, share)),
+        let started = match ready {
+            Ok(ready) => match self.apply_event(handle, ShareEvent::StepStarted(step)).await {
+                Ok(Some(share)) => Ok((ready, share)),
                 // The stage has changed, for example by a revoke.
                 Ok(None) => return Ok(None),
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
         };
-        let (place, share) = match started {
+        let (ready, share) = match started {
             Ok(started) => started,
             Err(error) => {
                 if self.should_give_up(drive_state) {
@@ -159,7 +159,7 @@ impl Shared {
             }
         };
         let crm = &self.crm;
-        let executed = match place {
+        let executed = match ready {
             ReadyStep::Post(ready, create, way) => crm
                 .call_batched_from(Some(ready), way, &context, &create, &mut None)
                 .await
@@ -192,7 +192,7 @@ impl Shared {
         let owner = match self.activities_together && !share.posted_again {
             true => {
                 self.users
-                    .get_if_available(context, &user::Key::Id(share.user_id.clone()))
+                    .get_if_available(context, &user::UserKey::Id(share.user_id.clone()))
                     .await
             }
             false => None,
@@ -267,7 +267,8 @@ impl Shared {
             };
             let found = self.crm.call(context, &operation).await?.activities;
             let is_last = found.count() < LOOKUP_PAGE_SIZE;
-            let note = |fields: &crate::domain::lead::Row| fields.get(NOTE).cloned().flatten().unwrap_or_default();
+            let note =
+                |fields: &crate::domain::lead::RawFields| fields.get(NOTE).cloned().flatten().unwrap_or_default();
             let mut activities = found.records.into_iter();
             if let Some(ours) = activities.find(|activity| note(&activity.fields).contains(marker)) {
                 return Ok(Some(ours.id));
@@ -442,7 +443,7 @@ impl DriveState {
 }
 
 /// The activity of a share in the form in which it is posted.
-fn post(share: &Share) -> Post {
+fn post(share: &Share) -> ActivityWriteRequest {
     let (code, note, fields) = match &share.entity {
         SharedEntity::Lead {
             context: ShareContext::New { code, note, fields, .. },
@@ -453,14 +454,14 @@ fn post(share: &Share) -> Post {
     };
     // The marker comes first because LeadSquared may truncate a long note.
     let separator = if note.is_empty() { "" } else { "\n" };
-    Post {
-        target: Target::Lead(share.entity_id().to_owned()),
+    ActivityWriteRequest {
+        target: ActivityTarget::Lead(share.entity_id().to_owned()),
         code,
         note: Some(format!("{}{separator}{note}", activity_marker(share))),
         at: None,
         owner_id: share.user_id.clone(),
         fields,
-        faults: vec![],
+        violations: vec![],
     }
 }
 
@@ -525,7 +526,7 @@ mod tests {
     use crate::store::Store;
     use crate::telemetry::metrics::Metrics;
     use crate::users::Users;
-    use leadgate_simulator::{Fault, Options, Reshare, Simulator, What as UpstreamFault};
+    use leadgate_simulator::{Fault, FaultKind as UpstreamFault, Options, Reshare, Simulator};
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";
     const LIMIT: Duration = Duration::from_secs(60);
@@ -566,13 +567,13 @@ mod tests {
     struct TestWorld {
         runtime: Runtime,
         simulator: Simulator,
-        folder: tempfile::TempDir,
+        directory: tempfile::TempDir,
         settings: String,
     }
 
-    /// Opens the store in this folder. Waits until the killed process has released it.
-    async fn open(folder: &tempfile::TempDir) -> Store {
-        let url = format!("sqlite://{}/leadgate.db", folder.path().display());
+    /// Opens the store in this directory. Waits until the killed process has released it.
+    async fn open(directory: &tempfile::TempDir) -> Store {
+        let url = format!("sqlite://{}/leadgate.db", directory.path().display());
         loop {
             match Store::open(&url).await {
                 Ok(store) => return store,
@@ -600,7 +601,7 @@ mod tests {
             let (access, secret) = (options.access_key.clone(), options.secret_key.clone());
             let simulator = Simulator::new(options);
             for (endpoint, fault) in faults {
-                simulator.order(Fault::new(*endpoint, fault.clone()));
+                simulator.add_fault(Fault::new(*endpoint, fault.clone())).unwrap();
             }
             let address = runtime.block_on(async {
                 let watcher = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -616,7 +617,7 @@ mod tests {
             Self {
                 runtime,
                 simulator,
-                folder: tempfile::tempdir().unwrap(),
+                directory: tempfile::tempdir().unwrap(),
                 settings,
             }
         }
@@ -624,7 +625,7 @@ mod tests {
         /// Reads the store while no process runs.
         fn with_store<T, F: Future<Output = T>>(&self, read: impl FnOnce(Store) -> F) -> T {
             self.runtime.block_on(async {
-                let store = open(&self.folder).await;
+                let store = open(&self.directory).await;
                 let found = read(store.clone()).await;
                 store.close().await;
                 found
@@ -671,7 +672,7 @@ mod tests {
         fn run_process_with(&self, polls: usize, change: Option<(&Share, ShareEvent)>) -> bool {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             let process = async {
-                let sharing = self.sharing(open(&self.folder).await);
+                let sharing = self.sharing(open(&self.directory).await);
                 let shared = sharing.shared.clone();
                 let unfinished = shared.store.shares_in_progress("acme").await.unwrap();
                 let mut drivers = Vec::new();
@@ -831,7 +832,7 @@ mod tests {
         assert_eq!(world.stored(&share).stage, ShareStage::Active);
         let calls = world.simulator.calls().len();
         world.runtime.block_on(async {
-            let store = open(&world.folder).await;
+            let store = open(&world.directory).await;
             let now = clock::now();
             let mut over = store.share("acme", share.id).await.unwrap().unwrap();
             over.expires = Some(now - Duration::from_secs(1));

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Latency, Limits, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Latency, Limits, Options};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use tokio::sync::Mutex;
@@ -45,7 +45,7 @@ enum Step {
     Wait,
     Fail {
         on: &'static str,
-        what: What,
+        what: FaultKind,
     },
 }
 
@@ -85,19 +85,19 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         key,
         cancelled_after,
     });
-    let refusal = What::Answer {
+    let refusal = FaultKind::Respond {
         status: 500,
         body: r#"{"Status":"Error","ExceptionType":"MXInvalidInputException","ExceptionMessage":"Nonsense"}"#.into(),
         content_type: None,
         commit: false,
     };
     let what = prop_oneof![
-        3 => Just(What::CommitThenDrop),
-        2 => Just(What::DropBefore),
-        2 => Just(What::GarbageJson),
-        2 => Just(What::Refuse),
-        1 => Just(What::Html502),
-        1 => Just(What::CommitThenHang { lasting: Duration::from_secs(60) }),
+        3 => Just(FaultKind::CommitThenDrop),
+        2 => Just(FaultKind::DropBefore),
+        2 => Just(FaultKind::GarbageJson),
+        2 => Just(FaultKind::Refuse),
+        1 => Just(FaultKind::Html502),
+        1 => Just(FaultKind::CommitThenHang { lasting: Duration::from_secs(60) }),
     ];
     let anywhere = prop::sample::select(vec![
         "*",
@@ -331,7 +331,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 in_progress.spawn(callers.clone().call(operation, key, at as u64 + 1, cancelled_after));
             }
             Step::Wait => while in_progress.join_next().await.transpose().unwrap().is_some() {},
-            Step::Fail { on, what } => world.simulator.order(Fault::new(on, what)),
+            Step::Fail { on, what } => world.simulator.add_fault(Fault::new(on, what)).unwrap(),
         }
     }
     while in_progress.join_next().await.transpose().unwrap().is_some() {}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, What};
+use leadgate_simulator::{Fault, FaultKind};
 use tonic::Code;
 
 use super::{BY_IDS, update_of, world};
@@ -13,12 +13,15 @@ use crate::harness::{World, by_id, concurrently, seen, within};
 async fn concurrent_identical_reads_are_one_call() {
     let world = world("").await;
     world.insert_leads(3);
-    world.simulator.order(Fault::new(
-        "Leads.GetByEmailaddress",
-        What::Delay {
-            by: Duration::from_millis(150),
-        },
-    ));
+    world
+        .simulator
+        .add_fault(Fault::new(
+            "Leads.GetByEmailaddress",
+            FaultKind::Delay {
+                by: Duration::from_millis(150),
+            },
+        ))
+        .unwrap();
     let reads = (0..30).map(|n| {
         let (mut client, email) = (
             world.client.clone(),
@@ -62,10 +65,13 @@ async fn a_read_after_a_write_does_not_join_a_read_that_started_before() {
             world.clone().get_lead(request).await.map(|_| ())
         }
     };
-    let hang = What::Delay {
+    let hang = FaultKind::Delay {
         by: Duration::from_millis(400),
     };
-    world.simulator.order(Fault::new("Leads.GetByEmailaddress", hang));
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetByEmailaddress", hang))
+        .unwrap();
     let early = tokio::spawn(get(0));
     while world.calls("Leads.GetByEmailaddress").is_empty() {
         tokio::task::yield_now().await;
@@ -84,7 +90,7 @@ async fn a_coalesced_read_continues_after_the_deadline_of_its_first_caller() {
     let delay = || {
         Fault::new(
             "Leads.GetByEmailaddress",
-            What::Delay {
+            FaultKind::Delay {
                 by: Duration::from_millis(200),
             },
         )
@@ -98,7 +104,7 @@ async fn a_coalesced_read_continues_after_the_deadline_of_its_first_caller() {
         };
         async move { client.get_lead(within(limit, request)).await }
     };
-    world.simulator.order(delay());
+    world.simulator.add_fault(delay()).unwrap();
     let (short, long) = tokio::join!(get(Duration::from_millis(120)), get(Duration::from_secs(5)));
     seen(short.unwrap_err()).is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     // The deadline of one caller does not end the read of another.

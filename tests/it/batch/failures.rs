@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use leadgate_simulator::{Fault, What};
+use leadgate_simulator::{Fault, FaultKind};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -13,14 +13,17 @@ use crate::harness::{lead, seen};
 async fn a_batch_that_fails_as_a_whole_is_halved_until_the_cause_is_alone() {
     let world = world("").await;
     let ids = world.insert_leads(20);
-    let refusal = What::Answer {
+    let refusal = FaultKind::Respond {
         status: 500,
         body: r#"{"Status":"Error","ExceptionType":"MXInvalidInputException","ExceptionMessage":"Nonsense"}"#.into(),
         content_type: None,
         commit: false,
     };
     // The first three calls have all updates, the first half, and the first quarter.
-    world.simulator.order(Fault::new(UPDATE_V2, refusal).times(3));
+    world
+        .simulator
+        .add_fault(Fault::new(UPDATE_V2, refusal).times(3))
+        .unwrap();
     for result in world.update_all(updates_of(&ids, "Pune")).await {
         assert_eq!(result.unwrap(), 1);
     }
@@ -41,13 +44,16 @@ async fn a_batch_that_fails_as_a_whole_is_halved_until_the_cause_is_alone() {
 async fn without_the_bulk_endpoint_updates_are_sent_one_by_one_and_it_is_not_tried_again() {
     let world = world("").await;
     let ids = world.insert_leads(12);
-    let missing = What::Answer {
+    let missing = FaultKind::Respond {
         status: 404,
         body: "Endpoint not found.".into(),
         content_type: None,
         commit: false,
     };
-    world.simulator.order(Fault::new(UPDATE_V2, missing).times(100));
+    world
+        .simulator
+        .add_fault(Fault::new(UPDATE_V2, missing).times(100))
+        .unwrap();
     for _ in 0..2 {
         for result in world.update_all(updates_of(&ids[..6], "Pune")).await {
             assert_eq!(result.unwrap(), 1);
@@ -84,9 +90,9 @@ async fn a_member_that_fails_gets_its_own_error_and_the_others_succeed() {
 #[tokio::test]
 async fn each_update_of_a_batch_without_a_response_is_reconciled_and_none_is_executed_twice() {
     for what in [
-        What::CommitThenDrop,
-        What::GarbageJson,
-        What::Answer {
+        FaultKind::CommitThenDrop,
+        FaultKind::GarbageJson,
+        FaultKind::Respond {
             status: 200,
             body: r#"{"Status":{"TotalCount":9},"Details":{"SuccessfulLeads":[{"Identifier":"ProspectId"}]}}"#.into(),
             content_type: None,
@@ -95,7 +101,7 @@ async fn each_update_of_a_batch_without_a_response_is_reconciled_and_none_is_exe
     ] {
         let world = world("").await;
         let ids = world.insert_leads(10);
-        world.simulator.order(Fault::new(UPDATE_V2, what.clone()));
+        world.simulator.add_fault(Fault::new(UPDATE_V2, what.clone())).unwrap();
         for result in world.update_all(updates_of(&ids, "Pune")).await {
             assert_eq!(result.unwrap(), 1, "{what:?}");
         }
@@ -109,9 +115,12 @@ async fn each_update_of_a_batch_without_a_response_is_reconciled_and_none_is_exe
 
 #[tokio::test]
 async fn each_create_of_a_batch_without_a_response_is_found_and_executed_once() {
-    for what in [What::CommitThenDrop, What::DropBefore] {
+    for what in [FaultKind::CommitThenDrop, FaultKind::DropBefore] {
         let world = world(ALL_LANES).await;
-        world.simulator.order(Fault::new("Lead/Bulk/Create", what.clone()));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead/Bulk/Create", what.clone()))
+            .unwrap();
         let leads = (0..12).map(|n| lead(&format!("Asha{n}"))).collect();
         let created: BTreeSet<_> = world.create_all(leads).await.into_iter().map(Result::unwrap).collect();
         let existing: BTreeSet<_> = world

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, What};
+use leadgate_simulator::{Fault, FaultKind};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -145,7 +145,10 @@ async fn the_request_id_of_a_batch_rpc_stands_for_one_message_from_its_first_cal
     let mut client = world.client.clone();
     let id = Uuid::new_v4();
     let by = Duration::from_millis(700);
-    world.simulator.order(Fault::new("*", What::Delay { by }));
+    world
+        .simulator
+        .add_fault(Fault::new("*", FaultKind::Delay { by }))
+        .unwrap();
     let request = within(Duration::from_millis(250), creates(id, &["Asha", "Ben"]));
     let results = client.batch_create_leads(request).await;
     // Its rows were sent, and their outcome is unknown when the deadline passes.

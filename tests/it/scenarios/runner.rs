@@ -352,7 +352,7 @@ impl State {
         let outcomes = &mut self.result.outcomes;
         if let Some(last) = outcomes
             .iter()
-            .rposition(|outcome| outcome.stream == stream && outcomes.end == End::Rejected)
+            .rposition(|outcome| outcome.stream == stream && outcome.end == End::Rejected)
         {
             outcomes.remove(last);
         }

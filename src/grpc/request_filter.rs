@@ -1,5 +1,5 @@
-//! What is looked at before a message is read: the HTTP version and method, the content type, the size of the metadata and
-//! the names in it.
+//! Rejects requests before their messages are read: by the HTTP version and method, the content type, the size of the
+//! metadata and the names in the metadata.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,51 +7,51 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use tonic::body::Body;
 
-use super::observe::Observed;
-use super::{rpc, status};
+use super::rpc_log::RpcLog;
+use super::{metadata, status};
 use crate::error::{Error, ErrorKind, Violation, shortened};
 use crate::telemetry::metrics::Metrics;
 
-/// What begins the names of our metadata.
-const OURS: &str = "x-leadgate-";
-/// The metadata that a request may have.
-const KNOWN: [&str; 3] = [rpc::TENANT, rpc::CALLER, rpc::CRITICALITY];
-/// How many letters of a name may be wrong for it to be taken for a misspelling.
-const MAX_WRONG: usize = 2;
-/// How many pairs of caller and unknown name are remembered, so that each is logged once.
-const MAX_SEEN: usize = 1_000;
+/// The prefix of the metadata of leadgate.
+const PREFIX: &str = "x-leadgate-";
+/// The known metadata of leadgate.
+const KNOWN: [&str; 3] = [metadata::TENANT, metadata::CALLER, metadata::CRITICALITY];
+/// Maximum number of wrong letters in a misspelled name.
+const MAX_WRONG_LETTERS: usize = 2;
+/// Maximum number of pairs of caller and unknown name that are remembered. Each pair is logged once.
+const MAX_LOGGED: usize = 1_000;
 
-/// Looks at requests before their messages are read.
-pub(super) struct Edge {
+/// Rejects requests before their messages are read.
+pub(super) struct RequestFilter {
     max_metadata_bytes: usize,
-    seen: Mutex<HashSet<(String, String)>>,
+    logged: Mutex<HashSet<(String, String)>>,
     metrics: Arc<Metrics>,
 }
 
-impl Edge {
+impl RequestFilter {
     pub(super) fn new(max_metadata_bytes: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             max_metadata_bytes,
-            seen: Mutex::default(),
+            logged: Mutex::default(),
             metrics,
         }
     }
 
-    /// The response to a request that goes no further.
-    pub(super) fn refuse<B>(&self, request: &Request<B>, observed: &Observed) -> Option<Response<Body>> {
-        if let Some((code, text)) = foreign(request) {
-            return Some(refused_as_http(code, &text, observed));
+    /// Returns the response to a request that is rejected.
+    pub(super) fn reject<B>(&self, request: &Request<B>, log: &RpcLog) -> Option<Response<Body>> {
+        if let Some((code, text)) = not_grpc(request) {
+            return Some(http_rejection(code, &text, log));
         }
-        let violations = self.violations(request.headers(), observed);
+        let violations = self.violations(request.headers(), log);
         if violations.is_empty() {
             return None;
         }
         let error = Error::from(ErrorKind::Invalid(violations));
-        observed.reason(status::reason(&error.kind));
-        Some(status::from(&error, observed.tenant_name(), observed.id(), None).into_http())
+        log.set_reason(status::reason(&error));
+        Some(status::from(&error, log.tenant_name(), log.id(), None).into_http())
     }
 
-    fn violations(&self, headers: &HeaderMap, observed: &Observed) -> Vec<Violation> {
+    fn violations(&self, headers: &HeaderMap, log: &RpcLog) -> Vec<Violation> {
         let mut violations = Vec::new();
         let (bytes, limit) = (status::list_size(headers), self.max_metadata_bytes);
         if bytes > limit {
@@ -60,10 +60,10 @@ impl Edge {
                 .max_by_key(|(name, value)| name.as_str().len() + value.len());
             let largest = largest.map_or("", |(name, _)| name.as_str());
             let largest = shortened(largest, 64);
-            let request_id = observed.id();
+            let request_id = log.id();
             tracing::warn!(request_id, bytes, limit, %largest, "request metadata exceeds server.max_metadata_bytes");
             let text = format!(
-                "the request has {bytes} bytes of metadata, more than server.max_metadata_bytes ({limit}); the largest is {largest}"
+                "the metadata has {bytes} bytes, more than server.max_metadata_bytes ({limit}); the largest entry is {largest}"
             );
             violations.push(Violation::new("metadata", text));
         }
@@ -71,40 +71,40 @@ impl Edge {
             if KNOWN.contains(&name) {
                 continue;
             }
-            if let Some(meant) = KNOWN.into_iter().find(|known| is_misspelling(name, known)) {
-                violations.push(Violation::new(name, format!("is unknown; did you mean {meant}?")));
-            } else if name.starts_with(OURS) {
-                self.unknown(name, headers, observed);
+            if let Some(known) = KNOWN.into_iter().find(|known| is_misspelled(name, known)) {
+                violations.push(Violation::new(name, format!("is unknown; did you mean {known}?")));
+            } else if name.starts_with(PREFIX) {
+                self.report_unknown(name, headers, log);
             }
         }
         violations
     }
 
-    /// Newer clients may send it; whoever has mistaken a name finds it in the log.
-    fn unknown(&self, name: &str, headers: &HeaderMap, observed: &Observed) {
+    /// Logs and counts an unknown name. It is no error, because newer clients may send it.
+    fn report_unknown(&self, name: &str, headers: &HeaderMap, log: &RpcLog) {
         self.metrics.unknown_header();
-        let caller = rpc::caller(headers).unwrap_or_else(|_| "?".into());
+        let caller = metadata::caller(headers).unwrap_or_else(|_| "?".into());
         let name = shortened(name, 64).into_owned();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() < MAX_SEEN && seen.insert((caller.to_string(), name.clone())) {
-            let request_id = observed.id();
-            tracing::warn!(request_id, caller = &*caller, name, "ignored unknown request metadata");
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < MAX_LOGGED && logged.insert((caller.to_string(), name.clone())) {
+            let request_id = log.id();
+            tracing::warn!(request_id, caller = &*caller, name, "unknown request metadata ignored");
         }
     }
 }
 
-/// What is wrong with a request that is none of gRPC.
-fn foreign<B>(request: &Request<B>) -> Option<(StatusCode, String)> {
-    const HERE: &str = "this port serves gRPC";
+/// Returns the HTTP status and the text for a request that does not use gRPC.
+fn not_grpc<B>(request: &Request<B>) -> Option<(StatusCode, String)> {
+    const PORT: &str = "this port serves gRPC";
     if request.version() < Version::HTTP_2 {
-        let text = format!("{HERE} over HTTP/2; /live, /ready and /metrics are served by the admin port");
+        let text = format!("{PORT} over HTTP/2; /live, /ready and /metrics are served by the admin port");
         return Some((StatusCode::HTTP_VERSION_NOT_SUPPORTED, text));
     }
     if request.method() != Method::POST {
         let method = shortened(request.method().as_str(), 32);
         return Some((
             StatusCode::METHOD_NOT_ALLOWED,
-            format!("{HERE}: the method must be POST, not {method}"),
+            format!("{PORT}: the method must be POST, not {method}"),
         ));
     }
     let given = request.headers().get(header::CONTENT_TYPE);
@@ -113,7 +113,7 @@ fn foreign<B>(request: &Request<B>) -> Option<(StatusCode, String)> {
         return None;
     }
     let given = given.as_deref().map_or("missing".into(), |given| shortened(given, 64));
-    let text = format!("{HERE}: the content-type must be application/grpc or application/grpc+proto; it is {given}");
+    let text = format!("{PORT}: the content-type must be application/grpc or application/grpc+proto; it is {given}");
     Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
 }
 
@@ -124,8 +124,8 @@ fn is_grpc(content_type: &str) -> bool {
         .any(|known| kind.eq_ignore_ascii_case(known))
 }
 
-/// An answer for people and for clients of HTTP, which clients of gRPC can read too.
-fn refused_as_http(code: StatusCode, text: &str, observed: &Observed) -> Response<Body> {
+/// Returns a response for people and HTTP clients. gRPC clients can read it too.
+fn http_rejection(code: StatusCode, text: &str, log: &RpcLog) -> Response<Body> {
     let error = Error::invalid(
         if code == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             "content-type"
@@ -134,8 +134,8 @@ fn refused_as_http(code: StatusCode, text: &str, observed: &Observed) -> Respons
         },
         text,
     );
-    observed.reason(status::reason(&error.kind));
-    let status = status::from(&error, observed.tenant_name(), observed.id(), None);
+    log.set_reason(status::reason(&error));
+    let status = status::from(&error, log.tenant_name(), log.id(), None);
     let (mut parts, ()) = status.into_http::<()>().into_parts();
     parts.status = code;
     parts.headers.insert(
@@ -151,12 +151,12 @@ fn refused_as_http(code: StatusCode, text: &str, observed: &Observed) -> Respons
     Response::from_parts(parts, Body::new(body))
 }
 
-/// Whether the name is nearly that one, and not that one.
-fn is_misspelling(name: &str, known: &str) -> bool {
-    name.len().abs_diff(known.len()) <= MAX_WRONG && (1..=MAX_WRONG).contains(&distance(name, known))
+/// Whether the name is similar to a known name, but not equal.
+fn is_misspelled(name: &str, known: &str) -> bool {
+    name.len().abs_diff(known.len()) <= MAX_WRONG_LETTERS && (1..=MAX_WRONG_LETTERS).contains(&distance(name, known))
 }
 
-/// How many letters have to be put in, taken out or changed to make one name of the other.
+/// Returns the Levenshtein distance: the number of letters to insert, remove or change.
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.bytes().enumerate() {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_distance_counts_letters() {
+    fn the_distance_counts_changed_letters() {
         for (one, other, expected) in [
             ("", "", 0),
             ("abc", "abc", 0),
@@ -191,26 +191,26 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nearly_match_are_misspellings() {
-        let meant = |name: &str| KNOWN.into_iter().find(|known| is_misspelling(name, known));
+    fn a_similar_name_is_a_misspelling() {
+        let known_name = |name: &str| KNOWN.into_iter().find(|known| is_misspelled(name, known));
         for (name, known) in [
-            ("x-leadgate-tennant", Some(rpc::TENANT)),
-            ("x-leadgate-tenants", Some(rpc::TENANT)),
-            ("x-leadgat-tenant", Some(rpc::TENANT)),
-            ("xleadgate-tenant", Some(rpc::TENANT)),
-            ("x-leadgate-called", Some(rpc::CALLER)),
-            ("x-leadgate-critcality", Some(rpc::CRITICALITY)),
+            ("x-leadgate-tennant", Some(metadata::TENANT)),
+            ("x-leadgate-tenants", Some(metadata::TENANT)),
+            ("x-leadgat-tenant", Some(metadata::TENANT)),
+            ("xleadgate-tenant", Some(metadata::TENANT)),
+            ("x-leadgate-called", Some(metadata::CALLER)),
+            ("x-leadgate-critcality", Some(metadata::CRITICALITY)),
             ("x-leadgate-tenant", None),
             ("x-leadgate-locale", None),
             ("x-leadgate-", None),
             ("user-agent", None),
         ] {
-            assert_eq!(meant(name), known, "{name}");
+            assert_eq!(known_name(name), known, "{name}");
         }
     }
 
     #[test]
-    fn content_types_of_grpc_are_known() {
+    fn only_content_types_of_grpc_are_accepted() {
         for good in [
             "application/grpc",
             "application/grpc+proto",

@@ -1,6 +1,7 @@
-//! The order in which the writes of one connection arrive: that of their headers. A write takes its place in the order of
-//! its lead when its message is complete, and then all writes before it on the connection have taken theirs, unless their
-//! messages take too long. Knows neither messages nor leads.
+//! Keeps the writes of one connection in the order of their headers.
+//!
+//! A write enters the queue of its lead when its message is complete and all earlier writes of the connection have entered.
+//! An earlier write whose message is incomplete for too long is skipped.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// How long later writes of a connection wait for the message of an earlier one.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long later writes of a connection wait for the message of an earlier write.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// The writes of one connection that have not taken their places.
+/// The writes of one connection that have not entered the queue.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals {
+pub(super) struct WriteOrder {
     state: Mutex<State>,
 }
 
@@ -26,30 +27,30 @@ struct State {
 
 #[derive(Debug)]
 enum Pending {
-    /// Its message is not complete. It loses its place at that time.
+    /// The message is incomplete. At that time the write loses its position.
     Incomplete(Instant),
-    /// Its message is complete, and it waits for those before it.
+    /// The message is complete. The write waits for earlier writes.
     Waiting(oneshot::Sender<()>),
 }
 
-/// One write of a connection. Dropped, it gives its place up.
+/// The position of one write on its connection. Dropping it lets later writes go on.
 #[derive(Debug)]
-pub(super) struct Arrival {
-    arrivals: Arc<Arrivals>,
+pub(super) struct WritePosition {
+    order: Arc<WriteOrder>,
     number: u64,
 }
 
-impl Arrivals {
-    /// The headers of a write are there.
-    pub(super) fn arrive(self: &Arc<Self>) -> Arrival {
+impl WriteOrder {
+    /// Registers a write whose headers have arrived.
+    pub(super) fn register(self: &Arc<Self>) -> WritePosition {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
         state
             .pending
-            .insert(number, Pending::Incomplete(Instant::now() + PATIENCE));
-        Arrival {
-            arrivals: self.clone(),
+            .insert(number, Pending::Incomplete(Instant::now() + MAX_WAIT));
+        WritePosition {
+            order: self.clone(),
             number,
         }
     }
@@ -59,12 +60,12 @@ impl Arrivals {
     }
 }
 
-impl Arrival {
-    /// Waits until all earlier writes of the connection have taken their places or lost them.
-    pub(super) async fn turn(&self) {
+impl WritePosition {
+    /// Waits until all earlier writes of the connection have entered the queue or lost their positions.
+    pub(super) async fn wait(&self) {
         loop {
             let (woken, until) = {
-                let mut state = self.arrivals.lock();
+                let mut state = self.order.lock();
                 let now = Instant::now();
                 let until = loop {
                     match state.pending.first_key_value() {
@@ -75,12 +76,12 @@ impl Arrival {
                         Some((first, _)) if *first >= self.number => return,
                         None => return,
                         Some((_, Pending::Incomplete(until))) => break *until,
-                        // It has been woken and is about to go.
-                        Some((_, Pending::Waiting(_))) => break now + PATIENCE,
+                        // The earlier write was woken and will enter soon.
+                        Some((_, Pending::Waiting(_))) => break now + MAX_WAIT,
                     }
                 };
                 if !state.pending.contains_key(&self.number) {
-                    // Its message took too long.
+                    // This write has lost its position: its message took too long.
                     return;
                 }
                 let (wake, woken) = oneshot::channel();
@@ -95,9 +96,9 @@ impl Arrival {
     }
 }
 
-impl Drop for Arrival {
+impl Drop for WritePosition {
     fn drop(&mut self) {
-        let mut state = self.arrivals.lock();
+        let mut state = self.order.lock();
         state.pending.remove(&self.number);
         let next = state.pending.first_entry();
         if let Some(mut next) = next
@@ -113,34 +114,34 @@ impl Drop for Arrival {
 mod tests {
     use super::*;
 
-    /// Runs each of them as a write whose message is complete after so many milliseconds; the order in which they took
-    /// their places, and when.
+    /// Runs writes whose messages are complete after that many milliseconds (`None`: never). Returns the order in which the
+    /// writes entered the queue, and when.
     async fn order(messages: &[Option<u64>]) -> Vec<(usize, u128)> {
-        let arrivals = Arc::new(Arrivals::default());
-        let (begun, order) = (Instant::now(), Arc::new(Mutex::new(vec![])));
+        let write_order = Arc::new(WriteOrder::default());
+        let (start, order) = (Instant::now(), Arc::new(Mutex::new(vec![])));
         let mut tasks = tokio::task::JoinSet::new();
-        let arrived: Vec<_> = messages.iter().map(|_| arrivals.arrive()).collect();
-        // The last one is polled first, as by a scheduler that prefers the latest task.
-        for (at, arrival) in arrived.into_iter().enumerate().rev() {
+        let positions: Vec<_> = messages.iter().map(|_| write_order.register()).collect();
+        // The last write is polled first, as by a scheduler that prefers the newest task.
+        for (at, position) in positions.into_iter().enumerate().rev() {
             let (complete, order) = (messages[at], order.clone());
             tasks.spawn(async move {
                 let Some(complete) = complete else {
-                    return drop(arrival);
+                    return drop(position);
                 };
                 tokio::time::sleep(Duration::from_millis(complete)).await;
-                arrival.turn().await;
-                order.lock().unwrap().push((at, begun.elapsed().as_millis()));
+                position.wait().await;
+                order.lock().unwrap().push((at, start.elapsed().as_millis()));
             });
         }
         tasks.join_all().await;
-        assert!(arrivals.lock().pending.is_empty());
+        assert!(write_order.lock().pending.is_empty());
         Arc::try_unwrap(order).unwrap().into_inner().unwrap()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn writes_take_their_places_in_the_order_of_their_headers() {
-        let places: Vec<_> = order(&[Some(0); 50]).await.into_iter().map(|(at, _)| at).collect();
-        assert_eq!(places, (0..50).collect::<Vec<_>>());
+    async fn writes_enter_the_queue_in_the_order_of_their_headers() {
+        let entered: Vec<_> = order(&[Some(0); 50]).await.into_iter().map(|(at, _)| at).collect();
+        assert_eq!(entered, (0..50).collect::<Vec<_>>());
         assert_eq!(
             order(&[Some(300), Some(0), Some(100)]).await,
             [(0, 300), (1, 300), (2, 300)]
@@ -148,17 +149,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_ends_without_a_place_holds_nobody_up() {
+    async fn a_write_that_ends_early_delays_no_later_write() {
         assert_eq!(order(&[None, Some(0), None, Some(0)]).await, [(1, 0), (3, 0)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_is_not_complete_in_a_second_loses_its_place() {
-        let places = order(&[Some(5_000), Some(0), Some(200)]).await;
-        assert_eq!(places.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 0]);
+    async fn a_message_that_is_incomplete_for_a_second_loses_its_position() {
+        let entered = order(&[Some(5_000), Some(0), Some(200)]).await;
+        assert_eq!(entered.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 0]);
         assert!(
-            places[0].1 >= 1_000 && places[1].1 < 1_100 && places[2].1 >= 5_000,
-            "{places:?}"
+            entered[0].1 >= 1_000 && entered[1].1 < 1_100 && entered[2].1 >= 5_000,
+            "{entered:?}"
         );
     }
 }
