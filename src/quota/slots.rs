@@ -4,10 +4,10 @@
 //! counting is assumed: no half-open interval of length W contains more than N possible server timestamps of our
 //! calls. A call holds one of N slots until its timestamp can no longer be in one window with that of the next holder.
 //!
-//! With f and b as the minimum times of the request and of the response on the network, a timestamp lies between `sent
-//! + f` and `received - b`. The timestamps of the old and the new holder are W apart if `received - b + W <= sent' +
-//! f`, that is, if the slot becomes free at `received - (f + b) + W`. Only the *sum* of both times, the minimum round
-//! trip, must be known. A call is charged its delay beyond the minimum.
+//! With f and b as the minimum times of the request and of the response on the network, a timestamp lies between
+//! `sent + f` and `received - b`. The timestamps of the old and the new holder are W apart if
+//! `received - b + W <= sent' + f`. So the slot becomes free at `received - (f + b) + W`. Only the *sum* of both times,
+//! the minimum round trip, must be known. A call is charged its delay beyond the minimum.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
