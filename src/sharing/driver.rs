@@ -126,7 +126,7 @@ impl Shared {
             self.sleep(remaining_time).await?;
         }
         let context = self.context_for(share);
-        let place = match step {
+        let ready = match step {
             ShareStep::PostActivity => {
                 let (create, way) = self.activity(&context, share).await;
                 let berth = self.crm.berth(way, &context, &create).await;
@@ -139,16 +139,16 @@ impl Shared {
                 .await
                 .map(ReadyStep::Request),
         };
-        let started = match place {
-            Ok(place) => match self.apply_event(handle, ShareEvent::StepStarted(step)).await {
-                Ok(Some(share)) => Ok((place, share)),
+        let started = match ready {
+            Ok(ready) => match self.apply_event(handle, ShareEvent::StepStarted(step)).await {
+                Ok(Some(share)) => Ok((ready, share)),
                 // The stage has changed, for example by a revoke.
                 Ok(None) => return Ok(None),
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
         };
-        let (place, share) = match started {
+        let (ready, share) = match started {
             Ok(started) => started,
             Err(error) => {
                 if self.should_give_up(drive_state) {
@@ -159,7 +159,7 @@ impl Shared {
             }
         };
         let crm = &self.crm;
-        let executed = match place {
+        let executed = match ready {
             ReadyStep::Post(berth, create, way) => crm
                 .ride_from(Some(berth), way, &context, &create, &mut None)
                 .await
@@ -526,7 +526,7 @@ mod tests {
     use crate::store::Store;
     use crate::telemetry::metrics::Metrics;
     use crate::users::Users;
-    use leadgate_simulator::{Fault, Options, Reshare, Simulator, What as UpstreamFault};
+    use leadgate_simulator::{Fault, FaultKind as UpstreamFault, Options, Reshare, Simulator};
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";
     const LIMIT: Duration = Duration::from_secs(60);
@@ -567,13 +567,13 @@ mod tests {
     struct TestWorld {
         runtime: Runtime,
         simulator: Simulator,
-        folder: tempfile::TempDir,
+        directory: tempfile::TempDir,
         settings: String,
     }
 
-    /// Opens the store in this folder. Waits until the killed process has released it.
-    async fn open(folder: &tempfile::TempDir) -> Store {
-        let url = format!("sqlite://{}/leadgate.db", folder.path().display());
+    /// Opens the store in this directory. Waits until the killed process has released it.
+    async fn open(directory: &tempfile::TempDir) -> Store {
+        let url = format!("sqlite://{}/leadgate.db", directory.path().display());
         loop {
             match Store::open(&url).await {
                 Ok(store) => return store,
@@ -601,7 +601,7 @@ mod tests {
             let (access, secret) = (options.access_key.clone(), options.secret_key.clone());
             let simulator = Simulator::new(options);
             for (endpoint, fault) in faults {
-                simulator.order(Fault::new(*endpoint, fault.clone()));
+                simulator.add_fault(Fault::new(*endpoint, fault.clone())).unwrap();
             }
             let address = runtime.block_on(async {
                 let watcher = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -617,7 +617,7 @@ mod tests {
             Self {
                 runtime,
                 simulator,
-                folder: tempfile::tempdir().unwrap(),
+                directory: tempfile::tempdir().unwrap(),
                 settings,
             }
         }
@@ -625,7 +625,7 @@ mod tests {
         /// Reads the store while no process runs.
         fn with_store<T, F: Future<Output = T>>(&self, read: impl FnOnce(Store) -> F) -> T {
             self.runtime.block_on(async {
-                let store = open(&self.folder).await;
+                let store = open(&self.directory).await;
                 let found = read(store.clone()).await;
                 store.close().await;
                 found
@@ -672,7 +672,7 @@ mod tests {
         fn run_process_with(&self, polls: usize, change: Option<(&Share, ShareEvent)>) -> bool {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             let process = async {
-                let sharing = self.sharing(open(&self.folder).await);
+                let sharing = self.sharing(open(&self.directory).await);
                 let shared = sharing.shared.clone();
                 let unfinished = shared.store.shares_in_progress("acme").await.unwrap();
                 let mut drivers = Vec::new();
@@ -832,7 +832,7 @@ mod tests {
         assert_eq!(world.stored(&share).stage, ShareStage::Active);
         let calls = world.simulator.calls().len();
         world.runtime.block_on(async {
-            let store = open(&world.folder).await;
+            let store = open(&world.directory).await;
             let now = clock::now();
             let mut over = store.share("acme", share.id).await.unwrap().unwrap();
             over.expires = Some(now - Duration::from_secs(1));

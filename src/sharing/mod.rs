@@ -288,8 +288,8 @@ impl Sharing {
         self.shared.store.delete_ended_shares(&self.shared.tenant, oldest).await
     }
 
-    /// Creates a share, once per request id. All errors of the request are returned before anything is sent. The deadline ends
-    /// the wait, not the share.
+    /// Creates a share, once per request id. An invalid request fails before the share is stored. The deadline ends the wait, not
+    /// the share.
     pub async fn share(
         &self,
         context: &RequestContext,

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::context::{Record, Recorded, RequestContext, RequestId, STORE};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
-/// The additional time after the deadline for the result of the work. The work knows better than its waiter what it waited for.
+/// The additional time after the deadline for the result of the work. Only the error of the work says what the call waited for.
 const GRACE: Duration = Duration::from_millis(5);
 
 /// Maximum number of retries of writing a result.

@@ -101,7 +101,7 @@ impl CommitQueue {
         self.tasks.wait().await;
     }
 
-    /// CommitQueue groups until the queue is empty.
+    /// Commits groups until the queue is empty.
     async fn run(self) {
         loop {
             let group = self.lock().take_group();

@@ -12,7 +12,7 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
     (4, "held slots", include_str!("../migrations/4_held_slots.sql")),
 ];
 
-/// Returns what brings a store up to date.
+/// Returns the migrator of the store.
 pub(super) fn migrator() -> Migrator {
     let migrations = MIGRATIONS.map(|(version, description, text)| {
         let text = SqlStr::from_static(text);
@@ -28,9 +28,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_file_is_listed_and_has_the_checksum_that_stores_know() {
-        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/migrations"));
-        let files = Migrator::new(folder).await.unwrap();
+    async fn every_migration_file_is_listed_with_its_checksum() {
+        let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/migrations"));
+        let files = Migrator::new(directory).await.unwrap();
         let row = |migration: &Migration| {
             let Migration {
                 version,
