@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::batch::{Fate, Together};
+use super::batch::{Batchable, MemberResult, Registries, Registry};
 use super::bulk::numbered;
 use super::json::Shape;
 use super::lead::{flag, message_id, whole};
@@ -36,7 +36,7 @@ pub struct Create {
 
 /// `Bulk/CustomActivity/Add/ByLeadId`: new activities on leads.
 #[derive(Clone, Debug)]
-pub struct CreateTogether(Vec<Create>);
+pub struct BatchCreateActivities(Vec<Create>);
 
 /// `CustomActivity/Update`: some fields of an activity.
 #[derive(Clone, Copy, Debug)]
@@ -127,21 +127,25 @@ impl Operation for Create {
     }
 }
 
-impl Together for Create {
-    type Shared = CreateTogether;
+impl Batchable for Create {
+    type BatchCall = BatchCreateActivities;
     const LANE: Lane = Lane::Activities;
 
-    fn together(members: &[Self]) -> CreateTogether {
-        CreateTogether(members.to_vec())
+    fn batch_call(members: &[Self]) -> BatchCreateActivities {
+        BatchCreateActivities(members.to_vec())
     }
 
-    fn missing() -> Error {
+    fn missing_error() -> Error {
         ErrorKind::Unavailable { sent: true }.into()
+    }
+
+    fn registry(registries: &Registries) -> &Registry<Self> {
+        &registries.activities
     }
 }
 
-impl Operation for CreateTogether {
-    type Output = Vec<Fate<String>>;
+impl Operation for BatchCreateActivities {
+    type Output = Vec<MemberResult<String>>;
     const NAME: &'static str = "Bulk/CustomActivity/Add/ByLeadId";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -161,7 +165,7 @@ impl Operation for CreateTogether {
         )
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<String>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<String>>> {
         let body: Json = response.json()?;
         // Another answer was seen that only counts: then nothing is said of any of them.
         let rows = body["Response"].as_array().cloned().unwrap_or_default();
@@ -170,7 +174,7 @@ impl Operation for CreateTogether {
             (flag(&row["ActivityCreated"]) == Some(true)).then(|| id.to_owned())
         };
         // Its exceptions have no names.
-        let failed = |error| Fate::Failed(error);
+        let failed = |error| MemberResult::NotExecuted(error);
         Ok(numbered(rows, self.0.len(), done, failed))
     }
 }

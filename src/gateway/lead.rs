@@ -8,7 +8,7 @@ use super::lookup::{columns, fold, id_of, is_missing, own_key, with_lead};
 use super::reconcile::LookupResult;
 use super::{Entry, Gateway, or_invalid};
 use crate::context::{RequestContext, RequestId};
-use crate::crm::batch::{Rejoin, Way};
+use crate::crm::batch::{BatchMode, LostMember};
 use crate::crm::lead as endpoint;
 use crate::crm::lost::LostWrite;
 use crate::crm::retry::{ReconcilableWrite, Reconciled};
@@ -106,7 +106,7 @@ impl Gateway {
 
     /// Whether the write may be sent in a batch. A bulk call does not start automations, as observed. An update by its own
     /// endpoint does not, either.
-    fn way(&self, write: &WriteRequest, mode: WriteMode) -> Way {
+    fn way(&self, write: &WriteRequest, mode: WriteMode) -> BatchMode {
         let has_set = || {
             write
                 .attributes
@@ -119,19 +119,19 @@ impl Gateway {
             }
             | WriteAction::Upsert {
                 run_automations: true, ..
-            } => return Way::Alone,
-            WriteAction::Capture { .. } => return Way::Alone,
+            } => return BatchMode::Never,
+            WriteAction::Capture { .. } => return BatchMode::Never,
             // The form of field sets in the bulk endpoint is not documented.
-            WriteAction::Update { .. } if has_set() => return Way::Alone,
-            WriteAction::Update { .. } if mode == WriteMode::Bulk => return Way::Either,
+            WriteAction::Update { .. } if has_set() => return BatchMode::Never,
+            WriteAction::Update { .. } if mode == WriteMode::Bulk => return BatchMode::Opportunistic,
             WriteAction::Update { .. } => self.batching.updates,
             WriteAction::Upsert { .. } => self.batching.upserts,
             WriteAction::Create => self.batching.creates,
         };
         match (is_on, mode) {
-            (true, _) => Way::Either,
-            (false, WriteMode::Bulk) => Way::Together,
-            (false, WriteMode::Single) => Way::Alone,
+            (true, _) => BatchMode::Opportunistic,
+            (false, WriteMode::Bulk) => BatchMode::Always,
+            (false, WriteMode::Single) => BatchMode::Never,
         }
     }
 
@@ -254,7 +254,7 @@ impl Gateway {
         &self,
         context: RequestContext,
         write: &Arc<WriteRequest>,
-        way: Way,
+        way: BatchMode,
         before: PriorAttempt,
     ) -> Result<WriteResult> {
         let mut write = LeadWrite {
@@ -271,15 +271,15 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<WriteRequest>,
-        way: Way,
-        batch: &mut Option<Rejoin>,
+        way: BatchMode,
+        batch: &mut Option<LostMember>,
     ) -> Result<WriteResult> {
         let (clear_with, write) = (self.settings.clear_with, write.clone());
         let result = match &write.action {
             WriteAction::Create => {
                 let write = write.clone();
                 let operation = endpoint::Create { write, clear_with };
-                self.crm.ride_again(way, context, &operation, batch).await
+                self.crm.call_batched_or_rejoin(way, context, &operation, batch).await
             }
             WriteAction::Update { lead_id, .. } => self.update(context, &write, way, lead_id, batch).await,
             WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
@@ -298,9 +298,9 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<WriteRequest>,
-        way: Way,
+        way: BatchMode,
         lead_id: &str,
-        batch: &mut Option<Rejoin>,
+        batch: &mut Option<LostMember>,
     ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
         let mut write = write.clone();
@@ -309,7 +309,7 @@ impl Gateway {
                 write: write.clone(),
                 clear_with,
             };
-            let result = self.crm.ride_again(way, context, &operation, batch).await;
+            let result = self.crm.call_batched_or_rejoin(way, context, &operation, batch).await;
             let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
                 return result;
             };
@@ -347,8 +347,8 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<WriteRequest>,
-        way: Way,
-        batch: &mut Option<Rejoin>,
+        way: BatchMode,
+        batch: &mut Option<LostMember>,
     ) -> Result<WriteResult> {
         let email = write.attributes.text(EMAIL);
         let by_email = email.as_ref().and_then(|_| write.matched_by(EMAIL));
@@ -400,15 +400,15 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: Arc<WriteRequest>,
-        way: Way,
-        batch: &mut Option<Rejoin>,
+        way: BatchMode,
+        batch: &mut Option<LostMember>,
     ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
         if matches!(write.action, WriteAction::Capture { .. }) {
             return self.crm.call(context, &endpoint::Capture { write, clear_with }).await;
         }
         let operation = endpoint::CreateOrUpdate { write, clear_with };
-        self.crm.ride_again(way, context, &operation, batch).await
+        self.crm.call_batched_or_rejoin(way, context, &operation, batch).await
     }
 }
 
@@ -416,9 +416,9 @@ impl Gateway {
 struct LeadWrite<'a> {
     gateway: &'a Gateway,
     write: &'a Arc<WriteRequest>,
-    way: Way,
+    way: BatchMode,
     /// The batch that the write was lost with, until the write is sent with it again.
-    batch: Option<Rejoin>,
+    batch: Option<LostMember>,
 }
 
 impl ReconcilableWrite for LeadWrite<'_> {
@@ -439,7 +439,7 @@ impl ReconcilableWrite for LeadWrite<'_> {
         let is_rejected = unknown.details.is_client_error_page();
         Ok(match (found, &mut self.batch) {
             (LookupResult::Executed(written), batch) => {
-                batch.take().into_iter().for_each(Rejoin::executed);
+                batch.take().into_iter().for_each(LostMember::executed);
                 Reconciled::Executed(written)
             }
             // The failure of a whole batch says nothing about this write: the write goes on with half of the batch.

@@ -2,7 +2,7 @@
 
 use super::Gateway;
 use crate::context::RequestContext;
-use crate::crm::batch::Way;
+use crate::crm::batch::BatchMode;
 use crate::crm::lead as endpoint;
 use crate::domain::field::Catalog;
 use crate::domain::lead::{LEAD_ID, LeadKey, RawFields, WriteRequest};
@@ -26,8 +26,12 @@ impl Gateway {
                     id: id.clone(),
                     columns: known.map(|catalog| mask.shared_columns(catalog)),
                 };
-                let way = if known.is_some() { Way::Either } else { Way::Alone };
-                self.crm.ride(way, context, &operation).await
+                let way = if known.is_some() {
+                    BatchMode::Opportunistic
+                } else {
+                    BatchMode::Never
+                };
+                self.crm.call_batched(way, context, &operation).await
             }
             LeadKey::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
             LeadKey::Number(number) => {

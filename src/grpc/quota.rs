@@ -8,7 +8,7 @@ use super::response_stream::ResponseStream;
 use super::rpc::{ResponseSender, Rpc, RpcResult, ServerContext, StreamResult};
 use super::{convert, pb};
 use crate::error::{Error, Result};
-use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Snapshot, WindowSnapshot};
+use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, QuotaSnapshot, WindowSnapshot};
 
 /// The default and the range of the interval of WatchQuota.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ fn interval(given: Option<prost_types::Duration>) -> Result<Duration> {
     interval.ok_or_else(|| Error::invalid("interval", "must be 100 ms to 1 hour"))
 }
 
-fn quota(state: &Snapshot) -> pb::Quota {
+fn quota(state: &QuotaSnapshot) -> pb::Quota {
     let queues = Criticality::ALL.into_iter().rev().map(|class| pb::QuotaQueue {
         criticality: match class {
             Criticality::Sheddable => pb::Criticality::Sheddable,
@@ -86,7 +86,7 @@ fn quota(state: &Snapshot) -> pb::Quota {
         queues: queues.collect(),
         callers: callers.collect(),
         grants: saturated(state.grants),
-        utilisation: state.utilisation,
+        utilisation: state.utilization,
         replicas: 1,
         breaker: Some(breaker(&state.breaker)),
     }

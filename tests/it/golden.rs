@@ -2,7 +2,7 @@
 
 use leadgate::crm::activity;
 use leadgate::crm::authentication::UserByAccessKey;
-use leadgate::crm::batch::Together;
+use leadgate::crm::batch::Batchable;
 use leadgate::crm::lead::{
     Capture, ClearWith, Create, CreateOrUpdate, GetByEmail, GetById, GetByIds, GetByNumber, GetByPhone, Update,
 };
@@ -195,7 +195,7 @@ fn batches() {
     };
     golden(
         "updates_together",
-        &Update::together(&[update("a", "Pune"), update("b", "Delhi")]),
+        &Update::batch_call(&[update("a", "Pune"), update("b", "Delhi")]),
     );
     let upsert = |email: &str, match_by: Option<&str>| CreateOrUpdate {
         write: write(
@@ -209,21 +209,21 @@ fn batches() {
         clear_with: ClearWith::EmptyText,
     };
     let upserts = [upsert("a@b.co", Some("EmailAddress")), upsert("c@d.co", None)];
-    golden("upserts_together", &CreateOrUpdate::together(&upserts));
+    golden("upserts_together", &CreateOrUpdate::batch_call(&upserts));
     let create = |email: &str| Create {
         write: write(WriteAction::Create, &[("EmailAddress", text(email))]).into(),
         clear_with: ClearWith::EmptyText,
     };
     golden(
         "creates_together",
-        &Create::together(&[create("a@b.co"), create("c@d.co")]),
+        &Create::batch_call(&[create("a@b.co"), create("c@d.co")]),
     );
     let read = |id: &str, columns: &[&str]| GetById {
         id: id.to_owned(),
         columns: Some(columns.iter().map(|name| (*name).to_owned()).collect()),
     };
     let reads = [read("a", &["FirstName", "mx_City"]), read("b", &["mx_City", "Phone"])];
-    golden("reads_together", &GetById::together(&reads));
+    golden("reads_together", &GetById::batch_call(&reads));
     let activity = |lead: &str| activity::Create {
         post: ActivityWriteRequest {
             target: ActivityTarget::Lead(lead.to_owned()),
@@ -240,7 +240,7 @@ fn batches() {
     };
     golden(
         "activities_together",
-        &activity::Create::together(&[activity("a"), activity("b")]),
+        &activity::Create::batch_call(&[activity("a"), activity("b")]),
     );
 }
 

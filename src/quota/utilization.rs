@@ -1,12 +1,12 @@
-//! How much of the quota was used, window by window. Pure.
+//! The used part of the quota, window by window. Pure.
 
 use tokio::time::Instant;
 
 use crate::error::Limit;
 
-/// Counts grants by windows that follow one another.
+/// Counts grants in consecutive windows.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub struct UtilizationMeter {
     window: Option<Counted>,
     before: u32,
 }
@@ -17,8 +17,8 @@ struct Counted {
     grants: u32,
 }
 
-impl Meter {
-    /// A slot was granted.
+impl UtilizationMeter {
+    /// Counts a granted slot.
     pub fn granted(&mut self, per: std::time::Duration, now: Instant) {
         self.turn(per, now);
         if let Some(window) = &mut self.window {
@@ -26,7 +26,7 @@ impl Meter {
         }
     }
 
-    /// The share of the last whole window that was used, from 0 to 1.
+    /// The used part of the last whole window, from 0 to 1.
     pub fn last(&mut self, limit: Limit, now: Instant) -> f64 {
         self.turn(limit.per, now);
         f64::from(self.before) / f64::from(limit.calls.max(1))
@@ -39,7 +39,7 @@ impl Meter {
         };
         let passed = now.saturating_duration_since(window.from);
         if passed >= per {
-            // Of several that have passed, all but the first were empty.
+            // If several windows have passed, all but the first were empty.
             let is_next = passed < per * 2;
             self.before = if is_next { window.grants } else { 0 };
             let from = if is_next { window.from + per } else { now };
@@ -55,11 +55,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_whole_window_is_told() {
+    fn the_utilization_is_that_of_the_last_whole_window() {
         let per = Duration::from_secs(5);
         let limit = Limit { calls: 10, per };
         let start = Instant::now();
-        let mut meter = Meter::default();
+        let mut meter = UtilizationMeter::default();
         for n in 0..5 {
             meter.granted(per, start + Duration::from_secs(n));
         }

@@ -1,5 +1,5 @@
-//! Plays a scenario: the real quota between made-up callers and the simulator's own limiter behind a made-up network. Knows
-//! nothing of what is expected.
+//! Runs a scenario: the real quota between simulated callers and the limiter of the simulator behind a simulated
+//! network. Knows nothing of the expected figures.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,8 +11,7 @@ use leadgate::context::RequestContext;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::error::{Error, ErrorKind, Limit, Refusal};
 use leadgate::quota::breaker::{self, OperationId};
-use leadgate::quota::queue::Share;
-use leadgate::quota::{Callers, Cost, Limits, Quota, Verdict, Want};
+use leadgate::quota::{CallerQuota, CallerQuotas, Cost, Quota, QuotaLimits, SlotRequest, Verdict};
 use leadgate_simulator::limits::{Limiter, Verdict as Admission};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -21,19 +20,19 @@ use tokio_util::task::TaskTracker;
 
 use super::script::{Arrivals, Caller, Event, Restart, Script};
 
-/// What happened.
+/// The results of a run.
 #[derive(Debug, Default)]
-pub struct Played {
+pub struct RunResult {
     pub stamps: Vec<Stamp>,
-    pub asked: Vec<Asked>,
+    pub outcomes: Vec<CallOutcome>,
     /// Our own calls in the order in which they ended.
     pub exchanges: Vec<Exchange>,
-    /// Slots that the quota says it has granted, and those that were taken to the server.
+    /// Number of slots that the quota has granted, and number of slots used for a call.
     pub granted: u64,
     pub sent: u64,
-    /// Writes that were sent while one to the same key was under way.
+    /// Number of writes that were sent while a write to the same key was in progress.
     pub overlapping: u64,
-    /// The limit as the quota knows it in the end.
+    /// The limit as far as the quota knows it at the end.
     pub limit: u32,
 }
 
@@ -46,11 +45,11 @@ pub struct Stamp {
     pub accepted: bool,
     /// The server failed.
     pub failed: bool,
-    /// The key that it writes, and its place among all who asked to write it.
+    /// The key that it writes, and its place in the order of all requests to write it.
     pub write: Option<(u32, u64)>,
 }
 
-/// A call of ours, from its beginning to its end.
+/// A call of ours, from its start to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange {
     pub begun: Duration,
@@ -58,38 +57,39 @@ pub struct Exchange {
     pub failed: bool,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// Which of the script's streams it belongs to.
+pub struct CallOutcome {
+    /// The index of its stream in the script.
     pub stream: usize,
     pub end: End,
-    /// How long it took until the sending that was let in, or until it was turned away.
+    /// The time until the attempt that was accepted was sent, or until the call was refused.
     pub waited: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Served,
-    TurnedAway,
-    /// It waited in vain.
+    Rejected,
+    /// Its deadline passed in the queue.
     Expired,
     /// The server failed at every attempt.
     Failed,
 }
 
-/// How often an operation is sent at most, and the pause between two attempts, as with the defaults of the gateway.
+/// Maximum number of attempts of an operation, and the pause between two attempts, as with the defaults of the
+/// gateway.
 const MAX_ATTEMPTS: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-struct Stage {
+struct Runner {
     script: Script,
     start: Instant,
     tasks: TaskTracker,
-    scene: Mutex<Scene>,
+    state: Mutex<State>,
 }
 
-struct Scene {
+struct State {
     server: Limiter,
     limits: leadgate_simulator::Limits,
     foreign: f64,
@@ -97,38 +97,38 @@ struct Scene {
     random: Random,
     quota: Quota,
     stop: CancellationToken,
-    /// How many processes have ended.
+    /// Number of processes that have ended.
     generation: u32,
     writes: HashMap<u32, u64>,
     writing: HashSet<u32>,
-    played: Played,
+    result: RunResult,
 }
 
-/// Plays it to its end.
-pub async fn play(script: &Script) -> Played {
-    let stage = Arc::new(Stage::new(script.clone()));
+/// Runs the scenario to its end.
+pub async fn run(script: &Script) -> RunResult {
+    let runner = Arc::new(Runner::new(script.clone()));
     let mut acting = JoinSet::new();
-    acting.spawn(stage.clone().act_foreign());
-    acting.spawn(stage.clone().act_events());
+    acting.spawn(runner.clone().act_foreign());
+    acting.spawn(runner.clone().act_events());
     for stream in 0..script.callers.len() {
-        acting.spawn(stage.clone().act_caller(stream));
+        acting.spawn(runner.clone().act_caller(stream));
     }
     sleep(script.lasts).await;
-    // Who was granted a slot at this very moment takes it yet.
+    // A call that was granted a slot at this moment still uses it.
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
     acting.shutdown().await;
-    let mut scene = stage.scene();
-    scene.close();
-    std::mem::take(&mut scene.played)
+    let mut state = runner.state();
+    state.close();
+    std::mem::take(&mut state.result)
 }
 
-impl Stage {
+impl Runner {
     fn new(script: Script) -> Self {
         let (start, tasks) = (Instant::now(), TaskTracker::new());
         let (quota, stop) = begin(&script, None, &tasks);
-        let scene = Scene {
+        let state = State {
             server: Limiter::new(start),
             limits: script.server.clone(),
             foreign: script.network.foreign,
@@ -139,30 +139,30 @@ impl Stage {
             generation: 0,
             writes: HashMap::new(),
             writing: HashSet::new(),
-            played: Played::default(),
+            result: RunResult::default(),
         };
         Self {
             script,
             start,
             tasks,
-            scene: Mutex::new(scene),
+            state: Mutex::new(state),
         }
     }
 
-    fn scene(&self) -> MutexGuard<'_, Scene> {
-        self.scene.lock().unwrap()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 
     async fn act_foreign(self: Arc<Self>) {
         loop {
-            let rate = self.scene().foreign;
+            let rate = self.state().foreign;
             if rate == 0.0 {
                 sleep(Duration::from_secs(1)).await;
                 continue;
             }
-            let pause = self.scene().random.pause(rate);
+            let pause = self.state().random.pause(rate);
             sleep(pause).await;
-            self.scene().admit(self.start, true, Cost::Call, None);
+            self.state().admit(self.start, true, Cost::Call, None);
         }
     }
 
@@ -175,18 +175,18 @@ impl Stage {
     }
 
     fn happens(&self, event: &Event) {
-        let mut scene = self.scene();
-        scene.limits.calls = event.calls.unwrap_or(scene.limits.calls);
-        scene.foreign = event.foreign.unwrap_or(scene.foreign);
-        scene.is_outage = event.outage.unwrap_or(scene.is_outage);
+        let mut state = self.state();
+        state.limits.calls = event.calls.unwrap_or(state.limits.calls);
+        state.foreign = event.foreign.unwrap_or(state.foreign);
+        state.is_outage = event.outage.unwrap_or(state.is_outage);
         if let Some(restart) = event.restart {
-            let mut before = scene.quota.usage();
+            let mut before = state.quota.usage();
             if let Restart::Killed = restart {
                 (before.last_grant, before.slots) = (Timestamp::MAX, None);
             }
-            scene.close();
-            (scene.quota, scene.stop) = begin(&self.script, Some(&before), &self.tasks);
-            scene.generation += 1;
+            state.close();
+            (state.quota, state.stop) = begin(&self.script, Some(&before), &self.tasks);
+            state.generation += 1;
         }
     }
 
@@ -196,90 +196,90 @@ impl Stage {
         match self.script.callers[stream].arrivals {
             Arrivals::Saturating(count) => {
                 for _ in 0..count {
-                    calls.spawn(self.clone().insist(stream));
+                    calls.spawn(self.clone().send_calls(stream));
                 }
             }
             Arrivals::AtOnce(count) => {
                 for _ in 0..count {
-                    calls.spawn(self.clone().ask_once(stream));
+                    calls.spawn(self.clone().send_once(stream));
                 }
             }
             Arrivals::Every(seconds) => loop {
                 sleep(Duration::from_secs_f64(seconds)).await;
-                calls.spawn(self.clone().ask_once(stream));
+                calls.spawn(self.clone().send_once(stream));
                 while calls.try_join_next().is_some() {}
             },
             Arrivals::PerSecond(rate) => loop {
-                let pause = self.scene().random.pause(rate);
+                let pause = self.state().random.pause(rate);
                 sleep(pause).await;
-                calls.spawn(self.clone().ask_once(stream));
+                calls.spawn(self.clone().send_once(stream));
                 while calls.try_join_next().is_some() {}
             },
         }
         while calls.join_next().await.is_some() {}
     }
 
-    /// Makes one call after the other, and obeys where it is turned away.
-    async fn insist(self: Arc<Self>, stream: usize) {
+    /// Sends one call after the other, and respects the retry delays.
+    async fn send_calls(self: Arc<Self>, stream: usize) {
         loop {
-            if let Err(retry_after) = self.ask(stream).await {
+            if let Err(retry_after) = self.send_call(stream).await {
                 sleep(retry_after).await;
             }
         }
     }
 
-    async fn ask_once(self: Arc<Self>, stream: usize) {
-        let asked = self.ask(stream).await;
-        if let Err(retry_after) = asked
-            && self.script.callers[stream].obeys
+    async fn send_once(self: Arc<Self>, stream: usize) {
+        let outcome = self.send_call(stream).await;
+        if let Err(retry_after) = outcome
+            && self.script.callers[stream].retries
         {
-            self.scene().forget_refusal(stream);
+            self.state().forget_refusal(stream);
             sleep(retry_after).await;
-            let _turned_away = self.ask(stream).await;
+            let _rejected = self.send_call(stream).await;
         }
     }
 
-    /// Makes a call; where it is turned away, when to come again.
-    async fn ask(&self, stream: usize) -> Result<(), Duration> {
+    /// Sends a call. If it is refused, returns its retry delay.
+    async fn send_call(&self, stream: usize) -> Result<(), Duration> {
         let caller = &self.script.callers[stream];
         let began = Instant::now();
-        let (cost, write) = self.scene().draw(caller);
+        let (cost, write) = self.state().draw(caller);
         let call = RequestContext::internal("scenario", caller.deadline).of(&caller.name, caller.criticality);
-        let want = Want {
+        let request = SlotRequest {
             cost,
             endpoint: "one",
             keys: write.iter().map(|(key, _)| key.to_string()).collect(),
-            ride: None,
+            batch: None,
         };
-        let mut again = None;
+        let mut requeue = None;
         let (operation, mut failures) = (OperationId::unique(), 0);
         loop {
             let (quota, generation) = {
-                let scene = self.scene();
-                (scene.quota.clone(), scene.generation)
+                let state = self.state();
+                (state.quota.clone(), state.generation)
             };
-            let mut slot = match quota.acquire(&call, &want, again.take()).await {
+            let mut slot = match quota.acquire(&call, &request, requeue.take()).await {
                 Ok(slot) => slot,
-                // The process has ended; its successor is asked anew.
+                // The process has ended. The call is sent to the next one.
                 Err(error) if error.kind == ErrorKind::ShuttingDown => continue,
-                Err(error) => return self.turned_away(stream, began, &error),
+                Err(error) => return self.refused(stream, began, &error),
             };
             slot.sent();
             let sent = Instant::now();
             let (verdict, is_failure) = self.exchange(cost, write).await;
-            let response = breaker::Response {
+            let response = breaker::BreakerSignal {
                 operation,
                 is_failure,
                 retry_after: None,
             };
             slot.judged(&response);
-            let refused = slot.answered(verdict).pop();
+            let refused = slot.responded(verdict).pop();
             if is_failure {
                 failures += 1;
                 if failures == MAX_ATTEMPTS {
                     let waited = began.elapsed();
                     let end = End::Failed;
-                    self.scene().played.asked.push(Asked { stream, end, waited });
+                    self.state().result.outcomes.push(CallOutcome { stream, end, waited });
                     return Ok(());
                 }
                 if !quota.is_open() {
@@ -288,29 +288,29 @@ impl Stage {
                 continue;
             }
             if refused.is_none() {
-                self.scene().played.asked.push(Asked {
+                self.state().result.outcomes.push(CallOutcome {
                     stream,
                     end: End::Served,
                     waited: sent - began,
                 });
                 return Ok(());
             }
-            // A place in the queue of a process that has ended is worth nothing.
-            again = refused.filter(|_| self.scene().generation == generation);
+            // A place in the queue of a process that has ended is of no use.
+            requeue = refused.filter(|_| self.state().generation == generation);
         }
     }
 
-    fn turned_away(&self, stream: usize, began: Instant, error: &Error) -> Result<(), Duration> {
+    fn refused(&self, stream: usize, began: Instant, error: &Error) -> Result<(), Duration> {
         let (end, retry_after) = match error.kind {
             ErrorKind::DeadlineInfeasible { retry_after }
             | ErrorKind::CallerLimit { retry_after }
             | ErrorKind::QueueFull { retry_after }
             | ErrorKind::BreakerOpen { retry_after }
-            | ErrorKind::DailyBudgetExhausted { retry_after } => (End::TurnedAway, Some(retry_after)),
+            | ErrorKind::DailyBudgetExhausted { retry_after } => (End::Rejected, Some(retry_after)),
             ErrorKind::DeadlineExceeded { .. } => (End::Expired, None),
             _ => panic!("{error:?}"),
         };
-        self.scene().played.asked.push(Asked {
+        self.state().result.outcomes.push(CallOutcome {
             stream,
             end,
             waited: began.elapsed(),
@@ -318,47 +318,47 @@ impl Stage {
         Err(retry_after.unwrap_or(Duration::from_secs(1)))
     }
 
-    /// The call goes to the server and its answer comes back.
+    /// Sends the call to the server, and returns its response.
     async fn exchange(&self, cost: Cost, write: Option<(u32, u64)>) -> (Verdict, bool) {
         let begun = self.start.elapsed();
         let [there, back] = {
-            let mut scene = self.scene();
-            scene.played.sent += 1;
+            let mut state = self.state();
+            state.result.sent += 1;
             if let Some((key, _)) = write
-                && !scene.writing.insert(key)
+                && !state.writing.insert(key)
             {
-                scene.played.overlapping += 1;
+                state.result.overlapping += 1;
             }
-            scene.random.ways(&self.script)
+            state.random.ways(&self.script)
         };
         sleep(there).await;
         let (verdict, failed) = {
-            let mut scene = self.scene();
-            (scene.admit(self.start, false, cost, write), scene.is_outage)
+            let mut state = self.state();
+            (state.admit(self.start, false, cost, write), state.is_outage)
         };
         sleep(back).await;
         let ended = self.start.elapsed();
-        self.scene().played.exchanges.push(Exchange { begun, ended, failed });
+        self.state().result.exchanges.push(Exchange { begun, ended, failed });
         if let Some((key, _)) = write {
-            self.scene().writing.remove(&key);
+            self.state().writing.remove(&key);
         }
         (verdict, failed)
     }
 }
 
-impl Scene {
-    /// The refusal that was noted last does not count.
+impl State {
+    /// Removes the last recorded refusal of a stream.
     fn forget_refusal(&mut self, stream: usize) {
-        let asked = &mut self.played.asked;
-        if let Some(last) = asked
+        let outcomes = &mut self.result.outcomes;
+        if let Some(last) = outcomes
             .iter()
-            .rposition(|asked| asked.stream == stream && asked.end == End::TurnedAway)
+            .rposition(|outcome| outcome.stream == stream && outcome.end == End::Rejected)
         {
-            asked.remove(last);
+            outcomes.remove(last);
         }
     }
 
-    /// What the next call of that caller is: what it pays and what it writes.
+    /// The cost and the key of the next call of a caller.
     fn draw(&mut self, caller: &Caller) -> (Cost, Option<(u32, u64)>) {
         let is_bulk = self.random.uniform() < caller.bulk;
         let cost = if is_bulk { Cost::Bulk } else { Cost::Call };
@@ -374,12 +374,12 @@ impl Scene {
     fn admit(&mut self, start: Instant, is_foreign: bool, cost: Cost, write: Option<(u32, u64)>) -> Verdict {
         let (now, is_bulk) = (Instant::now(), cost == Cost::Bulk);
         let failed = self.is_outage && !is_foreign;
-        // What fails stands before the limiter.
+        // A failure occurs in front of the limiter.
         let admission = match failed {
             true => Admission::Admitted,
             false => self.server.admit(now, 0, is_bulk, &self.limits),
         };
-        self.played.stamps.push(Stamp {
+        self.result.stamps.push(Stamp {
             at: now - start,
             is_foreign,
             is_bulk,
@@ -398,13 +398,13 @@ impl Scene {
     /// Ends the process that has the quota.
     fn close(&mut self) {
         let last = self.quota.snapshot();
-        self.played.granted += last.grants;
-        self.played.limit = last.calls.limit.calls;
+        self.result.granted += last.grants;
+        self.result.limit = last.calls.limit.calls;
         self.stop.cancel();
     }
 }
 
-/// As the gateway's defaults are.
+/// The defaults of the gateway.
 const BREAKER: breaker::BreakerSettings = breaker::BreakerSettings {
     failures: 5,
     pause: Duration::from_secs(1),
@@ -412,9 +412,9 @@ const BREAKER: breaker::BreakerSettings = breaker::BreakerSettings {
     max_retry_after: Duration::from_secs(300),
 };
 
-/// A process with a quota of its own.
+/// Starts a process with a quota of its own.
 fn begin(script: &Script, before: Option<&QuotaUsage>, tasks: &TaskTracker) -> (Quota, CancellationToken) {
-    let limits = Limits {
+    let limits = QuotaLimits {
         calls: script.quota.calls.unwrap_or(script.server.calls),
         bulk: script.server.bulk,
         window: script.server.per,
@@ -425,17 +425,17 @@ fn begin(script: &Script, before: Option<&QuotaUsage>, tasks: &TaskTracker) -> (
         queue_per_caller: script.quota.queue.unwrap_or(20_000),
         bulk_pays_calls: script.server.bulk_pays_calls,
     };
-    let share = |caller: &Caller| Share {
+    let share = |caller: &Caller| CallerQuota {
         weight: caller.weight,
         calls_per_window: caller.cap,
-        ..Share::default()
+        ..CallerQuota::default()
     };
     let named = script.callers.iter();
-    let callers = Callers {
+    let callers = CallerQuotas {
         named: named
             .map(|caller| (caller.name.as_str().into(), share(caller)))
             .collect(),
-        others: Share::default(),
+        others: CallerQuota::default(),
     };
     let stop = CancellationToken::new();
     (
@@ -452,22 +452,22 @@ fn begin(script: &Script, before: Option<&QuotaUsage>, tasks: &TaskTracker) -> (
     )
 }
 
-/// A zone in which no day begins during the test: days go by the wall clock.
+/// A time zone in which no day begins during the test: days depend on the wall clock.
 fn noon() -> &'static str {
     let hour = clock::now().to_zoned(jiff::tz::TimeZone::UTC).hour();
     if hour < 12 { "UTC" } else { "Etc/GMT+12" }
 }
 
-/// Chance with a seed: xorshift64*, the same on every machine.
+/// Random numbers from a seed: xorshift64*, the same on every machine.
 struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Self {
-        // Spread, since neighbouring seeds would begin alike; and never 0, which would stay 0.
+        // Multiplied, since neighboring seeds would start alike; and never 0, which would stay 0.
         Self(seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// From 0 up to but not including 1.
+    /// A number from 0 up to but not including 1.
     fn uniform(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -485,7 +485,7 @@ impl Random {
         Duration::from_secs_f64(self.exponential() / per_second)
     }
 
-    /// How long the next call takes there and back.
+    /// The times of the next request and of its response on the network.
     fn ways(&mut self, script: &Script) -> [Duration; 2] {
         let network = script.network;
         let mut ways = [network.one_way; 2].map(|way| way + network.jitter.mul_f64(self.exponential()));
