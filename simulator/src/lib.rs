@@ -70,8 +70,6 @@ use tokio_util::sync::CancellationToken;
 pub use activities::store::Activity;
 pub use activities::types::{ActivityFieldSpec, ActivityTypeSpec};
 pub use control::journal::{Recorded, Stats};
-#[doc(hidden)]
-pub use faults::FaultKind as What;
 pub use faults::damage::Damage;
 pub use faults::{Fault, FaultKind, UnknownEndpoint};
 pub use http::latency::Latency;
@@ -134,15 +132,6 @@ impl Simulator {
     /// unchanged.
     pub fn add_fault(&self, fault: Fault) -> Result<(), UnknownEndpoint> {
         self.shared.lock().faults.add(fault)
-    }
-
-    /// Adds a fault to the queue. A former name of [`Self::add_fault`].
-    ///
-    /// # Panics
-    /// If the endpoint is unknown.
-    #[doc(hidden)]
-    pub fn order(&self, fault: Fault) {
-        self.add_fault(fault).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Removes all faults from the queue.

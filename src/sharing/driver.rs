@@ -525,7 +525,7 @@ mod tests {
     use crate::store::Store;
     use crate::telemetry::metrics::Metrics;
     use crate::users::Users;
-    use leadgate_simulator::{Fault, Options, Reshare, Simulator, What as UpstreamFault};
+    use leadgate_simulator::{Fault, FaultKind as UpstreamFault, Options, Reshare, Simulator};
 
     const SAM: &str = "a0000000-0000-4000-8000-000000000002";
     const LIMIT: Duration = Duration::from_secs(60);
@@ -600,7 +600,7 @@ mod tests {
             let (access, secret) = (options.access_key.clone(), options.secret_key.clone());
             let simulator = Simulator::new(options);
             for (endpoint, fault) in faults {
-                simulator.order(Fault::new(*endpoint, fault.clone()));
+                simulator.add_fault(Fault::new(*endpoint, fault.clone())).unwrap();
             }
             let address = runtime.block_on(async {
                 let watcher = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

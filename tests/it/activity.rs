@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{DateForm, Fault, OffsetMeans, Options, UserSpec, What, WrongCode};
+use leadgate_simulator::{DateForm, Fault, FaultKind, OffsetMeans, Options, UserSpec, WrongCode};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::field_value::Value;
 use pb::get_user_request::Key;
@@ -235,7 +235,8 @@ async fn a_post_whose_answer_is_lost_is_looked_for_and_never_made_twice() {
     let lead_id = lead_of(&world);
     world
         .simulator
-        .order(Fault::new("ProspectActivity.Create", What::CommitThenDrop));
+        .add_fault(Fault::new("ProspectActivity.Create", FaultKind::CommitThenDrop))
+        .unwrap();
     let id = post(&world, evaluation(&lead_id)).await.unwrap();
     assert_eq!(world.simulator.activities()[0].id, id);
     assert_eq!(world.calls("ProspectActivity.Create").len(), 1);
@@ -248,7 +249,8 @@ async fn a_post_whose_answer_is_lost_is_looked_for_and_never_made_twice() {
     };
     world
         .simulator
-        .order(Fault::new("ProspectActivity.Create", What::DropBefore));
+        .add_fault(Fault::new("ProspectActivity.Create", FaultKind::DropBefore))
+        .unwrap();
     for _ in 0..2 {
         let error = seen(post(&world, other.clone()).await.unwrap_err());
         error.is_settled_by_hand("look at the activities of the lead in LeadSquared");
@@ -264,12 +266,15 @@ async fn a_lost_post_or_update_that_could_not_be_looked_up_is_settled_by_its_req
         request_id: Uuid::new_v4().to_string(),
         ..evaluation(&lead_id)
     };
-    let lose = |endpoint: &str, what: What, look_up: &str| {
-        world.simulator.order(Fault::new(endpoint, what));
-        world.simulator.order(Fault::new(look_up, What::Empty500).times(100));
+    let lose = |endpoint: &str, what: FaultKind, look_up: &str| {
+        world.simulator.add_fault(Fault::new(endpoint, what)).unwrap();
+        world
+            .simulator
+            .add_fault(Fault::new(look_up, FaultKind::Empty500).times(100))
+            .unwrap();
     };
     let retrieve = "ProspectActivity.Retrieve";
-    lose("ProspectActivity.Create", What::CommitThenDrop, retrieve);
+    lose("ProspectActivity.Create", FaultKind::CommitThenDrop, retrieve);
     seen(post(&world, request.clone()).await.unwrap_err()).is_settled_by_repeating();
     world.simulator.clear_faults();
     let id = post(&world, request).await.unwrap();
@@ -285,7 +290,7 @@ async fn a_lost_post_or_update_that_could_not_be_looked_up_is_settled_by_its_req
     let mut client = activities(&world).await;
     lose(
         "ProspectActivity.Update",
-        What::CommitThenDrop,
+        FaultKind::CommitThenDrop,
         "ProspectActivity.GetActivityDetails",
     );
     let error = client.update_activity(update("First", 1)).await.unwrap_err();
@@ -295,7 +300,8 @@ async fn a_lost_post_or_update_that_could_not_be_looked_up_is_settled_by_its_req
     // One that is seen not to be there may come still, and is not sent again.
     world
         .simulator
-        .order(Fault::new("ProspectActivity.Update", What::DropBefore));
+        .add_fault(Fault::new("ProspectActivity.Update", FaultKind::DropBefore))
+        .unwrap();
     for _ in 0..2 {
         let error = client.update_activity(update("Second", 2)).await.unwrap_err();
         seen(error).is_settled_by_hand("look at the activities of the lead in LeadSquared");
@@ -378,7 +384,8 @@ async fn a_roster_that_fails_does_not_keep_a_user_from_being_found() {
     let world = World::start().await;
     world
         .simulator
-        .order(Fault::new("Users.Get", What::Empty500).times(100));
+        .add_fault(Fault::new("Users.Get", FaultKind::Empty500).times(100))
+        .unwrap();
     let request = pb::GetUserRequest {
         key: Some(Key::UserId(SAM.into())),
     };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Latency, Limits, Options, Order, Simulator, What};
+use leadgate_simulator::{Fault, FaultKind, Latency, Limits, Options, Order, Simulator};
 use pb::import_leads_request::Operation;
 use pb::share_service_client::ShareServiceClient;
 use serde_json::Value as Json;
@@ -189,14 +189,17 @@ async fn reads_that_wait_travel_together_and_each_gets_its_own_lead() {
 async fn a_whole_batch_that_is_refused_is_halved_until_who_is_to_blame_is_alone() {
     let world = world("").await;
     let ids = leads(&world, 20);
-    let refusal = What::Answer {
+    let refusal = FaultKind::Respond {
         status: 500,
         body: r#"{"Status":"Error","ExceptionType":"MXInvalidInputException","ExceptionMessage":"Nonsense"}"#.into(),
         content_type: None,
         commit: false,
     };
     // The first three calls: all, the first half, and its first half.
-    world.simulator.order(Fault::new(UPDATE_V2, refusal).times(3));
+    world
+        .simulator
+        .add_fault(Fault::new(UPDATE_V2, refusal).times(3))
+        .unwrap();
     for result in update_all(&world, ids.iter().map(|id| update_of(id, "Pune")).collect()).await {
         assert_eq!(result.unwrap(), 1);
     }
@@ -217,13 +220,16 @@ async fn a_whole_batch_that_is_refused_is_halved_until_who_is_to_blame_is_alone(
 async fn where_the_account_has_no_bulk_calls_all_go_alone_and_it_is_not_tried_again() {
     let world = world("").await;
     let ids = leads(&world, 12);
-    let missing = What::Answer {
+    let missing = FaultKind::Respond {
         status: 404,
         body: "Endpoint not found.".into(),
         content_type: None,
         commit: false,
     };
-    world.simulator.order(Fault::new(UPDATE_V2, missing).times(100));
+    world
+        .simulator
+        .add_fault(Fault::new(UPDATE_V2, missing).times(100))
+        .unwrap();
     for _ in 0..2 {
         for result in update_all(&world, ids[..6].iter().map(|id| update_of(id, "Pune")).collect()).await {
             assert_eq!(result.unwrap(), 1);
@@ -308,9 +314,9 @@ async fn waiting(world: &World) -> usize {
 #[tokio::test]
 async fn each_update_of_a_batch_whose_answer_was_lost_is_settled_and_none_is_done_twice() {
     for what in [
-        What::CommitThenDrop,
-        What::GarbageJson,
-        What::Answer {
+        FaultKind::CommitThenDrop,
+        FaultKind::GarbageJson,
+        FaultKind::Respond {
             status: 200,
             body: r#"{"Status":{"TotalCount":9},"Details":{"SuccessfulLeads":[{"Identifier":"ProspectId"}]}}"#.into(),
             content_type: None,
@@ -319,7 +325,7 @@ async fn each_update_of_a_batch_whose_answer_was_lost_is_settled_and_none_is_don
     ] {
         let world = world("").await;
         let ids = leads(&world, 10);
-        world.simulator.order(Fault::new(UPDATE_V2, what.clone()));
+        world.simulator.add_fault(Fault::new(UPDATE_V2, what.clone())).unwrap();
         for result in update_all(&world, ids.iter().map(|id| update_of(id, "Pune")).collect()).await {
             assert_eq!(result.unwrap(), 1, "{what:?}");
         }
@@ -333,9 +339,12 @@ async fn each_update_of_a_batch_whose_answer_was_lost_is_settled_and_none_is_don
 
 #[tokio::test]
 async fn each_create_of_a_batch_whose_answer_was_lost_is_found_and_made_once() {
-    for what in [What::CommitThenDrop, What::DropBefore] {
+    for what in [FaultKind::CommitThenDrop, FaultKind::DropBefore] {
         let world = world(ALL_LANES).await;
-        world.simulator.order(Fault::new("Lead/Bulk/Create", what.clone()));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead/Bulk/Create", what.clone()))
+            .unwrap();
         let mut creates = JoinSet::new();
         for n in 0..12 {
             let mut client = world.client.clone();
@@ -674,12 +683,15 @@ async fn an_import_answers_every_row_and_counts_in_its_trailers() {
 async fn identical_reads_under_way_are_one_call() {
     let world = world("").await;
     leads(&world, 3);
-    world.simulator.order(Fault::new(
-        "Leads.GetByEmailaddress",
-        What::Delay {
-            by: Duration::from_millis(150),
-        },
-    ));
+    world
+        .simulator
+        .add_fault(Fault::new(
+            "Leads.GetByEmailaddress",
+            FaultKind::Delay {
+                by: Duration::from_millis(150),
+            },
+        ))
+        .unwrap();
     let mut reads = JoinSet::new();
     for n in 0..30 {
         let (mut client, email) = (
@@ -724,10 +736,13 @@ async fn a_read_after_a_write_does_not_join_one_that_began_before() {
             world.clone().get_lead(request).await.map(|_| ())
         }
     };
-    let hang = What::Delay {
+    let hang = FaultKind::Delay {
         by: Duration::from_millis(400),
     };
-    world.simulator.order(Fault::new("Leads.GetByEmailaddress", hang));
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetByEmailaddress", hang))
+        .unwrap();
     let early = tokio::spawn(get(0));
     while world.calls("Leads.GetByEmailaddress").is_empty() {
         tokio::task::yield_now().await;
@@ -746,7 +761,7 @@ async fn a_flight_outlives_its_first_caller_and_ends_with_its_last() {
     let delay = || {
         Fault::new(
             "Leads.GetByEmailaddress",
-            What::Delay {
+            FaultKind::Delay {
                 by: Duration::from_millis(200),
             },
         )
@@ -760,7 +775,7 @@ async fn a_flight_outlives_its_first_caller_and_ends_with_its_last() {
         };
         async move { client.get_lead(within(limit, request)).await }
     };
-    world.simulator.order(delay());
+    world.simulator.add_fault(delay()).unwrap();
     let (short, long) = tokio::join!(get(Duration::from_millis(120)), get(Duration::from_secs(5)));
     seen(short.unwrap_err()).is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     // Another one's deadline is not one's own.
@@ -1046,7 +1061,10 @@ async fn the_request_id_of_a_batch_stands_for_one_message_from_its_first_call_on
     let mut client = world.client.clone();
     let id = Uuid::new_v4();
     let by = Duration::from_millis(700);
-    world.simulator.order(Fault::new("*", What::Delay { by }));
+    world
+        .simulator
+        .add_fault(Fault::new("*", FaultKind::Delay { by }))
+        .unwrap();
     let request = within(Duration::from_millis(250), creates(id, &["Asha", "Ben"]));
     let results = client.batch_create_leads(request).await;
     // Its rows were sent, and their outcome is not known when the deadline passes.

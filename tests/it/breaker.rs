@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Options};
 use pb::BreakerState;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::task::JoinSet;
@@ -27,13 +27,16 @@ async fn world(settings: &str) -> World {
 
 /// From now on every call fails.
 fn fail(world: &World) {
-    world.simulator.order(Fault::new("*", What::Empty503).times(u32::MAX));
+    world
+        .simulator
+        .add_fault(Fault::new("*", FaultKind::Empty503).times(u32::MAX))
+        .unwrap();
 }
 
 /// A response that asks to send nothing for a while.
-fn retry_after(status: u16, value: &str) -> What {
+fn retry_after(status: u16, value: &str) -> FaultKind {
     let value = value.to_owned();
-    What::RetryAfter { status, value }
+    FaultKind::RetryAfter { status, value }
 }
 
 /// Reads that lead once; within that time.
@@ -186,7 +189,7 @@ async fn a_row_that_makes_every_call_with_it_fail_does_not_open_it() {
     let settings = SETTINGS.replace("breaker_failures = 5", "breaker_failures = 2\nmax_attempts = 2");
     let settings =
         format!("{settings}\n[tenant_defaults.batching]\nreads = true\nupdates = true\nupserts = true\ncreates = true");
-    for what in [What::Empty500, What::Empty503, What::Html502] {
+    for what in [FaultKind::Empty500, FaultKind::Empty503, FaultKind::Html502] {
         let mut options = Options::default();
         (options.limits.calls, options.limits.bulk, options.limits.per) = (4, 4, Duration::from_millis(300));
         let settings = settings.replace(
@@ -200,7 +203,8 @@ async fn a_row_that_makes_every_call_with_it_fail_does_not_open_it() {
             .collect();
         world
             .simulator
-            .order(Fault::new("*", what.clone()).containing(poisoned.clone()));
+            .add_fault(Fault::new("*", what.clone()).containing(poisoned.clone()))
+            .unwrap();
         let mut all = JoinSet::new();
         for id in good.iter().take(15).chain([&poisoned]).chain(good.iter().skip(15)) {
             let (mut client, id) = (world.client.clone(), id.clone());
@@ -230,7 +234,10 @@ async fn operations_that_go_alone_after_their_batch_has_failed_count_once_with_i
     let world = world(settings).await;
     let ids = ["Asha", "Meera", "Ravi"].map(|name| world.simulator.insert_lead(&[("FirstName", name)]));
     // The first one takes the slot.
-    world.simulator.order(Fault::new("*", What::Empty500).times(3).after(1));
+    world
+        .simulator
+        .add_fault(Fault::new("*", FaultKind::Empty500).times(3).after(1))
+        .unwrap();
     let mut all = JoinSet::new();
     for (n, id) in ids.into_iter().enumerate() {
         let mut client = world.client.clone();
@@ -266,7 +273,10 @@ async fn operations_that_go_alone_after_their_batch_has_failed_count_once_with_i
 async fn no_call_is_sent_sooner_than_a_503_asks_for_and_a_single_one_opens_it() {
     let world = world(SETTINGS).await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
-    world.simulator.order(Fault::new("*", retry_after(503, "2")));
+    world
+        .simulator
+        .add_fault(Fault::new("*", retry_after(503, "2")))
+        .unwrap();
     let began = Instant::now();
     let mut first = reads(&world, &id, 1, Duration::from_secs(30));
     world.until(OPEN).await;
@@ -289,7 +299,10 @@ async fn no_call_is_sent_sooner_than_a_429_asks_for_and_it_stays_closed() {
     for (value, at_least) in [("1", 1_000), (date.as_str(), 1_000)] {
         let world = world(SETTINGS).await;
         let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
-        world.simulator.order(Fault::new("*", retry_after(429, value)));
+        world
+            .simulator
+            .add_fault(Fault::new("*", retry_after(429, value)))
+            .unwrap();
         let first = reads(&world, &id, 1, Duration::from_secs(30));
         world
             .until("leadgate_upstream_refusals_total{tenant=\"acme\",status=\"429\"} 1")
@@ -315,7 +328,10 @@ async fn no_call_is_sent_sooner_than_a_429_asks_for_and_it_stays_closed() {
 async fn a_call_that_a_429_keeps_from_being_served_in_time_fails_at_once() {
     let world = world(SETTINGS).await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
-    world.simulator.order(Fault::new("*", retry_after(429, "10")));
+    world
+        .simulator
+        .add_fault(Fault::new("*", retry_after(429, "10")))
+        .unwrap();
     let (began, limit) = (Instant::now(), Duration::from_secs(5));
     let error = seen(read(&world, &id, limit).await.unwrap_err());
     error.is(Code::ResourceExhausted, "DEADLINE_INFEASIBLE");
@@ -328,7 +344,10 @@ async fn a_longer_time_than_the_maximum_is_cut_to_it_and_zero_ignores_it() {
     let world_with = async |most: &str| {
         let world = world(&format!("{SETTINGS}\nmax_retry_after = \"{most}\"")).await;
         let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
-        world.simulator.order(Fault::new("*", retry_after(503, "86400")));
+        world
+            .simulator
+            .add_fault(Fault::new("*", retry_after(503, "86400")))
+            .unwrap();
         let began = Instant::now();
         read(&world, &id, Duration::from_secs(30)).await.unwrap();
         began.elapsed()
@@ -347,7 +366,8 @@ async fn a_failure_counts_also_where_its_caller_has_gone() {
     let lasting = Duration::from_millis(600);
     world
         .simulator
-        .order(Fault::new("*", What::HangBefore { lasting }).times(u32::MAX));
+        .add_fault(Fault::new("*", FaultKind::HangBefore { lasting }).times(u32::MAX))
+        .unwrap();
     let began = Instant::now();
     let mut all = reads(&world, &id, 6, Duration::from_millis(300));
     while let Some(read) = all.join_next().await {
@@ -361,13 +381,16 @@ async fn a_failure_counts_also_where_its_caller_has_gone() {
 #[tokio::test]
 async fn a_write_whose_response_was_lost_is_looked_up_after_the_outage() {
     let world = world(SETTINGS).await;
-    let commit = What::Answer {
+    let commit = FaultKind::Respond {
         status: 503,
         body: String::new(),
         content_type: None,
         commit: true,
     };
-    world.simulator.order(Fault::new("Lead.Create", commit).times(6));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", commit).times(6))
+        .unwrap();
     fail(&world);
     let mut creates = JoinSet::new();
     for n in 0..6 {

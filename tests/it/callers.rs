@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leadgate::config::Config;
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Limits, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Limits, Options};
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -258,7 +258,10 @@ async fn who_waits_is_told_by_class_and_caller() {
 async fn refusals_are_told_by_whose_fault_they_are() {
     let world = World::start().await.warm().await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
-    world.simulator.order(Fault::new("Leads.GetById", What::Refuse));
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetById", FaultKind::Refuse))
+        .unwrap();
     world.client.clone().get_lead(reading(&id)).await.unwrap();
     let calls = quota(&world).await.calls.unwrap();
     assert_eq!(world.simulator.stats().refused, 1);

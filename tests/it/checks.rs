@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use leadgate::domain::value::Value as Stored;
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, FieldSpec, Options, PhoneLookup, What};
+use leadgate_simulator::{Fault, FaultKind, FieldSpec, Options, PhoneLookup};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::field_value::Value;
 use pb::get_lead_request::Key;
@@ -290,7 +290,7 @@ async fn names_to_clear_are_blamed_where_they_stand() {
 async fn what_leadsquared_does_not_know_is_blamed_where_it_was_named() {
     let world = World::with(options(), QUICK).await;
     // An account that tells nothing of its attributes: LeadSquared decides.
-    let nothing = What::Answer {
+    let nothing = FaultKind::Respond {
         status: 200,
         body: "[]".to_owned(),
         content_type: None,
@@ -298,7 +298,8 @@ async fn what_leadsquared_does_not_know_is_blamed_where_it_was_named() {
     };
     world
         .simulator
-        .order(Fault::new("LeadsMetaData.Get", nothing).times(100));
+        .add_fault(Fault::new("LeadsMetaData.Get", nothing).times(100))
+        .unwrap();
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
     let request = pb::UpdateLeadRequest {
         lead_id: id,
@@ -464,13 +465,13 @@ async fn a_number_is_found_as_it_was_written() {
 #[tokio::test]
 async fn half_an_emoji_spoils_no_more_than_itself() {
     let world = world().await;
-    let answer = |body: &str| What::Answer {
+    let answer = |body: &str| FaultKind::Respond {
         status: 200,
         body: body.to_owned(),
         content_type: None,
         commit: false,
     };
-    let order = |endpoint: &str, body: &str| world.simulator.order(Fault::new(endpoint, answer(body)));
+    let order = |endpoint: &str, body: &str| world.simulator.add_fault(Fault::new(endpoint, answer(body))).unwrap();
     let id = "0203f172-8642-11e7-9bed-069b743e848f";
     let expected = some("call \u{fffd}");
 

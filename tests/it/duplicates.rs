@@ -5,7 +5,7 @@ use std::time::Duration;
 use leadgate::context::RequestContext;
 use leadgate::grpc::pb;
 use leadgate::quota::{Cost, Want};
-use leadgate_simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Options};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -215,7 +215,7 @@ async fn a_lead_without_the_value_is_not_named() {
     world.create(with_phone("+91-9845098451")).await.unwrap();
     // LeadSquared says that the phone is taken, and finds a lead that has it as its mobile.
     let body = r#"{"Status":"Error","ExceptionType":"MXDuplicateEntryException","ExceptionMessage":"A Lead with same Phone Number already exists."}"#;
-    let what = What::Answer {
+    let what = FaultKind::Respond {
         status: 500,
         body: body.to_owned(),
         content_type: None,
@@ -223,7 +223,7 @@ async fn a_lead_without_the_value_is_not_named() {
     };
     for write in ["Lead.Create", "Lead.Update"] {
         world.simulator.forget_calls();
-        world.simulator.order(Fault::new(write, what.clone()));
+        world.simulator.add_fault(Fault::new(write, what.clone())).unwrap();
         let error = match write {
             "Lead.Create" => world.create(with_phone("+91-9845098450")).await.unwrap_err(),
             _ => update(&world, with_phone("+91-9845098450")).await,
@@ -241,7 +241,8 @@ async fn a_slow_look_up_does_not_hold_back_the_error_beyond_the_deadline() {
     let lasting = Duration::from_secs(60);
     world
         .simulator
-        .order(Fault::new(BY_EMAIL, What::HangBefore { lasting }));
+        .add_fault(Fault::new(BY_EMAIL, FaultKind::HangBefore { lasting }))
+        .unwrap();
     let request = within(Duration::from_secs(1), create(lead("Asha")));
     let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
     assert_eq!(named(&error), ("", "lead.email_address"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Options};
 use serde_json::json;
 use tonic::Code;
 
@@ -11,8 +11,8 @@ use crate::harness::{Seen, World, by_id, lead, seen, within};
 
 const NOBODY: &str = "00000000-0000-0000-0000-000000000001";
 
-fn exception(status: u16, name: &str, text: &str) -> What {
-    What::Answer {
+fn exception(status: u16, name: &str, text: &str) -> FaultKind {
+    FaultKind::Respond {
         status,
         body: json!({"Status": "Error", "ExceptionType": name, "ExceptionMessage": text}).to_string(),
         content_type: None,
@@ -21,8 +21,8 @@ fn exception(status: u16, name: &str, text: &str) -> What {
 }
 
 /// What a create ends with when LeadSquared answers like that.
-async fn create_against(world: &World, what: What) -> Seen {
-    world.simulator.order(Fault::new("Lead.Create", what));
+async fn create_against(world: &World, what: FaultKind) -> Seen {
+    world.simulator.add_fault(Fault::new("Lead.Create", what)).unwrap();
     let error = seen(world.create(lead("Asha")).await.unwrap_err());
     world.simulator.clear_faults();
     error
@@ -61,7 +61,7 @@ async fn what_leadsquared_calls_invalid_is_invalid_with_its_paths() {
             assert_eq!(error.metadata["tenant"], "acme");
         }
     }
-    let bad_request = What::Answer {
+    let bad_request = FaultKind::Respond {
         status: 400,
         body: "Unexpected character encountered".into(),
         content_type: Some("text/plain".into()),
@@ -164,7 +164,10 @@ async fn a_spent_day_refuses_until_it_begins_anew() {
 
     // By LeadSquared's word, which fits no window.
     let world = World::start().await.warm().await;
-    world.simulator.order(Fault::new("Lead.Create", What::RefuseDaily));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::RefuseDaily))
+        .unwrap();
     let error = seen(world.create(lead("Asha")).await.unwrap_err());
     error.is(Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED");
     assert!(error.details.retry_info().is_some());
@@ -173,7 +176,7 @@ async fn a_spent_day_refuses_until_it_begins_anew() {
 #[tokio::test]
 async fn rejected_keys_are_the_operators_to_mend() {
     let world = World::start().await.warm().await;
-    let error = create_against(&world, What::Unauthorized).await;
+    let error = create_against(&world, FaultKind::Unauthorized).await;
     error.is(Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED");
     assert!(error.details.precondition_failure().is_some());
 
@@ -217,22 +220,24 @@ async fn a_read_without_an_answer_is_tried_again_and_then_unavailable() {
         .await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
     for what in [
-        What::DropBefore,
-        What::CommitThenDrop,
-        What::Html502,
-        What::Empty500,
-        What::Empty503,
+        FaultKind::DropBefore,
+        FaultKind::CommitThenDrop,
+        FaultKind::Html502,
+        FaultKind::Empty500,
+        FaultKind::Empty503,
     ] {
         world.simulator.forget_calls();
         world
             .simulator
-            .order(Fault::new("Leads.GetById", what.clone()).times(2));
+            .add_fault(Fault::new("Leads.GetById", what.clone()).times(2))
+            .unwrap();
         assert_eq!(world.get(by_id(&id)).await.unwrap().lead_id, id, "{what:?}");
         assert_eq!(world.calls("Leads.GetById").len(), 3);
     }
     world
         .simulator
-        .order(Fault::new("Leads.GetById", What::Html502).times(9));
+        .add_fault(Fault::new("Leads.GetById", FaultKind::Html502).times(9))
+        .unwrap();
     let error = seen(world.get(by_id(&id)).await.unwrap_err());
     error.is(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     assert_eq!(error.metadata["attempts"], "3");
@@ -257,7 +262,10 @@ async fn nobody_listening_is_unavailable_and_costs_no_slot() {
 async fn an_unsettled_write_is_aborted() {
     let world = World::start().await.warm().await;
     // Nothing that it could be looked up by.
-    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
+        .unwrap();
     let nameless = pb::LeadFields {
         last_name: Some("Rao".into()),
         ..Default::default()
@@ -273,10 +281,10 @@ async fn a_deadline_names_the_place_where_it_passed() {
     let settings = "[server]\ndeadline_margin = \"250ms\"\n";
     let world = World::with(Options::default(), settings).await.warm().await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
-    let hang = What::HangBefore {
+    let hang = FaultKind::HangBefore {
         lasting: Duration::from_secs(60),
     };
-    world.simulator.order(Fault::new("*", hang).times(2));
+    world.simulator.add_fault(Fault::new("*", hang).times(2)).unwrap();
     let read = pb::GetLeadRequest {
         key: Some(by_id(&id)),
         ..Default::default()
@@ -305,19 +313,22 @@ async fn a_deadline_names_the_place_where_it_passed() {
 async fn an_unreadable_answer_names_the_path() {
     let world = World::start().await.warm().await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
-    world.simulator.order(Fault::new("Leads.GetById", What::GarbageJson));
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetById", FaultKind::GarbageJson))
+        .unwrap();
     let error = seen(world.get(by_id(&id)).await.unwrap_err());
     error.is(Code::Internal, "UPSTREAM_UNREADABLE");
     assert!(error.metadata.contains_key("json_path"));
 
-    let no_id = What::Answer {
+    let no_id = FaultKind::Respond {
         status: 200,
         body: json!({"Status": "Success", "Message": {"Id": null}}).to_string(),
         content_type: None,
         commit: false,
     };
     // To a write it is a lost answer: the lead is looked up, is not there, and is sent again.
-    world.simulator.order(Fault::new("Lead.Create", no_id));
+    world.simulator.add_fault(Fault::new("Lead.Create", no_id)).unwrap();
     let lead_id = world.create(lead("Asha")).await.unwrap();
     assert_eq!(world.get(by_id(&lead_id)).await.unwrap().lead_id, lead_id);
     assert_eq!(world.calls("Lead.Create").len(), 2);

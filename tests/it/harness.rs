@@ -11,7 +11,7 @@ use leadgate::config::Config;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::grpc::pb;
 use leadgate::quota::{Callers, Quota};
-use leadgate_simulator::{Fault, Options, Recorded, Simulator, What};
+use leadgate_simulator::{Fault, FaultKind, Options, Recorded, Simulator};
 use pb::field_value::Value;
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;
@@ -131,8 +131,8 @@ impl World {
     }
 
     /// Gives the next upstream call to an endpoint a fault.
-    pub fn fail_next(&self, endpoint: &str, fault: What) {
-        self.simulator.order(Fault::new(endpoint, fault));
+    pub fn fail_next(&self, endpoint: &str, fault: FaultKind) {
+        self.simulator.add_fault(Fault::new(endpoint, fault)).unwrap();
     }
 
     pub async fn create(&self, lead: pb::LeadFields) -> Result<String, Status> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Latency, Limits, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Latency, Limits, Options};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tokio::sync::Mutex;
@@ -41,7 +41,7 @@ enum Step {
     Wait,
     Fail {
         on: &'static str,
-        what: What,
+        what: FaultKind,
     },
 }
 
@@ -77,19 +77,19 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let leaves = prop_oneof![8 => Just(None), 1 => (0_u64..120).prop_map(Some)];
     let call = (ask, 0..KEYS, leaves).prop_map(|(ask, key, leaves)| Step::Call { ask, key, leaves });
-    let refusal = What::Answer {
+    let refusal = FaultKind::Respond {
         status: 500,
         body: r#"{"Status":"Error","ExceptionType":"MXInvalidInputException","ExceptionMessage":"Nonsense"}"#.into(),
         content_type: None,
         commit: false,
     };
     let what = prop_oneof![
-        3 => Just(What::CommitThenDrop),
-        2 => Just(What::DropBefore),
-        2 => Just(What::GarbageJson),
-        2 => Just(What::Refuse),
-        1 => Just(What::Html502),
-        1 => Just(What::CommitThenHang { lasting: Duration::from_secs(60) }),
+        3 => Just(FaultKind::CommitThenDrop),
+        2 => Just(FaultKind::DropBefore),
+        2 => Just(FaultKind::GarbageJson),
+        2 => Just(FaultKind::Refuse),
+        1 => Just(FaultKind::Html502),
+        1 => Just(FaultKind::CommitThenHang { lasting: Duration::from_secs(60) }),
     ];
     let anywhere = prop::sample::select(vec![
         "*",
@@ -312,7 +312,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 under_way.spawn(stage.clone().call(ask, key, at as u64 + 1, leaves));
             }
             Step::Wait => while under_way.join_next().await.transpose().unwrap().is_some() {},
-            Step::Fail { on, what } => world.simulator.order(Fault::new(on, what)),
+            Step::Fail { on, what } => world.simulator.add_fault(Fault::new(on, what)).unwrap(),
         }
     }
     while under_way.join_next().await.transpose().unwrap().is_some() {}

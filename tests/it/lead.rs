@@ -946,8 +946,8 @@ async fn a_message_that_is_only_checked_is_not_sent() {
 #[tokio::test]
 async fn without_metadata_leadsquared_decides() {
     let world = World::start().await;
-    let fault = leadgate_simulator::Fault::new("LeadsMetaData.Get", leadgate_simulator::What::Empty500);
-    world.simulator.order(fault.times(1000));
+    let fault = leadgate_simulator::Fault::new("LeadsMetaData.Get", leadgate_simulator::FaultKind::Empty500);
+    world.simulator.add_fault(fault.times(1000)).unwrap();
     let id = tokio::time::timeout(Duration::from_secs(20), world.create(lead("Asha")))
         .await
         .unwrap()

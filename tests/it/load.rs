@@ -13,7 +13,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Options, Simulator, What};
+use leadgate_simulator::{Fault, FaultKind, Options, Simulator};
 use pb::import_leads_request::Operation;
 use pb::import_leads_response::Result as Row;
 use pb::lead_service_client::LeadServiceClient;
@@ -228,7 +228,8 @@ async fn interrupted(world: &World, timeout: Option<Duration>, end: impl FnOnce(
     let lasting = Duration::from_secs(60);
     world
         .simulator
-        .order(Fault::new("*", What::HangBefore { lasting }).times(100));
+        .add_fault(Fault::new("*", FaultKind::HangBefore { lasting }).times(100))
+        .unwrap();
     let rows = [row(1), row(2), invalid_row(3), invalid_row(4), invalid_row(5)];
     let mut request = Request::new(tokio_stream::iter(rows).chain(tokio_stream::pending()));
     if let Some(timeout) = timeout {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Limits, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Limits, Options};
 use pb::import_leads_request::Operation;
 use pb::share_service_client::ShareServiceClient;
 use tokio::task::JoinSet;
@@ -32,9 +32,9 @@ async fn world(settings: &str) -> World {
     World::with(options, &format!("{limits}{settings}")).await.warm().await
 }
 
-fn answer(status: u16, body: &str) -> What {
+fn answer(status: u16, body: &str) -> FaultKind {
     let content_type = body.starts_with('<').then(|| "text/html".to_owned());
-    What::Answer {
+    FaultKind::Respond {
         status,
         body: body.to_owned(),
         content_type,
@@ -43,18 +43,18 @@ fn answer(status: u16, body: &str) -> What {
 }
 
 /// Every way to fail, and what a call of its own returns then to the writer.
-fn failures() -> Vec<(What, Code, &'static str)> {
+fn failures() -> Vec<(FaultKind, Code, &'static str)> {
     let unknown = (Code::Aborted, "OUTCOME_UNKNOWN");
     let refused = (Code::Unknown, "UPSTREAM_EXCEPTION");
     let json = r#"{"Message":"An error has occurred."}"#;
     [
         (answer(500, json), unknown),
-        (What::Empty500, unknown),
-        (What::Empty503, unknown),
-        (What::Html502, unknown),
-        (What::DropBefore, unknown),
+        (FaultKind::Empty500, unknown),
+        (FaultKind::Empty503, unknown),
+        (FaultKind::Html502, unknown),
+        (FaultKind::DropBefore, unknown),
         (
-            What::HangBefore {
+            FaultKind::HangBefore {
                 lasting: Duration::from_secs(60),
             },
             unknown,
@@ -223,7 +223,10 @@ async fn one_bad_write_of_a_batch_fails_alone_whatever_the_failure_and_costs_few
                 let without = writes(&calm);
 
                 let world = world("").await;
-                world.simulator.order(Fault::new("*", what.clone()).containing(POISON));
+                world
+                    .simulator
+                    .add_fault(Fault::new("*", what.clone()).containing(POISON))
+                    .unwrap();
                 let results = write(&world, rpc, count, poisoned).await;
                 for (at, result) in results.into_iter().enumerate() {
                     match result {
@@ -257,12 +260,15 @@ async fn one_bad_write_of_a_batch_fails_alone_whatever_the_failure_and_costs_few
 async fn single_calls_that_share_one_with_a_bad_one_return_what_their_own_would_have() {
     let lanes = "[tenant_defaults.batching]\ncreates = true\nupserts = true\n";
     for (what, code, reason) in [
-        (What::Empty500, Code::Aborted, "OUTCOME_UNKNOWN"),
+        (FaultKind::Empty500, Code::Aborted, "OUTCOME_UNKNOWN"),
         (answer(413, "{}"), Code::Unknown, "UPSTREAM_EXCEPTION"),
         (answer(404, "{}"), Code::Unknown, "UPSTREAM_EXCEPTION"),
     ] {
         let world = world(lanes).await;
-        world.simulator.order(Fault::new("*", what.clone()).containing(POISON));
+        world
+            .simulator
+            .add_fault(Fault::new("*", what.clone()).containing(POISON))
+            .unwrap();
         let (count, poisoned) = (60, 41);
         let mut calls = JoinSet::new();
         for at in 0..count {
@@ -287,8 +293,8 @@ async fn single_calls_that_share_one_with_a_bad_one_return_what_their_own_would_
 #[tokio::test]
 async fn one_bad_read_fails_alone() {
     for (what, code) in [
-        (What::Empty500, Code::Unavailable),
-        (What::DropBefore, Code::Unavailable),
+        (FaultKind::Empty500, Code::Unavailable),
+        (FaultKind::DropBefore, Code::Unavailable),
         (answer(414, ""), Code::Unknown),
         (answer(403, "<html>Forbidden</html>"), Code::Unknown),
         (answer(200, "<html>Blocked</html>"), Code::Unavailable),
@@ -303,7 +309,10 @@ async fn one_bad_read_fails_alone() {
             })
             .collect();
         let bad = &ids[17];
-        world.simulator.order(Fault::new("*", what.clone()).containing(bad));
+        world
+            .simulator
+            .add_fault(Fault::new("*", what.clone()).containing(bad))
+            .unwrap();
         let mut reads = JoinSet::new();
         for id in ids.clone() {
             let mut client = world.client.clone();
@@ -324,11 +333,14 @@ async fn one_bad_read_fails_alone() {
 
 #[tokio::test]
 async fn one_bad_activity_of_a_share_keeps_no_other_share_from_being_made() {
-    for what in [What::Empty500, answer(413, "{}")] {
+    for what in [FaultKind::Empty500, answer(413, "{}")] {
         let settings = "[tenants.acme.batching]\nactivities = true\n\
                         [tenants.acme.sharing]\ndefault_activity_type = 201\npoll_every = \"20ms\"\nsettle_after = \"50ms\"\n";
         let world = world(settings).await;
-        world.simulator.order(Fault::new("*", what.clone()).containing(POISON));
+        world
+            .simulator
+            .add_fault(Fault::new("*", what.clone()).containing(POISON))
+            .unwrap();
         let client = ShareServiceClient::new(channel(world.address).await);
         let mut shares = JoinSet::new();
         for at in 0..30 {
@@ -370,7 +382,8 @@ async fn one_forbidden_row_of_an_import_is_its_own_fault_and_not_the_accounts() 
     let world = world("").await;
     world
         .simulator
-        .order(Fault::new("*", answer(403, r#"{"message":"Forbidden"}"#)).containing(POISON));
+        .add_fault(Fault::new("*", answer(403, r#"{"message":"Forbidden"}"#)).containing(POISON))
+        .unwrap();
     let rows = (0..30).map(|at| pb::ImportLeadsRequest {
         sequence: at as i64,
         operation: Some(Operation::Upsert(pb::UpsertLeadRequest {
@@ -412,7 +425,8 @@ async fn a_refusal_without_a_name_is_blamed_on_the_account_only_where_its_keys_a
     tokio::time::resume();
     world
         .simulator
-        .order(Fault::new("*", answer(403, "{}")).containing(POISON));
+        .add_fault(Fault::new("*", answer(403, "{}")).containing(POISON))
+        .unwrap();
     let poisoned = || async {
         let mut client = world.client.clone();
         let request = pb::CreateLeadRequest {
@@ -456,7 +470,10 @@ async fn bad_writes_that_are_answered_like_a_missing_endpoint_fail_alone_whereve
                 requests: requests.collect(),
                 ..Default::default()
             };
-            world.simulator.order(Fault::new("*", what.clone()).containing(POISON));
+            world
+                .simulator
+                .add_fault(Fault::new("*", what.clone()).containing(POISON))
+                .unwrap();
             let batch = within(Duration::from_secs(30), batch);
             let results = world.client.clone().batch_upsert_leads(batch).await.unwrap();
             for (at, row) in results.into_inner().results.into_iter().enumerate() {
@@ -489,7 +506,8 @@ async fn an_answer_that_is_not_about_leads_makes_no_lead_missing() {
             .collect();
         world
             .simulator
-            .order(Fault::new("Leads/Retrieve/ByIds", answer(200, body)).containing(&ids[7]));
+            .add_fault(Fault::new("Leads/Retrieve/ByIds", answer(200, body)).containing(&ids[7]))
+            .unwrap();
         let mut reads = JoinSet::new();
         for id in ids.clone() {
             let mut client = world.client.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadgate_simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Options};
 use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
@@ -42,8 +42,8 @@ async fn until_ready_is(world: &World, status: &str, codes: &[&str]) {
 #[tokio::test]
 async fn missing_metadata_degrades_until_it_is_fetched() {
     let account = Account::open(Options::default(), "").await;
-    let fault = Fault::new("LeadsMetaData.Get", What::Empty500);
-    account.simulator.order(fault.times(u32::MAX));
+    let fault = Fault::new("LeadsMetaData.Get", FaultKind::Empty500);
+    account.simulator.add_fault(fault.times(u32::MAX)).unwrap();
     let world = account.gateway().await;
     until_ready_is(&world, "degraded", &["METADATA_MISSING"]).await;
     account.simulator.clear_faults();
@@ -55,7 +55,10 @@ async fn missing_metadata_degrades_until_it_is_fetched() {
 #[tokio::test]
 async fn rejected_credentials_degrade_until_a_call_succeeds() {
     let world = World::start().await.warm().await;
-    world.simulator.order(Fault::new("Lead.Create", What::Unauthorized));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::Unauthorized))
+        .unwrap();
     world.create(lead("Asha")).await.unwrap_err();
     until_ready_is(&world, "degraded", &["UPSTREAM_CREDENTIALS_REJECTED"]).await;
     world.create(lead("Asha")).await.unwrap();
@@ -68,7 +71,10 @@ async fn an_open_circuit_breaker_degrades() {
                     breaker_max_pause = \"1h\"";
     let world = World::with(Options::default(), settings).await.warm().await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
-    world.simulator.order(Fault::new("*", What::Empty503).times(u32::MAX));
+    world
+        .simulator
+        .add_fault(Fault::new("*", FaultKind::Empty503).times(u32::MAX))
+        .unwrap();
     world.get(by_id(&id)).await.unwrap_err();
     until_ready_is(&world, "degraded", &["UPSTREAM_UNAVAILABLE"]).await;
 }
@@ -84,10 +90,10 @@ async fn an_exhausted_daily_budget_degrades() {
 #[tokio::test]
 async fn a_gateway_that_drains_is_not_ready() {
     let world = World::start().await.warm().await;
-    let hang = What::HangBefore {
+    let hang = FaultKind::HangBefore {
         lasting: Duration::from_secs(2),
     };
-    world.simulator.order(Fault::new("Lead.Create", hang));
+    world.simulator.add_fault(Fault::new("Lead.Create", hang)).unwrap();
     let create = world.create(lead("Asha"));
     let drain = async {
         while world.calls("Lead.Create").is_empty() {

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use leadgate::grpc::pb;
-use leadgate_simulator::{Latency, Limits, Options, What};
+use leadgate_simulator::{FaultKind, Latency, Limits, Options};
 use pb::import_leads_request::Operation;
 use prost::Message;
 use serde_json::Value as Json;
@@ -292,11 +292,13 @@ async fn neither_metadata_that_is_awaited_nor_a_lost_answer_changes_the_order() 
     let by = Duration::from_millis(300);
     world
         .simulator
-        .order(Fault::new("LeadsMetaData.Get", What::Delay { by }).times(5));
+        .add_fault(Fault::new("LeadsMetaData.Get", FaultKind::Delay { by }).times(5))
+        .unwrap();
     for lost in [3, 20, 55] {
         world
             .simulator
-            .order(Fault::new("Lead/Bulk/UpdateV2", What::CommitThenDrop).after(lost / 10));
+            .add_fault(Fault::new("Lead/Bulk/UpdateV2", FaultKind::CommitThenDrop).after(lost / 10))
+            .unwrap();
     }
     let calls = (0..WRITES).map(|number| {
         let (mut client, request) = (world.client.clone(), within(LIMIT, update(&ids, number)));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Latency, Limits, Options, Refusal, What, Window};
+use leadgate_simulator::{Fault, FaultKind, Latency, Limits, Options, Refusal, Window};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
@@ -77,10 +77,16 @@ async fn refusals_of_every_shape_are_queued_again_and_not_shown() {
             .await
             .warm()
             .await;
-        world.simulator.order(Fault::new("Lead.Create", What::Refuse).times(3));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead.Create", FaultKind::Refuse).times(3))
+            .unwrap();
         let id = world.create(lead("Asha")).await.unwrap();
         assert_eq!(world.simulator.leads().len(), 1);
-        world.simulator.order(Fault::new("Leads.GetById", What::Refuse));
+        world
+            .simulator
+            .add_fault(Fault::new("Leads.GetById", FaultKind::Refuse))
+            .unwrap();
         assert_eq!(world.get(by_id(&id)).await.unwrap().lead_id, id);
         assert_eq!(world.simulator.stats().refused, 4, "{refusal:?}");
     }
@@ -163,12 +169,15 @@ async fn first_come_is_first_served() {
             .await;
         if i == 0 {
             // From here on the queue only grows: the slot is held for longer than this takes.
-            world.simulator.order(Fault::new(
-                "Lead.Create",
-                What::Delay {
-                    by: Duration::from_secs(2),
-                },
-            ));
+            world
+                .simulator
+                .add_fault(Fault::new(
+                    "Lead.Create",
+                    FaultKind::Delay {
+                        by: Duration::from_secs(2),
+                    },
+                ))
+                .unwrap();
         }
     }
     while let Some(created) = waiting.join_next().await {
@@ -437,13 +446,13 @@ async fn slow_creates(world: &World) {
 
 fn slow(times: u32) -> Fault {
     let by = Duration::from_secs(3);
-    Fault::new("Lead.Create", What::Delay { by }).times(times)
+    Fault::new("Lead.Create", FaultKind::Delay { by }).times(times)
 }
 
 #[tokio::test]
 async fn one_slow_response_closes_no_endpoint() {
     let world = World::start().await.warm().await;
-    world.simulator.order(slow(1));
+    world.simulator.add_fault(slow(1)).unwrap();
     create_within(world.client.clone(), Duration::from_secs(10))
         .await
         .unwrap();
@@ -457,7 +466,7 @@ async fn one_slow_response_closes_no_endpoint() {
 #[tokio::test]
 async fn an_endpoint_that_was_slow_for_many_calls_is_tried_again_with_a_short_timeout() {
     let world = World::start().await.warm().await;
-    world.simulator.order(slow(8));
+    world.simulator.add_fault(slow(8)).unwrap();
     slow_creates(&world).await;
     // The first is a probe, after which the endpoint is known to be fast.
     for _ in 0..6 {
@@ -470,7 +479,7 @@ async fn an_endpoint_that_was_slow_for_many_calls_is_tried_again_with_a_short_ti
 #[tokio::test]
 async fn an_endpoint_that_is_too_slow_for_the_timeout_says_when_to_retry() {
     let world = World::start().await.warm().await;
-    world.simulator.order(slow(9));
+    world.simulator.add_fault(slow(9)).unwrap();
     slow_creates(&world).await;
     // One probe is let through, and it is as slow as those before.
     let probe = create_within(world.client.clone(), Duration::from_secs(2));

@@ -1,7 +1,7 @@
 //! Leads that are deleted and merged, as their callers see it.
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Options};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -81,14 +81,14 @@ async fn the_same_request_id_deletes_once_and_gets_the_same_answer() {
 #[tokio::test]
 async fn a_delete_whose_answer_is_lost_is_settled_by_a_look() {
     for (what, sends) in [
-        (What::CommitThenDrop, 1),
-        (What::GarbageJson, 1),
-        (What::DropBefore, 2),
-        (What::Html502, 2),
+        (FaultKind::CommitThenDrop, 1),
+        (FaultKind::GarbageJson, 1),
+        (FaultKind::DropBefore, 2),
+        (FaultKind::Html502, 2),
     ] {
         let world = world().await;
         let id = insert(&world, "Ann");
-        world.simulator.order(Fault::new(DELETE, what.clone()));
+        world.simulator.add_fault(Fault::new(DELETE, what.clone())).unwrap();
         delete(&world, &id, "").await.unwrap();
         assert!(world.simulator.leads().is_empty());
         assert_eq!(world.calls(DELETE).len(), sends, "{what:?}");
@@ -101,7 +101,10 @@ async fn a_delete_that_keeps_getting_lost_is_sent_twice_and_settled_when_it_is_r
     let world = world().await;
     let id = insert(&world, "Ann");
     let request_id = Uuid::new_v4().to_string();
-    world.simulator.order(Fault::new(DELETE, What::DropBefore).times(10));
+    world
+        .simulator
+        .add_fault(Fault::new(DELETE, FaultKind::DropBefore).times(10))
+        .unwrap();
     let error = seen(delete(&world, &id, &request_id).await.unwrap_err());
     error.is_settled_by_repeating();
     assert_eq!(world.calls(DELETE).len(), 2);
@@ -115,10 +118,14 @@ async fn a_delete_that_keeps_getting_lost_is_sent_twice_and_settled_when_it_is_r
 async fn a_look_that_fails_proves_nothing() {
     let world = world().await;
     let id = insert(&world, "Ann");
-    world.simulator.order(Fault::new(DELETE, What::CommitThenDrop));
     world
         .simulator
-        .order(Fault::new("Leads.GetById", What::Empty500).times(10));
+        .add_fault(Fault::new(DELETE, FaultKind::CommitThenDrop))
+        .unwrap();
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetById", FaultKind::Empty500).times(10))
+        .unwrap();
     let error = seen(delete(&world, &id, "").await.unwrap_err());
     error.is_settled_by_hand("look for the lead in LeadSquared");
     assert_eq!(world.calls(DELETE).len(), 1);
@@ -150,10 +157,10 @@ async fn a_merge_needs_both_leads() {
 
 #[tokio::test]
 async fn a_merge_whose_answer_is_lost_is_settled_by_a_look_at_both() {
-    for (what, sends, looks) in [(What::CommitThenDrop, 1, 2), (What::DropBefore, 2, 1)] {
+    for (what, sends, looks) in [(FaultKind::CommitThenDrop, 1, 2), (FaultKind::DropBefore, 2, 1)] {
         let world = world().await;
         let (stays, goes) = (insert(&world, "Ann"), insert(&world, "Anna"));
-        world.simulator.order(Fault::new(MERGE, what.clone()));
+        world.simulator.add_fault(Fault::new(MERGE, what.clone())).unwrap();
         merge(&world, &stays, &goes, "").await.unwrap();
         assert_eq!(world.simulator.leads().len(), 1);
         assert_eq!(world.calls(MERGE).len(), sends, "{what:?}");
@@ -165,14 +172,20 @@ async fn a_merge_whose_answer_is_lost_is_settled_by_a_look_at_both() {
 async fn a_lost_merge_into_nobody_is_not_found() {
     let world = world().await;
     let (id, nobody) = (insert(&world, "Ann"), Uuid::new_v4().to_string());
-    world.simulator.order(Fault::new(MERGE, What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new(MERGE, FaultKind::DropBefore))
+        .unwrap();
     let error = seen(merge(&world, &nobody, &id, "").await.unwrap_err());
     error.is(Code::NotFound, "LEAD_NOT_FOUND");
     assert_eq!(world.simulator.leads().len(), 1);
 
     // Neither is there: whatever became of the child, it did not go into this one.
     world.simulator.delete_lead(&id);
-    world.simulator.order(Fault::new(MERGE, What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new(MERGE, FaultKind::DropBefore))
+        .unwrap();
     let error = seen(merge(&world, &nobody, &id, "").await.unwrap_err());
     error.is(Code::NotFound, "LEAD_NOT_FOUND");
 }

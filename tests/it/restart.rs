@@ -9,7 +9,7 @@ use leadgate::clock;
 use leadgate::config::Config;
 use leadgate::domain::usage::{HeldSlots, HeldSlotsOfLimit, QuotaUsage};
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Latency, Limits, Options, Reshare, Simulator, What};
+use leadgate_simulator::{Fault, FaultKind, Latency, Limits, Options, Reshare, Simulator};
 use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use pb::share_service_client::ShareServiceClient;
@@ -328,13 +328,13 @@ async fn a_day_is_counted_over_a_restart() {
 async fn what_was_under_way_when_the_process_died_is_settled_when_it_is_repeated() {
     for (what, sends) in [
         (
-            What::CommitThenHang {
+            FaultKind::CommitThenHang {
                 lasting: Duration::from_secs(60),
             },
             1,
         ),
         (
-            What::HangBefore {
+            FaultKind::HangBefore {
                 lasting: Duration::from_secs(60),
             },
             2,
@@ -352,7 +352,7 @@ async fn what_was_under_way_when_the_process_died_is_settled_when_it_is_repeated
         };
 
         let id = Uuid::new_v4();
-        account.simulator.order(Fault::new("Lead.Create", what));
+        account.simulator.add_fault(Fault::new("Lead.Create", what)).unwrap();
         let mut gateway = process.start();
         let mut client = LeadServiceClient::new(process.channel().await);
         let lost = tokio::spawn(async move { client.create_lead(create(id)).await });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Options, Simulator, What};
+use leadgate_simulator::{Fault, FaultKind, Options, Simulator};
 use pb::field_value::Value;
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
@@ -284,8 +284,8 @@ async fn nothing_is_searched_by_an_attribute_that_nobody_knows_to_be_there() {
     let (options, upstream) = (Options::default(), listen().await);
     let settings = tenant("acme", upstream.local_addr().unwrap(), &options);
     let simulator = Simulator::new(options);
-    let fault = Fault::new("LeadsMetaData.Get", What::Empty500).times(100);
-    simulator.order(fault);
+    let fault = Fault::new("LeadsMetaData.Get", FaultKind::Empty500).times(100);
+    simulator.add_fault(fault).unwrap();
     tokio::spawn(simulator.clone().serve(upstream, std::future::pending()));
     let world = World::gateway(simulator, &settings).await;
     let request = by("mx_City", pb::SearchOperator::Equal, text("Pune"));
@@ -301,7 +301,7 @@ async fn a_criterion_that_leadsquared_passes_over_finds_nobody() {
         {"ProspectID": "a", "EmailAddress": "ann@x.co", "mx_Consent": "1"},
         {"ProspectID": "b", "EmailAddress": "bob@x.co", "mx_Consent": "0"},
     ]);
-    let answer = || What::Answer {
+    let answer = || FaultKind::Respond {
         status: 200,
         body: everybody.to_string(),
         content_type: None,
@@ -311,7 +311,7 @@ async fn a_criterion_that_leadsquared_passes_over_finds_nobody() {
         ("email_address", text("ann@x.co")),
         ("mx_Consent", value(Value::Flag(true))),
     ] {
-        world.simulator.order(Fault::new("Leads.Get", answer()));
+        world.simulator.add_fault(Fault::new("Leads.Get", answer())).unwrap();
         let error = seen(
             search(&world, by(field, pb::SearchOperator::Equal, given))
                 .await
@@ -520,7 +520,7 @@ async fn a_page_with_fewer_leads_than_it_counts_is_not_taken_for_the_last() {
     let short = serde_json::json!({"RecordCount": 7, "Leads": [{"LeadPropertyList": [
         {"Attribute": "ProspectID", "Value": "a"},
     ]}]});
-    let answer = What::Answer {
+    let answer = FaultKind::Respond {
         status: 200,
         body: short.to_string(),
         content_type: None,
@@ -528,11 +528,15 @@ async fn a_page_with_fewer_leads_than_it_counts_is_not_taken_for_the_last() {
     };
     world
         .simulator
-        .order(Fault::new("Leads.RecentlyModified", answer.clone()).times(3));
+        .add_fault(Fault::new("Leads.RecentlyModified", answer.clone()).times(3))
+        .unwrap();
     seen(list(&world, day()).await.unwrap_err()).is(Code::Internal, "UPSTREAM_UNREADABLE");
     // Once may be chance.
     many(&world, 3, DAY);
-    world.simulator.order(Fault::new("Leads.RecentlyModified", answer));
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.RecentlyModified", answer))
+        .unwrap();
     assert_eq!(list(&world, day()).await.unwrap().leads.len(), 3);
 }
 
@@ -603,7 +607,8 @@ async fn leads_that_are_modified_during_an_export_neither_hide_others_nor_come_t
     let by = Duration::from_millis(1500);
     world
         .simulator
-        .order(Fault::new("Leads.RecentlyModified", What::Delay { by }).after(1));
+        .add_fault(Fault::new("Leads.RecentlyModified", FaultKind::Delay { by }).after(1))
+        .unwrap();
     let exporting = {
         let mut client = world.client.clone();
         tokio::spawn(async move {

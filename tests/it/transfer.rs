@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leadgate_simulator::{Fault, Latency, Options, Simulator, What};
+use leadgate_simulator::{Fault, FaultKind, Latency, Options, Simulator};
 use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -577,7 +577,8 @@ async fn a_transient_error_is_retried_and_an_error_of_all_rows_ends_the_import()
     fixture
         .world
         .simulator
-        .order(Fault::new("*", What::Empty503).times(300));
+        .add_fault(Fault::new("*", FaultKind::Empty503).times(300))
+        .unwrap();
     let said = fixture.command(&["import", "leads.csv"]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     fixture.assert_each_once(60);

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Options};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::harness::{World, by_id, lead, lone_read, seen, within};
 
-const HANG: What = What::CommitThenHang {
+const HANG: FaultKind = FaultKind::CommitThenHang {
     lasting: Duration::from_secs(60),
 };
 
@@ -72,9 +72,9 @@ fn create_with(id: Uuid, name: &str) -> pb::CreateLeadRequest {
 
 #[tokio::test]
 async fn a_create_that_was_executed_is_found_and_not_sent_again() {
-    for what in [What::CommitThenDrop, HANG] {
+    for what in [FaultKind::CommitThenDrop, HANG] {
         let world = world().await;
-        world.simulator.order(Fault::new("Lead.Create", what));
+        world.simulator.add_fault(Fault::new("Lead.Create", what)).unwrap();
         let id = world.create(lead("Asha")).await.unwrap();
         assert_eq!(world.simulator.leads()[0]["ProspectID"].as_deref(), Some(id.as_str()));
         assert_eq!(world.calls("Lead.Create").len(), 1);
@@ -84,9 +84,9 @@ async fn a_create_that_was_executed_is_found_and_not_sent_again() {
 
 #[tokio::test]
 async fn a_create_that_was_not_executed_is_sent_again() {
-    for what in [What::DropBefore, What::Html502, What::Empty500] {
+    for what in [FaultKind::DropBefore, FaultKind::Html502, FaultKind::Empty500] {
         let world = world().await;
-        world.simulator.order(Fault::new("Lead.Create", what));
+        world.simulator.add_fault(Fault::new("Lead.Create", what)).unwrap();
         let id = world.create(lead("Asha")).await.unwrap();
         assert_eq!(world.get(by_id(&id)).await.unwrap().lead_id, id);
         assert_eq!(world.simulator.leads().len(), 1);
@@ -106,7 +106,10 @@ async fn a_lead_that_was_there_before_is_not_taken_for_ours() {
         ("FirstName", "Asha"),
         ("CreatedOn", "2020-01-01 00:00:00"),
     ]);
-    world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::DropBefore))
+        .unwrap();
     let error = seen(world.create(lead("Asha")).await.unwrap_err());
     error.is(Code::AlreadyExists, "LEAD_DUPLICATE");
     assert_eq!(error.details.resource_info().unwrap().resource_name, other);
@@ -119,7 +122,10 @@ async fn a_fresh_lead_with_other_values_may_be_anybodys() {
     world
         .simulator
         .insert_lead(&[("EmailAddress", "asha@example.com"), ("FirstName", "Somebody")]);
-    world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::DropBefore))
+        .unwrap();
     seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
     assert_eq!(world.calls("Lead.Create").len(), 1);
 }
@@ -128,15 +134,21 @@ async fn a_fresh_lead_with_other_values_may_be_anybodys() {
 async fn a_lead_without_a_date_is_judged_by_its_values() {
     for (name, found) in [("Asha", true), ("Somebody", false)] {
         let world = world().await;
-        world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
+            .unwrap();
         let row = serde_json::json!([{"ProspectID": "the-id", "EmailAddress": "asha@example.com", "FirstName": name}]);
-        let looked_up = What::Answer {
+        let looked_up = FaultKind::Respond {
             status: 200,
             body: row.to_string(),
             content_type: None,
             commit: false,
         };
-        world.simulator.order(Fault::new("Leads.GetByEmailaddress", looked_up));
+        world
+            .simulator
+            .add_fault(Fault::new("Leads.GetByEmailaddress", looked_up))
+            .unwrap();
         match world.create(lead("Asha")).await {
             Ok(id) => assert!(found && id == "the-id", "{id}"),
             Err(error) => {
@@ -150,7 +162,10 @@ async fn a_lead_without_a_date_is_judged_by_its_values() {
 #[tokio::test]
 async fn a_create_by_phone_is_found_by_phone() {
     let world = world().await;
-    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
+        .unwrap();
     let by_phone = pb::LeadFields {
         first_name: Some("Asha".into()),
         phone: Some("9845098450".into()),
@@ -163,26 +178,32 @@ async fn a_create_by_phone_is_found_by_phone() {
 
 #[tokio::test]
 async fn an_upsert_is_settled_by_what_the_lead_holds() {
-    for what in [What::CommitThenDrop, What::DropBefore, HANG] {
+    for what in [FaultKind::CommitThenDrop, FaultKind::DropBefore, HANG] {
         let world = world().await;
         let id = old_lead(&world);
-        world.simulator.order(Fault::new("Lead.CreateOrUpdate", what.clone()));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead.CreateOrUpdate", what.clone()))
+            .unwrap();
         assert_eq!(upsert(&world, moved()).await.unwrap(), id);
         assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Pune"));
-        let sends = if what == What::DropBefore { 2 } else { 1 };
+        let sends = if what == FaultKind::DropBefore { 2 } else { 1 };
         assert_eq!(world.calls("Lead.CreateOrUpdate").len(), sends, "{what:?}");
     }
 }
 
 #[tokio::test]
 async fn an_update_is_settled_by_what_the_lead_holds() {
-    for what in [What::CommitThenDrop, What::DropBefore] {
+    for what in [FaultKind::CommitThenDrop, FaultKind::DropBefore] {
         let world = world().await;
         let lead_id = old_lead(&world);
-        world.simulator.order(Fault::new("Lead.Update", what.clone()));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead.Update", what.clone()))
+            .unwrap();
         assert_eq!(update(&world, lead_id, false).await.unwrap(), 1);
         assert_eq!(world.simulator.leads()[0]["mx_City"].as_deref(), Some("Pune"));
-        let sends = if what == What::DropBefore { 2 } else { 1 };
+        let sends = if what == FaultKind::DropBefore { 2 } else { 1 };
         assert_eq!(world.calls("Lead.Update").len(), sends, "{what:?}");
     }
 }
@@ -191,9 +212,15 @@ async fn an_update_is_settled_by_what_the_lead_holds() {
 async fn a_later_write_waits_until_it_is_known_what_became_of_an_earlier_one() {
     let world = world().await;
     let lead_id = old_lead(&world);
-    world.simulator.order(Fault::new("Lead.Update", What::CommitThenDrop));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Update", FaultKind::CommitThenDrop))
+        .unwrap();
     let by = Duration::from_millis(300);
-    world.simulator.order(Fault::new("Leads.GetById", What::Delay { by }));
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetById", FaultKind::Delay { by }))
+        .unwrap();
     let first = tokio::spawn({
         let (mut client, lead_id) = (world.client.clone(), lead_id.clone());
         async move {
@@ -230,10 +257,16 @@ async fn a_later_write_waits_until_it_is_known_what_became_of_an_earlier_one() {
 async fn what_somebody_has_changed_meanwhile_is_not_overwritten() {
     let world = world().await;
     let lead_id = old_lead(&world);
-    world.simulator.order(Fault::new("Lead.Update", What::CommitThenDrop));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Update", FaultKind::CommitThenDrop))
+        .unwrap();
     // The look at the lead comes late, and somebody else was there before it.
     let by = Duration::from_millis(500);
-    world.simulator.order(Fault::new("Leads.GetById", What::Delay { by }));
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetById", FaultKind::Delay { by }))
+        .unwrap();
     let mut client = world.client.clone();
     let id = lead_id.clone();
     let writing = tokio::spawn(async move {
@@ -265,7 +298,10 @@ async fn what_somebody_has_changed_meanwhile_is_not_overwritten() {
 async fn what_runs_automations_is_never_sent_twice() {
     let world = world().await;
     let lead_id = old_lead(&world);
-    world.simulator.order(Fault::new("Lead.Update", What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Update", FaultKind::DropBefore))
+        .unwrap();
     let error = seen(update(&world, lead_id, true).await.unwrap_err());
     error.is(Code::Aborted, "OUTCOME_UNKNOWN");
     assert_eq!(world.calls("Lead.Update").len(), 1);
@@ -275,7 +311,10 @@ async fn what_runs_automations_is_never_sent_twice() {
 async fn a_create_that_nothing_keeps_from_being_done_twice_is_not_sent_again() {
     let settings = "[tenant_defaults.writes]\nunique = [\"EmailAddress\"]";
     let world = World::with(Options::default(), settings).await.warm().await;
-    world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::DropBefore))
+        .unwrap();
     let by_phone = pb::LeadFields {
         phone: Some("9845098450".into()),
         ..Default::default()
@@ -291,7 +330,10 @@ async fn a_capture_of_a_known_lead_is_never_sent_twice() {
         ("EmailAddress", "asha@example.com"),
         ("CreatedOn", "2020-01-01 00:00:00"),
     ]);
-    world.simulator.order(Fault::new("Lead.Capture", What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Capture", FaultKind::DropBefore))
+        .unwrap();
     let request = pb::CaptureLeadRequest {
         lead: Some(lead("Asha")),
         ..Default::default()
@@ -304,7 +346,10 @@ async fn a_capture_of_a_known_lead_is_never_sent_twice() {
 #[tokio::test]
 async fn a_capture_that_made_a_lead_is_found() {
     let world = world().await;
-    world.simulator.order(Fault::new("Lead.Capture", What::CommitThenDrop));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Capture", FaultKind::CommitThenDrop))
+        .unwrap();
     let request = pb::CaptureLeadRequest {
         lead: Some(lead("Asha")),
         ..Default::default()
@@ -318,10 +363,14 @@ async fn a_capture_that_made_a_lead_is_found() {
 async fn a_write_that_stays_lost_is_aborted_and_settled_when_it_is_repeated() {
     let world = world().await;
     let id = Uuid::new_v4();
-    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
     world
         .simulator
-        .order(Fault::new("Leads.GetByEmailaddress", What::Empty500).times(10));
+        .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
+        .unwrap();
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetByEmailaddress", FaultKind::Empty500).times(10))
+        .unwrap();
     let error = seen(
         world
             .client
@@ -395,12 +444,15 @@ async fn a_duplicate_is_the_same_answer_to_the_same_request_id() {
 async fn a_write_goes_on_without_its_caller_and_its_answer_is_kept() {
     let world = world().await;
     let id = Uuid::new_v4();
-    world.simulator.order(Fault::new(
-        "Lead.Create",
-        What::Delay {
-            by: Duration::from_millis(700),
-        },
-    ));
+    world
+        .simulator
+        .add_fault(Fault::new(
+            "Lead.Create",
+            FaultKind::Delay {
+                by: Duration::from_millis(700),
+            },
+        ))
+        .unwrap();
     let request = within(Duration::from_millis(300), create_with(id, "Asha"));
     let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
     error.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
@@ -423,12 +475,15 @@ async fn a_write_goes_on_without_its_caller_and_its_answer_is_kept() {
 #[tokio::test]
 async fn a_write_under_way_is_finished_when_the_gateway_is_told_to_stop() {
     let world = world().await;
-    world.simulator.order(Fault::new(
-        "Lead.Create",
-        What::Delay {
-            by: Duration::from_millis(400),
-        },
-    ));
+    world
+        .simulator
+        .add_fault(Fault::new(
+            "Lead.Create",
+            FaultKind::Delay {
+                by: Duration::from_millis(400),
+            },
+        ))
+        .unwrap();
     let mut client = world.client.clone();
     let writing = tokio::spawn(async move {
         let request = pb::CreateLeadRequest {
@@ -454,15 +509,18 @@ async fn a_write_under_way_is_finished_when_the_gateway_is_told_to_stop() {
 async fn a_page_in_place_of_an_answer_proves_nothing_whatever_its_status() {
     for status in [302, 400, 403, 404, 500] {
         let world = world().await;
-        world.simulator.order(Fault::new(
-            "Lead.Capture",
-            What::Answer {
-                status,
-                body: "<html>Object moved</html>".into(),
-                content_type: Some("text/html".into()),
-                commit: true,
-            },
-        ));
+        world
+            .simulator
+            .add_fault(Fault::new(
+                "Lead.Capture",
+                FaultKind::Respond {
+                    status,
+                    body: "<html>Object moved</html>".into(),
+                    content_type: Some("text/html".into()),
+                    commit: true,
+                },
+            ))
+            .unwrap();
         let request = pb::CaptureLeadRequest {
             lead: Some(lead("Asha")),
             ..Default::default()
@@ -481,15 +539,24 @@ async fn what_keeps_a_write_from_being_sent_again_does_not_make_it_undone() {
     let world = world().await;
     let id = Uuid::new_v4();
     // Lost, not found in time, and then the keys are rejected.
-    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
-    let nothing = What::Answer {
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
+        .unwrap();
+    let nothing = FaultKind::Respond {
         status: 200,
         body: "[]".into(),
         content_type: None,
         commit: false,
     };
-    world.simulator.order(Fault::new("Leads.GetByEmailaddress", nothing));
-    world.simulator.order(Fault::new("Lead.Create", What::Unauthorized));
+    world
+        .simulator
+        .add_fault(Fault::new("Leads.GetByEmailaddress", nothing))
+        .unwrap();
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::Unauthorized))
+        .unwrap();
     let error = seen(
         world
             .client
@@ -517,7 +584,7 @@ async fn what_keeps_a_write_from_being_sent_again_does_not_make_it_undone() {
 
 /// A look-up that does not see what was just written.
 fn blind(times: u32) -> Fault {
-    let nothing = What::Answer {
+    let nothing = FaultKind::Respond {
         status: 200,
         body: "[]".into(),
         content_type: None,
@@ -534,9 +601,9 @@ async fn patient_world(settings: &str) -> World {
 #[tokio::test]
 async fn a_create_is_found_also_where_a_replica_is_behind_for_a_while() {
     for what in [
-        What::CommitThenDrop,
-        What::GarbageJson,
-        What::Answer {
+        FaultKind::CommitThenDrop,
+        FaultKind::GarbageJson,
+        FaultKind::Respond {
             status: 204,
             body: String::new(),
             content_type: None,
@@ -544,8 +611,11 @@ async fn a_create_is_found_also_where_a_replica_is_behind_for_a_while() {
         },
     ] {
         let world = patient_world("visible_after = \"2s\"").await;
-        world.simulator.order(Fault::new("Lead.Create", what.clone()));
-        world.simulator.order(blind(3));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead.Create", what.clone()))
+            .unwrap();
+        world.simulator.add_fault(blind(3)).unwrap();
         let id = world.create(lead("Asha")).await.unwrap();
         assert_eq!(
             world.simulator.leads()[0]["ProspectID"].as_deref(),
@@ -559,8 +629,11 @@ async fn a_create_is_found_also_where_a_replica_is_behind_for_a_while() {
 #[tokio::test]
 async fn after_a_lost_answer_a_duplicate_that_cannot_be_seen_proves_nothing() {
     let world = patient_world("visible_after = \"30ms\"").await;
-    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
-    world.simulator.order(blind(100));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
+        .unwrap();
+    world.simulator.add_fault(blind(100)).unwrap();
     seen(world.create(lead("Asha")).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
     assert_eq!(world.simulator.leads().len(), 1);
 }
@@ -568,8 +641,11 @@ async fn after_a_lost_answer_a_duplicate_that_cannot_be_seen_proves_nothing() {
 #[tokio::test]
 async fn a_deadline_during_the_look_up_leaves_the_outcome_unknown() {
     let world = patient_world("visible_after = \"5s\"").await;
-    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
-    world.simulator.order(blind(3));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
+        .unwrap();
+    world.simulator.add_fault(blind(3)).unwrap();
     let id = Uuid::new_v4();
     let request = within(Duration::from_millis(250), create_with(id, "Asha"));
     let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
@@ -588,7 +664,10 @@ async fn nothing_is_sent_again_once_a_caller_was_told_that_the_outcome_is_unknow
     let world = patient_world("visible_after = \"600ms\"").await;
     let (id, no_id) = (Uuid::new_v4(), Uuid::nil());
     for (name, id) in [("Asha", id), ("Ben", no_id)] {
-        world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead.Create", FaultKind::DropBefore))
+            .unwrap();
         let message = pb::CreateLeadRequest {
             request_id: if id.is_nil() { String::new() } else { id.to_string() },
             ..create_with(id, name)
@@ -612,7 +691,10 @@ async fn nothing_is_sent_again_once_a_caller_was_told_that_the_outcome_is_unknow
 async fn a_deadline_after_a_write_without_a_request_id_was_sent_warns_of_a_repetition() {
     let world = patient_world("visible_after = \"0s\"").await;
     let by = Duration::from_secs(1);
-    world.simulator.order(Fault::new("Lead.Create", What::Delay { by }));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::Delay { by }))
+        .unwrap();
     let request = pb::CreateLeadRequest {
         lead: Some(lead("Asha")),
         ..Default::default()
@@ -629,7 +711,10 @@ async fn a_slow_write_does_not_overwrite_a_later_one() {
     let world = patient_world("timeout = \"300ms\"\nsettle_timeout = \"2s\"").await;
     let lead_id = old_lead(&world);
     let by = Duration::from_millis(900);
-    world.simulator.order(Fault::new("Lead.Update", What::Delay { by }));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Update", FaultKind::Delay { by }))
+        .unwrap();
     let write = |city: &str| {
         let mut client = world.client.clone();
         let request = pb::UpdateLeadRequest {
@@ -668,8 +753,8 @@ fn nameless() -> pb::LeadFields {
 
 /// Look-ups by email address that fail.
 fn failing_look_ups(world: &World) {
-    let failing = Fault::new("Leads.GetByEmailaddress", What::Empty500).times(100);
-    world.simulator.order(failing);
+    let failing = Fault::new("Leads.GetByEmailaddress", FaultKind::Empty500).times(100);
+    world.simulator.add_fault(failing).unwrap();
 }
 
 #[tokio::test]
@@ -692,7 +777,8 @@ async fn a_lost_create_is_settled_by_its_request_id_only_where_there_is_somethin
     let (by_email, by_name) = (Uuid::from_u128(1), Uuid::from_u128(2));
     world
         .simulator
-        .order(Fault::new("Lead.Create", What::CommitThenDrop).times(3));
+        .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop).times(3))
+        .unwrap();
     failing_look_ups(&world);
     let lost = seen(create(lead("Asha"), Some(by_email)).await.unwrap_err());
     lost.is_settled_by_repeating();
@@ -716,7 +802,10 @@ async fn what_a_look_up_has_seen_and_cannot_prove_is_not_settled_by_another_one(
         .simulator
         .insert_lead(&[("EmailAddress", "asha@example.com"), ("FirstName", "Somebody")]);
     let id = Uuid::from_u128(1);
-    world.simulator.order(Fault::new("Lead.Create", What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::DropBefore))
+        .unwrap();
     for _ in 0..2 {
         let error = world
             .client
@@ -744,7 +833,10 @@ async fn what_a_look_up_has_seen_and_cannot_prove_is_not_settled_by_another_one(
         request_id: Uuid::from_u128(2).to_string(),
         ..Default::default()
     };
-    world.simulator.order(Fault::new("Lead.Update", What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Update", FaultKind::DropBefore))
+        .unwrap();
     let error = world.client.clone().update_lead(update).await.unwrap_err();
     seen(error).is_settled_by_hand(LOOK_AT_LEAD);
 }
@@ -764,8 +856,12 @@ async fn a_lost_upsert_or_capture_is_settled_by_its_request_id_unless_a_look_up_
     };
     world
         .simulator
-        .order(Fault::new("Lead.CreateOrUpdate", What::CommitThenDrop));
-    world.simulator.order(Fault::new("Lead.Capture", What::CommitThenDrop));
+        .add_fault(Fault::new("Lead.CreateOrUpdate", FaultKind::CommitThenDrop))
+        .unwrap();
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Capture", FaultKind::CommitThenDrop))
+        .unwrap();
     failing_look_ups(&world);
     let mut client = world.client.clone();
     seen(client.upsert_lead(upsert.clone()).await.unwrap_err()).is_settled_by_repeating();
@@ -784,7 +880,10 @@ async fn a_lost_upsert_or_capture_is_settled_by_its_request_id_unless_a_look_up_
     assert!(world.calls("Lead.CreateOrUpdate").is_empty() && world.calls("Lead.Capture").is_empty());
 
     // A capture may only have left an activity behind: no look-up tells.
-    world.simulator.order(Fault::new("Lead.Capture", What::DropBefore));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Capture", FaultKind::DropBefore))
+        .unwrap();
     for _ in 0..2 {
         let error = client.capture_lead(capture(3, "Cid")).await.unwrap_err();
         seen(error).is_settled_by_hand(LOOK_AT_LEAD);
@@ -795,8 +894,11 @@ async fn a_lost_upsert_or_capture_is_settled_by_its_request_id_unless_a_look_up_
 #[tokio::test]
 async fn an_unknown_outcome_says_when_it_counts_that_a_look_up_does_not_find_the_write() {
     let world = patient_world("visible_after = \"30s\"").await;
-    world.simulator.order(Fault::new("Lead.Create", What::CommitThenDrop));
-    world.simulator.order(blind(100));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
+        .unwrap();
+    world.simulator.add_fault(blind(100)).unwrap();
     let request = within(Duration::from_millis(400), create_with(Uuid::from_u128(1), "Asha"));
     let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
     error.is_settled_by_repeating();
@@ -812,7 +914,10 @@ async fn a_deadline_after_a_write_was_sent_says_so_and_that_the_same_request_id_
     let world = world().await;
     let by = Duration::from_millis(700);
     for (request_id, retry) in [(Uuid::from_u128(1).to_string(), "true"), (String::new(), "false")] {
-        world.simulator.order(Fault::new("Lead.Create", What::Delay { by }));
+        world
+            .simulator
+            .add_fault(Fault::new("Lead.Create", FaultKind::Delay { by }))
+            .unwrap();
         let request = pb::CreateLeadRequest {
             lead: Some(nameless()),
             request_id,
@@ -865,7 +970,10 @@ async fn a_deadline_behind_an_earlier_write_names_that_write_and_not_the_quota()
     let world = world().await;
     let lead_id = old_lead(&world);
     let by = Duration::from_millis(900);
-    world.simulator.order(Fault::new("Lead.Update", What::Delay { by }));
+    world
+        .simulator
+        .add_fault(Fault::new("Lead.Update", FaultKind::Delay { by }))
+        .unwrap();
     let request = pb::UpdateLeadRequest {
         lead_id,
         lead: Some(moved()),

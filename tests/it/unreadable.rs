@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Damage, Fault, Limits, Options, Simulator, What};
+use leadgate_simulator::{Damage, Fault, FaultKind, Limits, Options, Simulator};
 use pb::activity_service_client::ActivityServiceClient;
 use pb::user_service_client::UserServiceClient;
 use serde_json::{Value as Json, json};
@@ -53,7 +53,8 @@ fn leads(world: &World, count: usize) -> Vec<String> {
 fn break_record(world: &World, endpoint: &str, at: usize, how: Damage) {
     world
         .simulator
-        .order(Fault::new(endpoint, What::BreakRecord { at, how }).times(1_000_000));
+        .add_fault(Fault::new(endpoint, FaultKind::BreakRecord { at, how }).times(1_000_000))
+        .unwrap();
 }
 
 fn read_ids(leads: &[pb::Lead]) -> Vec<String> {
@@ -308,7 +309,8 @@ async fn a_page_that_breaks_off_is_no_answer() {
     leads(&world, 5);
     world
         .simulator
-        .order(Fault::new("Leads.RecentlyModified", What::GarbageJson));
+        .add_fault(Fault::new("Leads.RecentlyModified", FaultKind::GarbageJson))
+        .unwrap();
     let request = pb::ListModifiedLeadsRequest {
         start_time: start(),
         ..Default::default()
@@ -491,7 +493,9 @@ async fn export_lists_unreadable_records_in_a_file_and_ends_with_1() {
 async fn unreadable_metadata_is_logged_and_the_rest_is_used() {
     let simulator = Simulator::new(Options::default());
     let (at, how) = (2, Damage::InvalidUtf8);
-    simulator.order(Fault::new("LeadsMetaData.Get", What::BreakRecord { at, how }).times(1_000));
+    simulator
+        .add_fault(Fault::new("LeadsMetaData.Get", FaultKind::BreakRecord { at, how }).times(1_000))
+        .unwrap();
     let address = outage::serve(simulator).await;
     let settings = outage::settings(&format!("http://{address}"), "");
     let words = ["WARN", "LeadsMetaData.Get", "cannot be read", "\"unreadable\":1"];

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// Maximum number of stored times of accepted calls. Older ones are deleted.
+/// Maximum number of recorded times of accepted calls. Older ones are deleted.
 const MAX_STAMPS: usize = 1_000_000;
 
 /// A recorded call: the request as it was received, and the status of the response.
@@ -226,10 +226,10 @@ mod tests {
     fn an_outcome_is_recorded_after_older_calls_are_removed() {
         let mut journal = Journal::new(Instant::now());
         let old = journal.record(call("a"), 2);
-        let stored = journal.record(call("b"), 2);
+        let recent = journal.record(call("b"), 2);
         journal.record(call("c"), 2);
         journal.record_outcome(old, 500, false);
-        journal.record_outcome(stored, 429, true);
+        journal.record_outcome(recent, 429, true);
         let outcomes: Vec<_> = journal
             .calls()
             .iter()
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(outcomes, [("b".into(), 429, true), ("c".into(), 0, false)]);
 
         journal.forget_calls();
-        journal.record_outcome(stored, 200, false);
+        journal.record_outcome(recent, 200, false);
         let next = journal.record(call("d"), 2);
         journal.record_outcome(next, 200, false);
         assert_eq!(journal.calls()[0].status, 200);

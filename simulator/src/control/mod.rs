@@ -272,11 +272,11 @@ mod tests {
     #[tokio::test]
     async fn faults_for_an_unknown_endpoint_are_rejected_and_none_is_added() {
         let server = TestServer::new(|_| {});
-        let faults = json!([{"what": "empty503"}, {"on": "Leads.GetByEmailAddres", "what": "empty500"}]);
+        let faults = json!([{"what": "empty503"}, {"on": "Leads.GetByEmail", "what": "empty500"}]);
         let (status, response) = server.post("/_simulator/faults", faults).await;
         assert_eq!(status, 400);
         let error = response["error"].as_str().unwrap();
-        let start = "unknown endpoint \"Leads.GetByEmailAddres\" in \"on\". The nearest known name is \"Leads.GetByEmailaddress\". Known names: *, Lead.Create, ";
+        let start = "unknown endpoint \"Leads.GetByEmail\" in \"on\". The nearest known name is \"Leads.GetByEmailaddress\". Known names: *, Lead.Create, ";
         assert!(error.starts_with(start), "{error}");
         assert_eq!(server.get(SEARCH).await.0, 200);
         for on in ["*", "Leads.GetByEmailaddress"] {

@@ -196,7 +196,8 @@ pub enum FaultKind {
     /// A rate limit error of the daily limit although the limit is not reached.
     RefuseDaily,
     /// Responds with this response.
-    Answer {
+    #[serde(rename = "answer")]
+    Respond {
         /// The HTTP status.
         status: u16,
         /// The body.

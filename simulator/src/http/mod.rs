@@ -122,7 +122,7 @@ async fn apply_fault(
             hang(by, shutdown).await;
             execute()
         }
-        FaultKind::Answer {
+        FaultKind::Respond {
             status,
             body,
             content_type,
@@ -330,7 +330,7 @@ mod tests {
                 .unwrap();
             let (given, body) = server.post("Lead.Create", attributes(&[("FirstName", "x")])).await;
             assert_eq!(given, status, "{kind:?}");
-            let readable = matches!(kind, FaultKind::Answer { status: 418, .. } | FaultKind::Delay { .. });
+            let readable = matches!(kind, FaultKind::Respond { status: 418, .. } | FaultKind::Delay { .. });
             assert_eq!(!body.is_null(), readable, "{kind:?}");
             let stats = server.simulator.stats();
             assert_eq!((stats.leads, stats.accepted, stats.faults), (leads, 1, 1), "{kind:?}");
@@ -346,7 +346,7 @@ mod tests {
 
     impl FaultKind {
         fn response(status: u16, body: &str, commit: bool) -> Self {
-            Self::Answer {
+            Self::Respond {
                 status,
                 body: body.into(),
                 content_type: None,

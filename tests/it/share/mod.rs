@@ -13,7 +13,7 @@ mod watch;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Options, SharedAccess, What};
+use leadgate_simulator::{FaultKind, Options, SharedAccess};
 use pb::share_lead_request::{Lead, User};
 use pb::share_service_client::ShareServiceClient;
 use pb::{Access, ShareState, WaitFor};
@@ -107,7 +107,7 @@ impl ShareFixture {
     }
 
     /// Requests a share whose share request gets a fault, and returns its id. Its outcome is unknown.
-    async fn share_with_unknown_outcome(&self, fault: What) -> String {
+    async fn share_with_unknown_outcome(&self, fault: FaultKind) -> String {
         self.world.fail_next("EntityAccess.Share", fault);
         let error = seen(self.try_share(self.request()).await.unwrap_err());
         error.is(Code::Aborted, "OUTCOME_UNKNOWN");

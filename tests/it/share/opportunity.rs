@@ -1,7 +1,7 @@
 //! Shares of opportunities.
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{OpportunitySpec, What};
+use leadgate_simulator::{FaultKind, OpportunitySpec};
 use pb::{Access, ShareState, WaitFor};
 use tonic::{Code, Status};
 
@@ -73,7 +73,7 @@ async fn an_extended_opportunity_has_one_grant_which_a_revoke_ends() {
 async fn a_revoke_ends_all_shares_of_an_opportunity_with_a_user() {
     let fixture = with_opportunity().await;
     let old = share(&fixture, OPPORTUNITY).await.unwrap();
-    fixture.world.fail_next("EntityAccess.Share", What::CommitThenDrop);
+    fixture.world.fail_next("EntityAccess.Share", FaultKind::CommitThenDrop);
     let error = seen(fixture.extend(&old.share_id, WaitFor::Active).await.unwrap_err());
     fixture.revoke(&share_id(&error)).await.unwrap();
     fixture.wait_until(&old.share_id, ShareState::Revoked).await;
@@ -96,7 +96,7 @@ async fn a_list_by_lead_does_not_return_shares_of_opportunities() {
 async fn a_retry_of_an_extension_of_an_opportunity_does_not_revoke() {
     let fixture = with_opportunity().await;
     let old = share(&fixture, OPPORTUNITY).await.unwrap();
-    fixture.world.fail_next("EntityAccess.Share", What::DropBefore);
+    fixture.world.fail_next("EntityAccess.Share", FaultKind::DropBefore);
     let error = seen(fixture.extend(&old.share_id, WaitFor::Active).await.unwrap_err());
     let new = fixture.retry(&share_id(&error)).await.unwrap();
     assert_eq!(new.state(), ShareState::Active);

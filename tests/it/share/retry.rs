@@ -1,7 +1,7 @@
 //! Unknown outcomes: lost responses, uncertain shares and RetryShare.
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Options, Reshare, What};
+use leadgate_simulator::{Fault, FaultKind, Options, Reshare};
 use pb::{ShareState, WaitFor};
 use tonic::Code;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use crate::harness::seen;
 
 #[tokio::test]
 async fn an_activity_is_looked_up_after_a_lost_response() {
-    for fault in [What::CommitThenDrop, What::GarbageJson] {
+    for fault in [FaultKind::CommitThenDrop, FaultKind::GarbageJson] {
         let fixture = ShareFixture::new().await;
         fixture.world.fail_next("ProspectActivity.Create", fault);
         let share = fixture.share().await;
@@ -25,7 +25,9 @@ async fn an_activity_is_looked_up_after_a_lost_response() {
 #[tokio::test]
 async fn an_activity_that_was_not_created_is_posted_again() {
     let fixture = ShareFixture::new().await;
-    fixture.world.fail_next("ProspectActivity.Create", What::DropBefore);
+    fixture
+        .world
+        .fail_next("ProspectActivity.Create", FaultKind::DropBefore);
     let share = fixture.share().await;
     assert_eq!(share.state(), ShareState::Active);
     assert_eq!(fixture.world.calls("ProspectActivity.Create").len(), 2);
@@ -36,7 +38,7 @@ async fn an_activity_that_was_not_created_is_posted_again() {
 #[tokio::test]
 async fn a_share_is_uncertain_after_a_lost_response_until_it_is_retried() {
     let fixture = ShareFixture::new().await;
-    fixture.world.fail_next("EntityAccess.Share", What::CommitThenDrop);
+    fixture.world.fail_next("EntityAccess.Share", FaultKind::CommitThenDrop);
     let request = pb::ShareLeadRequest {
         request_id: Uuid::from_u128(9).to_string(),
         ..fixture.request()
@@ -65,7 +67,7 @@ async fn a_share_is_uncertain_after_a_lost_response_until_it_is_retried() {
 
 #[tokio::test]
 async fn a_retry_of_an_uncertain_share_revokes_before_it_requests_again() {
-    for fault in [What::CommitThenDrop, What::DropBefore] {
+    for fault in [FaultKind::CommitThenDrop, FaultKind::DropBefore] {
         for text in ["Not shared with the user", "No such share"] {
             let change = |options: &mut Options| {
                 options.share_polls = 2;
@@ -93,7 +95,7 @@ async fn a_retry_of_an_uncertain_share_revokes_before_it_requests_again() {
 #[tokio::test]
 async fn a_retry_with_a_rejected_revoke_does_not_request_again() {
     let fixture = ShareFixture::with(|options| options.reshare = Reshare::Duplicate, "").await;
-    let id = fixture.share_with_unknown_outcome(What::CommitThenDrop).await;
+    let id = fixture.share_with_unknown_outcome(FaultKind::CommitThenDrop).await;
     let set_role = |role: &str| fixture.world.set_options(|options| options.role = role.to_owned());
     set_role("Sales_User");
     seen(fixture.retry(&id).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
@@ -114,7 +116,7 @@ async fn a_retry_with_a_rejected_revoke_does_not_request_again() {
 #[tokio::test]
 async fn a_share_that_is_revoked_during_a_retry_is_not_requested_again() {
     let fixture = ShareFixture::new().await;
-    let id = fixture.share_with_unknown_outcome(What::CommitThenDrop).await;
+    let id = fixture.share_with_unknown_outcome(FaultKind::CommitThenDrop).await;
     fixture.process_after_polls(NEVER);
     let retried = fixture.start_retry(&id, WaitFor::None).await.unwrap();
     assert_eq!(retried.state(), ShareState::Pending);
@@ -134,7 +136,7 @@ async fn a_share_that_is_revoked_during_a_retry_is_not_requested_again() {
 #[tokio::test]
 async fn with_may_ask_again_a_share_is_requested_again_after_a_lost_response() {
     let fixture = ShareFixture::with(|_| {}, "may_ask_again = true\n").await;
-    fixture.world.fail_next("EntityAccess.Share", What::CommitThenDrop);
+    fixture.world.fail_next("EntityAccess.Share", FaultKind::CommitThenDrop);
     assert_eq!(fixture.share().await.state(), ShareState::Active);
     assert_eq!(fixture.world.calls("EntityAccess.Share").len(), 2);
     assert_eq!(fixture.granted().len(), 1);
@@ -163,7 +165,7 @@ async fn an_error_without_an_exception_type_is_an_unknown_outcome() {
     ] {
         let fixture = ShareFixture::new().await;
         let body = format!(r#"{{"Status":"Error","ExceptionType":"","ExceptionMessage":"{text}"}}"#);
-        let response = What::Answer {
+        let response = FaultKind::Respond {
             status: 500,
             body,
             content_type: None,
@@ -178,13 +180,17 @@ async fn a_revoke_without_success_is_given_up() {
     let fixture = ShareFixture::with(|_| {}, "give_up_after = \"1s\"\n").await;
     let share = fixture.share().await;
     let simulator = &fixture.world.simulator;
-    simulator.order(Fault::new("*", What::Unauthorized).times(1000));
+    simulator
+        .add_fault(Fault::new("*", FaultKind::Unauthorized).times(1000))
+        .unwrap();
     assert_eq!(
         reason(fixture.revoke(&share.share_id).await),
         (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED".into())
     );
     simulator.clear_faults();
-    simulator.order(Fault::new("EntityAccess.Revoke", What::Refuse).times(1000));
+    simulator
+        .add_fault(Fault::new("EntityAccess.Revoke", FaultKind::Refuse).times(1000))
+        .unwrap();
     assert!(fixture.revoke(&share.share_id).await.is_err());
     assert_eq!(fixture.state(&share.share_id).await, ShareState::Active);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leadgate::grpc::pb;
-use leadgate_simulator::{Fault, Options, RevokeUnshared, What};
+use leadgate_simulator::{Fault, FaultKind, Options, RevokeUnshared};
 use pb::share_lead_request::{Lead, User};
 use pb::{ShareState, WaitFor};
 use tonic::Code;
@@ -108,7 +108,7 @@ async fn a_rejected_revoke_leaves_the_share_active() {
 #[tokio::test]
 async fn a_revoke_is_requested_again_after_a_lost_response() {
     // After `CommitThenDrop` the second request is rejected, because there is no access.
-    for fault in [What::DropBefore, What::CommitThenDrop] {
+    for fault in [FaultKind::DropBefore, FaultKind::CommitThenDrop] {
         let fixture = ShareFixture::with(|options| options.share_polls = 0, "").await;
         let share = fixture.share().await;
         fixture.world.fail_next("EntityAccess.Revoke", fault.clone());
@@ -138,7 +138,9 @@ async fn a_response_with_a_text_of_gone_texts_means_revoked() {
         let fixture = ShareFixture::with(change, settings).await;
         let share = fixture.share().await;
         // The first revoke is executed and its response is lost. The second finds no access.
-        fixture.world.fail_next("EntityAccess.Revoke", What::CommitThenDrop);
+        fixture
+            .world
+            .fail_next("EntityAccess.Revoke", FaultKind::CommitThenDrop);
         let revoked = fixture.revoke(&share.share_id).await.unwrap();
         assert_eq!(revoked.state(), ShareState::Revoked, "{text}");
         assert_eq!(fixture.world.calls("EntityAccess.Revoke").len(), 2, "{text}");
@@ -153,7 +155,9 @@ async fn without_gone_texts_a_repeated_revoke_is_uncertain() {
     };
     let fixture = ShareFixture::with(change, "gone_texts = []\n").await;
     let share = fixture.share().await;
-    fixture.world.fail_next("EntityAccess.Revoke", What::CommitThenDrop);
+    fixture
+        .world
+        .fail_next("EntityAccess.Revoke", FaultKind::CommitThenDrop);
     seen(fixture.revoke(&share.share_id).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
 }
 
@@ -169,7 +173,7 @@ async fn a_share_of_a_deleted_lead_is_revoked() {
 #[tokio::test]
 async fn an_uncertain_share_that_was_granted_is_revoked_in_leadsquared() {
     let fixture = ShareFixture::with(|options| options.share_polls = 0, "").await;
-    let id = fixture.share_with_unknown_outcome(What::CommitThenDrop).await;
+    let id = fixture.share_with_unknown_outcome(FaultKind::CommitThenDrop).await;
     assert_eq!(fixture.granted().len(), 1);
 
     let revoked = fixture.revoke(&id).await.unwrap();
@@ -187,7 +191,7 @@ async fn an_uncertain_share_that_was_granted_is_revoked_in_leadsquared() {
 #[tokio::test]
 async fn an_uncertain_share_that_was_not_granted_is_revoked_although_leadsquared_has_no_access() {
     let fixture = ShareFixture::with(|options| options.share_polls = 0, "").await;
-    let id = fixture.share_with_unknown_outcome(What::DropBefore).await;
+    let id = fixture.share_with_unknown_outcome(FaultKind::DropBefore).await;
     assert!(fixture.granted().is_empty());
 
     let revoked = fixture.revoke(&id).await.unwrap();
@@ -223,7 +227,7 @@ async fn a_repeated_request_returns_a_share_that_is_being_revoked() {
         fixture.process_after_polls(NEVER);
         // LeadSquared accepts the revoke after a delay, and does not process it.
         let by = Duration::from_millis(300);
-        fixture.world.fail_next("EntityAccess.Revoke", What::Delay { by });
+        fixture.world.fail_next("EntityAccess.Revoke", FaultKind::Delay { by });
         for revoke_wait in [WaitFor::None, WaitFor::Submitted] {
             fixture.start_revoke(&id, revoke_wait).await.unwrap();
             let again = send().await;
@@ -247,8 +251,8 @@ async fn a_repeated_request_returns_a_share_with_an_uncertain_revoke() {
         ..fixture.request()
     };
     let share = fixture.try_share(request.clone()).await.unwrap();
-    let fault = Fault::new("EntityAccess.Revoke", What::DropBefore).times(2);
-    fixture.world.simulator.order(fault);
+    let fault = Fault::new("EntityAccess.Revoke", FaultKind::DropBefore).times(2);
+    fixture.world.simulator.add_fault(fault).unwrap();
     seen(fixture.revoke(&share.share_id).await.unwrap_err()).is(Code::Aborted, "OUTCOME_UNKNOWN");
     let again = fixture.try_share(request).await.unwrap();
     assert_eq!(

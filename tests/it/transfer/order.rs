@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadgate_simulator::{Fault, Options, What};
+use leadgate_simulator::{Fault, FaultKind, Options};
 
 use super::double::{Double, Reply};
 use super::{Fixture, SETTINGS, ended};
@@ -77,8 +77,16 @@ async fn the_last_row_of_a_lead_stands_while_leadsquared_fails_now_and_then() {
     (options.limits.calls, options.limits.bulk) = (0, 0);
     let fixture = Fixture::with(options, &settings).await;
     let bulk = "Lead/Bulk/CreateOrUpdate";
-    fixture.world.simulator.order(Fault::new(bulk, What::Empty503).times(2));
-    fixture.world.simulator.order(Fault::new(bulk, What::Empty503).after(2));
+    fixture
+        .world
+        .simulator
+        .add_fault(Fault::new(bulk, FaultKind::Empty503).times(2))
+        .unwrap();
+    fixture
+        .world
+        .simulator
+        .add_fault(Fault::new(bulk, FaultKind::Empty503).after(2))
+        .unwrap();
     let rows: String = (1..=3)
         .flat_map(|version| (1..=20).map(move |lead| format!("l{lead}@x.co,v{version}\n")))
         .collect();

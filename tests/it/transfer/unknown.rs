@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use leadgate_simulator::{Fault, What};
+use leadgate_simulator::{Fault, FaultKind};
 
 use super::double::{Double, Reply};
 use super::{Fixture, alike, ended, interrupt, rows};
@@ -37,7 +37,8 @@ async fn creates_that_cannot_be_looked_up_are_kept_apart_and_never_written_twice
     fixture
         .world
         .simulator
-        .order(Fault::new("*", What::GarbageJson).times(100));
+        .add_fault(Fault::new("*", FaultKind::GarbageJson).times(100))
+        .unwrap();
     fixture.write("leads.csv", alike(20));
     let said = fixture.command(&CREATE).await;
     assert_eq!((said.code, fixture.leads().len()), (Some(3), 20), "{said:?}");
