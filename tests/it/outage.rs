@@ -517,7 +517,7 @@ async fn check_and_serve_say_why_a_store_cannot_be_where_it_should() {
         ("none/leadgate.db", format!("the directory {root}/none does not exist")),
         ("sub", format!("{root}/sub is a directory, not a file")),
         ("file/leadgate.db", format!("{root}/file is not a directory")),
-        ("file", format!("{root}/file is damaged, or is not a store of leadgate")),
+        ("file", format!("{root}/file is damaged, or is not a leadgate store")),
     ] {
         assert_told(&format!("sqlite://{root}/{path}"), None, &text).await;
     }
