@@ -515,9 +515,9 @@ async fn check_and_serve_name_the_error_of_the_store() {
     std::fs::create_dir(folder.path().join("sub")).unwrap();
     for (path, text) in [
         ("none/leadgate.db", format!("the directory {root}/none does not exist")),
-        ("sub", format!("{root}/sub is a folder, not a file")),
+        ("sub", format!("{root}/sub is a directory, not a file")),
         ("file/leadgate.db", format!("{root}/file is not a directory")),
-        ("file", format!("{root}/file is damaged, or is not a store of leadgate")),
+        ("file", format!("{root}/file is damaged, or is not a leadgate store")),
     ] {
         assert_told(&format!("sqlite://{root}/{path}"), None, &text).await;
     }

@@ -178,13 +178,13 @@ async fn without_a_terminal_revoke_requires_yes() {
 async fn an_unknown_id_prevents_the_revoke_of_all() {
     let fixture = ShareFixture::new().await;
     let share = fixture.share().await;
-    let nobody = uuid::Uuid::new_v4().to_string();
+    let unknown = uuid::Uuid::new_v4().to_string();
     let output = fixture
-        .command(&["revoke", "--yes", &share.share_id, &nobody, "what"])
+        .command(&["revoke", "--yes", &share.share_id, &unknown, "what"])
         .await;
     assert_eq!(output.code, Some(1));
     for text in [
-        &format!("{nobody}: SHARE_NOT_FOUND: the ledger has no such share"),
+        &format!("{unknown}: SHARE_NOT_FOUND: share not found"),
         "`leadgate shares list` lists",
         "what: INVALID_FIELD",
     ] {
