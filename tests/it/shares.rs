@@ -184,7 +184,7 @@ async fn an_unknown_id_prevents_the_revoke_of_all() {
         .await;
     assert_eq!(output.code, Some(1));
     for text in [
-        &format!("{nobody}: SHARE_NOT_FOUND: the ledger has no such share"),
+        &format!("{nobody}: SHARE_NOT_FOUND: share not found"),
         "`leadgate shares list` lists",
         "what: INVALID_FIELD",
     ] {
