@@ -89,13 +89,13 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        let callers = quota::Callers {
+        let callers = quota::CallerQuotas {
             named: config
                 .callers
                 .iter()
-                .map(|(name, quota)| (name.as_str().into(), quota.into()))
+                .map(|(name, quota)| (name.as_str().into(), quota.clone()))
                 .collect(),
-            others: (&config.other_callers).into(),
+            others: config.other_callers.clone(),
         };
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
@@ -359,7 +359,7 @@ async fn save_quota_usage(store: &Store, tenants: &Tenants, saved: &mut BTreeMap
 
 /// The parts that all gateways share.
 struct Common<'a> {
-    callers: &'a quota::Callers,
+    callers: &'a quota::CallerQuotas,
     keep_request_ids: Duration,
     store: &'a Store,
     metrics: &'a Arc<Metrics>,

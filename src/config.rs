@@ -43,9 +43,9 @@ pub struct Config {
     /// The settings of the log.
     pub log: log::LogSettings,
     /// The quota settings of each named caller.
-    pub callers: BTreeMap<String, quota::CallerShare>,
+    pub callers: BTreeMap<String, quota::CallerQuota>,
     /// The quota settings of all other callers.
-    pub other_callers: quota::CallerShare,
+    pub other_callers: quota::CallerQuota,
     /// The accounts by name.
     pub tenants: BTreeMap<String, TenantConfig>,
 }
@@ -58,7 +58,7 @@ pub struct TenantConfig {
     /// The account's keys.
     pub keys: crm::Keys,
     /// The account's rate limits.
-    pub limits: quota::Limits,
+    pub limits: quota::QuotaLimits,
     /// The settings of the connection to the API.
     pub upstream: crm::CrmSettings,
     /// The settings of writes.
@@ -316,9 +316,9 @@ impl Reader {
         }
 
         let callers = self.each(callers, &caller_defaults, "callers", |reader, name, table| {
-            reader.checked(&["callers", name], table, quota::CallerShare::validate)
+            reader.checked(&["callers", name], table, quota::CallerQuota::validate)
         });
-        let validate = quota::CallerShare::validate;
+        let validate = quota::CallerQuota::validate;
         let other_callers = self.checked(&["caller_defaults"], caller_defaults, validate);
         if tenants.is_empty() {
             let text = "at least one [tenants.NAME] is required, with base_url, access_key and secret_key";
@@ -353,7 +353,7 @@ impl Reader {
         let base_url = table.remove("base_url");
         let access = self.secret(&[at[0], name, "access_key"], table.remove("access_key"));
         let secret = self.secret(&[at[0], name, "secret_key"], table.remove("secret_key"));
-        let limits = self.section(&at, &mut table, "limits", quota::Limits::validate);
+        let limits = self.section(&at, &mut table, "limits", quota::QuotaLimits::validate);
         self.resolve_proxy(&at, &mut table);
         let upstream = self.section(&at, &mut table, "upstream", crm::CrmSettings::validate);
         let writes = self.section(&at, &mut table, "writes", |_: &WriteSettings| vec![]);

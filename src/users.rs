@@ -9,7 +9,7 @@ use crate::cached::Cached;
 use crate::context::RequestContext;
 use crate::crm::Client;
 use crate::crm::user::{GetUsers, RetrieveUser};
-use crate::domain::user::{Key, Roster, User};
+use crate::domain::user::{Roster, User, UserKey};
 use crate::error::Result;
 
 /// The users of one account. Clones share what is at hand.
@@ -34,13 +34,13 @@ impl Users {
     }
 
     /// One user, if that can be told without asking for it.
-    pub async fn get_if_available(&self, context: &RequestContext, key: &Key) -> Option<User> {
+    pub async fn get_if_available(&self, context: &RequestContext, key: &UserKey) -> Option<User> {
         let roster = self.roster.get_if_available(context).await?;
         roster.get(key).cloned()
     }
 
     /// One user: from the roster, and where that cannot be had or has none such, by asking for that one.
-    pub async fn get(&self, context: &RequestContext, key: &Key) -> Result<User> {
+    pub async fn get(&self, context: &RequestContext, key: &UserKey) -> Result<User> {
         match self.get_if_available(context, key).await {
             Some(user) => Ok(user),
             None => self.crm.call(context, &RetrieveUser(key.clone())).await,

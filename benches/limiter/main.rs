@@ -33,11 +33,11 @@ const KINDS: [(Kind, &str); 5] = [
     (Kind::SlidingCountingRefusals, "sliding log, refusals count"),
     (Kind::TokenBucket, "token bucket"),
 ];
-/// The load at which waits are measured, in calls a second: nine tenths of the quota.
+/// The load at which waits are measured, in calls per second: nine tenths of the quota.
 const LOAD: f64 = 4.5;
 const FOREIGN: [f64; 2] = [0.5, 1.5];
 
-/// A network by its name, its jitter in milliseconds and its share of spikes.
+/// A network: its name, its jitter in milliseconds and its part of spikes.
 struct Weather {
     name: &'static str,
     jitter: u64,
@@ -79,7 +79,7 @@ fn fresh<C: Client>(scenario: &Scenario, new: impl Fn(Limit) -> C) -> Report {
     run(scenario, &mut new(LIMIT))
 }
 
-/// The runs of all seeds, as one.
+/// The runs of all seeds, as one report.
 fn measure(limiter: Runner, kind: Kind, weather: &Weather, arrivals: Option<f64>, foreign: f64) -> Report {
     measure_limit(LIMIT.calls, limiter, kind, weather, arrivals, foreign)
 }
@@ -98,7 +98,7 @@ fn measure_limit(
             server: Limits {
                 calls,
                 window: kind,
-                // Windows of the server begin when they begin, not when the client does.
+                // The windows of the server do not begin with the client.
                 phase: Duration::from_millis(1700 * seed % 5000),
                 ..Limits::default()
             },
@@ -123,7 +123,7 @@ fn measure_limit(
     all
 }
 
-/// What was measured of one limiter in one weather: a saturated run and one below the limit for each kind of window.
+/// The measurements of one limiter in one network: a saturated run and one below the limit for each kind of window.
 struct Row {
     name: &'static str,
     saturated: Vec<Report>,
@@ -197,7 +197,7 @@ fn foreign_table() -> String {
     text
 }
 
-/// Small and large limits beside foreign calls, which are this share of the limit.
+/// Small and large limits beside foreign calls, which are this part of the limit.
 fn limits_table() -> String {
     let mut text = String::from(
         "| limit | foreign calls | used in total | used by this client | own calls refused | foreign calls refused |\n",
@@ -223,7 +223,7 @@ fn limits_table() -> String {
     text
 }
 
-/// Three digits that count, and never 0 for what is not nothing.
+/// Three significant digits, and never 0 for a value above zero.
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
@@ -244,7 +244,7 @@ fn seconds(wait: Duration) -> String {
     }
 }
 
-/// The machine, though virtual time does not depend on it.
+/// The machine, although virtual time does not depend on it.
 fn measured_on() -> String {
     let rustc = std::process::Command::new("rustc").arg("--version").output();
     let rustc = rustc.map_or_else(

@@ -1,4 +1,4 @@
-//! Other limiters as clients of the laboratory: tower and governor as they are, the rest told again in few lines.
+//! Other limiters as clients of the test bench: tower and governor themselves, the others as small models.
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::limit::{RateLimit, rate::Rate};
 use tower::{Service, ServiceExt, service_fn};
 
-/// One call every so often. A timer that fires late does not move the ticks after it.
+/// One call per interval. A timer that fires late does not delay later ticks.
 pub(crate) struct Paced {
     every: Duration,
     next: Option<Instant>,
@@ -49,7 +49,7 @@ impl Client for Paced {
     fn ended(&mut self, (): (), _: Instant, _: Instant, _: Option<Verdict>) {}
 }
 
-/// No more than N sendings in W and a fixed margin.
+/// At most N calls in W plus a fixed margin, by sending times.
 pub(crate) struct Log {
     limit: Limit,
     margin: Duration,
@@ -87,11 +87,11 @@ impl Client for Log {
 
 type Send = fn(()) -> Ready<Result<(), std::convert::Infallible>>;
 
-/// tower's own `RateLimit`, in a runtime whose paused clock follows the laboratory's.
+/// tower's own `RateLimit`, in a runtime whose paused clock follows that of the test bench.
 pub(crate) struct Tower {
     runtime: Runtime,
     service: RateLimit<tower::util::ServiceFn<Send>>,
-    /// The same moment by the laboratory's clock and by the runtime's.
+    /// The same moment by the clock of the test bench and by that of the runtime.
     start: Option<(Instant, Instant)>,
 }
 
@@ -126,7 +126,7 @@ impl Client for Tower {
             let (lab, own) = *start.get_or_insert_with(|| (now, Instant::now()));
             let now = own + (now - lab);
             tokio::time::advance(now.saturating_duration_since(Instant::now())).await;
-            // Where it has to wait, the paused clock jumps to the moment when it need not.
+            // If it has to wait, the paused clock jumps to the end of the wait.
             let Ok(service) = service.ready().await;
             if Instant::now() > now {
                 return Take::At(lab + (Instant::now() - own));
@@ -146,7 +146,7 @@ type Gcra = RateLimiter<
     NoOpMiddleware<<FakeRelativeClock as governor::clock::Clock>::Instant>,
 >;
 
-/// governor's own `RateLimiter`, whose clock follows the laboratory's.
+/// governor's own `RateLimiter`, whose clock follows that of the test bench.
 pub(crate) struct Governor {
     clock: FakeRelativeClock,
     limiter: Gcra,

@@ -1,5 +1,5 @@
-//! What is measured on: simulated accounts and gateways before them, over sockets of 127.0.0.1, in this process. Knows
-//! nothing of who calls.
+//! The setup of the measurement: simulated accounts and gateways in front of them, over sockets of 127.0.0.1, in this
+//! process. Knows nothing of the callers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use tonic::transport::Channel;
 
 /// The window of all limits, a fifth of the usual one.
 pub(crate) const WINDOW: Duration = Duration::from_secs(1);
-/// How long a call takes upstream, where it takes any time.
+/// The latency of upstream calls, if they have any.
 pub(crate) const LATENCY: Latency = Latency {
     min: Duration::from_millis(5),
     max: Duration::from_millis(8),
 };
-/// The most requests on one connection, of the 1,024 that the gateway allows.
+/// Maximum number of requests on one connection, of the 1,024 that the gateway allows.
 const STREAMS: usize = 500;
 
-/// What an account allows in a window.
+/// The limits of an account in a window.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) calls: u32,
-    /// Of those, to the bulk endpoints.
+    /// Number of calls to the bulk endpoints among them.
     pub(crate) bulk: u32,
     pub(crate) per: Duration,
 }
@@ -39,20 +39,20 @@ pub(crate) struct Account {
     serving: Serving,
 }
 
-/// A gateway to one.
+/// A gateway to one account.
 pub(crate) struct Gateway {
     address: SocketAddr,
     serving: Serving,
 }
 
-/// Something that serves until it is told to end.
+/// A server that runs until it is stopped.
 struct Serving {
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
 impl Account {
-    /// One with that plan, or without limits.
+    /// Opens an account with this plan, or without limits.
     pub(crate) async fn open(plan: Option<Plan>, latency: Latency) -> Self {
         let options = Options {
             limits: Limits {
@@ -84,7 +84,7 @@ impl Account {
 }
 
 impl Gateway {
-    /// One that keeps to that plan, with more settings of its account.
+    /// Opens a gateway with this plan, and with additional settings of its account.
     pub(crate) async fn open(account: &Account, plan: Plan, settings: &str) -> Self {
         let keys = Options::default();
         let settings = format!(
@@ -112,7 +112,7 @@ impl Gateway {
         }
     }
 
-    /// Connections enough for so many requests at one time.
+    /// Enough connections for this number of concurrent requests.
     pub(crate) async fn clients(&self, requests: usize) -> Vec<LeadServiceClient<Channel>> {
         let mut clients = Vec::new();
         for _ in 0..requests.div_ceil(STREAMS) {

@@ -1,4 +1,4 @@
-//! How long an idle gateway takes for many reads that come together, and in how many calls.
+//! How long an idle gateway takes for many concurrent reads, and in how many calls.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) const PLAN: Plan = Plan {
     per: Duration::from_secs(5),
 };
 
-/// What is asked for of each lead: a name, and the mask.
+/// The fields that each read requests: a name, and the mask.
 const MASKS: [(&str, &[&str]); 2] = [
     (
         "three fields",
@@ -27,15 +27,15 @@ const MASKS: [(&str, &[&str]); 2] = [
 ];
 const ROUNDS: usize = 3;
 
-/// What was seen of one burst.
+/// The results of one burst.
 pub(crate) struct Seen {
     pub(crate) fields: &'static str,
-    /// Until half of the callers, and all, had their answers.
+    /// Time until half of the callers, and all, had their responses.
     pub(crate) half: Duration,
     pub(crate) all: Duration,
-    /// Until the last call was counted upstream.
+    /// Time until the last call was counted upstream.
     pub(crate) last_call: Duration,
-    /// How many operations each call carried, in order.
+    /// Number of operations in each call, in order.
     pub(crate) members: Vec<usize>,
     pub(crate) refused: u64,
 }
@@ -63,7 +63,7 @@ pub(crate) async fn measure() -> Vec<Seen> {
 
 async fn burst(account: &Account, gateway: &Gateway, ids: &[String], fields: &'static str, mask: &[&str]) -> Seen {
     let mut clients = gateway.clients(ids.len()).await;
-    // Each connection is used once before, and the quota rests.
+    // Each connection is used once before, and the quota is idle.
     for (client, id) in clients.iter_mut().zip(ids) {
         client.get_lead(request(id, mask)).await.unwrap();
     }

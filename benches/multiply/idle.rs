@@ -1,4 +1,4 @@
-//! What the lanes cost a call that is alone: the same calls by a gateway with them and by one without, in turns.
+//! What batching costs a lone call: the same calls through a gateway with batching and one without, in turns.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::bed::{Account, Gateway, Plan};
 use crate::work::{Caller, Kind};
 
 pub(crate) const PAIRS: usize = 3_000;
-/// How long nobody has asked anything when a call comes.
+/// How long the gateway is idle before each call.
 const PAUSE: Duration = Duration::from_millis(2);
-/// More than are ever asked for in a window.
+/// More calls than are ever sent in a window.
 const ENOUGH: Plan = Plan {
     calls: 1_000,
     bulk: 1_000,
@@ -29,7 +29,7 @@ pub(crate) struct Seen {
     pub(crate) off: Duration,
 }
 
-/// A gateway of its own with an account of its own, and who asks it.
+/// A gateway with an account of its own, and its caller.
 struct Side {
     account: Account,
     gateway: Gateway,
@@ -82,7 +82,7 @@ impl Side {
         self.took.push(began.elapsed());
     }
 
-    /// Of all but the first few, at which connections were made.
+    /// The first few calls are ignored: they open connections.
     async fn median(mut self) -> Duration {
         self.gateway.close().await;
         self.account.close().await;

@@ -49,7 +49,7 @@ struct Cell {
     paced: quota::Seen,
 }
 
-/// The paced clients together, as they do next to nothing; leadgate cell by cell.
+/// The paced clients run together, since they need little CPU. leadgate is measured cell by cell.
 async fn cells() -> Vec<Cell> {
     let all = || PLANS.into_iter().flat_map(|plan| Kind::ALL.map(|kind| (plan, kind)));
     let mut clients = JoinSet::new();
@@ -167,14 +167,14 @@ fn idle_table(idle: &[idle::Seen]) -> String {
     text
 }
 
-/// A list of numbers in which repetitions are counted: "1 × 13, 412".
+/// A list of numbers with counted repetitions: "1 × 13, 412".
 fn runs(numbers: &[usize]) -> String {
     let runs = numbers.chunk_by(|one, next| one == next);
-    let told = runs.map(|run| match run {
+    let texts = runs.map(|run| match run {
         [one] => one.to_string(),
         many => format!("{} × {}", many[0], many.len()),
     });
-    told.collect::<Vec<_>>().join(", ")
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 fn millis(time: Duration) -> String {
@@ -206,7 +206,7 @@ async fn main() {
     if is_asked("idle") {
         tell("idle", idle_table(&idle::measure().await));
     }
-    // A page is written whole or not at all.
+    // A page is written completely or not at all.
     if let (Some(target), None, Some(picture)) = (target, only, picture) {
         std::fs::create_dir_all(&target).unwrap();
         std::fs::write(Path::new(&target).join("multiply.md"), text).unwrap();

@@ -13,7 +13,7 @@ const LINE: f64 = 34.0;
 const BAR: f64 = 12.0;
 const LEFT: f64 = 120.0;
 const RIGHT: f64 = 790.0;
-/// The ends of the axis, which goes by powers of ten.
+/// The ends of the axis, which is logarithmic.
 const LEAST: f64 = 1.0;
 const MAX: f64 = 3_000.0;
 const DECADES: [f64; 4] = [1.0, 10.0, 100.0, 1_000.0];
@@ -104,7 +104,7 @@ fn line(svg: &mut String, cell: &Cell, y: f64) {
             "  <rect class=\"{class}\" x=\"{LEFT}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{BAR}\"/>",
             x - LEFT
         );
-        // Clear of the mark, which may stand right at the end of the bar.
+        // Clear of the mark, which may be right at the end of the bar.
         text(svg, (x + 8.0, y + 10.0), "small", &format!("{operations:.1}"));
     }
     let x = at(cell.kind.optimum(cell.plan));

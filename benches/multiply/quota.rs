@@ -1,4 +1,4 @@
-//! How many operations leadgate and a paced client make of one quota, window by window.
+//! Number of operations per window of leadgate and of a paced client.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -13,30 +13,30 @@ use tokio::time::Instant;
 use crate::bed::{Account, Gateway, LATENCY, Plan, WINDOW};
 use crate::work::{Caller, Kind, READS};
 
-/// How long a cell is watched, in windows, after those that do not count.
+/// How long a cell is measured, in windows, after those that do not count.
 const WATCHED: u32 = 15;
 const WARM_UP: u32 = 2;
-/// So many times as long where the bulk calls are of several kinds in turns.
+/// Factor of this time if the bulk calls are of several kinds in turns.
 const MIX: u32 = 3;
 
-/// How long the paced client waits for an answer at most.
+/// Maximum time that the paced client waits for a response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What was seen of one cell.
+/// The results of one cell.
 pub(crate) struct Seen {
     /// Operations that succeeded, per window.
     pub(crate) operations: f64,
     pub(crate) refused: u64,
-    /// Calls per window that carried one operation.
+    /// Calls per window with one operation.
     pub(crate) single: f64,
-    /// Calls per window that carried more, and how many they carried on average.
+    /// Calls per window with several operations, and their mean number of operations.
     pub(crate) shared: f64,
     pub(crate) members: f64,
     /// The calls and the operations of each endpoint, per window.
     pub(crate) endpoints: BTreeMap<String, (f64, f64)>,
 }
 
-/// When operations were done.
+/// When operations were completed.
 #[derive(Clone, Default)]
 struct Tally(Arc<Mutex<Vec<Instant>>>);
 
@@ -46,8 +46,8 @@ impl Tally {
     }
 }
 
-/// How many callers there are for each operation of the optimum: then something always waits, and what waits fills calls,
-/// also where it is of three kinds.
+/// Number of callers for each operation of the optimum. With this number, operations always wait, and fill the
+/// batches, also if they are of three kinds.
 fn callers(kind: Kind) -> f64 {
     match kind {
         Kind::Mix => 8.0,
@@ -79,8 +79,8 @@ pub(crate) async fn leadgate(plan: Plan, kind: Kind) -> Seen {
     seen
 }
 
-/// A client that paces its calls by governor, with a burst of N and one more each N-th of the window, and makes a call for
-/// each operation. One that was refused waits for as long, and for its turn again.
+/// A client that paces its calls by governor, with a burst of N and one more each N-th of the window, and sends a call
+/// for each operation. A refused call waits as long, and then for its turn again.
 pub(crate) async fn paced(plan: Plan, kind: Kind) -> Seen {
     let account = Account::open(Some(plan), LATENCY).await;
     let burst = NonZeroU32::new(plan.calls).unwrap();
@@ -109,19 +109,19 @@ pub(crate) async fn paced(plan: Plan, kind: Kind) -> Seen {
 
 async fn is_done(limiter: &governor::DefaultDirectRateLimiter, request: reqwest::RequestBuilder) -> bool {
     limiter.until_ready().await;
-    let answer = request.send().await.unwrap();
-    let status = answer.status();
+    let response = request.send().await.unwrap();
+    let status = response.status();
     assert!(
         status == 200 || status == 429,
         "{status}: {}",
-        answer.text().await.unwrap()
+        response.text().await.unwrap()
     );
-    // Read to its end, so that the connection can be used again.
-    answer.bytes().await.unwrap();
+    // The body is read to its end, so that the connection can be used again.
+    response.bytes().await.unwrap();
     status == 200
 }
 
-/// Lets the callers go on for as long as a cell is watched, and counts.
+/// Runs the callers for the time of one measurement, and counts.
 async fn watch(kind: Kind, simulator: &Simulator, tally: &Tally, callers: &mut JoinSet<()>) -> Seen {
     let windows = match kind {
         Kind::Mix => WATCHED * MIX,
@@ -162,14 +162,14 @@ async fn watch(kind: Kind, simulator: &Simulator, tally: &Tally, callers: &mut J
     seen
 }
 
-/// What something counts for at that time since the beginning of so many windows, so that the sum is that of one. It must
-/// not matter whether a burst lies just within, so the first and the last window rise and fall.
+/// The weight of a moment, so that the sum is that of one window. The first and the last window are weighted, so that
+/// a burst at the edge does not change the result.
 fn weight(since: Duration, windows: u32) -> f64 {
     let edge = since.min((WINDOW * windows).saturating_sub(since));
     edge.div_duration_f64(WINDOW).min(1.0) / f64::from(windows - 1)
 }
 
-/// How many operations a call carried.
+/// Number of operations in a call.
 pub(crate) fn members(call: &Recorded) -> usize {
     let body: Value = serde_json::from_str(&call.body).unwrap_or_default();
     let rows = match call.endpoint.as_str() {

@@ -1,4 +1,4 @@
-//! The operations that are made, by whom, and how many of them a window holds at best.
+//! The operations, their callers, and the maximum number of operations in a window.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,23 +11,23 @@ use tonic::transport::Channel;
 
 use crate::bed::Plan;
 
-/// The most reads in one call here. The vendor's most is 10,000, which would ask more of two cores than of a quota.
+/// Maximum number of reads in one call here. LeadSquared allows 10,000, which would need more CPU than two cores have.
 pub(crate) const READS: u32 = 100;
 const UPDATES: u32 = 25;
 const CREATES: u32 = 50;
 
-/// What callers do.
+/// What the callers do.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Reads,
     Updates,
     Upserts,
     Creates,
-    /// Each caller makes an update, an upsert and a create in turn, so that there are as many of each.
+    /// Each caller sends an update, an upsert and a create in turn, so that there are as many of each.
     Mix,
 }
 
-/// One thing that a caller does.
+/// One operation of a caller.
 #[derive(Clone, Copy)]
 enum Deed {
     Read,
@@ -36,7 +36,7 @@ enum Deed {
     Create,
 }
 
-/// A caller, with a lead of its own.
+/// A caller with a lead of its own.
 pub(crate) struct Caller {
     kind: Kind,
     lead_id: String,
@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// The most operations in a window: all bulk calls full, and a single operation in each call that is left.
+    /// Maximum number of operations in a window: all bulk calls full, and one operation in each of the other calls.
     pub(crate) fn optimum(self, plan: Plan) -> f64 {
         let (calls, bulk) = (f64::from(plan.calls), f64::from(plan.bulk));
         let full = |members: u32| bulk * f64::from(members) + calls - bulk;
@@ -66,8 +66,8 @@ impl Kind {
             Self::Reads => calls * f64::from(READS),
             Self::Updates | Self::Upserts => full(UPDATES),
             Self::Creates => full(CREATES),
-            // Of T operations a third are creates. All of these travel in bulk calls, T/150 of them; then
-            // T = 50 T/150 + 25 (M - T/150) + N - M.
+            // Of T operations a third are creates. All of these are sent in bulk calls, T/150 of them. Then T = 50
+            // T/150 + 25 (M - T/150) + N - M.
             Self::Mix => full(UPDATES) * 1.2,
         }
     }
@@ -84,7 +84,7 @@ impl Kind {
 }
 
 impl Caller {
-    /// So many callers, whose leads are put into the account.
+    /// This number of callers. Their leads are added to the account.
     pub(crate) fn many(count: usize, kind: Kind, simulator: &Simulator) -> Vec<Self> {
         let created = Arc::new(AtomicU64::new(0));
         let one = |number| {
@@ -100,7 +100,7 @@ impl Caller {
         (0..count).map(one).collect()
     }
 
-    /// Asks leadgate for the next operation.
+    /// Sends the next operation to leadgate.
     pub(crate) async fn ask(&mut self, client: &mut LeadServiceClient<Channel>) -> Result<(), tonic::Status> {
         let lead = |email: Option<String>| {
             Some(pb::LeadFields {

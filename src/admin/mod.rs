@@ -173,7 +173,7 @@ fn quotas(tenants: &Tenants) -> impl Iterator<Item = (&str, QuotaState, BreakerS
         let state = QuotaState {
             windows: [("calls", window(&quota.calls)), ("bulk", window(&quota.bulk))],
             grants: quota.grants,
-            utilisation: quota.utilisation,
+            utilisation: quota.utilization,
             waiting: Criticality::ALL.map(class),
             daily_remaining: quota.daily.remaining,
             breaker_open: quota.breaker.state != BreakerState::Closed,

@@ -7,7 +7,7 @@ use leadgate::app::App;
 use leadgate::clock;
 use leadgate::context::RequestContext;
 use leadgate::crm::authentication::KeyOwner;
-use leadgate::domain::activity::{Form, OWNER};
+use leadgate::domain::activity::{ActivityForm, OWNER};
 use leadgate::error::{Error, ErrorKind};
 use leadgate::gateway::Gateway;
 use leadgate::store::Store;
@@ -225,7 +225,7 @@ fn check_keys(owner: &KeyOwner, base_url: &Url, has_shares: bool, report: &mut A
 }
 
 /// Checks that the form of the activity type has the field that shares require.
-fn check_form(form: &Form, share_type: i32, report: &mut AccountReport) {
+fn check_form(form: &ActivityForm, share_type: i32, report: &mut AccountReport) {
     let setting = format!("sharing.default_activity_type = {share_type} ({})", form.name);
     if form.fields.iter().any(|field| field == OWNER) {
         report.notes.push(format!("{setting} has the Owner field"));

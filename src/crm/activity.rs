@@ -6,15 +6,17 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::batch::{Fate, Together};
+use super::batch::{Batchable, MemberResult, Registries, Registry};
 use super::bulk::numbered;
 use super::json::Shape;
 use super::lead::{flag, message_id, whole};
 use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::domain::activity::{Activity, ActivityType, Form, NOTE, OWNER, Page, Post, STATUS, Target};
-use crate::domain::lead::{Row, order_key};
+use crate::domain::activity::{
+    Activity, ActivityForm, ActivityPage, ActivityTarget, ActivityType, ActivityWriteRequest, NOTE, OWNER, STATUS,
+};
+use crate::domain::lead::{RawFields, order_key};
 use crate::domain::listed::Listed;
 use crate::domain::time;
 use crate::domain::value::Value;
@@ -25,7 +27,7 @@ use crate::quota::{Cost, Lane};
 #[derive(Clone, Debug)]
 pub struct Create {
     /// What to post.
-    pub post: Arc<Post>,
+    pub post: Arc<ActivityWriteRequest>,
     /// The lead.
     pub lead_id: String,
     /// The owner's email address, by which the bulk endpoint knows owners.
@@ -34,13 +36,13 @@ pub struct Create {
 
 /// `Bulk/CustomActivity/Add/ByLeadId`: new activities on leads.
 #[derive(Clone, Debug)]
-pub struct CreateTogether(Vec<Create>);
+pub struct BatchCreateActivities(Vec<Create>);
 
 /// `CustomActivity/Update`: some fields of an activity.
 #[derive(Clone, Copy, Debug)]
 pub struct Update<'a> {
     /// What to write.
-    pub post: &'a Post,
+    pub post: &'a ActivityWriteRequest,
     /// The activity.
     pub activity_id: &'a str,
 }
@@ -125,21 +127,25 @@ impl Operation for Create {
     }
 }
 
-impl Together for Create {
-    type Shared = CreateTogether;
+impl Batchable for Create {
+    type BatchCall = BatchCreateActivities;
     const LANE: Lane = Lane::Activities;
 
-    fn together(members: &[Self]) -> CreateTogether {
-        CreateTogether(members.to_vec())
+    fn batch_call(members: &[Self]) -> BatchCreateActivities {
+        BatchCreateActivities(members.to_vec())
     }
 
-    fn missing() -> Error {
+    fn missing_error() -> Error {
         ErrorKind::Unavailable { sent: true }.into()
+    }
+
+    fn registry(registries: &Registries) -> &Registry<Self> {
+        &registries.activities
     }
 }
 
-impl Operation for CreateTogether {
-    type Output = Vec<Fate<String>>;
+impl Operation for BatchCreateActivities {
+    type Output = Vec<MemberResult<String>>;
     const NAME: &'static str = "Bulk/CustomActivity/Add/ByLeadId";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -159,7 +165,7 @@ impl Operation for CreateTogether {
         )
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<String>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<String>>> {
         let body: Json = response.json()?;
         // Another answer was seen that only counts: then nothing is said of any of them.
         let rows = body["Response"].as_array().cloned().unwrap_or_default();
@@ -168,7 +174,7 @@ impl Operation for CreateTogether {
             (flag(&row["ActivityCreated"]) == Some(true)).then(|| id.to_owned())
         };
         // Its exceptions have no names.
-        let failed = |error| Fate::Failed(error);
+        let failed = |error| MemberResult::NotExecuted(error);
         Ok(numbered(rows, self.0.len(), done, failed))
     }
 }
@@ -219,7 +225,7 @@ impl Operation for GetDetails {
 }
 
 impl Operation for Retrieve {
-    type Output = Page;
+    type Output = ActivityPage;
     const NAME: &'static str = "ProspectActivity.Retrieve";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -232,17 +238,17 @@ impl Operation for Retrieve {
         post("ProspectActivity.svc/Retrieve", query, &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Page> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<ActivityPage> {
         page(response)
     }
 
-    fn unreadable(output: &Page) -> usize {
+    fn unreadable(output: &ActivityPage) -> usize {
         output.activities.unreadable.len()
     }
 }
 
 impl Operation for RetrieveModified {
-    type Output = Page;
+    type Output = ActivityPage;
     const NAME: &'static str = "RetrieveRecentlyModified";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -267,11 +273,11 @@ impl Operation for RetrieveModified {
         post(path, vec![], &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Page> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<ActivityPage> {
         page(response)
     }
 
-    fn unreadable(output: &Page) -> usize {
+    fn unreadable(output: &ActivityPage) -> usize {
         output.activities.unreadable.len()
     }
 }
@@ -313,7 +319,7 @@ const TYPES: Shape = Shape {
 };
 
 impl Operation for GetSetting {
-    type Output = Form;
+    type Output = ActivityForm;
     const NAME: &'static str = "GetActivitySetting";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -325,7 +331,7 @@ impl Operation for GetSetting {
         }
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Form> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<ActivityForm> {
         let body: Json = response.json().map_err(|mut error| {
             // The code is all that was asked with.
             if matches!(error.kind, ErrorKind::Invalid(_)) {
@@ -339,7 +345,7 @@ impl Operation for GetSetting {
             return Err(no_such_type().into());
         };
         let schema_name = |field: &Json| field["SchemaName"].as_str().map(str::to_owned);
-        Ok(Form {
+        Ok(ActivityForm {
             name: names.into_iter().find_map(Json::as_str).unwrap_or_default().to_owned(),
             fields: fields.iter().filter_map(schema_name).collect(),
         })
@@ -356,7 +362,7 @@ fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> 
 
 /// What is written of an activity. Its owner is a field like others.
 /// The activity as LeadSquared wants it, with its owner among its fields or without.
-fn written(post: &Post, with_owner: bool) -> Json {
+fn written(post: &ActivityWriteRequest, with_owner: bool) -> Json {
     let field = |name: &str, value: &Value| match value {
         Value::FieldSet(set) => {
             let members: Vec<_> = set
@@ -376,7 +382,7 @@ fn written(post: &Post, with_owner: bool) -> Json {
     if let Some(note) = &post.note {
         body["ActivityNote"] = json!(note);
     }
-    if let (Some(at), Target::Lead(_)) = (post.at, &post.target) {
+    if let (Some(at), ActivityTarget::Lead(_)) = (post.at, &post.target) {
         body["ActivityDateTime"] = json!(time::write(at));
     }
     if !fields.is_empty() {
@@ -413,10 +419,10 @@ const ACTIVITIES: Shape = Shape {
 /// The names of an activity's id.
 const ACTIVITY_IDS: [&str; 3] = ["ProspectActivityId", "Id", "ID"];
 
-fn page(response: &UpstreamResponse) -> Result<Page> {
+fn page(response: &UpstreamResponse) -> Result<ActivityPage> {
     let records = response.records(&ACTIVITIES)?;
     let read = |row: Json| activity(&row).map(Some).ok_or(ACTIVITY_IDS[0]);
-    Ok(Page {
+    Ok(ActivityPage {
         activities: records.read(&ACTIVITIES, read),
         total: whole(&records.member("RecordCount")),
     })
@@ -429,7 +435,7 @@ fn activity(row: &Json) -> Option<Activity> {
     if id.is_empty() {
         return None;
     }
-    let mut fields = Row::new();
+    let mut fields = RawFields::new();
     let is_field = |name: &str| name.starts_with("mx_") || [OWNER, STATUS, NOTE].contains(&name);
     for (name, value) in row.as_object().into_iter().flatten().filter(|(name, _)| is_field(name)) {
         fields.insert(name.clone(), text(value));

@@ -1,5 +1,5 @@
-//! The endpoints of leads that take many: how operations that travel together are asked, and what is said of each. A row
-//! belongs to whom its id or its number names, and to nobody else.
+//! The endpoints that take many leads: the request of a batch, and the result of each member in the response. A row
+//! belongs to the member that its id or its number names, and to no other.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,102 +7,118 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::batch::{Fate, Together};
+use super::batch::{Batchable, MemberResult, Registries, Registry};
 use super::lead::{
     ClearWith, Create, CreateOrUpdate, GetById, GetByIds, Pair, Update, flag, pairs, post, unreadable, whole,
 };
 use super::response::{UpstreamResponse, row_error};
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::domain::lead::{Action, LEAD_ID, Row, SEARCH_BY_LEAD_ID, Write, Written, check_id};
+use crate::domain::lead::{LEAD_ID, RawFields, SEARCH_BY_LEAD_ID, WriteAction, WriteRequest, WriteResult, check_id};
 use crate::domain::listed::Unreadable;
 use crate::error::{Error, ErrorKind, Resource, Result};
 use crate::quota::{Cost, Lane};
 
-/// `Leads/Retrieve/ByIds` for those who asked for one lead each.
+/// `Leads/Retrieve/ByIds` for members that read one lead each.
 #[derive(Clone, Debug)]
-pub struct ReadTogether(GetByIds);
+pub struct BatchRead(GetByIds);
 
 /// `Lead/Bulk/UpdateV2`.
 #[derive(Clone, Debug)]
-pub struct UpdateTogether(Vec<Update>);
+pub struct BatchUpdate(Vec<Update>);
 
 /// `Lead/Bulk/CreateOrUpdate`.
 #[derive(Clone, Debug)]
-pub struct UpsertTogether(Vec<CreateOrUpdate>);
+pub struct BatchUpsert(Vec<CreateOrUpdate>);
 
 /// `Lead/Bulk/Create`.
 #[derive(Clone, Debug)]
-pub struct CreateTogether(Vec<Create>);
+pub struct BatchCreate(Vec<Create>);
 
-impl Together for GetById {
-    type Shared = ReadTogether;
+impl Batchable for GetById {
+    type BatchCall = BatchRead;
     const LANE: Lane = Lane::Reads;
 
-    fn together(members: &[Self]) -> ReadTogether {
-        let lists = members.iter().filter_map(|member| member.columns.as_ref());
-        // Most want everything, by one and the same list.
-        let mut seen = HashSet::new();
-        let lists = lists.filter(|list| seen.insert(list.as_ptr()));
-        let columns: BTreeSet<&String> = lists.flat_map(|list| list.iter()).collect();
-        ReadTogether(GetByIds {
+    fn batch_call(members: &[Self]) -> BatchRead {
+        // Most members read all columns, so most lists are equal.
+        let mut lists: Vec<_> = members.iter().filter_map(|member| member.columns.as_ref()).collect();
+        lists.dedup();
+        let lists: HashSet<&[String]> = lists.into_iter().map(|list| &**list).collect();
+        let columns: BTreeSet<&String> = lists.into_iter().flatten().collect();
+        BatchRead(GetByIds {
             ids: members.iter().map(|member| member.id.clone()).collect(),
             columns: columns.into_iter().cloned().collect(),
             page: 1,
         })
     }
 
-    fn missing() -> Error {
+    fn missing_error() -> Error {
         ErrorKind::NotFound(Resource::Lead).into()
+    }
+
+    fn registry(registries: &Registries) -> &Registry<Self> {
+        &registries.reads
     }
 }
 
-/// A write without a row in the answer may have been executed.
-fn lost() -> Error {
+/// The error of a write without a row in the response. It may have been executed.
+fn lost_write() -> Error {
     ErrorKind::Unavailable { sent: true }.into()
 }
 
-impl Together for Update {
-    type Shared = UpdateTogether;
+impl Batchable for Update {
+    type BatchCall = BatchUpdate;
     const LANE: Lane = Lane::Updates;
 
-    fn together(members: &[Self]) -> UpdateTogether {
-        UpdateTogether(members.to_vec())
+    fn batch_call(members: &[Self]) -> BatchUpdate {
+        BatchUpdate(members.to_vec())
     }
 
-    fn missing() -> Error {
-        lost()
+    fn missing_error() -> Error {
+        lost_write()
+    }
+
+    fn registry(registries: &Registries) -> &Registry<Self> {
+        &registries.updates
     }
 }
 
-impl Together for CreateOrUpdate {
-    type Shared = UpsertTogether;
+impl Batchable for CreateOrUpdate {
+    type BatchCall = BatchUpsert;
     const LANE: Lane = Lane::Upserts;
 
-    fn together(members: &[Self]) -> UpsertTogether {
-        UpsertTogether(members.to_vec())
+    fn batch_call(members: &[Self]) -> BatchUpsert {
+        BatchUpsert(members.to_vec())
     }
 
-    fn missing() -> Error {
-        lost()
+    fn missing_error() -> Error {
+        lost_write()
+    }
+
+    fn registry(registries: &Registries) -> &Registry<Self> {
+        &registries.upserts
     }
 }
 
-impl Together for Create {
-    type Shared = CreateTogether;
+impl Batchable for Create {
+    type BatchCall = BatchCreate;
     const LANE: Lane = Lane::Creates;
 
-    fn together(members: &[Self]) -> CreateTogether {
-        CreateTogether(members.to_vec())
+    fn batch_call(members: &[Self]) -> BatchCreate {
+        BatchCreate(members.to_vec())
     }
 
-    fn missing() -> Error {
-        lost()
+    fn missing_error() -> Error {
+        lost_write()
+    }
+
+    fn registry(registries: &Registries) -> &Registry<Self> {
+        &registries.creates
     }
 }
 
-impl Operation for ReadTogether {
-    type Output = Vec<Fate<Row>>;
+impl Operation for BatchRead {
+    type Output = Vec<MemberResult<RawFields>>;
     const NAME: &'static str = GetByIds::NAME;
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -110,13 +126,13 @@ impl Operation for ReadTogether {
         self.0.request()
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Row>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<RawFields>>> {
         let listed = self.0.decode(response)?;
-        let id_of = |row: &Row| Some(row.get(LEAD_ID)?.as_deref()?.to_ascii_lowercase());
+        let id_of = |row: &RawFields| Some(row.get(LEAD_ID)?.as_deref()?.to_ascii_lowercase());
         let rows = listed.records.into_iter();
         let mut rows: HashMap<_, _> = rows.filter_map(|row| Some((id_of(&row)?, row))).collect();
         let mut unread: HashMap<String, String> = HashMap::new();
-        // The records of which nobody can say whose they are.
+        // Unreadable records without an id.
         let mut nameless = Vec::new();
         for Unreadable { id, path, .. } in listed.unreadable {
             match id {
@@ -129,37 +145,37 @@ impl Operation for ReadTogether {
         for id in &ids {
             *wanted.entry(id).or_default() += 1;
         }
-        let mut fate = |id: &String| {
-            let left = wanted.get_mut(id.as_str())?;
-            *left -= 1;
-            // Only who asks last need not leave it to others.
-            if *left == 0 {
+        let mut result = |id: &String| {
+            let remaining = wanted.get_mut(id.as_str())?;
+            *remaining -= 1;
+            // Only the last member that reads a lead can take its row. The others copy it.
+            if *remaining == 0 {
                 rows.remove(id)
             } else {
                 rows.get(id).cloned()
             }
         };
-        let mut fates: Vec<Fate<Row>> = Vec::with_capacity(ids.len());
+        let mut results: Vec<MemberResult<RawFields>> = Vec::with_capacity(ids.len());
         for id in &ids {
-            fates.push(match (fate(id), unread.get(id)) {
-                (Some(row), _) => Fate::Told(Ok(row)),
-                // By itself it may be readable.
-                (None, Some(path)) => Fate::Failed(unreadable(path)),
-                (None, None) => Fate::Missing,
+            results.push(match (result(id), unread.get(id)) {
+                (Some(row), _) => MemberResult::Final(Ok(row)),
+                // Its own single call may be able to read it.
+                (None, Some(path)) => MemberResult::NotExecuted(unreadable(path)),
+                (None, None) => MemberResult::Missing,
             });
         }
         if let Some(path) = nameless.first() {
-            // It may be the record of any of these: only calls of their own can tell.
-            for fate in fates.iter_mut().filter(|fate| **fate == Fate::Missing) {
-                *fate = Fate::Failed(unreadable(path));
+            // The unreadable record may be that of any of these members. Only their own single calls can tell.
+            for result in results.iter_mut().filter(|result| **result == MemberResult::Missing) {
+                *result = MemberResult::NotExecuted(unreadable(path));
             }
         }
-        Ok(fates)
+        Ok(results)
     }
 }
 
-impl Operation for UpdateTogether {
-    type Output = Vec<Fate<Written>>;
+impl Operation for BatchUpdate {
+    type Output = Vec<MemberResult<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/UpdateV2";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -178,7 +194,7 @@ impl Operation for UpdateTogether {
         post("LeadManagement.svc/Lead/Bulk/UpdateV2", &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<WriteResult>>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Body {
@@ -198,33 +214,33 @@ impl Operation for UpdateTogether {
             un_processed_leads,
         } = response.json::<Body>()?.details;
         let id_of = |row: &Json| Some(row["IdentifierValue"].as_str()?.trim().to_ascii_lowercase());
-        let mut told: HashMap<String, Option<Error>> = HashMap::new();
+        let mut outcomes: HashMap<String, Option<Error>> = HashMap::new();
         for row in successful_leads.into_iter().flatten() {
-            told.extend(id_of(&row).map(|id| (id, None)));
+            outcomes.extend(id_of(&row).map(|id| (id, None)));
         }
-        // What stands in two lists was not done as it should be.
+        // A row in two lists has not succeeded.
         for row in failed_leads.into_iter().chain(un_processed_leads).flatten() {
             let error = refused(row["Reason"].as_str().unwrap_or_default());
-            told.extend(id_of(&row).map(|id| (id, Some(error))));
+            outcomes.extend(id_of(&row).map(|id| (id, Some(error))));
         }
-        let fate = |member: &Update| {
+        let result = |member: &Update| {
             let lead_id = lead_id(&member.write);
-            match told.get(&lead_id.to_ascii_lowercase()) {
-                Some(None) => Fate::Told(Ok(Written {
+            match outcomes.get(&lead_id.to_ascii_lowercase()) {
+                Some(None) => MemberResult::Final(Ok(WriteResult {
                     lead_id: lead_id.to_owned(),
                     affected_rows: 1,
                     created: Some(false),
                 })),
                 Some(Some(error)) => failed(error.clone()),
-                None => Fate::Missing,
+                None => MemberResult::Missing,
             }
         };
-        Ok(self.0.iter().map(fate).collect())
+        Ok(self.0.iter().map(result).collect())
     }
 }
 
-impl Operation for UpsertTogether {
-    type Output = Vec<Fate<Written>>;
+impl Operation for BatchUpsert {
+    type Output = Vec<MemberResult<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/CreateOrUpdate";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -234,11 +250,11 @@ impl Operation for UpsertTogether {
         post("LeadManagement.svc/Lead/Bulk/CreateOrUpdate", &array(rows))
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<WriteResult>>> {
         rows(response, self.0.len(), |row, lead_id| {
             let created = flag(&row["LeadCreated"]);
             let updated = flag(&row["LeadUpdated"]);
-            Some(Written {
+            Some(WriteResult {
                 lead_id,
                 affected_rows: whole(&row["AffectedRows"]).unwrap_or(1),
                 created: created.filter(|created| *created || updated == Some(true)),
@@ -247,8 +263,8 @@ impl Operation for UpsertTogether {
     }
 }
 
-impl Operation for CreateTogether {
-    type Output = Vec<Fate<Written>>;
+impl Operation for BatchCreate {
+    type Output = Vec<MemberResult<WriteResult>>;
     const NAME: &'static str = "Lead/Bulk/Create";
     const SAFETY: Safety = Safety::Once;
     const COST: Cost = Cost::Bulk;
@@ -258,10 +274,10 @@ impl Operation for CreateTogether {
         post("LeadManagement.svc/Lead/Bulk/Create", &array(rows))
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<Fate<Written>>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<WriteResult>>> {
         rows(response, self.0.len(), |row, lead_id| {
-            // Without the word that it is new it may be somebody else's.
-            (flag(&row["LeadCreated"]) == Some(true)).then_some(Written {
+            // Without the flag that it is new, the lead may be one that existed before.
+            (flag(&row["LeadCreated"]) == Some(true)).then_some(WriteResult {
                 lead_id,
                 affected_rows: 1,
                 created: Some(true),
@@ -270,25 +286,25 @@ impl Operation for CreateTogether {
     }
 }
 
-fn lead_id(write: &Write) -> &str {
+fn lead_id(write: &WriteRequest) -> &str {
     match &write.action {
-        Action::Update { lead_id, .. } => lead_id,
-        Action::Create | Action::Upsert { .. } | Action::Capture { .. } => "",
+        WriteAction::Update { lead_id, .. } => lead_id,
+        WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => "",
     }
 }
 
-/// An array of leads, each an array of pairs.
-fn array<'a>(rows: impl Iterator<Item = (&'a Arc<Write>, ClearWith)>) -> Json {
+/// An array of leads, each of them an array of pairs.
+fn array<'a>(rows: impl Iterator<Item = (&'a Arc<WriteRequest>, ClearWith)>) -> Json {
     let rows = rows.map(|(write, clear_with)| json!(pairs(write, clear_with)));
     Json::Array(rows.collect())
 }
 
-/// An answer of rows about leads. `done` reads one that has a lead's id and no error.
+/// Reads a response of rows about leads. `done` reads a row that has the id of a lead and no error.
 fn rows(
     response: &UpstreamResponse,
     members: usize,
-    done: impl Fn(&Json, String) -> Option<Written>,
-) -> Result<Vec<Fate<Written>>> {
+    done: impl Fn(&Json, String) -> Option<WriteResult>,
+) -> Result<Vec<MemberResult<WriteResult>>> {
     let done = |row: &Json| {
         let id = row["LeadId"].as_str().filter(|id| check_id("", id).is_none())?;
         done(row, id.to_owned())
@@ -296,17 +312,17 @@ fn rows(
     Ok(numbered(response.json()?, members, done, failed))
 }
 
-/// What rows say that have the numbers of those they are about, from 1. `done` reads one that tells of no error.
+/// Reads rows that have the numbers of their members, from 1. `done` reads a row without an error.
 pub(super) fn numbered<T>(
     rows: Vec<Json>,
     members: usize,
     done: impl Fn(&Json) -> Option<T>,
-    failed: impl Fn(Error) -> Fate<T>,
-) -> Vec<Fate<T>> {
-    let mut found: Vec<Vec<Fate<T>>> = (0..members).map(|_| Vec::new()).collect();
+    failed: impl Fn(Error) -> MemberResult<T>,
+) -> Vec<MemberResult<T>> {
+    let mut found: Vec<Vec<MemberResult<T>>> = (0..members).map(|_| Vec::new()).collect();
     for row in rows {
         let number: Option<usize> = whole(&row["RowNumber"]);
-        let Some(fates) = number.and_then(|number| found.get_mut(number.checked_sub(1)?)) else {
+        let Some(results) = number.and_then(|number| found.get_mut(number.checked_sub(1)?)) else {
             continue;
         };
         let text = |name: &str| row[name].as_str().unwrap_or_default().trim();
@@ -314,21 +330,21 @@ pub(super) fn numbered<T>(
         let message = [text("ErrorMessage"), text("ExceptionMessage")]
             .into_iter()
             .find(|text| !text.is_empty());
-        fates.push(match (message, done(&row)) {
-            (None, Some(done)) if name.is_empty() => Fate::Told(Ok(done)),
-            (None, _) if name.is_empty() => Fate::Missing,
+        results.push(match (message, done(&row)) {
+            (None, Some(done)) if name.is_empty() => MemberResult::Final(Ok(done)),
+            (None, _) if name.is_empty() => MemberResult::Missing,
             (message, _) => failed(row_error(name, message.unwrap_or_default())),
         });
     }
-    // Two rows of one number belong to nobody.
-    let only = |mut fates: Vec<Fate<T>>| match (fates.pop(), fates.is_empty()) {
-        (Some(fate), true) => fate,
-        _ => Fate::Missing,
+    // Two rows with the same number are ambiguous.
+    let only = |mut results: Vec<MemberResult<T>>| match (results.pop(), results.is_empty()) {
+        (Some(result), true) => result,
+        _ => MemberResult::Missing,
     };
     found.into_iter().map(only).collect()
 }
 
-/// What the text says by which `UpdateV2` refuses a row.
+/// The error for a reason by which `UpdateV2` refuses a row.
 fn refused(reason: &str) -> Error {
     match reason.split_once("Non-existent field(s) provided:") {
         Some((_, names)) => {
@@ -339,13 +355,13 @@ fn refused(reason: &str) -> Error {
     }
 }
 
-/// A row that failed. Where its text says what it means, it says what a call of its own would have said.
-fn failed(error: Error) -> Fate<Written> {
+/// The result of a row that failed. If the reason is specific, it is the same as that of a single call.
+fn failed(error: Error) -> MemberResult<WriteResult> {
     match error.kind {
         ErrorKind::Duplicate { .. } | ErrorKind::NotFound(Resource::Lead) | ErrorKind::Invalid(_) => {
-            Fate::Told(Err(error))
+            MemberResult::Final(Err(error))
         }
-        _ => Fate::Failed(error),
+        _ => MemberResult::NotExecuted(error),
     }
 }
 
@@ -364,62 +380,62 @@ mod tests {
         }
     }
 
-    fn write(action: Action) -> Arc<Write> {
-        Arc::new(Write {
+    fn write(action: WriteAction) -> Arc<WriteRequest> {
+        Arc::new(WriteRequest {
             action,
             attributes: [("mx_City".to_owned(), Value::Text("Pune".to_owned()))]
                 .into_iter()
                 .collect(),
             cleared: vec![],
-            faults: vec![],
+            violations: vec![],
         })
     }
 
-    fn updates(ids: &[&str]) -> UpdateTogether {
+    fn updates(ids: &[&str]) -> BatchUpdate {
         let update = |id: &&str| Update {
-            write: write(Action::Update {
+            write: write(WriteAction::Update {
                 lead_id: (*id).to_owned(),
                 run_automations: false,
             }),
             clear_with: ClearWith::EmptyText,
         };
-        UpdateTogether(ids.iter().map(update).collect())
+        BatchUpdate(ids.iter().map(update).collect())
     }
 
-    fn creates(count: usize) -> CreateTogether {
+    fn creates(count: usize) -> BatchCreate {
         let create = || Create {
-            write: write(Action::Create),
+            write: write(WriteAction::Create),
             clear_with: ClearWith::EmptyText,
         };
-        CreateTogether((0..count).map(|_| create()).collect())
+        BatchCreate((0..count).map(|_| create()).collect())
     }
 
-    fn names(fates: &[Fate<Written>]) -> Vec<String> {
-        let name = |fate: &Fate<Written>| match fate {
-            Fate::Told(Ok(written)) => written.lead_id.clone(),
-            Fate::Told(Err(error)) => error.name().to_owned(),
-            Fate::Failed(_) => "failed".to_owned(),
-            Fate::Missing => "missing".to_owned(),
+    fn names(results: &[MemberResult<WriteResult>]) -> Vec<String> {
+        let name = |result: &MemberResult<WriteResult>| match result {
+            MemberResult::Final(Ok(written)) => written.lead_id.clone(),
+            MemberResult::Final(Err(error)) => error.name().to_owned(),
+            MemberResult::NotExecuted(_) => "failed".to_owned(),
+            MemberResult::Missing => "missing".to_owned(),
         };
-        fates.iter().map(name).collect()
+        results.iter().map(name).collect()
     }
 
     #[test]
-    fn an_unreadable_lead_is_read_by_its_own_call_and_no_other_lead_is_called_missing() {
+    fn an_unreadable_lead_is_read_by_its_own_call_and_no_other_lead_is_reported_as_missing() {
         let read = |ids: &[&str], leads: &str| {
             let members: Vec<_> = ids.iter().map(|id| GetById::new(id)).collect();
             let response = UpstreamResponse {
                 status: StatusCode::OK,
                 body: format!(r#"{{"RecordCount":3,"Leads":[{leads}]}}"#).into(),
             };
-            let fates = GetById::together(&members).decode(&response).unwrap();
-            let name = |fate: &Fate<Row>| match fate {
-                Fate::Told(Ok(row)) => row[LEAD_ID].clone().unwrap(),
-                Fate::Told(Err(error)) => error.name().to_owned(),
-                Fate::Failed(_) => "alone".to_owned(),
-                Fate::Missing => "missing".to_owned(),
+            let results = GetById::batch_call(&members).decode(&response).unwrap();
+            let name = |result: &MemberResult<RawFields>| match result {
+                MemberResult::Final(Ok(row)) => row[LEAD_ID].clone().unwrap(),
+                MemberResult::Final(Err(error)) => error.name().to_owned(),
+                MemberResult::NotExecuted(_) => "alone".to_owned(),
+                MemberResult::Missing => "missing".to_owned(),
             };
-            fates.iter().map(name).collect::<Vec<_>>()
+            results.iter().map(name).collect::<Vec<_>>()
         };
         let (a, c) = (r#"{"ProspectID":"a"}"#, r#"{"ProspectID":"c"}"#);
         let named = format!(r#"{a},{{"ProspectID":"B","x":\x}},{c}"#);
@@ -431,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_an_update_belong_to_whom_their_ids_name() {
+    fn rows_of_an_update_belong_to_the_members_with_their_ids() {
         let row = |id: &str, reason: &str| json!({"Identifier": "ProspectId", "IdentifierValue": id, "Reason": reason});
         let body = json!({"Status": {"Message": "Partial"}, "Details": {
             "SuccessfulLeads": [row("B", ""), row("stranger", ""), json!({"Identifier": "ProspectId"}), row("h", "")],
@@ -444,32 +460,32 @@ mod tests {
                 row("e", "Lead does not exist in the system or You do not have permission to update the lead"),
             ],
         }});
-        let fates = updates(&["a", "b", "c", "d", "e", "h"])
+        let results = updates(&["a", "b", "c", "d", "e", "h"])
             .decode(&response(body))
             .unwrap();
-        // What is named in two lists, and what is in none.
+        // A row in two lists, and members without a row.
         assert_eq!(
-            names(&fates),
+            names(&results),
             ["missing", "b", "invalid", "failed", "not-found", "failed"]
         );
-        let Fate::Told(Err(Error {
+        let MemberResult::Final(Err(Error {
             kind: ErrorKind::Invalid(violations),
             ..
-        })) = &fates[2]
+        })) = &results[2]
         else {
-            panic!("{:?}", fates[2])
+            panic!("{:?}", results[2])
         };
         let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["lead.custom[\"mx_A\"]", "lead.custom[\"mx_B\"]"]);
     }
 
     #[test]
-    fn rows_of_a_create_belong_to_whom_their_numbers_name() {
+    fn rows_of_a_create_belong_to_the_members_with_their_numbers() {
         let body = json!([
             {"RowNumber": 5, "LeadId": "five", "LeadCreated": true},
             {"RowNumber": "2", "LeadId": null, "LeadCreated": false, "ExceptionType": "MXDuplicateEntryException",
              "ErrorMessage": "A Lead with same Email already exists."},
-            {"LeadId": "nobody's", "LeadCreated": true},
+            {"LeadId": "without a number", "LeadCreated": true},
             {"RowNumber": 3, "LeadId": "three", "LeadCreated": false},
             {"RowNumber": 4, "LeadCreated": false, "ErrorMessage": "Invalid Phone format"},
             {"RowNumber": 6, "LeadId": "six", "LeadCreated": true},
@@ -477,17 +493,17 @@ mod tests {
             {"RowNumber": 9, "LeadId": "beyond", "LeadCreated": true},
             {"RowNumber": 0, "LeadId": "before", "LeadCreated": true},
         ]);
-        let fates = creates(6).decode(&response(body)).unwrap();
+        let results = creates(6).decode(&response(body)).unwrap();
         assert_eq!(
-            names(&fates),
+            names(&results),
             ["missing", "duplicate", "missing", "failed", "five", "missing"]
         );
     }
 
     #[test]
-    fn an_upsert_tells_what_was_created() {
+    fn the_results_of_an_upsert_say_which_leads_were_created() {
         let upsert = || CreateOrUpdate {
-            write: write(Action::Upsert {
+            write: write(WriteAction::Upsert {
                 match_by: None,
                 run_automations: false,
             }),
@@ -498,13 +514,13 @@ mod tests {
             {"RowNumber": 2, "LeadId": "b", "LeadCreated": false, "LeadUpdated": true, "AffectedRows": 1},
             {"RowNumber": 3, "LeadId": "c"},
         ]);
-        let fates = UpsertTogether(vec![upsert(), upsert(), upsert()])
+        let results = BatchUpsert(vec![upsert(), upsert(), upsert()])
             .decode(&response(body))
             .unwrap();
-        let created: Vec<_> = fates
+        let created: Vec<_> = results
             .into_iter()
-            .map(|fate| match fate {
-                Fate::Told(Ok(written)) => written.created,
+            .map(|result| match result {
+                MemberResult::Final(Ok(written)) => written.created,
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -512,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_gets_its_own_lead_whatever_the_order() {
+    fn each_read_gets_its_own_lead_for_any_order_of_the_rows() {
         let read = |id: &str| GetById {
             id: id.to_owned(),
             columns: Some(["mx_City".to_owned()].into()),
@@ -520,21 +536,21 @@ mod tests {
         let body = json!({"RecordCount": 3, "Leads": [
             {"ProspectID": "c", "mx_City": "Pune"}, {"mx_City": "Nowhere"}, {"ProspectID": "a", "mx_City": "Delhi"},
         ]});
-        let fates = GetById::together(&[read("A"), read("b"), read("c"), read("a")])
+        let results = GetById::batch_call(&[read("A"), read("b"), read("c"), read("a")])
             .decode(&response(body))
             .unwrap();
-        let city = |fate: &Fate<Row>| match fate {
-            Fate::Told(Ok(row)) => row["mx_City"].clone().unwrap(),
+        let city = |result: &MemberResult<RawFields>| match result {
+            MemberResult::Final(Ok(row)) => row["mx_City"].clone().unwrap(),
             _ => "none".to_owned(),
         };
         assert_eq!(
-            fates.iter().map(city).collect::<Vec<_>>(),
+            results.iter().map(city).collect::<Vec<_>>(),
             ["Delhi", "none", "Pune", "Delhi"]
         );
     }
 
     #[test]
-    fn what_is_no_answer_of_this_kind_is_none() {
+    fn an_unexpected_response_is_an_error() {
         assert!(updates(&["a"]).decode(&response(json!({"Status": "Success"}))).is_err());
         assert!(creates(1).decode(&response(json!({"Status": "Success"}))).is_err());
         let count = json!({"Status": "Success", "Message": {"Count": 1}});

@@ -13,7 +13,9 @@ use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::json;
-use crate::domain::lead::{Action, Behavior, LEAD_ID, LEAD_NUMBER, Row, Write, Written, check_id};
+use crate::domain::lead::{
+    CaptureBehavior, LEAD_ID, LEAD_NUMBER, RawFields, WriteAction, WriteRequest, WriteResult, check_id,
+};
 use crate::domain::listed::Listed;
 use crate::domain::phone;
 use crate::domain::value::Value;
@@ -37,13 +39,13 @@ macro_rules! write_operation {
         #[derive(Clone, Debug)]
         pub struct $name {
             /// What to write.
-            pub write: Arc<Write>,
+            pub write: Arc<WriteRequest>,
             /// How to clear.
             pub clear_with: ClearWith,
         }
 
         impl Operation for $name {
-            type Output = Written;
+            type Output = WriteResult;
             const NAME: &'static str = $endpoint;
             const SAFETY: Safety = Safety::Once;
 
@@ -59,7 +61,7 @@ macro_rules! write_operation {
                 }
             }
 
-            fn decode(&self, response: &UpstreamResponse) -> Result<Written> {
+            fn decode(&self, response: &UpstreamResponse) -> Result<WriteResult> {
                 written(response, &self.write.action)
             }
         }
@@ -135,7 +137,7 @@ pub struct GetByIds {
 }
 
 impl Operation for GetById {
-    type Output = Row;
+    type Output = RawFields;
     const NAME: &'static str = "Leads.GetById";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -143,15 +145,15 @@ impl Operation for GetById {
         get("LeadManagement.svc/Leads.GetById", "id", &self.id)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Row> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<RawFields> {
         // Never somebody else's lead, should the parameter be ignored.
-        let is_it = |row: &Row| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.id));
+        let is_it = |row: &RawFields| given(row, LEAD_ID).is_none_or(|id| id.eq_ignore_ascii_case(&self.id));
         first(response, is_it)
     }
 }
 
 impl Operation for GetByEmail {
-    type Output = Row;
+    type Output = RawFields;
     const NAME: &'static str = "Leads.GetByEmailaddress";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -159,7 +161,7 @@ impl Operation for GetByEmail {
         get("LeadManagement.svc/Leads.GetByEmailaddress", "emailaddress", &self.0)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Row> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<RawFields> {
         first(response, |row| {
             given(row, "EmailAddress").is_none_or(|email| email.trim().eq_ignore_ascii_case(self.0.trim()))
         })
@@ -167,7 +169,7 @@ impl Operation for GetByEmail {
 }
 
 impl Operation for GetByPhone {
-    type Output = Row;
+    type Output = RawFields;
     const NAME: &'static str = "RetrieveLeadByPhoneNumber";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -175,7 +177,7 @@ impl Operation for GetByPhone {
         get("LeadManagement.svc/RetrieveLeadByPhoneNumber", "phone", &self.0)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Row> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<RawFields> {
         // Some accounts answer 404 to a form of the number that they do not know.
         if response.status == http::StatusCode::NOT_FOUND && !response.is_page() {
             return Err(ErrorKind::NotFound(Resource::Lead).into());
@@ -191,7 +193,7 @@ impl Operation for GetByPhone {
 }
 
 impl Operation for GetByNumber {
-    type Output = Row;
+    type Output = RawFields;
     const NAME: &'static str = "Leads.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -205,7 +207,7 @@ impl Operation for GetByNumber {
         post("LeadManagement.svc/Leads.Get", &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Row> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<RawFields> {
         // A criterion that LeadSquared does not understand returns all leads.
         first(response, |row| {
             row.get(LEAD_NUMBER)
@@ -215,7 +217,7 @@ impl Operation for GetByNumber {
 }
 
 impl Operation for GetByIds {
-    type Output = Listed<Row>;
+    type Output = Listed<RawFields>;
     const NAME: &'static str = "Leads/Retrieve/ByIds";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -228,7 +230,7 @@ impl Operation for GetByIds {
         post("LeadManagement.svc/Leads/Retrieve/ByIds", &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<Row>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<RawFields>> {
         // The member is left out where there are no leads.
         let shape = Shape {
             names: &["Leads"],
@@ -237,7 +239,7 @@ impl Operation for GetByIds {
         Ok(response.records(&shape)?.read(&shape, identified))
     }
 
-    fn unreadable(output: &Listed<Row>) -> usize {
+    fn unreadable(output: &Listed<RawFields>) -> usize {
         output.unreadable.len()
     }
 }
@@ -253,17 +255,17 @@ const LEADS: Shape = Shape {
 };
 
 /// The leads of an answer that is a list of them.
-pub(super) fn rows(response: &UpstreamResponse) -> Result<Listed<Row>> {
+pub(super) fn rows(response: &UpstreamResponse) -> Result<Listed<RawFields>> {
     Ok(response.records(&LEADS)?.read(&LEADS, identified))
 }
 
 /// A lead in a list: without an id nobody could do anything with it.
-fn identified(raw: RawRow) -> std::result::Result<Option<Row>, &'static str> {
+fn identified(raw: RawRow) -> std::result::Result<Option<RawFields>, &'static str> {
     with_id(row(raw))
 }
 
 /// The row, if it says which lead it is.
-pub(super) fn with_id(row: Row) -> std::result::Result<Option<Row>, &'static str> {
+pub(super) fn with_id(row: RawFields) -> std::result::Result<Option<RawFields>, &'static str> {
     let is_id = |id: &str| !id.trim().is_empty() && !id.starts_with(['{', '[']);
     if given(&row, LEAD_ID).is_some_and(is_id) {
         Ok(Some(row))
@@ -272,7 +274,7 @@ pub(super) fn with_id(row: Row) -> std::result::Result<Option<Row>, &'static str
     }
 }
 
-fn row(raw: RawRow) -> Row {
+fn row(raw: RawRow) -> RawFields {
     raw.into_iter().map(|(name, value)| (name, cell(&value))).collect()
 }
 
@@ -338,11 +340,11 @@ pub(super) fn csv(columns: &[String], always: &[&str]) -> String {
     names.join(",")
 }
 
-fn query(action: &Action) -> Vec<(&'static str, String)> {
+fn query(action: &WriteAction) -> Vec<(&'static str, String)> {
     let post_updated = ("postUpdatedLead", "true".to_owned());
     match action {
-        Action::Create => vec![],
-        Action::Update {
+        WriteAction::Create => vec![],
+        WriteAction::Update {
             lead_id,
             run_automations,
         } => {
@@ -350,13 +352,13 @@ fn query(action: &Action) -> Vec<(&'static str, String)> {
             query.extend(run_automations.then_some(post_updated));
             query
         }
-        Action::Upsert { run_automations, .. } => run_automations.then_some(post_updated).into_iter().collect(),
-        Action::Capture { behavior, .. } => {
+        WriteAction::Upsert { run_automations, .. } => run_automations.then_some(post_updated).into_iter().collect(),
+        WriteAction::Capture { behavior, .. } => {
             let behavior = match behavior {
-                Behavior::Update => return vec![],
-                Behavior::DoNotUpdate => "DoNotUpdate",
-                Behavior::UpdateOnlyEmptyFields => "UpdateOnlyEmptyFields",
-                Behavior::DoNotUpdateUniqueFields => "DoNotUpdateUniqueFields",
+                CaptureBehavior::Update => return vec![],
+                CaptureBehavior::DoNotUpdate => "DoNotUpdate",
+                CaptureBehavior::UpdateOnlyEmptyFields => "UpdateOnlyEmptyFields",
+                CaptureBehavior::DoNotUpdateUniqueFields => "DoNotUpdateUniqueFields",
             };
             vec![("LeadUpdateBehavior", behavior.to_owned())]
         }
@@ -383,7 +385,7 @@ impl<'a> Pair<'a> {
 }
 
 /// The attributes as LeadSquared wants them: a bare array of pairs, every value a text.
-pub(super) fn pairs(write: &Write, clear_with: ClearWith) -> Vec<Pair<'_>> {
+pub(super) fn pairs(write: &WriteRequest, clear_with: ClearWith) -> Vec<Pair<'_>> {
     let set = write.attributes.iter().map(|(name, value)| {
         let mut pair = Pair::new(name, Some(value.to_text()));
         if let Value::FieldSet(set) = value {
@@ -404,8 +406,8 @@ pub(super) fn pairs(write: &Write, clear_with: ClearWith) -> Vec<Pair<'_>> {
         Pair::new(name, value)
     });
     let match_by = match &write.action {
-        Action::Upsert { match_by, .. } | Action::Capture { match_by, .. } => match_by.as_ref(),
-        Action::Create | Action::Update { .. } => None,
+        WriteAction::Upsert { match_by, .. } | WriteAction::Capture { match_by, .. } => match_by.as_ref(),
+        WriteAction::Create | WriteAction::Update { .. } => None,
     };
     let control = match_by.map(|name| Pair::new("SearchBy", Some(name.clone())));
     set.chain(cleared).chain(control).collect()
@@ -440,10 +442,10 @@ pub(super) fn message_id(response: &UpstreamResponse) -> Result<String> {
 }
 
 /// Reads the envelope that all single writes of leads answer with.
-fn written(response: &UpstreamResponse, action: &Action) -> Result<Written> {
+fn written(response: &UpstreamResponse, action: &WriteAction) -> Result<WriteResult> {
     let message = message(response)?;
     // Capture was seen to answer with the id alone; of its two ids the second is the lead's where the first is missing.
-    let bare = matches!(action, Action::Capture { .. }).then_some(&message);
+    let bare = matches!(action, WriteAction::Capture { .. }).then_some(&message);
     let told = [bare, Some(&message["Id"]), Some(&message["RelatedId"])]
         .into_iter()
         .flatten()
@@ -451,29 +453,29 @@ fn written(response: &UpstreamResponse, action: &Action) -> Result<Written> {
         .find(|id| check_id("", id).is_none())
         .map(str::to_owned);
     let lead_id = match action {
-        Action::Update { lead_id, .. } => lead_id.clone(),
-        Action::Create | Action::Upsert { .. } | Action::Capture { .. } => {
+        WriteAction::Update { lead_id, .. } => lead_id.clone(),
+        WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
             told.ok_or_else(|| unreadable("Message.Id"))?
         }
     };
-    Ok(Written {
+    Ok(WriteResult {
         lead_id,
         affected_rows: whole(&message["AffectedRows"]).unwrap_or_default(),
         created: match action {
-            Action::Create => Some(true),
-            Action::Update { .. } => Some(false),
-            Action::Upsert { .. } | Action::Capture { .. } => flag(&message["IsCreated"]),
+            WriteAction::Create => Some(true),
+            WriteAction::Update { .. } => Some(false),
+            WriteAction::Upsert { .. } | WriteAction::Capture { .. } => flag(&message["IsCreated"]),
         },
     })
 }
 
 /// The value that the row has.
-fn given<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
+fn given<'a>(row: &'a RawFields, name: &str) -> Option<&'a str> {
     row.get(name)?.as_deref()
 }
 
 /// The lead that was looked up. That there is none LeadSquared says with an empty list.
-fn first(response: &UpstreamResponse, is_it: impl Fn(&Row) -> bool) -> Result<Row> {
+fn first(response: &UpstreamResponse, is_it: impl Fn(&RawFields) -> bool) -> Result<RawFields> {
     let rows = response.records(&LEADS)?.read_alone(&LEADS, |raw| Ok(Some(row(raw))));
     let unread = rows.unreadable.into_iter().next();
     let found = rows.records.into_iter().find(is_it);

@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::quota::breaker::{self, OperationId};
-use crate::quota::{Again, Cost, Quota, Slot, Verdict, Want};
+use crate::quota::{Cost, Quota, Requeue, Slot, SlotRequest, Verdict};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use account::Account;
 use cause::{News, Outage};
@@ -221,8 +221,9 @@ struct Shared {
     exchanges: TaskTracker,
     clock: Clock,
     /// Lanes whose operations go one by one, and lanes of which no member was served.
-    closed: batch::Closed,
-    absent: batch::Closed,
+    disabled_lanes: batch::DisabledLanes,
+    absent_lanes: batch::DisabledLanes,
+    registries: batch::Registries,
     account: Account,
     outage: Outage,
     /// Whether LeadSquared rejected the keys, and has accepted no call since.
@@ -237,8 +238,8 @@ pub struct Place {
     queued: Duration,
 }
 
-/// What became of a request, and the turns of those who made it.
-type Ended = (Result<UpstreamResponse>, Vec<Again>);
+/// The response to a request, and the claims of the calls that were sent in it.
+type Ended = (Result<UpstreamResponse>, Vec<Requeue>);
 
 impl Client {
     /// A client for the account at that address. Fails where the keys cannot be header values or TLS cannot be set up.
@@ -258,8 +259,9 @@ impl Client {
                 in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
                 exchanges: TaskTracker::new(),
                 clock: Clock::default(),
-                closed: batch::Closed::default(),
-                absent: batch::Closed::default(),
+                disabled_lanes: batch::DisabledLanes::default(),
+                absent_lanes: batch::DisabledLanes::default(),
+                registries: batch::Registries::default(),
                 account: Account::default(),
                 outage: Outage::default(),
                 credentials_rejected: AtomicBool::new(false),
@@ -283,7 +285,7 @@ impl Client {
             Ok(response) => Ok(response),
             Err(error) => {
                 // What was refused waits no longer than others.
-                drop(retries.again());
+                drop(retries.requeue());
                 Err(error)
             }
         }
@@ -298,7 +300,10 @@ impl Client {
     ) -> Option<Result<O::Output>> {
         let permit = self.shared.in_flight.clone().try_acquire_owned().ok()?;
         let place = Place {
-            slot: self.shared.quota.try_acquire(context, &want(operation), if_idle)?,
+            slot: self
+                .shared
+                .quota
+                .try_acquire(context, &slot_request(operation), if_idle)?,
             permit,
             queued: Duration::ZERO,
         };
@@ -366,7 +371,7 @@ impl Client {
 
     /// Whether a call for this operation would be let in, were it made now.
     pub fn would_admit<O: Operation>(&self, context: &RequestContext, operation: &O) -> bool {
-        self.shared.quota.would_admit(context, &want(operation))
+        self.shared.quota.would_admit(context, &slot_request(operation))
     }
 
     async fn wait<O: Operation>(
@@ -375,12 +380,12 @@ impl Client {
         operation: &O,
         retries: &mut Retries,
     ) -> Result<Place> {
-        self.turn(context, &want(operation), retries).await
+        self.acquire(context, &slot_request(operation), retries).await
     }
 
-    async fn turn(&self, context: &RequestContext, want: &Want, retries: &mut Retries) -> Result<Place> {
-        let again = retries.again();
-        let (slot, queued) = timed(context, self.shared.quota.acquire(context, want, again)).await?;
+    async fn acquire(&self, context: &RequestContext, request: &SlotRequest, retries: &mut Retries) -> Result<Place> {
+        let requeue = retries.requeue();
+        let (slot, queued) = timed(context, self.shared.quota.acquire(context, request, requeue)).await?;
         let permit = self.connection(context).await?;
         Ok(Place { slot, permit, queued })
     }
@@ -409,11 +414,11 @@ impl Client {
         context.sent();
 
         let sent = Instant::now();
-        let (response, mut turns) = self.send(context, operation, retries.operation(), place).await;
+        let (response, mut requeues) = self.send(context, operation, retries.operation(), place).await;
         let result = self.read(context, operation, response, queued, sent.elapsed());
         let result = self.blamed(context, result).await;
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
-        retries.refused(turns.pop().filter(|_| is_refused));
+        retries.set_requeue(requeues.pop().filter(|_| is_refused));
         result
     }
 
@@ -499,13 +504,13 @@ impl Client {
                 shared.reached();
                 let (verdict, status) = (response.verdict(), response.status.as_u16());
                 let is_to_wait = matches!(status, 429 | 503) || verdict != Verdict::Accepted;
-                let judgement = breaker::Response {
+                let judgement = breaker::BreakerSignal {
                     operation: id,
                     is_failure: response.is_failure(),
                     retry_after: retry_after.filter(|_| is_to_wait),
                 };
                 shared.judged(&mut slot, &judgement, Some(status), None);
-                (Ok(response), slot.answered(verdict))
+                (Ok(response), slot.responded(verdict))
             }
             Ok(Err(error)) => {
                 // A response that is too long is one.
@@ -619,7 +624,7 @@ impl Shared {
 
     /// Tells the circuit breaker that there was no response that can be read.
     fn judged_missing(&self, slot: &mut Slot, operation: OperationId, is_failure: bool, error: &Error) {
-        let response = breaker::Response {
+        let response = breaker::BreakerSignal {
             operation,
             is_failure,
             retry_after: None,
@@ -628,11 +633,11 @@ impl Shared {
     }
 
     /// Tells the circuit breaker of a response, and logs what that has changed.
-    fn judged(&self, slot: &mut Slot, response: &breaker::Response, status: Option<u16>, cause: Option<Cause>) {
+    fn judged(&self, slot: &mut Slot, response: &breaker::BreakerSignal, status: Option<u16>, cause: Option<Cause>) {
         let tenant = &self.tenant;
         let cause = cause.map(Cause::name);
         match slot.judged(response) {
-            Some(breaker::Change::Opened { failures, next_probe }) => tracing::warn!(
+            Some(breaker::BreakerChange::Opened { failures, next_probe }) => tracing::warn!(
                 %tenant,
                 failures,
                 status,
@@ -641,14 +646,14 @@ impl Shared {
                 next_probe_ms = next_probe.as_millis() as u64,
                 "circuit breaker opened: LeadSquared fails, and calls wait until a probe succeeds"
             ),
-            Some(breaker::Change::ProbeFailed { next_probe }) => tracing::debug!(
+            Some(breaker::BreakerChange::ProbeFailed { next_probe }) => tracing::debug!(
                 %tenant,
                 status,
                 cause,
                 next_probe_ms = next_probe.as_millis() as u64,
                 "circuit breaker stays open: the probe failed"
             ),
-            Some(breaker::Change::Closed { open, probes }) => tracing::info!(
+            Some(breaker::BreakerChange::Closed { open, probes }) => tracing::info!(
                 %tenant,
                 open_ms = open.as_millis() as u64,
                 probes,
@@ -690,12 +695,12 @@ impl Shared {
 }
 
 /// The slot that a call of its own needs.
-fn want<O: Operation>(operation: &O) -> Want {
-    Want {
+fn slot_request<O: Operation>(operation: &O) -> SlotRequest {
+    SlotRequest {
         cost: O::COST,
         endpoint: O::NAME,
         keys: operation.keys(),
-        ride: None,
+        batch: None,
     }
 }
 

@@ -14,7 +14,7 @@ use super::lost::LostWrite;
 use crate::clock;
 use crate::context::RequestContext;
 use crate::error::{Error, ErrorKind, FailureDetails, Outcome, Recovery, Result};
-use crate::quota::Again;
+use crate::quota::Requeue;
 use crate::quota::breaker::OperationId;
 
 /// Maximum number of times that one write is sent if responses get lost.
@@ -213,7 +213,7 @@ pub struct Retries {
     max_attempts: u32,
     failures: u32,
     pauses: ExponentialBackoff,
-    requeue: Option<Again>,
+    requeue: Option<Requeue>,
     /// The details of the last attempt that failed.
     last_failure: Box<FailureDetails>,
 }
@@ -249,12 +249,12 @@ impl Retries {
     }
 
     /// Takes the position at the head of the queue, which a refused attempt has left for the next one.
-    pub fn again(&mut self) -> Option<Again> {
+    pub fn requeue(&mut self) -> Option<Requeue> {
         self.requeue.take()
     }
 
     /// Keeps the position at the head of the queue for the next attempt.
-    pub fn refused(&mut self, requeue: Option<Again>) {
+    pub fn set_requeue(&mut self, requeue: Option<Requeue>) {
         self.requeue = requeue;
     }
 

@@ -10,8 +10,8 @@ use super::lead::{cell, csv, get, post, rows, unreadable, whole, with_id};
 use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
-use crate::domain::criterion::{Criterion, Operator, Order};
-use crate::domain::lead::{LEAD_ID, Row, path};
+use crate::domain::criterion::{Criterion, Operator, SortOrder};
+use crate::domain::lead::{LEAD_ID, RawFields, path};
 use crate::domain::listed::Listed;
 use crate::domain::time;
 use crate::error::{Error, ErrorKind, Result, Violation};
@@ -25,7 +25,7 @@ pub struct Search {
     /// The criterion.
     pub criterion: Criterion,
     /// What they are ordered by.
-    pub order: Order,
+    pub order: SortOrder,
     /// The columns to return; the lead's id and the attribute of the criterion come on top.
     pub columns: Vec<String>,
     /// Which page, from 1.
@@ -57,13 +57,13 @@ pub struct RecentlyModified {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     /// The leads, with those of a second or two around the range.
-    pub rows: Listed<Row>,
+    pub rows: Listed<RawFields>,
     /// How many there are on all pages.
     pub total: usize,
 }
 
 impl Operation for Search {
-    type Output = Listed<Row>;
+    type Output = Listed<RawFields>;
     const NAME: &'static str = "Leads.Get";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -82,18 +82,18 @@ impl Operation for Search {
         post("LeadManagement.svc/Leads.Get", &body)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<Row>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<RawFields>> {
         let rows = rows(response).map_err(|error| self.of_request(error))?;
         // A criterion that LeadSquared does not understand returns all leads: better none than somebody else's.
         let name = &self.criterion.attribute.name;
-        let contradicts = |row: &Row| self.criterion.is_contradicted_by(row);
+        let contradicts = |row: &RawFields| self.criterion.is_contradicted_by(row);
         match rows.records.iter().position(contradicts) {
             Some(i) => Err(unreadable(&format!("[{}].{name}", rows.position(i)))),
             None => Ok(rows),
         }
     }
 
-    fn unreadable(output: &Listed<Row>) -> usize {
+    fn unreadable(output: &Listed<RawFields>) -> usize {
         output.unreadable.len()
     }
 }
@@ -117,7 +117,7 @@ impl Search {
 }
 
 impl Operation for QuickSearch {
-    type Output = Listed<Row>;
+    type Output = Listed<RawFields>;
     const NAME: &'static str = "Leads.GetByQuickSearch";
     const SAFETY: Safety = Safety::Repeatable;
 
@@ -125,11 +125,11 @@ impl Operation for QuickSearch {
         get("LeadManagement.svc/Leads.GetByQuickSearch", "key", &self.0)
     }
 
-    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<Row>> {
+    fn decode(&self, response: &UpstreamResponse) -> Result<Listed<RawFields>> {
         rows(response).map_err(|error| in_field("query", error))
     }
 
-    fn unreadable(output: &Listed<Row>) -> usize {
+    fn unreadable(output: &Listed<RawFields>) -> usize {
         output.unreadable.len()
     }
 }
@@ -238,7 +238,7 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
-    use crate::domain::criterion::Attribute;
+    use crate::domain::criterion::SearchAttribute;
     use crate::domain::value::ValueKind;
 
     fn response(status: u16, body: Json) -> UpstreamResponse {
@@ -251,14 +251,14 @@ mod tests {
     fn search(name: &str, value: &str) -> Search {
         Search {
             criterion: Criterion {
-                attribute: Attribute {
+                attribute: SearchAttribute {
                     name: name.to_owned(),
                     kind: ValueKind::Text,
                 },
                 operator: Operator::Equal,
                 value: value.to_owned(),
             },
-            order: Order::by_id(),
+            order: SortOrder::by_id(),
             columns: vec!["mx_City".to_owned()],
             page: 1,
             size: 10,
@@ -345,7 +345,7 @@ mod tests {
             ("Score", Some("7")),
             ("Fax", None),
         ];
-        let row: Row = row
+        let row: RawFields = row
             .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
             .into();
         assert_eq!(

@@ -8,7 +8,7 @@ use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, Request};
 use crate::domain::listed::Listed;
-use crate::domain::user::{Key, User};
+use crate::domain::user::{User, UserKey};
 use crate::error::{ErrorKind, Resource, Result};
 
 /// `Users.Get`: all users, inactive ones too.
@@ -17,7 +17,7 @@ pub struct GetUsers;
 
 /// `User/Retrieve/ByUserId` or `User/Retrieve/ByEmailAddress`: one user, if active.
 #[derive(Clone, Debug)]
-pub struct RetrieveUser(pub Key);
+pub struct RetrieveUser(pub UserKey);
 
 impl Operation for GetUsers {
     type Output = Listed<User>;
@@ -48,8 +48,8 @@ impl Operation for RetrieveUser {
 
     fn request(&self) -> Request {
         let (path, name, value) = match &self.0 {
-            Key::Id(id) => ("UserManagement.svc/User/Retrieve/ByUserId", "userId", id),
-            Key::Email(email) => ("UserManagement.svc/User/Retrieve/ByEmailAddress", "emailAddress", email),
+            UserKey::Id(id) => ("UserManagement.svc/User/Retrieve/ByUserId", "userId", id),
+            UserKey::Email(email) => ("UserManagement.svc/User/Retrieve/ByEmailAddress", "emailAddress", email),
         };
         Request {
             path,
@@ -61,8 +61,8 @@ impl Operation for RetrieveUser {
     fn decode(&self, response: &UpstreamResponse) -> Result<User> {
         // Never somebody else, should the parameter be ignored.
         let is_it = |user: &User| match &self.0 {
-            Key::Id(id) => user.id.eq_ignore_ascii_case(id),
-            Key::Email(email) => user.email_address.eq_ignore_ascii_case(email.trim()),
+            UserKey::Id(id) => user.id.eq_ignore_ascii_case(id),
+            UserKey::Email(email) => user.email_address.eq_ignore_ascii_case(email.trim()),
         };
         let users = users(response)?;
         let unread = users.unreadable.into_iter().next();

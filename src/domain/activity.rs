@@ -1,124 +1,122 @@
-//! Activities of leads.
+//! Activities of leads, and their checks.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::attribute::RawFields;
 use super::check;
-use super::lead::{Row, check_id};
+use super::lead::check_id;
 use super::listed::Listed;
 use super::value::Value;
 use crate::error::Violation;
 
-/// An activity as it was read.
+/// An activity that was read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Activity {
-    /// The id.
+    /// The id of the activity.
     pub id: String,
-    /// The lead's id, where LeadSquared tells it.
+    /// The id of the lead. Empty if LeadSquared does not return it.
     pub lead_id: String,
-    /// The code of its type, where LeadSquared tells it.
+    /// The code of the activity type. 0 if LeadSquared does not return it.
     pub code: i32,
-    /// The name of its type.
+    /// The name of the activity type.
     pub type_name: String,
-    /// When it was created.
+    /// When the activity was created.
     pub created: Option<Timestamp>,
-    /// When it was last modified.
+    /// When the activity was last modified.
     pub modified: Option<Timestamp>,
-    /// Its fields, owner, status and note included.
-    pub fields: Row,
+    /// The fields, including owner, status and note.
+    pub fields: RawFields,
 }
 
-/// A type of activities.
+/// An activity type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActivityType {
-    /// The code.
+    /// The code of the activity type.
     pub code: i32,
-    /// The name.
+    /// The name of the activity type.
     pub name: String,
 }
 
-/// The form of a type of activities.
+/// The form of an activity type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Form {
-    /// The type's name.
+pub struct ActivityForm {
+    /// The name of the activity type.
     pub name: String,
-    /// Its fields by schema name.
+    /// The schema names of the fields.
     pub fields: Vec<String>,
 }
 
-/// An activity to be posted or updated.
+/// A request to post or update an activity.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Post {
-    /// What to do.
-    pub target: Target,
-    /// The code of the type.
+pub struct ActivityWriteRequest {
+    /// Whether to post or to update.
+    pub target: ActivityTarget,
+    /// The code of the activity type.
     pub code: i32,
     /// The note.
     pub note: Option<String>,
-    /// When it happened; `None`: now, or unchanged.
+    /// When the activity happened. `None`: the current time, or unchanged.
     pub at: Option<Timestamp>,
-    /// The id of the user who owns it.
+    /// The id of the owner. Empty: LeadSquared chooses, or unchanged.
     pub owner_id: String,
-    /// Its fields by schema name.
+    /// Other fields by schema name.
     pub fields: BTreeMap<String, Value>,
-    /// What was found wrong when the message was read.
-    pub faults: Vec<Violation>,
+    /// The violations that were found when the message was converted.
+    pub violations: Vec<Violation>,
 }
 
-/// Where an activity is written.
+/// The target of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A new one on that lead.
+pub enum ActivityTarget {
+    /// Post a new activity on the lead with this id.
     Lead(String),
-    /// That one.
+    /// Update the activity with this id.
     Activity(String),
 }
 
-/// Some activities, and where the next ones begin.
+/// A page of activities.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
-    /// The activities.
+pub struct ActivityPage {
+    /// The activities of the page.
     pub activities: Listed<Activity>,
-    /// How many there are in all, where LeadSquared tells.
+    /// The number of activities on all pages, if LeadSquared returns it.
     pub total: Option<usize>,
 }
 
-/// The field of the owner.
+/// The name of the owner field.
 pub const OWNER: &str = "Owner";
-/// The field of the note.
+/// The name of the note field.
 pub const NOTE: &str = "ActivityEvent_Note";
-/// The field of the status.
+/// The name of the status field.
 pub const STATUS: &str = "Status";
 
-impl Post {
-    /// The faults that are known before anything is sent.
+impl ActivityWriteRequest {
+    /// Returns the violations that are found without a call to LeadSquared.
     pub fn check(&self) -> Vec<Violation> {
-        let mut faults = self.faults.clone();
-        faults.extend(match &self.target {
-            Target::Lead(id) => check_id("lead_id", id),
-            Target::Activity(id) => check_id("activity_id", id),
+        let mut violations = self.violations.clone();
+        violations.extend(match &self.target {
+            ActivityTarget::Lead(id) => check_id("lead_id", id),
+            ActivityTarget::Activity(id) => check_id("activity_id", id),
         });
         if self.code <= 0 {
-            faults.push(Violation::new(
-                "activity_type",
-                "must be the code of a type of activities",
-            ));
+            violations.push(Violation::new("activity_type", "must be the code of an activity type"));
         }
         if !self.owner_id.is_empty() {
-            faults.extend(check_id("owner_id", &self.owner_id));
+            violations.extend(check_id("owner_id", &self.owner_id));
         }
         if self.fields.contains_key(OWNER) && !self.owner_id.is_empty() {
-            faults.push(Violation::new(
+            violations.push(Violation::new(
                 format!("fields[\"{OWNER}\"]"),
-                "is given as owner_id as well",
+                "duplicate: the owner is also set by owner_id",
             ));
         }
-        faults.extend(check::activity(self.note.as_deref(), &self.fields));
-        faults
+        violations.extend(check::activity(self.note.as_deref(), &self.fields));
+        violations
     }
 
-    /// Whether that activity is what this post would have made of it.
+    /// Whether the activity has the values of this request.
     pub fn is_seen_in(&self, activity: &Activity) -> bool {
         let read = |name: &str| activity.fields.get(name).and_then(Option::as_deref).unwrap_or_default();
         let same_owner = self.owner_id.is_empty() || self.owner_id.eq_ignore_ascii_case(read(OWNER));

@@ -1,42 +1,42 @@
-//! Which characters a text for LeadSquared may have. Control characters and invisible ones are rejected, because they are
-//! stored unseen, hide what a text says, or make two equal-looking texts different. Knows no attributes.
+//! The characters that a text may contain. Control characters and invisible characters are rejected: they are stored unseen,
+//! they hide what a text says, and two different texts look equal.
 
-/// What kind of text it is.
+/// The form of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A text of several lines: tabs and line ends are allowed.
+pub enum TextForm {
+    /// Several lines: tabs and line ends are allowed.
     Lines,
-    /// A text of one line.
+    /// One line.
     Line,
-    /// An email address or a phone number: no invisible character has a meaning in it.
+    /// An email address or a phone number. Invisible characters are never allowed.
     Key,
 }
 
-/// What is wrong with the first character that a text of this form must not have; `None` if there is none.
-pub fn violation(text: &str, form: Form) -> Option<String> {
-    // Nearly all texts are printable ASCII.
+/// Returns the violation of the first character that is not allowed in a text of this form.
+pub fn violation(text: &str, form: TextForm) -> Option<String> {
+    // A shortcut: most texts are printable ASCII.
     if text.bytes().all(|b| (b' '..0x7f).contains(&b)) {
         return None;
     }
     let mut found = text.chars().enumerate();
-    found.find_map(|(at, c)| Some(format!("must not contain {} ({})", place(c, at), class(c, form)?)))
+    found.find_map(|(at, c)| Some(format!("must not contain {} ({})", describe(c, at), reason(c, form)?)))
 }
 
-/// A character as it is named to a caller: `U+202E at position 5`, counted in characters from 1.
-pub(super) fn place(c: char, at: usize) -> String {
+/// Describes a character in an error: `U+202E at position 5`. Positions count characters, from 1.
+pub(super) fn describe(c: char, at: usize) -> String {
     format!("U+{:04X} at position {}", u32::from(c), at + 1)
 }
 
-/// Why the character is not allowed.
-fn class(c: char, form: Form) -> Option<&'static str> {
+/// Returns why the character is not allowed. `None` if it is allowed.
+fn reason(c: char, form: TextForm) -> Option<&'static str> {
     match c {
-        '\t' | '\n' | '\r' | '\u{2028}' | '\u{2029}' if form == Form::Lines => None,
+        '\t' | '\n' | '\r' | '\u{2028}' | '\u{2029}' if form == TextForm::Lines => None,
         '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => Some("a line end"),
         '\t' => Some("a tab"),
         c if c.is_control() => Some("a control character"),
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => Some("a text direction control"),
-        // Of the invisible characters, these have no use in a text that is stored. Joiners, direction marks, soft hyphens and
-        // variation selectors do: in Indic and Arabic names, and in emoji.
+        // These invisible characters have no use in stored texts. Joiners, direction marks, soft hyphens and variation
+        // selectors have: in Indic and Arabic names, and in emoji.
         '\u{feff}' | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' => {
             Some("an invisible character")
         }
@@ -47,7 +47,7 @@ fn class(c: char, form: Form) -> Option<&'static str> {
         | '\u{200c}'..='\u{200f}'
         | '\u{fe00}'..='\u{fe0f}'
         | '\u{e0000}'..='\u{e0fff}'
-            if form == Form::Key =>
+            if form == TextForm::Key =>
         {
             Some("an invisible character")
         }
@@ -56,7 +56,7 @@ fn class(c: char, form: Form) -> Option<&'static str> {
     }
 }
 
-/// The 66 code points that Unicode never assigns.
+/// Whether the character is one of the 66 code points that Unicode never assigns.
 fn is_noncharacter(c: char) -> bool {
     let code = u32::from(c);
     (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe
@@ -69,8 +69,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_character_is_named_by_its_code_and_its_place() {
-        let named = |text: &str| violation(text, Form::Line).unwrap();
+    fn a_character_is_described_by_code_and_position() {
+        let named = |text: &str| violation(text, TextForm::Line).unwrap();
         assert_eq!(
             named("abc\u{202e}d"),
             "must not contain U+202E at position 4 (a text direction control)"
@@ -106,22 +106,22 @@ mod tests {
             '\u{1ffff}',
             '\u{10ffff}',
         ] {
-            for form in [Form::Lines, Form::Line, Form::Key] {
+            for form in [TextForm::Lines, TextForm::Line, TextForm::Key] {
                 assert!(violation(&format!("a{c}b"), form).is_some(), "{c:?} {form:?}");
             }
         }
     }
 
     #[test]
-    fn line_ends_and_tabs_belong_to_texts_of_several_lines() {
+    fn line_ends_and_tabs_are_allowed_in_texts_of_several_lines() {
         for c in ['\t', '\n', '\r'] {
-            assert_eq!(violation(&format!("a{c}b"), Form::Lines), None, "{c:?}");
-            assert!(violation(&format!("a{c}b"), Form::Line).is_some(), "{c:?}");
+            assert_eq!(violation(&format!("a{c}b"), TextForm::Lines), None, "{c:?}");
+            assert!(violation(&format!("a{c}b"), TextForm::Line).is_some(), "{c:?}");
         }
     }
 
     #[test]
-    fn joiners_are_kept_in_names_and_emoji_but_not_in_keys() {
+    fn joiners_are_allowed_in_names_and_emoji_but_not_in_keys() {
         for text in [
             "शर्\u{200d}मा",
             "می\u{200c}خواهم",
@@ -130,15 +130,15 @@ mod tests {
             "🏴\u{e0067}\u{e007f}",
             "\u{200e}ab",
         ] {
-            assert_eq!(violation(text, Form::Line), None, "{text}");
-            assert!(violation(text, Form::Key).is_some(), "{text}");
+            assert_eq!(violation(text, TextForm::Line), None, "{text}");
+            assert!(violation(text, TextForm::Key).is_some(), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_text_is_allowed_exactly_if_each_of_its_characters_is(text in any::<String>()) {
-            for form in [Form::Lines, Form::Line, Form::Key] {
+        fn a_text_is_allowed_if_each_of_its_characters_is_allowed(text in any::<String>()) {
+            for form in [TextForm::Lines, TextForm::Line, TextForm::Key] {
                 let each = text.chars().all(|c| violation(&c.to_string(), form).is_none());
                 prop_assert_eq!(violation(&text, form).is_none(), each);
             }

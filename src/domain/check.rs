@@ -1,60 +1,61 @@
-//! What forbids a write before anything is sent: the rules of values, and what the account's metadata says.
+//! Checks writes without a call to LeadSquared: the values by their types, and the names by the account's metadata.
 
 use std::collections::BTreeMap;
 
-use super::characters::{self, Form};
+use super::attribute::{LEAD_ID, is_name, path, schema_name, standard};
+use super::characters::{self, TextForm};
 use super::field::{Catalog, Choice, Field, is_read_only, is_system};
-use super::lead::{Attributes, LEAD_ID, check_id, path, schema_name, standard};
+use super::lead::{Attributes, check_id};
 use super::value::{FieldSet, Value, ValueKind, flag};
 use super::{email, nearest, number, phone, time};
 use crate::error::Violation;
 
-/// How many options of a dropdown are named to a caller who gave another value.
+/// Maximum number of options that an error lists.
 const MAX_OPTIONS_SHOWN: usize = 5;
-/// How many unknown names of one message get a suggestion.
+/// Maximum number of unknown names of one message that get a suggestion.
 const MAX_SUGGESTIONS: usize = 3;
-/// How many characters of an option are shown.
+/// Maximum number of characters of an option in an error.
 const MAX_OPTION_LENGTH: usize = 40;
 
-/// What writes of leads are checked by.
+/// The rules for writes of leads.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
+pub struct WriteRules<'a> {
     catalog: Option<&'a Catalog>,
     check_options: bool,
     suggests: bool,
 }
 
-impl<'a> Rules<'a> {
-    /// The rules of an account. Without its catalog only those that need none. `check_options`: whether a value that is none
-    /// of the options of a closed dropdown is a violation.
+impl<'a> WriteRules<'a> {
+    /// The rules of an account. Without the catalog, only rules that need no metadata apply. `check_options`: whether a
+    /// value that is not an option of a closed dropdown is a violation.
     pub fn new(catalog: Option<&'a Catalog>, check_options: bool) -> Self {
         Self {
-            // Metadata without any attribute says nothing about them.
+            // A catalog without attributes does not describe the account.
             catalog: catalog.filter(|catalog| !catalog.fields.is_empty()),
             check_options,
             suggests: true,
         }
     }
 
-    /// Every violation that is known before anything is sent.
+    /// Returns the violations of attributes that are set.
     pub fn set(&self, attributes: &Attributes) -> Vec<Violation> {
         let (mut rules, mut unknown) = (*self, 0);
         let mut found = Vec::new();
         for (name, value) in attributes.iter() {
-            // The search for the name that was meant takes its time, and a message may have thousands of wrong ones.
+            // A suggestion takes time, and a message may have thousands of unknown names.
             unknown += usize::from(self.catalog.is_some_and(|catalog| catalog.lacks(name)));
             rules.suggests = unknown <= MAX_SUGGESTIONS;
             let at = path(name);
-            let faults = rules.attribute(name, value).into_iter();
-            found.extend(faults.map(|(within, text)| Violation::new(format!("{at}{within}"), text)));
+            let violations = rules.attribute(name, value).into_iter();
+            found.extend(violations.map(|(within, text)| Violation::new(format!("{at}{within}"), text)));
         }
         found
     }
 
-    /// The violations of names given to be cleared, which are schema names or names of fields.
+    /// Returns the violations of attributes that are cleared. The names are schema names or names of fields.
     pub fn cleared(&self, names: &[String]) -> Vec<Violation> {
         let name = |i: usize| schema_name(&names[i]);
-        let fault = |i: usize| {
+        let violation = |i: usize| {
             if let Some(text) = self.name(name(i)) {
                 return Some(text);
             }
@@ -62,35 +63,35 @@ impl<'a> Rules<'a> {
                 return Some(format!("{LEAD_ID} cannot be cleared"));
             }
             let first = (0..i).find(|earlier| name(*earlier).eq_ignore_ascii_case(name(i)))?;
-            Some(format!("names {} again, after clear_fields[{first}]", name(i)))
+            Some(format!("duplicate: {} is also in clear_fields[{first}]", name(i)))
         };
         (0..names.len())
-            .filter_map(|i| Some(Violation::new(format!("clear_fields[{i}]"), fault(i)?)))
+            .filter_map(|i| Some(Violation::new(format!("clear_fields[{i}]"), violation(i)?)))
             .collect()
     }
 
-    /// What is wrong with the name of an attribute that is to be written.
+    /// Returns the violation of the name of an attribute that is written.
     fn name(&self, name: &str) -> Option<String> {
         if !is_name(name) || name.eq_ignore_ascii_case("SearchBy") || name.starts_with("__") {
-            return Some("is not an attribute".to_owned());
+            return Some("is not the name of an attribute".to_owned());
         }
         if is_read_only(name) {
             return Some(format!("{name} is computed by LeadSquared and cannot be written"));
         }
         let catalog = self.catalog?;
-        // System attributes may be left out of the metadata, so LeadSquared decides on those.
+        // The metadata may leave out system attributes, so LeadSquared decides about them.
         if !catalog.lacks(name) || is_system(name) || standard(name).is_some() {
             return None;
         }
         let text = format!("the account has no attribute {name}");
-        let meant = self.suggests.then(|| catalog.suggest(name)).flatten();
-        Some(match meant {
-            Some(meant) => format!("{text}; did you mean {meant}?"),
+        let similar = self.suggests.then(|| catalog.suggest(name)).flatten();
+        Some(match similar {
+            Some(similar) => format!("{text}; did you mean {similar}?"),
             None => text,
         })
     }
 
-    /// What is wrong with an attribute: where in its value, and what.
+    /// Returns the violations of an attribute: the path within its value, and the text.
     fn attribute(&self, name: &str, value: &Value) -> Vec<(String, String)> {
         let whole = |text: String| vec![(String::new(), text)];
         if let Some(text) = self.name(name) {
@@ -98,21 +99,21 @@ impl<'a> Rules<'a> {
         }
         let field = self.catalog.and_then(|catalog| catalog.get(name));
         let form = match field {
-            Some(field) if field.has_one_line() => Form::Line,
-            _ => Form::Lines,
+            Some(field) if field.has_one_line() => TextForm::Line,
+            _ => TextForm::Lines,
         };
         let found = self::value(value, form);
         if !found.is_empty() {
             return found;
         }
-        // An empty text has no type.
+        // An empty text is valid for every type.
         if *value == Value::Text(String::new()) {
             return vec![];
         }
         self.typed(name, value, field).map_or(vec![], whole)
     }
 
-    /// What is wrong with a value of an attribute of that type.
+    /// Returns the violation of a value for the type of its attribute.
     fn typed(&self, name: &str, value: &Value, field: Option<&Field>) -> Option<String> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let kind = match (standard(name), field) {
@@ -121,7 +122,7 @@ impl<'a> Rules<'a> {
             (_, None) => ValueKind::Text,
         };
         if is(LEAD_ID) {
-            return check_id("", &value.to_text()).map(|fault| fault.description);
+            return check_id("", &value.to_text()).map(|violation| violation.description);
         }
         if is("EmailAddress") || field.is_some_and(Field::is_email) {
             let Value::Text(text) = value else {
@@ -130,7 +131,7 @@ impl<'a> Rules<'a> {
             return email::violation(text).or_else(|| length(text, field?.max_length?));
         }
         if is("Phone") || is("Mobile") || field.is_some_and(Field::is_phone) {
-            // A phone's maximum counts other characters than those that are sent.
+            // The maximum of a phone attribute counts other characters than those that are sent.
             return match value {
                 Value::Text(text) => phone::violation(text),
                 Value::Integer(digits) => phone::violation(&digits.to_string()),
@@ -141,7 +142,7 @@ impl<'a> Rules<'a> {
             ValueKind::Number => number_violation(value),
             ValueKind::Flag => flag_violation(value),
             ValueKind::Time => time_violation(value),
-            // Any other value was seen to take the members away.
+            // LeadSquared was seen to remove the members if the value is not a field set.
             ValueKind::FieldSet if !matches!(value, Value::FieldSet(_)) => Some("must be a field set".to_owned()),
             ValueKind::FieldSet => None,
             ValueKind::Text => self.text_violation(value, field?),
@@ -166,8 +167,8 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// What is wrong with a value whatever attribute or field it is for: where in it, and what.
-pub fn value(value: &Value, form: Form) -> Vec<(String, String)> {
+/// Returns the violations of a value that apply to all attributes: the path within the value, and the text.
+pub fn value(value: &Value, form: TextForm) -> Vec<(String, String)> {
     let whole = |text: Option<String>| text.map(|text| (String::new(), text)).into_iter().collect();
     match value {
         Value::Text(text) => whole(characters::violation(text, form)),
@@ -177,19 +178,19 @@ pub fn value(value: &Value, form: Form) -> Vec<(String, String)> {
     }
 }
 
-/// The violations of the note and the fields of an activity. What types its fields have is not known here.
+/// Returns the violations of the note and the fields of an activity. The types of the fields are not known.
 pub fn activity(note: Option<&str>, fields: &BTreeMap<String, Value>) -> Vec<Violation> {
-    let note = note.and_then(|note| characters::violation(note, Form::Lines));
+    let note = note.and_then(|note| characters::violation(note, TextForm::Lines));
     let mut found: Vec<_> = note.map(|text| Violation::new("note", text)).into_iter().collect();
     for (name, given) in fields {
         let at = format!("fields[\"{name}\"]");
         if !is_name(name) {
-            found.push(Violation::new(at, "is not a field's name"));
+            found.push(Violation::new(at, "is not the name of a field"));
             continue;
         }
-        let faults = value(given, Form::Lines);
+        let violations = value(given, TextForm::Lines);
         found.extend(
-            faults
+            violations
                 .into_iter()
                 .map(|(within, text)| Violation::new(format!("{at}{within}"), text)),
         );
@@ -197,19 +198,14 @@ pub fn activity(note: Option<&str>, fields: &BTreeMap<String, Value>) -> Vec<Vio
     found
 }
 
-/// Whether a text can be the name of an attribute or of an activity's field.
-pub(super) fn is_name(name: &str) -> bool {
-    (1..=100).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
 fn field_set(set: &FieldSet) -> Vec<(String, String)> {
-    let own = characters::violation(&set.value, Form::Lines).map(|text| (".field_set.value".to_owned(), text));
+    let own = characters::violation(&set.value, TextForm::Lines).map(|text| (".field_set.value".to_owned(), text));
     let members = set.fields.iter().filter_map(|(name, value)| {
         let at = format!(".field_set.fields[\"{name}\"]");
         if !is_name(name) {
-            return Some((at, "is not a member's name".to_owned()));
+            return Some((at, "is not the name of a member".to_owned()));
         }
-        Some((at, characters::violation(value, Form::Lines)?))
+        Some((at, characters::violation(value, TextForm::Lines)?))
     });
     own.into_iter().chain(members).collect()
 }
@@ -223,7 +219,7 @@ pub(super) fn number_violation(value: &Value) -> Option<String> {
     (!is_number).then(|| number::FORM.to_owned())
 }
 
-/// LeadSquared was seen to be sent `true` and `false`, and to give back `1` and `0`.
+/// LeadSquared was seen to accept `true` and `false`, and to return `1` and `0`.
 fn flag_violation(value: &Value) -> Option<String> {
     let is_flag = match value {
         Value::Flag(_) => true,
@@ -283,8 +279,8 @@ fn option_violation(text: &str, choice: Choice, field: &Field) -> Option<String>
     })
 }
 
-/// LeadSquared cuts a text that is too long, and is reported not to say so. It is built on .NET and was seen to leave half an
-/// emoji at the end of a text, so it counts UTF-16 code units.
+/// LeadSquared is reported to cut texts that are too long without an error. It is built on .NET and was seen to leave half
+/// an emoji at the end of a text, so it counts UTF-16 code units.
 fn length(text: &str, max: usize) -> Option<String> {
     let length = text.encode_utf16().count();
     (length > max).then(|| format!("has {length} characters; at most {max} are allowed"))
@@ -336,7 +332,7 @@ mod tests {
         )
     }
 
-    fn found(rules: Rules<'_>, pairs: &[(&str, Value)]) -> Vec<String> {
+    fn found(rules: WriteRules<'_>, pairs: &[(&str, Value)]) -> Vec<String> {
         let attributes = pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
@@ -349,10 +345,10 @@ mod tests {
     }
 
     fn violations(pairs: &[(&str, Value)]) -> Vec<String> {
-        found(Rules::new(Some(&catalog()), true), pairs)
+        found(WriteRules::new(Some(&catalog()), true), pairs)
     }
 
-    fn is_taken(name: &str, value: Value) -> bool {
+    fn is_valid(name: &str, value: Value) -> bool {
         violations(&[(name, value)]).is_empty()
     }
 
@@ -361,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_violations_are_returned_at_once() {
         assert_eq!(
             violations(&[
                 ("FirstName", text("Maximilian")),
@@ -379,7 +375,7 @@ mod tests {
                 "lead.custom[\"CreatedOn\"]: CreatedOn is computed by LeadSquared and cannot be written",
                 "lead.custom[\"mx_Nothing\"]: the account has no attribute mx_Nothing",
                 "lead.custom[\"mx_Mail\"]: must be an email address: has more than one @",
-                "lead.custom[\"mx_Amount\"]: must be a number such as -12.50: digits, with a point before a fraction, without \
+                "lead.custom[\"mx_Amount\"]: must be a number such as -12.50: digits with an optional fraction, without \
                  separators",
                 "lead.custom[\"mx_Segment\"]: must be one of the 3 options of mx_Segment: \"Retail\", \"SME\", \" Corporate \"",
                 "lead.custom[\"mx_DOB\"]: must be a date: yyyy-MM-dd or yyyy-MM-dd HH:mm:ss, in UTC",
@@ -388,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_metadata_does_not_forbid_passes() {
+    fn a_write_that_the_metadata_allows_has_no_violations() {
         assert_eq!(
             violations(&[
                 ("FirstName", text("Åsa")),
@@ -405,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_has_no_type() {
+    fn an_empty_text_is_valid_for_every_type() {
         for name in [
             "EmailAddress",
             "Phone",
@@ -415,20 +411,20 @@ mod tests {
             "mx_Wake",
             "mx_Segment",
         ] {
-            assert!(is_taken(name, text("")), "{name}");
-            assert!(!is_taken(name, text(" ")), "{name}");
+            assert!(is_valid(name, text("")), "{name}");
+            assert!(!is_valid(name, text(" ")), "{name}");
         }
     }
 
     #[test]
-    fn numbers_go_out_as_they_stand_or_not_at_all() {
+    fn numbers_are_sent_unchanged_or_rejected() {
         for value in [
             text("12345678901234567890"),
             text("0.1000000000000000055"),
             Value::Number(2.5),
             Value::Integer(i64::MAX),
         ] {
-            assert!(is_taken("mx_Amount", value.clone()), "{value:?}");
+            assert!(is_valid("mx_Amount", value.clone()), "{value:?}");
         }
         for value in [
             text("1e400"),
@@ -442,13 +438,13 @@ mod tests {
             Value::Time(Timestamp::UNIX_EPOCH),
             Value::FieldSet(FieldSet::default()),
         ] {
-            assert!(!is_taken("mx_Amount", value.clone()), "{value:?}");
+            assert!(!is_valid("mx_Amount", value.clone()), "{value:?}");
         }
-        assert!(!is_taken("FirstName", Value::Number(1e20)));
+        assert!(!is_valid("FirstName", Value::Number(1e20)));
     }
 
     #[test]
-    fn flags_are_those_that_the_vendor_knows() {
+    fn only_known_flags_are_accepted() {
         for value in [
             Value::Flag(false),
             text("true"),
@@ -457,7 +453,7 @@ mod tests {
             text("0"),
             Value::Integer(1),
         ] {
-            assert!(is_taken("mx_Consent", value.clone()), "{value:?}");
+            assert!(is_valid("mx_Consent", value.clone()), "{value:?}");
         }
         for value in [
             Value::Integer(3),
@@ -471,22 +467,22 @@ mod tests {
             text("wahr"),
             Value::Time(Timestamp::UNIX_EPOCH),
         ] {
-            assert!(!is_taken("mx_Consent", value.clone()), "{value:?}");
+            assert!(!is_valid("mx_Consent", value.clone()), "{value:?}");
         }
-        assert!(!is_taken("DoNotEmail", text("maybe")));
+        assert!(!is_valid("DoNotEmail", text("maybe")));
     }
 
     #[test]
-    fn dates_and_times_of_day_are_told_apart() {
+    fn dates_and_times_of_day_are_different_types() {
         for value in [
             text("1990-02-28"),
             text("1990-02-28 10:00:00"),
             Value::Time(Timestamp::UNIX_EPOCH),
         ] {
-            assert!(is_taken("mx_DOB", value.clone()), "{value:?}");
-            assert!(!is_taken("mx_Wake", value.clone()), "{value:?}");
+            assert!(is_valid("mx_DOB", value.clone()), "{value:?}");
+            assert!(!is_valid("mx_Wake", value.clone()), "{value:?}");
         }
-        assert!(is_taken("mx_Wake", text("06:30")) && !is_taken("mx_DOB", text("06:30")));
+        assert!(is_valid("mx_Wake", text("06:30")) && !is_valid("mx_DOB", text("06:30")));
         for value in [
             text("31-12-25"),
             text("12/31/25"),
@@ -495,15 +491,15 @@ mod tests {
             Value::Integer(2025),
             Value::Number(45658.0),
         ] {
-            assert!(!is_taken("mx_DOB", value.clone()), "{value:?}");
+            assert!(!is_valid("mx_DOB", value.clone()), "{value:?}");
         }
     }
 
     #[test]
-    fn what_is_no_phone_number_is_none_in_any_attribute_of_that_type() {
+    fn every_phone_attribute_rejects_invalid_numbers() {
         for name in ["Phone", "Mobile", "mx_Landline"] {
             for value in [text("+91 98450 98450"), Value::Integer(9_845_098_450)] {
-                assert!(is_taken(name, value.clone()), "{name} {value:?}");
+                assert!(is_valid(name, value.clone()), "{name} {value:?}");
             }
             for value in [
                 text("abc"),
@@ -512,13 +508,13 @@ mod tests {
                 Value::Integer(-9_845_098_450),
                 Value::Number(9.19845e11),
             ] {
-                assert!(!is_taken(name, value.clone()), "{name} {value:?}");
+                assert!(!is_valid(name, value.clone()), "{name} {value:?}");
             }
         }
-        // Known without metadata, too.
+        // These are checked without metadata, too.
         assert_eq!(
             found(
-                Rules::new(None, true),
+                WriteRules::new(None, true),
                 &[("Phone", text("N/A")), ("EmailAddress", text("x"))]
             )
             .len(),
@@ -527,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_checked_where_no_others_are_allowed() {
+    fn options_are_checked_unless_other_values_are_allowed() {
         for (name, value) in [
             ("mx_Segment", "Retail"),
             ("mx_Segment", "Corporate"),
@@ -536,7 +532,7 @@ mod tests {
             ("mx_Hobbies", "Go; Chess"),
             ("mx_Hobbies", "A;B"),
         ] {
-            assert!(is_taken(name, text(value)), "{name} {value}");
+            assert!(is_valid(name, text(value)), "{name} {value}");
         }
         for (name, value) in [
             ("mx_Segment", "retail"),
@@ -544,7 +540,7 @@ mod tests {
             ("mx_Hobbies", "Go;Ludo"),
             ("mx_Hobbies", "Go;"),
         ] {
-            assert!(!is_taken(name, text(value)), "{name} {value}");
+            assert!(!is_valid(name, text(value)), "{name} {value}");
         }
         assert_eq!(
             violations(&[("mx_Plan", text("option 7")), ("mx_Plan", text("none of them"))]),
@@ -556,25 +552,28 @@ mod tests {
         );
         let known = catalog();
         assert_eq!(
-            found(Rules::new(Some(&known), false), &[("mx_Segment", text("Wholesale"))]),
+            found(
+                WriteRules::new(Some(&known), false),
+                &[("mx_Segment", text("Wholesale"))]
+            ),
             [] as [&str; 0]
         );
     }
 
     #[test]
     fn lengths_are_counted_in_utf_16() {
-        assert!(is_taken("FirstName", text("üüüüü")) && !is_taken("FirstName", text("üüüüüü")));
-        assert!(is_taken("FirstName", text("a😀😀")) && !is_taken("FirstName", text("aa😀😀")));
-        assert!(!is_taken("EmailAddress", text("a.rather.long.address@example.com")));
+        assert!(is_valid("FirstName", text("üüüüü")) && !is_valid("FirstName", text("üüüüüü")));
+        assert!(is_valid("FirstName", text("a😀😀")) && !is_valid("FirstName", text("aa😀😀")));
+        assert!(!is_valid("EmailAddress", text("a.rather.long.address@example.com")));
     }
 
     #[test]
-    fn characters_are_checked_by_how_many_lines_a_text_has() {
-        assert!(!is_taken("mx_City", text("Pu\nne")) && is_taken("mx_Remarks", text("a\tb\r\nc")));
-        assert!(is_taken("Notes", text("a\nb")) && is_taken("mx_Street1", text("a\nb")));
+    fn characters_are_checked_by_the_form_of_the_attribute() {
+        assert!(!is_valid("mx_City", text("Pu\nne")) && is_valid("mx_Remarks", text("a\tb\r\nc")));
+        assert!(is_valid("Notes", text("a\nb")) && is_valid("mx_Street1", text("a\nb")));
         for name in ["mx_City", "mx_Remarks", "Notes", "mx_Country"] {
             for c in ['\0', '\u{7}', '\u{202e}', '\u{feff}', '\u{200b}', '\u{ffff}'] {
-                assert!(!is_taken(name, text(&format!("a{c}b"))), "{name} {c:?}");
+                assert!(!is_valid(name, text(&format!("a{c}b"))), "{name} {c:?}");
             }
         }
         let set = |name: &str, value: &str| {
@@ -583,20 +582,20 @@ mod tests {
                 fields: [(name.to_owned(), value.to_owned())].into(),
             })
         };
-        assert!(is_taken("mx_KYC", set("Status", "Pending\nsince May")));
+        assert!(is_valid("mx_KYC", set("Status", "Pending\nsince May")));
         assert_eq!(
             violations(&[("mx_KYC", set("Status", "a\0")), ("mx_KYC", set("Sta\u{200b}tus", "a"))]),
             [
                 "lead.custom[\"mx_KYC\"].field_set.fields[\"Status\"]: must not contain U+0000 at position 2 (a control character)",
-                "lead.custom[\"mx_KYC\"].field_set.fields[\"Sta\u{200b}tus\"]: is not a member's name",
+                "lead.custom[\"mx_KYC\"].field_set.fields[\"Sta\u{200b}tus\"]: is not the name of a member",
             ]
         );
     }
 
     #[test]
-    fn an_infinite_number_needs_no_metadata_to_be_wrong() {
+    fn an_infinite_number_is_rejected_without_metadata() {
         assert_eq!(
-            found(Rules::new(None, true), &[("mx_Any", Value::Number(f64::NAN))]).len(),
+            found(WriteRules::new(None, true), &[("mx_Any", Value::Number(f64::NAN))]).len(),
             1
         );
         let fields = BTreeMap::from([("mx_Custom_1".to_owned(), Value::Number(f64::INFINITY))]);
@@ -606,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn names_to_clear_are_checked_where_they_stand() {
+    fn names_to_clear_are_checked_with_their_paths() {
         let names = [
             "city",
             "__UseUserDefinedGuid__",
@@ -618,7 +617,7 @@ mod tests {
             "phone",
         ];
         let names = names.map(str::to_owned);
-        let found = Rules::new(Some(&catalog()), true).cleared(&names);
+        let found = WriteRules::new(Some(&catalog()), true).cleared(&names);
         let found: Vec<_> = found
             .into_iter()
             .map(|violation| format!("{}: {}", violation.field, violation.description))
@@ -626,16 +625,16 @@ mod tests {
         assert_eq!(
             found,
             [
-                "clear_fields[1]: is not an attribute",
+                "clear_fields[1]: is not the name of an attribute",
                 "clear_fields[2]: the account has no attribute City; did you mean mx_City?",
-                "clear_fields[4]: names mx_city again, after clear_fields[0]",
+                "clear_fields[4]: duplicate: mx_city is also in clear_fields[0]",
                 "clear_fields[5]: ProspectID cannot be cleared",
                 "clear_fields[6]: ModifiedOn is computed by LeadSquared and cannot be written",
-                "clear_fields[7]: names Phone again, after clear_fields[3]",
+                "clear_fields[7]: duplicate: Phone is also in clear_fields[3]",
             ]
         );
         assert_eq!(violations(&[("SearchBy", text("Phone"))]).len(), 1);
-        // Without metadata LeadSquared decides.
-        assert!(Rules::new(None, true).cleared(&["City".to_owned()]).is_empty());
+        // Without metadata, LeadSquared decides.
+        assert!(WriteRules::new(None, true).cleared(&["City".to_owned()]).is_empty());
     }
 }

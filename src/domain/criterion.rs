@@ -1,65 +1,64 @@
-//! What leads can be searched and ordered by. Which leads meet a criterion is LeadSquared's to say; here is only what its
-//! answer may not contradict.
+//! Criteria and orders for searches of leads. LeadSquared decides which leads match. This module only detects leads in a
+//! response that certainly do not match.
 
 use uuid::Uuid;
 
-use super::characters::Form;
+use super::attribute::{LEAD_ID, LEAD_NUMBER, PARTS, RawFields, part, schema_name, standard};
+use super::characters::TextForm;
 use super::check;
 use super::field::{Catalog, is_read_only};
-use super::lead::{LEAD_ID, LEAD_NUMBER, Row, schema_name, standard};
-use super::mask::part;
 use super::value::{Value, ValueKind, flag};
 
-/// How a criterion compares.
+/// The comparison of a criterion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
-    /// The attribute is the value.
+    /// The attribute equals the value.
     Equal,
-    /// The attribute is another value.
+    /// The attribute does not equal the value.
     NotEqual,
-    /// The attribute is less.
+    /// The attribute is less than the value.
     Less,
-    /// The attribute is less or equal.
+    /// The attribute is less than or equal to the value.
     LessOrEqual,
-    /// The attribute is greater.
+    /// The attribute is greater than the value.
     Greater,
-    /// The attribute is greater or equal.
+    /// The attribute is greater than or equal to the value.
     GreaterOrEqual,
-    /// The attribute is like the text.
+    /// The attribute matches the pattern.
     Like,
 }
 
-/// An attribute of which it is known that the account has it.
+/// An attribute that the account is known to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attribute {
-    /// The vendor's name of it.
+pub struct SearchAttribute {
+    /// The schema name.
     pub name: String,
-    /// How its values are typed.
+    /// The type of its values.
     pub kind: ValueKind,
 }
 
-/// A condition that leads can be searched by.
+/// A search criterion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Criterion {
     /// The attribute.
-    pub attribute: Attribute,
-    /// How it compares with the value.
+    pub attribute: SearchAttribute,
+    /// The comparison.
     pub operator: Operator,
-    /// The vendor's text of the value.
+    /// The value as LeadSquared expects it.
     pub value: String,
 }
 
-/// What leads are ordered by.
+/// The order of leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// The vendor's name of the attribute.
+pub struct SortOrder {
+    /// The schema name of the attribute.
     pub name: String,
-    /// From the greatest to the least.
+    /// Whether the order is descending.
     pub descending: bool,
 }
 
-impl Attribute {
-    /// The attribute of that schema name or name of a field, in the spelling of the account's metadata.
+impl SearchAttribute {
+    /// Finds an attribute by its schema name or the name of its field. The result is spelled as in the account's metadata.
     pub fn find(name: &str, catalog: &Catalog) -> Option<Self> {
         let name = part(name).unwrap_or_else(|| schema_name(name));
         let own_kind = standard(name).map(|standard| standard.kind);
@@ -69,14 +68,14 @@ impl Attribute {
                 kind: own_kind.unwrap_or(field.kind),
             });
         }
-        // It is there, but its description cannot be read.
+        // The attribute exists, but its description cannot be read.
         if let Some(id) = catalog.unreadable_id(name) {
             return Some(Self {
                 name: id.to_owned(),
                 kind: own_kind.unwrap_or(ValueKind::Text),
             });
         }
-        // System attributes may be left out of the metadata; those that accounts differ in may not.
+        // The metadata may leave out system attributes, except those that differ between accounts.
         let is_system = own_kind.is_some() || is_part(name) || is_read_only(name);
         (is_system && !name.starts_with("mx_") && name != "LeadType").then(|| Self {
             name: name.to_owned(),
@@ -86,8 +85,8 @@ impl Attribute {
 }
 
 impl Criterion {
-    /// A criterion with that value, or what is wrong with the value.
-    pub fn new(attribute: Attribute, operator: Operator, value: &Value) -> Result<Self, String> {
+    /// Returns a criterion, or the text of a violation of the value.
+    pub fn new(attribute: SearchAttribute, operator: Operator, value: &Value) -> Result<Self, String> {
         let value = text(value, attribute.kind, operator)?;
         Ok(Self {
             attribute,
@@ -96,10 +95,10 @@ impl Criterion {
         })
     }
 
-    /// Whether the lead surely does not meet the criterion, so that LeadSquared must have passed it over. That can be told
-    /// only where equal values are written alike: ids, lead numbers, email addresses and flags. Texts may be compared
-    /// without accents, phones in other forms, numbers rounded: there LeadSquared is believed.
-    pub fn is_contradicted_by(&self, row: &Row) -> bool {
+    /// Whether the lead certainly does not match, so that LeadSquared must have ignored the criterion. This is known only
+    /// for values with one spelling: ids, lead numbers, email addresses and flags. LeadSquared may compare texts without
+    /// accents, phone numbers in other forms, and rounded numbers.
+    pub fn is_contradicted_by(&self, row: &RawFields) -> bool {
         let read = row.get(&self.attribute.name).and_then(Option::as_deref);
         let (Operator::Equal, Some(read)) = (self.operator, read) else {
             return false;
@@ -118,8 +117,8 @@ impl Criterion {
     }
 }
 
-impl Order {
-    /// By id: no two leads have the same, so pages neither repeat nor leave out a lead.
+impl SortOrder {
+    /// The order by id. Ids are unique, so pages neither repeat nor leave out a lead.
     pub fn by_id() -> Self {
         Self {
             name: LEAD_ID.to_owned(),
@@ -127,7 +126,7 @@ impl Order {
         }
     }
 
-    /// Reads "mx_City" or "create_time desc"; nothing is by id. The error says what is wrong.
+    /// Parses "mx_City" or "create_time desc". An empty text is the order by id. The error is the text of a violation.
     pub fn read(text: &str, catalog: &Catalog) -> Result<Self, &'static str> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let (name, descending) = match words.as_slice() {
@@ -136,7 +135,7 @@ impl Order {
             [name, "desc"] => (name, true),
             _ => return Err("must be the name of one attribute, with \" desc\" for descending"),
         };
-        let attribute = Attribute::find(name, catalog).ok_or("the account has no such attribute")?;
+        let attribute = SearchAttribute::find(name, catalog).ok_or("the account has no such attribute")?;
         Ok(Self {
             name: attribute.name,
             descending,
@@ -144,33 +143,33 @@ impl Order {
     }
 }
 
-/// Whether both are known and not the same.
+/// Whether both values are known and different.
 fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one != other)
 }
 
-/// Whether it is the vendor's name of a part of a lead outside of its fields.
+/// Whether the schema name is a part of a lead outside of `Lead.fields`.
 fn is_part(schema_name: &str) -> bool {
-    super::mask::PARTS.iter().any(|(_, name)| *name == schema_name)
+    PARTS.iter().any(|(_, name)| *name == schema_name)
 }
 
-/// The text that LeadSquared wants in a criterion: that of a write, but for flags.
+/// Returns a value as LeadSquared expects it in a criterion: as in a write, except for flags.
 fn text(value: &Value, kind: ValueKind, operator: Operator) -> Result<String, String> {
     let digit = |flag: bool| if flag { "1" } else { "0" }.to_owned();
-    if let Some((_, fault)) = check::value(value, Form::Lines).into_iter().next() {
-        return Err(fault);
+    if let Some((_, violation)) = check::value(value, TextForm::Lines).into_iter().next() {
+        return Err(violation);
     }
     match value {
         Value::FieldSet(_) => Err("must not be a field set: LeadSquared cannot search by one".to_owned()),
-        // LeadSquared may take a criterion without a value for no criterion.
+        // LeadSquared may ignore a criterion without a value.
         Value::Text(text) if text.trim().is_empty() => Err("must not be empty".to_owned()),
         Value::Flag(flag) if !matches!(kind, ValueKind::Number | ValueKind::Time) => Ok(digit(*flag)),
         value if kind == ValueKind::Flag => flag(&value.to_text()).map(digit).ok_or("must be a flag".to_owned()),
-        // A pattern need not be a whole value.
+        // A pattern need not be a complete value.
         Value::Text(text) if operator == Operator::Like => Ok(text.clone()),
         value => {
             let text = value.to_text().trim().to_owned();
-            let fault = match kind {
+            let violation = match kind {
                 ValueKind::Number if matches!(value, Value::Text(_)) => {
                     check::number_violation(&Value::Text(text.clone()))
                 }
@@ -178,7 +177,7 @@ fn text(value: &Value, kind: ValueKind, operator: Operator) -> Result<String, St
                 ValueKind::Time => check::time_violation(value),
                 ValueKind::Text | ValueKind::Flag | ValueKind::FieldSet => return Ok(value.to_text()),
             };
-            fault.map_or(Ok(text), Err)
+            violation.map_or(Ok(text), Err)
         }
     }
 }
@@ -213,11 +212,11 @@ mod tests {
     }
 
     fn found(name: &str) -> Option<String> {
-        Attribute::find(name, &catalog()).map(|attribute| attribute.name)
+        SearchAttribute::find(name, &catalog()).map(|attribute| attribute.name)
     }
 
     fn criterion(name: &str, operator: Operator, value: Value) -> Result<Criterion, String> {
-        Criterion::new(Attribute::find(name, &catalog()).unwrap(), operator, &value)
+        Criterion::new(SearchAttribute::find(name, &catalog()).unwrap(), operator, &value)
     }
 
     fn words(text: &str) -> Value {
@@ -225,13 +224,13 @@ mod tests {
     }
 
     fn contradicts(name: &str, value: &str, read: Option<&str>) -> bool {
-        let row = Row::from([(name.to_owned(), read.map(str::to_owned))]);
+        let row = RawFields::from([(name.to_owned(), read.map(str::to_owned))]);
         let criterion = criterion(name, Operator::Equal, words(value)).unwrap();
         criterion.is_contradicted_by(&row)
     }
 
     #[test]
-    fn an_attribute_goes_by_all_its_names() {
+    fn an_attribute_is_found_by_each_of_its_names() {
         for name in ["city", "mx_City", "MX_CITY"] {
             assert_eq!(found(name).as_deref(), Some("mx_City"), "{name}");
         }
@@ -241,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_account_does_not_have_is_not_found() {
+    fn an_unknown_attribute_is_not_found() {
         for name in ["", "mx_Town", "country", "Nonsense", "lead_type"] {
             assert_eq!(found(name), None, "{name}");
         }
     }
 
     #[test]
-    fn values_are_written_as_criteria_want_them() {
+    fn values_are_converted_for_criteria() {
         let at = "2026-07-31T05:33:50.9Z".parse().unwrap();
         for (name, value, expected) in [
             ("mx_Consent", Value::Flag(true), Ok("1")),
@@ -293,10 +292,10 @@ mod tests {
 
     #[test]
     fn an_order_is_a_name_and_a_direction() {
-        let read = |text: &str| Order::read(text, &catalog());
-        assert_eq!(read(""), Ok(Order::by_id()));
+        let read = |text: &str| SortOrder::read(text, &catalog());
+        assert_eq!(read(""), Ok(SortOrder::by_id()));
         let by_city = |descending| {
-            Ok(Order {
+            Ok(SortOrder {
                 name: "mx_City".to_owned(),
                 descending,
             })
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_surely_differs_contradicts() {
+    fn only_certain_differences_contradict() {
         let (one, other) = (
             "0203f172-8642-11e7-9bed-069b743e848f",
             "f2dbf1d5-bbab-418b-bddc-4c92ecdef214",
@@ -339,7 +338,7 @@ mod tests {
         ] {
             assert!(!contradicts(name, value, Some(read)), "{name} {value} {read}");
         }
-        let row = Row::from([("mx_Consent".to_owned(), Some("0".to_owned()))]);
+        let row = RawFields::from([("mx_Consent".to_owned(), Some("0".to_owned()))]);
         let other = criterion("mx_Consent", Operator::NotEqual, Value::Flag(true)).unwrap();
         assert!(!other.is_contradicted_by(&row));
     }

@@ -1,32 +1,32 @@
-//! Whether a text is an email address.
+//! Checks email addresses.
 
-use super::characters::{self, Form, place};
+use super::characters::{self, TextForm, describe};
 
-/// The longest address that mail can be sent to (RFC 5321).
+/// Maximum length of an address (RFC 5321).
 const MAX_BYTES: usize = 254;
 
-/// What is wrong with an email address; `None` if nothing is.
+/// Returns the violation of an email address, or `None`.
 ///
-/// The rule is not stricter than LeadSquared plausibly is, since it publishes none: plus signs, apostrophes and the other
-/// characters that RFC 5322 allows without quotes are taken, and so are letters of all scripts (RFC 6531), a domain without a
-/// dot, dots in a row (some Japanese carriers gave out such addresses) and underscores in domains. Not taken is what no mail
-/// server delivers to, and what is more than an address: several of them, a name around it, a link.
+/// LeadSquared publishes no rule, so this rule is not stricter than necessary. It accepts plus signs, apostrophes and the
+/// other characters that RFC 5322 allows without quotes, letters of all scripts (RFC 6531), a domain without a dot, dots in
+/// a row (some Japanese carriers issued such addresses) and underscores in domains. It rejects texts that no mail server
+/// delivers to, and texts with more than one address: several addresses, a name with an address, a link.
 pub fn violation(text: &str) -> Option<String> {
-    fault(text).map(|fault| format!("must be an email address: {fault}"))
+    find_violation(text).map(|text| format!("must be an email address: {text}"))
 }
 
-fn fault(text: &str) -> Option<String> {
+fn find_violation(text: &str) -> Option<String> {
     if text.len() > MAX_BYTES {
         return Some(format!("has {} bytes; at most {MAX_BYTES} are allowed", text.len()));
     }
     if let Some((at, c)) = text.chars().enumerate().find(|(_, c)| c.is_whitespace()) {
-        return Some(format!("must not contain {} (white space)", place(c, at)));
+        return Some(format!("must not contain {} (white space)", describe(c, at)));
     }
-    if let Some(fault) = characters::violation(text, Form::Key) {
-        return Some(fault);
+    if let Some(text) = characters::violation(text, TextForm::Key) {
+        return Some(text);
     }
     if let Some((at, c)) = text.chars().enumerate().find(|(_, c)| !is_part(*c) && *c != '@') {
-        return Some(format!("must not contain {}", place(c, at)));
+        return Some(format!("must not contain {}", describe(c, at)));
     }
     let Some((local, domain)) = text.split_once('@') else {
         return Some("has no @".to_owned());
@@ -47,14 +47,14 @@ fn fault(text: &str) -> Option<String> {
     None
 }
 
-/// Whether the character may stand before the @; in a domain fewer may.
+/// Whether the character is allowed before the @. Fewer characters are allowed in a domain.
 fn is_part(c: char) -> bool {
     match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' => true,
         '.' | '!' | '#' | '$' | '%' | '&' | '\'' | '*' | '+' | '/' | '=' | '?' | '^' | '_' | '`' | '{' | '|' | '}'
         | '~' | '-' => true,
         c if c.is_ascii() => false,
-        // Punctuation that looks like that of ASCII, such as a wide semicolon or a curved apostrophe.
+        // Punctuation that looks like ASCII, such as a wide semicolon or a curved apostrophe.
         '\u{80}'..='\u{bf}' | '\u{2000}'..='\u{206f}' | '\u{3000}'..='\u{3004}' | '\u{3008}'..='\u{3020}' => false,
         '\u{fe10}'..='\u{fe1f}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff01}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' => false,
         '\u{ff3b}'..='\u{ff40}' | '\u{ff5b}'..='\u{ff65}' | '\u{fff0}'..='\u{ffff}' => false,
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_all_scripts_and_with_rare_characters_are_taken() {
+    fn addresses_of_all_scripts_and_with_rare_characters_are_valid() {
         for text in [
             "a@b.co",
             "first.last+tag@sub.example.co.in",
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_or_less_than_an_address_is_rejected() {
+    fn a_text_that_is_not_one_address_is_rejected() {
         for text in [
             "",
             "nobody",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_character_that_does_not_belong_is_named() {
+    fn the_invalid_character_is_described() {
         assert_eq!(
             violation("i@x.co;").as_deref(),
             Some("must be an email address: must not contain U+003B at position 7")

@@ -1,18 +1,17 @@
-//! What attributes the leads of an account have.
+//! The attributes of an account's leads, as its metadata describes them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
-use super::lead::STANDARD;
+use super::attribute::{PARTS, STANDARD};
 use super::listed::{Listed, Unreadable};
-use super::mask::PARTS;
 use super::nearest;
 use super::value::ValueKind;
 
-/// Attributes that LeadSquared computes. The metadata does not mark them; source: the attributes which the vendor's
-/// read samples have and no write sample.
+/// Attributes that LeadSquared computes. The metadata does not mark them. Source: the attributes that are in LeadSquared's
+/// read examples and in none of its write examples.
 const READ_ONLY: [&str; 31] = [
     "ProspectAutoId",
     "OwnerIdName",
@@ -47,8 +46,8 @@ const READ_ONLY: [&str; 31] = [
     "CanUpdate",
 ];
 
-/// Attributes that LeadSquared fills in itself when it tracks where a lead comes from. Whether a write may set them is not
-/// documented, so LeadSquared decides; what was read is not written back.
+/// Attributes that LeadSquared sets when it tracks the origin of a lead. Whether they can be written is not documented, so
+/// LeadSquared decides. Values that were read are not written back.
 const TRACKED: [&str; 8] = [
     "ConversionReferrerURL",
     "FirstLandingPageSubmissionDate",
@@ -60,8 +59,8 @@ const TRACKED: [&str; 8] = [
     "Web_Referrer",
 ];
 
-/// Attributes that every account has, beside those with a field in the public contract, those that are computed and the
-/// parts of a lead. Source: the attributes in the vendor's read samples. The metadata may leave some of them out.
+/// Attributes that every account has, besides the standard fields, the computed attributes and the parts of a lead. Source:
+/// the attributes in LeadSquared's read examples. The metadata may leave out some of them.
 const SYSTEM: [&str; 31] = [
     "CanUpdate",
     "ConversionReferrerURL",
@@ -96,11 +95,12 @@ const SYSTEM: [&str; 31] = [
     "Web_Referrer",
 ];
 
-/// The attributes that are written by an id while people choose a text, so that their options say nothing about values.
-const BY_ID: [&str; 3] = ["LeadType", "OwnerId", "TimeZone"];
+/// Attributes that are written as ids, while their options are texts for people. Their values are not checked against the
+/// options.
+const WRITTEN_BY_ID: [&str; 3] = ["LeadType", "OwnerId", "TimeZone"];
 
-/// The documented render types of one line: all but `TextArea`.
-const OF_ONE_LINE: [&str; 12] = [
+/// The documented render types with one line: all except `TextArea`.
+const ONE_LINE_RENDER_TYPES: [&str; 12] = [
     "Textbox",
     "Email",
     "Phone",
@@ -115,51 +115,51 @@ const OF_ONE_LINE: [&str; 12] = [
     "DropdownWithOthers",
 ];
 
-/// The attributes whose texts have several lines by their nature, whatever the metadata says.
-const OF_LINES: [&str; 3] = ["Notes", "mx_Street1", "mx_Street2"];
+/// Attributes whose texts have several lines, whatever the metadata says.
+const MULTI_LINE_ATTRIBUTES: [&str; 3] = ["Notes", "mx_Street1", "mx_Street2"];
 
 /// One attribute of the account's leads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
-    /// The vendor's name of it.
+    /// The schema name.
     pub schema_name: String,
-    /// The name that people see.
+    /// The name in the user interface of LeadSquared.
     pub display_name: String,
-    /// The vendor's data type: `Text`, `Email`, `Number`, ...
+    /// The data type in LeadSquared: `Text`, `Email`, `Number`, ...
     pub data_type: String,
-    /// The vendor's way of showing it: `Textbox`, `TextArea`, `Dropdown`, ...; empty where the metadata does not say.
+    /// The render type in LeadSquared: `Textbox`, `TextArea`, `Dropdown`, ... Empty if the metadata has none.
     pub render_type: String,
-    /// How its values are typed.
+    /// The type of its values.
     pub kind: ValueKind,
-    /// Whether the account marked it as mandatory.
+    /// Whether the account has marked the attribute as mandatory.
     pub mandatory: bool,
-    /// The most characters of a text.
+    /// Maximum number of characters of a text.
     pub max_length: Option<usize>,
     /// The options of a dropdown.
     pub options: Vec<String>,
 }
 
-/// The values that a dropdown takes.
+/// How many options a value of a dropdown may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// One of its options.
+    /// One option.
     One,
-    /// Some of its options, separated by semicolons.
+    /// Some options, separated by semicolons.
     Many,
 }
 
 impl Field {
-    /// Whether it holds email addresses.
+    /// Whether the values are email addresses.
     pub fn is_email(&self) -> bool {
         self.data_type.eq_ignore_ascii_case("email")
     }
 
-    /// Whether it holds phone numbers.
+    /// Whether the values are phone numbers.
     pub fn is_phone(&self) -> bool {
         self.data_type.eq_ignore_ascii_case("phone")
     }
 
-    /// Whether it holds times of the day without a date.
+    /// Whether the values are times of the day without a date.
     pub fn is_time_of_day(&self) -> bool {
         let is_date = ["date", "datetime"]
             .iter()
@@ -167,15 +167,17 @@ impl Field {
         self.data_type.eq_ignore_ascii_case("time") || (is_date && self.render_type.eq_ignore_ascii_case("time"))
     }
 
-    /// Whether its texts have one line, as far as the metadata says.
+    /// Whether texts have one line, according to the metadata.
     pub fn has_one_line(&self) -> bool {
         let is_one_of = |names: &[&str], text: &str| names.iter().any(|name| name.eq_ignore_ascii_case(text));
-        is_one_of(&OF_ONE_LINE, &self.render_type) && !is_one_of(&OF_LINES, &self.schema_name)
+        is_one_of(&ONE_LINE_RENDER_TYPES, &self.render_type) && !is_one_of(&MULTI_LINE_ATTRIBUTES, &self.schema_name)
     }
 
-    /// Which of its options a value may name; `None` where other values are allowed too.
+    /// Returns how many options a value may have. `None` if values other than the options are allowed.
     pub fn choice(&self) -> Option<Choice> {
-        let is_by_id = BY_ID.iter().any(|name| self.schema_name.eq_ignore_ascii_case(name));
+        let is_by_id = WRITTEN_BY_ID
+            .iter()
+            .any(|name| self.schema_name.eq_ignore_ascii_case(name));
         if self.options.is_empty() || self.kind != ValueKind::Text || is_by_id {
             return None;
         }
@@ -191,27 +193,27 @@ impl Field {
     }
 }
 
-/// All attributes of the account's leads, as of some moment.
+/// The attributes of an account's leads, at the time of `fetched`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
-    /// The attributes, in the vendor's order.
+    /// The attributes, in LeadSquared's order.
     pub fields: Vec<Field>,
-    /// The attributes that could not be read.
+    /// The attributes whose descriptions cannot be read.
     pub unreadable: Vec<Unreadable>,
-    /// When LeadSquared was asked.
+    /// When the metadata was read.
     pub fetched: Timestamp,
-    /// By name as it is written.
+    /// The indices of the attributes by name.
     by_name: HashMap<String, usize>,
-    /// By name in lower case; `None` where names differ in case alone.
+    /// The indices of the attributes by lower-case name. `None` if several names differ only in case.
     by_folded_name: HashMap<String, Option<usize>>,
-    /// The columns of a read that wants everything: one list for all of them.
-    wide: OnceLock<Arc<[String]>>,
-    /// The names by which attributes are known, without what people leave out, and the schema name of each.
-    bare_names: OnceLock<Vec<(String, String)>>,
+    /// The columns of a read without a mask. Made once and shared.
+    all_columns: OnceLock<Arc<[String]>>,
+    /// Simplified names of the attributes, for suggestions, with the schema name of each.
+    simplified_names: OnceLock<Vec<(String, String)>>,
 }
 
 impl Catalog {
-    /// A catalog of these attributes.
+    /// Returns a catalog of these attributes.
     pub fn new(fields: impl Into<Listed<Field>>, fetched: Timestamp) -> Self {
         let Listed {
             records: fields,
@@ -221,7 +223,7 @@ impl Catalog {
         let mut by_name = HashMap::new();
         let mut by_folded_name: HashMap<String, Option<usize>> = HashMap::new();
         for (i, field) in fields.iter().enumerate() {
-            // A name that comes twice is one attribute.
+            // An attribute that is listed twice is one attribute.
             let is_new = by_name.insert(field.schema_name.clone(), i).is_none();
             by_folded_name
                 .entry(fold(&field.schema_name))
@@ -234,28 +236,28 @@ impl Catalog {
             fetched,
             by_name,
             by_folded_name,
-            wide: OnceLock::new(),
-            bare_names: OnceLock::new(),
+            all_columns: OnceLock::new(),
+            simplified_names: OnceLock::new(),
         }
     }
 
-    /// The columns of a read that wants everything, made once.
-    pub(super) fn wide_columns(&self, make: impl FnOnce() -> Vec<String>) -> Arc<[String]> {
-        self.wide.get_or_init(|| make().into()).clone()
+    /// Returns the columns of a read without a mask, and makes them on the first call.
+    pub(super) fn all_columns(&self, make: impl FnOnce() -> Vec<String>) -> Arc<[String]> {
+        self.all_columns.get_or_init(|| make().into()).clone()
     }
 
-    /// The attribute of that schema name, in whatever case it is written if only one can be meant: whether case matters to
-    /// LeadSquared is not known.
+    /// Finds an attribute by its schema name. The case is ignored if the name is unambiguous: whether LeadSquared
+    /// distinguishes names by case is not known.
     pub fn get(&self, schema_name: &str) -> Option<&Field> {
         let exact = self.by_name.get(schema_name);
         let i = exact.or_else(|| self.by_folded_name.get(&fold(schema_name))?.as_ref())?;
         self.fields.get(*i)
     }
 
-    /// The one attribute that somebody may have meant who wrote a name that is none: `City` or `city` for `mx_City`, `Email
-    /// Address` for `EmailAddress`.
+    /// Suggests an attribute for an unknown name, if exactly one is similar: `mx_City` for `City` or `city`, `EmailAddress`
+    /// for `Email Address`.
     pub fn suggest(&self, name: &str) -> Option<&str> {
-        let names = self.bare_names.get_or_init(|| {
+        let names = self.simplified_names.get_or_init(|| {
             let fields = self.fields.iter();
             let shown =
                 fields.flat_map(|field| [&field.schema_name, &field.display_name].map(|name| (name.as_str(), field)));
@@ -264,32 +266,36 @@ impl Catalog {
                 .filter_map(|own| Some((own.name, self.get(own.schema_name)?)));
             let names = shown.chain(own);
             names
-                .map(|(name, field)| (bare(name), field.schema_name.clone()))
+                .map(|(name, field)| (simplify(name), field.schema_name.clone()))
                 .collect()
         });
-        let wanted = bare(name);
-        let one = |wanted: &str| {
-            let mut meant = names.iter().filter(|(name, _)| name == wanted).map(|(_, meant)| meant);
-            let first = meant.next()?;
-            meant.all(|other| other == first).then_some(first.as_str())
+        let simplified = simplify(name);
+        let only_match = |simplified: &str| {
+            let mut matches = names
+                .iter()
+                .filter(|(name, _)| name == simplified)
+                .map(|(_, matched)| matched);
+            let first = matches.next()?;
+            matches.all(|other| other == first).then_some(first.as_str())
         };
         let known: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-        one(&wanted).or_else(|| one(nearest::of(&wanted, &known, 1).first()?))
+        only_match(&simplified).or_else(|| only_match(nearest::of(&simplified, &known, 1).first()?))
     }
 
-    /// Whether the account is known not to have the attribute. An attribute whose record could not be read is not known.
+    /// Whether the account is known not to have the attribute. An attribute may exist if a record of the metadata cannot be
+    /// read.
     pub fn lacks(&self, schema_name: &str) -> bool {
         let may_be = self.unreadable.iter().any(|one| one.id.is_none());
         self.get(schema_name).is_none() && self.unreadable_id(schema_name).is_none() && !may_be
     }
 
-    /// The name of an attribute that is there, and whose description could not be read.
+    /// Returns the name of an attribute that exists, but whose description cannot be read.
     pub fn unreadable_id(&self, schema_name: &str) -> Option<&str> {
         let mut ids = self.unreadable.iter().filter_map(|one| one.id.as_deref());
         ids.find(|id| id.eq_ignore_ascii_case(schema_name))
     }
 
-    /// The names of all attributes, for a read that has to name its columns.
+    /// Returns the names of all attributes, for a read that must name its columns.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let unreadable = self.unreadable.iter().filter_map(|one| one.id.as_deref());
         let names = self.fields.iter().map(|field| field.schema_name.as_str());
@@ -297,17 +303,17 @@ impl Catalog {
     }
 }
 
-/// Whether LeadSquared computes the attribute, so that it cannot be written.
+/// Whether the attribute cannot be written because LeadSquared computes it.
 pub fn is_read_only(schema_name: &str) -> bool {
     READ_ONLY.iter().any(|name| name.eq_ignore_ascii_case(schema_name))
 }
 
-/// Whether LeadSquared itself gives the attribute its value, so that reads return it apart from those that can be written.
+/// Whether LeadSquared sets the attribute. Reads return such attributes apart from those that can be written.
 pub fn is_computed(schema_name: &str) -> bool {
     is_read_only(schema_name) || TRACKED.iter().any(|name| name.eq_ignore_ascii_case(schema_name))
 }
 
-/// Whether every account has the attribute, so that the metadata may leave it out.
+/// Whether every account has the attribute. The metadata may leave it out.
 pub fn is_system(schema_name: &str) -> bool {
     let is_it = |name: &&str| name.eq_ignore_ascii_case(schema_name);
     let standard = STANDARD.iter().map(|standard| standard.schema_name);
@@ -319,8 +325,8 @@ pub fn is_system(schema_name: &str) -> bool {
     is_read_only(schema_name) || system.into_iter().any(|name| is_it(&name))
 }
 
-/// A name without what people leave out or write otherwise: its prefix, case, spaces and underscores.
-fn bare(name: &str) -> String {
+/// Simplifies a name for suggestions: without prefix, case, spaces and underscores.
+fn simplify(name: &str) -> String {
     let name = fold(name);
     let name = name.strip_prefix("mx_").unwrap_or(&name);
     name.chars().filter(|c| c.is_alphanumeric()).collect()
@@ -348,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_attribute_that_was_meant_is_suggested_if_there_is_only_one() {
+    fn a_similar_attribute_is_suggested_if_it_is_unambiguous() {
         let fields = vec![
             field("EmailAddress", "Email"),
             field("mx_City", "City"),
@@ -357,7 +363,7 @@ mod tests {
             field("mx_Loan_Amount_2", "Amount"),
         ];
         let catalog = Catalog::new(fields, Timestamp::UNIX_EPOCH);
-        for (name, meant) in [
+        for (name, expected) in [
             ("City", Some("mx_City")),
             ("city", Some("mx_City")),
             ("mx_C7y8", None),
@@ -370,12 +376,12 @@ mod tests {
             ("Shoe_Size", None),
             ("", None),
         ] {
-            assert_eq!(catalog.suggest(name), meant, "{name}");
+            assert_eq!(catalog.suggest(name), expected, "{name}");
         }
     }
 
     #[test]
-    fn case_matters_only_between_names_that_differ_in_it_alone() {
+    fn case_is_ignored_unless_names_differ_only_in_case() {
         let fields = ["mx_City", "mx_Pan", "mx_PAN", "mx_Zip", "mx_Zip"].map(|name| field(name, name));
         let catalog = Catalog::new(Vec::from(fields), Timestamp::UNIX_EPOCH);
         let found = |name: &str| catalog.get(name).map(|field| field.schema_name.as_str());
@@ -404,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn render_types_tell_how_many_lines_and_which_values_there_are() {
+    fn render_types_determine_lines_and_allowed_values() {
         let of = |name: &str, data_type: &str, render_type: &str| Field {
             data_type: data_type.into(),
             render_type: render_type.into(),

@@ -1,9 +1,8 @@
-//! JSON as LeadSquared sends it, where a text in it is no Unicode: half an emoji is what is left of one that was cut.
+//! Repairs JSON from LeadSquared with invalid Unicode: a text that was cut may end with half an emoji.
 
 use std::borrow::Cow;
 
-/// The same JSON with U+FFFD in place of what is no Unicode: a lone surrogate, written `\ud83d`, and bytes that are no UTF-8.
-/// Everything else stays as it is.
+/// Replaces invalid Unicode by U+FFFD: lone surrogates, written `\ud83d`, and invalid UTF-8. The rest is not changed.
 pub fn readable(json: &[u8]) -> Cow<'_, str> {
     match String::from_utf8_lossy(json) {
         Cow::Borrowed(text) => without_lone_surrogates(text),
@@ -11,12 +10,12 @@ pub fn readable(json: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The text of a JSON string; of one that is none, the JSON itself.
+/// Returns the text of a JSON string, or the JSON itself if it is not a string.
 pub fn string(json: &str) -> String {
     serde_json::from_str(&without_lone_surrogates(json)).unwrap_or_else(|_| json.to_owned())
 }
 
-/// Outside of strings JSON has no backslash, so each one begins an escape.
+/// Replaces lone surrogates. JSON has backslashes only in strings, so each backslash starts an escape.
 fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     let mut readable = String::new();
     let (mut copied, mut at) = (0, 0);
@@ -28,7 +27,7 @@ fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
             readable.push_str("\\ufffd");
             copied = at + length;
         }
-        // A character behind the backslash may be longer than a byte.
+        // The character after the backslash may have more than one byte.
         at += length;
         while !text.is_char_boundary(at) {
             at += 1;
@@ -41,8 +40,8 @@ fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     Cow::Owned(readable)
 }
 
-/// The length in bytes of the escape that begins this text, both halves of a surrogate pair included, and whether it is half a
-/// pair.
+/// Returns the length in bytes of the escape at the start of the text, and whether it is a lone surrogate. A surrogate pair
+/// is one escape.
 pub fn escape(text: &[u8]) -> (usize, bool) {
     let unit = |at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_utf_8_become_the_replacement_character() {
+    fn invalid_utf_8_becomes_the_replacement_character() {
         assert_eq!(
             readable(b"{\"a\":\"ol\xe9 \\ud83d\"}"),
             "{\"a\":\"ol\u{fffd} \\ufffd\"}"
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_left_to_the_parser() {
+    fn truncated_json_is_not_changed() {
         for json in ["\"\\", "\"\\u", "\"\\ud83", "\\", "\"\\é"] {
             assert_eq!(readable(json.as_bytes()), json);
         }
@@ -100,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_of_unicode_stays_as_it_is(text in any::<String>()) {
+        fn valid_json_is_not_changed(text in any::<String>()) {
             let json = serde_json::to_string(&text).unwrap();
             prop_assert_eq!(readable(json.as_bytes()), json.as_str());
             let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
@@ -114,7 +113,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_are_accepted(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = readable(&bytes);
         }
     }

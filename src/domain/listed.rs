@@ -1,11 +1,11 @@
-//! What a read of many records returns: the records that could be read, and the positions of those that could not.
+//! The result of a read of many records: the readable records, and the positions of the unreadable ones.
 
-/// A record of a list that cannot be read. Holds nothing of its content but the id.
+/// A record that cannot be read. It has the id of the record, and no other content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The record's id, if it can be read.
+    /// The id of the record, if it can be read.
     pub id: Option<String>,
-    /// The record's position in the list, from 0.
+    /// The position of the record in the list, from 0.
     pub position: usize,
     /// The JSON path of the first part that cannot be read.
     pub path: String,
@@ -14,11 +14,11 @@ pub struct Unreadable {
 /// The records of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed<T> {
-    /// The records that can be read, in the order of the list.
+    /// The readable records, in the order of the list.
     pub records: Vec<T>,
-    /// The records that cannot be read, in the order of the list.
+    /// The unreadable records, in the order of the list.
     pub unreadable: Vec<Unreadable>,
-    /// Whether the damage is such that the number of unreadable records is a guess.
+    /// Whether the number of unreadable records is an estimate, because the list is damaged.
     pub is_count_uncertain: bool,
 }
 
@@ -39,12 +39,12 @@ impl<T> From<Vec<T>> for Listed<T> {
 }
 
 impl<T> Listed<T> {
-    /// The number of records in the list. An unreadable record counts: it has a position on the page.
+    /// The number of records in the list, including unreadable ones.
     pub fn count(&self) -> usize {
         self.records.len() + self.unreadable.len()
     }
 
-    /// The position in the list of the readable record with that index.
+    /// The position in the list of the readable record with this index.
     pub fn position(&self, index: usize) -> usize {
         let mut position = index;
         for unreadable in &self.unreadable {
@@ -55,7 +55,7 @@ impl<T> Listed<T> {
         position
     }
 
-    /// The same list with each readable record converted.
+    /// Converts each readable record.
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Listed<U> {
         Listed {
             records: self.records.into_iter().map(convert).collect(),

@@ -1,6 +1,7 @@
-//! Leads and their attributes as we speak of them: no protobuf, no HTTP, no vendor's JSON.
+//! The domain types: leads, activities, users and shares. They do not depend on protobuf, HTTP or LeadSquared's JSON.
 
 pub mod activity;
+pub mod attribute;
 pub mod characters;
 pub mod check;
 pub mod criterion;
@@ -8,12 +9,12 @@ pub mod email;
 pub mod field;
 pub mod json;
 pub mod lead;
+pub mod lead_id_set;
 pub mod listed;
 pub mod mask;
 mod nearest;
 pub mod number;
 pub mod phone;
-pub mod seen;
 pub mod share;
 pub mod time;
 pub mod usage;

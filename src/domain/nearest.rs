@@ -1,32 +1,32 @@
-//! Which of some known texts somebody may have meant who wrote another one.
+//! Finds the known texts that are most similar to an unknown one, for suggestions.
 
-/// Longer texts are not compared: nobody has mistyped those.
+/// Longer texts are not compared: they are not misspellings.
 const MAX_LENGTH: usize = 100;
 
-/// The known texts that differ least, the nearest first: by letter case alone, or by so few letters that it may be a slip.
+/// Returns the known texts that are similar, the most similar first. Similar texts differ in case, or in a few letters.
 pub(super) fn of<'a>(text: &str, known: &[&'a str], count: usize) -> Vec<&'a str> {
     let text = fold(text);
     if text.len() > MAX_LENGTH {
         return vec![];
     }
-    let most = 1 + text.len() / 5;
-    let mut near: Vec<_> = known
+    let max_distance = 1 + text.len() / 5;
+    let mut similar: Vec<_> = known
         .iter()
         .filter_map(|known| {
             let folded = fold(known);
-            (folded.len().abs_diff(text.len()) <= most).then(|| (distance(&text, &folded), *known))
+            (folded.len().abs_diff(text.len()) <= max_distance).then(|| (distance(&text, &folded), *known))
         })
-        .filter(|(distance, _)| *distance <= most)
+        .filter(|(distance, _)| *distance <= max_distance)
         .collect();
-    near.sort_by_key(|(distance, _)| *distance);
-    near.into_iter().take(count).map(|(_, known)| known).collect()
+    similar.sort_by_key(|(distance, _)| *distance);
+    similar.into_iter().take(count).map(|(_, known)| known).collect()
 }
 
 fn fold(text: &str) -> Vec<char> {
     text.trim().chars().flat_map(char::to_lowercase).collect()
 }
 
-/// How many letters have to be changed, added or taken away (Levenshtein).
+/// Returns the Levenshtein distance: the number of letters to change, add or remove.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, left) in a.iter().enumerate() {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_and_other_letter_case_are_near_and_other_words_are_not() {
+    fn misspellings_are_similar_and_other_words_are_not() {
         let known = ["Retail", "SME", "Corporate", "Retail Plus"];
         assert_eq!(of("retail", &known, 3), ["Retail"]);
         assert_eq!(of("Reta11", &known, 3), ["Retail"]);

@@ -1,22 +1,22 @@
-//! Numbers as texts, compared by their exact value: nothing is rounded here.
+//! Numbers as texts. They are compared by their exact values, without rounding.
 
-/// The exact value of a decimal text: the digits after a decimal point, times a power of ten.
+/// The exact value of a decimal text: digits after a decimal point, times a power of ten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Decimal {
     is_negative: bool,
-    /// Without zeros at either end; empty for zero.
+    /// The digits, without leading and trailing zeros. Empty for zero.
     digits: String,
     exponent: i64,
 }
 
-/// What an integer or a decimal text has to be so that LeadSquared can take it as it stands.
-pub const FORM: &str = "must be a number such as -12.50: digits, with a point before a fraction, without separators";
+/// The text of the violation for a text that is not a plain number.
+pub const FORM: &str = "must be a number such as -12.50: digits with an optional fraction, without separators";
 
-/// From this on, whole numbers have neighbors that a double cannot tell apart.
+/// From this value on, a double cannot represent every integer (2^53).
 const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Whether the text can go to LeadSquared as it stands: `12`, `-0.5`, `12345678901234567890`. An exponent, a plus sign and
-/// separators are read differently by different programs, so they are not taken.
+/// Whether the text can be sent to LeadSquared unchanged: `12`, `-0.5`, `12345678901234567890`. Exponents, plus signs and
+/// separators are rejected, because programs interpret them differently.
 pub fn is_plain(text: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let text = text.strip_prefix('-').unwrap_or(text);
@@ -26,23 +26,23 @@ pub fn is_plain(text: &str) -> bool {
     }
 }
 
-/// What is wrong with a double that is to be written.
+/// Returns the violation of a double that is written.
 pub fn violation(number: f64) -> Option<&'static str> {
     if !number.is_finite() {
         return Some("must be a finite number");
     }
-    // The caller may have meant a number that its double could not hold.
-    let text = "must be below 9007199254740992 (2^53) either way, since a double does not hold every whole number beyond; \
-                give it as integer or as text";
+    // The double may be the rounded value of another number.
+    let text = "must be between -9007199254740992 and 9007199254740992 (2^53), exclusive: a double cannot represent every \
+                integer beyond; use integer or text";
     (number.abs() >= FIRST_INEXACT).then_some(text)
 }
 
-/// The integer, if that is exactly what the text says.
+/// Returns the integer with exactly the value of the text.
 pub fn integer(text: &str) -> Option<i64> {
     text.trim().parse().ok()
 }
 
-/// The double that is written with the same value as the text; `None` where a digit would be lost.
+/// Returns the double with exactly the value of the text. `None` if a digit would be lost.
 pub fn double(text: &str) -> Option<f64> {
     let text = text.trim();
     let exact = Decimal::parse(text)?;
@@ -50,7 +50,7 @@ pub fn double(text: &str) -> Option<f64> {
     (Decimal::parse(&number.to_string())? == exact).then_some(number)
 }
 
-/// Whether both texts are numbers, and the same one.
+/// Whether both texts are numbers with the same value.
 pub fn same(a: &str, b: &str) -> bool {
     matches!((Decimal::parse(a.trim()), Decimal::parse(b.trim())), (Some(a), Some(b)) if a == b)
 }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_digits_are_taken_and_all_else_is_not() {
+    fn only_plain_digits_are_accepted() {
         for text in [
             "0",
             "-10",
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_double_holds_what_it_was_read_from_or_nothing() {
+    fn a_double_has_the_exact_value_of_its_text() {
         for (text, number) in [("12.50", 12.5), ("0.1", 0.1), ("-1e3", -1000.0), ("5.00", 5.0)] {
             assert_eq!(double(text), Some(number), "{text}");
         }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_the_same_by_value_to_the_last_digit() {
+    fn numbers_are_compared_to_the_last_digit() {
         for (a, b) in [
             ("2.5", "2.50"),
             ("007", "7"),
@@ -176,12 +176,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_double_is_read_from_its_own_text(number in proptest::num::f64::NORMAL) {
+        fn every_double_is_parsed_from_its_own_text(number in proptest::num::f64::NORMAL) {
             prop_assert_eq!(double(&number.to_string()), Some(number));
         }
 
         #[test]
-        fn a_number_that_was_read_has_every_digit_of_its_text(text in "-?[0-9]{1,30}(\\.[0-9]{1,30})?") {
+        fn a_parsed_number_has_every_digit_of_its_text(text in "-?[0-9]{1,30}(\\.[0-9]{1,30})?") {
             prop_assert!(is_plain(&text));
             if let Some(number) = double(&text) {
                 prop_assert!(same(&number.to_string(), &text));

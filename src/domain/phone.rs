@@ -1,60 +1,64 @@
-//! Phone numbers: which texts are one, when two are the same, and the forms in which LeadSquared may have stored one. Knows
-//! the lengths of country codes and no numbering plan beyond.
+//! Phone numbers: validity, equality, and the forms in which LeadSquared may have stored a number. This module knows the
+//! lengths of country codes, and no other numbering rules.
 
 use serde::Deserialize;
 
-use super::characters::{self, Form, place};
+use super::characters::{self, TextForm, describe};
 
-/// The country calling codes of two digits; 1 and 7 have one digit, all others three (ITU-T E.164).
-const TWO_DIGITS: [&str; 44] = [
+/// The country calling codes of two digits. 1 and 7 have one digit, all others three (ITU-T E.164).
+const TWO_DIGIT_CODES: [&str; 44] = [
     "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46", "47", "48", "49", "51",
     "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63", "64", "65", "66", "81", "82", "84", "86", "90",
     "91", "92", "93", "94", "95", "98",
 ];
 
-/// The country codes whose national numbers keep a leading zero; elsewhere it is a trunk prefix and not part of the number.
-const KEEPING_ZERO: [&str; 6] = ["39", "225", "241", "242", "378", "379"];
+/// The country codes whose national numbers keep a leading zero. In other countries it is a trunk prefix.
+const ZERO_KEEPING_CODES: [&str; 6] = ["39", "225", "241", "242", "378", "379"];
 
-/// The most digits of a number with its country code (ITU-T E.164).
+/// Maximum number of digits, including the country code (ITU-T E.164).
 const MAX_DIGITS: usize = 15;
-/// The least digits: the shortest national numbers in use have 5 or 6, the shortest with a country code 7.
-const MIN_NATIONAL: usize = 6;
-const MIN_INTERNATIONAL: usize = 7;
-/// A national number with fewer digits than this has no country code in front of it.
-const MIN_WITH_BARE_COUNTRY_CODE: usize = 11;
-/// At least so many digits has a number that is told apart from others.
-const SUBSCRIBER: usize = 9;
+/// Minimum number of digits. The shortest national numbers in use have 5 or 6, the shortest with a country code 7.
+const MIN_NATIONAL_DIGITS: usize = 6;
+const MIN_INTERNATIONAL_DIGITS: usize = 7;
+/// A number without a plus sign and with fewer digits has no country code.
+const MIN_DIGITS_WITH_BARE_CODE: usize = 11;
+/// The number of last digits that identify a subscriber.
+const SUBSCRIBER_DIGITS: usize = 9;
 
-/// A text that is one phone number.
+/// A parsed phone number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Number {
-    /// Whether the country code is given, by a plus sign or by 00.
+struct PhoneNumber {
+    /// Whether the number has a country code, after a plus sign or 00.
     is_international: bool,
-    /// Its digits: with the country code or without, and without a trunk prefix.
+    /// The digits, with the country code if there is one, without a trunk prefix.
     digits: String,
-    /// The same as it is written, but for separators and the extension.
+    /// The number as written, without separators and extension.
     written: String,
-    /// The extension behind it; empty if there is none.
+    /// The extension. Empty if there is none.
     extension: String,
 }
 
-/// What is wrong with a phone number; `None` if nothing is.
+/// Returns the violation of a phone number, or `None`.
 ///
-/// Taken are digits with spaces, hyphens, dots and parentheses between them, and a plus sign or 00 before them. LeadSquared
-/// looks numbers up without an extension, so it would find another person at the same number.
+/// Accepted are digits with spaces, hyphens, dots and parentheses between them, after an optional plus sign or 00.
+/// Extensions are rejected, because LeadSquared ignores them in look-ups and would find another person at the same number.
 pub fn violation(text: &str) -> Option<String> {
-    match Number::read(text) {
+    match PhoneNumber::parse(text) {
         Ok(number) if !number.extension.is_empty() => Some("must be one phone number without an extension".to_owned()),
         Ok(_) => None,
-        Err(fault) => Some(format!("must be one phone number: {fault}")),
+        Err(text) => Some(format!("must be one phone number: {text}")),
     }
 }
 
-/// The forms to look a number up by, the likeliest first: without separators, as the vendor's page asks, and with a
-/// hyphen after the country code, as it is stored and as some accounts alone find it. A number without a country code has the
-/// second form only where the account's own country code is known. At most three; none for what is no key.
+/// Returns the forms to look a number up by, the most likely first, at most three: without separators, as LeadSquared
+/// documents, and with a hyphen after the country code, as LeadSquared stores it, and the only form that some accounts
+/// find. A number without a country code has the second form only if the country code of the account is known. Empty for an
+/// invalid number.
 pub fn lookup_forms(phone: &str, country: &str) -> Vec<String> {
-    let Some(number) = Number::read(phone).ok().filter(|number| number.extension.is_empty()) else {
+    let Some(number) = PhoneNumber::parse(phone)
+        .ok()
+        .filter(|number| number.extension.is_empty())
+    else {
         return vec![];
     };
     let hyphenated = |digits: &str| {
@@ -69,8 +73,8 @@ pub fn lookup_forms(phone: &str, country: &str) -> Vec<String> {
             Some(number.written.clone()),
         ]
     } else if digits == number.written {
-        // A country code may stand before the number without a plus sign.
-        let bare = Some(digits).filter(|digits| digits.len() >= MIN_WITH_BARE_COUNTRY_CODE);
+        // The number may have a country code without a plus sign.
+        let bare = Some(digits).filter(|digits| digits.len() >= MIN_DIGITS_WITH_BARE_CODE);
         let own = match country {
             "" => bare.and_then(hyphenated),
             country => {
@@ -80,47 +84,46 @@ pub fn lookup_forms(phone: &str, country: &str) -> Vec<String> {
         };
         vec![Some(digits.to_owned()), own]
     } else {
-        // With a leading zero, which is a trunk prefix nearly everywhere.
-        let keeps_zero = KEEPING_ZERO.contains(&country);
+        // A leading zero is a trunk prefix in most countries.
+        let keeps_zero = ZERO_KEEPING_CODES.contains(&country);
         let national = if keeps_zero { number.written.as_str() } else { digits };
         let own = Some(format!("+{country}-{national}")).filter(|_| !country.is_empty());
         vec![Some(national.to_owned()), own, Some(number.written.clone())]
     };
     let mut forms: Vec<String> = Vec::new();
     for form in candidates.into_iter().flatten() {
-        // With a country code in front of it, a long number may be none any more.
-        if Number::read(&form).is_ok() && !forms.contains(&form) {
+        // With the country code, a long number may become invalid.
+        if PhoneNumber::parse(&form).is_ok() && !forms.contains(&form) {
             forms.push(form);
         }
     }
     forms
 }
 
-/// Whether two texts are the same number, one of them perhaps without its country code. What is no phone number is the same
-/// as its own text alone.
+/// Whether two texts are the same number. One of them may have no country code. An invalid number equals only the same text.
 pub fn same(a: &str, b: &str) -> bool {
-    let (Ok(a), Ok(b)) = (Number::read(a), Number::read(b)) else {
+    let (Ok(a), Ok(b)) = (PhoneNumber::parse(a), PhoneNumber::parse(b)) else {
         return a.trim() == b.trim();
     };
     a.extension == b.extension && (a.digits == b.digits || a.is_national_of(&b) || b.is_national_of(&a))
 }
 
-/// Whether a stored text has the number in it. What LeadSquared holds may be older than the checks here: several numbers, or
-/// one with a word.
+/// Whether a stored text contains the number. LeadSquared may have stored texts that are invalid here: several numbers, or
+/// a number with a word.
 pub fn holds(stored: &str, number: &str) -> bool {
     let digits: String = stored.chars().filter(char::is_ascii_digit).collect();
-    let is_in = |wanted: Number| {
-        let national = split(&wanted.digits).filter(|_| wanted.is_international);
-        let national = national.map_or(wanted.digits.as_str(), |(_, national)| national);
-        national.len() >= SUBSCRIBER && digits.contains(national) && wanted.extension.is_empty()
+    let is_in = |number: PhoneNumber| {
+        let national = split(&number.digits).filter(|_| number.is_international);
+        let national = national.map_or(number.digits.as_str(), |(_, national)| national);
+        national.len() >= SUBSCRIBER_DIGITS && digits.contains(national) && number.extension.is_empty()
     };
-    same(stored, number) || (Number::read(stored).is_err() && Number::read(number).is_ok_and(is_in))
+    same(stored, number) || (PhoneNumber::parse(stored).is_err() && PhoneNumber::parse(number).is_ok_and(is_in))
 }
 
-/// The last digits of a number, which are the same with and without its country code; empty for what is no phone number.
+/// Returns the last digits of a number, which are the same with and without a country code. Empty for an invalid number.
 pub fn subscriber(text: &str) -> String {
-    let digits = Number::read(text).map(|number| number.digits).unwrap_or_default();
-    digits[digits.len().saturating_sub(SUBSCRIBER)..].to_owned()
+    let digits = PhoneNumber::parse(text).map(|number| number.digits).unwrap_or_default();
+    digits[digits.len().saturating_sub(SUBSCRIBER_DIGITS)..].to_owned()
 }
 
 /// A country calling code, or none.
@@ -129,7 +132,7 @@ pub fn subscriber(text: &str) -> String {
 pub struct CountryCode(String);
 
 impl CountryCode {
-    /// Its digits; empty where there is none.
+    /// The digits. Empty if there is no country code.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -148,9 +151,9 @@ impl TryFrom<String> for CountryCode {
     }
 }
 
-impl Number {
-    /// Reads a text, or says what is wrong with it.
-    fn read(text: &str) -> Result<Self, String> {
+impl PhoneNumber {
+    /// Parses a text. The error is the text of a violation.
+    fn parse(text: &str) -> Result<Self, String> {
         let trimmed = text.trim_matches(' ');
         if trimmed.is_empty() {
             return Err("it is empty".to_owned());
@@ -163,13 +166,13 @@ impl Number {
             );
         }
         let (main, extension) = extension(trimmed).unwrap_or((trimmed, ""));
-        if let Some(fault) = wrong_character(text, main, extension) {
-            return Err(fault);
+        if let Some(text) = character_violation(text, main, extension) {
+            return Err(text);
         }
         let digits: String = main.chars().filter(char::is_ascii_digit).collect();
         let has_plus = main.contains('+');
         let rest = match digits.strip_prefix("00") {
-            Some(rest) if !has_plus && rest.len() >= MIN_INTERNATIONAL => Some(rest),
+            Some(rest) if !has_plus && rest.len() >= MIN_INTERNATIONAL_DIGITS => Some(rest),
             _ if has_plus => Some(digits.as_str()),
             _ => None,
         };
@@ -177,7 +180,7 @@ impl Number {
         match rest {
             Some(rest) => {
                 let digits = without_trunk_prefix(rest);
-                count(digits.len(), MIN_INTERNATIONAL)?;
+                check_count(digits.len(), MIN_INTERNATIONAL_DIGITS)?;
                 if digits.starts_with('0') {
                     return Err("no country code begins with 0".to_owned());
                 }
@@ -193,8 +196,8 @@ impl Number {
             }
             None => {
                 let national = digits.trim_start_matches('0');
-                count(digits.len() - usize::from(digits.starts_with('0')), MIN_NATIONAL)?;
-                if national.len() < MIN_NATIONAL - 1 {
+                check_count(digits.len() - usize::from(digits.starts_with('0')), MIN_NATIONAL_DIGITS)?;
+                if national.len() < MIN_NATIONAL_DIGITS - 1 {
                     return Err("it has too few digits other than leading zeros".to_owned());
                 }
                 Ok(Self {
@@ -207,15 +210,15 @@ impl Number {
         }
     }
 
-    /// Whether this is that number without its country code.
+    /// Whether this is the other number without its country code.
     fn is_national_of(&self, whole: &Self) -> bool {
-        let has_code = whole.is_international || whole.digits.len() >= MIN_WITH_BARE_COUNTRY_CODE;
+        let has_code = whole.is_international || whole.digits.len() >= MIN_DIGITS_WITH_BARE_CODE;
         let national = split(&whole.digits).filter(|_| has_code).map(|(_, national)| national);
         !self.is_international && national.is_some_and(|national| national.trim_start_matches('0') == self.digits)
     }
 }
 
-/// Whether it is a number as spreadsheets write long ones: `9.19845E+11`, or `919845098450.0`.
+/// Whether a spreadsheet has converted the number to a decimal number: `9.19845E+11`, or `919845098450.0`.
 fn is_shortened(text: &str) -> bool {
     let text = text.trim_start_matches(['+', '-']);
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -227,7 +230,7 @@ fn is_shortened(text: &str) -> bool {
     fraction.is_some_and(|(whole, fraction)| digits(whole) && digits(fraction) && fraction.bytes().all(|b| b == b'0'))
 }
 
-/// Parts an extension from the number before it: `+1 212 555 0100 ext. 12`, `x12`, `#12`, `;ext=12`.
+/// Splits off an extension: `+1 212 555 0100 ext. 12`, `x12`, `#12`, `;ext=12`.
 fn extension(text: &str) -> Option<(&str, &str)> {
     let at = text.find(|c: char| c.is_ascii_alphabetic() || matches!(c, '#' | ';'))?;
     let (main, tail) = text.split_at(at);
@@ -239,20 +242,20 @@ fn extension(text: &str) -> Option<(&str, &str)> {
     is_extension.then(|| (main.trim_end_matches([' ', ',']), digits))
 }
 
-/// The first character that does not belong into a number, or does not belong where it stands.
-fn wrong_character(text: &str, main: &str, extension: &str) -> Option<String> {
-    if let Some(fault) = characters::violation(text, Form::Key) {
-        return Some(fault);
+/// Returns the violation of the first character that is not allowed, or not allowed at its position.
+fn character_violation(text: &str, main: &str, extension: &str) -> Option<String> {
+    if let Some(text) = characters::violation(text, TextForm::Key) {
+        return Some(text);
     }
     let is_part = |c: char| c.is_ascii_digit() || matches!(c, '+' | ' ' | '-' | '.' | '(' | ')');
-    // Where there is an extension, what is around it was looked at already.
-    let looked_at = if extension.is_empty() { text } else { main };
-    if let Some((at, c)) = looked_at.chars().enumerate().find(|(_, c)| !is_part(*c)) {
+    // If there is an extension, the characters around it were checked already.
+    let unchecked = if extension.is_empty() { text } else { main };
+    if let Some((at, c)) = unchecked.chars().enumerate().find(|(_, c)| !is_part(*c)) {
         let hint = match c {
             ',' | ';' | '/' | '|' | '&' => " (several numbers?)",
             _ => "",
         };
-        return Some(format!("must not contain {}{hint}", place(c, at)));
+        return Some(format!("must not contain {}{hint}", describe(c, at)));
     }
     let begins = main.strip_prefix('(').unwrap_or(main);
     if begins.strip_prefix('+').unwrap_or(begins).contains('+') {
@@ -274,9 +277,9 @@ fn wrong_character(text: &str, main: &str, extension: &str) -> Option<String> {
     is_open.then(|| "has parentheses that do not match".to_owned())
 }
 
-fn count(digits: usize, least: usize) -> Result<(), String> {
-    if digits < least {
-        return Err(format!("it has {digits} digits; at least {least} are needed"));
+fn check_count(digits: usize, min: usize) -> Result<(), String> {
+    if digits < min {
+        return Err(format!("it has {digits} digits; at least {min} are needed"));
     }
     if digits > MAX_DIGITS {
         return Err(format!(
@@ -286,17 +289,17 @@ fn count(digits: usize, least: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// The digits after a plus sign or 00, without the zero of `+44 (0)20 ...` and `+91 098450...`.
+/// Returns the digits after a plus sign or 00, without the zero of `+44 (0)20 ...` and `+91 098450...`.
 fn without_trunk_prefix(digits: &str) -> String {
     match split(digits) {
-        Some((code, national)) if !KEEPING_ZERO.contains(&code) => {
+        Some((code, national)) if !ZERO_KEEPING_CODES.contains(&code) => {
             format!("{code}{}", national.strip_prefix('0').unwrap_or(national))
         }
         _ => digits.to_owned(),
     }
 }
 
-/// The country code and the national number.
+/// Splits digits into the country code and the national number.
 fn split(digits: &str) -> Option<(&str, &str)> {
     let (code, national) = digits.split_at_checked(country_code_length(digits))?;
     (!national.is_empty()).then_some((code, national))
@@ -305,7 +308,7 @@ fn split(digits: &str) -> Option<(&str, &str)> {
 fn country_code_length(digits: &str) -> usize {
     match digits.as_bytes() {
         [b'1' | b'7', ..] => 1,
-        _ if digits.get(..2).is_some_and(|two| TWO_DIGITS.contains(&two)) => 2,
+        _ if digits.get(..2).is_some_and(|two| TWO_DIGIT_CODES.contains(&two)) => 2,
         _ => 3,
     }
 }
@@ -317,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_taken_with_the_usual_separators() {
+    fn numbers_with_the_usual_separators_are_valid() {
         for text in [
             "9845098450",
             "09845098450",
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_phone_number_is_rejected() {
+    fn a_text_that_is_not_one_phone_number_is_rejected() {
         for text in [
             "",
             " ",
@@ -393,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_a_spreadsheet_has_shortened_is_told_as_such() {
+    fn a_number_that_a_spreadsheet_has_shortened_has_its_own_error() {
         for text in [
             "9.19845E+11",
             "9,19845E+11",
@@ -403,14 +406,14 @@ mod tests {
             "919845098450.0",
             "9845098450.00",
         ] {
-            let fault = violation(text).unwrap();
-            assert!(fault.contains("spreadsheet (Excel) has shortened"), "{text}: {fault}");
+            let text = violation(text).unwrap();
+            assert!(text.contains("spreadsheet (Excel) has shortened"), "{text}: {text}");
         }
         assert!(!violation("9.19845F+11").unwrap().contains("spreadsheet"));
     }
 
     #[test]
-    fn a_character_that_does_not_belong_is_named() {
+    fn the_invalid_character_is_described() {
         assert_eq!(
             violation("98450 98450 / 98451").as_deref(),
             Some("must be one phone number: must not contain U+002F at position 13 (several numbers?)")
@@ -437,7 +440,7 @@ mod tests {
         for text in ["+91 98450-98450", "(+91) 9845098450", "+919845098450"] {
             assert_eq!(lookup_forms(text, ""), ["+919845098450", "+91-9845098450"], "{text}");
         }
-        // LeadSquared may have stored these as they were written.
+        // LeadSquared may have stored these forms.
         for (text, written) in [
             ("0091 98450 98450", "00919845098450"),
             ("+91 (0)98450 98450", "+9109845098450"),
@@ -510,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_with_an_extension_is_rejected_as_such_and_is_no_key() {
+    fn a_number_with_an_extension_is_rejected_and_not_looked_up() {
         for number in [
             "+1 212 555 0100 ext. 12",
             "+1 212 555 0100, Ext 12",
@@ -534,8 +537,8 @@ mod tests {
             "tel: 098450 98450",
             "+91-00919845098450",
         ] {
-            for asked in ["9845098450", "+91-9845098450", "09845098450"] {
-                assert!(holds(stored, asked), "{stored} {asked}");
+            for number in ["9845098450", "+91-9845098450", "09845098450"] {
+                assert!(holds(stored, number), "{stored} {number}");
             }
             assert!(!holds(stored, "9845098459"), "{stored}");
         }
@@ -569,14 +572,14 @@ mod tests {
         }
 
         #[test]
-        fn only_what_is_taken_is_ever_a_key(text in any::<String>()) {
+        fn only_valid_numbers_are_looked_up(text in any::<String>()) {
             prop_assert_eq!(violation(&text).is_none(), !subscriber(&text).is_empty());
             prop_assert_eq!(violation(&text).is_none(), !lookup_forms(&text, "91").is_empty());
             prop_assert!(lookup_forms(&text, "91").len() <= 3);
         }
 
         #[test]
-        fn numbers_of_phone_characters_are_judged_without_a_panic(text in "[+0-9 ().xE,-]{0,24}") {
+        fn texts_of_phone_characters_never_panic(text in "[+0-9 ().xE,-]{0,24}") {
             let forms = lookup_forms(&text, "91");
             prop_assert_eq!(violation(&text).is_none(), !forms.is_empty());
             prop_assert!(forms.iter().all(|form| same(form, &text)), "{:?}", forms);

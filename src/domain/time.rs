@@ -1,4 +1,4 @@
-//! The vendor's forms of a point in time, all of them UTC.
+//! The forms in which LeadSquared reads and writes times. All are UTC.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -7,24 +7,24 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// How LeadSquared wants to be told a time.
+/// The form in which LeadSquared accepts times.
 const WRITTEN: &str = "%Y-%m-%d %H:%M:%S";
 
-/// The first year that is written. LeadSquared publishes no range; its error texts are those of MySQL, whose date-times begin
-/// with the year 1000. An earlier year is a slip, such as `0031-12-25` for `31-12-25`.
+/// The first year that can be written. LeadSquared documents no range. Its error messages are those of MySQL, where
+/// date-times start in the year 1000. An earlier year is an error of the caller, such as `0031-12-25` for `31-12-25`.
 pub const FIRST_YEAR: i16 = 1000;
 
-/// The forms in which a date or a date with a time is taken.
+/// The accepted forms of a date, and of a date with a time.
 pub const FORMS: &str = "yyyy-MM-dd or yyyy-MM-dd HH:mm:ss, in UTC";
-/// The forms in which a time of day is taken.
+/// The accepted forms of a time of day.
 pub const FORMS_OF_DAY: &str = "HH:mm or HH:mm:ss, or hh:mm AM or PM";
 
-/// The form in which LeadSquared wants to be told a time: `2026-07-31 05:33:50`, UTC, without fractions.
+/// Formats a time for LeadSquared: `2026-07-31 05:33:50`, UTC, without fractions.
 pub fn write(time: Timestamp) -> String {
     time.strftime(WRITTEN).to_string()
 }
 
-/// The end of a range in that form: LeadSquared includes the second that it names, so a fraction is rounded up.
+/// Formats the end of a range. LeadSquared includes the second of the end, so a fraction is rounded up.
 pub fn write_end(time: Timestamp) -> String {
     let whole = if time.subsec_nanosecond() == 0 {
         time
@@ -34,23 +34,23 @@ pub fn write_end(time: Timestamp) -> String {
     write(whole)
 }
 
-/// Reads any of the vendor's forms; `None` for what is none of them, and for the year 1, its "no value". Every digit has to be
-/// there: a year has four.
+/// Parses a time in any form that LeadSquared returns. `None` for other texts, and for the year 1, LeadSquared's "no
+/// value". All digits are required: a year has four.
 pub fn read(text: &str) -> Option<Timestamp> {
     instant(text).filter(|at| !is_zero(*at))
 }
 
-/// Whether the text is the vendor's "no value", `0001-01-01 00:00:00` in any of its forms.
+/// Whether the text is LeadSquared's "no value", `0001-01-01 00:00:00` in any form.
 pub fn is_no_value(text: &str) -> bool {
     instant(text).is_some_and(is_zero)
 }
 
-/// Whether it is in the year 1 or before: what an unset time is in .NET and in Go, and so in LeadSquared.
+/// Whether the time is in the year 1 or earlier: the value of an unset time in .NET, in Go and in LeadSquared.
 pub fn is_zero(at: Timestamp) -> bool {
     at.to_zoned(TimeZone::UTC).year() <= 1
 }
 
-/// What is wrong with a date that is to be written, or with a date and time.
+/// Returns the violation of a date, or of a date with a time, that is written.
 pub fn violation(text: &str) -> Option<String> {
     match civil(text) {
         Some(at) if at.year() >= FIRST_YEAR => None,
@@ -59,7 +59,7 @@ pub fn violation(text: &str) -> Option<String> {
     }
 }
 
-/// What is wrong with a time of day that is to be written: `14:30`, `14:30:00`, `02:30 PM`.
+/// Returns the violation of a time of day that is written: `14:30`, `14:30:00`, `02:30 PM`.
 pub fn violation_of_day(text: &str) -> Option<String> {
     let is_time = match text.rsplit_once(' ') {
         Some((clock, half)) => is_half(half) && clock_of_day(clock, 1..=12).is_some(),
@@ -80,10 +80,10 @@ fn instant(text: &str) -> Option<Timestamp> {
     Some(at.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-/// How long `yyyy-MM-dd` is.
+/// The length of `yyyy-MM-dd`.
 const DATE: usize = 10;
 
-/// `2017-11-30`, or `2017-11-30 07:38:00.000` with a space or a `T`, with a fraction or without.
+/// `2017-11-30`, or `2017-11-30 07:38:00.000` with a space or a `T`, with or without a fraction.
 fn civil(text: &str) -> Option<DateTime> {
     let (date, rest) = text.split_at_checked(DATE)?;
     let [year, month, day] = parts(date, '-')?;
@@ -123,7 +123,7 @@ fn is_half(text: &str) -> bool {
 }
 
 fn date_of(year: i16, month: i8, day: i8) -> Option<Date> {
-    // The year 0 has no meaning to anybody who writes one.
+    // The year 0 is always an error of the caller.
     Date::new(year, month, day).ok().filter(|date| date.year() > 0)
 }
 
@@ -131,13 +131,13 @@ fn parts<const N: usize>(text: &str, separator: char) -> Option<[&str; N]> {
     text.split(separator).collect::<Vec<_>>().try_into().ok()
 }
 
-/// So many digits, and nothing else.
+/// Parses a number with a number of digits in the range, and nothing else.
 fn number<N: FromStr>(text: &str, length: RangeInclusive<usize>) -> Option<N> {
     let is_number = length.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| text.parse().ok())?
 }
 
-/// `1751910591000+0000`: milliseconds, and an offset for display that does not move the instant.
+/// `1751910591000+0000`: milliseconds, and an offset for display that does not change the time.
 fn read_milliseconds(inner: &str) -> Option<Timestamp> {
     let sign = usize::from(inner.starts_with('-'));
     let digits = inner[sign..].bytes().take_while(u8::is_ascii_digit).count();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_seen_form_is_read() {
+    fn every_known_form_is_parsed() {
         assert_eq!(read("2017-11-30 07:38:00.000"), at("2017-11-30T07:38:00Z"));
         assert_eq!(read("2026-07-31 05:33:50"), at("2026-07-31T05:33:50Z"));
         assert_eq!(read("7/31/2026 5:33:50 AM"), at("2026-07-31T05:33:50Z"));
@@ -171,8 +171,8 @@ mod tests {
         assert_eq!(read("/Date(-1000-0800)/"), at("1969-12-31T23:59:59Z"));
     }
 
-    /// Texts that look like dates to somebody and are none of the forms.
-    const NO_TIMES: [&str; 42] = [
+    /// Texts that look like dates, but have none of the forms.
+    const INVALID_TIMES: [&str; 42] = [
         "",
         "tomorrow",
         "today",
@@ -218,12 +218,12 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_no_time_is_none() {
-        for text in NO_TIMES {
+    fn a_text_that_is_not_a_time_is_rejected() {
+        for text in INVALID_TIMES {
             assert_eq!(read(text), None, "{text}");
             assert!(!is_no_value(text), "{text}");
-            let fault = violation(text).unwrap();
-            assert!(fault.contains("yyyy-MM-dd HH:mm:ss"), "{text}: {fault}");
+            let violation = violation(text).unwrap();
+            assert!(violation.contains("yyyy-MM-dd HH:mm:ss"), "{text}: {violation}");
         }
         for text in [
             "/Date(x)/",
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn only_real_days_of_plausible_years_are_written() {
+    fn only_existing_days_of_plausible_years_are_valid() {
         for text in [
             "1990-02-28",
             "2024-02-29",
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_day_is_no_date() {
+    fn a_time_of_day_is_not_a_date() {
         for text in ["00:00", "14:30", "23:59:59", "02:30 PM", "12:00:00 am"] {
             assert_eq!(violation_of_day(text), None, "{text}");
         }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_range_is_never_before_what_was_asked_for() {
+    fn the_end_of_a_range_is_never_earlier_than_requested() {
         assert_eq!(
             write_end("2026-07-31T05:33:50Z".parse().unwrap()),
             "2026-07-31 05:33:50"
@@ -349,7 +349,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_with_a_shorter_year_is_a_time(year in 0_u16..1000, month in 1_u8..=12, day in 1_u8..=28) {
+        fn a_text_with_a_shorter_year_is_not_a_time(year in 0_u16..1000, month in 1_u8..=12, day in 1_u8..=28) {
             for date in [
                 format!("{year}-{month:02}-{day:02}"), format!("{day:02}-{month:02}-{year}"), format!("{month}/{day}/{year}"),
                 format!("{day:02}-{month:02}-{:02}", year % 100), format!("{month}/{day}/{:02}", year % 100),
@@ -363,7 +363,7 @@ mod tests {
         }
 
         #[test]
-        fn a_text_that_is_written_is_read_back(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-2][0-9]:[0-5][0-9]:[0-5][0-9])?") {
+        fn a_valid_text_is_parsed(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-2][0-9]:[0-5][0-9]:[0-5][0-9])?") {
             if violation(&text).is_none() {
                 // The last two days of the year 9999 have no instant in every time zone.
                 let read = read(&text);
@@ -375,7 +375,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_judged_without_a_panic(text in any::<String>(), digits in "[-0-9 :./TZAPMDate()+]{0,30}") {
+        fn any_text_never_panics(text in any::<String>(), digits in "[-0-9 :./TZAPMDate()+]{0,30}") {
             for text in [text, digits] {
                 let _ = (read(&text), violation(&text), violation_of_day(&text), is_no_value(&text));
             }

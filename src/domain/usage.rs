@@ -1,36 +1,36 @@
-//! What an account has spent of its quota, as it is carried over a restart.
+//! The usage of an account's quota. It is stored, so that a restart does not use a window twice.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// What an account has spent.
+/// The usage of an account's quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaUsage {
-    /// The day, in the account's zone, as `2026-07-31`.
+    /// The day in the time zone of the account, as `2026-07-31`.
     pub day: String,
-    /// The calls of that day.
+    /// The number of calls on that day.
     pub calls: u64,
-    /// When LeadSquared may last have counted a call: when the last one was granted, or has ended.
+    /// The latest time at which LeadSquared may have counted a call: the last grant, or the last end of a call.
     pub last_grant: Timestamp,
-    /// The slots that are held; `None` unless the process has come to an orderly end.
+    /// The slots in use. `None` unless the process was shut down properly.
     pub slots: Option<HeldSlots>,
 }
 
-/// The slots that calls hold when a process ends.
+/// The slots in use when a process ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldSlots {
-    /// Those of the limit of all calls.
+    /// The slots of the limit of all calls.
     pub calls: HeldSlotsOfLimit,
-    /// Those of the limit of bulk calls.
+    /// The slots of the limit of bulk calls.
     pub bulk: HeldSlotsOfLimit,
 }
 
-/// The held slots of one limit.
+/// The slots in use of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldSlotsOfLimit {
-    /// The window of the limit: with another one, the times say nothing.
+    /// The window of the limit. With another window, the times are useless.
     pub window: Duration,
-    /// When each slot is free; the end of time for a call that has not ended.
+    /// When each slot is free. The maximum time for a call that has not ended.
     pub free_at: Vec<Timestamp>,
 }

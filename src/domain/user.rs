@@ -7,7 +7,7 @@ use super::listed::{Listed, Unreadable};
 /// A user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
-    /// The id.
+    /// The id of the user.
     pub id: String,
     /// The first name.
     pub first_name: String,
@@ -15,18 +15,18 @@ pub struct User {
     pub last_name: String,
     /// The email address.
     pub email_address: String,
-    /// The role, as LeadSquared writes it.
+    /// The role in LeadSquared.
     pub role: String,
-    /// Whether the user may sign in.
+    /// Whether the user can sign in.
     pub active: bool,
 }
 
-/// What a user may be looked up by.
+/// A key to look up a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum UserKey {
     /// The id.
     Id(String),
-    /// The email address; case does not matter.
+    /// The email address. Case is ignored.
     Email(String),
 }
 
@@ -35,12 +35,12 @@ pub enum Key {
 pub struct Roster {
     by_id: BTreeMap<String, User>,
     ids: HashMap<String, String>,
-    /// The records that could not be read.
+    /// The records that cannot be read.
     pub unreadable: Vec<Unreadable>,
 }
 
 impl Roster {
-    /// These users.
+    /// Returns a roster of these users.
     pub fn new(users: impl Into<Listed<User>>) -> Self {
         let Listed {
             records: users,
@@ -58,15 +58,15 @@ impl Roster {
         Self { by_id, ids, unreadable }
     }
 
-    /// The user of that key.
-    pub fn get(&self, key: &Key) -> Option<&User> {
+    /// Finds a user by its key.
+    pub fn get(&self, key: &UserKey) -> Option<&User> {
         match key {
-            Key::Id(id) => self.by_id.get(&id.to_ascii_lowercase()),
-            Key::Email(email) => self.by_id.get(self.ids.get(&email.trim().to_ascii_lowercase())?),
+            UserKey::Id(id) => self.by_id.get(&id.to_ascii_lowercase()),
+            UserKey::Email(email) => self.by_id.get(self.ids.get(&email.trim().to_ascii_lowercase())?),
         }
     }
 
-    /// The users behind that id, in the order of their ids.
+    /// Returns the users after an id, ordered by id.
     pub fn after<'a>(&'a self, id: &str) -> impl Iterator<Item = &'a User> + use<'a> {
         use std::ops::Bound::{Excluded, Unbounded};
         let begin = if id.is_empty() {
@@ -91,15 +91,18 @@ mod tests {
     }
 
     #[test]
-    fn users_are_found_by_id_and_by_email_whatever_their_case() {
+    fn users_are_found_by_id_and_email_in_any_case() {
         let roster = Roster::new(vec![user("B2", "Asha@example.com"), user("a1", "ben@example.com")]);
-        assert_eq!(roster.get(&Key::Id("b2".into())).unwrap().id, "B2");
-        assert_eq!(roster.get(&Key::Email(" asha@EXAMPLE.com".into())).unwrap().id, "B2");
-        assert_eq!(roster.get(&Key::Email("nobody@example.com".into())), None);
+        assert_eq!(roster.get(&UserKey::Id("b2".into())).unwrap().id, "B2");
+        assert_eq!(
+            roster.get(&UserKey::Email(" asha@EXAMPLE.com".into())).unwrap().id,
+            "B2"
+        );
+        assert_eq!(roster.get(&UserKey::Email("nobody@example.com".into())), None);
     }
 
     #[test]
-    fn pages_go_on_behind_an_id() {
+    fn a_page_starts_after_an_id() {
         let roster = Roster::new(vec![user("B2", "b"), user("a1", "a"), user("c3", "c")]);
         let ids = |after: &str| roster.after(after).map(|user| user.id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(""), ["a1", "B2", "c3"]);

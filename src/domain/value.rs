@@ -1,4 +1,4 @@
-//! The value of an attribute: typed for us, text for the vendor. The one place where the two are turned into each other.
+//! Values of attributes, and their conversion from and into the texts of LeadSquared. No other module converts them.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use super::{json, number, phone, time};
 /// The value of one attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Text as it stands.
+    /// A text.
     Text(String),
     /// A number.
     Number(f64),
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// A boolean.
     Flag(bool),
-    /// A point in time.
+    /// A time.
     Time(Timestamp),
     /// A custom field set.
     FieldSet(FieldSet),
@@ -26,13 +26,13 @@ pub enum Value {
 /// A custom field set: its own value, usually empty, and its members by schema name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSet {
-    /// The set's own value.
+    /// The own value of the set.
     pub value: String,
     /// The members: `Status`, `mx_CustomObject_1`.
     pub fields: BTreeMap<String, String>,
 }
 
-/// How the values of an attribute are typed.
+/// The type of the values of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
     /// [`Value::Text`].
@@ -48,11 +48,12 @@ pub enum ValueKind {
 }
 
 impl Value {
-    /// The vendor's text: plain digits, `true` or `false`, UTC `yyyy-MM-dd HH:mm:ss`; of a field set its own value.
+    /// Converts the value for LeadSquared: plain digits, `true` or `false`, UTC `yyyy-MM-dd HH:mm:ss`. For a field set, its
+    /// own value.
     pub fn to_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
-            // Without the sign of a negative zero.
+            // Adding 0.0 removes the sign of a negative zero.
             Self::Number(number) => (number + 0.0).to_string(),
             Self::Integer(number) => number.to_string(),
             Self::Flag(flag) => flag.to_string(),
@@ -61,8 +62,8 @@ impl Value {
         }
     }
 
-    /// Types the vendor's text. What does not parse, or would lose a digit, stays text; `None` where it says that there is no
-    /// value.
+    /// Converts a text of LeadSquared. A text that cannot be parsed, or would lose a digit, stays a text. `None` if the
+    /// text means that there is no value.
     pub fn from_text(kind: ValueKind, text: String) -> Option<Self> {
         if kind != ValueKind::Text && is_absent(&text) {
             return None;
@@ -81,7 +82,7 @@ impl Value {
         Some(typed.unwrap_or(Self::Text(text)))
     }
 
-    /// Whether this value, once written, would be read back as that text; `None` where the two cannot be compared.
+    /// Whether this value may be read back as that text after it is written. `None` if they cannot be compared.
     pub fn reads_back_as(&self, text: &str) -> Option<bool> {
         match self {
             Self::Text(own) => Some(same_text(own, text)),
@@ -89,13 +90,13 @@ impl Value {
             Self::Integer(own) => Some(number::same(&own.to_string(), text)),
             Self::Flag(own) => Some(flag(text) == Some(*own)),
             Self::Time(own) => Some(time::read(text).map(Timestamp::as_second) == Some(own.as_second())),
-            // How a field set is read back is not documented.
+            // How LeadSquared returns a field set is not documented.
             Self::FieldSet(_) => None,
         }
     }
 }
 
-/// Texts that LeadSquared may have rewritten (a phone, a boolean, a number, a time) are the same by their meaning.
+/// Whether two texts mean the same: LeadSquared rewrites phone numbers, booleans, numbers and times.
 fn same_text(own: &str, read: &str) -> bool {
     let (own, read) = (own.trim(), read.trim());
     own.eq_ignore_ascii_case(read)
@@ -106,7 +107,7 @@ fn same_text(own: &str, read: &str) -> bool {
         || phone::same(own, read)
 }
 
-/// Whether the text says that an attribute is not set: LeadSquared was seen to send a hyphen for it.
+/// Whether the text means that there is no value. LeadSquared was seen to return a hyphen for it.
 pub(super) fn is_absent(text: &str) -> bool {
     matches!(text.trim(), "" | "-")
 }
@@ -119,7 +120,8 @@ pub(super) fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// Reads a field set from JSON: the pairs as they are written, or a plain object. Undocumented, so anything else is text.
+/// Parses a field set: a list of pairs as it is written, or an object. The form is not documented, so anything else is a
+/// text.
 fn field_set(text: &str) -> Option<FieldSet> {
     let string = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_comes_back_as_text() {
+    fn a_text_that_cannot_be_parsed_stays_a_text() {
         for kind in [ValueKind::Number, ValueKind::Flag, ValueKind::Time, ValueKind::FieldSet] {
             let text = "neither".to_owned();
             assert_eq!(Value::from_text(kind, text.clone()), Some(Value::Text(text)));
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_would_lose_a_digit_comes_back_as_text() {
+    fn a_number_that_would_lose_a_digit_stays_a_text() {
         for text in [
             "12345678901234567890",
             "0.1000000000000000055",
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hyphen_or_nothing_is_no_value_but_for_texts() {
+    fn a_hyphen_or_an_empty_text_is_no_value_except_for_texts() {
         for text in ["-", "", " ", " - "] {
             for kind in [ValueKind::Number, ValueKind::Flag, ValueKind::Time, ValueKind::FieldSet] {
                 assert_eq!(Value::from_text(kind, text.to_owned()), None, "{kind:?}");
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_emoji_in_a_field_set_spoils_no_more_than_itself() {
+    fn half_an_emoji_in_a_field_set_is_replaced() {
         let Some(Value::FieldSet(set)) = Value::from_text(ValueKind::FieldSet, r#"{"Status":"ok \ud83d"}"#.into())
         else {
             panic!("not a field set");
@@ -211,12 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn the_vendors_no_time_is_no_value() {
+    fn the_zero_time_is_no_value() {
         assert_eq!(Value::from_text(ValueKind::Time, "0001-01-01 00:00:00".into()), None);
     }
 
     #[test]
-    fn field_sets_are_read_from_pairs_and_from_objects() {
+    fn field_sets_are_parsed_from_pairs_and_from_objects() {
         let expected = Some(Value::FieldSet(FieldSet {
             value: String::new(),
             fields: BTreeMap::from([("Status".to_owned(), "Pending".to_owned())]),
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn rewritten_values_are_recognised() {
+    fn rewritten_values_are_recognized() {
         let text = |text: &str| Value::Text(text.to_owned());
         assert_eq!(text("9845098450").reads_back_as("+91-9845098450"), Some(true));
         assert_eq!(text("true").reads_back_as("1"), Some(true));

@@ -9,7 +9,9 @@ use crate::context::RequestContext;
 use crate::crm::activity as endpoint;
 use crate::crm::lost::{LostWrite, NextLookup};
 use crate::crm::retry::{ReconcilableWrite, Reconciled};
-use crate::domain::activity::{Activity, ActivityType, Form, Page, Post, Target};
+use crate::domain::activity::{
+    Activity, ActivityForm, ActivityPage, ActivityTarget, ActivityType, ActivityWriteRequest,
+};
 use crate::domain::listed::Listed;
 use crate::error::{Error, ErrorKind, Recovery, Resource, Result};
 use crate::store::PriorAttempt;
@@ -24,7 +26,7 @@ impl Gateway {
     }
 
     /// The form of the activity type with that code. Always queries LeadSquared.
-    pub async fn activity_form(&self, context: &RequestContext, code: i32) -> Result<Form> {
+    pub async fn activity_form(&self, context: &RequestContext, code: i32) -> Result<ActivityForm> {
         self.crm.call(context, &endpoint::GetSetting(code)).await
     }
 
@@ -41,7 +43,7 @@ impl Gateway {
         code: Option<i32>,
         page: usize,
         count: usize,
-    ) -> Result<Page> {
+    ) -> Result<ActivityPage> {
         let operation = endpoint::Retrieve {
             lead_id: lead_id.to_owned(),
             code,
@@ -52,17 +54,22 @@ impl Gateway {
     }
 
     /// A page of the activities of all leads.
-    pub async fn modified_activities(&self, context: &RequestContext, query: &Modified) -> Result<Page> {
+    pub async fn modified_activities(&self, context: &RequestContext, query: &Modified) -> Result<ActivityPage> {
         self.crm.call(context, query).await
     }
 
     /// Checks a post. Sends nothing to LeadSquared.
-    pub fn validate_post(post: &Post) -> Result<()> {
+    pub fn validate_post(post: &ActivityWriteRequest) -> Result<()> {
         or_invalid(post.check())
     }
 
     /// Posts or updates an activity, once per request id, at the position of `entry`. Returns the id of the activity.
-    pub async fn post(self: &Arc<Self>, context: &RequestContext, post: Post, entry: Entry) -> Result<String> {
+    pub async fn post(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        post: ActivityWriteRequest,
+        entry: Entry,
+    ) -> Result<String> {
         Self::validate_post(&post)?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));
         let Entry { reservation, request } = entry;
@@ -71,8 +78,8 @@ impl Gateway {
             let result = gateway.perform_post(write_context, &post, before).await;
             // An activity changes its lead: the time of the last change and the score.
             match &post.target {
-                Target::Lead(lead_id) => gateway.reads.invalidate(Some(lead_id)),
-                Target::Activity(_) => gateway.reads.invalidate(None),
+                ActivityTarget::Lead(lead_id) => gateway.reads.invalidate(Some(lead_id)),
+                ActivityTarget::Activity(_) => gateway.reads.invalidate(None),
             }
             drop(reservation);
             result
@@ -81,7 +88,12 @@ impl Gateway {
         posted.map_err(|error| self.final_error(context, error, has_id, Recovery::Activity))
     }
 
-    async fn perform_post(&self, context: RequestContext, post: &Post, before: PriorAttempt) -> Result<String> {
+    async fn perform_post(
+        &self,
+        context: RequestContext,
+        post: &ActivityWriteRequest,
+        before: PriorAttempt,
+    ) -> Result<String> {
         let mut write = PostWrite { gateway: self, post };
         let lost = self.begun_before(before);
         self.crm.send_until_known(context, lost, &mut write).await
@@ -92,7 +104,7 @@ impl Gateway {
 /// request may still be executed.
 struct PostWrite<'a> {
     gateway: &'a Gateway,
-    post: &'a Post,
+    post: &'a ActivityWriteRequest,
 }
 
 /// What a look-up proves of a post whose response was lost.
@@ -111,7 +123,7 @@ impl ReconcilableWrite for PostWrite<'_> {
     async fn send(&mut self, context: &RequestContext) -> Result<String> {
         let (crm, post) = (&self.gateway.crm, self.post);
         let sent = match &post.target {
-            Target::Lead(lead_id) => {
+            ActivityTarget::Lead(lead_id) => {
                 let create = endpoint::Create {
                     post: Arc::new(post.clone()),
                     lead_id: lead_id.clone(),
@@ -119,7 +131,7 @@ impl ReconcilableWrite for PostWrite<'_> {
                 };
                 crm.call(context, &create).await
             }
-            Target::Activity(activity_id) => crm.call(context, &endpoint::Update { post, activity_id }).await,
+            ActivityTarget::Activity(activity_id) => crm.call(context, &endpoint::Update { post, activity_id }).await,
         };
         sent.map_err(with_activity_fields)
     }
@@ -154,7 +166,7 @@ impl PostWrite<'_> {
         let clock = gateway.crm.clock();
         let is_after = |at: Option<Timestamp>| at.and_then(|at| clock.is_since(at, lost.since())) == Some(true);
         Ok(match &post.target {
-            Target::Lead(lead_id) => {
+            ActivityTarget::Lead(lead_id) => {
                 let page = gateway
                     .lead_activities(context, lead_id, Some(post.code), 0, MAX_COMPARED)
                     .await;
@@ -171,7 +183,7 @@ impl PostWrite<'_> {
                     _ => PostState::Unproved,
                 }
             }
-            Target::Activity(id) => match gateway.get_activity(context, id).await {
+            ActivityTarget::Activity(id) => match gateway.get_activity(context, id).await {
                 Ok(activity) if post.is_seen_in(&activity) => PostState::Executed(activity.id),
                 Ok(_) => PostState::Unproved,
                 Err(error) if error.kind == ErrorKind::NotFound(Resource::Activity) => return Err(error),

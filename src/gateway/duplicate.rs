@@ -9,7 +9,7 @@ use super::lead::WriteMode;
 use super::lookup::{fold, id_of, own_key, with_lead};
 use crate::context::RequestContext;
 use crate::crm::lead::{GetByEmail, GetByPhone};
-use crate::domain::lead::{Action, EMAIL, Key, Row, Write};
+use crate::domain::lead::{EMAIL, LeadKey, RawFields, WriteAction, WriteRequest};
 use crate::domain::phone;
 use crate::error::{Error, ErrorKind};
 
@@ -22,7 +22,7 @@ impl Gateway {
     pub(super) async fn with_duplicate(
         &self,
         context: &RequestContext,
-        write: &Write,
+        write: &WriteRequest,
         mode: WriteMode,
         error: Error,
     ) -> Error {
@@ -56,26 +56,32 @@ impl Gateway {
         }
     }
 
-    async fn find_if_free(&self, context: &RequestContext, write: &Write, by: &str, mode: WriteMode) -> Option<Row> {
+    async fn find_if_free(
+        &self,
+        context: &RequestContext,
+        write: &WriteRequest,
+        by: &str,
+        mode: WriteMode,
+    ) -> Option<RawFields> {
         let if_idle = mode == WriteMode::Bulk;
         let found = match own_key(write, by)? {
-            Key::Email(address) => self.crm.call_if_free(context, &GetByEmail(address), if_idle).await?,
-            Key::Phone(number) => {
+            LeadKey::Email(address) => self.crm.call_if_free(context, &GetByEmail(address), if_idle).await?,
+            LeadKey::Phone(number) => {
                 let forms = phone::lookup_forms(&number, self.country_code.as_str());
                 let operation = GetByPhone(forms.into_iter().next()?);
                 self.crm.call_if_free(context, &operation, if_idle).await?
             }
-            Key::Id(_) | Key::Number(_) => return None,
+            LeadKey::Id(_) | LeadKey::Number(_) => return None,
         };
         found.ok()
     }
 
     /// Whether the lead was looked up by that attribute already, as part of the write.
-    fn was_looked_up(&self, write: &Write, attribute: Option<&str>) -> bool {
+    fn was_looked_up(&self, write: &WriteRequest, attribute: Option<&str>) -> bool {
         match &write.action {
-            Action::Create => false,
-            Action::Update { .. } => self.settings.own_values_may_clash && attribute.is_some(),
-            Action::Upsert { .. } | Action::Capture { .. } => {
+            WriteAction::Create => false,
+            WriteAction::Update { .. } => self.settings.own_values_may_clash && attribute.is_some(),
+            WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
                 let by = attribute.unwrap_or("Phone");
                 by != EMAIL && write.attributes.text(by).is_some() && write.matched_by(by).is_some()
             }
@@ -85,7 +91,7 @@ impl Gateway {
 
 /// The attribute that the lead can be looked up by: the one that LeadSquared names, or where it names none, the first unique
 /// one that the write has.
-fn clashing(write: &Write, attribute: Option<&str>) -> Option<&'static str> {
+fn clashing(write: &WriteRequest, attribute: Option<&str>) -> Option<&'static str> {
     let has = |name: &&str| write.attributes.text(name).is_some();
     let mut keys = [EMAIL, "Phone", "Mobile"].into_iter();
     match attribute {
@@ -95,10 +101,10 @@ fn clashing(write: &Write, attribute: Option<&str>) -> Option<&'static str> {
 }
 
 /// Whether the lead is another one than that which the write is about.
-fn is_other(write: &Write, row: &Row) -> bool {
+fn is_other(write: &WriteRequest, row: &RawFields) -> bool {
     match (&write.action, id_of(row)) {
         (_, None) => false,
-        (Action::Update { lead_id, .. }, Some(id)) => fold(id) != fold(lead_id),
-        (Action::Create | Action::Upsert { .. } | Action::Capture { .. }, Some(_)) => true,
+        (WriteAction::Update { lead_id, .. }, Some(id)) => fold(id) != fold(lead_id),
+        (WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. }, Some(_)) => true,
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Gateway, Removal};
 use crate::context::{RequestContext, RequestId};
-use crate::domain::activity::{Post, Target};
-use crate::domain::lead::{LEAD_ID, Row, Write, contacts_of, order_key};
+use crate::domain::activity::{ActivityTarget, ActivityWriteRequest};
+use crate::domain::lead::{LEAD_ID, RawFields, WriteRequest, contacts_of, order_key};
 use crate::quota::Reservation;
 use crate::store::{RequestEntry, Requests, StoredResult};
 
@@ -76,7 +76,7 @@ impl KnownLeads {
     }
 
     /// What a row shows.
-    pub(super) fn learn_row(&self, row: &Row) {
+    pub(super) fn learn_row(&self, row: &RawFields) {
         if let Some(id) = row.get(LEAD_ID).and_then(Option::as_deref) {
             self.learn(id, contacts_of(row));
         }
@@ -94,7 +94,7 @@ impl KnownLeads {
 
 impl Gateway {
     /// Takes the place of a write of a lead.
-    pub fn enter_write(&self, write: &Write, request: Option<RequestId>) -> Entry {
+    pub fn enter_write(&self, write: &WriteRequest, request: Option<RequestId>) -> Entry {
         self.enter(&self.requests, write.order_keys(), request)
     }
 
@@ -104,10 +104,10 @@ impl Gateway {
     }
 
     /// Takes the place of an activity that is posted or updated.
-    pub fn enter_post(&self, post: &Post, request: Option<RequestId>) -> Entry {
+    pub fn enter_post(&self, post: &ActivityWriteRequest, request: Option<RequestId>) -> Entry {
         let key = match &post.target {
-            Target::Lead(lead_id) => order_key("lead", lead_id),
-            Target::Activity(activity_id) => order_key("activity", activity_id),
+            ActivityTarget::Lead(lead_id) => order_key("lead", lead_id),
+            ActivityTarget::Activity(activity_id) => order_key("activity", activity_id),
         };
         self.enter(&self.posts, vec![key], request)
     }

@@ -8,14 +8,14 @@ use super::lookup::{columns, fold, id_of, is_missing, own_key, with_lead};
 use super::reconcile::LookupResult;
 use super::{Entry, Gateway, or_invalid};
 use crate::context::{RequestContext, RequestId};
-use crate::crm::batch::{Rejoin, Way};
+use crate::crm::batch::{BatchMode, LostMember};
 use crate::crm::lead as endpoint;
 use crate::crm::lost::LostWrite;
 use crate::crm::retry::{ReconcilableWrite, Reconciled};
 use crate::domain::check;
-use crate::domain::lead::{Action, EMAIL, Key, Lead, Row, Write, Written};
+use crate::domain::lead::{EMAIL, Lead, LeadKey, RawFields, WriteAction, WriteRequest, WriteResult};
 use crate::domain::listed::Unreadable;
-use crate::domain::mask::Mask;
+use crate::domain::mask::ReadMask;
 use crate::domain::value::Value;
 use crate::error::{Error, ErrorKind, Outcome, Recovery, Result, Violation};
 use crate::store::PriorAttempt;
@@ -48,9 +48,9 @@ pub struct BatchGetResult {
 impl Gateway {
     /// Checks a write against the account's metadata. Sends no write to LeadSquared. Spells the names of attributes as the
     /// account does.
-    pub async fn validate(&self, context: &RequestContext, write: &mut Write) -> Result<()> {
+    pub async fn validate(&self, context: &RequestContext, write: &mut WriteRequest) -> Result<()> {
         let catalog = self.metadata.get_if_available(context).await;
-        let rules = check::Rules::new(catalog.as_deref(), self.settings.check_options);
+        let rules = check::WriteRules::new(catalog.as_deref(), self.settings.check_options);
         let mut violations = write.check();
         violations.extend(rules.set(&write.attributes));
         violations.extend(rules.cleared(&write.cleared));
@@ -65,10 +65,10 @@ impl Gateway {
     pub async fn write(
         self: &Arc<Self>,
         context: &RequestContext,
-        mut write: Write,
+        mut write: WriteRequest,
         mode: WriteMode,
         entry: Entry,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         self.validate(context, &mut write).await?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));
         let caller_context = context.clone();
@@ -106,7 +106,7 @@ impl Gateway {
 
     /// Whether the write may be sent in a batch. A bulk call does not start automations, as observed. An update by its own
     /// endpoint does not, either.
-    fn way(&self, write: &Write, mode: WriteMode) -> Way {
+    fn way(&self, write: &WriteRequest, mode: WriteMode) -> BatchMode {
         let has_set = || {
             write
                 .attributes
@@ -114,29 +114,29 @@ impl Gateway {
                 .any(|(_, value)| matches!(value, Value::FieldSet(_)))
         };
         let is_on = match &write.action {
-            Action::Update {
+            WriteAction::Update {
                 run_automations: true, ..
             }
-            | Action::Upsert {
+            | WriteAction::Upsert {
                 run_automations: true, ..
-            } => return Way::Alone,
-            Action::Capture { .. } => return Way::Alone,
+            } => return BatchMode::Never,
+            WriteAction::Capture { .. } => return BatchMode::Never,
             // The form of field sets in the bulk endpoint is not documented.
-            Action::Update { .. } if has_set() => return Way::Alone,
-            Action::Update { .. } if mode == WriteMode::Bulk => return Way::Either,
-            Action::Update { .. } => self.batching.updates,
-            Action::Upsert { .. } => self.batching.upserts,
-            Action::Create => self.batching.creates,
+            WriteAction::Update { .. } if has_set() => return BatchMode::Never,
+            WriteAction::Update { .. } if mode == WriteMode::Bulk => return BatchMode::Opportunistic,
+            WriteAction::Update { .. } => self.batching.updates,
+            WriteAction::Upsert { .. } => self.batching.upserts,
+            WriteAction::Create => self.batching.creates,
         };
         match (is_on, mode) {
-            (true, _) => Way::Either,
-            (false, WriteMode::Bulk) => Way::Together,
-            (false, WriteMode::Single) => Way::Alone,
+            (true, _) => BatchMode::Opportunistic,
+            (false, WriteMode::Bulk) => BatchMode::Always,
+            (false, WriteMode::Single) => BatchMode::Never,
         }
     }
 
     /// Invalidates the reads that the write may have changed.
-    fn invalidate(&self, result: &Result<Written>) {
+    fn invalidate(&self, result: &Result<WriteResult>) {
         match (result, Outcome::of_mutation(result)) {
             (Ok(written), _) => self.reads.invalidate(Some(&written.lead_id)),
             (Err(_), Outcome::Unknown) => self.reads.invalidate(None),
@@ -148,8 +148,8 @@ impl Gateway {
     pub async fn get_lead(
         self: &Arc<Self>,
         context: &RequestContext,
-        key: &Key,
-        mask: &Mask,
+        key: &LeadKey,
+        mask: &ReadMask,
         max_staleness: Option<Duration>,
     ) -> Result<Lead> {
         let catalog = self.metadata.get_if_available(context).await;
@@ -165,7 +165,7 @@ impl Gateway {
         self.known_leads.learn_row(&row);
         mask.apply(&mut row);
         let mut lead = Lead::from_row(row, catalog.as_deref());
-        if let (Key::Id(id), true) = (key, lead.id.is_empty()) {
+        if let (LeadKey::Id(id), true) = (key, lead.id.is_empty()) {
             lead.id.clone_from(id);
         }
         Ok(lead)
@@ -177,7 +177,7 @@ impl Gateway {
         &self,
         context: &RequestContext,
         ids: &[String],
-        mask: &Mask,
+        mask: &ReadMask,
         enough_bytes: usize,
     ) -> Result<BatchGetResult> {
         or_invalid(check_ids(ids))?;
@@ -253,10 +253,10 @@ impl Gateway {
     async fn perform(
         &self,
         context: RequestContext,
-        write: &Arc<Write>,
-        way: Way,
+        write: &Arc<WriteRequest>,
+        way: BatchMode,
         before: PriorAttempt,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         let mut write = LeadWrite {
             gateway: self,
             write,
@@ -270,19 +270,21 @@ impl Gateway {
     async fn send(
         &self,
         context: &RequestContext,
-        write: &Arc<Write>,
-        way: Way,
-        batch: &mut Option<Rejoin>,
-    ) -> Result<Written> {
+        write: &Arc<WriteRequest>,
+        way: BatchMode,
+        batch: &mut Option<LostMember>,
+    ) -> Result<WriteResult> {
         let (clear_with, write) = (self.settings.clear_with, write.clone());
         let result = match &write.action {
-            Action::Create => {
+            WriteAction::Create => {
                 let write = write.clone();
                 let operation = endpoint::Create { write, clear_with };
-                self.crm.ride_again(way, context, &operation, batch).await
+                self.crm.call_batched_or_rejoin(way, context, &operation, batch).await
             }
-            Action::Update { lead_id, .. } => self.update(context, &write, way, lead_id, batch).await,
-            Action::Upsert { .. } | Action::Capture { .. } => self.match_and_write(context, &write, way, batch).await,
+            WriteAction::Update { lead_id, .. } => self.update(context, &write, way, lead_id, batch).await,
+            WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
+                self.match_and_write(context, &write, way, batch).await
+            }
         };
         result.map_err(|mut error| {
             if let ErrorKind::Invalid(violations) = &mut error.kind {
@@ -295,11 +297,11 @@ impl Gateway {
     async fn update(
         &self,
         context: &RequestContext,
-        write: &Arc<Write>,
-        way: Way,
+        write: &Arc<WriteRequest>,
+        way: BatchMode,
         lead_id: &str,
-        batch: &mut Option<Rejoin>,
-    ) -> Result<Written> {
+        batch: &mut Option<LostMember>,
+    ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
         let mut write = write.clone();
         loop {
@@ -307,14 +309,14 @@ impl Gateway {
                 write: write.clone(),
                 clear_with,
             };
-            let result = self.crm.ride_again(way, context, &operation, batch).await;
+            let result = self.crm.call_batched_or_rejoin(way, context, &operation, batch).await;
             let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
                 return result;
             };
             let Some(key) = own_key(&write, attribute).filter(|_| self.settings.own_values_may_clash) else {
                 return result;
             };
-            let row = match self.find(context, &key, &Mask::default(), None).await {
+            let row = match self.find(context, &key, &ReadMask::default(), None).await {
                 Err(error) if is_missing(&error) => return result,
                 row => row?,
             };
@@ -329,7 +331,7 @@ impl Gateway {
             let write = Arc::make_mut(&mut write);
             write.attributes = write.attributes.without(attribute);
             if write.attributes.is_empty() && write.cleared.is_empty() {
-                return Ok(Written {
+                return Ok(WriteResult {
                     lead_id: lead_id.to_owned(),
                     affected_rows: 0,
                     created: Some(false),
@@ -344,10 +346,10 @@ impl Gateway {
     async fn match_and_write(
         &self,
         context: &RequestContext,
-        write: &Arc<Write>,
-        way: Way,
-        batch: &mut Option<Rejoin>,
-    ) -> Result<Written> {
+        write: &Arc<WriteRequest>,
+        way: BatchMode,
+        batch: &mut Option<LostMember>,
+    ) -> Result<WriteResult> {
         let email = write.attributes.text(EMAIL);
         let by_email = email.as_ref().and_then(|_| write.matched_by(EMAIL));
         let first = by_email.map_or_else(|| write.clone(), Arc::new);
@@ -366,7 +368,10 @@ impl Gateway {
         let Some(phone) = write.attributes.text(by).filter(|_| write.matched_by(by).is_some()) else {
             return result;
         };
-        let found = match self.find(context, &Key::Phone(phone), &Mask::default(), None).await {
+        let found = match self
+            .find(context, &LeadKey::Phone(phone), &ReadMask::default(), None)
+            .await
+        {
             Ok(found) => found,
             Err(error) if is_missing(&error) => return result,
             Err(error) => return Err(error),
@@ -394,32 +399,32 @@ impl Gateway {
     async fn upsert_or_capture(
         &self,
         context: &RequestContext,
-        write: Arc<Write>,
-        way: Way,
-        batch: &mut Option<Rejoin>,
-    ) -> Result<Written> {
+        write: Arc<WriteRequest>,
+        way: BatchMode,
+        batch: &mut Option<LostMember>,
+    ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
-        if matches!(write.action, Action::Capture { .. }) {
+        if matches!(write.action, WriteAction::Capture { .. }) {
             return self.crm.call(context, &endpoint::Capture { write, clear_with }).await;
         }
         let operation = endpoint::CreateOrUpdate { write, clear_with };
-        self.crm.ride_again(way, context, &operation, batch).await
+        self.crm.call_batched_or_rejoin(way, context, &operation, batch).await
     }
 }
 
 /// A write in progress.
 struct LeadWrite<'a> {
     gateway: &'a Gateway,
-    write: &'a Arc<Write>,
-    way: Way,
+    write: &'a Arc<WriteRequest>,
+    way: BatchMode,
     /// The batch that the write was lost with, until the write is sent with it again.
-    batch: Option<Rejoin>,
+    batch: Option<LostMember>,
 }
 
 impl ReconcilableWrite for LeadWrite<'_> {
-    type Output = Written;
+    type Output = WriteResult;
 
-    async fn send(&mut self, context: &RequestContext) -> Result<Written> {
+    async fn send(&mut self, context: &RequestContext) -> Result<WriteResult> {
         self.gateway.send(context, self.write, self.way, &mut self.batch).await
     }
 
@@ -428,13 +433,13 @@ impl ReconcilableWrite for LeadWrite<'_> {
         context: &RequestContext,
         lost: LostWrite,
         unknown: &Error,
-    ) -> Result<Reconciled<Written>> {
+    ) -> Result<Reconciled<WriteResult>> {
         let found = self.gateway.look_up_write(context, self.write, lost).await?;
         let recovery = found.may_change().then(|| lost.recovery());
         let is_rejected = unknown.details.is_client_error_page();
         Ok(match (found, &mut self.batch) {
             (LookupResult::Executed(written), batch) => {
-                batch.take().into_iter().for_each(Rejoin::executed);
+                batch.take().into_iter().for_each(LostMember::executed);
                 Reconciled::Executed(written)
             }
             // The failure of a whole batch says nothing about this write: the write goes on with half of the batch.
@@ -465,7 +470,7 @@ impl ReconcilableWrite for LeadWrite<'_> {
         context: &RequestContext,
         _lost: LostWrite,
         resent: LostWrite,
-    ) -> Result<Reconciled<Written>> {
+    ) -> Result<Reconciled<WriteResult>> {
         let found = self.gateway.look_up_write(context, self.write, resent).await?;
         let recovery = found.may_change().then(|| resent.recovery());
         Ok(match found {
@@ -507,6 +512,6 @@ fn check_ids(ids: &[String]) -> Vec<Violation> {
 }
 
 /// The total length of a lead's values.
-fn value_bytes(row: &Row) -> usize {
+fn value_bytes(row: &RawFields) -> usize {
     row.values().flatten().map(String::len).sum()
 }

@@ -2,11 +2,11 @@
 
 use super::Gateway;
 use crate::context::RequestContext;
-use crate::crm::batch::Way;
+use crate::crm::batch::BatchMode;
 use crate::crm::lead as endpoint;
 use crate::domain::field::Catalog;
-use crate::domain::lead::{Key, LEAD_ID, Row, Write};
-use crate::domain::mask::Mask;
+use crate::domain::lead::{LEAD_ID, LeadKey, RawFields, WriteRequest};
+use crate::domain::mask::ReadMask;
 use crate::domain::phone;
 use crate::error::{Error, ErrorKind, Resource, Result};
 
@@ -15,29 +15,33 @@ impl Gateway {
     pub(super) async fn find(
         &self,
         context: &RequestContext,
-        key: &Key,
-        mask: &Mask,
+        key: &LeadKey,
+        mask: &ReadMask,
         catalog: Option<&Catalog>,
-    ) -> Result<Row> {
+    ) -> Result<RawFields> {
         match key {
-            Key::Id(id) => {
+            LeadKey::Id(id) => {
                 let known = catalog.filter(|catalog| self.batching.reads && mask.is_of_columns(catalog));
                 let operation = endpoint::GetById {
                     id: id.clone(),
                     columns: known.map(|catalog| mask.shared_columns(catalog)),
                 };
-                let way = if known.is_some() { Way::Either } else { Way::Alone };
-                self.crm.ride(way, context, &operation).await
+                let way = if known.is_some() {
+                    BatchMode::Opportunistic
+                } else {
+                    BatchMode::Never
+                };
+                self.crm.call_batched(way, context, &operation).await
             }
-            Key::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
-            Key::Number(number) => {
+            LeadKey::Email(email) => self.crm.call(context, &endpoint::GetByEmail(email.clone())).await,
+            LeadKey::Number(number) => {
                 let operation = endpoint::GetByNumber {
                     number: number.clone(),
                     columns: columns(mask, catalog),
                 };
                 self.crm.call(context, &operation).await
             }
-            Key::Phone(number) => {
+            LeadKey::Phone(number) => {
                 let mut missing = Error::from(ErrorKind::NotFound(Resource::Lead));
                 for form in phone::lookup_forms(number, self.country_code.as_str()) {
                     match self.crm.call(context, &endpoint::GetByPhone(form)).await {
@@ -52,7 +56,7 @@ impl Gateway {
 }
 
 /// The lead's id.
-pub(super) fn id_of(row: &Row) -> Option<&str> {
+pub(super) fn id_of(row: &RawFields) -> Option<&str> {
     row.get(LEAD_ID)?.as_deref()
 }
 
@@ -67,16 +71,16 @@ pub(super) fn fold(id: &str) -> String {
 }
 
 /// The key of the lead that has the write's own value of the attribute.
-pub(super) fn own_key(write: &Write, attribute: &str) -> Option<Key> {
+pub(super) fn own_key(write: &WriteRequest, attribute: &str) -> Option<LeadKey> {
     let value = write.attributes.text(attribute)?;
     Some(match attribute {
-        "EmailAddress" => Key::Email(value),
-        _ => Key::Phone(value),
+        "EmailAddress" => LeadKey::Email(value),
+        _ => LeadKey::Phone(value),
     })
 }
 
 /// The same error. A duplicate names the attribute and the lead that has its value.
-pub(super) fn with_lead(mut error: Error, by: &str, row: &Row) -> Error {
+pub(super) fn with_lead(mut error: Error, by: &str, row: &RawFields) -> Error {
     if let ErrorKind::Duplicate { attribute, lead_id } = &mut error.kind {
         *attribute = Some(by.to_owned());
         *lead_id = id_of(row).map(str::to_owned);
@@ -85,7 +89,7 @@ pub(super) fn with_lead(mut error: Error, by: &str, row: &Row) -> Error {
 }
 
 /// The columns to request for a mask.
-pub(super) fn columns(mask: &Mask, catalog: Option<&Catalog>) -> Vec<String> {
+pub(super) fn columns(mask: &ReadMask, catalog: Option<&Catalog>) -> Vec<String> {
     match catalog {
         Some(catalog) => mask.columns(catalog.names()),
         None => mask.columns(endpoint::standard_columns()),

@@ -31,15 +31,15 @@ use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
-use crate::domain::lead::Written;
+use crate::domain::lead::WriteResult;
 use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
 use crate::domain::usage::QuotaUsage;
 use crate::domain::user::{self, Roster, User};
 use crate::error::{Error, ErrorKind, Recovery, Result, Violation};
 use crate::quota::Quota;
-use crate::quota::lane::{Lane, Sizes};
-pub use crate::quota::{BreakerSnapshot, BreakerState, Snapshot, WindowSnapshot};
+use crate::quota::lane::{BatchSizes, Lane};
+pub use crate::quota::{BreakerSnapshot, BreakerState, QuotaSnapshot, WindowSnapshot};
 pub use crate::sharing;
 use crate::sharing::Sharing;
 use crate::store::{self, PriorAttempt, Requests, Store};
@@ -133,7 +133,7 @@ impl Batching {
             Lane::Activities => "max_activities",
         };
         let sizes = self.sizes();
-        let lanes = Lane::ALL.map(|lane| (most(lane), sizes.0[lane as usize], lane.most()));
+        let lanes = Lane::ALL.map(|lane| (most(lane), sizes.0[lane as usize], lane.max_batch()));
         let others = [
             ("max_requests", self.max_requests, MAX_IN_WORK),
             ("import_window", self.import_window, MAX_IN_WORK),
@@ -148,8 +148,8 @@ impl Batching {
     }
 
     /// How many of each lane travel in one call.
-    pub fn sizes(&self) -> Sizes {
-        Sizes(Lane::ALL.map(|lane| match lane {
+    pub fn sizes(&self) -> BatchSizes {
+        BatchSizes(Lane::ALL.map(|lane| match lane {
             Lane::Reads => self.max_reads,
             Lane::Updates => self.max_updates,
             Lane::Upserts => self.max_upserts,
@@ -166,7 +166,7 @@ pub struct Gateway {
     metadata: Cached<LeadsMetaData, Catalog>,
     users: Users,
     activity_types: Cached<GetTypes, Listed<ActivityType>>,
-    requests: Arc<Requests<Written>>,
+    requests: Arc<Requests<WriteResult>>,
     posts: Arc<Requests<String>>,
     settings: WriteSettings,
     batching: Batching,
@@ -235,7 +235,7 @@ impl Gateway {
     }
 
     /// The state of the account's quota.
-    pub fn quota(&self) -> Snapshot {
+    pub fn quota(&self) -> QuotaSnapshot {
         self.quota.snapshot()
     }
 
@@ -275,7 +275,7 @@ impl Gateway {
     }
 
     /// One user.
-    pub async fn get_user(&self, context: &RequestContext, key: &user::Key) -> Result<User> {
+    pub async fn get_user(&self, context: &RequestContext, key: &user::UserKey) -> Result<User> {
         self.users.get(context, key).await
     }
 

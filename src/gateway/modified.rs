@@ -12,10 +12,10 @@ use crate::context::RequestContext;
 use crate::crm::retry::{Decision, decide_incomplete_page};
 use crate::crm::search::{MODIFIED, Page, RecentlyModified};
 use crate::domain::field::Catalog;
-use crate::domain::lead::{Lead, Row};
+use crate::domain::lead::{Lead, RawFields};
+use crate::domain::lead_id_set::LeadIdSet;
 use crate::domain::listed::{Listed, Unreadable};
-use crate::domain::mask::Mask;
-use crate::domain::seen::Seen;
+use crate::domain::mask::ReadMask;
 use crate::domain::time;
 use crate::error::{ErrorKind, Result};
 
@@ -54,7 +54,7 @@ pub struct ListedPage {
 
 /// A page as it was read.
 struct ReadPage {
-    rows: Listed<Row>,
+    rows: Listed<RawFields>,
     /// Where each of the readable rows stands on LeadSquared's page.
     positions: Vec<usize>,
     reading: PageRead,
@@ -62,7 +62,7 @@ struct ReadPage {
 
 impl ReadPage {
     /// Those rows that are wanted.
-    fn of(rows: Listed<Row>, reading: PageRead, mut wanted: impl FnMut(&Row) -> bool) -> Self {
+    fn of(rows: Listed<RawFields>, reading: PageRead, mut wanted: impl FnMut(&RawFields) -> bool) -> Self {
         let positions = (0..rows.records.len()).map(|index| rows.position(index)).collect();
         let mut page = Self {
             rows,
@@ -74,7 +74,11 @@ impl ReadPage {
     }
 
     /// Keeps those rows, by position and content, and those that cannot be read.
-    fn retain(&mut self, mut wanted: impl FnMut(usize, &Row) -> bool, unreadable: impl FnMut(&Unreadable) -> bool) {
+    fn retain(
+        &mut self,
+        mut wanted: impl FnMut(usize, &RawFields) -> bool,
+        unreadable: impl FnMut(&Unreadable) -> bool,
+    ) {
         let rows = std::mem::take(&mut self.rows.records).into_iter();
         let positions = std::mem::take(&mut self.positions).into_iter();
         let kept = positions.zip(rows).filter(|(position, row)| wanted(*position, row));
@@ -176,7 +180,7 @@ impl Listing {
     }
 
     /// Whether a lead belongs to the range. One that does not say when it was modified does: LeadSquared has listed it.
-    fn holds(&self, row: &Row) -> bool {
+    fn holds(&self, row: &RawFields) -> bool {
         let at = row.get(MODIFIED).and_then(Option::as_deref).and_then(time::read);
         at.is_none_or(|at| self.start <= at && at < self.end)
     }
@@ -187,12 +191,12 @@ pub struct Export {
     gateway: Arc<Gateway>,
     context: RequestContext,
     listing: Listing,
-    mask: Mask,
+    mask: ReadMask,
     catalog: Option<Arc<Catalog>>,
     columns: Vec<String>,
-    seen: Seen,
+    seen: LeadIdSet,
     /// The unreadable leads that have come.
-    unread: Seen,
+    unread: LeadIdSet,
 }
 
 impl Gateway {
@@ -202,7 +206,7 @@ impl Gateway {
         &self,
         context: &RequestContext,
         listing: &mut Listing,
-        mask: &Mask,
+        mask: &ReadMask,
     ) -> Result<Option<ListedPage>> {
         let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
@@ -227,7 +231,7 @@ impl Gateway {
         self: &Arc<Self>,
         context: &RequestContext,
         from: ExportFrom,
-        mask: Mask,
+        mask: ReadMask,
     ) -> Result<Export> {
         let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
@@ -243,8 +247,8 @@ impl Gateway {
             mask,
             catalog,
             columns,
-            seen: Seen::default(),
-            unread: Seen::default(),
+            seen: LeadIdSet::default(),
+            unread: LeadIdSet::default(),
         })
     }
 
@@ -388,7 +392,8 @@ mod tests {
 
     #[test]
     fn the_range_has_its_start_and_not_its_end() {
-        let holds = |at: Option<&str>| listing().holds(&Row::from([(MODIFIED.to_owned(), at.map(str::to_owned))]));
+        let holds =
+            |at: Option<&str>| listing().holds(&RawFields::from([(MODIFIED.to_owned(), at.map(str::to_owned))]));
         assert!(!holds(Some("2026-09-01 00:00:00.499")));
         assert!(holds(Some("2026-09-01 00:00:00.500")));
         assert!(holds(Some("2026-09-02 00:00:00.249")));

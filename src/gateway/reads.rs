@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::{Criticality, RequestContext};
-use crate::domain::lead::{Key, Row};
-use crate::domain::mask::Mask;
+use crate::domain::lead::{LeadKey, RawFields};
+use crate::domain::mask::ReadMask;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
 
@@ -30,9 +30,9 @@ struct Shared {
     tenant: String,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
-    in_flight_reads: Mutex<HashMap<(Key, Mask), Arc<InFlightRead>>>,
+    in_flight_reads: Mutex<HashMap<(LeadKey, ReadMask), Arc<InFlightRead>>>,
     /// What was read by id, and what was looked up by anything else.
-    kept: [moka::sync::Cache<Key, Kept>; 2],
+    kept: [moka::sync::Cache<LeadKey, Kept>; 2],
 }
 
 /// A read under way. It runs in a task of its own, until the last deadline of those who wait for it, and ends when all of
@@ -41,7 +41,7 @@ struct InFlightRead {
     criticality: Criticality,
     waiting: Mutex<Waiting>,
     cancelled: CancellationToken,
-    landed: watch::Sender<Option<Result<Arc<Row>>>>,
+    landed: watch::Sender<Option<Result<Arc<RawFields>>>>,
 }
 
 /// Who waits for a flight.
@@ -53,15 +53,15 @@ struct Waiting {
 /// An answer of some time ago.
 #[derive(Clone)]
 struct Kept {
-    mask: Mask,
-    row: Arc<Row>,
+    mask: ReadMask,
+    row: Arc<RawFields>,
     asked: Instant,
 }
 
 /// A waiter of a flight.
 struct Reader {
     shared: Arc<Shared>,
-    name: (Key, Mask),
+    name: (LeadKey, ReadMask),
     in_flight: Arc<InFlightRead>,
 }
 
@@ -82,14 +82,14 @@ impl Reads {
     pub(super) async fn get<R, F>(
         &self,
         context: &RequestContext,
-        key: &Key,
-        mask: &Mask,
+        key: &LeadKey,
+        mask: &ReadMask,
         max_staleness: Option<Duration>,
         read: R,
-    ) -> Result<Row>
+    ) -> Result<RawFields>
     where
         R: Fn(RequestContext) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Row>> + Send,
+        F: Future<Output = Result<RawFields>> + Send,
     {
         let name = (key.folded(), mask.clone());
         let age = max_staleness.filter(|age| !age.is_zero());
@@ -117,7 +117,7 @@ impl Reads {
                     if !is_first {
                         self.shared.metrics.coalesced(&self.shared.tenant, "flight");
                     }
-                    return Ok(Row::clone(&row));
+                    return Ok(RawFields::clone(&row));
                 }
                 // What was the first one's own trouble is not the others'.
                 Err(error) if !is_first && is_personal(&error) && Instant::now() < context.deadline => {}
@@ -128,10 +128,10 @@ impl Reads {
 
     /// A lead was written, or, where it is not known which, any: what was asked before is no answer to what comes now.
     pub(super) fn invalidate(&self, lead_id: Option<&str>) {
-        let written = lead_id.map(|id| Key::Id(id.to_owned()).folded());
+        let written = lead_id.map(|id| LeadKey::Id(id.to_owned()).folded());
         // What is looked up by anything else may be that lead.
-        let may_be = |key: &Key| match (&written, key) {
-            (Some(written), Key::Id(_)) => key == written,
+        let may_be = |key: &LeadKey| match (&written, key) {
+            (Some(written), LeadKey::Id(_)) => key == written,
             _ => true,
         };
         let mut in_flight_reads = self.shared.in_flight_reads();
@@ -147,34 +147,34 @@ impl Reads {
 }
 
 impl Shared {
-    fn in_flight_reads(&self) -> MutexGuard<'_, HashMap<(Key, Mask), Arc<InFlightRead>>> {
+    fn in_flight_reads(&self) -> MutexGuard<'_, HashMap<(LeadKey, ReadMask), Arc<InFlightRead>>> {
         self.in_flight_reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self, key: &Key) -> &moka::sync::Cache<Key, Kept> {
+    fn place(&self, key: &LeadKey) -> &moka::sync::Cache<LeadKey, Kept> {
         match key {
-            Key::Id(_) => &self.kept[0],
-            Key::Number(_) | Key::Email(_) | Key::Phone(_) => &self.kept[1],
+            LeadKey::Id(_) => &self.kept[0],
+            LeadKey::Number(_) | LeadKey::Email(_) | LeadKey::Phone(_) => &self.kept[1],
         }
     }
 
-    fn kept(&self, (key, mask): &(Key, Mask), age: Duration) -> Option<Row> {
+    fn kept(&self, (key, mask): &(LeadKey, ReadMask), age: Duration) -> Option<RawFields> {
         let kept = self.place(key).get(key)?;
         let is_young = kept.asked.elapsed() <= age;
-        (is_young && kept.mask.covers(mask)).then(|| Row::clone(&kept.row))
+        (is_young && kept.mask.covers(mask)).then(|| RawFields::clone(&kept.row))
     }
 
     /// A seat in the flight of that name, and whether it is a new one. One of a lower class would come too late.
     fn reader<R, F>(
         self: &Arc<Self>,
         context: &RequestContext,
-        name: &(Key, Mask),
+        name: &(LeadKey, ReadMask),
         keep: bool,
         read: R,
     ) -> (Reader, bool)
     where
         R: Fn(RequestContext) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<Row>> + Send,
+        F: Future<Output = Result<RawFields>> + Send,
     {
         let mut in_flight_reads = self.in_flight_reads();
         let reader = |in_flight| Reader {
@@ -213,12 +213,12 @@ impl Shared {
         &self,
         in_flight: &Arc<InFlightRead>,
         mut context: RequestContext,
-        name: (Key, Mask),
+        name: (LeadKey, ReadMask),
         keep: bool,
         read: R,
     ) where
         R: Fn(RequestContext) -> F,
-        F: Future<Output = Result<Row>>,
+        F: Future<Output = Result<RawFields>>,
     {
         let asked = Instant::now();
         let result = loop {

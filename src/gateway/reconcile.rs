@@ -6,15 +6,15 @@ use super::Gateway;
 use super::lookup::{id_of, is_missing};
 use crate::context::RequestContext;
 use crate::crm::lost::{LostWrite, NextLookup};
-use crate::domain::lead::{Action, Key, Row, Write, Written};
-use crate::domain::mask::Mask;
+use crate::domain::lead::{LeadKey, RawFields, WriteAction, WriteRequest, WriteResult};
+use crate::domain::mask::ReadMask;
 use crate::domain::time;
 use crate::error::{ErrorKind, Resource, Result};
 
 /// What a look-up of the lead proves of a lost write.
 pub(super) enum LookupResult {
     /// The write was executed, with this result.
-    Executed(Written),
+    Executed(WriteResult),
     /// The write was not executed, or may be executed twice.
     NotExecuted,
     /// The lead does not have the values of the write, but may have been changed since.
@@ -40,7 +40,7 @@ impl Gateway {
     pub(super) async fn look_up_write(
         &self,
         context: &RequestContext,
-        write: &Write,
+        write: &WriteRequest,
         lost: LostWrite,
     ) -> Result<LookupResult> {
         let has_keys = !write.lookup_keys().is_empty();
@@ -68,12 +68,17 @@ impl Gateway {
         }
     }
 
-    async fn look_up_once(&self, context: &RequestContext, write: &Write, since: Timestamp) -> Result<LookupResult> {
+    async fn look_up_once(
+        &self,
+        context: &RequestContext,
+        write: &WriteRequest,
+        since: Timestamp,
+    ) -> Result<LookupResult> {
         let keys = write.lookup_keys();
         // With the catalog, look-ups by id can share one call.
         let catalog = self.metadata.get_if_available(context).await;
         for key in &keys {
-            match self.find(context, key, &Mask::default(), catalog.as_deref()).await {
+            match self.find(context, key, &ReadMask::default(), catalog.as_deref()).await {
                 Ok(row) => return self.compare(write, key, &row, since),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
@@ -95,19 +100,21 @@ impl Gateway {
             .iter()
             .any(|name| write.attributes.text(name).is_some());
         match write.action {
-            Action::Update { .. } => Err(ErrorKind::NotFound(Resource::Lead).into()),
-            Action::Create if is_unique && !keys.is_empty() => Ok(LookupResult::NotExecuted),
+            WriteAction::Update { .. } => Err(ErrorKind::NotFound(Resource::Lead).into()),
+            WriteAction::Create if is_unique && !keys.is_empty() => Ok(LookupResult::NotExecuted),
             // A second upsert updates the lead of the first one.
-            Action::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
+            WriteAction::Upsert { run_automations, .. } if is_unique && !run_automations && !keys.is_empty() => {
                 Ok(LookupResult::NotExecuted)
             }
             // Each capture adds an activity.
-            Action::Create | Action::Upsert { .. } | Action::Capture { .. } => Ok(LookupResult::Inconclusive),
+            WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
+                Ok(LookupResult::Inconclusive)
+            }
         }
     }
 
     /// Compares a write with the lead that was found by that key.
-    fn compare(&self, write: &Write, key: &Key, row: &Row, since: Timestamp) -> Result<LookupResult> {
+    fn compare(&self, write: &WriteRequest, key: &LeadKey, row: &RawFields, since: Timestamp) -> Result<LookupResult> {
         let lead_id = id_of(row).unwrap_or_default().to_owned();
         let has_values = write.is_seen_in(row);
         // Whether the time in the column is after the write was sent. `None`: the times cannot be compared.
@@ -116,14 +123,14 @@ impl Gateway {
             at.and_then(|at| self.crm.clock().is_since(at, since))
         };
         let executed = |created| {
-            LookupResult::Executed(Written {
+            LookupResult::Executed(WriteResult {
                 lead_id: lead_id.clone(),
                 affected_rows: 1,
                 created,
             })
         };
         Ok(match write.action {
-            Action::Create => match (is_after("CreatedOn"), has_values) {
+            WriteAction::Create => match (is_after("CreatedOn"), has_values) {
                 (Some(true) | None, Some(true)) => executed(Some(true)),
                 // The lead existed before: the create was rejected, and would be rejected again.
                 (Some(false), _) => {
@@ -135,12 +142,12 @@ impl Gateway {
                 }
                 _ => LookupResult::Inconclusive,
             },
-            Action::Capture { .. } => match (is_after("CreatedOn"), has_values) {
+            WriteAction::Capture { .. } => match (is_after("CreatedOn"), has_values) {
                 (Some(true), Some(true)) => executed(Some(true)),
                 _ => LookupResult::Inconclusive,
             },
-            Action::Update { .. } | Action::Upsert { .. } => {
-                let created = matches!(write.action, Action::Update { .. }).then_some(false);
+            WriteAction::Update { .. } | WriteAction::Upsert { .. } => {
+                let created = matches!(write.action, WriteAction::Update { .. }).then_some(false);
                 match (has_values, is_after("ModifiedOn"), write.runs_automations()) {
                     (Some(true), _, false) | (Some(true), Some(true), true) => executed(created),
                     // The lead was not changed since, so the write can be sent again. With automations it cannot, because

@@ -9,7 +9,7 @@ use crate::crm::lead::GetById;
 use crate::crm::lost::{LostWrite, NextLookup};
 use crate::crm::removal::{Delete, Merge};
 use crate::crm::retry::{ReconcilableWrite, Reconciled};
-use crate::domain::lead::{Written, check_id, order_key};
+use crate::domain::lead::{WriteResult, check_id, order_key};
 use crate::error::{Error, ErrorKind, Recovery, Resource, Result, Violation};
 use crate::store::PriorAttempt;
 
@@ -63,7 +63,7 @@ impl Removal {
         }
     }
 
-    /// The keys of the leads that it changes, in the form of [`crate::domain::lead::Write::order_keys`].
+    /// The keys of the leads that it changes, in the form of [`crate::domain::lead::WriteRequest::order_keys`].
     pub(super) fn order_keys(&self) -> Vec<String> {
         match self {
             Self::Delete { lead_id } => vec![order_key("lead", lead_id)],
@@ -116,7 +116,7 @@ impl Gateway {
         context: RequestContext,
         removal: &Removal,
         before: PriorAttempt,
-    ) -> Result<Written> {
+    ) -> Result<WriteResult> {
         let mut write = RemovalWrite { gateway: self, removal };
         let lost = self.begun_before(before);
         self.crm.send_until_known(context, lost, &mut write).await
@@ -124,9 +124,9 @@ impl Gateway {
 }
 
 impl ReconcilableWrite for RemovalWrite<'_> {
-    type Output = Written;
+    type Output = WriteResult;
 
-    async fn send(&mut self, context: &RequestContext) -> Result<Written> {
+    async fn send(&mut self, context: &RequestContext) -> Result<WriteResult> {
         let crm = &self.gateway.crm;
         match self.removal {
             Removal::Delete { lead_id } => crm.call(context, &Delete(lead_id)).await?,
@@ -149,7 +149,7 @@ impl ReconcilableWrite for RemovalWrite<'_> {
         context: &RequestContext,
         lost: LostWrite,
         _unknown: &Error,
-    ) -> Result<Reconciled<Written>> {
+    ) -> Result<Reconciled<WriteResult>> {
         let mut lookups = lost.lookups();
         loop {
             let state = self.look_up(context).await?;
@@ -174,21 +174,21 @@ impl ReconcilableWrite for RemovalWrite<'_> {
         context: &RequestContext,
         lost: LostWrite,
         _resent: LostWrite,
-    ) -> Result<Reconciled<Written>> {
+    ) -> Result<Reconciled<WriteResult>> {
         let state = self.look_up(context).await?;
         Ok(self.reconciled(state, lost))
     }
 }
 
 impl RemovalWrite<'_> {
-    fn executed(&self) -> Written {
-        Written {
+    fn executed(&self) -> WriteResult {
+        WriteResult {
             lead_id: self.removal.removed_lead().to_owned(),
-            ..Written::default()
+            ..WriteResult::default()
         }
     }
 
-    fn reconciled(&self, state: RemovalState, lost: LostWrite) -> Reconciled<Written> {
+    fn reconciled(&self, state: RemovalState, lost: LostWrite) -> Reconciled<WriteResult> {
         match state {
             RemovalState::Executed => Reconciled::Executed(self.executed()),
             RemovalState::NotExecuted => Reconciled::NotExecuted,

@@ -4,11 +4,11 @@ use super::lookup::columns;
 use super::{Gateway, or_invalid};
 use crate::context::RequestContext;
 use crate::crm::search as endpoint;
-use crate::domain::criterion::{Attribute, Criterion, Operator, Order};
+use crate::domain::criterion::{Criterion, Operator, SearchAttribute, SortOrder};
 use crate::domain::field::Catalog;
-use crate::domain::lead::{Lead, Row};
+use crate::domain::lead::{Lead, RawFields};
 use crate::domain::listed::Listed;
-use crate::domain::mask::Mask;
+use crate::domain::mask::ReadMask;
 use crate::domain::value::Value;
 use crate::error::{ErrorKind, Result, Violation};
 
@@ -28,7 +28,7 @@ pub struct Search {
     /// How many leads a page has.
     pub size: usize,
     /// Which parts of the leads are wanted.
-    pub mask: Mask,
+    pub mask: ReadMask,
     /// What was found wrong when the message was read.
     pub faults: Vec<Violation>,
 }
@@ -61,7 +61,12 @@ impl Gateway {
     }
 
     /// The leads that have a word in one of the attributes that LeadSquared looks at.
-    pub async fn quick_search_leads(&self, context: &RequestContext, query: &str, mask: &Mask) -> Result<Listed<Lead>> {
+    pub async fn quick_search_leads(
+        &self,
+        context: &RequestContext,
+        query: &str,
+        mask: &ReadMask,
+    ) -> Result<Listed<Lead>> {
         let catalog = self.metadata.get_if_available(context).await;
         or_invalid(mask.check(catalog.as_deref()))?;
         let rows = self.crm.call(context, &endpoint::QuickSearch(query.to_owned())).await?;
@@ -71,9 +76,9 @@ impl Gateway {
 
 impl Search {
     /// The criterion and the order, or all that is wrong.
-    fn read(&self, catalog: &Catalog) -> Result<(Criterion, Order)> {
+    fn read(&self, catalog: &Catalog) -> Result<(Criterion, SortOrder)> {
         let mut faults = self.faults.clone();
-        let attribute = Attribute::find(&self.field, catalog);
+        let attribute = SearchAttribute::find(&self.field, catalog);
         if attribute.is_none() && !self.field.is_empty() {
             faults.push(Violation::new("field", "the account has no such attribute"));
         }
@@ -83,7 +88,7 @@ impl Search {
                 .map_err(|text| faults.push(Violation::new("value", text)))
                 .ok()
         });
-        let order = Order::read(&self.order_by, catalog);
+        let order = SortOrder::read(&self.order_by, catalog);
         let order = order.map_err(|text| faults.push(Violation::new("order_by", text))).ok();
         faults.extend(self.mask.check(Some(catalog)));
         match criterion.zip(order) {
@@ -94,8 +99,8 @@ impl Search {
 }
 
 /// The leads of rows, with the parts that are wanted.
-pub(super) fn leads(rows: Listed<Row>, mask: &Mask, catalog: Option<&Catalog>) -> Listed<Lead> {
-    let read = |mut row: Row| {
+pub(super) fn leads(rows: Listed<RawFields>, mask: &ReadMask, catalog: Option<&Catalog>) -> Listed<Lead> {
+    let read = |mut row: RawFields| {
         mask.apply(&mut row);
         Lead::from_row(row, catalog)
     };

@@ -1,5 +1,5 @@
-//! The body of a request, on its way to tonic: whole messages, decompressed, whose sizes and elements are checked before
-//! anything is decoded. Knows no service.
+//! The body of a request. It passes complete, decompressed messages to tonic, and checks their sizes and the number of their
+//! elements before they are decoded.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -13,18 +13,18 @@ use http_body::Frame;
 use hyper::body::Incoming;
 use tonic::codegen::StdError;
 
-use super::elements::{Method, Schema};
-use super::observe::Observed;
-use super::unfinished::{Message, Unfinished};
+use super::elements::{MessageSchema, MethodInfo};
+use super::rpc_log::RpcLog;
+use super::unfinished::{UnfinishedMessage, UnfinishedMessages};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What stands before a message: whether it is compressed, and its length in four bytes.
-const PREFIX: usize = 5;
+/// The length of the prefix of a message: one byte for compression and four for the length.
+const PREFIX_BYTES: usize = 5;
 
-/// The size of the blocks that a message is kept in while it is incomplete. Growing one buffer would need twice the memory.
-const BLOCK: usize = 16 * 1024;
+/// The size of the blocks of an incomplete message. One growing buffer would need twice the memory.
+const BLOCK_BYTES: usize = 16 * 1024;
 
-/// Bytes that have arrived, in blocks.
+/// Received bytes, in blocks.
 #[derive(Debug, Default)]
 struct Buffer {
     blocks: VecDeque<BytesMut>,
@@ -36,22 +36,24 @@ impl Buffer {
         self.length += bytes.len();
         while !bytes.is_empty() {
             match self.blocks.back_mut() {
-                Some(block) if block.len() < BLOCK => {
-                    let (fits, rest) = bytes.split_at(bytes.len().min(BLOCK - block.len()));
+                Some(block) if block.len() < BLOCK_BYTES => {
+                    let (fits, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - block.len()));
                     block.extend_from_slice(fits);
                     bytes = rest;
                 }
-                _ => self.blocks.push_back(BytesMut::with_capacity(bytes.len().min(BLOCK))),
+                _ => self
+                    .blocks
+                    .push_back(BytesMut::with_capacity(bytes.len().min(BLOCK_BYTES))),
             }
         }
     }
 
-    fn prefix(&self) -> Option<[u8; PREFIX]> {
-        let bytes: Vec<u8> = self.blocks.iter().flatten().copied().take(PREFIX).collect();
+    fn prefix(&self) -> Option<[u8; PREFIX_BYTES]> {
+        let bytes: Vec<u8> = self.blocks.iter().flatten().copied().take(PREFIX_BYTES).collect();
         bytes.try_into().ok()
     }
 
-    /// The first bytes, in one piece. There must be so many.
+    /// Removes and returns the first `length` bytes in one piece. The buffer must have that many.
     fn take(&mut self, length: usize) -> BytesMut {
         self.length -= length;
         let mut taken = BytesMut::new();
@@ -74,38 +76,39 @@ impl Buffer {
     }
 }
 
-/// What all bodies have in common.
+/// The limits of request messages, shared by all requests.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(super) struct MessageLimits {
     /// `server.max_request_bytes`.
     pub(super) bytes: usize,
     /// `server.max_message_elements`.
     pub(super) elements: usize,
-    pub(super) schema: Schema,
-    pub(super) unfinished: Arc<Unfinished>,
+    pub(super) schema: MessageSchema,
+    pub(super) unfinished: Arc<UnfinishedMessages>,
 }
 
 /// The body of one request.
 pub(super) struct RequestBody {
     inner: Incoming,
-    limits: Arc<Limits>,
-    /// `None` for a path that no service has.
-    method: Option<Method>,
+    limits: Arc<MessageLimits>,
+    /// `None` for an unknown path.
+    method: Option<MethodInfo>,
     is_gzip: bool,
-    observed: Observed,
-    /// What has come of the next message.
+    log: RpcLog,
+    /// The received part of the next message.
     buffer: Buffer,
-    unfinished: Message,
-    /// The one message of a request, which waits for the end of the request: decoded, it may be much larger.
-    whole: Option<Bytes>,
+    unfinished: UnfinishedMessage,
+    /// The message of a unary request. It is decoded only at the end of the request, because a decoded message may be much
+    /// larger.
+    message: Option<Bytes>,
     has_ended: bool,
 }
 
 impl RequestBody {
     pub(super) fn new(
         request: http::Request<Incoming>,
-        limits: &Arc<Limits>,
-        observed: &Observed,
+        limits: &Arc<MessageLimits>,
+        log: &RpcLog,
     ) -> http::Request<Self> {
         let method = limits.schema.method(request.uri().path());
         let is_gzip = request
@@ -117,24 +120,24 @@ impl RequestBody {
             limits: limits.clone(),
             method,
             is_gzip,
-            observed: observed.clone(),
+            log: log.clone(),
             buffer: Buffer::default(),
             unfinished: limits.unfinished.message(),
-            whole: None,
+            message: None,
             has_ended: false,
         })
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, StdError>>> {
-        let is_one = self.method.is_some_and(|method| !method.is_client_streaming);
+        let is_unary = self.method.is_some_and(|method| !method.is_client_streaming);
         loop {
-            if is_one && self.whole.is_some() && self.buffer.length > 0 {
+            if is_unary && self.message.is_some() && self.buffer.length > 0 {
                 return Poll::Ready(Some(Err(self.fail(invalid("has more than one message")))));
             }
             match self.limits.next_message(&mut self.buffer, self.method, self.is_gzip) {
                 Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
-                Ok(Some(message)) if is_one => {
-                    self.whole = Some(message);
+                Ok(Some(message)) if is_unary => {
+                    self.message = Some(message);
                     continue;
                 }
                 Ok(Some(message)) => {
@@ -145,16 +148,16 @@ impl RequestBody {
             }
             if self.has_ended {
                 self.unfinished.end();
-                // What is no whole message is an error that tonic tells.
+                // tonic reports an error for an incomplete message.
                 let rest = Some(self.buffer.take(self.buffer.length).freeze()).filter(|rest| !rest.is_empty());
-                return Poll::Ready(self.whole.take().or(rest).map(Ok));
+                return Poll::Ready(self.message.take().or(rest).map(Ok));
             }
             if self.unfinished.is_dropped(context) {
                 let retry_after = Duration::from_secs(1);
                 return Poll::Ready(Some(Err(self.fail(ErrorKind::QueueFull { retry_after }.into()))));
             }
             match ready!(http_body::Body::poll_frame(Pin::new(&mut self.inner), context)) {
-                // Requests have no trailers in gRPC.
+                // gRPC requests have no trailers.
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.unfinished.grow(data.len());
@@ -171,69 +174,69 @@ impl RequestBody {
         }
     }
 
-    /// Nothing is read any more. The error itself is for whoever answers the request: tonic knows a text only.
+    /// Stops reading and returns the error for tonic. tonic passes on only a text, so the error is also stored in the log.
     fn fail(&mut self, error: Error) -> StdError {
         self.has_ended = true;
         self.buffer = Buffer::default();
-        self.whole = None;
+        self.message = None;
         self.unfinished.end();
         let text = error.to_string();
-        self.observed.unread(error);
+        self.log.set_request_error(error);
         text.into()
     }
 }
 
-impl Limits {
-    /// The next message with its prefix, if it is complete.
-    fn next_message(&self, buffer: &mut Buffer, method: Option<Method>, is_gzip: bool) -> Result<Option<Bytes>> {
+impl MessageLimits {
+    /// Returns the next message with its prefix, if it is complete.
+    fn next_message(&self, buffer: &mut Buffer, method: Option<MethodInfo>, is_gzip: bool) -> Result<Option<Bytes>> {
         let Some([flag, length @ ..]) = buffer.prefix() else {
             return Ok(None);
         };
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if flag > 1 {
-            return Err(invalid("is not a message of gRPC: its first byte must be 0 or 1"));
+            return Err(invalid("is not a gRPC message: its first byte must be 0 or 1"));
         }
         if length > self.bytes {
             let limit = self.bytes;
             let text = format!("has {length} bytes, more than server.max_request_bytes ({limit})");
             return Err(invalid(text));
         }
-        if buffer.length - PREFIX < length {
+        if buffer.length - PREFIX_BYTES < length {
             return Ok(None);
         }
-        let mut message = buffer.take(PREFIX + length);
+        let mut message = buffer.take(PREFIX_BYTES + length);
         if flag == 1 && is_gzip {
-            message = self.decompressed(&message[PREFIX..])?;
+            message = self.decompressed(&message[PREFIX_BYTES..])?;
         }
         if let Some(method) = method
-            && self.schema.has_more(method, &message[PREFIX..], self.elements)
+            && self.schema.has_more(method, &message[PREFIX_BYTES..], self.elements)
         {
             let limit = self.elements;
             let text = format!(
-                "has more repeated elements and map entries than server.max_message_elements ({limit}); divide it"
+                "has more repeated elements and map entries than server.max_message_elements ({limit}); split it"
             );
             return Err(invalid(text));
         }
         Ok(Some(message.freeze()))
     }
 
-    /// The message with the prefix of one that is not compressed.
+    /// Returns the decompressed message with the prefix of an uncompressed one.
     fn decompressed(&self, bytes: &[u8]) -> Result<BytesMut> {
-        let mut message = vec![0; PREFIX];
-        // One more than allowed, which shows that there are more.
-        let most = u64::try_from(self.bytes).unwrap_or(u64::MAX).saturating_add(1);
-        let mut reader = flate2::read::GzDecoder::new(bytes.reader()).take(most);
+        let mut message = vec![0; PREFIX_BYTES];
+        // One byte more than allowed, to detect messages that are too large.
+        let max_bytes = u64::try_from(self.bytes).unwrap_or(u64::MAX).saturating_add(1);
+        let mut reader = flate2::read::GzDecoder::new(bytes.reader()).take(max_bytes);
         reader
             .read_to_end(&mut message)
-            .map_err(|_| invalid("cannot be decompressed: it is not gzip"))?;
-        let length = message.len() - PREFIX;
+            .map_err(|_| invalid("cannot be decompressed: it is not valid gzip"))?;
+        let length = message.len() - PREFIX_BYTES;
         if length > self.bytes {
             let limit = self.bytes;
             let text = format!("has more bytes after decompression than server.max_request_bytes ({limit})");
             return Err(invalid(text));
         }
         let length = u32::try_from(length).map_err(|_| invalid("has more than 4 GiB after decompression"))?;
-        message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+        message[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
         Ok(Bytes::from(message).into())
     }
 }
@@ -263,14 +266,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::grpc::DESCRIPTORS;
+    use crate::grpc::pb::DESCRIPTORS;
 
-    fn limits(bytes: usize) -> Limits {
-        Limits {
+    fn limits(bytes: usize) -> MessageLimits {
+        MessageLimits {
             bytes,
             elements: 10,
-            schema: Schema::new(&[DESCRIPTORS]),
-            unfinished: Unfinished::new(1_000_000),
+            schema: MessageSchema::new(&[DESCRIPTORS]),
+            unfinished: UnfinishedMessages::new(1_000_000),
         }
     }
 
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_over_the_limit_is_refused_before_the_message_comes() {
+    fn a_length_above_the_limit_is_rejected_before_the_message_arrives() {
         let text = error(limits(255).next_message(&mut buffer(&[0, 0, 0, 1, 0]), None, false));
         assert!(
             text.contains("has 256 bytes, more than server.max_request_bytes (255)"),
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn decompression_ends_at_the_limit() {
+    fn decompression_stops_at_the_limit() {
         let bomb = framed(1, &gzip(&vec![0; 10_000_000]));
         let limits = limits(20_000);
         let text = error(limits.next_message(&mut buffer(&bomb), None, true));
@@ -316,11 +319,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_gzip_is_refused() {
+    fn invalid_gzip_is_rejected() {
         for bytes in [&b"text"[..], &gzip(&[1; 100])[..20], &[]] {
             let message = framed(1, bytes);
             let text = error(limits(1_000).next_message(&mut buffer(&message), None, true));
-            assert!(text.contains("it is not gzip"), "{text}");
+            assert!(text.contains("it is not valid gzip"), "{text}");
         }
     }
 
@@ -328,7 +331,7 @@ mod tests {
     fn elements_are_counted_after_decompression() {
         let limits = limits(1_000);
         let method = limits.schema.method("/leadgate.v1.LeadService/BatchCreateLeads");
-        // Each of them is an empty request.
+        // Every element is an empty request.
         let requests = |count: usize| [0x0a, 0].repeat(count);
         let of = |count| limits.next_message(&mut buffer(&framed(1, &gzip(&requests(count)))), method, true);
         assert!(of(10).is_ok());
@@ -338,7 +341,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_come_out_whole_however_they_are_cut(
+        fn messages_are_passed_on_complete_however_they_are_split(
             lengths in prop::collection::vec(prop_oneof![0..50_usize, 0..40_000_usize], 0..10),
             cuts in prop::collection::vec(prop_oneof![1..40_usize, 1_000..40_000_usize], 1..20),
         ) {
@@ -351,7 +354,7 @@ mod tests {
                 buffer.extend(&rest[..cut]);
                 rest = &rest[cut..];
                 while let Some(message) = limits.next_message(&mut buffer, None, false).unwrap() {
-                    found.push(message[PREFIX..].to_vec());
+                    found.push(message[PREFIX_BYTES..].to_vec());
                 }
             }
             prop_assert_eq!(found, messages);

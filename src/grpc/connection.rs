@@ -1,5 +1,5 @@
-//! The connections of callers: each RPC is counted, takes its place among the writes of its connection, and has its
-//! deadline from its headers on, whether or not its message ever comes. Knows no service.
+//! Accepts connections and starts RPCs. From its headers on, an RPC is counted, has its position among the writes of its
+//! connection, and has its deadline, even if its message never arrives.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -18,19 +18,20 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanic;
 
-use super::arrivals::{Arrival, Arrivals};
-use super::body::{Limits, RequestBody};
-use super::edge::Edge;
-use super::observe::{Line, Observed, answered, panicked};
-use super::places::{Place, Places};
-use super::rpc::{CALLER, caller, limit};
-use super::{METADATA_SLACK, ServerContext, in_flight};
+use super::body::{MessageLimits, RequestBody};
+use super::keyed_limit::{KeyedLimit, KeyedPermit};
+use super::metadata::{CALLER, caller, time_limit};
+use super::permits::{RpcPermit, RpcStart, StreamOwner, StreamPermit};
+use super::request_filter::RequestFilter;
+use super::rpc::ServerContext;
+use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
+use super::write_order::WriteOrder;
 use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
 
-/// The flow-control window of one stream. Frames that the RPC does not read yet are limited by it: an import that waits for
-/// the quota reads nothing.
+/// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
+/// quota reads nothing.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// The flow-control window of a connection. h2 limits the overhead of all unread DATA frames of a connection to half of it
 /// (256 bytes less the length of each frame), and ends the connection with GOAWAY (ENHANCE_YOUR_CALM) above that. One stream
@@ -38,12 +39,14 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A burst of closed connections is logged once. It ends when none was closed for so long.
+/// The HTTP library accepts this many times the allowed metadata, so that leadgate can respond with its own error.
+const METADATA_SLACK: usize = 16;
+/// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
 const BURST_PAUSE: Duration = Duration::from_secs(60);
-/// The pause after a failed accept, which would fail again at once where there are no file descriptors left.
+/// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The RPCs whose place in the order of a lead's writes is that of their headers.
+/// The RPCs that write leads or activities. Their order on a connection is the order of their headers.
 const WRITES: [&str; 11] = [
     "/leadgate.v1.LeadService/CreateLead",
     "/leadgate.v1.LeadService/UpdateLead",
@@ -58,7 +61,7 @@ const WRITES: [&str; 11] = [
     "/leadgate.v1.ActivityService/UpdateActivity",
 ];
 
-/// The RPCs with streams of messages, which last long and do little.
+/// The RPCs with streams of messages. They have limits of their own, because they last long and do little.
 const STREAMS: [&str; 5] = [
     "/leadgate.v1.LeadService/ImportLeads",
     "/leadgate.v1.LeadService/ExportLeads",
@@ -67,57 +70,27 @@ const STREAMS: [&str; 5] = [
     "/leadgate.v1.QuotaService/WatchQuota",
 ];
 
-/// What an RPC has from its headers on. Clones share it.
-#[derive(Clone)]
-pub(super) struct Arrived {
-    pub(super) observed: Observed,
-    /// Its place among the RPCs in progress.
-    pub(super) place: Option<Arc<InProgress>>,
-    /// Its place among the writes of its connection.
-    pub(super) arrival: Option<Arc<Arrival>>,
-}
-
-/// The place of an RPC among those in progress.
-pub(super) enum InProgress {
-    /// An RPC of single messages.
-    Message { _of_all: in_flight::Place },
-    /// An RPC with a stream of messages.
-    ResponseStream {
-        _of_all: OwnedSemaphorePermit,
-        _of_client: Place<Client>,
-    },
-}
-
-/// Whose streams are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Client {
-    /// The caller of that name.
-    Named(Arc<str>),
-    /// All without a name on one connection.
-    Connection(u64),
-}
-
-/// The connections that are open.
-struct Open {
+/// The limits of open connections.
+struct ConnectionLimits {
     all: Arc<Semaphore>,
-    of_addresses: Arc<Places<IpAddr>>,
+    addresses: Arc<KeyedLimit<IpAddr>>,
     /// When a connection was last closed because of a limit.
-    closed: Option<Instant>,
+    last_closed: Option<Instant>,
     metrics: Arc<Metrics>,
 }
 
-impl Open {
-    /// A place for one more connection.
-    fn enter(&mut self, address: IpAddr) -> Option<(OwnedSemaphorePermit, Place<IpAddr>)> {
-        let all = self.all.clone().try_acquire_owned().ok();
-        let setting = match all.map(|all| (all, self.of_addresses.take(address.to_canonical()))) {
-            Some((all, Some(of_address))) => return Some((all, of_address)),
+impl ConnectionLimits {
+    /// Returns the permits of a new connection, or `None` if a limit is reached.
+    fn acquire(&mut self, address: IpAddr) -> Option<(OwnedSemaphorePermit, KeyedPermit<IpAddr>)> {
+        let of_all = self.all.clone().try_acquire_owned().ok();
+        let setting = match of_all.map(|all| (all, self.addresses.acquire(address.to_canonical()))) {
+            Some((of_all, Some(of_address))) => return Some((of_all, of_address)),
             Some((_, None)) => "server.max_connections_per_address",
             None => "server.max_connections",
         };
         self.metrics.connection_refused();
         let now = Instant::now();
-        let last = self.closed.replace(now);
+        let last = self.last_closed.replace(now);
         if last.is_none_or(|last| now - last > BURST_PAUSE) {
             tracing::warn!(setting, "closing new connections: too many are open");
         }
@@ -125,31 +98,31 @@ impl Open {
     }
 }
 
-/// Serves the connections of a listener until the process is told to stop, and then those that are open to their ends.
+/// Accepts connections until the process is asked to stop. Then waits until the open connections have ended.
 pub(super) async fn serve(
     listener: TcpListener,
     routes: Routes,
     server: ServerContext,
-    edge: Edge,
-    limits: Limits,
+    filter: RequestFilter,
+    limits: MessageLimits,
     metrics: Arc<Metrics>,
 ) {
     let settings = server.settings.clone();
-    let mut open = Open {
+    let mut connection_limits = ConnectionLimits {
         all: Arc::new(Semaphore::new(settings.max_connections as usize)),
-        of_addresses: Places::new(settings.max_connections_per_address),
-        closed: None,
+        addresses: KeyedLimit::new(settings.max_connections_per_address),
+        last_closed: None,
         metrics: metrics.clone(),
     };
-    let rpcs = Rpcs {
+    let context = ConnectionContext {
         routes,
         server,
-        streams_of_clients: Places::new(settings.max_streams_per_caller),
-        edge: Arc::new(edge),
+        streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
+        filter: Arc::new(filter),
         limits: Arc::new(limits),
         metrics,
     };
-    let stop = rpcs.server.draining.clone();
+    let stop = context.server.draining.clone();
     let connections = tokio_util::task::TaskTracker::new();
     let mut is_failing = false;
     let mut number = 0;
@@ -161,18 +134,18 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
-                // Without a place it is closed at once.
-                if let Some(place) = open.enter(peer.ip()) {
+                // Without permits, the connection is closed at once.
+                if let Some(permits) = connection_limits.acquire(peer.ip()) {
                     number += 1;
-                    let connection = connection(stream, number, rpcs.clone());
+                    let connection = connection(stream, number, context.clone());
                     connections.spawn(async move {
                         connection.await;
-                        drop(place);
+                        drop(permits);
                     });
                 }
             }
             Err(error) => {
-                rpcs.metrics.accept_failed();
+                context.metrics.accept_failed();
                 if !std::mem::replace(&mut is_failing, true) {
                     tracing::error!(%error, "accepting a connection failed; retrying");
                 }
@@ -180,24 +153,24 @@ pub(super) async fn serve(
             }
         }
     }
-    // New connections are refused from here on.
+    // From here on, new connections are refused.
     drop(listener);
     connections.close();
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, number: u64, rpcs: Rpcs) {
-    // Without it small messages would wait for each other's acknowledgements; a socket that refuses it works all the same.
+async fn connection(stream: TcpStream, number: u64, context: ConnectionContext) {
+    // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
-    let stop = rpcs.server.draining.clone();
-    let service = OnConnection {
-        rpcs,
+    let stop = context.server.draining.clone();
+    let service = ConnectionService {
+        context,
         number,
-        arrivals: Arc::default(),
+        write_order: Arc::default(),
     };
-    let max_metadata_bytes = service.rpcs.server.settings.max_metadata_bytes;
+    let max_metadata_bytes = service.context.server.settings.max_metadata_bytes;
     let max_header_bytes = u32::try_from(max_metadata_bytes * METADATA_SLACK).unwrap_or(u32::MAX);
-    // HTTP/1 only to say what this port serves.
+    // HTTP/1 is accepted for the error that names the protocol of this port.
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     builder
@@ -207,7 +180,7 @@ async fn connection(stream: TcpStream, number: u64, rpcs: Rpcs) {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(service.rpcs.server.settings.max_streams_per_connection)
+        .max_concurrent_streams(service.context.server.settings.max_streams_per_connection)
         .max_header_list_size(max_header_bytes);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -223,65 +196,69 @@ async fn connection(stream: TcpStream, number: u64, rpcs: Rpcs) {
     }
 }
 
-/// What all connections have in common.
+/// What all connections share.
 #[derive(Clone)]
-struct Rpcs {
+struct ConnectionContext {
     routes: Routes,
     server: ServerContext,
-    edge: Arc<Edge>,
-    limits: Arc<Limits>,
-    streams_of_clients: Arc<Places<Client>>,
+    filter: Arc<RequestFilter>,
+    limits: Arc<MessageLimits>,
+    streams_of_owners: Arc<KeyedLimit<StreamOwner>>,
     metrics: Arc<Metrics>,
 }
 
-/// The RPCs of one connection.
-struct OnConnection {
-    rpcs: Rpcs,
-    /// The connection's own among all connections.
+/// Serves the RPCs of one connection.
+struct ConnectionService {
+    context: ConnectionContext,
+    /// The number of the connection, counted from the start of the process.
     number: u64,
-    arrivals: Arc<Arrivals>,
+    write_order: Arc<WriteOrder>,
 }
 
-impl hyper::service::Service<Request<Incoming>> for OnConnection {
+impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
-    /// Called in the order of the headers, unlike what is polled in the future.
+    /// Starts an RPC. Calls are made in the order of the headers, while the futures may be polled in any order.
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (headers, path) = (request.headers(), request.uri().path());
-        let observed = Observed::of(headers);
-        let is_known = self.rpcs.limits.schema.method(path).is_some();
-        let line = Line::new(path, is_known, &observed, &self.rpcs.metrics);
-        let status_builder = self.rpcs.server.status_builder(headers, observed.clone());
-        if let Some(refused) = self.rpcs.edge.refuse(&request, &observed) {
-            return Box::pin(async move { Ok(answered(refused, line)) });
+        let log = RpcLog::new(headers);
+        let is_known = self.context.limits.schema.method(path).is_some();
+        let line = RpcLogLine::new(path, is_known, &log, &self.context.metrics);
+        let status_builder = self.context.server.status_builder(headers, log.clone());
+        if let Some(rejection) = self.context.filter.reject(&request, &log) {
+            return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
         let is_write = WRITES.contains(&path);
-        let entered = self.rpcs.enter(self.number, path, headers, &observed);
-        let deadline = entered.map(|(place, deadline)| {
-            let arrived = Arrived {
-                observed: observed.clone(),
-                place: place.map(Arc::new),
-                arrival: is_write.then(|| Arc::new(self.arrivals.arrive())),
+        let permit = self.context.acquire(self.number, path, headers, &log);
+        let deadline = permit.map(|(permit, deadline)| {
+            let start = RpcStart {
+                log: log.clone(),
+                permit: permit.map(Arc::new),
+                write_position: is_write.then(|| Arc::new(self.write_order.register())),
             };
-            request.extensions_mut().insert(arrived);
+            request.extensions_mut().insert(start);
             deadline
         });
-        let draining = self.rpcs.server.draining.clone();
-        let request = RequestBody::new(request, &self.rpcs.limits, &observed);
-        let routes = CatchPanic::custom(self.rpcs.routes.clone(), panicked);
+        let draining = self.context.server.draining.clone();
+        let request = RequestBody::new(request, &self.context.limits, &log);
+        let routes = CatchPanic::custom(self.context.routes.clone(), panic_response);
         Box::pin(async move {
             let deadline = match deadline {
                 Ok(deadline) => deadline,
-                Err(error) => return Ok(answered(status_builder.last(&error).into_http::<Body>(), line)),
+                Err(error) => {
+                    let response = status_builder.last(&error).into_http::<Body>();
+                    return Ok(finish_response(response, line));
+                }
             };
+            // Ends the RPC while its message is incomplete. Afterwards the handler does.
             let incomplete = async {
                 let error = tokio::select! {
                     () = tokio::time::sleep_until(deadline) => deadline_exceeded("the request message"),
                     () = draining.cancelled() => ErrorKind::ShuttingDown.into(),
                 };
-                if observed.is_complete() {
+                if log.is_message_complete() {
                     std::future::pending::<()>().await;
                 }
                 error
@@ -294,23 +271,23 @@ impl hyper::service::Service<Request<Incoming>> for OnConnection {
                 },
                 error = incomplete => status_builder.last(&error).into_http(),
             };
-            Ok(answered(response, line))
+            Ok(finish_response(response, line))
         })
     }
 }
 
-impl Rpcs {
-    /// A place among the RPCs in progress, for those that are counted, and until when an RPC may take.
-    fn enter(
+impl ConnectionContext {
+    /// Returns the permit and the deadline of an RPC. There is no permit for RPCs that are not counted.
+    fn acquire(
         &self,
         connection: u64,
         path: &str,
         headers: &http::HeaderMap,
-        observed: &Observed,
-    ) -> Result<(Option<InProgress>, Instant)> {
+        log: &RpcLog,
+    ) -> Result<(Option<RpcPermit>, Instant)> {
         let server = &self.server;
-        let limit = limit(headers, &server.settings, server.settings.max_deadline)?;
-        let deadline = observed.arrived() + limit;
+        let limit = time_limit(headers, &server.settings, server.settings.max_deadline)?;
+        let deadline = log.start() + limit;
         if !path.starts_with("/leadgate.") {
             return Ok((None, deadline));
         }
@@ -320,21 +297,21 @@ impl Rpcs {
             })
         };
         if STREAMS.contains(&path) {
-            let client = match headers.contains_key(CALLER) {
-                true => Client::Named(caller(headers)?),
-                false => Client::Connection(connection),
+            let owner = match headers.contains_key(CALLER) {
+                true => StreamOwner::Caller(caller(headers)?),
+                false => StreamOwner::Connection(connection),
             };
-            // Its own limit first: what it is refused takes no place of others.
-            let of_client = self.streams_of_clients.take(client).ok_or_else(full)?;
+            // The limit of the owner first: an owner above its limit must not hold a permit of all streams, even briefly.
+            let of_owner = self.streams_of_owners.acquire(owner).ok_or_else(full)?;
             let of_all = server.streams.clone().try_acquire_owned().map_err(|_| full())?;
-            let place = InProgress::ResponseStream {
+            let permit = StreamPermit {
                 _of_all: of_all,
-                _of_client: of_client,
+                _of_owner: of_owner,
             };
-            return Ok((Some(place), deadline));
+            return Ok((Some(RpcPermit::Stream { _permit: permit }), deadline));
         }
-        let place = server.in_flight.take();
-        let place = place.map_err(|retry_after| Error::from(ErrorKind::QueueFull { retry_after }))?;
-        Ok((Some(InProgress::Message { _of_all: place }), deadline))
+        let permit = server.unary_limit.acquire();
+        let permit = permit.map_err(|retry_after| Error::from(ErrorKind::QueueFull { retry_after }))?;
+        Ok((Some(RpcPermit::Unary { _permit: permit }), deadline))
     }
 }

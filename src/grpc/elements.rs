@@ -1,5 +1,5 @@
-//! How many elements a message has, counted in its bytes before it is decoded: an empty message inside of a message takes two
-//! bytes, and a thousand when it is decoded. Knows the descriptors of the services, and no service.
+//! Counts the elements of an encoded message before it is decoded. An empty nested message takes two bytes encoded, and a
+//! thousand decoded.
 
 use std::collections::HashMap;
 
@@ -8,43 +8,43 @@ use prost::encoding::decode_varint;
 use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::{Label, Type};
 
-/// Nested messages below this depth are not counted. The decoder refuses them.
+/// Nested messages below this depth are not counted. The decoder rejects them.
 const MAX_DEPTH: u32 = 100;
 
 /// The message types and the methods of all services.
 #[derive(Debug, Default)]
-pub(super) struct Schema {
-    types: Vec<HashMap<u32, Field>>,
-    methods: HashMap<String, Method>,
+pub(super) struct MessageSchema {
+    types: Vec<HashMap<u32, FieldInfo>>,
+    methods: HashMap<String, MethodInfo>,
 }
 
-/// What a method takes.
+/// The request type of a method.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Method {
-    /// The type of its request messages.
+pub(super) struct MethodInfo {
+    /// The index of the type of the request messages.
     input: usize,
-    /// Whether a request has any number of messages.
+    /// Whether a request is a stream of messages.
     pub(super) is_client_streaming: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Field {
+struct FieldInfo {
     is_repeated: bool,
-    kind: ElementKind,
+    kind: WireKind,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum ElementKind {
+enum WireKind {
     Message(usize),
     /// Strings and bytes.
     Bytes,
     Varint,
-    /// Numbers of so many bytes.
+    /// Numbers of a fixed number of bytes.
     Fixed(usize),
 }
 
-impl Schema {
-    /// `descriptors` are those of all services.
+impl MessageSchema {
+    /// `descriptors`: the encoded descriptors of all services.
     pub(super) fn new(descriptors: &[&[u8]]) -> Self {
         let sets = descriptors.iter().map(|bytes| FileDescriptorSet::decode(*bytes));
         let files: Vec<_> = sets.flat_map(|set| set.unwrap_or_default().file).collect();
@@ -59,14 +59,14 @@ impl Schema {
             .collect();
         let field = |field: &prost_types::FieldDescriptorProto| {
             let kind = match field.r#type() {
-                Type::Message | Type::Group => ElementKind::Message(*numbers.get(field.type_name())?),
-                Type::String | Type::Bytes => ElementKind::Bytes,
-                Type::Double | Type::Fixed64 | Type::Sfixed64 => ElementKind::Fixed(8),
-                Type::Float | Type::Fixed32 | Type::Sfixed32 => ElementKind::Fixed(4),
-                _ => ElementKind::Varint,
+                Type::Message | Type::Group => WireKind::Message(*numbers.get(field.type_name())?),
+                Type::String | Type::Bytes => WireKind::Bytes,
+                Type::Double | Type::Fixed64 | Type::Sfixed64 => WireKind::Fixed(8),
+                Type::Float | Type::Fixed32 | Type::Sfixed32 => WireKind::Fixed(4),
+                _ => WireKind::Varint,
             };
             let is_repeated = field.label() == Label::Repeated;
-            Some((u32::try_from(field.number()).ok()?, Field { is_repeated, kind }))
+            Some((u32::try_from(field.number()).ok()?, FieldInfo { is_repeated, kind }))
         };
         let types = messages
             .iter()
@@ -78,7 +78,7 @@ impl Schema {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     if let Some(input) = numbers.get(method.input_type()) {
-                        let method = Method {
+                        let method = MethodInfo {
                             input: *input,
                             is_client_streaming: method.client_streaming(),
                         };
@@ -90,35 +90,35 @@ impl Schema {
         Self { types, methods }
     }
 
-    /// The method of that path.
-    pub(super) fn method(&self, path: &str) -> Option<Method> {
+    /// Returns the method of a path.
+    pub(super) fn method(&self, path: &str) -> Option<MethodInfo> {
         self.methods.get(path).copied()
     }
 
-    /// Whether a request message has more repeated elements and map entries than that, nested ones included. Bytes that are
-    /// not a message count up to the first error, which the decoder reports.
-    pub(super) fn has_more(&self, method: Method, message: &[u8], limit: usize) -> bool {
-        let mut left = limit;
-        self.count(method.input, message, MAX_DEPTH, &mut left).is_none()
+    /// Whether a request message has more than `limit` repeated elements and map entries, nested ones included. Invalid bytes
+    /// are counted up to the first error. The decoder reports that error.
+    pub(super) fn has_more(&self, method: MethodInfo, message: &[u8], limit: usize) -> bool {
+        let mut remaining = limit;
+        self.count(method.input, message, MAX_DEPTH, &mut remaining).is_none()
     }
 
-    /// Takes the elements of a message from `left`; `None` if there are more.
-    fn count(&self, message: usize, mut bytes: &[u8], depth: u32, left: &mut usize) -> Option<()> {
+    /// Subtracts the elements of a message from `remaining`. `None` if there are more.
+    fn count(&self, message: usize, mut bytes: &[u8], depth: u32, remaining: &mut usize) -> Option<()> {
         while let Some((number, wire, payload)) = next_field(&mut bytes) {
             let Some(field) = self.types[message].get(&number) else {
                 continue;
             };
             if field.is_repeated {
-                // Numbers may be packed into one field.
+                // One field may hold several packed numbers.
                 let elements = match (field.kind, wire) {
-                    (ElementKind::Varint, LENGTH_DELIMITED) => payload.iter().filter(|byte| **byte < 0x80).count(),
-                    (ElementKind::Fixed(size), LENGTH_DELIMITED) => payload.len() / size,
+                    (WireKind::Varint, LENGTH_DELIMITED) => payload.iter().filter(|byte| **byte < 0x80).count(),
+                    (WireKind::Fixed(size), LENGTH_DELIMITED) => payload.len() / size,
                     _ => 1,
                 };
-                *left = left.checked_sub(elements)?;
+                *remaining = remaining.checked_sub(elements)?;
             }
-            if let (ElementKind::Message(nested), LENGTH_DELIMITED, 1..) = (field.kind, wire, depth) {
-                self.count(nested, payload, depth - 1, left)?;
+            if let (WireKind::Message(nested), LENGTH_DELIMITED, 1..) = (field.kind, wire, depth) {
+                self.count(nested, payload, depth - 1, remaining)?;
             }
         }
         Some(())
@@ -127,8 +127,8 @@ impl Schema {
 
 const LENGTH_DELIMITED: u64 = 2;
 
-/// The next field of a message: its number, its wire type and, if it is length-delimited, its bytes. `None` at the end, and
-/// where the bytes are not a field.
+/// Returns the next field of a message: its number, its wire type and, if it is length-delimited, its bytes. `None` at the
+/// end and at invalid bytes.
 fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u32, u64, &'a [u8])> {
     let key = decode_varint(bytes).ok()?;
     let (number, wire) = (u32::try_from(key >> 3).ok()?, key & 7);
@@ -139,7 +139,7 @@ fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u32, u64, &'a [u8])> {
         }
         1 => 8,
         LENGTH_DELIMITED => usize::try_from(decode_varint(bytes).ok()?).ok()?,
-        // The begin and the end of a group.
+        // Start and end of a group.
         3 | 4 => 0,
         5 => 4,
         _ => return None,
@@ -149,7 +149,7 @@ fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u32, u64, &'a [u8])> {
     Some((number, wire, payload))
 }
 
-/// The messages and those nested in them, by their full names.
+/// Adds messages and their nested messages, with their full names.
 fn flatten<'a>(
     scope: &str,
     from: &'a [prost_types::DescriptorProto],
@@ -167,10 +167,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::grpc::{DESCRIPTORS, pb};
+    use crate::grpc::pb::{self, DESCRIPTORS};
 
     fn elements(rpc: &str, message: &[u8]) -> usize {
-        let schema = Schema::new(&[DESCRIPTORS]);
+        let schema = MessageSchema::new(&[DESCRIPTORS]);
         let method = schema.method(&format!("/leadgate.v1.LeadService/{rpc}")).unwrap();
         (0..).find(|limit| !schema.has_more(method, message, *limit)).unwrap()
     }
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn every_method_is_known() {
-        let schema = Schema::new(&[DESCRIPTORS]);
+        let schema = MessageSchema::new(&[DESCRIPTORS]);
         let of = |path| schema.method(path).map(|method| method.is_client_streaming);
         assert_eq!(of("/leadgate.v1.LeadService/ImportLeads"), Some(true));
         assert_eq!(of("/leadgate.v1.LeadService/BatchCreateLeads"), Some(false));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_repeated_does_not_count() {
+    fn fields_that_are_not_repeated_are_not_counted() {
         let request = pb::CreateLeadRequest {
             lead: Some(pb::LeadFields {
                 notes: Some("x".repeat(100)),
@@ -219,48 +219,48 @@ mod tests {
     }
 
     #[test]
-    fn packed_numbers_count_one_by_one() {
-        let schema = Schema {
+    fn packed_numbers_are_counted_one_by_one() {
+        let schema = MessageSchema {
             types: vec![HashMap::from([
                 (
                     1,
-                    Field {
+                    FieldInfo {
                         is_repeated: true,
-                        kind: ElementKind::Varint,
+                        kind: WireKind::Varint,
                     },
                 ),
                 (
                     2,
-                    Field {
+                    FieldInfo {
                         is_repeated: true,
-                        kind: ElementKind::Fixed(4),
+                        kind: WireKind::Fixed(4),
                     },
                 ),
             ])],
             methods: HashMap::new(),
         };
-        let method = Method {
+        let method = MethodInfo {
             input: 0,
             is_client_streaming: false,
         };
-        // Three varints in four bytes, one by itself, and two fixed ones.
+        // Three packed varints in four bytes, one single varint, and two packed fixed numbers.
         let message = [0x0a, 4, 1, 0x80, 1, 3, 0x08, 1, 0x12, 8, 0, 0, 0, 0, 0, 0, 0, 0];
         assert!(schema.has_more(method, &message, 5) && !schema.has_more(method, &message, 6));
     }
 
     #[test]
-    fn messages_nested_without_end_are_counted_without_harm() {
-        let schema = Schema {
+    fn deeply_nested_messages_are_counted_safely() {
+        let schema = MessageSchema {
             types: vec![HashMap::from([(
                 1,
-                Field {
+                FieldInfo {
                     is_repeated: true,
-                    kind: ElementKind::Message(0),
+                    kind: WireKind::Message(0),
                 },
             )])],
             methods: HashMap::new(),
         };
-        let method = Method {
+        let method = MethodInfo {
             input: 0,
             is_client_streaming: false,
         };
@@ -276,7 +276,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_count_is_that_of_the_decoded_message(customs in prop::collection::vec(0..8_usize, 0..12)) {
+        fn the_count_equals_that_of_the_decoded_message(customs in prop::collection::vec(0..8_usize, 0..12)) {
             let message = batch(&customs).encode_to_vec();
             let expected = customs.len() + customs.iter().sum::<usize>();
             prop_assert_eq!(elements("BatchCreateLeads", &message), expected);

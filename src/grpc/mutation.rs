@@ -1,21 +1,21 @@
-//! The messages that ask for something that is done once per request id.
+//! Mutations: requests with a `request_id`, which are executed once per id.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::pb;
 use super::rpc::Rpc;
+use super::violations::Violations;
 use crate::context::RequestId;
-use crate::error::Violation;
 
-/// A message with a request id.
+/// A request message with a `request_id`.
 pub(super) trait Mutation: prost::Message {
-    /// The RPC's name.
+    /// The name of the RPC.
     const METHOD: &'static str;
-    /// Takes the request id out, so that the rest is what the id stands for.
+    /// Removes and returns the request id. The rest of the message is what the id identifies.
     fn take_request_id(&mut self) -> String;
-    /// Puts another one in.
-    fn put_request_id(&mut self, id: String);
+    /// Sets the request id.
+    fn set_request_id(&mut self, id: String);
 }
 
 macro_rules! mutations {
@@ -27,7 +27,7 @@ macro_rules! mutations {
                 std::mem::take(&mut self.request_id)
             }
 
-            fn put_request_id(&mut self, id: String) {
+            fn set_request_id(&mut self, id: String) {
                 self.request_id = id;
             }
         }
@@ -53,30 +53,31 @@ mutations! {
 }
 
 impl<M: Mutation> Rpc<M> {
-    /// Takes the request id of the message, and shows it in the log.
-    pub(super) fn request_id(&mut self, faults: &mut Vec<Violation>) -> Option<RequestId> {
-        let request = request_id(&mut self.message, faults)?;
+    /// Removes and returns the request id of the message, and records it for the log.
+    pub(super) fn request_id(&mut self, violations: &mut Violations) -> Option<RequestId> {
+        let request = request_id(&mut self.message, violations)?;
         self.context.mutation = Some(request.id);
-        self.observed.mutation(request.id);
+        self.log.set_request_id(request.id);
         Some(request)
     }
 }
 
-/// Takes the request id, with the digest of the rest, if the caller gave one. One that is none is a fault.
-pub(super) fn request_id<M: Mutation>(message: &mut M, faults: &mut Vec<Violation>) -> Option<RequestId> {
+/// Removes and returns the request id of a message, with the digest of the rest. `None` if it is empty or invalid.
+pub(super) fn request_id<M: Mutation>(message: &mut M, violations: &mut Violations) -> Option<RequestId> {
     let text = message.take_request_id();
     if text.is_empty() {
         return None;
     }
     let id = match Uuid::try_parse(&text) {
         Ok(id) if id.is_nil() => {
-            let text = "is the nil UUID, the zero value of some languages; give a new random UUID, or none";
-            faults.push(Violation::new("request_id", text));
+            let text =
+                "must not be the nil UUID, the zero value of some languages; use a new random UUID, or leave it empty";
+            violations.add("request_id", text);
             return None;
         }
         Ok(id) => id,
         Err(_) => {
-            faults.push(Violation::new("request_id", "must be a UUID"));
+            violations.add("request_id", "must be a UUID");
             return None;
         }
     };
@@ -86,11 +87,11 @@ pub(super) fn request_id<M: Mutation>(message: &mut M, faults: &mut Vec<Violatio
     })
 }
 
-/// The request id of one part of something that has many, always the same.
-pub fn part(whole: Uuid, at: usize) -> Uuid {
+/// Returns the request id of one item of a batch. It is always the same for the same batch and index.
+pub fn part(batch: Uuid, index: usize) -> Uuid {
     let digest = Sha256::new()
-        .chain_update(whole)
-        .chain_update(at.to_be_bytes())
+        .chain_update(batch)
+        .chain_update(index.to_be_bytes())
         .finalize();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
@@ -107,15 +108,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_has_an_id_of_its_own_and_always_the_same() {
-        let whole = Uuid::from_u128(7);
-        assert_eq!(part(whole, 3), part(whole, 3));
-        assert_ne!(part(whole, 3), part(whole, 4));
-        assert_ne!(part(whole, 3), part(Uuid::from_u128(8), 3));
+    fn each_item_has_its_own_id_and_always_the_same() {
+        let batch = Uuid::from_u128(7);
+        assert_eq!(part(batch, 3), part(batch, 3));
+        assert_ne!(part(batch, 3), part(batch, 4));
+        assert_ne!(part(batch, 3), part(Uuid::from_u128(8), 3));
     }
 
     #[test]
-    fn a_digest_tells_messages_and_methods_apart() {
+    fn messages_and_methods_have_different_digests() {
         let digest = |method, text: &str| fingerprint(method, &text.to_owned());
         assert_eq!(digest("a", "x"), digest("a", "x"));
         assert_ne!(digest("a", "x"), digest("a", "y"));

@@ -1,45 +1,40 @@
-//! QuotaService: tells how the quota is doing.
+//! The handlers of QuotaService.
 
 use std::time::Duration;
 
 use tonic::Request;
 
-use super::rpc::{ResponseSender, ResponseStream, Rpc, RpcResult, StreamResult};
-use super::{ServerContext, convert, pb};
+use super::response_stream::ResponseStream;
+use super::rpc::{ResponseSender, Rpc, RpcResult, ServerContext, StreamResult};
+use super::{convert, pb};
 use crate::error::{Error, Result};
-use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Snapshot, WindowSnapshot};
+use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, QuotaSnapshot, WindowSnapshot};
 
-/// How often a watcher is told where it does not say.
-const USUAL: Duration = Duration::from_secs(1);
-const OFTENEST: Duration = Duration::from_millis(100);
-const RAREST: Duration = Duration::from_secs(3600);
+/// The default and the range of the interval of WatchQuota.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// QuotaService.
-pub(super) struct Service {
-    server: ServerContext,
-}
-
-impl Service {
-    pub(super) fn new(server: ServerContext) -> Self {
-        Self { server }
-    }
+/// The handlers of QuotaService.
+pub(super) struct QuotaHandlers {
+    pub(super) server: ServerContext,
 }
 
 #[tonic::async_trait]
-impl pb::quota_service_server::QuotaService for Service {
+impl pb::quota_service_server::QuotaService for QuotaHandlers {
     type WatchQuotaStream = ResponseStream<pb::WatchQuotaResponse>;
 
     async fn get_quota(&self, request: Request<pb::GetQuotaRequest>) -> RpcResult<pb::GetQuotaResponse> {
-        let work = |rpc: Rpc<pb::GetQuotaRequest>, _| async move {
+        let handler = |rpc: Rpc<pb::GetQuotaRequest>, _| async move {
             Ok(pb::GetQuotaResponse {
                 quota: Some(quota(&rpc.gateway.quota())),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn watch_quota(&self, request: Request<pb::WatchQuotaRequest>) -> StreamResult<pb::WatchQuotaResponse> {
-        let work = |rpc: Rpc<pb::WatchQuotaRequest>, responder: ResponseSender<pb::WatchQuotaResponse>| async move {
+        let handler = |rpc: Rpc<pb::WatchQuotaRequest>, responder: ResponseSender<pb::WatchQuotaResponse>| async move {
             let mut ticks = tokio::time::interval(interval(rpc.message.interval)?);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
@@ -48,19 +43,19 @@ impl pb::quota_service_server::QuotaService for Service {
                 responder.send(pb::WatchQuotaResponse { quota }).await?;
             }
         };
-        self.server.stream(request, work).await
+        self.server.stream(request, handler).await
     }
 }
 
-fn interval(rpc: Option<prost_types::Duration>) -> Result<Duration> {
-    let Some(rpc) = rpc else {
-        return Ok(USUAL);
+fn interval(given: Option<prost_types::Duration>) -> Result<Duration> {
+    let Some(given) = given else {
+        return Ok(DEFAULT_INTERVAL);
     };
-    let interval = convert::duration(rpc).filter(|interval| (OFTENEST..=RAREST).contains(interval));
+    let interval = convert::duration(given).filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval));
     interval.ok_or_else(|| Error::invalid("interval", "must be 100 ms to 1 hour"))
 }
 
-fn quota(state: &Snapshot) -> pb::Quota {
+fn quota(state: &QuotaSnapshot) -> pb::Quota {
     let queues = Criticality::ALL.into_iter().rev().map(|class| pb::QuotaQueue {
         criticality: match class {
             Criticality::Sheddable => pb::Criticality::Sheddable,
@@ -70,7 +65,8 @@ fn quota(state: &Snapshot) -> pb::Quota {
         }
         .into(),
         waiting: count(state.queue.waiting[class as usize]),
-        oldest: state.queue.oldest[class as usize].map(|since| lasting(state.now.saturating_duration_since(since))),
+        oldest: state.queue.oldest[class as usize]
+            .map(|since| proto_duration(state.now.saturating_duration_since(since))),
     });
     let callers = state.queue.callers.iter().map(|(caller, waiting)| pb::QuotaCaller {
         caller: caller.to_string(),
@@ -80,17 +76,17 @@ fn quota(state: &Snapshot) -> pb::Quota {
         calls: Some(window(&state.calls)),
         bulk: Some(window(&state.bulk)),
         day: Some(pb::QuotaDay {
-            limit: state.daily.limit.map(whole),
-            used: whole(state.daily.used),
-            remaining: state.daily.remaining.map(whole),
+            limit: state.daily.limit.map(saturated),
+            used: saturated(state.daily.used),
+            remaining: state.daily.remaining.map(saturated),
             reset_time: Some(convert::timestamp(state.daily.reset)),
             spent_time: state.daily.spent_at.map(convert::timestamp),
             closed: state.daily.closed,
         }),
         queues: queues.collect(),
         callers: callers.collect(),
-        grants: whole(state.grants),
-        utilisation: state.utilisation,
+        grants: saturated(state.grants),
+        utilisation: state.utilization,
         replicas: 1,
         breaker: Some(breaker(&state.breaker)),
     }
@@ -105,21 +101,21 @@ fn breaker(breaker: &BreakerSnapshot) -> pb::QuotaBreaker {
     pb::QuotaBreaker {
         state: state.into(),
         since: breaker.since.map(convert::timestamp),
-        next_probe_in: breaker.next_probe_in.map(lasting),
+        next_probe_in: breaker.next_probe_in.map(proto_duration),
     }
 }
 
 fn window(state: &WindowSnapshot) -> pb::QuotaWindow {
     pb::QuotaWindow {
         limit: i32::try_from(state.limit.calls).unwrap_or(i32::MAX),
-        window: Some(lasting(state.limit.per)),
+        window: Some(proto_duration(state.limit.per)),
         effective: i32::try_from(state.effective).unwrap_or(i32::MAX),
         used: count(state.used),
-        free_in: state.free_in.map(lasting),
-        margin: Some(lasting(state.margin)),
-        own_refusals: whole(state.refused.own),
-        foreign_refusals: whole(state.refused.foreign),
-        holds: whole(state.holds),
+        free_in: state.free_in.map(proto_duration),
+        margin: Some(proto_duration(state.margin)),
+        own_refusals: saturated(state.refused.own),
+        foreign_refusals: saturated(state.refused.foreign),
+        holds: saturated(state.holds),
     }
 }
 
@@ -127,10 +123,10 @@ fn count(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-fn whole(count: u64) -> i64 {
+fn saturated(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn lasting(duration: Duration) -> prost_types::Duration {
+fn proto_duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration::try_from(duration).unwrap_or_default()
 }

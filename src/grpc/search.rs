@@ -1,70 +1,67 @@
-//! The RPCs that list leads: by a criterion, by a word, and by when they were modified. Reads the messages, asks the
-//! gateway, puts the answers.
+//! The RPCs that list leads: SearchLeads, QuickSearchLeads, ListModifiedLeads and ExportLeads.
 
 use jiff::Timestamp;
 use prost::Message;
 
-use super::lead::mask;
-use super::page::{self, Place};
+use super::page::{self, PagePosition};
+use super::response_budget::{ResponseBudget, encoded_item_bytes};
 use super::rpc::{ResponseSender, Rpc, StatusBuilder};
-use super::size::{Room, item_bytes};
+use super::violations::Violations;
 use super::{convert, pb};
 use crate::clock;
-use crate::domain::characters::{self, Form};
+use crate::domain::characters::{self, TextForm};
 use crate::domain::criterion::Operator;
 use crate::domain::lead::Lead;
-use crate::error::{Error, ErrorKind, Result, Violation};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::{ExportFrom, Listing, MAX_MODIFIED, Search};
 
-/// The most leads of one message of an export, and about the most bytes, where `server.max_response_bytes` allows them.
-const MAX_LEADS: usize = 100;
-const MAX_BYTES: usize = 2 * 1024 * 1024;
-
-/// The longest query of QuickSearchLeads in bytes: LeadSquared takes it in the URL.
-const MAX_QUERY: usize = 1000;
+/// Maximum number of leads, and approximate maximum size, of one message of an export. `server.max_response_bytes` may be
+/// lower.
+const MAX_MESSAGE_LEADS: usize = 100;
+const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Maximum size of the query of QuickSearchLeads, in bytes. It is sent to LeadSquared in the URL.
+const MAX_QUERY_BYTES: usize = 1000;
 
 /// SearchLeads.
 pub(super) async fn search(
     rpc: Rpc<pb::SearchLeadsRequest>,
     status_builder: StatusBuilder,
 ) -> Result<pb::SearchLeadsResponse> {
-    let Rpc {
-        gateway,
-        context,
-        message,
-        ..
-    } = rpc;
-    let mut faults = Vec::new();
-    let size = noted(page::size(message.page_size, 100), &mut faults);
-    let place = noted(Place::read(&message.page_token, size.unwrap_or(1)), &mut faults);
-    let place = place.unwrap_or_else(|| Place::first(1));
-    let operator = operator(message.operator);
-    if operator.is_none() {
-        let text = "is not one of the values that this version knows";
-        faults.push(Violation::new("operator", text));
-    }
-    if message.field.is_empty() {
-        faults.push(Violation::new("field", "is required"));
-    }
-    let given = message.value.filter(|given| given.value.is_some());
-    let value = match given.map(convert::value) {
+    let pb::SearchLeadsRequest {
+        field,
+        operator,
+        value,
+        order_by,
+        page_size,
+        page_token,
+        read_mask,
+    } = rpc.message;
+    let mut violations = Violations::default();
+    let size = violations.collect(page::size(page_size, 100));
+    let start = violations.collect(PagePosition::parse(&page_token, size.unwrap_or(1)));
+    let start = start.unwrap_or_else(|| PagePosition::first(1));
+    let operator = search_operator(operator);
+    let text = "unknown value: this version of leadgate does not know it";
+    violations.require(operator.is_some(), "operator", text);
+    violations.require(!field.is_empty(), "field", "is required");
+    let value = match value.filter(|given| given.value.is_some()).map(convert::value) {
         None => Err("is required"),
         Some(value) => value,
     };
     let search = Search {
-        field: message.field,
+        field,
         operator: operator.unwrap_or(Operator::Equal),
-        value: value.map_err(|text| faults.push(Violation::new("value", text))).ok(),
-        order_by: message.order_by,
-        page: place.number + 1,
-        size: place.size,
-        mask: mask(message.read_mask, &mut faults),
-        faults,
+        value: violations.check("value", value),
+        order_by,
+        page: start.number + 1,
+        size: start.size,
+        mask: convert::read_mask(read_mask, &mut violations),
+        faults: violations.into(),
     };
-    let (leads, has_more) = gateway.search_leads(&context, search).await?;
-    let next = has_more.then(|| place.next());
+    let (leads, has_more) = rpc.gateway.search_leads(&rpc.context, search).await?;
+    let next = has_more.then(|| start.next());
     let mut leads = leads.map(convert::lead);
-    let next = page::cut(place, &mut leads, |leads| fitting(status_builder.room(), leads))?.or(next);
+    let next = page::cut(start, &mut leads, |leads| count_fitting(status_builder.budget(), leads))?.or(next);
     let next_page_token = next.map(|next| next.token(size.unwrap_or_default()));
     Ok(pb::SearchLeadsResponse {
         leads: leads.records,
@@ -75,31 +72,20 @@ pub(super) async fn search(
 
 /// QuickSearchLeads.
 pub(super) async fn quick_search(rpc: Rpc<pb::QuickSearchLeadsRequest>) -> Result<pb::QuickSearchLeadsResponse> {
-    let Rpc {
-        gateway,
-        context,
-        message,
-        ..
-    } = rpc;
-    let mut faults = Vec::new();
-    let mask = mask(message.read_mask, &mut faults);
-    let query = message.query.trim();
-    if query.is_empty() {
-        faults.push(Violation::new("query", "is required"));
+    let pb::QuickSearchLeadsRequest { query, read_mask } = rpc.message;
+    let mut violations = Violations::default();
+    let mask = convert::read_mask(read_mask, &mut violations);
+    let query = query.trim();
+    violations.require(!query.is_empty(), "query", "is required");
+    let text = format!("has {} bytes; at most {MAX_QUERY_BYTES} are allowed", query.len());
+    violations.require(query.len() <= MAX_QUERY_BYTES, "query", text);
+    if let Some(text) = characters::violation(query, TextForm::Line) {
+        violations.add("query", text);
     }
-    if query.len() > MAX_QUERY {
-        let text = format!("has {} bytes; at most {MAX_QUERY} are allowed", query.len());
-        faults.push(Violation::new("query", text));
-    }
-    if let Some(fault) = characters::violation(query, Form::Line) {
-        faults.push(Violation::new("query", fault));
-    }
-    if !faults.is_empty() {
-        return Err(ErrorKind::Invalid(faults).into());
-    }
-    let leads = gateway.quick_search_leads(&context, query, &mask).await?;
+    violations.none()?;
+    let leads = rpc.gateway.quick_search_leads(&rpc.context, query, &mask).await?;
     Ok(pb::QuickSearchLeadsResponse {
-        leads: shown(leads.records),
+        leads: convert_leads(leads.records),
         unreadable: convert::unreadable(&leads.unreadable),
     })
 }
@@ -109,32 +95,33 @@ pub(super) async fn list_modified(
     rpc: Rpc<pb::ListModifiedLeadsRequest>,
     status_builder: StatusBuilder,
 ) -> Result<pb::ListModifiedLeadsResponse> {
-    let Rpc {
-        gateway,
-        context,
-        message,
-        ..
-    } = rpc;
-    let mut faults = Vec::new();
-    let mask = mask(message.read_mask, &mut faults);
-    let size = noted(page::size_up_to(MAX_MODIFIED, message.page_size, 1_000), &mut faults);
-    let range = Range::read(message.start_time, message.end_time, &mut faults);
-    let from = range.from("page_token", &message.page_token, &mut faults);
-    let (Some(from), Some(size), true) = (from, size, faults.is_empty()) else {
-        return Err(ErrorKind::Invalid(faults).into());
-    };
+    let pb::ListModifiedLeadsRequest {
+        start_time,
+        end_time,
+        page_size,
+        page_token,
+        read_mask,
+    } = rpc.message;
+    let mut violations = Violations::default();
+    let mask = convert::read_mask(read_mask, &mut violations);
+    let size = violations.collect(page::size_with_max(MAX_MODIFIED, page_size, 1_000));
+    let range = TimeRange::read(start_time, end_time, &mut violations);
+    let from = range.listing_start("page_token", &page_token, &mut violations);
+    let (from, size) = violations.finish(|| Some((from?, size?)))?;
     let mut listing = match from {
         ExportFrom::Range(start, end) => Listing::new(start, end, size),
-        ExportFrom::Listing(listing) if listing.size() != size => return Err(not_ours("page_token")),
+        ExportFrom::Listing(listing) if listing.size() != size => {
+            return Err(Error::invalid("page_token", FOREIGN_TOKEN));
+        }
         ExportFrom::Listing(listing) => listing,
     };
     let mut leads = vec![];
     let mut unreadable = vec![];
-    if let Some(mut page) = gateway.modified_leads(&context, &mut listing, &mask).await? {
-        leads = shown(std::mem::take(&mut page.leads));
-        let fitting = |leads: &[pb::Lead]| fitting(status_builder.room(), leads);
-        if !matches!(fitting(&leads), Ok(count) if count == leads.len()) {
-            page.cut(&mut listing, &mut leads, fitting)?;
+    if let Some(mut page) = rpc.gateway.modified_leads(&rpc.context, &mut listing, &mask).await? {
+        leads = convert_leads(std::mem::take(&mut page.leads));
+        let count_fitting = |leads: &[pb::Lead]| count_fitting(status_builder.budget(), leads);
+        if !matches!(count_fitting(&leads), Ok(count) if count == leads.len()) {
+            page.cut(&mut listing, &mut leads, count_fitting)?;
         }
         unreadable = convert::unreadable(&page.unreadable);
     }
@@ -147,29 +134,27 @@ pub(super) async fn list_modified(
     })
 }
 
-/// ExportLeads. Each page gives at least one message, and so does an export that has nothing more to give: whoever reads
-/// learns how far it is.
+/// ExportLeads. Every page has at least one message, and so has an export without leads, so that the caller always gets a
+/// resume token.
 pub(super) async fn export(
     rpc: Rpc<pb::ExportLeadsRequest>,
     responder: ResponseSender<pb::ExportLeadsResponse>,
 ) -> Result<()> {
-    let Rpc {
-        gateway,
-        context,
-        message,
-        ..
-    } = rpc;
-    let mut faults = Vec::new();
-    let mask = mask(message.read_mask, &mut faults);
-    let range = Range::read(message.start_time, message.end_time, &mut faults);
-    let from = range.from("resume_token", &message.resume_token, &mut faults);
-    let (Some(from), true) = (from, faults.is_empty()) else {
-        return Err(ErrorKind::Invalid(faults).into());
-    };
-    let mut export = gateway.export_leads(&context, from, mask).await?;
-    let mut is_silent = true;
+    let pb::ExportLeadsRequest {
+        start_time,
+        end_time,
+        read_mask,
+        resume_token,
+    } = rpc.message;
+    let mut violations = Violations::default();
+    let mask = convert::read_mask(read_mask, &mut violations);
+    let range = TimeRange::read(start_time, end_time, &mut violations);
+    let from = range.listing_start("resume_token", &resume_token, &mut violations);
+    let from = violations.finish(|| from)?;
+    let mut export = rpc.gateway.export_leads(&rpc.context, from, mask).await?;
+    let mut is_empty = true;
     loop {
-        // Until the last lead of a page was sent, the page has to be read again.
+        // Until the last lead of a page is sent, a resumed export must read the page again.
         let before = export.listing().token();
         let Some(leads) = export.next().await? else {
             break;
@@ -177,125 +162,107 @@ pub(super) async fn export(
         let after = export.listing().token();
         let total_size = total_size(export.listing());
         let mut unreadable = convert::unreadable(&leads.unreadable);
-        let room = responder.status_builder().room();
-        let mut messages = messages(shown(leads.records), room.bytes().min(MAX_BYTES))
+        let budget = responder.status_builder().budget();
+        let max_bytes = budget.item_bytes().min(MAX_MESSAGE_BYTES);
+        let mut messages = split_into_messages(convert_leads(leads.records), max_bytes)
             .into_iter()
             .peekable();
         while let Some(leads) = messages.next() {
-            fitting(room, &leads)?;
+            count_fitting(budget, &leads)?;
             let is_last = messages.peek().is_none();
             let resume_token = if is_last { &after } else { &before }.clone();
-            let answer = pb::ExportLeadsResponse {
+            let response = pb::ExportLeadsResponse {
                 leads,
                 resume_token,
                 total_size,
-                // Once, also where the page has to be read again.
+                // Only in the last message of the page, so that a page that is read again does not repeat them.
                 unreadable: if is_last {
                     std::mem::take(&mut unreadable)
                 } else {
                     vec![]
                 },
             };
-            responder.send(answer).await?;
+            responder.send(response).await?;
         }
-        is_silent = false;
+        is_empty = false;
     }
-    if is_silent {
-        let nothing_more = pb::ExportLeadsResponse {
+    if is_empty {
+        let response = pb::ExportLeadsResponse {
             leads: vec![],
             resume_token: export.listing().token(),
             total_size: total_size(export.listing()),
             unreadable: vec![],
         };
-        responder.send(nothing_more).await?;
+        responder.send(response).await?;
     }
     Ok(())
 }
 
-/// A range of time as it was asked for.
-struct Range {
+/// The time range of a request.
+struct TimeRange {
     start: Option<Timestamp>,
-    /// `None`: now, or as a token says.
+    /// `None`: the current time, or the end in the token.
     end: Option<Timestamp>,
 }
 
-impl Range {
+impl TimeRange {
     fn read(
         start: Option<prost_types::Timestamp>,
         end: Option<prost_types::Timestamp>,
-        faults: &mut Vec<Violation>,
+        violations: &mut Violations,
     ) -> Self {
-        if start.is_none() {
-            faults.push(Violation::new("start_time", "is required"));
-        }
-        let mut moment = |at: Option<_>, field| at.and_then(|at| convert::moment(at, field, faults));
+        violations.require(start.is_some(), "start_time", "is required");
         Self {
-            start: moment(start, "start_time"),
-            end: moment(end, "end_time"),
+            start: convert::time(start, "start_time", violations),
+            end: convert::time(end, "end_time", violations),
         }
     }
 
-    /// Where the leads of the range are to be listed from: a token of the same range, or none for the beginning.
-    fn from(&self, field: &str, token: &str, faults: &mut Vec<Violation>) -> Option<ExportFrom> {
+    /// Returns where the listing starts: at the token, which must be of the same range, or without a token at the start of
+    /// the range.
+    fn listing_start(&self, field: &str, token: &str, violations: &mut Violations) -> Option<ExportFrom> {
         let start = self.start?;
         if token.is_empty() {
             let end = self.end.unwrap_or_else(clock::now);
             if start < end {
                 return Some(ExportFrom::Range(start, end));
             }
-            faults.push(match self.end {
-                Some(_) => Violation::new("end_time", "must be after start_time"),
-                None => Violation::new("start_time", "must be in the past where there is no end_time"),
-            });
+            match self.end {
+                Some(_) => violations.add("end_time", "must be after start_time"),
+                None => violations.add("start_time", "must be in the past if there is no end_time"),
+            }
             return None;
         }
         let listing = Listing::from_token(token)
             .filter(|listing| listing.start == start && self.end.is_none_or(|end| listing.end == end));
-        if listing.is_none() {
-            faults.push(Violation::new(field, NOT_OURS));
-        }
+        violations.require(listing.is_some(), field, FOREIGN_TOKEN);
         listing.map(ExportFrom::Listing)
     }
 }
 
-const NOT_OURS: &str = "is not one that was given out for this request";
+const FOREIGN_TOKEN: &str =
+    "is not a token of this request: all other fields must be the same as in the request that returned it";
 
-fn not_ours(field: &str) -> Error {
-    Error::invalid(field, NOT_OURS)
-}
-
-/// Leaves the faults of what was read among the others.
-fn noted<T>(read: Result<T>, faults: &mut Vec<Violation>) -> Option<T> {
-    let error = match read {
-        Ok(value) => return Some(value),
-        Err(error) => error,
-    };
-    if let ErrorKind::Invalid(found) = error.kind {
-        faults.extend(found);
-    }
-    None
-}
-
-fn operator(number: i32) -> Option<Operator> {
-    use pb::SearchOperator as Rpc;
-    Some(match Rpc::try_from(number).ok()? {
-        Rpc::Unspecified | Rpc::Equal => Operator::Equal,
-        Rpc::NotEqual => Operator::NotEqual,
-        Rpc::Less => Operator::Less,
-        Rpc::LessOrEqual => Operator::LessOrEqual,
-        Rpc::Greater => Operator::Greater,
-        Rpc::GreaterOrEqual => Operator::GreaterOrEqual,
-        Rpc::Like => Operator::Like,
+fn search_operator(number: i32) -> Option<Operator> {
+    use pb::SearchOperator as Given;
+    Some(match Given::try_from(number).ok()? {
+        Given::Unspecified | Given::Equal => Operator::Equal,
+        Given::NotEqual => Operator::NotEqual,
+        Given::Less => Operator::Less,
+        Given::LessOrEqual => Operator::LessOrEqual,
+        Given::Greater => Operator::Greater,
+        Given::GreaterOrEqual => Operator::GreaterOrEqual,
+        Given::Like => Operator::Like,
     })
 }
 
-fn shown(leads: Vec<Lead>) -> Vec<pb::Lead> {
+fn convert_leads(leads: Vec<Lead>) -> Vec<pb::Lead> {
     leads.into_iter().map(convert::lead).collect()
 }
 
-/// How many of the first leads fit into a response. The error names the lead that is too large by itself.
-pub(super) fn fitting(room: Room, leads: &[pb::Lead]) -> Result<usize> {
-    room.fitting(leads).map_err(|mut error| {
+/// Returns how many leads, from the first one on, fit into a response. The error names the lead that is too large.
+fn count_fitting(budget: ResponseBudget, leads: &[pb::Lead]) -> Result<usize> {
+    budget.count_fitting(leads).map_err(|mut error| {
         if let (ErrorKind::ResponseTooLarge { lead_id, .. }, Some(lead)) = (&mut error.kind, leads.first()) {
             *lead_id = Some(lead.lead_id.clone());
         }
@@ -307,23 +274,23 @@ fn total_size(listing: &Listing) -> i32 {
     i32::try_from(listing.total()).unwrap_or(i32::MAX)
 }
 
-/// The leads in parts that fit into messages; no leads are one part without any.
-fn messages(leads: Vec<pb::Lead>, max_bytes: usize) -> Vec<Vec<pb::Lead>> {
-    let mut parts = vec![];
-    let (mut part, mut bytes) = (vec![], 0);
+/// Splits leads into messages. Without leads, it is one message without leads.
+fn split_into_messages(leads: Vec<pb::Lead>, max_bytes: usize) -> Vec<Vec<pb::Lead>> {
+    let mut messages = vec![];
+    let (mut message, mut bytes) = (vec![], 0);
     for lead in leads {
-        let length = item_bytes(lead.encoded_len());
-        if part.len() >= MAX_LEADS || (!part.is_empty() && bytes + length > max_bytes) {
-            parts.push(std::mem::take(&mut part));
+        let length = encoded_item_bytes(lead.encoded_len());
+        if message.len() >= MAX_MESSAGE_LEADS || (!message.is_empty() && bytes + length > max_bytes) {
+            messages.push(std::mem::take(&mut message));
             bytes = 0;
         }
         bytes += length;
-        part.push(lead);
+        message.push(lead);
     }
-    if !part.is_empty() || parts.is_empty() {
-        parts.push(part);
+    if !message.is_empty() || messages.is_empty() {
+        messages.push(message);
     }
-    parts
+    messages
 }
 
 #[cfg(test)]
@@ -335,11 +302,14 @@ mod tests {
             owner_name: "x".repeat(note),
             ..Default::default()
         };
-        messages(vec![lead; count], MAX_BYTES).iter().map(Vec::len).collect()
+        split_into_messages(vec![lead; count], MAX_MESSAGE_BYTES)
+            .iter()
+            .map(Vec::len)
+            .collect()
     }
 
     #[test]
-    fn leads_are_parted_by_their_number_and_by_their_size() {
+    fn leads_are_split_by_number_and_by_size() {
         assert_eq!(sizes(0, 0), [0]);
         assert_eq!(sizes(100, 0), [100]);
         assert_eq!(sizes(201, 0), [100, 100, 1]);

@@ -1,139 +1,144 @@
-//! ShareService: reads the message, asks the gateway, puts the answer.
+//! The handlers of ShareService.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tonic::Request;
 use uuid::Uuid;
 
-use super::activity::fields;
-use super::rpc::{ResponseSender, ResponseStream, Rpc, RpcResult, StatusBuilder, StreamResult};
-use super::{ServerContext, convert, page, pb};
-use crate::domain::lead::{self, check_id, check_number};
+use super::response_stream::ResponseStream;
+use super::rpc::{ResponseSender, Rpc, RpcResult, ServerContext, StatusBuilder, StreamResult};
+use super::violations::Violations;
+use super::{convert, page, pb};
+use crate::domain::activity::OWNER;
+use crate::domain::lead::{LeadKey, check_id, check_number};
 use crate::domain::share::{
-    Access, Share, ShareChange, ShareContext as Activity, ShareFilter, ShareState, ShareStep, SharedEntity,
+    Access, Share, ShareChange, ShareContext, ShareFilter, ShareState, ShareStep, SharedEntity,
 };
-use crate::domain::user;
+use crate::domain::user::UserKey;
 use crate::domain::{check, email};
-use crate::error::{Error, ErrorKind, Result, Violation};
+use crate::error::{Error, Result, Violation};
 use crate::gateway::sharing::{NewShare, ShareSelector, ShareTarget, WaitFor};
 
-/// How many shares are revoked at one time.
-const AT_A_TIME: usize = 32;
-/// How many shares are read at one time.
-const PAGE: usize = 500;
+/// Maximum number of shares that RevokeShares revokes at a time.
+const MAX_REVOKES: usize = 32;
+/// The number of shares that RevokeShares reads at a time.
+const REVOKE_PAGE_SIZE: usize = 500;
 
-/// ShareService.
-pub(super) struct Service {
-    server: ServerContext,
-}
-
-impl Service {
-    pub(super) fn new(server: ServerContext) -> Self {
-        Self { server }
-    }
+/// The handlers of ShareService.
+pub(super) struct ShareHandlers {
+    pub(super) server: ServerContext,
 }
 
 #[tonic::async_trait]
-impl pb::share_service_server::ShareService for Service {
+impl pb::share_service_server::ShareService for ShareHandlers {
     type WatchShareStream = ResponseStream<pb::WatchShareResponse>;
     type RevokeSharesStream = ResponseStream<pb::RevokeSharesResponse>;
 
     async fn share_lead(&self, request: Request<pb::ShareLeadRequest>) -> RpcResult<pb::ShareLeadResponse> {
-        let work = |mut rpc: Rpc<pb::ShareLeadRequest>, status_builder: StatusBuilder| async move {
-            let mut faults = Vec::new();
-            let request = rpc.request_id(&mut faults);
-            let Rpc {
-                gateway,
-                context,
-                message,
-                ..
-            } = rpc;
-            let wait = wait_for(message.wait_for, &mut faults);
-            let user = share_lead_user(message.user, &mut faults);
-            let access = access(message.access, &mut faults);
-            let duration = duration(message.duration, &mut faults);
-            let lead = lead_key(message.lead, &mut faults);
-            let share_context = share_context(message.context, &mut faults);
-            let (Some(lead), Some(user), Some(access), Some(wait), true) =
-                (lead, user, access, wait, faults.is_empty())
-            else {
-                return Err(ErrorKind::Invalid(faults).into());
-            };
-            let new_share = NewShare {
-                target: ShareTarget::Lead(lead, share_context),
+        let handler = |mut rpc: Rpc<pb::ShareLeadRequest>, status_builder: StatusBuilder| async move {
+            let mut violations = Violations::default();
+            let request = rpc.request_id(&mut violations);
+            let pb::ShareLeadRequest {
+                lead,
                 user,
                 access,
                 duration,
-                additional: message.allow_additional,
-            };
-            let share = gateway.sharing().share(&context, new_share, request, wait).await?;
+                context,
+                wait_for,
+                allow_additional,
+                request_id: _,
+            } = rpc.message;
+            let wait = violations.wait_for(wait_for);
+            let user = violations.user(user.map(Into::into));
+            let access = violations.access(access);
+            let duration = violations.duration(duration);
+            let lead = violations.lead(lead);
+            let context = violations.share_context(context);
+            let (new_share, wait) = violations.finish(|| {
+                let new_share = NewShare {
+                    target: ShareTarget::Lead(lead?, context),
+                    user: user?,
+                    access: access?,
+                    duration,
+                    additional: allow_additional,
+                };
+                Some((new_share, wait?))
+            })?;
+            let sharing = rpc.gateway.sharing();
+            let share = sharing.share(&rpc.context, new_share, request, wait).await?;
             Ok(pb::ShareLeadResponse {
-                share: Some(shown(&share, &status_builder)),
+                share: Some(convert_share(&share, &status_builder)),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn share_opportunity(
         &self,
         request: Request<pb::ShareOpportunityRequest>,
     ) -> RpcResult<pb::ShareOpportunityResponse> {
-        let work = |mut rpc: Rpc<pb::ShareOpportunityRequest>, status_builder: StatusBuilder| async move {
-            let mut faults = Vec::new();
-            let request = rpc.request_id(&mut faults);
-            let Rpc {
-                gateway,
-                context,
-                message,
-                ..
-            } = rpc;
-            let wait = wait_for(message.wait_for, &mut faults);
-            let user = share_opportunity_user(message.user, &mut faults);
-            let access = access(message.access, &mut faults);
-            let duration = duration(message.duration, &mut faults);
-            let id = id("opportunity_id", message.opportunity_id, &mut faults);
-            let (Some(id), Some(user), Some(access), Some(wait), true) = (id, user, access, wait, faults.is_empty())
-            else {
-                return Err(ErrorKind::Invalid(faults).into());
-            };
-            let new_share = NewShare {
-                target: ShareTarget::Opportunity(id),
+        let handler = |mut rpc: Rpc<pb::ShareOpportunityRequest>, status_builder: StatusBuilder| async move {
+            let mut violations = Violations::default();
+            let request = rpc.request_id(&mut violations);
+            let pb::ShareOpportunityRequest {
+                opportunity_id,
                 user,
                 access,
                 duration,
-                additional: message.allow_additional,
-            };
-            let share = gateway.sharing().share(&context, new_share, request, wait).await?;
+                wait_for,
+                allow_additional,
+                request_id: _,
+            } = rpc.message;
+            let wait = violations.wait_for(wait_for);
+            let user = violations.user(user.map(Into::into));
+            let access = violations.access(access);
+            let duration = violations.duration(duration);
+            let id = violations.id("opportunity_id", opportunity_id);
+            let (new_share, wait) = violations.finish(|| {
+                let new_share = NewShare {
+                    target: ShareTarget::Opportunity(id?),
+                    user: user?,
+                    access: access?,
+                    duration,
+                    additional: allow_additional,
+                };
+                Some((new_share, wait?))
+            })?;
+            let sharing = rpc.gateway.sharing();
+            let share = sharing.share(&rpc.context, new_share, request, wait).await?;
             Ok(pb::ShareOpportunityResponse {
-                share: Some(shown(&share, &status_builder)),
+                share: Some(convert_share(&share, &status_builder)),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn get_share(&self, request: Request<pb::GetShareRequest>) -> RpcResult<pb::GetShareResponse> {
-        let work = |rpc: Rpc<pb::GetShareRequest>, status_builder: StatusBuilder| async move {
+        let handler = |rpc: Rpc<pb::GetShareRequest>, status_builder: StatusBuilder| async move {
             let id = share_id(&rpc.message.share_id)?;
             let (share, changes) = rpc.gateway.sharing().get(id).await?;
             Ok(pb::GetShareResponse {
-                share: Some(shown(&share, &status_builder)),
+                share: Some(convert_share(&share, &status_builder)),
                 source: pb::ShareSource::Ledger.into(),
-                changes: changes.iter().map(change).collect(),
+                changes: changes.iter().map(convert_change).collect(),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn list_shares(&self, request: Request<pb::ListSharesRequest>) -> RpcResult<pb::ListSharesResponse> {
-        let work = |rpc: Rpc<pb::ListSharesRequest>, status_builder: StatusBuilder| async move {
+        let handler = |rpc: Rpc<pb::ListSharesRequest>, status_builder: StatusBuilder| async move {
             let size = page::size(rpc.message.page_size, 100)?;
+            // One more share shows whether there is a next page.
             let filter = filter(rpc.message, size + 1)?;
             let mut shares = rpc.gateway.sharing().list(&filter).await?;
             let count = shares.len();
             shares.truncate(size);
-            let mut shares: Vec<_> = shares.iter().map(|share| shown(share, &status_builder)).collect();
-            shares.truncate(status_builder.room().fitting(&shares)?);
+            let convert = |share| convert_share(share, &status_builder);
+            let mut shares: Vec<_> = shares.iter().map(convert).collect();
+            shares.truncate(status_builder.budget().count_fitting(&shares)?);
             let last = shares.last().filter(|_| shares.len() < count);
             Ok(pb::ListSharesResponse {
                 next_page_token: last.map(|share| share.share_id.clone()).unwrap_or_default(),
@@ -141,20 +146,20 @@ impl pb::share_service_server::ShareService for Service {
                 source: pb::ShareSource::Ledger.into(),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn watch_share(&self, request: Request<pb::WatchShareRequest>) -> StreamResult<pb::WatchShareResponse> {
-        let work = |rpc: Rpc<pb::WatchShareRequest>, responder: ResponseSender<pb::WatchShareResponse>| async move {
+        let handler = |rpc: Rpc<pb::WatchShareRequest>, responder: ResponseSender<pb::WatchShareResponse>| async move {
             let id = share_id(&rpc.message.share_id)?;
             let mut watcher = rpc.gateway.sharing().watch(id).await?;
-            let mut before = None;
+            let mut last_sent = None;
             loop {
                 let share = watcher.current();
-                let now = shown(&share, responder.status_builder());
-                if before.as_ref() != Some(&now) {
-                    before = Some(now.clone());
-                    responder.send(pb::WatchShareResponse { share: Some(now) }).await?;
+                let current = convert_share(&share, responder.status_builder());
+                if last_sent.as_ref() != Some(&current) {
+                    last_sent = Some(current.clone());
+                    responder.send(pb::WatchShareResponse { share: Some(current) }).await?;
                 }
                 if share.stage.has_ended() {
                     return Ok(());
@@ -162,103 +167,104 @@ impl pb::share_service_server::ShareService for Service {
                 watcher.changed().await;
             }
         };
-        self.server.stream(request, work).await
+        self.server.stream(request, handler).await
     }
 
     async fn revoke_share(&self, request: Request<pb::RevokeShareRequest>) -> RpcResult<pb::RevokeShareResponse> {
-        let work = |mut rpc: Rpc<pb::RevokeShareRequest>, status_builder: StatusBuilder| async move {
-            let mut faults = Vec::new();
-            let request = rpc.request_id(&mut faults);
-            let Rpc {
-                gateway,
-                context,
-                message,
-                ..
-            } = rpc;
-            let wait = wait_for(message.wait_for, &mut faults);
-            let meant = meant(message.share, &mut faults);
-            let (Some(meant), Some(wait), true) = (meant, wait, faults.is_empty()) else {
-                return Err(ErrorKind::Invalid(faults).into());
-            };
-            let share = gateway.sharing().revoke(&context, meant, request, wait).await?;
+        let handler = |mut rpc: Rpc<pb::RevokeShareRequest>, status_builder: StatusBuilder| async move {
+            let mut violations = Violations::default();
+            let request = rpc.request_id(&mut violations);
+            let pb::RevokeShareRequest {
+                share,
+                wait_for,
+                request_id: _,
+            } = rpc.message;
+            let wait = violations.wait_for(wait_for);
+            let share = violations.share(share);
+            let (share, wait) = violations.finish(|| Some((share?, wait?)))?;
+            let sharing = rpc.gateway.sharing();
+            let share = sharing.revoke(&rpc.context, share, request, wait).await?;
             Ok(pb::RevokeShareResponse {
-                share: Some(shown(&share, &status_builder)),
+                share: Some(convert_share(&share, &status_builder)),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn revoke_shares(&self, request: Request<pb::RevokeSharesRequest>) -> StreamResult<pb::RevokeSharesResponse> {
-        let work = |rpc: Rpc<pb::RevokeSharesRequest>, responder: ResponseSender<pb::RevokeSharesResponse>| async move {
-            let message = rpc.message.clone();
-            if message.lead_id.is_empty() && message.user_id.is_empty() {
+        let handler = |rpc: Rpc<pb::RevokeSharesRequest>, responder: ResponseSender<pb::RevokeSharesResponse>| async move {
+            let pb::RevokeSharesRequest {
+                lead_id,
+                user_id,
+                expire_before,
+            } = rpc.message.clone();
+            if lead_id.is_empty() && user_id.is_empty() {
                 return Err(Error::invalid(
                     "lead_id",
                     "at least one of lead_id and user_id is required",
                 ));
             }
             let listing = pb::ListSharesRequest {
-                lead_id: message.lead_id,
-                user_id: message.user_id,
-                expire_before: message.expire_before,
+                lead_id,
+                user_id,
+                expire_before,
                 ..Default::default()
             };
-            let mut filter = filter(listing, PAGE)?;
+            let mut filter = filter(listing, REVOKE_PAGE_SIZE)?;
             filter.states = ShareState::LIVE.to_vec();
             revoke_all(&rpc, filter, &responder).await
         };
-        self.server.stream(request, work).await
+        self.server.stream(request, handler).await
     }
 
     async fn extend_share(&self, request: Request<pb::ExtendShareRequest>) -> RpcResult<pb::ExtendShareResponse> {
-        let work = |mut rpc: Rpc<pb::ExtendShareRequest>, status_builder: StatusBuilder| async move {
-            let mut faults = Vec::new();
-            let request = rpc.request_id(&mut faults);
-            let Rpc {
-                gateway,
-                context,
-                message,
-                ..
-            } = rpc;
-            let wait = wait_for(message.wait_for, &mut faults);
-            let duration = duration(message.duration, &mut faults);
-            let id = share_id(&message.share_id).map_err(|_| faults.push(not_a_share("share_id")));
-            let (Ok(id), Some(wait), true) = (id, wait, faults.is_empty()) else {
-                return Err(ErrorKind::Invalid(faults).into());
-            };
-            let share = gateway.sharing().extend(&context, id, duration, request, wait).await?;
+        let handler = |mut rpc: Rpc<pb::ExtendShareRequest>, status_builder: StatusBuilder| async move {
+            let mut violations = Violations::default();
+            let request = rpc.request_id(&mut violations);
+            let pb::ExtendShareRequest {
+                share_id: id,
+                duration,
+                wait_for,
+                request_id: _,
+            } = rpc.message;
+            let wait = violations.wait_for(wait_for);
+            let duration = violations.duration(duration);
+            let id = violations.collect(share_id(&id));
+            let (id, wait) = violations.finish(|| Some((id?, wait?)))?;
+            let sharing = rpc.gateway.sharing();
+            let share = sharing.extend(&rpc.context, id, duration, request, wait).await?;
             Ok(pb::ExtendShareResponse {
-                share: Some(shown(&share, &status_builder)),
+                share: Some(convert_share(&share, &status_builder)),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn retry_share(&self, request: Request<pb::RetryShareRequest>) -> RpcResult<pb::RetryShareResponse> {
-        let work = |rpc: Rpc<pb::RetryShareRequest>, status_builder: StatusBuilder| async move {
-            let mut faults = Vec::new();
-            let wait = wait_for(rpc.message.wait_for, &mut faults);
-            let id = share_id(&rpc.message.share_id).map_err(|_| faults.push(not_a_share("share_id")));
-            let (Ok(id), Some(wait), true) = (id, wait, faults.is_empty()) else {
-                return Err(ErrorKind::Invalid(faults).into());
-            };
+        let handler = |rpc: Rpc<pb::RetryShareRequest>, status_builder: StatusBuilder| async move {
+            let pb::RetryShareRequest { share_id: id, wait_for } = rpc.message;
+            let mut violations = Violations::default();
+            let wait = violations.wait_for(wait_for);
+            let id = violations.collect(share_id(&id));
+            let (id, wait) = violations.finish(|| Some((id?, wait?)))?;
             let share = rpc.gateway.sharing().retry(&rpc.context, id, wait).await?;
             Ok(pb::RetryShareResponse {
-                share: Some(shown(&share, &status_builder)),
+                share: Some(convert_share(&share, &status_builder)),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn get_user_share_usage(
         &self,
         request: Request<pb::GetUserShareUsageRequest>,
     ) -> RpcResult<pb::GetUserShareUsageResponse> {
-        let work = |rpc: Rpc<pb::GetUserShareUsageRequest>, _| async move {
-            let mut faults = Vec::new();
-            let key = usage_user(rpc.message.user, &mut faults).ok_or(ErrorKind::Invalid(faults))?;
+        let handler = |rpc: Rpc<pb::GetUserShareUsageRequest>, _| async move {
+            let mut violations = Violations::default();
+            let user = violations.user(rpc.message.user.map(Into::into));
+            let user = violations.finish(|| user)?;
             let sharing = rpc.gateway.sharing();
-            let (user_id, used) = sharing.usage(&rpc.context, &key).await?;
+            let (user_id, used) = sharing.usage(&rpc.context, &user).await?;
             Ok(pb::GetUserShareUsageResponse {
                 user_id,
                 used: i32::try_from(used).unwrap_or(i32::MAX),
@@ -266,45 +272,45 @@ impl pb::share_service_server::ShareService for Service {
                 source: pb::ShareSource::Ledger.into(),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 
     async fn get_share_request_status(
         &self,
         request: Request<pb::GetShareRequestStatusRequest>,
     ) -> RpcResult<pb::GetShareRequestStatusResponse> {
-        let work = |rpc: Rpc<pb::GetShareRequestStatusRequest>, _| async move {
-            let mut faults = Vec::new();
-            let id = id("upstream_request_id", rpc.message.upstream_request_id, &mut faults);
-            let id = id.ok_or(ErrorKind::Invalid(faults))?;
-            let standing = rpc.gateway.sharing().request_status(&rpc.context, &id).await?;
+        let handler = |rpc: Rpc<pb::GetShareRequestStatusRequest>, _| async move {
+            let mut violations = Violations::default();
+            let id = violations.id("upstream_request_id", rpc.message.upstream_request_id);
+            let id = violations.finish(|| id)?;
+            let status = rpc.gateway.sharing().request_status(&rpc.context, &id).await?;
             Ok(pb::GetShareRequestStatusResponse {
-                share_status: i32::try_from(standing.number).unwrap_or_default(),
-                processed: standing.processed,
-                failed: standing.failed.is_some(),
+                share_status: i32::try_from(status.number).unwrap_or_default(),
+                processed: status.processed,
+                failed: status.failed.is_some(),
             })
         };
-        self.server.respond(request, work).await
+        self.server.respond(request, handler).await
     }
 }
 
-/// Revokes all that the filter finds, some at a time, and tells of each as soon as it is settled.
+/// Revokes all shares of a filter, a limited number at a time, and sends each result when it is known.
 async fn revoke_all(
     rpc: &Rpc<pb::RevokeSharesRequest>,
     mut filter: ShareFilter,
     responder: &ResponseSender<pb::RevokeSharesResponse>,
 ) -> Result<()> {
-    let mut running = JoinSet::new();
+    let mut tasks = JoinSet::new();
     loop {
         let found = rpc.gateway.sharing().list(&filter).await?;
         let is_last = found.len() < filter.limit;
         filter.older_than = found.last().map(|share| share.id);
         for share in found {
-            if running.len() >= AT_A_TIME {
-                told(running.join_next().await, rpc, responder).await?;
+            if tasks.len() >= MAX_REVOKES {
+                send_revoked(tasks.join_next().await, rpc, responder).await?;
             }
             let (sharing, context) = (rpc.gateway.sharing().clone(), rpc.context.clone());
-            running.spawn(async move {
+            tasks.spawn(async move {
                 let revoked = sharing
                     .revoke(&context, ShareSelector::Id(share.id), None, WaitFor::Submitted)
                     .await;
@@ -315,16 +321,16 @@ async fn revoke_all(
             break;
         }
     }
-    while let Some(ended) = running.join_next().await {
-        told(Some(ended), rpc, responder).await?;
+    while let Some(ended) = tasks.join_next().await {
+        send_revoked(Some(ended), rpc, responder).await?;
     }
     Ok(())
 }
 
-type Ended = std::result::Result<(Uuid, Result<std::sync::Arc<Share>>), tokio::task::JoinError>;
+type RevokeResult = std::result::Result<(Uuid, Result<Arc<Share>>), JoinError>;
 
-async fn told(
-    ended: Option<Ended>,
+async fn send_revoked(
+    ended: Option<RevokeResult>,
     rpc: &Rpc<pb::RevokeSharesRequest>,
     responder: &ResponseSender<pb::RevokeSharesResponse>,
 ) -> Result<()> {
@@ -332,64 +338,64 @@ async fn told(
         return Ok(());
     };
     let status_builder = responder.status_builder();
-    let answer = match revoked {
+    let response = match revoked {
         Ok(share) => pb::RevokeSharesResponse {
-            share: Some(shown(&share, status_builder)),
+            share: Some(convert_share(&share, status_builder)),
             error: None,
         },
         Err(error) => {
             let (share, _) = rpc.gateway.sharing().get(id).await?;
             pb::RevokeSharesResponse {
-                share: Some(shown(&share, status_builder)),
+                share: Some(convert_share(&share, status_builder)),
                 error: Some(status_builder.part(&error)),
             }
         }
     };
-    responder.send(answer).await
+    responder.send(response).await
 }
 
-fn filter(message: pb::ListSharesRequest, most: usize) -> Result<ShareFilter> {
-    let mut faults = Vec::new();
-    let some = |id: String| Some(id).filter(|id| !id.is_empty());
+fn filter(message: pb::ListSharesRequest, limit: usize) -> Result<ShareFilter> {
+    let pb::ListSharesRequest {
+        lead_id,
+        user_id,
+        states,
+        expire_before,
+        page_size: _,
+        page_token,
+        opportunity_id,
+    } = message;
+    let mut violations = Violations::default();
     for (field, id) in [
-        ("lead_id", &message.lead_id),
-        ("opportunity_id", &message.opportunity_id),
-        ("user_id", &message.user_id),
+        ("lead_id", &lead_id),
+        ("opportunity_id", &opportunity_id),
+        ("user_id", &user_id),
     ] {
-        if !id.is_empty() && check_id(field, id).is_some() {
-            faults.push(Violation::new(field, "must be an id"));
+        if !id.is_empty() {
+            violations.extend(check_id(field, id));
         }
     }
-    if !message.lead_id.is_empty() && !message.opportunity_id.is_empty() {
-        faults.push(Violation::new(
-            "opportunity_id",
-            "must be empty if lead_id is given: a share is of a lead or of an opportunity",
-        ));
-    }
-    let mut states = Vec::new();
-    for (i, number) in message.states.iter().enumerate() {
-        match ShareState::from_number((*number).into()) {
-            Some(state) => states.push(state),
-            None => faults.push(Violation::new(format!("states[{i}]"), "is not a known state")),
-        }
-    }
-    let expire_before = message
-        .expire_before
-        .and_then(|at| convert::moment(at, "expire_before", &mut faults));
-    let before = match message.page_token.as_str() {
+    violations.require(
+        lead_id.is_empty() || opportunity_id.is_empty(),
+        "opportunity_id",
+        "must be empty if lead_id is set: a share is of a lead or of an opportunity",
+    );
+    let states = states.iter().enumerate().filter_map(|(i, number)| {
+        let state = ShareState::from_number((*number).into());
+        violations.require(state.is_some(), &format!("states[{i}]"), "unknown state");
+        state
+    });
+    let states = states.collect();
+    let expire_before = convert::time(expire_before, "expire_before", &mut violations);
+    let older_than = match page_token.as_str() {
         "" => None,
-        token => match Uuid::try_parse(token) {
-            Ok(id) => Some(id),
-            Err(_) => {
-                faults.push(Violation::new("page_token", "is not a page token of ListShares"));
-                None
-            }
-        },
+        token => {
+            let id = Uuid::try_parse(token).map_err(|_| "is not a page token of this rpc");
+            violations.check("page_token", id)
+        }
     };
-    if !faults.is_empty() {
-        return Err(ErrorKind::Invalid(faults).into());
-    }
-    let (lead_id, opportunity_id) = (some(message.lead_id), some(message.opportunity_id));
+    violations.none()?;
+    let some = |id: String| Some(id).filter(|id| !id.is_empty());
+    let (lead_id, opportunity_id) = (some(lead_id), some(opportunity_id));
     Ok(ShareFilter {
         of_leads: match (&lead_id, &opportunity_id) {
             (Some(_), _) => Some(true),
@@ -397,172 +403,172 @@ fn filter(message: pb::ListSharesRequest, most: usize) -> Result<ShareFilter> {
             (None, None) => None,
         },
         entity_id: lead_id.or(opportunity_id),
-        user_id: some(message.user_id),
+        user_id: some(user_id),
         states,
         expire_before,
-        older_than: before,
-        limit: most,
+        older_than,
+        limit,
     })
 }
 
 fn share_id(text: &str) -> Result<Uuid> {
-    Uuid::try_parse(text).map_err(|_| ErrorKind::Invalid(vec![not_a_share("share_id")]).into())
+    Uuid::try_parse(text).map_err(|_| Error::invalid("share_id", "must be the id of a share, a UUID"))
 }
 
-fn not_a_share(field: &str) -> Violation {
-    Violation::new(field, "must be the id of a share, a UUID")
+/// The user of a request. Three messages have the same oneof, with a generated type each.
+enum GivenUser {
+    Id(String),
+    EmailAddress(String),
 }
 
-fn id(field: &str, text: String, faults: &mut Vec<Violation>) -> Option<String> {
-    if check_id(field, &text).is_some() {
-        faults.push(Violation::new(field, "must be an id"));
-        return None;
-    }
-    Some(text)
-}
-
-/// The users of three messages are given alike, each by a oneof of its own.
-macro_rules! user_key {
-    ($name:ident, $module:ident) => {
-        fn $name(user: Option<pb::$module::User>, faults: &mut Vec<Violation>) -> Option<user::Key> {
-            match user {
-                None => {
-                    faults.push(Violation::new(
-                        "user",
-                        "one of user_id and user_email_address is required",
-                    ));
-                    None
+macro_rules! given_user {
+    ($($module:ident),*) => {$(
+        impl From<pb::$module::User> for GivenUser {
+            fn from(user: pb::$module::User) -> Self {
+                match user {
+                    pb::$module::User::UserId(id) => Self::Id(id),
+                    pb::$module::User::UserEmailAddress(address) => Self::EmailAddress(address),
                 }
-                Some(pb::$module::User::UserId(text)) => id("user_id", text, faults).map(user::Key::Id),
-                Some(pb::$module::User::UserEmailAddress(text)) => match email::violation(&text) {
-                    Some(fault) => {
-                        faults.push(Violation::new("user_email_address", fault));
-                        None
-                    }
-                    None => Some(user::Key::Email(text)),
-                },
             }
         }
-    };
+    )*};
 }
+given_user!(
+    share_lead_request,
+    share_opportunity_request,
+    get_user_share_usage_request
+);
 
-user_key!(share_lead_user, share_lead_request);
-user_key!(share_opportunity_user, share_opportunity_request);
-user_key!(usage_user, get_user_share_usage_request);
+/// Conversions of the fields of share requests. Each returns `None` and adds a violation if the field is invalid.
+impl Violations {
+    fn id(&mut self, field: &str, id: String) -> Option<String> {
+        let violation = check_id(field, &id);
+        self.check_value(id, violation)
+    }
 
-fn lead_key(lead: Option<pb::share_lead_request::Lead>, faults: &mut Vec<Violation>) -> Option<lead::Key> {
-    use pb::share_lead_request::Lead;
-    match lead {
-        None => {
-            faults.push(Violation::new("lead", "one of lead_id and lead_number is required"));
-            None
-        }
-        Some(Lead::LeadId(text)) => id("lead_id", text, faults).map(lead::Key::Id),
-        Some(Lead::LeadNumber(number)) => match check_number("lead_number", &number) {
-            Some(fault) => {
-                faults.push(fault);
+    fn user(&mut self, user: Option<GivenUser>) -> Option<UserKey> {
+        match user {
+            None => {
+                self.add("user", "one of user_id and user_email_address is required");
                 None
             }
-            None => Some(lead::Key::Number(number)),
-        },
-    }
-}
-
-fn share_context(context: Option<pb::share_lead_request::Context>, faults: &mut Vec<Violation>) -> Option<Activity> {
-    use pb::share_lead_request::Context;
-    match context? {
-        Context::ActivityId(text) => id("activity_id", text, faults).map(|id| Activity::Existing { id }),
-        Context::NewActivity(new) => {
-            if new.activity_type < 0 {
-                let text = "must be the code of an activity type, or 0 for sharing.default_activity_type";
-                faults.push(Violation::new("new_activity.activity_type", text));
+            Some(GivenUser::Id(id)) => self.id("user_id", id).map(UserKey::Id),
+            Some(GivenUser::EmailAddress(address)) => {
+                let violation = email::violation(&address).map(|text| Violation::new("user_email_address", text));
+                self.check_value(UserKey::Email(address), violation)
             }
-            let mut found = Vec::new();
-            let fields = fields(new.fields, &mut found);
-            found.extend(check::activity(Some(&new.note), &fields));
-            faults.extend(
-                found
-                    .into_iter()
-                    .map(|fault| Violation::new(format!("new_activity.{}", fault.field), fault.description)),
-            );
-            if fields.contains_key(crate::domain::activity::OWNER) {
-                let text = "must not be set: the owner is the user with whom the lead is shared";
-                faults.push(Violation::new("new_activity.fields[\"Owner\"]", text));
+        }
+    }
+
+    fn lead(&mut self, lead: Option<pb::share_lead_request::Lead>) -> Option<LeadKey> {
+        use pb::share_lead_request::Lead;
+        match lead {
+            None => {
+                self.add("lead", "one of lead_id and lead_number is required");
+                None
             }
-            Some(Activity::New {
-                id: None,
-                code: new.activity_type,
-                note: new.note,
-                fields,
-            })
+            Some(Lead::LeadId(id)) => self.id("lead_id", id).map(LeadKey::Id),
+            Some(Lead::LeadNumber(number)) => {
+                let violation = check_number("lead_number", &number);
+                self.check_value(LeadKey::Number(number), violation)
+            }
         }
     }
-}
 
-fn access(access: i32, faults: &mut Vec<Violation>) -> Option<Access> {
-    match pb::Access::try_from(access) {
-        Ok(pb::Access::Read) => Some(Access::Read),
-        Ok(pb::Access::Write) => Some(Access::Write),
-        Ok(pb::Access::Unspecified) | Err(_) => {
-            faults.push(Violation::new("access", "must be ACCESS_READ or ACCESS_WRITE"));
-            None
+    /// `None` without a violation: the default activity is posted.
+    fn share_context(&mut self, context: Option<pb::share_lead_request::Context>) -> Option<ShareContext> {
+        use pb::share_lead_request::Context;
+        match context? {
+            Context::ActivityId(id) => self.id("activity_id", id).map(|id| ShareContext::Existing { id }),
+            Context::NewActivity(new) => Some(self.new_activity(new)),
         }
     }
-}
 
-fn duration(duration: Option<prost_types::Duration>, faults: &mut Vec<Violation>) -> Option<Duration> {
-    let duration = convert::duration(duration?);
-    if duration.is_none() {
-        faults.push(Violation::new("duration", "must not be negative"));
-    }
-    duration
-}
-
-fn wait_for(wait: i32, faults: &mut Vec<Violation>) -> Option<WaitFor> {
-    match pb::WaitFor::try_from(wait) {
-        Ok(pb::WaitFor::None) => Some(WaitFor::Nothing),
-        Ok(pb::WaitFor::Unspecified | pb::WaitFor::Submitted) => Some(WaitFor::Submitted),
-        Ok(pb::WaitFor::Active) => Some(WaitFor::Processed),
-        Err(_) => {
-            faults.push(Violation::new("wait_for", "is not a known value"));
-            None
+    fn new_activity(&mut self, new: pb::NewActivity) -> ShareContext {
+        let pb::NewActivity {
+            activity_type,
+            note,
+            fields,
+        } = new;
+        let text = "must be the code of an activity type, or 0 for sharing.default_activity_type";
+        self.require(activity_type >= 0, "new_activity.activity_type", text);
+        let mut found = Violations::default();
+        let fields = convert::activity_fields(fields, &mut found);
+        found.extend(check::activity(Some(&note), &fields));
+        for violation in Vec::from(found) {
+            self.add(format!("new_activity.{}", violation.field), violation.description);
+        }
+        let text = "must not be set: the owner of the activity is the user with whom the lead is shared";
+        self.require(!fields.contains_key(OWNER), "new_activity.fields[\"Owner\"]", text);
+        ShareContext::New {
+            id: None,
+            code: activity_type,
+            note,
+            fields,
         }
     }
-}
 
-fn meant(share: Option<pb::revoke_share_request::Share>, faults: &mut Vec<Violation>) -> Option<ShareSelector> {
-    use pb::revoke_share_request::Share;
-    match share {
-        None => {
-            faults.push(Violation::new("share", "one of share_id and triple is required"));
-            None
+    fn access(&mut self, access: i32) -> Option<Access> {
+        match pb::Access::try_from(access) {
+            Ok(pb::Access::Read) => Some(Access::Read),
+            Ok(pb::Access::Write) => Some(Access::Write),
+            Ok(pb::Access::Unspecified) | Err(_) => {
+                self.add("access", "must be ACCESS_READ or ACCESS_WRITE");
+                None
+            }
         }
-        Some(Share::ShareId(text)) => match share_id(&text) {
-            Ok(id) => Some(ShareSelector::Id(id)),
+    }
+
+    /// `None` without a violation: the default duration.
+    fn duration(&mut self, duration: Option<prost_types::Duration>) -> Option<Duration> {
+        self.check("duration", convert::duration(duration?).ok_or("must not be negative"))
+    }
+
+    fn wait_for(&mut self, wait: i32) -> Option<WaitFor> {
+        match pb::WaitFor::try_from(wait) {
+            Ok(pb::WaitFor::None) => Some(WaitFor::Nothing),
+            Ok(pb::WaitFor::Unspecified | pb::WaitFor::Submitted) => Some(WaitFor::Submitted),
+            Ok(pb::WaitFor::Active) => Some(WaitFor::Processed),
             Err(_) => {
-                faults.push(not_a_share("share_id"));
+                self.add("wait_for", "unknown value: this version of leadgate does not know it");
                 None
             }
-        },
-        Some(Share::Triple(triple)) => {
-            let lead_id = id("triple.lead_id", triple.lead_id, faults);
-            let user_id = id("triple.user_id", triple.user_id, faults);
-            let activity_id = match triple.activity_id.is_empty() {
-                true => None,
-                false => Some(id("triple.activity_id", triple.activity_id, faults)?),
-            };
-            Some(ShareSelector::Triple {
-                lead_id: lead_id?,
-                user_id: user_id?,
-                activity_id,
-            })
+        }
+    }
+
+    fn share(&mut self, share: Option<pb::revoke_share_request::Share>) -> Option<ShareSelector> {
+        use pb::revoke_share_request::Share;
+        match share {
+            None => {
+                self.add("share", "one of share_id and triple is required");
+                None
+            }
+            Some(Share::ShareId(text)) => self.collect(share_id(&text)).map(ShareSelector::Id),
+            Some(Share::Triple(triple)) => {
+                let pb::ShareTriple {
+                    lead_id,
+                    user_id,
+                    activity_id,
+                } = triple;
+                let lead_id = self.id("triple.lead_id", lead_id);
+                let user_id = self.id("triple.user_id", user_id);
+                let activity_id = match activity_id.is_empty() {
+                    true => None,
+                    false => Some(self.id("triple.activity_id", activity_id)?),
+                };
+                Some(ShareSelector::Triple {
+                    lead_id: lead_id?,
+                    user_id: user_id?,
+                    activity_id,
+                })
+            }
         }
     }
 }
 
-fn shown(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
-    let lead = matches!(share.entity, SharedEntity::Lead { .. });
-    let of = |is_it: bool| {
+fn convert_share(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
+    let is_lead = share.is_of_lead();
+    let entity_id = |is_it: bool| {
         if is_it {
             share.entity_id().to_owned()
         } else {
@@ -577,9 +583,9 @@ fn shown(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
             SharedEntity::Opportunity { .. } => pb::ShareKind::Opportunity,
         }
         .into(),
-        lead_id: of(lead),
+        lead_id: entity_id(is_lead),
         lead_number: share.lead_number().unwrap_or_default().to_owned(),
-        opportunity_id: of(!lead),
+        opportunity_id: entity_id(!is_lead),
         user_id: share.user_id.clone(),
         activity_id: share.activity_id().unwrap_or_default().to_owned(),
         access: match share.access {
@@ -605,7 +611,7 @@ fn shown(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
     }
 }
 
-fn change(change: &ShareChange) -> pb::ShareChange {
+fn convert_change(change: &ShareChange) -> pb::ShareChange {
     pb::ShareChange {
         state: change.state as i32,
         change_time: Some(convert::timestamp(change.at)),

@@ -1,4 +1,5 @@
-//! The one table from our errors to gRPC codes and details.
+//! Converts errors into gRPC statuses. [`entry`] is the table: one row for each error, with its code, reason, details and
+//! retry behavior. The other functions encode a row and keep the headers of a response small.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,183 +9,375 @@ use prost::Message;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use uuid::Uuid;
 
 use crate::domain::lead::{path, schema_name};
-use crate::error::{Error, ErrorKind, FailureDetails, Recovery, Resource, shortened};
+use crate::error::{Error, ErrorKind, Recovery, Resource, Violation, shortened};
 
+/// The domain of ErrorInfo.
 const DOMAIN: &str = "leadgate";
-/// Whether the same request with the same request id is to be sent again.
+/// The key in the metadata of ErrorInfo: whether the caller should send the same request with the same request id again.
 const RETRY_SAME: &str = "retry_same_request_id";
-/// What gRPC clients read to know when to retry.
+/// The metadata by which gRPC clients know when to retry. -1 means never.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// What to tell a caller to wait where nobody knows better.
+/// The delay in RetryInfo for errors without a known time.
 const SOON: Duration = Duration::from_secs(1);
 const LEAD: &str = "leadgate.v1.Lead";
 const SHARE: &str = "leadgate.v1.Share";
 
-/// What all headers of an error may have together, as HTTP/2 counts them: each its name, its value and 32 bytes. Clients in
-/// Java take 8 KB, and proxies on the way add some.
-const MAX_BYTES: usize = 6_000;
-/// What the HTTP library adds: `:status` and `date`.
-const ADDED: usize = 120;
-/// What comes to a status later: content-type, x-request-id, the counts of an import, grpc-accept-encoding.
-const LATER: usize = 600;
-/// The most bytes of a value in the metadata of ErrorInfo.
-const MAX_VALUE: usize = 256;
-/// The most violations that are tried to be kept: more do not fit in any case.
+/// Maximum size of all headers of an error. HTTP/2 counts the name, the value and 32 bytes for each. Java clients accept 8
+/// KB, and proxies add headers.
+const MAX_HEADER_BYTES: usize = 6_000;
+/// Reserved for the headers of the HTTP library: `:status` and `date`.
+const HTTP_BYTES: usize = 120;
+/// Reserved for the headers that are added to a status later: content-type, x-request-id, the counts of an import,
+/// grpc-accept-encoding.
+const LATER_BYTES: usize = 600;
+/// Maximum number of bytes of a value in the metadata of ErrorInfo.
+const MAX_VALUE_BYTES: usize = 256;
+/// Maximum number of violations that are considered. More never fit.
 const MAX_VIOLATIONS: usize = 200;
 
-/// The status for a caller. `left` is the time until the deadline that the caller has set, if any: gRPC's own retry keeps
-/// that deadline, so what can be served only after it must not be retried inside of the call.
-pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, left: Option<Duration>) -> Status {
-    let row = row(&error.kind);
-    let mut details = ErrorDetails::new();
-    let mut metadata = metadata(&error.details, tenant);
-    let (mut retry_after, mut in_call) = (None, true);
+/// One row of the table.
+struct StatusEntry<'a> {
+    code: Code,
+    /// The reason in ErrorInfo and in the log.
+    reason: &'static str,
+    detail: Detail<'a>,
+    retry: RetryAdvice,
+}
+
+/// The detail of a status besides ErrorInfo, RequestInfo and RetryInfo.
+enum Detail<'a> {
+    None,
+    /// BadRequest with all violations.
+    BadRequest(&'a [Violation]),
+    /// ResourceInfo with this type, and the error message as description.
+    Resource(&'static str),
+    /// ResourceInfo with the id of the other lead, and the path of the unique field as description.
+    OtherLead {
+        lead_id: Option<&'a str>,
+        attribute: Option<&'a str>,
+    },
+    /// ResourceInfo with the id of the lead, if it is known.
+    Lead(Option<&'a str>),
+    /// ResourceInfo with the id of the other share.
+    OtherShare(Option<Uuid>),
+    /// QuotaFailure with this suffix of the subject `tenant:NAME`.
+    Quota(&'static str),
+    /// PreconditionFailure with the reason as type, and this subject.
+    Precondition(&'static str),
+}
+
+/// The retry behavior of a status.
+enum RetryAdvice {
+    /// Nothing is said: gRPC clients go by the code.
+    Unspecified,
+    /// RetryInfo with this delay. gRPC clients may retry after it, if the deadline is later.
+    After(Duration),
+    /// RetryInfo with this delay, for callers. gRPC clients must not retry: the deadline would be too early again.
+    NewCall(Duration),
+    /// gRPC clients must not retry.
+    Never,
+}
+
+/// The table from errors to statuses.
+fn entry(error: &Error) -> StatusEntry<'_> {
+    use RetryAdvice::{After, Never, NewCall, Unspecified};
+    let row = |code, reason, detail, retry| StatusEntry {
+        code,
+        reason,
+        detail,
+        retry,
+    };
     match &error.kind {
-        ErrorKind::Invalid(violations) => {
-            for violation in violations {
-                details.add_bad_request_violation(&violation.field, &violation.description);
-            }
+        // The request.
+        ErrorKind::Invalid(violations) => row(
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            Detail::BadRequest(violations),
+            Unspecified,
+        ),
+        ErrorKind::NotFound(resource) => {
+            let (reason, kind) = match resource {
+                Resource::Lead => ("LEAD_NOT_FOUND", LEAD),
+                Resource::User => ("USER_NOT_FOUND", "leadgate.v1.User"),
+                Resource::Activity => ("ACTIVITY_NOT_FOUND", "leadgate.v1.Activity"),
+                Resource::Opportunity => ("OPPORTUNITY_NOT_FOUND", "leadgate.v1.Opportunity"),
+                Resource::Share => ("SHARE_NOT_FOUND", SHARE),
+            };
+            row(Code::NotFound, reason, Detail::Resource(kind), Unspecified)
         }
         ErrorKind::Duplicate { attribute, lead_id } => {
-            let field = attribute
-                .as_deref()
-                .map(|name| path(schema_name(name)))
-                .unwrap_or_default();
-            if !field.is_empty() {
-                metadata.insert("field".to_owned(), field.clone());
-            }
-            details.set_resource_info(LEAD, lead_id.as_deref().unwrap_or_default(), "", field);
-        }
-        ErrorKind::NotFound(resource) => {
-            let kind = match resource {
-                Resource::Lead => LEAD,
-                Resource::User => "leadgate.v1.User",
-                Resource::Activity => "leadgate.v1.Activity",
-                Resource::Opportunity => "leadgate.v1.Opportunity",
-                Resource::Share => SHARE,
+            let detail = Detail::OtherLead {
+                lead_id: lead_id.as_deref(),
+                attribute: attribute.as_deref(),
             };
-            details.set_resource_info(kind, "", "", error.to_string());
+            row(Code::AlreadyExists, "LEAD_DUPLICATE", detail, Unspecified)
         }
-        ErrorKind::DeadlineInfeasible { retry_after: after } | ErrorKind::CallerLimit { retry_after: after } => {
-            details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
-            (retry_after, in_call) = (Some(*after), false);
+        ErrorKind::ResponseTooLarge { lead_id, .. } => row(
+            Code::ResourceExhausted,
+            "RESPONSE_TOO_LARGE",
+            Detail::Lead(lead_id.as_deref()),
+            Never,
+        ),
+
+        // The quota and the load.
+        ErrorKind::DeadlineInfeasible { retry_after } => row(
+            Code::ResourceExhausted,
+            "DEADLINE_INFEASIBLE",
+            Detail::Quota(""),
+            NewCall(*retry_after),
+        ),
+        ErrorKind::CallerLimit { retry_after } => row(
+            Code::ResourceExhausted,
+            "CALLER_LIMIT",
+            Detail::Quota("/caller"),
+            NewCall(*retry_after),
+        ),
+        ErrorKind::QueueFull { retry_after } => row(
+            Code::ResourceExhausted,
+            "QUEUE_FULL",
+            Detail::Quota(""),
+            After(*retry_after),
+        ),
+        ErrorKind::DailyBudgetExhausted { retry_after } => row(
+            Code::ResourceExhausted,
+            "DAILY_BUDGET_EXHAUSTED",
+            Detail::Quota(""),
+            After(*retry_after),
+        ),
+        ErrorKind::StreamNotRead => row(Code::ResourceExhausted, "QUEUE_FULL", Detail::None, After(SOON)),
+
+        // The account and its users.
+        ErrorKind::CredentialsRejected { .. } | ErrorKind::Denied { .. } => row(
+            Code::FailedPrecondition,
+            "UPSTREAM_CREDENTIALS_REJECTED",
+            Detail::Precondition("credentials"),
+            Unspecified,
+        ),
+        ErrorKind::FeatureDisabled => row(
+            Code::FailedPrecondition,
+            "UPSTREAM_FEATURE_DISABLED",
+            Detail::Precondition("account"),
+            Unspecified,
+        ),
+        ErrorKind::NotASalesUser => row(
+            Code::FailedPrecondition,
+            "NOT_A_SALES_USER",
+            Detail::Precondition("user"),
+            Unspecified,
+        ),
+        ErrorKind::ShareLimitReached => row(
+            Code::FailedPrecondition,
+            "SHARE_LIMIT_REACHED",
+            Detail::Precondition("user"),
+            Unspecified,
+        ),
+
+        // Shares.
+        ErrorKind::ShareExists { by } => row(
+            Code::AlreadyExists,
+            "SHARE_EXISTS",
+            Detail::OtherShare(*by),
+            Unspecified,
+        ),
+        ErrorKind::ShareNotActive => row(
+            Code::FailedPrecondition,
+            "SHARE_NOT_ACTIVE",
+            Detail::Precondition("share"),
+            Unspecified,
+        ),
+        ErrorKind::ShareNotRetryable => row(
+            Code::FailedPrecondition,
+            "SHARE_NOT_RETRYABLE",
+            Detail::Precondition("share"),
+            Unspecified,
+        ),
+
+        // LeadSquared.
+        ErrorKind::Exception => row(Code::Unknown, "UPSTREAM_EXCEPTION", Detail::None, Unspecified),
+        ErrorKind::Unreadable { .. } => row(Code::Internal, "UPSTREAM_UNREADABLE", Detail::None, Unspecified),
+        ErrorKind::Refused(_) | ErrorKind::Unavailable { .. } => {
+            row(Code::Unavailable, "UPSTREAM_UNAVAILABLE", Detail::None, After(SOON))
         }
-        ErrorKind::QueueFull { retry_after: after } | ErrorKind::DailyBudgetExhausted { retry_after: after } => {
-            details.add_quota_failure_violation(subject(&error.kind, tenant), error.to_string());
-            retry_after = Some(*after);
+        ErrorKind::BreakerOpen { retry_after } => row(
+            Code::Unavailable,
+            "UPSTREAM_UNAVAILABLE",
+            Detail::None,
+            After(*retry_after),
+        ),
+        ErrorKind::OutcomeUnknown => {
+            let retry = match error.details.recovery {
+                Some(Recovery::SameRequestId { after }) => After(after),
+                // The same request again, as gRPC would send it, has no result or is executed twice.
+                _ => Never,
+            };
+            row(Code::Aborted, "OUTCOME_UNKNOWN", Detail::None, retry)
+        }
+
+        // The gateway and the call.
+        ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable => {
+            row(Code::Unavailable, "STORE_UNAVAILABLE", Detail::None, After(SOON))
+        }
+        ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => {
+            row(Code::Unavailable, "SHUTTING_DOWN", Detail::None, After(Duration::ZERO))
+        }
+        ErrorKind::DeadlineExceeded { .. } => {
+            row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Detail::None, Unspecified)
+        }
+        ErrorKind::CallerCancelled => row(Code::Cancelled, "CALLER_LEFT", Detail::None, Unspecified),
+    }
+}
+
+/// Returns the reason of an error, for ErrorInfo and the log.
+pub(super) fn reason(error: &Error) -> &'static str {
+    entry(error).reason
+}
+
+/// Returns the status of an error. `remaining` is the time until the caller's deadline, if there is one: a retry by gRPC
+/// keeps that deadline, so a retry after it is useless.
+pub(super) fn from(error: &Error, tenant: Option<&str>, request_id: &str, remaining: Option<Duration>) -> Status {
+    let entry = entry(error);
+    let mut details = ErrorDetails::new();
+    details.set_error_info(entry.reason, DOMAIN, metadata(error, tenant));
+    details.set_request_info(request_id, "");
+    entry.detail.add_to(&mut details, error, entry.reason, tenant);
+    let (retry_after, allows_retry) = match entry.retry {
+        RetryAdvice::Unspecified => (None, true),
+        RetryAdvice::After(after) => {
+            let is_in_time = after.is_zero() || remaining.is_none_or(|remaining| after < remaining);
+            (Some(after), is_in_time)
+        }
+        RetryAdvice::NewCall(after) => (Some(after), false),
+        RetryAdvice::Never => (None, false),
+    };
+    if let Some(after) = retry_after {
+        details.set_retry_info(Some(after));
+    }
+    let mut headers = MetadataMap::new();
+    if !allows_retry {
+        headers.insert(PUSHBACK, MetadataValue::from_static("-1"));
+    } else if let Some(after) = retry_after {
+        // Rounded up: a client that retries slightly too early would be refused again.
+        let milliseconds = u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        headers.insert(PUSHBACK, MetadataValue::from(milliseconds));
+    }
+    limited(entry.code, &error.to_string(), details, headers)
+}
+
+impl Detail<'_> {
+    fn add_to(&self, details: &mut ErrorDetails, error: &Error, reason: &str, tenant: Option<&str>) {
+        match self {
+            Self::None | Self::Lead(None) => {}
+            Self::BadRequest(violations) => {
+                for violation in *violations {
+                    details.add_bad_request_violation(&violation.field, &violation.description);
+                }
+            }
+            Self::Resource(kind) => {
+                details.set_resource_info(*kind, "", "", error.to_string());
+            }
+            Self::OtherLead { lead_id, attribute } => {
+                details.set_resource_info(LEAD, lead_id.unwrap_or_default(), "", unique_field(*attribute));
+            }
+            Self::Lead(Some(id)) => {
+                details.set_resource_info(LEAD, *id, "", error.to_string());
+            }
+            Self::OtherShare(id) => {
+                let id = id.map(|id| id.to_string()).unwrap_or_default();
+                details.set_resource_info(SHARE, id, "", error.to_string());
+            }
+            Self::Quota(suffix) => {
+                let subject = format!("tenant:{}{suffix}", tenant.unwrap_or_default());
+                details.add_quota_failure_violation(subject, error.to_string());
+            }
+            Self::Precondition(subject) => {
+                details.add_precondition_failure_violation(reason, *subject, error.to_string());
+            }
+        }
+    }
+}
+
+/// Returns the path of the field whose value another lead has. Empty if the attribute is not known.
+fn unique_field(attribute: Option<&str>) -> String {
+    attribute.map(|name| path(schema_name(name))).unwrap_or_default()
+}
+
+/// Returns the metadata of ErrorInfo.
+fn metadata(error: &Error, tenant: Option<&str>) -> HashMap<String, String> {
+    let details = &error.details;
+    let own = match &error.kind {
+        ErrorKind::Duplicate { attribute, .. } => {
+            let field = unique_field(attribute.as_deref());
+            Some(("field", field)).filter(|(_, field)| !field.is_empty())
         }
         ErrorKind::CredentialsRejected { suggested_host } | ErrorKind::Denied { suggested_host } => {
-            if let Some(host) = suggested_host {
-                metadata.insert("suggested_host".to_owned(), host.clone());
-            }
-            details.add_precondition_failure_violation(row.reason, "credentials", error.to_string());
+            suggested_host.clone().map(|host| ("suggested_host", host))
         }
-        ErrorKind::FeatureDisabled => {
-            details.add_precondition_failure_violation(row.reason, "account", error.to_string());
-        }
-        ErrorKind::NotASalesUser | ErrorKind::ShareLimitReached => {
-            details.add_precondition_failure_violation(row.reason, "user", error.to_string());
-        }
-        ErrorKind::ShareNotActive | ErrorKind::ShareNotRetryable => {
-            details.add_precondition_failure_violation(row.reason, "share", error.to_string());
-        }
-        ErrorKind::ShareExists { by } => {
-            let id = by.map(|id| id.to_string());
-            details.set_resource_info(SHARE, id.unwrap_or_default(), "", error.to_string());
-        }
-        ErrorKind::BreakerOpen { retry_after: after } => retry_after = Some(*after),
-        ErrorKind::Unavailable { .. }
-        | ErrorKind::Refused(_)
-        | ErrorKind::StoreUnavailable
-        | ErrorKind::StoreUnreadable
-        | ErrorKind::StreamNotRead => {
-            retry_after = Some(SOON);
-        }
-        ErrorKind::ResponseTooLarge { lead_id, .. } => {
-            if let Some(id) = lead_id {
-                details.set_resource_info(LEAD, id, "", error.to_string());
-            }
-            in_call = false;
-        }
-        ErrorKind::DeadlineExceeded { place } => {
-            metadata.insert("place".to_owned(), place.clone().into_owned());
-        }
-        ErrorKind::Unreadable { path } => {
-            metadata.insert("json_path".to_owned(), path.clone());
-        }
-        ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => retry_after = Some(Duration::ZERO),
-        ErrorKind::OutcomeUnknown => match error.details.recovery {
-            Some(Recovery::SameRequestId { after }) => retry_after = Some(after),
-            // The same again, as gRPC would send it, settles nothing or does it twice.
-            _ => in_call = false,
-        },
-        ErrorKind::Exception | ErrorKind::CallerCancelled => {}
-    }
-    let same = match error.details.recovery {
+        ErrorKind::DeadlineExceeded { place } => Some(("place", place.clone().into_owned())),
+        ErrorKind::Unreadable { path } => Some(("json_path", path.clone())),
+        _ => None,
+    };
+    let retry_same = match details.recovery {
         Some(Recovery::SameRequestId { .. }) => Some("true"),
         Some(Recovery::Share | Recovery::Lead | Recovery::Activity) => Some("false"),
         None => (error.kind == ErrorKind::OutcomeUnknown).then_some("false"),
     };
-    if let Some(same) = same {
-        metadata.insert(RETRY_SAME.to_owned(), same.to_owned());
-    }
-    for value in metadata.values_mut() {
-        *value = shortened(value, MAX_VALUE).into_owned();
-    }
-    details.set_error_info(row.reason, DOMAIN, metadata);
-    details.set_request_info(request_id, "");
-    if let Some(after) = retry_after {
-        details.set_retry_info(Some(after));
-        in_call &= after.is_zero() || left.is_none_or(|left| after < left);
-    }
-    let mut headers = MetadataMap::new();
-    if !in_call {
-        headers.insert(PUSHBACK, MetadataValue::from_static("-1"));
-    } else if let Some(after) = retry_after {
-        // Rounded up: a client that comes a little too early would be refused again.
-        let milliseconds = u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        headers.insert(PUSHBACK, MetadataValue::from(milliseconds));
-    }
-    finished(row.code, &error.to_string(), details, headers)
+    let entries = [
+        Some(("attempts", details.attempts.to_string())),
+        Some(("queued_ms", details.queued.as_millis().to_string())),
+        details
+            .upstream_status
+            .map(|status| ("upstream_status", status.to_string())),
+        details.exception_type.clone().map(|name| ("exception_type", name)),
+        details.cause.map(|cause| ("cause", cause.name().to_owned())),
+        details.share_id.map(|id| ("share_id", id.to_string())),
+        tenant.map(|tenant| ("tenant", tenant.to_owned())),
+        own,
+        retry_same.map(|same| (RETRY_SAME, same.to_owned())),
+    ];
+    entries
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.to_owned(), shortened(&value, MAX_VALUE_BYTES).into_owned()))
+        .collect()
 }
 
-/// The status for a request that did not get as far as our own errors.
+/// Returns the status of an error of tonic or of the HTTP library.
 pub(super) fn plain(code: Code, reason: &str, text: &str, request_id: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, HashMap::new());
     details.set_request_info(request_id, "");
-    finished(code, text, details, MetadataMap::new())
+    limited(code, text, details, MetadataMap::new())
 }
 
-/// What is wrong with a message that tonic could not read; `None` where that is not what its status says.
-pub(super) fn unread(status: &Status) -> Option<Error> {
-    // It names fields of ours, and no values.
+/// Returns the error of a request message that tonic cannot decode. `None` if the status has another cause.
+pub(super) fn message_error(status: &Status) -> Option<Error> {
+    // The text names fields of the contract, and no values.
     let text = shortened(status.message(), 160);
-    (status.code() == Code::Internal)
-        .then(|| Error::invalid("request", format!("is not a message of this rpc: {text}")))
+    (status.code() == Code::Internal).then(|| Error::invalid("request", format!("cannot be decoded: {text}")))
 }
 
-/// A status whose headers are short enough.
-fn finished(code: Code, text: &str, details: ErrorDetails, headers: MetadataMap) -> Status {
+/// Returns a status whose headers are small enough.
+fn limited(code: Code, text: &str, details: ErrorDetails, headers: MetadataMap) -> Status {
     let status = Status::with_error_details_and_metadata(code, text, details, headers);
-    within(status, MAX_BYTES - ADDED - LATER)
+    within(status, MAX_HEADER_BYTES - HTTP_BYTES - LATER_BYTES)
 }
 
-/// Shortens the error in the headers, or trailers, of a response until all of them are short enough.
+/// Shortens the error in the headers or trailers of a response until all headers are small enough.
 pub(super) fn fit(headers: &mut HeaderMap) {
     let size = list_size(headers);
-    if size + ADDED <= MAX_BYTES {
+    if size + HTTP_BYTES <= MAX_HEADER_BYTES {
         return;
     }
     let Some(status) = Status::from_header_map(headers) else {
         return;
     };
-    let own = Status::with_details(status.code(), status.message(), status.details().to_vec().into());
-    let others = size.saturating_sub(headers_size(&own));
+    let error = Status::with_details(status.code(), status.message(), status.details().to_vec().into());
+    let others = size.saturating_sub(headers_size(&error));
     let mut short = HeaderMap::new();
-    if within(own, (MAX_BYTES - ADDED).saturating_sub(others))
+    if within(error, (MAX_HEADER_BYTES - HTTP_BYTES).saturating_sub(others))
         .add_header(&mut short)
         .is_ok()
     {
@@ -192,107 +385,107 @@ pub(super) fn fit(headers: &mut HeaderMap) {
     }
 }
 
-/// The error inside of a response in at most so many bytes, or in the fewest. Code, reason and RetryInfo stay.
-pub(super) fn part_within(part: tonic_types::Status, most: usize) -> tonic_types::Status {
-    if part.encoded_len() <= most {
+/// Shortens an error inside of a response to at most `max` bytes, or as far as possible. Code, reason and RetryInfo stay.
+pub(super) fn part_within(part: tonic_types::Status, max: usize) -> tonic_types::Status {
+    if part.encoded_len() <= max {
         return part;
     }
     let status = Status::with_details(Code::from(part.code), part.message.clone(), part.encode_to_vec().into());
-    let short = shorter(&status, |status| status.details().len() <= most);
+    let short = shorter(&status, |status| status.details().len() <= max);
     tonic_types::Status::decode(short.details()).unwrap_or(part)
 }
 
-fn within(status: Status, most: usize) -> Status {
-    if headers_size(&status) <= most {
+fn within(status: Status, max: usize) -> Status {
+    if headers_size(&status) <= max {
         return status;
     }
-    shorter(&status, |status| headers_size(status) <= most)
+    shorter(&status, |status| headers_size(status) <= max)
 }
 
-/// How much of the texts of an error stays, in bytes.
-struct Bounds {
+/// The maximum lengths of the texts of an error, in bytes.
+struct TextLimits {
     /// Of the name of a field.
     name: usize,
     /// Of a description.
     text: usize,
-    /// Of the message, as it travels.
+    /// Of the message, percent-encoded.
     message: usize,
     /// Of a value in the metadata of ErrorInfo.
     value: usize,
-    /// So many violations have to fit, or the next bounds are tried.
-    least: usize,
-    /// Whether there is more than ErrorInfo and RetryInfo, and metadata in it.
-    is_whole: bool,
+    /// If fewer violations fit, the next limits are tried.
+    min_violations: usize,
+    /// Whether to keep the details besides ErrorInfo and RetryInfo, and the metadata of ErrorInfo.
+    has_details: bool,
 }
 
-/// In this order: long texts are shortened, then the list of violations; and where few of them fit, more is taken away.
-const BOUNDS: [Bounds; 4] = [
-    Bounds {
+/// The limits in the order in which they are tried. Long texts are shortened first, then the list of violations.
+const TEXT_LIMITS: [TextLimits; 4] = [
+    TextLimits {
         name: 160,
         text: 240,
         message: 1_200,
         value: 256,
-        least: 8,
-        is_whole: true,
+        min_violations: 8,
+        has_details: true,
     },
-    Bounds {
+    TextLimits {
         name: 80,
         text: 120,
         message: 480,
         value: 128,
-        least: 4,
-        is_whole: true,
+        min_violations: 4,
+        has_details: true,
     },
-    Bounds {
+    TextLimits {
         name: 40,
         text: 60,
         message: 160,
         value: 64,
-        least: 0,
-        is_whole: true,
+        min_violations: 0,
+        has_details: true,
     },
-    Bounds {
+    TextLimits {
         name: 0,
         text: 0,
         message: 60,
         value: 0,
-        least: 0,
-        is_whole: false,
+        min_violations: 0,
+        has_details: false,
     },
 ];
 
-/// The status with as much of it as fits; the shortest one, if nothing does.
+/// Shortens a status until it fits. Returns the shortest status if none fits.
 fn shorter(status: &Status, fits: impl Fn(&Status) -> bool) -> Status {
     let details = status.get_error_details();
     let (violations, hidden) = violations(&details);
     let mut shortest = status.clone();
-    for bounds in &BOUNDS {
-        let message = travelling(status.message(), bounds.message);
-        let of = |count: usize| {
-            let details = bounded(&details, &violations, hidden, count, bounds);
+    for limits in &TEXT_LIMITS {
+        let message = shortened_message(status.message(), limits.message);
+        let with_violations = |count: usize| {
+            let details = bounded(&details, &violations, hidden, count, limits);
             let headers = status.metadata().clone();
             Status::with_error_details_and_metadata(status.code(), message.clone(), details, headers)
         };
         let all = violations.len().min(MAX_VIOLATIONS);
-        // The most violations that fit.
-        let (mut least, mut most) = (0, all + 1);
-        while most - least > 1 {
-            let middle = usize::midpoint(least, most);
-            if fits(&of(middle)) {
-                least = middle;
+        // Binary search for the maximum number of violations that fit.
+        let (mut min, mut max) = (0, all + 1);
+        while max - min > 1 {
+            let middle = usize::midpoint(min, max);
+            if fits(&with_violations(middle)) {
+                min = middle;
             } else {
-                most = middle;
+                max = middle;
             }
         }
-        shortest = of(least);
-        if fits(&shortest) && least >= bounds.least.min(all) {
+        shortest = with_violations(min);
+        if fits(&shortest) && min >= limits.min_violations.min(all) {
             break;
         }
     }
     shortest
 }
 
-/// The violations of fields, and how many more there were before they were shortened.
+/// Returns the violations of fields, and the number of violations that were removed by an earlier shortening.
 fn violations(details: &ErrorDetails) -> (Vec<FieldViolation>, usize) {
     let mut violations = details
         .bad_request()
@@ -313,26 +506,26 @@ fn bounded(
     violations: &[FieldViolation],
     hidden: usize,
     count: usize,
-    bounds: &Bounds,
+    limits: &TextLimits,
 ) -> ErrorDetails {
-    let text = |text: &str| shortened(text, bounds.text).into_owned();
-    let name = |text: &str| shortened(text, bounds.name).into_owned();
+    let text = |text: &str| shortened(text, limits.text).into_owned();
+    let name = |text: &str| shortened(text, limits.name).into_owned();
     let mut short = ErrorDetails::new();
     if let Some(info) = details.error_info() {
-        let metadata = if bounds.is_whole {
+        let metadata = if limits.has_details {
             info.metadata.clone()
         } else {
             HashMap::new()
         };
         let metadata = metadata
             .into_iter()
-            .map(|(key, value)| (key, shortened(&value, bounds.value).into_owned()));
+            .map(|(key, value)| (key, shortened(&value, limits.value).into_owned()));
         short.set_error_info(&info.reason, &info.domain, metadata.collect::<HashMap<_, _>>());
     }
     if let Some(info) = details.retry_info() {
         short.set_retry_info(info.retry_delay);
     }
-    if !bounds.is_whole {
+    if !limits.has_details {
         return short;
     }
     if !violations.is_empty() || hidden > 0 {
@@ -360,126 +553,46 @@ fn bounded(
         short.set_resource_info(kind, id, name(&info.owner), text(&info.description));
     }
     if let Some(info) = details.request_info() {
-        // The id of the call in logs has at most 128.
+        // Ids of RPCs have at most 128 bytes.
         let id = shortened(&info.request_id, 128).into_owned();
         short.set_request_info(id, "");
     }
     short
 }
 
-/// The beginning of a message that has at most so many bytes as it travels: percent-encoded.
-fn travelling(text: &str, most: usize) -> String {
+/// Returns the start of a message, at most `max` bytes percent-encoded.
+fn shortened_message(text: &str, max: usize) -> String {
     let length = |c: char| match c {
         ' ' | '"' | '#' | '%' | '<' | '>' | '`' | '?' | '{' | '}' => 3,
         c if c.is_ascii_graphic() => 1,
         c => 3 * c.len_utf8(),
     };
-    if text.chars().map(length).sum::<usize>() <= most {
+    if text.chars().map(length).sum::<usize>() <= max {
         return text.to_owned();
     }
-    let mut left = most.saturating_sub(3);
+    let mut remaining = max.saturating_sub(3);
     let kept = text.chars().take_while(|c| {
-        let fits = length(*c) <= left;
-        left = left.saturating_sub(length(*c));
+        let fits = length(*c) <= remaining;
+        remaining = remaining.saturating_sub(length(*c));
         fits
     });
     kept.chain("...".chars()).collect()
 }
 
-/// What the status takes in a list of headers.
+/// Returns the size of a status in a list of headers.
 fn headers_size(status: &Status) -> usize {
     let mut headers = HeaderMap::new();
     match status.add_header(&mut headers) {
         Ok(()) => list_size(&headers),
-        // It cannot be sent as it is.
+        // The status cannot be sent as it is.
         Err(_) => usize::MAX,
     }
 }
 
-/// The size of a list of headers as HTTP/2 counts it.
+/// Returns the size of a list of headers as HTTP/2 counts it.
 pub(super) fn list_size(headers: &HeaderMap) -> usize {
     let size = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + 32;
     headers.iter().map(size).sum()
-}
-
-/// The reason that callers and the log are told.
-pub(super) fn reason(kind: &ErrorKind) -> &'static str {
-    row(kind).reason
-}
-
-/// Whose quota it is.
-fn subject(kind: &ErrorKind, tenant: Option<&str>) -> String {
-    let tenant = tenant.unwrap_or_default();
-    match kind {
-        ErrorKind::CallerLimit { .. } => format!("tenant:{tenant}/caller"),
-        _ => format!("tenant:{tenant}"),
-    }
-}
-
-struct Row {
-    code: Code,
-    reason: &'static str,
-}
-
-fn row(kind: &ErrorKind) -> Row {
-    let (code, reason) = match kind {
-        ErrorKind::Invalid(_) => (Code::InvalidArgument, "INVALID_FIELD"),
-        ErrorKind::Duplicate { .. } => (Code::AlreadyExists, "LEAD_DUPLICATE"),
-        ErrorKind::NotFound(Resource::Lead) => (Code::NotFound, "LEAD_NOT_FOUND"),
-        ErrorKind::NotFound(Resource::User) => (Code::NotFound, "USER_NOT_FOUND"),
-        ErrorKind::NotFound(Resource::Activity) => (Code::NotFound, "ACTIVITY_NOT_FOUND"),
-        ErrorKind::NotFound(Resource::Opportunity) => (Code::NotFound, "OPPORTUNITY_NOT_FOUND"),
-        ErrorKind::NotFound(Resource::Share) => (Code::NotFound, "SHARE_NOT_FOUND"),
-        ErrorKind::DeadlineInfeasible { .. } => (Code::ResourceExhausted, "DEADLINE_INFEASIBLE"),
-        ErrorKind::CallerLimit { .. } => (Code::ResourceExhausted, "CALLER_LIMIT"),
-        ErrorKind::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
-        ErrorKind::DailyBudgetExhausted { .. } => (Code::ResourceExhausted, "DAILY_BUDGET_EXHAUSTED"),
-        ErrorKind::CredentialsRejected { .. } | ErrorKind::Denied { .. } => {
-            (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED")
-        }
-        ErrorKind::FeatureDisabled => (Code::FailedPrecondition, "UPSTREAM_FEATURE_DISABLED"),
-        ErrorKind::NotASalesUser => (Code::FailedPrecondition, "NOT_A_SALES_USER"),
-        ErrorKind::ShareLimitReached => (Code::FailedPrecondition, "SHARE_LIMIT_REACHED"),
-        ErrorKind::ShareExists { .. } => (Code::AlreadyExists, "SHARE_EXISTS"),
-        ErrorKind::ShareNotActive => (Code::FailedPrecondition, "SHARE_NOT_ACTIVE"),
-        ErrorKind::ShareNotRetryable => (Code::FailedPrecondition, "SHARE_NOT_RETRYABLE"),
-        ErrorKind::Exception => (Code::Unknown, "UPSTREAM_EXCEPTION"),
-        ErrorKind::Refused(_) | ErrorKind::Unavailable { .. } | ErrorKind::BreakerOpen { .. } => {
-            (Code::Unavailable, "UPSTREAM_UNAVAILABLE")
-        }
-        ErrorKind::OutcomeUnknown => (Code::Aborted, "OUTCOME_UNKNOWN"),
-        ErrorKind::ResponseTooLarge { .. } => (Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
-        ErrorKind::DeadlineExceeded { .. } => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-        ErrorKind::Unreadable { .. } => (Code::Internal, "UPSTREAM_UNREADABLE"),
-        ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable => (Code::Unavailable, "STORE_UNAVAILABLE"),
-        ErrorKind::StreamNotRead => (Code::ResourceExhausted, "QUEUE_FULL"),
-        ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => (Code::Unavailable, "SHUTTING_DOWN"),
-        ErrorKind::CallerCancelled => (Code::Cancelled, "CALLER_LEFT"),
-    };
-    Row { code, reason }
-}
-
-fn metadata(details: &FailureDetails, tenant: Option<&str>) -> HashMap<String, String> {
-    let mut metadata = HashMap::from([
-        ("attempts".to_owned(), details.attempts.to_string()),
-        ("queued_ms".to_owned(), details.queued.as_millis().to_string()),
-    ]);
-    if let Some(status) = details.upstream_status {
-        metadata.insert("upstream_status".to_owned(), status.to_string());
-    }
-    if let Some(name) = &details.exception_type {
-        metadata.insert("exception_type".to_owned(), name.clone());
-    }
-    if let Some(cause) = details.cause {
-        metadata.insert("cause".to_owned(), cause.name().to_owned());
-    }
-    if let Some(id) = details.share_id {
-        metadata.insert("share_id".to_owned(), id.to_string());
-    }
-    if let Some(tenant) = tenant {
-        metadata.insert("tenant".to_owned(), tenant.to_owned());
-    }
-    metadata
 }
 
 #[cfg(test)]
@@ -489,8 +602,8 @@ mod tests {
     use super::*;
     use crate::error::Violation;
 
-    /// The headers of an error as they travel with everything that comes to them.
-    fn travelled(status: Status, id: &str) -> HeaderMap {
+    /// The headers of an error with all headers that are added later.
+    fn sent_headers(status: Status, id: &str) -> HeaderMap {
         let mut headers = status.into_http::<()>().into_parts().0.headers;
         headers.insert("x-request-id", id.parse().unwrap());
         for name in ["received", "succeeded", "failed"] {
@@ -514,14 +627,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_violations_ends_with_how_many_more_there_are() {
+    fn a_shortened_list_of_violations_ends_with_the_number_of_the_others() {
         let violation = |i| {
             Violation::new(
                 format!("lead.custom[\"mx_{i}\"]"),
                 format!("the account has no attribute mx_{i}"),
             )
         };
-        let headers = travelled(invalid((0..100).map(violation).collect()), "id");
+        let headers = sent_headers(invalid((0..100).map(violation).collect()), "id");
         let (status, details) = decoded(&headers);
         let violations = &details.bad_request().unwrap().field_violations;
         let (last, shown) = violations.split_last().unwrap();
@@ -530,7 +643,7 @@ mod tests {
         assert_eq!(shown[0].field, "lead.custom[\"mx_0\"]");
         assert!(status.message().ends_with("; and 97 more"), "{}", status.message());
 
-        // Shortened again, it still counts all.
+        // Shortened again, the number still counts all.
         let part = tonic_types::Status::decode(status.details()).unwrap();
         let part = part_within(part, 1_200);
         assert!(part.encoded_len() <= 1_200);
@@ -546,9 +659,9 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_short_enough_stays_as_it_is() {
+    fn a_short_error_is_not_changed() {
         let name = "x".repeat(1_000);
-        let headers = travelled(invalid(vec![Violation::new(name.clone(), "is wrong")]), "id");
+        let headers = sent_headers(invalid(vec![Violation::new(name.clone(), "is wrong")]), "id");
         assert_eq!(
             decoded(&headers).1.bad_request().unwrap().field_violations[0].field,
             name
@@ -559,7 +672,7 @@ mod tests {
     fn one_long_name_does_not_hide_the_other_violations() {
         let mut violations = vec![Violation::new("ü".repeat(5_000), "has no such attribute"); 1];
         violations.extend((0..5).map(|i| Violation::new(format!("lead.f{i}"), "is wrong")));
-        let headers = travelled(invalid(violations), "id");
+        let headers = sent_headers(invalid(violations), "id");
         let (_, details) = decoded(&headers);
         let shown = &details.bad_request().unwrap().field_violations;
         assert_eq!(shown.len(), 6);
@@ -567,7 +680,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_only_after_the_deadline_is_not_to_be_retried_inside_of_the_call() {
+    fn grpc_clients_must_not_retry_after_the_deadline() {
         let retry_after = Duration::from_millis(1_500);
         let late = [
             ErrorKind::QueueFull { retry_after },
@@ -580,34 +693,38 @@ mod tests {
             ErrorKind::DeadlineInfeasible { retry_after },
             ErrorKind::CallerLimit { retry_after },
         ];
-        let told = |kind: &ErrorKind, left: Option<u64>| {
-            let left = left.map(Duration::from_millis);
-            let status = from(&kind.clone().into(), None, "id", left);
+        let retry = |kind: &ErrorKind, remaining: Option<u64>| {
+            let remaining = remaining.map(Duration::from_millis);
+            let status = from(&kind.clone().into(), None, "id", remaining);
             let delay = status.get_error_details().retry_info().unwrap().retry_delay.unwrap();
             let pushback = status.metadata().get(PUSHBACK).unwrap().to_str().unwrap().to_owned();
             (pushback, delay)
         };
         for kind in &late {
-            let (pushback, delay) = told(kind, Some(2_000));
+            let (pushback, delay) = retry(kind, Some(2_000));
             assert_eq!(pushback, delay.as_millis().to_string(), "{kind:?}");
-            assert_eq!(told(kind, None), (pushback, delay), "{kind:?}");
-            for left in [0, 900, 1_000] {
-                assert_eq!(told(kind, Some(left)), ("-1".to_owned(), delay), "{kind:?} {left}");
+            assert_eq!(retry(kind, None), (pushback, delay), "{kind:?}");
+            for remaining in [0, 900, 1_000] {
+                assert_eq!(
+                    retry(kind, Some(remaining)),
+                    ("-1".to_owned(), delay),
+                    "{kind:?} {remaining}"
+                );
             }
         }
         for kind in &never {
-            for left in [None, Some(0), Some(900), Some(3_600_000)] {
-                assert_eq!(told(kind, left), ("-1".to_owned(), retry_after), "{kind:?}");
+            for remaining in [None, Some(0), Some(900), Some(3_600_000)] {
+                assert_eq!(retry(kind, remaining), ("-1".to_owned(), retry_after), "{kind:?}");
             }
         }
-        for left in [None, Some(0), Some(5_000)] {
-            let told = told(&ErrorKind::ShuttingDown, left);
-            assert_eq!(told, ("0".to_owned(), Duration::ZERO));
+        for remaining in [None, Some(0), Some(5_000)] {
+            let retry = retry(&ErrorKind::ShuttingDown, remaining);
+            assert_eq!(retry, ("0".to_owned(), Duration::ZERO));
         }
     }
 
     #[test]
-    fn the_shortest_part_has_code_reason_and_when_to_retry() {
+    fn the_shortest_part_has_code_reason_and_retry_info() {
         let error = Error::from(ErrorKind::QueueFull {
             retry_after: Duration::from_secs(7),
         });
@@ -658,7 +775,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
         #[test]
-        fn every_error_is_short_as_it_travels_and_keeps_what_programs_read(
+        fn every_error_has_small_headers_and_keeps_what_programs_read(
             kind in errors(),
             exception_type in texts(),
             tenant in texts(),
@@ -668,12 +785,12 @@ mod tests {
             error.details.exception_type = Some(exception_type);
             let status = from(&error, Some(&tenant), &id, None);
             let code = status.code();
-            let headers = travelled(status, &id);
-            prop_assert!(list_size(&headers) + ADDED <= MAX_BYTES, "{}", list_size(&headers));
+            let headers = sent_headers(status, &id);
+            prop_assert!(list_size(&headers) + HTTP_BYTES <= MAX_HEADER_BYTES, "{}", list_size(&headers));
             let (status, details) = decoded(&headers);
             prop_assert_eq!(status.code(), code);
             let info = details.error_info().unwrap();
-            prop_assert_eq!(&info.reason, reason(&error.kind));
+            prop_assert_eq!(&info.reason, reason(&error));
             for key in ["attempts", "queued_ms", "exception_type", "tenant"] {
                 prop_assert!(info.metadata.contains_key(key), "{}", key);
             }

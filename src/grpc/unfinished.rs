@@ -1,13 +1,13 @@
-//! How many bytes of request messages wait for the rest of their messages, in all requests together. Above the limit the
-//! largest of them fails, so that requests which are never completed do not keep small ones out. Knows no HTTP.
+//! Limits the total size of all incomplete request messages. Above the limit, the largest incomplete message is dropped, so
+//! that requests that are never completed do not block small ones.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-/// The unfinished messages of all requests.
+/// The incomplete messages of all requests.
 #[derive(Debug)]
-pub(super) struct Unfinished {
+pub(super) struct UnfinishedMessages {
     limit: usize,
     state: Mutex<State>,
 }
@@ -26,16 +26,16 @@ struct Entry {
     waker: Option<Waker>,
 }
 
-/// The unfinished message of one request. Dropped, it counts no more.
+/// The incomplete message of one request. Dropping it releases its bytes.
 #[derive(Debug)]
-pub(super) struct Message {
-    all: Arc<Unfinished>,
-    /// Its number, while it has bytes.
+pub(super) struct UnfinishedMessage {
+    all: Arc<UnfinishedMessages>,
+    /// The number of the message. `None` while it has no bytes.
     number: Option<u64>,
 }
 
-impl Unfinished {
-    /// At most so many bytes.
+impl UnfinishedMessages {
+    /// A limit of `limit` bytes.
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -43,9 +43,9 @@ impl Unfinished {
         })
     }
 
-    /// The message of one more request.
-    pub(super) fn message(self: &Arc<Self>) -> Message {
-        Message {
+    /// Returns an empty message for a new request.
+    pub(super) fn message(self: &Arc<Self>) -> UnfinishedMessage {
+        UnfinishedMessage {
             all: self.clone(),
             number: None,
         }
@@ -65,8 +65,8 @@ impl State {
     }
 }
 
-impl Message {
-    /// It has so many more bytes. Over the limit the largest message is dropped, which may be this one.
+impl UnfinishedMessage {
+    /// Adds bytes to the message. Above the limit, the largest message is dropped, which may be this one.
     pub(super) fn grow(&mut self, bytes: usize) {
         let mut state = self.all.lock();
         let number = match self.number {
@@ -74,7 +74,7 @@ impl Message {
                 state.next += 1;
                 state.next
             }
-            // Dropped already.
+            // This message was dropped.
             Some(number) if !state.messages.contains_key(&number) => return,
             Some(number) => number,
         };
@@ -94,7 +94,7 @@ impl Message {
         }
     }
 
-    /// Whether it was dropped. If not, the task is woken when that happens.
+    /// Whether the message was dropped. If not, the task is woken when that happens.
     pub(super) fn is_dropped(&self, context: &Context<'_>) -> bool {
         let Some(number) = self.number else {
             return false;
@@ -108,7 +108,7 @@ impl Message {
         }
     }
 
-    /// It is complete, or will never be.
+    /// Releases the bytes: the message is complete, or is not read any more.
     pub(super) fn end(&mut self) {
         if let Some(number) = self.number.take() {
             self.all.lock().remove(number);
@@ -116,7 +116,7 @@ impl Message {
     }
 }
 
-impl Drop for Message {
+impl Drop for UnfinishedMessage {
     fn drop(&mut self) {
         self.end();
     }
@@ -126,13 +126,13 @@ impl Drop for Message {
 mod tests {
     use super::*;
 
-    fn is_dropped(message: &Message) -> bool {
+    fn is_dropped(message: &UnfinishedMessage) -> bool {
         message.is_dropped(&Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn over_the_limit_the_largest_message_is_dropped() {
-        let all = Unfinished::new(100);
+        let all = UnfinishedMessages::new(100);
         let (mut small, mut large, mut late) = (all.message(), all.message(), all.message());
         small.grow(30);
         large.grow(60);
@@ -140,14 +140,14 @@ mod tests {
         assert!(![&small, &large, &late].into_iter().any(is_dropped));
         late.grow(1);
         assert!(is_dropped(&large) && !is_dropped(&small) && !is_dropped(&late));
-        // What it gets later counts for nothing.
+        // Later bytes of a dropped message are not counted.
         large.grow(1_000);
         assert_eq!(all.lock().total, 41);
     }
 
     #[test]
-    fn a_message_that_is_larger_than_the_limit_is_dropped_itself() {
-        let all = Unfinished::new(100);
+    fn a_message_that_is_larger_than_the_limit_is_dropped() {
+        let all = UnfinishedMessages::new(100);
         let (mut small, mut large) = (all.message(), all.message());
         small.grow(1);
         large.grow(101);
@@ -155,8 +155,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_complete_or_gone_counts_no_more() {
-        let all = Unfinished::new(100);
+    fn a_message_that_is_complete_or_dropped_is_not_counted() {
+        let all = UnfinishedMessages::new(100);
         let (mut one, mut other) = (all.message(), all.message());
         one.grow(60);
         one.end();

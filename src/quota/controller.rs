@@ -1,5 +1,5 @@
-//! What is learned from the server's verdicts: how much of the quota is ours, how far jitter reaches, and when to hold
-//! back. Pure; knows no slots and no queue.
+//! The controller of one window: learns from LeadSquared's refusals how many slots to use, how large the margin for
+//! jitter must be, and when to send nothing. Pure. Knows neither slots nor a queue.
 
 use std::time::Duration;
 
@@ -8,28 +8,30 @@ use tokio::time::Instant;
 use super::slots::cheap;
 use crate::error::Limit;
 
-/// The share of calls that the margin lets be refused in the long run.
+/// Part of the calls that are refused in the long run because of the margin.
 const REFUSED: f64 = 1e-4;
-/// What a foreign refusal takes of the effective limit above its floor.
+/// Part of the effective limit above its floor that a foreign refusal removes.
 const CUT: f64 = 0.3;
-/// The clean windows in which the effective limit rises from its floor to its ceiling. A window is clean if it was used and
-/// none of its calls was refused.
+/// Number of clean windows in which the effective limit rises from its floor to its ceiling. A window is clean if it
+/// was used and none of its calls was refused.
 const RECOVERY: f64 = 9.5;
-/// The power of the clean windows by which it rises: slowly at first, and most of the way in the last windows.
+/// Exponent of the clean windows by which the effective limit rises: slowly at first, and most of the way in the last
+/// windows.
 const STEEPNESS: i32 = 5;
 /// With fewer accepted calls between two foreign refusals, others use the account steadily.
 const SELDOM: u32 = 50;
-/// Then a window counts by its calls: as a whole one from this limit on. Else trying costs a small limit one call in ten.
+/// While others use the account steadily, a clean window counts by its calls. It counts as a whole window from this
+/// limit on. Otherwise a small limit would lose one call in ten by trying.
 const WHOLE: f64 = 25.0;
-/// How long a foreign refusal holds everything, in windows. The others' calls that filled the window leave it in the course
-/// of one; with as much left out of ours, foreign calls are let in meanwhile.
+/// How long a foreign refusal holds all calls, in windows. The foreign calls that filled the window leave it in the
+/// course of one window. As many of ours are left out, so foreign calls are let in in the meantime.
 const PAUSE: f64 = 0.35;
-/// How much of an even share of the window lies between two calls that are spread over it.
-const SPREAD: f64 = 0.95;
-/// So many refusals in a row, and only a probe may go.
+/// The pacing interval, as a part of an even share of the window.
+const PACING: f64 = 0.95;
+/// After this number of refusals in a row, only a probe may be sent.
 const SHUT_OUT: u32 = 4;
 
-/// The steering of one window.
+/// The controller of one window.
 #[derive(Debug)]
 pub struct Controller {
     limit: Limit,
@@ -42,29 +44,29 @@ pub struct Controller {
     clean: f64,
     /// Accepted calls since then.
     accepted: u32,
-    /// Whether foreign refusals come again and again.
+    /// Whether others use the account steadily.
     is_steady: bool,
     margin: Duration,
-    /// Calls sent before then tell nothing that is not known.
+    /// Calls sent before this time bring no new information.
     news_from: Option<Instant>,
-    /// Refusals without an acceptance between.
+    /// Number of refusals without an accepted call between them.
     row: u32,
     held_until: Option<Instant>,
-    refused: Refused,
+    refused: RefusalCounts,
     holds: u64,
 }
 
-/// Refused calls by whose fault it was.
+/// Number of refused calls, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refused {
-    /// Our own calls may have been too many.
+pub struct RefusalCounts {
+    /// Our own calls may have exceeded the limit.
     pub own: u64,
-    /// They cannot have been: somebody else uses the account.
+    /// Our own calls cannot have exceeded the limit: others use the account.
     pub foreign: u64,
 }
 
 impl Controller {
-    /// The steering of a window by that limit, of which so many calls are left to others.
+    /// The controller of a window with this limit, of which `reserve` calls are left to other users of the account.
     pub fn new(limit: Limit, reserve: u32) -> Self {
         let mut new = Self {
             limit,
@@ -78,70 +80,70 @@ impl Controller {
             news_from: None,
             row: 0,
             held_until: None,
-            refused: Refused::default(),
+            refused: RefusalCounts::default(),
             holds: 0,
         };
         new.effective = new.ceiling();
         new
     }
 
-    /// The limit as it is known now.
+    /// The limit as far as it is known.
     pub fn limit(&self) -> Limit {
         self.limit
     }
 
-    /// How many calls in a window we allow ourselves.
+    /// Number of calls in a window that leadgate uses.
     pub fn effective(&self) -> u32 {
         self.effective as u32
     }
 
-    /// How much of a usual call's delay is charged at most.
+    /// Maximum charge for the delay of a usual call.
     pub fn margin(&self) -> Duration {
         self.margin
     }
 
-    /// By how much the server's own machines are allowed to disagree about the time.
+    /// Maximum difference between the clocks of LeadSquared's machines that is allowed for.
     pub fn disagreement(&self) -> Duration {
         self.step() * 3
     }
 
-    /// The least time between two calls, while others use the account: calls that go in one burst are refused in one, and
-    /// leave no room for others until they all leave the window.
+    /// Minimum time between two calls. Zero unless others use the account: calls of one burst are refused together,
+    /// and leave no room for others until all of them have left the window.
     pub fn gap(&self) -> Duration {
         if self.effective < self.ceiling() {
-            self.spread()
+            self.pacing_interval()
         } else {
             Duration::ZERO
         }
     }
 
-    /// The time between two calls that are spread over the window; a little less than an even share of it, so that one
-    /// that is late does not make all behind it late for ever.
-    pub fn spread(&self) -> Duration {
-        self.limit.per.mul_f64(SPREAD) / self.effective()
+    /// Time between two paced calls. A little less than an even share of the window, so that one late call does not
+    /// make all later calls late.
+    pub fn pacing_interval(&self) -> Duration {
+        self.limit.per.mul_f64(PACING) / self.effective()
     }
 
-    /// Until when nothing may go.
+    /// Until when no call may be sent.
     pub fn held_until(&self) -> Option<Instant> {
         self.held_until
     }
 
-    /// Whether only one call at a time may go, to try whether the server lets us in again.
+    /// Whether only one call at a time may be sent, to find out whether LeadSquared accepts calls again.
     pub fn is_probing(&self) -> bool {
         self.row >= SHUT_OUT
     }
 
     /// The refused calls so far.
-    pub fn refused_so_far(&self) -> Refused {
+    pub fn refused_so_far(&self) -> RefusalCounts {
         self.refused
     }
 
-    /// How often everything was held so far.
+    /// Number of holds so far.
     pub fn holds(&self) -> u64 {
         self.holds
     }
 
-    /// A call was let in.
+    /// A call was accepted.
     pub fn accepted(&mut self, sent: Instant) {
         if self.is_news(sent) {
             self.row = 0;
@@ -153,14 +155,14 @@ impl Controller {
         self.effective = self.effective.max(self.recovered()).min(self.ceiling());
     }
 
-    /// A call was refused; whether calls of our own explain it.
+    /// A call was refused. `ours`: whether our own calls explain it.
     pub fn refused(&mut self, sent: Instant, now: Instant, ours: bool) {
         if ours {
             self.refused.own += 1;
         } else {
             self.refused.foreign += 1;
         }
-        // The refusals of one burst are one piece of news.
+        // The refusals of one burst bring new information once.
         if !self.is_news(sent) {
             return;
         }
@@ -177,12 +179,12 @@ impl Controller {
             self.refused_at = self.effective;
             self.effective -= (self.effective - self.floor()) * CUT;
             if f64::from(self.effective()) <= self.floor() {
-                // The floor is reached: below the next whole call nothing is to be remembered.
+                // At the floor, fractions of a call are not kept.
                 (self.refused_at, self.effective) = (self.floor(), self.floor());
             }
         }
         let hold = match self.row {
-            // The margin has seen to it.
+            // The larger margin is enough.
             1 if ours => return,
             SHUT_OUT.. => self.limit.per,
             _ => self.limit.per.mul_f64(PAUSE),
@@ -191,7 +193,7 @@ impl Controller {
         self.holds += 1;
     }
 
-    /// The server has named its limit. Whether it is another than the one that was known.
+    /// Adopts the limit that LeadSquared names. Returns whether it differs from the known one.
     pub fn adopt(&mut self, limit: Limit) -> bool {
         if limit == self.limit {
             return false;
@@ -208,8 +210,8 @@ impl Controller {
         true
     }
 
-    /// The effective limit after the clean windows since the last foreign refusal. It rises to where that refusal came, stays
-    /// near it for a while, and rises beyond it the faster the longer none came.
+    /// The effective limit after the clean windows since the last foreign refusal. It rises to where that refusal
+    /// occurred, stays near it for a while, and then rises faster and faster.
     fn recovered(&self) -> f64 {
         let range = self.ceiling() - self.floor();
         if range <= 0.0 {
@@ -236,7 +238,7 @@ impl Controller {
         f64::from(self.limit.calls / 5).clamp(1.0, self.ceiling())
     }
 
-    /// What a refusal adds to the margin: 8 ms at 5 s, and less of a shorter window.
+    /// What a refusal adds to the margin: 8 ms for a window of 5 s, and less for a shorter one.
     fn step(&self) -> Duration {
         (self.limit.per / 625).min(Duration::from_millis(8))
     }
@@ -258,7 +260,7 @@ mod tests {
         (Controller::new(limit(25), 0), Instant::now())
     }
 
-    /// Refused one after the other, each sent after the last answer.
+    /// Refuses calls one after the other, each sent after the last response.
     fn refuse(controller: &mut Controller, now: &mut Instant, times: u32, ours: bool) {
         for _ in 0..times {
             controller.refused(*now, *now + TRIP, ours);
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_our_own_making_widens_the_margin_and_nothing_else() {
+    fn an_own_refusal_widens_the_margin_and_changes_nothing_else() {
         let (mut controller, mut now) = new();
         refuse(&mut controller, &mut now, 1, true);
         assert_eq!(controller.margin(), cheap(W) + Duration::from_millis(8));
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_refusals_of_one_burst_are_one_piece_of_news() {
+    fn the_refusals_of_one_burst_count_once() {
         let (mut controller, now) = new();
         for n in 0..10 {
             controller.refused(now, now + TRIP + Duration::from_millis(n), false);
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn four_refusals_in_a_row_leave_only_a_probe_until_one_is_let_in() {
+    fn four_refusals_in_a_row_allow_only_a_probe_until_a_call_is_accepted() {
         let (mut controller, mut now) = new();
         refuse(&mut controller, &mut now, 3, false);
         assert!(!controller.is_probing());
@@ -311,7 +313,8 @@ mod tests {
         assert!(!controller.is_probing());
     }
 
-    /// Calls are accepted until the effective limit is back at its ceiling: the clean windows that this takes.
+    /// Accepts calls until the effective limit is at its ceiling again. Returns the number of clean windows that this
+    /// takes.
     fn recover(controller: &mut Controller, now: Instant) -> f64 {
         let mut windows = 0.0;
         while f64::from(controller.effective()) < controller.ceiling() {
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_clean_windows_give_the_whole_limit_back() {
+    fn ten_clean_windows_restore_the_whole_limit() {
         for calls in [2, 5, 10, 25, 72, 1000] {
             let (mut controller, mut now) = (Controller::new(limit(calls), 0), Instant::now());
             refuse(&mut controller, &mut now, 1000, false);
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn one_refusal_is_made_up_for_in_no_more_and_most_of_it_in_the_last_windows() {
+    fn one_refusal_is_recovered_in_at_most_ten_windows_and_mostly_in_the_last_of_them() {
         for calls in [2, 5, 10, 25, 72] {
             let (mut controller, mut now) = (Controller::new(limit(calls), 0), Instant::now());
             refuse(&mut controller, &mut now, 1, false);
@@ -355,7 +358,7 @@ mod tests {
         assert!(recover(&mut controller, now) < 9.0);
         refuse(&mut controller, &mut now, 1, false);
         assert!(recover(&mut controller, now) > 30.0);
-        // After a while without a refusal it is tried as soon as at first.
+        // After a while without a refusal, it rises as fast as at first.
         (0..SELDOM).for_each(|_| controller.accepted(now));
         refuse(&mut controller, &mut now, 1, false);
         assert!(recover(&mut controller, now) < 9.0);
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_is_left_to_others_but_never_all() {
+    fn the_reserve_is_left_to_others_but_at_least_one_call_remains() {
         assert_eq!(Controller::new(limit(25), 5).effective(), 20);
         assert_eq!(Controller::new(limit(5), 5).effective(), 1);
         assert_eq!(Controller::new(limit(5), 5).gap(), Duration::ZERO);
@@ -396,10 +399,10 @@ mod tests {
     #[test]
     fn the_margin_settles_where_one_call_in_ten_thousand_is_refused() {
         let (mut controller, now) = new();
-        // A server that refuses the more seldom the longer the margin, as exponential jitter does.
+        // A server that refuses calls more rarely the larger the margin, as exponential jitter does.
         let (mut refused, mut threshold) = (0_u32, 1.0_f64);
         for n in 0_u32..2_000_000 {
-            // The golden ratio spreads evenly what chance would spread.
+            // The golden ratio distributes the thresholds evenly.
             threshold = (threshold + 0.618_033_988_749_895).fract();
             let sent = now + TRIP * n;
             if threshold < (-controller.margin().as_secs_f64() / 0.015).exp() {
@@ -416,7 +419,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn whatever_the_server_says_the_steering_stays_in_its_bounds(
+        fn the_controller_stays_in_its_bounds_for_any_verdicts(
             calls in 1_u32..100,
             reserve in 0_u32..110,
             verdicts in prop::collection::vec((0_u8..4, 1_u32..100, 1_u64..60_000), 1..200),

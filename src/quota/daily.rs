@@ -1,4 +1,4 @@
-//! The calls of a day: pure bookkeeping with the wall clock's `now` as an argument.
+//! The daily quota. Pure, with the wall clock's `now` as an argument.
 
 use std::time::Duration;
 
@@ -8,43 +8,43 @@ use jiff::{Span, Timestamp};
 
 use crate::context::Criticality;
 
-/// How long a closed day is left alone before one call may try whether it is open again.
+/// How long no call is sent after LeadSquared has closed the day, before one call may probe whether it is open again.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 
-/// How long those who can wait are sent away from a closed day, unless it ends before.
-const AWAY: Duration = Duration::from_secs(600);
+/// Maximum retry delay of calls of the lower two classes on a closed day.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
 
-/// The state of a day at one moment.
+/// The state of the day at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The most calls of a day; `None` where none is known.
+pub struct DailySnapshot {
+    /// Number of calls that the plan allows in a day. `None`: unknown.
     pub limit: Option<u64>,
-    /// The calls so far.
+    /// Number of calls so far.
     pub used: u64,
-    /// The calls that are left; `None` where no limit is known.
+    /// Number of remaining calls. `None`: no limit is known.
     pub remaining: Option<u64>,
     /// When the next day begins.
     pub reset: Timestamp,
-    /// When the calls will be spent if they go on as they did today; `None`: not today.
+    /// When the quota will be used up at today's rate. `None`: not today.
     pub spent_at: Option<Timestamp>,
-    /// Whether LeadSquared itself has said that the day is over.
+    /// Whether LeadSquared itself has refused calls because of the daily limit.
     pub closed: bool,
 }
 
-/// The budget of a day.
+/// The daily quota.
 #[derive(Debug)]
 pub struct Daily {
-    /// The most calls of a day; 0 where none is known.
+    /// Number of calls that the plan allows in a day. 0: unknown.
     limit: u64,
     zone: TimeZone,
     today: Option<Date>,
     used: u64,
-    /// LeadSquared itself said that the day is over: when to try again.
+    /// LeadSquared has closed the day: when to probe next.
     closed: Option<Timestamp>,
 }
 
 impl Daily {
-    /// A budget of so many calls a day (0: none known), counted from midnight in that zone.
+    /// A quota of this number of calls a day (0: unknown), counted from midnight in this zone.
     pub fn new(limit: u64, zone: TimeZone) -> Self {
         Self {
             limit,
@@ -55,27 +55,28 @@ impl Daily {
         }
     }
 
-    /// Goes on where the process before has ended.
+    /// Continues the count of a previous process.
     pub fn resume(&mut self, day: &str, used: u64) {
         self.today = day.parse().ok();
         self.used = used;
     }
 
-    /// The day, as `2026-07-31`, and its calls so far.
+    /// The day, such as `2026-07-31`, and the number of its calls so far.
     pub fn usage(&mut self, now: Timestamp) -> (String, u64) {
         self.turn(now);
         let day = self.today.map(|day| day.to_string());
         (day.unwrap_or_default(), self.used)
     }
 
-    /// How many calls are left today; `None` where no limit is known.
+    /// Number of remaining calls today. `None`: no limit is known.
     pub fn remaining(&mut self, now: Timestamp) -> Option<u64> {
         self.turn(now);
         (self.limit > 0).then(|| self.limit.saturating_sub(self.used))
     }
 
-    /// Why there can be no call now: how long until there may be one. On a day that LeadSquared has closed one call may try
-    /// now and then whether it is open again; those that can wait are sent away for longer, so that it is a critical one.
+    /// The time after which a call may be sent, if none may be sent now. On a day that LeadSquared has closed, one
+    /// call may probe now and then whether it is open again. Calls of the lower two classes wait longer, so that the
+    /// probe is a critical call.
     pub fn refusal(&mut self, now: Timestamp, criticality: Criticality) -> Option<Duration> {
         if self.remaining(now) == Some(0) {
             return Some(self.until_reset(now));
@@ -83,12 +84,12 @@ impl Daily {
         let probe = self.closed.filter(|probe| now < *probe)?;
         Some(match criticality.is_upper() {
             true => now.duration_until(probe).unsigned_abs(),
-            false => self.until_reset(now).min(AWAY),
+            false => self.until_reset(now).min(MAX_RETRY_DELAY),
         })
     }
 
-    /// The state at that moment.
-    pub fn snapshot(&mut self, now: Timestamp) -> Snapshot {
+    /// The state at this moment.
+    pub fn snapshot(&mut self, now: Timestamp) -> DailySnapshot {
         let remaining = self.remaining(now);
         let reset = now + self.until_reset(now);
         let midnight = now
@@ -101,7 +102,7 @@ impl Daily {
             let left = Duration::try_from_secs_f64(per_call * remaining as f64).unwrap_or(Duration::MAX);
             now.checked_add(left).unwrap_or(Timestamp::MAX)
         });
-        Snapshot {
+        DailySnapshot {
             limit: (self.limit > 0).then_some(self.limit),
             used: self.used,
             remaining,
@@ -111,13 +112,13 @@ impl Daily {
         }
     }
 
-    /// Whether calls should be saved: half of them are spent, and as they go on the rest will not last.
+    /// Whether calls have to be saved: half of them are used, and at today's rate the rest will not last.
     pub fn is_short(&mut self, now: Timestamp) -> bool {
         let remaining = self.remaining(now);
         remaining.is_some_and(|remaining| remaining < self.used) && self.snapshot(now).spent_at.is_some()
     }
 
-    /// A call is about to be made. In a closed day it is the probe.
+    /// Counts a call that is about to be sent. On a closed day it is the probe.
     pub fn save_usage(&mut self, now: Timestamp) {
         self.turn(now);
         self.used += 1;
@@ -126,12 +127,12 @@ impl Daily {
         }
     }
 
-    /// A call was not made after all.
+    /// Takes back the count of a call that was not sent.
     pub fn give_back(&mut self) {
         self.used = self.used.saturating_sub(1);
     }
 
-    /// LeadSquared refused in words that fit no window.
+    /// LeadSquared refused a call because of a limit that is not that of a window.
     pub fn close(&mut self, now: Timestamp) {
         self.closed = Some(now + PROBE_EVERY);
     }
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_day_refuses_until_midnight_of_its_zone() {
+    fn a_used_up_day_refuses_until_midnight_of_its_zone() {
         let mut daily = Daily::new(2, TimeZone::get("Asia/Kolkata").unwrap());
         let evening = at("2026-03-01T17:30:00Z");
         assert_eq!(daily.refusal(evening, Criticality::CriticalPlus), None);
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_goes_on_over_a_restart_and_ends_with_the_day() {
+    fn the_count_of_a_day_continues_after_a_restart_until_the_day_ends() {
         let now = at("2026-03-01T10:00:00Z");
         let mut before = Daily::new(2, TimeZone::UTC);
         before.save_usage(now);
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_made_is_not_counted() {
+    fn a_call_that_was_not_sent_is_not_counted() {
         let mut daily = Daily::new(1, TimeZone::UTC);
         let now = at("2026-03-01T10:00:00Z");
         daily.save_usage(now);
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_to_be_saved_once_half_are_spent_and_the_rest_will_not_last() {
+    fn calls_are_saved_once_half_are_used_and_the_rest_will_not_last() {
         let mut daily = Daily::new(100, TimeZone::UTC);
         let noon: Timestamp = "2026-07-31T12:00:00Z".parse().unwrap();
         for _ in 0..50 {

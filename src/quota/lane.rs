@@ -1,8 +1,9 @@
-//! Lanes: the kinds of operations of which many can travel in one call. Knows neither who travels nor when.
+//! Lanes: the kinds of operations that can be sent in batches. Knows neither the members of a batch nor when it is
+//! sent.
 
 use super::Cost;
 
-/// A kind of operation that has a shared form.
+/// A kind of operation that can be sent in batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Leads read by id.
@@ -17,12 +18,12 @@ pub enum Lane {
     Activities,
 }
 
-/// How many operations of each lane may travel in one call.
+/// Maximum number of members of a batch, by lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes(pub [usize; Lane::ALL.len()]);
+pub struct BatchSizes(pub [usize; Lane::ALL.len()]);
 
 impl Lane {
-    /// All of them.
+    /// All lanes.
     pub const ALL: [Self; 5] = [
         Self::Reads,
         Self::Updates,
@@ -42,7 +43,7 @@ impl Lane {
         }
     }
 
-    /// What a shared call pays.
+    /// The windows in which a batch call counts.
     pub fn cost(self) -> Cost {
         match self {
             Self::Reads => Cost::Call,
@@ -50,8 +51,8 @@ impl Lane {
         }
     }
 
-    /// The most that the vendor's pages allow in one call.
-    pub fn most(self) -> usize {
+    /// Maximum number of members of a batch that LeadSquared documents.
+    pub fn max_batch(self) -> usize {
         match self {
             Self::Reads => 10_000,
             Self::Creates => 50,
@@ -60,15 +61,15 @@ impl Lane {
     }
 }
 
-impl Sizes {
-    /// The most of a lane in one call.
+impl BatchSizes {
+    /// Maximum number of members of a batch of this lane.
     pub fn of(&self, lane: Lane) -> usize {
         self.0[lane as usize].max(1)
     }
 }
 
-impl Default for Sizes {
+impl Default for BatchSizes {
     fn default() -> Self {
-        Self(Lane::ALL.map(Lane::most))
+        Self(Lane::ALL.map(Lane::max_batch))
     }
 }

@@ -1,57 +1,58 @@
-//! How long the calls of an endpoint have taken recently: what admission compares a timeout with. Pure, with `now` as an
-//! argument, and in constant memory.
+//! The recent latencies of one endpoint, with which admission compares a timeout. Pure, with `now` as an argument, and
+//! in constant memory.
 //!
-//! The estimate must never keep itself alive. A call that is refused because the endpoint is slow teaches nothing, so
-//! samples expire, one sample proves nothing, and one call per window is let through as a probe.
+//! The estimate must not keep itself alive. A call that is refused because the endpoint is slow brings no new sample.
+//! So samples expire, a single sample proves nothing, and one call per window is let through as a probe.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The number of samples that are kept.
+/// Maximum number of samples.
 const MAX_SAMPLES: usize = 32;
-/// With fewer samples nothing is concluded.
+/// Minimum number of samples for an estimate.
 const MIN_SAMPLES: usize = 3;
-/// The part of the samples that is at most as long as the usual time.
+/// Part of the samples that is at most as long as the usual latency.
 const LOW: f64 = 0.2;
-/// The part of the samples that is at most as long as a long time.
+/// Part of the samples that is at most as long as the long latency.
 const HIGH: f64 = 0.9;
-/// The longest time for which a sample counts, whatever the window.
+/// Maximum age of a sample, whatever the window.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// The recent calls of one endpoint.
+/// The recent latencies of one endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct Latency {
-    /// When each call was answered, and how long it took.
+    /// When each response was received, and how long the call took.
     samples: VecDeque<(Instant, Duration)>,
     probed: Option<Instant>,
 }
 
-/// How long a call of an endpoint takes.
+/// The expected latency of a call to an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Estimate {
-    /// The shortest recent call; zero while too few are known.
+pub struct LatencyEstimate {
+    /// The shortest recent latency. Zero while too few are known.
     pub least: Duration,
-    /// A low percentile of the recent calls; while too few are known the shortest, but no more than a 25th of the window.
+    /// A low percentile of the recent latencies. While too few are known: the shortest, but no more than a 25th of the
+    /// window.
     pub usual: Duration,
-    /// A high percentile of the recent calls, however few are known.
+    /// A high percentile of the recent latencies, however few are known.
     pub long: Duration,
 }
 
 impl Latency {
-    /// A call was answered.
-    pub fn learn(&mut self, answered: Instant, took: Duration) {
+    /// Adds a sample.
+    pub fn learn(&mut self, received: Instant, took: Duration) {
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }
-        self.samples.push_back((answered, took));
+        self.samples.push_back((received, took));
     }
 
     /// The estimate from the samples of the last two windows.
-    pub fn estimate(&self, now: Instant, window: Duration) -> Estimate {
+    pub fn estimate(&self, now: Instant, window: Duration) -> LatencyEstimate {
         let lifetime = lifetime(window);
-        let recent = self.samples.iter().filter(|(answered, _)| *answered + lifetime > now);
+        let recent = self.samples.iter().filter(|(received, _)| *received + lifetime > now);
         let mut took: Vec<_> = recent.map(|(_, took)| *took).collect();
         took.sort_unstable();
         let at = |part: f64| {
@@ -59,14 +60,14 @@ impl Latency {
             took.get((last as f64 * part) as usize).copied().unwrap_or_default()
         };
         let is_known = took.len() >= MIN_SAMPLES;
-        Estimate {
+        LatencyEstimate {
             least: if is_known { at(0.0) } else { Duration::ZERO },
             usual: if is_known { at(LOW) } else { at(0.0).min(window / 25) },
             long: at(HIGH),
         }
     }
 
-    /// Whether a call may go although the endpoint seems to be too slow for its timeout. At most one per window.
+    /// Whether a call may be sent although the endpoint seems to be too slow for its timeout. At most one per window.
     pub fn probe(&mut self, now: Instant, window: Duration) -> bool {
         let may = self.probed.is_none_or(|probed| probed + window <= now);
         if may {
@@ -75,11 +76,11 @@ impl Latency {
         may
     }
 
-    /// After which time a call with this timeout is let through if nothing is learned before: as a probe, or because
-    /// the samples that speak against it have expired.
+    /// The time after which a call with this timeout is let through if there are no new samples before: as a probe, or
+    /// because the samples against it have expired.
     pub fn retry_after(&self, timeout: Duration, now: Instant, window: Duration) -> Duration {
         let lifetime = lifetime(window);
-        let expiries = self.samples.iter().map(|(answered, _)| (*answered + lifetime).max(now));
+        let expiries = self.samples.iter().map(|(received, _)| (*received + lifetime).max(now));
         let admits = |at: &Instant| self.estimate(*at, window).least < timeout;
         let probe = self.probed.map_or(now, |probed| probed + window);
         let at = expiries.filter(admits).fold(probe, Instant::min);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_is_slow_again_and_again_is_slow() {
+    fn an_endpoint_that_is_slow_repeatedly_is_slow() {
         let now = Instant::now();
         let estimate = after(&[3_000; 10], now).estimate(now, W);
         assert_eq!((estimate.least, estimate.usual), (ms(3_000), ms(3_000)));
@@ -129,8 +130,8 @@ mod tests {
         let now = Instant::now();
         let latency = after(&[3_000; 10], now);
         assert_eq!(latency.estimate(now + W * 2 - ms(1), W).usual, ms(3_000));
-        assert_eq!(latency.estimate(now + W * 2, W), Estimate::default());
-        assert_eq!(latency.estimate(now + MAX_AGE, W * 100), Estimate::default());
+        assert_eq!(latency.estimate(now + W * 2, W), LatencyEstimate::default());
+        assert_eq!(latency.estimate(now + MAX_AGE, W * 100), LatencyEstimate::default());
     }
 
     #[test]
@@ -147,7 +148,7 @@ mod tests {
     }
 
     proptest! {
-        /// After any history, two windows of good responses are enough.
+        /// After any history, two windows of fast responses are enough.
         #[test]
         fn a_timeout_of_twice_the_median_is_enough_after_two_windows_of_good_responses(
             history in prop::collection::vec((0_u64..3_000, 1_u64..60_000), 0..80),
@@ -177,9 +178,9 @@ mod tests {
             prop_assert!(estimate.least < timeout && estimate.usual < timeout, "{:?} {:?}", estimate, timeout);
         }
 
-        /// Nobody is kept out for longer than a window, whatever was learned.
+        /// A caller waits for at most one window, for any samples.
         #[test]
-        fn a_call_that_waits_as_long_as_it_is_told_is_let_through(
+        fn a_call_that_waits_for_its_retry_delay_is_let_through(
             history in prop::collection::vec((0_u64..3_000, 1_u64..60_000), 1..80),
             timeout in 1_u64..60_000,
         ) {

@@ -1,25 +1,25 @@
-//! How long an endpoint takes to answer: the least round trip and the 95th percentile. Pure, and in constant memory.
+//! The round trips of one endpoint: their minimum and their 95th percentile. Pure, and in constant memory.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many round trips have to be known before their least is believed.
+/// Number of round trips that must be known before the estimates are used.
 const WARM: u32 = 16;
 
 /// The round trips of one endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct RoundTrips {
     known: u32,
-    /// The least of all time. One that is out of date is too small, which costs a little and breaks no promise.
+    /// The minimum of all time. An outdated minimum is too small, which costs a little and breaks no promise.
     least: Duration,
     p95: Duration,
-    first_answer: Option<Instant>,
+    first_response: Option<Instant>,
 }
 
 impl RoundTrips {
-    /// The least round trip; nothing while too few are known, since what is assumed may not be too long. The least of few
-    /// is not yet the least of all: something is taken off, and ever less.
+    /// The minimum round trip. Zero while too few round trips are known, since an overestimate would be wrong. The
+    /// minimum of few samples is too high, so a margin is subtracted. The margin shrinks as more are known.
     pub fn least(&self) -> Duration {
         if self.known < WARM {
             return Duration::ZERO;
@@ -28,16 +28,16 @@ impl RoundTrips {
         self.least.saturating_sub(unsure)
     }
 
-    /// An estimate of the 95th percentile; nothing while too few are known.
+    /// An estimate of the 95th percentile. Zero while too few round trips are known.
     pub fn p95(&self) -> Duration {
         if self.known < WARM { Duration::ZERO } else { self.p95 }
     }
 
-    /// A call was answered by the endpoint itself: a refusal may come from something in front of it, and sooner.
-    pub fn learn(&mut self, sent: Instant, answered: Instant) {
-        let took = answered.saturating_duration_since(sent);
-        // What was sent before the first answer has opened a connection, which takes longer than a round trip.
-        if sent < *self.first_answer.get_or_insert(answered) {
+    /// Learns from a response of the endpoint itself. A refusal may come from a server in front of it, and sooner.
+    pub fn learn(&mut self, sent: Instant, received: Instant) {
+        let took = received.saturating_duration_since(sent);
+        // A call sent before the first response had to open a connection, which takes longer than a round trip.
+        if sent < *self.first_response.get_or_insert(received) {
             return;
         }
         if self.known == 0 {
@@ -45,10 +45,10 @@ impl RoundTrips {
         }
         self.known = self.known.saturating_add(1);
         self.least = self.least.min(took);
-        // Nineteen steps down for one step up: they balance where one round trip in twenty is longer.
+        // Nineteen steps down balance one step up if one round trip in twenty is longer.
         let step = self.p95 / 50;
         self.p95 = if self.known <= WARM {
-            // Quickly at first, but one outlier among few shall not make long delays usual.
+            // Fast at first, but one outlier among few samples must not make long delays usual.
             self.p95.max(took).min(self.least * 2)
         } else if took > self.p95 {
             self.p95 + step
@@ -63,13 +63,13 @@ mod tests {
     use super::*;
 
     fn learn(trips: &mut RoundTrips, now: &mut Instant, millis: u64) {
-        let answered = *now + Duration::from_millis(millis);
-        trips.learn(*now, answered);
-        *now = answered;
+        let received = *now + Duration::from_millis(millis);
+        trips.learn(*now, received);
+        *now = received;
     }
 
     #[test]
-    fn nothing_is_believed_of_the_first_round_trips() {
+    fn the_first_round_trips_give_no_estimate() {
         let (mut trips, mut now) = (RoundTrips::default(), Instant::now());
         for _ in 0..WARM {
             learn(&mut trips, &mut now, 80);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_of_few_is_not_yet_believed_in_full() {
+    fn the_minimum_of_few_round_trips_is_reduced_by_a_margin() {
         let (mut trips, mut now) = (RoundTrips::default(), Instant::now());
         for n in 0..=u64::from(WARM) {
             learn(&mut trips, &mut now, 80 + n);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_over_new_connections_teaches_nothing() {
+    fn a_burst_over_new_connections_is_ignored() {
         let (mut trips, now) = (RoundTrips::default(), Instant::now());
         for _ in 0..100 {
             trips.learn(now, now + Duration::from_millis(400));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_percentile_settles_where_one_in_twenty_is_longer() {
+    fn the_percentile_converges_to_where_one_in_twenty_is_longer() {
         let (mut trips, mut now) = (RoundTrips::default(), Instant::now());
         let mut longer = 0;
         for n in 0_u64..20_000 {

@@ -1,12 +1,13 @@
-//! The slots of one window: pure bookkeeping with `now` as an argument, which knows no queue and no clock.
+//! The slots of one window. Pure, with `now` as an argument. Knows neither a queue nor a clock.
 //!
-//! LeadSquared allows N calls in W and does not say how it counts, so the stricter promise is kept: no half-open interval
-//! of length W holds more than N possible server stamps of ours. A call holds one of N slots until its stamp can no
-//! longer share a window with the next user's.
+//! LeadSquared allows N calls in a window of length W, and does not document how it counts. So the strictest way of
+//! counting is assumed: no half-open interval of length W contains more than N possible server timestamps of our
+//! calls. A call holds one of N slots until its timestamp can no longer be in one window with that of the next holder.
 //!
-//! With f and b the least ways there and back, a stamp lies between `sent + f` and `answered - b`. The old user's and the
-//! new one's are W apart if `answered - b + W <= sent' + f`, that is, if the slot falls free at `answered - (f + b) + W`:
-//! only the *sum* of the ways, the least round trip, has to be known. What a call is charged is its delay beyond that.
+//! With f and b as the minimum times of the request and of the response on the network, a timestamp lies between `sent
+//! + f` and `received - b`. The timestamps of the old and the new holder are W apart if `received - b + W <= sent' +
+//! f`, that is, if the slot becomes free at `received - (f + b) + W`. Only the *sum* of both times, the minimum round
+//! trip, must be known. A call is charged its delay beyond the minimum.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,51 +15,52 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Delays so small are charged in full whatever the margin: it costs a hundredth at most and keeps the exact promise.
+/// Delays up to this are charged in full, whatever the margin. This costs a hundredth of the window at most and keeps
+/// the exact promise.
 pub fn cheap(per: Duration) -> Duration {
     (per / 100).max(Duration::from_millis(30))
 }
 
-/// N slots of a window of length W.
+/// The N slots of a window of length W.
 #[derive(Debug)]
-pub struct Slots {
+pub struct WindowSlots {
     limit: usize,
     per: Duration,
     margin: Duration,
-    /// By how much the server's own machines may disagree about the time.
+    /// Maximum difference between the clocks of LeadSquared's machines.
     disagreement: Duration,
     in_flight: usize,
-    /// When the slots of finished calls fall free. Past ones are dropped when somebody looks.
+    /// When the slots of ended calls become free. Past times are removed on the next access.
     freeing: BinaryHeap<Reverse<Instant>>,
-    /// Until when finished calls may share a window with a new one.
+    /// Until when ended calls may be in one window with a new one.
     lingering: BinaryHeap<Reverse<Instant>>,
 }
 
 /// How a call that held a slot ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Nothing was sent, so there is no stamp.
+pub enum CallEnd {
+    /// Nothing was sent, so there is no timestamp.
     Unsent,
-    /// An answer came.
-    Answered {
+    /// A response was received.
+    Responded {
         /// When the request was sent.
         sent: Instant,
-        /// When the answer came.
-        answered: Instant,
-        /// The least round trip of its endpoint.
+        /// When the response was received.
+        received: Instant,
+        /// The minimum round trip of its endpoint.
         least: Duration,
-        /// The 95th percentile of its endpoint's round trips: a longer one is suspicious.
+        /// The 95th percentile of its endpoint's round trips. A longer round trip is suspicious.
         p95: Duration,
     },
-    /// The request was sent and given up.
-    Unanswered {
-        /// When it was given up: its stamp is taken to be no later.
+    /// The request was sent, and there is no response.
+    Lost {
+        /// When the wait for the response ended. The timestamp is assumed to be no later.
         given_up: Instant,
     },
 }
 
-impl Slots {
-    /// So many slots in a window.
+impl WindowSlots {
+    /// This number of slots in a window.
     pub fn new(limit: u32, per: Duration) -> Self {
         Self {
             limit: (limit as usize).max(1),
@@ -71,23 +73,23 @@ impl Slots {
         }
     }
 
-    /// How many slots there are.
+    /// Number of slots.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// The window's length.
+    /// Length of the window.
     pub fn per(&self) -> Duration {
         self.per
     }
 
-    /// How many slots are held now; after a [`Slots::resize`] these may be more than there are.
+    /// Number of slots held now. After a [`WindowSlots::resize`] more may be held than there are.
     pub fn used(&mut self, now: Instant) -> usize {
         forget(&mut self.freeing, now);
         self.in_flight + self.freeing.len()
     }
 
-    /// How many calls hold a slot and have not ended.
+    /// Number of calls that hold a slot and have not ended.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -97,36 +99,36 @@ impl Slots {
         self.used(now) < self.limit
     }
 
-    /// How many calls of ours might be in one window with a call that is made now, had the server's machines the most
-    /// different clocks.
+    /// Number of our calls that may be in one window with a call that is sent now, if the clocks of LeadSquared's
+    /// machines differ by the maximum.
     pub fn neighbours(&mut self, now: Instant) -> usize {
         forget(&mut self.lingering, now);
         self.in_flight + self.lingering.len()
     }
 
-    /// Takes a slot that [`Slots::is_free`] has promised.
+    /// Takes a slot that [`WindowSlots::is_free`] has promised.
     pub fn take(&mut self) {
         self.in_flight += 1;
     }
 
-    /// A call has ended: from now on it is known how long its slot is held.
-    pub fn end(&mut self, end: End) {
+    /// Ends a call. From now on it is known how long its slot is held.
+    pub fn end(&mut self, end: CallEnd) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let (exact, forgiven, slack) = match end {
-            End::Unsent => return,
-            End::Unanswered { given_up } => (given_up, Duration::ZERO, self.margin.saturating_sub(cheap(self.per))),
-            End::Answered {
+            CallEnd::Unsent => return,
+            CallEnd::Lost { given_up } => (given_up, Duration::ZERO, self.margin.saturating_sub(cheap(self.per))),
+            CallEnd::Responded {
                 sent,
-                answered,
+                received,
                 least,
                 p95,
             } => {
-                let trip = answered.saturating_duration_since(sent);
+                let trip = received.saturating_duration_since(sent);
                 let delay = trip.saturating_sub(least);
                 let usual = p95.saturating_sub(least);
-                // Most of a usual call's delay lies behind its stamp, so it is charged no more than the margin. Where
-                // the margin has grown beyond all usual delays, jitter is not what it is needed for: all are charged
-                // the rest of it.
+                // Most of the delay of a usual call occurs after its timestamp, so the charge is limited to the
+                // margin. If the margin is longer than all usual delays, it is not needed for jitter: all calls are
+                // charged the rest of it.
                 let forgiven = if trip <= p95 {
                     delay.saturating_sub(self.margin)
                 } else {
@@ -144,12 +146,12 @@ impl Slots {
         self.lingering.push(Reverse(exact + self.disagreement + self.per));
     }
 
-    /// From now on there are this many slots; those held stay held.
+    /// Changes the number of slots. Held slots stay held.
     pub fn resize(&mut self, limit: u32) {
         self.limit = (limit as usize).max(1);
     }
 
-    /// From now on the window is this long, also for the calls it holds.
+    /// Changes the length of the window, also for the calls that hold a slot.
     pub fn stretch(&mut self, per: Duration) {
         for heap in [&mut self.freeing, &mut self.lingering] {
             *heap = heap.drain().map(|Reverse(at)| Reverse(at + per - self.per)).collect();
@@ -157,31 +159,31 @@ impl Slots {
         self.per = per;
     }
 
-    /// From now on a usual call is charged no more than this of its delay.
+    /// Sets the maximum charge for the delay of a usual call.
     pub fn set_margin(&mut self, margin: Duration, disagreement: Duration) {
         (self.margin, self.disagreement) = (margin, disagreement);
     }
 
-    /// Holds all slots until then, as somebody unknown may have used them.
+    /// Holds all slots until then, because an unknown process may have used them.
     pub fn fill(&mut self, until: Instant) {
         let free = self.limit.saturating_sub(self.in_flight + self.freeing.len());
         self.freeing.extend(std::iter::repeat_n(Reverse(until), free));
         self.lingering.extend(std::iter::repeat_n(Reverse(until), free));
     }
 
-    /// When the slot of each finished call falls free.
+    /// When the slot of each ended call becomes free.
     pub fn free_at(&mut self, now: Instant) -> Vec<Instant> {
         forget(&mut self.freeing, now);
         self.freeing.iter().map(|Reverse(at)| *at).collect()
     }
 
-    /// Holds a slot until then for a call of a process before.
+    /// Holds a slot until then for a call of a previous process.
     pub fn hold(&mut self, until: Instant) {
         self.freeing.push(Reverse(until));
         self.lingering.push(Reverse(until));
     }
 
-    /// When the next slot falls free by itself; `None` where one is free, or where only calls in flight hold them.
+    /// When the next slot becomes free by time alone. `None` if one is free, or if calls in progress hold all slots.
     pub fn next_free(&mut self, now: Instant) -> Option<Instant> {
         let surplus = self.used(now).checked_sub(self.limit)?;
         if surplus == 0 {
@@ -191,14 +193,14 @@ impl Slots {
         (surplus < freeing.len()).then(|| *freeing.select_nth_unstable(surplus).1)
     }
 
-    /// How long somebody with so many others ahead of him will wait at most, if each call is quick.
+    /// Maximum time until a call with this number of calls ahead is sent, if each call is fast.
     pub fn predicted_wait(&mut self, now: Instant, ahead: usize) -> Duration {
         let used = self.used(now);
         let cycle = self.per + self.margin;
         let mut waits = vec![Duration::ZERO; self.limit.saturating_sub(used)];
         waits.extend(self.freeing.iter().map(|Reverse(at)| at.saturating_duration_since(now)));
         waits.extend(std::iter::repeat_n(cycle, self.in_flight));
-        // After a resize more slots may be held than there are; the first of them fall free unused.
+        // After a resize more slots may be held than there are. The first of them become free unused.
         let surplus = waits.len() - self.limit;
         let turn = surplus + ahead % self.limit;
         let rounds = u32::try_from(ahead / self.limit).unwrap_or(u32::MAX);
@@ -219,7 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     const W: Duration = Duration::from_secs(1);
-    /// The least ways there and back.
+    /// The minimum times of the request and of the response on the network.
     const FORWARD: Duration = Duration::from_millis(3);
     const BACK: Duration = Duration::from_millis(4);
 
@@ -227,28 +229,28 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Answered after that delay, at an endpoint with that 95th percentile of delays.
-    fn answered(sent: Instant, delay: Duration, usual: Duration) -> End {
+    /// A response after this delay, from an endpoint with this 95th percentile of delays.
+    fn responded(sent: Instant, delay: Duration, usual: Duration) -> CallEnd {
         let least = FORWARD + BACK;
-        End::Answered {
+        CallEnd::Responded {
             sent,
-            answered: sent + least + delay,
+            received: sent + least + delay,
             least,
             p95: least + usual,
         }
     }
 
     #[test]
-    fn a_burst_of_n_goes_at_once_and_no_more() {
+    fn no_more_than_n_slots_can_be_taken_at_once() {
         let now = Instant::now();
-        let mut slots = Slots::new(3, W);
+        let mut slots = WindowSlots::new(3, W);
         for _ in 0..3 {
             assert!(slots.is_free(now));
             slots.take();
         }
         assert!(!slots.is_free(now));
         assert_eq!(slots.next_free(now), None);
-        slots.end(answered(now, ms(10), ms(20)));
+        slots.end(responded(now, ms(10), ms(20)));
         assert!(!slots.is_free(now + W));
         assert_eq!(slots.next_free(now), Some(now + W + ms(10)));
         assert!(slots.is_free(now + W + ms(10)));
@@ -258,9 +260,9 @@ mod tests {
     fn a_usual_call_is_charged_the_margin_at_most_and_a_suspicious_one_all() {
         let now = Instant::now();
         for (delay, charged) in [(20, 20), (90, 30), (100, 30), (101, 101), (700, 700)] {
-            let mut slots = Slots::new(1, W);
+            let mut slots = WindowSlots::new(1, W);
             slots.take();
-            slots.end(answered(now, ms(delay), ms(100)));
+            slots.end(responded(now, ms(delay), ms(100)));
             assert_eq!(slots.next_free(now), Some(now + W + ms(charged)), "{delay} ms");
         }
     }
@@ -269,35 +271,35 @@ mod tests {
     fn a_margin_beyond_all_usual_delays_is_charged_to_every_call() {
         let now = Instant::now();
         for (margin, disagreement, charged) in [(30, 24, 0), (50, 24, 0), (60, 24, 10), (90, 24, 24)] {
-            let mut slots = Slots::new(1, W);
+            let mut slots = WindowSlots::new(1, W);
             slots.set_margin(ms(margin), ms(disagreement));
             slots.take();
-            slots.end(answered(now, ms(0), ms(50)));
+            slots.end(responded(now, ms(0), ms(50)));
             assert_eq!(slots.next_free(now), Some(now + W + ms(charged)), "{margin} ms");
         }
     }
 
     #[test]
-    fn an_unsent_call_gives_its_slot_back_and_an_unanswered_one_holds_it_long() {
+    fn an_unsent_call_gives_its_slot_back_and_a_lost_call_holds_it_for_a_window() {
         let now = Instant::now();
-        let mut slots = Slots::new(1, W);
+        let mut slots = WindowSlots::new(1, W);
         slots.take();
-        slots.end(End::Unsent);
+        slots.end(CallEnd::Unsent);
         assert!(slots.is_free(now));
         slots.take();
-        slots.end(End::Unanswered {
+        slots.end(CallEnd::Lost {
             given_up: now + ms(300),
         });
         assert_eq!(slots.next_free(now), Some(now + ms(300) + W));
     }
 
     #[test]
-    fn fewer_slots_are_served_when_the_surplus_has_left() {
+    fn after_a_resize_the_surplus_slots_become_free_first() {
         let now = Instant::now();
-        let mut slots = Slots::new(3, W);
+        let mut slots = WindowSlots::new(3, W);
         for delay in [0, 10, 20] {
             slots.take();
-            slots.end(answered(now, ms(delay), ms(50)));
+            slots.end(responded(now, ms(delay), ms(50)));
         }
         slots.resize(1);
         assert_eq!(slots.next_free(now), Some(now + W + ms(20)));
@@ -305,11 +307,11 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_window_holds_longer_what_it_holds() {
+    fn a_longer_window_holds_its_calls_longer() {
         let now = Instant::now();
-        let mut slots = Slots::new(1, W);
+        let mut slots = WindowSlots::new(1, W);
         slots.take();
-        slots.end(answered(now, ms(0), ms(0)));
+        slots.end(responded(now, ms(0), ms(0)));
         slots.stretch(W * 3);
         assert_eq!(slots.next_free(now), Some(now + W * 3));
     }
@@ -317,7 +319,7 @@ mod tests {
     #[test]
     fn a_filled_window_is_free_at_that_time() {
         let now = Instant::now();
-        let mut slots = Slots::new(2, W);
+        let mut slots = WindowSlots::new(2, W);
         slots.fill(now + ms(700));
         assert_eq!((slots.used(now), slots.next_free(now)), (2, Some(now + ms(700))));
         assert_eq!(slots.used(now + ms(700)), 0);
@@ -326,7 +328,7 @@ mod tests {
     #[test]
     fn held_slots_are_free_one_by_one() {
         let now = Instant::now();
-        let mut slots = Slots::new(3, W);
+        let mut slots = WindowSlots::new(3, W);
         slots.hold(now + ms(700));
         slots.hold(now + ms(200));
         assert_eq!((slots.used(now), slots.neighbours(now)), (2, 2));
@@ -338,37 +340,37 @@ mod tests {
     }
 
     #[test]
-    fn a_call_may_have_neighbours_that_hold_no_slot_any_more() {
+    fn a_call_may_have_neighbours_that_no_longer_hold_a_slot() {
         let now = Instant::now();
-        let mut slots = Slots::new(1, W);
+        let mut slots = WindowSlots::new(1, W);
         slots.set_margin(ms(30), ms(24));
         slots.take();
-        slots.end(answered(now, ms(80), ms(100)));
+        slots.end(responded(now, ms(80), ms(100)));
         let free = slots.next_free(now).unwrap();
         assert_eq!(free, now + W + ms(30));
         assert_eq!(slots.neighbours(free), 1);
         assert_eq!(slots.neighbours(now + W + ms(80 + 24)), 0);
     }
 
-    /// One call of a schedule: the pause before it, its delay there and back in microseconds, where between its bounds
-    /// it is stamped, and what becomes of it.
-    type RequestContext = (u64, u64, u64, u64, u8);
+    /// One call of a schedule: the pause before it, the delays of its request and its response in microseconds, its
+    /// timestamp between the bounds in percent, and its outcome.
+    type ScriptedCall = (u64, u64, u64, u64, u8);
 
-    fn calls() -> impl Strategy<Value = Vec<RequestContext>> {
-        // Mostly a rush, now and then a calm.
+    fn calls() -> impl Strategy<Value = Vec<ScriptedCall>> {
+        // Mostly high load, sometimes a pause.
         let pause = prop_oneof![8 => 0_u64..2_000, 1 => 0_u64..1_500_000];
         let delay = || prop_oneof![8 => 0_u64..20_000, 1 => 0_u64..900_000];
         prop::collection::vec((pause, delay(), delay(), 0_u64..=100, 0_u8..12), 1..120)
     }
 
-    /// Makes the calls as soon as there are slots, many at a time, and tells what the server may have stamped.
+    /// Sends the calls as soon as there are slots, many at a time. Returns the possible server timestamps.
     fn stamps(
-        slots: &mut Slots,
-        calls: &[RequestContext],
-        on_end: impl Fn(Instant, &RequestContext) -> (Instant, Option<Instant>, End),
+        slots: &mut WindowSlots,
+        calls: &[ScriptedCall],
+        on_end: impl Fn(Instant, &ScriptedCall) -> (Instant, Option<Instant>, CallEnd),
     ) -> Vec<Instant> {
         let mut now = Instant::now();
-        let (mut stamps, mut flying) = (Vec::new(), Vec::<(Instant, End)>::new());
+        let (mut stamps, mut flying) = (Vec::new(), Vec::<(Instant, CallEnd)>::new());
         for call in calls {
             now += Duration::from_micros(call.0);
             loop {
@@ -403,65 +405,65 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
-        /// Whatever the calls do: the stamp lies anywhere from `sent + forward` to `answered - back`.
+        /// For all outcomes: the timestamp lies anywhere from `sent + FORWARD` to `received - BACK`.
         #[test]
         fn no_window_holds_more_than_n_stamps_of_suspicious_calls(limit in 1_u32..6, calls in calls(), known in 0_u32..=100) {
-            // The least round trip may be taken to be less than it is, never more.
+            // The minimum round trip may be underestimated, never overestimated.
             let least = (FORWARD + BACK) * known / 100;
-            let mut slots = Slots::new(limit, W);
+            let mut slots = WindowSlots::new(limit, W);
             let stamps = stamps(&mut slots, &calls, |sent, &(_, there, back, share, kind)| {
                 let delay = micros(there + back);
                 let stamp = sent + FORWARD + delay * u32::try_from(share).unwrap() / 100;
                 let end = sent + FORWARD + delay + BACK;
                 match kind {
-                    0 => (end, None, End::Unsent),
-                    1 => (end, Some(stamp), End::Unanswered { given_up: end - BACK }),
-                    _ => (end, Some(stamp), End::Answered { sent, answered: end, least, p95: least }),
+                    0 => (end, None, CallEnd::Unsent),
+                    1 => (end, Some(stamp), CallEnd::Lost { given_up: end - BACK }),
+                    _ => (end, Some(stamp), CallEnd::Responded { sent, received: end, least, p95: least }),
                 }
             });
             prop_assert!(fullest_window(&stamps) <= limit as usize);
         }
 
-        /// The same for usual calls, as long as the jitter of the way there is within the margin.
+        /// The same for usual calls, as long as the jitter of the request is within the margin.
         #[test]
         fn no_window_holds_more_than_n_stamps_of_usual_calls_within_the_margin(
             limit in 1_u32..6,
             calls in calls(),
             margin in 0_u64..60,
         ) {
-            let mut slots = Slots::new(limit, W);
+            let mut slots = WindowSlots::new(limit, W);
             slots.set_margin(ms(margin), ms(24));
             let stamps = stamps(&mut slots, &calls, |sent, &(_, there, back, ..)| {
                 let there = micros(there).min(ms(margin));
-                let end = answered(sent, there + micros(back), ms(900));
+                let end = responded(sent, there + micros(back), ms(900));
                 (sent + FORWARD + there + micros(back) + BACK, Some(sent + FORWARD + there), end)
             });
             prop_assert!(fullest_window(&stamps) <= limit as usize);
         }
 
-        /// And where the server's machines disagree about the time, once the margin has grown to cover it.
+        /// The same for differing clocks of LeadSquared's machines, once the margin covers the difference.
         #[test]
         fn no_window_holds_more_than_n_stamps_of_disagreeing_clocks(limit in 1_u32..6, calls in calls()) {
-            let mut slots = Slots::new(limit, W);
+            let mut slots = WindowSlots::new(limit, W);
             slots.set_margin(cheap(W) + ms(24), ms(24));
             let stamps = stamps(&mut slots, &calls, |sent, &(_, there, back, share, _)| {
                 let end = sent + FORWARD + micros(there + back) + BACK;
                 let clock = ms(24) * u32::try_from(share).unwrap() / 100;
-                (end, Some(sent + FORWARD + micros(there) + clock), answered(sent, micros(there + back), ms(0)))
+                (end, Some(sent + FORWARD + micros(there) + clock), responded(sent, micros(there + back), ms(0)))
             });
             prop_assert!(fullest_window(&stamps) <= limit as usize);
         }
 
-        /// Quick calls, all there at once, wait no longer than was predicted and not much less.
+        /// Fast calls that arrive together wait no longer than predicted, and not much less.
         #[test]
         fn waits_are_predicted(limit in 1_u32..6, before in calls(), ahead in 0_usize..20) {
-            let mut slots = Slots::new(limit, W);
+            let mut slots = WindowSlots::new(limit, W);
             let mut now = Instant::now();
             for (pause, there, ..) in before {
                 now += micros(pause);
                 if slots.is_free(now) {
                     slots.take();
-                    slots.end(answered(now, micros(there).min(ms(20)), ms(20)));
+                    slots.end(responded(now, micros(there).min(ms(20)), ms(20)));
                 }
             }
             let predicted = slots.predicted_wait(now, ahead);
@@ -469,7 +471,7 @@ mod tests {
             for _ in 0..=ahead {
                 now = slots.next_free(now).unwrap_or(now);
                 slots.take();
-                slots.end(answered(now, ms(0), ms(20)));
+                slots.end(responded(now, ms(0), ms(20)));
             }
             let waited = now - start;
             prop_assert!(waited <= predicted);

@@ -1,5 +1,6 @@
-//! One limit of an account, `calls` or `bulk`: whether a call may go now, or when. Pure; joins the slots and the steering
-//! and knows no queue.
+//! One limit of an account, `calls` or `bulk`: whether a call can be sent now, or when. Pure, with `now` as an
+//! argument. Combines `slots` (which slots are held), `round_trips` and `controller` (how many slots are used). Knows
+//! no queue.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,64 +8,64 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Verdict;
-use super::controller::{Controller, Refused};
+use super::controller::{Controller, RefusalCounts};
 use super::round_trips::RoundTrips;
-use super::slots::{End, Slots};
+use super::slots::{CallEnd, WindowSlots};
 use crate::error::{Limit, Refusal};
 
 /// One limit of an account.
 #[derive(Debug)]
 pub struct Window {
-    slots: Slots,
+    slots: WindowSlots,
     controller: Controller,
     trips: HashMap<&'static str, RoundTrips>,
     last_grant: Option<Instant>,
 }
 
-/// The right to make one call, to be told what became of it.
+/// The right to send one call. Its holder reports the outcome.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub struct Grant {
-    /// So many calls of ours might share a window with this one that it could be too many.
+pub struct WindowGrant {
+    /// Whether so many of our calls may be in one window with this one that they exceed the limit.
     crowded: bool,
 }
 
-/// When a call may go.
+/// When a call can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextSlot {
     /// Now.
     Now,
-    /// Then, if nothing happens before.
+    /// At this time, if nothing changes before.
     At(Instant),
-    /// When a call in flight has ended.
-    AfterAnEnd,
+    /// After a call in progress has ended.
+    AfterCallEnds,
 }
 
 /// The state of a window at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The limit as it is known now.
+pub struct WindowSnapshot {
+    /// The limit as far as it is known.
     pub limit: Limit,
-    /// How many of its calls we allow ourselves.
+    /// Number of calls of the limit that leadgate uses.
     pub effective: u32,
-    /// How much of a usual call's delay is charged at most.
+    /// Maximum charge for the delay of a usual call.
     pub margin: Duration,
-    /// Slots held.
+    /// Number of slots held.
     pub used: usize,
-    /// In how long a call may go; `None` where only the end of a call in flight can tell.
+    /// Time until a call can be sent. `None`: only the end of a call in progress can tell.
     pub free_in: Option<Duration>,
-    /// Refused calls so far.
-    pub refused: Refused,
-    /// How often we held back so far.
+    /// Number of refused calls so far.
+    pub refused: RefusalCounts,
+    /// Number of holds so far.
     pub holds: u64,
 }
 
 impl Window {
-    /// A window by that limit, of which so many calls are left to others.
+    /// A window with this limit, of which `reserve` calls are left to other users of the account.
     pub fn new(limit: Limit, reserve: u32) -> Self {
         let controller = Controller::new(limit, reserve);
         let mut window = Self {
-            slots: Slots::new(controller.effective(), limit.per),
+            slots: WindowSlots::new(controller.effective(), limit.per),
             controller,
             trips: HashMap::new(),
             last_grant: None,
@@ -73,17 +74,17 @@ impl Window {
         window
     }
 
-    /// Takes the window to be full until then, as a process before may have spent it.
+    /// Marks the window as full until then, because a previous process may have used it.
     pub fn full_until(&mut self, until: Instant) {
         self.slots.fill(until);
     }
 
-    /// Takes a slot to be held until then, by a call of a process before.
+    /// Marks a slot as held until then, by a call of a previous process.
     pub fn hold(&mut self, until: Instant) {
         self.slots.hold(until);
     }
 
-    /// When each held slot falls free; `None` for a call that has not ended.
+    /// When each held slot becomes free. `None` for a call that has not ended.
     pub fn held(&mut self, now: Instant) -> Vec<Option<Instant>> {
         let free_at = self.slots.free_at(now).into_iter().map(Some);
         free_at
@@ -91,8 +92,8 @@ impl Window {
             .collect()
     }
 
-    /// When a call may go.
-    pub fn next(&mut self, now: Instant) -> Next {
+    /// When a call can be sent.
+    pub fn next(&mut self, now: Instant) -> NextSlot {
         let free = if self.slots.is_free(now) {
             Some(now)
         } else {
@@ -100,73 +101,73 @@ impl Window {
         };
         let probed = self.controller.is_probing() && self.slots.in_flight() > 0;
         match free.filter(|_| !probed) {
-            None => Next::AfterAnEnd,
+            None => NextSlot::AfterCallEnds,
             Some(free) => match free.max(self.pause(now)) {
-                at if at <= now => Next::Now,
-                at => Next::At(at),
+                at if at <= now => NextSlot::Now,
+                at => NextSlot::At(at),
             },
         }
     }
 
-    /// The limit as it is known now.
+    /// The limit as far as it is known.
     pub fn limit(&self) -> Limit {
         self.controller.limit()
     }
 
-    /// How many of its calls we allow ourselves.
+    /// Number of calls of the limit that leadgate uses.
     pub fn effective(&self) -> usize {
         self.controller.effective() as usize
     }
 
-    /// How many calls may go now. After a [`Next::Now`] it is one at least.
+    /// Number of calls that can be sent now. At least one after [`NextSlot::Now`].
     pub fn free(&mut self, now: Instant) -> usize {
         match self.next(now) {
-            Next::Now => self.effective().saturating_sub(self.slots.used(now)).max(1),
-            Next::At(_) | Next::AfterAnEnd => 0,
+            NextSlot::Now => self.effective().saturating_sub(self.slots.used(now)).max(1),
+            NextSlot::At(_) | NextSlot::AfterCallEnds => 0,
         }
     }
 
-    /// How much too early a call would go now to be spread over the window.
-    pub fn too_early(&self, now: Instant) -> Duration {
-        let due = self.last_grant.map(|last| last + self.controller.spread());
+    /// Time until the next call is due if calls are spread evenly over the window.
+    pub fn pacing_delay(&self, now: Instant) -> Duration {
+        let due = self.last_grant.map(|last| last + self.controller.pacing_interval());
         due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
     }
 
-    /// A call takes the slot that [`Window::next`] has promised.
-    pub fn granted(&mut self, now: Instant) -> Grant {
+    /// Takes the slot that [`Window::next`] has promised.
+    pub fn granted(&mut self, now: Instant) -> WindowGrant {
         let crowded = self.slots.neighbours(now) >= self.controller.limit().calls as usize;
         self.slots.take();
         self.last_grant = Some(now);
-        Grant { crowded }
+        WindowGrant { crowded }
     }
 
-    /// Nothing was sent.
-    pub fn unsent(&mut self, _grant: Grant) {
-        self.slots.end(End::Unsent);
+    /// The call was not sent.
+    pub fn unsent(&mut self, _grant: WindowGrant) {
+        self.slots.end(CallEnd::Unsent);
     }
 
-    /// The request was sent and given up.
-    pub fn unanswered(&mut self, _grant: Grant, given_up: Instant) {
-        self.slots.end(End::Unanswered { given_up });
+    /// The call was sent, and there is no response.
+    pub fn lost(&mut self, _grant: WindowGrant, given_up: Instant) {
+        self.slots.end(CallEnd::Lost { given_up });
     }
 
-    /// An answer came from that endpoint. The new limit, where the answer names one that was not known. A refused call
-    /// may be counted by the server, so it holds its slot like any other.
-    pub fn answered(
+    /// A response was received from this endpoint. Returns the new limit if the response names one that was not known.
+    /// LeadSquared may count a refused call, so it holds its slot like any other.
+    pub fn responded(
         &mut self,
-        grant: Grant,
+        grant: WindowGrant,
         endpoint: &'static str,
         sent: Instant,
-        answered: Instant,
+        received: Instant,
         verdict: Verdict,
     ) -> Option<Limit> {
         let trips = self.trips.entry(endpoint).or_default();
         if verdict == Verdict::Accepted {
-            trips.learn(sent, answered);
+            trips.learn(sent, received);
         }
-        self.slots.end(End::Answered {
+        self.slots.end(CallEnd::Responded {
             sent,
-            answered,
+            received,
             least: trips.least(),
             p95: trips.p95(),
         });
@@ -177,14 +178,14 @@ impl Window {
             Verdict::Refused(Refusal::Window(named)) => {
                 changed = named.filter(|limit| is_sane(limit) && self.controller.adopt(*limit));
                 self.controller
-                    .refused(sent, answered, grant.crowded || changed.is_some());
+                    .refused(sent, received, grant.crowded || changed.is_some());
             }
         }
         self.steer();
         changed
     }
 
-    /// How long somebody with so many others ahead of him will wait at most, if each call is quick and none is refused.
+    /// Maximum time until a call with this number of calls ahead is sent, if each call is fast and none is refused.
     pub fn predicted_wait(&mut self, now: Instant, ahead: usize) -> Duration {
         let slots = self.slots.predicted_wait(now, ahead);
         let pause = self.pause(now).saturating_duration_since(now);
@@ -195,13 +196,13 @@ impl Window {
         slots.max(pause.saturating_add(gaps))
     }
 
-    /// The same where all of them are spread over the window: each goes when its slot is free, and a while after the one
-    /// before it.
-    pub fn spread_wait(&mut self, now: Instant, ahead: usize) -> Duration {
-        let gap = self.controller.spread();
-        // Behind so many, slots fall free as they are taken.
+    /// The same if the calls are paced: each is sent when a slot is free, and at least one pacing interval after the
+    /// one before it.
+    pub fn paced_wait(&mut self, now: Instant, ahead: usize) -> Duration {
+        let gap = self.controller.pacing_interval();
+        // Behind this many calls, slots become free as fast as they are taken.
         let counted = ahead.min(2 * self.effective());
-        let mut wait = self.too_early(now);
+        let mut wait = self.pacing_delay(now);
         for at in 0..=counted {
             let due = if at == 0 { wait } else { wait.saturating_add(gap) };
             wait = due.max(self.predicted_wait(now, at));
@@ -212,26 +213,26 @@ impl Window {
     }
 
     /// The state at this moment.
-    pub fn snapshot(&mut self, now: Instant) -> Snapshot {
-        Snapshot {
+    pub fn snapshot(&mut self, now: Instant) -> WindowSnapshot {
+        WindowSnapshot {
             limit: self.controller.limit(),
             effective: self.controller.effective(),
             margin: self.controller.margin(),
             used: self.slots.used(now),
             free_in: match self.next(now) {
-                Next::Now => Some(Duration::ZERO),
-                Next::At(at) => Some(at - now),
-                Next::AfterAnEnd => None,
+                NextSlot::Now => Some(Duration::ZERO),
+                NextSlot::At(at) => Some(at - now),
+                NextSlot::AfterCallEnds => None,
             },
             refused: self.controller.refused_so_far(),
             holds: self.controller.holds(),
         }
     }
 
-    /// Until when nothing goes even where a slot is free.
+    /// Until when no call is sent, even if a slot is free.
     fn pause(&mut self, now: Instant) -> Instant {
         let held = self.controller.held_until().unwrap_or(now);
-        // After a calm half of the slots may go in one burst.
+        // While at most half of the slots are used, calls may be sent in one burst.
         let spaced = self.slots.used(now) * 2 > self.slots.limit();
         let gap = self
             .last_grant
@@ -250,7 +251,7 @@ impl Window {
     }
 }
 
-/// More or less than any plan has is a text that was misread.
+/// Whether a limit is plausible. Values beyond those of any plan are a misread text.
 fn is_sane(limit: &Limit) -> bool {
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
     (1..=10_000).contains(&limit.calls) && (least..=most).contains(&limit.per)
@@ -268,31 +269,31 @@ mod tests {
         Limit { calls, per: W }
     }
 
-    /// Takes what can be taken now.
-    fn burst(window: &mut Window, now: Instant) -> Vec<Grant> {
-        std::iter::from_fn(|| (window.next(now) == Next::Now).then(|| window.granted(now))).collect()
+    /// Takes all slots that can be taken now.
+    fn burst(window: &mut Window, now: Instant) -> Vec<WindowGrant> {
+        std::iter::from_fn(|| (window.next(now) == NextSlot::Now).then(|| window.granted(now))).collect()
     }
 
     fn call(window: &mut Window, now: Instant, verdict: Verdict) -> Option<Limit> {
         let grant = window.granted(now);
-        window.answered(grant, "Leads.GetById", now, now + TRIP, verdict)
+        window.responded(grant, "Leads.GetById", now, now + TRIP, verdict)
     }
 
     #[test]
-    fn a_burst_of_n_goes_when_idle() {
+    fn an_idle_window_allows_a_burst_of_its_limit() {
         let mut window = Window::new(limit(25), 0);
         let now = Instant::now();
         assert_eq!(burst(&mut window, now).len(), 25);
-        assert_eq!(window.next(now), Next::AfterAnEnd);
+        assert_eq!(window.next(now), NextSlot::AfterCallEnds);
         assert_eq!(window.snapshot(now).free_in, None);
     }
 
     #[test]
-    fn a_restarted_window_is_full_until_then() {
+    fn a_window_used_by_a_previous_process_is_full_until_it_ends() {
         let mut window = Window::new(limit(25), 0);
         let now = Instant::now();
         window.full_until(now + W / 2);
-        assert_eq!(window.next(now), Next::At(now + W / 2));
+        assert_eq!(window.next(now), NextSlot::At(now + W / 2));
         assert_eq!(window.predicted_wait(now, 30), W / 2 + W + Duration::from_millis(50));
         assert_eq!(burst(&mut window, now + W / 2).len(), 25);
     }
@@ -303,32 +304,32 @@ mod tests {
         let now = Instant::now();
         call(&mut window, now, REFUSED);
         let after = window.snapshot(now + TRIP);
-        assert_eq!(after.refused, Refused { own: 0, foreign: 1 });
+        assert_eq!(after.refused, RefusalCounts { own: 0, foreign: 1 });
         assert_eq!((after.effective, after.holds), (19, 1));
         assert!(after.free_in > Some(W / 5), "{after:?}");
     }
 
     #[test]
-    fn a_refusal_of_a_call_right_behind_a_whole_window_is_our_own() {
+    fn a_refusal_of_a_call_right_after_a_full_window_is_our_own() {
         let mut window = Window::new(limit(2), 0);
         let now = Instant::now();
         for _ in 0..2 {
             call(&mut window, now, Verdict::Accepted);
         }
-        let Next::At(free) = window.next(now + TRIP) else {
+        let NextSlot::At(free) = window.next(now + TRIP) else {
             panic!("the window is full")
         };
         call(&mut window, free, REFUSED);
         let after = window.snapshot(free + TRIP);
-        assert_eq!(after.refused, Refused { own: 1, foreign: 0 });
+        assert_eq!(after.refused, RefusalCounts { own: 1, foreign: 0 });
         assert_eq!(after.effective, 2);
-        // A second later the two calls before cannot explain it any more.
+        // A second later, the two calls before no longer explain the refusal.
         call(&mut window, free + Duration::from_secs(1), REFUSED);
-        assert_eq!(window.snapshot(free).refused, Refused { own: 1, foreign: 1 });
+        assert_eq!(window.snapshot(free).refused, RefusalCounts { own: 1, foreign: 1 });
     }
 
     #[test]
-    fn a_named_limit_is_adopted_and_reported_once_and_shrinks_nothing() {
+    fn a_named_limit_is_adopted_and_reported_once_and_does_not_reduce_the_effective_limit() {
         let mut window = Window::new(limit(25), 0);
         let now = Instant::now();
         let named = Limit { calls: 10, per: W * 2 };
@@ -340,31 +341,31 @@ mod tests {
         assert_eq!(
             window.snapshot(now + W * 3 / 2).used,
             2,
-            "the calls before are held for the named window"
+            "earlier calls are held for the named window"
         );
         let odd = Verdict::Refused(Refusal::Window(Some(limit(0))));
         assert_eq!(call(&mut window, now, odd), None);
     }
 
     #[test]
-    fn after_four_refusals_in_a_row_one_probe_goes_at_a_time() {
+    fn after_four_refusals_in_a_row_one_probe_is_sent_at_a_time() {
         let mut window = Window::new(limit(25), 0);
         let mut now = Instant::now();
         for _ in 0..4 {
             call(&mut window, now, REFUSED);
-            let Next::At(next) = window.next(now + TRIP) else {
+            let NextSlot::At(next) = window.next(now + TRIP) else {
                 panic!("held")
             };
             now = next;
         }
         let probe = burst(&mut window, now);
         assert_eq!(probe.len(), 1);
-        window.answered(probe[0], "Leads.GetById", now, now + TRIP, Verdict::Accepted);
+        window.responded(probe[0], "Leads.GetById", now, now + TRIP, Verdict::Accepted);
         assert!(burst(&mut window, now + TRIP).len() > 1);
     }
 
     #[test]
-    fn an_unanswered_probe_is_followed_by_another() {
+    fn a_probe_without_a_response_is_followed_by_another() {
         let mut window = Window::new(limit(25), 0);
         let now = Instant::now();
         for n in 0..4 {
@@ -372,29 +373,25 @@ mod tests {
         }
         let later = now + W * 6;
         let probe = burst(&mut window, later);
-        window.unanswered(probe[0], later + W);
+        window.lost(probe[0], later + W);
         assert_eq!(burst(&mut window, later + W).len(), 1);
     }
 
     #[test]
-    fn calls_are_spaced_in_a_rush_while_others_use_the_account() {
+    fn calls_are_paced_under_load_while_others_use_the_account() {
         let mut window = Window::new(limit(10), 0);
         let mut now = Instant::now();
         call(&mut window, now, REFUSED);
         now += W * 3;
-        assert_eq!(
-            burst(&mut window, now).len(),
-            4,
-            "half of seven, and the one that is more"
-        );
+        assert_eq!(burst(&mut window, now).len(), 4, "half of seven, and one more");
         let gap = W.mul_f64(0.95) / 7;
-        assert_eq!(window.next(now), Next::At(now + gap));
+        assert_eq!(window.next(now), NextSlot::At(now + gap));
         assert!(window.predicted_wait(now, 3) >= gap * 4);
     }
 
     #[test]
-    #[expect(clippy::print_stdout, reason = "with --nocapture it says how many windows it takes")]
-    fn a_saturated_window_is_whole_again_ten_clean_windows_after_a_flood_of_refusals() {
+    #[expect(clippy::print_stdout, reason = "with --nocapture it prints the number of windows")]
+    fn a_saturated_window_has_its_whole_limit_ten_clean_windows_after_many_refusals() {
         for calls in [2, 5, 25, 72] {
             let mut window = Window::new(limit(calls), 0);
             let mut now = Instant::now();
@@ -404,67 +401,67 @@ mod tests {
                 now += W;
             }
             now += W * 2;
-            let (begin, mut ends) = (now, Vec::<(Instant, Grant)>::new());
+            let (begin, mut ends) = (now, Vec::<(Instant, WindowGrant)>::new());
             while window.snapshot(now).effective < calls {
                 ends.extend(burst(&mut window, now).into_iter().map(|grant| (now, grant)));
                 let next = match window.next(now) {
-                    Next::At(at) => Some(at),
-                    Next::Now | Next::AfterAnEnd => None,
+                    NextSlot::At(at) => Some(at),
+                    NextSlot::Now | NextSlot::AfterCallEnds => None,
                 };
                 let answer = ends.first().map(|(sent, _)| *sent + TRIP);
                 now = [next, answer].into_iter().flatten().min().unwrap();
                 if answer == Some(now) {
                     let (sent, grant) = ends.remove(0);
-                    window.answered(grant, "Leads.GetById", sent, now, Verdict::Accepted);
+                    window.responded(grant, "Leads.GetById", sent, now, Verdict::Accepted);
                 }
             }
             let windows = (now - begin).div_duration_f64(W);
-            println!("{calls} calls: whole again after {windows:.2} clean windows");
+            println!("{calls} calls: the whole limit after {windows:.2} clean windows");
             assert!((7.0..=10.0).contains(&windows), "{calls} calls: {windows}");
         }
     }
 
     #[test]
-    fn who_is_spread_waits_a_gap_for_each_ahead_or_for_his_slot() {
+    fn a_paced_call_waits_an_interval_for_each_call_ahead_or_for_its_slot() {
         let mut window = Window::new(limit(10), 0);
         let now = Instant::now();
         let gap = W.mul_f64(0.95) / 10;
         let _grant = window.granted(now);
-        assert_eq!(window.spread_wait(now + TRIP, 3), gap * 4 - TRIP);
+        assert_eq!(window.paced_wait(now + TRIP, 3), gap * 4 - TRIP);
         burst(&mut window, now);
         let slot = window.predicted_wait(now + TRIP, 0);
-        assert_eq!(window.spread_wait(now + TRIP, 3), slot + gap * 3);
+        assert_eq!(window.paced_wait(now + TRIP, 3), slot + gap * 3);
     }
 
     #[test]
-    fn a_call_right_behind_another_is_too_early_to_be_spread() {
+    fn a_call_right_after_another_has_a_pacing_delay() {
         let mut window = Window::new(limit(10), 0);
         let now = Instant::now();
-        assert_eq!(window.too_early(now), Duration::ZERO);
-        assert_eq!(burst(&mut window, now).len(), 10, "it may go nevertheless");
+        assert_eq!(window.pacing_delay(now), Duration::ZERO);
+        assert_eq!(burst(&mut window, now).len(), 10, "it can be sent nevertheless");
         let gap = W.mul_f64(0.95) / 10;
-        assert_eq!(window.too_early(now + TRIP), gap - TRIP);
-        assert_eq!(window.too_early(now + gap), Duration::ZERO);
+        assert_eq!(window.pacing_delay(now + TRIP), gap - TRIP);
+        assert_eq!(window.pacing_delay(now + gap), Duration::ZERO);
     }
 
     #[test]
-    fn the_end_of_the_day_tells_nothing_about_the_window() {
+    fn the_end_of_the_day_does_not_change_the_window() {
         let mut window = Window::new(limit(25), 0);
         let now = Instant::now();
         call(&mut window, now, Verdict::Refused(Refusal::Daily));
         let after = window.snapshot(now);
         assert_eq!(
             (after.refused, after.effective, after.used),
-            (Refused::default(), 25, 1)
+            (RefusalCounts::default(), 25, 1)
         );
     }
 
     #[test]
-    fn what_was_not_sent_costs_nothing() {
+    fn a_call_that_was_not_sent_costs_nothing() {
         let mut window = Window::new(limit(1), 0);
         let now = Instant::now();
         let grant = window.granted(now);
         window.unsent(grant);
-        assert_eq!(window.next(now), Next::Now);
+        assert_eq!(window.next(now), NextSlot::Now);
     }
 }

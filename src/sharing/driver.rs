@@ -14,9 +14,9 @@ use crate::clock;
 use crate::context::{Criticality, RequestContext};
 use crate::crm::Place;
 use crate::crm::activity::{Create, Retrieve};
-use crate::crm::batch::{Berth, Way};
+use crate::crm::batch::{BatchMode, Ready};
 use crate::crm::share::{GetStatus, Grant, Revoke};
-use crate::domain::activity::{NOTE, Post, Target};
+use crate::domain::activity::{ActivityTarget, ActivityWriteRequest, NOTE};
 use crate::domain::share::{Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::user;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -39,7 +39,7 @@ struct ShuttingDown;
 
 /// A step that has a slot of the quota.
 enum ReadyStep {
-    Post(Berth, Create, Way),
+    Post(Ready, Create, BatchMode),
     Request(Place),
 }
 
@@ -129,8 +129,8 @@ impl Shared {
         let ready = match step {
             ShareStep::PostActivity => {
                 let (create, way) = self.activity(&context, share).await;
-                let berth = self.crm.berth(way, &context, &create).await;
-                berth.map(|berth| ReadyStep::Post(berth, create, way))
+                let ready = self.crm.ready(way, &context, &create).await;
+                ready.map(|ready| ReadyStep::Post(ready, create, way))
             }
             ShareStep::Share => self.crm.place(&context, &Grant(share)).await.map(ReadyStep::Request),
             ShareStep::Revoke => self
@@ -160,8 +160,8 @@ impl Shared {
         };
         let crm = &self.crm;
         let executed = match ready {
-            ReadyStep::Post(berth, create, way) => crm
-                .ride_from(Some(berth), way, &context, &create, &mut None)
+            ReadyStep::Post(ready, create, way) => crm
+                .call_batched_from(Some(ready), way, &context, &create, &mut None)
                 .await
                 .map(ShareEvent::ActivityPosted),
             ReadyStep::Request(place) if step == ShareStep::Revoke => crm
@@ -187,12 +187,12 @@ impl Shared {
 
     /// Returns the post of the activity of a share, and whether it may be part of a batch. The batch endpoint identifies owners only
     /// by their email addresses.
-    async fn activity(&self, context: &RequestContext, share: &Share) -> (Create, Way) {
+    async fn activity(&self, context: &RequestContext, share: &Share) -> (Create, BatchMode) {
         // An activity that was lost with its batch may have been the reason why the batch failed.
         let owner = match self.activities_together && !share.posted_again {
             true => {
                 self.users
-                    .get_if_available(context, &user::Key::Id(share.user_id.clone()))
+                    .get_if_available(context, &user::UserKey::Id(share.user_id.clone()))
                     .await
             }
             false => None,
@@ -201,9 +201,9 @@ impl Shared {
             .map(|user| user.email_address)
             .filter(|address| !address.is_empty());
         let way = if owner_email_address.is_some() {
-            Way::Either
+            BatchMode::Opportunistic
         } else {
-            Way::Alone
+            BatchMode::Never
         };
         let create = Create {
             post: Arc::new(post(share)),
@@ -267,7 +267,8 @@ impl Shared {
             };
             let found = self.crm.call(context, &operation).await?.activities;
             let is_last = found.count() < LOOKUP_PAGE_SIZE;
-            let note = |fields: &crate::domain::lead::Row| fields.get(NOTE).cloned().flatten().unwrap_or_default();
+            let note =
+                |fields: &crate::domain::lead::RawFields| fields.get(NOTE).cloned().flatten().unwrap_or_default();
             let mut activities = found.records.into_iter();
             if let Some(ours) = activities.find(|activity| note(&activity.fields).contains(marker)) {
                 return Ok(Some(ours.id));
@@ -442,7 +443,7 @@ impl DriveState {
 }
 
 /// The activity of a share in the form in which it is posted.
-fn post(share: &Share) -> Post {
+fn post(share: &Share) -> ActivityWriteRequest {
     let (code, note, fields) = match &share.entity {
         SharedEntity::Lead {
             context: ShareContext::New { code, note, fields, .. },
@@ -453,14 +454,14 @@ fn post(share: &Share) -> Post {
     };
     // The marker comes first because LeadSquared may truncate a long note.
     let separator = if note.is_empty() { "" } else { "\n" };
-    Post {
-        target: Target::Lead(share.entity_id().to_owned()),
+    ActivityWriteRequest {
+        target: ActivityTarget::Lead(share.entity_id().to_owned()),
         code,
         note: Some(format!("{}{separator}{note}", activity_marker(share))),
         at: None,
         owner_id: share.user_id.clone(),
         fields,
-        faults: vec![],
+        violations: vec![],
     }
 }
 

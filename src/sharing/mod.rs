@@ -20,7 +20,7 @@ use crate::crm;
 use crate::crm::activity::Offset;
 use crate::crm::lead::{GetById, GetByNumber};
 use crate::crm::share::{GetStatus, Standing};
-use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, Row};
+use crate::domain::lead::{self, LEAD_ID, LEAD_NUMBER, RawFields};
 use crate::domain::share::{
     Access, Share, ShareChange, ShareContext, ShareFilter, ShareStage, ShareState, ShareStep, SharedEntity,
 };
@@ -138,7 +138,7 @@ pub struct NewShare {
     /// The lead or opportunity to share.
     pub target: ShareTarget,
     /// The user that gets access.
-    pub user: user::Key,
+    pub user: user::UserKey,
     /// The access that the user gets.
     pub access: Access,
     /// The duration of the access. `None`: the default of the account.
@@ -151,7 +151,7 @@ pub struct NewShare {
 #[derive(Clone, Debug)]
 pub enum ShareTarget {
     /// A lead by its id or number, and the activity that it is shared through. `None`: a new activity of the default type.
-    Lead(lead::Key, Option<ShareContext>),
+    Lead(lead::LeadKey, Option<ShareContext>),
     /// The opportunity with this id.
     Opportunity(String),
 }
@@ -395,7 +395,7 @@ impl Sharing {
     }
 
     /// Returns the id of a user and the number of leads that the user may have access to through shares of leadgate.
-    pub async fn usage(&self, context: &RequestContext, key: &user::Key) -> Result<(String, u32)> {
+    pub async fn usage(&self, context: &RequestContext, key: &user::UserKey) -> Result<(String, u32)> {
         self.try_expire_due().await;
         let user = self.shared.users.get(context, key).await?;
         let used = self.shared.usage(&user.id).await?;
@@ -712,23 +712,23 @@ impl Shared {
 
     /// Returns the id and the number of a lead: from an earlier share of the lead if there is one, otherwise with one upstream
     /// call.
-    async fn lead(&self, context: &RequestContext, key: lead::Key) -> Result<(String, String)> {
+    async fn lead(&self, context: &RequestContext, key: lead::LeadKey) -> Result<(String, String)> {
         let known = self.store.share_of_lead(&self.tenant, &key).await;
         let known = known.map_err(|error| store_read_error(&error))?;
         if let Some(SharedEntity::Lead { id, number, .. }) = known.map(|share| share.entity) {
             return Ok((id, number));
         }
         let row = match key {
-            lead::Key::Number(number) => {
+            lead::LeadKey::Number(number) => {
                 let columns = vec![LEAD_NUMBER.to_owned()];
                 self.crm.call(context, &GetByNumber { number, columns }).await?
             }
-            lead::Key::Id(id) => self.crm.call(context, &GetById::new(&id)).await?,
-            lead::Key::Email(_) | lead::Key::Phone(_) => {
+            lead::LeadKey::Id(id) => self.crm.call(context, &GetById::new(&id)).await?,
+            lead::LeadKey::Email(_) | lead::LeadKey::Phone(_) => {
                 return Err(Error::invalid("lead", "must be an id or a number"));
             }
         };
-        let attribute = |row: &Row, name: &str| row.get(name).cloned().flatten().filter(|text| !text.is_empty());
+        let attribute = |row: &RawFields, name: &str| row.get(name).cloned().flatten().filter(|text| !text.is_empty());
         match (attribute(&row, LEAD_ID), attribute(&row, LEAD_NUMBER)) {
             (Some(id), Some(number)) => Ok((id, number)),
             (id, _) => {

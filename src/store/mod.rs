@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::context::RequestId;
-use crate::domain::lead::Key;
+use crate::domain::lead::LeadKey;
 use crate::domain::share::{Share, ShareChange, ShareFilter};
 use crate::domain::usage::QuotaUsage;
 use crate::error::ErrorKind;
@@ -251,7 +251,7 @@ impl Store {
     }
 
     /// Returns one of the shares of a lead. The key is an id or a number; for other keys, returns `None`.
-    pub async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, StoreError> {
+    pub async fn share_of_lead(&self, tenant: &str, key: &LeadKey) -> Result<Option<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_of_lead(tenant, key).await,
         }

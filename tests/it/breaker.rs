@@ -1,4 +1,5 @@
-//! The circuit breaker of the whole gateway: what an outage of LeadSquared costs, and what callers and operators see of it.
+//! The circuit breaker of the whole gateway: what an outage of LeadSquared costs, and how callers and operators see
+//! it.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +26,7 @@ async fn world(settings: &str) -> World {
     World::with(options, settings).await.warm().await
 }
 
-/// From now on every call fails.
+/// Makes every call fail from now on.
 fn fail(world: &World) {
     world
         .simulator
@@ -39,13 +40,13 @@ fn retry_after(status: u16, value: &str) -> FaultKind {
     FaultKind::RetryAfter { status, value }
 }
 
-/// Reads that lead once; within that time.
+/// Reads the lead once with this timeout.
 async fn read(world: &World, id: &str, limit: Duration) -> Result<(), Status> {
     let request = within(limit, lone_read(id));
     world.client.clone().batch_get_leads(request).await.map(|_| ())
 }
 
-/// So many reads at once.
+/// Sends this number of reads at once.
 fn reads(world: &World, id: &str, count: usize, limit: Duration) -> JoinSet<Result<(), Status>> {
     let mut reads = JoinSet::new();
     for _ in 0..count {
@@ -57,8 +58,8 @@ fn reads(world: &World, id: &str, count: usize, limit: Duration) -> JoinSet<Resu
 
 async fn breaker(world: &World) -> pb::QuotaBreaker {
     let mut client = QuotaServiceClient::new(channel(world.address).await);
-    let answer = client.get_quota(pb::GetQuotaRequest {}).await.unwrap();
-    answer.into_inner().quota.unwrap().breaker.unwrap()
+    let response = client.get_quota(pb::GetQuotaRequest {}).await.unwrap();
+    response.into_inner().quota.unwrap().breaker.unwrap()
 }
 
 #[tokio::test]
@@ -73,7 +74,7 @@ async fn an_outage_costs_few_calls_and_waiting_calls_are_served_after_it() {
     assert!(state.since.is_some(), "{state:?}");
     let page = world.page("/").await.1;
     assert!(page.contains("open since"), "{page}");
-    // Each has one attempt behind it at most, and three left: no outage as short as this uses them up.
+    // Each read has used at most one attempt and has three left. An outage as short as this does not use them up.
     let mut begun = world.simulator.stats().accepted;
     sleep(Duration::from_millis(900)).await;
     let probes = world.simulator.stats().accepted - begun;
@@ -104,7 +105,7 @@ async fn while_it_is_open_a_call_that_cannot_be_served_in_time_fails_at_once() {
     let world = world(&settings).await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
     fail(&world);
-    // Calls that wait in the queue fail as soon as the circuit breaker opens.
+    // Calls in the queue fail as soon as the circuit breaker opens.
     let began = Instant::now();
     let mut reads = reads(&world, &id, 20, Duration::from_millis(2_500));
     while let Some(read) = reads.join_next().await {
@@ -127,7 +128,7 @@ async fn while_it_is_open_a_call_that_cannot_be_served_in_time_fails_at_once() {
     let after = error.retry_after().unwrap();
     assert!(after <= next_probe && after > Duration::from_secs(1), "{after:?}");
     assert!(error.is_not_for_this_call(), "{error:?}");
-    // A write that was not sent is no write of unknown outcome.
+    // A write that was not sent is not a write of unknown outcome.
     let request = pb::CreateLeadRequest {
         lead: Some(lead("Meera")),
         request_id: uuid::Uuid::new_v4().to_string(),
@@ -150,7 +151,7 @@ async fn while_it_is_open_a_call_that_cannot_be_served_in_time_fails_at_once() {
 }
 
 #[tokio::test]
-async fn connections_that_are_refused_open_it_too() {
+async fn refused_connections_open_it() {
     let settings = format!(
         "{}\n{SETTINGS}",
         crate::outage::settings("http://127.0.0.1:9", "breaker_failures = 5")
@@ -170,7 +171,7 @@ async fn connections_that_are_refused_open_it_too() {
 }
 
 #[tokio::test]
-async fn zero_failures_switch_it_off() {
+async fn zero_failures_disable_it() {
     let settings = SETTINGS.replace("breaker_failures = 5", "breaker_failures = 0\nmax_attempts = 1");
     let world = world(&settings).await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
@@ -228,12 +229,12 @@ async fn a_row_that_makes_every_call_with_it_fail_does_not_open_it() {
 }
 
 #[tokio::test]
-async fn operations_that_go_alone_after_their_batch_has_failed_count_once_with_it() {
+async fn operations_that_are_sent_alone_after_their_batch_failed_count_once_with_it() {
     let settings = "[tenant_defaults.limits]\ncalls = 1\nbulk = 1\nwindow = \"400ms\"\n[tenant_defaults.upstream]\n\
                     breaker_failures = 2\nmax_attempts = 1\n[tenant_defaults.batching]\nreads = true";
     let world = world(settings).await;
     let ids = ["Asha", "Meera", "Ravi"].map(|name| world.simulator.insert_lead(&[("FirstName", name)]));
-    // The first one takes the slot.
+    // The first call takes the slot.
     world
         .simulator
         .add_fault(Fault::new("*", FaultKind::Empty500).times(3).after(1))
@@ -258,7 +259,7 @@ async fn operations_that_go_alone_after_their_batch_has_failed_count_once_with_i
         "{results:?}"
     );
     assert_eq!(breaker(&world).await.state(), BreakerState::Closed);
-    // Both in one call, then each in one of its own.
+    // Both in one batch, then each in a call of its own.
     let failed: Vec<_> = world
         .simulator
         .calls()
@@ -270,7 +271,7 @@ async fn operations_that_go_alone_after_their_batch_has_failed_count_once_with_i
 }
 
 #[tokio::test]
-async fn no_call_is_sent_sooner_than_a_503_asks_for_and_a_single_one_opens_it() {
+async fn no_call_is_sent_before_the_retry_after_of_a_503_and_a_single_503_opens_it() {
     let world = world(SETTINGS).await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
     world
@@ -280,12 +281,12 @@ async fn no_call_is_sent_sooner_than_a_503_asks_for_and_a_single_one_opens_it() 
     let began = Instant::now();
     let mut first = reads(&world, &id, 1, Duration::from_secs(30));
     world.until(OPEN).await;
-    let told = Instant::now();
+    let started = Instant::now();
     let error = seen(read(&world, &id, Duration::from_secs(1)).await.unwrap_err());
     error.is(Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     read(&world, &id, Duration::from_secs(30)).await.unwrap();
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
-    assert!(told.elapsed() < Duration::from_secs(4), "{:?}", told.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     first.join_next().await.unwrap().unwrap().unwrap();
     let stamps: Vec<_> = world.calls(BY_IDS).iter().map(|call| call.stamp).collect();
     assert_eq!(stamps.len(), 3);
@@ -293,7 +294,7 @@ async fn no_call_is_sent_sooner_than_a_503_asks_for_and_a_single_one_opens_it() 
 }
 
 #[tokio::test]
-async fn no_call_is_sent_sooner_than_a_429_asks_for_and_it_stays_closed() {
+async fn no_call_is_sent_before_the_retry_after_of_a_429_and_it_stays_closed() {
     let date = jiff::Timestamp::try_from(SystemTime::now()).unwrap() + Duration::from_secs(3);
     let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     for (value, at_least) in [("1", 1_000), (date.as_str(), 1_000)] {
@@ -307,7 +308,7 @@ async fn no_call_is_sent_sooner_than_a_429_asks_for_and_it_stays_closed() {
         world
             .until("leadgate_upstream_refusals_total{tenant=\"acme\",status=\"429\"} 1")
             .await;
-        // The refused one comes again, and so do others.
+        // The refused call is requeued, and other calls follow.
         let mut all = reads(&world, &id, 10, Duration::from_secs(30));
         assert_eq!(breaker(&world).await.state(), BreakerState::Closed);
         let error = seen(read(&world, &id, Duration::from_millis(300)).await.unwrap_err());
@@ -325,7 +326,7 @@ async fn no_call_is_sent_sooner_than_a_429_asks_for_and_it_stays_closed() {
 }
 
 #[tokio::test]
-async fn a_call_that_a_429_keeps_from_being_served_in_time_fails_at_once() {
+async fn a_call_that_cannot_be_served_in_time_because_of_a_429_fails_at_once() {
     let world = world(SETTINGS).await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
     world
@@ -340,7 +341,7 @@ async fn a_call_that_a_429_keeps_from_being_served_in_time_fails_at_once() {
 }
 
 #[tokio::test]
-async fn a_longer_time_than_the_maximum_is_cut_to_it_and_zero_ignores_it() {
+async fn a_retry_after_is_cut_to_the_maximum_and_ignored_if_that_is_zero() {
     let world_with = async |most: &str| {
         let world = world(&format!("{SETTINGS}\nmax_retry_after = \"{most}\"")).await;
         let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
@@ -359,7 +360,7 @@ async fn a_longer_time_than_the_maximum_is_cut_to_it_and_zero_ignores_it() {
 }
 
 #[tokio::test]
-async fn a_failure_counts_also_where_its_caller_has_gone() {
+async fn a_failure_counts_also_after_its_caller_has_cancelled() {
     let settings = SETTINGS.replace("200ms", "5s").replace("400ms", "5s");
     let world = world(&settings).await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);

@@ -1,4 +1,4 @@
-//! Who asks, how much it matters, and what QuotaService tells of the quota.
+//! Callers and criticality, and the state of the quota in QuotaService.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn reading(id: &str) -> Request<pb::GetLeadRequest> {
     })
 }
 
-fn labelled(id: &str, caller: &str, criticality: &str) -> Request<pb::BatchGetLeadsRequest> {
+fn labeled(id: &str, caller: &str, criticality: &str) -> Request<pb::BatchGetLeadsRequest> {
     let mut request = Request::new(lone_read(id));
     for (key, value) in [("x-leadgate-caller", caller), ("x-leadgate-criticality", criticality)] {
         let value = MetadataValue::try_from(value).unwrap();
@@ -33,8 +33,8 @@ fn labelled(id: &str, caller: &str, criticality: &str) -> Request<pb::BatchGetLe
     request
 }
 
-/// So many calls are allowed in 250 ms.
-async fn allowing(calls: u32, settings: &str) -> World {
+/// A world that allows this many calls in 250 ms.
+async fn world_with_limit(calls: u32, settings: &str) -> World {
     let options = Options {
         limits: Limits {
             calls,
@@ -56,20 +56,20 @@ async fn quota(world: &World) -> pb::Quota {
     answer.unwrap().into_inner().quota.unwrap()
 }
 
-/// How many calls of each of the two are answered in so long, both always having some that wait.
-async fn contest(world: &World, callers: [&'static str; 2], lasting: Duration) -> [usize; 2] {
+/// The number of finished calls of each of two callers that always have calls waiting.
+async fn compete(world: &World, callers: [&'static str; 2], duration: Duration) -> [usize; 2] {
     let ids = callers.map(|caller| world.simulator.insert_lead(&[("FirstName", caller)]));
     let _busy: Vec<JoinSet<()>> = (0..2).map(|n| saturate(world, &ids[n], 30, callers[n])).collect();
-    // What came first has been served before the others came.
+    // The first calls were served before the other caller started.
     tokio::time::sleep(Duration::from_millis(250)).await;
     world.simulator.forget_calls();
-    tokio::time::sleep(lasting).await;
+    tokio::time::sleep(duration).await;
     let calls = world.simulator.calls();
     ids.map(|id| calls.iter().filter(|call| call.body.contains(&id)).count())
 }
 
 #[tokio::test]
-async fn a_caller_that_cannot_be_named_so_is_told() {
+async fn an_invalid_caller_name_is_rejected() {
     let world = World::start().await.warm().await;
     let long = "a".repeat(65);
     for name in ["", "two words", "slash/ed", "käufer", &long] {
@@ -77,7 +77,7 @@ async fn a_caller_that_cannot_be_named_so_is_told() {
             world
                 .client
                 .clone()
-                .batch_get_leads(labelled("x", name, "critical"))
+                .batch_get_leads(labeled("x", name, "critical"))
                 .await
                 .unwrap_err(),
         );
@@ -88,7 +88,7 @@ async fn a_caller_that_cannot_be_named_so_is_told() {
 }
 
 #[tokio::test]
-async fn a_criticality_that_does_not_exist_is_told() {
+async fn an_unknown_criticality_is_rejected() {
     let world = World::start().await.warm().await;
     for (name, meant) in [
         ("", ""),
@@ -101,7 +101,7 @@ async fn a_criticality_that_does_not_exist_is_told() {
             world
                 .client
                 .clone()
-                .batch_get_leads(labelled("x", "shop", name))
+                .batch_get_leads(labeled("x", "shop", name))
                 .await
                 .unwrap_err(),
         );
@@ -119,39 +119,39 @@ async fn a_criticality_that_does_not_exist_is_told() {
 }
 
 #[tokio::test]
-async fn callers_share_by_their_weights() {
-    let world = allowing(6, "[callers.double]\nweight = 2").await;
-    let [single, double] = contest(&world, ["single", "double"], Duration::from_secs(3)).await;
+async fn callers_share_the_quota_by_weight() {
+    let world = world_with_limit(6, "[callers.double]\nweight = 2").await;
+    let [single, double] = compete(&world, ["single", "double"], Duration::from_secs(3)).await;
     let share = double as f64 / (single + double) as f64;
     assert!((0.62..0.72).contains(&share), "{single} and {double}");
 }
 
 #[tokio::test]
-async fn a_default_of_callers_holds_for_those_without_a_table_and_with() {
-    let world = allowing(6, "[caller_defaults]\nweight = 2\n[callers.single]\nweight = 1").await;
-    let [single, other] = contest(&world, ["single", "other"], Duration::from_secs(3)).await;
+async fn caller_defaults_apply_to_all_callers() {
+    let world = world_with_limit(6, "[caller_defaults]\nweight = 2\n[callers.single]\nweight = 1").await;
+    let [single, other] = compete(&world, ["single", "other"], Duration::from_secs(3)).await;
     let share = other as f64 / (single + other) as f64;
     assert!((0.62..0.72).contains(&share), "{single} and {other}");
 }
 
 #[tokio::test]
-async fn a_capped_caller_leaves_the_rest_to_others() {
-    let world = allowing(10, "[callers.capped]\ncalls_per_window = 2").await;
-    let [capped, other] = contest(&world, ["capped", "other"], Duration::from_secs(3)).await;
-    // In twelve windows, and in the one that has begun.
+async fn a_caller_with_a_limit_leaves_the_rest_to_other_callers() {
+    let world = world_with_limit(10, "[callers.capped]\ncalls_per_window = 2").await;
+    let [capped, other] = compete(&world, ["capped", "other"], Duration::from_secs(3)).await;
+    // Twelve complete windows, and the current one.
     assert!((16..=26).contains(&capped), "{capped}");
     assert!(other >= 60, "{other}");
 }
 
 #[tokio::test]
-async fn what_a_caller_asks_above_its_class_is_lowered() {
+async fn a_criticality_above_the_maximum_is_lowered() {
     let settings = format!("{SCARCE}\n[callers.crawler]\nmax_criticality = \"sheddable\"");
     let world = World::with(Options::default(), &settings).await.warm().await;
     let mut waiting = JoinSet::new();
     for caller in ["crawler", "shop"] {
         for _ in 0..10 {
             let mut client = world.client.clone();
-            waiting.spawn(async move { client.batch_get_leads(labelled("x", caller, "critical-plus")).await });
+            waiting.spawn(async move { client.batch_get_leads(labeled("x", caller, "critical-plus")).await });
         }
         let class = if caller == "shop" { "critical-plus" } else { "sheddable" };
         let count = if caller == "shop" { 10 } else { 1 };
@@ -164,7 +164,7 @@ async fn what_a_caller_asks_above_its_class_is_lowered() {
 }
 
 #[test]
-fn wrong_shares_are_told_with_their_keys() {
+fn invalid_settings_of_callers_have_their_keys() {
     let settings = "
         [tenants.acme]
         base_url = \"http://127.0.0.1:9\"
@@ -194,7 +194,7 @@ fn wrong_shares_are_told_with_their_keys() {
 }
 
 #[tokio::test]
-async fn what_is_told_of_the_quota_is_true() {
+async fn the_state_of_the_quota_is_correct() {
     let settings = format!("{SCARCE}\nbulk = 2\nreserve = 1\ndaily = 1000\ndaily_reset_zone = \"Asia/Kolkata\"");
     let world = World::with(Options::default(), &settings).await.warm().await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
@@ -235,12 +235,12 @@ async fn what_is_told_of_the_quota_is_true() {
 }
 
 #[tokio::test]
-async fn who_waits_is_told_by_class_and_caller() {
+async fn waiting_calls_are_counted_by_criticality_and_caller() {
     let world = World::with(Options::default(), SCARCE).await.warm().await;
     let mut waiting = JoinSet::new();
     for _ in 0..12 {
         let mut client = world.client.clone();
-        waiting.spawn(async move { client.batch_get_leads(labelled("x", "crawler", "sheddable")).await });
+        waiting.spawn(async move { client.batch_get_leads(labeled("x", "crawler", "sheddable")).await });
     }
     world
         .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable\"} 3")
@@ -255,7 +255,7 @@ async fn who_waits_is_told_by_class_and_caller() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_by_whose_fault_they_are() {
+async fn refusals_are_counted_by_cause() {
     let world = World::start().await.warm().await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
     world
@@ -265,13 +265,13 @@ async fn refusals_are_told_by_whose_fault_they_are() {
     world.client.clone().get_lead(reading(&id)).await.unwrap();
     let calls = quota(&world).await.calls.unwrap();
     assert_eq!(world.simulator.stats().refused, 1);
-    // A few calls of ours cannot have filled a window of 25.
+    // A few own calls cannot have filled a window of 25.
     assert_eq!((calls.own_refusals, calls.foreign_refusals, calls.holds), (0, 1, 1));
     assert!(calls.effective < calls.limit);
 }
 
 #[tokio::test]
-async fn a_watcher_is_told_at_once_and_then_each_interval() {
+async fn a_watch_responds_at_once_and_then_per_interval() {
     let world = World::with(Options::default(), SCARCE).await.warm().await;
     let interval = prost_types::Duration {
         seconds: 0,
@@ -295,7 +295,7 @@ async fn a_watcher_is_told_at_once_and_then_each_interval() {
 }
 
 #[tokio::test]
-async fn an_interval_that_cannot_be_is_told() {
+async fn an_invalid_interval_is_rejected() {
     let world = World::start().await;
     for (seconds, nanos) in [(0, 0), (0, 99_999_999), (3600, 1), (-1, 0)] {
         let request = pb::WatchQuotaRequest {
@@ -309,7 +309,7 @@ async fn an_interval_that_cannot_be_is_told() {
 }
 
 #[tokio::test]
-async fn a_watch_ends_when_the_process_is_told_to_stop() {
+async fn a_watch_ends_at_shutdown() {
     let world = World::start().await.warm().await;
     let request = pb::WatchQuotaRequest::default();
     let mut told = watcher(&world).await.watch_quota(request).await.unwrap().into_inner();

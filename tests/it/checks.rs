@@ -1,4 +1,4 @@
-//! Which values are taken, which are refused before anything is sent, and what is stored and read back of those that are.
+//! Checks of values: which values are accepted, which are rejected without a call, and how accepted values are stored and read.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,16 @@ use tonic::{Code, Status};
 use crate::harness::{Seen, World, by_id, channel, custom, lead, seen, text, value};
 use crate::share::ShareFixture;
 
-/// No limit in the way.
+/// Limits that never delay a test.
 const QUICK: &str = "[tenants.acme.limits]\ncalls = 10000\nbulk = 10000\n";
 
-/// The year 1, which `DateTime.MinValue` is in .NET and `time.Time{}` in Go.
+/// The year 1: `DateTime.MinValue` in .NET and `time.Time{}` in Go.
 const YEAR_1: Timestamp = Timestamp {
     seconds: -62_135_596_800,
     nanos: 0,
 };
 
-/// A field of the account beside the usual ones.
+/// A field of the account besides the default ones.
 fn field(name: &str, data_type: &str, render_type: &str) -> FieldSpec {
     FieldSpec {
         schema_name: name.to_owned(),
@@ -73,7 +73,7 @@ async fn validate(world: &World, lead: pb::LeadFields) -> Result<(), Status> {
     world.client.clone().create_lead(request).await.map(drop)
 }
 
-/// The places and the texts of what is wrong.
+/// The paths and texts of the violations.
 fn violations(error: &Seen) -> Vec<(&str, &str)> {
     let bad = error.details.bad_request().unwrap();
     let found = bad.field_violations.iter();
@@ -82,8 +82,8 @@ fn violations(error: &Seen) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// What is wrong with a write that is invalid for one reason.
-async fn refused(world: &World, lead: pb::LeadFields) -> (String, String) {
+/// The path and text of the only violation of a write.
+async fn rejected(world: &World, lead: pb::LeadFields) -> (String, String) {
     let checked = seen(validate(world, lead.clone()).await.unwrap_err());
     checked.is(Code::InvalidArgument, "INVALID_FIELD");
     let error = seen(world.create(lead).await.unwrap_err());
@@ -96,7 +96,7 @@ async fn refused(world: &World, lead: pb::LeadFields) -> (String, String) {
 }
 
 #[tokio::test]
-async fn values_that_do_not_fit_their_attribute_are_refused_without_a_call() {
+async fn invalid_values_are_rejected_without_a_call() {
     let world = world().await;
     let number = |number| value(Value::Number(number));
     for (name, given, hint) in [
@@ -136,7 +136,7 @@ async fn values_that_do_not_fit_their_attribute_are_refused_without_a_call() {
         ("mx_Remarks", text("a\u{fffe}"), "U+FFFE"),
         ("mx_Segment", text("Retail\n"), "U+000A"),
     ] {
-        let (at, told) = refused(&world, with(&[(name, given.clone())])).await;
+        let (at, told) = rejected(&world, with(&[(name, given.clone())])).await;
         assert_eq!(at, format!("lead.custom[\"{name}\"]"), "{given:?}");
         assert!(told.contains(hint), "{name} {given:?}: {told}");
     }
@@ -238,7 +238,7 @@ async fn values_that_do_not_fit_their_attribute_are_refused_without_a_call() {
             "U+2066",
         ),
     ] {
-        let (found, told) = refused(&world, lead.clone()).await;
+        let (found, told) = rejected(&world, lead.clone()).await;
         assert_eq!(found, at, "{lead:?}");
         assert!(told.contains(hint), "{lead:?}: {told}");
     }
@@ -246,7 +246,7 @@ async fn values_that_do_not_fit_their_attribute_are_refused_without_a_call() {
 }
 
 #[tokio::test]
-async fn options_are_not_checked_where_the_operator_says_so() {
+async fn options_are_not_checked_if_the_setting_is_off() {
     let settings = format!("{QUICK}[tenant_defaults.writes]\ncheck_options = false\n");
     let world = World::with(options(), &settings).await.warm().await;
     let id = world.create(with(&[("mx_Segment", text("Wholesale"))])).await.unwrap();
@@ -255,7 +255,7 @@ async fn options_are_not_checked_where_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn names_to_clear_are_blamed_where_they_stand() {
+async fn violations_of_names_to_clear_have_their_paths() {
     let world = world().await;
     let id = world.create(lead("Asha")).await.unwrap();
     world.simulator.forget_calls();
@@ -275,7 +275,7 @@ async fn names_to_clear_are_blamed_where_they_stand() {
                 "the account has no attribute City; did you mean mx_City?"
             ),
             ("clear_fields[2]", "the account has no attribute mx_Nothing"),
-            ("clear_fields[3]", "names mx_City again, after clear_fields[0]"),
+            ("clear_fields[3]", "duplicate: mx_City is also in clear_fields[0]"),
             ("clear_fields[4]", "ProspectID cannot be cleared"),
             (
                 "clear_fields[5]",
@@ -287,9 +287,9 @@ async fn names_to_clear_are_blamed_where_they_stand() {
 }
 
 #[tokio::test]
-async fn what_leadsquared_does_not_know_is_blamed_where_it_was_named() {
+async fn attributes_unknown_to_leadsquared_have_the_paths_of_the_request() {
     let world = World::with(options(), QUICK).await;
-    // An account that tells nothing of its attributes: LeadSquared decides.
+    // An account without metadata: LeadSquared decides.
     let nothing = FaultKind::Respond {
         status: 200,
         body: "[]".to_owned(),
@@ -316,7 +316,7 @@ async fn what_leadsquared_does_not_know_is_blamed_where_it_was_named() {
 }
 
 #[tokio::test]
-async fn attributes_are_written_in_the_accounts_spelling() {
+async fn attributes_are_spelled_as_in_the_metadata() {
     let world = world().await;
     let id = world
         .create(with(&[
@@ -356,7 +356,7 @@ async fn attributes_are_written_in_the_accounts_spelling() {
 }
 
 #[tokio::test]
-async fn what_is_no_email_address_or_phone_number_is_no_key() {
+async fn an_invalid_email_address_or_phone_number_is_not_looked_up() {
     let world = world().await;
     let address = |text: &str| Key::EmailAddress(text.to_owned());
     let phone = |text: &str| Key::Phone(text.to_owned());
@@ -388,7 +388,7 @@ async fn what_is_no_email_address_or_phone_number_is_no_key() {
 }
 
 #[tokio::test]
-async fn a_stored_number_is_found_by_every_form_of_it() {
+async fn a_stored_number_is_found_by_each_of_its_forms() {
     let international = [
         "+919845098450",
         "+91-9845098450",
@@ -417,7 +417,7 @@ async fn a_stored_number_is_found_by_every_form_of_it() {
             let id = world
                 .simulator
                 .insert_lead(&[("FirstName", "Asha"), ("Phone", "+91-9845098450")]);
-            // Only there a number has to have its country code.
+            // Only in this account, a number requires its country code.
             let is_strict = phone_lookup == PhoneLookup::Hyphenated && !code_is_known;
             let asked = international.iter().chain(national.iter().filter(|_| !is_strict));
             for form in asked {
@@ -438,7 +438,7 @@ async fn a_stored_number_is_found_by_every_form_of_it() {
 }
 
 #[tokio::test]
-async fn a_number_is_found_as_it_was_written() {
+async fn a_number_is_found_in_its_written_form() {
     let world = world().await;
     let numbers = [
         "09845098450",
@@ -463,7 +463,7 @@ async fn a_number_is_found_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn half_an_emoji_spoils_no_more_than_itself() {
+async fn half_an_emoji_is_replaced_and_the_rest_is_read() {
     let world = world().await;
     let answer = |body: &str| FaultKind::Respond {
         status: 200,
@@ -539,7 +539,7 @@ async fn half_an_emoji_spoils_no_more_than_itself() {
 }
 
 #[tokio::test]
-async fn an_unset_attribute_is_absent_however_it_is_told() {
+async fn an_unset_attribute_is_absent_in_every_form() {
     for unset in ["-", "", " - "] {
         let options = Options {
             unset_as: some(unset),
@@ -553,13 +553,13 @@ async fn an_unset_attribute_is_absent_however_it_is_told() {
             assert!(!fields.custom.contains_key(name), "{unset:?} {name}");
         }
         assert!(!read.read_only_fields.contains_key("LastVisitDate"), "{unset:?}");
-        // Of a text nobody can tell whether it was written so.
+        // For a text it is not known whether it was written so.
         assert_eq!(fields.city.as_deref(), Some(unset));
     }
 }
 
 #[tokio::test]
-async fn a_number_that_fits_no_type_comes_back_as_text() {
+async fn a_number_that_fits_no_type_is_read_as_text() {
     let world = world().await;
     for (stored, expected) in [
         ("12345678901234567890", text("12345678901234567890")),
@@ -580,7 +580,7 @@ async fn a_number_that_fits_no_type_comes_back_as_text() {
 }
 
 #[tokio::test]
-async fn zero_values_of_languages_are_refused() {
+async fn zero_values_of_languages_are_rejected() {
     let world = world().await;
     let nil = "00000000-0000-0000-0000-000000000000";
     let create = pb::CreateLeadRequest {
@@ -613,7 +613,7 @@ async fn zero_values_of_languages_are_refused() {
 }
 
 #[tokio::test]
-async fn texts_of_activities_are_checked_for_a_post_and_for_a_share() {
+async fn texts_of_activities_are_checked_in_posts_and_shares() {
     let fixture = ShareFixture::new().await;
     fixture.world.simulator.forget_calls();
     let fields = custom(&[
@@ -733,7 +733,7 @@ fn digits(text: &str) -> String {
 }
 
 /// The value as the gateway knows it.
-fn own(given: &Value) -> Stored {
+fn stored_form(given: &Value) -> Stored {
     let fields = pb::LeadFields {
         custom: BTreeMap::from([("x".to_owned(), value(given.clone()))]),
         ..Default::default()
@@ -746,8 +746,8 @@ fn own(given: &Value) -> Stored {
 }
 
 #[tokio::test]
-async fn what_is_accepted_is_stored_as_it_was_sent() {
-    // LeadSquared checks nothing by itself here, so that nothing hides behind its refusals.
+async fn accepted_values_are_stored_as_sent() {
+    // The simulator checks nothing here, so that its rejections do not hide errors of leadgate.
     let options = Options {
         formats_checked: false,
         max_length_enforced: false,
@@ -801,11 +801,13 @@ async fn what_is_accepted_is_stored_as_it_was_sent() {
                 accepted += 1;
                 let read = stored[&i.to_string()][*name].clone().unwrap_or_default();
                 let is_same = match (*name, given) {
-                    // LeadSquared puts these into a form of its own.
-                    ("mx_Consent" | "mx_Next_Call" | "mx_DOB", _) => own(given).reads_back_as(&read) == Some(true),
-                    ("mx_Landline", _) => digits(&read).ends_with(&digits(&own(given).to_text())),
+                    // LeadSquared stores these in another form.
+                    ("mx_Consent" | "mx_Next_Call" | "mx_DOB", _) => {
+                        stored_form(given).reads_back_as(&read) == Some(true)
+                    }
+                    ("mx_Landline", _) => digits(&read).ends_with(&digits(&stored_form(given).to_text())),
                     (_, Value::Text(text)) => *text == read,
-                    _ => own(given).to_text() == read,
+                    _ => stored_form(given).to_text() == read,
                 };
                 assert!(is_same, "{name} {given:?}: {read:?}");
             }

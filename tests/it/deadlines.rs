@@ -1,4 +1,4 @@
-//! Deadlines as they arrive: however short, what comes back is an answer of leadgate.
+//! Deadlines: even a very short one ends with a response of leadgate.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::harness::{Raw, Response, World, by_id, framed, grpc, lead, seen};
 
 const ID: &str = "3f1b8a52-7c1d-4c55-9d0e-0a4c6c1b2d3e";
 
-/// A message of each kind of RPC: reads, writes, writes once per id, shares, lists, streams.
+/// A message for each kind of RPC: reads, writes, writes with a request id, shares, lists, streams.
 fn requests() -> Vec<(&'static str, Vec<u8>)> {
     let get = |key: Key| {
         framed(&pb::GetLeadRequest {
@@ -88,7 +88,7 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The code of a response, which names itself and says why it is an error.
+/// The code of a response. Checks that an error has its id and reason.
 fn code(path: &str, timeout: &str, response: &Response) -> Code {
     let status =
         Status::from_header_map(&response.trailers).unwrap_or_else(|| panic!("{path} {timeout}: {response:?}"));
@@ -109,7 +109,7 @@ fn code(path: &str, timeout: &str, response: &Response) -> Code {
 }
 
 #[tokio::test]
-async fn no_time_at_all_is_deadline_exceeded() {
+async fn an_elapsed_deadline_is_deadline_exceeded() {
     let world = World::start().await.warm().await;
     let connection = Raw::connect(world.address).await;
     for (path, message) in requests() {
@@ -118,7 +118,7 @@ async fn no_time_at_all_is_deadline_exceeded() {
                 .ask(grpc(path).header("grpc-timeout", timeout), message.clone())
                 .await;
             let code = code(path, timeout, &response);
-            // What is at hand may be told all the same.
+            // A cached response may be returned all the same.
             assert!(
                 matches!(code, Code::DeadlineExceeded | Code::Ok),
                 "{path} {timeout}: {response:?}"
@@ -129,7 +129,7 @@ async fn no_time_at_all_is_deadline_exceeded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_process_answers_short_deadlines_itself() {
+async fn a_busy_process_responds_to_short_deadlines() {
     let options = Options {
         latency: Latency {
             min: Duration::from_millis(5),

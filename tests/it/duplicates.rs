@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leadgate::context::RequestContext;
 use leadgate::grpc::pb;
-use leadgate::quota::{Cost, Want};
+use leadgate::quota::{Cost, SlotRequest};
 use leadgate_simulator::{Fault, FaultKind, Options};
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -166,16 +166,16 @@ async fn a_slot_is_spare_only_if_nobody_else_may_count_on_it() {
     let config = leadgate::config::Config::read("test", &text, std::iter::empty()).unwrap();
     let tenant = &config.tenants["a"];
     let quota = quota(tenant, None, &tasks, stop.clone());
-    let want = Want {
+    let want = SlotRequest {
         cost: Cost::Call,
         endpoint: "Lead.Get",
         keys: vec![],
-        ride: None,
+        batch: None,
     };
     let context = |limit| RequestContext::internal("test", Duration::from_millis(limit));
     let is_spare = |if_idle| quota.try_acquire(&context(500), &want, if_idle).is_some();
 
-    // What is not sent is free again.
+    // FaultKind is not sent is free again.
     for _ in 0..10 {
         assert!(is_spare(true) && is_spare(false));
     }

@@ -1,4 +1,4 @@
-//! Every row of the table of errors, driven through the simulator.
+//! Every row of the table of errors, produced with the simulator.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn exception(status: u16, name: &str, text: &str) -> FaultKind {
     }
 }
 
-/// What a create ends with when LeadSquared answers like that.
+/// The error of a create to which LeadSquared responds like this.
 async fn create_against(world: &World, what: FaultKind) -> Seen {
     world.simulator.add_fault(Fault::new("Lead.Create", what)).unwrap();
     let error = seen(world.create(lead("Asha")).await.unwrap_err());
@@ -29,7 +29,7 @@ async fn create_against(world: &World, what: FaultKind) -> Seen {
 }
 
 #[tokio::test]
-async fn what_leadsquared_calls_invalid_is_invalid_with_its_paths() {
+async fn a_write_that_leadsquared_rejects_as_invalid_has_the_paths() {
     let world = World::start().await.warm().await;
     for (name, text, field) in [
         (
@@ -99,7 +99,7 @@ async fn an_unknown_lead_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_quota_that_cannot_serve_in_time_says_when_it_can() {
+async fn an_infeasible_deadline_has_a_retry_time() {
     let options = Options::default();
     let world = World::with(options, "[tenant_defaults.limits]\ncalls = 1\nwindow = \"1s\"")
         .await
@@ -118,7 +118,7 @@ async fn a_quota_that_cannot_serve_in_time_says_when_it_can() {
     let delay = error.retry_after().unwrap();
     assert!(world.simulator.calls().is_empty());
 
-    // A client that obeys is served.
+    // A client that waits for that time is served.
     tokio::time::sleep(delay).await;
     let obedient = within(Duration::from_millis(300), request);
     let error = seen(world.client.clone().get_lead(obedient).await.unwrap_err());
@@ -126,7 +126,7 @@ async fn a_quota_that_cannot_serve_in_time_says_when_it_can() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses() {
+async fn a_full_queue_rejects_calls() {
     let settings = "[tenant_defaults.limits]\ncalls = 1\nwindow = \"3s\"\nqueue = 1";
     let world = World::with(Options::default(), settings).await.warm().await;
     let waiting = {
@@ -150,8 +150,8 @@ async fn a_full_queue_refuses() {
 }
 
 #[tokio::test]
-async fn a_spent_day_refuses_until_it_begins_anew() {
-    // By our own count.
+async fn a_used_up_daily_quota_rejects_calls_until_the_next_day() {
+    // By leadgate's own count.
     let world = World::with(Options::default(), "[tenant_defaults.limits]\ndaily = 2")
         .await
         .warm()
@@ -162,7 +162,7 @@ async fn a_spent_day_refuses_until_it_begins_anew() {
     assert!(error.pushback().unwrap() <= Duration::from_secs(24 * 3600));
     assert_eq!(world.simulator.calls().len(), 1);
 
-    // By LeadSquared's word, which fits no window.
+    // By a refusal of LeadSquared that fits no window.
     let world = World::start().await.warm().await;
     world
         .simulator
@@ -174,7 +174,7 @@ async fn a_spent_day_refuses_until_it_begins_anew() {
 }
 
 #[tokio::test]
-async fn rejected_keys_are_the_operators_to_mend() {
+async fn rejected_keys_are_a_failed_precondition() {
     let world = World::start().await.warm().await;
     let error = create_against(&world, FaultKind::Unauthorized).await;
     error.is(Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED");
@@ -189,7 +189,7 @@ async fn rejected_keys_are_the_operators_to_mend() {
 }
 
 #[tokio::test]
-async fn a_feature_that_is_off_is_a_failed_precondition() {
+async fn a_disabled_feature_is_a_failed_precondition() {
     let world = World::start().await.warm().await;
     for what in [
         exception(500, "MXUnAuthorizedAccessException", "no permission"),
@@ -202,7 +202,7 @@ async fn a_feature_that_is_off_is_a_failed_precondition() {
 }
 
 #[tokio::test]
-async fn other_exceptions_are_unknown_and_named() {
+async fn other_exceptions_are_unknown_with_their_type() {
     let world = World::start().await.warm().await;
     let text = "Mail to asha@example.com failed with u$rSecret";
     let error = create_against(&world, exception(500, "MXMailDeliveryException", text)).await;
@@ -213,7 +213,7 @@ async fn other_exceptions_are_unknown_and_named() {
 }
 
 #[tokio::test]
-async fn a_read_without_an_answer_is_tried_again_and_then_unavailable() {
+async fn a_read_without_a_response_is_retried_and_then_unavailable() {
     let world = World::with(Options::default(), "[tenant_defaults.upstream]\nmax_attempts = 3")
         .await
         .warm()
@@ -245,7 +245,7 @@ async fn a_read_without_an_answer_is_tried_again_and_then_unavailable() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_unavailable_and_costs_no_slot() {
+async fn an_unreachable_upstream_is_unavailable_and_uses_no_slot() {
     let options = Options::default();
     let nobody = crate::harness::listen().await;
     let tenant = crate::harness::tenant("acme", nobody.local_addr().unwrap(), &options);
@@ -259,9 +259,9 @@ async fn nobody_listening_is_unavailable_and_costs_no_slot() {
 }
 
 #[tokio::test]
-async fn an_unsettled_write_is_aborted() {
+async fn a_write_with_an_unknown_outcome_is_aborted() {
     let world = World::start().await.warm().await;
-    // Nothing that it could be looked up by.
+    // A write that cannot be looked up.
     world
         .simulator
         .add_fault(Fault::new("Lead.Create", FaultKind::CommitThenDrop))
@@ -276,8 +276,8 @@ async fn an_unsettled_write_is_aborted() {
 }
 
 #[tokio::test]
-async fn a_deadline_names_the_place_where_it_passed() {
-    // A busy machine may be late; here it may be half of the time.
+async fn an_exceeded_deadline_names_the_wait() {
+    // Half the time, because a busy machine may be late.
     let settings = "[server]\ndeadline_margin = \"250ms\"\n";
     let world = World::with(Options::default(), settings).await.warm().await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
@@ -310,7 +310,7 @@ async fn a_deadline_names_the_place_where_it_passed() {
 }
 
 #[tokio::test]
-async fn an_unreadable_answer_names_the_path() {
+async fn an_unreadable_response_has_the_json_path() {
     let world = World::start().await.warm().await;
     let id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
     world
@@ -327,7 +327,7 @@ async fn an_unreadable_answer_names_the_path() {
         content_type: None,
         commit: false,
     };
-    // To a write it is a lost answer: the lead is looked up, is not there, and is sent again.
+    // For a write, the response is lost: the lead is looked up, is not found, and is sent again.
     world.simulator.add_fault(Fault::new("Lead.Create", no_id)).unwrap();
     let lead_id = world.create(lead("Asha")).await.unwrap();
     assert_eq!(world.get(by_id(&lead_id)).await.unwrap().lead_id, lead_id);
@@ -335,7 +335,7 @@ async fn an_unreadable_answer_names_the_path() {
 }
 
 #[tokio::test]
-async fn a_draining_gateway_sends_callers_elsewhere() {
+async fn a_draining_gateway_is_unavailable() {
     let settings = "[tenant_defaults.limits]\ncalls = 1\nwindow = \"30s\"";
     let world = World::with(Options::default(), settings).await.warm().await;
     let mut client = world.client.clone();

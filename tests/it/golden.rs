@@ -1,8 +1,8 @@
-//! The requests that LeadSquared gets, to the letter. Those of the vendor's own pages are kept as those pages have them.
+//! The exact requests to LeadSquared. Requests with an example in LeadSquared's documentation are compared with the example.
 
 use leadgate::crm::activity;
 use leadgate::crm::authentication::UserByAccessKey;
-use leadgate::crm::batch::Together;
+use leadgate::crm::batch::Batchable;
 use leadgate::crm::lead::{
     Capture, ClearWith, Create, CreateOrUpdate, GetByEmail, GetById, GetByIds, GetByNumber, GetByPhone, Update,
 };
@@ -12,11 +12,11 @@ use leadgate::crm::search::{QuickSearch, RecentlyModified, Search};
 use leadgate::crm::share::{GetStatus, Grant, Revoke};
 use leadgate::crm::user::{GetUsers, RetrieveUser};
 use leadgate::crm::{Operation, Request};
-use leadgate::domain::activity::{Post, Target};
-use leadgate::domain::criterion::{Attribute, Criterion, Operator, Order};
-use leadgate::domain::lead::{Action, Behavior, Write};
+use leadgate::domain::activity::{ActivityTarget, ActivityWriteRequest};
+use leadgate::domain::criterion::{Criterion, Operator, SearchAttribute, SortOrder};
+use leadgate::domain::lead::{CaptureBehavior, WriteAction, WriteRequest};
 use leadgate::domain::share::{Access, Share, ShareContext, ShareStage, SharedEntity};
-use leadgate::domain::user::Key;
+use leadgate::domain::user::UserKey;
 use leadgate::domain::value::{FieldSet, Value, ValueKind};
 use serde_json::Value as Json;
 
@@ -24,20 +24,20 @@ fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
-fn write(action: Action, pairs: &[(&str, Value)]) -> Write {
-    Write {
+fn write(action: WriteAction, pairs: &[(&str, Value)]) -> WriteRequest {
+    WriteRequest {
         action,
         attributes: pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect(),
         cleared: vec![],
-        faults: vec![],
+        violations: vec![],
     }
 }
 
-/// The request as text: verb, path and query, and the body laid out.
-fn shown(request: &Request) -> String {
+/// A request as text: verb, path, query, and the formatted body.
+fn formatted(request: &Request) -> String {
     let verb = if request.body.is_some() { "POST" } else { "GET" };
     let query: Vec<String> = request
         .query
@@ -53,11 +53,11 @@ fn shown(request: &Request) -> String {
 }
 
 fn golden<O: Operation>(name: &str, operation: &O) {
-    insta::with_settings!({snapshot_path => "../golden"}, { insta::assert_snapshot!(name, shown(&operation.request())) });
+    insta::with_settings!({snapshot_path => "../golden"}, { insta::assert_snapshot!(name, formatted(&operation.request())) });
 }
 
-/// The body of a vendor's page.
-fn of_page(name: &str) -> Json {
+/// The body in an example of LeadSquared's documentation.
+fn documented_body(name: &str) -> Json {
     let path = format!("{}/tests/golden/pages/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
@@ -67,7 +67,7 @@ fn body(request: &Request) -> Json {
 }
 
 #[test]
-fn a_create_is_as_on_the_vendors_page() {
+fn a_create_equals_the_documented_example() {
     let kyc = FieldSet {
         value: String::new(),
         fields: [
@@ -78,7 +78,7 @@ fn a_create_is_as_on_the_vendors_page() {
         .into(),
     };
     let write = write(
-        Action::Create,
+        WriteAction::Create,
         &[
             ("EmailAddress", text("john.smith@example.com")),
             ("FirstName", text("John")),
@@ -92,13 +92,13 @@ fn a_create_is_as_on_the_vendors_page() {
         write: write.into(),
         clear_with: ClearWith::EmptyText,
     };
-    assert_eq!(body(&create.request()), of_page("create-a-lead"));
+    assert_eq!(body(&create.request()), documented_body("create-a-lead"));
     golden("create", &create);
 }
 
 #[test]
-fn an_update_is_as_on_the_vendors_page() {
-    let action = Action::Update {
+fn an_update_equals_the_documented_example() {
+    let action = WriteAction::Update {
         lead_id: "leadid".to_owned(),
         run_automations: true,
     };
@@ -107,7 +107,7 @@ fn an_update_is_as_on_the_vendors_page() {
         write: write.clone().into(),
         clear_with: ClearWith::EmptyText,
     };
-    assert_eq!(body(&update.request()), of_page("update-a-lead"));
+    assert_eq!(body(&update.request()), documented_body("update-a-lead"));
     golden("update", &update);
 
     write.cleared = vec!["Company".to_owned()];
@@ -129,7 +129,7 @@ fn an_update_is_as_on_the_vendors_page() {
 fn upserts_and_captures() {
     let pairs = [("EmailAddress", text("a@b.co")), ("Phone", text("+91-9845098450"))];
     for (name, match_by, run_automations) in [("upsert", None, false), ("upsert_by_phone", Some("Phone"), true)] {
-        let action = Action::Upsert {
+        let action = WriteAction::Upsert {
             match_by: match_by.map(str::to_owned),
             run_automations,
         };
@@ -142,12 +142,12 @@ fn upserts_and_captures() {
         );
     }
     for (name, behavior) in [
-        ("capture", Behavior::Update),
-        ("capture_do_not_update", Behavior::DoNotUpdate),
-        ("capture_only_empty", Behavior::UpdateOnlyEmptyFields),
-        ("capture_not_unique", Behavior::DoNotUpdateUniqueFields),
+        ("capture", CaptureBehavior::Update),
+        ("capture_do_not_update", CaptureBehavior::DoNotUpdate),
+        ("capture_only_empty", CaptureBehavior::UpdateOnlyEmptyFields),
+        ("capture_not_unique", CaptureBehavior::DoNotUpdateUniqueFields),
     ] {
-        let action = Action::Capture {
+        let action = WriteAction::Capture {
             match_by: None,
             behavior,
         };
@@ -174,17 +174,17 @@ fn every_value_is_written_as_text() {
     golden(
         "every_value",
         &Create {
-            write: write(Action::Create, &pairs).into(),
+            write: write(WriteAction::Create, &pairs).into(),
             clear_with: ClearWith::EmptyText,
         },
     );
 }
 
 #[test]
-fn what_travels_together() {
+fn batches() {
     let update = |id: &str, city: &str| Update {
         write: write(
-            Action::Update {
+            WriteAction::Update {
                 lead_id: id.to_owned(),
                 run_automations: false,
             },
@@ -195,11 +195,11 @@ fn what_travels_together() {
     };
     golden(
         "updates_together",
-        &Update::together(&[update("a", "Pune"), update("b", "Delhi")]),
+        &Update::batch_call(&[update("a", "Pune"), update("b", "Delhi")]),
     );
     let upsert = |email: &str, match_by: Option<&str>| CreateOrUpdate {
         write: write(
-            Action::Upsert {
+            WriteAction::Upsert {
                 match_by: match_by.map(str::to_owned),
                 run_automations: false,
             },
@@ -209,30 +209,30 @@ fn what_travels_together() {
         clear_with: ClearWith::EmptyText,
     };
     let upserts = [upsert("a@b.co", Some("EmailAddress")), upsert("c@d.co", None)];
-    golden("upserts_together", &CreateOrUpdate::together(&upserts));
+    golden("upserts_together", &CreateOrUpdate::batch_call(&upserts));
     let create = |email: &str| Create {
-        write: write(Action::Create, &[("EmailAddress", text(email))]).into(),
+        write: write(WriteAction::Create, &[("EmailAddress", text(email))]).into(),
         clear_with: ClearWith::EmptyText,
     };
     golden(
         "creates_together",
-        &Create::together(&[create("a@b.co"), create("c@d.co")]),
+        &Create::batch_call(&[create("a@b.co"), create("c@d.co")]),
     );
     let read = |id: &str, columns: &[&str]| GetById {
         id: id.to_owned(),
         columns: Some(columns.iter().map(|name| (*name).to_owned()).collect()),
     };
     let reads = [read("a", &["FirstName", "mx_City"]), read("b", &["mx_City", "Phone"])];
-    golden("reads_together", &GetById::together(&reads));
+    golden("reads_together", &GetById::batch_call(&reads));
     let activity = |lead: &str| activity::Create {
-        post: Post {
-            target: Target::Lead(lead.to_owned()),
+        post: ActivityWriteRequest {
+            target: ActivityTarget::Lead(lead.to_owned()),
             code: 201,
             note: Some("note".to_owned()),
             at: None,
             owner_id: "u".to_owned(),
             fields: [("mx_Custom_1".to_owned(), text("x"))].into(),
-            faults: vec![],
+            violations: vec![],
         }
         .into(),
         lead_id: lead.to_owned(),
@@ -240,7 +240,7 @@ fn what_travels_together() {
     };
     golden(
         "activities_together",
-        &activity::Create::together(&[activity("a"), activity("b")]),
+        &activity::Create::batch_call(&[activity("a"), activity("b")]),
     );
 }
 
@@ -273,18 +273,18 @@ fn reads() {
 fn searches_and_ranges() {
     let columns = vec!["FirstName".to_owned(), "ProspectID".to_owned()];
     for (name, operator, value, order) in [
-        ("search", Operator::Equal, Value::Flag(true), Order::by_id()),
+        ("search", Operator::Equal, Value::Flag(true), SortOrder::by_id()),
         (
             "search_by_time",
             Operator::GreaterOrEqual,
             Value::Time("2026-07-31T05:33:50.9Z".parse().unwrap()),
-            Order {
+            SortOrder {
                 name: "CreatedOn".to_owned(),
                 descending: true,
             },
         ),
     ] {
-        let attribute = Attribute {
+        let attribute = SearchAttribute {
             name: "mx_Any".to_owned(),
             kind: ValueKind::Text,
         };
@@ -317,7 +317,7 @@ fn removals() {
 
 #[test]
 fn activities() {
-    let post = |target| Post {
+    let post = |target| ActivityWriteRequest {
         target,
         code: 201,
         note: Some("text".to_owned()),
@@ -328,9 +328,9 @@ fn activities() {
             ("Status".to_owned(), text("Active")),
         ]
         .into(),
-        faults: vec![],
+        violations: vec![],
     };
-    let new = post(Target::Lead("l".to_owned()));
+    let new = post(ActivityTarget::Lead("l".to_owned()));
     golden(
         "activity_create",
         &activity::Create {
@@ -339,7 +339,7 @@ fn activities() {
             owner_email_address: None,
         },
     );
-    let old = post(Target::Activity("a".to_owned()));
+    let old = post(ActivityTarget::Activity("a".to_owned()));
     golden(
         "activity_update",
         &activity::Update {
@@ -377,11 +377,11 @@ fn activities() {
 #[test]
 fn users() {
     golden("users", &GetUsers);
-    golden("user_by_id", &RetrieveUser(Key::Id("u".to_owned())));
-    golden("user_by_email", &RetrieveUser(Key::Email("a@b.co".to_owned())));
+    golden("user_by_id", &RetrieveUser(UserKey::Id("u".to_owned())));
+    golden("user_by_email", &RetrieveUser(UserKey::Email("a@b.co".to_owned())));
 }
 
-/// Half an hour of it for a user, as on the vendor's page.
+/// A share of half an hour with a user, as in LeadSquared's example.
 fn share(entity: SharedEntity, access: Access) -> Share {
     let id = "019fa88d-1a2b-7c3d-8e4f-5a6b7c8d9e0f".parse().unwrap();
     let user_id = "0203f172-8642-11e7-9bed-069b743e848f".to_owned();
@@ -397,7 +397,7 @@ fn revoke(share: &Share) -> Revoke<'_> {
 }
 
 #[test]
-fn a_share_of_a_lead_is_as_on_the_vendors_page() {
+fn a_share_of_a_lead_equals_the_documented_example() {
     let activity = "f2dbf1d5-bbab-418b-bddc-4c92ecdef214".to_owned();
     let lead = |context| SharedEntity::Lead {
         id: "c7f5b5b0".to_owned(),
@@ -411,7 +411,7 @@ fn a_share_of_a_lead_is_as_on_the_vendors_page() {
         fields: [("mx_Custom_1".to_owned(), text("123"))].into(),
     };
     let write = share(lead(posted), Access::Write);
-    assert_eq!(body(&Grant(&write).request()), of_page("share-a-lead"));
+    assert_eq!(body(&Grant(&write).request()), documented_body("share-a-lead"));
     golden("share_lead_write", &Grant(&write));
     golden("revoke_lead_write", &revoke(&write));
 

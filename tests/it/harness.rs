@@ -10,7 +10,7 @@ use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::grpc::pb;
-use leadgate::quota::{Callers, Quota};
+use leadgate::quota::{CallerQuotas, Quota};
 use leadgate_simulator::{Fault, FaultKind, Options, Recorded, Simulator};
 use pb::field_value::Value;
 use pb::lead_service_client::LeadServiceClient;
@@ -151,6 +151,64 @@ impl World {
         Ok(self.client.clone().get_lead(request).await?.into_inner().lead.unwrap())
     }
 
+    /// Updates a lead. Returns the number of affected rows.
+    pub async fn update(&self, message: pb::UpdateLeadRequest) -> Result<i32, Status> {
+        let response = self.client.clone().update_lead(message).await?;
+        Ok(response.into_inner().affected_rows)
+    }
+
+    /// Sends all updates at the same time. Returns their results in order.
+    pub async fn update_all(&self, messages: Vec<pb::UpdateLeadRequest>) -> Vec<Result<i32, Status>> {
+        let calls = messages.into_iter().map(|message| {
+            let mut client = self.client.clone();
+            async move { Ok(client.update_lead(message).await?.into_inner().affected_rows) }
+        });
+        concurrently(calls).await
+    }
+
+    /// Creates all leads at the same time. Returns their ids in order.
+    pub async fn create_all(&self, leads: Vec<pb::LeadFields>) -> Vec<Result<String, Status>> {
+        let calls = leads.into_iter().map(|lead| {
+            let (mut client, lead) = (self.client.clone(), Some(lead));
+            let request = pb::CreateLeadRequest {
+                lead,
+                ..Default::default()
+            };
+            async move { Ok(client.create_lead(request).await?.into_inner().lead_id) }
+        });
+        concurrently(calls).await
+    }
+
+    /// Reads all leads at the same time. Returns them in order.
+    pub async fn get_all(&self, ids: &[String]) -> Vec<Result<pb::Lead, Status>> {
+        let calls = ids.iter().map(|id| {
+            let (mut client, key) = (self.client.clone(), Some(by_id(id)));
+            let request = pb::GetLeadRequest {
+                key,
+                ..Default::default()
+            };
+            async move { Ok(client.get_lead(request).await?.into_inner().lead.unwrap()) }
+        });
+        concurrently(calls).await
+    }
+
+    /// Inserts this number of leads at LeadSquared, with the email addresses `lead-0@example.com` and so on. Returns their ids.
+    pub fn insert_leads(&self, count: usize) -> Vec<String> {
+        let lead = |n| {
+            let email = format!("lead-{n}@example.com");
+            self.simulator
+                .insert_lead(&[("EmailAddress", &email), ("FirstName", "Old")])
+        };
+        (0..count).map(lead).collect()
+    }
+
+    /// The value of an attribute of a lead at LeadSquared.
+    pub fn value_of(&self, id: &str, name: &str) -> Option<String> {
+        let leads = self.simulator.leads();
+        let lead = leads.iter().find(|lead| lead["ProspectID"].as_deref() == Some(id));
+        lead.and_then(|lead| lead.get(name).cloned().flatten())
+    }
+
     /// A page of the admin port: its status and text.
     pub async fn page(&self, path: &str) -> (u16, String) {
         let answer = reqwest::get(format!("http://{}{path}", self.admin)).await.unwrap();
@@ -179,6 +237,19 @@ impl World {
     }
 }
 
+/// Runs all futures at the same time. Returns their outputs in order.
+pub async fn concurrently<T: Send + 'static>(
+    futures: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let mut running = JoinSet::new();
+    for (at, future) in futures.into_iter().enumerate() {
+        running.spawn(async move { (at, future.await) });
+    }
+    let mut outputs = running.join_all().await;
+    outputs.sort_by_key(|(at, _)| *at);
+    outputs.into_iter().map(|(_, output)| output).collect()
+}
+
 /// The quota of a tenant with these settings, without a gateway.
 pub fn quota(
     tenant: &leadgate::config::TenantConfig,
@@ -187,7 +258,15 @@ pub fn quota(
     stop: CancellationToken,
 ) -> Quota {
     let (sizes, breaker) = (tenant.batching.sizes(), tenant.upstream.breaker());
-    Quota::new(&tenant.limits, &Callers::default(), sizes, breaker, before, tasks, stop)
+    Quota::new(
+        &tenant.limits,
+        &CallerQuotas::default(),
+        sizes,
+        breaker,
+        before,
+        tasks,
+        stop,
+    )
 }
 
 /// A connection to a gateway, for services other than LeadService.

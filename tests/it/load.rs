@@ -1,4 +1,4 @@
-//! Many messages, connections and streams at once, some of them hostile: the gateway keeps serving, within bounded memory.
+//! Load: many messages, connections and streams at once, some of them hostile. The gateway keeps serving, and its memory stays bounded.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -30,20 +30,20 @@ use tonic::{Code, Request, Status, Streaming};
 use crate::harness::{Seen, World, channel, lead, listen, seen, tenant};
 use crate::process::leadgate;
 
-/// A gateway in a process of its own, so that its memory can be measured.
+/// A gateway in its own process, so that its memory can be measured.
 struct Process {
     child: Child,
     address: SocketAddr,
-    /// Its settings, its store and its log.
+    /// The folder of its settings, store and log.
     folder: tempfile::TempDir,
     _simulating: DropGuard,
 }
 
 impl Process {
-    /// With these settings of the server, and of others.
+    /// Starts a gateway with these settings of the server, and other settings.
     async fn start(server: &str, others: &str) -> Self {
         let upstream = listen().await;
-        // On an address of its own, so that no listener of another test takes the port before the process does.
+        // An address of its own, so that no listener of another test uses the port first.
         let address = TcpListener::bind("127.0.0.2:0").await.unwrap().local_addr().unwrap();
         let options = Options::default();
         let text = format!(
@@ -68,7 +68,7 @@ impl Process {
         for _ in 0..500 {
             let endpoint = tonic::transport::Endpoint::new(format!("http://{address}")).unwrap();
             if let Ok(channel) = endpoint.connect().await {
-                // The account's metadata is read, so that later figures do not include it.
+                // The account's metadata is read now, so that later figures do not include it.
                 let request = pb::DescribeLeadFieldsRequest::default();
                 LeadServiceClient::new(channel)
                     .describe_lead_fields(request)
@@ -85,7 +85,7 @@ impl Process {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// A figure of /proc/PID/status in MiB: VmRSS is the memory in use, VmHWM the most that ever was.
+    /// A value of /proc/PID/status in MiB: VmRSS is the memory in use, VmHWM its maximum.
     fn memory(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id().unwrap());
         let status = std::fs::read_to_string(Path::new(&path)).unwrap();
@@ -99,7 +99,7 @@ impl Process {
         kilobytes / 1024
     }
 
-    /// Fails if the memory was ever more than 200 MiB above that.
+    /// Fails if the maximum memory is more than 200 MiB above `idle`.
     fn assert_bounded(&self, idle: u64) {
         let peak = self.memory("VmHWM");
         assert!(peak <= idle + 200, "idle {idle} MiB, peak {peak} MiB");
@@ -117,7 +117,7 @@ impl Raw {
         Self::with_window(address, 4 << 20).await
     }
 
-    /// With that window of each stream.
+    /// Connects with this window for each stream.
     async fn with_window(address: SocketAddr, window: u32) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -151,7 +151,7 @@ impl Raw {
     }
 }
 
-/// The message as gRPC frames it.
+/// A message with the gRPC prefix.
 fn framed(message: &impl Message) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
@@ -160,7 +160,7 @@ fn framed(message: &impl Message) -> Bytes {
     frame.freeze()
 }
 
-/// A row of about 40 bytes that is refused without a call to LeadSquared.
+/// A row of about 40 bytes that is rejected without a call to LeadSquared.
 fn invalid_row(sequence: i64) -> pb::ImportLeadsRequest {
     let update = pb::UpdateLeadRequest {
         lead_id: "no id at all, of 30 letters....".to_owned(),
@@ -187,8 +187,8 @@ fn row(sequence: i64) -> pb::ImportLeadsRequest {
     }
 }
 
-/// Asks for the quota on the channel until the token is cancelled; how often it was answered.
-fn beside(channel: Channel, until: CancellationToken) -> tokio::task::JoinHandle<Result<usize, Status>> {
+/// Reads the quota on the channel until the token is cancelled. Returns the number of responses.
+fn read_quota_meanwhile(channel: Channel, until: CancellationToken) -> tokio::task::JoinHandle<Result<usize, Status>> {
     tokio::spawn(async move {
         let mut client = QuotaServiceClient::new(channel);
         let mut count = 0;
@@ -203,12 +203,12 @@ fn beside(channel: Channel, until: CancellationToken) -> tokio::task::JoinHandle
 const ROWS: i64 = 100_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_small_rows_are_answered_beside_other_calls_of_the_connection() {
+async fn a_hundred_thousand_small_rows_do_not_block_other_calls_of_the_connection() {
     let process = Process::start("", "").await;
     let idle = process.memory("VmRSS");
     let channel = channel(process.address).await;
     let done = CancellationToken::new();
-    let others = beside(channel.clone(), done.clone());
+    let others = read_quota_meanwhile(channel.clone(), done.clone());
     let rows = tokio_stream::iter((0..ROWS).map(invalid_row));
     let mut client = LeadServiceClient::new(channel);
     let mut answers = client.import_leads(Request::new(rows)).await.unwrap().into_inner();
@@ -223,7 +223,7 @@ async fn a_hundred_thousand_small_rows_are_answered_beside_other_calls_of_the_co
     process.assert_bounded(idle);
 }
 
-/// The end of an import with two rows in progress and three that failed.
+/// The end of an import with two rows in progress and three failed rows.
 async fn interrupted(world: &World, timeout: Option<Duration>, end: impl FnOnce()) -> Seen {
     let lasting = Duration::from_secs(60);
     world
@@ -246,7 +246,7 @@ async fn interrupted(world: &World, timeout: Option<Duration>, end: impl FnOnce(
     error
 }
 
-/// The rows that an import has received, and how many of them succeeded and failed, by its trailers.
+/// The numbers of received, succeeded and failed rows in the trailers.
 fn counts(end: &Seen) -> [Option<u64>; 3] {
     ["received", "succeeded", "failed"].map(|name| {
         let value = end.status.metadata().get(format!("x-leadgate-import-{name}"))?;
@@ -254,14 +254,14 @@ fn counts(end: &Seen) -> [Option<u64>; 3] {
     })
 }
 
-/// The error that a stream ends with.
+/// The error that ends a stream.
 async fn last(answer: http::Response<Incoming>) -> Seen {
     let body = answer.into_body().collect().await.unwrap();
     seen(Status::from_header_map(body.trailers().unwrap()).unwrap())
 }
 
 #[tokio::test]
-async fn an_import_that_ends_by_shutting_down_says_what_is_true_with_its_counts() {
+async fn an_import_that_ends_by_shutdown_has_its_counts() {
     let world = World::start().await.warm().await;
     let error = interrupted(&world, None, || world.tell_to_stop()).await;
     error.is(Code::Unavailable, "SHUTTING_DOWN");
@@ -281,7 +281,7 @@ async fn an_import_that_ends_by_its_deadline_has_its_counts() {
 }
 
 #[tokio::test]
-async fn an_import_that_ends_by_an_error_in_a_message_answers_the_rows_before_it_and_has_its_counts() {
+async fn an_import_that_ends_by_an_invalid_message_has_earlier_results_and_its_counts() {
     let world = World::with(Options::default(), "[server]\nmax_request_bytes = 100000").await;
     let too_long = pb::ImportLeadsRequest {
         sequence: 3,
@@ -311,7 +311,7 @@ async fn an_import_whose_responses_are_not_read_has_its_counts() {
     let rows = tokio_stream::iter((0..1_000).map(|sequence| framed(&invalid_row(sequence))));
     let answer = raw.ask("LeadService/ImportLeads", None, rows).await.unwrap();
     // Nothing is read until the gateway has closed the stream.
-    until_there_is_room_for_a_stream(world.address).await;
+    until_a_stream_is_free(world.address).await;
     let end = last(answer).await;
     end.is(Code::ResourceExhausted, "QUEUE_FULL");
     let [received, succeeded, failed] = counts(&end).map(Option::unwrap);
@@ -321,7 +321,7 @@ async fn an_import_whose_responses_are_not_read_has_its_counts() {
     );
 }
 
-/// Counts the messages of a body in which each is framed by gRPC.
+/// Counts the gRPC messages of a body.
 async fn messages(mut body: Incoming) -> i64 {
     let (mut count, mut buffer) = (0, BytesMut::new());
     while let Some(frame) = body.frame().await {
@@ -340,7 +340,7 @@ async fn messages(mut body: Incoming) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_rows_of_a_frame_each_are_answered_beside_other_calls_of_the_connection() {
+async fn a_hundred_thousand_rows_in_frames_of_their_own_do_not_block_other_calls_of_the_connection() {
     let process = Process::start("", "").await;
     let idle = process.memory("VmRSS");
     let mut raw = Raw::connect(process.address).await;
@@ -364,9 +364,9 @@ async fn a_hundred_thousand_rows_of_a_frame_each_are_answered_beside_other_calls
     process.assert_bounded(idle);
 }
 
-/// They read no more rows until LeadSquared's quota lets some be written: flow control holds their clients back.
+/// The imports read no more rows until the quota allows writes: flow control stops their clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn imports_that_wait_for_the_quota_leave_the_connection_to_other_calls() {
+async fn imports_that_wait_for_the_quota_do_not_block_other_calls_of_the_connection() {
     let process = Process::start("", "[tenant_defaults.batching]\nimport_window = 50\n").await;
     let idle = process.memory("VmRSS");
     let raw = Raw::connect(process.address).await;
@@ -394,7 +394,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A compressed message as gRPC frames it.
+/// A compressed message with the gRPC prefix.
 fn compressed(message: &[u8]) -> Bytes {
     let message = gzip(message);
     let mut frame = BytesMut::new();
@@ -404,11 +404,11 @@ fn compressed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-fn refusal(answer: &http::Response<Incoming>) -> Seen {
+fn rejection(answer: &http::Response<Incoming>) -> Seen {
     seen(Status::from_header_map(answer.headers()).unwrap_or_else(|| panic!("no status in {answer:?}")))
 }
 
-/// Asks for the quota on a connection of its own; the longest time that an answer took.
+/// Reads the quota on its own connection. Returns the longest response time.
 fn good_client(address: SocketAddr, until: CancellationToken) -> tokio::task::JoinHandle<Result<Duration, Status>> {
     tokio::spawn(async move {
         let mut client = QuotaServiceClient::new(channel(address).await);
@@ -423,7 +423,7 @@ fn good_client(address: SocketAddr, until: CancellationToken) -> tokio::task::Jo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn millions_of_empty_elements_are_refused_without_being_decoded() {
+async fn millions_of_empty_elements_are_rejected_before_decoding() {
     let process = Process::start("", "").await;
     let idle = process.memory("VmRSS");
     let done = CancellationToken::new();
@@ -444,10 +444,10 @@ async fn millions_of_empty_elements_are_refused_without_being_decoded() {
             attacks.spawn(async move {
                 let rpc = format!("LeadService/{rpc}");
                 let answer = raw.ask(&rpc, Some("gzip"), tokio_stream::once(message)).await.unwrap();
-                let refusal = refusal(&answer);
-                refusal.is(Code::InvalidArgument, "INVALID_FIELD");
-                assert_eq!(refusal.fields(), ["request"], "{rpc}");
-                let text = refusal.status.message();
+                let rejection = rejection(&answer);
+                rejection.is(Code::InvalidArgument, "INVALID_FIELD");
+                assert_eq!(rejection.fields(), ["request"], "{rpc}");
+                let text = rejection.status.message();
                 assert!(text.contains("server.max_message_elements (100000)"), "{text}");
             });
         }
@@ -459,7 +459,7 @@ async fn millions_of_empty_elements_are_refused_without_being_decoded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_are_never_completed_are_bounded_together() {
+async fn requests_that_are_never_completed_have_a_common_limit() {
     let process = Process::start("", "").await;
     let idle = process.memory("VmRSS");
     let done = CancellationToken::new();
@@ -470,7 +470,7 @@ async fn requests_that_are_never_completed_are_bounded_together() {
         for _ in 0..50 {
             let mut raw = raw.clone();
             attacks.spawn(async move {
-                // 3.9 MB without the last byte, each with its own end of the request: never.
+                // 3.9 MB without the last byte, which is never sent.
                 let mut head = BytesMut::new();
                 head.put_u8(0);
                 head.put_u32(3_900_001);
@@ -484,14 +484,14 @@ async fn requests_that_are_never_completed_are_bounded_together() {
             });
         }
     }
-    // All but those that fit into 64 MiB are refused.
+    // All requests except those that fit into 64 MiB are rejected.
     let mut refused = 0;
     while refused < 200 - (64 << 20) / 3_900_000 - 1 {
         let answer = attacks.join_next().await.unwrap().unwrap().unwrap();
-        refusal(&answer).is(Code::ResourceExhausted, "QUEUE_FULL");
+        rejection(&answer).is(Code::ResourceExhausted, "QUEUE_FULL");
         refused += 1;
     }
-    // Small requests and a large one are served all the same.
+    // Small requests and a large one are still served.
     let mut client = LeadServiceClient::new(channel(process.address).await);
     let large = pb::BatchGetLeadsRequest {
         lead_ids: vec!["x".repeat(1_000_000)],
@@ -503,9 +503,9 @@ async fn requests_that_are_never_completed_are_bounded_together() {
     process.assert_bounded(idle);
 }
 
-/// A message in itself may be complete, and its request not: then it is not decoded.
+/// A message may be complete while its request is not. Then it is not decoded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn complete_messages_of_requests_without_end_take_no_memory() {
+async fn complete_messages_of_incomplete_requests_are_not_decoded() {
     let process = Process::start("", "").await;
     let idle = process.memory("VmRSS");
     let raw = Raw::connect(process.address).await;
@@ -573,7 +573,7 @@ async fn watch(channel: Channel, caller: Option<&str>) -> Result<Streaming<pb::W
     Ok(watch)
 }
 
-/// Opens 1,000 streams, of which those above the limit are refused.
+/// Opens 1,000 streams. Those above the limit are rejected.
 async fn flood(channel: &Channel, caller: Option<&'static str>) -> Vec<Streaming<pb::WatchQuotaResponse>> {
     let mut opening = tokio::task::JoinSet::new();
     for _ in 0..1_000 {
@@ -594,19 +594,19 @@ async fn flood(channel: &Channel, caller: Option<&'static str>) -> Vec<Streaming
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_streams_of_one_client_leave_streams_to_others() {
+async fn a_thousand_streams_of_one_client_do_not_block_other_clients() {
     let world = World::start().await;
     let attacked = channel(world.address).await;
     let _unnamed = flood(&attacked, None).await;
-    // Another one without a name, and one with.
+    // Another caller without a name, and one with a name.
     watch(channel(world.address).await, None).await.unwrap();
     watch(attacked.clone(), Some("crm-sync")).await.unwrap();
-    // One with a name has its streams on all of its connections.
+    // A caller with a name has one limit for all of its connections.
     let named = flood(&channel(world.address).await, Some("greedy")).await;
     let refused = watch(channel(world.address).await, Some("greedy")).await;
     seen(refused.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
     watch(channel(world.address).await, Some("crm-sync")).await.unwrap();
-    // What has ended makes room.
+    // Streams that have ended are not counted.
     drop(named);
     while watch(attacked.clone(), Some("greedy")).await.is_err() {
         tokio::task::yield_now().await;
@@ -615,7 +615,7 @@ async fn a_thousand_streams_of_one_client_leave_streams_to_others() {
 
 async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut bytes = [0; 64];
-    // A served HTTP/2 connection begins with SETTINGS.
+    // A served HTTP/2 connection starts with SETTINGS.
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await
@@ -624,9 +624,9 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_closed_at_once_and_counted() {
+async fn connections_above_the_limit_are_closed_at_once_and_counted() {
     for setting in ["max_connections", "max_connections_per_address"] {
-        // One is that of the client of the test.
+        // One connection is that of the client of the test.
         let world = World::with(Options::default(), &format!("[server]\n{setting} = 3")).await;
         let connect = || async { TcpStream::connect(world.address).await.unwrap() };
         let (mut one, mut other) = (connect().await, connect().await);
@@ -643,8 +643,8 @@ async fn connections_over_the_limit_are_closed_at_once_and_counted() {
     }
 }
 
-/// Waits until a stream that was open has been closed, where no more than one may be open.
-async fn until_there_is_room_for_a_stream(address: SocketAddr) {
+/// Waits until an open stream is closed, with a limit of one stream.
+async fn until_a_stream_is_free(address: SocketAddr) {
     let other = async {
         while watch(channel(address).await, None).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -668,8 +668,8 @@ async fn a_stream_that_its_client_does_not_read_is_closed() {
     let body = tokio_stream::once(framed(&message));
     let unread = raw.ask("QuotaService/WatchQuota", None, body).await.unwrap();
     seen(watch(channel(world.address).await, None).await.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
-    until_there_is_room_for_a_stream(world.address).await;
-    // Who reads in the end is told.
+    until_a_stream_is_free(world.address).await;
+    // A client that reads later gets the error.
     let trailers = unread.into_body().collect().await.unwrap().trailers().cloned().unwrap();
     let error = seen(Status::from_header_map(&trailers).unwrap());
     error.is(Code::ResourceExhausted, "QUEUE_FULL");

@@ -16,6 +16,7 @@ mod duplicates;
 mod edge;
 mod errors;
 mod golden;
+mod health;
 mod interleavings;
 mod lead;
 mod lengths;

@@ -453,7 +453,7 @@ async fn the_log_tells_of_requests_that_reach_no_service() {
     );
     assert_eq!(lines(&["leadgate::rpc", "GetLead", "INVALID_FIELD"]), 1, "{log}");
     assert_eq!(
-        lines(&["ignored unknown request metadata", "x-leadgate-locale"]),
+        lines(&["unknown request metadata ignored", "x-leadgate-locale"]),
         2,
         "{log}"
     );

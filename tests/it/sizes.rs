@@ -1,4 +1,4 @@
-//! Responses and errors that clients with the limits of their libraries can take.
+//! Responses and errors fit into the limits of default clients.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::harness::{Client, Seen, World, by_id, channel, custom, lead, seen, text};
 
-/// Small responses, so that few leads are many pages, and no wait for the quota.
+/// A world with small responses, so that few leads make many pages, and no delay by the quota.
 async fn small(options: Options) -> World {
     let limits = Limits {
         calls: 10_000,
@@ -26,12 +26,12 @@ async fn small(options: Options) -> World {
 
 const DAY: &str = "2026-03-01 10:00:00";
 
-/// A client with the limits that it has without being told otherwise.
+/// A client with default limits.
 async fn client(world: &World) -> Client {
     LeadServiceClient::new(channel(world.address).await)
 }
 
-/// Leads with notes of about that length.
+/// Creates leads with notes of about that length.
 fn leads(world: &World, count: usize, note: usize) -> Vec<String> {
     let insert = |i: usize| {
         let notes = "n".repeat(note / 2 + (i * 7919) % note.max(1));
@@ -68,7 +68,7 @@ fn export_of_day() -> pb::ExportLeadsRequest {
     }
 }
 
-/// Reads all that is asked for, and asks again for what did not fit.
+/// Reads all leads by id, and requests the remaining ones again.
 async fn batch_get(world: &World, ids: &[String]) -> (usize, Vec<pb::Lead>, Vec<String>) {
     let mut client = client(world).await;
     let (mut found, mut missing, mut lead_ids) = (vec![], vec![], ids.to_vec());
@@ -88,7 +88,7 @@ async fn batch_get(world: &World, ids: &[String]) -> (usize, Vec<pb::Lead>, Vec<
     unreachable!()
 }
 
-/// All pages, each of which the client takes: how many they are, and the leads on them.
+/// Reads all pages. Returns their number and the leads. The client accepts each page.
 async fn list(world: &World, page_size: i32) -> (usize, Vec<String>) {
     let mut client = client(world).await;
     let (mut found, mut page_token) = (vec![], String::new());
@@ -120,12 +120,12 @@ async fn three_thousand_long_leads_are_read_by_id_with_a_default_client() {
     assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), 3_000);
     assert_eq!(missing, [nobody]);
     assert!((2..=4).contains(&count), "{count}");
-    // One more where some are missing; none for what did not fit.
+    // One more call if leads are missing; none for leads that did not fit.
     assert_eq!(world.calls("Leads/Retrieve/ByIds").len(), count + 1);
 }
 
 #[tokio::test]
-async fn no_page_of_leads_by_id_is_read_that_would_not_fit() {
+async fn pages_of_leads_by_id_that_would_not_fit_are_not_read() {
     let options = Options {
         by_ids_page_max: 20,
         ..Options::default()
@@ -135,7 +135,7 @@ async fn no_page_of_leads_by_id_is_read_that_would_not_fit() {
     ids.push("00000000-0000-0000-0000-000000000001".to_owned());
     let (count, found, missing) = batch_get(&world, &ids).await;
     assert_eq!((found.len(), missing.len()), (100, 1));
-    // One page each, and what it takes to be sure that one is missing.
+    // One call per page, and one to verify that a lead is missing.
     let calls = world.calls("Leads/Retrieve/ByIds").len();
     assert!(calls <= count + 2, "{calls} calls for {count}");
 }
@@ -148,14 +148,14 @@ async fn pages_of_five_thousand_long_leads_are_read_with_a_default_client() {
     let (count, mut found) = list(&world, 5_000).await;
     found.sort();
     assert_eq!(found, expected);
-    // Each page is one call, and none is much smaller than it may be.
+    // One call per page, and no page is much smaller than necessary.
     let bytes = 6_000 * 3_100;
     assert!(count <= bytes / 4_000_000 * 2, "{count}");
     assert_eq!(world.calls("Leads.RecentlyModified").len(), count);
 }
 
 #[tokio::test]
-async fn pages_of_leads_of_very_different_lengths_lose_none() {
+async fn pages_of_leads_of_different_lengths_lose_no_lead() {
     let world = small(Options::default()).await;
     for (i, length) in [9_000, 10, 5_000, 14_000, 3, 8_000, 8_000, 700, 12_000, 20]
         .into_iter()
@@ -187,7 +187,7 @@ fn ids(world: &World) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn pages_of_a_search_end_early_and_go_on_behind_the_last_lead() {
+async fn pages_of_a_search_end_early_and_continue_after_the_last_lead() {
     let world = small(Options::default()).await;
     leads(&world, 90, 1_500);
     let (mut client, mut found, mut page_token, mut pages) = (client(&world).await, vec![], String::new(), 0);
@@ -214,7 +214,7 @@ async fn pages_of_a_search_end_early_and_go_on_behind_the_last_lead() {
 }
 
 #[tokio::test]
-async fn pages_of_activities_end_early_and_go_on_behind_the_last_one() {
+async fn pages_of_activities_end_early_and_continue_after_the_last_one() {
     let world = small(Options::default()).await;
     let lead_id = world.simulator.insert_lead(&[("FirstName", "Asha")]);
     let note = "n".repeat(1_800);
@@ -263,7 +263,7 @@ async fn pages_of_activities_end_early_and_go_on_behind_the_last_one() {
 }
 
 #[tokio::test]
-async fn pages_of_users_end_early_and_go_on_behind_the_last_one() {
+async fn pages_of_users_end_early_and_continue_after_the_last_one() {
     let world = small(Options::default()).await;
     for i in 0..200 {
         let id = format!("b0000000-0000-4000-8000-{i:012}");
@@ -294,7 +294,7 @@ async fn pages_of_users_end_early_and_go_on_behind_the_last_one() {
 }
 
 #[tokio::test]
-async fn an_export_has_messages_that_a_client_takes() {
+async fn the_messages_of_an_export_fit_a_default_client() {
     let world = small(Options::default()).await;
     let mut expected = leads(&world, 200, 1_500);
     expected.sort();
@@ -355,7 +355,7 @@ async fn a_lead_that_is_too_large_by_itself_is_named_and_can_be_read_in_part() {
     is_too_large(client.get_lead(get(None)).await.unwrap_err());
     assert!(client.get_lead(get(mask())).await.is_ok());
 
-    // The others are read; what is left is refused in the end.
+    // The other leads are read. In the end, the remaining lead is rejected.
     let batch = |lead_ids: Vec<String>, read_mask| pb::BatchGetLeadsRequest { lead_ids, read_mask };
     let all = vec![long.clone(), short.clone(), long_too.clone()];
     let answer = client.batch_get_leads(batch(all, None)).await.unwrap().into_inner();
@@ -387,7 +387,7 @@ async fn a_lead_that_is_too_large_by_itself_is_named_and_can_be_read_in_part() {
 }
 
 #[tokio::test]
-async fn what_has_no_pages_is_refused_where_it_is_too_large() {
+async fn a_response_without_pages_is_rejected_if_it_is_too_large() {
     let options = Options {
         activity_types: (0..600)
             .map(|i| ActivityTypeSpec::new(300 + i, "A long name of a type of activities"))
@@ -430,7 +430,7 @@ fn create(lead: pb::LeadFields) -> pb::CreateLeadRequest {
     }
 }
 
-/// What the trailers of an error take as HTTP/2 counts them.
+/// The size of the trailers of an error as HTTP/2 counts it.
 fn trailers(status: &Status) -> usize {
     let mut headers = http::HeaderMap::new();
     status.add_header(&mut headers).unwrap();
@@ -441,7 +441,7 @@ fn trailers(status: &Status) -> usize {
 }
 
 #[tokio::test]
-async fn errors_with_many_or_long_names_reach_every_client() {
+async fn errors_with_many_or_long_names_fit_every_client() {
     let world = World::start().await.warm().await;
     let many = (0..100).map(|i| format!("mx_Unknown_{i}"));
     let long = ["x".repeat(5_000)];
@@ -474,9 +474,9 @@ async fn errors_with_many_or_long_names_reach_every_client() {
 }
 
 #[tokio::test]
-async fn a_batch_of_which_all_fail_at_length_is_answered_to_a_default_client() {
+async fn a_batch_with_many_long_errors_fits_a_default_client() {
     let world = World::start().await.warm().await;
-    // Each error is some kilobytes long.
+    // Each error has some kilobytes.
     let lead = || unknown((0..18).map(|i| format!("mx_{i}_{}", "u".repeat(180))));
     let requests = (0..1_000).map(|_| create(lead())).collect();
     let request = pb::BatchCreateLeadsRequest {
@@ -502,7 +502,7 @@ async fn a_batch_of_which_all_fail_at_length_is_answered_to_a_default_client() {
 }
 
 #[tokio::test]
-async fn results_are_shortened_to_reason_and_retry_where_no_more_fits() {
+async fn results_are_shortened_to_reason_and_retry_info() {
     let settings = "[server]\nmax_response_bytes = 16384\n[tenant_defaults.limits]\ncalls = 1\nwindow = \"30s\"";
     let world = World::with(Options::default(), settings).await.warm().await;
     let requests = |count: usize| pb::BatchCreateLeadsRequest {
@@ -524,7 +524,7 @@ async fn results_are_shortened_to_reason_and_retry_where_no_more_fits() {
         assert!(error.details.retry_info().unwrap().retry_delay.is_some());
     }
 
-    // More than could be answered is not begun.
+    // A batch whose results would not fit is not executed.
     world.simulator.forget_calls();
     let error = seen(client.batch_create_leads(requests(60)).await.unwrap_err());
     error.is(Code::InvalidArgument, "INVALID_FIELD");

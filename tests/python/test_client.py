@@ -1,4 +1,4 @@
-"""leadgate as a client in another language meets it: real processes, real sockets, no generated code."""
+"""Tests of leadgate with a Python client: real processes, real sockets, no generated code."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 def health_of(channel, service=""):
-    """The health that a gateway tells, or None if it does not answer."""
+    """Returns the health of a gateway, or None if it does not respond."""
     request = health_pb2.HealthCheckRequest(service=service)
     try:
         return health_pb2_grpc.HealthStub(channel).Check(request, timeout=2).status
@@ -28,8 +28,8 @@ def health_of(channel, service=""):
         return None
 
 
-class Refusal:
-    """An error as a caller sees it."""
+class RpcFailure:
+    """The error of an rpc, with its details."""
 
     def __init__(self, error):
         self.code = error.code()
@@ -47,7 +47,7 @@ class Refusal:
 
 
 class GatewayCase(Case):
-    """A test against a simulator and a gateway, with a client that has learned the contract."""
+    """A test with a simulator, a gateway and a client."""
 
     simulator_arguments = ()
     settings = {}
@@ -61,26 +61,26 @@ class GatewayCase(Case):
         self.leads = Service(self.channel)
 
     def call(self, method, request, **options):
-        answer, _ = self.leads.call(method, request, **options)
-        return answer
+        response, _ = self.leads.call(method, request, **options)
+        return response
 
-    def call_behind(self, method, request):
-        """Makes a call in another thread; what is returned waits for its answer."""
+    def call_in_background(self, method, request):
+        """Calls an rpc in another thread. Returns a function that waits for the response."""
         pool = ThreadPoolExecutor(max_workers=1)
         future = pool.submit(self.call, method, request)
         pool.shutdown(wait=False)
         return future.result
 
-    def refused(self, method, request, **options):
+    def call_failing(self, method, request, **options):
         with self.assertRaises(grpc.RpcError) as caught:
             self.leads.call(method, request, **options)
-        return Refusal(caught.exception)
+        return RpcFailure(caught.exception)
 
 
 class Contract(GatewayCase):
-    """Answers and errors of an untroubled gateway."""
+    """Responses and errors of a gateway without upstream failures."""
 
-    def test_health_is_told_for_the_process_and_for_the_service(self):
+    def test_health_is_reported_for_the_server_and_for_the_service(self):
         self.assertEqual(health_of(self.channel), SERVING)
         self.assertEqual(health_of(self.channel, LEAD_SERVICE), SERVING)
 
@@ -135,74 +135,74 @@ class Contract(GatewayCase):
         self.assertEqual(updated.lead_id, created.lead_id)
         self.assertEqual(self.call("GetLead", {"leadId": created.lead_id}).lead.fields.city, "Pune")
 
-    def test_a_capture_tells_whether_the_lead_is_new(self):
+    def test_a_capture_returns_whether_the_lead_is_new(self):
         lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
         created = self.call("CaptureLead", {"lead": lead})
         captured = self.call("CaptureLead", {"lead": lead})
         self.assertEqual((created.created, captured.created), (True, False))
         self.assertEqual(captured.lead_id, created.lead_id)
 
-    def test_many_leads_are_read_in_the_order_asked_for(self):
+    def test_leads_are_returned_in_the_requested_order(self):
         people = [{"firstName": name, "emailAddress": f"{name}@example.com"} for name in ("a", "b", "c")]
         ids = [self.call("CreateLead", {"lead": person}).lead_id for person in people]
         absent = str(uuid.uuid4())
-        answer = self.call("BatchGetLeads", {"leadIds": [ids[2], absent, ids[0]]})
-        self.assertEqual([lead.lead_id for lead in answer.leads], [ids[2], ids[0]])
-        self.assertEqual(list(answer.missing_lead_ids), [absent])
-        # The second call makes sure that the absent one is absent, and not on another page.
+        response = self.call("BatchGetLeads", {"leadIds": [ids[2], absent, ids[0]]})
+        self.assertEqual([lead.lead_id for lead in response.leads], [ids[2], ids[0]])
+        self.assertEqual(list(response.missing_lead_ids), [absent])
+        # The second call verifies that the missing lead does not exist.
         self.assertEqual(self.simulator.calls("Leads/Retrieve/ByIds"), 2)
 
-    def test_all_faults_of_a_message_are_told_at_once(self):
+    def test_all_violations_of_a_message_are_returned_at_once(self):
         custom = {"mx_Shoe_Size": {"number": 42}, "mx_Loan_Amount": {"text": "a lot"}}
-        refusal = self.refused("CreateLead", {"lead": {"emailAddress": "nobody", "custom": custom}, "requestId": "7"})
-        self.assertEqual(refusal.code, grpc.StatusCode.INVALID_ARGUMENT)
-        self.assertEqual(refusal.reason, "INVALID_FIELD")
+        failure = self.call_failing("CreateLead", {"lead": {"emailAddress": "nobody", "custom": custom}, "requestId": "7"})
+        self.assertEqual(failure.code, grpc.StatusCode.INVALID_ARGUMENT)
+        self.assertEqual(failure.reason, "INVALID_FIELD")
         expected = ["lead.custom[\"mx_Loan_Amount\"]", "lead.custom[\"mx_Shoe_Size\"]", "lead.email_address", "request_id"]
-        self.assertEqual(sorted(refusal.fields), expected)
+        self.assertEqual(sorted(failure.fields), expected)
         self.assertEqual(self.simulator.calls("Lead.Create"), 0)
 
-    def test_a_message_can_be_checked_without_being_sent(self):
+    def test_validate_only_sends_nothing(self):
         lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
         self.assertEqual(self.call("CreateLead", {"lead": lead, "validateOnly": True}).lead_id, "")
         self.assertEqual(self.simulator.calls("Lead.Create"), 0)
 
-    def test_a_duplicate_says_which_field(self):
+    def test_a_duplicate_names_the_field(self):
         lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
         self.call("CreateLead", {"lead": lead})
-        refusal = self.refused("CreateLead", {"lead": lead})
-        self.assertEqual(refusal.code, grpc.StatusCode.ALREADY_EXISTS)
-        info = refusal.details["ErrorInfo"]
+        failure = self.call_failing("CreateLead", {"lead": lead})
+        self.assertEqual(failure.code, grpc.StatusCode.ALREADY_EXISTS)
+        info = failure.details["ErrorInfo"]
         self.assertEqual((info.domain, info.reason), ("leadgate", "LEAD_DUPLICATE"))
         self.assertEqual(info.metadata["tenant"], "test")
         self.assertEqual(info.metadata["exception_type"], "MXDuplicateEntryException")
-        resource = refusal.details["ResourceInfo"]
+        resource = failure.details["ResourceInfo"]
         self.assertEqual((resource.resource_type, resource.description), ("leadgate.v1.Lead", "lead.email_address"))
 
-    def test_a_lead_that_is_not_there(self):
-        refusal = self.refused("GetLead", {"leadId": str(uuid.uuid4())})
-        self.assertEqual((refusal.code, refusal.reason), (grpc.StatusCode.NOT_FOUND, "LEAD_NOT_FOUND"))
+    def test_an_unknown_lead_is_not_found(self):
+        failure = self.call_failing("GetLead", {"leadId": str(uuid.uuid4())})
+        self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.NOT_FOUND, "LEAD_NOT_FOUND"))
 
-    def test_a_tenant_that_is_not_there(self):
-        refusal = self.refused("GetLead", {"leadNumber": "1"}, metadata=[("x-leadgate-tenant", "other")])
-        self.assertEqual((refusal.code, refusal.fields), (grpc.StatusCode.INVALID_ARGUMENT, ["x-leadgate-tenant"]))
+    def test_an_unknown_tenant_is_rejected(self):
+        failure = self.call_failing("GetLead", {"leadNumber": "1"}, metadata=[("x-leadgate-tenant", "other")])
+        self.assertEqual((failure.code, failure.fields), (grpc.StatusCode.INVALID_ARGUMENT, ["x-leadgate-tenant"]))
 
-    def test_every_answer_has_the_request_id_in_its_trailers(self):
+    def test_every_response_has_the_request_id_in_its_trailers(self):
         lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
         _, trailers = self.leads.call("CreateLead", {"lead": lead})
         self.assertTrue(trailers["x-request-id"])
         _, trailers = self.leads.call("DescribeLeadFields", {}, metadata=[("x-request-id", "order-17")])
         self.assertEqual(trailers["x-request-id"], "order-17")
-        refusal = self.refused("GetLead", {}, metadata=[("x-request-id", "order-18")])
-        self.assertEqual(refusal.trailers["x-request-id"], "order-18")
-        self.assertEqual(refusal.details["RequestInfo"].request_id, "order-18")
+        failure = self.call_failing("GetLead", {}, metadata=[("x-request-id", "order-18")])
+        self.assertEqual(failure.trailers["x-request-id"], "order-18")
+        self.assertEqual(failure.details["RequestInfo"].request_id, "order-18")
 
-    def test_a_request_id_has_one_effect_and_one_answer(self):
+    def test_a_request_id_is_executed_once_and_returns_the_same_response(self):
         request = {"lead": {"firstName": "Asha", "emailAddress": "asha@example.com"}, "requestId": str(uuid.uuid4())}
         first = self.call("CreateLead", request)
         self.assertEqual(self.call("CreateLead", request).lead_id, first.lead_id)
         self.assertEqual(self.simulator.calls("Lead.Create"), 1)
         other = {**request, "lead": {"firstName": "Ben"}}
-        self.assertEqual(self.refused("CreateLead", other).fields, ["request_id"])
+        self.assertEqual(self.call_failing("CreateLead", other).fields, ["request_id"])
 
     def test_the_example_runs(self):
         command = [sys.executable, str(CLIENT), self.gateway.address]
@@ -213,12 +213,12 @@ class Contract(GatewayCase):
         self.assertIn("'x-leadgate-import-succeeded': '2'", ended.stdout)
         self.assertIn("'x-leadgate-import-failed': '1'", ended.stdout)
 
-    def test_a_batch_is_one_call_and_each_of_it_has_its_own_result(self):
+    def test_a_batch_is_one_call_with_a_result_per_request(self):
         people = [{"lead": {"emailAddress": f"p{n}@example.com"}} for n in range(20)]
         people[7] = {"lead": {"emailAddress": "nobody"}}
         results = self.call("BatchUpsertLeads", {"requests": people}).results
-        told = [result.HasField("response") for result in results]
-        self.assertEqual(told, [n != 7 for n in range(20)])
+        succeeded = [result.HasField("response") for result in results]
+        self.assertEqual(succeeded, [n != 7 for n in range(20)])
         self.assertEqual(results[7].error.code, grpc.StatusCode.INVALID_ARGUMENT.value[0])
         self.assertEqual({result.response.outcome for result in results if result.HasField("response")}, {1})
         self.assertEqual(self.simulator.calls("Lead/Bulk/CreateOrUpdate"), 1)
@@ -226,14 +226,14 @@ class Contract(GatewayCase):
 
 
 class Sharing(GatewayCase):
-    """What a caller sees of a share, and what LeadSquared and the operator see of it."""
+    """Shares, as callers, LeadSquared and operators see them."""
 
     settings = {
         "LEADGATE__TENANTS__TEST__SHARING__DEFAULT_ACTIVITY_TYPE": "201",
         "LEADGATE__TENANTS__TEST__SHARING__POLL_EVERY": "50ms",
     }
 
-    def test_a_lead_is_shared_and_access_is_taken_back(self):
+    def test_a_lead_is_shared_and_revoked(self):
         lead_id = self.call("CreateLead", {"lead": {"firstName": "Asha"}}).lead_id
         shares = Service(self.channel, SHARE_SERVICE)
         request = {"leadId": lead_id, "userEmailAddress": "sam@simulator.example", "access": "ACCESS_WRITE"}
@@ -243,7 +243,7 @@ class Sharing(GatewayCase):
         self.assertEqual(share.expire_time.seconds - share.grant_time.seconds, 1800)
         self.assertEqual((share.lead_id, share.lead_number), (lead_id, "1001"))
 
-        # The same call again is the same share.
+        # The same request again returns the same share.
         again, _ = shares.call("ShareLead", request)
         self.assertEqual(again.share.share_id, share.share_id)
         self.assertEqual(self.simulator.calls("ProspectActivity.Create"), 1)
@@ -264,71 +264,71 @@ class Sharing(GatewayCase):
         command = [sys.executable, str(CLIENT), self.gateway.address]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         self.assertEqual(ended.returncode, 0, ended.stderr)
-        self.assertIn("Sam may read the lead until", ended.stdout)
+        self.assertIn("Sam can read the lead until", ended.stdout)
         self.assertIn("SHARE_STATE_REVOKED", ended.stdout)
 
 
-class Trouble(GatewayCase):
-    """What callers see of a LeadSquared that fails."""
+class UpstreamFailures(GatewayCase):
+    """Failures of LeadSquared, as callers see them."""
 
-    def test_a_read_is_tried_again(self):
+    def test_a_failed_read_is_retried(self):
         lead_id = self.call("CreateLead", {"lead": {"firstName": "Asha"}}).lead_id
-        self.simulator.order(on="Leads.GetById", what="html502")
+        self.simulator.inject(on="Leads.GetById", what="html502")
         self.assertEqual(self.call("GetLead", {"leadId": lead_id}).lead.fields.first_name, "Asha")
         self.assertEqual(self.simulator.calls("Leads.GetById"), 2)
 
-    def test_a_lost_answer_makes_no_second_lead(self):
-        self.simulator.order(on="Lead.Create", what="commit-then-drop")
+    def test_a_lost_response_creates_no_second_lead(self):
+        self.simulator.inject(on="Lead.Create", what="commit-then-drop")
         lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
         created = self.call("CreateLead", {"lead": lead, "requestId": str(uuid.uuid4())})
         stored = self.simulator.control("GET", "leads")
         self.assertEqual([lead["ProspectID"] for lead in stored], [created.lead_id])
 
-    def test_rejected_keys_are_the_operators_fault(self):
-        self.simulator.order(on="Leads.GetById", what="unauthorized")
-        refusal = self.refused("GetLead", {"leadId": str(uuid.uuid4())})
-        self.assertEqual(refusal.code, grpc.StatusCode.FAILED_PRECONDITION)
-        self.assertEqual(refusal.reason, "UPSTREAM_CREDENTIALS_REJECTED")
+    def test_rejected_keys_are_a_failed_precondition(self):
+        self.simulator.inject(on="Leads.GetById", what="unauthorized")
+        failure = self.call_failing("GetLead", {"leadId": str(uuid.uuid4())})
+        self.assertEqual(failure.code, grpc.StatusCode.FAILED_PRECONDITION)
+        self.assertEqual(failure.reason, "UPSTREAM_CREDENTIALS_REJECTED")
 
-    def test_a_leadsquared_that_stays_down_is_unavailable(self):
-        self.simulator.order(on="Leads.GetById", what="empty503", times=100)
-        refusal = self.refused("GetLead", {"leadId": str(uuid.uuid4())}, timeout=3)
-        self.assertEqual((refusal.code, refusal.reason), (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE"))
-        self.assertIn("RetryInfo", refusal.details)
-        self.assertIn("grpc-retry-pushback-ms", refusal.trailers)
+    def test_a_failing_leadsquared_is_unavailable(self):
+        self.simulator.inject(on="Leads.GetById", what="empty503", times=100)
+        failure = self.call_failing("GetLead", {"leadId": str(uuid.uuid4())}, timeout=3)
+        self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE"))
+        self.assertIn("RetryInfo", failure.details)
+        self.assertIn("grpc-retry-pushback-ms", failure.trailers)
 
 
 class Quota(GatewayCase):
-    """What callers see of a limit: two calls in a window, one of which the metadata takes."""
+    """A limit of two calls per window. The metadata uses one of them."""
 
     simulator_arguments = ("--calls", "2", "--per", "30s")
     settings = {"LEADGATE__TENANTS__TEST__LIMITS__CALLS": "2", "LEADGATE__TENANTS__TEST__LIMITS__WINDOW": "30s"}
 
-    def test_a_deadline_that_the_quota_cannot_meet_is_refused_at_once(self):
+    def test_an_infeasible_deadline_fails_at_once(self):
         self.call("DescribeLeadFields", {})
         read = {"leadId": str(uuid.uuid4())}
-        self.assertEqual(self.refused("GetLead", read).code, grpc.StatusCode.NOT_FOUND)
+        self.assertEqual(self.call_failing("GetLead", read).code, grpc.StatusCode.NOT_FOUND)
 
         started = time.monotonic()
-        refusal = self.refused("GetLead", read, timeout=5)
+        failure = self.call_failing("GetLead", read, timeout=5)
         self.assertLess(time.monotonic() - started, 4)
-        self.assertEqual(refusal.code, grpc.StatusCode.RESOURCE_EXHAUSTED)
-        self.assertEqual(refusal.reason, "DEADLINE_INFEASIBLE")
-        # No retry within this deadline, but one with a deadline of its own.
-        self.assertEqual(refusal.trailers["grpc-retry-pushback-ms"], "-1")
-        delay = refusal.details["RetryInfo"].retry_delay.ToMilliseconds()
+        self.assertEqual(failure.code, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self.assertEqual(failure.reason, "DEADLINE_INFEASIBLE")
+        # A retry is useful only with a later deadline.
+        self.assertEqual(failure.trailers["grpc-retry-pushback-ms"], "-1")
+        delay = failure.details["RetryInfo"].retry_delay.ToMilliseconds()
         self.assertGreater(delay, 0)
         self.assertLessEqual(delay, 34_000)
-        self.assertEqual(refusal.details["QuotaFailure"].violations[0].subject, "tenant:test")
+        self.assertEqual(failure.details["QuotaFailure"].violations[0].subject, "tenant:test")
         self.assertEqual(self.simulator.control("GET", "stats")["refused"], 0)
 
 
 class Operation(GatewayCase):
-    """What an operator sees, with all that can be logged."""
+    """Pages, logs and commands for operators, with full logging."""
 
     settings = {"LEADGATE__LOG__FILTER": "trace"}
 
-    def test_the_pages_tell_life_readiness_and_counts(self):
+    def test_the_admin_port_has_liveness_readiness_and_metrics(self):
         self.call("DescribeLeadFields", {})
         self.assertEqual(self.gateway.page("/live")[0], 200)
         self.assertEqual(self.gateway.page("/ready")[0], 200)
@@ -341,24 +341,24 @@ class Operation(GatewayCase):
     def test_the_log_has_a_line_per_rpc_and_per_attempt_and_no_keys(self):
         trace = "0af7651916cd43dd8448eb211c80319c"
         metadata = [("x-request-id", "order-19"), ("traceparent", f"00-{trace}-b7ad6b7169203331-01")]
-        self.refused("GetLead", {"emailAddress": "nobody@example.com"}, metadata=metadata)
-        (answered,) = eventually("the rpc's line", lambda: self.lines_of("leadgate::rpc", "order-19"))
-        self.assertEqual((answered["code"], answered["tenant"]), ("NOT_FOUND", "test"))
-        self.assertEqual(answered["trace_id"], trace)
-        (asked,) = self.lines_of("leadgate::attempt", "order-19")
-        self.assertEqual(asked["endpoint"], "Leads.GetByEmailaddress")
-        self.assert_discreet()
+        self.call_failing("GetLead", {"emailAddress": "nobody@example.com"}, metadata=metadata)
+        (finished,) = eventually("the log line of the rpc", lambda: self.lines_of("leadgate::rpc", "order-19"))
+        self.assertEqual((finished["code"], finished["tenant"]), ("NOT_FOUND", "test"))
+        self.assertEqual(finished["trace_id"], trace)
+        (attempt,) = self.lines_of("leadgate::attempt", "order-19")
+        self.assertEqual(attempt["endpoint"], "Leads.GetByEmailaddress")
+        self.assert_no_secrets_in_log()
 
     def lines_of(self, target, request_id):
         lines = self.gateway.lines()
         return [line for line in lines if (line["target"], line.get("request_id")) == (target, request_id)]
 
-    def assert_discreet(self):
+    def assert_no_secrets_in_log(self):
         output = self.gateway.output()
         for secret in (ACCESS_KEY, "u$r", SECRET_KEY, "nobody@example.com"):
             self.assertNotIn(secret, output)
 
-    def test_the_command_tells_the_health_by_its_exit_code(self):
+    def test_the_exit_code_of_the_health_command_is_the_health(self):
         ended = run("health", "--addr", self.gateway.address)
         self.assertEqual((ended.returncode, ended.stdout), (0, "serving\n"))
         self.gateway.terminate()
@@ -367,23 +367,23 @@ class Operation(GatewayCase):
         self.assertEqual(ended.returncode, 1)
         self.assertIn("cannot be reached", ended.stderr)
 
-    def test_what_is_in_work_is_finished_before_the_end(self):
+    def test_rpcs_in_progress_are_finished_before_the_process_ends(self):
         lead_id = self.call("CreateLead", {"lead": {"firstName": "Asha"}}).lead_id
-        self.simulator.order(on="Leads.GetById", what={"delay": {"by": "1s"}})
-        read = self.call_behind("GetLead", {"leadId": lead_id})
+        self.simulator.inject(on="Leads.GetById", what={"delay": {"by": "1s"}})
+        read = self.call_in_background("GetLead", {"leadId": lead_id})
         eventually("the call at LeadSquared", lambda: self.simulator.calls("Leads.GetById") == 1)
         self.gateway.terminate()
-        eventually("the end of its health", lambda: health_of(self.channel) != SERVING)
+        eventually("health other than SERVING", lambda: health_of(self.channel) != SERVING)
         self.assertEqual(read().lead.fields.first_name, "Asha")
         self.assertEqual(self.gateway.wait(), 0)
         self.assertIn("stopped", [line.get("message") for line in self.gateway.lines()])
-        self.assert_discreet()
+        self.assert_no_secrets_in_log()
 
 
 class Settings(unittest.TestCase):
-    """What the commands say of settings."""
+    """Errors in the settings."""
 
-    def test_every_fault_is_listed(self):
+    def test_every_error_is_listed(self):
         text = """
             [server]
             listen = "nowhere"
@@ -412,12 +412,12 @@ class Settings(unittest.TestCase):
                     self.assertIn(expected, ended.stderr)
                 self.assertNotIn("secret-of-this-test", ended.stdout + ended.stderr)
 
-    def test_an_empty_environment_lacks_a_tenant(self):
+    def test_a_tenant_is_required(self):
         ended = run("serve")
         self.assertEqual(ended.returncode, 1)
         self.assertIn("tenants", ended.stderr)
 
-    def test_good_settings_are_good(self):
+    def test_valid_settings_are_accepted(self):
         settings = {
             "LEADGATE__TENANTS__ACME__BASE_URL": "https://api-in21.leadsquared.com",
             "LEADGATE__TENANTS__ACME__ACCESS_KEY": "a",

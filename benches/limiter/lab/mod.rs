@@ -1,6 +1,7 @@
-//! A laboratory for limiters: a server, a network and arrivals in virtual time. Knows limiters only as [`Client`]s.
+//! A test bench for limiters: a server, a network and arrivals in virtual time. Knows limiters only as [`Client`]s.
 //!
-//! Everything that happens is an event with a time, so an hour takes milliseconds and the same seed gives the same hour.
+//! Everything that happens is an event with a time. So an hour takes milliseconds, and the same seed gives the same
+//! hour.
 
 mod random;
 mod report;
@@ -12,104 +13,104 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use leadgate::error::{Limit, Refusal};
-use leadgate::quota::{Grant, Next, Verdict, Window};
+use leadgate::quota::{NextSlot, Verdict, Window, WindowGrant};
 use leadgate_simulator::limits::{Limiter, Limits, Verdict as Admission};
 use random::Random;
 pub(crate) use report::Report;
 
-/// What is measured under which circumstances.
+/// One measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
-    /// How the server counts, and how much it allows.
+    /// How the server counts, and its limits.
     pub server: Limits,
-    /// The way there and back.
+    /// The network to the server.
     pub network: Network,
-    /// How many calls a second want to be made; `None`: there is always one that waits.
+    /// Number of arriving calls per second. `None`: a call is always waiting.
     pub arrivals: Option<f64>,
     /// Whether refusals name the limit.
     pub names_limit: bool,
-    /// How many calls a second somebody else makes on the account. Refused ones are not repeated.
+    /// Number of calls per second of other users of the account. Refused ones are not repeated.
     pub foreign: f64,
-    /// For how long.
+    /// The length of the run.
     pub length: Duration,
-    /// The seed of all chance.
+    /// The seed of all random numbers.
     pub seed: u64,
 }
 
-/// The way to the server and back.
+/// The network to the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Network {
-    /// The least time of one way.
+    /// Minimum time of one way.
     pub one_way: Duration,
-    /// The mean of what is added to each way, exponentially distributed.
+    /// Mean of the jitter of each way, exponentially distributed.
     pub jitter: Duration,
-    /// The mean of what the server works on a call after it was let in, exponentially distributed.
+    /// Mean of the time that the server takes for an accepted call, exponentially distributed.
     pub work: Duration,
-    /// The share of calls that are delayed by another 100 to 900 ms, half of them on the way there.
+    /// Part of the calls that are delayed by another 100 to 900 ms, half of them on the way to the server.
     pub spikes: f64,
-    /// The share of calls whose answer never comes.
+    /// Part of the calls whose response gets lost.
     pub lost: f64,
-    /// When an answer is given up.
+    /// When the wait for a response ends.
     pub timeout: Duration,
 }
 
-/// Who decides when to call.
+/// A limiter, which decides when calls are sent.
 pub(crate) trait Client {
-    /// What it wants to be given back with the answer.
+    /// What the limiter gets back with the response.
     type Pass: Copy;
-    /// A call waits: may it go now?
+    /// A call waits: whether it can be sent now.
     fn take(&mut self, now: Instant) -> Take<Self::Pass>;
-    /// What became of a call.
+    /// The outcome of a call.
     fn ended(&mut self, pass: Self::Pass, sent: Instant, now: Instant, verdict: Option<Verdict>);
 }
 
-/// The answer to a call that waits.
+/// The decision about a waiting call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Take<P> {
-    /// It goes now.
+    /// It is sent now.
     Granted(P),
-    /// Ask again then, or after an answer.
+    /// To be decided again at this time, or after a response.
     At(Instant),
-    /// Ask again after an answer.
-    AfterAnEnd,
+    /// To be decided again after a response.
+    AfterCallEnds,
 }
 
 impl Client for Window {
-    type Pass = Grant;
+    type Pass = WindowGrant;
 
-    fn take(&mut self, now: Instant) -> Take<Grant> {
+    fn take(&mut self, now: Instant) -> Take<WindowGrant> {
         match self.next(now) {
-            Next::Now => Take::Granted(self.granted(now)),
-            Next::At(at) => Take::At(at),
-            Next::AfterAnEnd => Take::AfterAnEnd,
+            NextSlot::Now => Take::Granted(self.granted(now)),
+            NextSlot::At(at) => Take::At(at),
+            NextSlot::AfterCallEnds => Take::AfterCallEnds,
         }
     }
 
-    fn ended(&mut self, grant: Grant, sent: Instant, now: Instant, verdict: Option<Verdict>) {
+    fn ended(&mut self, grant: WindowGrant, sent: Instant, now: Instant, verdict: Option<Verdict>) {
         match verdict {
             Some(verdict) => {
-                self.answered(grant, "one", sent, now, verdict);
+                self.responded(grant, "one", sent, now, verdict);
             }
-            None => self.unanswered(grant, now),
+            None => self.lost(grant, now),
         }
     }
 }
 
-/// Lets a client make calls, and reports what came of it.
+/// Runs a limiter. Returns the report.
 pub(crate) fn run<C: Client>(scenario: &Scenario, client: &mut C) -> Report {
     Lab::new(scenario).run(client)
 }
 
-/// Something that happens.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrival,
     Foreign,
-    /// The call with that number reaches the server.
+    /// The call with this number reaches the server.
     Stamp(usize),
-    /// Its answer reaches the client, or is given up.
+    /// Its response reaches the client, or gets lost.
     End(usize),
-    /// The client wanted to be asked again.
+    /// The limiter decides again.
     Wake,
 }
 
@@ -124,20 +125,20 @@ struct Flight<P> {
 
 struct Lab<'a, P> {
     scenario: &'a Scenario,
-    /// Chance of its own for each, so that all limiters meet the same arrivals and the same foreign calls.
+    /// Separate random numbers for each, so that all limiters get the same arrivals and the same foreign calls.
     arrivals: Random,
     foreign: Random,
     network: Random,
     server: Limiter,
     start: Instant,
     now: Instant,
-    /// The events to come; the number keeps those of one moment in order.
+    /// The future events. The number keeps events of the same time in order.
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     scheduled: u64,
-    /// When the client wants to be asked again, and when that will be.
+    /// When the limiter wants to decide again, and when that happens.
     waking: Option<(Instant, Instant)>,
     flights: Vec<Flight<P>>,
-    /// When those that wait have arrived.
+    /// The arrival times of the waiting calls.
     waiting: VecDeque<Instant>,
     report: Report,
 }
@@ -188,7 +189,7 @@ impl<'a, P: Copy> Lab<'a, P> {
                 }
                 Event::Stamp(call) => self.stamp(call),
                 Event::End(call) => self.end(call, client),
-                // One that was overtaken by an earlier wish is none.
+                // An event that was replaced by an earlier one is ignored.
                 Event::Wake if self.waking.is_none_or(|(_, waking)| waking != at) => continue,
                 Event::Wake => self.waking = None,
             }
@@ -197,7 +198,7 @@ impl<'a, P: Copy> Lab<'a, P> {
         self.report
     }
 
-    /// Sends whatever the client allows.
+    /// Sends all calls that the limiter allows.
     fn send_all<C: Client<Pass = P>>(&mut self, client: &mut C) {
         let saturated = self.scenario.arrivals.is_none();
         while saturated || !self.waiting.is_empty() {
@@ -207,7 +208,7 @@ impl<'a, P: Copy> Lab<'a, P> {
                     self.send(pass, arrived);
                 }
                 Take::At(at) => return self.wake(at),
-                Take::AfterAnEnd => return,
+                Take::AfterCallEnds => return,
             }
         }
     }
@@ -255,7 +256,7 @@ impl<'a, P: Copy> Lab<'a, P> {
         let flight = self.flights[call];
         client.ended(flight.pass, flight.sent, self.now, flight.verdict);
         match flight.verdict {
-            // It goes back to the head of the queue.
+            // The call returns to the head of the queue.
             Some(Verdict::Refused(_)) => self.waiting.push_front(flight.arrived),
             _ => self.report.wait(flight.sent - flight.arrived),
         }

@@ -1,17 +1,17 @@
-//! Chance with a seed: xorshift64*, good enough for a network and the same everywhere.
+//! Random numbers from a seed: xorshift64*, the same on every machine.
 
 use std::time::Duration;
 
-/// A source of chance.
+/// A source of random numbers.
 pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        // Spread, since neighbouring seeds would begin alike; and never 0, which would stay 0.
+        // Multiplied, since neighboring seeds would start alike; and never 0, which would stay 0.
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// From 0 up to but not including 1.
+    /// A number from 0 up to but not including 1.
     pub(super) fn uniform(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -25,7 +25,7 @@ impl Random {
         -(1.0 - self.uniform()).ln()
     }
 
-    /// How long until the next of so many events a second.
+    /// The time until the next of this number of events per second.
     pub(super) fn pause(&mut self, per_second: f64) -> Duration {
         Duration::from_secs_f64(self.exponential() / per_second)
     }

@@ -1,4 +1,4 @@
-//! What a run in the laboratory has shown.
+//! The report of a run.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,29 +7,29 @@ use tokio::time::Instant;
 
 use leadgate::error::Limit;
 
-/// What a run has shown.
+/// The report of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     limit: Limit,
     length: Duration,
-    /// Calls of ours that the server let in.
+    /// Number of our calls that the server accepted.
     pub accepted: u64,
-    /// Calls of ours that it refused.
+    /// Number of our calls that it refused.
     pub refused: u64,
-    /// Calls of somebody else that it let in.
+    /// Number of foreign calls that it accepted.
     pub foreign_accepted: u64,
-    /// Calls of somebody else that it refused.
+    /// Number of foreign calls that it refused.
     pub foreign_refused: u64,
-    /// The most calls of ours that reached the server in one window, whatever it said to them.
+    /// Maximum number of our calls that reached the server in one window, accepted or not.
     pub worst_window: usize,
-    /// Accepted calls of ours and of somebody else, those near the edges weighed less.
+    /// Accepted calls of ours and of others, weighted near the edges.
     weighed: [f64; 2],
     start: Instant,
     waits: Vec<Duration>,
     stamps: VecDeque<Instant>,
 }
 
-/// A part of a whole; 0 of nothing.
+/// A part of a whole. 0 if the whole is 0.
 pub(crate) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
@@ -51,27 +51,27 @@ impl Report {
         }
     }
 
-    /// The share of the quota that calls of ours have used.
+    /// Part of the quota that our calls have used.
     pub(crate) fn utilisation(&self) -> f64 {
         self.weighed[0] / self.quota()
     }
 
-    /// The share of the quota that calls of anybody have used.
+    /// Part of the quota that all calls have used.
     pub(crate) fn total_utilisation(&self) -> f64 {
         (self.weighed[0] + self.weighed[1]) / self.quota()
     }
 
-    /// The share of our calls that were refused.
+    /// Part of our calls that were refused.
     pub(crate) fn refused_share(&self) -> f64 {
         share(self.refused, self.accepted + self.refused)
     }
 
-    /// The share of somebody else's calls that were refused.
+    /// Part of the foreign calls that were refused.
     pub(crate) fn foreign_refused_share(&self) -> f64 {
         share(self.foreign_refused, self.foreign_accepted + self.foreign_refused)
     }
 
-    /// The time that this share of the calls waited at most, from their arrival to the sending that was accepted.
+    /// Maximum wait of this part of the calls, from their arrival to the sending of the attempt that was accepted.
     pub(crate) fn wait_at(&self, quantile: f64) -> Duration {
         let mut waits = self.waits.clone();
         waits.sort_unstable();
@@ -82,11 +82,11 @@ impl Report {
             .unwrap_or_default()
     }
 
-    /// Adds what another run of the same length has shown.
+    /// Adds the report of another run of the same length.
     pub(crate) fn add(&mut self, other: &Self) {
         // Without the one window that the edges of each run weigh together.
         self.length += other.length - self.limit.per;
-        self.weighed = [0, 1].map(|who| self.weighed[who] + other.weighed[who]);
+        self.weighed = [0, 1].map(|index| self.weighed[index] + other.weighed[index]);
         self.accepted += other.accepted;
         self.refused += other.refused;
         self.foreign_accepted += other.foreign_accepted;
@@ -122,15 +122,16 @@ impl Report {
         self.waits.push(wait);
     }
 
-    /// A client of bursts must not look better for a last burst that lies just within the run: the first and the last
-    /// window rise and fall, which is the mean over all phases of a measurement that is one window shorter.
+    /// The weight of a moment. A last burst at the edge of the run must not favor a client that sends bursts. So the
+    /// first and the last window are weighted. This is the mean over all phases of a measurement that is one window
+    /// shorter.
     fn weight(&self, now: Instant) -> f64 {
         let since = now - self.start;
         let left = self.length.saturating_sub(since);
         since.min(left).div_duration_f64(self.limit.per).min(1.0)
     }
 
-    /// What all windows together allow.
+    /// Number of calls that all windows together allow.
     fn quota(&self) -> f64 {
         let measured = self.length.saturating_sub(self.limit.per);
         f64::from(self.limit.calls) * measured.div_duration_f64(self.limit.per)

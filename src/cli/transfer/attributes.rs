@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use leadgate::domain::attribute::PARTS;
 use leadgate::domain::lead::{LEAD_ID, STANDARD, schema_name};
-use leadgate::domain::mask::PARTS;
 use leadgate::domain::value::ValueKind;
 use leadgate::grpc::pb;
 use pb::lead_service_client::LeadServiceClient;

@@ -14,9 +14,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use leadgate::clock;
+use leadgate::domain::attribute::PARTS;
 use leadgate::domain::lead::standard;
-use leadgate::domain::mask::PARTS;
-use leadgate::domain::seen::Seen;
+use leadgate::domain::lead_id_set::LeadIdSet;
 use leadgate::grpc::pb;
 use pb::lead_service_client::LeadServiceClient;
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ struct ExportRun {
 /// An export in progress.
 struct RunningExport {
     sheet: LeadWriter,
-    seen: Seen,
+    seen: LeadIdSet,
     state: ExportState,
     progress: Progress,
     paths: ExportPaths,
@@ -369,13 +369,13 @@ impl RunningExport {
 }
 
 /// Returns the ids of the leads in an incomplete file.
-fn exported_ids(format: FileFormat, part: &Path) -> Result<Seen, String> {
+fn exported_ids(format: FileFormat, part: &Path) -> Result<LeadIdSet, String> {
     let cannot = |error: String| format!("reading {} failed: {error}", part.display());
     let mut file = File::open(part).map_err(|error| cannot(error.to_string()))?;
     file.rewind().map_err(|error| cannot(error.to_string()))?;
     let cannot_read = |error: RowError| cannot(error.to_string());
     let mut rows = RowReader::open(format, file).map_err(cannot_read)?;
-    let mut seen = Seen::default();
+    let mut seen = LeadIdSet::default();
     while let Some(row) = rows.next().map_err(cannot_read)? {
         let id = match row {
             FileRow::Csv(record) => record.iter().next().map(str::to_owned),

@@ -1,5 +1,5 @@
-//! The callers that have something waiting or had it lately: their shares, their flows and their own caps. Knows no
-//! order among them.
+//! The callers that have tickets in the queue, or had some lately: their quotas, their flows and their caps. Knows no order
+//! among them.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,63 +7,47 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Criticality;
-use super::fair::{CallerIndex, Flow};
+use super::fair::CallerFlow;
+use super::{Criticality, TicketId};
+use crate::quota::CallerQuota;
 
-/// What one caller may have of the quota.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// How many turns it has for one turn of a caller of weight 1 in its class.
-    pub weight: u32,
-    /// The most slots that it gets in a window; `None`: as many as fall to it.
-    pub calls_per_window: Option<u32>,
-    /// What it asks above this is lowered to it.
-    pub max_criticality: Criticality,
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self {
-            weight: 1,
-            calls_per_window: None,
-            max_criticality: Criticality::CriticalPlus,
-        }
-    }
-}
+/// The number of a caller in the table.
+pub(super) type CallerIndex = usize;
 
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(super) struct CallerState {
     pub(super) name: Arc<str>,
-    pub(super) share: Share,
-    pub(super) flows: [Option<Box<Flow>>; 4],
+    pub(super) quota: CallerQuota,
+    pub(super) flows: [Option<Box<CallerFlow>>; 4],
+    /// Number of its tickets.
     pub(super) waiting: usize,
-    /// When its grants of the last window leave its cap. Empty where there is none.
+    /// When its grants of the last window stop counting against its cap. Empty without a cap.
     grants: VecDeque<Instant>,
     capped_until: Option<Instant>,
 }
 
-/// Callers by number and by name.
+/// All callers, by number and by name.
 #[derive(Debug)]
-pub(super) struct Callers {
-    all: Vec<Option<Caller>>,
+pub(super) struct CallerTable {
+    all: Vec<Option<CallerState>>,
     vacant: Vec<CallerIndex>,
     by_name: HashMap<Arc<str>, CallerIndex>,
-    /// Those at their cap, by when it next lets one through.
+    /// The callers at their cap, by when the cap is lifted.
     capped: BTreeSet<(Instant, CallerIndex)>,
-    /// With so many, those who have nothing here any more are forgotten.
+    /// Number of callers at which idle callers are removed.
     sweep_at: usize,
 }
 
-/// So few callers are not worth a sweep.
-const FEW: usize = 64;
+/// Minimum number of callers at which idle callers are removed.
+const MIN_SWEEP: usize = 64;
 
-impl Caller {
-    fn new(name: Arc<str>, mut share: Share) -> Self {
-        // A cap of nothing would make it wait for ever.
-        share.calls_per_window = share.calls_per_window.map(|cap| cap.max(1));
+impl CallerState {
+    fn new(name: Arc<str>, mut quota: CallerQuota) -> Self {
+        // A cap of zero would make the caller wait for ever.
+        quota.calls_per_window = quota.calls_per_window.map(|cap| cap.max(1));
         Self {
             name,
-            share,
+            quota,
             flows: [None, None, None, None],
             waiting: 0,
             grants: VecDeque::new(),
@@ -75,25 +59,25 @@ impl Caller {
         self.capped_until.is_some()
     }
 
-    pub(super) fn flow(&self, class: Criticality) -> Option<&Flow> {
+    pub(super) fn flow(&self, class: Criticality) -> Option<&CallerFlow> {
         self.flows[class as usize].as_deref()
     }
 
-    pub(super) fn flow_mut(&mut self, class: Criticality) -> &mut Flow {
-        let weight = self.share.weight;
-        self.flows[class as usize].get_or_insert_with(|| Box::new(Flow::new(weight)))
+    pub(super) fn flow_mut(&mut self, class: Criticality) -> &mut CallerFlow {
+        let weight = self.quota.weight;
+        self.flows[class as usize].get_or_insert_with(|| Box::new(CallerFlow::new(weight)))
     }
 
-    /// Its newest ticket of its lowest class.
-    pub(super) fn least(&self) -> Option<(Criticality, super::TicketId)> {
+    /// The newest ticket of its lowest class.
+    pub(super) fn lowest(&self) -> Option<(Criticality, TicketId)> {
         let newest = |class| Some((class, self.flow(class)?.newest()?));
         Criticality::ALL.into_iter().find_map(newest)
     }
 
-    /// How long its cap makes a ticket wait that has so many of its own ahead, if each round takes so much longer than a
-    /// window.
+    /// How long the cap makes a ticket wait behind this many tickets of the caller. `drift` is how much longer than a window each
+    /// round takes.
     pub(super) fn wait_for_cap(&self, ahead: usize, now: Instant, window: Duration, drift: Duration) -> Duration {
-        let Some(cap) = self.share.calls_per_window else {
+        let Some(cap) = self.quota.calls_per_window else {
             return Duration::ZERO;
         };
         let cap = cap as usize;
@@ -101,7 +85,7 @@ impl Caller {
         let Some(turn) = (held.len() + ahead).checked_sub(cap) else {
             return Duration::ZERO;
         };
-        // Turns that are not held yet are taken to be used at once.
+        // Grants of the cap that are not held yet are assumed to be used at once.
         let first = held.get(turn % cap).map_or(window, |until| until.duration_since(now));
         let windows = u32::try_from(turn / cap).unwrap_or(u32::MAX);
         first
@@ -110,30 +94,31 @@ impl Caller {
     }
 }
 
-impl Callers {
+impl CallerTable {
     pub(super) fn new() -> Self {
         Self {
             all: Vec::new(),
             vacant: Vec::new(),
             by_name: HashMap::new(),
             capped: BTreeSet::new(),
-            sweep_at: FEW,
+            sweep_at: MIN_SWEEP,
         }
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Caller> {
-        self.by_name.get(name).map(|index| self.get(*index))
+    /// The number of the caller of this name, if it is in the table.
+    pub(super) fn find(&self, name: &str) -> Option<CallerIndex> {
+        self.by_name.get(name).copied()
     }
 
-    /// The number of this caller, who may be new.
-    pub(super) fn index(&mut self, name: &Arc<str>, share: impl FnOnce() -> Share, now: Instant) -> CallerIndex {
+    /// The number of the caller of this name. Adds the caller if it is new.
+    pub(super) fn index(&mut self, name: &Arc<str>, quota: impl FnOnce() -> CallerQuota, now: Instant) -> CallerIndex {
         if let Some(index) = self.by_name.get(name) {
             return *index;
         }
         if self.by_name.len() >= self.sweep_at {
             self.sweep(now);
         }
-        let caller = Some(Caller::new(name.clone(), share()));
+        let caller = Some(CallerState::new(name.clone(), quota()));
         let index = match self.vacant.pop() {
             Some(index) => {
                 self.all[index] = caller;
@@ -149,27 +134,37 @@ impl Callers {
     }
 
     #[expect(clippy::expect_used, reason = "numbers are given out here and end in `sweep` only")]
-    pub(super) fn get(&self, index: CallerIndex) -> &Caller {
+    pub(super) fn get(&self, index: CallerIndex) -> &CallerState {
         self.all[index]
             .as_ref()
-            .expect("a caller with tickets is never forgotten")
+            .expect("a caller with tickets is never removed")
     }
 
     #[expect(clippy::expect_used, reason = "numbers are given out here and end in `sweep` only")]
-    pub(super) fn get_mut(&mut self, index: CallerIndex) -> &mut Caller {
+    pub(super) fn get_mut(&mut self, index: CallerIndex) -> &mut CallerState {
         self.all[index]
             .as_mut()
-            .expect("a caller with tickets is never forgotten")
+            .expect("a caller with tickets is never removed")
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Caller> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &CallerState> {
         self.all.iter().flatten()
     }
 
-    /// A slot was granted to it, which was not at its cap: whether it is now.
+    /// All callers but this one.
+    pub(super) fn others(&self, own: Option<CallerIndex>) -> impl Iterator<Item = &CallerState> {
+        let others = self
+            .all
+            .iter()
+            .enumerate()
+            .filter(move |(index, _)| own != Some(*index));
+        others.filter_map(|(_, caller)| caller.as_ref())
+    }
+
+    /// Counts a grant of a caller that is not at its cap. Returns whether it is at its cap now.
     pub(super) fn granted(&mut self, index: CallerIndex, now: Instant, window: Duration) -> bool {
         let caller = self.get_mut(index);
-        let Some(cap) = caller.share.calls_per_window else {
+        let Some(cap) = caller.quota.calls_per_window else {
             return false;
         };
         caller.grants.push_back(now + window);
@@ -186,8 +181,8 @@ impl Callers {
         }
     }
 
-    /// One whose cap lets it through again.
-    pub(super) fn uncap(&mut self, now: Instant) -> Option<CallerIndex> {
+    /// Lifts the next cap that ends by now. Returns its caller.
+    pub(super) fn lift_cap(&mut self, now: Instant) -> Option<CallerIndex> {
         let (until, index) = *self.capped.first()?;
         if until > now {
             return None;
@@ -201,15 +196,15 @@ impl Callers {
         Some(index)
     }
 
-    /// When the next cap lets somebody through.
-    pub(super) fn next_uncap(&self) -> Option<Instant> {
+    /// When the next cap ends.
+    pub(super) fn next_cap_end(&self) -> Option<Instant> {
         self.capped.first().map(|(until, _)| *until)
     }
 
-    /// Forgets callers who have nothing here. One that comes back has lost a debt of one turn at most.
+    /// Removes idle callers. A caller that comes back later has lost a debt of one grant at most.
     fn sweep(&mut self, now: Instant) {
         for (index, place) in self.all.iter_mut().enumerate() {
-            let is_idle = |caller: &mut Caller| {
+            let is_idle = |caller: &mut CallerState| {
                 caller.waiting == 0 && !caller.is_capped() && caller.grants.iter().all(|until| *until <= now)
             };
             if let Some(caller) = place.take_if(is_idle) {
@@ -217,6 +212,6 @@ impl Callers {
                 self.vacant.push(index);
             }
         }
-        self.sweep_at = (self.by_name.len() * 2).max(FEW);
+        self.sweep_at = (self.by_name.len() * 2).max(MIN_SWEEP);
     }
 }

@@ -1,60 +1,59 @@
-//! Who of a lane travels next: the tickets that can go together in one call, and in which order they are taken along.
-//! Knows neither slots nor deadlines.
+//! The tickets of each lane, and the order in which they become members of a batch. Knows neither slots nor deadlines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fair::CallerIndex;
+use super::callers::CallerIndex;
 use super::{Criticality, TicketId};
-use crate::quota::lane::{Lane, Sizes};
+use crate::quota::lane::{BatchSizes, Lane};
 
 /// The tickets of all lanes.
 #[derive(Debug)]
-pub(super) struct Lanes {
-    sizes: Sizes,
-    lanes: [[Boarding; 4]; Lane::ALL.len()],
-    /// Those that wait for others to come.
-    parked: [Vec<TicketId>; Lane::ALL.len()],
+pub(super) struct LaneTickets {
+    sizes: BatchSizes,
+    lanes: [[LaneClass; 4]; Lane::ALL.len()],
+    /// The tickets of each lane that wait for other tickets of the lane.
+    gathering: [Vec<TicketId>; Lane::ALL.len()],
 }
 
 /// The tickets of one lane in one class.
 #[derive(Debug, Default)]
-struct Boarding {
-    /// How many wait, ready or not.
+struct LaneClass {
+    /// Number of tickets, ready or not.
     waiting: usize,
-    /// Those that nothing but the want of a slot keeps waiting.
+    /// The tickets that wait for nothing but a slot, by caller.
     ready: BTreeMap<CallerIndex, BTreeSet<TicketId>>,
-    /// Whose turn it is, and how many more it may send before the next one.
+    /// The caller whose turn it is, and how many more members it has before the next caller.
     turn: (CallerIndex, u32),
 }
 
-impl Lanes {
-    pub(super) fn new(sizes: Sizes) -> Self {
+impl LaneTickets {
+    pub(super) fn new(sizes: BatchSizes) -> Self {
         Self {
             sizes,
             lanes: Default::default(),
-            parked: Default::default(),
+            gathering: Default::default(),
         }
     }
 
-    pub(super) fn park(&mut self, lane: Lane, id: TicketId) {
-        self.parked[lane as usize].push(id);
+    pub(super) fn start_gathering(&mut self, lane: Lane, id: TicketId) {
+        self.gathering[lane as usize].push(id);
     }
 
-    /// Those that were parked, which may have left meanwhile.
-    pub(super) fn unpark(&mut self, lane: Lane) -> Vec<TicketId> {
-        std::mem::take(&mut self.parked[lane as usize])
+    /// Returns the tickets that were gathering. They may have been removed from the queue in the meantime.
+    pub(super) fn end_gathering(&mut self, lane: Lane) -> Vec<TicketId> {
+        std::mem::take(&mut self.gathering[lane as usize])
     }
 
-    pub(super) fn has_parked(&self, lane: Lane) -> bool {
-        !self.parked[lane as usize].is_empty()
+    pub(super) fn is_gathering(&self, lane: Lane) -> bool {
+        !self.gathering[lane as usize].is_empty()
     }
 
-    /// The most in one call.
-    pub(super) fn most(&self, lane: Lane) -> usize {
+    /// Maximum number of members of a batch.
+    pub(super) fn max_batch(&self, lane: Lane) -> usize {
         self.sizes.of(lane)
     }
 
-    /// How many wait in that class.
+    /// Number of tickets of a lane in that class.
     pub(super) fn waiting(&self, lane: Lane, class: Criticality) -> usize {
         self.lanes[lane as usize][class as usize].waiting
     }
@@ -64,38 +63,36 @@ impl Lanes {
     }
 
     pub(super) fn make_ready(&mut self, lane: Lane, class: Criticality, caller: CallerIndex, id: TicketId) {
-        let boarding = &mut self.lanes[lane as usize][class as usize];
-        boarding.ready.entry(caller).or_default().insert(id);
+        let tickets = &mut self.lanes[lane as usize][class as usize];
+        tickets.ready.entry(caller).or_default().insert(id);
     }
 
     pub(super) fn leave(&mut self, lane: Lane, class: Criticality, caller: CallerIndex, id: TicketId) {
-        let boarding = &mut self.lanes[lane as usize][class as usize];
-        boarding.waiting -= 1;
-        if let Some(tickets) = boarding.ready.get_mut(&caller) {
-            tickets.remove(&id);
-            if tickets.is_empty() {
-                boarding.ready.remove(&caller);
+        let tickets = &mut self.lanes[lane as usize][class as usize];
+        tickets.waiting -= 1;
+        if let Some(of_caller) = tickets.ready.get_mut(&caller) {
+            of_caller.remove(&id);
+            if of_caller.is_empty() {
+                tickets.ready.remove(&caller);
             }
         }
     }
 
-    /// The next to be taken along: of the highest class, of its callers in turns, as many of each as its weight says.
+    /// The next member of a batch: of the highest class, of its callers in turns, as many of each as its weight.
     pub(super) fn next(&mut self, lane: Lane, weight: impl Fn(CallerIndex) -> u32) -> Option<TicketId> {
-        let boarding = self.lanes[lane as usize]
-            .iter_mut()
-            .rev()
-            .find(|boarding| !boarding.ready.is_empty())?;
-        let (last, left) = boarding.turn;
-        let caller = match left > 0 && boarding.ready.contains_key(&last) {
+        let mut from_highest = self.lanes[lane as usize].iter_mut().rev();
+        let tickets = from_highest.find(|tickets| !tickets.ready.is_empty())?;
+        let (last, remaining) = tickets.turn;
+        let caller = match remaining > 0 && tickets.ready.contains_key(&last) {
             true => last,
             false => {
-                let after = boarding.ready.range(last + 1..).next();
-                let (caller, _) = after.or_else(|| boarding.ready.first_key_value())?;
-                boarding.turn = (*caller, weight(*caller).max(1));
+                let after = tickets.ready.range(last + 1..).next();
+                let (caller, _) = after.or_else(|| tickets.ready.first_key_value())?;
+                tickets.turn = (*caller, weight(*caller).max(1));
                 *caller
             }
         };
-        boarding.turn.1 -= 1;
-        boarding.ready.get(&caller)?.first().copied()
+        tickets.turn.1 -= 1;
+        tickets.ready.get(&caller)?.first().copied()
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error;
-use crate::domain::lead::Written;
+use crate::domain::lead::WriteResult;
 use crate::error::Error;
 use crate::store::damage;
 
@@ -15,7 +15,7 @@ pub trait StoredResult: Clone + Send + Sync + 'static {
     type Record: From<Self> + Into<Self> + Serialize + DeserializeOwned;
 }
 
-impl StoredResult for Written {
+impl StoredResult for WriteResult {
     type Record = LeadWriteRecord;
 }
 
@@ -67,9 +67,9 @@ pub(in crate::store) fn read<T: StoredResult>(text: &str) -> Result<Result<T, Er
     })
 }
 
-impl From<Written> for LeadWriteRecord {
-    fn from(written: Written) -> Self {
-        let Written {
+impl From<WriteResult> for LeadWriteRecord {
+    fn from(written: WriteResult) -> Self {
+        let WriteResult {
             lead_id,
             affected_rows,
             created,
@@ -82,7 +82,7 @@ impl From<Written> for LeadWriteRecord {
     }
 }
 
-impl From<LeadWriteRecord> for Written {
+impl From<LeadWriteRecord> for WriteResult {
     fn from(record: LeadWriteRecord) -> Self {
         let LeadWriteRecord {
             lead_id,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::lead::Written;
+use crate::domain::lead::WriteResult;
 use crate::domain::share::{Access, Share, ShareContext, ShareStage, ShareStep, SharedEntity};
 use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit};
 use crate::domain::value::{FieldSet, Value};
@@ -269,8 +269,8 @@ pub(in crate::store) fn shares() -> Vec<Share> {
 }
 
 /// The results of writes to leads, executed and rejected.
-pub(in crate::store) fn lead_results() -> Vec<Result<Written, Error>> {
-    let written = |created| Written {
+pub(in crate::store) fn lead_results() -> Vec<Result<WriteResult, Error>> {
+    let written = |created| WriteResult {
         lead_id: "lead-7".to_owned(),
         affected_rows: 1,
         created,

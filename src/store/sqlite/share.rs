@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 use uuid::Uuid;
 
 use super::{HOUSEKEEPING, Sqlite, at, read_error, write_error};
-use crate::domain::lead::Key;
+use crate::domain::lead::LeadKey;
 use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
 use crate::store::damage::{from_json, to_json};
 use crate::store::record;
@@ -94,14 +94,18 @@ impl Sqlite {
         Ok(id.and_then(|id| Uuid::try_parse(&id).ok()))
     }
 
-    pub(in crate::store) async fn share_of_lead(&self, tenant: &str, key: &Key) -> Result<Option<Share>, StoreError> {
+    pub(in crate::store) async fn share_of_lead(
+        &self,
+        tenant: &str,
+        key: &LeadKey,
+    ) -> Result<Option<Share>, StoreError> {
         let (text, key) = match key {
-            Key::Id(id) => (
+            LeadKey::Id(id) => (
                 select!("FROM share WHERE tenant = ?1 AND entity_id = ?2 AND kind = 1"),
                 id,
             ),
-            Key::Number(number) => (select!("FROM share WHERE tenant = ?1 AND lead_number = ?2"), number),
-            Key::Email(_) | Key::Phone(_) => return Ok(None),
+            LeadKey::Number(number) => (select!("FROM share WHERE tenant = ?1 AND lead_number = ?2"), number),
+            LeadKey::Email(_) | LeadKey::Phone(_) => return Ok(None),
         };
         // Returns the first readable share. Further rows are not fetched.
         let mut rows = sqlx::query(text).bind(tenant).bind(folded(key)).fetch(&self.pool);

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{at, ids, request, share, slots, usage};
-use crate::domain::lead::Key;
+use crate::domain::lead::LeadKey;
 use crate::domain::share::{Share, ShareFilter, ShareStage, ShareState};
 use crate::store::{AddShareResult, BeginResult, Store, StoredRequest};
 
@@ -422,7 +422,7 @@ async fn a_later_share_can_use_the_same_request_id(store: &Store) {
 async fn a_share_is_found_by_the_id_of_its_lead_in_any_case(store: &Store) {
     add_four(store).await;
     for id in ["l2", "L2"] {
-        let found = store.share_of_lead("acme", &Key::Id(id.to_owned())).await.unwrap();
+        let found = store.share_of_lead("acme", &LeadKey::Id(id.to_owned())).await.unwrap();
         assert_eq!(found.map(|share| share.id.as_u128()), Some(4), "{id}");
     }
 }
@@ -430,9 +430,12 @@ async fn a_share_is_found_by_the_id_of_its_lead_in_any_case(store: &Store) {
 async fn a_share_is_found_by_the_number_of_its_lead(store: &Store) {
     add_four(store).await;
     let number = "4".to_owned();
-    let found = store.share_of_lead("acme", &Key::Number(number.clone())).await.unwrap();
+    let found = store
+        .share_of_lead("acme", &LeadKey::Number(number.clone()))
+        .await
+        .unwrap();
     assert_eq!(found.map(|share| share.id.as_u128()), Some(4));
-    assert_eq!(store.share_of_lead("acme", &Key::Id(number)).await, Ok(None));
+    assert_eq!(store.share_of_lead("acme", &LeadKey::Id(number)).await, Ok(None));
 }
 
 async fn usage_counts_leads_and_not_shares(store: &Store) {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{at, ids, in_memory, request, share, slots, usage};
-use crate::domain::lead::Key;
+use crate::domain::lead::LeadKey;
 use crate::domain::share::{Share, ShareFilter, ShareStage};
 use crate::error::ErrorKind;
 use crate::store::{BeginResult, Store};
@@ -60,7 +60,7 @@ async fn a_damaged_share_is_counted_and_all_other_shares_are_readable() {
         let mut ended = store.shares_due_to_expire("acme", at(200)).await.unwrap();
         ended.sort_unstable();
         assert_eq!(ended, [1, 3].map(Uuid::from_u128), "{damage}");
-        let of_lead = store.share_of_lead("acme", &Key::Id("l1".into())).await.unwrap();
+        let of_lead = store.share_of_lead("acme", &LeadKey::Id("l1".into())).await.unwrap();
         assert!(of_lead.is_some(), "{damage}");
         let new = Share {
             additional: true,

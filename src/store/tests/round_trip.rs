@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{in_memory, request, share};
 use crate::context::RequestContext;
-use crate::domain::lead::Written;
+use crate::domain::lead::WriteResult;
 use crate::domain::share::{Access, Share, ShareContext, ShareFilter, ShareStage, ShareStep, SharedEntity};
 use crate::domain::value::{FieldSet, Value};
 use crate::error::{Cause, Certificate, Error, ErrorKind, FailureDetails, Outcome, Recovery, Resource, Violation};
@@ -198,7 +198,7 @@ proptest! {
             let day = Duration::from_secs(86_400);
             let requests_of_tenant = || Arc::new(Requests::new(store.clone(), "acme", day, TaskTracker::new()));
             let context = || RequestContext::internal("test", Duration::from_secs(10));
-            let success = Written { lead_id, affected_rows, created };
+            let success = WriteResult { lead_id, affected_rows, created };
             for (id, result) in [(1, Ok(success)), (2, Err(error))] {
                 let is_kept = matches!(Outcome::of_mutation(&result), Outcome::Executed | Outcome::Rejected);
                 let first = result.clone();

@@ -1,25 +1,25 @@
-//! What a played scenario comes to, in figures by name, and whether these are as expected.
+//! The figures of a scenario by name, and whether they are as expected.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::runner::{CallOutcome, End, Exchange, RunResult, Stamp};
 use super::script::Script;
-use super::stage::{Asked, End, Exchange, Played, Stamp};
 
 /// Figures by path: `used`, `caller.NAME.wait_p99`.
 pub type Figures = BTreeMap<String, f64>;
 
-/// Those that every scenario has to say something of.
+/// The figures that every scenario must have a range for.
 const REQUIRED: [&str; 3] = ["used", "refused", "worst_window"];
 
-/// Those that are 0 in every scenario.
-const LAWS: [&str; 3] = ["out_of_order", "overlapping", "granted_in_vain"];
+/// The figures that are 0 in every scenario.
+const LAWS: [&str; 3] = ["out_of_order", "overlapping", "granted_unused"];
 
 /// The figures of a scenario. Shares are from 0 to 1, waits in seconds.
-pub fn figures(script: &Script, played: &Played) -> Figures {
-    let own: Vec<_> = played.stamps.iter().filter(|stamp| !stamp.is_foreign).collect();
-    let foreign = played.stamps.iter().filter(|stamp| stamp.is_foreign);
+pub fn figures(script: &Script, result: &RunResult) -> Figures {
+    let own: Vec<_> = result.stamps.iter().filter(|stamp| !stamp.is_foreign).collect();
+    let foreign = result.stamps.iter().filter(|stamp| stamp.is_foreign);
     let quota = |calls: &dyn Fn(Duration) -> u32| integrate(script, calls);
     let mut figures = Figures::new();
     let mut set = |name: &str, value: f64| figures.insert(name.to_owned(), value);
@@ -32,56 +32,60 @@ pub fn figures(script: &Script, played: &Played) -> Figures {
     set("refusals", own.iter().filter(|stamp| is_refused(stamp)).count() as f64);
     set("accepted", own.iter().filter(|stamp| stamp.accepted).count() as f64);
     set("worst_window", worst_window(script, &own) as f64);
-    set("limit", f64::from(played.limit));
+    set("limit", f64::from(result.limit));
     set("out_of_order", out_of_order(&own) as f64);
-    set("overlapping", played.overlapping as f64);
-    set("granted_in_vain", played.granted as f64 - played.sent as f64);
-    let late = |asked: &&Asked| asked.end == End::TurnedAway && !asked.waited.is_zero();
-    set("turned_away_late", played.asked.iter().filter(late).count() as f64);
-    for (name, value) in of_outage(script, &played.exchanges) {
+    set("overlapping", result.overlapping as f64);
+    set("granted_unused", result.granted as f64 - result.sent as f64);
+    let late = |outcome: &&CallOutcome| outcome.end == End::Rejected && !outcome.waited.is_zero();
+    set("rejected_late", result.outcomes.iter().filter(late).count() as f64);
+    for (name, value) in of_outage(script, &result.exchanges) {
         figures.insert(name.to_owned(), value);
     }
-    let mut groups: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
-    for asked in &played.asked {
-        let caller = &script.callers[asked.stream];
+    let mut groups: BTreeMap<String, Vec<CallOutcome>> = BTreeMap::new();
+    for outcome in &result.outcomes {
+        let caller = &script.callers[outcome.stream];
         for group in [
             format!("caller.{}", caller.name),
             format!("class.{}", caller.criticality.name()),
         ] {
-            groups.entry(group).or_default().push(*asked);
+            groups.entry(group).or_default().push(*outcome);
         }
     }
-    let all = played.asked.iter().filter(|asked| asked.end == End::Served).count();
-    for (group, asked) in groups {
-        for (name, value) in of_group(&asked, all) {
+    let all = result
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.end == End::Served)
+        .count();
+    for (group, outcomes) in groups {
+        for (name, value) in of_group(&outcomes, all) {
             figures.insert(format!("{group}.{name}"), value);
         }
     }
     figures
 }
 
-/// What is not as expected, in a line each.
+/// One line for each figure that is not as expected.
 pub fn errors(script: &Script, figures: &Figures) -> Vec<String> {
     let mut ranges = Vec::new();
-    let mut faults = Vec::new();
-    collect(&script.expect, "", &mut ranges, &mut faults);
+    let mut errors = Vec::new();
+    collect(&script.expect, "", &mut ranges, &mut errors);
     for name in REQUIRED {
         if !ranges.iter().any(|(path, _)| path == name) {
-            faults.push(format!("no range for {name}"));
+            errors.push(format!("no range for {name}"));
         }
     }
     ranges.extend(LAWS.map(|name| (name.to_owned(), [0.0, 0.0])));
     for (path, [least, most]) in ranges {
         match figures.get(&path) {
-            None => faults.push(format!("there is no figure {path}")),
+            None => errors.push(format!("there is no figure {path}")),
             Some(value) if (least..=most).contains(value) => {}
-            Some(value) => faults.push(format!("{path} is {value:.5}, not {least} to {most}")),
+            Some(value) => errors.push(format!("{path} is {value:.5}, not {least} to {most}")),
         }
     }
-    faults
+    errors
 }
 
-/// All figures, for who has to look why.
+/// A table of all figures, for finding out why a scenario fails.
 pub fn table(figures: &Figures) -> String {
     let mut text = String::new();
     for (name, value) in figures {
@@ -90,7 +94,7 @@ pub fn table(figures: &Figures) -> String {
     text
 }
 
-fn collect(table: &toml::Table, path: &str, ranges: &mut Vec<(String, [f64; 2])>, faults: &mut Vec<String>) {
+fn collect(table: &toml::Table, path: &str, ranges: &mut Vec<(String, [f64; 2])>, errors: &mut Vec<String>) {
     for (name, value) in table {
         let path = if path.is_empty() {
             name.clone()
@@ -98,17 +102,17 @@ fn collect(table: &toml::Table, path: &str, ranges: &mut Vec<(String, [f64; 2])>
             format!("{path}.{name}")
         };
         match value {
-            toml::Value::Table(table) => collect(table, &path, ranges, faults),
+            toml::Value::Table(table) => collect(table, &path, ranges, errors),
             value => match value.clone().try_into() {
                 Ok(range) => ranges.push((path, range)),
-                Err(error) => faults.push(format!("{path} must be [least, most]: {error}")),
+                Err(error) => errors.push(format!("{path} must be [least, most]: {error}")),
             },
         }
     }
 }
 
-/// What an outage has cost: the calls that were begun after its first failure was seen until a call succeeded, in how many
-/// seconds after that as many calls were begun as a window allows, and how much of the windows was used from then on.
+/// The cost of an outage: the calls that were sent after its first failure until a call succeeded, the seconds after
+/// that until as many calls were sent as a window allows, and the used part of the windows from then on.
 fn of_outage(script: &Script, exchanges: &[Exchange]) -> Vec<(&'static str, f64)> {
     let Some(first) = exchanges.iter().position(|exchange| exchange.failed) else {
         return Vec::new();
@@ -145,18 +149,18 @@ fn of_outage(script: &Script, exchanges: &[Exchange]) -> Vec<(&'static str, f64)
     ]
 }
 
-fn of_group(asked: &[Asked], all_served: usize) -> [(&'static str, f64); 7] {
-    let ended = |end| asked.iter().filter(move |asked| asked.end == end);
-    let mut waits: Vec<_> = ended(End::Served).map(|asked| asked.waited.as_secs_f64()).collect();
+fn of_group(outcomes: &[CallOutcome], all_served: usize) -> [(&'static str, f64); 7] {
+    let ended = |end| outcomes.iter().filter(move |outcome| outcome.end == end);
+    let mut waits: Vec<_> = ended(End::Served).map(|outcome| outcome.waited.as_secs_f64()).collect();
     waits.sort_unstable_by(f64::total_cmp);
     let wait_at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied().unwrap_or(0.0);
     let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
     [
         ("share", share(waits.len(), all_served)),
-        ("served", share(waits.len(), asked.len())),
-        ("turned_away", share(ended(End::TurnedAway).count(), asked.len())),
-        ("expired", share(ended(End::Expired).count(), asked.len())),
-        ("failed", share(ended(End::Failed).count(), asked.len())),
+        ("served", share(waits.len(), outcomes.len())),
+        ("rejected", share(ended(End::Rejected).count(), outcomes.len())),
+        ("expired", share(ended(End::Expired).count(), outcomes.len())),
+        ("failed", share(ended(End::Failed).count(), outcomes.len())),
         ("wait_p50", wait_at(0.5)),
         ("wait_p99", wait_at(0.99)),
     ]
@@ -171,8 +175,8 @@ fn part<'a>(stamps: impl Iterator<Item = &'a Stamp>, is_part: impl Fn(&Stamp) ->
     some as f64 / all.max(1) as f64
 }
 
-/// How much a moment counts. It must not matter whether a burst lies just within the run, so the first and the last
-/// window rise and fall.
+/// The weight of a moment. The first and the last window are weighted, so that a burst at the edge does not change the
+/// result.
 fn weight(script: &Script, at: Duration) -> f64 {
     let edge = at.min(script.lasts.saturating_sub(at));
     edge.div_duration_f64(script.server.per).min(1.0)
@@ -183,7 +187,7 @@ fn weighed(script: &Script, stamps: &[&Stamp]) -> f64 {
     accepted.map(|stamp| weight(script, stamp.at)).sum()
 }
 
-/// What all windows together allow, where a window allows so many calls at each time.
+/// Number of calls that all windows together allow, if a window allows this number at each time.
 fn integrate(script: &Script, calls: &dyn Fn(Duration) -> u32) -> f64 {
     let step = Duration::from_millis(100);
     let steps = (script.lasts.as_millis() / step.as_millis()) as u32;
@@ -192,7 +196,8 @@ fn integrate(script: &Script, calls: &dyn Fn(Duration) -> u32) -> f64 {
     allowed * step.div_duration_f64(script.server.per)
 }
 
-/// The most of our calls that reached the server in a half-open interval of the window's length, whatever it said to them.
+/// Maximum number of our calls that reached the server in a half-open interval of the length of the window, accepted
+/// or not.
 fn worst_window(script: &Script, own: &[&Stamp]) -> usize {
     let mut window = VecDeque::new();
     let mut worst = 0;
@@ -206,7 +211,7 @@ fn worst_window(script: &Script, own: &[&Stamp]) -> usize {
     worst
 }
 
-/// Writes that were let in before one to the same key that had asked before.
+/// Number of writes that were accepted before a write to the same key that was requested earlier.
 fn out_of_order(own: &[&Stamp]) -> usize {
     let mut last: HashMap<u32, u64> = HashMap::new();
     let writes = own

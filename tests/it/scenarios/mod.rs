@@ -1,9 +1,9 @@
-//! The quota in virtual time: each file of `tests/scenarios` says what happens to the real `Quota`, between made-up callers
-//! and the simulator's limiter, and in which ranges the outcome must be.
+//! Scenarios of the quota in virtual time: each file of `tests/scenarios` describes the load of a real `Quota`,
+//! between simulated callers and the limiter of the simulator, and the ranges of its figures.
 
 mod figures;
+mod runner;
 mod script;
-mod stage;
 
 use std::path::{Path, PathBuf};
 
@@ -19,12 +19,12 @@ fn run(name: &str) {
     let script: Script = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    let played = runtime.block_on(stage::play(&script));
-    let figures = figures::figures(&script, &played);
+    let result = runtime.block_on(runner::run(&script));
+    let figures = figures::figures(&script, &result);
     let table = figures::table(&figures);
     println!("{name}\n{table}");
-    let faults = figures::errors(&script, &figures);
-    assert!(faults.is_empty(), "{name}:\n  {}\n{table}", faults.join("\n  "));
+    let errors = figures::errors(&script, &figures);
+    assert!(errors.is_empty(), "{name}:\n  {}\n{table}", errors.join("\n  "));
 }
 
 /// A test for each file.
@@ -46,11 +46,11 @@ scenarios! {
     a_flooder_beside_one_call_each_second
     a_flooder_delays_others_by_two_turns
     a_flooder_leaves_half_to_one_call_at_a_time
-    a_killed_process_has_spent_its_window
-    a_restart_spends_no_window_twice
-    an_outage_spends_no_quota
+    a_killed_process_has_used_its_window
+    a_restart_uses_no_window_twice
+    an_outage_uses_no_quota
     an_outage_seen_by_one_call_at_a_time
-    bulk_calls_go_beside_others
+    bulk_calls_and_others_do_not_delay_each_other
     callers_share_by_weight
     critical_calls_are_served_under_overload
     deadlines_shorter_than_the_queue
@@ -62,7 +62,7 @@ scenarios! {
     nine_tenths_of_the_quota
     no_class_starves
     one_and_a_half_foreign_calls_a_second
-    others_come_and_go
+    foreign_calls_start_and_stop
     refused_by_a_cap_and_served_at_the_second_try
     refused_in_a_used_window_and_served_at_the_second_try
     refused_together_and_served_at_the_second_try
@@ -72,17 +72,17 @@ scenarios! {
     sliding_window_2_ms
     sliding_window_8_ms
     the_day_ends_as_budgeted
-    the_day_ends_unforeseen
+    the_day_ends_unexpectedly
     the_plan_grows
     the_plan_shrinks
     token_bucket_2_ms
     token_bucket_8_ms
-    too_many_to_wait
+    more_calls_than_the_queue_holds
     writes_to_one_key_keep_their_order
 }
 
 #[test]
-fn every_file_is_played() {
+fn every_file_is_tested() {
     let mut files: Vec<_> = std::fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())

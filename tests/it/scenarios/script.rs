@@ -1,4 +1,4 @@
-//! What happens in a scenario, as its file says it. Knows nothing of how it is played.
+//! The description of a scenario, as read from its file. Does not know how it is run.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// How long it lasts, in virtual time.
+    /// The length of the scenario in virtual time.
     #[serde(with = "humantime_serde")]
     pub lasts: Duration,
-    /// The seed of all chance.
+    /// The seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
-    /// How the server counts, and how much it allows.
+    /// How the server counts, and its limits.
     #[serde(default)]
     pub server: Limits,
     #[serde(default)]
@@ -30,23 +30,23 @@ pub struct Script {
     pub expect: toml::Table,
 }
 
-/// The way to the server and back, and who else uses the account.
+/// The network to the server, and the other users of the account.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// The least time of one way.
+    /// Minimum time of one way.
     #[serde(with = "humantime_serde")]
     pub one_way: Duration,
-    /// The mean of what is added to each way, exponentially distributed.
+    /// Mean of the jitter of each way, exponentially distributed.
     #[serde(with = "humantime_serde")]
     pub jitter: Duration,
-    /// The share of calls that are delayed by another 100 to 900 ms, half of them on the way there.
+    /// Part of the calls that are delayed by another 100 to 900 ms, half of them on the way to the server.
     pub spikes: f64,
-    /// How many calls a second somebody else makes on the account.
+    /// Number of calls per second of other users of the account.
     pub foreign: f64,
 }
 
-/// What the quota is told. What is left out is as the server has it.
+/// The settings of the quota. Missing settings are those of the server.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -55,7 +55,7 @@ pub struct Settings {
     pub queue: Option<usize>,
 }
 
-/// A stream of calls. Several of one name are one caller.
+/// A stream of calls. Several streams of one name are one caller.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Caller {
@@ -64,55 +64,55 @@ pub struct Caller {
     pub weight: u32,
     #[serde(default)]
     pub criticality: Criticality,
-    /// The most calls that it gets in a window.
+    /// Maximum number of calls in a window.
     pub cap: Option<u32>,
     pub arrivals: Arrivals,
-    /// Its calls begin so long after the beginning of the scenario.
+    /// When its first call arrives, from the beginning of the scenario.
     #[serde(with = "humantime_serde", default)]
     pub begins: Duration,
-    /// Whether a call that is refused is made a second time when it was told to; only the second outcome counts then.
+    /// Whether a refused call is retried once after its retry delay. Then only the second outcome counts.
     #[serde(default)]
-    pub obeys: bool,
+    pub retries: bool,
     #[serde(with = "humantime_serde", default = "an_hour")]
     pub deadline: Duration,
-    /// Of its calls so many are bulk calls, from 0 to 1.
+    /// Part of its calls that are bulk calls, from 0 to 1.
     #[serde(default)]
     pub bulk: f64,
-    /// Of its calls so many are writes, from 0 to 1.
+    /// Part of its calls that are writes, from 0 to 1.
     #[serde(default)]
     pub writes: f64,
-    /// To so many keys.
+    /// Number of keys that it writes.
     #[serde(default = "one")]
     pub keys: u32,
 }
 
-/// When its calls come.
+/// When its calls arrive.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrivals {
-    /// So many wait or are under way at any time. One that is turned away comes again when it was told to.
+    /// This number of calls is waiting or in progress at any time. A refused call is retried after its retry delay.
     Saturating(usize),
     /// At random.
     PerSecond(f64),
-    /// One each so many seconds.
+    /// One call in this number of seconds.
     Every(f64),
     /// All at the beginning.
     AtOnce(usize),
 }
 
-/// Something that happens at one moment.
+/// An event at one moment.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
     #[serde(with = "humantime_serde")]
     pub at: Duration,
-    /// The plan changes: the server allows so many calls from now on.
+    /// The plan changes: the server allows this number of calls from now on.
     pub calls: Option<u32>,
-    /// The others make so many calls a second from now on.
+    /// Other users make this number of calls per second from now on.
     pub foreign: Option<f64>,
     /// Whether the server fails from now on: HTTP 503 for every call of ours.
     pub outage: Option<bool>,
-    /// The process with the quota ends, and another takes its place.
+    /// The process with the quota ends, and another one starts.
     pub restart: Option<Restart>,
 }
 
@@ -120,9 +120,9 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
-    /// When each slot is free is known.
+    /// When each slot becomes free is known.
     Orderly,
-    /// It is not, nor when the last one was granted.
+    /// Neither when each slot becomes free is known, nor when the last one was granted.
     Killed,
 }
 
@@ -138,7 +138,7 @@ impl Default for Network {
 }
 
 impl Script {
-    /// How much the server allows at that time from the beginning on.
+    /// Number of calls that the server allows at this time, from the beginning of the scenario.
     pub fn calls_at(&self, at: Duration) -> u32 {
         let past = self.events.iter().filter(|event| event.at <= at);
         past.rev().find_map(|event| event.calls).unwrap_or(self.server.calls)

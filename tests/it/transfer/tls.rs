@@ -70,7 +70,7 @@ async fn an_address_of_https_never_gets_plaintext() {
     fixture.write("leads.csv", "email_address\na@x.co\n");
     let plain = fixture.world.address.port();
     for (address, text) in [
-        (format!("https://localhost:{plain}"), "it does not speak TLS"),
+        (format!("https://localhost:{plain}"), "does not use TLS"),
         (format!("ftp://localhost:{plain}"), "https://HOST:PORT"),
         ("https://".to_owned(), "https://HOST:PORT"),
     ] {

@@ -1,23 +1,26 @@
-//! The queue from outside: one behaviour each. What holds for any history is in `model`, what holds over time in
-//! `traffic`.
+//! The behavior of the queue, one rule per test. `model` checks what holds for any history, `traffic` what holds over
+//! time.
 
 mod admission;
 mod model;
 mod traffic;
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::quota::lane::BatchSizes;
 
 const W: Duration = Duration::from_secs(5);
 const FREE: Supply = Supply {
-    calls: Slots { limit: 25, free: 25 },
-    bulk: Slots { limit: 10, free: 10 },
+    calls: SlotSupply { limit: 25, free: 25 },
+    bulk: SlotSupply { limit: 10, free: 10 },
     window: W,
-    too_early: Duration::ZERO,
+    pacing_delay: Duration::ZERO,
 };
 const NO_BULK: Supply = Supply {
-    bulk: Slots { limit: 10, free: 0 },
+    bulk: SlotSupply { limit: 10, free: 0 },
     ..FREE
 };
 
@@ -26,7 +29,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn settings() -> QueueSettings {
-    let share = |weight, calls_per_window, max_criticality| Share {
+    let share = |weight, calls_per_window, max_criticality| CallerQuota {
         weight,
         calls_per_window,
         max_criticality,
@@ -40,13 +43,13 @@ fn settings() -> QueueSettings {
         max_waiting: 100_000,
         max_per_caller: 100_000,
         callers: callers.map(|(name, share)| (name.into(), share)).into(),
-        others: Share::default(),
-        sizes: Sizes::default(),
+        others: CallerQuota::default(),
+        sizes: BatchSizes::default(),
     }
 }
 
-fn ask(caller: &str, now: Instant) -> Ask {
-    Ask {
+fn request(caller: &str, now: Instant) -> TicketRequest {
+    TicketRequest {
         caller: caller.into(),
         criticality: Criticality::SheddablePlus,
         cost: Cost::Call,
@@ -57,28 +60,28 @@ fn ask(caller: &str, now: Instant) -> Ask {
     }
 }
 
-fn write(caller: &str, key: u32, now: Instant) -> Ask {
-    Ask {
-        keys: vec![Key::of(&key)],
-        ..ask(caller, now)
+fn write(caller: &str, key: u32, now: Instant) -> TicketRequest {
+    TicketRequest {
+        keys: vec![WriteKey::of(&key)],
+        ..request(caller, now)
     }
 }
 
-/// A write that can travel together with others.
-fn rider(caller: &str, key: u32, now: Instant) -> Ask {
-    Ask {
+/// A write that can be a member of a batch.
+fn batchable_write(caller: &str, key: u32, now: Instant) -> TicketRequest {
+    TicketRequest {
         lane: Some(Lane::Updates),
         ..write(caller, key, now)
     }
 }
 
-/// A queue whose payloads name the tickets.
-struct Desk {
+/// A queue whose payloads are the names of the tickets.
+struct TestQueue {
     queue: Queue<&'static str>,
     now: Instant,
 }
 
-impl Desk {
+impl TestQueue {
     fn new() -> Self {
         Self {
             queue: Queue::new(settings()),
@@ -86,22 +89,22 @@ impl Desk {
         }
     }
 
-    fn push(&mut self, ask: Ask, name: &'static str) -> TicketId {
-        let pushed = self.queue.push(ask, name, self.now).unwrap();
+    fn push(&mut self, request: TicketRequest, name: &'static str) -> TicketId {
+        let pushed = self.queue.push(request, name, self.now).unwrap();
         assert!(pushed.dropped.is_none());
         pushed.id
     }
 
     fn next(&mut self, supply: &Supply) -> Option<(Receipt, &'static str)> {
         match self.queue.next(supply, self.now) {
-            Next::Granted(receipt, name) => Some((receipt, name)),
-            Next::Dead(_, name, _) => panic!("{name} is dead"),
-            Next::Nobody => None,
+            NextTicket::Granted(receipt, name) => Some((receipt, name)),
+            NextTicket::Expired(_, name, _) => panic!("{name} has expired"),
+            NextTicket::None => None,
         }
     }
 
     fn name(&mut self, supply: &Supply) -> &'static str {
-        self.next(supply).map_or("nobody", |(receipt, name)| {
+        self.next(supply).map_or("none", |(receipt, name)| {
             self.queue.done(receipt);
             name
         })
@@ -114,104 +117,104 @@ impl Desk {
 
 #[test]
 fn a_reserved_position_is_kept_until_it_is_released() {
-    let mut desk = Desk::new();
-    let key = Key::of(&1_u32);
-    let position = desk.queue.reserve(vec![key, key]);
-    desk.push(write("b", 1, desk.now), "later");
-    assert_eq!(desk.name(&FREE), "nobody");
+    let mut test = TestQueue::new();
+    let key = WriteKey::of(&1_u32);
+    let position = test.queue.reserve(vec![key, key]);
+    test.push(write("b", 1, test.now), "later");
+    assert_eq!(test.name(&FREE), "none");
     for call in ["first call", "second call"] {
-        let ask = Ask {
+        let request = TicketRequest {
             position: Some(position),
-            ..write("a", 1, desk.now)
+            ..write("a", 1, test.now)
         };
-        desk.push(ask, call);
-        assert_eq!(desk.names(2), [call, "nobody"]);
+        test.push(request, call);
+        assert_eq!(test.names(2), [call, "none"]);
     }
-    desk.queue.release(position);
-    assert_eq!(desk.names(2), ["later", "nobody"]);
-    assert!(desk.queue.lines.is_empty());
+    test.queue.release(position);
+    assert_eq!(test.names(2), ["later", "none"]);
+    assert!(test.queue.key_queues.is_empty());
 }
 
 #[test]
-fn a_write_waits_for_writes_that_share_a_key_with_one_that_shares_a_key() {
-    let mut desk = Desk::new();
-    let (email, phone) = (Key::of(&1_u32), Key::of(&2_u32));
+fn a_write_waits_for_writes_that_are_linked_by_a_common_write() {
+    let mut test = TestQueue::new();
+    let (email, phone) = (WriteKey::of(&1_u32), WriteKey::of(&2_u32));
     let [both, by_phone, by_email] =
-        [vec![email, phone], vec![phone], vec![email]].map(|keys| desk.queue.reserve(keys));
-    let at = |desk: &Desk, position| Ask {
+        [vec![email, phone], vec![phone], vec![email]].map(|keys| test.queue.reserve(keys));
+    let at = |test: &TestQueue, position| TicketRequest {
         position: Some(position),
-        ..write("a", 0, desk.now)
+        ..write("a", 0, test.now)
     };
     for (position, name) in [(by_email, "by email"), (by_phone, "by phone"), (both, "both")] {
-        let ask = at(&desk, position);
-        desk.push(ask, name);
+        let request = at(&test, position);
+        test.push(request, name);
     }
-    assert_eq!(desk.names(2), ["both", "nobody"]);
-    desk.queue.release(both);
-    assert_eq!(desk.names(2), ["by phone", "nobody"]);
-    desk.queue.release(by_phone);
-    assert_eq!(desk.names(2), ["by email", "nobody"]);
+    assert_eq!(test.names(2), ["both", "none"]);
+    test.queue.release(both);
+    assert_eq!(test.names(2), ["by phone", "none"]);
+    test.queue.release(by_phone);
+    assert_eq!(test.names(2), ["by email", "none"]);
 }
 
 #[test]
-fn a_call_at_a_reserved_position_has_the_class_of_those_behind_it() {
-    let mut desk = Desk::new();
-    let key = Key::of(&1_u32);
-    let positions = [(); 3].map(|()| desk.queue.reserve(vec![key]));
-    let at = |desk: &Desk, position: usize, criticality| Ask {
+fn a_call_at_a_reserved_position_has_the_class_of_calls_behind_it() {
+    let mut test = TestQueue::new();
+    let key = WriteKey::of(&1_u32);
+    let positions = [(); 3].map(|()| test.queue.reserve(vec![key]));
+    let at = |test: &TestQueue, position: usize, criticality| TicketRequest {
         position: Some(positions[position]),
         criticality,
-        ..write("a", 1, desk.now)
+        ..write("a", 1, test.now)
     };
-    // The one between them has not come yet.
-    let urgent = at(&desk, 2, Criticality::CriticalPlus);
-    desk.push(urgent, "urgent");
-    let other = Ask {
+    // There is no ticket at the position between them yet.
+    let urgent = at(&test, 2, Criticality::CriticalPlus);
+    test.push(urgent, "urgent");
+    let other = TicketRequest {
         criticality: Criticality::Critical,
-        ..ask("b", desk.now)
+        ..request("b", test.now)
     };
-    desk.push(other, "other");
-    let first = at(&desk, 0, Criticality::Sheddable);
-    desk.push(first, "first");
-    assert_eq!(desk.names(2), ["first", "other"]);
-    desk.queue.release(positions[0]);
-    assert_eq!(desk.name(&FREE), "nobody");
-    desk.queue.release(positions[1]);
-    assert_eq!(desk.names(2), ["urgent", "nobody"]);
+    test.push(other, "other");
+    let first = at(&test, 0, Criticality::Sheddable);
+    test.push(first, "first");
+    assert_eq!(test.names(2), ["first", "other"]);
+    test.queue.release(positions[0]);
+    assert_eq!(test.name(&FREE), "none");
+    test.queue.release(positions[1]);
+    assert_eq!(test.names(2), ["urgent", "none"]);
 }
 
 proptest! {
     #[test]
     fn writes_of_one_key_are_granted_in_the_order_of_their_reservations(
         keys in proptest::collection::vec((0_u32..4, 0_u32..4, 0_usize..4), 1..60),
-        board in proptest::collection::vec(any::<prop::sample::Index>(), 60),
+        order in proptest::collection::vec(any::<prop::sample::Index>(), 60),
     ) {
         const NAMES: [&str; 60] = ["w"; 60];
-        let mut desk = Desk::new();
+        let mut test = TestQueue::new();
         let reserve = |(at, (a, b, class)): (usize, &(u32, u32, usize))| {
-            let position = desk.queue.reserve(vec![Key::of(a), Key::of(b)]);
+            let position = test.queue.reserve(vec![WriteKey::of(a), WriteKey::of(b)]);
             (at, position, [*a, *b], Criticality::ALL[*class])
         };
         let mut writes: Vec<_> = keys.iter().enumerate().map(reserve).collect();
-        let (mut boarded, mut granted) = (HashMap::new(), vec![]);
-        let mut turn = board.iter();
+        let (mut tickets, mut granted) = (HashMap::new(), vec![]);
+        let mut turn = order.iter();
         while granted.len() < keys.len() {
             if !writes.is_empty() {
                 let which = turn.next().map_or(0, |index| index.index(writes.len()));
                 let (at, position, [a, b], criticality) = writes.swap_remove(which);
-                let ask = Ask {
-                    keys: vec![Key::of(&a), Key::of(&b)],
+                let request = TicketRequest {
+                    keys: vec![WriteKey::of(&a), WriteKey::of(&b)],
                     position: Some(position),
                     criticality,
-                    ..ask("a", desk.now)
+                    ..request("a", test.now)
                 };
-                boarded.insert(desk.push(ask, NAMES[at]), (at, position));
+                tickets.insert(test.push(request, NAMES[at]), (at, position));
             }
-            while let Some((receipt, _)) = desk.next(&FREE) {
-                let (at, position) = boarded[&receipt.id()];
+            while let Some((receipt, _)) = test.next(&FREE) {
+                let (at, position) = tickets[&receipt.id()];
                 granted.push(at);
-                desk.queue.done(receipt);
-                desk.queue.release(position);
+                test.queue.done(receipt);
+                test.queue.release(position);
             }
         }
         for (later, at) in granted.iter().enumerate() {
@@ -225,56 +228,56 @@ proptest! {
 
 #[test]
 fn a_higher_class_goes_first() {
-    let mut desk = Desk::new();
+    let mut test = TestQueue::new();
     for (criticality, name) in Criticality::ALL.into_iter().zip(["s", "s+", "c", "c+"]) {
-        let ask = Ask {
+        let request = TicketRequest {
             criticality,
-            ..ask("a", desk.now)
+            ..request("a", test.now)
         };
-        desk.push(ask, name);
+        test.push(request, name);
     }
-    assert_eq!(desk.names(5), ["c+", "c", "s+", "s", "nobody"]);
+    assert_eq!(test.names(5), ["c+", "c", "s+", "s", "none"]);
 }
 
 #[test]
 fn the_twentieth_grant_is_that_of_the_lowest_class() {
-    let mut desk = Desk::new();
+    let mut test = TestQueue::new();
     for (criticality, name) in [(Criticality::Sheddable, "low"), (Criticality::CriticalPlus, "high")] {
         for _ in 0..40 {
-            let ask = Ask {
+            let request = TicketRequest {
                 criticality,
-                ..ask("a", desk.now)
+                ..request("a", test.now)
             };
-            desk.push(ask, name);
+            test.push(request, name);
         }
     }
-    let names = desk.names(40);
+    let names = test.names(40);
     let low: Vec<_> = (1..=40).filter(|grant| names[grant - 1] == "low").collect();
     assert_eq!(low, [20, 40]);
 }
 
 #[test]
-fn a_caller_asks_no_higher_than_it_may() {
-    let mut desk = Desk::new();
-    let high = |caller| Ask {
+fn the_class_of_a_call_is_limited_by_its_caller() {
+    let mut test = TestQueue::new();
+    let high = |caller| TicketRequest {
         criticality: Criticality::CriticalPlus,
-        ..ask(caller, Instant::now())
+        ..request(caller, Instant::now())
     };
-    desk.push(high("humble"), "humble");
-    desk.push(high("other"), "other");
-    assert_eq!(desk.queue.snapshot().waiting, [0, 1, 0, 1]);
-    assert_eq!(desk.names(2), ["other", "humble"]);
+    test.push(high("humble"), "humble");
+    test.push(high("other"), "other");
+    assert_eq!(test.queue.snapshot().waiting, [0, 1, 0, 1]);
+    assert_eq!(test.names(2), ["other", "humble"]);
 }
 
 #[test]
 fn callers_take_turns_by_weight() {
-    let mut desk = Desk::new();
+    let mut test = TestQueue::new();
     for _ in 0..4 {
-        desk.push(ask("single", desk.now), "single");
-        desk.push(ask("double", desk.now), "double");
-        desk.push(ask("double", desk.now), "double");
+        test.push(request("single", test.now), "single");
+        test.push(request("double", test.now), "double");
+        test.push(request("double", test.now), "double");
     }
-    let names = desk.names(12);
+    let names = test.names(12);
     for turns in names.chunks(3) {
         assert_eq!(turns.iter().filter(|name| **name == "double").count(), 2, "{names:?}");
     }
@@ -282,33 +285,33 @@ fn callers_take_turns_by_weight() {
 
 #[test]
 fn idle_time_earns_nothing() {
-    let mut desk = Desk::new();
-    desk.push(ask("idler", desk.now), "idler");
-    assert_eq!(desk.names(1), ["idler"]);
+    let mut test = TestQueue::new();
+    test.push(request("idler", test.now), "idler");
+    assert_eq!(test.names(1), ["idler"]);
     for _ in 0..100 {
-        desk.push(ask("worker", desk.now), "worker");
+        test.push(request("worker", test.now), "worker");
     }
-    desk.names(50);
+    test.names(50);
     for _ in 0..10 {
-        desk.push(ask("idler", desk.now), "idler");
+        test.push(request("idler", test.now), "idler");
     }
-    let names = desk.names(10);
+    let names = test.names(10);
     let idler = names.iter().filter(|name| **name == "idler").count();
     assert!((5..=6).contains(&idler), "{names:?}");
 }
 
 #[test]
 fn one_ticket_at_a_time_earns_no_more_than_many_at_once() {
-    let mut desk = Desk::new();
+    let mut test = TestQueue::new();
     for _ in 0..100 {
-        desk.push(ask("many", desk.now), "many");
+        test.push(request("many", test.now), "many");
     }
     let mut one = 0;
-    desk.push(ask("one", desk.now), "one");
+    test.push(request("one", test.now), "one");
     for _ in 0..40 {
-        if desk.name(&FREE) == "one" {
+        if test.name(&FREE) == "one" {
             one += 1;
-            desk.push(ask("one", desk.now), "one");
+            test.push(request("one", test.now), "one");
         }
     }
     assert!((19..=21).contains(&one), "{one}");
@@ -316,115 +319,115 @@ fn one_ticket_at_a_time_earns_no_more_than_many_at_once() {
 
 #[test]
 fn reads_go_by_deadline_and_take_turns_with_writes() {
-    let mut desk = Desk::new();
-    let read = |seconds| Ask {
+    let mut test = TestQueue::new();
+    let read = |seconds| TicketRequest {
         deadline: Instant::now() + Duration::from_secs(seconds),
-        ..ask("a", Instant::now())
+        ..request("a", Instant::now())
     };
-    desk.push(read(30), "late");
-    desk.push(read(10), "early");
-    desk.push(read(20), "middle");
-    desk.push(write("a", 1, desk.now), "first");
-    desk.push(write("a", 2, desk.now), "second");
-    assert_eq!(desk.names(5), ["first", "early", "second", "middle", "late"]);
+    test.push(read(30), "late");
+    test.push(read(10), "early");
+    test.push(read(20), "middle");
+    test.push(write("a", 1, test.now), "first");
+    test.push(write("a", 2, test.now), "second");
+    assert_eq!(test.names(5), ["first", "early", "second", "middle", "late"]);
 }
 
 #[test]
-fn a_write_waits_until_the_one_before_it_is_done_whoever_sent_it() {
-    let mut desk = Desk::new();
-    desk.push(write("a", 1, desk.now), "first");
-    let urgent = Ask {
+fn a_write_waits_until_the_write_before_it_is_done_for_any_callers() {
+    let mut test = TestQueue::new();
+    test.push(write("a", 1, test.now), "first");
+    let urgent = TicketRequest {
         criticality: Criticality::CriticalPlus,
-        ..write("b", 1, desk.now)
+        ..write("b", 1, test.now)
     };
-    desk.push(urgent, "second");
-    let (receipt, name) = desk.next(&FREE).unwrap();
+    test.push(urgent, "second");
+    let (receipt, name) = test.next(&FREE).unwrap();
     assert_eq!(name, "first");
-    assert_eq!(desk.name(&FREE), "nobody");
-    desk.queue.done(receipt);
-    assert_eq!(desk.name(&FREE), "second");
-    assert!(desk.queue.lines.is_empty());
+    assert_eq!(test.name(&FREE), "none");
+    test.queue.done(receipt);
+    assert_eq!(test.name(&FREE), "second");
+    assert!(test.queue.key_queues.is_empty());
 }
 
 #[test]
-fn a_write_with_two_keys_waits_in_both_lines() {
-    let mut desk = Desk::new();
-    desk.push(write("a", 1, desk.now), "one");
-    desk.push(write("a", 2, desk.now), "two");
-    let both = Ask {
-        keys: vec![Key::of(&2_u32), Key::of(&1_u32), Key::of(&2_u32)],
-        ..ask("b", desk.now)
+fn a_write_with_two_keys_waits_in_both_queues() {
+    let mut test = TestQueue::new();
+    test.push(write("a", 1, test.now), "one");
+    test.push(write("a", 2, test.now), "two");
+    let both = TicketRequest {
+        keys: vec![WriteKey::of(&2_u32), WriteKey::of(&1_u32), WriteKey::of(&2_u32)],
+        ..request("b", test.now)
     };
-    desk.push(both, "both");
-    desk.push(write("b", 2, desk.now), "last");
-    let (one, _) = desk.next(&FREE).unwrap();
-    let (two, _) = desk.next(&FREE).unwrap();
-    desk.queue.done(two);
-    assert_eq!(desk.name(&FREE), "nobody");
-    desk.queue.done(one);
-    assert_eq!(desk.names(3), ["both", "last", "nobody"]);
+    test.push(both, "both");
+    test.push(write("b", 2, test.now), "last");
+    let (one, _) = test.next(&FREE).unwrap();
+    let (two, _) = test.next(&FREE).unwrap();
+    test.queue.done(two);
+    assert_eq!(test.name(&FREE), "none");
+    test.queue.done(one);
+    assert_eq!(test.names(3), ["both", "last", "none"]);
 }
 
 #[test]
-fn whoever_an_urgent_write_waits_for_becomes_urgent_too() {
-    let mut desk = Desk::new();
-    desk.push(ask("a", desk.now), "other");
-    let low = |keys: &[u32]| Ask {
+fn writes_ahead_of_an_urgent_write_get_its_class() {
+    let mut test = TestQueue::new();
+    test.push(request("a", test.now), "other");
+    let low = |keys: &[u32]| TicketRequest {
         criticality: Criticality::Sheddable,
-        keys: keys.iter().map(Key::of).collect(),
-        ..ask("a", Instant::now())
+        keys: keys.iter().map(WriteKey::of).collect(),
+        ..request("a", Instant::now())
     };
-    desk.push(low(&[1]), "first");
-    desk.push(low(&[1, 2]), "second");
-    let urgent = Ask {
+    test.push(low(&[1]), "first");
+    test.push(low(&[1, 2]), "second");
+    let urgent = TicketRequest {
         criticality: Criticality::Critical,
-        ..write("b", 2, desk.now)
+        ..write("b", 2, test.now)
     };
-    desk.push(urgent, "urgent");
-    assert_eq!(desk.names(4), ["first", "second", "urgent", "other"]);
+    test.push(urgent, "urgent");
+    assert_eq!(test.names(4), ["first", "second", "urgent", "other"]);
 }
 
 #[test]
-fn a_leaver_frees_its_line() {
-    let mut desk = Desk::new();
-    let first = desk.push(write("a", 1, desk.now), "first");
-    desk.push(write("b", 1, desk.now), "second");
-    assert_eq!(desk.queue.remove(first), Some("first"));
-    assert_eq!(desk.queue.remove(first), None);
-    assert_eq!(desk.names(2), ["second", "nobody"]);
+fn a_removed_ticket_frees_its_keys() {
+    let mut test = TestQueue::new();
+    let first = test.push(write("a", 1, test.now), "first");
+    test.push(write("b", 1, test.now), "second");
+    assert_eq!(test.queue.remove(first), Some("first"));
+    assert_eq!(test.queue.remove(first), None);
+    assert_eq!(test.names(2), ["second", "none"]);
 }
 
 #[test]
-fn a_bulk_ticket_without_a_bulk_slot_holds_up_nobody() {
-    let mut desk = Desk::new();
-    let bulk = |caller| Ask {
+fn a_bulk_ticket_without_a_bulk_slot_delays_no_other_ticket() {
+    let mut test = TestQueue::new();
+    let bulk = |caller| TicketRequest {
         cost: Cost::Bulk,
-        ..ask(caller, Instant::now())
+        ..request(caller, Instant::now())
     };
-    desk.push(bulk("a"), "bulk a");
-    desk.push(ask("a", desk.now), "call a");
-    desk.push(bulk("b"), "bulk b");
-    assert_eq!(desk.name(&NO_BULK), "call a");
-    assert_eq!(desk.name(&NO_BULK), "nobody");
-    assert_eq!(desk.names(2).concat().len(), "bulk abulk b".len());
+    test.push(bulk("a"), "bulk a");
+    test.push(request("a", test.now), "call a");
+    test.push(bulk("b"), "bulk b");
+    assert_eq!(test.name(&NO_BULK), "call a");
+    assert_eq!(test.name(&NO_BULK), "none");
+    assert_eq!(test.names(2).concat().len(), "bulk abulk b".len());
 }
 
 #[test]
-fn waiting_for_bulk_slots_earns_no_more_of_them() {
-    let mut desk = Desk::new();
-    let bulk = |caller| Ask {
+fn waiting_for_bulk_slots_earns_no_additional_ones() {
+    let mut test = TestQueue::new();
+    let bulk = |caller| TicketRequest {
         cost: Cost::Bulk,
-        ..ask(caller, Instant::now())
+        ..request(caller, Instant::now())
     };
     for _ in 0..1000 {
-        desk.push(bulk("patient"), "patient");
-        desk.push(bulk("busy"), "busy");
-        desk.push(ask("busy", desk.now), "call");
+        test.push(bulk("patient"), "patient");
+        test.push(bulk("busy"), "busy");
+        test.push(request("busy", test.now), "call");
     }
     let mut patient = 0;
     for grant in 0..400 {
         let supply = if grant % 4 == 0 { FREE } else { NO_BULK };
-        if desk.name(&supply) == "patient" {
+        if test.name(&supply) == "patient" {
             patient += 1;
         }
     }
@@ -433,208 +436,208 @@ fn waiting_for_bulk_slots_earns_no_more_of_them() {
 
 #[test]
 fn a_caller_at_its_cap_waits_for_its_own_window() {
-    let mut desk = Desk::new();
+    let mut test = TestQueue::new();
     for _ in 0..5 {
-        desk.push(ask("capped", desk.now), "capped");
+        test.push(request("capped", test.now), "capped");
     }
-    desk.push(ask("other", desk.now), "other");
-    let mut names = desk.names(5);
+    test.push(request("other", test.now), "other");
+    let mut names = test.names(5);
     names.sort_unstable();
-    assert_eq!(names, ["capped", "capped", "capped", "nobody", "other"]);
-    assert_eq!(desk.queue.next_wake(), Some(desk.now + W));
-    desk.now += W;
-    assert_eq!(desk.names(3), ["capped", "capped", "nobody"]);
+    assert_eq!(names, ["capped", "capped", "capped", "none", "other"]);
+    assert_eq!(test.queue.next_wake(), Some(test.now + W));
+    test.now += W;
+    assert_eq!(test.names(3), ["capped", "capped", "none"]);
 }
 
 #[test]
-fn a_refused_ticket_goes_first_in_its_class_and_pays_once() {
-    let mut desk = Desk::new();
+fn a_requeued_ticket_goes_first_in_its_class_and_is_charged_once() {
+    let mut test = TestQueue::new();
     for _ in 0..3 {
-        desk.push(ask("capped", desk.now), "capped");
+        test.push(request("capped", test.now), "capped");
     }
-    desk.names(2);
-    let (receipt, _) = desk.next(&FREE).unwrap();
-    desk.push(ask("other", desk.now), "other");
-    desk.queue.put_back(receipt, "again", desk.now);
-    let urgent = Ask {
+    test.names(2);
+    let (receipt, _) = test.next(&FREE).unwrap();
+    test.push(request("other", test.now), "other");
+    test.queue.requeue(receipt, "again", test.now);
+    let urgent = TicketRequest {
         criticality: Criticality::Critical,
-        ..ask("other", desk.now)
+        ..request("other", test.now)
     };
-    desk.push(urgent, "urgent");
-    assert_eq!(desk.names(3), ["urgent", "again", "other"]);
+    test.push(urgent, "urgent");
+    assert_eq!(test.names(3), ["urgent", "again", "other"]);
 }
 
 #[test]
-fn a_refused_write_keeps_its_line_and_takes_the_class_of_those_behind() {
-    let mut desk = Desk::new();
-    desk.push(write("a", 1, desk.now), "first");
-    let (receipt, _) = desk.next(&FREE).unwrap();
-    let urgent = Ask {
+fn a_requeued_write_keeps_its_position_and_gets_the_class_of_writes_behind_it() {
+    let mut test = TestQueue::new();
+    test.push(write("a", 1, test.now), "first");
+    let (receipt, _) = test.next(&FREE).unwrap();
+    let urgent = TicketRequest {
         criticality: Criticality::Critical,
-        ..write("b", 1, desk.now)
+        ..write("b", 1, test.now)
     };
-    desk.push(urgent, "second");
-    desk.queue.put_back(receipt, "first again", desk.now);
-    assert_eq!(desk.queue.snapshot().waiting, [0, 0, 2, 0]);
-    assert_eq!(desk.names(3), ["first again", "second", "nobody"]);
+    test.push(urgent, "second");
+    test.queue.requeue(receipt, "first again", test.now);
+    assert_eq!(test.queue.snapshot().waiting, [0, 0, 2, 0]);
+    assert_eq!(test.names(3), ["first again", "second", "none"]);
 }
 
 #[test]
-fn a_dead_ticket_is_handed_back_and_costs_no_slot() {
-    let mut desk = Desk::new();
-    let short = Ask {
-        deadline: desk.now + ms(10),
-        ..write("a", 1, desk.now)
+fn an_expired_ticket_is_returned_and_costs_no_slot() {
+    let mut test = TestQueue::new();
+    let short = TicketRequest {
+        deadline: test.now + ms(10),
+        ..write("a", 1, test.now)
     };
-    let id = desk.push(short, "short");
-    desk.push(write("a", 1, desk.now), "long");
-    assert_eq!(desk.queue.next_wake(), Some(desk.now + ms(10)));
-    desk.now += ms(10);
-    assert!(matches!(desk.queue.next(&FREE, desk.now), Next::Dead(dead, "short", _) if dead == id));
-    assert_eq!(desk.names(2), ["long", "nobody"]);
+    let id = test.push(short, "short");
+    test.push(write("a", 1, test.now), "long");
+    assert_eq!(test.queue.next_wake(), Some(test.now + ms(10)));
+    test.now += ms(10);
+    assert!(matches!(test.queue.next(&FREE, test.now), NextTicket::Expired(dead, "short", _) if dead == id));
+    assert_eq!(test.names(2), ["long", "none"]);
 }
 
 #[test]
-fn overflow_drops_the_newest_of_the_lowest_class() {
-    let mut desk = Desk::new();
-    desk.queue.settings.max_waiting = 3;
-    let low = |caller| Ask {
+fn a_full_queue_drops_the_newest_ticket_of_the_lowest_class() {
+    let mut test = TestQueue::new();
+    test.queue.settings.max_waiting = 3;
+    let low = |caller| TicketRequest {
         criticality: Criticality::Sheddable,
-        ..ask(caller, Instant::now())
+        ..request(caller, Instant::now())
     };
-    desk.push(low("a"), "old");
-    let new = desk.push(low("b"), "new");
-    desk.push(ask("a", desk.now), "middle");
-    assert_eq!(desk.queue.push(low("c"), "newcomer", desk.now).unwrap_err(), "newcomer");
-    let pushed = desk.queue.push(ask("c", desk.now), "better", desk.now).unwrap();
+    test.push(low("a"), "old");
+    let new = test.push(low("b"), "new");
+    test.push(request("a", test.now), "middle");
+    assert_eq!(test.queue.push(low("c"), "newcomer", test.now).unwrap_err(), "newcomer");
+    let pushed = test.queue.push(request("c", test.now), "better", test.now).unwrap();
     assert_eq!(pushed.dropped, Some((new, "new")));
-    assert_eq!(desk.queue.len(), 3);
+    assert_eq!(test.queue.len(), 3);
 }
 
 #[test]
-fn a_caller_with_too_many_pays_with_its_own() {
-    let mut desk = Desk::new();
-    desk.queue.settings.max_per_caller = 2;
-    let low = |caller| Ask {
+fn a_caller_at_its_maximum_loses_its_own_tickets() {
+    let mut test = TestQueue::new();
+    test.queue.settings.max_per_caller = 2;
+    let low = |caller| TicketRequest {
         criticality: Criticality::Sheddable,
-        ..ask(caller, Instant::now())
+        ..request(caller, Instant::now())
     };
-    desk.push(low("other"), "other");
-    desk.push(low("a"), "old");
-    let new = desk.push(low("a"), "new");
-    let pushed = desk.queue.push(ask("a", desk.now), "better", desk.now).unwrap();
+    test.push(low("other"), "other");
+    test.push(low("a"), "old");
+    let new = test.push(low("a"), "new");
+    let pushed = test.queue.push(request("a", test.now), "better", test.now).unwrap();
     assert_eq!(pushed.dropped, Some((new, "new")));
-    assert_eq!(desk.queue.push(low("a"), "newcomer", desk.now).unwrap_err(), "newcomer");
+    assert_eq!(test.queue.push(low("a"), "newcomer", test.now).unwrap_err(), "newcomer");
 }
 
 #[test]
-fn a_ticket_rides_along_if_its_keys_let_it() {
-    let mut desk = Desk::new();
-    desk.push(rider("a", 1, desk.now), "driver");
-    desk.push(rider("b", 2, desk.now), "rider");
-    desk.push(rider("b", 1, desk.now), "twin");
-    desk.push(write("b", 3, desk.now), "goes alone");
-    let (driver, _) = desk.next(&FREE).unwrap();
-    assert!(desk.queue.take_along(Lane::Creates).is_none());
-    let (riding, name) = desk.queue.take_along(Lane::Updates).unwrap();
-    assert_eq!(name, "rider");
-    assert!(desk.queue.take_along(Lane::Updates).is_none());
-    assert_eq!(desk.names(1), ["goes alone"]);
-    desk.queue.done(riding);
-    desk.queue.done(driver);
-    assert_eq!(desk.names(2), ["twin", "nobody"]);
+fn a_ticket_becomes_a_batch_member_if_its_keys_are_free() {
+    let mut test = TestQueue::new();
+    test.push(batchable_write("a", 1, test.now), "driver");
+    test.push(batchable_write("b", 2, test.now), "member");
+    test.push(batchable_write("b", 1, test.now), "twin");
+    test.push(write("b", 3, test.now), "alone");
+    let (driver, _) = test.next(&FREE).unwrap();
+    assert!(test.queue.take_member(Lane::Creates).is_none());
+    let (riding, name) = test.queue.take_member(Lane::Updates).unwrap();
+    assert_eq!(name, "member");
+    assert!(test.queue.take_member(Lane::Updates).is_none());
+    assert_eq!(test.names(1), ["alone"]);
+    test.queue.done(riding);
+    test.queue.done(driver);
+    assert_eq!(test.names(2), ["twin", "none"]);
 }
 
 #[test]
-fn riders_are_taken_by_class_and_then_from_callers_in_turns_by_weight() {
-    let mut desk = Desk::new();
+fn batch_members_are_taken_by_class_and_then_from_callers_in_turns_by_weight() {
+    let mut test = TestQueue::new();
     for (key, name) in ["a1", "a2", "a3"].into_iter().enumerate() {
-        desk.push(rider("a", key as u32, desk.now), name);
+        test.push(batchable_write("a", key as u32, test.now), name);
     }
     for (key, name) in ["d1", "d2", "d3"].into_iter().enumerate() {
-        desk.push(rider("double", 10 + key as u32, desk.now), name);
+        test.push(batchable_write("double", 10 + key as u32, test.now), name);
     }
-    let urgent = Ask {
+    let urgent = TicketRequest {
         criticality: Criticality::Critical,
-        ..rider("late", 20, desk.now)
+        ..batchable_write("late", 20, test.now)
     };
-    desk.push(urgent, "urgent");
+    test.push(urgent, "urgent");
     let mut names = Vec::new();
-    while let Some((receipt, name)) = desk.queue.take_along(Lane::Updates) {
-        desk.queue.done(receipt);
+    while let Some((receipt, name)) = test.queue.take_member(Lane::Updates) {
+        test.queue.done(receipt);
         names.push(name);
     }
     assert_eq!(names, ["urgent", "d1", "d2", "a1", "d3", "a2", "a3"]);
 }
 
 #[test]
-fn who_is_parked_goes_only_once_it_is_let_and_may_leave_meanwhile() {
-    let mut desk = Desk::new();
+fn gathering_tickets_are_granted_after_the_delay_and_can_be_removed_before() {
+    let mut test = TestQueue::new();
     let ids: Vec<_> = (0..3)
-        .map(|key| desk.push(rider("a", key, desk.now), "parked"))
+        .map(|key| test.push(batchable_write("a", key, test.now), "gathering"))
         .collect();
-    ids.iter().for_each(|id| desk.queue.park(*id));
-    assert_eq!(desk.names(1), ["nobody"]);
-    assert!(desk.queue.take_along(Lane::Updates).is_none());
-    assert_eq!(desk.queue.remove(ids[1]), Some("parked"));
-    desk.push(rider("a", 9, desk.now), "late");
-    desk.queue.unpark(Lane::Updates);
-    assert!(!desk.queue.has_parked(Lane::Updates));
-    assert_eq!(desk.names(4), ["parked", "parked", "late", "nobody"]);
+    ids.iter().for_each(|id| test.queue.start_gathering(*id));
+    assert_eq!(test.names(1), ["none"]);
+    assert!(test.queue.take_member(Lane::Updates).is_none());
+    assert_eq!(test.queue.remove(ids[1]), Some("gathering"));
+    test.push(batchable_write("a", 9, test.now), "late");
+    test.queue.end_gathering(Lane::Updates);
+    assert!(!test.queue.is_gathering(Lane::Updates));
+    assert_eq!(test.names(4), ["gathering", "gathering", "late", "none"]);
 }
 
 #[test]
-fn a_parked_write_still_keeps_those_behind_it_waiting() {
-    let mut desk = Desk::new();
-    let first = desk.push(rider("a", 1, desk.now), "first");
-    desk.queue.park(first);
-    desk.push(write("b", 1, desk.now), "second");
-    assert_eq!(desk.names(1), ["nobody"]);
-    desk.queue.unpark(Lane::Updates);
-    assert_eq!(desk.names(2), ["first", "second"]);
+fn a_gathering_write_delays_later_writes_to_its_keys() {
+    let mut test = TestQueue::new();
+    let first = test.push(batchable_write("a", 1, test.now), "first");
+    test.queue.start_gathering(first);
+    test.push(write("b", 1, test.now), "second");
+    assert_eq!(test.names(1), ["none"]);
+    test.queue.end_gathering(Lane::Updates);
+    assert_eq!(test.names(2), ["first", "second"]);
 }
 
 #[test]
-fn who_is_to_go_alone_from_now_on_is_not_taken_along_again() {
-    let mut desk = Desk::new();
-    desk.push(rider("a", 1, desk.now), "refused");
-    let (mut receipt, name) = desk.next(&FREE).unwrap();
-    receipt.ride(None);
-    desk.queue.put_back(receipt, name, desk.now);
-    assert!(desk.queue.take_along(Lane::Updates).is_none());
-    assert_eq!(desk.names(1), ["refused"]);
+fn a_requeued_ticket_without_a_lane_becomes_no_batch_member() {
+    let mut test = TestQueue::new();
+    test.push(batchable_write("a", 1, test.now), "refused");
+    let (mut receipt, name) = test.next(&FREE).unwrap();
+    receipt.set_lane(None);
+    test.queue.requeue(receipt, name, test.now);
+    assert!(test.queue.take_member(Lane::Updates).is_none());
+    assert_eq!(test.names(1), ["refused"]);
 }
 
 #[test]
-fn a_caller_at_its_cap_still_rides_along() {
-    let mut desk = Desk::new();
+fn a_ticket_of_a_caller_at_its_cap_becomes_a_batch_member() {
+    let mut test = TestQueue::new();
     for key in 0..5 {
-        desk.push(rider("capped", key, desk.now), "capped");
+        test.push(batchable_write("capped", key, test.now), "capped");
     }
-    assert_eq!(desk.names(4), ["capped", "capped", "capped", "nobody"]);
-    assert!(desk.queue.take_along(Lane::Updates).is_some());
+    assert_eq!(test.names(4), ["capped", "capped", "capped", "none"]);
+    assert!(test.queue.take_member(Lane::Updates).is_some());
 }
 
 #[test]
-fn the_snapshot_tells_what_waits_and_since_when() {
-    let mut desk = Desk::new();
-    let begin = desk.now;
-    desk.push(ask("b", desk.now), "");
-    desk.now += ms(5);
-    desk.push(ask("a", desk.now), "");
-    desk.push(ask("b", desk.now), "");
-    let snapshot = desk.queue.snapshot();
+fn the_snapshot_has_the_waiting_tickets_and_their_ages() {
+    let mut test = TestQueue::new();
+    let begin = test.now;
+    test.push(request("b", test.now), "");
+    test.now += ms(5);
+    test.push(request("a", test.now), "");
+    test.push(request("b", test.now), "");
+    let snapshot = test.queue.snapshot();
     assert_eq!(snapshot.waiting, [0, 3, 0, 0]);
     assert_eq!(snapshot.oldest, [None, Some(begin), None, None]);
     assert_eq!(snapshot.callers, [("a".into(), 1), ("b".into(), 2)]);
 }
 
 #[test]
-fn callers_without_anything_here_are_forgotten() {
-    let mut desk = Desk::new();
+fn idle_callers_are_removed() {
+    let mut test = TestQueue::new();
     for caller in 0..10_000 {
-        desk.push(ask(&format!("caller {caller}"), desk.now), "");
-        desk.names(1);
+        test.push(request(&format!("caller {caller}"), test.now), "");
+        test.names(1);
     }
-    assert!(desk.queue.callers.iter().count() <= 64);
+    assert!(test.queue.callers.iter().count() <= 64);
 }

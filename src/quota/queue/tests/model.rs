@@ -1,4 +1,4 @@
-//! Any history, against a list of tickets searched from end to end.
+//! Checks any history of the queue against a model: a list of tickets that is searched completely.
 
 use super::*;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ enum Step {
         keys: Vec<u8>,
         patience: u64,
     },
-    Next {
+    NextTicket {
         free: usize,
         bulk: usize,
     },
@@ -49,7 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         });
     let step = prop_oneof![
         8 => push,
-        6 => (0_usize..8, 0_usize..2).prop_map(|(free, bulk)| Step::Next { free, bulk }),
+        6 => (0_usize..8, 0_usize..2).prop_map(|(free, bulk)| Step::NextTicket { free, bulk }),
         4 => any::<usize>().prop_map(Step::Done),
         1 => any::<usize>().prop_map(Step::PutBack),
         1 => any::<usize>().prop_map(Step::Remove),
@@ -59,7 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..150)
 }
 
-/// A ticket as the model knows it; only its class is read from the queue, since others may raise it.
+/// A ticket of the model. Only its class is read from the queue, since other tickets may raise it.
 #[derive(Clone, Debug)]
 struct Known {
     id: TicketId,
@@ -68,15 +68,15 @@ struct Known {
     rides: bool,
     keys: Vec<u8>,
     deadline: Instant,
-    returned: bool,
+    requeued: bool,
 }
 
 struct Model {
     queue: Queue<TicketName>,
     now: Instant,
     waiting: Vec<Known>,
-    on_the_way: Vec<(Known, Receipt)>,
-    /// Grants that count against the cap of the caller that has one.
+    in_progress: Vec<(Known, Receipt)>,
+    /// Grants that count against the cap of the capped caller.
     capped: Vec<Instant>,
     pushed: usize,
     ended: usize,
@@ -95,7 +95,7 @@ impl Model {
             queue: Queue::new(settings),
             now: Instant::now(),
             waiting: Vec::new(),
-            on_the_way: Vec::new(),
+            in_progress: Vec::new(),
             capped: Vec::new(),
             pushed: 0,
             ended: 0,
@@ -115,16 +115,16 @@ impl Model {
 
     fn is_key_free(&self, ticket: &Known) -> bool {
         let shares = |other: &Known| other.keys.iter().any(|key| ticket.keys.contains(key));
-        !self.on_the_way.iter().any(|(other, _)| shares(other))
+        !self.in_progress.iter().any(|(other, _)| shares(other))
             && !self.waiting.iter().any(|other| other.id < ticket.id && shares(other))
     }
 
     fn is_at_cap(&self, ticket: &Known) -> bool {
         let used = self.capped.iter().filter(|at| **at + W > self.now).count();
-        CALLERS[ticket.caller] == "capped" && !ticket.returned && used >= CAP
+        CALLERS[ticket.caller] == "capped" && !ticket.requeued && used >= CAP
     }
 
-    /// Whether it could go, as far as its own affairs are concerned.
+    /// Whether it can be granted, other tickets aside.
     fn can_go(&self, ticket: &Known, bulk: usize) -> bool {
         self.is_key_free(ticket) && !self.is_at_cap(ticket) && (ticket.cost == Cost::Call || bulk > 0)
     }
@@ -139,17 +139,17 @@ impl Model {
                 keys,
                 patience,
             } => self.push(caller, class, bulk, rides.then_some(Lane::Updates), keys, patience),
-            Step::Next { free, bulk } => self.next(free, bulk),
+            Step::NextTicket { free, bulk } => self.next(free, bulk),
             Step::Done(which) => {
-                if let Some((_, receipt)) = self.some_on_the_way(which) {
+                if let Some((_, receipt)) = self.some_in_progress(which) {
                     self.queue.done(receipt);
                     self.ended += 1;
                 }
             }
             Step::PutBack(which) => {
-                if let Some((mut ticket, receipt)) = self.some_on_the_way(which) {
-                    self.queue.put_back(receipt, 0, self.now);
-                    ticket.returned = true;
+                if let Some((mut ticket, receipt)) = self.some_in_progress(which) {
+                    self.queue.requeue(receipt, 0, self.now);
+                    ticket.requeued = true;
                     self.waiting.push(ticket);
                 }
             }
@@ -160,15 +160,15 @@ impl Model {
                     self.ended += 1;
                 }
             }
-            Step::TakeAlong => self.take_along(),
+            Step::TakeAlong => self.take_member(),
             Step::Pass(time) => self.now += ms(time),
         }
         self.check();
     }
 
-    fn some_on_the_way(&mut self, which: usize) -> Option<(Known, Receipt)> {
-        let count = self.on_the_way.len();
-        (count > 0).then(|| self.on_the_way.swap_remove(which % count))
+    fn some_in_progress(&mut self, which: usize) -> Option<(Known, Receipt)> {
+        let count = self.in_progress.len();
+        (count > 0).then(|| self.in_progress.swap_remove(which % count))
     }
 
     fn some_waiting(&self, which: usize) -> Option<TicketId> {
@@ -176,36 +176,36 @@ impl Model {
         (count > 0).then(|| self.waiting[which % count].id)
     }
 
-    /// After a grant, when the dead are out.
-    fn take_along(&mut self) {
+    /// Takes a member of a batch after a grant, when the expired tickets are removed.
+    fn take_member(&mut self) {
         for _ in 0..self.waiting.len() {
             self.next(0, 0);
         }
         let mut fellows: Vec<_> = self.waiting.iter().filter(|ticket| ticket.rides).cloned().collect();
         fellows.retain(|ticket| self.is_key_free(ticket));
         let highest = fellows.iter().map(|ticket| self.class(ticket)).max();
-        let taken = self.queue.take_along(Lane::Updates);
+        let taken = self.queue.take_member(Lane::Updates);
         assert_eq!(taken.is_some(), highest.is_some());
         if let Some((receipt, _)) = taken {
             let ticket = fellows.into_iter().find(|ticket| ticket.id == receipt.id);
             assert_eq!(Some(receipt.criticality()), highest);
             self.forget(receipt.id);
-            self.on_the_way.push((ticket.expect("it may ride"), receipt));
+            self.in_progress.push((ticket.expect("it can be a member"), receipt));
         }
     }
 
     fn push(&mut self, caller: usize, class: usize, bulk: bool, lane: Option<Lane>, keys: Vec<u8>, patience: u64) {
-        let ask = Ask {
+        let request = TicketRequest {
             caller: CALLERS[caller].into(),
             criticality: Criticality::ALL[class],
             cost: if bulk { Cost::Bulk } else { Cost::Call },
-            keys: keys.iter().map(Key::of).collect(),
+            keys: keys.iter().map(WriteKey::of).collect(),
             position: None,
             deadline: self.now + ms(patience),
             lane,
         };
-        let (cost, deadline) = (ask.cost, ask.deadline);
-        let class = self.queue.class_of(&ask);
+        let (cost, deadline) = (request.cost, request.deadline);
+        let class = self.queue.class_of(&request);
         let of_caller = |ticket: &&Known| ticket.caller == caller;
         let candidates: Vec<_> = if self.waiting.iter().filter(of_caller).count() >= MAX_PER_CALLER {
             self.waiting.iter().filter(of_caller).collect()
@@ -219,7 +219,7 @@ impl Model {
             .min_by_key(|ticket| (self.class(ticket), std::cmp::Reverse(ticket.id)));
         let victim = victim.map(|ticket| (ticket.id, self.class(ticket)));
         self.pushed += 1;
-        match (self.queue.push(ask, self.pushed, self.now), victim) {
+        match (self.queue.push(request, self.pushed, self.now), victim) {
             (Err(name), Some((_, lowest))) => {
                 assert_eq!(name, self.pushed);
                 assert!(lowest >= class);
@@ -239,7 +239,7 @@ impl Model {
                     rides: lane.is_some(),
                     keys,
                     deadline,
-                    returned: false,
+                    requeued: false,
                 });
             }
             (Err(_), None) => panic!("refused while there was room"),
@@ -248,10 +248,10 @@ impl Model {
 
     fn next(&mut self, free: usize, bulk: usize) {
         let supply = Supply {
-            calls: Slots { limit: 25, free },
-            bulk: Slots { limit: 5, free: bulk },
+            calls: SlotSupply { limit: 25, free },
+            bulk: SlotSupply { limit: 5, free: bulk },
             window: W,
-            too_early: Duration::ZERO,
+            pacing_delay: Duration::ZERO,
         };
         let before: Vec<_> = self
             .waiting
@@ -259,11 +259,11 @@ impl Model {
             .map(|ticket| (ticket.clone(), self.class(ticket)))
             .collect();
         match self.queue.next(&supply, self.now) {
-            Next::Dead(id, ..) => {
+            NextTicket::Expired(id, ..) => {
                 assert!(self.forget(id).deadline <= self.now);
                 self.ended += 1;
             }
-            Next::Granted(receipt, _) => {
+            NextTicket::Granted(receipt, _) => {
                 let ticket = self
                     .waiting
                     .iter()
@@ -276,13 +276,13 @@ impl Model {
                 assert!(self.can_go(&ticket, bulk), "{ticket:?} could not go");
                 self.check_order(&ticket, class, &before, bulk);
                 self.grants += 1;
-                if CALLERS[ticket.caller] == "capped" && !ticket.returned {
+                if CALLERS[ticket.caller] == "capped" && !ticket.requeued {
                     self.capped.push(self.now);
                 }
                 self.forget(ticket.id);
-                self.on_the_way.push((ticket, receipt));
+                self.in_progress.push((ticket, receipt));
             }
-            Next::Nobody => {
+            NextTicket::None => {
                 let kept = self.queue.reserve.kept(25);
                 assert!(kept <= 5);
                 for (ticket, class) in &before {
@@ -298,7 +298,7 @@ impl Model {
         }
     }
 
-    /// Whether nobody else should have gone, by the rules that hold for single grants.
+    /// Checks that no other ticket should have been granted, by the rules for single grants.
     fn check_order(&mut self, ticket: &Known, class: Criticality, before: &[(Known, Criticality)], bulk: usize) {
         let rivals = || {
             before
@@ -308,10 +308,10 @@ impl Model {
         let is_overtaking = rivals().any(|(_, other)| *other > class);
         for (other, _) in rivals().filter(|(_, other)| *other == class) {
             assert!(
-                ticket.returned || !other.returned,
+                ticket.requeued || !other.requeued,
                 "{other:?} had its turn before {ticket:?}"
             );
-            let same_flow = other.caller == ticket.caller && other.cost == ticket.cost && !ticket.returned;
+            let same_flow = other.caller == ticket.caller && other.cost == ticket.cost && !ticket.requeued;
             let kind = |ticket: &Known| (ticket.rides, !ticket.rides && ticket.keys.is_empty());
             if same_flow && kind(other) == kind(ticket) {
                 let is_by_deadline = ticket.rides || ticket.keys.is_empty();
@@ -325,7 +325,7 @@ impl Model {
         if is_overtaking {
             assert!(class < Criticality::Critical);
             self.out_of_order[class as usize] += 1;
-            // Its own grants in order may have been before it waited again.
+            // Its grants in order may have been before it waited again.
             assert!(
                 self.out_of_order[class as usize] * 19 <= self.grants,
                 "overtook too often"
@@ -337,7 +337,7 @@ impl Model {
         assert_eq!(self.queue.len(), self.waiting.len());
         assert_eq!(
             self.pushed,
-            self.ended + self.waiting.len() + self.on_the_way.len(),
+            self.ended + self.waiting.len() + self.in_progress.len(),
             "lost or doubled"
         );
         let snapshot = self.queue.snapshot();
@@ -357,17 +357,17 @@ impl Model {
         }
     }
 
-    /// Lets everything go, as nothing may be stuck.
+    /// Grants all tickets, since none may be stuck.
     fn drain(mut self) {
-        for _ in 0..4 * (MAX_WAITING + self.on_the_way.len() + 10) {
-            self.step(Step::Next { free: 25, bulk: 5 });
-            while !self.on_the_way.is_empty() {
+        for _ in 0..4 * (MAX_WAITING + self.in_progress.len() + 10) {
+            self.step(Step::NextTicket { free: 25, bulk: 5 });
+            while !self.in_progress.is_empty() {
                 self.step(Step::Done(0));
             }
             self.step(Step::Pass(400));
         }
         assert!(self.waiting.is_empty(), "{:?}", self.waiting);
-        assert!(self.queue.lines.is_empty());
+        assert!(self.queue.key_queues.is_empty());
         assert!(self.queue.deadlines.is_empty());
         assert_eq!(self.queue.next_wake(), None);
         for class in &self.queue.classes {
@@ -381,7 +381,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn any_history_keeps_the_rules(steps in steps()) {
+    fn the_rules_hold_for_any_history(steps in steps()) {
         let mut model = Model::new();
         for step in steps {
             model.step(step);

@@ -1,22 +1,22 @@
-//! Shares over time: slots that fall free a window after their grant, and classes and callers that want more than there
-//! is.
+//! Checks shares over time: slots become free a window after their grant, and the demand of classes and callers
+//! exceeds the supply.
 
 use super::*;
 use proptest::prelude::*;
 
-/// N slots, each held for exactly a window.
-struct Road {
+/// N slots, each held for exactly one window.
+struct SlotWindow {
     queue: Queue<usize>,
     now: Instant,
     limit: usize,
     held: Vec<Instant>,
-    /// The classes of the grants, in their order.
+    /// The classes of the grants, in order.
     granted: Vec<Criticality>,
-    /// How long each granted upper ticket waited.
+    /// The waits of the granted tickets of the upper classes.
     waits: Vec<Duration>,
 }
 
-impl Road {
+impl SlotWindow {
     fn new(limit: usize) -> Self {
         Self {
             queue: Queue::new(settings()),
@@ -29,29 +29,29 @@ impl Road {
     }
 
     fn push(&mut self, caller: &str, criticality: Criticality) {
-        let ask = Ask {
+        let request = TicketRequest {
             criticality,
-            ..ask(caller, self.now)
+            ..request(caller, self.now)
         };
-        self.queue.push(ask, 0, self.now).unwrap();
+        self.queue.push(request, 0, self.now).unwrap();
     }
 
-    /// Keeps a class waiting.
+    /// Keeps tickets of a class waiting.
     fn fill(&mut self, criticality: Criticality) {
         while self.queue.snapshot().waiting[criticality as usize] < 2 * self.limit {
             self.push("filler", criticality);
         }
     }
 
-    fn go(&mut self) {
+    fn grant(&mut self) {
         self.held.retain(|until| *until > self.now);
         loop {
-            let calls = Slots {
+            let calls = SlotSupply {
                 limit: self.limit,
                 free: self.limit - self.held.len(),
             };
             match self.queue.next(&Supply { calls, ..FREE }, self.now) {
-                Next::Granted(receipt, _) => {
+                NextTicket::Granted(receipt, _) => {
                     self.held.push(self.now + W);
                     self.granted.push(receipt.criticality());
                     if receipt.criticality() >= Criticality::Critical {
@@ -59,8 +59,8 @@ impl Road {
                     }
                     self.queue.done(receipt);
                 }
-                Next::Dead(..) => {}
-                Next::Nobody => return,
+                NextTicket::Expired(..) => {}
+                NextTicket::None => return,
             }
         }
     }
@@ -71,134 +71,134 @@ impl Road {
 }
 
 #[test]
-fn sheddable_work_alone_uses_every_slot() {
-    let mut road = Road::new(25);
+fn sheddable_calls_alone_use_every_slot() {
+    let mut slots = SlotWindow::new(25);
     for _ in 0..10 {
-        road.fill(Criticality::Sheddable);
-        road.go();
-        assert_eq!(road.held.len(), 25);
-        road.now += W;
+        slots.fill(Criticality::Sheddable);
+        slots.grant();
+        assert_eq!(slots.held.len(), 25);
+        slots.now += W;
     }
 }
 
 #[test]
-fn what_critical_work_does_not_ask_for_is_lent_again_after_some_windows() {
-    let mut road = Road::new(25);
+fn kept_slots_without_demand_are_used_again_after_some_windows() {
+    let mut slots = SlotWindow::new(25);
     for _ in 0..5 {
-        road.push("a", Criticality::Critical);
+        slots.push("a", Criticality::Critical);
     }
     for window in 0..10 {
-        road.fill(Criticality::Sheddable);
-        road.go();
+        slots.fill(Criticality::Sheddable);
+        slots.grant();
         let expected = if (1..=4).contains(&window) { 20 } else { 25 };
-        assert_eq!(road.held.len(), expected, "window {window}");
-        road.now += W;
+        assert_eq!(slots.held.len(), expected, "window {window}");
+        slots.now += W;
     }
 }
 
 #[test]
-fn a_flood_of_critical_work_over_slots_that_come_one_by_one_leaves_the_lowest_its_twentieth() {
-    let mut road = Road::new(25);
+fn a_flood_of_critical_calls_over_single_slots_leaves_the_lowest_class_its_twentieth() {
+    let mut slots = SlotWindow::new(25);
     for slot in 1..=25 {
-        road.held.push(road.now + W / 25 * slot);
+        slots.held.push(slots.now + W / 25 * slot);
     }
     for _ in 0..1_000 {
-        road.fill(Criticality::Critical);
-        road.fill(Criticality::Sheddable);
-        road.go();
-        road.now += W / 25;
+        slots.fill(Criticality::Critical);
+        slots.fill(Criticality::Sheddable);
+        slots.grant();
+        slots.now += W / 25;
     }
-    assert_eq!(road.count(Criticality::Sheddable), 999 / 20);
+    assert_eq!(slots.count(Criticality::Sheddable), 999 / 20);
 }
 
 #[test]
-fn critical_work_at_odd_times_waits_for_nothing_once_it_is_known() {
-    let mut road = Road::new(25);
+fn critical_calls_at_irregular_times_do_not_wait_once_they_were_seen() {
+    let mut slots = SlotWindow::new(25);
     for tick in 0..2_000_u64 {
-        road.fill(Criticality::SheddablePlus);
-        // Four in a window, never in the same place of it.
+        slots.fill(Criticality::SheddablePlus);
+        // Four in a window, never at the same place in it.
         if tick % 13 == 0 {
-            road.push("a", Criticality::Critical);
+            slots.push("a", Criticality::Critical);
         }
-        road.go();
+        slots.grant();
         if tick == 100 {
-            road.waits.clear();
+            slots.waits.clear();
         }
-        road.now += ms(100);
+        slots.now += ms(100);
     }
-    assert!(road.waits.iter().all(Duration::is_zero), "{:?}", road.waits);
+    assert!(slots.waits.iter().all(Duration::is_zero), "{:?}", slots.waits);
 }
 
 #[test]
 fn one_critical_call_keeps_one_slot_and_no_more() {
-    let mut road = Road::new(25);
-    road.push("a", Criticality::Critical);
-    road.go();
-    road.now += W;
-    road.fill(Criticality::Sheddable);
-    road.go();
-    assert_eq!(road.held.len(), 24);
+    let mut slots = SlotWindow::new(25);
+    slots.push("a", Criticality::Critical);
+    slots.grant();
+    slots.now += W;
+    slots.fill(Criticality::Sheddable);
+    slots.grant();
+    assert_eq!(slots.held.len(), 24);
 }
 
 #[test]
-fn the_lower_two_classes_have_a_twentieth_each_whatever_waits_above() {
-    let mut road = Road::new(25);
+fn the_lower_two_classes_have_a_twentieth_each_for_any_load_above() {
+    let mut slots = SlotWindow::new(25);
     for _ in 0..40 {
-        road.fill(Criticality::CriticalPlus);
-        road.fill(Criticality::SheddablePlus);
-        road.fill(Criticality::Sheddable);
-        road.go();
-        road.now += W;
+        slots.fill(Criticality::CriticalPlus);
+        slots.fill(Criticality::SheddablePlus);
+        slots.fill(Criticality::Sheddable);
+        slots.grant();
+        slots.now += W;
     }
-    assert_eq!(road.granted.len(), 1000);
-    assert!((49..=50).contains(&road.count(Criticality::Sheddable)));
-    assert!((49..=50).contains(&road.count(Criticality::SheddablePlus)));
+    assert_eq!(slots.granted.len(), 1000);
+    assert!((49..=50).contains(&slots.count(Criticality::Sheddable)));
+    assert!((49..=50).contains(&slots.count(Criticality::SheddablePlus)));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// While critical work asks for no more than it did, and for no more than its fifth, the slots kept for it are
-    /// free, however much else waits, so it never waits longer than at first; nothing else is left unused; and the
-    /// lowest class has its twentieth.
+    /// While critical calls do not increase and stay below their fifth, their kept slots are free, however much else
+    /// waits. So they never wait longer than at first, no other slot is unused, and the lowest class gets its
+    /// twentieth.
     #[test]
-    fn what_is_kept_for_critical_work_is_free_for_it(
+    fn the_slots_kept_for_critical_calls_are_free_for_them(
         limit in 5_usize..40,
         phases in prop::collection::vec(0_u64..50, 1..8),
-        spread in 0_u64..50,
+        pacing in 0_u64..50,
     ) {
-        let mut road = Road::new(limit);
+        let mut slots = SlotWindow::new(limit);
         let phases = &phases[..phases.len().min(limit / 5)];
-        // It may wait until it has been seen for a window, and its slots have fallen free.
+        // A critical call may wait until such calls were seen for a window and their slots have become free.
         let mut longest_at_first = Duration::ZERO;
         for tick in 0..50 * 20 {
-            road.fill(Criticality::SheddablePlus);
-            road.fill(Criticality::Sheddable);
-            // The slots' phases are spread at first.
-            if tick == 0 && spread > 0 {
+            slots.fill(Criticality::SheddablePlus);
+            slots.fill(Criticality::Sheddable);
+            // At first, the slots become free at different times.
+            if tick == 0 && pacing > 0 {
                 for i in 0..limit as u64 {
-                    road.held.push(road.now + ms(1 + 100 * (i * spread % 50)));
+                    slots.held.push(slots.now + ms(1 + 100 * (i * pacing % 50)));
                 }
             }
             for _ in phases.iter().filter(|phase| **phase == tick % 50) {
-                road.push("a", Criticality::Critical);
+                slots.push("a", Criticality::Critical);
             }
-            road.go();
+            slots.grant();
             if tick == 100 {
-                longest_at_first = road.waits.drain(..).max().unwrap_or_default();
-                road.granted.clear();
+                longest_at_first = slots.waits.drain(..).max().unwrap_or_default();
+                slots.granted.clear();
             }
             if tick >= 100 {
-                let free = limit - road.held.len();
-                prop_assert!(free >= road.queue.reserve.kept(limit));
+                let free = limit - slots.held.len();
+                prop_assert!(free >= slots.queue.reserve.kept(limit));
             }
-            road.now += ms(100);
+            slots.now += ms(100);
         }
-        prop_assert!(road.waits.iter().all(|wait| *wait <= longest_at_first), "{:?}", road.waits);
-        prop_assert!(road.waits.len() >= phases.len() * 17);
-        let all = road.granted.len();
+        prop_assert!(slots.waits.iter().all(|wait| *wait <= longest_at_first), "{:?}", slots.waits);
+        prop_assert!(slots.waits.len() >= phases.len() * 17);
+        let all = slots.granted.len();
         prop_assert!(all >= limit * 17, "{all} of {}", limit * 18);
-        let lowest = road.count(Criticality::Sheddable);
+        let lowest = slots.count(Criticality::Sheddable);
         prop_assert!(lowest >= (all - limit / 5) / 20 , "{lowest} of {all}");
     }
 
@@ -208,26 +208,26 @@ proptest! {
         limit in 1_usize..60,
         demands in prop::collection::vec((0_usize..80, 0_usize..80), 20..40),
     ) {
-        let mut road = Road::new(limit);
+        let mut slots = SlotWindow::new(limit);
         for (critical, plus) in demands {
             for _ in 0..critical {
-                road.push("a", Criticality::Critical);
+                slots.push("a", Criticality::Critical);
             }
             for _ in 0..plus {
-                road.push("b", Criticality::SheddablePlus);
+                slots.push("b", Criticality::SheddablePlus);
             }
-            road.fill(Criticality::Sheddable);
-            road.go();
-            road.now += W / 3;
+            slots.fill(Criticality::Sheddable);
+            slots.grant();
+            slots.now += W / 3;
         }
         let mut lowest = 0;
-        for (grants, class) in road.granted.iter().enumerate() {
+        for (grants, class) in slots.granted.iter().enumerate() {
             lowest += usize::from(*class == Criticality::Sheddable);
             prop_assert!(grants < 20 * (lowest + 1) + limit / 5, "{lowest} of {}", grants + 1);
         }
     }
 
-    /// What any two callers with work have got differs by no more than one turn of each: Goyal's bound.
+    /// The grants of any two callers with waiting tickets differ by no more than one turn of each (Goyal's bound).
     #[test]
     fn shares_follow_the_weights(
         weights in prop::collection::vec(1_u32..20, 2..8),
@@ -237,7 +237,7 @@ proptest! {
         let mut settings = settings();
         let names: Vec<Arc<str>> = (0..weights.len()).map(|i| i.to_string().into()).collect();
         for (name, weight) in names.iter().zip(&weights) {
-            settings.callers.insert(name.clone(), Share { weight: *weight, ..Share::default() });
+            settings.callers.insert(name.clone(), CallerQuota { weight: *weight, ..CallerQuota::default() });
         }
         let now = Instant::now();
         let mut queue = Queue::new(settings);
@@ -245,11 +245,11 @@ proptest! {
         for grant in 0..grants {
             for i in (0..weights.len()).filter(|i| starts[*i] == grant) {
                 for _ in 0..300 {
-                    queue.push(ask(&names[i], now), i, now).unwrap();
+                    queue.push(request(&names[i], now), i, now).unwrap();
                 }
             }
             let mut now_got = got[grant].clone();
-            if let Next::Granted(receipt, i) = queue.next(&FREE, now) {
+            if let NextTicket::Granted(receipt, i) = queue.next(&FREE, now) {
                 now_got[i] += 1.0;
                 queue.done(receipt);
             }
@@ -268,7 +268,7 @@ proptest! {
         }
     }
 
-    /// A caller who floods the queue delays another one's next ticket by at most two slots.
+    /// A caller that floods the queue delays the next ticket of another caller by at most two slots.
     #[test]
     fn a_flooder_delays_another_by_at_most_two_slots(
         gaps in prop::collection::vec(0_usize..7, 1..30),
@@ -278,17 +278,17 @@ proptest! {
         let mut queue = Queue::new(settings());
         let flooder = if flooder_is_double { "double" } else { "flooder" };
         for _ in 0..1_000 {
-            queue.push(ask(flooder, now), false, now).unwrap();
+            queue.push(request(flooder, now), false, now).unwrap();
         }
         for gap in gaps {
             for _ in 0..gap {
-                let Next::Granted(receipt, _) = queue.next(&FREE, now) else { panic!() };
+                let NextTicket::Granted(receipt, _) = queue.next(&FREE, now) else { panic!() };
                 queue.done(receipt);
             }
-            queue.push(ask("other", now), true, now).unwrap();
+            queue.push(request("other", now), true, now).unwrap();
             let mut delay = 0;
             loop {
-                let Next::Granted(receipt, is_other) = queue.next(&FREE, now) else { panic!() };
+                let NextTicket::Granted(receipt, is_other) = queue.next(&FREE, now) else { panic!() };
                 queue.done(receipt);
                 if is_other {
                     break;
@@ -301,16 +301,16 @@ proptest! {
 }
 
 #[test]
-fn ten_thousand_tickets_of_a_flooder_delay_nobody_by_more_than_two_slots() {
+fn ten_thousand_tickets_of_one_caller_delay_another_by_at_most_two_slots() {
     let now = Instant::now();
     let mut queue = Queue::new(settings());
     for _ in 0..10_000 {
-        queue.push(ask("flooder", now), "flooder", now).unwrap();
+        queue.push(request("flooder", now), "flooder", now).unwrap();
     }
-    queue.push(ask("other", now), "other", now).unwrap();
+    queue.push(request("other", now), "other", now).unwrap();
     let mut names = Vec::new();
     for _ in 0..3 {
-        if let Next::Granted(receipt, name) = queue.next(&FREE, now) {
+        if let NextTicket::Granted(receipt, name) = queue.next(&FREE, now) {
             names.push(name);
             queue.done(receipt);
         }
@@ -318,70 +318,70 @@ fn ten_thousand_tickets_of_a_flooder_delay_nobody_by_more_than_two_slots() {
     assert!(names.contains(&"other"), "{names:?}");
 }
 
-/// A free slot too early for an even spread.
+/// A free slot before the next call is due.
 const EARLY: Supply = Supply {
-    too_early: Duration::from_millis(70),
+    pacing_delay: Duration::from_millis(70),
     ..FREE
 };
 
-/// So many tickets of a flooder, and one of somebody else.
-fn flood(tickets: usize) -> Desk {
-    let mut desk = Desk::new();
+/// This number of tickets of a flooding caller, and one of another caller.
+fn flood(tickets: usize) -> TestQueue {
+    let mut test = TestQueue::new();
     for _ in 0..tickets {
-        desk.push(ask("flooder", desk.now), "flooder");
+        test.push(request("flooder", test.now), "flooder");
     }
-    desk.push(ask("other", desk.now), "other");
-    desk
+    test.push(request("other", test.now), "other");
+    test
 }
 
 #[test]
-fn a_flood_beside_which_others_come_is_held_until_it_is_due() {
-    let mut desk = flood(FREE.calls.limit + 2);
-    assert_eq!(desk.name(&EARLY), "nobody");
-    assert_eq!(desk.queue.next_wake(), Some(desk.now + EARLY.too_early));
-    assert_eq!(desk.name(&FREE), "flooder");
-    assert_eq!(desk.name(&EARLY), "other", "who floods not is not held");
-    assert_eq!(desk.name(&EARLY), "nobody");
-    assert_eq!(desk.name(&FREE), "flooder");
-    assert_eq!(desk.name(&EARLY), "flooder", "a window serves what is left");
+fn a_flood_beside_arriving_callers_is_paced() {
+    let mut test = flood(FREE.calls.limit + 2);
+    assert_eq!(test.name(&EARLY), "none");
+    assert_eq!(test.queue.next_wake(), Some(test.now + EARLY.pacing_delay));
+    assert_eq!(test.name(&FREE), "flooder");
+    assert_eq!(test.name(&EARLY), "other", "a caller without a flood is not held");
+    assert_eq!(test.name(&EARLY), "none");
+    assert_eq!(test.name(&FREE), "flooder");
+    assert_eq!(test.name(&EARLY), "flooder", "a window serves what is left");
 }
 
 #[test]
-fn whoever_floods_alone_is_not_held() {
-    let mut desk = Desk::new();
+fn a_flood_without_other_callers_is_not_paced() {
+    let mut test = TestQueue::new();
     for _ in 0..100 {
-        desk.push(ask("flooder", desk.now), "flooder");
-        assert_eq!(desk.name(&EARLY), "flooder");
-        desk.push(ask("flooder", desk.now), "flooder");
+        test.push(request("flooder", test.now), "flooder");
+        assert_eq!(test.name(&EARLY), "flooder");
+        test.push(request("flooder", test.now), "flooder");
     }
-    let mut desk = flood(100);
-    desk.now += W * 4;
-    assert_ne!(desk.name(&EARLY), "nobody", "the other one has not come again");
+    let mut test = flood(100);
+    test.now += W * 4;
+    assert_ne!(test.name(&EARLY), "none", "the other caller has no new ticket");
 }
 
 #[test]
-fn a_held_slot_is_free_for_critical_work() {
-    let mut desk = flood(100);
-    let urgent = Ask {
+fn a_slot_held_by_pacing_is_free_for_critical_calls() {
+    let mut test = flood(100);
+    let urgent = TicketRequest {
         criticality: Criticality::Critical,
-        ..ask("shop", desk.now)
+        ..request("shop", test.now)
     };
-    desk.push(urgent, "urgent");
-    assert_eq!(desk.name(&EARLY), "urgent");
-    assert_eq!(desk.name(&EARLY), "nobody");
+    test.push(urgent, "urgent");
+    assert_eq!(test.name(&EARLY), "urgent");
+    assert_eq!(test.name(&EARLY), "none");
 }
 
 #[test]
 fn weights_of_one_one_and_two_are_kept_within_one_slot() {
-    let mut desk = Desk::new();
+    let mut test = TestQueue::new();
     for _ in 0..1_000 {
         for name in ["a", "b", "double"] {
-            desk.push(ask(name, desk.now), name);
+            test.push(request(name, test.now), name);
         }
     }
     let mut got = HashMap::new();
     for grants in 1..=1_000 {
-        *got.entry(desk.name(&FREE)).or_insert(0.0) += 1.0;
+        *got.entry(test.name(&FREE)).or_insert(0.0) += 1.0;
         for (name, share) in [("a", 0.25), ("b", 0.25), ("double", 0.5)] {
             let exact = share * f64::from(grants);
             let has = got.get(name).copied().unwrap_or(0.0);

@@ -1,0 +1,204 @@
+//! The members of a batch, the replies to them, and the registries in which they meet their leader.
+//!
+//! Members of different operations have different types, and the quota knows none of them. So the quota hands out tickets
+//! only. A member that joins puts itself into the registry of its operation and passes its ticket to the leader, which
+//! takes the member out of the registry by the ticket.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::{activity, lead};
+use super::{BatchMode, Batchable};
+use crate::context::RequestContext;
+use crate::error::{Error, Result};
+use crate::quota::breaker::OperationId;
+use crate::quota::queue::TicketId;
+use crate::quota::{BatchMember, JoinedMembers, Requeue};
+
+/// How long a leader waits for its members to join. They have nothing to do before but to write their records.
+const JOIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A member of a batch.
+pub(super) struct Member<O: Batchable> {
+    /// The identity of the batch. All its calls have it.
+    pub(super) batch: OperationId,
+    pub(super) ticket: Option<TicketId>,
+    pub(super) context: RequestContext,
+    pub(super) mode: BatchMode,
+    pub(super) operation: O,
+    pub(super) reply: oneshot::Sender<Reply<O::Output>>,
+    pub(super) requeue: Option<Requeue>,
+}
+
+/// The reply of the leader to a member.
+pub(super) enum Reply<T> {
+    /// The result of the member, and the claim by which a refused member is requeued.
+    Final(Result<T>, Option<Requeue>),
+    /// The member is to be sent by its own endpoint, as a part of its batch.
+    SendAlone(Option<Requeue>, OperationId),
+    /// Whether the batch was executed is unknown. A write that was not executed can rejoin its batch.
+    Unknown(Error, LostMember),
+}
+
+impl<O: Batchable> Member<O> {
+    /// Replies with the result. Ignored if the member was cancelled.
+    pub(super) fn reply(mut self, result: Result<O::Output>) {
+        let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
+        // Dropped before the reply is sent, so that the next call of the member finds its keys free.
+        let requeue = self.requeue.take().filter(|_| is_refused);
+        let _ = self.reply.send(Reply::Final(result, requeue));
+    }
+
+    /// Replies that the member failed. If it has an endpoint of its own, it is sent by that instead: it returns the most exact error.
+    pub(super) fn fail(self, error: Error) {
+        match self.mode {
+            BatchMode::Always => self.reply(Err(error)),
+            BatchMode::Never | BatchMode::Opportunistic => self.send_alone(),
+        }
+    }
+
+    /// Replies that the member is to be sent by its own endpoint.
+    pub(super) fn send_alone(self) {
+        let _ = self.reply.send(Reply::SendAlone(self.requeue, self.batch));
+    }
+}
+
+/// A write whose outcome is unknown because that of its batch is. The rest of the batch waits until the write is reconciled.
+/// Dropping it means that the batch continues without it.
+#[derive(Debug)]
+pub struct LostMember {
+    batch: mpsc::UnboundedSender<Reconciled>,
+    is_sure: bool,
+}
+
+/// What a member of a batch found out about itself.
+enum Reconciled {
+    /// It was not executed, and can be sent again.
+    NotExecuted(MemberId),
+    /// It does not seem to have been executed.
+    Unseen(MemberId),
+    /// It was executed.
+    Executed,
+}
+
+impl LostMember {
+    /// Reports that the write was executed. So other members may have been executed too.
+    pub fn executed(self) {
+        // The batch waits for all its lost members, so the send does not fail.
+        let _ = self.batch.send(Reconciled::Executed);
+    }
+
+    /// Marks that the write only seems not to have been executed. It is sent again only if no member was executed.
+    pub fn doubt(&mut self) {
+        self.is_sure = false;
+    }
+}
+
+/// The identity of a member in a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum MemberId {
+    /// A member that joins a batch, by its ticket.
+    Joining(TicketId),
+    /// A member that rejoins its batch, by a number that no other one has.
+    Rejoining(u64),
+}
+
+/// The members of one operation that have joined a batch, until their leader takes them.
+pub struct Registry<O: Batchable>(Mutex<HashMap<MemberId, Member<O>>>);
+
+/// The registries of all operations.
+#[derive(Default)]
+pub struct Registries {
+    pub(in crate::crm) reads: Registry<lead::GetById>,
+    pub(in crate::crm) updates: Registry<lead::Update>,
+    pub(in crate::crm) upserts: Registry<lead::CreateOrUpdate>,
+    pub(in crate::crm) creates: Registry<lead::Create>,
+    pub(in crate::crm) activities: Registry<activity::Create>,
+}
+
+impl<O: Batchable> Default for Registry<O> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<O: Batchable> Registry<O> {
+    /// Joins a batch. Returns `false` if its leader no longer waits for members.
+    pub(super) fn join(&self, place: BatchMember, member: Member<O>) -> bool {
+        let id = MemberId::Joining(place.ticket());
+        // In the registry first: the leader looks for the member when it gets the ticket.
+        self.lock().insert(id, member);
+        let has_joined = place.join();
+        if !has_joined {
+            drop(self.take(id));
+        }
+        has_joined
+    }
+
+    /// Returns the members that join a batch, the leader first. Waits until each has joined or declined, but no longer than
+    /// [`JOIN_TIMEOUT`].
+    pub(super) async fn collect(&self, joined: JoinedMembers, leader: Member<O>) -> Vec<Member<O>> {
+        let tickets = joined.collect(JOIN_TIMEOUT).await;
+        let members = tickets
+            .into_iter()
+            .filter_map(|ticket| self.take(MemberId::Joining(ticket)));
+        std::iter::once(leader).chain(members).collect()
+    }
+
+    /// Passes a reconciled write back to its batch.
+    pub(super) fn rejoin(&self, lost: LostMember, member: Member<O>) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = MemberId::Rejoining(NEXT.fetch_add(1, Ordering::Relaxed));
+        self.lock().insert(id, member);
+        let reconciled = match lost.is_sure {
+            true => Reconciled::NotExecuted(id),
+            false => Reconciled::Unseen(id),
+        };
+        // The batch waits for all its lost members, so the send fails only if its task has ended.
+        if lost.batch.send(reconciled).is_err() {
+            drop(self.take(id));
+        }
+    }
+
+    /// Lets the members of a batch find out whether they were executed. Returns the members that can be sent again.
+    pub(super) async fn reconcile(&self, members: Vec<Member<O>>, error: &Error) -> Vec<Member<O>> {
+        let (batch, mut reconciled) = mpsc::unbounded_channel();
+        for member in members {
+            let lost = LostMember {
+                batch: batch.clone(),
+                is_sure: true,
+            };
+            let _ = member.reply.send(Reply::Unknown(error.clone(), lost));
+        }
+        drop(batch);
+        let (mut again, mut unseen, mut is_executed) = (Vec::new(), Vec::new(), false);
+        while let Some(outcome) = reconciled.recv().await {
+            match outcome {
+                Reconciled::NotExecuted(id) => again.extend(self.take(id)),
+                Reconciled::Unseen(id) => unseen.extend(self.take(id)),
+                Reconciled::Executed => is_executed = true,
+            }
+        }
+        match is_executed {
+            false => again.extend(unseen),
+            true => reply_all(unseen, error),
+        }
+        again
+    }
+
+    fn take(&self, id: MemberId) -> Option<Member<O>> {
+        self.lock().remove(&id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<MemberId, Member<O>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Replies to all with the same error.
+pub(super) fn reply_all<O: Batchable>(members: Vec<Member<O>>, error: &Error) {
+    members.into_iter().for_each(|member| member.reply(Err(error.clone())));
+}

@@ -1,0 +1,43 @@
+//! The permits of the RPCs in progress. An RPC holds its permit from its headers until it ends.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::keyed_limit::KeyedPermit;
+use super::rpc_log::RpcLog;
+use super::unary_limit::UnaryPermit;
+use super::write_order::WritePosition;
+
+/// What an RPC has from its headers on. Clones share it.
+#[derive(Clone)]
+pub(super) struct RpcStart {
+    pub(super) log: RpcLog,
+    /// `None` for RPCs that are not counted: health and reflection.
+    pub(super) permit: Option<Arc<RpcPermit>>,
+    /// The position among the writes of the connection. `None` for RPCs that do not write.
+    pub(super) write_position: Option<Arc<WritePosition>>,
+}
+
+/// The permit of an RPC.
+pub(super) enum RpcPermit {
+    /// A unary RPC.
+    Unary { _permit: UnaryPermit },
+    /// An RPC with a stream of messages.
+    Stream { _permit: StreamPermit },
+}
+
+/// The permit of an RPC with a stream of messages.
+pub(super) struct StreamPermit {
+    pub(super) _of_all: OwnedSemaphorePermit,
+    pub(super) _of_owner: KeyedPermit<StreamOwner>,
+}
+
+/// The owner of a stream, for `server.max_streams_per_caller`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum StreamOwner {
+    /// The caller of that name.
+    Caller(Arc<str>),
+    /// The connection of that number. All callers without a name on one connection are one owner.
+    Connection(u64),
+}

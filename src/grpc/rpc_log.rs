@@ -1,0 +1,300 @@
+//! The log line, the metrics and the request id of each RPC, and the statuses of RPCs that panic or that tonic rejects.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use super::status;
+use crate::error::{Error, shortened};
+use crate::telemetry::metrics::Metrics;
+
+const REQUEST_ID: &str = "x-request-id";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// Maximum number of bytes of a path in the log.
+const MAX_PATH_BYTES: usize = 200;
+
+/// The facts about an RPC for its log line. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct RpcLog {
+    facts: Arc<RpcFacts>,
+}
+
+#[derive(Debug)]
+struct RpcFacts {
+    id: String,
+    trace_id: Option<String>,
+    start: Instant,
+    /// Whether the request message is complete. Always set for a stream of messages.
+    is_message_complete: AtomicBool,
+    tenant: OnceLock<String>,
+    /// The `request_id` of the message.
+    request_id: OnceLock<Uuid>,
+    reason: OnceLock<&'static str>,
+    trailers: Mutex<Vec<(&'static str, u64)>>,
+    /// The error because of which the message was not read.
+    request_error: OnceLock<Error>,
+}
+
+impl RpcLog {
+    /// Starts the log of an RPC whose headers have arrived.
+    pub(super) fn new(headers: &HeaderMap) -> Self {
+        let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let facts = RpcFacts {
+            id: given(REQUEST_ID)
+                .filter(|id| is_id(id))
+                .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
+            trace_id: given("traceparent").and_then(trace_id).map(str::to_owned),
+            start: Instant::now(),
+            is_message_complete: AtomicBool::new(false),
+            tenant: OnceLock::new(),
+            request_id: OnceLock::new(),
+            reason: OnceLock::new(),
+            trailers: Mutex::default(),
+            request_error: OnceLock::new(),
+        };
+        Self { facts: Arc::new(facts) }
+    }
+
+    /// The id of the RPC in logs and responses.
+    pub(super) fn id(&self) -> &str {
+        &self.facts.id
+    }
+
+    /// When the headers arrived.
+    pub(super) fn start(&self) -> Instant {
+        self.facts.start
+    }
+
+    /// Records that the message is complete. From then on, the handler is responsible for the deadline.
+    pub(super) fn message_complete(&self) {
+        self.facts.is_message_complete.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the message is complete.
+    pub(super) fn is_message_complete(&self) -> bool {
+        self.facts.is_message_complete.load(Ordering::Relaxed)
+    }
+
+    /// Records the tenant.
+    pub(super) fn set_tenant(&self, name: Option<&str>) {
+        if let Some(name) = name {
+            self.facts.tenant.get_or_init(|| name.to_owned());
+        }
+    }
+
+    /// The tenant, if it is known.
+    pub(super) fn tenant_name(&self) -> Option<&str> {
+        self.facts.tenant.get().map(String::as_str)
+    }
+
+    /// Records the `request_id` of the message.
+    pub(super) fn set_request_id(&self, id: Uuid) {
+        self.facts.request_id.get_or_init(|| id);
+    }
+
+    /// Adds a count to the trailers.
+    pub(super) fn add_trailer(&self, name: &'static str, count: u64) {
+        self.trailers().push((name, count));
+    }
+
+    fn trailers(&self) -> MutexGuard<'_, Vec<(&'static str, u64)>> {
+        self.facts.trailers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the error because of which the message was not read.
+    pub(super) fn set_request_error(&self, error: Error) {
+        self.facts.request_error.get_or_init(|| error);
+    }
+
+    /// Returns the error because of which the message was not read. `None` if the status of tonic has another cause.
+    pub(super) fn request_error(&self, status: &Status) -> Option<Error> {
+        self.facts
+            .request_error
+            .get()
+            .cloned()
+            .or_else(|| status::message_error(status))
+    }
+
+    /// Records the reason of the error that ends the RPC.
+    pub(super) fn set_reason(&self, reason: &'static str) {
+        self.facts.reason.get_or_init(|| reason);
+    }
+}
+
+/// The log line of one RPC. If it is dropped without an end, the caller has left, and the code is CANCELLED.
+pub(super) struct RpcLogLine {
+    method: String,
+    /// Whether a service has the method.
+    is_known: bool,
+    log: RpcLog,
+    metrics: Arc<Metrics>,
+    ended: bool,
+}
+
+impl RpcLogLine {
+    /// Starts the line. `is_known`: whether a service has the method.
+    pub(super) fn new(method: &str, is_known: bool, log: &RpcLog, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            method: shortened(method, MAX_PATH_BYTES).into_owned(),
+            is_known,
+            log: log.clone(),
+            metrics: metrics.clone(),
+            ended: false,
+        }
+    }
+
+    fn end(&mut self, code: Code) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let took = self.log.start().elapsed();
+        let code_name = name(code);
+        // Unknown paths share one label, to limit the number of labels.
+        let label = if self.is_known { &self.method } else { "unknown" };
+        self.metrics.rpc(label, code_name, took);
+        let facts = &self.log.facts;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "leadgate::rpc",
+                    request_id = %facts.id,
+                    mutation_id = facts.request_id.get().map(tracing::field::display),
+                    trace_id = facts.trace_id.as_deref(),
+                    method = %self.method,
+                    tenant = facts.tenant.get().map(String::as_str),
+                    code = code_name,
+                    reason = facts.reason.get().copied(),
+                    took_ms = took.as_millis() as u64,
+                    "rpc finished"
+                )
+            };
+        }
+        // Health checks are frequent.
+        if self.method.starts_with("/grpc.") {
+            line!(debug);
+        } else {
+            line!(info);
+        }
+    }
+}
+
+impl Drop for RpcLogLine {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+/// Adds the request id to the trailers of a response, and writes the log line when they are sent.
+pub(super) fn finish_response<B>(response: Response<B>, mut line: RpcLogLine) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    let id = HeaderValue::from_str(line.log.id()).unwrap_or(HeaderValue::from_static(""));
+    // A response without messages has its trailers in the headers.
+    if let Some(status) = Status::from_header_map(response.headers()) {
+        let mut response = match with_details(&status, &line) {
+            Some(status) => {
+                line.end(status.code());
+                status.into_http()
+            }
+            None => {
+                line.end(status.code());
+                response.map(Body::new)
+            }
+        };
+        response.headers_mut().insert(REQUEST_ID, id);
+        status::fit(response.headers_mut());
+        return response;
+    }
+    response.map(|body| {
+        Body::new(body.map_frame(move |mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                trailers.insert(REQUEST_ID, id.clone());
+                for (name, count) in line.log.trailers().drain(..) {
+                    trailers.insert(name, count.into());
+                }
+                status::fit(trailers);
+                line.end(Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code()));
+            }
+            frame
+        }))
+    })
+}
+
+/// Returns the status of an RPC that tonic has rejected, with a reason and details. `None` for all other statuses.
+fn with_details(status: &Status, line: &RpcLogLine) -> Option<Status> {
+    let needs_details = line.method.starts_with("/leadgate.") || status.code() == Code::Unimplemented;
+    if !status.details().is_empty() || !needs_details {
+        return None;
+    }
+    if let Some(error) = line.log.request_error(status) {
+        line.log.set_reason(status::reason(&error));
+        return Some(status::from(&error, line.log.tenant_name(), line.log.id(), None));
+    }
+    let (code, reason, text) = match status.code() {
+        Code::Unimplemented if status.message().is_empty() => (Code::Unimplemented, "UNIMPLEMENTED", "unknown rpc"),
+        // The deadline of leadgate is earlier, so this happens only if the process is overloaded.
+        Code::Cancelled => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed"),
+        code => (code, name(code), status.message()),
+    };
+    line.log.set_reason(reason);
+    let mut detailed = status::plain(code, reason, text, line.log.id());
+    // For an unsupported compression: the supported ones.
+    if let Some(encodings) = status.metadata().get(ACCEPT_ENCODING) {
+        detailed.metadata_mut().insert(ACCEPT_ENCODING, encodings.clone());
+    }
+    Some(detailed)
+}
+
+/// Returns the response of an RPC whose handler has panicked.
+pub(super) fn panic_response(_: Box<dyn Any + Send>) -> Response<Body> {
+    status::plain(
+        Code::Internal,
+        "INTERNAL",
+        "internal error in leadgate; this is a bug",
+        "",
+    )
+    .into_http()
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b))
+}
+
+/// Returns the trace id of a W3C `traceparent`.
+fn trace_id(text: &str) -> Option<&str> {
+    let id = text.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+}
+
+/// Returns the name of a code as in the gRPC specification.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

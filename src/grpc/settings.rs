@@ -1,0 +1,106 @@
+//! The settings `[server]`, except for the address.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::response_budget;
+
+/// The upper limit of all settings that count connections, streams or RPCs.
+const MAX_COUNT: u32 = 1_000_000;
+/// The upper limit of all settings that are durations, and the deadline of a stream without a deadline of its own.
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+/// The range of `server.max_metadata_bytes`.
+const METADATA_BYTES: RangeInclusive<usize> = 1_024..=1_048_576;
+
+/// The settings of the gRPC server (`[server]`, except for the address).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Maximum size of a request message, in bytes, before and after decompression.
+    pub max_request_bytes: usize,
+    /// Maximum number of repeated elements and map entries of a request message.
+    pub max_message_elements: usize,
+    /// Maximum total size of all incomplete request messages, in bytes.
+    pub max_unfinished_bytes: usize,
+    /// Maximum size of a response message, in bytes.
+    pub max_response_bytes: usize,
+    /// Maximum size of the metadata of a request, in bytes as HTTP/2 counts them.
+    pub max_metadata_bytes: usize,
+    /// Maximum number of open connections.
+    pub max_connections: u32,
+    /// Maximum number of open connections from one IP address.
+    pub max_connections_per_address: u32,
+    /// Maximum number of RPCs in progress on one connection.
+    pub max_streams_per_connection: u32,
+    /// Maximum number of streams (as for `max_streams`) of one caller.
+    pub max_streams_per_caller: u32,
+    /// How long a client may leave the responses of a stream unread.
+    #[serde(with = "humantime_serde")]
+    pub stream_read_timeout: Duration,
+    /// Maximum number of unary RPCs in progress.
+    pub max_in_flight: u32,
+    /// Maximum number of streams (WatchShare, WatchQuota, RevokeShares, ExportLeads, ImportLeads) in progress.
+    pub max_streams: u32,
+    /// Maximum duration of a unary RPC. Longer deadlines are lowered to it. An RPC without a deadline gets it.
+    #[serde(with = "humantime_serde")]
+    pub max_deadline: Duration,
+    /// How long before the caller's deadline an RPC ends, so that the response arrives before the deadline.
+    #[serde(with = "humantime_serde")]
+    pub deadline_margin: Duration,
+    /// Maximum time for RPCs in progress to finish after the process is asked to stop.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+impl ServerSettings {
+    /// Returns the errors of the settings: each with the key and the allowed range.
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
+        let mut errors = Vec::new();
+        for (key, value) in [
+            ("max_in_flight", self.max_in_flight),
+            ("max_streams", self.max_streams),
+            ("max_connections", self.max_connections),
+            ("max_connections_per_address", self.max_connections_per_address),
+            ("max_streams_per_connection", self.max_streams_per_connection),
+            ("max_streams_per_caller", self.max_streams_per_caller),
+        ] {
+            if !(1..=MAX_COUNT).contains(&value) {
+                errors.push((key, format!("must be 1 to {MAX_COUNT}")));
+            }
+        }
+        if self.stream_read_timeout.is_zero() || self.stream_read_timeout > MAX_DURATION {
+            errors.push((
+                "stream_read_timeout",
+                "must be more than zero and at most a day".to_owned(),
+            ));
+        }
+        if self.max_request_bytes == 0 {
+            errors.push(("max_request_bytes", "must be at least 1".to_owned()));
+        }
+        if self.max_message_elements == 0 {
+            errors.push(("max_message_elements", "must be at least 1".to_owned()));
+        }
+        if self.max_unfinished_bytes < self.max_request_bytes {
+            let text = format!("must be at least server.max_request_bytes ({})", self.max_request_bytes);
+            errors.push(("max_unfinished_bytes", text));
+        }
+        let response_bytes = response_budget::MIN_RESPONSE_BYTES..=response_budget::MAX_RESPONSE_BYTES;
+        if !response_bytes.contains(&self.max_response_bytes) {
+            let text = format!("must be {} to {}", response_bytes.start(), response_bytes.end());
+            errors.push(("max_response_bytes", text));
+        }
+        if !METADATA_BYTES.contains(&self.max_metadata_bytes) {
+            let text = format!("must be {} to {}", METADATA_BYTES.start(), METADATA_BYTES.end());
+            errors.push(("max_metadata_bytes", text));
+        }
+        if self.max_deadline.is_zero() || self.max_deadline > MAX_DURATION {
+            errors.push(("max_deadline", "must be more than zero and at most a day".to_owned()));
+        }
+        if self.drain > MAX_DURATION {
+            errors.push(("drain", "must be at most a day".to_owned()));
+        }
+        errors
+    }
+}

@@ -1,0 +1,318 @@
+//! The capacity of one account: its two windows, its day, the circuit breaker, and the measured latencies. Knows neither
+//! the queue nor which call gets a slot.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit, QuotaUsage};
+use crate::error::{Limit, Refusal};
+use crate::quota::breaker::{Breaker, BreakerSettings, ProbeId};
+use crate::quota::daily::Daily;
+use crate::quota::latency::{Latency, LatencyEstimate};
+use crate::quota::queue::{SlotSupply, Supply};
+use crate::quota::utilization::UtilizationMeter;
+use crate::quota::window::{NextSlot, Window, WindowGrant, WindowSnapshot};
+use crate::quota::{BreakerSnapshot, BreakerState, Cost, QueueSnapshot, QuotaLimits, QuotaSnapshot, Verdict};
+
+/// How much later than the last grant before a restart LeadSquared's window may have begun.
+const WINDOW_START_DELAY: Duration = Duration::from_millis(50);
+
+/// The capacity of one account.
+pub(super) struct Capacity {
+    pub(super) calls: Window,
+    pub(super) bulk: Window,
+    /// Whether a bulk call takes a slot of all calls too.
+    bulk_pays_calls: bool,
+    pub(super) daily: Daily,
+    pub(super) breaker: Breaker,
+    /// The recent latencies of each endpoint.
+    latencies: HashMap<&'static str, Latency>,
+    /// The last time at which LeadSquared may have counted a call: when it was granted, and until it ended.
+    last_stamp: Timestamp,
+    /// Number of slots granted so far.
+    grants: u64,
+    utilization: UtilizationMeter,
+}
+
+/// The capacity that one call holds.
+pub(super) struct HeldCapacity {
+    calls: Option<WindowGrant>,
+    bulk: Option<WindowGrant>,
+    /// The call as a probe of the circuit breaker, until its response was judged.
+    pub(super) probe: Option<ProbeId>,
+}
+
+impl Capacity {
+    /// The capacity by these limits, less what a previous process has used.
+    pub(super) fn new(limits: &QuotaLimits, breaker: BreakerSettings, before: Option<&QuotaUsage>) -> Self {
+        let zone = TimeZone::get(&limits.daily_reset_zone).unwrap_or(TimeZone::UTC);
+        let mut daily = Daily::new(limits.daily, zone);
+        if let Some(before) = before {
+            daily.resume(&before.day, before.calls);
+        }
+        let held = before.and_then(|before| before.slots.as_ref());
+        let window = |calls, reserve, held: Option<&HeldSlotsOfLimit>| {
+            let per = limits.window;
+            let (mut window, now) = (Window::new(Limit { calls, per }, reserve), Instant::now());
+            match (held.filter(|held| held.window == per), before) {
+                (Some(held), _) => {
+                    let remaining = held.free_at.iter().map(|at| held_for(*at, per));
+                    remaining
+                        .filter(|remaining| !remaining.is_zero())
+                        .for_each(|remaining| window.hold(now + remaining));
+                }
+                (None, Some(before)) => window.full_until(now + remaining_window(before, per)),
+                (None, None) => {}
+            }
+            window
+        };
+        Self {
+            calls: window(limits.calls, limits.reserve, held.map(|held| &held.calls)),
+            bulk: window(limits.bulk, 0, held.map(|held| &held.bulk)),
+            bulk_pays_calls: limits.bulk_pays_calls,
+            daily,
+            breaker: Breaker::new(breaker),
+            latencies: HashMap::new(),
+            last_stamp: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
+            grants: 0,
+            utilization: UtilizationMeter::default(),
+        }
+    }
+
+    /// The slots as the queue sees them. Ignores the circuit breaker.
+    pub(super) fn supply(&mut self, now: Instant) -> Supply {
+        let slots = |window: &mut Window| SlotSupply {
+            limit: window.effective(),
+            free: window.free(now),
+        };
+        Supply {
+            window: self.calls.limit().per,
+            calls: slots(&mut self.calls),
+            bulk: slots(&mut self.bulk),
+            pacing_delay: self.calls.pacing_delay(now),
+        }
+    }
+
+    /// The measured latency of an endpoint, mutable.
+    pub(super) fn latency(&mut self, endpoint: &'static str) -> &mut Latency {
+        self.latencies.entry(endpoint).or_default()
+    }
+
+    /// The expected latency of a call to that endpoint.
+    pub(super) fn estimate(&self, endpoint: &'static str, now: Instant) -> LatencyEstimate {
+        let latency = self.latencies.get(endpoint);
+        latency.map_or_else(LatencyEstimate::default, |latency| {
+            latency.estimate(now, self.calls.limit().per)
+        })
+    }
+
+    /// The waits for slots as admission sees them. With `is_paced`, calls are spread evenly over the window.
+    pub(super) fn waits(&mut self, is_paced: bool, now: Instant) -> SlotWaits<'_> {
+        SlotWaits {
+            breaker: self.breaker.wait(now),
+            calls: &mut self.calls,
+            bulk: &mut self.bulk,
+            is_paced,
+        }
+    }
+
+    /// Takes the slots of a call of this cost.
+    pub(super) fn take(&mut self, cost: Cost, now: Instant) -> HeldCapacity {
+        let is_bulk = cost == Cost::Bulk;
+        let held = HeldCapacity {
+            calls: (!is_bulk || self.bulk_pays_calls).then(|| self.calls.granted(now)),
+            bulk: is_bulk.then(|| self.bulk.granted(now)),
+            probe: self.breaker.granted(),
+        };
+        let at = clock::now();
+        self.daily.save_usage(at);
+        self.last_stamp = at;
+        held
+    }
+
+    /// Counts a slot that a call has received.
+    pub(super) fn count_grant(&mut self, now: Instant) {
+        self.grants += 1;
+        self.utilization.granted(self.calls.limit().per, now);
+    }
+
+    /// The call was not sent.
+    pub(super) fn unsent(&mut self, held: HeldCapacity) {
+        held.probe.into_iter().for_each(|probe| self.breaker.unsent(probe));
+        held.calls.into_iter().for_each(|grant| self.calls.unsent(grant));
+        held.bulk.into_iter().for_each(|grant| self.bulk.unsent(grant));
+        self.daily.give_back();
+    }
+
+    /// The call was sent, and there is no response.
+    pub(super) fn lost(&mut self, held: HeldCapacity, now: Instant) {
+        held.probe.into_iter().for_each(|probe| self.breaker.lost(probe, now));
+        self.last_stamp = clock::now();
+        held.calls.into_iter().for_each(|grant| self.calls.lost(grant, now));
+        held.bulk.into_iter().for_each(|grant| self.bulk.lost(grant, now));
+    }
+
+    /// A response to the call was received.
+    pub(super) fn responded(
+        &mut self,
+        held: HeldCapacity,
+        endpoint: &'static str,
+        sent: Instant,
+        received: Instant,
+        verdict: Verdict,
+    ) {
+        self.last_stamp = clock::now();
+        // A refusal may come from a server in front of the endpoint, and sooner.
+        if verdict == Verdict::Accepted {
+            let took = received.saturating_duration_since(sent);
+            self.latency(endpoint).learn(received, took);
+        }
+        match verdict {
+            Verdict::Accepted => self.daily.open(),
+            Verdict::Refused(Refusal::Daily) => self.daily.close(clock::now()),
+            Verdict::Refused(Refusal::Window(_)) => {}
+        }
+        // Only one of its two windows has refused a bulk call: that of all calls if the response names the limit of all calls.
+        let now = Instant::now();
+        let calls_refused = match (verdict, &held.bulk) {
+            (Verdict::Refused(Refusal::Window(Some(named))), Some(_)) => {
+                named.calls == self.calls.snapshot(now).limit.calls
+                    && named.calls != self.bulk.snapshot(now).limit.calls
+            }
+            (_, bulk) => bulk.is_none(),
+        };
+        // For a window, the end of the day is neutral.
+        let neutral = match verdict {
+            Verdict::Accepted => Verdict::Accepted,
+            Verdict::Refused(_) => Verdict::Refused(Refusal::Daily),
+        };
+        let (to_calls, to_bulk) = match calls_refused {
+            true => (verdict, neutral),
+            false => (neutral, verdict),
+        };
+        let changes = [
+            held.calls
+                .and_then(|grant| self.calls.responded(grant, endpoint, sent, received, to_calls)),
+            held.bulk
+                .and_then(|grant| self.bulk.responded(grant, endpoint, sent, received, to_bulk)),
+        ];
+        for (window, changed) in ["calls", "bulk"].into_iter().zip(changes) {
+            if let Some(limit) = changed {
+                tracing::warn!(window, calls = limit.calls, per = ?limit.per, "rate limit changed to the limit that LeadSquared reports");
+            }
+        }
+    }
+
+    /// The usage, to be stored for the next process.
+    pub(super) fn usage(&mut self, now: Instant) -> QuotaUsage {
+        let at = clock::now();
+        let held = |window: &mut Window| {
+            let free_at = window.held(now).into_iter();
+            HeldSlotsOfLimit {
+                window: window.limit().per,
+                free_at: free_at
+                    .map(|free| free.map_or(Timestamp::MAX, |free| at + free.saturating_duration_since(now)))
+                    .collect(),
+            }
+        };
+        let slots = HeldSlots {
+            calls: held(&mut self.calls),
+            bulk: held(&mut self.bulk),
+        };
+        let (day, calls) = self.daily.usage(at);
+        QuotaUsage {
+            day,
+            calls,
+            last_grant: self.last_stamp,
+            slots: Some(slots),
+        }
+    }
+
+    /// The state at this moment, with that of the queue.
+    pub(super) fn snapshot(&mut self, queue: QueueSnapshot, now: Instant) -> QuotaSnapshot {
+        let at = clock::now();
+        let limit = self.calls.snapshot(now).limit;
+        let breaker_next = self.breaker.next(now);
+        let window = |mut window: WindowSnapshot| {
+            window.free_in = match breaker_next {
+                NextSlot::Now => window.free_in,
+                NextSlot::At(at) => window.free_in.map(|free_in| free_in.max(at - now)),
+                NextSlot::AfterCallEnds => None,
+            };
+            window
+        };
+        let breaker_state = self.breaker.state(now);
+        let since = self.breaker.opened();
+        let next_probe_in = (breaker_state == BreakerState::Open).then(|| self.breaker.wait(now));
+        QuotaSnapshot {
+            calls: window(self.calls.snapshot(now)),
+            bulk: window(self.bulk.snapshot(now)),
+            daily: self.daily.snapshot(at),
+            breaker: BreakerSnapshot {
+                state: breaker_state,
+                since: since.map(|since| at - now.saturating_duration_since(since)),
+                next_probe_in,
+            },
+            queue,
+            now,
+            grants: self.grants,
+            utilization: self.utilization.last(limit, now),
+        }
+    }
+}
+
+/// The waits for slots as admission sees them.
+pub(super) struct SlotWaits<'a> {
+    calls: &'a mut Window,
+    bulk: &'a mut Window,
+    /// Whether calls are spread evenly over the window.
+    is_paced: bool,
+    /// For how long the circuit breaker lets no call through.
+    breaker: Duration,
+}
+
+impl SlotWaits<'_> {
+    /// The time until this number of slots has gone to other calls and one more is free.
+    pub(super) fn wait(&mut self, now: Instant, cost: Cost, ahead: usize) -> Duration {
+        let slot = match cost {
+            Cost::Call if self.is_paced => self.calls.paced_wait(now, ahead),
+            Cost::Call => self.calls.predicted_wait(now, ahead),
+            Cost::Bulk => self.bulk.predicted_wait(now, ahead),
+        };
+        if self.breaker.is_zero() {
+            return slot;
+        }
+        // The calls ahead wait for the circuit breaker as well. When it closes, the slots of a window are free at once.
+        let window = match cost {
+            Cost::Call => &self.calls,
+            Cost::Bulk => &self.bulk,
+        };
+        let rounds = u32::try_from(ahead / window.effective().max(1)).unwrap_or(u32::MAX);
+        slot.max(self.breaker.saturating_add(window.limit().per.saturating_mul(rounds)))
+    }
+}
+
+/// How much longer than a window a call may hold its slot: the time that the call takes.
+pub(super) fn drift(estimate: &LatencyEstimate, window: Duration) -> Duration {
+    estimate.long.max(window / 25)
+}
+
+/// The maximum remaining time of the window that a previous process has used. The window is taken to be full. If the last
+/// grant is in the future, that process did not shut down, or the clock was set back: then the whole window is assumed.
+fn remaining_window(before: &QuotaUsage, window: Duration) -> Duration {
+    let whole = window + WINDOW_START_DELAY;
+    let since = clock::now().duration_since(before.last_grant);
+    Duration::try_from(since).map_or(whole, |since| whole.saturating_sub(since))
+}
+
+/// For how long a slot of a previous process is still held: at most one window, if the call had not ended or the clock was
+/// set back.
+fn held_for(free_at: Timestamp, window: Duration) -> Duration {
+    let remaining = free_at.duration_since(clock::now());
+    Duration::try_from(remaining).map_or(Duration::ZERO, |remaining| remaining.min(window + WINDOW_START_DELAY))
+}

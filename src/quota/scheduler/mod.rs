@@ -1,0 +1,284 @@
+//! The scheduler of one tenant: gives slots of the quota to the calls that wait in the queue. The only part of `quota` that
+//! waits or locks.
+//!
+//! * `admission` lets a call into the queue, or refuses it at once.
+//! * `dispatch` grants slots to the calls in the queue.
+//! * `lanes` delays calls so that they can be sent as a batch.
+//! * `capacity` has the windows, the day, the circuit breaker and the latencies.
+//! * `handles` has what a caller of the scheduler holds: slots, roles in a batch, claims on keys.
+//!
+//! All of it is one state behind one lock. Slots are granted whenever the state changes: when a call enters the queue, when
+//! one ends, and, by the task `wake`, when time alone frees a slot.
+
+mod admission;
+mod capacity;
+mod dispatch;
+mod handles;
+mod lanes;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use capacity::Capacity;
+pub use handles::{BatchMember, Granted, JoinedMembers, Requeue, Reservation, Slot};
+use handles::{HeldSlot, QueuedCall};
+
+use super::breaker::BreakerSettings;
+use super::lane::{BatchSizes, Lane};
+use super::queue::{Queue, QueueSettings, WriteKey};
+use super::{BatchOption, CallerQuotas, Cost, QuotaLimits, QuotaSnapshot, SlotRequest};
+use crate::context::{RequestContext, deadline_exceeded};
+use crate::domain::usage::QuotaUsage;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a call waits for, as errors name it.
+const SLOT: &str = "a slot of the quota";
+const EARLIER_WRITE: &str = "an earlier write to the same lead";
+
+/// The quota of one tenant. Clones share it.
+#[derive(Clone)]
+pub struct Quota {
+    shared: Arc<SharedScheduler>,
+}
+
+struct SharedScheduler {
+    scheduler: Mutex<Scheduler>,
+    /// Notified when the state has changed, so that the waking task looks at it.
+    changed: Notify,
+}
+
+/// The state of the scheduler.
+struct Scheduler {
+    capacity: Capacity,
+    queue: Queue<WaitingCall>,
+    /// The due times of the retries of calls that found the queue full, by cost.
+    full_retries: [Vec<Instant>; 2],
+    /// When the next call of each lane is due.
+    lanes_due: [Option<Instant>; Lane::ALL.len()],
+    /// Whether the process is shutting down: no more slots are granted.
+    is_closed: bool,
+}
+
+/// A call that waits in the queue.
+struct WaitingCall {
+    grant: oneshot::Sender<Result<Granted>>,
+    cost: Cost,
+    endpoint: &'static str,
+    batch: Option<BatchOption>,
+}
+
+impl Quota {
+    /// The quota by these limits, less what a previous process has used. Its task runs on `tasks` until `stop`. After that,
+    /// no slots are granted.
+    pub fn new(
+        limits: &QuotaLimits,
+        callers: &CallerQuotas,
+        sizes: BatchSizes,
+        breaker: BreakerSettings,
+        before: Option<&QuotaUsage>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let shared = Arc::new(SharedScheduler {
+            scheduler: Mutex::new(Scheduler {
+                capacity: Capacity::new(limits, breaker, before),
+                queue: Queue::new(QueueSettings {
+                    max_waiting: limits.queue,
+                    max_per_caller: limits.queue_per_caller,
+                    callers: callers.named.clone(),
+                    others: callers.others.clone(),
+                    sizes,
+                }),
+                full_retries: Default::default(),
+                lanes_due: Default::default(),
+                is_closed: false,
+            }),
+            changed: Notify::new(),
+        });
+        tasks.spawn(wake(shared.clone(), stop));
+        Self { shared }
+    }
+
+    /// Takes the next position in the order of the writes to these keys. Never waits.
+    pub fn reserve(&self, keys: &[String]) -> Reservation {
+        let keys = keys.iter().map(WriteKey::of).collect();
+        Reservation {
+            position: self.shared.lock().queue.reserve(keys),
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Waits for a slot for a call that is sent alone. A call that would not be served before its deadline fails at once. A call
+    /// that is cancelled costs nothing. A call that LeadSquared refused passes its `requeue`, and goes before all others of
+    /// its class.
+    pub async fn acquire(
+        &self,
+        context: &RequestContext,
+        request: &SlotRequest,
+        requeue: Option<Requeue>,
+    ) -> Result<Slot> {
+        match self.acquire_batched(context, request, requeue).await? {
+            Granted::Alone(slot) | Granted::BatchLeader(slot) => Ok(slot),
+            // A call without a lane never becomes a member of a batch.
+            Granted::BatchMember(_) => Err(ErrorKind::ShuttingDown.into()),
+        }
+    }
+
+    /// Waits like [`Quota::acquire`] for a slot for a call that may be sent in a batch: a slot of its own, or a place in the batch of
+    /// another call.
+    pub async fn acquire_batched(
+        &self,
+        context: &RequestContext,
+        request: &SlotRequest,
+        requeue: Option<Requeue>,
+    ) -> Result<Granted> {
+        // The receipt is taken out before the lock, since dropping a whole `Requeue` locks too.
+        let receipt = requeue.and_then(|mut requeue| requeue.receipt.take());
+        let (id, mut granted) = {
+            let mut scheduler = self.shared.lock();
+            let now = Instant::now();
+            let waiting = scheduler.enter(context, request, receipt, now)?;
+            scheduler.grant_all(&self.shared, now);
+            waiting
+        };
+        self.shared.changed.notify_one();
+        let _queued = QueuedCall {
+            shared: &self.shared,
+            id,
+        };
+        match context.wait(SLOT, &mut granted).await {
+            Ok(Ok(granted)) => granted,
+            Ok(Err(_)) => Err(ErrorKind::ShuttingDown.into()),
+            Err(Error {
+                kind: ErrorKind::DeadlineExceeded { .. },
+                ..
+            }) => {
+                let is_behind = self.shared.lock().queue.is_behind(id);
+                // The queue may have removed the call at the same time.
+                match granted.try_recv() {
+                    Ok(Err(error)) => Err(error),
+                    Ok(Ok(_)) | Err(_) => Err(deadline_exceeded(waits_for(is_behind))),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns a slot if one is free for an optional call now: no call in the queue could use it, no refused call is to
+    /// retry, and the call is expected to end before its deadline. With `if_idle`, at least half of the slots must be
+    /// free. Never waits.
+    pub fn try_acquire(&self, context: &RequestContext, request: &SlotRequest, if_idle: bool) -> Option<Slot> {
+        let (id, mut granted) = {
+            let mut scheduler = self.shared.lock();
+            let now = Instant::now();
+            let waiting = scheduler.try_enter(context, request, if_idle, now)?;
+            scheduler.grant_all(&self.shared, now);
+            waiting
+        };
+        let _queued = QueuedCall {
+            shared: &self.shared,
+            id,
+        };
+        match granted.try_recv() {
+            Ok(Ok(Granted::Alone(slot) | Granted::BatchLeader(slot))) => Some(slot),
+            Ok(Ok(Granted::BatchMember(_)) | Err(_)) | Err(_) => None,
+        }
+    }
+
+    /// Whether the circuit breaker is open or half open: calls wait for a probe to succeed.
+    pub fn is_open(&self) -> bool {
+        self.shared.lock().capacity.breaker.is_open()
+    }
+
+    /// Minimum time for which the circuit breaker, or a `Retry-After` of LeadSquared, lets no call through.
+    pub fn breaker_wait(&self) -> Duration {
+        self.shared.lock().capacity.breaker.wait(Instant::now())
+    }
+
+    /// The usage, to be stored for the next process.
+    pub fn usage(&self) -> QuotaUsage {
+        self.shared.lock().capacity.usage(Instant::now())
+    }
+
+    /// Whether a call would be let into the queue now. Changes nothing.
+    pub fn would_admit(&self, context: &RequestContext, request: &SlotRequest) -> bool {
+        self.shared.lock().would_admit(context, request, Instant::now())
+    }
+
+    /// The state at this moment.
+    pub fn snapshot(&self) -> QuotaSnapshot {
+        let mut scheduler = self.shared.lock();
+        let queue = scheduler.queue.snapshot();
+        scheduler.capacity.snapshot(queue, Instant::now())
+    }
+}
+
+impl SharedScheduler {
+    fn lock(&self) -> MutexGuard<'_, Scheduler> {
+        // No code under the lock panics halfway through a change.
+        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and grants the slots that can be granted then.
+    fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut Scheduler) -> T) -> T {
+        let mut scheduler = self.lock();
+        let changed = change(&mut scheduler);
+        scheduler.grant_all(self, Instant::now());
+        drop(scheduler);
+        self.changed.notify_one();
+        changed
+    }
+}
+
+impl Scheduler {
+    /// The call was not sent: its capacity is free, and its keys too.
+    fn unsent(&mut self, held: HeldSlot) {
+        self.capacity.unsent(held.capacity);
+        self.queue.done_all(held.receipts);
+    }
+
+    /// The call was sent, and there is no response.
+    fn lost(&mut self, held: HeldSlot, now: Instant) {
+        self.capacity.lost(held.capacity, now);
+        self.queue.done_all(held.receipts);
+    }
+}
+
+/// What a call waits for, as its error names it.
+fn waits_for(is_behind: bool) -> &'static str {
+    if is_behind { EARLIER_WRITE } else { SLOT }
+}
+
+/// Grants slots that time alone frees, until `stop`.
+async fn wake(shared: Arc<SharedScheduler>, stop: CancellationToken) {
+    loop {
+        let at = {
+            let mut scheduler = shared.lock();
+            let now = Instant::now();
+            scheduler.grant_all(&shared, now);
+            scheduler.next_wake(now)
+        };
+        let timer = async {
+            match at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = shared.changed.notified() => {}
+            () = timer => {}
+        }
+    }
+    let mut scheduler = shared.lock();
+    scheduler.is_closed = true;
+    for call in scheduler.queue.drain() {
+        // Nobody receives the error of a call that was cancelled.
+        let _ = call.grant.send(Err(ErrorKind::ShuttingDown.into()));
+    }
+}
