@@ -34,7 +34,6 @@ const MODULES: [(&str, &[&str]); 17] = [
         "gateway",
         &[
             "cached",
-            "clock",
             "context",
             "crm",
             "domain",

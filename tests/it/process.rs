@@ -177,7 +177,8 @@ async fn check_says_whose_keys_these_are() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("the store cannot be opened: ") && said.contains("leadgate.db is damaged, or is not a store"),
+        said.contains("the store cannot be opened: ")
+            && said.contains("leadgate.db is damaged, or is not a leadgate store"),
         "{said}"
     );
     std::fs::remove_file(&store).unwrap();
@@ -468,7 +469,12 @@ async fn the_demo_shows_a_newcomer_around() {
     let output = run(&["demo", "--tour-only"]).await;
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
-    for text in ["LEAD_DUPLICATE", "INVALID_FIELD", "60 answered, 0 failed", "refused 0"] {
+    for text in [
+        "LEAD_DUPLICATE",
+        "INVALID_FIELD",
+        "60 succeeded, 0 failed",
+        "rejected 0",
+    ] {
         assert!(said.contains(text), "{text} in {said}");
     }
     // The states of the share.
@@ -478,7 +484,7 @@ async fn the_demo_shows_a_newcomer_around() {
         "may write lead 1001",
         "9. ListShares",
         "\n   revoked\n",
-        "LeadSquared has no share any more",
+        "In LeadSquared: no share",
     ] {
         let (_, after) = rest.split_once(text).unwrap_or_else(|| panic!("{text} in {said}"));
         rest = after;

@@ -283,7 +283,7 @@ async fn a_check_accounts_for_its_calls() {
         // Without a store, the check waits until its call is out of the window. With a store, it records the call.
         let started = Instant::now();
         let said = String::from_utf8(run(&check).await.stdout).unwrap();
-        assert!(said.contains("the keys are good"), "{said}");
+        assert!(said.contains("the keys are valid"), "{said}");
         assert_eq!(said.contains("no store to record"), !has_store, "{said}");
         assert_eq!(started.elapsed() > Duration::from_millis(1500), !has_store, "{said}");
         let mut child = process.start();
@@ -293,7 +293,7 @@ async fn a_check_accounts_for_its_calls() {
         assert!(account.simulator.worst_window() <= 5);
         if has_store {
             let said = String::from_utf8(run(&check).await.stdout).unwrap();
-            assert!(said.contains("outside of its count"), "{said}");
+            assert!(said.contains("does not count the calls"), "{said}");
         }
         terminate(&mut child).await;
         if !has_store {

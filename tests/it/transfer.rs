@@ -378,12 +378,12 @@ async fn nothing_is_sent_of_a_file_with_a_fault() {
     std::fs::create_dir(fixture.path("folder.csv")).unwrap();
     let before = fixture.files();
     for (arguments, texts) in [
-        (&["missing.csv"][..], &["missing.csv cannot be read"][..]),
-        (&["folder.csv"], &["is no file"]),
+        (&["missing.csv"][..], &["missing.csv failed"][..]),
+        (&["folder.csv"], &["is not a file"]),
         (&["leads.txt"], &["must end in .csv or .jsonl"]),
         (&["empty.csv"], &["is empty"]),
         (&["header.csv"], &["has no rows"]),
-        (&["quote.csv"], &["line 3: a quote", "not closed"]),
+        (&["quote.csv"], &["line 3: the row", "not closed"]),
         (&["text.csv"], &["line 2, column 2: text follows a closing quote"]),
         (&["latin.csv"], &["line 2, column 1: is not UTF-8"]),
         (&["cells.csv"], &["line 3: has 1 cells"]),
@@ -730,11 +730,11 @@ async fn an_export_writes_over_nothing() {
     std::fs::create_dir(fixture.path("folder.csv")).unwrap();
     for (arguments, text) in [
         (&["--from", "1h", "--out", "leads.csv"][..], "--force"),
-        (&["--from", "1h", "--out", "other.csv"], "nobody knows how far it is"),
-        (&["--from", "1h", "--out", "folder.csv"], "it is no file"),
+        (&["--from", "1h", "--out", "other.csv"], "without a state file"),
+        (&["--from", "1h", "--out", "folder.csv"], "it is not a file"),
         (&["--from", "1h", "--out", "leads.txt"], "must end in .csv or .jsonl"),
-        (&["--from", "1h", "--out", "missing/leads.csv"], "cannot be written"),
-        (&["--from", "soon", "--out", "new.csv"], "--from: soon is no time"),
+        (&["--from", "1h", "--out", "missing/leads.csv"], "writing "),
+        (&["--from", "soon", "--out", "new.csv"], "--from: invalid time soon"),
         (
             &["--from", "1h", "--to", "2h", "--out", "new.csv"],
             "must be before --to",

@@ -111,10 +111,10 @@ async fn a_csv_that_cannot_be_read_as_it_is_meant_is_refused_with_its_lines() {
     let cases: [(&[u8], &[&str]); 14] = [
         (
             b"EmailAddress,FirstName\n\"a@x.co\", \"Anu\"\n",
-            &["line 2, column 2: a space stands before a quote"],
+            &["line 2, column 2: a space before a quote"],
         ),
         (&[b"\xff\xfe", &utf16[..]].concat(), &["is UTF-16; save it as UTF-8"]),
-        (&utf16, &["seems to be UTF-16"]),
+        (&utf16, &["is probably UTF-16"]),
         (b"PK\x03\x04xlsx", &["workbook"]),
         (
             b"EmailAddress,FirstName\r\na@x.co,Anu\r\nb@x.co,Ren\xe9\r\n",
@@ -194,8 +194,8 @@ async fn a_label_of_several_attributes_is_refused_with_their_names() {
 async fn a_value_that_cannot_be_meant_is_rejected_with_line_and_column() {
     let fixture = Fixture::open(|_| {}).await;
     let values = [
-        ("Phone", "9.19845E+11", "a spreadsheet has shortened the number"),
-        ("Phone", "919845098450.0", "write the digits alone"),
+        ("Phone", "9.19845E+11", "a spreadsheet program shortened the number"),
+        ("Phone", "919845098450.0", "write the digits only"),
         ("mx_Loan_Amount", "1e3", "scientific notation"),
         ("mx_Loan_Amount", "1.234,50", "must be a number"),
         (
@@ -205,7 +205,7 @@ async fn a_value_that_cannot_be_meant_is_rejected_with_line_and_column() {
         ),
         ("mx_Next_Call", "31-12-2025", "must be a date or a time"),
         ("mx_Next_Call", "12/31/25", "must be a date or a time"),
-        ("mx_Next_Call", "45291", "as spreadsheets store dates"),
+        ("mx_Next_Call", "45291", "which spreadsheet programs use for dates"),
         ("mx_Consent", "maybe", "must be true or false"),
         ("FirstName", "A\0nu", "U+0000 (NUL)"),
         ("FirstName", "A\u{7}nu", "U+0007 (bell)"),
@@ -504,10 +504,10 @@ async fn an_import_that_waits_for_the_bulk_quota_says_so_and_what_to_do() {
 async fn the_help_has_exit_codes_and_the_forms_of_revoke() {
     let said: Said = run(&["import", "--help"]).await.into();
     for code in [
-        "0  every row took effect",
+        "0  all rows were written",
         "1  some rows",
         "2  nothing was written",
-        "3  the import broke off",
+        "3  the import was interrupted",
     ] {
         assert!(said.out.contains(code), "{said:?}");
     }

@@ -578,7 +578,7 @@ mod tests {
             "mx_Amount (column 1) must be a number",
             "mx_Paid (column 2) must be true",
             "mx_When (column 3) must be a date or a time",
-            "mx_KYC (column 4) must be an",
+            "mx_KYC (column 4) must be a JSON object",
         ] {
             assert!(message.contains(text), "{message}");
         }
@@ -598,7 +598,7 @@ mod tests {
                 "mx_Nothing: the account has no such attribute",
                 "<U+200B>Shoe: the account has no such attribute",
                 "a;b: the account has no such attribute; the first line may be quoted as a whole, or have several separators",
-                "a column lead_id is needed",
+                "a column lead_id is required",
             ]
         );
         assert!(plan(settings(ImportMode::Create, Some("city")), &["city"]).unwrap_err()[0].contains("only an upsert"));
@@ -617,8 +617,8 @@ mod tests {
         assert_eq!(
             plan.notes,
             [
-                "Not sent, since it is LeadSquared's own: lead_id, CreatedOn.",
-                "Not sent, since an import has added it to rejected rows: row_number, error_reason.",
+                "Not sent, because LeadSquared computes it: lead_id, CreatedOn.",
+                "Not sent, because an import added it to rejected rows: row_number, error_reason.",
             ]
         );
     }
