@@ -601,7 +601,10 @@ mod tests {
                 "a column lead_id is required",
             ]
         );
-        assert!(plan(settings(ImportMode::Create, Some("city")), &["city"]).unwrap_err()[0].contains("only an upsert"));
+        assert!(
+            plan(settings(ImportMode::Create, Some("city")), &["city"]).unwrap_err()[0]
+                .contains("only for --mode upsert")
+        );
         assert!(
             plan(settings(ImportMode::Upsert, Some("phone")), &["city"]).unwrap_err()[0].contains("no column Phone")
         );
