@@ -109,7 +109,7 @@ pub enum ErrorKind {
     /// queued again.
     #[error("LeadSquared refused the call because of its rate limit; the call was not executed")]
     Refused(Refusal),
-    /// LeadSquared cannot be reached, or the response is not a valid one.
+    /// LeadSquared cannot be reached, or the response is not a valid one, such as HTTP 5xx without an exception.
     #[error("{}", if *.sent { "LeadSquared sent no valid response" } else { "LeadSquared cannot be reached; nothing was executed" })]
     Unavailable {
         /// Whether the request may have been executed.
@@ -427,7 +427,7 @@ impl Error {
         }
     }
 
-    /// The name and the outcome of each kind. All decisions derive from this list.
+    /// The name and the outcome of each kind. The name is for logs and metrics.
     fn classify(&self) -> (&'static str, Outcome) {
         const REJECTED: Outcome = Outcome::Rejected;
         const TRANSIENT: Outcome = Outcome::NotExecuted { is_transient: true };

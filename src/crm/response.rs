@@ -118,7 +118,8 @@ impl UpstreamResponse {
         })
     }
 
-    /// The error of a response without an exception.
+    /// The error of a response without an exception, by its HTTP status. The kind also decides whether the request is sent again
+    /// (`retry`) and whether the circuit breaker counts a failure ([`UpstreamResponse::is_failure`]).
     fn bare_error(&self) -> Option<ErrorKind> {
         let is_json = matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'['));
         let is_page = self.is_page();

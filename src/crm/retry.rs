@@ -1,4 +1,6 @@
-//! The only place that decides whether a request is sent to LeadSquared again.
+//! Decides whether a request is sent to LeadSquared again. The decisions are by the kind of an error; `response` maps the HTTP
+//! status and the exception of a response to the kind. Two other modules decide too: `batch::splitting`, about the parts of a
+//! failed batch, and `sharing::machine`, about the steps of a share.
 //!
 //! * [`decide`]: after a failed attempt. [`Retries`] makes the attempts of one call.
 //! * [`decide_lost_write`]: after a look-up of a write whose response was lost. [`Client::send_until_known`] sends such writes.
@@ -45,7 +47,7 @@ pub enum Decision {
     Fail,
 }
 
-/// Decides by the error and by whether the operation may be sent twice.
+/// Decides by the kind of the error and by whether the operation may be sent twice.
 pub fn decide(safety: Safety, error: &Error) -> Decision {
     match (&error.kind, safety) {
         (ErrorKind::Refused(_), _) => Decision::Requeue,

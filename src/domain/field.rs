@@ -1,4 +1,5 @@
-//! The attributes of an account's leads, as its metadata describes them.
+//! The attributes of an account's leads, as its metadata describes them ([`Catalog`]), and the lists of attributes that
+//! LeadSquared computes, tracks or has in every account. `attribute` has the standard attributes of the public contract.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};

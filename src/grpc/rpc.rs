@@ -128,7 +128,7 @@ impl StatusBuilder {
 }
 
 impl<A> ResponseSender<A> {
-    /// Sends one response. Fails if the client has left, does not read in time, or if the response is too large.
+    /// Sends one response. Fails if the client has cancelled the RPC, does not read in time, or if the response is too large.
     pub(super) async fn send(&self, response: A) -> Result<()>
     where
         A: Message,
@@ -166,7 +166,7 @@ impl ServerContext {
         result.map(Response::new).map_err(|error| status_builder.last(&error))
     }
 
-    /// Runs the handler of an RPC with a stream of responses, until it ends, the caller leaves, the deadline passes or the
+    /// Runs the handler of an RPC with a stream of responses, until it ends, the caller cancels, the deadline passes or the
     /// process is asked to stop.
     pub(super) async fn stream<M, A, F>(
         &self,

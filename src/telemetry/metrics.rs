@@ -1,4 +1,5 @@
-//! Every metric of the process. Each one is declared once, with its name, its type, its labels and its help text.
+//! Every metric of the process. Each one is declared once, with its name, its type, its labels and its help text. The methods of
+//! [`Metrics`] update them. The metrics of the quota are set from [`QuotaState`] when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -136,7 +137,7 @@ metrics! {
 pub struct Attempt<'a> {
     /// The tenant.
     pub tenant: &'a str,
-    /// The vendor's name of the endpoint.
+    /// LeadSquared's name of the endpoint.
     pub endpoint: &'static str,
     /// `ok`, or the name of the error.
     pub outcome: &'static str,

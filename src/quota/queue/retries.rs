@@ -1,5 +1,6 @@
 //! The retries that refused callers were promised. Each is a virtual reservation of a place, so that the next refused caller
-//! gets the place behind it. A reservation keeps no other ticket out, and it expires. Pure, and bounded in memory.
+//! gets the place behind it. A reservation keeps no other ticket out, and it expires. Pure, and bounded in memory. The retries of
+//! calls that LeadSquared has failed are another subject: see `crm::retry`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
