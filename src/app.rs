@@ -224,13 +224,13 @@ impl App {
     }
 }
 
-/// Fetches the metadata of the accounts in the background, and continues the shares that a former process left unsettled.
+/// Fetches the metadata of the accounts in the background, and continues the shares that were in progress in the former process.
 async fn start_gateways(tenants: &Tenants, store_url: &str) -> Result<(), String> {
     for (name, gateway) in tenants.iter() {
         gateway.warm_up();
         match gateway.sharing().resume().await {
             Ok(0) => {}
-            Ok(shares) => tracing::info!(tenant = name, shares, "continuing unsettled shares"),
+            Ok(shares) => tracing::info!(tenant = name, shares, "continuing shares in progress"),
             Err(error) => {
                 return Err(format!(
                     "tenant {name}: reading the ledger of shares ({store_url}) failed: {error}"

@@ -92,7 +92,7 @@ impl GatewayClient {
         request
     }
 
-    /// Returns a request without a timeout. Its caller name is its own, so that it does not use the quota share of other callers.
+    /// Returns a request without a timeout. It has a separate caller name, so that it does not use the quota of other callers.
     pub(crate) fn stream<M>(&self, message: M) -> Request<M> {
         let mut request = self.plain(message);
         let name = AsciiMetadataValue::from_static("leadgate-transfer");

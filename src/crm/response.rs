@@ -134,7 +134,7 @@ impl UpstreamResponse {
             200..=299 => None,
             400 if !is_page => Some(ErrorKind::Invalid(vec![Violation::new(
                 "lead",
-                "LeadSquared cannot read the request that was made from it",
+                "LeadSquared cannot read the request with this lead",
             )])),
             _ => Some(ErrorKind::Exception),
         }

@@ -228,7 +228,7 @@ fn with_exact_kind(mut error: Error, response: &UpstreamResponse) -> Error {
 }
 
 fn invalid(field: &str) -> ErrorKind {
-    ErrorKind::Invalid(vec![Violation::new(field, "LeadSquared rejects it")])
+    ErrorKind::Invalid(vec![Violation::new(field, "LeadSquared rejects the value")])
 }
 
 /// The error that a text about sharing describes.

@@ -274,7 +274,7 @@ fn option_violation(text: &str, choice: Choice, field: &Field) -> Option<String>
     Some(match choice {
         Choice::One => format!("must be one of the {count} options of {name}{known}"),
         Choice::Many => {
-            format!("must be some of the {count} options of {name}, separated by semicolons{known}")
+            format!("must be one or more of the {count} options of {name}, separated by semicolons{known}")
         }
     })
 }

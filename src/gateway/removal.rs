@@ -55,7 +55,7 @@ impl Removal {
                 let ids = [("lead_id", lead_id), ("merged_lead_id", merged_lead_id)];
                 let mut violations: Vec<_> = ids.iter().filter_map(|(field, id)| check_id(field, id)).collect();
                 if violations.is_empty() && lead_id.eq_ignore_ascii_case(merged_lead_id) {
-                    let text = "must be another lead than lead_id";
+                    let text = "must not be the same lead as lead_id";
                     violations.push(Violation::new("merged_lead_id", text));
                 }
                 violations

@@ -92,7 +92,10 @@ impl ConnectionLimits {
         let now = Instant::now();
         let last = self.last_closed.replace(now);
         if last.is_none_or(|last| now - last > BURST_PAUSE) {
-            tracing::warn!(setting, "closing new connections: too many are open");
+            tracing::warn!(
+                setting,
+                "closing new connections: the maximum number of open connections is reached"
+            );
         }
         None
     }

@@ -101,7 +101,10 @@ impl CallerQuota {
             errors.push(("weight", format!("must be 1 to {MAX_WEIGHT}")));
         }
         if self.calls_per_window.is_some_and(|calls| calls > MAX_CALLS) {
-            errors.push(("calls_per_window", format!("must be at most {MAX_CALLS}; 0: no cap")));
+            errors.push((
+                "calls_per_window",
+                format!("must be at most {MAX_CALLS}; 0: no maximum"),
+            ));
         }
         errors
     }
