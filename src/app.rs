@@ -1,4 +1,5 @@
-//! Wiring: settings become running servers, which shut down in named stages. The only place where all parts meet.
+//! Creates all parts of the process from the settings, starts the servers, and shuts them down in named stages. The only module
+//! that uses all parts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

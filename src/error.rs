@@ -1,4 +1,4 @@
-//! Errors: what failed, whether the request had an effect, and what to do. Knows neither gRPC nor HTTP.
+//! Errors: what failed, whether the request had an effect, and what to do. Does not depend on gRPC or HTTP.
 
 use std::borrow::Cow;
 use std::fmt;

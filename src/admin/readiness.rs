@@ -1,4 +1,4 @@
-//! `/ready`: whether the process can do its work, for load balancers, and what limits it, for operators. A process is not ready
+//! `/ready`: for load balancers, whether the process can serve requests; for operators, what limits it. A process is not ready
 //! if no request could succeed here but could succeed elsewhere: while it shuts down, or while its store does not respond. An
 //! error of one account, such as an open circuit breaker, degrades it: another process would have the same error.
 

@@ -1,4 +1,5 @@
-//! The connection of commands to a running gateway: its address, the account, and its errors as text for users. Knows no command.
+//! The connection of commands to a running gateway: its address, the account, and its errors as text for users. Does not
+//! depend on any command.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

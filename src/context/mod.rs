@@ -1,4 +1,5 @@
-//! The context of a request: its caller, its deadline and its progress. Every step of a request gets it. Knows no transport.
+//! The context of a request: its caller, its deadline and its progress. Every step of a request gets it. Does not depend
+//! on a transport.
 
 use std::fmt;
 use std::pin::Pin;

@@ -56,7 +56,7 @@ pub trait Operation: Sync {
     const NAME: &'static str;
     /// Whether the call may be sent twice.
     const SAFETY: Safety;
-    /// What the call costs of the quota.
+    /// The kind of slot that the call needs.
     const COST: Cost = Cost::Call;
     /// The keys of what it writes. Calls with a common key are sent one after the other, in their order.
     fn keys(&self) -> Vec<String> {
@@ -456,8 +456,8 @@ impl Client {
         result
     }
 
-    /// Sends one request. The exchange runs in its own task, so that the slot learns the response even if the caller no longer
-    /// waits. A read ends at the caller's deadline. A write ends with its response or after `upstream.timeout`.
+    /// Sends one request. The exchange runs in its own task, so that the response is reported to the slot even if the caller no
+    /// longer waits. A read ends at the caller's deadline. A write ends with its response or after `upstream.timeout`.
     async fn send<O: Operation>(
         &self,
         context: &RequestContext,

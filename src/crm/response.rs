@@ -62,7 +62,7 @@ impl UpstreamResponse {
         }
     }
 
-    /// Whether LeadSquared is failing: the response is not its own, but that of a proxy whose server is down.
+    /// Whether LeadSquared is failing: the response is from a proxy whose server is down.
     pub fn is_failure(&self) -> bool {
         // A server that rejects a request works.
         !self.status.is_client_error()
@@ -146,7 +146,7 @@ impl UpstreamResponse {
         self.exception().map(|exception| exception.text)
     }
 
-    /// Whether the body is a page instead of JSON. Then a proxy or firewall sent it, whatever its status.
+    /// Whether the body is a page instead of JSON. Then a proxy or firewall sent it, with any status.
     pub fn is_page(&self) -> bool {
         self.body.trim_ascii_start().first() == Some(&b'<')
     }

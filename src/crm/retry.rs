@@ -20,7 +20,7 @@ use crate::quota::breaker::OperationId;
 /// Maximum number of times that one write is sent if responses get lost.
 const MAX_SENDS: u32 = 2;
 
-/// Maximum number of times that a page is read which has fewer records than its own count says.
+/// Maximum number of reads of a page whose number of records is less than its count.
 const MAX_PAGE_READS: u32 = 3;
 
 /// Whether an operation may be sent twice.
@@ -85,7 +85,7 @@ pub enum Reconciled<T> {
     Executed(T),
     /// The write was not executed, or may be executed twice.
     NotExecuted,
-    /// The batch of the write goes on, and the write is sent with it.
+    /// The batch of the write continues, and the write is sent with it.
     ResendWithBatch,
     /// The outcome is not known.
     Unknown {

@@ -137,7 +137,7 @@ impl Operation for GetAccessStatus<'_> {
 /// The text of a processed request.
 const PROCESSED: &str = "Request processed successfully";
 
-/// The error of a failed request. A request with an error text has failed, whatever its number.
+/// The error of a failed request. A request with an error text has failed, with any number.
 fn failure(message: &Json, gone_texts: &[String]) -> Option<Error> {
     let text = match message {
         Json::Null => return None,

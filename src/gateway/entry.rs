@@ -1,5 +1,5 @@
 //! The position of a write: in the order of the writes to its lead, and among the calls with its request id. It is reserved when the
-//! write arrives, before the write waits for anything. Knows nothing of what the write does.
+//! write arrives, before the write waits for anything. Does not depend on the kind of write.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -82,7 +82,7 @@ impl KnownLeads {
         }
     }
 
-    /// Adds to these keys those of the leads that have them, and those of all contacts of these leads.
+    /// Adds the keys of the leads that have one of these keys, and the keys of all contacts of these leads.
     fn with_known(&self, mut keys: Vec<String>) -> Vec<String> {
         let leads: Vec<String> = keys.iter().filter_map(|key| self.leads.get(key)).collect();
         keys.extend(leads);

@@ -104,8 +104,8 @@ impl Gateway {
         self.requests.with_batch_record(context, request)
     }
 
-    /// Whether the write may be sent in a batch. A bulk call does not start automations, as observed. An update by its own
-    /// endpoint does not, either.
+    /// Whether the write may be sent in a batch. A bulk call does not start automations, as observed. A single update
+    /// does not, either.
     fn way(&self, write: &WriteRequest, mode: WriteMode) -> BatchMode {
         let has_set = || {
             write
@@ -445,7 +445,7 @@ impl ReconcilableWrite for LeadWrite<'_> {
                 batch.take().into_iter().for_each(LostMember::executed);
                 Reconciled::Executed(written)
             }
-            // The failure of a whole batch says nothing about this write: the write goes on with half of the batch.
+            // The failure of a whole batch says nothing about this write: the write continues with half of the batch.
             (LookupResult::NotExecuted, Some(_)) => Reconciled::ResendWithBatch,
             (LookupResult::Mismatch, Some(batch)) => {
                 batch.doubt();

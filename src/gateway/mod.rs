@@ -1,4 +1,4 @@
-//! The operations of the gateway: one short function for each. Knows neither protobuf nor HTTP.
+//! The operations of the gateway: one short function for each. Does not depend on protobuf or HTTP.
 
 mod activity;
 mod cursor;

@@ -101,7 +101,7 @@ impl ConnectionLimits {
     }
 }
 
-/// Accepts connections until the process is asked to stop. Then waits until the open connections have ended.
+/// Accepts connections until the process begins to shut down. Then waits until the open connections have ended.
 pub(super) async fn serve(
     listener: TcpListener,
     routes: Routes,

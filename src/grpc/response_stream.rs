@@ -69,7 +69,7 @@ impl<A> tokio_stream::Stream for ResponseStream<A> {
     }
 }
 
-/// Closes the senders when the client leaves.
+/// Closes the senders when the client cancels.
 impl<A> Drop for ResponseStream<A> {
     fn drop(&mut self) {
         locked(&self.state.queue).close();

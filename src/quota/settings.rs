@@ -31,7 +31,7 @@ pub struct QuotaLimits {
     pub daily: u64,
     /// Time zone in which the day begins, as an IANA name.
     pub daily_reset_zone: String,
-    /// Number of calls in each window that leadgate leaves to other users of the account.
+    /// Number of calls in each window that leadgate keeps for other users of the account.
     pub reserve: u32,
     /// Maximum number of calls in the queue.
     pub queue: usize,

@@ -21,8 +21,8 @@ use crate::telemetry::metrics::BatchRequest;
 const MAX_LOGGED: usize = 100;
 
 impl Client {
-    /// Sends a batch in one call. If that fails as a whole, each half is sent on its own, and so on, until the member that
-    /// causes the failure is alone. Writes whose outcome is unknown are reconciled before, each by the task of its caller.
+    /// Sends a batch in one call. If the call fails as a whole, each half is sent in one call, and so on, until the member
+    /// that causes the failure is alone. Writes with an unknown outcome are reconciled before, each by the task of its caller.
     pub(super) async fn lead_batch<O: Batchable>(self, mut place: CallPermit, leader: Member<O>) {
         let batch = leader.batch;
         let registry = O::registry(&self.shared.registries);
@@ -31,7 +31,7 @@ impl Client {
         let mut splitting = Splitting::new(members.len());
         let mut groups = VecDeque::from([members]);
         while let Some(mut members) = groups.pop_front() {
-            // A member that was cancelled before anything was sent costs nothing.
+            // A member that was cancelled before anything was sent uses no quota.
             members.retain(|member| !member.reply.is_closed());
             members.iter_mut().for_each(|member| member.batch = batch);
             if members.is_empty() {

@@ -1,8 +1,8 @@
 //! The members of a batch, the replies to them, and the registries in which they meet their leader.
 //!
-//! Members of different operations have different types, and the quota knows none of them. So the quota hands out tickets
-//! only. A member that joins puts itself into the registry of its operation and passes its ticket to the leader, which
-//! takes the member out of the registry by the ticket.
+//! Members of different operations have different types, and the quota has none of these types. So the quota returns tickets
+//! only. A member that joins a batch enters the registry of its operation and passes its ticket to the leader. The leader
+//! removes the member from the registry by the ticket.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

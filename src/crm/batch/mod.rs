@@ -1,5 +1,5 @@
 //! Batches: operations of one kind that wait for a slot at the same time are sent in one call, on one slot of the quota.
-//! Knows no endpoint.
+//! Does not depend on any endpoint.
 //!
 //! Each operation goes through the same steps as a single call: it waits for a slot, gets its result, and decides by itself
 //! whether to retry. Only the sending differs. The operation that gets the slot is the batch leader: it starts a task that

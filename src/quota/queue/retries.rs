@@ -1,5 +1,5 @@
 //! The retries that refused callers were promised. Each is a virtual reservation of a place, so that the next refused caller
-//! gets the place behind it. A reservation keeps no other ticket out, and it expires. Pure, and bounded in memory.
+//! gets the place behind it. A reservation delays no other ticket, and it expires. Pure, and bounded in memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use super::Criticality;
 use crate::quota::Cost;
 use crate::quota::lane::Lane;
 
-/// Maximum number of remembered retries. Further retries get a time and are not counted.
+/// Maximum number of stored retries. Further retries get a retry time, but are not counted.
 const MAX_RETRIES: usize = 4_096;
-/// How much too early a retry may arrive and still be taken for the promised one.
+/// Maximum time by which a retry may be too early and still count as the promised retry.
 const EARLY: Duration = Duration::from_millis(5);
 /// Maximum number of turns by which a retry is moved.
 const MAX_MOVES: usize = 8;

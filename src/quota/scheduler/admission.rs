@@ -1,4 +1,4 @@
-//! Admission: lets a call into the queue, or refuses it at once with the time after which to retry.
+//! Admission: adds a call to the queue, or refuses it at once with the time after which to retry.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Scheduler {
             endpoint: request.endpoint,
             batch: request.batch,
         };
-        // A call that was granted a slot before is always let in.
+        // A call that was granted a slot before is always admitted.
         if let Some(mut receipt) = receipt {
             let id = receipt.id();
             receipt.set_lane(call.batch.map(|batch| batch.lane));
@@ -121,7 +121,7 @@ impl Scheduler {
         self.check(context, now).is_ok() && self.judge_now(&ticket, request.endpoint, now).is_ok()
     }
 
-    /// Fails if no call can be let in: the process is shutting down, the day is used up, or the deadline has passed.
+    /// Fails if no call can be admitted: the process is shutting down, the day is used up, or the deadline has passed.
     fn check(&mut self, context: &RequestContext, now: Instant) -> Result<()> {
         if self.is_closed {
             return Err(ErrorKind::ShuttingDown.into());
@@ -192,7 +192,7 @@ impl Scheduler {
         queue.admit(ticket, estimate, supply, now, wait).map(drop)
     }
 
-    /// The time after which a call that is refused now will be let in.
+    /// The time after which a call that is refused now will be admitted.
     fn retry_after(
         &mut self,
         ticket: &TicketRequest,

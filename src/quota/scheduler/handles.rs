@@ -1,5 +1,5 @@
-//! What the scheduler hands out: slots, the roles in a batch, and the claims on keys. Each handle gives back what it holds
-//! when it is dropped.
+//! The handles of the scheduler: slots, the roles in a batch, and the claims on keys. A handle that is dropped releases its
+//! slot or keys.
 
 use std::sync::Arc;
 use std::time::Duration;
