@@ -32,7 +32,7 @@ const WRITE_PROBE_EVERY: u32 = 5;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
-/// A gateway whose ports are open, and that does not serve yet.
+/// A gateway whose ports are open, but that does not serve yet.
 pub struct App {
     config: Config,
     tenants: Tenants,

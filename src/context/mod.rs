@@ -24,7 +24,7 @@ pub enum Criticality {
     SheddablePlus,
     /// Failures are visible to users.
     Critical,
-    /// The most critical requests. They fail last.
+    /// The most critical requests. All other requests fail first.
     CriticalPlus,
 }
 

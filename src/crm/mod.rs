@@ -44,8 +44,8 @@ use clock::UpstreamClock;
 use response::UpstreamResponse;
 use retry::{Retries, Safety};
 
-/// Maximum length of the query of a URL in bytes. A longer one would fail in each attempt, in the HTTP library or at LeadSquared.
-/// The lengths of fields are checked before, so that it is not reached.
+/// Maximum length of the query of a URL in bytes. A longer query would fail in each attempt, in the HTTP library or at
+/// LeadSquared. The lengths of fields are checked before, so that this maximum is not reached.
 const MAX_QUERY_BYTES: usize = 16 * 1024;
 
 /// A call of one endpoint: its request, and how its response is read. It is tested without a client.
@@ -220,7 +220,7 @@ struct Shared {
     quota: Quota,
     metrics: Arc<Metrics>,
     tenant: String,
-    /// Requests in progress. They go on when their callers no longer wait.
+    /// Requests in progress. They continue when their callers no longer wait.
     exchanges: TaskTracker,
     clock: UpstreamClock,
     /// Lanes whose operations are sent one by one, and lanes of which no member was served.

@@ -289,7 +289,7 @@ fn named_limit(text: &str) -> Option<Limit> {
     })
 }
 
-/// The host that an HTTP 401 names if the keys belong to another region. The last one counts, as in "not A but B".
+/// The host that an HTTP 401 names if the keys belong to another region. The last host counts, as in "not A but B".
 fn named_host(text: &str) -> Option<String> {
     static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)\bapi(-[a-z0-9]+)?\.leadsquared\.com\b"));
     Some(HOST.find_iter(text).last()?.as_str().to_ascii_lowercase())

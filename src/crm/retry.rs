@@ -294,7 +294,7 @@ impl Retries {
 
     fn final_error(&mut self, context: &RequestContext, mut error: Error) -> Error {
         if matches!(error.kind, ErrorKind::BreakerOpen { .. }) {
-            // They say why the earlier attempts failed.
+            // These details describe why the earlier attempts failed.
             error.details = std::mem::take(&mut self.last_failure);
         }
         context.with_progress(error)

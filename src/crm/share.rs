@@ -195,8 +195,8 @@ fn post(path: &'static str, item: &Json) -> UpstreamRequest {
     }
 }
 
-/// The same error, made more exact by the text of the response. The exceptions of these endpoints are not documented. Only one
-/// with a name of LeadSquared proves that the request was rejected. Any other error may follow the execution.
+/// The same error, made more exact by the text of the response. The exceptions of these endpoints are not documented. Only an
+/// exception with a name of LeadSquared proves that the request was rejected. Any other error may follow the execution.
 fn with_exact_kind(mut error: Error, response: &UpstreamResponse) -> Error {
     let is_open = matches!(
         error.kind,

@@ -214,7 +214,7 @@ impl Gateway {
                 }
             }
             listed += count;
-            // LeadSquared may return fewer leads than requested, and its count may be that of the page. So the last page is
+            // LeadSquared may return fewer leads than requested, and its count may be the count of the page. So the last page is
             // one without new leads.
             let has_new = rows.len() + unreadable.len() > before;
             if has_new || page == 1 {
@@ -485,7 +485,7 @@ impl ReconcilableWrite for LeadWrite<'_> {
         })
     }
 
-    /// If the request itself was rejected and no look-up found it executed, it was not.
+    /// If the request itself was rejected and no look-up found the write, the write was not executed.
     fn unknown_outcome(&self, mut unknown: Error) -> Error {
         if unknown.details.is_client_error_page() {
             unknown.kind = ErrorKind::Exception;

@@ -120,7 +120,7 @@ impl Reads {
                     }
                     return Ok(RawFields::clone(&row));
                 }
-                // An error of the first waiter, such as its deadline, is not that of this one.
+                // An error of the first waiter, such as its deadline, is not an error of this waiter.
                 Err(error) if !is_first && is_of_caller(&error) && Instant::now() < context.deadline => {}
                 Err(error) => return Err(error),
             }

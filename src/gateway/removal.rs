@@ -198,8 +198,8 @@ impl RemovalWrite<'_> {
         }
     }
 
-    /// Looks up whether the lead was removed. After a merge the other lead must exist. If it does not, the merge cannot have
-    /// been executed.
+    /// Looks up whether the lead was removed. After a merge the other lead must exist. If the other lead does
+    /// not exist, the merge was not executed.
     async fn look_up(&self, context: &RequestContext) -> Result<RemovalState> {
         let removed = self.exists(context, self.removal.removed_lead()).await;
         Ok(match (removed, self.removal) {

@@ -61,7 +61,7 @@ const WRITES: [&str; 11] = [
     "/leadgate.v1.ActivityService/UpdateActivity",
 ];
 
-/// The RPCs with streams of messages. They have limits of their own, because they last long and do little.
+/// The RPCs with streams of messages. They have separate limits, because they last long and use few resources.
 const STREAMS: [&str; 5] = [
     "/leadgate.v1.LeadService/ImportLeads",
     "/leadgate.v1.LeadService/ExportLeads",

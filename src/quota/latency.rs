@@ -76,7 +76,7 @@ impl Latency {
         may
     }
 
-    /// The time after which a call with this timeout is let through if there are no new samples before: as a probe, or
+    /// The time after which a call with this timeout is sent if there are no new samples before: as a probe, or
     /// because the samples against it have expired.
     pub fn retry_after(&self, timeout: Duration, now: Instant, window: Duration) -> Duration {
         let lifetime = lifetime(window);

@@ -52,7 +52,7 @@ pub struct WindowSnapshot {
     pub margin: Duration,
     /// Number of slots held.
     pub used: usize,
-    /// Time until a call can be sent. `None`: only the end of a call in progress can tell.
+    /// Time until a call can be sent. `None`: it depends on the end of a call in progress.
     pub free_in: Option<Duration>,
     /// Number of refused calls so far.
     pub refused: RefusalCounts,

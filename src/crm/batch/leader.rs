@@ -38,7 +38,7 @@ impl Client {
                 continue;
             }
             if splitting.has_begun && members.len() == 1 && members[0].mode == BatchMode::Opportunistic {
-                // Its own endpoint returns its own error, and no bulk call is used.
+                // The single endpoint returns the error of this member, and no bulk call is used.
                 members.into_iter().for_each(Member::send_alone);
                 continue;
             }
@@ -81,7 +81,7 @@ impl Client {
                     let all = members
                         .into_iter()
                         .chain(std::mem::take(&mut groups).into_iter().flatten());
-                    // Members with an endpoint of their own are sent by that. Of the others, two may cause the failure.
+                    // Members that have a single endpoint are sent to it. Two of the other members may cause the failure.
                     let (single, batch_only): (Vec<_>, Vec<_>) =
                         all.partition(|member| member.mode != BatchMode::Always);
                     single.into_iter().for_each(Member::send_alone);
@@ -189,7 +189,7 @@ impl Client {
     }
 }
 
-/// Replies to each member with its result. Returns the members that the response does not mention, if that means nothing for
+/// Replies to each member with its result. Returns the members that the response does not mention, if this has no meaning for
 /// them yet.
 fn reply_results<O: Batchable>(
     members: Vec<Member<O>>,

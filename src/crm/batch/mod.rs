@@ -65,7 +65,7 @@ pub enum BatchMode {
     Never,
     /// In a batch if others wait at the same time, otherwise by its own endpoint.
     Opportunistic,
-    /// Only by the batch endpoint, because it has other effects than its own.
+    /// Only by the batch endpoint, because its effects differ from those of the single endpoint.
     Always,
 }
 
@@ -126,7 +126,7 @@ impl Client {
         self.call_batched_from(ready, mode, context, operation, lost).await
     }
 
-    /// Waits until the operation can be sent, for callers that write a record right before it is.
+    /// Waits until the operation can be sent, for callers that write a record directly before the operation is sent.
     pub async fn ready<O: Batchable>(&self, mode: BatchMode, context: &RequestContext, operation: &O) -> Result<Ready> {
         let mut retries = Retries::new(O::SAFETY, 1);
         self.acquire_batched(mode, context, operation, &mut retries).await

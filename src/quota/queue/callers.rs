@@ -43,7 +43,7 @@ const MIN_SWEEP: usize = 64;
 
 impl CallerState {
     fn new(name: Arc<str>, mut quota: CallerQuota) -> Self {
-        // A cap of zero would make the caller wait for ever.
+        // With a cap of zero, the caller would wait forever.
         quota.calls_per_window = quota.calls_per_window.map(|cap| cap.max(1));
         Self {
             name,

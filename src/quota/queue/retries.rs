@@ -137,7 +137,7 @@ impl PromisedRetries {
     }
 
     /// The retries ahead of a call that is refused now: all retries of higher classes and of its own caller, and of each
-    /// other caller of its class as many as have their turns by then.
+    /// other caller of its class as many as are served by then.
     pub(super) fn ahead(&self, class: Criticality, caller: &str, weight: u32) -> RetriesAhead {
         let mut ahead = RetriesAhead::default();
         let in_class = &self.classes[class as usize];
@@ -209,8 +209,8 @@ impl PromisedRetries {
     }
 }
 
-/// The steady load: calls that arrive one by one, window after window. They will arrive until a retry is due too, and have
-/// their turns.
+/// The steady load: calls that arrive one by one, window after window. More of these calls will arrive before a retry is
+/// due, and are served before it.
 #[derive(Debug, Default)]
 pub(super) struct SteadyLoad {
     arrived: VecDeque<(Instant, Criticality)>,

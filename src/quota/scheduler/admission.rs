@@ -22,7 +22,7 @@ const MAX_FULL_RETRIES: usize = 4_096;
 type WaitingTicket = (TicketId, oneshot::Receiver<Result<Granted>>);
 
 impl Scheduler {
-    /// Lets a call into the queue. Fails at once if waiting is of no use.
+    /// Adds a call to the queue. Fails at once if the call would not be served in time.
     pub(super) fn enter(
         &mut self,
         context: &RequestContext,
@@ -71,7 +71,7 @@ impl Scheduler {
         }
     }
 
-    /// Lets a call into the queue if it is not expected to wait there.
+    /// Adds a call to the queue if it is not expected to wait there.
     pub(super) fn try_enter(
         &mut self,
         context: &RequestContext,
@@ -115,7 +115,7 @@ impl Scheduler {
         Some((self.queue.push(ticket, call, now).ok()?.id, granted))
     }
 
-    /// Whether a call would be let into the queue now.
+    /// Whether a call would be admitted to the queue now.
     pub(super) fn would_admit(&mut self, context: &RequestContext, request: &SlotRequest, now: Instant) -> bool {
         let ticket = ticket_request(context, request);
         self.check(context, now).is_ok() && self.judge_now(&ticket, request.endpoint, now).is_ok()

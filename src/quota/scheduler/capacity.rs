@@ -272,7 +272,7 @@ pub(super) struct SlotWaits<'a> {
     bulk: &'a mut Window,
     /// Whether calls are spread evenly over the window.
     is_paced: bool,
-    /// For how long the circuit breaker lets no call through.
+    /// For how long the circuit breaker allows no call.
     breaker: Duration,
 }
 

@@ -195,7 +195,7 @@ impl Quota {
         self.shared.lock().capacity.breaker.is_open()
     }
 
-    /// Minimum time for which the circuit breaker, or a `Retry-After` of LeadSquared, lets no call through.
+    /// Minimum time for which the circuit breaker, or a `Retry-After` of LeadSquared, allows no call.
     pub fn breaker_wait(&self) -> Duration {
         self.shared.lock().capacity.breaker.wait(Instant::now())
     }
@@ -205,7 +205,7 @@ impl Quota {
         self.shared.lock().capacity.usage(Instant::now())
     }
 
-    /// Whether a call would be let into the queue now. Changes nothing.
+    /// Whether a call would be admitted to the queue now. Changes nothing.
     pub fn would_admit(&self, context: &RequestContext, request: &SlotRequest) -> bool {
         self.shared.lock().would_admit(context, request, Instant::now())
     }
@@ -254,7 +254,7 @@ fn waits_for(is_behind: bool) -> &'static str {
     if is_behind { EARLIER_WRITE } else { SLOT }
 }
 
-/// Grants slots that time alone frees, until `stop`.
+/// Grants slots that become free as time passes, until `stop`.
 async fn wake(shared: Arc<SharedScheduler>, stop: CancellationToken) {
     loop {
         let at = {
@@ -278,7 +278,7 @@ async fn wake(shared: Arc<SharedScheduler>, stop: CancellationToken) {
     let mut scheduler = shared.lock();
     scheduler.is_closed = true;
     for call in scheduler.queue.drain() {
-        // Nobody receives the error of a call that was cancelled.
+        // The error of a cancelled call has no receiver.
         let _ = call.grant.send(Err(ErrorKind::ShuttingDown.into()));
     }
 }
