@@ -494,7 +494,7 @@ fn describe_unknown(state: &ImportState, keep: &Path, unsettled: UnknownRowPolic
     }
     if by_hand > 0 && unsettled != UnknownRowPolicy::TooOld {
         texts.push(format!(
-            "{by_hand} of them have neither an email address nor a phone, so the gateway cannot look them up. The same command sends \
+            "{by_hand} of these rows have neither an email address nor a phone, so the gateway cannot look them up. The same command sends \
              these rows again under the same request ids. No row is written twice, but the outcome may stay unknown"
         ));
     }
