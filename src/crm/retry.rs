@@ -22,7 +22,7 @@ use crate::quota::breaker::OperationId;
 /// Maximum number of times that one write is sent if responses get lost.
 const MAX_SENDS: u32 = 2;
 
-/// Maximum number of times that a page is read which has fewer records than its own count says.
+/// Maximum number of reads of a page whose number of records is less than its count.
 const MAX_PAGE_READS: u32 = 3;
 
 /// Whether an operation may be sent twice.
@@ -87,7 +87,7 @@ pub enum Reconciled<T> {
     Executed(T),
     /// The write was not executed, or may be executed twice.
     NotExecuted,
-    /// The batch of the write goes on, and the write is sent with it.
+    /// The batch of the write continues, and the write is sent with it.
     ResendWithBatch,
     /// The outcome is not known.
     Unknown {
@@ -296,7 +296,7 @@ impl Retries {
 
     fn final_error(&mut self, context: &RequestContext, mut error: Error) -> Error {
         if matches!(error.kind, ErrorKind::BreakerOpen { .. }) {
-            // They say why the earlier attempts failed.
+            // These details describe why the earlier attempts failed.
             error.details = std::mem::take(&mut self.last_failure);
         }
         context.with_progress(error)

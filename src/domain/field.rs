@@ -116,7 +116,7 @@ const ONE_LINE_RENDER_TYPES: [&str; 12] = [
     "DropdownWithOthers",
 ];
 
-/// Attributes whose texts have several lines, whatever the metadata says.
+/// Attributes whose texts have several lines. The metadata is ignored for them.
 const MULTI_LINE_ATTRIBUTES: [&str; 3] = ["Notes", "mx_Street1", "mx_Street2"];
 
 /// One attribute of the account's leads.

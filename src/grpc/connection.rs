@@ -93,13 +93,16 @@ impl ConnectionLimits {
         let now = Instant::now();
         let last = self.last_closed.replace(now);
         if last.is_none_or(|last| now - last > BURST_PAUSE) {
-            tracing::warn!(setting, "closing new connections: too many are open");
+            tracing::warn!(
+                setting,
+                "closing new connections: the maximum number of open connections is reached"
+            );
         }
         None
     }
 }
 
-/// Accepts connections until the process is asked to stop. Then waits until the open connections have ended.
+/// Accepts connections until the process begins to shut down. Then waits until the open connections have ended.
 pub(super) async fn serve(
     listener: TcpListener,
     routes: Routes,

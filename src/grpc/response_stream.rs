@@ -10,7 +10,7 @@ use tonic::Status;
 /// Maximum number of responses of a stream that wait for the client.
 const BUFFER: usize = 16;
 
-/// The responses of a stream, as tonic reads them.
+/// The responses of a stream, from which tonic reads.
 pub(super) struct ResponseStream<A> {
     state: Arc<StreamState<A>>,
 }

@@ -181,7 +181,7 @@ async fn check_names_the_cause_of_each_connection_error_with_host_and_port() {
         (
             format!("https://localhost:{self_signed}"),
             ours,
-            ["localhost:", "has signed it itself"],
+            ["localhost:", "it is self-signed"],
         ),
         (
             format!("https://localhost:{other_name}"),
@@ -207,7 +207,7 @@ async fn check_names_the_cause_of_each_connection_error_with_host_and_port() {
         (
             format!("http://localhost:{https_only}"),
             ours,
-            ["localhost:", "wants HTTPS"],
+            ["localhost:", "requires HTTPS"],
         ),
         (
             format!("http://localhost:{silent}"),
