@@ -1,4 +1,5 @@
-//! Wiring: settings become running servers, which shut down in named stages. The only place where all parts meet.
+//! Creates all parts of the process from the settings, starts the servers, and shuts them down in named stages. The only module
+//! that uses all parts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ const WRITE_PROBE_EVERY: u32 = 5;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
-/// A gateway whose ports are open, and that does not serve yet.
+/// A gateway whose ports are open, but that does not serve yet.
 pub struct App {
     config: Config,
     tenants: Tenants,
@@ -224,13 +225,13 @@ impl App {
     }
 }
 
-/// Fetches the metadata of the accounts in the background, and continues the shares that a former process left unsettled.
+/// Fetches the metadata of the accounts in the background, and continues the shares that were in progress in the former process.
 async fn start_gateways(tenants: &Tenants, store_url: &str) -> Result<(), String> {
     for (name, gateway) in tenants.iter() {
         gateway.warm_up();
         match gateway.sharing().resume().await {
             Ok(0) => {}
-            Ok(shares) => tracing::info!(tenant = name, shares, "continuing unsettled shares"),
+            Ok(shares) => tracing::info!(tenant = name, shares, "continuing shares in progress"),
             Err(error) => {
                 return Err(format!(
                     "tenant {name}: reading the ledger of shares ({store_url}) failed: {error}"

@@ -107,7 +107,7 @@ where
         if self.shared.current.load().is_none() && self.is_pausing() {
             return None;
         }
-        // If the quota cannot serve this fetch in time, it cannot serve the caller either. The caller learns it at once.
+        // If the quota cannot serve this fetch in time, it cannot serve the caller either. The caller gets the error at once.
         if self.shared.current.load().is_none() && !self.shared.crm.would_admit(context, &self.shared.operation) {
             return None;
         }
@@ -120,7 +120,7 @@ where
         match self.get(&fetch_context).await {
             Ok(value) => Some(value),
             Err(error) => {
-                // One caller with little time says nothing about others.
+                // A short deadline of one caller proves nothing for other callers.
                 let had_little_time = matches!(
                     error.kind,
                     ErrorKind::DeadlineExceeded { .. }
@@ -128,7 +128,7 @@ where
                         | ErrorKind::QueueFull { .. }
                         | ErrorKind::CallerCancelled
                 );
-                // The attempt cost neither time nor a call.
+                // The attempt used neither time nor a call.
                 let is_free = matches!(error.kind, ErrorKind::BreakerOpen { .. });
                 if !is_free && (half >= MAX_WAIT || !had_little_time) {
                     self.pause();

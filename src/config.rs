@@ -447,7 +447,7 @@ impl Reader {
         all
     }
 
-    /// Takes the tables `[name.NAME]` out of a table.
+    /// Removes the tables `[name.NAME]` from a table and returns them.
     fn named_tables(&mut self, all: &mut Table, name: &'static str) -> Table {
         match all.remove(name) {
             None => Table::new(),
@@ -459,7 +459,7 @@ impl Reader {
         }
     }
 
-    /// Takes a table out of a table. If it is none, that is an error, and the defaults take its place.
+    /// Removes a table from a table and returns it. A value that is not a table is an error, and the defaults are used.
     fn take_table(&mut self, at: &[&str], table: &mut Table, name: &str) -> Table {
         if let Some(Value::Table(section)) = table.remove(name) {
             return section;
@@ -653,7 +653,7 @@ fn split(table: &mut Table, keys: &[&str]) -> Table {
 fn merge(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
-            // A key has one source. Another one replaces it.
+            // A key has one source. A later source replaces an earlier one.
             (Some(Value::Table(under)), Value::Table(over)) if !key.ends_with("_key") => merge(under, over),
             (_, value) => {
                 under.insert(key, value);

@@ -1,4 +1,4 @@
-//! Errors: what failed, whether the request had an effect, and what to do. Knows neither gRPC nor HTTP.
+//! Errors: what failed, whether the request had an effect, and what to do. Does not depend on gRPC or HTTP.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -64,21 +64,21 @@ pub enum ErrorKind {
         /// The time until calls may be possible again.
         retry_after: Duration,
     },
-    /// LeadSquared rejects the account's keys. An operator has to check them.
-    #[error("LeadSquared rejects the account's keys; an operator has to check them{}", key_host(.suggested_host.as_deref()))]
+    /// LeadSquared rejects the account's keys. An operator must check the keys.
+    #[error("LeadSquared rejects the account's keys; an operator must check the keys{}", key_host(.suggested_host.as_deref()))]
     CredentialsRejected {
         /// The host that LeadSquared names, if the keys belong to another region.
         suggested_host: Option<String>,
     },
     /// HTTP 401 or 403 without an exception of LeadSquared: either the keys are rejected or only this request. Callers never
-    /// get it: another call decides between the two.
+    /// get this error: another call finds out which of the two it is.
     #[error("the request was rejected by LeadSquared, or by a proxy or firewall in front of it")]
     Denied {
         /// The host that the text names, if the keys belong to another region.
         suggested_host: Option<String>,
     },
-    /// LeadSquared does not allow the operation to the account or to the owner of the keys.
-    #[error("LeadSquared does not allow this for the account, or for the owner of its keys")]
+    /// LeadSquared does not allow the operation for the account, or for the owner of its keys.
+    #[error("LeadSquared does not allow the operation for the account, or for the owner of its keys")]
     FeatureDisabled,
     /// Leads can be shared with active sales users only.
     #[error("the user is not an active sales user; only active sales users can get shared access")]
@@ -105,11 +105,11 @@ pub enum ErrorKind {
     /// The response is an exception without a more exact meaning, or a client error without an exception.
     #[error("LeadSquared rejected the request without a reason")]
     Exception,
-    /// LeadSquared refused the call because of a rate limit, so the call was not executed. Callers never get it: the call is
-    /// queued again.
+    /// LeadSquared refused the call because of a rate limit, so the call was not executed. Callers never get this error: the
+    /// call is queued again.
     #[error("LeadSquared refused the call because of its rate limit; the call was not executed")]
     Refused(Refusal),
-    /// LeadSquared cannot be reached, or the response is not a valid one.
+    /// LeadSquared cannot be reached, or the response is not a valid one, such as HTTP 5xx without an exception.
     #[error("{}", if *.sent { "LeadSquared sent no valid response" } else { "LeadSquared cannot be reached; nothing was executed" })]
     Unavailable {
         /// Whether the request may have been executed.
@@ -118,8 +118,8 @@ pub enum ErrorKind {
     /// The circuit breaker is open, and the next call is sent to LeadSquared after this call's deadline. The call was not
     /// executed.
     #[error(
-        "LeadSquared is failing or has asked for a pause (Retry-After), and the call cannot be served before its deadline; it \
-         was not executed; try again in {} ms",
+        "LeadSquared is failing or has requested a pause (Retry-After), and the call cannot be served before its deadline; the \
+         call was not executed; try again in {} ms",
         millis(.retry_after)
     )]
     BreakerOpen {
@@ -128,11 +128,11 @@ pub enum ErrorKind {
     },
     /// A write was sent, its response was lost, and look-ups did not prove its outcome. [`FailureDetails::recovery`] says what
     /// the caller can do.
-    #[error("the write was sent to LeadSquared, but whether it was executed is not known")]
+    #[error("the write was sent to LeadSquared, but it is unknown whether LeadSquared executed it")]
     OutcomeUnknown,
-    /// One response message would exceed `server.max_response_bytes`. Ask for fewer fields.
+    /// One response message would exceed `server.max_response_bytes`. Request fewer fields.
     #[error(
-        "the response would have a message of {bytes} bytes, more than server.max_response_bytes ({limit}); ask for fewer \
+        "the response would have a message of {bytes} bytes, more than server.max_response_bytes ({limit}); request fewer \
          fields with read_mask or schema_names"
     )]
     ResponseTooLarge {
@@ -156,11 +156,11 @@ pub enum ErrorKind {
         path: String,
     },
     /// The store cannot be written. Nothing was sent.
-    #[error("the gateway's store cannot be written; nothing was sent; an operator has to check the gateway's log")]
+    #[error("the gateway's store cannot be written; nothing was sent; an operator must check the gateway's log")]
     StoreUnavailable,
     /// A record cannot be read from the store. Nothing was sent.
     #[error(
-        "the record cannot be read from the gateway's store; nothing was sent; an operator has to check the gateway's log"
+        "the record cannot be read from the gateway's store; nothing was sent; an operator must check the gateway's log"
     )]
     StoreUnreadable,
     /// The client did not read the responses of a stream, so the stream was closed. Unread responses are lost.
@@ -260,7 +260,7 @@ pub struct FailureDetails {
     pub upstream_status: Option<u16>,
     /// The `ExceptionType` of the last response.
     pub exception_type: Option<String>,
-    /// Whether the last response was a page instead of JSON. Then even its status may not come from LeadSquared.
+    /// Whether the last response was a page instead of JSON. Even the status of a page may be from a proxy or firewall.
     pub is_page: bool,
     /// The number of requests that were sent to LeadSquared for the call, look-ups included.
     pub attempts: u32,
@@ -275,8 +275,8 @@ pub struct FailureDetails {
 }
 
 impl FailureDetails {
-    /// Whether the response is a page with a client error, such as of a firewall: the request was rejected. If no look-up
-    /// finds the write executed, it was not.
+    /// Whether the response is a page with a client error, such as the page of a firewall: the request was rejected. If no
+    /// look-up finds the write, it was not executed.
     pub fn is_client_error_page(&self) -> bool {
         // After HTTP 408 the request may be in progress.
         self.is_page && matches!(self.upstream_status, Some(400..=407 | 409..=499))
@@ -377,8 +377,8 @@ pub enum Certificate {
     /// The certificate was revoked.
     #[error("the certificate was revoked")]
     Revoked,
-    /// The certificate is that of a CA, as most self-signed ones are.
-    #[error("the certificate is not trusted: it is self-signed, or it is that of a CA")]
+    /// The certificate is the certificate of a CA, as most self-signed certificates are.
+    #[error("the certificate is not trusted: it is self-signed, or it is the certificate of a CA")]
     SelfSigned,
     /// Any other reason.
     #[error("the certificate is not valid")]
@@ -427,7 +427,7 @@ impl Error {
         }
     }
 
-    /// The name and the outcome of each kind. All decisions derive from this list.
+    /// The name and the outcome of each kind. The name is for logs and metrics.
     fn classify(&self) -> (&'static str, Outcome) {
         const REJECTED: Outcome = Outcome::Rejected;
         const TRANSIENT: Outcome = Outcome::NotExecuted { is_transient: true };
@@ -449,7 +449,8 @@ impl Error {
             ErrorKind::ShareExists { .. } => ("share-exists", BLOCKED),
             ErrorKind::ShareNotActive => ("share-not-active", BLOCKED),
             ErrorKind::ShareNotRetryable => ("share-not-retryable", BLOCKED),
-            // Only LeadSquared names its exceptions MX. Any other rejection may come from a proxy, or may follow the execution.
+            // Only LeadSquared has exceptions whose names begin with MX. Another rejection may be from a proxy, or may follow the
+            // execution.
             ErrorKind::Exception if self.is_named_by_leadsquared() => ("exception", REJECTED),
             ErrorKind::Exception => ("exception", UNKNOWN),
             ErrorKind::Refused(_) => ("refused", TRANSIENT),
@@ -514,7 +515,7 @@ impl Error {
     pub fn of_mutation(mut self, has_request_id: bool, otherwise: Recovery) -> Self {
         self.details.recovery = match (&self.kind, self.mutation_outcome()) {
             (ErrorKind::OutcomeUnknown, _) => self.details.recovery.filter(|_| has_request_id).or(Some(otherwise)),
-            // The mutation goes on without its caller, and no request id identifies it.
+            // The mutation continues without its caller, and no request id identifies it.
             (ErrorKind::DeadlineExceeded { .. }, _) if !has_request_id && self.details.attempts > 0 => Some(otherwise),
             // A repetition returns the outcome of the request in progress, or executes what was not executed.
             (_, Outcome::NotExecuted { is_transient: true }) => {
@@ -573,8 +574,8 @@ impl fmt::Display for Error {
                         "repeat the request with the same request_id after the time in RetryInfo: leadgate then looks the write up"
                     }
                     Some(Recovery::Share) => {
-                        "the share (share_id in the metadata) is UNCERTAIN: GetShare returns it, RetryShare or RevokeShare settles \
-                         it; the same request_id only returns the same share"
+                        "the share (share_id in the metadata) is UNCERTAIN: GetShare returns it, RetryShare or RevokeShare \
+                         resolves it; the same request_id only returns the same share"
                     }
                     Some(Recovery::Lead) | None => {
                         "look for the lead in LeadSquared, by its values and the time of the first request; a request with another \
@@ -588,7 +589,7 @@ impl fmt::Display for Error {
             }
             (ErrorKind::DeadlineExceeded { .. }, Some(Recovery::Lead | Recovery::Activity)) => write!(
                 f,
-                "{}; the write may have been executed: look in LeadSquared before you send it again",
+                "{}; the write may have been executed: look for it in LeadSquared before you send it again",
                 self.kind
             ),
             (kind, _) => kind.fmt(f),
@@ -624,7 +625,7 @@ fn same_value(attribute: Option<&str>) -> String {
 }
 
 fn key_host(host: Option<&str>) -> String {
-    host.map_or_else(String::new, |host| format!("; they seem to belong to {host}"))
+    host.map_or_else(String::new, |host| format!("; the keys seem to belong to {host}"))
 }
 
 /// Milliseconds, rounded up.

@@ -67,7 +67,7 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         .await
 }
 
-/// HTTP 503 means that requests belong to another process.
+/// HTTP 503 means that load balancers should send requests to another process.
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     let is_draining = shared.draining.is_cancelled();
     let report = Report::new(&shared.tenants, &shared.store, &shared.store_status, is_draining).await;

@@ -1,4 +1,4 @@
-//! `/ready`: whether the process can do its work, for load balancers, and what limits it, for operators. A process is not ready
+//! `/ready`: for load balancers, whether the process can serve requests; for operators, what limits it. A process is not ready
 //! if no request could succeed here but could succeed elsewhere: while it shuts down, or while its store does not respond. An
 //! error of one account, such as an open circuit breaker, degrades it: another process would have the same error.
 
@@ -40,15 +40,15 @@ pub(super) struct Report {
     reasons: Vec<Reason>,
 }
 
-/// Whether the process can do its work.
+/// Whether the process can serve requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Readiness {
-    /// It can.
+    /// It can serve all requests.
     Ready,
-    /// It can in part. Requests still belong here: another process would fail as well.
+    /// It can serve some requests. Load balancers should not move requests to another process, which would fail as well.
     Degraded,
-    /// It cannot. Requests belong to another process.
+    /// It cannot. Load balancers should send requests to another process.
     NotReady,
 }
 
@@ -71,7 +71,7 @@ struct TenantState {
     breaker: BreakerState,
     /// Why LeadSquared cannot be reached.
     outage: Option<String>,
-    /// When the daily budget begins anew, if it is exhausted.
+    /// When the daily budget is reset, if it is exhausted.
     exhausted_until: Option<Timestamp>,
     has_metadata: bool,
     credentials_rejected: bool,

@@ -92,7 +92,9 @@ async fn open_store(url: &str) -> Result<(Store, UsageRecord), String> {
         Ok(store) => {
             let damaged = list_damaged(&store).await?;
             if !damaged.is_empty() {
-                println!("The gateway ignores damaged rows. `leadgate store repair --apply` moves them away.");
+                println!(
+                    "The gateway ignores damaged rows. `leadgate store repair --apply` moves them to another table."
+                );
             }
             Ok((store, UsageRecord::Saved))
         }
@@ -143,7 +145,7 @@ async fn wait_for_slots(app: &App) {
     let waits = free_at.filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());
     let wait = waits.max().unwrap_or_default();
     if wait > MAX_WAIT {
-        println!("There is no store to record the calls of this check: start the gateway in {wait:.0?} or later.");
+        println!("There is no store to record the calls of this check: wait {wait:.0?} before you start the gateway.");
         return;
     }
     println!("There is no store to record the calls of this check: waiting {wait:.1?} until their slots are free.");

@@ -1,4 +1,5 @@
-//! The connection of commands to a running gateway: its address, the account, and its errors as text for users. Knows no command.
+//! The connection of commands to a running gateway: its address, the account, and its errors as text for users. Does not
+//! depend on any command.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -92,7 +93,7 @@ impl GatewayClient {
         request
     }
 
-    /// Returns a request without a timeout. Its caller name is its own, so that it does not use the quota share of other callers.
+    /// Returns a request without a timeout. It has a separate caller name, so that it does not use the quota of other callers.
     pub(crate) fn stream<M>(&self, message: M) -> Request<M> {
         let mut request = self.plain(message);
         let name = AsciiMetadataValue::from_static("leadgate-transfer");

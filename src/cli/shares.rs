@@ -30,8 +30,9 @@ use crate::cli::process::parse_duration;
 const PAGE_SIZE: usize = 500;
 /// Maximum number of shares that are revoked concurrently. More would only wait for the quota.
 const MAX_CONCURRENT: usize = 16;
-/// The note about the shares that no list has.
-const SOURCE: &str = "The ledger has the shares made through leadgate, and none made by automations or other clients.";
+/// The note about the shares that are not in the ledger.
+const SOURCE: &str =
+    "The ledger has the shares made through leadgate, but no shares made by automations or other clients.";
 /// The states in which the user has access, may have it or will get it.
 const NOT_ENDED: [ShareState; 6] = [
     ShareState::Pending,
@@ -112,7 +113,7 @@ struct ShareExportOptions {
     /// The format: csv, with a line of field names, or jsonl, with one JSON object per line.
     #[arg(long, value_enum, default_value_t = ShareFormat::Csv)]
     format: ShareFormat,
-    /// The output file, which is created when it is complete [default: standard output].
+    /// The output file. It is created when the export is complete [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -191,7 +192,7 @@ impl GatewayClient {
         Ok(response.user.unwrap_or_default().user_id)
     }
 
-    /// Returns the request for the selected shares. A selection of shares that end soon has no ended ones.
+    /// Returns the request for the selected shares. A selection of shares that end soon has no ended shares.
     async fn list_request(&self, selection: ShareSelection, states: &[ShareState]) -> Result<pb::ListSharesRequest> {
         let user_id = match selection.user {
             Some(given) => self.user_id(given).await?,

@@ -48,8 +48,8 @@ async fn repair(options: &RepairOptions) -> Result<(), String> {
         let moved = store.move_damaged(&damaged, clock::now()).await;
         let moved = moved.map_err(|error| error.to_string())?;
         println!(
-            "Moved {moved} row(s) to the table \"damaged\". The gateway does not know a moved request id, and neither revokes nor \
-             expires a moved share: check these in LeadSquared."
+            "Moved {moved} row(s) to the table \"damaged\". The gateway does not use moved request ids, and neither revokes nor \
+             expires moved shares: check the leads and shares of these rows in LeadSquared."
         );
     } else {
         println!("Nothing was changed. With --apply, the rows are moved to the table \"damaged\".");

@@ -1,4 +1,5 @@
-//! The context of a request: its caller, its deadline and its progress. Every step of a request gets it. Knows no transport.
+//! The context of a request: its caller, its deadline and its progress. Every step of a request gets it. Does not depend
+//! on a transport.
 
 use std::fmt;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ pub enum Criticality {
     SheddablePlus,
     /// Failures are visible to users.
     Critical,
-    /// The most critical requests. They fail last.
+    /// The most critical requests. All other requests fail first.
     CriticalPlus,
 }
 

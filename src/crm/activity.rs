@@ -331,7 +331,7 @@ pub(super) fn activity_body(post: &ActivityWriteRequest, with_owner: bool) -> Js
     body
 }
 
-/// The same error. That of an unknown code has the field: LeadSquared returns "Invalid event code" with HTTP 200 and without the
+/// The same error. The error of an unknown code has the field: LeadSquared returns "Invalid event code" with HTTP 200 and without the
 /// name of an exception.
 fn with_unknown_code(error: Error, response: &UpstreamResponse) -> Error {
     let names_code = || {

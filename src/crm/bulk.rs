@@ -1,5 +1,5 @@
 //! The endpoints that take many leads: the request of a batch, and the result of each member in the response. A row
-//! belongs to the member that its id or its number names, and to no other.
+//! belongs only to the member that its id or its number names.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -188,7 +188,7 @@ impl Operation for BatchRead {
             });
         }
         if let Some(path) = nameless.first() {
-            // The unreadable record may be that of any of these members. Only their own single calls can tell.
+            // The unreadable record may be that of any of these members. Only single calls can find out.
             for result in results.iter_mut().filter(|result| **result == MemberResult::Missing) {
                 *result = MemberResult::NotExecuted(unreadable(path));
             }

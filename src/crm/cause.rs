@@ -112,7 +112,7 @@ struct State {
     current: Option<Cause>,
     /// The cause that was logged last, and when.
     logged: Option<(Cause, Instant)>,
-    /// Whether the end of that outage was logged.
+    /// Whether the end of the outage with this cause was logged.
     is_end_logged: bool,
 }
 

@@ -1,4 +1,5 @@
-//! LeadSquared's clock, as far as the `Date` headers of its responses show it. The times in its records are compared by it.
+//! LeadSquared's clock, as far as the `Date` headers of its responses show it. The times in LeadSquared's records are compared
+//! with this clock.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -19,7 +20,7 @@ const UNKNOWN_TOLERANCE: Duration = Duration::from_secs(120);
 /// LeadSquared's clock.
 #[derive(Debug, Default)]
 pub struct UpstreamClock {
-    /// How much it is ahead of the local clock.
+    /// How much LeadSquared's clock is ahead of the local clock.
     ahead: Mutex<Option<SignedDuration>>,
 }
 

@@ -1,6 +1,6 @@
 //! Reads lists of records in JSON, so that one damaged record does not hide the others. A scanner first splits the body into
-//! records. It is strict about brackets and lenient about the content of strings. Then each record is read by itself. Knows no
-//! endpoint.
+//! records. It is strict about brackets and lenient about the content of strings. Then each record is read by itself. Does
+//! not depend on any endpoint.
 //!
 //! A record with damage only inside of its strings or numbers is repaired, if nothing is lost by that. Half a surrogate pair
 //! becomes U+FFFD. A number that is too large becomes a text. In a response about one record, raw control characters are

@@ -110,7 +110,7 @@ impl Client {
         }
     }
 
-    /// The context of a lost write. The write goes on without its caller.
+    /// The context of a lost write. The write continues without its caller.
     pub(super) fn reconciling(&self, context: &RequestContext, lost: LostWrite) -> RequestContext {
         context.reconciling(self.settle_timeout() + FINAL_LOOKUP, lost.conclusive_from)
     }

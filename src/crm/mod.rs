@@ -1,4 +1,4 @@
-//! Client of LeadSquared's REST API. The only module that uses reqwest.
+//! Client of LeadSquared's REST API. The only module that uses reqwest. Each endpoint is an [`Operation`].
 //!
 //! [`Client::call`] acquires a [`CallPermit`], sends the request ([`Client::exchange`]), reads the response, reports the attempt,
 //! and tries again if [`retry`] decides so.
@@ -44,8 +44,8 @@ use clock::UpstreamClock;
 use response::UpstreamResponse;
 use retry::{Retries, Safety};
 
-/// Maximum length of the query of a URL in bytes. A longer one would fail in each attempt, in the HTTP library or at LeadSquared.
-/// The lengths of fields are checked before, so that it is not reached.
+/// Maximum length of the query of a URL in bytes. A longer query would fail in each attempt, in the HTTP library or at
+/// LeadSquared. The lengths of fields are checked before, so that this maximum is not reached.
 const MAX_QUERY_BYTES: usize = 16 * 1024;
 
 /// A call of one endpoint: its request, and how its response is read. It is tested without a client.
@@ -56,7 +56,7 @@ pub trait Operation: Sync {
     const NAME: &'static str;
     /// Whether the call may be sent twice.
     const SAFETY: Safety;
-    /// What the call costs of the quota.
+    /// The kind of slot that the call needs.
     const COST: Cost = Cost::Call;
     /// The keys of what it writes. Calls with a common key are sent one after the other, in their order.
     fn keys(&self) -> Vec<String> {
@@ -220,7 +220,7 @@ struct Shared {
     quota: Quota,
     metrics: Arc<Metrics>,
     tenant: String,
-    /// Requests in progress. They go on when their callers no longer wait.
+    /// Requests in progress. They continue when their callers no longer wait.
     exchanges: TaskTracker,
     clock: UpstreamClock,
     /// Lanes whose operations are sent one by one, and lanes of which no member was served.
@@ -456,8 +456,8 @@ impl Client {
         result
     }
 
-    /// Sends one request. The exchange runs in its own task, so that the slot learns the response even if the caller no longer
-    /// waits. A read ends at the caller's deadline. A write ends with its response or after `upstream.timeout`.
+    /// Sends one request. The exchange runs in its own task, so that the response is reported to the slot even if the caller no
+    /// longer waits. A read ends at the caller's deadline. A write ends with its response or after `upstream.timeout`.
     async fn send<O: Operation>(
         &self,
         context: &RequestContext,

@@ -62,7 +62,7 @@ impl UpstreamResponse {
         }
     }
 
-    /// Whether LeadSquared is failing: the response is not its own, but that of a proxy whose server is down.
+    /// Whether LeadSquared is failing: the response is from a proxy whose server is down.
     pub fn is_failure(&self) -> bool {
         // A server that rejects a request works.
         !self.status.is_client_error()
@@ -118,7 +118,8 @@ impl UpstreamResponse {
         })
     }
 
-    /// The error of a response without an exception.
+    /// The error of a response without an exception, by its HTTP status. The kind also decides whether the request is sent again
+    /// (`retry`) and whether the circuit breaker counts a failure ([`UpstreamResponse::is_failure`]).
     fn bare_error(&self) -> Option<ErrorKind> {
         let is_json = matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'['));
         let is_page = self.is_page();
@@ -134,7 +135,7 @@ impl UpstreamResponse {
             200..=299 => None,
             400 if !is_page => Some(ErrorKind::Invalid(vec![Violation::new(
                 "lead",
-                "LeadSquared cannot read the request that was made from it",
+                "LeadSquared cannot read the request with this lead",
             )])),
             _ => Some(ErrorKind::Exception),
         }
@@ -146,7 +147,7 @@ impl UpstreamResponse {
         self.exception().map(|exception| exception.text)
     }
 
-    /// Whether the body is a page instead of JSON. Then a proxy or firewall sent it, whatever its status.
+    /// Whether the body is a page instead of JSON. Then a proxy or firewall sent it, with any status.
     pub fn is_page(&self) -> bool {
         self.body.trim_ascii_start().first() == Some(&b'<')
     }
@@ -289,7 +290,7 @@ fn named_limit(text: &str) -> Option<Limit> {
     })
 }
 
-/// The host that an HTTP 401 names if the keys belong to another region. The last one counts, as in "not A but B".
+/// The host that an HTTP 401 names if the keys belong to another region. The last host counts, as in "not A but B".
 fn named_host(text: &str) -> Option<String> {
     static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)\bapi(-[a-z0-9]+)?\.leadsquared\.com\b"));
     Some(HOST.find_iter(text).last()?.as_str().to_ascii_lowercase())

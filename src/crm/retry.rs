@@ -1,4 +1,6 @@
-//! The only place that decides whether a request is sent to LeadSquared again.
+//! Decides whether a request is sent to LeadSquared again. The decisions are by the kind of an error; `response` maps the HTTP
+//! status and the exception of a response to the kind. Two other modules decide too: `batch::splitting`, about the parts of a
+//! failed batch, and `sharing::machine`, about the steps of a share.
 //!
 //! * [`decide`]: after a failed attempt. [`Retries`] makes the attempts of one call.
 //! * [`decide_lost_write`]: after a look-up of a write whose response was lost. [`Client::send_until_known`] sends such writes.
@@ -20,7 +22,7 @@ use crate::quota::breaker::OperationId;
 /// Maximum number of times that one write is sent if responses get lost.
 const MAX_SENDS: u32 = 2;
 
-/// Maximum number of times that a page is read which has fewer records than its own count says.
+/// Maximum number of reads of a page whose number of records is less than its count.
 const MAX_PAGE_READS: u32 = 3;
 
 /// Whether an operation may be sent twice.
@@ -45,7 +47,7 @@ pub enum Decision {
     Fail,
 }
 
-/// Decides by the error and by whether the operation may be sent twice.
+/// Decides by the kind of the error and by whether the operation may be sent twice.
 pub fn decide(safety: Safety, error: &Error) -> Decision {
     match (&error.kind, safety) {
         (ErrorKind::Refused(_), _) => Decision::Requeue,
@@ -85,7 +87,7 @@ pub enum Reconciled<T> {
     Executed(T),
     /// The write was not executed, or may be executed twice.
     NotExecuted,
-    /// The batch of the write goes on, and the write is sent with it.
+    /// The batch of the write continues, and the write is sent with it.
     ResendWithBatch,
     /// The outcome is not known.
     Unknown {
@@ -294,7 +296,7 @@ impl Retries {
 
     fn final_error(&mut self, context: &RequestContext, mut error: Error) -> Error {
         if matches!(error.kind, ErrorKind::BreakerOpen { .. }) {
-            // They say why the earlier attempts failed.
+            // These details describe why the earlier attempts failed.
             error.details = std::mem::take(&mut self.last_failure);
         }
         context.with_progress(error)

@@ -84,7 +84,7 @@ impl Operation for SearchLeads {
 
     fn decode(&self, response: &UpstreamResponse) -> Result<Listed<RawFields>> {
         let rows = rows(response).map_err(|error| self.with_request_fields(error))?;
-        // If LeadSquared does not understand the criterion, the response has all leads. No lead is better than a wrong one.
+        // If LeadSquared does not understand the criterion, the response has all leads. An empty list is better than wrong leads.
         let name = &self.criterion.attribute.name;
         let contradicts = |row: &RawFields| self.criterion.is_contradicted_by(row);
         match rows.records.iter().position(contradicts) {

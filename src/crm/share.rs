@@ -137,7 +137,7 @@ impl Operation for GetAccessStatus<'_> {
 /// The text of a processed request.
 const PROCESSED: &str = "Request processed successfully";
 
-/// The error of a failed request. A request with an error text has failed, whatever its number.
+/// The error of a failed request. A request with an error text has failed, with any number.
 fn failure(message: &Json, gone_texts: &[String]) -> Option<Error> {
     let text = match message {
         Json::Null => return None,
@@ -195,8 +195,8 @@ fn post(path: &'static str, item: &Json) -> UpstreamRequest {
     }
 }
 
-/// The same error, made more exact by the text of the response. The exceptions of these endpoints are not documented. Only one
-/// with a name of LeadSquared proves that the request was rejected. Any other error may follow the execution.
+/// The same error, made more exact by the text of the response. The exceptions of these endpoints are not documented. Only an
+/// exception with a name of LeadSquared proves that the request was rejected. Any other error may follow the execution.
 fn with_exact_kind(mut error: Error, response: &UpstreamResponse) -> Error {
     let is_open = matches!(
         error.kind,
@@ -228,7 +228,7 @@ fn with_exact_kind(mut error: Error, response: &UpstreamResponse) -> Error {
 }
 
 fn invalid(field: &str) -> ErrorKind {
-    ErrorKind::Invalid(vec![Violation::new(field, "LeadSquared rejects it")])
+    ErrorKind::Invalid(vec![Violation::new(field, "LeadSquared rejects the value")])
 }
 
 /// The error that a text about sharing describes.

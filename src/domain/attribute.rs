@@ -1,11 +1,13 @@
-//! The names of a lead's attributes: in the public contract and in LeadSquared.
+//! The standard attributes of a lead, which have fields of their own in the public contract, and their names there and in
+//! LeadSquared. `field` has all attributes of an account, as its metadata describes them.
 
 use std::collections::BTreeMap;
 
 use super::value::ValueKind;
 
 /// Calls the given macro with each attribute that has its own field in the public contract: the name of the field and the
-/// schema name. All other lists of these attributes are made from this one.
+/// schema name. The conversions, masks and tables of these attributes are made from this list. It has the same attributes as
+/// `LeadFields` in `lead.proto`: otherwise the conversions do not compile.
 macro_rules! standard_fields {
     ($use:ident) => {
         $use! {

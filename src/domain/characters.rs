@@ -1,5 +1,5 @@
-//! The characters that a text may contain. Control characters and invisible characters are rejected: they are stored unseen,
-//! they hide what a text says, and two different texts look equal.
+//! The characters that a text may contain. Control characters and invisible characters are rejected: users do not see
+//! them, they can hide a part of a text, and two different texts can look equal.
 
 /// The form of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -131,7 +131,7 @@ impl<'a> WriteRules<'a> {
             return email::violation(text).or_else(|| length(text, field?.max_length?));
         }
         if is("Phone") || is("Mobile") || field.is_some_and(Field::is_phone) {
-            // The maximum of a phone attribute counts other characters than those that are sent.
+            // LeadSquared applies the maximum of a phone attribute to another form of the number than the one that is sent.
             return match value {
                 Value::Text(text) => phone::violation(text),
                 Value::Integer(digits) => phone::violation(&digits.to_string()),
@@ -274,7 +274,7 @@ fn option_violation(text: &str, choice: Choice, field: &Field) -> Option<String>
     Some(match choice {
         Choice::One => format!("must be one of the {count} options of {name}{known}"),
         Choice::Many => {
-            format!("must be some of the {count} options of {name}, separated by semicolons{known}")
+            format!("must be one or more of the {count} options of {name}, separated by semicolons{known}")
         }
     })
 }

@@ -133,7 +133,9 @@ impl SortOrder {
             [] => return Ok(Self::by_id()),
             [name] | [name, "asc"] => (name, false),
             [name, "desc"] => (name, true),
-            _ => return Err("must be the name of one attribute, with \" desc\" for descending"),
+            _ => {
+                return Err("must be the name of one attribute, optionally followed by \" desc\" for descending order");
+            }
         };
         let attribute = SearchAttribute::find(name, catalog).ok_or("the account has no such attribute")?;
         Ok(Self {

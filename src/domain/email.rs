@@ -42,7 +42,7 @@ fn find_violation(text: &str) -> Option<String> {
         !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.chars().all(is_part)
     };
     if !domain.split('.').all(is_label) {
-        return Some("what follows the @ is not a domain".to_owned());
+        return Some("has no valid domain after the @".to_owned());
     }
     None
 }

@@ -1,4 +1,5 @@
-//! The attributes of an account's leads, as its metadata describes them.
+//! The attributes of an account's leads, as its metadata describes them ([`Catalog`]), and the lists of attributes that
+//! LeadSquared computes, tracks or has in every account. `attribute` has the standard attributes of the public contract.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -115,7 +116,7 @@ const ONE_LINE_RENDER_TYPES: [&str; 12] = [
     "DropdownWithOthers",
 ];
 
-/// Attributes whose texts have several lines, whatever the metadata says.
+/// Attributes whose texts have several lines. The metadata is ignored for them.
 const MULTI_LINE_ATTRIBUTES: [&str; 3] = ["Notes", "mx_Street1", "mx_Street2"];
 
 /// One attribute of the account's leads.

@@ -64,13 +64,13 @@ pub enum WriteAction {
 /// What a capture does with an existing lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaptureBehavior {
-    /// Update it.
+    /// The lead is updated.
     Update,
-    /// Do not change it.
+    /// The lead is not changed.
     DoNotUpdate,
-    /// Set only attributes that are empty.
+    /// Only attributes that are empty are set.
     UpdateOnlyEmptyFields,
-    /// Update all attributes except the unique ones.
+    /// All attributes except the unique ones are updated.
     DoNotUpdateUniqueFields,
 }
 
@@ -79,7 +79,7 @@ pub enum CaptureBehavior {
 pub struct WriteResult {
     /// The id of the lead.
     pub lead_id: String,
-    /// The number of rows that LeadSquared returns.
+    /// The number of affected rows that LeadSquared returns.
     pub affected_rows: i32,
     /// Whether a lead was created, if it is known.
     pub created: Option<bool>,
@@ -342,7 +342,7 @@ impl WriteRequest {
             | WriteAction::Capture {
                 match_by: Some(name), ..
             } if by(matched_attribute(name)).is_some() => by(matched_attribute(name)).into_iter().collect(),
-            // A lead with the written email address is the lead of this write, whatever it was matched by.
+            // A lead with the written email address is the lead of this write, no matter which attribute matched.
             WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
                 ["EmailAddress", "Phone"].into_iter().filter_map(by).collect()
             }

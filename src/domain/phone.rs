@@ -1,5 +1,5 @@
-//! Phone numbers: validity, equality, and the forms in which LeadSquared may have stored a number. This module knows the
-//! lengths of country codes, and no other numbering rules.
+//! Phone numbers: validity, equality, and the forms in which LeadSquared may have stored a number. This module uses the
+//! lengths of country codes, but no other numbering rules.
 
 use serde::Deserialize;
 

@@ -29,7 +29,7 @@ pub struct HeldSlots {
 /// The slots in use of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldSlotsOfLimit {
-    /// The window of the limit. With another window, the times are useless.
+    /// The window of the limit. If the limit has another window now, the times cannot be used.
     pub window: Duration,
     /// When each slot is free. The maximum time for a call that has not ended.
     pub free_at: Vec<Timestamp>,

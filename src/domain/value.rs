@@ -23,10 +23,10 @@ pub enum Value {
     FieldSet(FieldSet),
 }
 
-/// A custom field set: its own value, usually empty, and its members by schema name.
+/// A custom field set: the value of the set itself, usually empty, and the members by schema name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSet {
-    /// The own value of the set.
+    /// The value of the set itself.
     pub value: String,
     /// The members: `Status`, `mx_CustomObject_1`.
     pub fields: BTreeMap<String, String>,

@@ -1,4 +1,5 @@
-//! Decides which page of a list to read next while rows are added or removed between the pages. Knows positions only, not the rows.
+//! Decides which page of a list to read next while rows are added or removed between the pages. Uses
+//! the positions of rows only, not their content.
 
 use std::ops::Range;
 

@@ -13,7 +13,7 @@ use crate::domain::lead::{EMAIL, LeadKey, RawFields, WriteAction, WriteRequest};
 use crate::domain::phone;
 use crate::error::{Error, ErrorKind};
 
-/// Maximum duration of the look-up, so that a slow LeadSquared does not hold back the error.
+/// Maximum duration of the look-up, so that a slow response of LeadSquared does not delay the error.
 const MAX_LOOKUP: Duration = Duration::from_secs(2);
 
 impl Gateway {

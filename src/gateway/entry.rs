@@ -1,5 +1,5 @@
 //! The position of a write: in the order of the writes to its lead, and among the calls with its request id. It is reserved when the
-//! write arrives, before the write waits for anything. Knows nothing of what the write does.
+//! write arrives, before the write waits for anything. Does not depend on the kind of write.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,12 +10,12 @@ use crate::domain::lead::{LEAD_ID, RawFields, WriteRequest, contacts_of, order_k
 use crate::quota::Reservation;
 use crate::store::{RequestEntry, Requests, StoredResult};
 
-/// Maximum number of email addresses and phone numbers whose lead ids are remembered.
+/// Maximum number of email addresses and phone numbers whose lead ids are stored.
 const MAX_KNOWN: u64 = 50_000;
-/// Maximum number of contacts that are remembered for one lead.
+/// Maximum number of contacts that are stored for one lead.
 const MAX_CONTACTS: usize = 8;
 
-/// The position of a write. Dropping it lets the next write go on.
+/// The position of a write. When it is dropped, the next write continues.
 #[must_use = "dropping it gives up the position"]
 pub struct WriteEntry {
     pub(super) reservation: Reservation,
@@ -55,7 +55,7 @@ impl KnownLeads {
         }
     }
 
-    /// Remembers that the lead has these contacts.
+    /// Stores that the lead has these contacts.
     pub(super) fn learn(&self, lead_id: &str, contacts: impl Iterator<Item = String>) {
         let lead = order_key("lead", lead_id);
         let mut all: Vec<String> = contacts.filter(|key| !key.starts_with("lead:")).collect();
@@ -75,14 +75,14 @@ impl KnownLeads {
         self.contacts.insert(lead, all.into());
     }
 
-    /// Remembers the contacts in a row.
+    /// Stores the contacts in a row.
     pub(super) fn learn_row(&self, row: &RawFields) {
         if let Some(id) = row.get(LEAD_ID).and_then(Option::as_deref) {
             self.learn(id, contacts_of(row));
         }
     }
 
-    /// Adds to these keys those of the leads that have them, and those of all contacts of these leads.
+    /// Adds the keys of the leads that have one of these keys, and the keys of all contacts of these leads.
     fn with_known(&self, mut keys: Vec<String>) -> Vec<String> {
         let leads: Vec<String> = keys.iter().filter_map(|key| self.leads.get(key)).collect();
         keys.extend(leads);

@@ -104,8 +104,8 @@ impl Gateway {
         self.requests.with_batch_record(context, request)
     }
 
-    /// Whether the write may be sent in a batch. A bulk call does not start automations, as observed. An update by its own
-    /// endpoint does not, either.
+    /// Whether the write may be sent in a batch. A bulk call does not start automations, as observed. A single update
+    /// does not, either.
     fn batch_mode(&self, write: &WriteRequest, mode: WriteMode) -> BatchMode {
         let has_set = || {
             write
@@ -214,7 +214,7 @@ impl Gateway {
                 }
             }
             listed += count;
-            // LeadSquared may return fewer leads than requested, and its count may be that of the page. So the last page is
+            // LeadSquared may return fewer leads than requested, and its count may be the count of the page. So the last page is
             // one without new leads.
             let has_new = rows.len() + unreadable.len() > before;
             if has_new || page == 1 {
@@ -457,7 +457,7 @@ impl ReconcilableWrite for LeadWrite<'_> {
                 batch.take().into_iter().for_each(LostMember::executed);
                 Reconciled::Executed(written)
             }
-            // The failure of a whole batch says nothing about this write: the write goes on with half of the batch.
+            // The failure of a whole batch says nothing about this write: the write continues with half of the batch.
             (LookupResult::NotExecuted, Some(_)) => Reconciled::ResendWithBatch,
             (LookupResult::Mismatch, Some(batch)) => {
                 batch.doubt();
@@ -497,7 +497,7 @@ impl ReconcilableWrite for LeadWrite<'_> {
         })
     }
 
-    /// If the request itself was rejected and no look-up found it executed, it was not.
+    /// If the request itself was rejected and no look-up found the write, the write was not executed.
     fn unknown_outcome(&self, mut unknown: Error) -> Error {
         if unknown.details.is_client_error_page() {
             unknown.kind = ErrorKind::Exception;

@@ -1,4 +1,4 @@
-//! The operations of the gateway: one short function for each. Knows neither protobuf nor HTTP.
+//! The operations of the gateway: one short function for each. Does not depend on protobuf or HTTP.
 
 mod activity;
 mod cursor;
@@ -77,13 +77,13 @@ pub struct GatewaySettings {
 pub struct WriteSettings {
     /// How an attribute is cleared.
     pub clear_with: ClearWith,
-    /// Whether LeadSquared may reject an update as a duplicate of the updated lead itself, as observed once. Then the attribute is
-    /// looked up, and removed from the update if its value is that of the lead.
+    /// Whether LeadSquared may reject an update as a duplicate of the updated lead itself, as observed once. If true, the lead with
+    /// the rejected value is looked up. If it is the updated lead, the attribute is removed from the update.
     pub own_values_may_clash: bool,
     /// The unique attributes: no two leads have the same value. A create that may have been executed is sent again only if it has one
     /// of them, so that LeadSquared rejects a second lead.
     pub unique: Vec<String>,
-    /// Whether a value that is no option of a dropdown is rejected before anything is sent.
+    /// Whether a value that is not an option of a dropdown is rejected before anything is sent.
     pub check_options: bool,
     /// Whether the other lead of a duplicate is looked up if LeadSquared does not name it.
     pub find_duplicates: bool,
@@ -301,7 +301,7 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// The write that a mutation was begun with before, if any.
+    /// The write of an earlier attempt of the same mutation, if there was one.
     fn begun_before(&self, before: PriorAttempt) -> Option<LostWrite> {
         match before {
             PriorAttempt::None => None,

@@ -183,7 +183,7 @@ impl Listing {
         self.cursor.next_page().is_none()
     }
 
-    /// Whether a lead is in the range. One without a time is, because LeadSquared has listed it.
+    /// Whether a lead is in the range. A lead without a time is in the range, because LeadSquared has listed it.
     fn contains(&self, row: &RawFields) -> bool {
         let at = row.get(MODIFIED).and_then(Option::as_deref).and_then(time::read);
         at.is_none_or(|at| self.start <= at && at < self.end)

@@ -16,7 +16,8 @@ use crate::domain::mask::ReadMask;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
 
-/// How much later than the in-flight read its waiters check their deadline, so that the error says what the read was waiting for.
+/// The waiters of an in-flight read check their deadline this much later than the read itself, so that the error says what
+/// the read was waiting for.
 const GRACE: Duration = Duration::from_millis(5);
 /// Maximum number of cached responses. A lead has about 10 KB.
 const MAX_CACHED: u64 = 10_000;
@@ -119,7 +120,7 @@ impl Reads {
                     }
                     return Ok(RawFields::clone(&row));
                 }
-                // An error of the first waiter, such as its deadline, is not that of this one.
+                // An error of the first waiter, such as its deadline, is not an error of this waiter.
                 Err(error) if !is_first && is_of_caller(&error) && Instant::now() < context.deadline => {}
                 Err(error) => return Err(error),
             }

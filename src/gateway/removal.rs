@@ -55,7 +55,7 @@ impl Removal {
                 let ids = [("lead_id", lead_id), ("merged_lead_id", merged_lead_id)];
                 let mut violations: Vec<_> = ids.iter().filter_map(|(field, id)| check_id(field, id)).collect();
                 if violations.is_empty() && lead_id.eq_ignore_ascii_case(merged_lead_id) {
-                    let text = "must be another lead than lead_id";
+                    let text = "must not be the same lead as lead_id";
                     violations.push(Violation::new("merged_lead_id", text));
                 }
                 violations
@@ -203,8 +203,8 @@ impl RemovalWrite<'_> {
         }
     }
 
-    /// Looks up whether the lead was removed. After a merge the other lead must exist. If it does not, the merge cannot have
-    /// been executed.
+    /// Looks up whether the lead was removed. After a merge the other lead must exist. If the other lead does
+    /// not exist, the merge was not executed.
     async fn look_up(&self, context: &RequestContext) -> Result<RemovalState> {
         let removed = self.exists(context, self.removal.removed_lead()).await;
         Ok(match (removed, self.removal) {

@@ -1,4 +1,4 @@
-//! The batch writes of leads. Each request of a batch is a write of its own. The queue combines them into bulk calls.
+//! The batch writes of leads. Each request of a batch is a separate write. The queue combines them into bulk calls.
 
 use prost::Message;
 use tokio::task::JoinSet;
@@ -149,7 +149,7 @@ fn shorten_errors<T: Message>(results: &mut ItemResults<T>, budget: ResponseBudg
     }
 }
 
-/// Sets a request id if the message has none. Returns whether the message has one of its own.
+/// Sets a request id if the message has none. Returns whether the message had a request id.
 fn with_request_id<M: WriteMessage>(mut message: M, id: Option<Uuid>) -> (M, bool) {
     let own = message.take_request_id();
     let has_own = !own.is_empty();

@@ -46,7 +46,8 @@ const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The RPCs that write leads or activities. Their order on a connection is the order of their headers.
+/// The RPCs that write leads or activities. Their order on a connection is the order of their headers. ImportLeads keeps the
+/// order of its messages itself.
 const WRITES: [&str; 11] = [
     "/leadgate.v1.LeadService/CreateLead",
     "/leadgate.v1.LeadService/UpdateLead",
@@ -61,7 +62,7 @@ const WRITES: [&str; 11] = [
     "/leadgate.v1.ActivityService/UpdateActivity",
 ];
 
-/// The RPCs with streams of messages. They have limits of their own, because they last long and do little.
+/// All RPCs with streams of messages. They have limits of their own, because they last long and do little.
 const STREAMS: [&str; 5] = [
     "/leadgate.v1.LeadService/ImportLeads",
     "/leadgate.v1.LeadService/ExportLeads",
@@ -92,13 +93,16 @@ impl ConnectionLimits {
         let now = Instant::now();
         let last = self.last_closed.replace(now);
         if last.is_none_or(|last| now - last > BURST_PAUSE) {
-            tracing::warn!(setting, "closing new connections: too many are open");
+            tracing::warn!(
+                setting,
+                "closing new connections: the maximum number of open connections is reached"
+            );
         }
         None
     }
 }
 
-/// Accepts connections until the process is asked to stop. Then waits until the open connections have ended.
+/// Accepts connections until the process begins to shut down. Then waits until the open connections have ended.
 pub(super) async fn serve(
     listener: TcpListener,
     routes: Routes,

@@ -32,7 +32,7 @@ pub(super) async fn import(
     let mut counts = ImportCounts::new(responder.status_builder().clone());
     let ended = loop {
         tokio::select! {
-            // While the client does not read responses, no rows are read: flow control stops the caller.
+            // While the client does not read responses, no rows are read: then flow control stops the client.
             (row, permit) = next(&mut rows, &window) => match (row, permit) {
                 (Ok(Some(row)), Ok(permit)) => {
                     counts.received += 1;

@@ -31,7 +31,7 @@ impl<K: Clone + Eq + Hash> KeyedLimit<K> {
     pub(super) fn acquire(self: &Arc<Self>, key: K) -> Option<KeyedPermit<K>> {
         let mut held = self.lock();
         let count = held.entry(key.clone()).or_default();
-        // This leaves no entry of 0 behind: max is at least 1.
+        // No entry of 0 remains: max is at least 1.
         if *count >= self.max {
             return None;
         }

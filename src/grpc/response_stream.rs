@@ -10,7 +10,7 @@ use tonic::Status;
 /// Maximum number of responses of a stream that wait for the client.
 const BUFFER: usize = 16;
 
-/// The responses of a stream, as tonic reads them.
+/// The responses of a stream, from which tonic reads.
 pub(super) struct ResponseStream<A> {
     state: Arc<StreamState<A>>,
 }
@@ -69,7 +69,7 @@ impl<A> tokio_stream::Stream for ResponseStream<A> {
     }
 }
 
-/// Closes the senders when the client leaves.
+/// Closes the senders when the client cancels.
 impl<A> Drop for ResponseStream<A> {
     fn drop(&mut self) {
         locked(&self.state.queue).close();

@@ -38,7 +38,7 @@ pub(super) struct ServerContext {
     pub(super) unary_limit: Arc<UnaryLimit>,
     /// The permits of `server.max_streams`.
     pub(super) streams: Arc<Semaphore>,
-    /// Cancelled when the process is asked to stop.
+    /// Cancelled when the process begins to shut down.
     pub(super) draining: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
@@ -128,7 +128,7 @@ impl StatusBuilder {
 }
 
 impl<A> ResponseSender<A> {
-    /// Sends one response. Fails if the client has left, does not read in time, or if the response is too large.
+    /// Sends one response. Fails if the client has cancelled, does not read in time, or if the response is too large.
     pub(super) async fn send(&self, response: A) -> Result<()>
     where
         A: Message,
@@ -166,8 +166,8 @@ impl ServerContext {
         result.map(Response::new).map_err(|error| status_builder.last(&error))
     }
 
-    /// Runs the handler of an RPC with a stream of responses, until it ends, the caller leaves, the deadline passes or the
-    /// process is asked to stop.
+    /// Runs the handler of an RPC with a stream of responses, until it ends, the caller cancels, the deadline passes or the
+    /// process shuts down.
     pub(super) async fn stream<M, A, F>(
         &self,
         request: Request<M>,

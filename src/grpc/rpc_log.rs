@@ -129,7 +129,7 @@ impl RpcLog {
     }
 }
 
-/// The log line of one RPC. If it is dropped without an end, the caller has left, and the code is CANCELLED.
+/// The log line of one RPC. If it is dropped before the RPC ends, the caller has cancelled, and the code is CANCELLED.
 pub(super) struct RpcLogLine {
     method: String,
     /// Whether a service has the method.

@@ -1,4 +1,4 @@
-//! The server: accepts connections until the process is asked to stop, and then drains.
+//! The server: accepts connections until the process begins to shut down, and then drains.
 
 use std::sync::Arc;
 use std::time::Duration;

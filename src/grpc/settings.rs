@@ -36,7 +36,7 @@ pub struct ServerSettings {
     pub max_streams_per_connection: u32,
     /// Maximum number of streams (as for `max_streams`) of one caller.
     pub max_streams_per_caller: u32,
-    /// How long a client may leave the responses of a stream unread.
+    /// Maximum time for which a client may not read the responses of a stream.
     #[serde(with = "humantime_serde")]
     pub stream_read_timeout: Duration,
     /// Maximum number of unary RPCs in progress.
@@ -49,7 +49,7 @@ pub struct ServerSettings {
     /// How long before the caller's deadline an RPC ends, so that the response arrives before the deadline.
     #[serde(with = "humantime_serde")]
     pub deadline_margin: Duration,
-    /// Maximum time for RPCs in progress to finish after the process is asked to stop.
+    /// Maximum time for RPCs in progress to finish after the shutdown has begun.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
 }

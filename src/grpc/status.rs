@@ -71,7 +71,7 @@ enum Detail<'a> {
 
 /// The retry behavior of a status.
 enum RetryAdvice {
-    /// Nothing is said: gRPC clients go by the code.
+    /// No advice: gRPC clients decide by the code.
     Unspecified,
     /// RetryInfo with this delay. gRPC clients may retry after it, if the deadline is later.
     After(Duration),

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// How many ends of RPCs are remembered.
+/// Maximum number of stored ends of RPCs.
 const MAX_ENDS: usize = 64;
-/// How many announced retries are remembered. Further RPCs get a time and are not remembered.
+/// Maximum number of stored retries that were announced. Further RPCs get a retry time that is not stored.
 const MAX_RETRIES: usize = 4_096;
 /// The time in which all permits are assumed to be released, as long as no RPC has ended.
 const ASSUMED_TURNOVER: Duration = Duration::from_secs(1);

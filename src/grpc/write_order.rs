@@ -33,7 +33,7 @@ enum Pending {
     Waiting(oneshot::Sender<()>),
 }
 
-/// The position of one write on its connection. Dropping it lets later writes go on.
+/// The position of one write on its connection. When it is dropped, later writes continue.
 #[derive(Debug)]
 pub(super) struct WritePosition {
     order: Arc<WriteOrder>,
@@ -81,7 +81,7 @@ impl WritePosition {
                     }
                 };
                 if !state.pending.contains_key(&self.number) {
-                    // This write has lost its position: its message took too long.
+                    // This write has lost its position: its message arrived too late.
                     return;
                 }
                 let (wake, woken) = oneshot::channel();

@@ -1,7 +1,7 @@
 //! The circuit breaker of one tenant: whether calls may be sent while LeadSquared fails. Pure, with `now` as an
-//! argument. Knows neither the queue nor HTTP.
+//! argument. Does not depend on the queue or HTTP.
 //!
-//! It opens after several failures in a row of different operations. While it is open, one call at a time is sent as a
+//! The breaker opens after several failures in a row of different operations. While it is open, one call at a time is sent as a
 //! probe, after growing pauses. Any response that is not a failure closes it. A `Retry-After` of LeadSquared is
 //! respected in every state.
 
@@ -21,11 +21,11 @@ pub struct BreakerSettings {
     pub pause: Duration,
     /// Maximum length of a pause.
     pub max_pause: Duration,
-    /// Maximum `Retry-After` that is respected. Longer ones are cut to it. Zero: none is respected.
+    /// Maximum `Retry-After` that is respected. Longer times are lowered to it. Zero: `Retry-After` is ignored.
     pub max_retry_after: Duration,
 }
 
-/// The identity of an operation. All attempts of one operation, and all parts of one split batch, have the same.
+/// The identity of an operation. All attempts of one operation, and all parts of one split batch, have the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationId(u64);
 
@@ -44,7 +44,7 @@ pub struct BreakerSignal {
     pub operation: OperationId,
     /// Whether LeadSquared failed: there was no response, or one that is not LeadSquared's own.
     pub is_failure: bool,
-    /// For how long LeadSquared asks to send nothing.
+    /// The pause that LeadSquared requests (`Retry-After`).
     pub retry_after: Option<Duration>,
 }
 
@@ -96,7 +96,7 @@ pub struct Breaker {
     open: Option<Open>,
     /// When it last closed. Failures of calls that were sent before are ignored.
     closed: Option<Instant>,
-    /// Until when LeadSquared asks to send nothing.
+    /// The end of the pause that LeadSquared has requested.
     hold_until: Option<Instant>,
     next_id: u64,
 }

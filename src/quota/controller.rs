@@ -1,5 +1,5 @@
 //! The controller of one window: learns from LeadSquared's refusals how many slots to use, how large the margin for
-//! jitter must be, and when to send nothing. Pure. Knows neither slots nor a queue.
+//! jitter must be, and when to send nothing. Pure. Does not depend on slots or a queue.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const SELDOM: u32 = 50;
 /// limit on. Otherwise a small limit would lose one call in ten by trying.
 const WHOLE: f64 = 25.0;
 /// How long a foreign refusal holds all calls, in windows. The foreign calls that filled the window leave it in the
-/// course of one window. As many of ours are left out, so foreign calls are let in in the meantime.
+/// course of one window. During the hold, leadgate sends no calls, so LeadSquared accepts foreign calls instead.
 const PAUSE: f64 = 0.35;
 /// The pacing interval, as a part of an even share of the window.
 const PACING: f64 = 0.95;
@@ -66,7 +66,7 @@ pub struct RefusalCounts {
 }
 
 impl Controller {
-    /// The controller of a window with this limit, of which `reserve` calls are left to other users of the account.
+    /// The controller of a window with this limit, of which `reserve` calls are kept for other users of the account.
     pub fn new(limit: Limit, reserve: u32) -> Self {
         let mut new = Self {
             limit,

@@ -1,5 +1,5 @@
-//! Lanes: the kinds of operations that can be sent in batches. Knows neither the members of a batch nor when it is
-//! sent.
+//! Lanes: the kinds of operations that can be sent in batches. Depends neither on the members of a batch nor on the
+//! time at which it is sent.
 
 use super::Cost;
 

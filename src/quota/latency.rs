@@ -1,8 +1,8 @@
 //! The recent latencies of one endpoint, with which admission compares a timeout. Pure, with `now` as an argument, and
 //! in constant memory.
 //!
-//! The estimate must not keep itself alive. A call that is refused because the endpoint is slow brings no new sample.
-//! So samples expire, a single sample proves nothing, and one call per window is let through as a probe.
+//! An outdated estimate must not persist. A call that is refused because the endpoint is slow gives no new sample. So
+//! samples expire, a single sample proves nothing, and one call per window is sent as a probe.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const MIN_SAMPLES: usize = 3;
 const LOW: f64 = 0.2;
 /// Part of the samples that is at most as long as the long latency.
 const HIGH: f64 = 0.9;
-/// Maximum age of a sample, whatever the window.
+/// Maximum age of a sample, for windows of any length.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// The recent latencies of one endpoint.
@@ -76,7 +76,7 @@ impl Latency {
         may
     }
 
-    /// The time after which a call with this timeout is let through if there are no new samples before: as a probe, or
+    /// The time after which a call with this timeout is sent if there are no new samples before: as a probe, or
     /// because the samples against it have expired.
     pub fn retry_after(&self, timeout: Duration, now: Instant, window: Duration) -> Duration {
         let lifetime = lifetime(window);

@@ -95,10 +95,10 @@ pub struct BreakerSnapshot {
     pub next_probe_in: Option<Duration>,
 }
 
-/// Whether LeadSquared's rate limit let a call in.
+/// Whether LeadSquared's rate limiter accepted a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The call was let in. It may have failed afterwards.
+    /// The rate limiter accepted the call. The call may have failed afterwards.
     Accepted,
     /// The call was refused because of a limit.
     Refused(crate::error::Refusal),

@@ -11,7 +11,7 @@ const WARM: u32 = 16;
 #[derive(Clone, Debug, Default)]
 pub struct RoundTrips {
     known: u32,
-    /// The minimum of all time. An outdated minimum is too small, which costs a little and breaks no promise.
+    /// The minimum of all time. An outdated minimum is too small: slots are held slightly longer, which is safe.
     least: Duration,
     p95: Duration,
     first_response: Option<Instant>,
@@ -33,7 +33,8 @@ impl RoundTrips {
         if self.known < WARM { Duration::ZERO } else { self.p95 }
     }
 
-    /// Learns from a response of the endpoint itself. A refusal may come from a server in front of it, and sooner.
+    /// Adds a response of the endpoint itself. Refusals are not added: a server in front of the endpoint may send them
+    /// earlier.
     pub fn learn(&mut self, sent: Instant, received: Instant) {
         let took = received.saturating_duration_since(sent);
         // A call sent before the first response had to open a connection, which takes longer than a round trip.

@@ -31,7 +31,7 @@ pub struct QuotaLimits {
     pub daily: u64,
     /// Time zone in which the day begins, as an IANA name.
     pub daily_reset_zone: String,
-    /// Number of calls in each window that leadgate leaves to other users of the account.
+    /// Number of calls in each window that leadgate keeps for other users of the account.
     pub reserve: u32,
     /// Maximum number of calls in the queue.
     pub queue: usize,
@@ -101,7 +101,10 @@ impl CallerQuota {
             errors.push(("weight", format!("must be 1 to {MAX_WEIGHT}")));
         }
         if self.calls_per_window.is_some_and(|calls| calls > MAX_CALLS) {
-            errors.push(("calls_per_window", format!("must be at most {MAX_CALLS}; 0: no cap")));
+            errors.push((
+                "calls_per_window",
+                format!("must be at most {MAX_CALLS}; 0: no maximum"),
+            ));
         }
         errors
     }

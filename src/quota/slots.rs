@@ -1,4 +1,4 @@
-//! The slots of one window. Pure, with `now` as an argument. Knows neither a queue nor a clock.
+//! The slots of one window. Pure, with `now` as an argument. Does not depend on a queue or a clock.
 //!
 //! LeadSquared allows N calls in a window of length W, and does not document how it counts. So the strictest way of
 //! counting is assumed: no half-open interval of length W contains more than N possible server timestamps of our
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Delays up to this are charged in full, whatever the margin. This costs a hundredth of the window at most and keeps
-/// the exact promise.
+/// Delays up to this are charged in full, for any margin. This uses a hundredth of the window at most, and the guarantee
+/// stays exact.
 pub fn cheap(per: Duration) -> Duration {
     (per / 100).max(Duration::from_millis(30))
 }

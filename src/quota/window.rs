@@ -1,6 +1,6 @@
 //! One limit of an account, `calls` or `bulk`: whether a call can be sent now, or when. Pure, with `now` as an
-//! argument. Combines `slots` (which slots are held), `round_trips` and `controller` (how many slots are used). Knows
-//! no queue.
+//! argument. Combines `slots` (which slots are held), `round_trips` and `controller` (how many slots are used). Does not
+//! depend on a queue.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub struct WindowSnapshot {
     pub margin: Duration,
     /// Number of slots held.
     pub used: usize,
-    /// Time until a call can be sent. `None`: only the end of a call in progress can tell.
+    /// Time until a call can be sent. `None`: it depends on the end of a call in progress.
     pub free_in: Option<Duration>,
     /// Number of refused calls so far.
     pub refused: RefusalCounts,
@@ -61,7 +61,7 @@ pub struct WindowSnapshot {
 }
 
 impl Window {
-    /// A window with this limit, of which `reserve` calls are left to other users of the account.
+    /// A window with this limit, of which `reserve` calls are kept for other users of the account.
     pub fn new(limit: Limit, reserve: u32) -> Self {
         let controller = Controller::new(limit, reserve);
         let mut window = Self {
@@ -251,7 +251,7 @@ impl Window {
     }
 }
 
-/// Whether a limit is plausible. Values beyond those of any plan are a misread text.
+/// Whether a limit is plausible. A limit above that of any plan means that a text was misread.
 fn is_sane(limit: &Limit) -> bool {
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
     (1..=10_000).contains(&limit.calls) && (least..=most).contains(&limit.per)

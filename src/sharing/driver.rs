@@ -27,7 +27,7 @@ const LOOKUP_PAGE_SIZE: usize = 100;
 const MAX_LOOKUP_PAGES: usize = 5;
 /// Maximum number of status polls after a revoke was requested.
 const POLLS_BEFORE_REVOKE: u32 = 3;
-/// The caller of status polls. They use their own part of the quota and not that of the caller of the share.
+/// The caller of status polls. Status polls use a separate part of the quota, not the part of the caller of the share.
 const POLLS_CALLER: &str = "leadgate-polls";
 /// The first pause before a retry. Each further pause is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The state machine of a share: what an event does to a share in each stage, and which task comes next. The functions are
+//! The state machine of a share: the effect of an event on a share in each stage, and the next task. The functions are
 //! pure. They use no store, no upstream and no clock.
 
 use jiff::Timestamp;

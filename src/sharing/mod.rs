@@ -60,7 +60,7 @@ pub struct SharingSettings {
     pub at_limit: AtLimit,
     /// The values of `ShareStatus` that mean that a request is processed.
     pub processed: Vec<i64>,
-    /// Whether two identical share requests have the effect of one.
+    /// Whether two identical share requests have the effect of a single request.
     pub may_ask_again: bool,
     /// The texts in responses of LeadSquared that mean that there is no access to revoke.
     pub gone_texts: Vec<String>,

@@ -1,5 +1,5 @@
 //! The file of a store: checks that a path can hold a store, locks the file, and detects that it was deleted or replaced while
-//! it is open. Every error contains the path and the reason. The checks leave no files behind.
+//! it is open. Every error contains the path and the reason. The checks create no files that remain.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};

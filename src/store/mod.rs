@@ -1,5 +1,6 @@
-//! The store: all data that outlives a call and the process. It keeps the results of mutations by request id, the shares, and
-//! the quota usage of each account. The backends are a closed enum. `tests/conformance.rs` runs the same tests on each backend.
+//! The store: all data that must survive the end of a call or of the process. It keeps the results of mutations by request
+//! id, the shares, and the quota usage of each account. The backends are the variants of
+//! [`Store`]; SQLite is the only one. `tests/conformance.rs` runs the same tests on each backend.
 
 mod damage;
 mod file;

@@ -1,4 +1,4 @@
-//! Logs: one line per RPC, and one per attempt of a call. No line holds keys or personal data.
+//! Logs: one line per RPC, and one per attempt of a call. No line contains keys or personal data.
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;

@@ -1,4 +1,5 @@
-//! Every metric of the process. Each one is declared once, with its name, its type, its labels and its help text.
+//! Every metric of the process. Each one is declared once, with its name, its type, its labels and its help text. The methods of
+//! [`Metrics`] update them. The metrics of the quota are set from [`QuotaState`] when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,13 +91,13 @@ metrics! {
     quota_wait: Family<ClassLabels, Histogram> = "quota_wait" in Seconds,
         "Time that a request to LeadSquared waited for its slot, by tenant and class" with SECONDS;
     quota_limit: Family<WindowLabels, Gauge> = "quota_limit",
-        "Calls per window that LeadSquared allows, as configured or as a later rate limit error states, by tenant and window";
+        "Calls per window that LeadSquared allows, by tenant and window: as configured, or as stated in a later rate limit error";
     quota_effective: Family<WindowLabels, Gauge> = "quota_effective_limit",
-        "Calls per window that leadgate makes at most: below the limit while other clients use the account";
+        "Maximum number of calls per window that leadgate sends, by tenant and window; below the limit while other clients use the account";
     quota_margin: Family<WindowLabels, GaugeF64> = "quota_margin" in Seconds,
         "Maximum part of a call's usual latency for which its slot stays held, by tenant and window";
     quota_used: Family<WindowLabels, Gauge> = "quota_slots_used",
-        "Slots held now, by tenant and window";
+        "Slots in use, by tenant and window";
     quota_refusals: Family<AttributionLabels, Counter> = "quota_refusals",
         "Rate limit errors of LeadSquared, by tenant, window and cause: own calls (own) or other clients (foreign)";
     quota_holds: Family<WindowLabels, Counter> = "quota_holds",
@@ -104,7 +105,7 @@ metrics! {
     quota_grants: Family<TenantLabels, Counter> = "quota_grants",
         "Slots granted, by tenant";
     quota_utilisation: Family<TenantLabels, GaugeF64> = "quota_utilisation",
-        "Used part of the last complete window, from 0 to 1, by tenant";
+        "Fraction of the last complete window that was used, from 0 to 1, by tenant";
     quota_waiting: Family<ClassLabels, Gauge> = "quota_waiting",
         "Calls that wait for a slot now, by tenant and class";
     quota_oldest: Family<ClassLabels, GaugeF64> = "quota_oldest" in Seconds,
@@ -120,9 +121,9 @@ metrics! {
     batch_bisections: Family<LaneLabels, Counter> = "batch_bisections",
         "Batches that LeadSquared rejected as a whole and that were sent again in two halves, by tenant and lane";
     reads_coalesced: Family<ReadLabels, Counter> = "reads_coalesced",
-        "Reads that used the response of another read, by tenant: one in progress (flight) or a finished one (cache)";
+        "Reads that used the response of another read, by tenant and kind of that read: in progress (flight) or finished (cache)";
     unknown_headers: Counter = "unknown_headers",
-        "Metadata entries of requests whose name starts with x-leadgate- and is unknown; they are ignored";
+        "Ignored metadata entries of requests: entries with an unknown name that starts with x-leadgate-";
     store_damaged_rows: Gauge = "store_damaged_rows",
         "Rows of the store that cannot be read and are ignored";
     connections_refused: Counter = "connections_refused",
@@ -136,7 +137,7 @@ metrics! {
 pub struct Attempt<'a> {
     /// The tenant.
     pub tenant: &'a str,
-    /// The vendor's name of the endpoint.
+    /// LeadSquared's name of the endpoint.
     pub endpoint: &'static str,
     /// `ok`, or the name of the error.
     pub outcome: &'static str,
@@ -183,7 +184,7 @@ pub struct QuotaState {
 pub struct WindowState {
     /// Calls that LeadSquared allows.
     pub limit: u32,
-    /// Calls that leadgate makes at most.
+    /// Maximum number of calls that leadgate sends.
     pub effective: u32,
     /// The maximum part of a call's usual latency for which its slot stays held.
     pub margin: Duration,

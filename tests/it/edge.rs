@@ -1,4 +1,4 @@
-//! Requests that do not get as far as a service, and what they are told.
+//! Requests that are rejected before they reach a service, and their errors.
 
 use leadgate::grpc::pb;
 use leadgate_simulator::Options;

@@ -49,7 +49,7 @@ const USERS: &str = "UserManagement.svc";
 const SHARING: &str = "EntityAccess.svc";
 const ACTIVITIES: &str = "ProspectActivity.svc";
 
-/// All endpoints: the endpoint, whether its method is POST, its service, and its path below the service.
+/// All endpoints, in the order of the enum: the endpoint, whether its method is POST, its service, and its path below the service.
 const TABLE: [(Endpoint, bool, &str, &str); 35] = [
     (LeadCreate, true, LEADS, "Lead.Create"),
     (LeadUpdate, true, LEADS, "Lead.Update"),

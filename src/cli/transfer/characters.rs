@@ -1,7 +1,7 @@
 //! Characters that must not be in the value of an attribute. Pure.
 
-/// Returns the first invisible character of a value that is not part of its text, with its name. Tabs and line ends are left to
-/// the gateway, which knows the attributes that allow them.
+/// Returns the first invisible character of a value that is not part of its text, with its name. Tabs and line ends are
+/// checked by the gateway, because only some attributes allow them.
 pub(super) fn unwanted(text: &str) -> Option<String> {
     let mut before = None;
     let mut characters = text.chars().peekable();

@@ -188,7 +188,8 @@ async fn begin(options: ExportOptions, paths: &ExportPaths, gateway: &GatewayCli
             ""
         };
         return Err(format!(
-            "{name} belongs to another export, --from {from} --to {to}{escaped}: continue that one with the same options, or move it and {} away",
+            "{name} belongs to another export, --from {from} --to {to}{escaped}: continue that export with the same options, or move \
+             both {name} and {} away",
             paths.part.display()
         ));
     }

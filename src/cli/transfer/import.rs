@@ -330,8 +330,8 @@ fn begin(path: &Path, of: ImportRun) -> Result<(ImportState, UnknownRowPolicy), 
             count => format!(", which may write the leads of {count} rows of unknown outcome twice"),
         };
         return Err(format!(
-            "{name} belongs to another import: {what}. Continue that one with the same options, or move {name} away to import all \
-             rows again{twice}"
+            "{name} belongs to another import: {what}. Continue that import with the same options, or move {name} away to import \
+             all rows again{twice}"
         ));
     }
     if found.as_ref().is_none_or(|found| found.unknown.len() == 0) {
@@ -369,7 +369,7 @@ fn must_not_exist(path: &Path, option: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the size of the file of rejected rows. It must be the size that the last run left, or the file was moved away to be
+/// Returns the size of the file of rejected rows. It must be the size after the last run, or the file was moved away to be
 /// corrected.
 fn rejected_since(path: &Path, bytes: u64) -> Result<u64, String> {
     let found = match std::fs::metadata(path) {
@@ -483,24 +483,24 @@ fn describe_unknown(state: &ImportState, keep: &Path, unsettled: UnknownRowPolic
     let hours = MAX_UNKNOWN_AGE.as_secs() / 3600;
     if unsettled == UnknownRowPolicy::TooOld {
         texts.push(format!(
-            "they are older than {hours} hours and were not sent again, because the gateway may have deleted their request ids \
-             (store.keep_request_ids)"
+            "these rows are older than {hours} hours. They were not sent again, because the gateway may have deleted their \
+             request ids (store.keep_request_ids)"
         ));
     } else if by_hand < count {
         texts.push(format!(
             "run the same command again within {hours} hours: it sends only these rows again, under the same request ids. The \
-             gateway looks them up, and writes those that were not executed"
+             gateway looks them up, and writes the rows that were not executed"
         ));
     }
     if by_hand > 0 && unsettled != UnknownRowPolicy::TooOld {
         texts.push(format!(
-            "{by_hand} of them have neither an email address nor a phone, so the gateway cannot look them up: the same command sends \
-             them again under the same request ids, which writes none twice, but their outcome may stay unknown"
+            "{by_hand} of these rows have neither an email address nor a phone, so the gateway cannot look them up. The same command sends \
+             these rows again under the same request ids. No row is written twice, but the outcome may stay unknown"
         ));
     }
     if by_hand > 0 || unsettled != UnknownRowPolicy::NewRun {
         texts.push(format!(
-            "to find the outcome by hand, search LeadSquared for the values of each row. Copy the rows that are missing there to a new \
+            "to find the outcome by hand, search LeadSquared for the values of each row. Copy the rows that are not in LeadSquared to a new \
              file, without the error columns (JSON lines: _error), and import it. Then delete {keep} and {list}"
         ));
     }

@@ -1,4 +1,4 @@
-//! The retries of a stream that ended early. Knows no message.
+//! The retries of a stream that ended early. Does not depend on the messages.
 
 use std::time::Duration;
 

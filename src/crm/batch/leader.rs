@@ -21,8 +21,8 @@ use crate::telemetry::metrics::BatchRequest;
 const MAX_LOGGED: usize = 100;
 
 impl Client {
-    /// Sends a batch in one call. If that fails as a whole, each half is sent on its own, and so on, until the member that
-    /// causes the failure is alone. Writes whose outcome is unknown are reconciled before, each by the task of its caller.
+    /// Sends a batch in one call. If the call fails as a whole, each half is sent in one call, and so on, until the member
+    /// that causes the failure is alone. Writes with an unknown outcome are reconciled before, each by the task of its caller.
     pub(super) async fn lead_batch<O: Batchable>(self, mut place: CallPermit, leader: Member<O>) {
         let batch = leader.batch;
         let registry = O::registry(&self.shared.registries);
@@ -31,14 +31,14 @@ impl Client {
         let mut splitting = Splitting::new(members.len());
         let mut groups = VecDeque::from([members]);
         while let Some(mut members) = groups.pop_front() {
-            // A member that was cancelled before anything was sent costs nothing.
+            // A member that was cancelled before anything was sent uses no quota.
             members.retain(|member| !member.reply.is_closed());
             members.iter_mut().for_each(|member| member.batch = batch);
             if members.is_empty() {
                 continue;
             }
             if splitting.has_begun && members.len() == 1 && members[0].mode == BatchMode::Opportunistic {
-                // Its own endpoint returns its own error, and no bulk call is used.
+                // The single endpoint returns the error of this member, and no bulk call is used.
                 members.into_iter().for_each(Member::send_alone);
                 continue;
             }
@@ -81,7 +81,7 @@ impl Client {
                     let all = members
                         .into_iter()
                         .chain(std::mem::take(&mut groups).into_iter().flatten());
-                    // Members with an endpoint of their own are sent by that. Of the others, two may cause the failure.
+                    // Members that have a single endpoint are sent to it. Two of the other members may cause the failure.
                     let (single, batch_only): (Vec<_>, Vec<_>) =
                         all.partition(|member| member.mode != BatchMode::Always);
                     single.into_iter().for_each(Member::send_alone);
@@ -189,7 +189,7 @@ impl Client {
     }
 }
 
-/// Replies to each member with its result. Returns the members that the response does not mention, if that means nothing for
+/// Replies to each member with its result. Returns the members that the response does not mention, if this has no meaning for
 /// them yet.
 fn reply_results<O: Batchable>(
     members: Vec<Member<O>>,

@@ -1,8 +1,8 @@
 //! The members of a batch, the replies to them, and the registries in which they meet their leader.
 //!
-//! Members of different operations have different types, and the quota knows none of them. So the quota hands out tickets
-//! only. A member that joins puts itself into the registry of its operation and passes its ticket to the leader, which
-//! takes the member out of the registry by the ticket.
+//! Members of different operations have different types, and the quota has none of these types. So the quota returns tickets
+//! only. A member that joins a batch enters the registry of its operation and passes its ticket to the leader. The leader
+//! removes the member from the registry by the ticket.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::quota::breaker::OperationId;
 use crate::quota::queue::TicketId;
 use crate::quota::{BatchMember, JoinedMembers, Requeue};
 
-/// How long a leader waits for its members to join. They have nothing to do before but to write their records.
+/// How long a leader waits for its members to join. Before they join, members only write their records.
 const JOIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A member of a batch.
@@ -52,7 +52,7 @@ impl<O: Batchable> Member<O> {
         let _ = self.reply.send(Reply::Final(result, requeue));
     }
 
-    /// Replies that the member failed. If it has an endpoint of its own, it is sent by that instead: it returns the most exact error.
+    /// Replies that the member failed. A member that has a single endpoint is sent to it instead, which returns the most exact error.
     pub(super) fn fail(self, error: Error) {
         match self.mode {
             BatchMode::Always => self.reply(Err(error)),
@@ -66,15 +66,15 @@ impl<O: Batchable> Member<O> {
     }
 }
 
-/// A write whose outcome is unknown because that of its batch is. The rest of the batch waits until the write is reconciled.
-/// Dropping it means that the batch continues without it.
+/// A write whose outcome is unknown because the outcome of its batch is unknown. The rest of the batch waits until the write
+/// is reconciled. If this value is dropped, the batch continues without the write.
 #[derive(Debug)]
 pub struct LostMember {
     batch: mpsc::UnboundedSender<Reconciled>,
     is_sure: bool,
 }
 
-/// What a member of a batch found out about itself.
+/// What a look-up of a lost member of a batch has proved.
 enum Reconciled {
     /// It was not executed, and can be sent again.
     NotExecuted(MemberId),
@@ -102,7 +102,7 @@ impl LostMember {
 enum MemberId {
     /// A member that joins a batch, by its ticket.
     Joining(TicketId),
-    /// A member that rejoins its batch, by a number that no other one has.
+    /// A member that rejoins its batch, by a unique number.
     Rejoining(u64),
 }
 

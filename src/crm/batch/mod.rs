@@ -1,5 +1,5 @@
 //! Batches: operations of one kind that wait for a slot at the same time are sent in one call, on one slot of the quota.
-//! Knows no endpoint.
+//! Does not depend on any endpoint.
 //!
 //! Each operation goes through the same steps as a single call: it waits for a slot, gets its result, and decides by itself
 //! whether to retry. Only the sending differs. The operation that gets the slot is the batch leader: it starts a task that
@@ -65,7 +65,7 @@ pub enum BatchMode {
     Never,
     /// In a batch if others wait at the same time, otherwise by its own endpoint.
     Opportunistic,
-    /// Only by the batch endpoint, because it has other effects than its own.
+    /// Only by the batch endpoint, because its effects differ from those of the single endpoint.
     Always,
 }
 
@@ -126,7 +126,7 @@ impl Client {
         self.call_batched_from(ready, mode, context, operation, lost).await
     }
 
-    /// Waits until the operation can be sent, for callers that write a record right before it is.
+    /// Waits until the operation can be sent, for callers that write a record directly before the operation is sent.
     pub async fn ready<O: Batchable>(&self, mode: BatchMode, context: &RequestContext, operation: &O) -> Result<Ready> {
         let mut retries = Retries::new(O::SAFETY, 1);
         self.acquire_batched(mode, context, operation, &mut retries).await

@@ -99,7 +99,7 @@ impl Splitting {
 
 /// What the error of a batch call says about its members.
 enum BatchOutcome {
-    /// The call was not sent or not let in. Each member decides by itself whether to retry.
+    /// The call was not sent, or the rate limiter refused it. Each member decides by itself whether to retry.
     NotTried,
     /// The call was rejected because of its content.
     NotExecuted,

@@ -1,5 +1,5 @@
-//! Admission: whether a ticket would be served before its deadline. A ticket that would not be is refused at once. Knows when
-//! slots become free only through the function `wait`.
+//! Admission: whether a ticket would be served before its deadline. Otherwise the ticket is refused at once. The function
+//! `wait` is the only source of the times at which slots become free.
 //!
 //! The estimate is a number of slots that go to other tickets before, turned into a time by `wait`. Each rule of the queue
 //! has a term in it:

@@ -1,5 +1,5 @@
-//! The callers that have tickets in the queue, or had some lately: their quotas, their flows and their caps. Knows no order
-//! among them.
+//! The callers that have tickets in the queue, or had some lately: their quotas, their flows and their caps. The order among
+//! callers is in `fair`.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const MIN_SWEEP: usize = 64;
 
 impl CallerState {
     fn new(name: Arc<str>, mut quota: CallerQuota) -> Self {
-        // A cap of zero would make the caller wait for ever.
+        // With a cap of zero, the caller would wait forever.
         quota.calls_per_window = quota.calls_per_window.map(|cap| cap.max(1));
         Self {
             name,
@@ -201,7 +201,7 @@ impl CallerTable {
         self.capped.first().map(|(until, _)| *until)
     }
 
-    /// Removes idle callers. A caller that comes back later has lost a debt of one grant at most.
+    /// Removes idle callers. A caller that returns later has gained one grant at most.
     fn sweep(&mut self, now: Instant) {
         for (index, place) in self.all.iter_mut().enumerate() {
             let is_idle = |caller: &mut CallerState| {

@@ -1,5 +1,5 @@
 //! How the classes share the slots: the slots that are kept for the upper two classes, the minimum of the lower two, and
-//! when calls of the lower two are paced although a slot is free. Knows no tickets.
+//! when calls of the lower two are paced although a slot is free. Does not depend on tickets.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,15 +13,15 @@ const KEPT: usize = 5;
 /// Number of windows for which a demand is remembered after the window in which it was made. Also the number of windows for
 /// which an arriving caller is remembered.
 const REMEMBERED: usize = 4;
-/// A waiting class gets at least one grant in this many, whatever the classes above it. The default class is included:
-/// otherwise overload would starve it completely while the class below it gets its twentieth.
+/// A waiting class gets at least one grant in this many, for any load of the classes above it. The default class is
+/// included: otherwise it would get no slots under overload, while the class below it gets one in twenty.
 const ONE_IN: [Option<usize>; 4] = [Some(20), Some(20), None, None];
 
 /// The slots kept for the upper two classes.
 ///
 /// Their number is the demand of these classes in the busiest of the last few windows, at most a fifth of the limit, less
-/// the kept slots that were taken in the last window. So a steady demand finds its slots free, a demand that does not exist
-/// costs nothing, and slots that are not kept go to any class.
+/// the kept slots that were taken in the last window. So slots are free for a steady demand, no slots are kept without
+/// demand, and all other slots go to any class.
 #[derive(Debug, Default)]
 pub(super) struct UpperReserve {
     /// The demands of the windows, the current one last.
@@ -44,13 +44,12 @@ impl UpperReserve {
     }
 
     /// A ticket of the upper classes found a slot free. Tickets that had to wait are not counted here. Otherwise they would
-    /// use up the slots that are kept for later tickets, those would wait in turn, and the wait would move on from window
-    /// to window.
+    /// use the slots that are kept for later tickets. Then the later tickets would wait, and so on in each window.
     pub(super) fn taken(&mut self, now: Instant, window: Duration) {
         self.taken.push_back(now + window);
     }
 
-    /// Forgets the past. From now on windows have this length.
+    /// Deletes the history. From now on windows have this length.
     pub(super) fn advance(&mut self, now: Instant, window: Duration) {
         while self.taken.front().is_some_and(|until| *until <= now) {
             self.taken.pop_front();
@@ -95,10 +94,10 @@ impl UpperReserve {
 
 /// Paces a flood in the lower two classes: spreads its calls evenly over the window.
 ///
-/// Slots that were taken together become free together. A caller that arrives between waits for most of a window, whatever
-/// its weight. So a caller that has more calls waiting than a window has slots is held until its next call is due, while
-/// callers without waiting calls arrive. This costs half a window once for each flood, and little after that. A flood is
-/// not paced if it is alone, or if all other callers always have calls waiting: they would gain nothing.
+/// Slots that were taken together become free together. A caller that arrives in between waits for most of a window, with
+/// any weight. So while callers without waiting calls arrive, a caller that has more waiting calls than a window has slots
+/// waits until its next call is due. This delays each flood by half a window once, and by little after that. A flood is not
+/// paced if it is the only load, or if all other callers always have waiting calls: pacing would not help them.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
     /// When a caller without waiting calls last arrived.

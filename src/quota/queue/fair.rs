@@ -1,13 +1,13 @@
-//! Start-time fair queueing (Goyal, Vin, Cheng 1996) of the callers inside one class. Knows callers by number and tickets by
-//! id, but neither slots nor the passing of deadlines.
+//! Start-time fair queueing (Goyal, Vin, Cheng 1996) of the callers inside one class. Callers have
+//! numbers here, and tickets have ids. Slots and deadlines are not handled here.
 //!
 //! The flow of each caller has a start tag in virtual time. The flow with the least tag is served. Its tag becomes the
 //! virtual time of the class, and moves on by one stride, which is inverse to the weight of the caller. A flow without ready
 //! tickets has no place in the order. When it has a ready ticket again, it starts at the virtual time or at its own tag,
-//! whichever is later: idle time earns nothing.
+//! whichever is later. So idle time gives no advantage.
 //!
 //! There are two such clocks because there are two resources: one for the slots of all calls, and one for the bulk slots.
-//! With a single clock, a caller that only sends bulk calls would stay behind in slots for ever and win every bulk slot.
+//! With a single clock, a caller that only sends bulk calls would always have used fewer slots and get every bulk slot.
 
 use std::collections::{BTreeMap, BTreeSet};
 

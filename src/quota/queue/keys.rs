@@ -1,5 +1,5 @@
-//! The queues of keys: writes with a common key are sent in the order of arrival, whatever their callers. Knows neither
-//! callers nor classes.
+//! The queues of keys: writes with a common key are sent in the order of arrival, for all callers and classes.
+//! Does not depend on callers or classes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};

@@ -1,4 +1,4 @@
-//! The tickets of each lane, and the order in which they become members of a batch. Knows neither slots nor deadlines.
+//! The tickets of each lane, and the order in which they become members of a batch. Does not depend on slots or deadlines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ struct LaneClass {
     waiting: usize,
     /// The tickets that wait for nothing but a slot, by caller.
     ready: BTreeMap<CallerIndex, BTreeSet<TicketId>>,
-    /// The caller whose turn it is, and how many more members it has before the next caller.
+    /// The current caller, and the number of members that it still has before the next caller.
     turn: (CallerIndex, u32),
 }
 

@@ -1,5 +1,5 @@
-//! The queue of one tenant's quota: which ticket gets the next slot. Pure, with `now` as an argument. Knows how many slots
-//! are free, but neither which slots nor what a ticket is for.
+//! The queue of one tenant's quota: which ticket gets the next slot. Pure, with `now` as an argument. Its input is the
+//! number of free slots. It depends neither on the slots themselves nor on the purpose of a ticket.
 //!
 //! Four rules, each applied inside the one before it:
 //! 1. *Classes* (`classes`): a higher class goes first. But a fifth of the slots is kept for the upper two classes, as far as
@@ -12,10 +12,10 @@
 //! of the lower two classes is paced over the window while other callers arrive (`classes`), so that slots become free
 //! evenly.
 //!
-//! What a ticket of the upper two classes can rely on: once such tickets were seen for a window, it finds a slot free as
-//! long as fewer kept slots were taken in the last window than are kept. The first ticket after a pause, and tickets
-//! beyond the kept slots, wait for the next slots that become free. Of those, at most one in ten goes to the lower two
-//! classes.
+//! The guarantee for a ticket of the upper two classes: once such tickets have arrived for a window, a slot is free for the
+//! ticket as long as fewer kept slots were used in the last window than are kept. The first ticket after a pause, and tickets
+//! beyond the kept slots, wait for the next slots that become free. At most one in ten of these slots goes to the
+//! lower two classes.
 
 mod admission;
 mod callers;
@@ -201,8 +201,8 @@ impl<T> Queue<T> {
         Ok(Pushed { id, dropped })
     }
 
-    /// Whether a ticket of this caller takes nothing from other calls: no ticket has to be removed for it, and no refused
-    /// call is to retry that may rely on the slot.
+    /// Whether a ticket of this caller delays no other call: no ticket has to be removed for it, and no refused call has a
+    /// promised retry that may need the slot.
     pub fn has_room(&mut self, caller: &Arc<str>, now: Instant) -> bool {
         let caller = self.caller(caller, now);
         self.overflow(caller).is_none() && self.retries.is_empty(now)

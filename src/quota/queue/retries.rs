@@ -1,5 +1,6 @@
 //! The retries that refused callers were promised. Each is a virtual reservation of a place, so that the next refused caller
-//! gets the place behind it. A reservation keeps no other ticket out, and it expires. Pure, and bounded in memory.
+//! gets the place behind it. A reservation delays no other ticket, and it expires. Pure, and bounded in memory.
+//! The retries of calls that LeadSquared has failed are another subject: see `crm::retry`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,9 +12,9 @@ use super::Criticality;
 use crate::quota::Cost;
 use crate::quota::lane::Lane;
 
-/// Maximum number of remembered retries. Further retries get a time and are not counted.
+/// Maximum number of stored retries. Further retries get a retry time, but are not counted.
 const MAX_RETRIES: usize = 4_096;
-/// How much too early a retry may arrive and still be taken for the promised one.
+/// Maximum time by which a retry may be too early and still count as the promised retry.
 const EARLY: Duration = Duration::from_millis(5);
 /// Maximum number of turns by which a retry is moved.
 const MAX_MOVES: usize = 8;
@@ -137,7 +138,7 @@ impl PromisedRetries {
     }
 
     /// The retries ahead of a call that is refused now: all retries of higher classes and of its own caller, and of each
-    /// other caller of its class as many as have their turns by then.
+    /// other caller of its class as many as are served by then.
     pub(super) fn ahead(&self, class: Criticality, caller: &str, weight: u32) -> RetriesAhead {
         let mut ahead = RetriesAhead::default();
         let in_class = &self.classes[class as usize];
@@ -209,8 +210,8 @@ impl PromisedRetries {
     }
 }
 
-/// The steady load: calls that arrive one by one, window after window. They will arrive until a retry is due too, and have
-/// their turns.
+/// The steady load: calls that arrive one by one, window after window. More of these calls will arrive before a retry is
+/// due, and are served before it.
 #[derive(Debug, Default)]
 pub(super) struct SteadyLoad {
     arrived: VecDeque<(Instant, Criticality)>,

@@ -13,8 +13,8 @@ use crate::quota::lane::Lane;
 use crate::quota::latency::LatencyEstimate;
 
 impl<T> Queue<T> {
-    /// Returns the time after which a refused ticket would be let in with the same timeout. Its place is behind all tickets that wait
-    /// and all promised retries of refused tickets. The place is counted when the next ticket is refused. `drift` is how
+    /// Returns the time after which a refused ticket would be admitted with the same timeout. Its place is behind all waiting
+    /// tickets and all promised retries of refused tickets. The place is counted when the next ticket is refused. `drift` is how
     /// much longer than a window each call may hold its slot.
     pub fn retry_after(
         &mut self,
@@ -35,7 +35,7 @@ impl<T> Queue<T> {
         let ahead = self.retries.ahead(class, &request.caller, weight);
         let retry_slots = self.slots_of_retries(&ahead, kind, supply);
         let first = self.fair_wait(&ticket, 0, [0; 2], supply, now, &mut wait);
-        // Of a steady load, no more than its fair share has its turns before.
+        // Under a steady load, other callers get no more than their fair share before this ticket.
         let steady = self.steady_load.in_a_window(class, now, supply.window);
         let steady = steady.min(supply.calls.limit / 2);
         let mut later = |cost: Cost, slots: usize| {
@@ -80,7 +80,7 @@ impl<T> Queue<T> {
                 }
             }
         } else {
-            // Even as the first of its caller it waits too long. Only the end of all that is ahead now is sure to help.
+            // Even as the first ticket of its caller, it waits too long. Only the end of all tickets ahead is certain to help.
             self.longest_wait(&ticket, retry_slots, supply, now, &mut later)
         };
         let own = ticket.caller.map_or(0, |caller| caller.waiting) + ahead.own(kind);

@@ -1,4 +1,4 @@
-//! Tickets: what a call in the queue asks for, and what the queue returns for it.
+//! Tickets: the request of a call in the queue, and the response of the queue.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Admission: lets a call into the queue, or refuses it at once with the time after which to retry.
+//! Admission: adds a call to the queue, or refuses it at once with the time after which to retry.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const MAX_FULL_RETRIES: usize = 4_096;
 type WaitingTicket = (TicketId, oneshot::Receiver<Result<Granted>>);
 
 impl Scheduler {
-    /// Lets a call into the queue. Fails at once if waiting is of no use.
+    /// Adds a call to the queue. Fails at once if the call would not be served in time.
     pub(super) fn enter(
         &mut self,
         context: &RequestContext,
@@ -41,7 +41,7 @@ impl Scheduler {
             endpoint: request.endpoint,
             batch: request.batch,
         };
-        // A call that was granted a slot before is always let in.
+        // A call that was granted a slot before is always admitted.
         if let Some(mut receipt) = receipt {
             let id = receipt.id();
             receipt.set_lane(call.batch.map(|batch| batch.lane));
@@ -71,7 +71,7 @@ impl Scheduler {
         }
     }
 
-    /// Lets a call into the queue if it is not expected to wait there.
+    /// Adds a call to the queue if it is not expected to wait there.
     pub(super) fn try_enter(
         &mut self,
         context: &RequestContext,
@@ -115,13 +115,13 @@ impl Scheduler {
         Some((self.queue.push(ticket, call, now).ok()?.id, granted))
     }
 
-    /// Whether a call would be let into the queue now.
+    /// Whether a call would be admitted to the queue now.
     pub(super) fn would_admit(&mut self, context: &RequestContext, request: &SlotRequest, now: Instant) -> bool {
         let ticket = ticket_request(context, request);
         self.check(context, now).is_ok() && self.judge_now(&ticket, request.endpoint, now).is_ok()
     }
 
-    /// Fails if no call can be let in: the process is shutting down, the day is used up, or the deadline has passed.
+    /// Fails if no call can be admitted: the process is shutting down, the day is used up, or the deadline has passed.
     fn check(&mut self, context: &RequestContext, now: Instant) -> Result<()> {
         if self.is_closed {
             return Err(ErrorKind::ShuttingDown.into());
@@ -192,7 +192,7 @@ impl Scheduler {
         queue.admit(ticket, estimate, supply, now, wait).map(drop)
     }
 
-    /// The time after which a call that is refused now will be let in.
+    /// The time after which a call that is refused now will be admitted.
     fn retry_after(
         &mut self,
         ticket: &TicketRequest,

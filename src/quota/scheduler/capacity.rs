@@ -1,5 +1,5 @@
-//! The capacity of one account: its two windows, its day, the circuit breaker, and the measured latencies. Knows neither
-//! the queue nor which call gets a slot.
+//! The capacity of one account: its two windows, its day, the circuit breaker, and the measured latencies. Depends
+//! neither on the queue nor on which call gets a slot.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -167,7 +167,7 @@ impl Capacity {
         verdict: Verdict,
     ) {
         self.last_stamp = clock::now();
-        // A refusal may come from a server in front of the endpoint, and sooner.
+        // A server in front of the endpoint may send a refusal earlier than the endpoint responds.
         if verdict == Verdict::Accepted {
             let took = received.saturating_duration_since(sent);
             self.latency(endpoint).learn(received, took);
@@ -272,7 +272,7 @@ pub(super) struct SlotWaits<'a> {
     bulk: &'a mut Window,
     /// Whether calls are spread evenly over the window.
     is_paced: bool,
-    /// For how long the circuit breaker lets no call through.
+    /// For how long the circuit breaker allows no call.
     breaker: Duration,
 }
 

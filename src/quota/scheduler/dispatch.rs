@@ -68,8 +68,7 @@ impl Scheduler {
         }
     }
 
-    /// Fails the calls whose deadlines pass while the circuit breaker, or a `Retry-After` of LeadSquared, lets no call
-    /// through.
+    /// Fails the calls whose deadlines pass while the circuit breaker, or a `Retry-After` of LeadSquared, allows no call.
     fn fail_unservable(&mut self, now: Instant) {
         let breaker = &self.capacity.breaker;
         let NextSlot::At(end) = breaker.next(now) else {

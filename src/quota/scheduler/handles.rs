@@ -1,5 +1,5 @@
-//! What the scheduler hands out: slots, the roles in a batch, and the claims on keys. Each handle gives back what it holds
-//! when it is dropped.
+//! The handles of the scheduler: slots, the roles in a batch, and the claims on keys. A handle that is dropped releases its
+//! slot or keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ impl Slot {
         scheduler.capacity.breaker.signal(probe, sent, signal, now)
     }
 
-    /// Tells the members of the batch that they may join it.
+    /// Notifies the members of the batch that they may join it.
     pub fn notify_members(&mut self) -> JoinedMembers {
         let (leader, joined) = mpsc::unbounded_channel();
         let mut cancelled = Vec::new();
@@ -159,7 +159,7 @@ impl Drop for Slot {
         let (is_sent, members) = (self.sent.is_some(), std::mem::take(&mut self.members));
         self.shared.update(|scheduler| {
             let now = Instant::now();
-            // The members of a batch whose leader was cancelled wait on.
+            // The members of a batch whose leader was cancelled continue to wait.
             for (receipt, call) in members {
                 scheduler.queue.requeue(receipt, call, now);
             }

@@ -1,14 +1,14 @@
 //! The scheduler of one tenant: gives slots of the quota to the calls that wait in the queue. The only part of `quota` that
 //! waits or locks.
 //!
-//! * `admission` lets a call into the queue, or refuses it at once.
+//! * `admission` adds a call to the queue, or refuses it at once.
 //! * `dispatch` grants slots to the calls in the queue.
 //! * `lanes` delays calls so that they can be sent as a batch.
 //! * `capacity` has the windows, the day, the circuit breaker and the latencies.
-//! * `handles` has what a caller of the scheduler holds: slots, roles in a batch, claims on keys.
+//! * `handles` has the handles that the scheduler returns: slots, roles in a batch, claims on keys.
 //!
-//! All of it is one state behind one lock. Slots are granted whenever the state changes: when a call enters the queue, when
-//! one ends, and, by the task `wake`, when time alone frees a slot.
+//! All parts are one state behind one lock. Slots are granted whenever the state changes: when a call enters the queue and
+//! when a call ends. The task `wake` grants slots that become free as time passes.
 
 mod admission;
 mod capacity;
@@ -114,8 +114,8 @@ impl Quota {
     }
 
     /// Waits for a slot for a call that is sent alone. A call that would not be served before its deadline fails at once. A call
-    /// that is cancelled costs nothing. A call that LeadSquared refused passes its `requeue`, and goes before all others of
-    /// its class.
+    /// that is cancelled uses no slot. A call that LeadSquared refused passes its `requeue`, and is served before all other
+    /// calls of its class.
     pub async fn acquire(
         &self,
         context: &RequestContext,
@@ -195,7 +195,7 @@ impl Quota {
         self.shared.lock().capacity.breaker.is_open()
     }
 
-    /// Minimum time for which the circuit breaker, or a `Retry-After` of LeadSquared, lets no call through.
+    /// Minimum time for which the circuit breaker, or a `Retry-After` of LeadSquared, allows no call.
     pub fn breaker_wait(&self) -> Duration {
         self.shared.lock().capacity.breaker.wait(Instant::now())
     }
@@ -205,7 +205,7 @@ impl Quota {
         self.shared.lock().capacity.usage(Instant::now())
     }
 
-    /// Whether a call would be let into the queue now. Changes nothing.
+    /// Whether a call would be admitted to the queue now. Changes nothing.
     pub fn would_admit(&self, context: &RequestContext, request: &SlotRequest) -> bool {
         self.shared.lock().would_admit(context, request, Instant::now())
     }
@@ -254,7 +254,7 @@ fn waits_for(is_behind: bool) -> &'static str {
     if is_behind { EARLIER_WRITE } else { SLOT }
 }
 
-/// Grants slots that time alone frees, until `stop`.
+/// Grants slots that become free as time passes, until `stop`.
 async fn wake(shared: Arc<SharedScheduler>, stop: CancellationToken) {
     loop {
         let at = {
@@ -278,7 +278,7 @@ async fn wake(shared: Arc<SharedScheduler>, stop: CancellationToken) {
     let mut scheduler = shared.lock();
     scheduler.is_closed = true;
     for call in scheduler.queue.drain() {
-        // Nobody receives the error of a call that was cancelled.
+        // The error of a cancelled call has no receiver.
         let _ = call.grant.send(Err(ErrorKind::ShuttingDown.into()));
     }
 }

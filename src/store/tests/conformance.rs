@@ -1,5 +1,7 @@
-//! The conformance tests: each test runs on every backend with an empty store. A new backend needs one line with
-//! `test_backend!`, and one with `test_restarts!` if its data outlives the process.
+//! The conformance tests: each test runs on every backend with an empty store. A new backend needs a function of [`TestStore`] that
+//! returns an empty store, one line with `test_backend!`, and one with `test_restarts!` if its data outlives the process. The tests
+//! cover requests, quota usage and shares. Damaged rows, the checks of the store and concurrent operations are not covered: each
+//! backend needs tests of its own for these.
 
 use tempfile::TempDir;
 use uuid::Uuid;

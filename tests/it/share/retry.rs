@@ -44,7 +44,7 @@ async fn a_share_is_uncertain_after_a_lost_response_until_it_is_retried() {
         ..fixture.request()
     };
     let lost = seen(fixture.try_share(request.clone()).await.unwrap_err());
-    lost.is_settled_by_hand("RetryShare or RevokeShare settles it");
+    lost.is_settled_by_hand("RetryShare or RevokeShare resolves it");
     // The post of the activity and the share request.
     assert_eq!(lost.metadata["attempts"], "2");
     let id = share_id(&lost);

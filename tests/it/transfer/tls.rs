@@ -39,7 +39,7 @@ async fn an_address_of_https_is_reached_by_tls() {
     assert_eq!(said.code, Some(0), "{said:?}");
     let said: Said = run(&["health", "--addr", &url]).await.into();
     assert!(
-        said.code == Some(1) && said.err.contains("--ca-file can name it"),
+        said.code == Some(1) && said.err.contains("--ca-file can add it"),
         "{said:?}"
     );
     let said: Said = run(&["health", "--addr", &url, "--ca-file", &path("nothing.txt")])

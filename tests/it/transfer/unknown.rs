@@ -51,7 +51,7 @@ async fn creates_that_cannot_be_looked_up_are_kept_apart_and_never_written_twice
         "the outcome of 20 of 20 rows is unknown",
         "leads.csv.unknown.csv",
         "Do not import that file",
-        "20 of them have neither an email address nor a phone",
+        "20 of these rows have neither an email address nor a phone",
         "may stay unknown",
         "search LeadSquared",
         "leads.csv.import-state",

@@ -1,18 +1,18 @@
-//! The order of rows of the same lead: a row is sent after all earlier rows of its lead are settled, so that a later row never
-//! overtakes one that is sent again. From a row with two keys on, both belong to one lead: a row with an email address waits for
-//! rows with a phone, if an earlier row has both.
+//! The order of rows of the same lead: a row is sent when all earlier rows of its lead have an outcome, so that a later row
+//! never overtakes a row that is sent again. After a row with two keys, both keys belong to one lead: a row with an email
+//! address waits for rows with a phone if an earlier row has both.
 
 use std::collections::{BTreeSet, HashMap};
 
 /// Maximum number of keys whose leads are kept. With more, links between keys of distant rows are lost.
 const MAX_KEYS: usize = 1_000_000;
 
-/// The unsettled rows by the keys of their leads.
+/// The rows without an outcome, by the keys of their leads.
 #[derive(Debug, Default)]
 pub(super) struct RowOrder {
     /// For each key, another key of the same lead, or the key itself if it represents the lead.
     leads: HashMap<u64, u64>,
-    /// The unsettled rows of each lead.
+    /// The rows of each lead without an outcome.
     rows: HashMap<u64, BTreeSet<u64>>,
 }
 
@@ -35,7 +35,7 @@ impl RowOrder {
         rows.and_then(BTreeSet::first).is_none_or(|first| *first == row)
     }
 
-    /// Removes a settled row. Returns the next row of its lead, which may be the first now.
+    /// Removes a row that has an outcome. Returns the next row of its lead, which may be the first now.
     pub(super) fn leave(&mut self, row: u64, keys: &[u64]) -> Option<u64> {
         let lead = self.lead(*keys.first()?);
         let rows = self.rows.get_mut(&lead)?;

@@ -609,7 +609,8 @@ mod tests {
             plan(settings(ImportMode::Upsert, Some("phone")), &["city"]).unwrap_err()[0].contains("no column Phone")
         );
         assert!(
-            plan(settings(ImportMode::Upsert, None), &["lead_id"]).unwrap_err()[0].contains("no column that could")
+            plan(settings(ImportMode::Upsert, None), &["lead_id"]).unwrap_err()[0]
+                .contains("no column that can be written")
         );
     }
 

@@ -1,5 +1,5 @@
-//! Sends the rows of an import: through a stream, in bounded memory, with retries, and recorded in order. A row is sent after all
-//! earlier rows of the same lead are settled.
+//! Sends the rows of an import: through a stream, in bounded memory, with retries, and recorded in order. A row is sent when all
+//! earlier rows of the same lead have an outcome.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -69,7 +69,7 @@ pub(super) struct ImportRunner {
     due: BTreeSet<(Instant, u64)>,
     /// The rows that are sent again now.
     again: VecDeque<u64>,
-    /// The rows that may be sent, because all earlier rows of their leads are settled.
+    /// The rows that may be sent, because all earlier rows of their leads have an outcome.
     free: BTreeSet<u64>,
     bottleneck: watch::Receiver<Bottleneck>,
     bottleneck_sender: watch::Sender<Bottleneck>,
@@ -90,7 +90,7 @@ pub(super) enum ImportTarget {
     DryRun(Findings),
 }
 
-/// A row that is not settled.
+/// A row without an outcome.
 struct PendingRow {
     content: FileRow,
     keys: Vec<u64>,
@@ -114,7 +114,7 @@ enum RowPosition {
     Pause,
 }
 
-/// Whether an unsettled row may have been executed.
+/// Whether a row without an outcome may have been executed.
 enum ExecutionDoubt {
     No,
     /// It was sent, and the stream ended before its response.
@@ -174,7 +174,7 @@ impl ImportRunner {
         matches!(self.target, ImportTarget::DryRun(_))
     }
 
-    /// Sends all rows and waits until they are settled. Starts a new stream after an interruption.
+    /// Sends all rows and waits until each row has an outcome. Starts a new stream after an interruption.
     pub(super) async fn run(&mut self, gateway: &GatewayClient) -> Result<(), String> {
         if self.is_dry() {
             return self.send_all(gateway).await;
@@ -243,7 +243,7 @@ impl ImportRunner {
                 }
                 response = responses.message() => match response {
                     Ok(Some(response)) => self.add_response(response, Instant::now())?,
-                    Ok(None) => return Err(StreamError::Retryable(Status::unavailable("the stream ended before all rows were settled"))),
+                    Ok(None) => return Err(StreamError::Retryable(Status::unavailable("the stream ended before all rows had a result"))),
                     Err(status) => return Err(status.into()),
                 },
                 _ = tick.tick() => {
@@ -351,7 +351,7 @@ impl ImportRunner {
         Ok(is_first.then_some(message))
     }
 
-    /// Settles a row. The next row of its lead may be sent then.
+    /// Sets the outcome of a row. The next row of its lead may be sent then.
     fn settle_row(&mut self, number: u64, outcome: RowOutcome) {
         let Some(row) = self.window.get_unsettled(number) else {
             return;
@@ -659,7 +659,7 @@ mod tests {
         }
         let unavailable = status(Code::Unavailable, "X", None);
         assert!(is_unknown(&last(&unavailable, pending(0, ExecutionDoubt::Sent))));
-        // A result of LeadSquared settles the row.
+        // A result of LeadSquared is the outcome of the row.
         let decided = [
             status(Code::AlreadyExists, "LEAD_DUPLICATE", None),
             status(Code::NotFound, "LEAD_NOT_FOUND", None),

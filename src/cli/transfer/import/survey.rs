@@ -163,8 +163,8 @@ impl SurveyProgress {
             [] => self.unknown.map_or(Ok(()), |(count, line)| {
                 Err(format!(
                     "nothing was sent: the outcome of {count} rows is unknown (error_reason OUTCOME_UNKNOWN), the first one in line \
-                     {line}. Importing them could write leads twice: run the command again that listed them. If you have checked \
-                     that rows are not in LeadSquared, import them without the columns {}",
+                     {line}. Importing these rows could write leads twice: repeat the import that listed them instead. If you have \
+                     checked that rows are not in LeadSquared, import these rows without the columns {}",
                     rejected::OURS.join(", ")
                 ))
             }),

@@ -28,7 +28,7 @@ struct UnknownGroup {
 #[serde(deny_unknown_fields)]
 pub(super) struct UnknownReason {
     pub(super) reason: RejectionReason,
-    /// Whether the gateway cannot look the lead up, so that sending the row again does not settle it.
+    /// Whether the gateway cannot look the lead up, so that sending the row again does not find its outcome.
     pub(super) only_by_hand: bool,
 }
 
@@ -43,7 +43,7 @@ impl UnknownRows {
         }
     }
 
-    /// Removes a settled row.
+    /// Removes a row whose outcome is known now.
     pub(super) fn remove(&mut self, row: u64) {
         for group in &mut self.0 {
             group.rows.remove(&row);
@@ -65,7 +65,7 @@ impl UnknownRows {
         self.count(|_| true)
     }
 
-    /// Returns the number of rows that the gateway cannot settle.
+    /// Returns the number of rows whose outcome the gateway cannot find.
     pub(super) fn only_by_hand(&self) -> u64 {
         self.count(|why| why.only_by_hand)
     }

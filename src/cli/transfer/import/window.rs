@@ -21,14 +21,14 @@ impl<R, O> RowWindow<R, O> {
         self.rows.push_back((number, row, None));
     }
 
-    /// Returns a row, if it is unsettled.
+    /// Returns a row, if it has no outcome.
     pub(super) fn get_unsettled(&mut self, number: u64) -> Option<&mut R> {
         let at = self.at(number)?;
         let (_, row, outcome) = self.rows.get_mut(at)?;
         outcome.is_none().then_some(row)
     }
 
-    /// Sets the outcome of an unsettled row.
+    /// Sets the outcome of a row that has none.
     pub(super) fn settle(&mut self, number: u64, outcome: O) {
         if self.get_unsettled(number).is_some()
             && let Some(at) = self.at(number)
@@ -37,13 +37,13 @@ impl<R, O> RowWindow<R, O> {
         }
     }
 
-    /// Removes the next row in order, if it is settled.
+    /// Removes the next row in order, if it has an outcome.
     pub(super) fn pop(&mut self) -> Option<(u64, R, O)> {
         let (number, row, outcome) = self.rows.pop_front_if(|(.., outcome)| outcome.is_some())?;
         Some((number, row, outcome?))
     }
 
-    /// Returns the unsettled rows with their numbers.
+    /// Returns the rows without an outcome, with their numbers.
     pub(super) fn unsettled(&mut self) -> impl Iterator<Item = (u64, &mut R)> {
         let rows = self.rows.iter_mut();
         rows.filter_map(|(number, row, outcome)| outcome.is_none().then_some((*number, row)))
