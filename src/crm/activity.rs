@@ -293,7 +293,7 @@ impl Operation for GetActivitySetting {
     }
 }
 
-pub(super) fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> UpstreamRequest {
+fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> UpstreamRequest {
     UpstreamRequest {
         path,
         query,

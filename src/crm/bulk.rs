@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::activity::{self, CreateActivity};
+use super::activity::{CreateActivity, activity_body};
 use super::batch::{Batchable, MemberResult, Registries, Registry};
 use super::lead::{
     ClearWith, CreateLead, CreateOrUpdateLead, GetLeadById, GetLeadsByIds, Pair, UpdateLead, flag, pairs, post,
@@ -132,7 +132,7 @@ impl Batchable for CreateActivity {
     }
 
     fn missing_error() -> Error {
-        ErrorKind::Unavailable { sent: true }.into()
+        lost_write()
     }
 
     fn registry(registries: &Registries) -> &Registry<Self> {
@@ -317,15 +317,14 @@ impl Operation for BatchCreateActivities {
 
     fn request(&self) -> UpstreamRequest {
         let row = |member: &CreateActivity| {
-            let mut row = activity::activity_body(&member.post, false);
+            let mut row = activity_body(&member.post, false);
             row["RelatedProspectId"] = json!(member.lead_id);
             row["ActivityOwnerEmail"] = json!(member.owner_email_address);
             row
         };
         let rows = self.0.iter().map(row).collect();
-        activity::post(
+        post(
             "ProspectActivity.svc/Bulk/CustomActivity/Add/ByLeadId",
-            vec![],
             &Json::Array(rows),
         )
     }
@@ -371,7 +370,7 @@ fn rows(
 }
 
 /// Reads rows that have the numbers of their members, from 1. `done` reads a row without an error.
-pub(super) fn numbered<T>(
+fn numbered<T>(
     rows: Vec<Json>,
     members: usize,
     done: impl Fn(&Json) -> Option<T>,

@@ -64,7 +64,7 @@ impl Removal {
     }
 
     /// The keys of the leads that it changes, in the form of [`crate::domain::lead::WriteRequest::order_keys`].
-    pub(super) fn order_keys(&self) -> Vec<String> {
+    fn order_keys(&self) -> Vec<String> {
         match self {
             Self::Delete { lead_id } => vec![order_key("lead", lead_id)],
             Self::Merge {
