@@ -46,14 +46,14 @@ pub struct RequestContext {
     /// The position of the write among the writes to its lead.
     pub position: Option<Position>,
     /// What was done for the request so far. Clones share it.
-    pub progress: Arc<Progress>,
+    pub progress: Arc<CallProgress>,
     /// The record of the mutation, if it has a request id.
     pub record: Option<Arc<dyn Record>>,
 }
 
 /// What was done for a request so far. The caller gets it also if its deadline passes before the request ends.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Counts>);
+pub struct CallProgress(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -65,7 +65,7 @@ struct Counts {
     conclusive_from: Option<Instant>,
 }
 
-impl Progress {
+impl CallProgress {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

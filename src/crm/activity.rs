@@ -6,10 +6,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::batch::{Batchable, MemberResult, Registries, Registry};
-use super::bulk::numbered;
 use super::json::ListShape;
-use super::lead::{flag, message_id, whole};
+use super::lead::{message_id, whole};
 use super::response::UpstreamResponse;
 use super::retry::Safety;
 use super::{Operation, UpstreamRequest};
@@ -21,7 +19,6 @@ use crate::domain::listed::Listed;
 use crate::domain::time;
 use crate::domain::value::Value;
 use crate::error::{Error, ErrorKind, Resource, Result, Violation};
-use crate::quota::{Cost, Lane};
 
 /// `ProspectActivity.svc/Create`: creates an activity on a lead.
 #[derive(Clone, Debug)]
@@ -33,10 +30,6 @@ pub struct CreateActivity {
     /// The email address of the owner, for the bulk endpoint, which identifies owners by it.
     pub owner_email_address: Option<String>,
 }
-
-/// `Bulk/CustomActivity/Add/ByLeadId`: creates activities on several leads.
-#[derive(Clone, Debug)]
-pub struct BatchCreateActivities(Vec<CreateActivity>);
 
 /// `CustomActivity/Update`: updates some fields of an activity.
 #[derive(Clone, Copy, Debug)]
@@ -124,58 +117,6 @@ impl Operation for CreateActivity {
 
     fn decode(&self, response: &UpstreamResponse) -> Result<String> {
         message_id(response).map_err(|error| with_unknown_code(error, response))
-    }
-}
-
-impl Batchable for CreateActivity {
-    type BatchCall = BatchCreateActivities;
-    const LANE: Lane = Lane::Activities;
-
-    fn batch_call(members: &[Self]) -> BatchCreateActivities {
-        BatchCreateActivities(members.to_vec())
-    }
-
-    fn missing_error() -> Error {
-        ErrorKind::Unavailable { sent: true }.into()
-    }
-
-    fn registry(registries: &Registries) -> &Registry<Self> {
-        &registries.activities
-    }
-}
-
-impl Operation for BatchCreateActivities {
-    type Output = Vec<MemberResult<String>>;
-    const NAME: &'static str = "Bulk/CustomActivity/Add/ByLeadId";
-    const SAFETY: Safety = Safety::Once;
-    const COST: Cost = Cost::Bulk;
-
-    fn request(&self) -> UpstreamRequest {
-        let row = |member: &CreateActivity| {
-            let mut row = activity_body(&member.post, false);
-            row["RelatedProspectId"] = json!(member.lead_id);
-            row["ActivityOwnerEmail"] = json!(member.owner_email_address);
-            row
-        };
-        let rows = self.0.iter().map(row).collect();
-        post(
-            "ProspectActivity.svc/Bulk/CustomActivity/Add/ByLeadId",
-            vec![],
-            &Json::Array(rows),
-        )
-    }
-
-    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<String>>> {
-        let body: Json = response.json()?;
-        // Some responses only have counts. They say nothing about any activity.
-        let rows = body["Response"].as_array().cloned().unwrap_or_default();
-        let done = |row: &Json| {
-            let id = row["ProspectActivityId"].as_str()?;
-            (flag(&row["ActivityCreated"]) == Some(true)).then(|| id.to_owned())
-        };
-        // The exceptions of this endpoint have no names.
-        let failed = |error| MemberResult::NotExecuted(error);
-        Ok(numbered(rows, self.0.len(), done, failed))
     }
 }
 
@@ -361,7 +302,7 @@ fn post(path: &'static str, query: Vec<(&'static str, String)>, body: &Json) -> 
 }
 
 /// The body of a write of an activity. `with_owner`: whether the owner is one of the fields.
-fn activity_body(post: &ActivityWriteRequest, with_owner: bool) -> Json {
+pub(super) fn activity_body(post: &ActivityWriteRequest, with_owner: bool) -> Json {
     let field = |name: &str, value: &Value| match value {
         Value::FieldSet(set) => {
             let members: Vec<_> = set

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
+use super::activity::{CreateActivity, activity_body};
 use super::batch::{Batchable, MemberResult, Registries, Registry};
 use super::lead::{
     ClearWith, CreateLead, CreateOrUpdateLead, GetLeadById, GetLeadsByIds, Pair, UpdateLead, flag, pairs, post,
@@ -35,6 +36,10 @@ pub struct BatchUpsert(Vec<CreateOrUpdateLead>);
 /// `Lead/Bulk/Create`.
 #[derive(Clone, Debug)]
 pub struct BatchCreate(Vec<CreateLead>);
+
+/// `Bulk/CustomActivity/Add/ByLeadId`: creates activities on several leads.
+#[derive(Clone, Debug)]
+pub struct BatchCreateActivities(Vec<CreateActivity>);
 
 impl Batchable for GetLeadById {
     type BatchCall = BatchRead;
@@ -115,6 +120,23 @@ impl Batchable for CreateLead {
 
     fn registry(registries: &Registries) -> &Registry<Self> {
         &registries.creates
+    }
+}
+
+impl Batchable for CreateActivity {
+    type BatchCall = BatchCreateActivities;
+    const LANE: Lane = Lane::Activities;
+
+    fn batch_call(members: &[Self]) -> BatchCreateActivities {
+        BatchCreateActivities(members.to_vec())
+    }
+
+    fn missing_error() -> Error {
+        lost_write()
+    }
+
+    fn registry(registries: &Registries) -> &Registry<Self> {
+        &registries.activities
     }
 }
 
@@ -287,6 +309,40 @@ impl Operation for BatchCreate {
     }
 }
 
+impl Operation for BatchCreateActivities {
+    type Output = Vec<MemberResult<String>>;
+    const NAME: &'static str = "Bulk/CustomActivity/Add/ByLeadId";
+    const SAFETY: Safety = Safety::Once;
+    const COST: Cost = Cost::Bulk;
+
+    fn request(&self) -> UpstreamRequest {
+        let row = |member: &CreateActivity| {
+            let mut row = activity_body(&member.post, false);
+            row["RelatedProspectId"] = json!(member.lead_id);
+            row["ActivityOwnerEmail"] = json!(member.owner_email_address);
+            row
+        };
+        let rows = self.0.iter().map(row).collect();
+        post(
+            "ProspectActivity.svc/Bulk/CustomActivity/Add/ByLeadId",
+            &Json::Array(rows),
+        )
+    }
+
+    fn decode(&self, response: &UpstreamResponse) -> Result<Vec<MemberResult<String>>> {
+        let body: Json = response.json()?;
+        // Some responses only have counts. They say nothing about any activity.
+        let rows = body["Response"].as_array().cloned().unwrap_or_default();
+        let done = |row: &Json| {
+            let id = row["ProspectActivityId"].as_str()?;
+            (flag(&row["ActivityCreated"]) == Some(true)).then(|| id.to_owned())
+        };
+        // The exceptions of this endpoint have no names.
+        let failed = |error| MemberResult::NotExecuted(error);
+        Ok(numbered(rows, self.0.len(), done, failed))
+    }
+}
+
 fn lead_id(write: &WriteRequest) -> &str {
     match &write.action {
         WriteAction::Update { lead_id, .. } => lead_id,
@@ -314,7 +370,7 @@ fn rows(
 }
 
 /// Reads rows that have the numbers of their members, from 1. `done` reads a row without an error.
-pub(super) fn numbered<T>(
+fn numbered<T>(
     rows: Vec<Json>,
     members: usize,
     done: impl Fn(&Json) -> Option<T>,

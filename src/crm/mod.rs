@@ -420,11 +420,11 @@ impl Client {
         context.sent();
 
         let sent = Instant::now();
-        let (response, mut refused) = self.send(context, operation, retries.operation(), permit).await;
+        let (response, mut requeues) = self.send(context, operation, retries.operation(), permit).await;
         let result = self.read(context, operation, response, queued, sent.elapsed());
         let result = self.resolve_denied(context, result).await;
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
-        retries.set_requeue(refused.pop().filter(|_| is_refused));
+        retries.set_requeue(requeues.pop().filter(|_| is_refused));
         result
     }
 

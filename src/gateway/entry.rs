@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Gateway, Removal};
+use super::Gateway;
 use crate::context::{RequestContext, RequestId};
 use crate::domain::activity::{ActivityTarget, ActivityWriteRequest};
 use crate::domain::lead::{LEAD_ID, RawFields, WriteRequest, contacts_of, order_key};
@@ -98,11 +98,6 @@ impl Gateway {
         self.enter(&self.requests, write.order_keys(), request)
     }
 
-    /// Reserves the position of a removal.
-    pub fn enter_removal(&self, removal: &Removal, request: Option<RequestId>) -> WriteEntry {
-        self.enter(&self.requests, removal.order_keys(), request)
-    }
-
     /// Reserves the position of a post or update of an activity.
     pub fn enter_post(&self, post: &ActivityWriteRequest, request: Option<RequestId>) -> WriteEntry {
         let key = match &post.target {
@@ -112,7 +107,7 @@ impl Gateway {
         self.enter(&self.posts, vec![key], request)
     }
 
-    fn enter<T: StoredResult>(
+    pub(super) fn enter<T: StoredResult>(
         &self,
         requests: &Requests<T>,
         keys: Vec<String>,

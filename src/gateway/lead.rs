@@ -75,9 +75,9 @@ impl Gateway {
         let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
-            let way = gateway.way(&write, mode);
+            let batch_mode = gateway.batch_mode(&write, mode);
             let write = Arc::new(write);
-            let result = gateway.perform(write_context, &write, way, before).await;
+            let result = gateway.perform(write_context, &write, batch_mode, before).await;
             if let Ok(written) = &result {
                 gateway
                     .known_leads
@@ -106,7 +106,7 @@ impl Gateway {
 
     /// Whether the write may be sent in a batch. A bulk call does not start automations, as observed. A single update
     /// does not, either.
-    fn way(&self, write: &WriteRequest, mode: WriteMode) -> BatchMode {
+    fn batch_mode(&self, write: &WriteRequest, mode: WriteMode) -> BatchMode {
         let has_set = || {
             write
                 .attributes
@@ -254,13 +254,13 @@ impl Gateway {
         &self,
         context: RequestContext,
         write: &Arc<WriteRequest>,
-        way: BatchMode,
+        batch_mode: BatchMode,
         before: PriorAttempt,
     ) -> Result<WriteResult> {
         let mut write = LeadWrite {
             gateway: self,
             write,
-            way,
+            batch_mode,
             batch: None,
         };
         let lost = self.begun_before(before);
@@ -271,7 +271,7 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<WriteRequest>,
-        way: BatchMode,
+        batch_mode: BatchMode,
         batch: &mut Option<LostMember>,
     ) -> Result<WriteResult> {
         let (clear_with, write) = (self.settings.clear_with, write.clone());
@@ -279,11 +279,13 @@ impl Gateway {
             WriteAction::Create => {
                 let write = write.clone();
                 let operation = endpoint::CreateLead { write, clear_with };
-                self.crm.call_batched_or_rejoin(way, context, &operation, batch).await
+                self.crm
+                    .call_batched_or_rejoin(batch_mode, context, &operation, batch)
+                    .await
             }
-            WriteAction::Update { lead_id, .. } => self.update(context, &write, way, lead_id, batch).await,
+            WriteAction::Update { lead_id, .. } => self.update(context, &write, batch_mode, lead_id, batch).await,
             WriteAction::Upsert { .. } | WriteAction::Capture { .. } => {
-                self.match_and_write(context, &write, way, batch).await
+                self.match_and_write(context, &write, batch_mode, batch).await
             }
         };
         result.map_err(|mut error| {
@@ -298,7 +300,7 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<WriteRequest>,
-        way: BatchMode,
+        batch_mode: BatchMode,
         lead_id: &str,
         batch: &mut Option<LostMember>,
     ) -> Result<WriteResult> {
@@ -309,7 +311,10 @@ impl Gateway {
                 write: write.clone(),
                 clear_with,
             };
-            let result = self.crm.call_batched_or_rejoin(way, context, &operation, batch).await;
+            let result = self
+                .crm
+                .call_batched_or_rejoin(batch_mode, context, &operation, batch)
+                .await;
             let Some(attribute) = result.as_ref().err().and_then(duplicate_attribute) else {
                 return result;
             };
@@ -347,13 +352,13 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: &Arc<WriteRequest>,
-        way: BatchMode,
+        batch_mode: BatchMode,
         batch: &mut Option<LostMember>,
     ) -> Result<WriteResult> {
         let email = write.attributes.text(EMAIL);
         let by_email = email.as_ref().and_then(|_| write.matched_by(EMAIL));
         let first = by_email.map_or_else(|| write.clone(), Arc::new);
-        let result = self.upsert_or_capture(context, first, way, batch).await;
+        let result = self.upsert_or_capture(context, first, batch_mode, batch).await;
         let by = match &result {
             Err(Error {
                 kind: ErrorKind::Duplicate { attribute, .. },
@@ -391,7 +396,10 @@ impl Gateway {
         // The number as the caller spells it may be that of a third lead.
         let stored = found.get(by).cloned().flatten().unwrap_or_default();
         match id_of(&found).and_then(|id| write.matched_to(by, id, &stored)) {
-            Some(matched) => self.upsert_or_capture(context, Arc::new(matched), way, batch).await,
+            Some(matched) => {
+                self.upsert_or_capture(context, Arc::new(matched), batch_mode, batch)
+                    .await
+            }
             None => result,
         }
     }
@@ -400,7 +408,7 @@ impl Gateway {
         &self,
         context: &RequestContext,
         write: Arc<WriteRequest>,
-        way: BatchMode,
+        batch_mode: BatchMode,
         batch: &mut Option<LostMember>,
     ) -> Result<WriteResult> {
         let clear_with = self.settings.clear_with;
@@ -411,7 +419,9 @@ impl Gateway {
                 .await;
         }
         let operation = endpoint::CreateOrUpdateLead { write, clear_with };
-        self.crm.call_batched_or_rejoin(way, context, &operation, batch).await
+        self.crm
+            .call_batched_or_rejoin(batch_mode, context, &operation, batch)
+            .await
     }
 }
 
@@ -419,7 +429,7 @@ impl Gateway {
 struct LeadWrite<'a> {
     gateway: &'a Gateway,
     write: &'a Arc<WriteRequest>,
-    way: BatchMode,
+    batch_mode: BatchMode,
     /// The batch that the write was lost with, until the write is sent with it again.
     batch: Option<LostMember>,
 }
@@ -428,7 +438,9 @@ impl ReconcilableWrite for LeadWrite<'_> {
     type Output = WriteResult;
 
     async fn send(&mut self, context: &RequestContext) -> Result<WriteResult> {
-        self.gateway.send(context, self.write, self.way, &mut self.batch).await
+        self.gateway
+            .send(context, self.write, self.batch_mode, &mut self.batch)
+            .await
     }
 
     async fn reconcile(

@@ -26,12 +26,12 @@ impl Gateway {
                     id: id.clone(),
                     columns: known.map(|catalog| mask.shared_columns(catalog)),
                 };
-                let way = if known.is_some() {
+                let batch_mode = if known.is_some() {
                     BatchMode::Opportunistic
                 } else {
                     BatchMode::Never
                 };
-                self.crm.call_batched(way, context, &operation).await
+                self.crm.call_batched(batch_mode, context, &operation).await
             }
             LeadKey::Email(email) => self.crm.call(context, &endpoint::GetLeadByEmail(email.clone())).await,
             LeadKey::Number(number) => {

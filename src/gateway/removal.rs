@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::lookup::is_missing;
 use super::{Gateway, WriteEntry, or_invalid};
-use crate::context::RequestContext;
+use crate::context::{RequestContext, RequestId};
 use crate::crm::lead::GetLeadById;
 use crate::crm::lost::{LostWrite, NextLookup};
 use crate::crm::removal::{DeleteLead, MergeLeads};
@@ -64,7 +64,7 @@ impl Removal {
     }
 
     /// The keys of the leads that it changes, in the form of [`crate::domain::lead::WriteRequest::order_keys`].
-    pub(super) fn order_keys(&self) -> Vec<String> {
+    fn order_keys(&self) -> Vec<String> {
         match self {
             Self::Delete { lead_id } => vec![order_key("lead", lead_id)],
             Self::Merge {
@@ -84,6 +84,11 @@ impl Removal {
 }
 
 impl Gateway {
+    /// Reserves the position of a removal.
+    pub fn enter_removal(&self, removal: &Removal, request: Option<RequestId>) -> WriteEntry {
+        self.enter(&self.requests, removal.order_keys(), request)
+    }
+
     /// Deletes or merges leads, once per request id, at the position of `entry`. `violations` are those that were found when
     /// the message was read.
     pub async fn remove_lead(

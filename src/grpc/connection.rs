@@ -62,15 +62,6 @@ const WRITES: [&str; 11] = [
     "/leadgate.v1.ActivityService/UpdateActivity",
 ];
 
-/// All RPCs with streams of messages. They have limits of their own, because they last long and do little.
-const STREAMS: [&str; 5] = [
-    "/leadgate.v1.LeadService/ImportLeads",
-    "/leadgate.v1.LeadService/ExportLeads",
-    "/leadgate.v1.ShareService/RevokeShares",
-    "/leadgate.v1.ShareService/WatchShare",
-    "/leadgate.v1.QuotaService/WatchQuota",
-];
-
 /// The limits of open connections.
 struct ConnectionLimits {
     all: Arc<Semaphore>,
@@ -300,7 +291,8 @@ impl ConnectionContext {
                 retry_after: Duration::from_secs(1),
             })
         };
-        if STREAMS.contains(&path) {
+        // RPCs with streams of messages have limits of their own, because they last long and use few resources.
+        if self.limits.schema.method(path).is_some_and(|method| method.is_stream) {
             let owner = match headers.contains_key(CALLER) {
                 true => StreamOwner::Caller(caller(headers)?),
                 false => StreamOwner::Connection(connection),
@@ -317,5 +309,34 @@ impl ConnectionContext {
         let permit = server.unary_limit.acquire();
         let permit = permit.map_err(|retry_after| Error::from(ErrorKind::QueueFull { retry_after }))?;
         Ok((Some(RpcPermit::Unary { _permit: permit }), deadline))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+    use crate::grpc::pb;
+
+    #[test]
+    fn the_writes_are_all_unary_rpcs_of_leads_and_activities_with_a_request_id() {
+        let files = FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap().file;
+        let messages = files.iter().flat_map(|file| &file.message_type);
+        let mutations: BTreeSet<String> = messages
+            .filter(|message| message.field.iter().any(|field| field.name() == "request_id"))
+            .map(|message| format!(".leadgate.v1.{}", message.name()))
+            .collect();
+        let services = files.iter().flat_map(|file| &file.service);
+        let writes: BTreeSet<String> = services
+            .filter(|service| ["LeadService", "ActivityService"].contains(&service.name()))
+            .flat_map(|service| service.method.iter().map(move |method| (service.name(), method)))
+            .filter(|(_, method)| !method.client_streaming() && mutations.contains(method.input_type()))
+            .map(|(service, method)| format!("/leadgate.v1.{service}/{}", method.name()))
+            .collect();
+        assert_eq!(writes, WRITES.map(str::to_owned).into());
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct MethodInfo {
     input: usize,
     /// Whether a request is a stream of messages.
     pub(super) is_client_streaming: bool,
+    /// Whether the request or the response is a stream of messages.
+    pub(super) is_stream: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +83,7 @@ impl MessageSchema {
                         let method = MethodInfo {
                             input: *input,
                             is_client_streaming: method.client_streaming(),
+                            is_stream: method.client_streaming() || method.server_streaming(),
                         };
                         methods.insert(path, method);
                     }
@@ -242,6 +245,7 @@ mod tests {
         let method = MethodInfo {
             input: 0,
             is_client_streaming: false,
+            is_stream: false,
         };
         // Three packed varints in four bytes, one single varint, and two packed fixed numbers.
         let message = [0x0a, 4, 1, 0x80, 1, 3, 0x08, 1, 0x12, 8, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -263,6 +267,7 @@ mod tests {
         let method = MethodInfo {
             input: 0,
             is_client_streaming: false,
+            is_stream: false,
         };
         let mut message = vec![];
         for _ in 0..5_000 {

@@ -417,7 +417,7 @@ async fn a_retry_after_a_full_queue_is_served() {
 
 #[tokio::test]
 async fn a_retry_after_the_callers_own_limit_is_served() {
-    let world = narrow("[callers.obedient]\ncalls_per_window = 1").await;
+    let world = narrow("[callers.retrying]\ncalls_per_window = 1").await;
     retry_often(&world, 0, Duration::from_millis(300), "CALLER_LIMIT", 2).await;
 }
 

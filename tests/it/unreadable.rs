@@ -498,7 +498,12 @@ async fn unreadable_metadata_is_logged_and_the_rest_is_used() {
         .unwrap();
     let address = outage::serve(simulator).await;
     let settings = outage::settings(&format!("http://{address}"), "");
-    let words = ["WARN", "LeadsMetaData.Get", "cannot be read", "\"unreadable\":1"];
+    let words = [
+        "WARN",
+        "LeadsMetaData.Get",
+        "response has unreadable records",
+        "\"unreadable\":1",
+    ];
     let log = outage::log_until(&settings, &[], &words, async |_| {}).await;
     let attempts = log
         .lines()

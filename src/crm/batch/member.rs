@@ -70,12 +70,12 @@ impl<O: Batchable> Member<O> {
 /// is reconciled. If this value is dropped, the batch continues without the write.
 #[derive(Debug)]
 pub struct LostMember {
-    batch: mpsc::UnboundedSender<Reconciled>,
+    batch: mpsc::UnboundedSender<LostMemberOutcome>,
     is_sure: bool,
 }
 
 /// What a look-up of a lost member of a batch has proved.
-enum Reconciled {
+enum LostMemberOutcome {
     /// It was not executed, and can be sent again.
     NotExecuted(MemberId),
     /// It does not seem to have been executed.
@@ -88,7 +88,7 @@ impl LostMember {
     /// Reports that the write was executed. So other members may have been executed too.
     pub fn executed(self) {
         // The batch waits for all its lost members, so the send does not fail.
-        let _ = self.batch.send(Reconciled::Executed);
+        let _ = self.batch.send(LostMemberOutcome::Executed);
     }
 
     /// Marks that the write only seems not to have been executed. It is sent again only if no member was executed.
@@ -154,8 +154,8 @@ impl<O: Batchable> Registry<O> {
         let id = MemberId::Rejoining(NEXT.fetch_add(1, Ordering::Relaxed));
         self.lock().insert(id, member);
         let reconciled = match lost.is_sure {
-            true => Reconciled::NotExecuted(id),
-            false => Reconciled::Unseen(id),
+            true => LostMemberOutcome::NotExecuted(id),
+            false => LostMemberOutcome::Unseen(id),
         };
         // The batch waits for all its lost members, so the send fails only if its task has ended.
         if lost.batch.send(reconciled).is_err() {
@@ -177,9 +177,9 @@ impl<O: Batchable> Registry<O> {
         let (mut again, mut unseen, mut is_executed) = (Vec::new(), Vec::new(), false);
         while let Some(outcome) = reconciled.recv().await {
             match outcome {
-                Reconciled::NotExecuted(id) => again.extend(self.take(id)),
-                Reconciled::Unseen(id) => unseen.extend(self.take(id)),
-                Reconciled::Executed => is_executed = true,
+                LostMemberOutcome::NotExecuted(id) => again.extend(self.take(id)),
+                LostMemberOutcome::Unseen(id) => unseen.extend(self.take(id)),
+                LostMemberOutcome::Executed => is_executed = true,
             }
         }
         match is_executed {

@@ -27,8 +27,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::callers::{CallerIndex, CallerState};
+use super::callers::CallerState;
 use super::fair::{COSTS, CallerFlow};
+use super::ids::CallerIndex;
 use super::{Criticality, Queue, Supply, TicketRequest, classes};
 use crate::quota::Cost;
 use crate::quota::lane::Lane;

@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Criticality;
 use super::fair::CallerFlow;
-use super::{Criticality, TicketId};
+use super::ids::{CallerIndex, TicketId};
 use crate::quota::CallerQuota;
-
-/// The number of a caller in the table.
-pub(super) type CallerIndex = usize;
 
 #[derive(Debug)]
 pub(super) struct CallerState {

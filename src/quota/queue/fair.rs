@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::TicketId;
-use super::callers::CallerIndex;
+use super::ids::CallerIndex;
+use super::ids::TicketId;
 use crate::quota::Cost;
 use crate::quota::settings::MAX_WEIGHT;
 

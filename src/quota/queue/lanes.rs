@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::callers::CallerIndex;
+use super::ids::CallerIndex;
 use super::{Criticality, TicketId};
 use crate::quota::lane::{BatchSizes, Lane};
 

@@ -1,6 +1,6 @@
 //! The links of a ticket: its places in the order of its class, in its lane and in the queues of its keys.
 
-use super::callers::CallerIndex;
+use super::ids::CallerIndex;
 use super::ticket::Ticket;
 use super::{Criticality, Position, Queue, TicketId, WriteKey};
 

@@ -21,10 +21,11 @@ mod admission;
 mod callers;
 mod classes;
 mod fair;
+mod ids;
 mod keys;
 mod lanes;
 mod links;
-mod retries;
+mod promised_retries;
 mod retry_after;
 #[cfg(test)]
 mod tests;
@@ -36,17 +37,17 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 pub use admission::Infeasible;
-use callers::{CallerIndex, CallerTable};
+use callers::CallerTable;
 use classes::{ClassFloors, Pacing, UpperReserve};
 use fair::{CallerFlow, ClassQueue, NextInClass};
+use ids::CallerIndex;
+pub use ids::TicketId;
 use keys::KeyQueues;
 pub use keys::WriteKey;
 use lanes::LaneTickets;
-use retries::{PromisedRetries, SteadyLoad};
+use promised_retries::{PromisedRetries, SteadyLoad};
 use ticket::Ticket;
-pub use ticket::{
-    NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketId, TicketRequest,
-};
+pub use ticket::{NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketRequest};
 
 use super::lane::Lane;
 use super::{CallerQuota, Cost};

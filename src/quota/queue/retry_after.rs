@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fair::COSTS;
-use super::retries::{AttemptKind, PromisedRetry, RetriesAhead};
+use super::promised_retries::{AttemptKind, PromisedRetry, RetriesAhead};
 use super::{Queue, Supply, TicketRequest};
 use crate::quota::Cost;
 use crate::quota::lane::Lane;

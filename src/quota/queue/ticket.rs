@@ -6,16 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::callers::CallerIndex;
 use super::fair::TicketPlace;
+use super::ids::{CallerIndex, TicketId};
 use super::keys::WriteKey;
 use crate::context::{Criticality, Position};
 use crate::quota::lane::{BatchSizes, Lane};
 use crate::quota::{CallerQuota, Cost};
-
-/// The identity of a ticket. Later tickets have higher ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TicketId(pub(super) u64);
 
 /// A request for a ticket.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::plan::LeadKey;
+use super::plan::RowKey;
 use super::rejected::ValueError;
 
 /// Maximum number of lines that are listed for a kind.
@@ -54,7 +54,7 @@ impl Findings {
     }
 
     /// Adds the values that identify the lead of a row.
-    pub(super) fn add_keys(&mut self, line: u64, keys: &[LeadKey]) {
+    pub(super) fn add_keys(&mut self, line: u64, keys: &[RowKey]) {
         let line = u32::try_from(line).unwrap_or(u32::MAX);
         for key in keys {
             if let Some(column) = key.unique_in {
@@ -162,8 +162,8 @@ mod tests {
         }
     }
 
-    fn key(column: usize, hash: u64) -> LeadKey {
-        LeadKey {
+    fn key(column: usize, hash: u64) -> RowKey {
+        RowKey {
             hash,
             unique_in: Some(column),
         }
@@ -211,7 +211,7 @@ mod tests {
                 &[
                     key(1, hash),
                     key(2, line),
-                    LeadKey {
+                    RowKey {
                         hash: 1,
                         unique_in: None,
                     },

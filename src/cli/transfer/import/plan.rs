@@ -58,7 +58,7 @@ struct PlanColumn {
     name: String,
     found: ColumnUse,
     reader: ValueReader,
-    key: Option<LeadKeyKind>,
+    key: Option<RowKeyKind>,
 }
 
 /// The use of the values of a column.
@@ -71,7 +71,7 @@ enum ColumnUse {
 
 /// The kinds of keys that identify a lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum LeadKeyKind {
+enum RowKeyKind {
     Id,
     Email,
     Phone,
@@ -86,7 +86,7 @@ enum LeadKeyKind {
 pub(super) struct PreparedRow {
     pub(super) message: pb::ImportLeadsRequest,
     /// The keys of the lead. Rows with a common key have the same lead.
-    pub(super) keys: Vec<LeadKey>,
+    pub(super) keys: Vec<RowKey>,
     /// Warnings about values that are sent.
     pub(super) warnings: Vec<ValueError>,
     /// Errors of values that the message does not have. Only a dry run may send the message then.
@@ -97,7 +97,7 @@ pub(super) struct PreparedRow {
 
 /// A value that identifies a lead, normalized and hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LeadKey {
+pub(super) struct RowKey {
     pub(super) hash: u64,
     /// The column, if its values should be unique.
     pub(super) unique_in: Option<usize>,
@@ -281,13 +281,13 @@ impl ImportPlan {
     /// Whether the gateway looks leads up by the values of a column.
     fn is_looked_up_by(&self, column: &PlanColumn) -> bool {
         match column.key {
-            Some(LeadKeyKind::Id | LeadKeyKind::Email | LeadKeyKind::Phone) => true,
+            Some(RowKeyKind::Id | RowKeyKind::Email | RowKeyKind::Phone) => true,
             // By the mobile number only with --match-by Mobile.
-            Some(LeadKeyKind::Value(_)) => {
+            Some(RowKeyKind::Value(_)) => {
                 matches!(&column.found, ColumnUse::Set(attribute) if attribute.schema_name == "Mobile"
                 && self.settings.match_by.as_deref() == Some("Mobile"))
             }
-            Some(LeadKeyKind::Mobile) | None => false,
+            Some(RowKeyKind::Mobile) | None => false,
         }
     }
 
@@ -326,12 +326,12 @@ impl PlanColumn {
         };
         let key = match &found {
             ColumnUse::Nothing => None,
-            ColumnUse::LeadId => Some(LeadKeyKind::Id),
+            ColumnUse::LeadId => Some(RowKeyKind::Id),
             ColumnUse::Set(attribute) => match attribute.schema_name.as_str() {
-                "EmailAddress" => Some(LeadKeyKind::Email),
-                "Phone" => Some(LeadKeyKind::Phone),
-                _ if attribute.is_unique || Some(attribute) == matched => Some(LeadKeyKind::Value(at)),
-                "Mobile" => Some(LeadKeyKind::Mobile),
+                "EmailAddress" => Some(RowKeyKind::Email),
+                "Phone" => Some(RowKeyKind::Phone),
+                _ if attribute.is_unique || Some(attribute) == matched => Some(RowKeyKind::Value(at)),
+                "Mobile" => Some(RowKeyKind::Mobile),
                 _ => None,
             },
         };
@@ -348,7 +348,7 @@ impl PlanColumn {
     }
 
     /// Returns the value as a key of the lead, if it is one.
-    fn key(&self, at: usize, value: &Value) -> Option<LeadKey> {
+    fn key(&self, at: usize, value: &Value) -> Option<RowKey> {
         let by = self.key?;
         let text = value.to_text();
         let text = match self.reader.text {
@@ -360,14 +360,14 @@ impl PlanColumn {
         }
         let domain = match by {
             // The phone of one row and the mobile of another may be the same number.
-            LeadKeyKind::Mobile => LeadKeyKind::Phone,
+            RowKeyKind::Mobile => RowKeyKind::Phone,
             by => by,
         };
         let mut hasher = DefaultHasher::new();
         (domain, text).hash(&mut hasher);
-        Some(LeadKey {
+        Some(RowKey {
             hash: hasher.finish(),
-            unique_in: (by != LeadKeyKind::Mobile).then_some(at),
+            unique_in: (by != RowKeyKind::Mobile).then_some(at),
         })
     }
 }
