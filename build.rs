@@ -6,6 +6,8 @@ use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    // `serve` warns of a binary that is not built to be shipped.
+    println!("cargo:rustc-env=LEADGATE_OPT_LEVEL={}", env::var("OPT_LEVEL")?);
 
     let root = Path::new("proto");
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("leadgate/v1"))?

@@ -9,6 +9,7 @@ use crate::cli::process::{ConfigOption, bind, shutdown_signal};
 pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
     let config = options.load()?;
     log::start(&config.log);
+    warn_of_few_optimizations();
     warn_of_ignored_proxies(&config);
     let listener = bind(config.listen).await?;
     let admin_listener = bind(config.admin_listen).await?;
@@ -16,6 +17,13 @@ pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
         .await?
         .serve(listener, admin_listener, shutdown_signal()?)
         .await
+}
+
+/// Logs a warning if the binary has the profile `release`, which builds fast and runs slowly.
+fn warn_of_few_optimizations() {
+    if !cfg!(debug_assertions) && env!("LEADGATE_OPT_LEVEL") != "3" {
+        tracing::warn!("binary built with few optimizations; in production, run the binary of `make release-binary`");
+    }
 }
 
 /// Logs a warning if the environment names a proxy and a tenant has none.
