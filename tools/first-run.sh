@@ -20,7 +20,7 @@ times=$({ time cargo build --locked --quiet --profile "$profile" --bin leadgate 
 read -r elapsed user system <<<"$times"
 
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
-awk -v profile="$profile" -v elapsed="$elapsed" -v user="$user" -v system="$system" 'BEGIN {
-    printf "profile %s: %.0f s elapsed, %.0f s CPU (%.0f s user, %.0f s system)\n", profile, elapsed, user + system, user, system
+awk -v profile="$profile" -v elapsed="$elapsed" -v user="$user" -v sys="$system" 'BEGIN {
+    printf "profile %s: %.0f s elapsed, %.0f s CPU (%.0f s user, %.0f s system)\n", profile, elapsed, user + sys, user, sys
 }'
 echo "machine: $(nproc) cores, ${model:-unknown model}, $(uname -srm), $(rustc --version)"
