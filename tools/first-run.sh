@@ -14,11 +14,13 @@ trap 'rm -rf "$target"' EXIT
 
 cargo fetch --locked --quiet
 TIMEFORMAT='%R %U %S'
-times=$({ time CARGO_TARGET_DIR="$target" cargo build --locked --quiet --profile "$profile" --bin leadgate 1>&2 2>/dev/null; } 2>&1)
+export CARGO_TARGET_DIR=$target
+# Errors of cargo go to standard error, the times into the variable.
+times=$({ time cargo build --locked --quiet --profile "$profile" --bin leadgate 2>&3; } 3>&2 2>&1)
 read -r elapsed user system <<<"$times"
 
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
-awk -v profile="$profile" -v elapsed="$elapsed" -v user="$user" -v system="$system" 'BEGIN {
-    printf "profile %s: %.0f s elapsed, %.0f s CPU (%.0f s user, %.0f s system)\n", profile, elapsed, user + system, user, system
+awk -v profile="$profile" -v elapsed="$elapsed" -v user="$user" -v sys="$system" 'BEGIN {
+    printf "profile %s: %.0f s elapsed, %.0f s CPU (%.0f s user, %.0f s system)\n", profile, elapsed, user + sys, user, sys
 }'
 echo "machine: $(nproc) cores, ${model:-unknown model}, $(uname -srm), $(rustc --version)"
