@@ -135,7 +135,7 @@ impl App {
         save_quota_usage(&self.store, &self.tenants, &mut BTreeMap::new(), is_end).await;
     }
 
-    /// Serves on these ports until `stop` resolves, then shuts down in the stages of [`ShutdownStage`].
+    /// Serves on these ports until `stop` resolves, then shuts down in the stages of `ShutdownStage`.
     pub async fn serve(
         self,
         listener: TcpListener,

@@ -1,6 +1,6 @@
 //! Client of LeadSquared's REST API. The only module that uses reqwest. Each endpoint is an [`Operation`].
 //!
-//! [`Client::call`] acquires a [`CallPermit`], sends the request ([`Client::exchange`]), reads the response, reports the attempt,
+//! [`Client::call`] acquires a [`CallPermit`], sends the request (`Client::exchange`), reads the response, reports the attempt,
 //! and tries again if [`retry`] decides so.
 
 mod account;
