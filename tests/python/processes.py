@@ -106,7 +106,7 @@ class Simulator(Process):
 
     def __init__(self, *arguments):
         super().__init__("simulate", "--listen", "127.0.0.1:0", *arguments)
-        self.url = self.find(r"simulated at (http://\S+)").group(1)
+        self.url = self.find(r"simulated LeadSquared is at (http://\S+)").group(1)
 
     def control(self, verb, path, body=None):
         """Sends a request to the control path, and returns the decoded response."""
