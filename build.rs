@@ -7,7 +7,8 @@ use std::{env, fs};
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     // `serve` warns of a binary that is not built to be shipped.
-    println!("cargo:rustc-env=LEADGATE_OPT_LEVEL={}", env::var("OPT_LEVEL")?);
+    let opt_level = env::var_os("OPT_LEVEL").ok_or("cargo sets OPT_LEVEL")?;
+    println!("cargo:rustc-env=LEADGATE_OPT_LEVEL={}", opt_level.display());
 
     let root = Path::new("proto");
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("leadgate/v1"))?
