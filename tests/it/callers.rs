@@ -280,13 +280,13 @@ async fn a_watch_responds_at_once_and_then_per_interval() {
     let request = pb::WatchQuotaRequest {
         interval: Some(interval),
     };
-    let mut told = watcher(&world).await.watch_quota(request).await.unwrap().into_inner();
+    let mut responses = watcher(&world).await.watch_quota(request).await.unwrap().into_inner();
     let started = Instant::now();
-    let before = told.message().await.unwrap().unwrap().quota.unwrap().grants;
+    let before = responses.message().await.unwrap().unwrap().quota.unwrap().grants;
     assert!(started.elapsed() < Duration::from_millis(150));
     seen(world.client.clone().get_lead(reading("x")).await.unwrap_err());
     for _ in 0..5 {
-        let grants = told.message().await.unwrap().unwrap().quota.unwrap().grants;
+        let grants = responses.message().await.unwrap().unwrap().quota.unwrap().grants;
         assert_eq!(grants, before + 1);
     }
     let took = started.elapsed();
@@ -301,8 +301,8 @@ async fn an_invalid_interval_is_rejected() {
         let request = pb::WatchQuotaRequest {
             interval: Some(prost_types::Duration { seconds, nanos }),
         };
-        let mut told = watcher(&world).await.watch_quota(request).await.unwrap().into_inner();
-        let error = seen(told.message().await.unwrap_err());
+        let mut responses = watcher(&world).await.watch_quota(request).await.unwrap().into_inner();
+        let error = seen(responses.message().await.unwrap_err());
         error.is(Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(error.fields(), ["interval"]);
     }
@@ -312,12 +312,12 @@ async fn an_invalid_interval_is_rejected() {
 async fn a_watch_ends_at_shutdown() {
     let world = World::start().await.warm().await;
     let request = pb::WatchQuotaRequest::default();
-    let mut told = watcher(&world).await.watch_quota(request).await.unwrap().into_inner();
-    told.message().await.unwrap().unwrap();
+    let mut responses = watcher(&world).await.watch_quota(request).await.unwrap().into_inner();
+    responses.message().await.unwrap().unwrap();
     world.tell_to_stop();
     let error = seen(loop {
-        match told.message().await {
-            Ok(told) => assert!(told.is_some(), "it has ended without a reason"),
+        match responses.message().await {
+            Ok(response) => assert!(response.is_some(), "it has ended without a reason"),
             Err(error) => break error,
         }
     });

@@ -136,9 +136,9 @@ async fn invalid_values_are_rejected_without_a_call() {
         ("mx_Remarks", text("a\u{fffe}"), "U+FFFE"),
         ("mx_Segment", text("Retail\n"), "U+000A"),
     ] {
-        let (at, told) = rejected(&world, with(&[(name, given.clone())])).await;
+        let (at, description) = rejected(&world, with(&[(name, given.clone())])).await;
         assert_eq!(at, format!("lead.custom[\"{name}\"]"), "{given:?}");
-        assert!(told.contains(hint), "{name} {given:?}: {told}");
+        assert!(description.contains(hint), "{name} {given:?}: {description}");
     }
     for (lead, at, hint) in [
         (
@@ -238,9 +238,9 @@ async fn invalid_values_are_rejected_without_a_call() {
             "U+2066",
         ),
     ] {
-        let (found, told) = rejected(&world, lead.clone()).await;
+        let (found, description) = rejected(&world, lead.clone()).await;
         assert_eq!(found, at, "{lead:?}");
-        assert!(told.contains(hint), "{lead:?}: {told}");
+        assert!(description.contains(hint), "{lead:?}: {description}");
     }
     assert!(world.simulator.calls().is_empty());
 }
@@ -375,10 +375,13 @@ async fn an_invalid_email_address_or_phone_number_is_not_looked_up() {
     ] {
         let error = seen(world.get(key.clone()).await.unwrap_err());
         error.is(Code::InvalidArgument, "INVALID_FIELD");
-        let [(field, told)] = violations(&error)[..] else {
+        let [(field, description)] = violations(&error)[..] else {
             panic!("{error:?}");
         };
-        assert!(field == at && told.contains(hint), "{key:?}: {field} {told}");
+        assert!(
+            field == at && description.contains(hint),
+            "{key:?}: {field} {description}"
+        );
     }
     let mut users = UserServiceClient::new(channel(world.address).await);
     let key = pb::get_user_request::Key::EmailAddress("sam@simulator.example;".into());
@@ -419,8 +422,8 @@ async fn a_stored_number_is_found_by_each_of_its_forms() {
                 .insert_lead(&[("FirstName", "Asha"), ("Phone", "+91-9845098450")]);
             // Only in this account, a number requires its country code.
             let is_strict = phone_lookup == PhoneLookup::Hyphenated && !code_is_known;
-            let asked = international.iter().chain(national.iter().filter(|_| !is_strict));
-            for form in asked {
+            let forms = international.iter().chain(national.iter().filter(|_| !is_strict));
+            for form in forms {
                 world.simulator.forget_calls();
                 let found = world.get(Key::Phone((*form).to_owned())).await;
                 let found = found.map(|lead| lead.lead_id).map_err(|status| status.code());
@@ -590,8 +593,11 @@ async fn zero_values_of_languages_are_rejected() {
     };
     let error = seen(world.client.clone().create_lead(create.clone()).await.unwrap_err());
     error.is(Code::InvalidArgument, "INVALID_FIELD");
-    let told = violations(&error);
-    assert!(told[0].0 == "request_id" && told[0].1.contains("nil UUID"), "{told:?}");
+    let found = violations(&error);
+    assert!(
+        found[0].0 == "request_id" && found[0].1.contains("nil UUID"),
+        "{found:?}"
+    );
     let batch = pb::BatchCreateLeadsRequest {
         requests: vec![create],
         request_id: nil.to_owned(),
@@ -604,10 +610,10 @@ async fn zero_values_of_languages_are_rejected() {
         ..Default::default()
     };
     let error = seen(world.client.clone().list_modified_leads(list).await.unwrap_err());
-    let told = violations(&error);
+    let found = violations(&error);
     assert!(
-        told[0].0 == "start_time" && told[0].1.contains("the year 1"),
-        "{told:?}"
+        found[0].0 == "start_time" && found[0].1.contains("the year 1"),
+        "{found:?}"
     );
     assert!(world.simulator.calls().is_empty());
 }

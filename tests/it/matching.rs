@@ -116,14 +116,14 @@ async fn capture(world: &World, lead: pb::LeadFields, match_by: &str) -> Result<
 #[tokio::test]
 async fn a_lead_found_by_phone_is_updated_if_its_email_address_is_empty_or_the_same() {
     for upsert_match in MATCHES {
-        for theirs in [None, Some("ASHA@example.com")] {
+        for other_email in [None, Some("ASHA@example.com")] {
             let options = Options {
                 upsert_match,
                 ..Options::default()
             };
             let world = World::with(options, "").await.warm().await;
             let mut there = vec![("Phone", "+91-8888888888"), ("FirstName", "Asha")];
-            there.extend(theirs.map(|theirs| ("EmailAddress", theirs)));
+            there.extend(other_email.map(|other_email| ("EmailAddress", other_email)));
             let id = world.simulator.insert_lead(&there);
             let lead = pb::LeadFields {
                 phone: Some("8888888888".into()),

@@ -243,9 +243,9 @@ async fn reflection_describes_the_details_of_errors() {
     let files = ["google/rpc/error_details.proto", "google/rpc/status.proto"];
 
     use v1::server_reflection_request::MessageRequest;
-    let asked = symbols.map(|symbol| MessageRequest::FileContainingSymbol(symbol.to_owned()));
+    let messages = symbols.map(|symbol| MessageRequest::FileContainingSymbol(symbol.to_owned()));
     let by_name = files.map(|file| MessageRequest::FileByFilename(file.to_owned()));
-    let requests = asked
+    let requests = messages
         .into_iter()
         .chain(by_name)
         .map(|request| v1::ServerReflectionRequest {

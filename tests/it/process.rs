@@ -507,14 +507,14 @@ async fn the_simulator_serves_by_itself() {
         .spawn()
         .unwrap();
     let url = format!("http://{address}/_simulator/options");
-    let asked = async {
+    let reading = async {
         loop {
             if let Ok(answer) = reqwest::get(&url).await {
                 return answer.text().await.unwrap();
             }
         }
     };
-    let options = tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
+    let options = tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap();
     assert!(
         options.contains("\"calls\":2") && options.contains("\"fixed\""),
         "{options}"

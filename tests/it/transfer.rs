@@ -634,11 +634,11 @@ async fn exported_leads_can_be_imported_elsewhere() {
         ("leads.jsonl", jsonl, "3 rows: 0 created, 3 updated"),
     ] {
         there.write(name, text);
-        let told = there.command(&["import", name]).await;
-        assert!(told.code == Some(0) && told.out.starts_with(said), "{told:?}");
+        let output = there.command(&["import", name]).await;
+        assert!(output.code == Some(0) && output.out.starts_with(said), "{output:?}");
         assert!(
-            told.err.contains("LeadSquared computes it: lead_id, lead_number"),
-            "{told:?}"
+            output.err.contains("LeadSquared computes it: lead_id, lead_number"),
+            "{output:?}"
         );
     }
     let wanted = names.split(',').skip(2);

@@ -196,7 +196,7 @@ macro_rules! service {
                 request: Request<Streaming<pb::ImportLeadsRequest>>,
             ) -> Result<Response<Rows>, Status> {
                 let (service, mut rows) = (self.clone(), request.into_inner());
-                let (answers, told) = tokio::sync::mpsc::channel(16);
+                let (sender, receiver) = tokio::sync::mpsc::channel(16);
                 tokio::spawn(async move {
                     while let Some(Ok(row)) = rows.next().await {
                         let result = match service.answer(&row) {
@@ -209,7 +209,7 @@ macro_rules! service {
                             Reply::Refused => Told::Error(error(Code::AlreadyExists, "LEAD_DUPLICATE", &[])),
                             Reply::Silence => continue,
                             Reply::Lost | Reply::Break => {
-                                let _ = answers.send(Err(Status::unavailable("broken"))).await;
+                                let _ = sender.send(Err(Status::unavailable("broken"))).await;
                                 return;
                             }
                         };
@@ -217,12 +217,12 @@ macro_rules! service {
                             sequence: row.sequence,
                             result: Some(result),
                         };
-                        if answers.send(Ok(answer)).await.is_err() {
+                        if sender.send(Ok(answer)).await.is_err() {
                             return;
                         }
                     }
                 });
-                Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+                Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
             }
         }
     };

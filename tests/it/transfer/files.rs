@@ -66,9 +66,9 @@ async fn a_csv_is_read_whichever_program_has_written_it() {
         };
         fixture.write(name, text);
         let path = fixture.path(name).to_str().unwrap().to_owned();
-        let told = fixture.command(&["import", &path]).await;
-        assert_eq!(told.code, Some(0), "{text:?}: {told:?}");
-        assert!(told.err.contains(said), "{text:?}: {told:?}");
+        let output = fixture.command(&["import", &path]).await;
+        assert_eq!(output.code, Some(0), "{text:?}: {output:?}");
+        assert!(output.err.contains(said), "{text:?}: {output:?}");
         for (email, name) in [("a@x.co", "Anu"), ("b@x.co", "Ben")] {
             assert_eq!(fixture.lead_by(email)["FirstName"].as_deref(), Some(name), "{text:?}");
         }
@@ -151,14 +151,14 @@ async fn a_csv_that_cannot_be_read_as_it_is_meant_is_refused_with_its_lines() {
             &["the first line may be quoted as a whole"],
         ),
     ];
-    for (text, told) in cases {
+    for (text, expected_texts) in cases {
         for arguments in [&["import", "leads.csv"][..], &["import", "leads.csv", "--dry-run"]] {
             fixture.write("leads.csv", text);
             let said = fixture.command(arguments).await;
             let shown = String::from_utf8_lossy(text);
             assert_eq!(said.code, Some(2), "{shown:?}: {said:?}");
-            for told in told {
-                assert!(said.err.contains(told), "{shown:?}: {told} in {said:?}");
+            for expected in expected_texts {
+                assert!(said.err.contains(expected), "{shown:?}: {expected} in {said:?}");
             }
         }
     }
@@ -235,11 +235,11 @@ async fn a_value_that_cannot_be_meant_is_rejected_with_line_and_column() {
     assert_eq!(said.code, Some(1), "{said:?}");
     let rejected = rows(&fixture.read("leads.csv.rejected.csv"));
     assert_eq!(rejected.len(), values.len(), "{rejected:?}");
-    for (n, (column, _, told)) in values.iter().enumerate() {
+    for (n, (column, _, expected)) in values.iter().enumerate() {
         let message = &rejected[n]["error_message"];
         let place = names.iter().position(|name| name == column).unwrap() + 1;
         let begin = format!("line {}: {column} (column {place}) ", n + 2);
-        assert!(message.starts_with(&begin) && message.contains(told), "{message}");
+        assert!(message.starts_with(&begin) && message.contains(expected), "{message}");
     }
     assert_eq!(fixture.leads().len(), 1);
     let sent = format!("{:?}", fixture.world.simulator.calls());
@@ -290,7 +290,7 @@ async fn a_line_of_jsonl_is_written_whole_or_not_at_all() {
     let sent = format!("{:?}", fixture.world.simulator.calls());
     assert!(sent.contains("12345678901234567890"), "{sent}");
 
-    for (text, told) in [
+    for (text, expected) in [
         (
             &b"{\"first_name\":\"Anu\",\"First_Name\":\"Ben\"}\n"[..],
             "line 1: First_Name: is the same attribute as first_name (line 1)",
@@ -311,7 +311,10 @@ async fn a_line_of_jsonl_is_written_whole_or_not_at_all() {
         ),
     ] {
         let said = import(&fixture, "other.jsonl", text).await;
-        assert!(said.code == Some(2) && said.err.contains(told), "{told}: {said:?}");
+        assert!(
+            said.code == Some(2) && said.err.contains(expected),
+            "{expected}: {said:?}"
+        );
     }
     assert_eq!(fixture.leads().len(), 1);
 }
