@@ -107,10 +107,10 @@ pub(super) struct RequestBody {
 impl RequestBody {
     pub(super) fn new(
         request: http::Request<Incoming>,
+        method: Option<MethodInfo>,
         limits: &Arc<MessageLimits>,
         log: &RpcLog,
     ) -> http::Request<Self> {
-        let method = limits.schema.method(request.uri().path());
         let is_gzip = request
             .headers()
             .get("grpc-encoding")

@@ -219,14 +219,15 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (headers, path) = (request.headers(), request.uri().path());
         let log = RpcLog::new(headers);
-        let is_known = self.context.limits.schema.method(path).is_some();
-        let line = RpcLogLine::new(path, is_known, &log, &self.context.metrics);
+        let method = self.context.limits.schema.method(path);
+        let line = RpcLogLine::new(path, method.is_some(), &log, &self.context.metrics);
         let status_builder = self.context.server.status_builder(headers, log.clone());
         if let Some(rejection) = self.context.filter.reject(&request, &log) {
             return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
         let is_write = WRITES.contains(&path);
-        let permit = self.context.acquire(self.number, path, headers, &log);
+        let is_stream = method.is_some_and(|method| method.is_stream);
+        let permit = self.context.acquire(self.number, path, is_stream, headers, &log);
         let deadline = permit.map(|(permit, deadline)| {
             let start = RpcStart {
                 log: log.clone(),
@@ -237,7 +238,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             deadline
         });
         let draining = self.context.server.draining.clone();
-        let request = RequestBody::new(request, &self.context.limits, &log);
+        let request = RequestBody::new(request, method, &self.context.limits, &log);
         let routes = CatchPanic::custom(self.context.routes.clone(), panic_response);
         Box::pin(async move {
             let deadline = match deadline {
@@ -277,6 +278,7 @@ impl ConnectionContext {
         &self,
         connection: u64,
         path: &str,
+        is_stream: bool,
         headers: &http::HeaderMap,
         log: &RpcLog,
     ) -> Result<(Option<RpcPermit>, Instant)> {
@@ -292,7 +294,7 @@ impl ConnectionContext {
             })
         };
         // RPCs with streams of messages have limits of their own, because they last long and use few resources.
-        if self.limits.schema.method(path).is_some_and(|method| method.is_stream) {
+        if is_stream {
             let owner = match headers.contains_key(CALLER) {
                 true => StreamOwner::Caller(caller(headers)?),
                 false => StreamOwner::Connection(connection),
