@@ -9,10 +9,13 @@ pub mod config;
 pub mod error;
 pub mod telemetry;
 
-// The servers: admin pages and gRPC.
+// The servers: admin pages and gRPC, and which callers may use them.
 pub mod admin;
 pub mod context;
+pub mod files;
 pub mod grpc;
+pub mod identity;
+pub mod tls;
 
 // The operations on leads, users and shares, and what they require.
 pub mod cached;

@@ -1,0 +1,162 @@
+//! Files that may change while the process runs: certificates, keys, key sets, settings.
+//!
+//! Contents are compared, not times or inodes. So every kind of change is noticed, also the second time: a file written in
+//! place, another file renamed over it, the symbolic link to its folder replaced (as Kubernetes does), and a file system that
+//! sends no events.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+/// How often the contents are compared.
+pub const INTERVAL: Duration = Duration::from_secs(2);
+
+/// The contents of some files at one time: a digest of each, or `None` for a file that cannot be read.
+pub type Contents = BTreeMap<PathBuf, Option<[u8; 32]>>;
+
+/// Reads the contents of some files.
+pub fn contents<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Contents {
+    let digest = |path: &Path| std::fs::read(path).ok().map(|bytes| Sha256::digest(bytes).into());
+    paths.into_iter().map(|path| (path.to_owned(), digest(path))).collect()
+}
+
+/// What a reload has to know: the contents that are in use, and the contents of the last reload that failed.
+#[derive(Debug)]
+pub struct Watched {
+    paths: Vec<PathBuf>,
+    in_use: Contents,
+    failed: Option<(Contents, String)>,
+}
+
+/// The result of one look at the files.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing has changed, or the same change failed before.
+    Unchanged,
+    /// The new contents are in use.
+    Reloaded,
+    /// The new contents cannot be used; the old ones stay. Returned once for each error.
+    Failed(String),
+}
+
+impl Watched {
+    /// Watches files whose present contents are in use.
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        let in_use = contents(paths.iter().map(PathBuf::as_path));
+        Self {
+            paths,
+            in_use,
+            failed: None,
+        }
+    }
+
+    /// Compares the contents with those in use, and calls `reload` if they differ. Files that belong together, such as a
+    /// certificate and its key, may be seen between two writes. So a failed reload is tried again at each look, and only a
+    /// new error is reported.
+    pub fn look(&mut self, reload: impl FnOnce() -> Result<(), String>) -> Look {
+        let now = contents(self.paths.iter().map(PathBuf::as_path));
+        if now == self.in_use {
+            self.failed = None;
+            return Look::Unchanged;
+        }
+        match reload() {
+            Ok(()) => {
+                // Contents that were written during the reload differ again at the next look.
+                self.in_use = now;
+                self.failed = None;
+                Look::Reloaded
+            }
+            Err(error) => {
+                let failed = Some((now, error.clone()));
+                match std::mem::replace(&mut self.failed, failed.clone()) == failed {
+                    true => Look::Unchanged,
+                    false => Look::Failed(error),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn reload() -> Result<(), String> {
+        Ok(())
+    }
+
+    #[test]
+    fn each_kind_of_change_is_noticed_also_the_second_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = |number: u32| {
+            let path = folder.path().join(format!("data{number}"));
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("tls.crt"), number.to_string()).unwrap();
+            path
+        };
+        let (link, file) = (folder.path().join("link"), folder.path().join("link/tls.crt"));
+        symlink(data(0), &link).unwrap();
+        let mut watched = Watched::new(vec![file.clone()]);
+        assert_eq!(watched.look(reload), Look::Unchanged);
+        for round in 1..3 {
+            // The link to the folder is replaced.
+            let next = folder.path().join("next");
+            symlink(data(round), &next).unwrap();
+            fs::rename(&next, &link).unwrap();
+            assert_eq!(watched.look(reload), Look::Reloaded);
+            // Another file is renamed over it.
+            let other = folder.path().join("other");
+            fs::write(&other, format!("renamed {round}")).unwrap();
+            fs::rename(&other, &file).unwrap();
+            assert_eq!(watched.look(reload), Look::Reloaded);
+            // It is written in place, with the same length.
+            fs::write(&file, format!("inplace {round}")).unwrap();
+            assert_eq!(watched.look(reload), Look::Reloaded);
+            assert_eq!(watched.look(reload), Look::Unchanged);
+        }
+    }
+
+    #[test]
+    fn a_failed_reload_is_tried_again_and_reported_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tls.key");
+        fs::write(&file, "old").unwrap();
+        let mut watched = Watched::new(vec![file.clone()]);
+        fs::write(&file, "broken").unwrap();
+        let tries = Cell::new(0);
+        let fail = |text: &'static str| {
+            let tries = &tries;
+            move || {
+                tries.set(tries.get() + 1);
+                Err(text.to_owned())
+            }
+        };
+        assert_eq!(watched.look(fail("bad")), Look::Failed("bad".to_owned()));
+        assert_eq!(watched.look(fail("bad")), Look::Unchanged);
+        assert_eq!(watched.look(fail("worse")), Look::Failed("worse".to_owned()));
+        assert_eq!(tries.get(), 3);
+        // The old contents are back: nothing to do, and the next error is new.
+        fs::write(&file, "old").unwrap();
+        assert_eq!(watched.look(fail("bad")), Look::Unchanged);
+        assert_eq!(tries.get(), 3);
+        fs::write(&file, "broken").unwrap();
+        assert_eq!(watched.look(fail("worse")), Look::Failed("worse".to_owned()));
+        assert_eq!(watched.look(reload), Look::Reloaded);
+    }
+
+    #[test]
+    fn a_deleted_file_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("jwks.json");
+        fs::write(&file, "{}").unwrap();
+        let mut watched = Watched::new(vec![file.clone()]);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(watched.look(|| Err("gone".to_owned())), Look::Failed("gone".to_owned()));
+    }
+}

@@ -1,0 +1,237 @@
+//! Identity: which caller an RPC belongs to, and what this caller may do. Knows no gRPC and no HTTP.
+//!
+//! A [`Registry`] is built from the settings and never changes. A reload builds another registry and replaces the old one.
+
+pub mod api_key;
+pub mod certificate;
+pub mod jwt;
+pub mod permission;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use self::api_key::KeyHash;
+use self::certificate::SubjectName;
+use self::permission::Permissions;
+
+/// The beginning of the caller names that leadgate uses for its own calls.
+pub const RESERVED: &str = "leadgate";
+
+/// The longest caller name, in bytes.
+pub const MAX_NAME: usize = 100;
+
+/// A caller and its permissions.
+#[derive(Debug)]
+pub struct Caller {
+    /// The name of the `[callers.NAME]` table.
+    pub name: Arc<str>,
+    /// What this caller may do.
+    pub permissions: Arc<Permissions>,
+}
+
+/// The credentials and permissions of one caller: the part of `[callers.NAME]` that is not its share of the quota.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallerIdentity {
+    /// The SHA-256 of each API key.
+    pub api_keys: Vec<KeyHash>,
+    /// Subject alternative names of client certificates.
+    pub certificates: Vec<SubjectName>,
+    /// Values of the claim `auth.jwt.caller_claim`.
+    pub subjects: Vec<String>,
+    /// The permissions.
+    pub permissions: Permissions,
+}
+
+/// The credentials of one RPC. Their Debug form shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// An API key.
+    ApiKey {
+        /// The caller's name, as the key says it.
+        caller: String,
+        /// The SHA-256 of the whole key.
+        hash: KeyHash,
+    },
+    /// A verified token.
+    Subject {
+        /// The value of the caller claim.
+        subject: String,
+        /// When the token expires, leeway included.
+        expires: SystemTime,
+    },
+    /// The names in a client certificate that the server has verified, in order of preference.
+    Certificate(Arc<[SubjectName]>),
+}
+
+/// All callers, by their credentials.
+#[derive(Debug, Default)]
+pub struct Registry {
+    callers: HashMap<Arc<str>, (Arc<Caller>, Vec<KeyHash>)>,
+    subjects: HashMap<String, Arc<Caller>>,
+    certificates: HashMap<SubjectName, Arc<Caller>>,
+}
+
+impl Registry {
+    /// Builds the registry. Fails with one text for each credential that two callers have.
+    pub fn new(callers: &BTreeMap<String, CallerIdentity>) -> Result<Self, Vec<String>> {
+        let mut registry = Self::default();
+        let mut errors = Vec::new();
+        for (name, identity) in callers {
+            let caller = Arc::new(Caller {
+                name: name.as_str().into(),
+                permissions: Arc::new(identity.permissions.clone()),
+            });
+            let keys = identity.api_keys.clone();
+            registry.callers.insert(caller.name.clone(), (caller.clone(), keys));
+            for subject in &identity.subjects {
+                if let Some(other) = registry.subjects.insert(subject.clone(), caller.clone()) {
+                    errors.push(format!(
+                        "callers.{name}.subjects: {subject:?} also belongs to callers.{}",
+                        other.name
+                    ));
+                }
+            }
+            for san in &identity.certificates {
+                if let Some(other) = registry.certificates.insert(san.clone(), caller.clone()) {
+                    errors.push(format!(
+                        "callers.{name}.certificates: {san} also belongs to callers.{}",
+                        other.name
+                    ));
+                }
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(registry),
+            false => Err(errors),
+        }
+    }
+
+    /// The caller of a credential. `None` if the credential is unknown, revoked or expired: callers cannot tell which.
+    pub fn identify(&self, credential: &Credential, now: SystemTime) -> Option<Arc<Caller>> {
+        match credential {
+            Credential::ApiKey { caller, hash } => {
+                let (caller, keys) = self.callers.get(caller.as_str())?;
+                // Every key is compared, each in constant time.
+                let is_known = keys.iter().fold(false, |is_known, key| is_known | key.is(hash));
+                is_known.then(|| caller.clone())
+            }
+            Credential::Subject { subject, expires } => {
+                let caller = self.subjects.get(subject)?;
+                (now < *expires).then(|| caller.clone())
+            }
+            Credential::Certificate(names) => names.iter().find_map(|name| self.certificates.get(name)).cloned(),
+        }
+    }
+}
+
+/// Whether a caller may have this name: one that leadgate does not use for its own calls.
+pub fn is_reserved(name: &str) -> bool {
+    name.get(..RESERVED.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn registry(callers: &[(&str, CallerIdentity)]) -> Result<Registry, Vec<String>> {
+        let callers = callers
+            .iter()
+            .map(|(name, identity)| ((*name).to_owned(), identity.clone()));
+        Registry::new(&callers.collect())
+    }
+
+    fn name(registry: &Registry, credential: &Credential) -> Option<Arc<str>> {
+        registry
+            .identify(credential, SystemTime::UNIX_EPOCH)
+            .map(|caller| caller.name.clone())
+    }
+
+    fn key(text: &str) -> Credential {
+        api_key::credential(text).unwrap()
+    }
+
+    #[test]
+    fn a_key_identifies_its_own_caller_only() {
+        let (one, two) = (api_key::generate("one"), api_key::generate("one"));
+        let identity = CallerIdentity {
+            api_keys: vec![KeyHash::of(&one), KeyHash::of(&two)],
+            ..CallerIdentity::default()
+        };
+        let registry = registry(&[("one", identity), ("two", CallerIdentity::default())]).unwrap();
+        assert_eq!(name(&registry, &key(&one)).as_deref(), Some("one"));
+        assert_eq!(name(&registry, &key(&two)).as_deref(), Some("one"));
+        assert_eq!(name(&registry, &key(&api_key::generate("one"))), None);
+        // The right secret with the name of another caller.
+        let forged = one.replacen("lg_one_", "lg_two_", 1);
+        assert_eq!(name(&registry, &key(&forged)), None);
+        assert_eq!(name(&registry, &key(&api_key::generate("three"))), None);
+    }
+
+    #[test]
+    fn an_expired_token_identifies_nobody() {
+        let identity = CallerIdentity {
+            subjects: vec!["checkout@prod".to_owned()],
+            ..CallerIdentity::default()
+        };
+        let registry = registry(&[("checkout", identity)]).unwrap();
+        let token = |subject: &str, seconds| Credential::Subject {
+            subject: subject.to_owned(),
+            expires: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+        };
+        assert_eq!(name(&registry, &token("checkout@prod", 1)).as_deref(), Some("checkout"));
+        assert_eq!(name(&registry, &token("checkout@prod", 0)), None);
+        assert_eq!(name(&registry, &token("checkout", 1)), None);
+    }
+
+    #[test]
+    fn a_certificate_identifies_by_its_first_known_name() {
+        let names = |texts: &[&str]| {
+            let names = texts.iter().map(|text| text.parse().unwrap());
+            names.collect::<Vec<SubjectName>>()
+        };
+        let identity = |texts: &[&str]| CallerIdentity {
+            certificates: names(texts),
+            ..CallerIdentity::default()
+        };
+        let registry = registry(&[
+            ("one", identity(&["spiffe://prod/one"])),
+            ("two", identity(&["dns:two.internal"])),
+        ])
+        .unwrap();
+        let of = |texts: &[&str]| name(&registry, &Credential::Certificate(names(texts).into()));
+        assert_eq!(of(&["spiffe://prod/one", "dns:two.internal"]).as_deref(), Some("one"));
+        assert_eq!(of(&["spiffe://prod/other", "dns:two.internal"]).as_deref(), Some("two"));
+        assert_eq!(of(&["dns:one"]), None);
+    }
+
+    #[test]
+    fn a_credential_of_two_callers_is_an_error() {
+        let identity = CallerIdentity {
+            subjects: vec!["same".to_owned()],
+            certificates: vec!["dns:same".parse().unwrap()],
+            ..CallerIdentity::default()
+        };
+        let errors = registry(&[("one", identity.clone()), ("two", identity)]).unwrap_err();
+        assert_eq!(
+            errors,
+            [
+                "callers.two.subjects: \"same\" also belongs to callers.one",
+                "callers.two.certificates: dns:same also belongs to callers.one",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_of_leadgate_are_reserved_in_any_case() {
+        for name in ["leadgate", "leadgate-transfer", "LeadGate", "LEADGATEx"] {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["lead", "checkout", "my-leadgate", "", "leadgät"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Permissions: which RPCs, tenants and lead attributes a caller may use. The default permits nothing.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+/// What a caller may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Tenants by name.
+    pub tenants: Names,
+    /// Patterns of RPCs. An RPC is permitted if one pattern matches it.
+    pub allow: Vec<MethodPattern>,
+    /// Lead attributes that the caller may neither write nor clear.
+    pub deny_fields: Attributes,
+    /// Lead attributes that the caller neither sees nor searches by.
+    pub hide_fields: Attributes,
+}
+
+/// Names, or all of them (`*`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Every name.
+    All,
+    /// These names.
+    Some(BTreeSet<String>),
+}
+
+/// Schema names of lead attributes, compared without regard to case as LeadSquared compares them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes(BTreeSet<String>);
+
+/// A pattern of RPCs: `Service/Method`, where each part may end with `*`, or `*` for every RPC. The package `leadgate.v1.`
+/// may be left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodPattern {
+    service: Part,
+    method: Part,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Exactly(String),
+    StartsWith(String),
+}
+
+/// The package of leadgate's own services.
+const PACKAGE: &str = "leadgate.v1.";
+
+impl Permissions {
+    /// Everything is permitted: a gateway without authentication.
+    pub fn all() -> Self {
+        Self {
+            tenants: Names::All,
+            allow: vec![MethodPattern::all()],
+            deny_fields: Attributes::default(),
+            hide_fields: Attributes::default(),
+        }
+    }
+
+    /// Whether an RPC is permitted. `path` is that of the request: `/leadgate.v1.LeadService/GetLead`.
+    pub fn allows_method(&self, path: &str) -> bool {
+        self.allow.iter().any(|pattern| pattern.matches(path))
+    }
+
+    /// Whether a tenant is permitted.
+    pub fn allows_tenant(&self, tenant: &str) -> bool {
+        self.tenants.contains(tenant)
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
+}
+
+impl Names {
+    /// Whether a name is one of them.
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(names) => names.contains(name),
+        }
+    }
+}
+
+impl<S: Into<String>> FromIterator<S> for Names {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        let names: BTreeSet<String> = names.into_iter().map(Into::into).collect();
+        match names.contains("*") {
+            true => Self::All,
+            false => Self::Some(names),
+        }
+    }
+}
+
+impl Attributes {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether an attribute is one of them.
+    pub fn contains(&self, schema_name: &str) -> bool {
+        !self.0.is_empty() && self.0.contains(&schema_name.to_ascii_lowercase())
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Attributes {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        Self(
+            names
+                .into_iter()
+                .map(|name| name.as_ref().to_ascii_lowercase())
+                .collect(),
+        )
+    }
+}
+
+impl MethodPattern {
+    /// The pattern of every RPC.
+    fn all() -> Self {
+        let every = || Part::StartsWith(String::new());
+        Self {
+            service: every(),
+            method: every(),
+        }
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+            return false;
+        };
+        self.service.matches(service) && self.method.matches(method)
+    }
+}
+
+impl Part {
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exactly(part) => part == text,
+            Self::StartsWith(start) => text.starts_with(start.as_str()),
+        }
+    }
+}
+
+impl FromStr for MethodPattern {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "must be \"*\" or SERVICE/METHOD, such as \"LeadService/*\" or \"ShareService/Get*\"; a * stands \
+            only at the end of a part";
+        if text == "*" {
+            return Ok(Self::all());
+        }
+        let part = |text: &str| {
+            let is_name = |text: &str| {
+                text.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+            };
+            match text.strip_suffix('*') {
+                Some(start) if is_name(start) => Ok(Part::StartsWith(start.to_owned())),
+                None if is_name(text) && !text.is_empty() => Ok(Part::Exactly(text.to_owned())),
+                _ => Err(EXPECTED),
+            }
+        };
+        let (service, method) = text.split_once('/').ok_or(EXPECTED)?;
+        // `*/Get*` means the services of every package, reflection and health included.
+        let is_full = service.contains('.') || service.starts_with('*');
+        let service = match is_full {
+            true => service.to_owned(),
+            false => format!("{PACKAGE}{service}"),
+        };
+        Ok(Self {
+            service: part(&service)?,
+            method: part(method)?,
+        })
+    }
+}
+
+impl fmt::Display for MethodPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |part: &Part| match part {
+            Part::Exactly(text) => text.clone(),
+            Part::StartsWith(text) => format!("{text}*"),
+        };
+        write!(f, "{}/{}", part(&self.service), part(&self.method))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, path: &str) -> bool {
+        pattern.parse::<MethodPattern>().unwrap().matches(path)
+    }
+
+    #[test]
+    fn a_pattern_matches_whole_parts_and_beginnings() {
+        let get = "/leadgate.v1.LeadService/GetLead";
+        for pattern in [
+            "*",
+            "*/*",
+            "LeadService/*",
+            "LeadService/Get*",
+            "LeadService/GetLead",
+            "Lead*/GetLead",
+            "leadgate.v1.LeadService/GetLead",
+            "leadgate.*/*",
+        ] {
+            assert!(matches(pattern, get), "{pattern}");
+        }
+        for pattern in [
+            "ShareService/*",
+            "LeadService/Get",
+            "LeadService/getlead",
+            "LeadServic/GetLead",
+            "LeadService/GetLeads",
+            "grpc.reflection.v1.ServerReflection/*",
+        ] {
+            assert!(!matches(pattern, get), "{pattern}");
+        }
+        assert!(!matches("*", "GetLead"));
+        assert!(!matches("LeadService/*", "/other.LeadService/GetLead"));
+        assert!(matches("LeadService/*", "/leadgate.v1.LeadService/NoSuchMethod"));
+    }
+
+    #[test]
+    fn other_texts_are_no_patterns() {
+        for text in [
+            "",
+            "LeadService",
+            "/",
+            "LeadService/",
+            "/GetLead",
+            "*Service/Get",
+            "Lead*x/Get",
+            "a/b/c",
+            "a b/c",
+        ] {
+            let result = text.parse::<MethodPattern>();
+            assert!(result.is_err(), "{text} {result:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_permitted_by_default() {
+        let none = Permissions::default();
+        assert!(!none.allows_method("/leadgate.v1.LeadService/GetLead"));
+        assert!(!none.allows_tenant("acme"));
+        let all = Permissions::all();
+        assert!(all.allows_method("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
+        assert!(all.allows_tenant("acme"));
+    }
+
+    #[test]
+    fn tenants_are_exact_and_attributes_ignore_case() {
+        let names: Names = ["acme"].into_iter().collect();
+        assert!(names.contains("acme") && !names.contains("Acme") && !names.contains("acm"));
+        assert_eq!(["acme", "*"].into_iter().collect::<Names>(), Names::All);
+        let attributes: Attributes = ["OwnerId", "mx_PAN"].into_iter().collect();
+        assert!(attributes.contains("ownerid") && attributes.contains("MX_Pan") && !attributes.contains("mx_PA"));
+    }
+}
