@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, TenantConfig};
 use crate::domain::usage::QuotaUsage;
 use crate::gateway::{self, Gateway};
+use crate::identity::Authenticator;
 use crate::quota::{self, Quota};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
@@ -36,6 +37,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 pub struct App {
     config: Config,
     tenants: Tenants,
+    authenticator: Arc<Authenticator>,
     store: Store,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
@@ -87,6 +89,7 @@ impl App {
 
     /// Builds all parts around an open store. Fails with a text for operators.
     pub async fn with_store(mut config: Config, store: Store) -> Result<Self, String> {
+        let authenticator = Authenticator::new(&config.auth, std::mem::take(&mut config.registry))?;
         let metrics = Arc::new(Metrics::default());
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
@@ -117,6 +120,7 @@ impl App {
         Ok(Self {
             config,
             tenants: Tenants::new(gateways),
+            authenticator: Arc::new(authenticator),
             store,
             metrics,
             tasks,
@@ -145,6 +149,7 @@ impl App {
         let Self {
             config,
             tenants,
+            authenticator,
             store,
             metrics,
             tasks,
@@ -193,6 +198,7 @@ impl App {
         grpc::serve(
             listener,
             tenants,
+            authenticator,
             config.server,
             metrics,
             tasks.clone(),

@@ -16,11 +16,11 @@ use toml::{Table, Value};
 use url::Url;
 
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
-use crate::identity::Registry;
+use crate::identity::{AuthConfig, Registry};
 use crate::telemetry::log;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
-pub use auth::{AuthConfig, CallerConfig, JwksSource, JwtConfig};
+pub use auth::CallerConfig;
 
 /// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");

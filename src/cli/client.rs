@@ -96,7 +96,7 @@ impl GatewayClient {
     /// Returns a request without a timeout. It has a separate caller name, so that it does not use the quota of other callers.
     pub(crate) fn stream<M>(&self, message: M) -> Request<M> {
         let mut request = self.plain(message);
-        let name = AsciiMetadataValue::from_static("leadgate-transfer");
+        let name = AsciiMetadataValue::from_static("transfer");
         request.metadata_mut().insert("x-leadgate-caller", name);
         request
     }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,16 +18,18 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanic;
 
+use super::authorization::{Credentials, Identified, StreamAccess};
 use super::body::{MessageLimits, RequestBody};
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
-use super::metadata::{CALLER, caller, time_limit};
-use super::permits::{RpcPermit, RpcStart, StreamOwner, StreamPermit};
-use super::request_filter::RequestFilter;
+use super::metadata::{CALLER, time_limit};
+use super::permits::{RpcAccess, RpcPermit, RpcStart, StreamOwner, StreamPermit};
+use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
-use super::write_order::WriteOrder;
+use super::write_order::{WriteOrder, WritePosition};
 use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::{AuthMode, Caller};
 use crate::telemetry::metrics::Metrics;
 
 /// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
@@ -216,33 +218,42 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     type Future = Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
     /// Starts an RPC. Calls are made in the order of the headers, while the futures may be polled in any order.
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (headers, path) = (request.headers(), request.uri().path());
         let log = RpcLog::new(headers);
         let method = self.context.limits.schema.method(path);
         let line = RpcLogLine::new(path, method.is_some(), &log, &self.context.metrics);
-        let status_builder = self.context.server.status_builder(headers, log.clone());
-        if let Some(rejection) = self.context.filter.reject(&request, &log) {
+        if let Some(rejection) = request_filter::reject(&request, &log) {
             return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
-        let is_write = WRITES.contains(&path);
-        let is_stream = method.is_some_and(|method| method.is_stream);
-        let permit = self.context.acquire(self.number, path, is_stream, headers, &log);
-        let deadline = permit.map(|(permit, deadline)| {
-            let start = RpcStart {
-                log: log.clone(),
-                permit: permit.map(Arc::new),
-                write_position: is_write.then(|| Arc::new(self.write_order.register())),
-            };
-            request.extensions_mut().insert(start);
-            deadline
-        });
+        let arrival = RpcArrival {
+            connection: self.number,
+            credentials: Credentials::new(headers),
+            method: method.map(|method| method.is_stream),
+            write_position: WRITES.contains(&path).then(|| Arc::new(self.write_order.register())),
+            log: log.clone(),
+        };
+        let context = self.context.clone();
+        let started = match context.server.identify(path, headers, &arrival.credentials, &log) {
+            Ok(Identified::Caller(caller)) => Some(context.start(caller, path, headers, &arrival)),
+            Ok(Identified::NeedsKeys) => None,
+            Err(error) => Some(Err(error)),
+        };
         let draining = self.context.server.draining.clone();
-        let request = RequestBody::new(request, method, &self.context.limits, &log);
+        let mut request = RequestBody::new(request, method, &self.context.limits, &log);
         let routes = CatchPanic::custom(self.context.routes.clone(), panic_response);
         Box::pin(async move {
-            let deadline = match deadline {
-                Ok(deadline) => deadline,
+            let started = match started {
+                Some(started) => started,
+                None => context.start_with_new_keys(&request, &arrival).await,
+            };
+            let status_builder = context.server.status_builder(request.headers(), log.clone());
+            drop(arrival);
+            let deadline = match started {
+                Ok((start, deadline)) => {
+                    request.extensions_mut().insert(start);
+                    deadline
+                }
                 Err(error) => {
                     let response = status_builder.last(&error).into_http::<Body>();
                     return Ok(finish_response(response, line));
@@ -272,22 +283,76 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     }
 }
 
+/// What is known of an RPC when its headers have arrived.
+struct RpcArrival {
+    /// The number of the connection.
+    connection: u64,
+    credentials: Credentials,
+    /// Whether the method has a stream of messages. `None`: no service has the method.
+    method: Option<bool>,
+    write_position: Option<Arc<WritePosition>>,
+    log: RpcLog,
+}
+
 impl ConnectionContext {
-    /// Returns the permit and the deadline of an RPC. There is no permit for RPCs that are not counted.
-    fn acquire(
+    /// Starts an RPC of a known caller: checks what the caller may do, and returns what the handler needs, and the deadline.
+    /// `caller` is absent for RPCs that need none.
+    fn start(
         &self,
-        connection: u64,
+        caller: Option<Arc<Caller>>,
         path: &str,
-        is_stream: bool,
-        headers: &http::HeaderMap,
-        log: &RpcLog,
-    ) -> Result<(Option<RpcPermit>, Instant)> {
-        let server = &self.server;
-        let limit = time_limit(headers, &server.settings, server.settings.max_deadline)?;
-        let deadline = log.start() + limit;
-        if !path.starts_with("/leadgate.") {
-            return Ok((None, deadline));
+        headers: &HeaderMap,
+        arrival: &RpcArrival,
+    ) -> Result<(RpcStart, Instant)> {
+        let RpcArrival { method, log, .. } = arrival;
+        if let Some(caller) = &caller {
+            log.set_caller(&caller.name);
         }
+        self.filter.check(headers, log)?;
+        let tenant = match &caller {
+            Some(caller) => self.server.authorize(caller, path, method.is_some(), headers)?,
+            None => None,
+        };
+        log.set_tenant(tenant.as_ref().map(|tenant| tenant.name.as_str()));
+        let limit = time_limit(headers, &self.server.settings, self.server.settings.max_deadline)?;
+        let access = match (caller, tenant) {
+            (Some(caller), Some(tenant)) => Some(RpcAccess { caller, tenant }),
+            _ => None,
+        };
+        let is_stream = *method == Some(true);
+        let permit = match &access {
+            Some(access) => Some(self.acquire(is_stream, access, headers, arrival.connection)?),
+            None => None,
+        };
+        let is_checked_again = is_stream && self.server.authenticator.mode() == AuthMode::Callers;
+        let stream_access = access.as_ref().filter(|_| is_checked_again).map(|access| StreamAccess {
+            credentials: arrival.credentials.clone(),
+            path: path.to_owned(),
+            caller: access.caller.name.clone(),
+            tenant: access.tenant.name.clone(),
+        });
+        let start = RpcStart {
+            log: log.clone(),
+            permit: permit.map(Arc::new),
+            write_position: arrival.write_position.clone(),
+            access,
+            stream_access,
+        };
+        Ok((start, log.start() + limit))
+    }
+
+    /// The same for an RPC whose token names an unknown key.
+    async fn start_with_new_keys<B>(&self, request: &Request<B>, arrival: &RpcArrival) -> Result<(RpcStart, Instant)> {
+        let (path, headers) = (request.uri().path(), request.headers());
+        let identified = self
+            .server
+            .identify_with_new_keys(path, headers, &arrival.credentials, &arrival.log);
+        self.start(identified.await?, path, headers, arrival)
+    }
+
+    /// Returns the permit of an RPC of a tenant.
+    fn acquire(&self, is_stream: bool, access: &RpcAccess, headers: &HeaderMap, connection: u64) -> Result<RpcPermit> {
+        let server = &self.server;
         let full = || {
             Error::from(ErrorKind::QueueFull {
                 retry_after: Duration::from_secs(1),
@@ -295,8 +360,9 @@ impl ConnectionContext {
         };
         // RPCs with streams of messages have limits of their own, because they last long and use few resources.
         if is_stream {
-            let owner = match headers.contains_key(CALLER) {
-                true => StreamOwner::Caller(caller(headers)?),
+            let is_named = server.authenticator.mode() == AuthMode::Callers || headers.contains_key(CALLER);
+            let owner = match is_named {
+                true => StreamOwner::Caller(access.caller.name.clone()),
                 false => StreamOwner::Connection(connection),
             };
             // The limit of the owner first: an owner above its limit must not hold a permit of all streams, even briefly.
@@ -306,11 +372,11 @@ impl ConnectionContext {
                 _of_all: of_all,
                 _of_owner: of_owner,
             };
-            return Ok((Some(RpcPermit::Stream { _permit: permit }), deadline));
+            return Ok(RpcPermit::Stream { _permit: permit });
         }
         let permit = server.unary_limit.acquire();
         let permit = permit.map_err(|retry_after| Error::from(ErrorKind::QueueFull { retry_after }))?;
-        Ok((Some(RpcPermit::Unary { _permit: permit }), deadline))
+        Ok(RpcPermit::Unary { _permit: permit })
     }
 }
 

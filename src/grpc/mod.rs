@@ -1,6 +1,7 @@
 //! The gRPC server: decodes requests, calls the gateway, and encodes responses. The only module that uses tonic.
 
 mod activity;
+mod authorization;
 mod body;
 mod bulk;
 mod client;

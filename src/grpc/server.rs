@@ -18,6 +18,7 @@ use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
 use super::unfinished::UnfinishedMessages;
 use super::{connection, services};
+use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
 
@@ -29,6 +30,7 @@ const FLUSH: Duration = Duration::from_millis(250);
 pub async fn serve(
     listener: TcpListener,
     tenants: Tenants,
+    authenticator: Arc<Authenticator>,
     settings: ServerSettings,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
@@ -45,6 +47,8 @@ pub async fn serve(
     };
     let context = ServerContext {
         tenants,
+        authenticator,
+        metrics: metrics.clone(),
         unary_limit: unary_limit.clone(),
         streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
         settings: Arc::new(settings),

@@ -68,6 +68,7 @@ labels! {
     ClassLabels { tenant: String, class: &'static str }
     LaneLabels { tenant: String, lane: &'static str }
     ReadLabels { tenant: String, by: &'static str }
+    ReasonLabels { reason: &'static str }
 }
 
 /// Buckets of durations, in seconds: from one millisecond to one minute.
@@ -128,6 +129,8 @@ metrics! {
         "Rows of the store that cannot be read and are ignored";
     connections_refused: Counter = "connections_refused",
         "Connections that were closed because the maximum of open connections was reached";
+    auth_failures: Family<ReasonLabels, Counter> = "auth_failures",
+        "RPCs without a valid credential of a known caller, by reason";
     accept_failures: Counter = "accept_failures",
         "Failed attempts to accept a connection";
 }
@@ -276,6 +279,11 @@ impl Metrics {
     /// Counts a connection that was closed because the maximum of open connections was reached.
     pub fn connection_refused(&self) {
         self.connections_refused.inc();
+    }
+
+    /// Counts an RPC without a valid credential of a known caller.
+    pub fn auth_failed(&self, reason: &'static str) {
+        self.auth_failures.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Counts a failed attempt to accept a connection.

@@ -1,0 +1,173 @@
+//! The issuer of tokens: its keys (JWK Set), from a file or a URL, and when they are read again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::jwt::{Expected, KeySet, Verifier};
+
+/// The time after which the keys of a URL are fetched again.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+/// The minimum time between two fetches, and the pause after a failed one.
+const MIN_INTERVAL: Duration = Duration::from_secs(30);
+/// Maximum duration of a fetch.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum size of a JWK Set, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Maximum number of requests that wait for a fetch because their tokens name an unknown key.
+const MAX_WAITING: usize = 1_000;
+
+/// Which tokens are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtConfig {
+    /// The claims of a valid token.
+    pub expected: Expected,
+    /// Where the issuer's keys are.
+    pub jwks: JwksSource,
+}
+
+/// Where the keys of an issuer are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwksSource {
+    /// A URL, which is fetched again from time to time.
+    Url(Url),
+    /// A file, which is read again when it changes.
+    File(PathBuf),
+}
+
+/// An issuer with its present keys.
+#[derive(Debug)]
+pub struct Issuer {
+    verifier: Verifier,
+    source: JwksSource,
+    client: reqwest::Client,
+    /// The time of the last fetch. Locked while a fetch is in progress.
+    fetched: Mutex<Option<Instant>>,
+    waiting: Semaphore,
+}
+
+impl Issuer {
+    /// An issuer. The keys of a file are read now, and a file that cannot be read is an error. Those of a URL are fetched by
+    /// [`Self::fetch`].
+    pub fn new(config: JwtConfig) -> Result<Self, String> {
+        let client = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|error| format!("auth.jwt: building the HTTP client failed: {error}"))?;
+        let issuer = Self {
+            verifier: Verifier::new(config.expected, KeySet::default()),
+            source: config.jwks,
+            client,
+            fetched: Mutex::default(),
+            waiting: Semaphore::new(MAX_WAITING),
+        };
+        if issuer.file().is_some() {
+            issuer.read_file()?;
+        }
+        Ok(issuer)
+    }
+
+    /// The verifier of its tokens.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// The file with the keys, if they are in a file.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match &self.source {
+            JwksSource::File(file) => Some(file),
+            JwksSource::Url(_) => None,
+        }
+    }
+
+    /// Reads the keys of the file again. After an error, the old ones stay in use.
+    pub fn read_file(&self) -> Result<(), String> {
+        let Some(file) = self.file() else {
+            return Ok(());
+        };
+        let name = file.display();
+        let json = std::fs::read(file).map_err(|error| format!("auth.jwt.jwks: reading {name} failed: {error}"))?;
+        let keys = KeySet::read(&json).map_err(|error| format!("auth.jwt.jwks: {name} {error}"))?;
+        self.verifier.replace_keys(keys);
+        Ok(())
+    }
+
+    /// Fetches the keys of the URL, unless they were fetched less than 30 s ago. Requests above a maximum number do not wait.
+    pub async fn refresh(&self) {
+        if matches!(self.source, JwksSource::File(_)) {
+            return;
+        }
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            return;
+        };
+        let mut fetched = self.fetched.lock().await;
+        if fetched.is_none_or(|at| at.elapsed() >= MIN_INTERVAL) {
+            *fetched = Some(Instant::now());
+            // `run` reports failures.
+            let _ = self.fetch().await;
+        }
+    }
+
+    /// Fetches the keys of the URL from time to time, until `stop`. A failure is logged once; the old keys stay in use.
+    pub async fn run(&self, stop: CancellationToken) {
+        let JwksSource::Url(url) = &self.source else {
+            return;
+        };
+        let mut is_failing = false;
+        loop {
+            let result = {
+                let mut fetched = self.fetched.lock().await;
+                *fetched = Some(Instant::now());
+                self.fetch().await
+            };
+            let pause = match result {
+                Ok(keys) => {
+                    if std::mem::replace(&mut is_failing, false) {
+                        tracing::info!(%url, keys, "keys of the token issuer fetched again");
+                    }
+                    REFRESH_INTERVAL
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::error!(%url, error, "fetching the keys of the token issuer failed; the known keys stay in use");
+                    }
+                    MIN_INTERVAL
+                }
+            };
+            if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Fetches the keys. Returns their number.
+    async fn fetch(&self) -> Result<usize, String> {
+        let JwksSource::Url(url) = &self.source else {
+            return Ok(0);
+        };
+        // The texts of reqwest repeat the URL.
+        let failed = |error: reqwest::Error| format!("the request failed: {}", error.without_url());
+        let mut response = self.client.get(url.clone()).send().await.map_err(failed)?;
+        if !response.status().is_success() {
+            return Err(format!("the response has HTTP status {}", response.status().as_u16()));
+        }
+        let mut json = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            json.extend_from_slice(&chunk);
+            if json.len() > MAX_BYTES {
+                return Err(format!("the response has more than {MAX_BYTES} bytes"));
+            }
+        }
+        let keys = KeySet::read(&json).map_err(|error| format!("the response {error}"))?;
+        let count = keys.len();
+        self.verifier.replace_keys(keys);
+        Ok(count)
+    }
+}
