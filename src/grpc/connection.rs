@@ -10,9 +10,12 @@ use std::time::Duration;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
@@ -29,6 +32,7 @@ use super::write_order::WriteOrder;
 use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Tls;
 
 /// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
 /// quota reads nothing.
@@ -41,6 +45,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The HTTP library accepts this many times the allowed metadata, so that leadgate can respond with its own error.
 const METADATA_SLACK: usize = 16;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
 const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
@@ -98,6 +103,7 @@ pub(super) async fn serve(
     listener: TcpListener,
     routes: Routes,
     server: ServerContext,
+    tls: Option<Arc<Tls>>,
     filter: RequestFilter,
     limits: MessageLimits,
     metrics: Arc<Metrics>,
@@ -112,6 +118,7 @@ pub(super) async fn serve(
     let context = ConnectionContext {
         routes,
         server,
+        tls,
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
         filter: Arc::new(filter),
         limits: Arc::new(limits),
@@ -132,9 +139,9 @@ pub(super) async fn serve(
                 // Without permits, the connection is closed at once.
                 if let Some(permits) = connection_limits.acquire(peer.ip()) {
                     number += 1;
-                    let connection = connection(stream, number, context.clone());
+                    let context = context.clone();
                     connections.spawn(async move {
-                        connection.await;
+                        begin(stream, number, context).await;
                         drop(permits);
                     });
                 }
@@ -154,13 +161,49 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, number: u64, context: ConnectionContext) {
+/// Makes the TLS handshake, if there is one, and serves the connection.
+async fn begin(stream: TcpStream, number: u64, context: ConnectionContext) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = context.tls.clone() else {
+        return connection(stream, number, None, context).await;
+    };
+    let stop = context.server.draining.clone();
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
+    let ended = tokio::select! {
+        ended = handshake => ended,
+        // No RPC has begun.
+        () = stop.cancelled() => return,
+    };
+    match ended {
+        Ok(Ok(stream)) => {
+            let chain = stream.get_ref().1.peer_certificates().map(Arc::from);
+            connection(stream, number, chain, context).await;
+        }
+        Ok(Err(error)) => {
+            context.metrics.handshake_failed("error");
+            tracing::debug!(%error, "tls handshake failed");
+        }
+        Err(_) => {
+            context.metrics.handshake_failed("timeout");
+            tracing::debug!("tls handshake timed out");
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    number: u64,
+    peer_certificates: Option<Arc<[CertificateDer<'static>]>>,
+    context: ConnectionContext,
+) {
     let stop = context.server.draining.clone();
     let service = ConnectionService {
         context,
         number,
+        peer_certificates,
         write_order: Arc::default(),
     };
     let max_metadata_bytes = service.context.server.settings.max_metadata_bytes;
@@ -196,6 +239,8 @@ async fn connection(stream: TcpStream, number: u64, context: ConnectionContext) 
 struct ConnectionContext {
     routes: Routes,
     server: ServerContext,
+    /// `None`: connections use plaintext.
+    tls: Option<Arc<Tls>>,
     filter: Arc<RequestFilter>,
     limits: Arc<MessageLimits>,
     streams_of_owners: Arc<KeyedLimit<StreamOwner>>,
@@ -207,6 +252,10 @@ struct ConnectionService {
     context: ConnectionContext,
     /// The number of the connection, counted from the start of the process.
     number: u64,
+    /// The certificate chain that the client presented and that was valid at the handshake, its own certificate first. `None`
+    /// without TLS or without a client certificate. See [`Tls::verify_client`].
+    #[expect(dead_code, reason = "callers are not identified by certificates yet")]
+    peer_certificates: Option<Arc<[CertificateDer<'static>]>>,
     write_order: Arc<WriteOrder>,
 }
 
