@@ -19,7 +19,8 @@ use crate::quota::{self, Quota};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
-use crate::{admin, crm, grpc};
+use crate::tls::Tls;
+use crate::{admin, clock, crm, grpc};
 
 /// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 const WRITE_PROBE_EVERY: u32 = 5;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// Interval of the warnings of certificates that expire soon.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// A gateway whose ports are open, but that does not serve yet.
 pub struct App {
@@ -39,6 +42,8 @@ pub struct App {
     tenants: Tenants,
     authenticator: Arc<Authenticator>,
     store: Store,
+    /// `None`: the gRPC server uses plaintext.
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     /// Cancelled when the shutdown begins. From then on, only RPCs in progress continue.
@@ -91,6 +96,8 @@ impl App {
     pub async fn with_store(mut config: Config, store: Store) -> Result<Self, String> {
         let authenticator = Authenticator::new(&config.auth, std::mem::take(&mut config.registry))?;
         let metrics = Arc::new(Metrics::default());
+        let tls = config.tls.clone().map(|settings| Tls::load(settings, metrics.clone()));
+        let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
         let callers = quota::CallerQuotas {
@@ -122,10 +129,22 @@ impl App {
             tenants: Tenants::new(gateways),
             authenticator: Arc::new(authenticator),
             store,
+            tls,
             metrics,
             tasks,
             draining,
         })
+    }
+
+    /// TLS of the gRPC server. `None`: it uses plaintext.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// Returns a text for each certificate of the server that has expired or expires soon.
+    pub fn certificate_warnings(&self) -> Vec<String> {
+        let tls = self.tls.iter();
+        tls.flat_map(|tls| tls.warnings(clock::now().into())).collect()
     }
 
     /// The accounts.
@@ -151,6 +170,7 @@ impl App {
             tenants,
             authenticator,
             store,
+            tls,
             metrics,
             tasks,
             draining,
@@ -190,6 +210,7 @@ impl App {
             store: store.clone(),
             tenants: tenants.clone(),
             saved: BTreeMap::new(),
+            tls: tls.clone(),
             metrics: metrics.clone(),
             store_status,
         };
@@ -200,6 +221,7 @@ impl App {
             tenants,
             authenticator,
             config.server,
+            tls,
             metrics,
             tasks.clone(),
             draining.clone(),
@@ -256,13 +278,14 @@ fn begin_shutdown(draining: &CancellationToken) {
     ShutdownStage::Drain.begin();
 }
 
-/// The work that recurs while the process serves: it checks the store, saves the quota usage, ends expired shares and
-/// deletes expired records.
+/// The work that recurs while the process serves: it checks the store and the certificates, saves the quota usage, ends expired
+/// shares and deletes expired records.
 struct Maintenance {
     store: Store,
     tenants: Tenants,
     /// The usage that was saved last, by tenant.
     saved: BTreeMap<String, QuotaUsage>,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     store_status: admin::StoreStatus,
 }
@@ -270,6 +293,8 @@ struct Maintenance {
 impl Maintenance {
     async fn run(mut self, stop: CancellationToken) {
         let mut swept = Instant::now();
+        let mut certificates_checked = Instant::now();
+        self.warn_of_certificates();
         self.find_damaged().await;
         let mut ticks = 0_u32;
         while tokio::time::timeout(MAINTENANCE_INTERVAL, stop.cancelled())
@@ -277,6 +302,10 @@ impl Maintenance {
             .is_err()
         {
             ticks = ticks.wrapping_add(1);
+            if certificates_checked.elapsed() >= CERTIFICATE_INTERVAL {
+                certificates_checked = Instant::now();
+                self.warn_of_certificates();
+            }
             // Writing would fail for the same reason, and one line in the log is enough.
             if !self.probe(ticks.is_multiple_of(WRITE_PROBE_EVERY)).await {
                 continue;
@@ -291,6 +320,14 @@ impl Maintenance {
             }
         }
         self.save_quota_usage(true).await;
+    }
+
+    /// Logs a warning for each certificate that has expired or expires soon.
+    fn warn_of_certificates(&self) {
+        let now = clock::now().into();
+        for reason in self.tls.iter().flat_map(|tls| tls.warnings(now)) {
+            tracing::warn!(reason, "certificate expires soon");
+        }
     }
 
     async fn save_quota_usage(&mut self, is_end: bool) {

@@ -18,6 +18,7 @@ use url::Url;
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::identity::{AuthConfig, Registry};
 use crate::telemetry::log;
+use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
 pub use auth::CallerConfig;
@@ -31,6 +32,8 @@ const PREFIX: &str = "LEADGATE__";
 const MAX_KEEP_REQUEST_IDS: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The settings of a tenant that have no default.
 const TENANT_REQUIRED: [&str; 3] = ["access_key", "base_url", "secret_key"];
+/// The settings of `server.tls`, which has no defaults.
+const TLS: [&str; 3] = ["cert_file", "client_ca_file", "key_file"];
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The settings of the gRPC server.
     pub server: grpc::ServerSettings,
+    /// The files for TLS. `None`: the gRPC server uses plaintext.
+    pub tls: Option<TlsSettings>,
     /// The address of the admin pages.
     pub admin_listen: SocketAddr,
     /// The URL of the store.
@@ -151,12 +156,14 @@ struct TenantSettings {
 }
 
 impl ServerAddress {
-    fn validate(&self) -> SectionErrors {
-        match self.insecure_plaintext || self.listen.ip().is_loopback() {
+    /// `is_protected`: connections use TLS, and callers are identified.
+    fn validate(&self, is_protected: bool) -> SectionErrors {
+        match is_protected || self.insecure_plaintext || self.listen.ip().is_loopback() {
             true => vec![],
             false => vec![(
                 "listen",
-                "must be a loopback address, because gRPC is served without TLS; server.insecure_plaintext = true allows any"
+                "must be a loopback address, because every client could use the gateway; server.tls together with \
+                 auth.mode = \"callers\" allows any, and so does server.insecure_plaintext = true"
                     .to_owned(),
             )],
         }
@@ -296,10 +303,16 @@ impl Reader {
 
         let mut server = self.take_table(&[], &mut all, "server");
         let address = split(&mut server, &["listen", "insecure_plaintext"]);
-        let address = self.checked(&["server"], address, ServerAddress::validate);
+        let tls = server.remove("tls");
+        let has_tls = tls.is_some();
+        let auth = self.section(&[], &mut all, "auth", AuthSettings::validate);
+        let is_protected = has_tls && auth.as_ref().is_some_and(AuthSettings::identifies_callers);
+        let address = self.checked(&["server"], address, |address: &ServerAddress| {
+            address.validate(is_protected)
+        });
+        let tls = tls.map(|tls| self.tls(tls));
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
-        let auth = self.section(&[], &mut all, "auth", AuthSettings::validate);
         let store = self.section(&[], &mut all, "store", StoreSettings::validate);
         let log = self.section(&[], &mut all, "log", log::LogSettings::validate);
         let caller_defaults = self.take_table(&[], &mut all, "caller_defaults");
@@ -327,6 +340,10 @@ impl Reader {
         Some(Config {
             listen: address.listen,
             server: server?,
+            tls: match tls {
+                None => None,
+                Some(tls) => Some(tls?),
+            },
             admin_listen: admin?.listen,
             store_url: store.url,
             keep_request_ids: store.keep_request_ids,
@@ -349,6 +366,17 @@ impl Reader {
                     let at = ["callers", &conflict.caller, conflict.setting];
                     self.error(&at, &conflict.to_string());
                 }
+                None
+            }
+        }
+    }
+
+    fn tls(&mut self, tls: Value) -> Option<TlsSettings> {
+        let at = ["server", "tls"];
+        match tls {
+            Value::Table(table) => self.checked(&at, table, TlsSettings::validate),
+            _ => {
+                self.error(&at, "must be a table { cert_file, key_file, client_ca_file }");
                 None
             }
         }
@@ -498,13 +526,17 @@ impl Reader {
                 .strip_prefix("unknown field `")
                 .and_then(|rest| rest.split_once('`'))
                 .map(|(name, _)| name.to_owned());
+            let missing = message
+                .strip_prefix("missing field `")
+                .and_then(|rest| rest.strip_suffix('`'));
             let place = error.path().to_string();
-            let (key, message) = match unknown {
-                Some(name) => {
+            let (key, message) = match (unknown, missing) {
+                (Some(name), _) => {
                     let message = self.unknown_setting(at, &name);
                     (name, message)
                 }
-                None => (
+                (None, Some(name)) => (name.to_owned(), "is required".to_owned()),
+                (None, None) => (
                     place.split('.').next().unwrap_or_default().to_owned(),
                     expectation(&message),
                 ),
@@ -537,8 +569,11 @@ impl Reader {
                 .collect(),
             _ => vec![],
         };
-        if matches!(at, ["tenants", _]) {
-            known.extend(TENANT_REQUIRED);
+        match at {
+            ["tenants", _] => known.extend(TENANT_REQUIRED),
+            ["server"] => known.push("tls"),
+            ["server", "tls"] => known.extend(TLS),
+            _ => {}
         }
         known.sort_unstable();
         let nearest = known.iter().map(|known| (distance(name, known), *known)).min();

@@ -70,6 +70,9 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
     let (store, record) = open_store(&config.store_url).await?;
     let app = App::with_store(config, store.clone()).await?;
     println!("The configuration is valid: {} tenant(s).", accounts.len());
+    for warning in app.certificate_warnings() {
+        println!("{warning}");
+    }
     let checked = match options.connect {
         true => check_accounts(&app, &accounts, record).await,
         false => Ok(()),

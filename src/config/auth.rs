@@ -94,6 +94,11 @@ impl AuthSettings {
         errors
     }
 
+    /// Whether callers are identified.
+    pub(super) fn identifies_callers(&self) -> bool {
+        self.mode == AuthMode::Callers
+    }
+
     pub(super) fn config(self) -> AuthConfig {
         let jwt = Some(self.jwt).filter(|jwt| !jwt.issuer.is_empty()).and_then(|jwt| {
             let jwks = jwt.jwks.source().ok()?;

@@ -2,10 +2,11 @@
 //! credential learn nothing: no methods, no tenants, and not why the credential is not valid.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 
+use super::client_certificate::ClientCertificate;
 use super::metadata;
 use super::rpc::ServerContext;
 use super::rpc_log::RpcLog;
@@ -13,7 +14,7 @@ use crate::clock;
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 use crate::identity::permission::Permissions;
-use crate::identity::{AuthMode, Caller, Identification};
+use crate::identity::{AuthMode, Authenticator, Caller, Identification};
 
 /// The service that every client may use.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -25,11 +26,12 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 const OWN: &str = "/leadgate.";
 
 /// The credentials of a request. A stream keeps them, since the caller must be known as long as the stream lasts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Credentials {
     authorization: Option<HeaderValue>,
     /// Whether there are several values, so that none is used.
     is_ambiguous: bool,
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// The result of an identification.
@@ -57,20 +59,29 @@ pub(super) struct Tenant {
 }
 
 impl Credentials {
-    /// The credentials in the metadata of a request.
-    pub(super) fn new(headers: &HeaderMap) -> Self {
+    /// The credentials in the metadata of a request, and the client certificate of its connection.
+    pub(super) fn new(headers: &HeaderMap, certificate: Option<&Arc<ClientCertificate>>) -> Self {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         Self {
             authorization: values.next().cloned(),
             is_ambiguous: values.next().is_some(),
+            certificate: certificate.cloned(),
         }
     }
 
-    fn authorization(&self) -> Option<&[u8]> {
-        match self.is_ambiguous {
+    fn identify(&self, authenticator: &Authenticator) -> Identification {
+        let now = clock::now().into();
+        let authorization = match self.is_ambiguous {
             // Not a valid value.
-            true => Some(b""),
+            true => Some(b"".as_slice()),
             false => self.authorization.as_ref().map(HeaderValue::as_bytes),
+        };
+        match (authorization, &self.certificate) {
+            (None, Some(certificate)) => match certificate.names(now) {
+                Some(names) => authenticator.identify(None, Some(names), now),
+                None => Identification::Unknown("invalid_certificate"),
+            },
+            _ => authenticator.identify(authorization, None, now),
         }
     }
 }
@@ -94,7 +105,7 @@ impl ServerContext {
             });
             return Ok(Identified::Caller(Some(caller)));
         }
-        match self.authenticator.identify(credentials.authorization(), None, now()) {
+        match credentials.identify(&self.authenticator) {
             Identification::Caller(caller) => Ok(Identified::Caller(Some(caller))),
             Identification::UnknownTokenKey => Ok(Identified::NeedsKeys),
             Identification::Unknown(reason) => Err(self.unknown(reason, log)),
@@ -147,8 +158,7 @@ impl ServerContext {
         };
         loop {
             tokio::time::sleep(RECHECK_INTERVAL).await;
-            let authorization = access.credentials.authorization();
-            let denial = match self.authenticator.identify(authorization, None, now()) {
+            let denial = match access.credentials.identify(&self.authenticator) {
                 Identification::Caller(caller) if caller.name == access.caller => match &caller.permissions {
                     permissions if !permissions.allows_method(&access.path) => Denial::Method,
                     permissions if !permissions.allows_tenant(&access.tenant) => Denial::Tenant,
@@ -166,9 +176,4 @@ impl ServerContext {
         self.metrics.auth_failed(reason);
         ErrorKind::CallerUnknown.into()
     }
-}
-
-/// The time by which credentials expire.
-fn now() -> SystemTime {
-    clock::now().into()
 }

@@ -10,9 +10,11 @@ use std::time::Duration;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
@@ -20,6 +22,7 @@ use tower_http::catch_panic::CatchPanic;
 
 use super::authorization::{Credentials, Identified, StreamAccess};
 use super::body::{MessageLimits, RequestBody};
+use super::client_certificate::ClientCertificate;
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
 use super::metadata::{CALLER, time_limit};
 use super::permits::{RpcAccess, RpcPermit, RpcStart, StreamOwner, StreamPermit};
@@ -31,6 +34,7 @@ use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{AuthMode, Caller};
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Tls;
 
 /// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
 /// quota reads nothing.
@@ -43,6 +47,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The HTTP library accepts this many times the allowed metadata, so that leadgate can respond with its own error.
 const METADATA_SLACK: usize = 16;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
 const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
@@ -100,6 +105,7 @@ pub(super) async fn serve(
     listener: TcpListener,
     routes: Routes,
     server: ServerContext,
+    tls: Option<Arc<Tls>>,
     filter: RequestFilter,
     limits: MessageLimits,
     metrics: Arc<Metrics>,
@@ -114,6 +120,7 @@ pub(super) async fn serve(
     let context = ConnectionContext {
         routes,
         server,
+        tls,
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
         filter: Arc::new(filter),
         limits: Arc::new(limits),
@@ -134,9 +141,9 @@ pub(super) async fn serve(
                 // Without permits, the connection is closed at once.
                 if let Some(permits) = connection_limits.acquire(peer.ip()) {
                     number += 1;
-                    let connection = connection(stream, number, context.clone());
+                    let context = context.clone();
                     connections.spawn(async move {
-                        connection.await;
+                        begin(stream, number, context).await;
                         drop(permits);
                     });
                 }
@@ -156,13 +163,50 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, number: u64, context: ConnectionContext) {
+/// Makes the TLS handshake, if there is one, and serves the connection.
+async fn begin(stream: TcpStream, number: u64, context: ConnectionContext) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = context.tls.clone() else {
+        return connection(stream, number, None, context).await;
+    };
+    let stop = context.server.draining.clone();
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
+    let ended = tokio::select! {
+        ended = handshake => ended,
+        // No RPC has begun.
+        () = stop.cancelled() => return,
+    };
+    match ended {
+        Ok(Ok(stream)) => {
+            let chain = stream.get_ref().1.peer_certificates();
+            let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls));
+            connection(stream, number, certificate.map(Arc::new), context).await;
+        }
+        Ok(Err(error)) => {
+            context.metrics.handshake_failed("error");
+            tracing::debug!(%error, "tls handshake failed");
+        }
+        Err(_) => {
+            context.metrics.handshake_failed("timeout");
+            tracing::debug!("tls handshake timed out");
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    number: u64,
+    certificate: Option<Arc<ClientCertificate>>,
+    context: ConnectionContext,
+) {
     let stop = context.server.draining.clone();
     let service = ConnectionService {
         context,
         number,
+        certificate,
         write_order: Arc::default(),
     };
     let max_metadata_bytes = service.context.server.settings.max_metadata_bytes;
@@ -198,6 +242,8 @@ async fn connection(stream: TcpStream, number: u64, context: ConnectionContext) 
 struct ConnectionContext {
     routes: Routes,
     server: ServerContext,
+    /// `None`: connections use plaintext.
+    tls: Option<Arc<Tls>>,
     filter: Arc<RequestFilter>,
     limits: Arc<MessageLimits>,
     streams_of_owners: Arc<KeyedLimit<StreamOwner>>,
@@ -209,6 +255,8 @@ struct ConnectionService {
     context: ConnectionContext,
     /// The number of the connection, counted from the start of the process.
     number: u64,
+    /// The client certificate. `None` without TLS, or if the client presented none.
+    certificate: Option<Arc<ClientCertificate>>,
     write_order: Arc<WriteOrder>,
 }
 
@@ -228,7 +276,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         }
         let arrival = RpcArrival {
             connection: self.number,
-            credentials: Credentials::new(headers),
+            credentials: Credentials::new(headers, self.certificate.as_ref()),
             method: method.map(|method| method.is_stream),
             write_position: WRITES.contains(&path).then(|| Arc::new(self.write_order.register())),
             log: log.clone(),

@@ -5,6 +5,7 @@ mod authorization;
 mod body;
 mod bulk;
 mod client;
+mod client_certificate;
 mod connection;
 mod convert;
 mod elements;

@@ -21,6 +21,7 @@ use super::{connection, services};
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
+use crate::tls::Tls;
 
 /// The time for responses to be written to their connections after the last RPC has ended.
 const FLUSH: Duration = Duration::from_millis(250);
@@ -32,6 +33,7 @@ pub async fn serve(
     tenants: Tenants,
     authenticator: Arc<Authenticator>,
     settings: ServerSettings,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -56,7 +58,7 @@ pub async fn serve(
         tasks,
     };
     let (routes, health) = services::routes(&context).await;
-    let server = connection::serve(listener, routes, context, filter, limits, metrics);
+    let server = connection::serve(listener, routes, context, tls, filter, limits, metrics);
 
     // Without a limit, idle connections and endless streams would keep the server running.
     tokio::select! {

@@ -53,23 +53,26 @@ pub(super) const DESCRIPTORS: [&[u8]; 4] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-/// Returns the routes of all services, with health (SERVING for all) and reflection, and the reporter of the health.
+/// Returns the routes of all services, with health (SERVING for all) and reflection (if it is on), and the reporter of the health.
 pub(super) async fn routes(context: &ServerContext) -> (Routes, HealthReporter) {
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, ServingStatus::Serving).await;
-    let routes = Routes::new(health.accept_compressed(CompressionEncoding::Gzip))
-        .add_service(
-            reflection()
-                .build_v1()
-                .expect("the build has checked the descriptors")
-                .accept_compressed(CompressionEncoding::Gzip),
-        )
-        .add_service(
-            reflection()
-                .build_v1alpha()
-                .expect("the build has checked the descriptors")
-                .accept_compressed(CompressionEncoding::Gzip),
-        );
+    let mut routes = Routes::new(health.accept_compressed(CompressionEncoding::Gzip));
+    if context.settings.reflection.is_on(context.authenticator.mode()) {
+        routes = routes
+            .add_service(
+                reflection()
+                    .build_v1()
+                    .expect("the build has checked the descriptors")
+                    .accept_compressed(CompressionEncoding::Gzip),
+            )
+            .add_service(
+                reflection()
+                    .build_v1alpha()
+                    .expect("the build has checked the descriptors")
+                    .accept_compressed(CompressionEncoding::Gzip),
+            );
+    }
     (add_services(routes, context).prepare(), reporter)
 }
 

@@ -2,7 +2,7 @@
 //! [`Metrics`] update them. The metrics of the quota are set from [`QuotaState`] when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -68,6 +68,7 @@ labels! {
     ClassLabels { tenant: String, class: &'static str }
     LaneLabels { tenant: String, lane: &'static str }
     ReadLabels { tenant: String, by: &'static str }
+    FileLabels { file: &'static str }
     ReasonLabels { reason: &'static str }
 }
 
@@ -133,6 +134,10 @@ metrics! {
         "RPCs without a valid credential of a known caller, by reason";
     accept_failures: Counter = "accept_failures",
         "Failed attempts to accept a connection";
+    handshakes_failed: Family<ReasonLabels, Counter> = "tls_handshakes_failed",
+        "TLS handshakes that failed, by reason: error or timeout";
+    certificate_expiry: Family<FileLabels, GaugeU64> = "certificate_expiry_timestamp" in Seconds,
+        "Unix time at which the first certificate of a file of server.tls expires, by file: server or client_ca";
 }
 
 /// One finished request to LeadSquared.
@@ -289,6 +294,18 @@ impl Metrics {
     /// Counts a failed attempt to accept a connection.
     pub fn accept_failed(&self) {
         self.accept_failures.inc();
+    }
+
+    /// Counts a TLS handshake that failed.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.handshakes_failed.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Sets when the first certificate of a file expires: `server` or `client_ca`.
+    pub fn certificate_expiry(&self, file: &'static str, expiry: SystemTime) {
+        let since_epoch = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let gauge = self.certificate_expiry.get_or_create(&FileLabels { file });
+        gauge.set(since_epoch.as_secs());
     }
 
     /// Returns all metrics in the OpenMetrics text format.

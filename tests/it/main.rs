@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod account;
+mod certificates;
 mod harness;
 
 mod activity;
@@ -38,6 +39,7 @@ mod share;
 mod shares;
 mod sizes;
 mod store;
+mod tls;
 mod transfer;
 mod uncertain;
 mod unreadable;
