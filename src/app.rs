@@ -1,18 +1,22 @@
 //! Creates all parts of the process from the settings, starts the servers, and shuts them down in named stages. The only module
 //! that uses all parts.
 
+mod reload;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, TenantConfig};
 use crate::domain::usage::QuotaUsage;
+use crate::files::Watcher;
 use crate::gateway::{self, Gateway};
 use crate::identity::Authenticator;
 use crate::quota::{self, Quota};
@@ -48,6 +52,7 @@ pub struct App {
     tasks: TaskTracker,
     /// Cancelled when the shutdown begins. From then on, only RPCs in progress continue.
     draining: CancellationToken,
+    look_now: Arc<Notify>,
 }
 
 /// The stages of a shutdown, in order.
@@ -100,14 +105,7 @@ impl App {
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        let callers = quota::CallerQuotas {
-            named: config
-                .callers
-                .iter()
-                .map(|(name, caller)| (name.as_str().into(), caller.quota.clone()))
-                .collect(),
-            others: config.other_callers.clone(),
-        };
+        let callers = reload::caller_quotas(&config);
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
             let usage = store.quota_usage(&name).await;
@@ -133,7 +131,13 @@ impl App {
             metrics,
             tasks,
             draining,
+            look_now: Arc::default(),
         })
+    }
+
+    /// Notify it to read changed files now, instead of within some seconds.
+    pub fn look_now(&self) -> Arc<Notify> {
+        self.look_now.clone()
     }
 
     /// TLS of the gRPC server. `None`: it uses plaintext.
@@ -174,8 +178,25 @@ impl App {
             metrics,
             tasks,
             draining,
+            look_now,
         } = self;
         start_gateways(&tenants, &config.store_url).await?;
+        reload::warn(&config);
+        let mut watcher = Watcher::new(metrics.clone(), look_now);
+        if let Some(tls) = &tls {
+            reload::watch_tls(&mut watcher, tls);
+        }
+        reload::watch_jwks(&mut watcher, &authenticator);
+        if let Some(source) = config.source {
+            reload::watch_settings(
+                &mut watcher,
+                source,
+                config.fixed,
+                authenticator.clone(),
+                tenants.clone(),
+            );
+        }
+        tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
             grpc = address(&listener).unwrap_or_default(),
@@ -216,6 +237,7 @@ impl App {
         };
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
+        maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
         grpc::serve(
             listener,
             tenants,
@@ -268,6 +290,13 @@ async fn start_gateways(tenants: &Tenants, store_url: &str) -> Result<(), String
         }
     }
     Ok(())
+}
+
+/// Fetches the keys of the token issuer from time to time, until `stop`.
+async fn fetch_token_keys(authenticator: Arc<Authenticator>, stop: CancellationToken) {
+    if let Some(issuer) = authenticator.issuer() {
+        issuer.run(stop).await;
+    }
 }
 
 /// Begins the first three stages. The server reacts to the cancelled token in all three ways.

@@ -2,11 +2,12 @@
 //! are reported together, each with its origin, its path and the expected value.
 
 mod auth;
+mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
+use crate::files::{self, Contents};
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::identity::{AuthConfig, Registry};
 use crate::telemetry::log;
@@ -62,6 +64,91 @@ pub struct Config {
     pub other_callers: quota::CallerQuota,
     /// The accounts by name.
     pub tenants: BTreeMap<String, TenantConfig>,
+    /// Where the settings are from, to read them again. `None`: not from a file.
+    pub source: Option<ConfigSource>,
+    /// The settings that hold until the process ends.
+    pub fixed: FixedSettings,
+}
+
+/// The file and the environment that settings are from.
+#[derive(Clone)]
+pub struct ConfigSource {
+    file: PathBuf,
+    /// The contents of the file from before it was read.
+    contents: Contents,
+    environment: Vec<(String, String)>,
+}
+
+/// The values of the settings that are not read again, by path.
+#[derive(Clone)]
+pub struct FixedSettings(BTreeMap<String, Value>);
+
+impl ConfigSource {
+    /// The contents of the file from before it was read.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// Reads the settings again.
+    pub fn read(&self) -> Result<Config, ConfigErrors> {
+        Config::load(Some(&self.file), self.environment.iter().cloned())
+    }
+}
+
+impl fmt::Debug for ConfigSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The environment may have keys.
+        f.debug_struct("ConfigSource")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FixedSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values may be keys.
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl FixedSettings {
+    fn new(all: &Table) -> Self {
+        let mut settings = BTreeMap::new();
+        for (name, value) in all {
+            collect(name, value, &mut settings);
+        }
+        settings.retain(|path, _| !is_reloaded(path));
+        Self(settings)
+    }
+
+    /// Returns the paths of the settings that differ.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let paths: BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();
+        let differing = paths.into_iter().filter(|path| self.0.get(*path) != other.0.get(*path));
+        differing.cloned().collect()
+    }
+}
+
+/// Collects the settings of a table by path.
+fn collect(path: &str, value: &Value, settings: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table {
+                collect(&format!("{path}.{name}"), value, settings);
+            }
+        }
+        _ => drop(settings.insert(path.to_owned(), value.clone())),
+    }
+}
+
+/// Whether a changed setting takes effect without a restart.
+fn is_reloaded(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('.').collect();
+    match parts.as_slice() {
+        ["callers" | "caller_defaults", ..] | ["tenant_defaults", "limits", ..] => true,
+        ["tenants", _, "limits", ..] => true,
+        _ => false,
+    }
 }
 
 /// The settings of one account, checked.
@@ -206,6 +293,7 @@ impl Config {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
+        let contents = files::contents(file);
         let (name, text) = match file {
             None => (String::new(), String::new()),
             Some(path) => {
@@ -222,7 +310,14 @@ impl Config {
                 }
             }
         };
-        Self::read(&name, &text, environment)
+        let environment: Vec<(String, String)> = environment.collect();
+        let mut config = Self::read(&name, &text, environment.iter().cloned())?;
+        config.source = file.map(|file| ConfigSource {
+            file: file.to_owned(),
+            contents,
+            environment,
+        });
+        Ok(config)
     }
 
     /// Reads the settings of the text of a file and of the environment.
@@ -300,6 +395,7 @@ impl Reader {
         let mut all = self.defaults.clone();
         merge(&mut all, self.file.clone());
         merge(&mut all, self.variables.clone());
+        let fixed = FixedSettings::new(&all);
 
         let mut server = self.take_table(&[], &mut all, "server");
         let address = split(&mut server, &["listen", "insecure_plaintext"]);
@@ -353,6 +449,8 @@ impl Reader {
             registry: registry?,
             other_callers: other_callers?,
             tenants: tenants?,
+            source: None,
+            fixed,
         })
     }
 

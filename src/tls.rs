@@ -14,6 +14,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use serde::Deserialize;
 
+use crate::files::{self, Contents};
 use crate::telemetry::metrics::Metrics;
 
 /// A certificate that expires within this time is reported.
@@ -35,6 +36,8 @@ pub struct TlsSettings {
 /// The configuration of TLS connections. Open connections keep the configuration with which they began.
 pub struct Tls {
     settings: TlsSettings,
+    /// The contents of the files from before they were read first.
+    read_contents: Contents,
     contents: ArcSwap<TlsContents>,
     /// Held during a reload, so that two reloads do not lose an increment of the generation.
     reloading: Mutex<()>,
@@ -83,9 +86,11 @@ impl TlsSettings {
 impl Tls {
     /// Reads the files. Fails with a text that names the file.
     pub fn load(settings: TlsSettings, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let read_contents = files::contents(settings.files());
         let contents = read(&settings).map_err(|error| error.message)?;
         let tls = Self {
             settings,
+            read_contents,
             contents: ArcSwap::from_pointee(contents),
             reloading: Mutex::default(),
             metrics,
@@ -94,9 +99,9 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Returns the files that [`Tls::reload`] reads.
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.settings.files()
+    /// The contents of the files from before they were read first.
+    pub fn read_contents(&self) -> Contents {
+        self.read_contents.clone()
     }
 
     /// Reads the files again. New connections use the new contents. After an error, they use the old ones.

@@ -8,13 +8,14 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::client_certificate::ClientCertificate;
 use super::metadata;
-use super::rpc::ServerContext;
 use super::rpc_log::RpcLog;
 use crate::clock;
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 use crate::identity::permission::Permissions;
 use crate::identity::{AuthMode, Authenticator, Caller, Identification};
+use crate::telemetry::metrics::Metrics;
+use crate::tenant::Tenants;
 
 /// The service that every client may use.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -24,6 +25,14 @@ const REFLECTION: &str = "/grpc.reflection.";
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The services that belong to a tenant.
 const OWN: &str = "/leadgate.";
+
+/// Identifies callers, and checks what they may use.
+#[derive(Clone)]
+pub(super) struct AccessControl {
+    authenticator: Arc<Authenticator>,
+    tenants: Tenants,
+    metrics: Arc<Metrics>,
+}
 
 /// The credentials of a request. A stream keeps them, since the caller must be known as long as the stream lasts.
 #[derive(Clone)]
@@ -86,7 +95,21 @@ impl Credentials {
     }
 }
 
-impl ServerContext {
+impl AccessControl {
+    /// Makes the access control of these tenants.
+    pub(super) fn new(authenticator: Arc<Authenticator>, tenants: Tenants, metrics: Arc<Metrics>) -> Self {
+        Self {
+            authenticator,
+            tenants,
+            metrics,
+        }
+    }
+
+    /// Whether callers are identified at all.
+    pub(super) fn mode(&self) -> AuthMode {
+        self.authenticator.mode()
+    }
+
     /// Identifies the caller of a request.
     pub(super) fn identify(
         &self,

@@ -282,7 +282,11 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             log: log.clone(),
         };
         let context = self.context.clone();
-        let started = match context.server.identify(path, headers, &arrival.credentials, &log) {
+        let started = match context
+            .server
+            .access
+            .identify(path, headers, &arrival.credentials, &log)
+        {
             Ok(Identified::Caller(caller)) => Some(context.start(caller, path, headers, &arrival)),
             Ok(Identified::NeedsKeys) => None,
             Err(error) => Some(Err(error)),
@@ -358,7 +362,7 @@ impl ConnectionContext {
         }
         self.filter.check(headers, log)?;
         let tenant = match &caller {
-            Some(caller) => self.server.authorize(caller, path, method.is_some(), headers)?,
+            Some(caller) => self.server.access.authorize(caller, path, method.is_some(), headers)?,
             None => None,
         };
         log.set_tenant(tenant.as_ref().map(|tenant| tenant.name.as_str()));
@@ -372,7 +376,7 @@ impl ConnectionContext {
             Some(access) => Some(self.acquire(is_stream, access, headers, arrival.connection)?),
             None => None,
         };
-        let is_checked_again = is_stream && self.server.authenticator.mode() == AuthMode::Callers;
+        let is_checked_again = is_stream && self.server.access.mode() == AuthMode::Callers;
         let stream_access = access.as_ref().filter(|_| is_checked_again).map(|access| StreamAccess {
             credentials: arrival.credentials.clone(),
             path: path.to_owned(),
@@ -394,6 +398,7 @@ impl ConnectionContext {
         let (path, headers) = (request.uri().path(), request.headers());
         let identified = self
             .server
+            .access
             .identify_with_new_keys(path, headers, &arrival.credentials, &arrival.log);
         self.start(identified.await?, path, headers, arrival)
     }
@@ -408,7 +413,7 @@ impl ConnectionContext {
         };
         // RPCs with streams of messages have limits of their own, because they last long and use few resources.
         if is_stream {
-            let is_named = server.authenticator.mode() == AuthMode::Callers || headers.contains_key(CALLER);
+            let is_named = server.access.mode() == AuthMode::Callers || headers.contains_key(CALLER);
             let owner = match is_named {
                 true => StreamOwner::Caller(access.caller.name.clone()),
                 false => StreamOwner::Connection(connection),

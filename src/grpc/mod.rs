@@ -42,4 +42,5 @@ pub use client::{connect, health};
 pub use convert::{attributes, lead_fields};
 pub use mutation::part;
 pub use server::serve;
+pub use services::rpc_paths;
 pub use settings::ServerSettings;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use super::authorization::StreamAccess;
+use super::authorization::{AccessControl, StreamAccess};
 use super::metadata::{criticality, has_deadline, time_limit};
 use super::permits::{RpcPermit, RpcStart};
 use super::response_budget::ResponseBudget;
@@ -24,9 +24,6 @@ use super::write_order::WritePosition;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
-use crate::identity::Authenticator;
-use crate::telemetry::metrics::Metrics;
-use crate::tenant::Tenants;
 
 /// The result of a unary RPC.
 pub(super) type RpcResult<A> = std::result::Result<Response<A>, Status>;
@@ -36,9 +33,7 @@ pub(super) type StreamResult<A> = RpcResult<ResponseStream<A>>;
 /// What all handlers share.
 #[derive(Clone)]
 pub(super) struct ServerContext {
-    pub(super) tenants: Tenants,
-    pub(super) authenticator: Arc<Authenticator>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) access: AccessControl,
     pub(super) settings: Arc<ServerSettings>,
     pub(super) unary_limit: Arc<UnaryLimit>,
     /// The permits of `server.max_streams`.
@@ -198,7 +193,7 @@ impl ServerContext {
         let handler = handler(rpc, responder);
         let draining = self.draining.clone();
         let end = responses.end_handle();
-        let revoked = self.clone().revoked(hold.stream_access.take());
+        let revoked = self.access.clone().revoked(hold.stream_access.take());
         self.tasks.spawn(async move {
             let _held = (hold, cancelled);
             // The handler is dropped before the end of the stream is set: its drop may add trailers.

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::authorization::AccessControl;
 use super::body::MessageLimits;
 use super::elements::MessageSchema;
 use super::request_filter::RequestFilter;
@@ -48,9 +49,7 @@ pub async fn serve(
         unfinished: UnfinishedMessages::new(settings.max_unfinished_bytes),
     };
     let context = ServerContext {
-        tenants,
-        authenticator,
-        metrics: metrics.clone(),
+        access: AccessControl::new(authenticator, tenants, metrics.clone()),
         unary_limit: unary_limit.clone(),
         streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
         settings: Arc::new(settings),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::jwt::{Expected, KeySet, Verifier};
+use crate::files::{self, Contents};
 
 /// The time after which the keys of a URL are fetched again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
@@ -45,6 +46,8 @@ pub enum JwksSource {
 pub struct Issuer {
     verifier: Verifier,
     source: JwksSource,
+    /// The contents of the file from before it was read first.
+    read_contents: Option<Contents>,
     client: reqwest::Client,
     /// The time of the last fetch. Locked while a fetch is in progress.
     fetched: Mutex<Option<Instant>>,
@@ -63,14 +66,16 @@ impl Issuer {
             .map_err(|error| format!("auth.jwt: building the HTTP client failed: {error}"))?;
         let issuer = Self {
             verifier: Verifier::new(config.expected, KeySet::default()),
+            read_contents: match &config.jwks {
+                JwksSource::File(file) => Some(files::contents([file])),
+                JwksSource::Url(_) => None,
+            },
             source: config.jwks,
             client,
             fetched: Mutex::default(),
             waiting: Semaphore::new(MAX_WAITING),
         };
-        if issuer.file().is_some() {
-            issuer.read_file()?;
-        }
+        issuer.read_file()?;
         Ok(issuer)
     }
 
@@ -79,17 +84,14 @@ impl Issuer {
         &self.verifier
     }
 
-    /// The file with the keys, if they are in a file.
-    pub fn file(&self) -> Option<&PathBuf> {
-        match &self.source {
-            JwksSource::File(file) => Some(file),
-            JwksSource::Url(_) => None,
-        }
+    /// The contents of the file from before it was read first. `None` if the keys are not in a file.
+    pub fn read_contents(&self) -> Option<&Contents> {
+        self.read_contents.as_ref()
     }
 
-    /// Reads the keys of the file again. After an error, the old ones stay in use.
+    /// Reads the keys of the file. After an error, the old ones stay in use.
     pub fn read_file(&self) -> Result<(), String> {
-        let Some(file) = self.file() else {
+        let JwksSource::File(file) = &self.source else {
             return Ok(());
         };
         let name = file.display();

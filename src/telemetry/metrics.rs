@@ -67,6 +67,7 @@ labels! {
     AttributionLabels { tenant: String, window: &'static str, attribution: &'static str }
     ClassLabels { tenant: String, class: &'static str }
     LaneLabels { tenant: String, lane: &'static str }
+    ReloadLabels { what: String, result: &'static str }
     ReadLabels { tenant: String, by: &'static str }
     FileLabels { file: &'static str }
     ReasonLabels { reason: &'static str }
@@ -116,6 +117,8 @@ metrics! {
         "Calls that remain today, by tenant; absent if no daily limit is known";
     breaker_open: Family<TenantLabels, GaugeU64> = "upstream_breaker_open",
         "1 while the circuit breaker is open or half-open, so that calls wait; 0 while it is closed; by tenant";
+    reloads: Family<ReloadLabels, Counter> = "reloads",
+        "Reloads of files that have changed, by what they contain and result (ok or failed); a repeated error counts once";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
         "Operations in one request to LeadSquared, by tenant and lane" with MEMBERS;
     batch_saved: Family<LaneLabels, Counter> = "batch_saved_calls",
@@ -249,6 +252,15 @@ impl Metrics {
             outcome: attempt.outcome,
         };
         self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts a reload of files that have changed.
+    pub fn reloaded(&self, what: &str, is_ok: bool) {
+        let labels = ReloadLabels {
+            what: what.to_owned(),
+            result: if is_ok { "ok" } else { "failed" },
+        };
+        self.reloads.get_or_create(&labels).inc();
     }
 
     /// Counts a batch, and the requests that it saved.

@@ -18,6 +18,7 @@ const MODULES: [(&str, &[&str]); 20] = [
             "domain",
             "gateway",
             "grpc",
+            "identity",
             "quota",
             "store",
             "telemetry",

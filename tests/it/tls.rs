@@ -350,13 +350,18 @@ fn settings_of_tls_are_checked() {
     let files = TlsFiles::new();
     let path = |name: &str| files.path(name).display().to_string();
     let (cert, key) = (path("tls.crt"), path("tls.key"));
-    // With TLS, any address is allowed, and client_ca_file is optional.
+    // With TLS and known callers, any address is allowed, and client_ca_file is optional.
     let valid = format!("tls = {{ cert_file = \"{cert}\", key_file = \"{key}\" }}");
-    assert_eq!(errors(&valid), Ok(()));
+    assert_eq!(errors(&format!("{valid}\n[auth]\nmode = \"callers\"")), Ok(()));
     for (server, expected) in [
         (
             "",
-            "server.listen: must be a loopback address, because gRPC is served without TLS; server.tls allows any",
+            "server.listen: must be a loopback address, because every client could use the gateway; server.tls",
+        ),
+        (&valid, "server.listen: must be a loopback address"),
+        (
+            "[auth]\nmode = \"callers\"",
+            "server.listen: must be a loopback address",
         ),
         (
             "tls = true",
