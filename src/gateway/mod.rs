@@ -40,6 +40,7 @@ use crate::error::{Error, ErrorKind, Recovery, Result, Violation};
 use crate::quota::Quota;
 use crate::quota::lane::{BatchSizes, Lane};
 pub use crate::quota::{BreakerSnapshot, BreakerState, QuotaSnapshot, WindowSnapshot};
+use crate::quota::{CallerQuotas, QuotaLimits};
 pub use crate::sharing;
 use crate::sharing::Sharing;
 use crate::store::{self, PriorAttempt, Requests, Store};
@@ -242,6 +243,16 @@ impl Gateway {
     /// Returns the usage of the quota, which is kept over a restart.
     pub fn quota_usage(&self) -> QuotaUsage {
         self.quota.usage()
+    }
+
+    /// Changes the limits of the account's quota.
+    pub fn set_limits(&self, limits: &QuotaLimits) {
+        self.quota.set_limits(limits);
+    }
+
+    /// Changes the parts of the account's quota that callers may use.
+    pub fn set_callers(&self, callers: CallerQuotas) {
+        self.quota.set_callers(callers);
     }
 
     /// Deletes expired request ids and shares. Returns their number.
