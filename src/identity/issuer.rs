@@ -41,6 +41,9 @@ pub enum JwksSource {
     File(PathBuf),
 }
 
+/// The number of fetched keys, or why there are none.
+type FetchResult = Result<usize, String>;
+
 /// An issuer with its present keys.
 #[derive(Debug)]
 pub struct Issuer {
@@ -49,8 +52,8 @@ pub struct Issuer {
     /// The contents of the file from before it was read first.
     read_contents: Option<Contents>,
     client: reqwest::Client,
-    /// The time of the last fetch. Locked while a fetch is in progress.
-    fetched: Mutex<Option<Instant>>,
+    /// The time and the result of the last fetch. Locked while a fetch is in progress.
+    last_fetch: Mutex<Option<(Instant, FetchResult)>>,
     waiting: Semaphore,
 }
 
@@ -72,7 +75,7 @@ impl Issuer {
             },
             source: config.jwks,
             client,
-            fetched: Mutex::default(),
+            last_fetch: Mutex::default(),
             waiting: Semaphore::new(MAX_WAITING),
         };
         issuer.read_file()?;
@@ -109,12 +112,8 @@ impl Issuer {
         let Ok(_waiting) = self.waiting.try_acquire() else {
             return;
         };
-        let mut fetched = self.fetched.lock().await;
-        if fetched.is_none_or(|at| at.elapsed() >= MIN_INTERVAL) {
-            *fetched = Some(Instant::now());
-            // `run` reports failures.
-            let _ = self.fetch().await;
-        }
+        // `run` reports failures.
+        let _ = self.fetch_if_due().await;
     }
 
     /// Fetches the keys of the URL from time to time, until `stop`. A failure is logged once; the old keys stay in use.
@@ -124,12 +123,7 @@ impl Issuer {
         };
         let mut is_failing = false;
         loop {
-            let result = {
-                let mut fetched = self.fetched.lock().await;
-                *fetched = Some(Instant::now());
-                self.fetch().await
-            };
-            let pause = match result {
+            let pause = match self.fetch_if_due().await {
                 Ok(keys) => {
                     if std::mem::replace(&mut is_failing, false) {
                         tracing::info!(%url, keys, "keys of the token issuer fetched again");
@@ -149,8 +143,22 @@ impl Issuer {
         }
     }
 
+    /// Returns the result of the last fetch. Fetches if it is older than [`MIN_INTERVAL`].
+    async fn fetch_if_due(&self) -> FetchResult {
+        let mut last_fetch = self.last_fetch.lock().await;
+        if let Some((at, result)) = &*last_fetch
+            && at.elapsed() < MIN_INTERVAL
+        {
+            return result.clone();
+        }
+        let started = Instant::now();
+        let result = self.fetch().await;
+        *last_fetch = Some((started, result.clone()));
+        result
+    }
+
     /// Fetches the keys. Returns their number.
-    async fn fetch(&self) -> Result<usize, String> {
+    async fn fetch(&self) -> FetchResult {
         let JwksSource::Url(url) = &self.source else {
             return Ok(0);
         };
@@ -171,5 +179,68 @@ impl Issuer {
         let count = keys.len();
         self.verifier.replace_keys(keys);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex as SyncMutex};
+
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    /// A JWK Set with keys of these ids.
+    fn key_set(ids: &[&str]) -> String {
+        let key = |id: &&str| {
+            // The key of RFC 8037, appendix A.2.
+            format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}"#)
+        };
+        format!(r#"{{"keys":[{}]}}"#, ids.iter().map(key).collect::<Vec<_>>().join(","))
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_again_after_30_s_and_kept_when_a_fetch_fails() {
+        let served = Arc::new(SyncMutex::new((key_set(&["old"]), 0)));
+        let state = served.clone();
+        let respond = move || async move {
+            let mut served = state.lock().unwrap();
+            served.1 += 1;
+            served.0.clone()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let router = Router::new().route("/", get(respond));
+        TaskTracker::new().spawn(axum::serve(listener, router).into_future());
+        let issuer = Issuer::new(JwtConfig {
+            expected: Expected {
+                issuer: String::new(),
+                audience: String::new(),
+                caller_claim: String::new(),
+                leeway: Duration::ZERO,
+            },
+            jwks: JwksSource::Url(url),
+        })
+        .unwrap();
+        let state = |issuer: &Issuer| (served.lock().unwrap().1, issuer.verifier().key_ids());
+        let later = async || {
+            tokio::time::pause();
+            tokio::time::advance(MIN_INTERVAL).await;
+            tokio::time::resume();
+        };
+        issuer.refresh().await;
+        issuer.refresh().await;
+        assert_eq!(state(&issuer), (1, vec!["old".to_owned()]));
+        served.lock().unwrap().0 = key_set(&["new", "old"]);
+        later().await;
+        issuer.refresh().await;
+        assert_eq!(state(&issuer), (2, vec!["new".to_owned(), "old".to_owned()]));
+        served.lock().unwrap().0 = "<html>".to_owned();
+        later().await;
+        issuer.refresh().await;
+        assert_eq!(state(&issuer), (3, vec!["new".to_owned(), "old".to_owned()]));
     }
 }

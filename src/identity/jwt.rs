@@ -187,6 +187,13 @@ impl Verifier {
         }
     }
 
+    /// The ids of the keys, sorted.
+    pub fn key_ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.keys.load().by_id.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Replaces the keys. Tokens that were signed with a key that is gone are refused from now on.
     pub fn replace_keys(&self, keys: KeySet) {
         self.keys.store(Arc::new(keys));

@@ -16,6 +16,7 @@ use leadgate_simulator::{Fault, FaultKind, Options, Recorded, Simulator};
 use pb::field_value::Value;
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +25,9 @@ use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::certificates::{Issued, TlsFiles};
+
+/// The number of lines of [`tenant`].
+const TENANT_LINES: usize = 4;
 
 pub type Client = LeadServiceClient<Channel>;
 
@@ -35,6 +39,9 @@ pub struct World {
     pub admin: SocketAddr,
     /// TLS of the gateway. `None`: it uses plaintext.
     pub tls: Option<Arc<Tls>>,
+    /// The folder of the settings file, and the settings at the start.
+    settings: (tempfile::TempDir, String),
+    look_now: Arc<Notify>,
     stop: CancellationToken,
     running: JoinSet<Result<(), String>>,
 }
@@ -102,11 +109,14 @@ impl World {
         let variables = Some(in_memory).filter(|_| !settings.contains("[store]"));
         let tls_files = tls.into_iter().flat_map(|(files, _)| files.variables());
         let variables = variables.into_iter().chain(patience).chain(tls_files);
-        let config = Config::read("test", settings, variables).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("leadgate.toml");
+        std::fs::write(&file, settings).unwrap();
+        let config = Config::load(Some(&file), variables).unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         let app = App::new(config).await.unwrap();
-        let app_tls = app.tls().cloned();
+        let (app_tls, look_now) = (app.tls().cloned(), app.look_now());
         running.spawn(app.serve(listener, admin, stop.clone().cancelled_owned()));
         let endpoint = match tls {
             None => Endpoint::new(format!("http://{address}")).unwrap(),
@@ -120,9 +130,19 @@ impl World {
             address,
             admin: admin_address,
             tls: app_tls,
+            settings: (folder, settings.to_owned()),
+            look_now,
             stop,
             running,
         }
+    }
+
+    /// Replaces the settings that were added to those of the tenant.
+    pub fn write_settings(&self, settings: &str) {
+        let (folder, before) = &self.settings;
+        let tenant = before.split_inclusive('\n').take(TENANT_LINES).collect::<String>();
+        std::fs::write(folder.path().join("leadgate.toml"), format!("{tenant}{settings}")).unwrap();
+        self.look_now.notify_one();
     }
 
     /// Starts the shutdown of the gateway.

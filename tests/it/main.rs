@@ -5,9 +5,11 @@
 mod account;
 mod certificates;
 mod harness;
+mod tokens;
 
 mod activity;
 mod architecture;
+mod auth;
 mod batch;
 mod breaker;
 mod callers;
