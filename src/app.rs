@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, TenantConfig};
+use crate::crm::PairName;
 use crate::domain::usage::QuotaUsage;
+use crate::files::Watcher;
 use crate::gateway::{self, Gateway};
 use crate::quota::{self, Quota};
 use crate::store::Store;
@@ -151,6 +153,11 @@ impl App {
             draining,
         } = self;
         start_gateways(&tenants, &config.store_url).await?;
+        let mut watcher = Watcher::new(metrics.clone());
+        for (name, gateway) in tenants.iter() {
+            watch_keys(&mut watcher, name, gateway.crm());
+            tasks.spawn(gateway.crm().clone().maintain_keys(draining.clone()));
+        }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
             grpc = address(&listener).unwrap_or_default(),
@@ -190,6 +197,7 @@ impl App {
         };
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
+        maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
         grpc::serve(
             listener,
             tenants,
@@ -240,6 +248,26 @@ async fn start_gateways(tenants: &Tenants, store_url: &str) -> Result<(), String
         }
     }
     Ok(())
+}
+
+/// Watches the files of a tenant's keys.
+fn watch_keys(watcher: &mut Watcher, tenant: &str, client: &crm::Client) {
+    for (name, setting) in [(PairName::First, "keys"), (PairName::Next, "next")] {
+        let files = client.key_files(name);
+        if files.is_empty() {
+            continue;
+        }
+        let what = format!("tenants.{tenant}.{setting}");
+        let reload = {
+            let client = client.clone();
+            move || client.reload_keys(name)
+        };
+        watcher.add(what.clone(), files, reload);
+        // The files may have changed since the start of the process.
+        if let Err(reason) = client.reload_keys(name) {
+            tracing::warn!(what, reason, "reloading files failed; the former contents stay in use");
+        }
+    }
 }
 
 /// Begins the first three stages. The server reacts to the cancelled token in all three ways.

@@ -5,10 +5,16 @@
 //! sends no events.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::metrics::Metrics;
 
 /// How often the contents are compared.
 pub const INTERVAL: Duration = Duration::from_secs(2);
@@ -73,6 +79,101 @@ impl Watched {
                 match std::mem::replace(&mut self.failed, failed.clone()) == failed {
                     true => Look::Unchanged,
                     false => Look::Failed(error),
+                }
+            }
+        }
+    }
+}
+
+/// Watches several groups of files, each with a reload of its own. Each reload is logged and counted.
+pub struct Watcher {
+    watches: Vec<Watch>,
+    metrics: Arc<Metrics>,
+    look_now: Arc<Notify>,
+}
+
+struct Watch {
+    what: String,
+    watched: Watched,
+    reload: Box<dyn FnMut() -> Result<(), String> + Send>,
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.watches.iter().map(|watch| &watch.what);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl Watcher {
+    /// A watcher of no files.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            watches: Vec::new(),
+            metrics,
+            look_now: Arc::default(),
+        }
+    }
+
+    /// Watches files from their present contents on. `what` names them in logs and metrics. `reload` reads the files; its error must
+    /// not have their contents. Files that were read before this call may have changed since, so read them again after it.
+    pub fn add(
+        &mut self,
+        what: impl Into<String>,
+        paths: Vec<PathBuf>,
+        reload: impl FnMut() -> Result<(), String> + Send + 'static,
+    ) {
+        self.watches.push(Watch {
+            what: what.into(),
+            watched: Watched::new(paths),
+            reload: Box::new(reload),
+        });
+    }
+
+    /// Notify it to compare all contents now instead of after [`INTERVAL`].
+    pub fn look_now(&self) -> Arc<Notify> {
+        self.look_now.clone()
+    }
+
+    /// Compares the contents every [`INTERVAL`] until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        if self.watches.is_empty() {
+            return;
+        }
+        let look_now = self.look_now.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = look_now.notified() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            // A file system may block.
+            let looked = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match looked.await {
+                Ok(watcher) => self = watcher,
+                Err(error) => {
+                    tracing::error!(%error, "watching files failed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Compares all contents once.
+    fn look(&mut self) {
+        for Watch { what, watched, reload } in &mut self.watches {
+            match watched.look(&mut *reload) {
+                Look::Unchanged => {}
+                Look::Reloaded => {
+                    self.metrics.reloaded(what, true);
+                    tracing::info!(%what, "files reloaded");
+                }
+                Look::Failed(reason) => {
+                    self.metrics.reloaded(what, false);
+                    tracing::warn!(%what, reason, "reloading files failed; the former contents stay in use");
                 }
             }
         }
@@ -148,6 +249,46 @@ mod tests {
         fs::write(&file, "broken").unwrap();
         assert_eq!(watched.look(fail("worse")), Look::Failed("worse".to_owned()));
         assert_eq!(watched.look(reload), Look::Reloaded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watcher_reloads_what_has_changed_and_counts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
+        let metrics = Arc::new(Metrics::default());
+        let mut watcher = Watcher::new(metrics.clone());
+        let (reloaded, mut reloads) = tokio::sync::mpsc::unbounded_channel();
+        for (path, result) in [(&good, Ok(())), (&bad, Err("no key".to_owned()))] {
+            fs::write(path, "old").unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let reloaded = reloaded.clone();
+            watcher.add(name.clone(), vec![path.clone()], move || {
+                reloaded.send(name.clone()).unwrap();
+                result.clone()
+            });
+        }
+        let look_now = watcher.look_now();
+        let stop = CancellationToken::new();
+        let running = tokio_util::task::TaskTracker::new().spawn(watcher.run(stop.clone()));
+        fs::write(&good, "new").unwrap();
+        assert_eq!(reloads.recv().await.unwrap(), "good");
+        let before = tokio::time::Instant::now();
+        fs::write(&bad, "new").unwrap();
+        look_now.notify_one();
+        assert_eq!(reloads.recv().await.unwrap(), "bad");
+        assert!(before.elapsed() < INTERVAL);
+        // The same error again is not counted.
+        assert_eq!(reloads.recv().await.unwrap(), "bad");
+        assert_eq!(reloads.recv().await.unwrap(), "bad");
+        stop.cancel();
+        running.await.unwrap();
+        let text = metrics.text(std::iter::empty());
+        for line in [
+            "leadgate_reloads_total{what=\"good\",result=\"ok\"} 1",
+            "leadgate_reloads_total{what=\"bad\",result=\"failed\"} 1",
+        ] {
+            assert!(text.lines().any(|seen| seen == line), "{line} in {text}");
+        }
     }
 
     #[test]
