@@ -362,15 +362,21 @@ impl Reader {
         let settings: Option<TenantSettings> = self.checked(&at, table, |_| vec![]);
         let is_insecure = settings.as_ref().is_some_and(|settings| settings.insecure_plaintext);
         let base_url = self.base_url(&[at[0], name, "base_url"], base_url, is_insecure);
-        let settings = settings?;
+        let (settings, base_url, upstream) = (settings?, base_url?, upstream?);
+        if upstream.refuses(&base_url) {
+            self.error(
+                &[at[0], name, "base_url"],
+                "must not be a private address; upstream.allow_private_addresses = true allows it",
+            );
+        }
         Some(TenantConfig {
-            base_url: base_url?,
+            base_url,
             keys: crm::Keys {
                 first: first?,
                 next: next?,
             },
             limits: limits?,
-            upstream: upstream?,
+            upstream,
             writes: writes?,
             sharing: sharing?,
             batching: batching?,
@@ -998,6 +1004,39 @@ mod tests {
                 "{found:?}"
             );
             assert!(!found[0].contains("SEC"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_private_address_of_leadsquared_must_be_allowed() {
+        for (host, is_private) in [
+            ("10.0.0.1", true),
+            ("169.254.169.254", true),
+            ("0x7f.1", false),
+            ("0xa.1", true),
+            ("[::ffff:192.168.0.1]", true),
+            ("[fd00::1]", true),
+            ("[::1]", false),
+            ("127.0.0.2", false),
+            ("localhost", false),
+            ("8.8.8.8", false),
+        ] {
+            let text = TENANT.replace("api-in21.leadsquared.com", host);
+            let expected = match is_private {
+                true => vec![
+                    "test.toml: tenants.acme.base_url: must not be a private address; upstream.allow_private_addresses = true \
+                     allows it"
+                        .to_owned(),
+                ],
+                false => vec![],
+            };
+            let found = match read(&text, &[]) {
+                Ok(_) => vec![],
+                Err(_) => errors(&text, &[]),
+            };
+            assert_eq!(found, expected, "{host}");
+            let allowed = [("LEADGATE__TENANT_DEFAULTS__UPSTREAM__ALLOW_PRIVATE_ADDRESSES", "true")];
+            assert!(read(&text, &allowed).is_ok(), "{host}");
         }
     }
 

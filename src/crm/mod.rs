@@ -5,6 +5,7 @@
 
 mod account;
 pub mod activity;
+mod address;
 pub mod authentication;
 pub mod batch;
 pub mod bulk;
@@ -40,6 +41,7 @@ use crate::quota::breaker::{self, OperationId};
 use crate::quota::{Cost, Quota, Requeue, Slot, SlotRequest, Verdict};
 use crate::telemetry::metrics::{Attempt, Metrics};
 use account::{AccountKeys, KeyDecision};
+use address::Resolver;
 use cause::{Outage, OutageChange};
 use clock::UpstreamClock;
 use keys::KeyPair;
@@ -137,6 +139,8 @@ pub struct CrmSettings {
     pub max_retry_after: Duration,
     /// The URL of the proxy, with its credentials. Empty: no proxy. Proxies in the environment are ignored.
     pub proxy: SecretString,
+    /// Whether LeadSquared may be at a private address, such as 10.0.0.1. With a proxy, the proxy decides.
+    pub allow_private_addresses: bool,
 }
 
 impl CrmSettings {
@@ -160,6 +164,11 @@ impl CrmSettings {
         let url = Url::parse(self.proxy.expose_secret()).ok()?;
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         (matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare).then_some(url)
+    }
+
+    /// Whether the URL has an address to which no connection is allowed. A host name is checked when it is resolved.
+    pub fn refuses(&self, base_url: &Url) -> bool {
+        !self.allow_private_addresses && address::of_url(base_url).is_some_and(|ip| !address::is_allowed(ip))
     }
 
     /// Returns the invalid settings: the key, and what is valid.
@@ -254,7 +263,7 @@ impl Client {
     ) -> std::result::Result<Self, String> {
         let keys = AccountKeys::new(keys.clone())?;
         account::set_in_use(&metrics, tenant, keys.in_use().name);
-        let http = http_client(&settings, base.scheme())?;
+        let http = http_client(tenant, &settings, base.scheme())?;
         Ok(Self {
             shared: Arc::new(Shared {
                 http,
@@ -765,7 +774,7 @@ async fn timed<T>(context: &RequestContext, slot: impl Future<Output = Result<T>
     Ok((slot?, queued))
 }
 
-fn http_client(settings: &CrmSettings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
+fn http_client(tenant: &str, settings: &CrmSettings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("leadgate/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(settings.connect_timeout)
@@ -782,6 +791,11 @@ fn http_client(settings: &CrmSettings, scheme: &str) -> std::result::Result<reqw
         Some(url) => builder.proxy(
             reqwest::Proxy::all(url).map_err(|_| "the URL of the proxy is invalid (upstream.proxy)".to_owned())?,
         ),
+    };
+    // With a proxy, only the name of the proxy is resolved here.
+    let builder = match settings.allow_private_addresses || settings.has_proxy() {
+        true => builder,
+        false => builder.dns_resolver(Resolver::new(tenant)),
     };
     let builder = match (settings.http2, scheme) {
         (false, _) => builder.http1_only(),

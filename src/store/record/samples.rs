@@ -132,6 +132,8 @@ pub(in crate::store) fn errors() -> Vec<Error> {
         Recovery::Activity,
     ];
     errors.extend(recoveries.map(|recovery| Error::from(ErrorKind::OutcomeUnknown).with_recovery(recovery)));
+    // Later kinds are appended, because records are never changed.
+    errors.push(Error::from(ErrorKind::Unavailable { sent: false }).with_cause(Cause::PrivateAddress));
     errors
 }
 
