@@ -283,7 +283,7 @@ mod tests {
         let client = client(&["127.0.0.1", "10.0.0.1"]);
         let respond = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 1024]).await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
             let response = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
             stream.write_all(response.as_bytes()).await.unwrap();
         };

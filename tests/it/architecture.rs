@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the library, the highest layer first, with the modules that each one may import from: only from rows below
 /// its own. A module that is missing here is an error, and so is a right that is not needed.
-const MODULES: [(&str, &[&str]); 18] = [
+const MODULES: [(&str, &[&str]); 20] = [
     (
         "app",
         &[
@@ -24,11 +24,23 @@ const MODULES: [(&str, &[&str]); 18] = [
             "tenant",
         ],
     ),
-    ("config", &["crm", "gateway", "grpc", "quota", "sharing", "telemetry"]),
+    (
+        "config",
+        &["crm", "gateway", "grpc", "identity", "quota", "sharing", "telemetry"],
+    ),
     ("admin", &["gateway", "store", "telemetry", "tenant"]),
     (
         "grpc",
-        &["clock", "context", "domain", "error", "gateway", "telemetry", "tenant"],
+        &[
+            "clock",
+            "context",
+            "domain",
+            "error",
+            "gateway",
+            "identity",
+            "telemetry",
+            "tenant",
+        ],
     ),
     ("tenant", &["error", "gateway"]),
     (
@@ -53,10 +65,15 @@ const MODULES: [(&str, &[&str]); 18] = [
     ("users", &["cached", "context", "crm", "domain", "error"]),
     ("cached", &["clock", "context", "crm", "error"]),
     ("store", &["clock", "context", "domain", "error"]),
-    ("crm", &["clock", "context", "domain", "error", "quota", "telemetry"]),
+    (
+        "crm",
+        &["clock", "context", "domain", "error", "identity", "quota", "telemetry"],
+    ),
     ("quota", &["clock", "context", "domain", "error"]),
-    ("context", &["error"]),
+    ("context", &["error", "identity"]),
     ("domain", &["error"]),
+    ("identity", &[]),
+    ("tls", &[]),
     ("files", &["telemetry"]),
     ("telemetry", &[]),
     ("error", &[]),
