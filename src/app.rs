@@ -197,6 +197,10 @@ impl App {
             );
         }
         tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
+        for (name, gateway) in tenants.iter() {
+            reload::watch_keys(&mut watcher, name, gateway.crm());
+            tasks.spawn(gateway.crm().clone().maintain_keys(draining.clone()));
+        }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
             grpc = address(&listener).unwrap_or_default(),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::{Config, ConfigSource, FixedSettings};
-use crate::files::Watcher;
+use crate::crm::{self, PairName};
+use crate::files::{self, Watcher};
 use crate::identity::Authenticator;
 use crate::quota::CallerQuotas;
 use crate::tenant::Tenants;
@@ -73,5 +74,25 @@ pub(super) fn caller_quotas(config: &Config) -> CallerQuotas {
             .map(|(name, caller)| (name.as_str().into(), caller.quota.clone()))
             .collect(),
         others: config.other_callers.clone(),
+    }
+}
+
+/// Watches the files of a tenant's keys.
+pub(super) fn watch_keys(watcher: &mut Watcher, tenant: &str, client: &crm::Client) {
+    for (name, setting) in [(PairName::First, "keys"), (PairName::Next, "next")] {
+        let files = client.key_files(name);
+        if files.is_empty() {
+            continue;
+        }
+        let what = format!("tenants.{tenant}.{setting}");
+        let reload = {
+            let client = client.clone();
+            move || client.reload_keys(name)
+        };
+        watcher.add(what.clone(), files::contents(files), reload);
+        // The files may have changed since the start of the process.
+        if let Err(reason) = client.reload_keys(name) {
+            tracing::warn!(what, reason, "reloading files failed; the former contents stay in use");
+        }
     }
 }

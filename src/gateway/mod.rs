@@ -25,7 +25,6 @@ use crate::context::RequestContext;
 use crate::crm;
 use crate::crm::activity::GetActivityTypes;
 pub use crate::crm::activity::{ActivityOffset, RetrieveModifiedActivities};
-use crate::crm::authentication::{KeyOwner, UserByAccessKey};
 use crate::crm::lead::ClearWith;
 use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;
@@ -260,9 +259,9 @@ impl Gateway {
         Ok(self.requests.delete_expired().await? + self.sharing.delete_expired().await?)
     }
 
-    /// Returns the owner of the access keys.
-    pub async fn key_owner(&self, context: &RequestContext) -> Result<KeyOwner> {
-        self.crm.call(context, &UserByAccessKey).await
+    /// The client of LeadSquared.
+    pub fn crm(&self) -> &crm::Client {
+        &self.crm
     }
 
     /// Why LeadSquared cannot be reached now, with host and port. The text is for operators.

@@ -67,6 +67,8 @@ labels! {
     AttributionLabels { tenant: String, window: &'static str, attribution: &'static str }
     ClassLabels { tenant: String, class: &'static str }
     LaneLabels { tenant: String, lane: &'static str }
+    KeyLabels { tenant: String, pair: &'static str }
+    KeyCheckLabels { tenant: String, pair: &'static str, result: &'static str }
     ReloadLabels { what: String, result: &'static str }
     ReadLabels { tenant: String, by: &'static str }
     FileLabels { file: &'static str }
@@ -117,6 +119,12 @@ metrics! {
         "Calls that remain today, by tenant; absent if no daily limit is known";
     breaker_open: Family<TenantLabels, GaugeU64> = "upstream_breaker_open",
         "1 while the circuit breaker is open or half-open, so that calls wait; 0 while it is closed; by tenant";
+    key_in_use: Family<KeyLabels, GaugeU64> = "key_in_use",
+        "1 for the pair of LeadSquared's keys with which requests are sent (first or next), 0 for the other pair; by tenant";
+    key_switches: Family<KeyLabels, Counter> = "key_switches",
+        "Switches to another pair of LeadSquared's keys, by tenant and new pair (first or next)";
+    key_checks: Family<KeyCheckLabels, Counter> = "key_checks",
+        "Checks of a pair of LeadSquared's keys, by tenant, pair (first or next) and result: accepted, rejected, or failed for another reason";
     reloads: Family<ReloadLabels, Counter> = "reloads",
         "Reloads of files that have changed, by what they contain and result (ok or failed); a repeated error counts once";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
@@ -252,6 +260,26 @@ impl Metrics {
             outcome: attempt.outcome,
         };
         self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Sets whether requests are sent with a pair of keys.
+    pub fn keys_in_use(&self, tenant: &str, pair: &'static str, is_in_use: bool) {
+        let tenant = tenant.to_owned();
+        let labels = KeyLabels { tenant, pair };
+        self.key_in_use.get_or_create(&labels).set(is_in_use.into());
+    }
+
+    /// Counts a switch to another pair of keys.
+    pub fn keys_switched(&self, tenant: &str, pair: &'static str) {
+        let tenant = tenant.to_owned();
+        self.key_switches.get_or_create(&KeyLabels { tenant, pair }).inc();
+    }
+
+    /// Counts a check of a pair of keys: `accepted`, `rejected`, or `failed` for another reason.
+    pub fn keys_checked(&self, tenant: &str, pair: &'static str, result: &'static str) {
+        let tenant = tenant.to_owned();
+        let labels = KeyCheckLabels { tenant, pair, result };
+        self.key_checks.get_or_create(&labels).inc();
     }
 
     /// Counts a reload of files that have changed.

@@ -21,6 +21,7 @@ mod errors;
 mod golden;
 mod health;
 mod interleavings;
+mod keys;
 mod lead;
 mod lengths;
 mod load;
