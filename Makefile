@@ -73,6 +73,7 @@ lint-proto: $(PYTHON_READY)
 lint-rust: $(DENY_READY)
 	@echo "== lint: Rust"
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo check --locked --package leadgate --no-default-features
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
@@ -87,6 +88,10 @@ unit: ## Runs the Rust tests: unit tests, and whole processes over real sockets
 crash: ## Kills processes and connections during mutations, and compares (LEADGATE_CRASH_SECONDS=3600: one hour)
 	@echo "== crash: each acknowledged mutation has exactly one effect"
 	cargo test --locked --test crash -- --nocapture
+
+.PHONY: fuzz
+fuzz: ## Runs each fuzz target (LEADGATE_FUZZ_SECONDS=600: ten minutes each; FUZZ_TARGETS="settings" names some)
+	tools/fuzz.sh $(FUZZ_TARGETS)
 
 .PHONY: release-binary
 release-binary: ## Builds the binary that is shipped, target/dist/leadgate, and checks the libraries that it needs

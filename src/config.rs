@@ -748,7 +748,10 @@ impl Reader {
         if url.scheme() == "http" && !is_loopback(&url) && !is_insecure {
             self.error(at, "must be https, because the keys are readable over plain HTTP");
         }
-        if !matches!(url.path().trim_end_matches('/'), "") || url.query().is_some() || !url.username().is_empty() {
+        let has_credentials = !url.username().is_empty() || url.password().is_some();
+        let has_path = !url.path().trim_end_matches('/').is_empty();
+        let has_suffix = has_path || url.query().is_some() || url.fragment().is_some();
+        if has_credentials || has_suffix {
             self.error(at, "must have a scheme and a host only; leadgate adds /v2 and the keys");
         }
         Some(url)
@@ -1070,6 +1073,30 @@ mod tests {
                 .iter()
                 .any(|error| error.contains("server: must be a table"))
         );
+    }
+
+    #[test]
+    fn the_url_of_an_account_has_a_scheme_and_a_host_only() {
+        let with = |url: &str| TENANT.replace("https://api-in21.leadsquared.com", url);
+        for good in [
+            "https://api.example",
+            "https://api.example/",
+            "https://api.example:8443",
+        ] {
+            assert!(read(&with(good), &[]).is_ok(), "{good}");
+        }
+        for end in [
+            "api.example/v2",
+            "api.example?a",
+            "api.example#a",
+            "SECRET@api.example",
+            ":SECRET@api.example",
+        ] {
+            let found = errors(&with(&format!("https://{end}")), &[]);
+            let expected =
+                "test.toml: tenants.acme.base_url: must have a scheme and a host only; leadgate adds /v2 and the keys";
+            assert_eq!(found, [expected], "{end}");
+        }
     }
 
     #[test]

@@ -29,3 +29,8 @@ pub mod users;
 
 // The client of LeadSquared.
 pub mod crm;
+
+// The targets of the fuzz tests.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -13,9 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clock;
 
 /// The tolerance while the clock is known. Dates have whole seconds, and responses take time.
-const KNOWN_TOLERANCE: Duration = Duration::from_secs(2);
+const KNOWN_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 /// The tolerance while the clock is not known.
-const UNKNOWN_TOLERANCE: Duration = Duration::from_secs(120);
+const UNKNOWN_TOLERANCE: SignedDuration = SignedDuration::from_secs(120);
 
 /// LeadSquared's clock.
 #[derive(Debug, Default)]
@@ -37,9 +37,11 @@ impl UpstreamClock {
     /// Whether an event that LeadSquared dated happened at or after that local time, within the tolerance. `None` if the clock
     /// is not known and the times are too close.
     pub fn is_since(&self, dated: Timestamp, since: Timestamp) -> Option<bool> {
+        // The clock may show any year. Sums of times could overflow.
+        let later = dated.duration_since(since);
         match *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(ahead) => Some(dated >= since + ahead - KNOWN_TOLERANCE),
-            None => (dated < since - UNKNOWN_TOLERANCE).then_some(false),
+            Some(ahead) => Some(later >= ahead - KNOWN_TOLERANCE),
+            None => (later < -UNKNOWN_TOLERANCE).then_some(false),
         }
     }
 }
@@ -112,5 +114,9 @@ mod tests {
 
         clock.observe(&HeaderValue::from_static("yesterday"));
         assert_eq!(clock.is_since(seconds(605), now), Some(false));
+
+        // The last date that can be represented.
+        clock.observe(&HeaderValue::from_static("Thu, 30 Dec 9999 22:00:00 GMT"));
+        assert_eq!(clock.is_since(now, now), Some(false));
     }
 }

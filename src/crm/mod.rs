@@ -11,6 +11,8 @@ pub mod batch;
 pub mod bulk;
 mod cause;
 pub mod clock;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod json;
 mod keys;
 pub mod lead;

@@ -184,9 +184,11 @@ impl Operation for RecentlyModifiedLeads {
                 .collect();
             with_id(row)
         };
+        // Page tokens have 32 bits for it.
+        let total: Option<u32> = whole(&records.member("RecordCount"));
         Ok(ModifiedLeadsPage {
             rows: records.read(&MODIFIED_LEADS, row),
-            total: whole(&records.member("RecordCount")).ok_or_else(|| unreadable("RecordCount"))?,
+            total: total.ok_or_else(|| unreadable("RecordCount"))? as usize,
         })
     }
 
@@ -423,6 +425,8 @@ mod tests {
         );
         for body in [
             json!({"RecordCount": null, "Leads": []}),
+            json!({"RecordCount": 4_294_967_296_u64, "Leads": []}),
+            json!({"RecordCount": "18446744073709551615", "Leads": []}),
             json!({"Leads": []}),
             json!([]),
         ] {

@@ -4,6 +4,8 @@ mod activity;
 mod cursor;
 mod duplicate;
 mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod lead;
 mod lookup;
 mod modified;

@@ -19,20 +19,20 @@ use super::unfinished::{UnfinishedMessage, UnfinishedMessages};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The length of the prefix of a message: one byte for compression and four for the length.
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 
 /// The size of the blocks of an incomplete message. One growing buffer would need twice the memory.
 const BLOCK_BYTES: usize = 16 * 1024;
 
 /// Received bytes, in blocks.
 #[derive(Debug, Default)]
-struct Buffer {
+pub(super) struct Buffer {
     blocks: VecDeque<BytesMut>,
     length: usize,
 }
 
 impl Buffer {
-    fn extend(&mut self, mut bytes: &[u8]) {
+    pub(super) fn extend(&mut self, mut bytes: &[u8]) {
         self.length += bytes.len();
         while !bytes.is_empty() {
             match self.blocks.back_mut() {
@@ -188,7 +188,12 @@ impl RequestBody {
 
 impl MessageLimits {
     /// Returns the next message with its prefix, if it is complete.
-    fn next_message(&self, buffer: &mut Buffer, method: Option<MethodInfo>, is_gzip: bool) -> Result<Option<Bytes>> {
+    pub(super) fn next_message(
+        &self,
+        buffer: &mut Buffer,
+        method: Option<MethodInfo>,
+        is_gzip: bool,
+    ) -> Result<Option<Bytes>> {
         let Some([flag, length @ ..]) = buffer.prefix() else {
             return Ok(None);
         };

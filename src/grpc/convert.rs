@@ -240,15 +240,34 @@ pub(super) fn time(at: Option<prost_types::Timestamp>, field: &str, violations: 
 
 /// Converts a time for a response.
 pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: at.as_second(),
-        nanos: at.subsec_nanosecond(),
+    let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
+    // The fraction of a time before 1970 is negative, and that of a message is not.
+    match nanos {
+        ..0 => prost_types::Timestamp {
+            seconds: seconds - 1,
+            nanos: nanos + 1_000_000_000,
+        },
+        _ => prost_types::Timestamp { seconds, nanos },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_before_1970_has_a_positive_fraction() {
+        for (text, seconds, nanos) in [
+            ("1969-12-31T23:59:59.25Z", -1, 250_000_000),
+            ("1969-12-31T23:59:59Z", -1, 0),
+            ("1970-01-01T00:00:00.25Z", 0, 250_000_000),
+        ] {
+            let at: Timestamp = text.parse().unwrap();
+            let converted = timestamp(at);
+            assert_eq!((converted.seconds, converted.nanos), (seconds, nanos), "{text}");
+            assert_eq!(instant(converted), Ok(at), "{text}");
+        }
+    }
 
     #[test]
     fn every_standard_field_is_converted_in_both_directions() {

@@ -9,6 +9,8 @@ mod client_certificate;
 mod connection;
 mod convert;
 mod elements;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod import;
 mod keyed_limit;
 mod lead;

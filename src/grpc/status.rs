@@ -27,7 +27,7 @@ const SHARE: &str = "leadgate.v1.Share";
 
 /// Maximum size of all headers of an error. HTTP/2 counts the name, the value and 32 bytes for each. Java clients accept 8
 /// KB, and proxies add headers.
-const MAX_HEADER_BYTES: usize = 6_000;
+pub(super) const MAX_HEADER_BYTES: usize = 6_000;
 /// Reserved for the headers of the HTTP library: `:status` and `date`.
 const HTTP_BYTES: usize = 120;
 /// Reserved for the headers that are added to a status later: content-type, x-request-id, the counts of an import,

@@ -253,6 +253,10 @@ impl Verifier {
         let claims = decode::<Claims>(token, key, &validation)
             .map_err(|error| refusal(&error))?
             .claims;
+        // The library also accepts a list with the issuer. `iss` is one text (RFC 7519, 4.1.1).
+        if claims.others.get("iss").and_then(Json::as_str) != Some(&self.expected.issuer) {
+            return Err(Refusal::Issuer);
+        }
         let leeway = self.expected.leeway;
         let expires = time(claims.exp.as_ref().ok_or(Refusal::Claim)?)?
             .checked_add(leeway)
@@ -441,6 +445,11 @@ mod tests {
         for (claims, expected) in [
             (with("iss", json!("https://other.example")), Refusal::Issuer),
             (without("iss"), Refusal::Issuer),
+            (
+                with("iss", json!(["https://idp.example", "https://other.example"])),
+                Refusal::Issuer,
+            ),
+            (with("iss", json!(["https://idp.example"])), Refusal::Issuer),
             (with("aud", json!("other")), Refusal::Audience),
             (with("aud", json!(["other"])), Refusal::Audience),
             (without("aud"), Refusal::Audience),

@@ -3,6 +3,8 @@
 
 mod bottleneck;
 mod findings;
+#[cfg(test)]
+mod fuzzing;
 mod order;
 mod plan;
 mod rejected;

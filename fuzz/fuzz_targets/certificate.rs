@@ -1,0 +1,3 @@
+#![no_main]
+
+leadgate_fuzz::program!("certificate");
