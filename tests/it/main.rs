@@ -13,6 +13,7 @@ mod auth;
 mod batch;
 mod breaker;
 mod callers;
+mod canary;
 mod checks;
 mod deadlines;
 mod duplicates;
