@@ -18,6 +18,7 @@ mod edge;
 mod errors;
 mod golden;
 mod health;
+mod hostile;
 mod interleavings;
 mod lead;
 mod lengths;
