@@ -101,7 +101,7 @@ impl App {
             named: config
                 .callers
                 .iter()
-                .map(|(name, quota)| (name.as_str().into(), quota.clone()))
+                .map(|(name, caller)| (name.as_str().into(), caller.quota.clone()))
                 .collect(),
             others: config.other_callers.clone(),
         };

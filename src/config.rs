@@ -1,6 +1,8 @@
 //! Every setting and its check. Embedded defaults come first, then a file, then the environment. The errors of a configuration
 //! are reported together, each with its origin, its path and the expected value.
 
+mod auth;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,9 +16,12 @@ use toml::{Table, Value};
 use url::Url;
 
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
+use crate::identity::Registry;
 use crate::telemetry::log;
 use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
+use auth::AuthSettings;
+pub use auth::{AuthConfig, CallerConfig, JwksSource, JwtConfig};
 
 /// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -47,8 +52,12 @@ pub struct Config {
     pub keep_request_ids: Duration,
     /// The settings of the log.
     pub log: log::LogSettings,
-    /// The quota settings of each named caller.
-    pub callers: BTreeMap<String, quota::CallerQuota>,
+    /// How callers are identified.
+    pub auth: AuthConfig,
+    /// The settings of each named caller.
+    pub callers: BTreeMap<String, CallerConfig>,
+    /// The callers by their credentials.
+    pub registry: Registry,
     /// The quota settings of all other callers.
     pub other_callers: quota::CallerQuota,
     /// The accounts by name.
@@ -125,19 +134,6 @@ struct ServerAddress {
 struct AdminSettings {
     listen: SocketAddr,
     insecure_plaintext: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuthSettings {
-    #[expect(dead_code, reason = "there is one mode so far; another one is an error")]
-    mode: AuthMode,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum AuthMode {
-    None,
 }
 
 #[derive(Deserialize)]
@@ -314,7 +310,7 @@ impl Reader {
         let tls = tls.map(|tls| self.tls(tls));
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
-        let auth: Option<AuthSettings> = self.section(&[], &mut all, "auth", |_| vec![]);
+        let auth = self.section(&[], &mut all, "auth", AuthSettings::validate);
         let store = self.section(&[], &mut all, "store", StoreSettings::validate);
         let log = self.section(&[], &mut all, "log", log::LogSettings::validate);
         let caller_defaults = self.take_table(&[], &mut all, "caller_defaults");
@@ -326,11 +322,12 @@ impl Reader {
             self.error(&[&key], &message);
         }
 
+        let tenant_names: Vec<String> = tenants.keys().cloned().collect();
         let callers = self.each(callers, &caller_defaults, "callers", |reader, name, table| {
-            reader.checked(&["callers", name], table, quota::CallerQuota::validate)
+            reader.caller(name, table, &tenant_names)
         });
-        let validate = quota::CallerQuota::validate;
-        let other_callers = self.checked(&["caller_defaults"], caller_defaults, validate);
+        let other_callers = self.other_callers(caller_defaults);
+        let registry = self.registry(callers.as_ref());
         if tenants.is_empty() {
             let text = "at least one [tenants.NAME] is required, with base_url, access_key and secret_key";
             self.error(&["tenants"], text);
@@ -338,7 +335,6 @@ impl Reader {
         let tenants = self.each(tenants, &tenant_defaults, "tenants", Self::tenant);
 
         let (address, store) = (address?, store?);
-        auth?;
         Some(Config {
             listen: address.listen,
             server: server?,
@@ -350,7 +346,9 @@ impl Reader {
             store_url: store.url,
             keep_request_ids: store.keep_request_ids,
             log: log?,
+            auth: auth?.config(),
             callers: callers?,
+            registry: registry?,
             other_callers: other_callers?,
             tenants: tenants?,
         })
@@ -362,6 +360,21 @@ impl Reader {
             Value::Table(table) => self.checked(&at, table, TlsSettings::validate),
             _ => {
                 self.error(&at, "must be a table { cert_file, key_file, client_ca_file }");
+                None
+            }
+        }
+    }
+
+    /// Builds the registry. A credential of two callers is an error.
+    fn registry(&mut self, callers: Option<&BTreeMap<String, CallerConfig>>) -> Option<Registry> {
+        let callers = callers?.iter().map(|(name, caller)| (name.as_str(), &caller.identity));
+        match Registry::new(callers) {
+            Ok(registry) => Some(registry),
+            Err(conflicts) => {
+                for conflict in conflicts {
+                    let at = ["callers", &conflict.caller, conflict.setting];
+                    self.error(&at, &conflict.to_string());
+                }
                 None
             }
         }
@@ -594,13 +607,7 @@ impl Reader {
                 return None;
             }
         };
-        let is_loopback = match url.host() {
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        if url.scheme() == "http" && !is_loopback && !is_insecure {
+        if url.scheme() == "http" && !is_loopback(&url) && !is_insecure {
             self.error(at, "must be https, because the keys are readable over plain HTTP");
         }
         if !matches!(url.path().trim_end_matches('/'), "") || url.query().is_some() || !url.username().is_empty() {
@@ -665,6 +672,16 @@ impl Reader {
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
+    }
+}
+
+/// Whether the host of a URL is this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 
@@ -895,7 +912,8 @@ mod tests {
             ),
             (
                 "callers.a.x = 1",
-                "callers.a.x: unknown setting; known settings: calls_per_window, max_criticality, weight",
+                "callers.a.x: unknown setting; known settings: allow, api_keys, calls_per_window, certificates, \
+                 deny_fields, hide_fields, max_criticality, subjects, tenants, weight",
             ),
         ] {
             assert_eq!(message(text), format!("test.toml: {expected}"));
@@ -907,7 +925,7 @@ mod tests {
     #[test]
     fn a_setting_of_a_caller_may_come_from_the_environment() {
         let config = read(TENANT, &[("LEADGATE__CALLERS__BILLING__WEIGHT", "3")]).unwrap();
-        assert_eq!(config.callers["billing"].weight, 3);
+        assert_eq!(config.callers["billing"].quota.weight, 3);
     }
 
     #[test]

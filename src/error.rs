@@ -181,6 +181,40 @@ pub enum ErrorKind {
     /// The caller cancelled the call before anything was sent.
     #[error("the caller cancelled the call; nothing was sent")]
     CallerCancelled,
+    /// The request has no valid credential of a known caller. Strangers do not learn more, the name of a tenant included.
+    #[error("the request has no valid credential of a known caller; nothing was sent")]
+    CallerUnknown,
+    /// The settings of the caller do not allow the request.
+    #[error("{0}; nothing was sent")]
+    CallerNotAllowed(Denial),
+    /// `audit.required` is set, and the audit file cannot be written.
+    #[error("the gateway's audit file cannot be written; nothing was sent; an operator must check the gateway's log")]
+    AuditUnavailable,
+}
+
+/// Which rule of `[callers.NAME]` does not allow a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No pattern of `allow` matches the RPC.
+    #[error("the caller may not use this RPC (callers.NAME.allow)")]
+    Method,
+    /// `tenants` does not have the tenant. A tenant that does not exist has the same error.
+    #[error("the caller may not use this tenant (callers.NAME.tenants), or the tenant does not exist")]
+    Tenant,
+    /// `deny_fields` or `hide_fields` has a field of the request.
+    #[error("the caller may not use some fields (callers.NAME.deny_fields or hide_fields){}", listed(.0))]
+    Fields(Vec<Violation>),
+}
+
+impl Denial {
+    /// The name of the rule in ErrorInfo.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Tenant => "tenant",
+            Self::Fields(_) => "field",
+        }
+    }
 }
 
 /// The effect of a request on LeadSquared's data, as far as it is known.
@@ -468,6 +502,9 @@ impl Error {
             ErrorKind::ShuttingDown => ("shutting-down", TRANSIENT),
             ErrorKind::StreamInterrupted => ("shutting-down", BLOCKED),
             ErrorKind::CallerCancelled => ("caller-left", TRANSIENT),
+            ErrorKind::CallerUnknown => ("caller-unknown", BLOCKED),
+            ErrorKind::CallerNotAllowed(_) => ("caller-not-allowed", BLOCKED),
+            ErrorKind::AuditUnavailable => ("audit-unavailable", TRANSIENT),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::identity::permission::Permissions;
 
 /// The criticality of a request, as in Google's SRE book, in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +38,8 @@ pub struct RequestContext {
     pub mutation: Option<Uuid>,
     /// The name of the caller. Callers share the quota.
     pub caller: Arc<str>,
+    /// What the caller may do. The RPC and the tenant are checked before the context exists; fields are checked with it.
+    pub permissions: Arc<Permissions>,
     /// The criticality.
     pub criticality: Criticality,
     /// Every wait ends at this time.
@@ -137,6 +140,7 @@ impl RequestContext {
             id: id.into(),
             mutation: None,
             caller: INTERNAL_CALLER.into(),
+            permissions: Permissions::all(),
             criticality: Criticality::default(),
             deadline: Instant::now() + limit,
             cancelled: CancellationToken::new(),
@@ -163,6 +167,7 @@ impl RequestContext {
             id: self.id.clone(),
             mutation: self.mutation,
             caller: self.caller.clone(),
+            permissions: self.permissions.clone(),
             criticality: Criticality::CriticalPlus,
             deadline: self.deadline.max(Instant::now() + limit),
             cancelled: CancellationToken::new(),

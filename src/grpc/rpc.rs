@@ -23,6 +23,7 @@ use super::write_order::WritePosition;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::Gateway;
+use crate::identity::permission::Permissions;
 use crate::tenant::Tenants;
 
 /// The result of a unary RPC.
@@ -246,6 +247,7 @@ impl ServerContext {
             id: start.log.id().into(),
             mutation: None,
             caller: caller(headers)?,
+            permissions: Permissions::all(),
             criticality: criticality(headers)?,
             deadline: start.log.start() + limit,
             cancelled: CancellationToken::new(),

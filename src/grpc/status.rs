@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use uuid::Uuid;
 
 use crate::domain::lead::{path, schema_name};
-use crate::error::{Error, ErrorKind, Recovery, Resource, Violation, shortened};
+use crate::error::{Denial, Error, ErrorKind, Recovery, Resource, Violation, shortened};
 
 /// The domain of ErrorInfo.
 const DOMAIN: &str = "leadgate";
@@ -220,6 +220,7 @@ fn entry(error: &Error) -> StatusEntry<'_> {
         ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable => {
             row(Code::Unavailable, "STORE_UNAVAILABLE", Detail::None, After(SOON))
         }
+        ErrorKind::AuditUnavailable => row(Code::Unavailable, "AUDIT_UNAVAILABLE", Detail::None, After(SOON)),
         ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => {
             row(Code::Unavailable, "SHUTTING_DOWN", Detail::None, After(Duration::ZERO))
         }
@@ -227,6 +228,16 @@ fn entry(error: &Error) -> StatusEntry<'_> {
             row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Detail::None, Unspecified)
         }
         ErrorKind::CallerCancelled => row(Code::Cancelled, "CALLER_LEFT", Detail::None, Unspecified),
+
+        // The caller.
+        ErrorKind::CallerUnknown => row(Code::Unauthenticated, "CALLER_UNKNOWN", Detail::None, Unspecified),
+        ErrorKind::CallerNotAllowed(denial) => {
+            let detail = match denial {
+                Denial::Method | Denial::Tenant => Detail::Precondition(denial.rule()),
+                Denial::Fields(violations) => Detail::BadRequest(violations),
+            };
+            row(Code::PermissionDenied, "CALLER_NOT_ALLOWED", detail, Unspecified)
+        }
     }
 }
 
@@ -317,6 +328,7 @@ fn metadata(error: &Error, tenant: Option<&str>) -> HashMap<String, String> {
         }
         ErrorKind::DeadlineExceeded { place } => Some(("place", place.clone().into_owned())),
         ErrorKind::Unreadable { path } => Some(("json_path", path.clone())),
+        ErrorKind::CallerNotAllowed(denial) => Some(("rule", denial.rule().to_owned())),
         _ => None,
     };
     let retry_same = match details.recovery {

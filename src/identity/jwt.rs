@@ -95,7 +95,7 @@ struct Verified {
 
 #[derive(Deserialize)]
 struct Claims {
-    exp: Json,
+    exp: Option<Json>,
     nbf: Option<Json>,
     #[serde(flatten)]
     others: HashMap<String, Json>,
@@ -236,7 +236,9 @@ impl Verifier {
             .map_err(|error| refusal(&error))?
             .claims;
         let leeway = self.expected.leeway;
-        let expires = time(&claims.exp)?.checked_add(leeway).ok_or(Refusal::Claim)?;
+        let expires = time(claims.exp.as_ref().ok_or(Refusal::Claim)?)?
+            .checked_add(leeway)
+            .ok_or(Refusal::Claim)?;
         let not_before = match &claims.nbf {
             Some(nbf) => time(nbf)?.checked_sub(leeway).unwrap_or(SystemTime::UNIX_EPOCH),
             None => SystemTime::UNIX_EPOCH,
@@ -426,7 +428,7 @@ mod tests {
             (without("aud"), Refusal::Audience),
             (with("exp", json!(NOW - 31)), Refusal::Expired),
             (with("exp", json!(0)), Refusal::Expired),
-            (with("exp", json!(-1)), Refusal::Expired),
+            (with("exp", json!(-1)), Refusal::Claim),
             (without("exp"), Refusal::Claim),
             (with("exp", json!("2100-01-01")), Refusal::Claim),
             (with("exp", json!(1e300)), Refusal::Claim),

@@ -7,9 +7,13 @@ pub mod certificate;
 pub mod jwt;
 pub mod permission;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use serde::Deserialize;
 
 use self::api_key::KeyHash;
 use self::certificate::SubjectName;
@@ -64,6 +68,30 @@ pub enum Credential {
     Certificate(Arc<[SubjectName]>),
 }
 
+/// Whether callers are identified (`auth.mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// Every client may do everything. Callers name themselves.
+    None,
+    /// Every RPC except health checks needs the credential of a known caller.
+    Callers,
+}
+
+/// A credential of two callers.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entry {number} also belongs to callers.{other}")]
+pub struct CredentialConflict {
+    /// One caller.
+    pub caller: String,
+    /// The setting.
+    pub setting: &'static str,
+    /// The number of the entry, from 1.
+    pub number: usize,
+    /// The other caller.
+    pub other: String,
+}
+
 /// All callers, by their credentials.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -73,37 +101,38 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Builds the registry. Fails with one text for each credential that two callers have.
-    pub fn new(callers: &BTreeMap<String, CallerIdentity>) -> Result<Self, Vec<String>> {
+    /// Builds the registry. Fails with all credentials that two callers have.
+    pub fn new<'a>(
+        callers: impl Iterator<Item = (&'a str, &'a CallerIdentity)>,
+    ) -> Result<Self, Vec<CredentialConflict>> {
         let mut registry = Self::default();
-        let mut errors = Vec::new();
+        let mut conflicts = Vec::new();
         for (name, identity) in callers {
             let caller = Arc::new(Caller {
-                name: name.as_str().into(),
+                name: name.into(),
                 permissions: Arc::new(identity.permissions.clone()),
             });
             let keys = identity.api_keys.clone();
             registry.callers.insert(caller.name.clone(), (caller.clone(), keys));
-            for subject in &identity.subjects {
-                if let Some(other) = registry.subjects.insert(subject.clone(), caller.clone()) {
-                    errors.push(format!(
-                        "callers.{name}.subjects: {subject:?} also belongs to callers.{}",
-                        other.name
-                    ));
-                }
-            }
-            for san in &identity.certificates {
-                if let Some(other) = registry.certificates.insert(san.clone(), caller.clone()) {
-                    errors.push(format!(
-                        "callers.{name}.certificates: {san} also belongs to callers.{}",
-                        other.name
-                    ));
-                }
-            }
+            insert(
+                &mut registry.subjects,
+                &identity.subjects,
+                "subjects",
+                &caller,
+                &mut conflicts,
+            );
+            let certificates = &identity.certificates;
+            insert(
+                &mut registry.certificates,
+                certificates,
+                "certificates",
+                &caller,
+                &mut conflicts,
+            );
         }
-        match errors.is_empty() {
+        match conflicts.is_empty() {
             true => Ok(registry),
-            false => Err(errors),
+            false => Err(conflicts),
         }
     }
 
@@ -125,7 +154,29 @@ impl Registry {
     }
 }
 
-/// Whether a caller may have this name: one that leadgate does not use for its own calls.
+/// Adds the credentials of a caller. Those of another caller are conflicts.
+fn insert<C: Clone + Eq + Hash>(
+    known: &mut HashMap<C, Arc<Caller>>,
+    credentials: &[C],
+    setting: &'static str,
+    caller: &Arc<Caller>,
+    conflicts: &mut Vec<CredentialConflict>,
+) {
+    for (i, credential) in credentials.iter().enumerate() {
+        match known.entry(credential.clone()) {
+            Entry::Vacant(vacant) => drop(vacant.insert(caller.clone())),
+            Entry::Occupied(other) if other.get().name == caller.name => {}
+            Entry::Occupied(other) => conflicts.push(CredentialConflict {
+                caller: caller.name.to_string(),
+                setting,
+                number: i + 1,
+                other: other.get().name.to_string(),
+            }),
+        }
+    }
+}
+
+/// Whether leadgate uses the name for its own calls, so that no caller may have it.
 pub fn is_reserved(name: &str) -> bool {
     name.get(..RESERVED.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
@@ -137,11 +188,8 @@ mod tests {
 
     use super::*;
 
-    fn registry(callers: &[(&str, CallerIdentity)]) -> Result<Registry, Vec<String>> {
-        let callers = callers
-            .iter()
-            .map(|(name, identity)| ((*name).to_owned(), identity.clone()));
-        Registry::new(&callers.collect())
+    fn registry(callers: &[(&str, CallerIdentity)]) -> Result<Registry, Vec<CredentialConflict>> {
+        Registry::new(callers.iter().map(|(name, identity)| (*name, identity)))
     }
 
     fn name(registry: &Registry, credential: &Credential) -> Option<Arc<str>> {
@@ -215,12 +263,15 @@ mod tests {
             certificates: vec!["dns:same".parse().unwrap()],
             ..CallerIdentity::default()
         };
-        let errors = registry(&[("one", identity.clone()), ("two", identity)]).unwrap_err();
+        let conflicts = registry(&[("one", identity.clone()), ("two", identity)]).unwrap_err();
+        let texts = conflicts
+            .iter()
+            .map(|conflict| format!("{}.{}: {conflict}", conflict.caller, conflict.setting));
         assert_eq!(
-            errors,
+            texts.collect::<Vec<_>>(),
             [
-                "callers.two.subjects: \"same\" also belongs to callers.one",
-                "callers.two.certificates: dns:same also belongs to callers.one",
+                "two.subjects: entry 1 also belongs to callers.one",
+                "two.certificates: entry 1 also belongs to callers.one",
             ]
         );
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 
 /// What a caller may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,13 +50,16 @@ const PACKAGE: &str = "leadgate.v1.";
 
 impl Permissions {
     /// Everything is permitted: a gateway without authentication.
-    pub fn all() -> Self {
-        Self {
-            tenants: Names::All,
-            allow: vec![MethodPattern::all()],
-            deny_fields: Attributes::default(),
-            hide_fields: Attributes::default(),
-        }
+    pub fn all() -> Arc<Self> {
+        static ALL: LazyLock<Arc<Permissions>> = LazyLock::new(|| {
+            Arc::new(Permissions {
+                tenants: Names::All,
+                allow: vec![MethodPattern::all()],
+                deny_fields: Attributes::default(),
+                hide_fields: Attributes::default(),
+            })
+        });
+        ALL.clone()
     }
 
     /// Whether an RPC is permitted. `path` is that of the request: `/leadgate.v1.LeadService/GetLead`.
@@ -165,7 +169,10 @@ impl FromStr for MethodPattern {
                 _ => Err(EXPECTED),
             }
         };
-        let (service, method) = text.split_once('/').ok_or(EXPECTED)?;
+        let (service, method) = text
+            .split_once('/')
+            .filter(|(service, _)| !service.is_empty())
+            .ok_or(EXPECTED)?;
         // `*/Get*` means the services of every package, reflection and health included.
         let is_full = service.contains('.') || service.starts_with('*');
         let service = match is_full {

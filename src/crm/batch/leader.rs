@@ -13,6 +13,7 @@ use super::splitting::{Failure, Splitting, is_unserved};
 use super::{BatchMode, Batchable, MemberResult};
 use crate::context::{Criticality, RequestContext, deadline_exceeded};
 use crate::error::Result;
+use crate::identity::permission::Permissions;
 use crate::quota::SlotRequest;
 use crate::quota::breaker::OperationId;
 use crate::telemetry::metrics::BatchRequest;
@@ -232,6 +233,7 @@ fn batch_context<O: Batchable>(members: &[Member<O>]) -> RequestContext {
         // The ids of all members are in the log line of the batch.
         mutation: mutation.filter(|id| contexts().all(|context| context.mutation == Some(*id))),
         caller,
+        permissions: Permissions::all(),
         criticality: contexts()
             .map(|context| context.criticality)
             .max()

@@ -78,6 +78,17 @@ pub(in crate::store) enum ErrorKindRecord {
     StreamInterrupted,
     #[serde(rename = "CallerLeft")]
     CallerCancelled,
+    CallerUnknown,
+    CallerNotAllowed(DenialRecord),
+    AuditUnavailable,
+}
+
+/// The rule that does not allow a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::store) enum DenialRecord {
+    Method,
+    Tenant,
+    Fields(Vec<ViolationRecord>),
 }
 
 /// A rejection by the rate limit of LeadSquared.
@@ -228,6 +239,9 @@ impl From<domain::ErrorKind> for ErrorKindRecord {
             domain::ErrorKind::ShuttingDown => Self::ShuttingDown,
             domain::ErrorKind::StreamInterrupted => Self::StreamInterrupted,
             domain::ErrorKind::CallerCancelled => Self::CallerCancelled,
+            domain::ErrorKind::CallerUnknown => Self::CallerUnknown,
+            domain::ErrorKind::CallerNotAllowed(denial) => Self::CallerNotAllowed(denial.into()),
+            domain::ErrorKind::AuditUnavailable => Self::AuditUnavailable,
         }
     }
 }
@@ -268,6 +282,33 @@ impl From<ErrorKindRecord> for domain::ErrorKind {
             ErrorKindRecord::ShuttingDown => Self::ShuttingDown,
             ErrorKindRecord::StreamInterrupted => Self::StreamInterrupted,
             ErrorKindRecord::CallerCancelled => Self::CallerCancelled,
+            ErrorKindRecord::CallerUnknown => Self::CallerUnknown,
+            ErrorKindRecord::CallerNotAllowed(denial) => Self::CallerNotAllowed(denial.into()),
+            ErrorKindRecord::AuditUnavailable => Self::AuditUnavailable,
+        }
+    }
+}
+
+impl From<domain::Denial> for DenialRecord {
+    fn from(denial: domain::Denial) -> Self {
+        match denial {
+            domain::Denial::Method => Self::Method,
+            domain::Denial::Tenant => Self::Tenant,
+            domain::Denial::Fields(violations) => {
+                Self::Fields(violations.into_iter().map(ViolationRecord::from).collect())
+            }
+        }
+    }
+}
+
+impl From<DenialRecord> for domain::Denial {
+    fn from(record: DenialRecord) -> Self {
+        match record {
+            DenialRecord::Method => Self::Method,
+            DenialRecord::Tenant => Self::Tenant,
+            DenialRecord::Fields(violations) => {
+                Self::Fields(violations.into_iter().map(domain::Violation::from).collect())
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::share::{Access, Share, ShareContext, ShareStage, ShareStep, S
 use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit};
 use crate::domain::value::{FieldSet, Value};
 use crate::error::{
-    Cause, Certificate, Error, ErrorKind, FailureDetails, Limit, Recovery, Refusal, Resource, Violation,
+    Cause, Certificate, Denial, Error, ErrorKind, FailureDetails, Limit, Recovery, Refusal, Resource, Violation,
 };
 
 /// A time with a fraction of a second.
@@ -132,6 +132,14 @@ pub(in crate::store) fn errors() -> Vec<Error> {
         Recovery::Activity,
     ];
     errors.extend(recoveries.map(|recovery| Error::from(ErrorKind::OutcomeUnknown).with_recovery(recovery)));
+    let of_callers = [
+        ErrorKind::CallerUnknown,
+        ErrorKind::CallerNotAllowed(Denial::Method),
+        ErrorKind::CallerNotAllowed(Denial::Tenant),
+        ErrorKind::CallerNotAllowed(Denial::Fields(vec![Violation::new("lead.owner_id", "is denied")])),
+        ErrorKind::AuditUnavailable,
+    ];
+    errors.extend(of_callers.map(Error::from));
     errors
 }
 

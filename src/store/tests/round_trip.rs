@@ -14,7 +14,9 @@ use crate::context::RequestContext;
 use crate::domain::lead::WriteResult;
 use crate::domain::share::{Access, Share, ShareContext, ShareFilter, ShareStage, ShareStep, SharedEntity};
 use crate::domain::value::{FieldSet, Value};
-use crate::error::{Cause, Certificate, Error, ErrorKind, FailureDetails, Outcome, Recovery, Resource, Violation};
+use crate::error::{
+    Cause, Certificate, Denial, Error, ErrorKind, FailureDetails, Outcome, Recovery, Resource, Violation,
+};
 use crate::store::{AddShareResult, Requests};
 
 /// Every kind of error with any content, except kinds that are never stored.
@@ -41,9 +43,14 @@ fn any_error() -> impl Strategy<Value = Error> {
         ErrorKind::StoreUnreadable,
         ErrorKind::ShuttingDown,
         ErrorKind::CallerCancelled,
+        ErrorKind::CallerUnknown,
+        ErrorKind::CallerNotAllowed(Denial::Method),
+        ErrorKind::CallerNotAllowed(Denial::Tenant),
+        ErrorKind::AuditUnavailable,
     ]);
     let kind = prop_oneof![
-        violations.prop_map(ErrorKind::Invalid),
+        violations.clone().prop_map(ErrorKind::Invalid),
+        violations.prop_map(|violations| ErrorKind::CallerNotAllowed(Denial::Fields(violations))),
         (proptest::option::of(text()), proptest::option::of(text()))
             .prop_map(|(attribute, lead_id)| ErrorKind::Duplicate { attribute, lead_id }),
         resource.prop_map(ErrorKind::NotFound),

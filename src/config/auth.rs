@@ -1,0 +1,244 @@
+//! `[auth]`, and the credentials and permissions in `[callers.NAME]`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Table;
+use url::Url;
+
+use super::{Reader, SectionErrors, is_loopback, split};
+use crate::identity::jwt::Expected;
+use crate::identity::permission::Permissions;
+use crate::identity::{AuthMode, CallerIdentity, is_reserved};
+use crate::quota;
+
+/// Maximum of `auth.jwt.leeway`.
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
+/// The settings of `[callers.NAME]` that are not its part of the quota.
+const IDENTITY: [&str; 7] = [
+    "api_keys",
+    "certificates",
+    "subjects",
+    "tenants",
+    "allow",
+    "deny_fields",
+    "hide_fields",
+];
+
+/// How callers are identified, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Whether callers are identified at all.
+    pub mode: AuthMode,
+    /// The tokens that are accepted. `None`: no tokens.
+    pub jwt: Option<JwtConfig>,
+}
+
+/// Which tokens are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtConfig {
+    /// The claims of a valid token.
+    pub expected: Expected,
+    /// Where the issuer's keys are.
+    pub jwks: JwksSource,
+}
+
+/// Where the keys of an issuer are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwksSource {
+    /// A URL, which is fetched again from time to time.
+    Url(Url),
+    /// A file, which is read again when it changes.
+    File(PathBuf),
+}
+
+/// The settings of one caller, checked.
+#[derive(Clone, Debug)]
+pub struct CallerConfig {
+    /// Its part of the quota.
+    pub quota: quota::CallerQuota,
+    /// Its credentials and permissions.
+    pub identity: CallerIdentity,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuthSettings {
+    mode: AuthMode,
+    jwt: JwtSettings,
+}
+
+/// `[auth.jwt]`. An empty issuer means that tokens are not accepted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JwtSettings {
+    issuer: String,
+    audience: String,
+    jwks: JwksSettings,
+    caller_claim: String,
+    #[serde(with = "humantime_serde")]
+    leeway: Duration,
+}
+
+/// Exactly one of both is not empty.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JwksSettings {
+    url: String,
+    file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentitySettings {
+    api_keys: Vec<String>,
+    certificates: Vec<String>,
+    subjects: Vec<String>,
+    tenants: Vec<String>,
+    allow: Vec<String>,
+    deny_fields: Vec<String>,
+    hide_fields: Vec<String>,
+}
+
+impl AuthSettings {
+    pub(super) fn validate(&self) -> SectionErrors {
+        let jwt = &self.jwt;
+        if jwt.issuer.is_empty() {
+            return vec![];
+        }
+        let mut errors = vec![];
+        if jwt.audience.is_empty() || jwt.caller_claim.is_empty() {
+            errors.push(("jwt", "audience and caller_claim must not be empty".to_owned()));
+        }
+        if jwt.leeway > MAX_LEEWAY {
+            errors.push(("jwt", "leeway must be at most 5m".to_owned()));
+        }
+        if let Err(error) = jwt.jwks.source() {
+            errors.push(("jwt", error.to_owned()));
+        }
+        errors
+    }
+
+    pub(super) fn config(self) -> AuthConfig {
+        let jwt = Some(self.jwt).filter(|jwt| !jwt.issuer.is_empty()).and_then(|jwt| {
+            let jwks = jwt.jwks.source().ok()?;
+            let expected = Expected {
+                issuer: jwt.issuer,
+                audience: jwt.audience,
+                caller_claim: jwt.caller_claim,
+                leeway: jwt.leeway,
+            };
+            Some(JwtConfig { expected, jwks })
+        });
+        AuthConfig { mode: self.mode, jwt }
+    }
+}
+
+impl JwksSettings {
+    fn source(&self) -> Result<JwksSource, &'static str> {
+        match (self.url.as_str(), self.file.as_os_str().is_empty()) {
+            ("", false) => Ok(JwksSource::File(self.file.clone())),
+            (url, true) if !url.is_empty() => match Url::parse(url) {
+                Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => {
+                    Ok(JwksSource::Url(url))
+                }
+                _ => Err("jwks.url must be an https URL, since the keys in it decide which tokens are accepted"),
+            },
+            _ => Err("jwks must be { url = \"https://...\" } or { file = \"PATH\" }"),
+        }
+    }
+}
+
+impl Reader {
+    /// Reads the settings of one caller. `tenants`: the names of all tenants.
+    pub(super) fn caller(&mut self, name: &str, mut table: Table, tenants: &[String]) -> Option<CallerConfig> {
+        let at = ["callers", name];
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
+            self.error(&at, "the name of a caller must be 1 to 64 letters, digits, - _ or .");
+        } else if is_reserved(name) {
+            self.error(&at, "names that begin with leadgate are reserved");
+        }
+        let identity = split(&mut table, &IDENTITY);
+        let quota = self.checked(&at, table, quota::CallerQuota::validate);
+        let identity = self.typed::<IdentitySettings>(&at, identity)?;
+        let known = |name: &str| match name == "*" || tenants.iter().any(|tenant| tenant == name) {
+            true => Ok(name.to_owned()),
+            false => Err("must be the name of a tenant, or \"*\" for all"),
+        };
+        let attribute = |name: &str| match name.is_empty() || name.contains(char::is_whitespace) {
+            true => Err("must be the schema name of a lead attribute, such as \"mx_Salary\""),
+            false => Ok(name.to_owned()),
+        };
+        let subject = |subject: &str| match subject.is_empty() {
+            true => Err("must be a value of the claim auth.jwt.caller_claim"),
+            false => Ok(subject.to_owned()),
+        };
+        let identity = CallerIdentity {
+            api_keys: self.entries(&at, "api_keys", &identity.api_keys, FromStr::from_str),
+            certificates: self.entries(&at, "certificates", &identity.certificates, FromStr::from_str),
+            subjects: self.entries(&at, "subjects", &identity.subjects, subject),
+            permissions: Permissions {
+                tenants: self
+                    .entries(&at, "tenants", &identity.tenants, known)
+                    .into_iter()
+                    .collect(),
+                allow: self.entries(&at, "allow", &identity.allow, FromStr::from_str),
+                deny_fields: self
+                    .entries(&at, "deny_fields", &identity.deny_fields, attribute)
+                    .into_iter()
+                    .collect(),
+                hide_fields: self
+                    .entries(&at, "hide_fields", &identity.hide_fields, attribute)
+                    .into_iter()
+                    .collect(),
+            },
+        };
+        Some(CallerConfig {
+            quota: quota?,
+            identity,
+        })
+    }
+
+    /// Reads the quota of callers without a table of their own. Credentials belong to one caller, so they have no default.
+    pub(super) fn other_callers(&mut self, mut table: Table) -> Option<quota::CallerQuota> {
+        let at = ["caller_defaults"];
+        let identity = split(&mut table, &IDENTITY);
+        if let Some(identity) = self.typed::<IdentitySettings>(&at, identity) {
+            for (key, entries) in [
+                ("api_keys", identity.api_keys),
+                ("certificates", identity.certificates),
+                ("subjects", identity.subjects),
+                ("allow", identity.allow),
+            ] {
+                if !entries.is_empty() {
+                    self.error(
+                        &[at[0], key],
+                        &format!("must be set for each caller, in callers.NAME.{key}"),
+                    );
+                }
+            }
+        }
+        self.checked(&at, table, quota::CallerQuota::validate)
+    }
+
+    /// Parses the entries of a list. The error of an entry has its number and not its text, which may be a key.
+    fn entries<T>(
+        &mut self,
+        at: &[&str; 2],
+        key: &str,
+        texts: &[String],
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Vec<T> {
+        let mut entries = vec![];
+        for (i, text) in texts.iter().enumerate() {
+            match parse(text) {
+                Ok(entry) => entries.push(entry),
+                Err(expected) => self.error(&[at[0], at[1], key], &format!("entry {}: {expected}", i + 1)),
+            }
+        }
+        entries
+    }
+}
