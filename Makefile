@@ -84,7 +84,7 @@ unit: ## Runs the Rust tests: unit tests, and whole processes over real sockets
 	cargo test --locked
 
 .PHONY: hostile
-hostile: ## Measures what hostile clients cost a good one, in a quarter of an hour
+hostile: ## Measures what hostile clients cost a good one, in a quarter of an hour (LEADGATE_HOSTILE_ATTACK=GzipBomb: only this attack)
 	@echo "== hostile: a good client is served beside hostile ones, and they cost no memory"
 	cargo test --locked --test hostile -- --nocapture
 

@@ -57,6 +57,10 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 1024;
 /// The HTTP library accepts this many times the allowed metadata, so that leadgate can respond with its own error.
 const METADATA_SLACK: usize = 16;
+/// A connection is closed when the client has not read the next part of a response for this many times
+/// `server.stream_read_timeout`. A stream fails after `server.stream_read_timeout`, but only once its buffer is full, and its client
+/// may still read the error.
+const UNREAD_FACTOR: u32 = 5;
 /// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
 const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
@@ -194,7 +198,7 @@ async fn begin(stream: TcpStream, number: u64, context: ConnectionContext) {
     };
     let handshake = async {
         // A client that sends nothing needs no permit.
-        stream.readable().await?;
+        stream.peek(&mut [0]).await?;
         let Ok(_permit) = context.handshakes.try_acquire() else {
             context.refusals.report("server.max_handshakes");
             return Ok(None);
@@ -319,7 +323,7 @@ async fn unwanted(settings: &ServerSettings, number: u64, activity: &ConnectionA
     tokio::select! {
         () = tokio::time::sleep(age), if !age.is_zero() => Unwanted::Old,
         () = activity.idle_for(idle), if !idle.is_zero() => Unwanted::Idle,
-        () = activity.unread_for(2 * settings.stream_read_timeout) => Unwanted::Unread,
+        () = activity.unread_for(UNREAD_FACTOR * settings.stream_read_timeout) => Unwanted::Unread,
     }
 }
 

@@ -186,12 +186,12 @@ async fn a_response_that_is_not_read_ends_the_connection() {
     let begin = Instant::now();
     connection.write(&request).await.unwrap();
     connection.until_closed(LIMIT).await;
-    assert!(begin.elapsed() >= Duration::from_millis(600));
+    assert!(begin.elapsed() >= Duration::from_millis(1_500));
     closed(&world, "unread_response", 1).await;
     // A client that reads everything, and then nothing because there is nothing, stays.
     let mut other = quota_client(channel(world.address).await);
     other.get_quota(pb::GetQuotaRequest::default()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     closed(&world, "unread_response", 1).await;
 }
 
@@ -225,9 +225,10 @@ async fn tls_handshakes_are_limited_in_number_and_time() {
     let (_, metrics) = world.page("/metrics").await;
     let is_counted = !metrics.contains("leadgate_connections_refused_total 0\n");
     assert!(is_counted, "{metrics}");
-    world
-        .until("leadgate_tls_handshakes_failed_total{reason=\"timeout\"} 2")
-        .await;
+    let timed_out = "leadgate_tls_handshakes_failed_total{reason=\"timeout\"}";
+    while !world.page("/metrics").await.1.contains(timed_out) {
+        tokio::task::yield_now().await;
+    }
     drop(silent);
     files.endpoint(world.address, None).connect().await.unwrap();
 }
