@@ -135,12 +135,15 @@ async fn an_old_connection_ends_after_its_rpcs() {
     let begin = Instant::now();
     let request = pb::WatchQuotaRequest::default();
     let mut responses = watch.watch_quota(request).await.unwrap().into_inner();
-    let end = loop {
-        match responses.message().await {
-            Ok(Some(_)) => {}
-            end => break end,
+    let end = async {
+        loop {
+            match responses.message().await {
+                Ok(Some(_)) => {}
+                end => break end,
+            }
         }
     };
+    let end = tokio::time::timeout(LIMIT, end).await.unwrap();
     // The stream had the time of grace, and ended with the connection.
     assert!(begin.elapsed() >= Duration::from_millis(900), "{:?}", begin.elapsed());
     assert!(end.is_err(), "{end:?}");
@@ -163,7 +166,7 @@ async fn an_idle_connection_ends_and_a_stream_keeps_it() {
     let mut responses = watch.watch_quota(request).await.unwrap().into_inner();
     let mut idle = RawConnection::open(world.address).await.unwrap();
     let mut is_going_away = false;
-    while let Ok(frame) = idle.read().await {
+    while let Ok(frame) = tokio::time::timeout(LIMIT, idle.read()).await.unwrap() {
         is_going_away |= frame.kind == raw::GOAWAY;
         // The server waits for the response to its PING.
         if frame.kind == raw::PING {
