@@ -83,6 +83,11 @@ unit: ## Runs the Rust tests: unit tests, and whole processes over real sockets
 	@echo "== unit: the Rust tests"
 	cargo test --locked
 
+.PHONY: hostile
+hostile: ## Measures what hostile clients cost a good one, in a quarter of an hour (LEADGATE_HOSTILE_ATTACK=GzipBomb: only this attack)
+	@echo "== hostile: a good client is served beside hostile ones, and they cost no memory"
+	cargo test --locked --test hostile -- --nocapture
+
 .PHONY: crash
 crash: ## Kills processes and connections during mutations, and compares (LEADGATE_CRASH_SECONDS=3600: one hour)
 	@echo "== crash: each acknowledged mutation has exactly one effect"

@@ -65,16 +65,23 @@ impl Account {
     pub async fn process(&self) -> Process {
         let address = listen().await.local_addr().unwrap();
         let path = self.folder.path().join("leadgate.toml");
-        let ports = format!("[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+        let admin = listen().await.local_addr().unwrap();
+        let ports = format!("[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"{admin}\"\n");
         std::fs::write(&path, format!("{ports}{}", self.settings)).unwrap();
         let log = self.folder.path().join("log");
-        Process { address, path, log }
+        Process {
+            address,
+            admin,
+            path,
+            log,
+        }
     }
 }
 
 /// A gateway that can be started, killed and started again.
 pub struct Process {
     pub address: SocketAddr,
+    pub admin: SocketAddr,
     pub path: PathBuf,
     log: PathBuf,
 }

@@ -21,6 +21,7 @@ mod edge;
 mod errors;
 mod golden;
 mod health;
+mod hostile;
 mod interleavings;
 mod keys;
 mod lead;
