@@ -84,9 +84,9 @@ unit: ## Runs the Rust tests: unit tests, and whole processes over real sockets
 	cargo test --locked
 
 .PHONY: hostile
-hostile: ## Measures what hostile clients cost a good one, in a quarter of an hour (LEADGATE_HOSTILE_ATTACK=GzipBomb: only this attack)
+hostile: release-binary ## Measures what hostile clients cost a good one, in a quarter of an hour (LEADGATE_HOSTILE_ATTACK=GzipBomb: only this attack)
 	@echo "== hostile: a good client is served beside hostile ones, and they cost no memory"
-	cargo test --locked --test hostile -- --nocapture
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" cargo test --locked --test hostile -- --nocapture
 
 .PHONY: crash
 crash: ## Kills processes and connections during mutations, and compares (LEADGATE_CRASH_SECONDS=3600: one hour)

@@ -89,7 +89,7 @@ pub struct Process {
 impl Process {
     pub fn start(&self) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(&self.log);
-        Command::new(env!("CARGO_BIN_EXE_leadgate"))
+        Command::new(binary())
             .args(["serve", "--config", self.path.to_str().unwrap()])
             .stderr(log.unwrap())
             .kill_on_drop(true)
@@ -109,4 +109,9 @@ impl Process {
         };
         tokio::time::timeout(Duration::from_secs(20), connected).await.unwrap()
     }
+}
+
+/// The binary that the tests start: the one that cargo has built for them, or `LEADGATE_BIN`.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("LEADGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_leadgate").into())
 }
