@@ -122,8 +122,9 @@ advisories: $(DENY_READY) ## Checks the dependencies against the RustSec databas
 	@echo "== advisories: dependencies with known vulnerabilities"
 ifdef ADVISORY_DB
 	mkdir -p $(dir $(ADVISORY_COPY))
+	rm -rf $(ADVISORY_COPY)
 	trap 'rm -f $(ADVISORY_COPY)' EXIT; \
-	ln -sfnT "$(abspath $(ADVISORY_DB))" $(ADVISORY_COPY); \
+	ln -s "$(abspath $(ADVISORY_DB))" $(ADVISORY_COPY); \
 	.tools/bin/cargo-deny --locked --offline check --hide-inclusion-graph advisories
 else
 	.tools/bin/cargo-deny --locked check --hide-inclusion-graph advisories
