@@ -105,7 +105,7 @@ impl App {
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        let callers = reload::caller_quotas(&config);
+        let callers = reload::caller_quotas(&config.callers, &config.other_callers);
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
             let usage = store.quota_usage(&name).await;
@@ -181,20 +181,20 @@ impl App {
             look_now,
         } = self;
         start_gateways(&tenants, &config.store_url).await?;
-        reload::warn(&config);
+        reload::warn(config.warnings());
+        let usable = config.usable_credentials();
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {
             reload::watch_tls(&mut watcher, tls);
         }
         reload::watch_jwks(&mut watcher, &authenticator);
         if let Some(source) = config.source {
-            reload::watch_settings(
-                &mut watcher,
+            let watched = reload::WatchedConfig {
                 source,
-                config.fixed,
-                authenticator.clone(),
-                tenants.clone(),
-            );
+                fixed: config.fixed,
+                usable,
+            };
+            reload::watch_settings(&mut watcher, watched, authenticator.clone(), tenants.clone());
         }
         tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
         for (name, gateway) in tenants.iter() {
