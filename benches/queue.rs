@@ -8,7 +8,6 @@
 
 mod machine;
 
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use leadgate::quota::latency::LatencyEstimate;
 use leadgate::quota::queue::{
     Criticality, NextTicket, Queue, QueueSettings, SlotSupply, Supply, TicketRequest, WriteKey,
 };
-use leadgate::quota::{CallerQuota, Cost};
+use leadgate::quota::{CallerQuotas, Cost};
 use peak_alloc::PeakAlloc;
 use tokio::time::Instant;
 
@@ -96,7 +95,6 @@ fn measure(waiting: usize, callers: usize, keys: u64) -> String {
         WAITING => callers.to_string(),
         _ => format!("{callers}, {waiting} tickets"),
     };
-    let rounds = if callers > 1_000 { 2_000 } else { ROUNDS };
     let names: Vec<Arc<str>> = (0..callers).map(|i| format!("caller-{i}").into()).collect();
     let begin = Instant::now();
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
@@ -105,11 +103,10 @@ fn measure(waiting: usize, callers: usize, keys: u64) -> String {
     let mut queue = Queue::new(QueueSettings {
         max_waiting: waiting + 1,
         max_per_caller: waiting + 1,
-        callers: HashMap::new(),
-        others: CallerQuota::default(),
+        callers: CallerQuotas::default(),
         sizes: BatchSizes::default(),
     });
-    let mut pushes = Vec::with_capacity(waiting + rounds);
+    let mut pushes = Vec::with_capacity(waiting + ROUNDS);
     let before = before.max(COUNTING.current_usage_as_mb());
     for i in 0..waiting {
         let request = request(&names, &mut random, keys, begin);
@@ -120,8 +117,8 @@ fn measure(waiting: usize, callers: usize, keys: u64) -> String {
     let mut row = format!("| {label} | {of_keys} | {mib:.0} MiB | {most:.0} MiB |");
     row += &cell(std::mem::take(&mut pushes));
 
-    let (mut pops, mut admits) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
-    for i in 0..rounds {
+    let (mut pops, mut admits) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));
+    for i in 0..ROUNDS {
         let (receipt, _) = timed(&mut pops, || match queue.next(&FREE, begin) {
             NextTicket::Granted(receipt, payload) => (receipt, payload),
             NextTicket::Expired(..) | NextTicket::None => panic!("no ticket can be granted"),

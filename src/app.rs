@@ -1,24 +1,30 @@
 //! Creates all parts of the process from the settings, starts the servers, and shuts them down in named stages. The only module
 //! that uses all parts.
 
+mod reload;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, TenantConfig};
 use crate::domain::usage::QuotaUsage;
+use crate::files::Watcher;
 use crate::gateway::{self, Gateway};
+use crate::identity::Authenticator;
 use crate::quota::{self, Quota};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
-use crate::{admin, crm, grpc};
+use crate::tls::Tls;
+use crate::{admin, clock, crm, grpc};
 
 /// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,16 +37,22 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 const WRITE_PROBE_EVERY: u32 = 5;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// Interval of the warnings of certificates that expire soon.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// A gateway whose ports are open, but that does not serve yet.
 pub struct App {
     config: Config,
     tenants: Tenants,
+    authenticator: Arc<Authenticator>,
     store: Store,
+    /// `None`: the gRPC server uses plaintext.
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     /// Cancelled when the shutdown begins. From then on, only RPCs in progress continue.
     draining: CancellationToken,
+    look_now: Arc<Notify>,
 }
 
 /// The stages of a shutdown, in order.
@@ -87,17 +99,13 @@ impl App {
 
     /// Builds all parts around an open store. Fails with a text for operators.
     pub async fn with_store(mut config: Config, store: Store) -> Result<Self, String> {
+        let authenticator = Authenticator::new(&config.auth, std::mem::take(&mut config.registry))?;
         let metrics = Arc::new(Metrics::default());
+        let tls = config.tls.clone().map(|settings| Tls::load(settings, metrics.clone()));
+        let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        let callers = quota::CallerQuotas {
-            named: config
-                .callers
-                .iter()
-                .map(|(name, caller)| (name.as_str().into(), caller.quota.clone()))
-                .collect(),
-            others: config.other_callers.clone(),
-        };
+        let callers = reload::caller_quotas(&config);
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
             let usage = store.quota_usage(&name).await;
@@ -117,11 +125,30 @@ impl App {
         Ok(Self {
             config,
             tenants: Tenants::new(gateways),
+            authenticator: Arc::new(authenticator),
             store,
+            tls,
             metrics,
             tasks,
             draining,
+            look_now: Arc::default(),
         })
+    }
+
+    /// Notify it to read changed files now, instead of within some seconds.
+    pub fn look_now(&self) -> Arc<Notify> {
+        self.look_now.clone()
+    }
+
+    /// TLS of the gRPC server. `None`: it uses plaintext.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// Returns a text for each certificate of the server that has expired or expires soon.
+    pub fn certificate_warnings(&self) -> Vec<String> {
+        let tls = self.tls.iter();
+        tls.flat_map(|tls| tls.warnings(clock::now().into())).collect()
     }
 
     /// The accounts.
@@ -145,12 +172,35 @@ impl App {
         let Self {
             config,
             tenants,
+            authenticator,
             store,
+            tls,
             metrics,
             tasks,
             draining,
+            look_now,
         } = self;
         start_gateways(&tenants, &config.store_url).await?;
+        reload::warn(&config);
+        let mut watcher = Watcher::new(metrics.clone(), look_now);
+        if let Some(tls) = &tls {
+            reload::watch_tls(&mut watcher, tls);
+        }
+        reload::watch_jwks(&mut watcher, &authenticator);
+        if let Some(source) = config.source {
+            reload::watch_settings(
+                &mut watcher,
+                source,
+                config.fixed,
+                authenticator.clone(),
+                tenants.clone(),
+            );
+        }
+        tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
+        for (name, gateway) in tenants.iter() {
+            reload::watch_keys(&mut watcher, name, gateway.crm());
+            tasks.spawn(gateway.crm().clone().maintain_keys(draining.clone()));
+        }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
             grpc = address(&listener).unwrap_or_default(),
@@ -185,15 +235,19 @@ impl App {
             store: store.clone(),
             tenants: tenants.clone(),
             saved: BTreeMap::new(),
+            tls: tls.clone(),
             metrics: metrics.clone(),
             store_status,
         };
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
+        maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
         grpc::serve(
             listener,
             tenants,
+            authenticator,
             config.server,
+            tls,
             metrics,
             tasks.clone(),
             draining.clone(),
@@ -242,6 +296,13 @@ async fn start_gateways(tenants: &Tenants, store_url: &str) -> Result<(), String
     Ok(())
 }
 
+/// Fetches the keys of the token issuer from time to time, until `stop`.
+async fn fetch_token_keys(authenticator: Arc<Authenticator>, stop: CancellationToken) {
+    if let Some(issuer) = authenticator.issuer() {
+        issuer.run(stop).await;
+    }
+}
+
 /// Begins the first three stages. The server reacts to the cancelled token in all three ways.
 fn begin_shutdown(draining: &CancellationToken) {
     ShutdownStage::StopAccepting.begin();
@@ -250,13 +311,14 @@ fn begin_shutdown(draining: &CancellationToken) {
     ShutdownStage::Drain.begin();
 }
 
-/// The work that recurs while the process serves: it checks the store, saves the quota usage, ends expired shares and
-/// deletes expired records.
+/// The work that recurs while the process serves: it checks the store and the certificates, saves the quota usage, ends expired
+/// shares and deletes expired records.
 struct Maintenance {
     store: Store,
     tenants: Tenants,
     /// The usage that was saved last, by tenant.
     saved: BTreeMap<String, QuotaUsage>,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     store_status: admin::StoreStatus,
 }
@@ -264,6 +326,8 @@ struct Maintenance {
 impl Maintenance {
     async fn run(mut self, stop: CancellationToken) {
         let mut swept = Instant::now();
+        let mut certificates_checked = Instant::now();
+        self.warn_of_certificates();
         self.find_damaged().await;
         let mut ticks = 0_u32;
         while tokio::time::timeout(MAINTENANCE_INTERVAL, stop.cancelled())
@@ -271,6 +335,10 @@ impl Maintenance {
             .is_err()
         {
             ticks = ticks.wrapping_add(1);
+            if certificates_checked.elapsed() >= CERTIFICATE_INTERVAL {
+                certificates_checked = Instant::now();
+                self.warn_of_certificates();
+            }
             // Writing would fail for the same reason, and one line in the log is enough.
             if !self.probe(ticks.is_multiple_of(WRITE_PROBE_EVERY)).await {
                 continue;
@@ -285,6 +353,14 @@ impl Maintenance {
             }
         }
         self.save_quota_usage(true).await;
+    }
+
+    /// Logs a warning for each certificate that has expired or expires soon.
+    fn warn_of_certificates(&self) {
+        let now = clock::now().into();
+        for reason in self.tls.iter().flat_map(|tls| tls.warnings(now)) {
+            tracing::warn!(reason, "certificate expires soon");
+        }
     }
 
     async fn save_quota_usage(&mut self, is_end: bool) {

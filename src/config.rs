@@ -2,25 +2,28 @@
 //! are reported together, each with its origin, its path and the expected value.
 
 mod auth;
+mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
+use crate::files::{self, Contents};
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
-use crate::identity::Registry;
+use crate::identity::{AuthConfig, Registry};
 use crate::telemetry::log;
+use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
-pub use auth::{AuthConfig, CallerConfig, JwksSource, JwtConfig};
+pub use auth::CallerConfig;
 
 /// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -30,7 +33,9 @@ const PREFIX: &str = "LEADGATE__";
 /// Maximum of `store.keep_request_ids`.
 const MAX_KEEP_REQUEST_IDS: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The settings of a tenant that have no default.
-const TENANT_REQUIRED: [&str; 3] = ["access_key", "base_url", "secret_key"];
+const TENANT_WITHOUT_DEFAULT: [&str; 4] = ["access_key", "base_url", "next", "secret_key"];
+/// The settings of `server.tls`, which has no defaults.
+const TLS: [&str; 3] = ["cert_file", "client_ca_file", "key_file"];
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The settings of the gRPC server.
     pub server: grpc::ServerSettings,
+    /// The files for TLS. `None`: the gRPC server uses plaintext.
+    pub tls: Option<TlsSettings>,
     /// The address of the admin pages.
     pub admin_listen: SocketAddr,
     /// The URL of the store.
@@ -57,6 +64,91 @@ pub struct Config {
     pub other_callers: quota::CallerQuota,
     /// The accounts by name.
     pub tenants: BTreeMap<String, TenantConfig>,
+    /// Where the settings are from, to read them again. `None`: not from a file.
+    pub source: Option<ConfigSource>,
+    /// The settings that hold until the process ends.
+    pub fixed: FixedSettings,
+}
+
+/// The file and the environment that settings are from.
+#[derive(Clone)]
+pub struct ConfigSource {
+    file: PathBuf,
+    /// The contents of the file from before it was read.
+    contents: Contents,
+    environment: Vec<(String, String)>,
+}
+
+/// The values of the settings that are not read again, by path.
+#[derive(Clone)]
+pub struct FixedSettings(BTreeMap<String, Value>);
+
+impl ConfigSource {
+    /// The contents of the file from before it was read.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// Reads the settings again.
+    pub fn read(&self) -> Result<Config, ConfigErrors> {
+        Config::load(Some(&self.file), self.environment.iter().cloned())
+    }
+}
+
+impl fmt::Debug for ConfigSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The environment may have keys.
+        f.debug_struct("ConfigSource")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FixedSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values may be keys.
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl FixedSettings {
+    fn new(all: &Table) -> Self {
+        let mut settings = BTreeMap::new();
+        for (name, value) in all {
+            collect(name, value, &mut settings);
+        }
+        settings.retain(|path, _| !is_reloaded(path));
+        Self(settings)
+    }
+
+    /// Returns the paths of the settings that differ.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let paths: BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();
+        let differing = paths.into_iter().filter(|path| self.0.get(*path) != other.0.get(*path));
+        differing.cloned().collect()
+    }
+}
+
+/// Collects the settings of a table by path.
+fn collect(path: &str, value: &Value, settings: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table {
+                collect(&format!("{path}.{name}"), value, settings);
+            }
+        }
+        _ => drop(settings.insert(path.to_owned(), value.clone())),
+    }
+}
+
+/// Whether a changed setting takes effect without a restart.
+fn is_reloaded(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('.').collect();
+    match parts.as_slice() {
+        ["callers" | "caller_defaults", ..] | ["tenant_defaults", "limits", ..] => true,
+        ["tenants", _, "limits", ..] => true,
+        _ => false,
+    }
 }
 
 /// The settings of one account, checked.
@@ -151,12 +243,14 @@ struct TenantSettings {
 }
 
 impl ServerAddress {
-    fn validate(&self) -> SectionErrors {
-        match self.insecure_plaintext || self.listen.ip().is_loopback() {
+    /// `is_protected`: connections use TLS, and callers are identified.
+    fn validate(&self, is_protected: bool) -> SectionErrors {
+        match is_protected || self.insecure_plaintext || self.listen.ip().is_loopback() {
             true => vec![],
             false => vec![(
                 "listen",
-                "must be a loopback address, because gRPC is served without TLS; server.insecure_plaintext = true allows any"
+                "must be a loopback address, because every client could use the gateway; server.tls together with \
+                 auth.mode = \"callers\" allows any, and so does server.insecure_plaintext = true"
                     .to_owned(),
             )],
         }
@@ -199,6 +293,7 @@ impl Config {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
+        let contents = files::contents(file);
         let (name, text) = match file {
             None => (String::new(), String::new()),
             Some(path) => {
@@ -215,7 +310,14 @@ impl Config {
                 }
             }
         };
-        Self::read(&name, &text, environment)
+        let environment: Vec<(String, String)> = environment.collect();
+        let mut config = Self::read(&name, &text, environment.iter().cloned())?;
+        config.source = file.map(|file| ConfigSource {
+            file: file.to_owned(),
+            contents,
+            environment,
+        });
+        Ok(config)
     }
 
     /// Reads the settings of the text of a file and of the environment.
@@ -293,13 +395,20 @@ impl Reader {
         let mut all = self.defaults.clone();
         merge(&mut all, self.file.clone());
         merge(&mut all, self.variables.clone());
+        let fixed = FixedSettings::new(&all);
 
         let mut server = self.take_table(&[], &mut all, "server");
         let address = split(&mut server, &["listen", "insecure_plaintext"]);
-        let address = self.checked(&["server"], address, ServerAddress::validate);
+        let tls = server.remove("tls");
+        let has_tls = tls.is_some();
+        let auth = self.section(&[], &mut all, "auth", AuthSettings::validate);
+        let is_protected = has_tls && auth.as_ref().is_some_and(AuthSettings::identifies_callers);
+        let address = self.checked(&["server"], address, |address: &ServerAddress| {
+            address.validate(is_protected)
+        });
+        let tls = tls.map(|tls| self.tls(tls));
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
-        let auth = self.section(&[], &mut all, "auth", AuthSettings::validate);
         let store = self.section(&[], &mut all, "store", StoreSettings::validate);
         let log = self.section(&[], &mut all, "log", log::LogSettings::validate);
         let caller_defaults = self.take_table(&[], &mut all, "caller_defaults");
@@ -327,6 +436,10 @@ impl Reader {
         Some(Config {
             listen: address.listen,
             server: server?,
+            tls: match tls {
+                None => None,
+                Some(tls) => Some(tls?),
+            },
             admin_listen: admin?.listen,
             store_url: store.url,
             keep_request_ids: store.keep_request_ids,
@@ -336,6 +449,8 @@ impl Reader {
             registry: registry?,
             other_callers: other_callers?,
             tenants: tenants?,
+            source: None,
+            fixed,
         })
     }
 
@@ -354,6 +469,17 @@ impl Reader {
         }
     }
 
+    fn tls(&mut self, tls: Value) -> Option<TlsSettings> {
+        let at = ["server", "tls"];
+        match tls {
+            Value::Table(table) => self.checked(&at, table, TlsSettings::validate),
+            _ => {
+                self.error(&at, "must be a table { cert_file, key_file, client_ca_file }");
+                None
+            }
+        }
+    }
+
     fn tenant(&mut self, name: &str, mut table: Table) -> Option<TenantConfig> {
         let at = ["tenants", name];
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
@@ -364,8 +490,8 @@ impl Reader {
             );
         }
         let base_url = table.remove("base_url");
-        let access = self.secret(&[at[0], name, "access_key"], table.remove("access_key"));
-        let secret = self.secret(&[at[0], name, "secret_key"], table.remove("secret_key"));
+        let first = self.key_pair(&at, &mut table);
+        let next = self.next_pair(&[at[0], name, "next"], &mut table);
         let limits = self.section(&at, &mut table, "limits", quota::QuotaLimits::validate);
         self.resolve_proxy(&at, &mut table);
         let upstream = self.section(&at, &mut table, "upstream", crm::CrmSettings::validate);
@@ -375,15 +501,21 @@ impl Reader {
         let settings: Option<TenantSettings> = self.checked(&at, table, |_| vec![]);
         let is_insecure = settings.as_ref().is_some_and(|settings| settings.insecure_plaintext);
         let base_url = self.base_url(&[at[0], name, "base_url"], base_url, is_insecure);
-        let settings = settings?;
+        let (settings, base_url, upstream) = (settings?, base_url?, upstream?);
+        if upstream.refuses(&base_url) {
+            self.error(
+                &[at[0], name, "base_url"],
+                "must not be a private address; upstream.allow_private_addresses = true allows it",
+            );
+        }
         Some(TenantConfig {
-            base_url: base_url?,
+            base_url,
             keys: crm::Keys {
-                access: access?,
-                secret: secret?,
+                first: first?,
+                next: next?,
             },
             limits: limits?,
-            upstream: upstream?,
+            upstream,
             writes: writes?,
             sharing: sharing?,
             batching: batching?,
@@ -393,13 +525,45 @@ impl Reader {
         })
     }
 
+    /// Reads `access_key` and `secret_key` of a table.
+    fn key_pair(&mut self, at: &[&str], table: &mut Table) -> Option<crm::KeyPairSource> {
+        let mut key = |name: &str| {
+            let value = table.remove(name);
+            self.key(&[at, &[name]].concat(), value)
+        };
+        let (access, secret) = (key("access_key"), key("secret_key"));
+        Some(crm::KeyPairSource {
+            access: access?,
+            secret: secret?,
+        })
+    }
+
+    /// Reads the next pair of keys, if there is one.
+    fn next_pair(&mut self, at: &[&str; 3], table: &mut Table) -> Option<Option<crm::KeyPairSource>> {
+        let mut next = match table.remove(at[2]) {
+            None => return Some(None),
+            Some(Value::Table(next)) => next,
+            Some(_) => {
+                self.error(at, "must be a table with access_key and secret_key");
+                return None;
+            }
+        };
+        let pair = self.key_pair(at, &mut next);
+        for (key, _) in next {
+            let text = "unknown setting; known settings: access_key, secret_key";
+            self.error(&[at.as_slice(), &[key.as_str()]].concat(), text);
+        }
+        pair.map(Some)
+    }
+
     /// Reads `upstream.proxy`, which may be given like a key, since it may hold a password.
     fn resolve_proxy(&mut self, at: &[&str; 2], table: &mut Table) {
         let Some(Value::Table(upstream)) = table.get_mut("upstream") else {
             return;
         };
         if let Some(source @ Value::Table(_)) = upstream.get("proxy").cloned() {
-            let proxy = self.secret(&[at[0], at[1], "upstream", "proxy"], Some(source));
+            let source = self.key(&[at[0], at[1], "upstream", "proxy"], Some(source));
+            let proxy = source.and_then(|source| source.read().ok());
             let proxy = proxy.as_ref().map_or("", ExposeSecret::expose_secret);
             upstream.insert("proxy".to_owned(), Value::String(proxy.to_owned()));
         }
@@ -498,13 +662,17 @@ impl Reader {
                 .strip_prefix("unknown field `")
                 .and_then(|rest| rest.split_once('`'))
                 .map(|(name, _)| name.to_owned());
+            let missing = message
+                .strip_prefix("missing field `")
+                .and_then(|rest| rest.strip_suffix('`'));
             let place = error.path().to_string();
-            let (key, message) = match unknown {
-                Some(name) => {
+            let (key, message) = match (unknown, missing) {
+                (Some(name), _) => {
                     let message = self.unknown_setting(at, &name);
                     (name, message)
                 }
-                None => (
+                (None, Some(name)) => (name.to_owned(), "is required".to_owned()),
+                (None, None) => (
                     place.split('.').next().unwrap_or_default().to_owned(),
                     expectation(&message),
                 ),
@@ -537,8 +705,11 @@ impl Reader {
                 .collect(),
             _ => vec![],
         };
-        if matches!(at, ["tenants", _]) {
-            known.extend(TENANT_REQUIRED);
+        match at {
+            ["tenants", _] => known.extend(TENANT_WITHOUT_DEFAULT),
+            ["server"] => known.push("tls"),
+            ["server", "tls"] => known.extend(TLS),
+            _ => {}
         }
         known.sort_unstable();
         let nearest = known.iter().map(|known| (distance(name, known), *known)).min();
@@ -584,34 +755,23 @@ impl Reader {
     }
 
     /// Reads a key: the value itself, an environment variable or a file. No error shows the value.
-    fn secret(&mut self, at: &[&str], value: Option<Value>) -> Option<SecretString> {
+    fn key(&mut self, at: &[&str], value: Option<Value>) -> Option<crm::KeySource> {
         let source = match &value {
-            Some(Value::String(text)) => Some(Ok(text.clone())),
+            Some(Value::String(text)) => Ok(crm::KeySource::Value(text.as_str().into())),
             Some(Value::Table(table)) if table.len() == 1 => match (table.get("env"), table.get("file")) {
-                (Some(Value::String(name)), _) => Some(self.secret_of_variable(name)),
-                (_, Some(Value::String(path))) => Some(secret_of_file(path)),
-                _ => None,
+                (Some(Value::String(name)), _) => self.key_of_variable(name),
+                (_, Some(Value::String(path))) => key_of_file(path),
+                _ => Err(KEY_FORMS.to_owned()),
             },
-            _ => None,
+            _ => Err(KEY_FORMS.to_owned()),
         };
-        let text = match source {
-            None => Err("must be a string, { env = \"NAME\" } or { file = \"PATH\" }".to_owned()),
-            Some(text) => text.map(|text| text.trim().to_owned()),
-        };
-        match text {
-            Ok(text) if text.is_empty() => self.error(at, "must not be empty"),
-            Ok(text) if !text.bytes().all(|b| b.is_ascii_graphic()) => {
-                let text = "must be printable ASCII without spaces, because it is sent as an HTTP header";
-                self.error(at, text);
-            }
-            Ok(text) => return Some(text.into()),
-            Err(error) => self.error(at, &error),
-        }
-        None
+        let source = source.and_then(|source| source.read().map(|_| source));
+        source.map_err(|error| self.error(at, &error)).ok()
     }
 
-    fn secret_of_variable(&self, name: &str) -> Result<String, String> {
-        let value = self.environment.get(name).cloned();
+    fn key_of_variable(&self, name: &str) -> Result<crm::KeySource, String> {
+        let value = self.environment.get(name);
+        let value = value.map(|value| crm::KeySource::Value(value.as_str().into()));
         value.ok_or_else(|| match is_variable_name(name) {
             true => format!("the environment variable {name} is not set"),
             false => format!(
@@ -652,11 +812,13 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn secret_of_file(path: &str) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| match is_path(path) {
-        true => format!("reading {path} failed: {error}"),
-        false => format!("reading the file failed: {error} {HIDDEN}; file is the path of a file with the key"),
-    })
+fn key_of_file(path: &str) -> Result<crm::KeySource, String> {
+    match std::fs::File::open(path) {
+        Err(error) if !is_path(path) => Err(format!(
+            "reading the file failed: {error} {HIDDEN}; file is the path of a file with the key"
+        )),
+        _ => Ok(crm::KeySource::File(path.into())),
+    }
 }
 
 /// Moves some keys of a table into a table of their own.
@@ -702,6 +864,9 @@ fn in_line(text: &str, span: Option<std::ops::Range<usize>>) -> String {
     let line = before.matches('\n').count() + 1;
     format!(" in line {line}")
 }
+
+/// The forms in which a key is given.
+const KEY_FORMS: &str = "must be a string, { env = \"NAME\" } or { file = \"PATH\" }";
 
 /// Replaces a value in an error that may be a key.
 const HIDDEN: &str = "(not shown: it may be a key)";
@@ -797,8 +962,9 @@ mod tests {
         let acme = &config.tenants["acme"];
         assert_eq!((acme.limits.calls, acme.limits.bulk), (10, 5));
         assert_eq!(acme.limits.window, Duration::from_millis(500));
-        assert_eq!(acme.keys.access.expose_secret(), "0123");
-        assert_eq!(acme.keys.secret.expose_secret(), "0123");
+        assert_eq!(acme.keys.first.access.read().unwrap().expose_secret(), "0123");
+        assert_eq!(acme.keys.first.secret.read().unwrap().expose_secret(), "0123");
+        assert!(acme.keys.next.is_none());
     }
 
     #[test]
@@ -945,6 +1111,84 @@ mod tests {
         assert_eq!(longer.len(), 1, "{longer:?}");
         let off = format!("{TENANT}\nupstream = {{ breaker_failures = 0, max_retry_after = \"0s\" }}");
         assert!(read(&off, &[]).is_ok());
+    }
+
+    #[test]
+    fn the_next_pair_of_keys_is_optional_and_complete() {
+        use secrecy::ExposeSecret;
+        let variables = [
+            ("LEADGATE__TENANTS__ACME__NEXT__ACCESS_KEY", "u$rNext"),
+            ("LEADGATE__TENANTS__ACME__NEXT__SECRET_KEY", "4567"),
+        ];
+        let config = read(TENANT, &variables).unwrap();
+        let next = config.tenants["acme"].keys.next.as_ref().unwrap();
+        assert_eq!(next.access.read().unwrap().expose_secret(), "u$rNext");
+        assert_eq!(next.secret.read().unwrap().expose_secret(), "4567");
+        assert!(next.files().is_empty());
+        for (setting, expected) in [
+            ("next = 3", "next: must be a table with access_key and secret_key"),
+            (
+                "next = { access_key = \"SECRET\" }",
+                "next.secret_key: must be a string, { env",
+            ),
+            (
+                "next = { access_key = \"SECRET\", secret_key = \"\" }",
+                "next.secret_key: must not be empty",
+            ),
+            (
+                "next = { access_key = \"SECRET\", secret_key = \"SEC RET\" }",
+                "next.secret_key: must be printable",
+            ),
+            (
+                "next = { access_key = \"SECRET\", secret_key = { file = \"/nonexistent\" } }",
+                "next.secret_key: reading /nonexistent failed",
+            ),
+            (
+                "next = { access_key = \"SECRET\", secret_key = \"SECRET\", key = \"SECRET\" }",
+                "next.key: unknown setting; known settings: access_key, secret_key",
+            ),
+        ] {
+            let found = errors(&format!("{TENANT}\n{setting}"), &[]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(
+                found[0].starts_with(&format!("test.toml: tenants.acme.{expected}")),
+                "{found:?}"
+            );
+            assert!(!found[0].contains("SEC"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_private_address_of_leadsquared_must_be_allowed() {
+        for (host, is_private) in [
+            ("10.0.0.1", true),
+            ("169.254.169.254", true),
+            ("0x7f.1", false),
+            ("0xa.1", true),
+            ("[::ffff:192.168.0.1]", true),
+            ("[fd00::1]", true),
+            ("[::1]", false),
+            ("127.0.0.2", false),
+            ("localhost", false),
+            ("8.8.8.8", false),
+        ] {
+            let text = TENANT.replace("api-in21.leadsquared.com", host);
+            let expected = match is_private {
+                true => vec![
+                    "test.toml: tenants.acme.base_url: must not be a private address; upstream.allow_private_addresses = true \
+                     allows it"
+                        .to_owned(),
+                ],
+                false => vec![],
+            };
+            let found = match read(&text, &[]) {
+                Ok(_) => vec![],
+                Err(_) => errors(&text, &[]),
+            };
+            assert_eq!(found, expected, "{host}");
+            let allowed = [("LEADGATE__TENANT_DEFAULTS__UPSTREAM__ALLOW_PRIVATE_ADDRESSES", "true")];
+            assert!(read(&text, &allowed).is_ok(), "{host}");
+        }
     }
 
     #[test]

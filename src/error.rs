@@ -352,6 +352,12 @@ pub enum Cause {
     /// The host name cannot be resolved.
     #[error("the host name does not exist or cannot be resolved (DNS)")]
     Dns,
+    /// The host name is resolved to private addresses only, and `upstream.allow_private_addresses` is false.
+    #[error(
+        "the host name is resolved to a private address, to which leadgate does not connect \
+         (upstream.allow_private_addresses)"
+    )]
+    PrivateAddress,
     /// The connection was refused.
     #[error("the connection was refused: no server listens on the port, or a firewall rejects it")]
     Refused,
@@ -424,6 +430,7 @@ impl Cause {
     pub fn name(self) -> &'static str {
         match self {
             Self::Dns => "dns",
+            Self::PrivateAddress => "private-address",
             Self::Refused => "refused",
             Self::Unreachable => "unreachable",
             Self::Certificate(_) => "certificate",

@@ -5,10 +5,16 @@
 //! sends no events.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::metrics::Metrics;
 
 /// How often the contents are compared.
 pub const INTERVAL: Duration = Duration::from_secs(2);
@@ -17,15 +23,17 @@ pub const INTERVAL: Duration = Duration::from_secs(2);
 pub type Contents = BTreeMap<PathBuf, Option<[u8; 32]>>;
 
 /// Reads the contents of some files.
-pub fn contents<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Contents {
+pub fn contents<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Contents {
     let digest = |path: &Path| std::fs::read(path).ok().map(|bytes| Sha256::digest(bytes).into());
-    paths.into_iter().map(|path| (path.to_owned(), digest(path))).collect()
+    let paths = paths.into_iter();
+    paths
+        .map(|path| (path.as_ref().to_owned(), digest(path.as_ref())))
+        .collect()
 }
 
 /// What a reload has to know: the contents that are in use, and the contents of the last reload that failed.
 #[derive(Debug)]
 pub struct Watched {
-    paths: Vec<PathBuf>,
     in_use: Contents,
     failed: Option<(Contents, String)>,
 }
@@ -42,21 +50,16 @@ pub enum Look {
 }
 
 impl Watched {
-    /// Watches files whose present contents are in use.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
-        let in_use = contents(paths.iter().map(PathBuf::as_path));
-        Self {
-            paths,
-            in_use,
-            failed: None,
-        }
+    /// Watches files that have these contents in use.
+    pub fn new(in_use: Contents) -> Self {
+        Self { in_use, failed: None }
     }
 
     /// Compares the contents with those in use, and calls `reload` if they differ. Files that belong together, such as a
     /// certificate and its key, may be seen between two writes. So a failed reload is tried again at each look, and only a
     /// new error is reported.
     pub fn look(&mut self, reload: impl FnOnce() -> Result<(), String>) -> Look {
-        let now = contents(self.paths.iter().map(PathBuf::as_path));
+        let now = contents(self.in_use.keys());
         if now == self.in_use {
             self.failed = None;
             return Look::Unchanged;
@@ -73,6 +76,96 @@ impl Watched {
                 match std::mem::replace(&mut self.failed, failed.clone()) == failed {
                     true => Look::Unchanged,
                     false => Look::Failed(error),
+                }
+            }
+        }
+    }
+}
+
+/// Watches several groups of files, each with a reload of its own. Each reload is logged and counted.
+pub struct Watcher {
+    watches: Vec<Watch>,
+    metrics: Arc<Metrics>,
+    look_now: Arc<Notify>,
+}
+
+struct Watch {
+    what: String,
+    watched: Watched,
+    reload: Box<dyn FnMut() -> Result<(), String> + Send>,
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.watches.iter().map(|watch| &watch.what);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl Watcher {
+    /// A watcher of no files. Notify `look_now` to compare all contents now instead of after [`INTERVAL`].
+    pub fn new(metrics: Arc<Metrics>, look_now: Arc<Notify>) -> Self {
+        Self {
+            watches: Vec::new(),
+            metrics,
+            look_now,
+        }
+    }
+
+    /// Watches files. `what` names them in logs and metrics. `in_use` has their contents from before they were read. `reload` reads
+    /// them again; its error must not have their contents.
+    pub fn add(
+        &mut self,
+        what: impl Into<String>,
+        in_use: Contents,
+        reload: impl FnMut() -> Result<(), String> + Send + 'static,
+    ) {
+        self.watches.push(Watch {
+            what: what.into(),
+            watched: Watched::new(in_use),
+            reload: Box::new(reload),
+        });
+    }
+
+    /// Compares the contents every [`INTERVAL`] until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        if self.watches.is_empty() {
+            return;
+        }
+        let look_now = self.look_now.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = look_now.notified() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            // A file system may block.
+            let looked = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match looked.await {
+                Ok(watcher) => self = watcher,
+                Err(error) => {
+                    tracing::error!(%error, "watching files failed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Compares all contents once.
+    fn look(&mut self) {
+        for Watch { what, watched, reload } in &mut self.watches {
+            match watched.look(&mut *reload) {
+                Look::Unchanged => {}
+                Look::Reloaded => {
+                    self.metrics.reloaded(what, true);
+                    tracing::info!(%what, "files reloaded");
+                }
+                Look::Failed(reason) => {
+                    self.metrics.reloaded(what, false);
+                    tracing::warn!(%what, reason, "reloading files failed; the former contents stay in use");
                 }
             }
         }
@@ -102,7 +195,7 @@ mod tests {
         };
         let (link, file) = (folder.path().join("link"), folder.path().join("link/tls.crt"));
         symlink(data(0), &link).unwrap();
-        let mut watched = Watched::new(vec![file.clone()]);
+        let mut watched = Watched::new(contents([&file]));
         assert_eq!(watched.look(reload), Look::Unchanged);
         for round in 1..3 {
             // The link to the folder is replaced.
@@ -127,7 +220,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tls.key");
         fs::write(&file, "old").unwrap();
-        let mut watched = Watched::new(vec![file.clone()]);
+        let mut watched = Watched::new(contents([&file]));
         fs::write(&file, "broken").unwrap();
         let tries = Cell::new(0);
         let fail = |text: &'static str| {
@@ -150,12 +243,52 @@ mod tests {
         assert_eq!(watched.look(reload), Look::Reloaded);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_watcher_reloads_what_has_changed_and_counts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
+        let metrics = Arc::new(Metrics::default());
+        let look_now = Arc::new(Notify::new());
+        let mut watcher = Watcher::new(metrics.clone(), look_now.clone());
+        let (reloaded, mut reloads) = tokio::sync::mpsc::unbounded_channel();
+        for (path, result) in [(&good, Ok(())), (&bad, Err("no key".to_owned()))] {
+            fs::write(path, "old").unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let reloaded = reloaded.clone();
+            watcher.add(name.clone(), contents([path]), move || {
+                reloaded.send(name.clone()).unwrap();
+                result.clone()
+            });
+        }
+        let stop = CancellationToken::new();
+        let running = tokio_util::task::TaskTracker::new().spawn(watcher.run(stop.clone()));
+        fs::write(&good, "new").unwrap();
+        assert_eq!(reloads.recv().await.unwrap(), "good");
+        let before = tokio::time::Instant::now();
+        fs::write(&bad, "new").unwrap();
+        look_now.notify_one();
+        assert_eq!(reloads.recv().await.unwrap(), "bad");
+        assert!(before.elapsed() < INTERVAL);
+        // The same error again is not counted.
+        assert_eq!(reloads.recv().await.unwrap(), "bad");
+        assert_eq!(reloads.recv().await.unwrap(), "bad");
+        stop.cancel();
+        running.await.unwrap();
+        let text = metrics.text(std::iter::empty());
+        for line in [
+            "leadgate_reloads_total{what=\"good\",result=\"ok\"} 1",
+            "leadgate_reloads_total{what=\"bad\",result=\"failed\"} 1",
+        ] {
+            assert!(text.lines().any(|seen| seen == line), "{line} in {text}");
+        }
+    }
+
     #[test]
     fn a_deleted_file_is_a_change() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("jwks.json");
         fs::write(&file, "{}").unwrap();
-        let mut watched = Watched::new(vec![file.clone()]);
+        let mut watched = Watched::new(contents([&file]));
         fs::remove_file(&file).unwrap();
         assert_eq!(watched.look(|| Err("gone".to_owned())), Look::Failed("gone".to_owned()));
     }

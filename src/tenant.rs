@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
+use crate::identity::permission::Permissions;
 
 /// The accounts by name.
 #[derive(Clone)]
@@ -20,20 +21,21 @@ impl Tenants {
         }
     }
 
-    /// Returns the account with that name. Without a name, returns the only account. Fails if there are several.
-    pub fn get(&self, name: Option<&str>) -> Result<(&str, &Arc<Gateway>)> {
-        let mut all = self.gateways.iter();
-        let found = match (name, all.next(), all.next()) {
-            (Some(name), _, _) => self.gateways.get_key_value(name),
-            (None, only, None) => only,
-            (None, _, Some(_)) => {
-                let text = "must name one of the configured accounts, because there are several";
-                return Err(Error::invalid("x-leadgate-tenant", text));
-            }
+    /// Returns the account with that name, if the caller may use it. Without a name, returns the only account that the caller may
+    /// use, and fails if there are several. An account that does not exist has the same error as one that is not allowed.
+    pub fn get(&self, name: Option<&str>, permissions: &Permissions) -> Result<(&str, &Arc<Gateway>)> {
+        let mut allowed = self.iter().filter(|(name, _)| permissions.allows_tenant(name));
+        let found = match name {
+            Some(name) => allowed.find(|(allowed, _)| *allowed == name),
+            None => match (allowed.next(), allowed.next()) {
+                (Some(_), Some(_)) => {
+                    let text = "must name one of the accounts that the caller may use, because there are several";
+                    return Err(Error::invalid("x-leadgate-tenant", text));
+                }
+                (only, _) => only,
+            },
         };
-        let (name, gateway) =
-            found.ok_or_else(|| Error::invalid("x-leadgate-tenant", "names no configured account"))?;
-        Ok((name, gateway))
+        found.ok_or_else(|| ErrorKind::CallerNotAllowed(Denial::Tenant).into())
     }
 
     /// All accounts.

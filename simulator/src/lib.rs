@@ -75,12 +75,12 @@ pub use faults::{Fault, FaultKind, UnknownEndpoint};
 pub use http::latency::Latency;
 pub use leads::fields::FieldSpec;
 pub use limits::{Limits, Refusal, Window};
-pub use options::Options;
 pub use options::choices::{
     CaptureMessage, ComputedWrite, DateForm, DefaultOwner, DuplicateMessage, DuplicateRows, FieldSetForm, OffsetMeans,
     Order, OverMaximum, PhoneLookup, Reshare, RevokeUnshared, RevokeWrongAccess, ShareFailures, UnknownRequest,
     UpsertMatch, WrongCode,
 };
+pub use options::{KeyPair, Options};
 pub use sharing::OpportunitySpec;
 pub use sharing::store::{ShareRequest, SharedAccess};
 pub use users::UserSpec;

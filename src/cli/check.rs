@@ -6,6 +6,7 @@ use clap::Args;
 use leadgate::app::App;
 use leadgate::clock;
 use leadgate::context::RequestContext;
+use leadgate::crm::PairName;
 use leadgate::crm::authentication::KeyOwner;
 use leadgate::domain::activity::{ActivityForm, OWNER};
 use leadgate::error::{Error, ErrorKind};
@@ -27,7 +28,7 @@ const RIGHT_TYPE: &str = "set it to the code of a type whose form has the Owner 
 pub(crate) struct CheckOptions {
     #[command(flatten)]
     config: ConfigOption,
-    /// Also check the keys of each account, and what its shares require. This makes one call per account, and a second one if
+    /// Also check the keys of each account, and what its shares require. This makes one call per pair of keys, and another one if
     /// sharing.default_activity_type is set.
     #[arg(long)]
     connect: bool,
@@ -70,6 +71,9 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
     let (store, record) = open_store(&config.store_url).await?;
     let app = App::with_store(config, store.clone()).await?;
     println!("The configuration is valid: {} tenant(s).", accounts.len());
+    for warning in app.certificate_warnings() {
+        println!("{warning}");
+    }
     let checked = match options.connect {
         true => check_accounts(&app, &accounts, record).await,
         false => Ok(()),
@@ -156,14 +160,30 @@ async fn check_account(gateway: &Gateway, settings: &AccountSettings) -> Account
     let context = RequestContext::internal("check", TIMEOUT);
     let share_type = settings.share_type;
     let mut report = AccountReport::default();
-    let owner = match gateway.key_owner(&context).await {
-        Ok(owner) => owner,
-        Err(error) => {
-            report.errors.push(with_cause(&error, gateway));
-            return report;
+    let (mut is_accepted, mut rejected) = (false, Vec::new());
+    for name in PairName::ALL {
+        match gateway.crm().owner_of_keys(&context, name).await {
+            Some(Ok(owner)) => {
+                is_accepted = true;
+                check_keys(name, &owner, &settings.base_url, share_type != 0, &mut report);
+            }
+            Some(Err(error)) => rejected.push((name, with_cause(&error, gateway))),
+            None => {}
         }
-    };
-    check_keys(&owner, &settings.base_url, share_type != 0, &mut report);
+    }
+    if !is_accepted {
+        let errors = rejected.into_iter();
+        report
+            .errors
+            .extend(errors.map(|(name, error)| format!("{}{error}", prefix(name))));
+        return report;
+    }
+    // The other pair is used.
+    for (name, error) in rejected {
+        report
+            .notes
+            .push(format!("the {name} pair of keys is not accepted: {error}"));
+    }
     if share_type != 0 {
         match gateway.activity_form(&context, share_type).await {
             Ok(form) => check_form(&form, share_type, &mut report),
@@ -195,15 +215,24 @@ fn with_cause(error: &Error, gateway: &Gateway) -> String {
     }
 }
 
+/// The beginning of a text about a pair of keys. Texts about the first pair have none.
+fn prefix(name: PairName) -> &'static str {
+    match name {
+        PairName::First => "",
+        PairName::Next => "next: ",
+    }
+}
+
 /// Checks the role and the host of the keys.
-fn check_keys(owner: &KeyOwner, base_url: &Url, has_shares: bool, report: &mut AccountReport) {
+fn check_keys(name: PairName, owner: &KeyOwner, base_url: &Url, has_shares: bool, report: &mut AccountReport) {
     let or_unknown = |text: &Option<String>| {
         let text = text.as_deref().filter(|text| !text.is_empty());
         text.unwrap_or("unknown").to_owned()
     };
     let role = or_unknown(&owner.role);
     let mut text = format!(
-        "the keys are valid; organization {}, role {role}, time zone {}",
+        "{}the keys are valid; organization {}, role {role}, time zone {}",
+        prefix(name),
         or_unknown(&owner.org_short_code),
         or_unknown(&owner.time_zone)
     );
@@ -212,17 +241,19 @@ fn check_keys(owner: &KeyOwner, base_url: &Url, has_shares: bool, report: &mut A
         (true, true) => text += "; shares require the role Administrator, which the keys have",
         (false, false) => text += "; LeadSquared recommends the keys of an Administrator",
         (false, true) => report.errors.push(format!(
-            "shares require the keys of an Administrator, and the role of these keys is {role}: set access_key and secret_key to \
-             the keys of an Administrator"
+            "{}shares require the keys of an Administrator, and the role of these keys is {role}: set access_key and secret_key to \
+             the keys of an Administrator",
+            prefix(name)
         )),
     }
     report.notes.push(text);
     let api = owner.services.api.as_deref().unwrap_or_default();
     let host = api.trim_start_matches("https://").split('/').next().unwrap_or_default();
     if !host.is_empty() && host != base_url.authority() {
-        report
-            .errors
-            .push(format!("the host of the account is {host}: set base_url to it"));
+        report.errors.push(format!(
+            "{}the host of the account is {host}: set base_url to it",
+            prefix(name)
+        ));
     }
 }
 

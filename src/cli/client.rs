@@ -96,7 +96,7 @@ impl GatewayClient {
     /// Returns a request without a timeout. It has a separate caller name, so that it does not use the quota of other callers.
     pub(crate) fn stream<M>(&self, message: M) -> Request<M> {
         let mut request = self.plain(message);
-        let name = AsciiMetadataValue::from_static("leadgate-transfer");
+        let name = AsciiMetadataValue::from_static("transfer");
         request.metadata_mut().insert("x-leadgate-caller", name);
         request
     }
@@ -122,12 +122,13 @@ pub(crate) fn explain(status: &Status) -> String {
         let (code, text) = (status.code(), status.message());
         return format!("{code:?}: {text}; is it a leadgate at that address, of this version or a later one?");
     };
-    let is_tenant = |bad: &tonic_types::BadRequest| {
+    let is_unnamed_tenant = |bad: &tonic_types::BadRequest| {
         let mut violations = bad.field_violations.iter();
         violations.any(|violation| violation.field == "x-leadgate-tenant")
     };
+    let is_tenant = info.metadata.get("rule").is_some_and(|rule| rule == "tenant");
     let next = match info.reason.as_str() {
-        _ if details.bad_request().is_some_and(is_tenant) => "give it with --tenant".to_owned(),
+        _ if is_tenant || details.bad_request().is_some_and(is_unnamed_tenant) => "give it with --tenant".to_owned(),
         "SHARE_NOT_FOUND" => "`leadgate shares list` lists the shares".to_owned(),
         "USER_NOT_FOUND" => "use the id to find a user that was deleted".to_owned(),
         "SHARE_NOT_ACTIVE" => "there is no access to revoke".to_owned(),

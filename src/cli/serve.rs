@@ -1,8 +1,12 @@
 //! `leadgate serve`: the gateway.
 
+use std::sync::Arc;
+
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::telemetry::log;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::cli::process::{ConfigOption, bind, shutdown_signal};
 
@@ -13,10 +17,23 @@ pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
     warn_of_ignored_proxies(&config);
     let listener = bind(config.listen).await?;
     let admin_listener = bind(config.admin_listen).await?;
-    App::new(config)
-        .await?
-        .serve(listener, admin_listener, shutdown_signal()?)
-        .await
+    let app = App::new(config).await?;
+    reload_on_hangup(app.look_now())?;
+    app.serve(listener, admin_listener, shutdown_signal()?).await
+}
+
+/// Reads changed files at each SIGHUP.
+fn reload_on_hangup(look_now: Arc<Notify>) -> Result<(), String> {
+    let hangups = signal(SignalKind::hangup());
+    let mut hangups = hangups.map_err(|error| format!("installing the signal handler failed: {error}"))?;
+    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!("reading changed files because of SIGHUP");
+            look_now.notify_one();
+        }
+    });
+    Ok(())
 }
 
 /// Logs a warning if the binary has the profile `release`, which builds fast and runs slowly.

@@ -11,7 +11,7 @@ use url::Url;
 use super::{Reader, SectionErrors, is_loopback, split};
 use crate::identity::jwt::Expected;
 use crate::identity::permission::Permissions;
-use crate::identity::{AuthMode, CallerIdentity, is_reserved};
+use crate::identity::{AuthConfig, AuthMode, CallerIdentity, JwksSource, JwtConfig, is_reserved};
 use crate::quota;
 
 /// Maximum of `auth.jwt.leeway`.
@@ -26,33 +26,6 @@ const IDENTITY: [&str; 7] = [
     "deny_fields",
     "hide_fields",
 ];
-
-/// How callers are identified, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthConfig {
-    /// Whether callers are identified at all.
-    pub mode: AuthMode,
-    /// The tokens that are accepted. `None`: no tokens.
-    pub jwt: Option<JwtConfig>,
-}
-
-/// Which tokens are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwtConfig {
-    /// The claims of a valid token.
-    pub expected: Expected,
-    /// Where the issuer's keys are.
-    pub jwks: JwksSource,
-}
-
-/// Where the keys of an issuer are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JwksSource {
-    /// A URL, which is fetched again from time to time.
-    Url(Url),
-    /// A file, which is read again when it changes.
-    File(PathBuf),
-}
 
 /// The settings of one caller, checked.
 #[derive(Clone, Debug)]
@@ -119,6 +92,11 @@ impl AuthSettings {
             errors.push(("jwt", error.to_owned()));
         }
         errors
+    }
+
+    /// Whether callers are identified.
+    pub(super) fn identifies_callers(&self) -> bool {
+        self.mode == AuthMode::Callers
     }
 
     pub(super) fn config(self) -> AuthConfig {

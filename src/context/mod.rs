@@ -106,7 +106,7 @@ pub const STORE: &str = "the gateway's store";
 pub const UPSTREAM_RESPONSE: &str = "LeadSquared's response";
 
 /// The caller of internal requests.
-const INTERNAL_CALLER: &str = "leadgate";
+pub const INTERNAL_CALLER: &str = "leadgate";
 
 impl Criticality {
     /// All values, in ascending order.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::CertificateError;
 use tokio::time::Instant;
 
+use super::address::RefusedAddress;
 use crate::error::{Cause, Certificate};
 
 /// The time after a recovery for which the same cause is not logged again.
@@ -16,7 +17,8 @@ const MIN_LOG_PAUSE: Duration = Duration::from_secs(60);
 /// The cause of an error of the HTTP client.
 pub(super) fn of(error: &reqwest::Error, is_https: bool) -> Cause {
     if error.is_dns() {
-        return Cause::Dns;
+        let refused = error.source().is_some_and(is_refused_address);
+        return if refused { Cause::PrivateAddress } else { Cause::Dns };
     }
     let in_handshake = error.is_connect() && is_https;
     if let Some(cause) = error.source().and_then(|source| of_chain(source, in_handshake)) {
@@ -27,6 +29,18 @@ pub(super) fn of(error: &reqwest::Error, is_https: bool) -> Cause {
         (true, false) => Cause::ResponseTimeout,
         (false, _) => Cause::Other,
     }
+}
+
+/// Whether the resolver refused the addresses of the host.
+fn is_refused_address(first: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(first);
+    while let Some(error) = next {
+        if error.is::<RefusedAddress>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The cause that the errors of a chain have. The first error with a cause decides. `in_handshake`: the connection was in the TLS

@@ -5,12 +5,14 @@
 
 mod account;
 pub mod activity;
+mod address;
 pub mod authentication;
 pub mod batch;
 pub mod bulk;
 mod cause;
 pub mod clock;
 mod json;
+mod keys;
 pub mod lead;
 pub mod lost;
 pub mod metadata;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, DATE};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -33,20 +35,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::context::{RequestContext, UPSTREAM_RESPONSE, deadline_exceeded};
+use crate::context::{Criticality, RequestContext, UPSTREAM_RESPONSE, deadline_exceeded};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::quota::breaker::{self, OperationId};
 use crate::quota::{Cost, Quota, Requeue, Slot, SlotRequest, Verdict};
 use crate::telemetry::metrics::{Attempt, Metrics};
-use account::KeyStatus;
+use account::{AccountKeys, KeyDecision};
+use address::Resolver;
 use cause::{Outage, OutageChange};
 use clock::UpstreamClock;
+use keys::KeyPair;
+pub use keys::{KeyPairSource, KeySource, Keys, PairName};
 use response::UpstreamResponse;
 use retry::{Retries, Safety};
 
 /// Maximum length of the query of a URL in bytes. A longer query would fail in each attempt, in the HTTP library or at
 /// LeadSquared. The lengths of fields are checked before, so that this maximum is not reached.
 const MAX_QUERY_BYTES: usize = 16 * 1024;
+
+/// Maximum number of times that one attempt is sent again because its keys were rejected and another pair is in use.
+const MAX_KEY_SWITCHES: u32 = 2;
 
 /// A call of one endpoint: its request, and how its response is read. It is tested without a client.
 pub trait Operation: Sync {
@@ -131,6 +139,8 @@ pub struct CrmSettings {
     pub max_retry_after: Duration,
     /// The URL of the proxy, with its credentials. Empty: no proxy. Proxies in the environment are ignored.
     pub proxy: SecretString,
+    /// Whether LeadSquared may be at a private address, such as 10.0.0.1. With a proxy, the proxy decides.
+    pub allow_private_addresses: bool,
 }
 
 impl CrmSettings {
@@ -154,6 +164,11 @@ impl CrmSettings {
         let url = Url::parse(self.proxy.expose_secret()).ok()?;
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         (matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare).then_some(url)
+    }
+
+    /// Whether the URL has an address to which no connection is allowed. A host name is checked when it is resolved.
+    pub fn refuses(&self, base_url: &Url) -> bool {
+        !self.allow_private_addresses && address::of_url(base_url).is_some_and(|ip| !address::is_allowed(ip))
     }
 
     /// Returns the invalid settings: the key, and what is valid.
@@ -197,15 +212,6 @@ impl CrmSettings {
     }
 }
 
-/// An account's keys.
-#[derive(Clone, Debug)]
-pub struct Keys {
-    /// `x-LSQ-AccessKey`.
-    pub access: SecretString,
-    /// `x-LSQ-SecretKey`.
-    pub secret: SecretString,
-}
-
 /// The client of one account. Clones share the connections and the quota.
 #[derive(Clone)]
 pub struct Client {
@@ -227,7 +233,7 @@ struct Shared {
     disabled_lanes: batch::DisabledLanes,
     absent_lanes: batch::DisabledLanes,
     registries: batch::Registries,
-    keys: KeyStatus,
+    keys: AccountKeys,
     outage: Outage,
     /// Whether LeadSquared rejected the keys, and has accepted no call since.
     credentials_rejected: AtomicBool,
@@ -255,7 +261,9 @@ impl Client {
         quota: Quota,
         metrics: Arc<Metrics>,
     ) -> std::result::Result<Self, String> {
-        let http = http_client(keys, &settings, base.scheme())?;
+        let keys = AccountKeys::new(keys.clone())?;
+        account::set_in_use(&metrics, tenant, keys.in_use().name);
+        let http = http_client(tenant, &settings, base.scheme())?;
         Ok(Self {
             shared: Arc::new(Shared {
                 http,
@@ -266,7 +274,7 @@ impl Client {
                 disabled_lanes: batch::DisabledLanes::default(),
                 absent_lanes: batch::DisabledLanes::default(),
                 registries: batch::Registries::default(),
-                keys: KeyStatus::default(),
+                keys,
                 outage: Outage::default(),
                 credentials_rejected: AtomicBool::new(false),
                 settings,
@@ -370,9 +378,13 @@ impl Client {
         Some(format!("{}: {cause}", self.shared.address(cause)))
     }
 
-    /// Whether LeadSquared rejected the keys, and has accepted no call since.
+    /// Whether LeadSquared rejected the keys in use, and has accepted no call since.
     pub fn credentials_rejected(&self) -> bool {
         self.shared.credentials_rejected.load(Ordering::Relaxed)
+    }
+
+    fn set_credentials_rejected(&self, is_rejected: bool) {
+        self.shared.credentials_rejected.store(is_rejected, Ordering::Relaxed);
     }
 
     /// Whether the quota would admit a call of this operation now.
@@ -402,17 +414,44 @@ impl Client {
         connection.map_err(|_| ErrorKind::ShuttingDown.into())
     }
 
+    /// Makes one attempt. If its keys are rejected and another pair is accepted, it is sent again with that pair.
     async fn attempt<O: Operation>(
         &self,
         context: &RequestContext,
         operation: &O,
-        permit: Option<CallPermit>,
+        mut permit: Option<CallPermit>,
         retries: &mut Retries,
     ) -> Result<O::Output> {
-        let permit = match permit {
-            Some(permit) => permit,
-            None => self.acquire_for(context, &slot_request(operation), retries).await?,
-        };
+        let request = slot_request(operation);
+        let mut switches = 0;
+        loop {
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None if switches == 0 => self.acquire_for(context, &request, retries).await?,
+                None => self.acquire_for(&first_in_queue(context), &request, retries).await?,
+            };
+            let pair = self.shared.keys.in_use();
+            let result = self.attempt_with(context, operation, &pair, permit, retries).await;
+            match self.decide_keys(context, &pair, result).await {
+                KeyDecision::Done(result) => return result,
+                KeyDecision::SendAgain(result) if switches == MAX_KEY_SWITCHES => return result,
+                KeyDecision::SendAgain(_) => switches += 1,
+            }
+            if O::SAFETY == Safety::Once {
+                context.not_executed().await;
+            }
+        }
+    }
+
+    /// Makes one attempt with these keys.
+    async fn attempt_with<O: Operation>(
+        &self,
+        context: &RequestContext,
+        operation: &O,
+        pair: &KeyPair,
+        permit: CallPermit,
+        retries: &mut Retries,
+    ) -> Result<O::Output> {
         if O::SAFETY == Safety::Once {
             context.begin().await?;
         }
@@ -420,9 +459,8 @@ impl Client {
         context.sent();
 
         let sent = Instant::now();
-        let (response, mut requeues) = self.send(context, operation, retries.operation(), permit).await;
+        let (response, mut requeues) = self.send(context, operation, pair, retries.operation(), permit).await;
         let result = self.read(context, operation, response, queued, sent.elapsed());
-        let result = self.resolve_denied(context, result).await;
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         retries.set_requeue(requeues.pop().filter(|_| is_refused));
         result
@@ -462,10 +500,11 @@ impl Client {
         &self,
         context: &RequestContext,
         operation: &O,
+        pair: &KeyPair,
         id: OperationId,
         permit: CallPermit,
     ) -> ExchangeResult {
-        let request = match self.build(operation.request()) {
+        let request = match self.build(operation.request(), pair) {
             Ok(request) => request,
             Err(error) => return (Err(error), Vec::new()),
         };
@@ -546,7 +585,7 @@ impl Client {
         }
     }
 
-    fn build(&self, request: UpstreamRequest) -> Result<reqwest::Request> {
+    fn build(&self, request: UpstreamRequest, pair: &KeyPair) -> Result<reqwest::Request> {
         let shared = &*self.shared;
         let mut url = shared.base.clone();
         url.set_path(&format!(
@@ -571,6 +610,7 @@ impl Client {
                 .body(body),
         };
         builder
+            .headers(pair.headers())
             .build()
             .map_err(|error| from_reqwest(error, shared.base.scheme() == "https"))
     }
@@ -589,11 +629,6 @@ impl Client {
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
-        match error.map(|error| &error.kind) {
-            None => shared.credentials_rejected.store(false, Ordering::Relaxed),
-            Some(ErrorKind::CredentialsRejected { .. }) => shared.credentials_rejected.store(true, Ordering::Relaxed),
-            Some(_) => {}
-        }
         tracing::info!(
             target: "leadgate::attempt",
             request_id = %context.id,
@@ -722,6 +757,14 @@ fn slot_request<O: Operation>(operation: &O) -> SlotRequest {
     }
 }
 
+/// The same context in the highest class of the queue, for a call that has waited in the queue before.
+fn first_in_queue(context: &RequestContext) -> RequestContext {
+    RequestContext {
+        criticality: Criticality::CriticalPlus,
+        ..context.clone()
+    }
+}
+
 /// Waits for a slot. Returns also how long it took.
 async fn timed<T>(context: &RequestContext, slot: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
     let start = Instant::now();
@@ -731,25 +774,8 @@ async fn timed<T>(context: &RequestContext, slot: impl Future<Output = Result<T>
     Ok((slot?, queued))
 }
 
-fn http_client(keys: &Keys, settings: &CrmSettings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
-    let key = |name: &'static str, secret: &SecretString| {
-        let mut value = HeaderValue::from_str(secret.expose_secret())
-            .map_err(|_| format!("the {name} has characters that are invalid in a header"))?;
-        value.set_sensitive(true);
-        Ok::<_, String>(value)
-    };
-    let headers = HeaderMap::from_iter([
-        (
-            HeaderName::from_static("x-lsq-accesskey"),
-            key("access_key", &keys.access)?,
-        ),
-        (
-            HeaderName::from_static("x-lsq-secretkey"),
-            key("secret_key", &keys.secret)?,
-        ),
-    ]);
+fn http_client(tenant: &str, settings: &CrmSettings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
     let builder = reqwest::Client::builder()
-        .default_headers(headers)
         .user_agent(concat!("leadgate/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(settings.idle_timeout)
@@ -765,6 +791,11 @@ fn http_client(keys: &Keys, settings: &CrmSettings, scheme: &str) -> std::result
         Some(url) => builder.proxy(
             reqwest::Proxy::all(url).map_err(|_| "the URL of the proxy is invalid (upstream.proxy)".to_owned())?,
         ),
+    };
+    // With a proxy, only the name of the proxy is resolved here.
+    let builder = match settings.allow_private_addresses || settings.has_proxy() {
+        true => builder,
+        false => builder.dns_resolver(Resolver::new(tenant)),
     };
     let builder = match (settings.http2, scheme) {
         (false, _) => builder.http1_only(),

@@ -26,7 +26,6 @@ use crate::context::RequestContext;
 use crate::crm;
 use crate::crm::activity::GetActivityTypes;
 pub use crate::crm::activity::{ActivityOffset, RetrieveModifiedActivities};
-use crate::crm::authentication::{KeyOwner, UserByAccessKey};
 use crate::crm::lead::ClearWith;
 use crate::crm::lost::LostWrite;
 use crate::crm::metadata::LeadsMetaData;
@@ -42,6 +41,7 @@ use crate::error::{Error, ErrorKind, Recovery, Result, Violation};
 use crate::quota::Quota;
 use crate::quota::lane::{BatchSizes, Lane};
 pub use crate::quota::{BreakerSnapshot, BreakerState, QuotaSnapshot, WindowSnapshot};
+use crate::quota::{CallerQuotas, QuotaLimits};
 pub use crate::sharing;
 use crate::sharing::Sharing;
 use crate::store::{self, PriorAttempt, Requests, Store};
@@ -247,14 +247,24 @@ impl Gateway {
         self.quota.usage()
     }
 
+    /// Changes the limits of the account's quota.
+    pub fn set_limits(&self, limits: &QuotaLimits) {
+        self.quota.set_limits(limits);
+    }
+
+    /// Changes the parts of the account's quota that callers may use.
+    pub fn set_callers(&self, callers: CallerQuotas) {
+        self.quota.set_callers(callers);
+    }
+
     /// Deletes expired request ids and shares. Returns their number.
     pub async fn sweep(&self) -> std::result::Result<u64, store::StoreError> {
         Ok(self.requests.delete_expired().await? + self.sharing.delete_expired().await?)
     }
 
-    /// Returns the owner of the access keys.
-    pub async fn key_owner(&self, context: &RequestContext) -> Result<KeyOwner> {
-        self.crm.call(context, &UserByAccessKey).await
+    /// The client of LeadSquared.
+    pub fn crm(&self) -> &crm::Client {
+        &self.crm
     }
 
     /// Why LeadSquared cannot be reached now, with host and port. The text is for operators.

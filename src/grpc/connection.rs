@@ -7,28 +7,34 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanic;
 
+use super::authorization::{Credentials, Identified, StreamAccess};
 use super::body::{MessageLimits, RequestBody};
+use super::client_certificate::ClientCertificate;
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
-use super::metadata::{CALLER, caller, time_limit};
-use super::permits::{RpcPermit, RpcStart, StreamOwner, StreamPermit};
-use super::request_filter::RequestFilter;
+use super::metadata::{CALLER, time_limit};
+use super::permits::{RpcAccess, RpcPermit, RpcStart, StreamOwner, StreamPermit};
+use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
-use super::write_order::WriteOrder;
+use super::write_order::{WriteOrder, WritePosition};
 use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::{AuthMode, Caller};
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Tls;
 
 /// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
 /// quota reads nothing.
@@ -41,6 +47,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The HTTP library accepts this many times the allowed metadata, so that leadgate can respond with its own error.
 const METADATA_SLACK: usize = 16;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
 const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
@@ -98,6 +105,7 @@ pub(super) async fn serve(
     listener: TcpListener,
     routes: Routes,
     server: ServerContext,
+    tls: Option<Arc<Tls>>,
     filter: RequestFilter,
     limits: MessageLimits,
     metrics: Arc<Metrics>,
@@ -112,6 +120,7 @@ pub(super) async fn serve(
     let context = ConnectionContext {
         routes,
         server,
+        tls,
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
         filter: Arc::new(filter),
         limits: Arc::new(limits),
@@ -132,9 +141,9 @@ pub(super) async fn serve(
                 // Without permits, the connection is closed at once.
                 if let Some(permits) = connection_limits.acquire(peer.ip()) {
                     number += 1;
-                    let connection = connection(stream, number, context.clone());
+                    let context = context.clone();
                     connections.spawn(async move {
-                        connection.await;
+                        begin(stream, number, context).await;
                         drop(permits);
                     });
                 }
@@ -154,13 +163,50 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, number: u64, context: ConnectionContext) {
+/// Makes the TLS handshake, if there is one, and serves the connection.
+async fn begin(stream: TcpStream, number: u64, context: ConnectionContext) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = context.tls.clone() else {
+        return connection(stream, number, None, context).await;
+    };
+    let stop = context.server.draining.clone();
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
+    let ended = tokio::select! {
+        ended = handshake => ended,
+        // No RPC has begun.
+        () = stop.cancelled() => return,
+    };
+    match ended {
+        Ok(Ok(stream)) => {
+            let chain = stream.get_ref().1.peer_certificates();
+            let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls));
+            connection(stream, number, certificate.map(Arc::new), context).await;
+        }
+        Ok(Err(error)) => {
+            context.metrics.handshake_failed("error");
+            tracing::debug!(%error, "tls handshake failed");
+        }
+        Err(_) => {
+            context.metrics.handshake_failed("timeout");
+            tracing::debug!("tls handshake timed out");
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    number: u64,
+    certificate: Option<Arc<ClientCertificate>>,
+    context: ConnectionContext,
+) {
     let stop = context.server.draining.clone();
     let service = ConnectionService {
         context,
         number,
+        certificate,
         write_order: Arc::default(),
     };
     let max_metadata_bytes = service.context.server.settings.max_metadata_bytes;
@@ -196,6 +242,8 @@ async fn connection(stream: TcpStream, number: u64, context: ConnectionContext) 
 struct ConnectionContext {
     routes: Routes,
     server: ServerContext,
+    /// `None`: connections use plaintext.
+    tls: Option<Arc<Tls>>,
     filter: Arc<RequestFilter>,
     limits: Arc<MessageLimits>,
     streams_of_owners: Arc<KeyedLimit<StreamOwner>>,
@@ -207,6 +255,8 @@ struct ConnectionService {
     context: ConnectionContext,
     /// The number of the connection, counted from the start of the process.
     number: u64,
+    /// The client certificate. `None` without TLS, or if the client presented none.
+    certificate: Option<Arc<ClientCertificate>>,
     write_order: Arc<WriteOrder>,
 }
 
@@ -216,33 +266,46 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     type Future = Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
     /// Starts an RPC. Calls are made in the order of the headers, while the futures may be polled in any order.
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (headers, path) = (request.headers(), request.uri().path());
         let log = RpcLog::new(headers);
         let method = self.context.limits.schema.method(path);
         let line = RpcLogLine::new(path, method.is_some(), &log, &self.context.metrics);
-        let status_builder = self.context.server.status_builder(headers, log.clone());
-        if let Some(rejection) = self.context.filter.reject(&request, &log) {
+        if let Some(rejection) = request_filter::reject(&request, &log) {
             return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
-        let is_write = WRITES.contains(&path);
-        let is_stream = method.is_some_and(|method| method.is_stream);
-        let permit = self.context.acquire(self.number, path, is_stream, headers, &log);
-        let deadline = permit.map(|(permit, deadline)| {
-            let start = RpcStart {
-                log: log.clone(),
-                permit: permit.map(Arc::new),
-                write_position: is_write.then(|| Arc::new(self.write_order.register())),
-            };
-            request.extensions_mut().insert(start);
-            deadline
-        });
+        let arrival = RpcArrival {
+            connection: self.number,
+            credentials: Credentials::new(headers, self.certificate.as_ref()),
+            method: method.map(|method| method.is_stream),
+            write_position: WRITES.contains(&path).then(|| Arc::new(self.write_order.register())),
+            log: log.clone(),
+        };
+        let context = self.context.clone();
+        let started = match context
+            .server
+            .access
+            .identify(path, headers, &arrival.credentials, &log)
+        {
+            Ok(Identified::Caller(caller)) => Some(context.start(caller, path, headers, &arrival)),
+            Ok(Identified::NeedsKeys) => None,
+            Err(error) => Some(Err(error)),
+        };
         let draining = self.context.server.draining.clone();
-        let request = RequestBody::new(request, method, &self.context.limits, &log);
+        let mut request = RequestBody::new(request, method, &self.context.limits, &log);
         let routes = CatchPanic::custom(self.context.routes.clone(), panic_response);
         Box::pin(async move {
-            let deadline = match deadline {
-                Ok(deadline) => deadline,
+            let started = match started {
+                Some(started) => started,
+                None => context.start_with_new_keys(&request, &arrival).await,
+            };
+            let status_builder = context.server.status_builder(request.headers(), log.clone());
+            drop(arrival);
+            let deadline = match started {
+                Ok((start, deadline)) => {
+                    request.extensions_mut().insert(start);
+                    deadline
+                }
                 Err(error) => {
                     let response = status_builder.last(&error).into_http::<Body>();
                     return Ok(finish_response(response, line));
@@ -272,22 +335,77 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     }
 }
 
+/// What is known of an RPC when its headers have arrived.
+struct RpcArrival {
+    /// The number of the connection.
+    connection: u64,
+    credentials: Credentials,
+    /// Whether the method has a stream of messages. `None`: no service has the method.
+    method: Option<bool>,
+    write_position: Option<Arc<WritePosition>>,
+    log: RpcLog,
+}
+
 impl ConnectionContext {
-    /// Returns the permit and the deadline of an RPC. There is no permit for RPCs that are not counted.
-    fn acquire(
+    /// Starts an RPC of a known caller: checks what the caller may do, and returns what the handler needs, and the deadline.
+    /// `caller` is absent for RPCs that need none.
+    fn start(
         &self,
-        connection: u64,
+        caller: Option<Arc<Caller>>,
         path: &str,
-        is_stream: bool,
-        headers: &http::HeaderMap,
-        log: &RpcLog,
-    ) -> Result<(Option<RpcPermit>, Instant)> {
-        let server = &self.server;
-        let limit = time_limit(headers, &server.settings, server.settings.max_deadline)?;
-        let deadline = log.start() + limit;
-        if !path.starts_with("/leadgate.") {
-            return Ok((None, deadline));
+        headers: &HeaderMap,
+        arrival: &RpcArrival,
+    ) -> Result<(RpcStart, Instant)> {
+        let RpcArrival { method, log, .. } = arrival;
+        if let Some(caller) = &caller {
+            log.set_caller(&caller.name);
         }
+        self.filter.check(headers, log)?;
+        let tenant = match &caller {
+            Some(caller) => self.server.access.authorize(caller, path, method.is_some(), headers)?,
+            None => None,
+        };
+        log.set_tenant(tenant.as_ref().map(|tenant| tenant.name.as_str()));
+        let limit = time_limit(headers, &self.server.settings, self.server.settings.max_deadline)?;
+        let access = match (caller, tenant) {
+            (Some(caller), Some(tenant)) => Some(RpcAccess { caller, tenant }),
+            _ => None,
+        };
+        let is_stream = *method == Some(true);
+        let permit = match &access {
+            Some(access) => Some(self.acquire(is_stream, access, headers, arrival.connection)?),
+            None => None,
+        };
+        let is_checked_again = is_stream && self.server.access.mode() == AuthMode::Callers;
+        let stream_access = access.as_ref().filter(|_| is_checked_again).map(|access| StreamAccess {
+            credentials: arrival.credentials.clone(),
+            path: path.to_owned(),
+            caller: access.caller.name.clone(),
+            tenant: access.tenant.name.clone(),
+        });
+        let start = RpcStart {
+            log: log.clone(),
+            permit: permit.map(Arc::new),
+            write_position: arrival.write_position.clone(),
+            access,
+            stream_access,
+        };
+        Ok((start, log.start() + limit))
+    }
+
+    /// The same for an RPC whose token names an unknown key.
+    async fn start_with_new_keys<B>(&self, request: &Request<B>, arrival: &RpcArrival) -> Result<(RpcStart, Instant)> {
+        let (path, headers) = (request.uri().path(), request.headers());
+        let identified = self
+            .server
+            .access
+            .identify_with_new_keys(path, headers, &arrival.credentials, &arrival.log);
+        self.start(identified.await?, path, headers, arrival)
+    }
+
+    /// Returns the permit of an RPC of a tenant.
+    fn acquire(&self, is_stream: bool, access: &RpcAccess, headers: &HeaderMap, connection: u64) -> Result<RpcPermit> {
+        let server = &self.server;
         let full = || {
             Error::from(ErrorKind::QueueFull {
                 retry_after: Duration::from_secs(1),
@@ -295,8 +413,9 @@ impl ConnectionContext {
         };
         // RPCs with streams of messages have limits of their own, because they last long and use few resources.
         if is_stream {
-            let owner = match headers.contains_key(CALLER) {
-                true => StreamOwner::Caller(caller(headers)?),
+            let is_named = server.access.mode() == AuthMode::Callers || headers.contains_key(CALLER);
+            let owner = match is_named {
+                true => StreamOwner::Caller(access.caller.name.clone()),
                 false => StreamOwner::Connection(connection),
             };
             // The limit of the owner first: an owner above its limit must not hold a permit of all streams, even briefly.
@@ -306,11 +425,11 @@ impl ConnectionContext {
                 _of_all: of_all,
                 _of_owner: of_owner,
             };
-            return Ok((Some(RpcPermit::Stream { _permit: permit }), deadline));
+            return Ok(RpcPermit::Stream { _permit: permit });
         }
         let permit = server.unary_limit.acquire();
         let permit = permit.map_err(|retry_after| Error::from(ErrorKind::QueueFull { retry_after }))?;
-        Ok((Some(RpcPermit::Unary { _permit: permit }), deadline))
+        Ok(RpcPermit::Unary { _permit: permit })
     }
 }
 

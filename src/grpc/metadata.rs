@@ -8,6 +8,7 @@ use http::HeaderMap;
 use super::settings::ServerSettings;
 use crate::context::Criticality;
 use crate::error::{Error, Result};
+use crate::identity::is_reserved;
 
 pub(super) const TENANT: &str = "x-leadgate-tenant";
 pub(super) const CALLER: &str = "x-leadgate-caller";
@@ -27,6 +28,9 @@ pub(super) fn caller(headers: &HeaderMap) -> Result<Arc<str>> {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
         return Err(Error::invalid(CALLER, "must be 1 to 64 letters, digits, - _ or ."));
+    }
+    if is_reserved(name) {
+        return Err(Error::invalid(CALLER, "names that begin with leadgate are reserved"));
     }
     Ok(name.into())
 }

@@ -1,9 +1,11 @@
 //! The gRPC server: decodes requests, calls the gateway, and encodes responses. The only module that uses tonic.
 
 mod activity;
+mod authorization;
 mod body;
 mod bulk;
 mod client;
+mod client_certificate;
 mod connection;
 mod convert;
 mod elements;
@@ -40,4 +42,5 @@ pub use client::{connect, health};
 pub use convert::{attributes, lead_fields};
 pub use mutation::part;
 pub use server::serve;
+pub use services::rpc_paths;
 pub use settings::ServerSettings;

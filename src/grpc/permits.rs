@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::authorization::{StreamAccess, Tenant};
 use super::keyed_limit::KeyedPermit;
 use super::rpc_log::RpcLog;
 use super::unary_limit::UnaryPermit;
 use super::write_order::WritePosition;
+use crate::identity::Caller;
 
 /// What an RPC has from its headers on. Clones share it.
 #[derive(Clone)]
@@ -17,6 +19,17 @@ pub(super) struct RpcStart {
     pub(super) permit: Option<Arc<RpcPermit>>,
     /// The position among the writes of the connection. `None` for RPCs that do not write.
     pub(super) write_position: Option<Arc<WritePosition>>,
+    /// The caller and the tenant. `None` for RPCs that belong to no tenant.
+    pub(super) access: Option<RpcAccess>,
+    /// What is checked again while a stream lasts.
+    pub(super) stream_access: Option<StreamAccess>,
+}
+
+/// The caller of an RPC, and the tenant that the caller may use.
+#[derive(Clone)]
+pub(super) struct RpcAccess {
+    pub(super) caller: Arc<Caller>,
+    pub(super) tenant: Tenant,
 }
 
 /// The permit of an RPC.

@@ -9,7 +9,7 @@ use tonic::body::Body;
 
 use super::rpc_log::RpcLog;
 use super::{metadata, status};
-use crate::error::{Error, ErrorKind, Violation, shortened};
+use crate::error::{Error, ErrorKind, Result, Violation, shortened};
 use crate::telemetry::metrics::Metrics;
 
 /// The prefix of the metadata of leadgate.
@@ -37,18 +37,13 @@ impl RequestFilter {
         }
     }
 
-    /// Returns the response to a request that is rejected.
-    pub(super) fn reject<B>(&self, request: &Request<B>, log: &RpcLog) -> Option<Response<Body>> {
-        if let Some((code, text)) = not_grpc(request) {
-            return Some(http_rejection(code, &text, log));
+    /// Checks the size and the names of the metadata.
+    pub(super) fn check(&self, headers: &HeaderMap, log: &RpcLog) -> Result<()> {
+        let violations = self.violations(headers, log);
+        match violations.is_empty() {
+            true => Ok(()),
+            false => Err(ErrorKind::Invalid(violations).into()),
         }
-        let violations = self.violations(request.headers(), log);
-        if violations.is_empty() {
-            return None;
-        }
-        let error = Error::from(ErrorKind::Invalid(violations));
-        log.set_reason(status::reason(&error));
-        Some(status::from(&error, log.tenant_name(), log.id(), None).into_http())
     }
 
     fn violations(&self, headers: &HeaderMap, log: &RpcLog) -> Vec<Violation> {
@@ -74,23 +69,28 @@ impl RequestFilter {
             if let Some(known) = KNOWN.into_iter().find(|known| is_misspelled(name, known)) {
                 violations.push(Violation::new(name, format!("is unknown; did you mean {known}?")));
             } else if name.starts_with(PREFIX) {
-                self.report_unknown(name, headers, log);
+                self.report_unknown(name, log);
             }
         }
         violations
     }
 
     /// Logs and counts an unknown name. It is no error, because newer clients may send it.
-    fn report_unknown(&self, name: &str, headers: &HeaderMap, log: &RpcLog) {
+    fn report_unknown(&self, name: &str, log: &RpcLog) {
         self.metrics.unknown_header();
-        let caller = metadata::caller(headers).unwrap_or_else(|_| "?".into());
+        let caller = log.caller().unwrap_or("?");
         let name = shortened(name, 64).into_owned();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.len() < MAX_LOGGED && logged.insert((caller.to_string(), name.clone())) {
             let request_id = log.id();
-            tracing::warn!(request_id, caller = &*caller, name, "unknown request metadata ignored");
+            tracing::warn!(request_id, caller, name, "unknown request metadata ignored");
         }
     }
+}
+
+/// Returns the response to a request that does not use gRPC.
+pub(super) fn reject<B>(request: &Request<B>, log: &RpcLog) -> Option<Response<Body>> {
+    not_grpc(request).map(|(code, text)| http_rejection(code, &text, log))
 }
 
 /// Returns the HTTP status and the text for a request that does not use gRPC.
@@ -135,7 +135,7 @@ fn http_rejection(code: StatusCode, text: &str, log: &RpcLog) -> Response<Body> 
         text,
     );
     log.set_reason(status::reason(&error));
-    let status = status::from(&error, log.tenant_name(), log.id(), None);
+    let status = status::from(&error, None, log.id(), None);
     let (mut parts, ()) = status.into_http::<()>().into_parts();
     parts.status = code;
     parts.headers.insert(

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use super::metadata::{caller, criticality, has_deadline, tenant, time_limit};
+use super::authorization::{AccessControl, StreamAccess};
+use super::metadata::{criticality, has_deadline, time_limit};
 use super::permits::{RpcPermit, RpcStart};
 use super::response_budget::ResponseBudget;
 use super::response_stream::ResponseStream;
@@ -21,10 +22,8 @@ use super::status;
 use super::unary_limit::UnaryLimit;
 use super::write_order::WritePosition;
 use crate::context::{RequestContext, deadline_exceeded};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
-use crate::identity::permission::Permissions;
-use crate::tenant::Tenants;
 
 /// The result of a unary RPC.
 pub(super) type RpcResult<A> = std::result::Result<Response<A>, Status>;
@@ -34,7 +33,7 @@ pub(super) type StreamResult<A> = RpcResult<ResponseStream<A>>;
 /// What all handlers share.
 #[derive(Clone)]
 pub(super) struct ServerContext {
-    pub(super) tenants: Tenants,
+    pub(super) access: AccessControl,
     pub(super) settings: Arc<ServerSettings>,
     pub(super) unary_limit: Arc<UnaryLimit>,
     /// The permits of `server.max_streams`.
@@ -70,8 +69,11 @@ impl WriteTurn {
     }
 }
 
-/// The permit of an RPC. `None` for RPCs that are not counted.
-type Permit = Option<Arc<RpcPermit>>;
+/// What an RPC holds until it ends.
+struct RpcHold {
+    _permit: Option<Arc<RpcPermit>>,
+    stream_access: Option<StreamAccess>,
+}
 
 /// Sends the responses of a stream.
 pub(super) struct ResponseSender<A> {
@@ -160,7 +162,7 @@ impl ServerContext {
     {
         let (status_builder, started) = self.start(request, self.settings.max_deadline);
         let result = match started {
-            Ok((rpc, _permit)) => handler(rpc, status_builder.clone()).await,
+            Ok((rpc, _hold)) => handler(rpc, status_builder.clone()).await,
             Err(error) => Err(error),
         };
         let result = result.and_then(|response| status_builder.budget.check(&response).map(|()| response));
@@ -180,7 +182,7 @@ impl ServerContext {
     {
         // server.max_deadline does not apply to streams.
         let (status_builder, started) = self.start(request, MAX_DURATION);
-        let (rpc, permit) = started.map_err(|error| status_builder.last(&error))?;
+        let (rpc, mut hold) = started.map_err(|error| status_builder.last(&error))?;
         let (sender, responses) = ResponseStream::new();
         let (deadline, cancelled) = (rpc.context.deadline, rpc.context.cancelled.clone().drop_guard());
         let responder = ResponseSender {
@@ -191,13 +193,15 @@ impl ServerContext {
         let handler = handler(rpc, responder);
         let draining = self.draining.clone();
         let end = responses.end_handle();
+        let revoked = self.access.clone().revoked(hold.stream_access.take());
         self.tasks.spawn(async move {
-            let _held = (permit, cancelled);
+            let _held = (hold, cancelled);
             // The handler is dropped before the end of the stream is set: its drop may add trailers.
             let result = tokio::select! {
                 result = handler => result,
                 () = sender.closed() => Ok(()),
                 () = draining.cancelled() => Err(ErrorKind::StreamInterrupted.into()),
+                error = revoked => Err(error),
                 () = tokio::time::sleep_until(deadline) => Err(deadline_exceeded("the next response")),
             };
             if let Err(error) = result {
@@ -208,7 +212,7 @@ impl ServerContext {
     }
 
     /// Returns the RPC of a request, with its permit, and the builder for its statuses.
-    fn start<M>(&self, mut request: Request<M>, max_duration: Duration) -> (StatusBuilder, Result<(Rpc<M>, Permit)>) {
+    fn start<M>(&self, mut request: Request<M>, max_duration: Duration) -> (StatusBuilder, Result<(Rpc<M>, RpcHold)>) {
         let Some(start) = request.extensions_mut().remove::<RpcStart>() else {
             // Does not happen: every request has passed `connection.rs`.
             let status_builder = self.status_builder(request.metadata().as_ref(), RpcLog::new(&HeaderMap::new()));
@@ -216,16 +220,17 @@ impl ServerContext {
         };
         start.log.message_complete();
         let status_builder = self.status_builder(request.metadata().as_ref(), start.log.clone());
-        let permit = start.permit.clone();
+        let hold = RpcHold {
+            _permit: start.permit.clone(),
+            stream_access: start.stream_access.clone(),
+        };
         let rpc = self.rpc(request, start, max_duration);
-        (status_builder, rpc.map(|rpc| (rpc, permit)))
+        (status_builder, rpc.map(|rpc| (rpc, hold)))
     }
 
     /// Returns the builder for the statuses of an RPC.
     pub(super) fn status_builder(&self, headers: &HeaderMap, log: RpcLog) -> StatusBuilder {
-        let tenant = self.tenants.get(tenant(headers));
-        let tenant = tenant.ok().map(|(name, _)| name.to_owned());
-        log.set_tenant(tenant.as_deref());
+        let tenant = log.tenant_name().map(str::to_owned);
         let limit = has_deadline(headers).then(|| time_limit(headers, &self.settings, MAX_DURATION));
         let deadline = limit.and_then(Result::ok).map(|limit| log.start() + limit);
         StatusBuilder {
@@ -240,14 +245,15 @@ impl ServerContext {
         if self.draining.is_cancelled() {
             return Err(ErrorKind::ShuttingDown.into());
         }
+        // Does not happen: every RPC with a handler has a tenant.
+        let access = start.access.ok_or(ErrorKind::CallerNotAllowed(Denial::Tenant))?;
         let headers = request.metadata().as_ref();
-        let (_, gateway) = self.tenants.get(tenant(headers))?;
         let limit = time_limit(headers, &self.settings, max_duration)?;
         let context = RequestContext {
             id: start.log.id().into(),
             mutation: None,
-            caller: caller(headers)?,
-            permissions: Permissions::all(),
+            caller: access.caller.name.clone(),
+            permissions: access.caller.permissions.clone(),
             criticality: criticality(headers)?,
             deadline: start.log.start() + limit,
             cancelled: CancellationToken::new(),
@@ -256,7 +262,7 @@ impl ServerContext {
             record: None,
         };
         Ok(Rpc {
-            gateway: gateway.clone(),
+            gateway: access.tenant.gateway,
             context,
             message: request.into_inner(),
             write_turn: WriteTurn(start.write_position),

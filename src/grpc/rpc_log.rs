@@ -34,6 +34,9 @@ struct RpcFacts {
     start: Instant,
     /// Whether the request message is complete. Always set for a stream of messages.
     is_message_complete: AtomicBool,
+    caller: OnceLock<Arc<str>>,
+    /// Why the caller is not known.
+    auth_failure: OnceLock<&'static str>,
     tenant: OnceLock<String>,
     /// The `request_id` of the message.
     request_id: OnceLock<Uuid>,
@@ -54,6 +57,8 @@ impl RpcLog {
             trace_id: given("traceparent").and_then(trace_id).map(str::to_owned),
             start: Instant::now(),
             is_message_complete: AtomicBool::new(false),
+            caller: OnceLock::new(),
+            auth_failure: OnceLock::new(),
             tenant: OnceLock::new(),
             request_id: OnceLock::new(),
             reason: OnceLock::new(),
@@ -81,6 +86,21 @@ impl RpcLog {
     /// Whether the message is complete.
     pub(super) fn is_message_complete(&self) -> bool {
         self.facts.is_message_complete.load(Ordering::Relaxed)
+    }
+
+    /// Records the caller.
+    pub(super) fn set_caller(&self, name: &Arc<str>) {
+        self.facts.caller.get_or_init(|| name.clone());
+    }
+
+    /// The caller, if it is known.
+    pub(super) fn caller(&self) -> Option<&str> {
+        self.facts.caller.get().map(|name| &**name)
+    }
+
+    /// Records why the caller is not known.
+    pub(super) fn set_auth_failure(&self, reason: &'static str) {
+        self.facts.auth_failure.get_or_init(|| reason);
     }
 
     /// Records the tenant.
@@ -169,6 +189,8 @@ impl RpcLogLine {
                     mutation_id = facts.request_id.get().map(tracing::field::display),
                     trace_id = facts.trace_id.as_deref(),
                     method = %self.method,
+                    caller = self.log.caller(),
+                    auth_failure = facts.auth_failure.get().copied(),
                     tenant = facts.tenant.get().map(String::as_str),
                     code = code_name,
                     reason = facts.reason.get().copied(),

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::authorization::AccessControl;
 use super::body::MessageLimits;
 use super::elements::MessageSchema;
 use super::request_filter::RequestFilter;
@@ -18,8 +19,10 @@ use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
 use super::unfinished::UnfinishedMessages;
 use super::{connection, services};
+use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
+use crate::tls::Tls;
 
 /// The time for responses to be written to their connections after the last RPC has ended.
 const FLUSH: Duration = Duration::from_millis(250);
@@ -29,7 +32,9 @@ const FLUSH: Duration = Duration::from_millis(250);
 pub async fn serve(
     listener: TcpListener,
     tenants: Tenants,
+    authenticator: Arc<Authenticator>,
     settings: ServerSettings,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -44,7 +49,7 @@ pub async fn serve(
         unfinished: UnfinishedMessages::new(settings.max_unfinished_bytes),
     };
     let context = ServerContext {
-        tenants,
+        access: AccessControl::new(authenticator, tenants, metrics.clone()),
         unary_limit: unary_limit.clone(),
         streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
         settings: Arc::new(settings),
@@ -52,7 +57,7 @@ pub async fn serve(
         tasks,
     };
     let (routes, health) = services::routes(&context).await;
-    let server = connection::serve(listener, routes, context, filter, limits, metrics);
+    let server = connection::serve(listener, routes, context, tls, filter, limits, metrics);
 
     // Without a limit, idle connections and endless streams would keep the server running.
     tokio::select! {

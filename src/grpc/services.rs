@@ -1,5 +1,7 @@
 //! The services of the public contract. Server, health and reflection are made from the one list in this file.
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::service::Routes;
@@ -53,23 +55,41 @@ pub(super) const DESCRIPTORS: [&[u8]; 4] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-/// Returns the routes of all services, with health (SERVING for all) and reflection, and the reporter of the health.
+/// Returns the paths of all RPCs of the contract, such as `/leadgate.v1.LeadService/GetLead`.
+pub fn rpc_paths() -> Vec<String> {
+    let files = FileDescriptorSet::decode(pb::DESCRIPTORS)
+        .expect("the build has checked the descriptors")
+        .file;
+    let services = files
+        .iter()
+        .flat_map(|file| file.service.iter().map(move |service| (file.package(), service)));
+    let paths = services.flat_map(|(package, service)| {
+        let methods = service.method.iter();
+        methods.map(move |method| format!("/{package}.{}/{}", service.name(), method.name()))
+    });
+    paths.collect()
+}
+
+/// Returns the routes of all services, with health (SERVING for all) and reflection (if it is on), and the reporter of the health.
 pub(super) async fn routes(context: &ServerContext) -> (Routes, HealthReporter) {
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, ServingStatus::Serving).await;
-    let routes = Routes::new(health.accept_compressed(CompressionEncoding::Gzip))
-        .add_service(
-            reflection()
-                .build_v1()
-                .expect("the build has checked the descriptors")
-                .accept_compressed(CompressionEncoding::Gzip),
-        )
-        .add_service(
-            reflection()
-                .build_v1alpha()
-                .expect("the build has checked the descriptors")
-                .accept_compressed(CompressionEncoding::Gzip),
-        );
+    let mut routes = Routes::new(health.accept_compressed(CompressionEncoding::Gzip));
+    if context.settings.reflection.is_on(context.access.mode()) {
+        routes = routes
+            .add_service(
+                reflection()
+                    .build_v1()
+                    .expect("the build has checked the descriptors")
+                    .accept_compressed(CompressionEncoding::Gzip),
+            )
+            .add_service(
+                reflection()
+                    .build_v1alpha()
+                    .expect("the build has checked the descriptors")
+                    .accept_compressed(CompressionEncoding::Gzip),
+            );
+    }
     (add_services(routes, context).prepare(), reporter)
 }
 
@@ -89,8 +109,6 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-
     use super::*;
 
     #[test]

@@ -1,11 +1,14 @@
 //! The settings `[server]`, except for the address.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::response_budget;
+use crate::identity::AuthMode;
 
 /// The upper limit of all settings that count connections, streams or RPCs.
 const MAX_COUNT: u32 = 1_000_000;
@@ -18,6 +21,8 @@ const METADATA_BYTES: RangeInclusive<usize> = 1_024..=1_048_576;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
+    /// Whether clients can read the descriptors of the services.
+    pub reflection: Reflection,
     /// Maximum size of a request message, in bytes, before and after decompression.
     pub max_request_bytes: usize,
     /// Maximum number of repeated elements and map entries of a request message.
@@ -52,6 +57,55 @@ pub struct ServerSettings {
     /// Maximum time for RPCs in progress to finish after the shutdown has begun.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+}
+
+/// Whether the reflection service is on: `true`, `false`, or `"auto"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reflection {
+    /// On if callers are not identified.
+    Auto,
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl Reflection {
+    /// Whether it is on in this mode.
+    pub(super) fn is_on(self, mode: AuthMode) -> bool {
+        match self {
+            Self::Auto => mode == AuthMode::None,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Reflection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Choice;
+        impl Visitor<'_> for Choice {
+            type Value = Reflection;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("true, false or \"auto\"")
+            }
+
+            fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<Reflection, E> {
+                Ok(if is_on { Reflection::On } else { Reflection::Off })
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Reflection, E> {
+                match text {
+                    "auto" => Ok(Reflection::Auto),
+                    "true" => Ok(Reflection::On),
+                    "false" => Ok(Reflection::Off),
+                    _ => Err(E::invalid_value(de::Unexpected::Other("another text"), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Choice)
+    }
 }
 
 impl ServerSettings {

@@ -47,14 +47,14 @@ impl Refusal {
     pub fn name(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
-            Self::Algorithm => "algorithm",
-            Self::UnknownKey => "unknown_key",
-            Self::Signature => "signature",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
-            Self::Issuer => "issuer",
-            Self::Audience => "audience",
-            Self::Claim => "claim",
+            Self::Algorithm => "token_algorithm",
+            Self::UnknownKey => "token_unknown_key",
+            Self::Signature => "token_signature",
+            Self::Expired => "token_expired",
+            Self::NotYetValid => "token_not_yet_valid",
+            Self::Issuer => "token_issuer",
+            Self::Audience => "token_audience",
+            Self::Claim => "token_claim",
         }
     }
 }
@@ -72,7 +72,8 @@ pub struct Expected {
     pub leeway: Duration,
 }
 
-/// The keys of an issuer.
+/// The keys of an issuer. By default there are none.
+#[derive(Default)]
 pub struct KeySet {
     by_id: HashMap<String, (Algorithm, DecodingKey)>,
     /// The only key of a set, if it has no key id. Tokens without a key id are verified with it.
@@ -130,6 +131,16 @@ impl KeySet {
         Ok(Self { by_id, without_id })
     }
 
+    /// The number of usable keys.
+    pub fn len(&self) -> usize {
+        self.by_id.len() + usize::from(self.without_id.is_some())
+    }
+
+    /// Whether there are no usable keys.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn get(&self, id: Option<&str>) -> Option<&(Algorithm, DecodingKey)> {
         match id {
             Some(id) => self.by_id.get(id).or(self.without_id.as_ref()),
@@ -174,6 +185,13 @@ impl Verifier {
             keys: ArcSwap::from_pointee(keys),
             verified: moka::sync::Cache::new(MAX_CACHED),
         }
+    }
+
+    /// The ids of the keys, sorted.
+    pub fn key_ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.keys.load().by_id.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Replaces the keys. Tokens that were signed with a key that is gone are refused from now on.

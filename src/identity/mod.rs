@@ -1,9 +1,11 @@
-//! Identity: which caller an RPC belongs to, and what this caller may do. Knows no gRPC and no HTTP.
+//! Identity: which caller an RPC belongs to, and what this caller may do. Does not depend on gRPC.
 //!
 //! A [`Registry`] is built from the settings and never changes. A reload builds another registry and replaces the old one.
 
 pub mod api_key;
+mod authenticator;
 pub mod certificate;
+mod issuer;
 pub mod jwt;
 pub mod permission;
 
@@ -18,6 +20,8 @@ use serde::Deserialize;
 use self::api_key::KeyHash;
 use self::certificate::SubjectName;
 use self::permission::Permissions;
+pub use authenticator::{Authenticator, Identification};
+pub use issuer::{Issuer, JwksSource, JwtConfig};
 
 /// The beginning of the caller names that leadgate uses for its own calls.
 pub const RESERVED: &str = "leadgate";
@@ -66,6 +70,15 @@ pub enum Credential {
     },
     /// The names in a client certificate that the server has verified, in order of preference.
     Certificate(Arc<[SubjectName]>),
+}
+
+/// How callers are identified (`[auth]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Whether callers are identified at all.
+    pub mode: AuthMode,
+    /// The tokens that are accepted. `None`: no tokens.
+    pub jwt: Option<JwtConfig>,
 }
 
 /// Whether callers are identified (`auth.mode`).

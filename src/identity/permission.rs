@@ -80,6 +80,11 @@ impl Default for Names {
 }
 
 impl Names {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Some(names) if names.is_empty())
+    }
+
     /// Whether a name is one of them.
     pub fn contains(&self, name: &str) -> bool {
         match self {
@@ -132,7 +137,8 @@ impl MethodPattern {
         }
     }
 
-    fn matches(&self, path: &str) -> bool {
+    /// Whether it matches an RPC, such as `/leadgate.v1.LeadService/GetLead`.
+    pub fn matches(&self, path: &str) -> bool {
         let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
             return false;
         };

@@ -198,8 +198,14 @@ impl Controller {
         if limit == self.limit {
             return false;
         }
+        self.set_limit(limit, self.reserve);
+        true
+    }
+
+    /// Changes the limit, and the number of calls of it that are kept for other users of the account.
+    pub fn set_limit(&mut self, limit: Limit, reserve: u32) {
         let was_whole = self.effective >= self.ceiling();
-        self.limit = limit;
+        (self.limit, self.reserve) = (limit, reserve);
         self.effective = if was_whole {
             self.ceiling()
         } else {
@@ -207,7 +213,6 @@ impl Controller {
         };
         self.refused_at = self.refused_at.clamp(self.floor(), self.ceiling());
         self.margin = self.margin.clamp(cheap(limit.per), cheap(limit.per) * 5);
-        true
     }
 
     /// The effective limit after the clean windows since the last foreign refusal. It rises to where that refusal

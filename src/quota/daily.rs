@@ -55,6 +55,13 @@ impl Daily {
         }
     }
 
+    /// Changes the settings. The count continues: with another zone, until the day in that zone ends.
+    pub fn set_limit(&mut self, limit: u64, zone: TimeZone, now: Timestamp) {
+        self.advance(now);
+        self.today = Some(now.to_zoned(zone.clone()).date());
+        (self.limit, self.zone) = (limit, zone);
+    }
+
     /// Continues the count of a previous process.
     pub fn resume(&mut self, day: &str, used: u64) {
         self.today = day.parse().ok();
@@ -63,14 +70,14 @@ impl Daily {
 
     /// The day, such as `2026-07-31`, and the number of its calls so far.
     pub fn usage(&mut self, now: Timestamp) -> (String, u64) {
-        self.turn(now);
+        self.advance(now);
         let day = self.today.map(|day| day.to_string());
         (day.unwrap_or_default(), self.used)
     }
 
     /// Number of remaining calls today. `None`: no limit is known.
     pub fn remaining(&mut self, now: Timestamp) -> Option<u64> {
-        self.turn(now);
+        self.advance(now);
         (self.limit > 0).then(|| self.limit.saturating_sub(self.used))
     }
 
@@ -120,7 +127,7 @@ impl Daily {
 
     /// Counts a call that is about to be sent. On a closed day it is the probe.
     pub fn save_usage(&mut self, now: Timestamp) {
-        self.turn(now);
+        self.advance(now);
         self.used += 1;
         if self.closed.is_some() {
             self.closed = Some(now + PROBE_EVERY);
@@ -142,7 +149,7 @@ impl Daily {
         self.closed = None;
     }
 
-    fn turn(&mut self, now: Timestamp) {
+    fn advance(&mut self, now: Timestamp) {
         let today = now.to_zoned(self.zone.clone()).date();
         if self.today != Some(today) {
             self.today = Some(today);
@@ -229,6 +236,21 @@ mod tests {
         assert_eq!(after.remaining(at("2026-03-02T00:00:00Z")), Some(2));
         after.resume("nonsense", 7);
         assert_eq!(after.remaining(now), Some(2));
+    }
+
+    #[test]
+    fn a_changed_limit_or_zone_keeps_the_count_of_the_day() {
+        let mut daily = Daily::new(5, TimeZone::UTC);
+        let evening = at("2026-03-01T20:00:00Z");
+        daily.save_usage(evening);
+        daily.save_usage(evening);
+        daily.set_limit(2, TimeZone::UTC, evening);
+        assert_eq!(daily.remaining(evening), Some(0));
+        // The next day has begun in Kolkata.
+        daily.set_limit(3, TimeZone::get("Asia/Kolkata").unwrap(), evening);
+        assert_eq!(daily.usage(evening), ("2026-03-02".to_owned(), 2));
+        assert_eq!(daily.remaining(at("2026-03-02T18:29:59Z")), Some(1));
+        assert_eq!(daily.remaining(at("2026-03-02T18:30:00Z")), Some(3));
     }
 
     #[test]

@@ -80,6 +80,13 @@ pub struct CallerQuotas {
     pub others: CallerQuota,
 }
 
+impl CallerQuotas {
+    /// The quota of the caller of this name.
+    pub fn of(&self, caller: &str) -> &CallerQuota {
+        self.named.get(caller).unwrap_or(&self.others)
+    }
+}
+
 /// The part of the quota that one caller may use (`[callers.NAME]`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

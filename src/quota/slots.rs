@@ -111,9 +111,11 @@ impl WindowSlots {
         self.in_flight += 1;
     }
 
-    /// Ends a call. From now on it is known how long its slot is held.
-    pub fn end(&mut self, end: CallEnd) {
+    /// Ends a call that was sent in a window of length `per`. From now on it is known how long its slot is held: for the
+    /// longer one of that window and the current one.
+    pub fn end(&mut self, end: CallEnd, per: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        let per = per.max(self.per);
         let (exact, forgiven, slack) = match end {
             CallEnd::Unsent => return,
             CallEnd::Lost { given_up } => (given_up, Duration::ZERO, self.margin.saturating_sub(cheap(self.per))),
@@ -142,8 +144,8 @@ impl WindowSlots {
             }
         };
         let slack = slack.min(self.disagreement);
-        self.freeing.push(Reverse(exact - forgiven + slack + self.per));
-        self.lingering.push(Reverse(exact + self.disagreement + self.per));
+        self.freeing.push(Reverse(exact - forgiven + slack + per));
+        self.lingering.push(Reverse(exact + self.disagreement + per));
     }
 
     /// Changes the number of slots. Held slots stay held.
@@ -151,10 +153,12 @@ impl WindowSlots {
         self.limit = (limit as usize).max(1);
     }
 
-    /// Changes the length of the window, also for the calls that hold a slot.
-    pub fn stretch(&mut self, per: Duration) {
+    /// Changes the length of the window. A longer window holds the slots of earlier calls longer. A shorter one does not
+    /// free them earlier.
+    pub fn set_per(&mut self, per: Duration) {
+        let longer = per.saturating_sub(self.per);
         for heap in [&mut self.freeing, &mut self.lingering] {
-            *heap = heap.drain().map(|Reverse(at)| Reverse(at + per - self.per)).collect();
+            *heap = heap.drain().map(|Reverse(at)| Reverse(at + longer)).collect();
         }
         self.per = per;
     }
@@ -250,7 +254,7 @@ mod tests {
         }
         assert!(!slots.is_free(now));
         assert_eq!(slots.next_free(now), None);
-        slots.end(responded(now, ms(10), ms(20)));
+        slots.end(responded(now, ms(10), ms(20)), W);
         assert!(!slots.is_free(now + W));
         assert_eq!(slots.next_free(now), Some(now + W + ms(10)));
         assert!(slots.is_free(now + W + ms(10)));
@@ -262,7 +266,7 @@ mod tests {
         for (delay, charged) in [(20, 20), (90, 30), (100, 30), (101, 101), (700, 700)] {
             let mut slots = WindowSlots::new(1, W);
             slots.take();
-            slots.end(responded(now, ms(delay), ms(100)));
+            slots.end(responded(now, ms(delay), ms(100)), W);
             assert_eq!(slots.next_free(now), Some(now + W + ms(charged)), "{delay} ms");
         }
     }
@@ -274,7 +278,7 @@ mod tests {
             let mut slots = WindowSlots::new(1, W);
             slots.set_margin(ms(margin), ms(disagreement));
             slots.take();
-            slots.end(responded(now, ms(0), ms(50)));
+            slots.end(responded(now, ms(0), ms(50)), W);
             assert_eq!(slots.next_free(now), Some(now + W + ms(charged)), "{margin} ms");
         }
     }
@@ -284,12 +288,11 @@ mod tests {
         let now = Instant::now();
         let mut slots = WindowSlots::new(1, W);
         slots.take();
-        slots.end(CallEnd::Unsent);
+        slots.end(CallEnd::Unsent, W);
         assert!(slots.is_free(now));
         slots.take();
-        slots.end(CallEnd::Lost {
-            given_up: now + ms(300),
-        });
+        let given_up = now + ms(300);
+        slots.end(CallEnd::Lost { given_up }, W);
         assert_eq!(slots.next_free(now), Some(now + ms(300) + W));
     }
 
@@ -299,7 +302,7 @@ mod tests {
         let mut slots = WindowSlots::new(3, W);
         for delay in [0, 10, 20] {
             slots.take();
-            slots.end(responded(now, ms(delay), ms(50)));
+            slots.end(responded(now, ms(delay), ms(50)), W);
         }
         slots.resize(1);
         assert_eq!(slots.next_free(now), Some(now + W + ms(20)));
@@ -311,9 +314,27 @@ mod tests {
         let now = Instant::now();
         let mut slots = WindowSlots::new(1, W);
         slots.take();
-        slots.end(responded(now, ms(0), ms(0)));
-        slots.stretch(W * 3);
+        slots.end(responded(now, ms(0), ms(0)), W);
+        slots.set_per(W * 3);
         assert_eq!(slots.next_free(now), Some(now + W * 3));
+    }
+
+    #[test]
+    fn a_shorter_window_holds_earlier_calls_as_long_as_before() {
+        let now = Instant::now();
+        let mut slots = WindowSlots::new(2, W);
+        slots.take();
+        slots.take();
+        slots.end(responded(now, ms(0), ms(0)), W);
+        slots.set_per(W / 2);
+        slots.end(responded(now, ms(10), ms(10)), W);
+        assert_eq!(slots.next_free(now), Some(now + W));
+        assert_eq!(slots.next_free(now + W), None, "one slot is free");
+        assert_eq!(slots.used(now + W + ms(9)), 1);
+        slots.take();
+        slots.end(responded(now + W, ms(0), ms(0)), W / 2);
+        assert_eq!(slots.used(now + W + ms(10)), 1);
+        assert_eq!(slots.used(now + W * 3 / 2), 0);
     }
 
     #[test]
@@ -345,7 +366,7 @@ mod tests {
         let mut slots = WindowSlots::new(1, W);
         slots.set_margin(ms(30), ms(24));
         slots.take();
-        slots.end(responded(now, ms(80), ms(100)));
+        slots.end(responded(now, ms(80), ms(100)), W);
         let free = slots.next_free(now).unwrap();
         assert_eq!(free, now + W + ms(30));
         assert_eq!(slots.neighbours(free), 1);
@@ -376,7 +397,7 @@ mod tests {
             loop {
                 flying.sort_by_key(|(at, _)| Reverse(*at));
                 while flying.last().is_some_and(|(at, _)| *at <= now) {
-                    slots.end(flying.pop().unwrap().1);
+                    slots.end(flying.pop().unwrap().1, W);
                 }
                 if slots.is_free(now) {
                     break;
@@ -463,7 +484,7 @@ mod tests {
                 now += micros(pause);
                 if slots.is_free(now) {
                     slots.take();
-                    slots.end(responded(now, micros(there).min(ms(20)), ms(20)));
+                    slots.end(responded(now, micros(there).min(ms(20)), ms(20)), W);
                 }
             }
             let predicted = slots.predicted_wait(now, ahead);
@@ -471,7 +492,7 @@ mod tests {
             for _ in 0..=ahead {
                 now = slots.next_free(now).unwrap_or(now);
                 slots.take();
-                slots.end(responded(now, ms(0), ms(20)));
+                slots.end(responded(now, ms(0), ms(20)), W);
             }
             let waited = now - start;
             prop_assert!(waited <= predicted);

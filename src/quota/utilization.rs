@@ -20,7 +20,7 @@ struct Counted {
 impl UtilizationMeter {
     /// Counts a granted slot.
     pub fn granted(&mut self, per: std::time::Duration, now: Instant) {
-        self.turn(per, now);
+        self.advance(per, now);
         if let Some(window) = &mut self.window {
             window.grants += 1;
         }
@@ -28,11 +28,11 @@ impl UtilizationMeter {
 
     /// The used part of the last whole window, from 0 to 1.
     pub fn last(&mut self, limit: Limit, now: Instant) -> f64 {
-        self.turn(limit.per, now);
+        self.advance(limit.per, now);
         f64::from(self.before) / f64::from(limit.calls.max(1))
     }
 
-    fn turn(&mut self, per: std::time::Duration, now: Instant) {
+    fn advance(&mut self, per: std::time::Duration, now: Instant) {
         let Some(window) = self.window else {
             self.window = Some(Counted { from: now, grants: 0 });
             return;

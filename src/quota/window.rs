@@ -16,10 +16,14 @@ use crate::error::{Limit, Refusal};
 /// One limit of an account.
 #[derive(Debug)]
 pub struct Window {
+    /// The limit in the settings. LeadSquared may have named another one since.
+    configured: Limit,
     slots: WindowSlots,
     controller: Controller,
     trips: HashMap<&'static str, RoundTrips>,
     last_grant: Option<Instant>,
+    /// Until when no call is sent, because the window was made longer.
+    blocked_until: Option<Instant>,
 }
 
 /// The right to send one call. Its holder reports the outcome.
@@ -28,6 +32,8 @@ pub struct Window {
 pub struct WindowGrant {
     /// Whether so many of our calls may be in one window with this one that they exceed the limit.
     crowded: bool,
+    /// The length of the window when the call was granted its slot.
+    per: Duration,
 }
 
 /// When a call can be sent.
@@ -65,13 +71,30 @@ impl Window {
     pub fn new(limit: Limit, reserve: u32) -> Self {
         let controller = Controller::new(limit, reserve);
         let mut window = Self {
+            configured: limit,
             slots: WindowSlots::new(controller.effective(), limit.per),
             controller,
             trips: HashMap::new(),
             last_grant: None,
+            blocked_until: None,
         };
         window.steer();
         window
+    }
+
+    /// Changes the settings. A limit that LeadSquared has named stays known unless the configured limit changes. Calls that
+    /// hold a slot keep it.
+    pub fn set_limit(&mut self, limit: Limit, reserve: u32, now: Instant) {
+        let before = self.limit().per;
+        let known = if limit == self.configured { self.limit() } else { limit };
+        self.configured = limit;
+        self.controller.set_limit(known, reserve);
+        self.steer();
+        // The slots of some earlier calls are free already, but these calls may be in one longer window with the next call.
+        let longer = known.per.saturating_sub(before);
+        if !longer.is_zero() {
+            self.blocked_until = Some(self.blocked_until.map_or(now, |until| until.max(now)) + longer);
+        }
     }
 
     /// Marks the window as full until then, because a previous process may have used it.
@@ -138,17 +161,18 @@ impl Window {
         let crowded = self.slots.neighbours(now) >= self.controller.limit().calls as usize;
         self.slots.take();
         self.last_grant = Some(now);
-        WindowGrant { crowded }
+        let per = self.slots.per();
+        WindowGrant { crowded, per }
     }
 
     /// The call was not sent.
-    pub fn unsent(&mut self, _grant: WindowGrant) {
-        self.slots.end(CallEnd::Unsent);
+    pub fn unsent(&mut self, grant: WindowGrant) {
+        self.slots.end(CallEnd::Unsent, grant.per);
     }
 
     /// The call was sent, and there is no response.
-    pub fn lost(&mut self, _grant: WindowGrant, given_up: Instant) {
-        self.slots.end(CallEnd::Lost { given_up });
+    pub fn lost(&mut self, grant: WindowGrant, given_up: Instant) {
+        self.slots.end(CallEnd::Lost { given_up }, grant.per);
     }
 
     /// A response was received from this endpoint. Returns the new limit if the response names one that was not known.
@@ -165,12 +189,13 @@ impl Window {
         if verdict == Verdict::Accepted {
             trips.learn(sent, received);
         }
-        self.slots.end(CallEnd::Responded {
+        let end = CallEnd::Responded {
             sent,
             received,
             least: trips.least(),
             p95: trips.p95(),
-        });
+        };
+        self.slots.end(end, grant.per);
         let mut changed = None;
         match verdict {
             Verdict::Accepted => self.controller.accepted(sent),
@@ -231,7 +256,7 @@ impl Window {
 
     /// Until when no call is sent, even if a slot is free.
     fn pause(&mut self, now: Instant) -> Instant {
-        let held = self.controller.held_until().unwrap_or(now);
+        let held = self.controller.held_until().max(self.blocked_until).unwrap_or(now);
         // While at most half of the slots are used, calls may be sent in one burst.
         let spaced = self.slots.used(now) * 2 > self.slots.limit();
         let gap = self
@@ -244,7 +269,7 @@ impl Window {
     fn steer(&mut self) {
         let controller = &self.controller;
         if self.slots.per() != controller.limit().per {
-            self.slots.stretch(controller.limit().per);
+            self.slots.set_per(controller.limit().per);
         }
         self.slots.resize(controller.effective());
         self.slots.set_margin(controller.margin(), controller.disagreement());
@@ -345,6 +370,59 @@ mod tests {
         );
         let odd = Verdict::Refused(Refusal::Window(Some(limit(0))));
         assert_eq!(call(&mut window, now, odd), None);
+    }
+
+    #[test]
+    fn a_named_limit_is_forgotten_only_when_the_configured_limit_changes() {
+        let mut window = Window::new(limit(25), 0);
+        let now = Instant::now();
+        let named = limit(10);
+        call(&mut window, now, Verdict::Refused(Refusal::Window(Some(named))));
+        window.set_limit(limit(25), 2, now);
+        assert_eq!((window.limit(), window.effective()), (named, 8));
+        window.set_limit(limit(30), 2, now);
+        assert_eq!((window.limit(), window.effective()), (limit(30), 28));
+    }
+
+    #[test]
+    fn a_lower_limit_counts_the_calls_in_use() {
+        let mut window = Window::new(limit(5), 0);
+        let now = Instant::now();
+        for _ in 0..4 {
+            call(&mut window, now, Verdict::Accepted);
+        }
+        window.set_limit(limit(3), 0, now + TRIP);
+        let free = now + W + TRIP;
+        assert_eq!(window.next(now + TRIP), NextSlot::At(free));
+        assert_eq!(burst(&mut window, free).len(), 3);
+    }
+
+    #[test]
+    fn a_longer_window_is_full_until_earlier_calls_are_out_of_it() {
+        let mut window = Window::new(limit(2), 0);
+        let now = Instant::now();
+        for _ in 0..2 {
+            call(&mut window, now, Verdict::Accepted);
+        }
+        let later = now + W * 3 / 2;
+        let in_progress = window.granted(later);
+        assert_eq!(window.next(later), NextSlot::Now);
+        let longer = Limit { calls: 4, per: W * 2 };
+        // In two steps, with a lower limit in between.
+        let first = Limit {
+            calls: 1,
+            per: W * 3 / 2,
+        };
+        window.set_limit(first, 0, later);
+        window.set_limit(longer, 0, later);
+        window.unsent(in_progress);
+        assert_eq!(window.next(later), NextSlot::At(later + W));
+        window.set_limit(longer, 0, later + W / 2);
+        assert_eq!(
+            burst(&mut window, later + W).len(),
+            4,
+            "the same limit again changes nothing"
+        );
     }
 
     #[test]

@@ -516,7 +516,6 @@ mod tests {
     use std::task::{Context as Cx, Poll};
 
     use proptest::prelude::*;
-    use secrecy::SecretString;
     use tokio::runtime::{Builder, Runtime};
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
@@ -717,12 +716,8 @@ mod tests {
                 &tasks,
                 stop.clone(),
             );
-            let keys = crm::Keys {
-                access: SecretString::from(Options::default().access_key),
-                secret: SecretString::from(Options::default().secret_key),
-            };
             let metrics = std::sync::Arc::new(Metrics::default());
-            let crm = crm::Client::new("acme", tenant.base_url, &keys, tenant.upstream, quota, metrics).unwrap();
+            let crm = crm::Client::new("acme", tenant.base_url, &tenant.keys, tenant.upstream, quota, metrics).unwrap();
             let parts = SharingParts {
                 tenant: "acme".to_owned(),
                 users: Users::new(crm.clone(), LIMIT, tasks.clone()),

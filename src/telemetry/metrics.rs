@@ -2,7 +2,7 @@
 //! [`Metrics`] update them. The metrics of the quota are set from [`QuotaState`] when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -67,7 +67,12 @@ labels! {
     AttributionLabels { tenant: String, window: &'static str, attribution: &'static str }
     ClassLabels { tenant: String, class: &'static str }
     LaneLabels { tenant: String, lane: &'static str }
+    KeyLabels { tenant: String, pair: &'static str }
+    KeyCheckLabels { tenant: String, pair: &'static str, result: &'static str }
+    ReloadLabels { what: String, result: &'static str }
     ReadLabels { tenant: String, by: &'static str }
+    FileLabels { file: &'static str }
+    ReasonLabels { reason: &'static str }
 }
 
 /// Buckets of durations, in seconds: from one millisecond to one minute.
@@ -114,6 +119,14 @@ metrics! {
         "Calls that remain today, by tenant; absent if no daily limit is known";
     breaker_open: Family<TenantLabels, GaugeU64> = "upstream_breaker_open",
         "1 while the circuit breaker is open or half-open, so that calls wait; 0 while it is closed; by tenant";
+    key_in_use: Family<KeyLabels, GaugeU64> = "key_in_use",
+        "1 for the pair of LeadSquared's keys with which requests are sent (first or next), 0 for the other pair; by tenant";
+    key_switches: Family<KeyLabels, Counter> = "key_switches",
+        "Switches to another pair of LeadSquared's keys, by tenant and new pair (first or next)";
+    key_checks: Family<KeyCheckLabels, Counter> = "key_checks",
+        "Checks of a pair of LeadSquared's keys, by tenant, pair (first or next) and result: accepted, rejected, or failed for another reason";
+    reloads: Family<ReloadLabels, Counter> = "reloads",
+        "Reloads of files that have changed, by what they contain and result (ok or failed); a repeated error counts once";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
         "Operations in one request to LeadSquared, by tenant and lane" with MEMBERS;
     batch_saved: Family<LaneLabels, Counter> = "batch_saved_calls",
@@ -128,8 +141,14 @@ metrics! {
         "Rows of the store that cannot be read and are ignored";
     connections_refused: Counter = "connections_refused",
         "Connections that were closed because the maximum of open connections was reached";
+    auth_failures: Family<ReasonLabels, Counter> = "auth_failures",
+        "RPCs without a valid credential of a known caller, by reason";
     accept_failures: Counter = "accept_failures",
         "Failed attempts to accept a connection";
+    handshakes_failed: Family<ReasonLabels, Counter> = "tls_handshakes_failed",
+        "TLS handshakes that failed, by reason: error or timeout";
+    certificate_expiry: Family<FileLabels, GaugeU64> = "certificate_expiry_timestamp" in Seconds,
+        "Unix time at which the first certificate of a file of server.tls expires, by file: server or client_ca";
 }
 
 /// One finished request to LeadSquared.
@@ -243,6 +262,35 @@ impl Metrics {
         self.attempts.get_or_create(&labels).inc();
     }
 
+    /// Sets whether requests are sent with a pair of keys.
+    pub fn keys_in_use(&self, tenant: &str, pair: &'static str, is_in_use: bool) {
+        let tenant = tenant.to_owned();
+        let labels = KeyLabels { tenant, pair };
+        self.key_in_use.get_or_create(&labels).set(is_in_use.into());
+    }
+
+    /// Counts a switch to another pair of keys.
+    pub fn keys_switched(&self, tenant: &str, pair: &'static str) {
+        let tenant = tenant.to_owned();
+        self.key_switches.get_or_create(&KeyLabels { tenant, pair }).inc();
+    }
+
+    /// Counts a check of a pair of keys: `accepted`, `rejected`, or `failed` for another reason.
+    pub fn keys_checked(&self, tenant: &str, pair: &'static str, result: &'static str) {
+        let tenant = tenant.to_owned();
+        let labels = KeyCheckLabels { tenant, pair, result };
+        self.key_checks.get_or_create(&labels).inc();
+    }
+
+    /// Counts a reload of files that have changed.
+    pub fn reloaded(&self, what: &str, is_ok: bool) {
+        let labels = ReloadLabels {
+            what: what.to_owned(),
+            result: if is_ok { "ok" } else { "failed" },
+        };
+        self.reloads.get_or_create(&labels).inc();
+    }
+
     /// Counts a batch, and the requests that it saved.
     pub fn shared(&self, batch: &BatchRequest<'_>) {
         let labels = lane(batch.tenant, batch.lane);
@@ -278,9 +326,26 @@ impl Metrics {
         self.connections_refused.inc();
     }
 
+    /// Counts an RPC without a valid credential of a known caller.
+    pub fn auth_failed(&self, reason: &'static str) {
+        self.auth_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
     /// Counts a failed attempt to accept a connection.
     pub fn accept_failed(&self) {
         self.accept_failures.inc();
+    }
+
+    /// Counts a TLS handshake that failed.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.handshakes_failed.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Sets when the first certificate of a file expires: `server` or `client_ca`.
+    pub fn certificate_expiry(&self, file: &'static str, expiry: SystemTime) {
+        let since_epoch = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let gauge = self.certificate_expiry.get_or_create(&FileLabels { file });
+        gauge.set(since_epoch.as_secs());
     }
 
     /// Returns all metrics in the OpenMetrics text format.

@@ -15,6 +15,8 @@
 
 #[path = "../it/account.rs"]
 mod account;
+#[path = "../it/certificates.rs"]
+mod certificates;
 #[path = "../it/harness.rs"]
 mod harness;
 mod kinds;

@@ -11,16 +11,23 @@ use leadgate::config::Config;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::grpc::pb;
 use leadgate::quota::{CallerQuotas, Quota};
+use leadgate::tls::Tls;
 use leadgate_simulator::{Fault, FaultKind, Options, Recorded, Simulator};
 use pb::field_value::Value;
 use pb::lead_service_client::LeadServiceClient;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::certificates::{Issued, TlsFiles};
+
+/// The number of lines of [`tenant`].
+const TENANT_LINES: usize = 4;
 
 pub type Client = LeadServiceClient<Channel>;
 
@@ -30,6 +37,11 @@ pub struct World {
     pub client: Client,
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    /// TLS of the gateway. `None`: it uses plaintext.
+    pub tls: Option<Arc<Tls>>,
+    /// The folder of the settings file, and the settings at the start.
+    settings: (tempfile::TempDir, String),
+    look_now: Arc<Notify>,
     stop: CancellationToken,
     running: JoinSet<Result<(), String>>,
 }
@@ -41,6 +53,15 @@ impl World {
 
     /// A world with these options of the simulator, and additional settings of the gateway.
     pub async fn with(options: Options, settings: &str) -> Self {
+        Self::start_with(options, settings, None).await
+    }
+
+    /// A world whose gateway uses TLS with these files. `client` is the certificate of `World::client`.
+    pub async fn with_tls(options: Options, settings: &str, files: &TlsFiles, client: Option<&Issued>) -> Self {
+        Self::start_with(options, settings, Some((files, client))).await
+    }
+
+    async fn start_with(options: Options, settings: &str, tls: Option<(&TlsFiles, Option<&Issued>)>) -> Self {
         let upstream = listen().await;
         let tenant = tenant("acme", upstream.local_addr().unwrap(), &options);
         let simulator = Simulator::new(options);
@@ -48,7 +69,7 @@ impl World {
         let mut running = JoinSet::new();
         let simulating = simulator.clone().serve(upstream, stop.clone().cancelled_owned());
         running.spawn(async move { simulating.await.map_err(|error| error.to_string()) });
-        let mut world = Self::gateway(simulator, &format!("{tenant}\n{settings}")).await;
+        let mut world = Self::gateway_with(simulator, &format!("{tenant}\n{settings}"), tls).await;
         world.running.spawn(async move {
             while let Some(ended) = running.join_next().await {
                 ended.unwrap()?;
@@ -68,6 +89,10 @@ impl World {
 
     /// A gateway with these settings. The caller serves the simulator.
     pub async fn gateway(simulator: Simulator, settings: &str) -> Self {
+        Self::gateway_with(simulator, settings, None).await
+    }
+
+    async fn gateway_with(simulator: Simulator, settings: &str, tls: Option<(&TlsFiles, Option<&Issued>)>) -> Self {
         let (listener, admin) = (listen().await, listen().await);
         let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
         // In memory, unless the test has a store.
@@ -82,28 +107,42 @@ impl World {
             !settings.contains(&setting)
         });
         let variables = Some(in_memory).filter(|_| !settings.contains("[store]"));
-        let variables = variables.into_iter().chain(patience);
-        let config = Config::read("test", settings, variables.into_iter()).unwrap();
+        let tls_files = tls.into_iter().flat_map(|(files, _)| files.variables());
+        let variables = variables.into_iter().chain(patience).chain(tls_files);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("leadgate.toml");
+        std::fs::write(&file, settings).unwrap();
+        let config = Config::load(Some(&file), variables).unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
-        running.spawn(
-            App::new(config)
-                .await
-                .unwrap()
-                .serve(listener, admin, stop.clone().cancelled_owned()),
-        );
-        let client = LeadServiceClient::connect(format!("http://{address}"))
-            .await
-            .unwrap()
-            .max_decoding_message_size(usize::MAX);
+        let app = App::new(config).await.unwrap();
+        let (app_tls, look_now) = (app.tls().cloned(), app.look_now());
+        running.spawn(app.serve(listener, admin, stop.clone().cancelled_owned()));
+        let endpoint = match tls {
+            None => Endpoint::new(format!("http://{address}")).unwrap(),
+            Some((files, client)) => files.endpoint(address, client),
+        };
+        let channel = endpoint.connect().await.unwrap();
+        let client = LeadServiceClient::new(channel).max_decoding_message_size(usize::MAX);
         Self {
             simulator,
             client,
             address,
             admin: admin_address,
+            tls: app_tls,
+            settings: (folder, settings.to_owned()),
+            look_now,
             stop,
             running,
         }
+    }
+
+    /// Replaces the settings that were added to those of the tenant.
+    pub fn write_settings(&self, settings: &str) {
+        let (folder, before) = &self.settings;
+        let tenant = before.split_inclusive('\n').take(TENANT_LINES).collect::<String>();
+        std::fs::write(folder.path().join("leadgate.toml"), format!("{tenant}{settings}")).unwrap();
+        self.look_now.notify_one();
     }
 
     /// Starts the shutdown of the gateway.

@@ -3,13 +3,17 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod account;
+mod certificates;
 mod harness;
+mod tokens;
 
 mod activity;
 mod architecture;
+mod auth;
 mod batch;
 mod breaker;
 mod callers;
+mod canary;
 mod checks;
 mod deadlines;
 mod duplicates;
@@ -18,6 +22,7 @@ mod errors;
 mod golden;
 mod health;
 mod interleavings;
+mod keys;
 mod lead;
 mod lengths;
 mod load;
@@ -38,6 +43,7 @@ mod share;
 mod shares;
 mod sizes;
 mod store;
+mod tls;
 mod transfer;
 mod uncertain;
 mod unreadable;

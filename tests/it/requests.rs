@@ -46,11 +46,13 @@ async fn each_tenant_has_its_own_account() {
         assert_eq!(simulators[i].leads().len(), 1);
         assert_eq!(simulators[i].leads()[0]["FirstName"].as_deref(), Some(name));
     }
-    for request in [for_tenant("west", create("West")), Request::new(create("Any"))] {
-        let error = seen(world.client.clone().create_lead(request).await.unwrap_err());
-        error.is(Code::InvalidArgument, "INVALID_FIELD");
-        assert_eq!(error.fields(), ["x-leadgate-tenant"]);
-    }
+    let error = |request| async { seen(world.client.clone().create_lead(request).await.unwrap_err()) };
+    let unnamed = error(Request::new(create("Any"))).await;
+    unnamed.is(Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(unnamed.fields(), ["x-leadgate-tenant"]);
+    let unknown = error(for_tenant("west", create("West"))).await;
+    unknown.is(Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+    assert_eq!(unknown.metadata["rule"], "tenant");
     stop.cancel();
 }
 

@@ -70,10 +70,16 @@ impl State {
         let options = &self.tenant.options;
         let access = call.key("x-lsq-accesskey", "accessKey");
         let secret = call.key("x-lsq-secretkey", "secretKey");
-        let right = access == Some(&options.access_key) && secret == Some(&options.secret_key);
+        let is_pair = |pair: (&str, &str)| access == Some(pair.0) && secret == Some(pair.1);
+        let further = options.further_keys.iter();
+        let right = is_pair((&options.access_key, &options.secret_key))
+            || further.map(|pair| (&*pair.access_key, &*pair.secret_key)).any(is_pair);
         let active = options.users.first().is_none_or(|owner| owner.active);
         if !right || !active {
-            return Some(Response::unauthorized(WRONG_KEYS));
+            return Some(match options.wrong_keys_in_envelope {
+                true => Response::unauthorized(WRONG_KEYS),
+                false => Response::empty(401),
+            });
         }
         let host = options.right_host.as_deref();
         let host = host.filter(|_| endpoint != Endpoint::UserByAccessKey)?;
@@ -189,6 +195,30 @@ mod tests {
         );
         let stats = server.simulator.stats();
         assert_eq!((stats.accepted, stats.unauthorized), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn the_accepted_pairs_of_keys_can_change_at_run_time() {
+        let server = TestServer::new(|_| {});
+        let send = async |access: &str, secret: &str| {
+            let keys = format!("?accessKey={access}&secretKey={secret}");
+            server.send(unsigned(&keys).body(Body::empty()).unwrap()).await.0
+        };
+        let (old, new) = (("u$rSimulatorAccessKey", "simulator-secret-key"), ("u$rNew", "new"));
+        assert_eq!((send(old.0, old.1).await, send(new.0, new.1).await), (200, 401));
+        server.simulator.set_options(|options| {
+            options.further_keys = vec![crate::KeyPair {
+                access_key: new.0.into(),
+                secret_key: new.1.into(),
+            }];
+        });
+        assert_eq!((send(old.0, old.1).await, send(new.0, new.1).await), (200, 200));
+        assert_eq!(send(old.0, new.1).await, 401);
+        server.simulator.set_options(|options| {
+            options.further_keys.clear();
+            (options.access_key, options.secret_key) = (new.0.into(), new.1.into());
+        });
+        assert_eq!((send(old.0, old.1).await, send(new.0, new.1).await), (401, 200));
     }
 
     #[tokio::test]

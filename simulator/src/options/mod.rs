@@ -17,6 +17,16 @@ use crate::{
     RevokeUnshared, RevokeWrongAccess, ShareFailures, UnknownRequest, UpsertMatch, UserSpec, WrongCode, users,
 };
 
+/// A pair of keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPair {
+    /// The access key.
+    pub access_key: String,
+    /// The secret key.
+    pub secret_key: String,
+}
+
 /// The options of the simulated account and its behavior.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,6 +35,10 @@ pub struct Options {
     pub access_key: String,
     /// The valid secret key. Default `simulator-secret-key`.
     pub secret_key: String,
+    /// Further valid pairs of keys, of the same user. Default none.
+    pub further_keys: Vec<KeyPair>,
+    /// Whether the 401 for wrong keys has the error envelope, as observed. If false, it has no body. Default true.
+    pub wrong_keys_in_envelope: bool,
     /// The API host of the account. If set, all endpoints except `UserByAccessKey.Get` fail with 401 and
     /// `wrong_host_message`. Default unset.
     pub right_host: Option<String>,
@@ -263,6 +277,8 @@ impl Default for Options {
         Self {
             access_key: "u$rSimulatorAccessKey".into(),
             secret_key: "simulator-secret-key".into(),
+            further_keys: Vec::new(),
+            wrong_keys_in_envelope: true,
             right_host: None,
             wrong_host_message: "Invalid Access Details provided. Use the API host {host} for this account.".into(),
             limits: Limits::default(),

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::super::account::KeyDecision;
+use super::super::keys::KeyPair;
 use super::super::retry::{Retries, Safety};
-use super::super::{CallPermit, Client, Operation};
+use super::super::{CallPermit, Client, MAX_KEY_SWITCHES, Operation, first_in_queue};
 use super::member::{Member, reply_all};
 use super::splitting::{Failure, Splitting, is_unserved};
 use super::{BatchMode, Batchable, MemberResult};
@@ -112,45 +114,70 @@ impl Client {
         }
     }
 
-    /// Sends one call for these members. They get their claims back. Members whose deadline passes before the call can be
-    /// sent fail and are removed.
+    /// Sends one call for these members, and again if its keys are rejected and another pair is accepted. The members get their
+    /// claims back. Members whose deadline passes before the call can be sent fail and are removed.
     async fn send_batch<O: Batchable>(
         &self,
         batch: OperationId,
-        place: Option<CallPermit>,
+        mut place: Option<CallPermit>,
         members: &mut Vec<Member<O>>,
     ) -> Result<Vec<MemberResult<O::Output>>> {
-        let shared = &*self.shared;
-        let place = match place {
-            Some(place) => place,
-            None => {
-                let request = SlotRequest {
-                    cost: O::BatchCall::COST,
-                    endpoint: O::BatchCall::NAME,
-                    keys: Vec::new(),
-                    batch: None,
-                };
-                let mut retries = Retries::new(O::SAFETY, 1);
-                let place = self
-                    .acquire_for(&batch_context(members), &request, &mut retries)
-                    .await?;
-                let now = Instant::now();
-                let is_late = |member: &mut Member<O>| member.context.deadline <= now || member.reply.is_closed();
-                for member in members.extract_if(.., is_late) {
-                    member.reply(Err(deadline_exceeded("a slot of the quota")));
-                }
-                if members.is_empty() {
-                    // The slot is dropped unsent, so it is free again.
-                    return Ok(Vec::new());
-                }
-                place
+        let mut switches = 0;
+        loop {
+            let place = match place.take() {
+                Some(place) => place,
+                None => self.acquire_again(members, switches > 0).await?,
+            };
+            if members.is_empty() {
+                // The slot is dropped unsent, so it is free again.
+                return Ok(Vec::new());
             }
+            let pair = self.shared.keys.in_use();
+            let result = self.send_group(batch, place, members, &pair).await;
+            match self.decide_keys(&batch_context(members), &pair, result).await {
+                KeyDecision::Done(result) => return result,
+                KeyDecision::SendAgain(result) if switches == MAX_KEY_SWITCHES => return result,
+                KeyDecision::SendAgain(_) => switches += 1,
+            }
+        }
+    }
+
+    /// Waits for another slot for these members. Members whose deadline passes meanwhile fail and are removed.
+    async fn acquire_again<O: Batchable>(&self, members: &mut Vec<Member<O>>, is_resent: bool) -> Result<CallPermit> {
+        let request = SlotRequest {
+            cost: O::BatchCall::COST,
+            endpoint: O::BatchCall::NAME,
+            keys: Vec::new(),
+            batch: None,
         };
+        let mut retries = Retries::new(O::SAFETY, 1);
+        let mut context = batch_context(members);
+        if is_resent {
+            context = first_in_queue(&context);
+        }
+        let place = self.acquire_for(&context, &request, &mut retries).await?;
+        let now = Instant::now();
+        let is_late = |member: &mut Member<O>| member.context.deadline <= now || member.reply.is_closed();
+        for member in members.extract_if(.., is_late) {
+            member.reply(Err(deadline_exceeded("a slot of the quota")));
+        }
+        Ok(place)
+    }
+
+    /// Sends one call for these members with these keys.
+    async fn send_group<O: Batchable>(
+        &self,
+        batch: OperationId,
+        place: CallPermit,
+        members: &mut [Member<O>],
+        pair: &KeyPair,
+    ) -> Result<Vec<MemberResult<O::Output>>> {
+        let shared = &*self.shared;
         let context = batch_context(members);
         let operations: Vec<O> = members.iter().map(|member| member.operation.clone()).collect();
         let call = O::batch_call(&operations);
         let queued = place.queued;
-        let request = self.build(call.request())?;
+        let request = self.build(call.request(), pair)?;
         let sent = Instant::now();
         let deadline = sent + shared.settings.timeout;
         let (response, requeues) = self.clone().exchange(batch, request, place, deadline).await;
@@ -162,7 +189,6 @@ impl Client {
             member.requeue = requeues.remove(&member.ticket);
         }
         let result = self.read(&context, &call, response, queued, sent.elapsed());
-        let result = self.resolve_denied(&context, result).await;
         let requests: Vec<&str> = members
             .iter()
             .take(MAX_LOGGED)

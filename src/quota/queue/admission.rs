@@ -123,7 +123,7 @@ impl<T> Queue<T> {
 
     pub(super) fn new_ticket(&self, request: &TicketRequest, usual: Duration) -> NewTicket<'_> {
         let class = self.class_of(request);
-        let index = self.callers.find(&request.caller);
+        let index = self.callers.find(&request.caller, &self.settings.callers);
         let caller = index.map(|index| self.callers.get(index));
         let flow = caller.and_then(|caller| caller.flow(class));
         NewTicket {

@@ -168,6 +168,10 @@ impl CallerFlow {
         self.weight
     }
 
+    pub(super) fn set_weight(&mut self, weight: u32) {
+        self.weight = weight.clamp(1, MAX_WEIGHT);
+    }
+
     /// Number of tickets of this cost without a lane, ready or not.
     pub(super) fn waiting(&self, cost: Cost) -> usize {
         self.waiting[cost as usize]

@@ -42,8 +42,7 @@ impl<T> Queue<T> {
     /// Makes a ticket wait. It is in the queues of its keys already.
     pub(super) fn attach(&mut self, id: TicketId, ticket: Ticket<T>) {
         let place = ticket.place(id);
-        let caller = self.callers.get_mut(ticket.caller);
-        caller.waiting += 1;
+        let caller = self.callers.add_ticket(ticket.caller);
         self.deadlines.insert((ticket.deadline, id));
         self.classes[ticket.class as usize].enter(&place, caller.flow_mut(ticket.class));
         if let Some(lane) = ticket.lane {
@@ -60,8 +59,7 @@ impl<T> Queue<T> {
     /// Ends the wait of a ticket. It stays in the queues of its keys.
     pub(super) fn detach(&mut self, id: TicketId) -> Option<Ticket<T>> {
         let ticket = self.tickets.remove(&id)?;
-        let caller = self.callers.get_mut(ticket.caller);
-        caller.waiting -= 1;
+        let caller = self.callers.remove_ticket(ticket.caller);
         self.deadlines.remove(&(ticket.deadline, id));
         if let Some(lane) = ticket.lane {
             self.lanes.leave(lane, ticket.class, ticket.caller, id);

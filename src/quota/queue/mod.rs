@@ -50,7 +50,7 @@ use ticket::Ticket;
 pub use ticket::{NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketRequest};
 
 use super::lane::Lane;
-use super::{CallerQuota, Cost};
+use super::{CallerQuota, CallerQuotas, Cost};
 pub use crate::context::{Criticality, Position};
 
 /// Maximum number of keys that a write takes over from writes ahead of it.
@@ -106,6 +106,21 @@ impl<T> Queue<T> {
             floors: ClassFloors::default(),
             pacing: Pacing::default(),
         }
+    }
+
+    /// Changes the maximum number of tickets, of all callers and of one caller. Tickets in excess stay.
+    pub fn set_maxima(&mut self, max_waiting: usize, max_per_caller: usize) {
+        self.settings.max_waiting = max_waiting;
+        self.settings.max_per_caller = max_per_caller;
+    }
+
+    /// Changes the quotas of the callers. Tickets keep their classes. Tickets of a caller without settings that share an entry
+    /// stay there.
+    pub fn set_callers(&mut self, quotas: CallerQuotas, now: Instant) {
+        for caller in self.callers.set_quotas(&quotas, now) {
+            self.update_order(caller);
+        }
+        self.settings.callers = quotas;
     }
 
     /// Number of tickets.
@@ -401,13 +416,11 @@ impl<T> Queue<T> {
     }
 
     fn quota_of(&self, caller: &str) -> &CallerQuota {
-        self.settings.callers.get(caller).unwrap_or(&self.settings.others)
+        self.settings.callers.of(caller)
     }
 
     fn caller(&mut self, name: &Arc<str>, now: Instant) -> CallerIndex {
-        let settings = &self.settings;
-        let quota = || settings.callers.get(name).unwrap_or(&settings.others).clone();
-        self.callers.index(name, quota, now)
+        self.callers.index(name, &self.settings.callers, now)
     }
 
     fn class_of(&self, request: &TicketRequest) -> Criticality {

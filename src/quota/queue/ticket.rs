@@ -1,6 +1,5 @@
 //! Tickets: the request of a call in the queue, and the response of the queue.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::ids::{CallerIndex, TicketId};
 use super::keys::WriteKey;
 use crate::context::{Criticality, Position};
 use crate::quota::lane::{BatchSizes, Lane};
-use crate::quota::{CallerQuota, Cost};
+use crate::quota::{CallerQuotas, Cost};
 
 /// A request for a ticket.
 #[derive(Clone, Debug)]
@@ -39,10 +38,8 @@ pub struct QueueSettings {
     pub max_waiting: usize,
     /// Maximum number of tickets of one caller.
     pub max_per_caller: usize,
-    /// The quotas of named callers.
-    pub callers: HashMap<Arc<str>, CallerQuota>,
-    /// The quota of every other caller.
-    pub others: CallerQuota,
+    /// The quotas of the callers.
+    pub callers: CallerQuotas,
     /// Maximum number of members of a batch, by lane.
     pub sizes: BatchSizes,
 }

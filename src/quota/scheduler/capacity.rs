@@ -50,8 +50,7 @@ pub(super) struct HeldCapacity {
 impl Capacity {
     /// The capacity by these limits, less what a previous process has used.
     pub(super) fn new(limits: &QuotaLimits, breaker: BreakerSettings, before: Option<&QuotaUsage>) -> Self {
-        let zone = TimeZone::get(&limits.daily_reset_zone).unwrap_or(TimeZone::UTC);
-        let mut daily = Daily::new(limits.daily, zone);
+        let mut daily = Daily::new(limits.daily, daily_zone(limits));
         if let Some(before) = before {
             daily.resume(&before.day, before.calls);
         }
@@ -82,6 +81,24 @@ impl Capacity {
             grants: 0,
             utilization: UtilizationMeter::default(),
         }
+    }
+
+    /// Changes the limits. Slots in use stay counted, and so do the calls of the day.
+    pub(super) fn set_limits(&mut self, limits: &QuotaLimits, now: Instant) {
+        let limit = |calls| Limit {
+            calls,
+            per: limits.window,
+        };
+        self.calls.set_limit(limit(limits.calls), limits.reserve, now);
+        self.bulk.set_limit(limit(limits.bulk), 0, now);
+        self.daily.set_limit(limits.daily, daily_zone(limits), clock::now());
+        if limits.bulk_pays_calls && !self.bulk_pays_calls {
+            // Bulk calls in progress are assumed to end now.
+            for free_at in self.bulk.held(now) {
+                self.calls.hold(free_at.unwrap_or(now + self.calls.limit().per));
+            }
+        }
+        self.bulk_pays_calls = limits.bulk_pays_calls;
     }
 
     /// The slots as the queue sees them. Ignores the circuit breaker.
@@ -300,6 +317,11 @@ impl SlotWaits<'_> {
 /// How much longer than a window a call may hold its slot: the time that the call takes.
 pub(super) fn drift(estimate: &LatencyEstimate, window: Duration) -> Duration {
     estimate.long.max(window / 25)
+}
+
+/// The time zone in which the day of the daily limit begins.
+fn daily_zone(limits: &QuotaLimits) -> TimeZone {
+    TimeZone::get(&limits.daily_reset_zone).unwrap_or(TimeZone::UTC)
 }
 
 /// The maximum remaining time of the window that a previous process has used. The window is taken to be full. If the last

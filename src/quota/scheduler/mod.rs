@@ -15,6 +15,8 @@ mod capacity;
 mod dispatch;
 mod handles;
 mod lanes;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -90,8 +92,7 @@ impl Quota {
                 queue: Queue::new(QueueSettings {
                     max_waiting: limits.queue,
                     max_per_caller: limits.queue_per_caller,
-                    callers: callers.named.clone(),
-                    others: callers.others.clone(),
+                    callers: callers.clone(),
                     sizes,
                 }),
                 full_retries: Default::default(),
@@ -102,6 +103,23 @@ impl Quota {
         });
         tasks.spawn(wake(shared.clone(), stop));
         Self { shared }
+    }
+
+    /// Changes the limits of the account. Slots in use stay counted, and calls stay in the queue, also if it is longer than its
+    /// new maximum. Free slots are granted at once. For a longer window, no call is sent until it is certain that no earlier
+    /// call that has given its slot back is in one window with it.
+    pub fn set_limits(&self, limits: &QuotaLimits) {
+        self.shared.update(|scheduler| {
+            scheduler.capacity.set_limits(limits, Instant::now());
+            scheduler.queue.set_maxima(limits.queue, limits.queue_per_caller);
+        });
+    }
+
+    /// Changes the quotas of the callers. Calls stay in the queue. Weights and caps apply to them at once, and maximum
+    /// criticalities to later calls.
+    pub fn set_callers(&self, callers: CallerQuotas) {
+        self.shared
+            .update(|scheduler| scheduler.queue.set_callers(callers, Instant::now()));
     }
 
     /// Takes the next position in the order of the writes to these keys. Never waits.

@@ -166,6 +166,7 @@ pub(in crate::store) enum CauseRecord {
     Closed,
     Proxy,
     Other,
+    PrivateAddress,
 }
 
 names! {
@@ -448,6 +449,7 @@ impl From<domain::Cause> for CauseRecord {
             domain::Cause::Closed => Self::Closed,
             domain::Cause::Proxy => Self::Proxy,
             domain::Cause::Other => Self::Other,
+            domain::Cause::PrivateAddress => Self::PrivateAddress,
         }
     }
 }
@@ -469,6 +471,7 @@ impl From<CauseRecord> for domain::Cause {
             CauseRecord::Closed => Self::Closed,
             CauseRecord::Proxy => Self::Proxy,
             CauseRecord::Other => Self::Other,
+            CauseRecord::PrivateAddress => Self::PrivateAddress,
         }
     }
 }

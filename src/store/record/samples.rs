@@ -140,6 +140,8 @@ pub(in crate::store) fn errors() -> Vec<Error> {
         ErrorKind::AuditUnavailable,
     ];
     errors.extend(of_callers.map(Error::from));
+    // Later kinds are appended, because records are never changed.
+    errors.push(Error::from(ErrorKind::Unavailable { sent: false }).with_cause(Cause::PrivateAddress));
     errors
 }
 

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::callers::{MAX_OWN_ENTRIES, SHARED_ENTRY};
 use super::*;
+use crate::context::INTERNAL_CALLER;
 use crate::quota::lane::BatchSizes;
+use crate::quota::latency::LatencyEstimate;
 
 const W: Duration = Duration::from_secs(5);
 const FREE: Supply = Supply {
@@ -42,8 +45,10 @@ fn settings() -> QueueSettings {
     QueueSettings {
         max_waiting: 100_000,
         max_per_caller: 100_000,
-        callers: callers.map(|(name, share)| (name.into(), share)).into(),
-        others: CallerQuota::default(),
+        callers: CallerQuotas {
+            named: callers.map(|(name, share)| (name.into(), share)).into(),
+            others: CallerQuota::default(),
+        },
         sizes: BatchSizes::default(),
     }
 }
@@ -113,6 +118,207 @@ impl TestQueue {
     fn names(&mut self, count: usize) -> Vec<&'static str> {
         (0..count).map(|_| self.name(&FREE)).collect()
     }
+}
+
+fn quota(weight: u32, calls_per_window: Option<u32>) -> CallerQuota {
+    CallerQuota {
+        weight,
+        calls_per_window,
+        ..CallerQuota::default()
+    }
+}
+
+/// The quotas of two callers, and no settings for all others.
+fn quotas(quotas: [(&str, CallerQuota); 2]) -> CallerQuotas {
+    CallerQuotas {
+        named: quotas.map(|(name, quota)| (name.into(), quota)).into(),
+        others: CallerQuota::default(),
+    }
+}
+
+#[test]
+fn a_changed_cap_applies_to_waiting_calls() {
+    let mut test = TestQueue::new();
+    for _ in 0..12 {
+        test.push(request("capped", test.now), "capped");
+    }
+    assert_eq!(test.names(4), ["capped", "capped", "capped", "none"]);
+    let cap = |calls| quotas([("capped", quota(1, calls)), ("double", quota(1, None))]);
+    test.queue.set_callers(cap(Some(5)), test.now);
+    assert_eq!(test.names(3), ["capped", "capped", "none"], "a higher cap");
+    test.now += W / 2;
+    test.queue.set_callers(cap(Some(2)), test.now);
+    let wait = test.queue.admit(
+        &request("capped", test.now),
+        &LatencyEstimate::default(),
+        &FREE,
+        test.now,
+        |_, _| Duration::ZERO,
+    );
+    assert_eq!(wait, Ok(W / 2 + W * 3), "behind seven calls, two in each window");
+    assert_eq!(test.name(&FREE), "none", "a lower cap");
+    test.now += W / 2;
+    assert_eq!(test.names(3), ["capped", "capped", "none"], "in the next window");
+    test.queue.set_callers(cap(None), test.now);
+    assert_eq!(
+        test.names(6),
+        ["capped", "capped", "capped", "capped", "capped", "none"]
+    );
+    assert_eq!(test.queue.next_wake(), None, "no cap is left");
+}
+
+#[test]
+fn a_lower_cap_in_a_shorter_window_counts_earlier_calls() {
+    let mut test = TestQueue::new();
+    for _ in 0..7 {
+        test.push(request("capped", test.now), "capped");
+    }
+    let shorter = Supply { window: W / 5, ..FREE };
+    assert_eq!(test.names(2), ["capped"; 2]);
+    assert_eq!(test.name(&shorter), "capped");
+    let lower = quotas([("capped", quota(1, Some(1))), ("double", quota(2, None))]);
+    test.queue.set_callers(lower, test.now);
+    test.now += W / 5;
+    assert_eq!(
+        test.name(&shorter),
+        "none",
+        "the calls of the longer window still count"
+    );
+    test.now += W * 4 / 5;
+    test.queue.set_callers(settings().callers, test.now);
+    let names: Vec<_> = (0..4).map(|_| test.name(&shorter)).collect();
+    assert_eq!(names, ["capped", "capped", "capped", "none"]);
+    test.now += W / 5;
+    assert_eq!(test.name(&shorter), "capped");
+}
+
+#[test]
+fn a_changed_weight_applies_to_waiting_calls() {
+    let mut test = TestQueue::new();
+    for _ in 0..40 {
+        test.push(request("double", test.now), "double");
+        test.push(request("other", test.now), "other");
+    }
+    let of_double = |test: &mut TestQueue| test.names(12).iter().filter(|name| **name == "double").count();
+    assert_eq!(of_double(&mut test), 8);
+    let equal = quotas([("double", quota(1, None)), ("other", quota(3, None))]);
+    test.queue.set_callers(equal, test.now);
+    assert_eq!(of_double(&mut test), 3);
+}
+
+#[test]
+fn a_lower_maximum_removes_no_waiting_call() {
+    let mut test = TestQueue::new();
+    for _ in 0..5 {
+        test.push(request("a", test.now), "a");
+    }
+    test.queue.set_maxima(3, 2);
+    assert_eq!(test.queue.len(), 5);
+    assert!(test.queue.push(request("a", test.now), "refused", test.now).is_err());
+    assert!(test.queue.push(request("b", test.now), "refused", test.now).is_err());
+    assert_eq!(test.names(3), ["a"; 3]);
+    assert!(test.queue.push(request("a", test.now), "refused", test.now).is_err());
+    test.push(request("b", test.now), "b");
+    assert_eq!(test.names(3), ["b", "a", "a"]);
+}
+
+/// A queue in which so many callers without settings have a call that further callers share an entry.
+fn crowded(max_per_caller: usize) -> TestQueue {
+    let mut test = TestQueue::new();
+    test.queue.set_maxima(1_000_000, max_per_caller);
+    for n in 0..MAX_OWN_ENTRIES {
+        test.push(request(&format!("own-{n}"), test.now), "own");
+    }
+    test
+}
+
+fn waiting_of(test: &TestQueue, caller: &str) -> usize {
+    let callers = test.queue.snapshot().callers;
+    callers
+        .iter()
+        .find(|(name, _)| **name == *caller)
+        .map_or(0, |(_, waiting)| *waiting)
+}
+
+#[test]
+fn the_number_of_entries_does_not_grow_with_the_number_of_names() {
+    let mut test = crowded(100_000);
+    for n in 0..20_000 {
+        test.push(request(&format!("more-{n}"), test.now), "more");
+    }
+    assert_eq!(waiting_of(&test, SHARED_ENTRY), 20_000);
+    // Admission looks at each entry once for each cost.
+    assert_eq!(test.queue.callers.iter().count(), MAX_OWN_ENTRIES + 1);
+    assert_eq!(test.queue.callers.others(None).count(), MAX_OWN_ENTRIES + 1);
+    // Callers with settings, callers with calls in an entry of their own, and leadgate itself do not share it.
+    for caller in ["double", "own-7", INTERNAL_CALLER] {
+        let before = waiting_of(&test, caller);
+        test.push(request(caller, test.now), "own");
+        assert_eq!(waiting_of(&test, caller), before + 1, "{caller}");
+    }
+    assert_eq!(waiting_of(&test, SHARED_ENTRY), 20_000);
+}
+
+#[test]
+fn the_shared_entry_is_like_one_caller() {
+    let mut test = crowded(3);
+    for n in 0..3 {
+        test.push(request(&format!("more-{n}"), test.now), "more");
+    }
+    let next = request("more-4", test.now);
+    assert!(
+        test.queue.push(next.clone(), "refused", test.now).is_err(),
+        "its maximum"
+    );
+    let capped = CallerQuotas {
+        others: quota(1, Some(1)),
+        ..CallerQuotas::default()
+    };
+    test.queue.set_callers(capped, test.now);
+    let round = test.names(MAX_OWN_ENTRIES + 2);
+    assert_eq!(
+        round.iter().filter(|name| **name == "more").count(),
+        1,
+        "its cap and its turn"
+    );
+    assert_eq!(round.last(), Some(&"none"));
+    // The other entries are gone, so a caller gets an entry of its own again.
+    test.push(next, "own entry");
+    assert_eq!((waiting_of(&test, SHARED_ENTRY), waiting_of(&test, "more-4")), (2, 1));
+    assert_eq!(test.name(&FREE), "own entry");
+    test.now += W;
+    assert_eq!(test.name(&FREE), "more");
+}
+
+#[test]
+fn a_call_of_the_shared_entry_can_be_queued_again() {
+    let mut test = crowded(3);
+    let mut critical = request("more", test.now);
+    critical.criticality = Criticality::Critical;
+    test.push(critical, "more");
+    let (receipt, name) = test.next(&FREE).unwrap();
+    assert_eq!((name, waiting_of(&test, SHARED_ENTRY)), ("more", 0));
+    test.queue.requeue(receipt, "again", test.now);
+    assert_eq!(waiting_of(&test, SHARED_ENTRY), 1);
+    assert_eq!(test.name(&FREE), "again");
+}
+
+#[test]
+fn a_caller_that_gets_settings_leaves_the_shared_entry() {
+    let mut test = crowded(100);
+    test.push(request("more", test.now), "shared");
+    let named = quotas([("more", quota(1, None)), ("own-1", quota(1, None))]);
+    test.queue.set_callers(named, test.now);
+    test.push(request("more", test.now), "own entry");
+    assert_eq!((waiting_of(&test, SHARED_ENTRY), waiting_of(&test, "more")), (1, 1));
+    // One of the callers with an entry of its own has settings now, so one more caller gets one.
+    test.push(request("b", test.now), "b");
+    test.push(request("c", test.now), "c");
+    assert_eq!((waiting_of(&test, SHARED_ENTRY), waiting_of(&test, "b")), (2, 1));
+    test.queue.set_callers(CallerQuotas::default(), test.now);
+    assert_eq!(test.queue.drain().len(), MAX_OWN_ENTRIES + 4);
+    test.push(request("d", test.now), "d");
+    assert_eq!(waiting_of(&test, "d"), 1);
 }
 
 #[test]

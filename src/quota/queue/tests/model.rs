@@ -22,10 +22,13 @@ enum Step {
     Remove(usize),
     TakeAlong,
     Pass(u64),
+    SetCap(usize, u32),
+    SetMaxima(usize, usize),
 }
 
 const CALLERS: [&str; 4] = ["capped", "double", "humble", "other"];
 const CAP: usize = 3;
+const MAX_CAP: usize = 6;
 const MAX_WAITING: usize = 40;
 const MAX_PER_CALLER: usize = 15;
 
@@ -55,6 +58,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<usize>().prop_map(Step::Remove),
         2 => Just(Step::TakeAlong),
         2 => (1_u64..1_500).prop_map(Step::Pass),
+        1 => (1..MAX_CAP, 1_u32..5).prop_map(|(cap, weight)| Step::SetCap(cap, weight)),
+        1 => (10..=MAX_WAITING, 3..=MAX_PER_CALLER).prop_map(|(all, one)| Step::SetMaxima(all, one)),
     ];
     prop::collection::vec(step, 1..150)
 }
@@ -78,6 +83,9 @@ struct Model {
     in_progress: Vec<(Known, Receipt)>,
     /// Grants that count against the cap of the capped caller.
     capped: Vec<Instant>,
+    cap: usize,
+    max_waiting: usize,
+    max_per_caller: usize,
     pushed: usize,
     ended: usize,
     grants: usize,
@@ -97,6 +105,9 @@ impl Model {
             waiting: Vec::new(),
             in_progress: Vec::new(),
             capped: Vec::new(),
+            cap: CAP,
+            max_waiting: MAX_WAITING,
+            max_per_caller: MAX_PER_CALLER,
             pushed: 0,
             ended: 0,
             grants: 0,
@@ -121,7 +132,7 @@ impl Model {
 
     fn is_at_cap(&self, ticket: &Known) -> bool {
         let used = self.capped.iter().filter(|at| **at + W > self.now).count();
-        CALLERS[ticket.caller] == "capped" && !ticket.requeued && used >= CAP
+        CALLERS[ticket.caller] == "capped" && !ticket.requeued && used >= self.cap
     }
 
     /// Whether it can be granted, other tickets aside.
@@ -162,6 +173,18 @@ impl Model {
             }
             Step::TakeAlong => self.take_member(),
             Step::Pass(time) => self.now += ms(time),
+            Step::SetCap(cap, weight) => {
+                self.cap = cap;
+                let mut quotas = settings().callers;
+                let capped = quotas.named.get_mut("capped").expect("it has settings");
+                capped.calls_per_window = u32::try_from(cap).ok();
+                quotas.others.weight = weight;
+                self.queue.set_callers(quotas, self.now);
+            }
+            Step::SetMaxima(all, one) => {
+                (self.max_waiting, self.max_per_caller) = (all, one);
+                self.queue.set_maxima(all, one);
+            }
         }
         self.check();
     }
@@ -207,9 +230,9 @@ impl Model {
         let (cost, deadline) = (request.cost, request.deadline);
         let class = self.queue.class_of(&request);
         let of_caller = |ticket: &&Known| ticket.caller == caller;
-        let candidates: Vec<_> = if self.waiting.iter().filter(of_caller).count() >= MAX_PER_CALLER {
+        let candidates: Vec<_> = if self.waiting.iter().filter(of_caller).count() >= self.max_per_caller {
             self.waiting.iter().filter(of_caller).collect()
-        } else if self.waiting.len() >= MAX_WAITING {
+        } else if self.waiting.len() >= self.max_waiting {
             self.waiting.iter().collect()
         } else {
             Vec::new()

@@ -237,7 +237,7 @@ proptest! {
         let mut settings = settings();
         let names: Vec<Arc<str>> = (0..weights.len()).map(|i| i.to_string().into()).collect();
         for (name, weight) in names.iter().zip(&weights) {
-            settings.callers.insert(name.clone(), CallerQuota { weight: *weight, ..CallerQuota::default() });
+            settings.callers.named.insert(name.clone(), CallerQuota { weight: *weight, ..CallerQuota::default() });
         }
         let now = Instant::now();
         let mut queue = Queue::new(settings);

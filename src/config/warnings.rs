@@ -1,0 +1,119 @@
+//! Settings that are valid and probably not meant: credentials that cannot be used, and callers that may do nothing.
+
+use super::Config;
+use crate::grpc;
+use crate::identity::permission::Permissions;
+use crate::identity::{AuthMode, CallerIdentity};
+
+impl Config {
+    /// Returns a text for each setting that is valid and probably not meant.
+    pub fn warnings(&self) -> Vec<String> {
+        match self.auth.mode {
+            AuthMode::None => self.ignored_identities(),
+            AuthMode::Callers => self.unusable_identities(),
+        }
+    }
+
+    fn ignored_identities(&self) -> Vec<String> {
+        let mut ignored = self
+            .callers
+            .iter()
+            .filter(|(_, caller)| caller.identity != CallerIdentity::default());
+        let text = |(name, _)| {
+            format!(
+                "callers.{name}: with auth.mode = \"none\" every client may do everything; credentials and permissions are ignored"
+            )
+        };
+        ignored.next().map(text).into_iter().collect()
+    }
+
+    fn unusable_identities(&self) -> Vec<String> {
+        let mut warnings = vec![];
+        if self.callers.is_empty() {
+            warnings.push("callers: there is no [callers.NAME], so every RPC fails with CALLER_UNKNOWN".to_owned());
+        }
+        let has_client_ca = self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+        let paths = grpc::rpc_paths();
+        for (name, caller) in &self.callers {
+            let identity = &caller.identity;
+            let Permissions { tenants, allow, .. } = &identity.permissions;
+            let has_usable = !identity.api_keys.is_empty()
+                || (!identity.certificates.is_empty() && has_client_ca)
+                || (!identity.subjects.is_empty() && self.auth.jwt.is_some());
+            let mut warn = |text: &str| warnings.push(format!("callers.{name}{text}"));
+            if !identity.certificates.is_empty() && !has_client_ca {
+                warn(".certificates: cannot be used without server.tls.client_ca_file");
+            }
+            if !identity.subjects.is_empty() && self.auth.jwt.is_none() {
+                warn(".subjects: cannot be used without [auth.jwt]");
+            }
+            if !has_usable {
+                warn(": has no credential that can be used, so no RPC can belong to this caller");
+            }
+            if allow.is_empty() {
+                warn(".allow: is empty, so the caller may do nothing");
+            }
+            if tenants.is_empty() {
+                warn(".tenants: is empty, so the caller may use no tenant");
+            }
+            for pattern in allow {
+                if !paths.iter().any(|path| pattern.matches(path)) {
+                    warn(&format!(".allow: \"{pattern}\" matches no RPC"));
+                }
+            }
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(settings: &str) -> Vec<String> {
+        let tenant = "[tenants.acme]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"\n";
+        let config = Config::read("test", &format!("{settings}\n{tenant}"), std::iter::empty());
+        config.unwrap().warnings()
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let mode = "[auth]\nmode = \"callers\"";
+        assert_eq!(
+            warnings(mode),
+            ["callers: there is no [callers.NAME], so every RPC fails with CALLER_UNKNOWN"]
+        );
+        assert_eq!(
+            warnings(&format!(
+                "{mode}\n[callers.a]\ncertificates = [\"dns:a\"]\nsubjects = [\"a\"]"
+            )),
+            [
+                "callers.a.certificates: cannot be used without server.tls.client_ca_file",
+                "callers.a.subjects: cannot be used without [auth.jwt]",
+                "callers.a: has no credential that can be used, so no RPC can belong to this caller",
+                "callers.a.allow: is empty, so the caller may do nothing",
+                "callers.a.tenants: is empty, so the caller may use no tenant",
+            ]
+        );
+        let hash = format!("sha256:{}", "0".repeat(64));
+        let complete = |allow: &str| {
+            warnings(&format!(
+                "{mode}\n[callers.a]\napi_keys = [\"{hash}\"]\ntenants = [\"acme\"]\nallow = [{allow}]"
+            ))
+        };
+        assert!(complete("\"*\", \"LeadService/Get*\"").is_empty());
+        assert_eq!(
+            complete("\"LeadServices/*\", \"LeadService/GetLead\""),
+            ["callers.a.allow: \"leadgate.v1.LeadServices/*\" matches no RPC"]
+        );
+    }
+
+    #[test]
+    fn callers_without_identity_are_fine_without_authentication() {
+        assert!(warnings("[callers.a]\nweight = 2").is_empty());
+        assert_eq!(
+            warnings("[callers.a]\nallow = [\"*\"]\n[callers.b]\ntenants = [\"*\"]").len(),
+            1
+        );
+    }
+}
