@@ -217,11 +217,11 @@ pub(super) fn visible_error(context: &RequestContext, named: &[String], mut erro
         return error;
     }
     match &mut error.kind {
-        ErrorKind::Duplicate { attribute, lead_id } => {
-            // LeadSquared does not always name the attribute.
-            if attribute.as_deref().is_none_or(|name| is_hidden(context, name)) {
-                (*attribute, *lead_id) = (None, None);
-            }
+        // LeadSquared does not always name the attribute.
+        ErrorKind::Duplicate { attribute, lead_id }
+            if attribute.as_deref().is_none_or(|name| is_hidden(context, name)) =>
+        {
+            (*attribute, *lead_id) = (None, None);
         }
         ErrorKind::Unreadable { path } => *path = visible_path(context, path),
         ErrorKind::Invalid(violations) => {
