@@ -32,6 +32,7 @@ mod neighbours;
 mod operations;
 mod order;
 mod outage;
+mod permissions;
 mod process;
 mod quota;
 mod records;
