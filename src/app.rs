@@ -151,6 +151,11 @@ impl App {
         tls.flat_map(|tls| tls.warnings(clock::now().into())).collect()
     }
 
+    /// How callers are identified.
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
     /// The accounts.
     pub fn tenants(&self) -> &Tenants {
         &self.tenants

@@ -11,7 +11,7 @@ use url::Url;
 use super::{Reader, SectionErrors, is_loopback, split};
 use crate::identity::jwt::Expected;
 use crate::identity::permission::Permissions;
-use crate::identity::{AuthConfig, AuthMode, CallerIdentity, JwksSource, JwtConfig, is_reserved};
+use crate::identity::{AuthConfig, AuthMode, CallerIdentity, JwksSource, JwtConfig, check_name};
 use crate::quota;
 
 /// Maximum of `auth.jwt.leeway`.
@@ -133,11 +133,8 @@ impl Reader {
     /// Reads the settings of one caller. `tenants`: the names of all tenants.
     pub(super) fn caller(&mut self, name: &str, mut table: Table, tenants: &[String]) -> Option<CallerConfig> {
         let at = ["callers", name];
-        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
-            self.error(&at, "the name of a caller must be 1 to 64 letters, digits, - _ or .");
-        } else if is_reserved(name) {
-            self.error(&at, "names that begin with leadgate are reserved");
+        if let Err(error) = check_name(name) {
+            self.error(&at, error);
         }
         let identity = split(&mut table, &IDENTITY);
         let quota = self.checked(&at, table, quota::CallerQuota::validate);

@@ -1,8 +1,11 @@
 //! Settings that are valid and probably not meant: credentials that cannot be used, and callers that may do nothing.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use super::{CallerConfig, Config};
+use toml::Value;
+
+use super::{CallerConfig, Config, PREFIX};
 use crate::grpc;
 use crate::identity::permission::Permissions;
 use crate::identity::{AuthMode, CallerIdentity};
@@ -28,6 +31,37 @@ impl Config {
             has_client_ca: self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()),
             has_issuer: self.auth.jwt.is_some(),
         }
+    }
+
+    /// Returns the files with secrets, each with the setting that names it: keys, and the settings file if it has a secret itself.
+    pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
+        const KEYS: [&str; 2] = ["access_key", "secret_key"];
+        let source = self.source.as_ref();
+        let is_variable = |path: &str| {
+            let name = format!("{PREFIX}{}", path.replace('.', "__").to_uppercase());
+            source.is_some_and(|source| source.environment.iter().any(|(variable, _)| *variable == name))
+        };
+        let mut files = vec![];
+        let mut literal = None;
+        for (path, value) in &self.fixed.0 {
+            let Value::String(text) = value else {
+                continue;
+            };
+            let names: Vec<&str> = path.rsplit('.').take(2).collect();
+            match names.as_slice() {
+                ["key_file", "tls"] => files.push((path.clone(), text.into())),
+                ["file", name] if KEYS.contains(name) || *name == "proxy" => files.push((path.clone(), text.into())),
+                [name, ..]
+                    if (KEYS.contains(name) || (*name == "proxy" && text.contains('@'))) && !is_variable(path) =>
+                {
+                    literal.get_or_insert(path);
+                }
+                _ => {}
+            }
+        }
+        let settings = source.zip(literal);
+        files.extend(settings.map(|(source, path)| (format!("{path} in the settings file"), source.file.clone())));
+        files
     }
 }
 

@@ -41,7 +41,7 @@ mod violations;
 mod write;
 mod write_order;
 
-pub use client::{connect, health};
+pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields};
 pub use mutation::part;
 pub use server::serve;

@@ -189,6 +189,18 @@ fn insert<C: Clone + Eq + Hash>(
     }
 }
 
+/// Checks the name of a caller in the settings. Returns the expected value.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
+        return Err("the name of a caller must be 1 to 64 letters, digits, - _ or .");
+    }
+    match is_reserved(name) {
+        true => Err("names that begin with leadgate are reserved"),
+        false => Ok(()),
+    }
+}
+
 /// Whether leadgate uses the name for its own calls, so that no caller may have it.
 pub fn is_reserved(name: &str) -> bool {
     name.get(..RESERVED.len())

@@ -15,6 +15,7 @@ mod breaker;
 mod callers;
 mod canary;
 mod checks;
+mod commands;
 mod deadlines;
 mod duplicates;
 mod edge;
