@@ -247,17 +247,15 @@ impl App {
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
         maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
-        grpc::serve(
-            listener,
+        let parts = grpc::ServerParts {
             tenants,
             authenticator,
-            config.server,
+            settings: config.server,
             tls,
             metrics,
-            tasks.clone(),
-            draining.clone(),
-        )
-        .await;
+            tasks: tasks.clone(),
+        };
+        grpc::serve(listener, parts, draining.clone()).await;
 
         // The server may also end without a signal. No RPC is in progress then.
         draining.cancel();
