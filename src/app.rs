@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::AuditLog;
 use crate::config::{Config, TenantConfig};
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
@@ -180,6 +181,7 @@ impl App {
             draining,
             look_now,
         } = self;
+        let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
         start_gateways(&tenants, &config.store_url).await?;
         reload::warn(&config);
         let mut watcher = Watcher::new(metrics.clone(), look_now);
@@ -218,6 +220,7 @@ impl App {
             metrics: metrics.clone(),
             store: store.clone(),
             store_status: store_status.clone(),
+            audit: audit.clone(),
             draining: draining.clone(),
         };
         let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
@@ -248,6 +251,7 @@ impl App {
             authenticator,
             config.server,
             tls,
+            audit.clone(),
             metrics,
             tasks.clone(),
             draining.clone(),
@@ -267,6 +271,9 @@ impl App {
         maintenance_tasks.close();
         maintenance_tasks.wait().await;
         ShutdownStage::Close.begin();
+        if let Some(audit) = audit {
+            audit.flush().await;
+        }
         store.close().await;
         tracing::info!("stopped");
         // A connection that never completes its request must not delay the end.

@@ -68,6 +68,7 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
             share_type: tenant.sharing.default_activity_type,
         })
         .collect();
+    config.audit.check()?;
     let (store, record) = open_store(&config.store_url).await?;
     let app = App::with_store(config, store.clone()).await?;
     println!("The configuration is valid: {} tenant(s).", accounts.len());

@@ -40,7 +40,7 @@ mod write_order;
 
 pub use client::{connect, health};
 pub use convert::{attributes, lead_fields};
-pub use mutation::part;
+pub use mutation::{is_mutation, part};
 pub use server::serve;
 pub use services::rpc_paths;
 pub use settings::ServerSettings;

@@ -19,6 +19,7 @@ use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
 use super::unfinished::UnfinishedMessages;
 use super::{connection, services};
+use crate::audit::AuditLog;
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
@@ -35,6 +36,7 @@ pub async fn serve(
     authenticator: Arc<Authenticator>,
     settings: ServerSettings,
     tls: Option<Arc<Tls>>,
+    audit: Option<AuditLog>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -53,6 +55,7 @@ pub async fn serve(
         unary_limit: unary_limit.clone(),
         streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
         settings: Arc::new(settings),
+        audit,
         draining: stop.clone(),
         tasks,
     };
