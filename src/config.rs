@@ -147,11 +147,10 @@ fn collect(path: &str, value: &Value, settings: &mut BTreeMap<String, Value>) {
 /// Whether a changed setting takes effect without a restart.
 fn is_reloaded(path: &str) -> bool {
     let parts: Vec<&str> = path.split('.').collect();
-    match parts.as_slice() {
-        ["callers" | "caller_defaults", ..] | ["tenant_defaults", "limits", ..] => true,
-        ["tenants", _, "limits", ..] => true,
-        _ => false,
-    }
+    matches!(
+        parts.as_slice(),
+        ["callers" | "caller_defaults", ..] | ["tenant_defaults", "limits", ..] | ["tenants", _, "limits", ..]
+    )
 }
 
 /// The settings of one account, checked.

@@ -268,7 +268,7 @@ impl MutationAudit {
                 state.stage = Stage::Detached;
                 return None;
             }
-            // The deadline of the caller has passed at the same moment.
+            // The task has ended before.
             Stage::Ended(outcome) if error.is_some_and(is_end_of_wait) => outcome,
             Stage::Waiting | Stage::Ended(_) => self.outcome(error),
             Stage::Detached | Stage::Written => return None,
@@ -309,10 +309,10 @@ impl MutationAudit {
     }
 }
 
-/// Whether the error only says that the caller's deadline has passed.
+/// Whether the error only says that the caller does not wait any longer.
 fn is_end_of_wait(error: &Error) -> bool {
     match error.kind {
-        ErrorKind::DeadlineExceeded { .. } => true,
+        ErrorKind::DeadlineExceeded { .. } | ErrorKind::CallerCancelled => true,
         // An uncertain share has its id in the error.
         ErrorKind::OutcomeUnknown => error.details.share_id.is_none(),
         _ => false,
@@ -332,16 +332,10 @@ impl ResponseAudit {
 
 impl Drop for ResponseAudit {
     fn drop(&mut self) {
-        let Some(mutation) = self.0.take() else {
-            return;
-        };
-        let ended = match mutation.state().stage {
-            Stage::Ended(outcome) => Some(outcome),
-            _ => None,
-        };
-        let cancelled = ErrorKind::CallerCancelled.into();
-        if let Some((outcome, subject)) = mutation.end_response(Some(&cancelled)) {
-            mutation.append_later(&subject, ended.unwrap_or(outcome));
+        if let Some(mutation) = self.0.take()
+            && let Some((outcome, subject)) = mutation.end_response(Some(&ErrorKind::CallerCancelled.into()))
+        {
+            mutation.append_later(&subject, outcome);
         }
     }
 }
@@ -374,5 +368,94 @@ impl Drop for TaskAudit {
                 mutation.append_later(&subject, outcome);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::AuditSettings;
+
+    /// A log, and the context of an RPC that writes to it.
+    async fn rpc(folder: &tempfile::TempDir) -> (AuditLog, AuditContext) {
+        let settings = AuditSettings {
+            file: folder.path().join("audit.jsonl").to_str().unwrap().to_owned(),
+            required: false,
+        };
+        let log = AuditLog::open(&settings, Arc::default()).await.unwrap().unwrap();
+        let reason = |error: &Error| match error.kind {
+            ErrorKind::CallerCancelled => "CALLER_LEFT",
+            ErrorKind::DeadlineExceeded { .. } => "DEADLINE_EXCEEDED",
+            ErrorKind::OutcomeUnknown => "OUTCOME_UNKNOWN",
+            _ => "OTHER",
+        };
+        let rpc = RpcAudit::new(log.clone(), "m", &"test".into(), "r", reason);
+        (log, AuditContext::new(Some(Arc::new(rpc))))
+    }
+
+    async fn outcomes(log: &AuditLog, folder: &tempfile::TempDir) -> Vec<String> {
+        log.flush().await;
+        let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+        let outcome = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["outcome"].as_str().unwrap().to_owned()
+        };
+        text.lines().map(outcome).collect()
+    }
+
+    fn deadline() -> Error {
+        let place = "a test".into();
+        ErrorKind::DeadlineExceeded { place }.into()
+    }
+
+    #[tokio::test]
+    async fn there_is_one_line_with_the_real_outcome_in_any_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, rpc) = rpc(&folder).await;
+        let subject = AuditSubject::default;
+
+        // The deadline passes before the task begins.
+        let _ = rpc.mutation::<(), _>(None, subject(), async |_| Err(deadline())).await;
+        assert_eq!(outcomes(&log, &folder).await, ["DEADLINE_EXCEEDED"]);
+
+        // The deadline passes while the task runs.
+        let (send, task) = tokio::sync::oneshot::channel();
+        let mutate = async |context: AuditContext| {
+            send.send(context.task()).ok().unwrap();
+            Err(deadline())
+        };
+        let _ = rpc.mutation::<(), _>(None, subject(), mutate).await;
+        assert_eq!(outcomes(&log, &folder).await.len(), 1);
+        task.await.unwrap().end(None).await;
+        assert_eq!(outcomes(&log, &folder).await[1..], ["OK"]);
+
+        // The task ends first.
+        let mutate = async |context: AuditContext| {
+            context.task().end(None).await;
+            Err(deadline())
+        };
+        let _ = rpc.mutation::<(), _>(None, subject(), mutate).await;
+        assert_eq!(outcomes(&log, &folder).await[2..], ["OK"]);
+
+        // The task is dropped, and then the caller.
+        let mut dropped = Box::pin(rpc.mutation::<(), _>(None, subject(), async |context: AuditContext| {
+            drop(context.task());
+            std::future::pending().await
+        }));
+        assert!(is_pending(&mut dropped));
+        drop(dropped);
+        assert_eq!(outcomes(&log, &folder).await[3..], ["OUTCOME_UNKNOWN"]);
+
+        // The caller cancels before the task begins.
+        let mut dropped = Box::pin(rpc.mutation::<(), _>(None, subject(), async |_| std::future::pending().await));
+        assert!(is_pending(&mut dropped));
+        drop(dropped);
+        assert_eq!(outcomes(&log, &folder).await[4..], ["CALLER_LEFT"]);
+    }
+
+    /// Polls a future once. Returns whether it is pending.
+    fn is_pending<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        future.as_mut().poll(&mut context).is_pending()
     }
 }

@@ -30,6 +30,7 @@ const FLUSH: Duration = Duration::from_millis(250);
 
 /// Serves until `stop`. Then health reports NOT_SERVING, new RPCs fail with UNAVAILABLE (SHUTTING_DOWN), and RPCs in progress
 /// have `server.drain` to finish.
+#[expect(clippy::too_many_arguments, reason = "they are the parts of the process")]
 pub async fn serve(
     listener: TcpListener,
     tenants: Tenants,
