@@ -106,7 +106,7 @@ impl App {
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        let callers = reload::caller_quotas(&config);
+        let callers = reload::caller_quotas(&config.callers, &config.other_callers);
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
             let usage = store.quota_usage(&name).await;
@@ -183,20 +183,20 @@ impl App {
         } = self;
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
         start_gateways(&tenants, &config.store_url).await?;
-        reload::warn(&config);
+        reload::warn(config.warnings());
+        let usable = config.usable_credentials();
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {
             reload::watch_tls(&mut watcher, tls);
         }
         reload::watch_jwks(&mut watcher, &authenticator);
         if let Some(source) = config.source {
-            reload::watch_settings(
-                &mut watcher,
+            let watched = reload::WatchedConfig {
                 source,
-                config.fixed,
-                authenticator.clone(),
-                tenants.clone(),
-            );
+                fixed: config.fixed,
+                usable,
+            };
+            reload::watch_settings(&mut watcher, watched, authenticator.clone(), tenants.clone());
         }
         tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
         for (name, gateway) in tenants.iter() {
@@ -245,18 +245,16 @@ impl App {
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
         maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
-        grpc::serve(
-            listener,
+        let parts = grpc::ServerParts {
             tenants,
             authenticator,
-            config.server,
+            settings: config.server,
             tls,
-            audit.clone(),
+            audit: audit.clone(),
             metrics,
-            tasks.clone(),
-            draining.clone(),
-        )
-        .await;
+            tasks: tasks.clone(),
+        };
+        grpc::serve(listener, parts, draining.clone()).await;
 
         // The server may also end without a signal. No RPC is in progress then.
         draining.cancel();

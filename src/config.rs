@@ -25,6 +25,7 @@ use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
 pub use auth::CallerConfig;
+pub use warnings::UsableCredentials;
 
 /// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -82,6 +83,23 @@ pub struct ConfigSource {
     environment: Vec<(String, String)>,
 }
 
+/// The settings that take effect without a restart.
+#[derive(Debug)]
+pub struct ReloadedSettings {
+    /// The settings of each named caller.
+    pub callers: BTreeMap<String, CallerConfig>,
+    /// The quota settings of all other callers.
+    pub other_callers: quota::CallerQuota,
+    /// The callers by their credentials.
+    pub registry: Registry,
+    /// The limits of each tenant.
+    pub limits: BTreeMap<String, quota::QuotaLimits>,
+    /// The settings that need a restart.
+    pub fixed: FixedSettings,
+    /// The errors in the settings that need a restart.
+    pub later_errors: Vec<ConfigError>,
+}
+
 /// The values of the settings that are not read again, by path.
 #[derive(Clone)]
 pub struct FixedSettings(BTreeMap<String, Value>);
@@ -92,9 +110,22 @@ impl ConfigSource {
         &self.contents
     }
 
-    /// Reads the settings again.
-    pub fn read(&self) -> Result<Config, ConfigErrors> {
-        Config::load(Some(&self.file), self.environment.iter().cloned())
+    /// Reads the settings again. Errors in settings that need a restart do not matter now, so that a credential can be removed
+    /// while, for example, a certificate cannot be read.
+    pub fn read(&self) -> Result<ReloadedSettings, ConfigErrors> {
+        let name = self.file.display().to_string();
+        let text = read_file(&self.file)?;
+        let mut reader = Reader::new(&name, &text, self.environment.iter().cloned());
+        reader.config();
+        let is_now = |error: &ConfigError| error.path.is_empty() || is_reloaded(&error.path);
+        let (errors, later_errors): (Vec<_>, Vec<_>) = reader.errors.into_iter().partition(is_now);
+        match (reader.reloaded, errors.is_empty()) {
+            (Some(reloaded), true) => Ok(ReloadedSettings {
+                later_errors,
+                ..reloaded
+            }),
+            _ => Err(ConfigErrors(errors)),
+        }
     }
 }
 
@@ -300,16 +331,7 @@ impl Config {
             None => (String::new(), String::new()),
             Some(path) => {
                 let name = path.display().to_string();
-                match std::fs::read_to_string(path) {
-                    Ok(text) => (name, text),
-                    Err(error) => {
-                        return Err(ConfigErrors(vec![ConfigError {
-                            origin: name,
-                            path: String::new(),
-                            message: format!("reading the file failed: {error}"),
-                        }]));
-                    }
-                }
+                (name, read_file(path)?)
             }
         };
         let environment: Vec<(String, String)> = environment.collect();
@@ -336,6 +358,16 @@ impl Config {
     }
 }
 
+fn read_file(path: &Path) -> Result<String, ConfigErrors> {
+    std::fs::read_to_string(path).map_err(|error| {
+        ConfigErrors(vec![ConfigError {
+            origin: path.display().to_string(),
+            path: String::new(),
+            message: format!("reading the file failed: {error}"),
+        }])
+    })
+}
+
 /// Reads all sections, and collects the errors of each.
 struct Reader {
     defaults: Table,
@@ -345,6 +377,10 @@ struct Reader {
     /// The settings in the environment, as a table.
     variables: Table,
     errors: Vec<ConfigError>,
+    /// The limits of the tenants that have been read.
+    limits: BTreeMap<String, quota::QuotaLimits>,
+    /// Set when these settings have been read, also if others have errors.
+    reloaded: Option<ReloadedSettings>,
 }
 
 impl Reader {
@@ -356,6 +392,8 @@ impl Reader {
             environment: environment.collect(),
             variables: Table::new(),
             errors: vec![],
+            limits: BTreeMap::new(),
+            reloaded: None,
         };
         match text.parse() {
             Ok(table) => reader.file = table,
@@ -434,6 +472,16 @@ impl Reader {
             self.error(&["tenants"], text);
         }
         let tenants = self.each(tenants, &tenant_defaults, "tenants", Self::tenant);
+        if let (Some(callers), Some(other_callers), Some(registry)) = (&callers, &other_callers, &registry) {
+            self.reloaded = Some(ReloadedSettings {
+                callers: callers.clone(),
+                other_callers: other_callers.clone(),
+                registry: registry.clone(),
+                limits: std::mem::take(&mut self.limits),
+                fixed: fixed.clone(),
+                later_errors: vec![],
+            });
+        }
 
         let (address, store) = (address?, store?);
         Some(Config {
@@ -497,6 +545,9 @@ impl Reader {
         let first = self.key_pair(&at, &mut table);
         let next = self.next_pair(&[at[0], name, "next"], &mut table);
         let limits = self.section(&at, &mut table, "limits", quota::QuotaLimits::validate);
+        if let Some(limits) = &limits {
+            self.limits.insert(name.to_owned(), limits.clone());
+        }
         self.resolve_proxy(&at, &mut table);
         let upstream = self.section(&at, &mut table, "upstream", crm::CrmSettings::validate);
         let writes = self.section(&at, &mut table, "writes", |_: &WriteSettings| vec![]);

@@ -129,6 +129,11 @@ impl JwksSettings {
     }
 }
 
+/// Whether a name is that of a lead's id, by schema name or as in messages.
+fn is_lead_id(name: &str) -> bool {
+    ["ProspectID", "lead_id"].iter().any(|id| name.eq_ignore_ascii_case(id))
+}
+
 impl Reader {
     /// Reads the settings of one caller. `tenants`: the names of all tenants.
     pub(super) fn caller(&mut self, name: &str, mut table: Table, tenants: &[String]) -> Option<CallerConfig> {
@@ -150,6 +155,10 @@ impl Reader {
             true => Err("must be the schema name of a lead attribute, such as \"mx_Salary\""),
             false => Ok(name.to_owned()),
         };
+        let hidden = |name: &str| match is_lead_id(name) {
+            true => Err("the id of a lead cannot be hidden"),
+            false => attribute(name),
+        };
         let subject = |subject: &str| match subject.is_empty() {
             true => Err("must be a value of the claim auth.jwt.caller_claim"),
             false => Ok(subject.to_owned()),
@@ -169,7 +178,7 @@ impl Reader {
                     .into_iter()
                     .collect(),
                 hide_fields: self
-                    .entries(&at, "hide_fields", &identity.hide_fields, attribute)
+                    .entries(&at, "hide_fields", &identity.hide_fields, hidden)
                     .into_iter()
                     .collect(),
             },

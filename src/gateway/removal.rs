@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::fields::FieldCheck;
 use super::lookup::is_missing;
 use super::{Gateway, WriteEntry, or_invalid};
 use crate::audit::AuditSubject;
@@ -30,6 +31,10 @@ pub enum Removal {
         merged_lead_id: String,
     },
 }
+
+/// The text of the violation of a merge by a caller with `deny_fields`.
+const MERGE_WRITES: &str = "the caller may not merge leads: LeadSquared may copy any attribute of the merged lead, also those that \
+    the caller may not write (deny_fields)";
 
 /// What a look-up proves of a removal whose response was lost.
 enum RemovalState {
@@ -114,6 +119,11 @@ impl Gateway {
         entry: WriteEntry,
         mut violations: Vec<Violation>,
     ) -> Result<()> {
+        let mut check = FieldCheck::new(context);
+        let writes_no_attribute = matches!(removal, Removal::Delete { .. });
+        let is_allowed = writes_no_attribute || context.permissions.deny_fields.is_empty();
+        check.require(is_allowed, "merged_lead_id", MERGE_WRITES);
+        check.finish()?;
         violations.extend(removal.check());
         or_invalid(violations)?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));

@@ -229,7 +229,7 @@ async fn write<M: ActivityMessage>(mut rpc: Rpc<M>) -> Result<String> {
     let write = message.into_write(violations);
     if validate_only {
         context.audit.set_validate_only();
-        Gateway::validate_post(&write)?;
+        Gateway::validate_post(&context, &write)?;
         return Ok(String::new());
     }
     let entry = write_turn

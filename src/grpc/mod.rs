@@ -44,6 +44,6 @@ mod write_order;
 pub use client::{connect, health};
 pub use convert::{attributes, lead_fields};
 pub use mutation::{is_mutation, part};
-pub use server::serve;
+pub use server::{ServerParts, serve};
 pub use services::rpc_paths;
 pub use settings::ServerSettings;

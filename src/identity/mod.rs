@@ -106,7 +106,7 @@ pub struct CredentialConflict {
 }
 
 /// All callers, by their credentials.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
     callers: HashMap<Arc<str>, (Arc<Caller>, Vec<KeyHash>)>,
     subjects: HashMap<String, Arc<Caller>>,

@@ -26,7 +26,7 @@ use crate::domain::share::{
     Access, Share, ShareChange, ShareContext, ShareFilter, ShareStage, ShareState, ShareStep, SharedEntity,
 };
 use crate::domain::user;
-use crate::error::{Error, ErrorKind, Recovery, Resource, Result};
+use crate::error::{Denial, Error, ErrorKind, Recovery, Resource, Result, Violation};
 use crate::store::{self, AddShareResult, PriorAttempt, Requests, Store, StoreError};
 use crate::users::Users;
 pub use handle::ShareWatcher;
@@ -332,7 +332,10 @@ impl Sharing {
         let create = move |shared: Arc<Shared>, context, request_id| async move {
             shared.create_extension(&context, id, duration, request_id).await
         };
-        let extend = |context| async move { self.create_once(&context, request, wait, create).await };
+        let extend = |context| async move {
+            self.check_activity(&context, id, false).await?;
+            self.create_once(&context, request, wait, create).await
+        };
         context.audited(of_share(id), extend).await
     }
 
@@ -393,6 +396,7 @@ impl Sharing {
     }
 
     async fn retry_once(&self, context: &RequestContext, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
+        self.check_activity(context, id, true).await?;
         let shared = self.shared.clone();
         let work = move |_| async move {
             shared
@@ -457,6 +461,39 @@ impl Sharing {
             gone_texts: &[],
         };
         self.shared.crm.call(context, &operation).await
+    }
+
+    /// Checks that the caller may write the fields of a share's activity, before it is posted for an extension or again. The
+    /// share may be of another caller. `if_unposted`: only an activity that is not posted yet is checked.
+    async fn check_activity(&self, context: &RequestContext, id: Uuid, if_unposted: bool) -> Result<()> {
+        let denied = &context.permissions.deny_fields;
+        if denied.is_empty() {
+            return Ok(());
+        }
+        let handle = match self.shared.handle(id).await {
+            Err(error) if error.kind == ErrorKind::NotFound(Resource::Share) => return Ok(()),
+            handle => handle?,
+        };
+        let share = handle.current();
+        let names: Vec<&str> = match &share.entity {
+            SharedEntity::Lead {
+                context: ShareContext::New { id, fields, .. },
+                ..
+            } if !if_unposted || id.is_none() => {
+                let names = fields.keys().map(String::as_str);
+                names.filter(|name| denied.contains(name)).collect()
+            }
+            _ => return Ok(()),
+        };
+        if names.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "the activity of the share sets {}, which the caller may not write (deny_fields)",
+            names.join(", ")
+        );
+        let violations = vec![Violation::new("share_id", text)];
+        Err(ErrorKind::CallerNotAllowed(Denial::Fields(violations)).into())
     }
 
     /// Creates a share once per request id, and waits for it.

@@ -390,8 +390,12 @@ async fn a_removed_key_is_refused_and_its_streams_end() {
         Code::Ok
     );
 
+    // An error in a section that needs a restart does not keep the key.
     let changed = Instant::now();
-    world.write_settings(&callers(&[("kept", &kept, rules)]));
+    world.write_settings(&format!(
+        "{}[log]\nformat = \"xml\"\n",
+        callers(&[("kept", &kept, rules)])
+    ));
     world
         .until("leadgate_reloads_total{what=\"settings\",result=\"ok\"} 1")
         .await;

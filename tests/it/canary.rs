@@ -192,7 +192,6 @@ async fn use_everything(service: &Service, lead_id: &str, errors: &mut Errors) {
         key: Some(pb::get_user_request::Key::EmailAddress(
             "user.canary@example.com".to_owned(),
         )),
-        ..Default::default()
     };
     errors.note(users.get_user(user).await);
 

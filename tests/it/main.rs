@@ -33,6 +33,7 @@ mod neighbours;
 mod operations;
 mod order;
 mod outage;
+mod permissions;
 mod process;
 mod quota;
 mod records;
