@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::AuditLog;
 use crate::config::{Config, TenantConfig};
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
@@ -185,6 +186,7 @@ impl App {
             draining,
             look_now,
         } = self;
+        let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
         start_gateways(&tenants, &config.store_url).await?;
         reload::warn(config.warnings());
         let usable = config.usable_credentials();
@@ -223,6 +225,7 @@ impl App {
             metrics: metrics.clone(),
             store: store.clone(),
             store_status: store_status.clone(),
+            audit: audit.clone(),
             draining: draining.clone(),
         };
         let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
@@ -252,6 +255,7 @@ impl App {
             authenticator,
             settings: config.server,
             tls,
+            audit: audit.clone(),
             metrics,
             tasks: tasks.clone(),
         };
@@ -270,6 +274,9 @@ impl App {
         maintenance_tasks.close();
         maintenance_tasks.wait().await;
         ShutdownStage::Close.begin();
+        if let Some(audit) = audit {
+            audit.flush().await;
+        }
         store.close().await;
         tracing::info!("stopped");
         // A connection that never completes its request must not delay the end.

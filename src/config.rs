@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
+use crate::audit::AuditSettings;
 use crate::files::{self, Contents};
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::identity::{AuthConfig, Registry};
@@ -55,6 +56,8 @@ pub struct Config {
     pub keep_request_ids: Duration,
     /// The settings of the log.
     pub log: log::LogSettings,
+    /// The settings of the audit.
+    pub audit: AuditSettings,
     /// How callers are identified.
     pub auth: AuthConfig,
     /// The settings of each named caller.
@@ -448,6 +451,7 @@ impl Reader {
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
         let store = self.section(&[], &mut all, "store", StoreSettings::validate);
         let log = self.section(&[], &mut all, "log", log::LogSettings::validate);
+        let audit = self.section(&[], &mut all, "audit", AuditSettings::validate);
         let caller_defaults = self.take_table(&[], &mut all, "caller_defaults");
         let callers = self.named_tables(&mut all, "callers");
         let tenant_defaults = self.take_table(&[], &mut all, "tenant_defaults");
@@ -491,6 +495,7 @@ impl Reader {
             store_url: store.url,
             keep_request_ids: store.keep_request_ids,
             log: log?,
+            audit: audit?,
             auth: auth?.config(),
             callers: callers?,
             registry: registry?,

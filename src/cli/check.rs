@@ -74,6 +74,7 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
             share_type: tenant.sharing.default_activity_type,
         })
         .collect();
+    config.audit.check()?;
     let mut warnings = config.warnings();
     warnings.extend(weak_modes(&config));
     let (store, record) = open_store(&config.store_url).await?;

@@ -166,6 +166,12 @@ impl FromIterator<(String, Value)> for Attributes {
 }
 
 impl WriteRequest {
+    /// Returns the schema names of the attributes that are set or cleared.
+    pub fn field_names(&self) -> Vec<String> {
+        let set = self.attributes.iter().map(|(name, _)| name.to_owned());
+        set.chain(self.cleared.iter().cloned()).collect()
+    }
+
     /// Returns the violations that are found without the account's metadata.
     pub fn check(&self) -> Vec<Violation> {
         let has = |name: &str| self.attributes.text(name).is_some();

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::fields::{FieldCheck, visible_activities, visible_activity, visible_error};
 use super::{Gateway, RetrieveModifiedActivities, WriteEntry, or_invalid};
+use crate::audit::AuditSubject;
 use crate::context::RequestContext;
 use crate::crm::activity as endpoint;
 use crate::crm::lost::{LostWrite, NextLookup};
@@ -96,6 +97,24 @@ impl Gateway {
 
     /// Posts or updates an activity, once per request id, at the position of `entry`. Returns the id of the activity.
     pub async fn post(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        post: ActivityWriteRequest,
+        entry: WriteEntry,
+    ) -> Result<String> {
+        let subject = AuditSubject {
+            lead_id: match &post.target {
+                ActivityTarget::Lead(lead_id) => Some(lead_id.clone()),
+                ActivityTarget::Activity(_) => None,
+            },
+            share_id: None,
+            fields: post.field_names(),
+        };
+        let post = |context| async move { self.post_once(&context, post, entry).await };
+        context.audited(subject, post).await
+    }
+
+    async fn post_once(
         self: &Arc<Self>,
         context: &RequestContext,
         post: ActivityWriteRequest,

@@ -10,6 +10,7 @@ use super::fields::{
 use super::lookup::{columns, fold, id_of, is_missing, own_key, with_lead};
 use super::reconcile::LookupResult;
 use super::{Gateway, WriteEntry, or_invalid};
+use crate::audit::AuditSubject;
 use crate::context::{RequestContext, RequestId};
 use crate::crm::batch::{BatchMode, LostMember};
 use crate::crm::lead as endpoint;
@@ -76,11 +77,31 @@ impl Gateway {
     pub async fn write(
         self: &Arc<Self>,
         context: &RequestContext,
+        write: WriteRequest,
+        mode: WriteMode,
+        entry: WriteEntry,
+    ) -> Result<WriteResult> {
+        let subject = AuditSubject {
+            lead_id: match &write.action {
+                WriteAction::Update { lead_id, .. } => Some(lead_id.clone()),
+                WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => None,
+            },
+            share_id: None,
+            fields: write.field_names(),
+        };
+        let write = |context| async move { self.write_once(&context, write, mode, entry).await };
+        context.audited(subject, write).await
+    }
+
+    async fn write_once(
+        self: &Arc<Self>,
+        context: &RequestContext,
         mut write: WriteRequest,
         mode: WriteMode,
         entry: WriteEntry,
     ) -> Result<WriteResult> {
         self.validate(context, &mut write).await?;
+        context.audit.set_fields(write.field_names());
         let (gateway, write_context) = (self.clone(), entry.placed(context));
         let caller_context = context.clone();
         let named = named_hidden_paths(context, &write);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::fields::FieldCheck;
 use super::lookup::is_missing;
 use super::{Gateway, WriteEntry, or_invalid};
+use crate::audit::AuditSubject;
 use crate::context::{RequestContext, RequestId};
 use crate::crm::lead::GetLeadById;
 use crate::crm::lost::{LostWrite, NextLookup};
@@ -97,6 +98,21 @@ impl Gateway {
     /// Deletes or merges leads, once per request id, at the position of `entry`. `violations` are those that were found when
     /// the message was read.
     pub async fn remove_lead(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        removal: Removal,
+        entry: WriteEntry,
+        violations: Vec<Violation>,
+    ) -> Result<()> {
+        let subject = AuditSubject {
+            lead_id: Some(removal.removed_lead().to_owned()),
+            ..AuditSubject::default()
+        };
+        let remove = |context| async move { self.remove_once(&context, removal, entry, violations).await };
+        context.audited(subject, remove).await
+    }
+
+    async fn remove_once(
         self: &Arc<Self>,
         context: &RequestContext,
         removal: Removal,

@@ -26,13 +26,16 @@ use super::client_certificate::ClientCertificate;
 use super::connection_activity::{ConnectionActivity, TrackedService};
 use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
-use super::metadata::{CALLER, time_limit};
+use super::metadata::{self, CALLER, time_limit};
+use super::mutation;
 use super::permits::{RpcAccess, RpcPermit, RpcStart, StreamOwner, StreamPermit};
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
 use super::settings::ServerSettings;
+use super::status;
 use super::write_order::{WriteOrder, WritePosition};
+use crate::audit::RpcAudit;
 use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{AuthMode, Caller};
@@ -67,22 +70,6 @@ const UNREAD_FACTOR: u32 = 5;
 const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The RPCs that write leads or activities. Their order on a connection is the order of their headers. ImportLeads keeps the
-/// order of its messages itself.
-const WRITES: [&str; 11] = [
-    "/leadgate.v1.LeadService/CreateLead",
-    "/leadgate.v1.LeadService/UpdateLead",
-    "/leadgate.v1.LeadService/UpsertLead",
-    "/leadgate.v1.LeadService/CaptureLead",
-    "/leadgate.v1.LeadService/BatchCreateLeads",
-    "/leadgate.v1.LeadService/BatchUpdateLeads",
-    "/leadgate.v1.LeadService/BatchUpsertLeads",
-    "/leadgate.v1.LeadService/DeleteLead",
-    "/leadgate.v1.LeadService/MergeLeads",
-    "/leadgate.v1.ActivityService/PostActivity",
-    "/leadgate.v1.ActivityService/UpdateActivity",
-];
 
 /// The limits of open connections.
 struct ConnectionLimits {
@@ -382,7 +369,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             connection: self.number,
             credentials: Credentials::new(headers, self.certificate.as_ref()),
             method: method.map(|method| method.is_stream),
-            write_position: WRITES.contains(&path).then(|| Arc::new(self.write_order.register())),
+            write_position: mutation::is_ordered(path).then(|| Arc::new(self.write_order.register())),
             log: log.clone(),
         };
         let context = self.context.clone();
@@ -412,7 +399,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
                 }
                 Err(error) => {
                     let response = status_builder.last(&error).into_http::<Body>();
-                    return Ok(finish_response(response, line));
+                    let response = finish_response(response, line);
+                    log.audit_refusal().await;
+                    return Ok(response);
                 }
             };
             // Ends the RPC while its message is incomplete. Afterwards the handler does.
@@ -434,7 +423,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
                 },
                 error = incomplete => status_builder.last(&error).into_http(),
             };
-            Ok(finish_response(response, line))
+            let response = finish_response(response, line);
+            log.audit_refusal().await;
+            Ok(response)
         })
     }
 }
@@ -463,6 +454,7 @@ impl ConnectionContext {
         let RpcArrival { method, log, .. } = arrival;
         if let Some(caller) = &caller {
             log.set_caller(&caller.name);
+            self.set_audit(caller, path, headers, log);
         }
         self.filter.check(headers, log)?;
         let tenant = match &caller {
@@ -495,6 +487,20 @@ impl ConnectionContext {
             stream_access,
         };
         Ok((start, log.start() + limit))
+    }
+
+    /// Begins the audit of an RPC, if there is an audit and the RPC changes something.
+    fn set_audit(&self, caller: &Caller, path: &str, headers: &HeaderMap, log: &RpcLog) {
+        let Some(audit_log) = self.server.audit.clone().filter(|_| mutation::is_mutation(path)) else {
+            return;
+        };
+        let audit = RpcAudit::new(audit_log, path, &caller.name, log.id(), status::reason);
+        // A tenant that is not allowed is recorded, too. Unknown names are not.
+        let requested = metadata::tenant(headers);
+        if let Some(tenant) = requested.filter(|name| self.server.access.is_tenant(name)) {
+            audit.set_tenant(tenant);
+        }
+        log.set_audit(audit);
     }
 
     /// The same for an RPC whose token names an unknown key.
@@ -539,13 +545,7 @@ impl ConnectionContext {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-
     use super::*;
-    use crate::grpc::pb;
 
     #[test]
     fn the_ages_of_connections_are_spread_over_20_percent() {
@@ -555,23 +555,5 @@ mod tests {
         assert!(ages[0] >= 900 && ages[99] <= 1_100, "{ages:?}");
         assert!(ages.windows(2).all(|pair| pair[1] - pair[0] <= 5), "{ages:?}");
         assert_eq!(connection_age(Duration::ZERO, 7), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_writes_are_all_unary_rpcs_of_leads_and_activities_with_a_request_id() {
-        let files = FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap().file;
-        let messages = files.iter().flat_map(|file| &file.message_type);
-        let mutations: BTreeSet<String> = messages
-            .filter(|message| message.field.iter().any(|field| field.name() == "request_id"))
-            .map(|message| format!(".leadgate.v1.{}", message.name()))
-            .collect();
-        let services = files.iter().flat_map(|file| &file.service);
-        let writes: BTreeSet<String> = services
-            .filter(|service| ["LeadService", "ActivityService"].contains(&service.name()))
-            .flat_map(|service| service.method.iter().map(move |method| (service.name(), method)))
-            .filter(|(_, method)| !method.client_streaming() && mutations.contains(method.input_type()))
-            .map(|(service, method)| format!("/leadgate.v1.{service}/{}", method.name()))
-            .collect();
-        assert_eq!(writes, WRITES.map(str::to_owned).into());
     }
 }

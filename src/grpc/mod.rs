@@ -43,7 +43,7 @@ mod write_order;
 
 pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields};
-pub use mutation::part;
+pub use mutation::{is_mutation, part};
 pub use server::{ServerParts, serve};
 pub use services::rpc_paths;
 pub use settings::ServerSettings;

@@ -19,6 +19,7 @@ use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
 use super::unfinished::UnfinishedMessages;
 use super::{connection, services};
+use crate::audit::AuditLog;
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
@@ -37,6 +38,8 @@ pub struct ServerParts {
     pub settings: ServerSettings,
     /// `None`: connections use plaintext.
     pub tls: Option<Arc<Tls>>,
+    /// `None`: there is no audit.
+    pub audit: Option<AuditLog>,
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
     /// The tasks of RPCs.
@@ -51,6 +54,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, stop: Cancellation
         authenticator,
         settings,
         tls,
+        audit,
         metrics,
         tasks,
     } = parts;
@@ -68,6 +72,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, stop: Cancellation
         unary_limit: unary_limit.clone(),
         streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
         settings: Arc::new(settings),
+        audit,
         draining: stop.clone(),
         tasks,
     };

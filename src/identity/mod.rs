@@ -26,9 +26,6 @@ pub use issuer::{Issuer, JwksSource, JwtConfig};
 /// The beginning of the caller names that leadgate uses for its own calls.
 pub const RESERVED: &str = "leadgate";
 
-/// The longest caller name, in bytes.
-pub const MAX_NAME: usize = 100;
-
 /// A caller and its permissions.
 #[derive(Debug)]
 pub struct Caller {

@@ -145,6 +145,10 @@ metrics! {
         "Connections that the server closed before the client did, by reason";
     auth_failures: Family<ReasonLabels, Counter> = "auth_failures",
         "RPCs without a valid credential of a known caller, by reason";
+    audit_lines: Counter = "audit_lines",
+        "Lines written to the audit";
+    audit_failures: Counter = "audit_failures",
+        "Lines that could not be written to the audit, or not within one second";
     accept_failures: Counter = "accept_failures",
         "Failed attempts to accept a connection";
     handshakes_failed: Family<ReasonLabels, Counter> = "tls_handshakes_failed",
@@ -336,6 +340,16 @@ impl Metrics {
     /// Counts an RPC without a valid credential of a known caller.
     pub fn auth_failed(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Counts a line of the audit.
+    pub fn audit_written(&self) {
+        self.audit_lines.inc();
+    }
+
+    /// Counts a line that could not be written to the audit.
+    pub fn audit_failed(&self) {
+        self.audit_failures.inc();
     }
 
     /// Counts a failed attempt to accept a connection.

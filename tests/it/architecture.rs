@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the library, the highest layer first, with the modules that each one may import from: only from rows below
 /// its own. A module that is missing here is an error, and so is a right that is not needed.
-const MODULES: [(&str, &[&str]); 20] = [
+const MODULES: [(&str, &[&str]); 21] = [
     (
         "app",
         &[
             "admin",
+            "audit",
             "clock",
             "config",
             "crm",
@@ -30,6 +31,7 @@ const MODULES: [(&str, &[&str]); 20] = [
     (
         "config",
         &[
+            "audit",
             "crm",
             "files",
             "gateway",
@@ -41,10 +43,11 @@ const MODULES: [(&str, &[&str]); 20] = [
             "tls",
         ],
     ),
-    ("admin", &["gateway", "store", "telemetry", "tenant"]),
+    ("admin", &["audit", "gateway", "store", "telemetry", "tenant"]),
     (
         "grpc",
         &[
+            "audit",
             "clock",
             "context",
             "domain",
@@ -61,6 +64,7 @@ const MODULES: [(&str, &[&str]); 20] = [
     (
         "gateway",
         &[
+            "audit",
             "cached",
             "context",
             "crm",
@@ -75,7 +79,7 @@ const MODULES: [(&str, &[&str]); 20] = [
     ),
     (
         "sharing",
-        &["clock", "context", "crm", "domain", "error", "store", "users"],
+        &["audit", "clock", "context", "crm", "domain", "error", "store", "users"],
     ),
     ("users", &["cached", "context", "crm", "domain", "error"]),
     ("cached", &["clock", "context", "crm", "error"]),
@@ -85,7 +89,8 @@ const MODULES: [(&str, &[&str]); 20] = [
         &["clock", "context", "domain", "error", "identity", "quota", "telemetry"],
     ),
     ("quota", &["clock", "context", "domain", "error"]),
-    ("context", &["error", "identity"]),
+    ("context", &["audit", "error", "identity"]),
+    ("audit", &["clock", "error", "telemetry"]),
     ("domain", &["error"]),
     ("identity", &["files"]),
     ("files", &["telemetry"]),

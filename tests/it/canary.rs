@@ -259,12 +259,13 @@ fn settings(address: &str, upstream: std::net::SocketAddr, options: &Options, fo
     let file = |name: &str| folder.join(name).display().to_string();
     format!(
         "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n\
-         [store]\nurl = \"sqlite://{}\"\n\
+         [store]\nurl = \"sqlite://{}\"\n[audit]\nfile = \"{}\"\nrequired = true\n\
          [auth]\nmode = \"callers\"\n[auth.jwt]\nissuer = \"https://idp.example\"\njwks = {{ file = \"{}\" }}\n\
          [callers.checkout]\napi_keys = [\"{}\"]\nsubjects = [\"checkout\"]\ntenants = [\"*\"]\nallow = [\"*\"]\n\
          {}[tenants.acme.limits]\ncalls = 10000\nbulk = 10000\n\
          [tenants.acme.upstream]\nvisible_after = \"0s\"\nsettle_timeout = \"300ms\"\nbreaker_failures = 0\n",
         file("leadgate.db"),
+        file("audit.jsonl"),
         file("jwks.json"),
         KeyHash::of(key),
         tenant("acme", upstream, options),
@@ -334,6 +335,8 @@ async fn keys_and_personal_data_are_in_no_log_line_error_page_or_audit_line() {
     }
     assert!(errors.0.len() > 300, "{}", errors.0.len());
 
+    let audit = std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    assert!(audit.lines().count() > 100, "{audit}");
     let log = std::fs::read_to_string(&log_path).unwrap();
     let admin = log
         .lines()
@@ -365,6 +368,7 @@ async fn keys_and_personal_data_are_in_no_log_line_error_page_or_audit_line() {
         log.len()
     );
     search("the log", &log, &secrets);
+    search("the audit", &audit, &secrets);
     for error in &errors.0 {
         search("an error", error, &secrets);
     }

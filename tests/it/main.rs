@@ -9,6 +9,7 @@ mod tokens;
 
 mod activity;
 mod architecture;
+mod audit;
 mod auth;
 mod batch;
 mod breaker;
