@@ -9,6 +9,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 CARGO_DENY := 0.20.2
+CARGO_CYCLONEDX := 0.5.9
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The binary that is shipped.
@@ -18,6 +19,9 @@ LEADGATE_BIN ?= $(DIST_BIN)
 REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
 PYTHON_READY := .venv/ready
 DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
+CYCLONEDX_READY := .tools/cargo-cyclonedx-$(CARGO_CYCLONEDX)
+# The name that cargo-deny gives to its copy of the RustSec database, in the folder of deny.toml.
+ADVISORY_COPY := .tools/advisory-dbs/advisory-db-3157b0e258782691
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard tools/*.sh)
 
@@ -48,6 +52,12 @@ $(DENY_READY):
 	@echo "== tools: cargo-deny $(CARGO_DENY)"
 	@mkdir -p .tools
 	cargo install cargo-deny --locked --version $(CARGO_DENY) --root .tools
+	@touch $@
+
+$(CYCLONEDX_READY):
+	@echo "== tools: cargo-cyclonedx $(CARGO_CYCLONEDX)"
+	@mkdir -p .tools
+	cargo install cargo-cyclonedx --locked --version $(CARGO_CYCLONEDX) --root .tools
 	@touch $@
 
 .PHONY: lint
@@ -84,6 +94,11 @@ unit: ## Runs the Rust tests: unit tests, and whole processes over real sockets
 	@echo "== unit: the Rust tests"
 	cargo test --locked
 
+.PHONY: hostile
+hostile: release-binary ## Measures what hostile clients cost a good one, in a quarter of an hour (LEADGATE_HOSTILE_ATTACK=GzipBomb: only this attack)
+	@echo "== hostile: a good client is served beside hostile ones, and they cost no memory"
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" cargo test --locked --test hostile -- --nocapture
+
 .PHONY: crash
 crash: ## Kills processes and connections during mutations, and compares (LEADGATE_CRASH_SECONDS=3600: one hour)
 	@echo "== crash: each acknowledged mutation has exactly one effect"
@@ -106,6 +121,24 @@ ifeq ($(LEADGATE_BIN), $(DIST_BIN))
 	cargo build --profile dist --locked --bin leadgate
 endif
 	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
+
+.PHONY: advisories
+advisories: $(DENY_READY) ## Checks the dependencies against the RustSec database (ADVISORY_DB=PATH: a clone of it, without the network)
+	@echo "== advisories: dependencies with known vulnerabilities"
+ifdef ADVISORY_DB
+	mkdir -p $(dir $(ADVISORY_COPY))
+	rm -rf $(ADVISORY_COPY)
+	trap 'rm -f $(ADVISORY_COPY)' EXIT; \
+	ln -s "$(abspath $(ADVISORY_DB))" $(ADVISORY_COPY); \
+	.tools/bin/cargo-deny --locked --offline check --hide-inclusion-graph advisories
+else
+	.tools/bin/cargo-deny --locked check --hide-inclusion-graph advisories
+endif
+
+.PHONY: sbom
+sbom: $(CYCLONEDX_READY) ## Writes the packages of the shipped binary to target/leadgate.cdx.json, in CycloneDX form
+	@echo "== sbom: the packages of the shipped binary"
+	$(PYTHON) tools/sbom.py .tools/bin/cargo-cyclonedx $(TARGET)/leadgate.cdx.json
 
 .PHONY: demo
 demo: ## Runs a gateway with a simulated LeadSquared; needs no account

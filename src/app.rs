@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::AuditLog;
 use crate::config::{Config, TenantConfig};
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
@@ -105,7 +106,7 @@ impl App {
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        let callers = reload::caller_quotas(&config);
+        let callers = reload::caller_quotas(&config.callers, &config.other_callers);
         let mut gateways = BTreeMap::new();
         for (name, tenant) in std::mem::take(&mut config.tenants) {
             let usage = store.quota_usage(&name).await;
@@ -151,6 +152,11 @@ impl App {
         tls.flat_map(|tls| tls.warnings(clock::now().into())).collect()
     }
 
+    /// How callers are identified.
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
     /// The accounts.
     pub fn tenants(&self) -> &Tenants {
         &self.tenants
@@ -180,21 +186,22 @@ impl App {
             draining,
             look_now,
         } = self;
+        let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
         start_gateways(&tenants, &config.store_url).await?;
-        reload::warn(&config);
+        reload::warn(config.warnings());
+        let usable = config.usable_credentials();
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {
             reload::watch_tls(&mut watcher, tls);
         }
         reload::watch_jwks(&mut watcher, &authenticator);
         if let Some(source) = config.source {
-            reload::watch_settings(
-                &mut watcher,
+            let watched = reload::WatchedConfig {
                 source,
-                config.fixed,
-                authenticator.clone(),
-                tenants.clone(),
-            );
+                fixed: config.fixed,
+                usable,
+            };
+            reload::watch_settings(&mut watcher, watched, authenticator.clone(), tenants.clone());
         }
         tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
         for (name, gateway) in tenants.iter() {
@@ -218,6 +225,7 @@ impl App {
             metrics: metrics.clone(),
             store: store.clone(),
             store_status: store_status.clone(),
+            audit: audit.clone(),
             draining: draining.clone(),
         };
         let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
@@ -242,17 +250,16 @@ impl App {
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
         maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
-        grpc::serve(
-            listener,
+        let parts = grpc::ServerParts {
             tenants,
             authenticator,
-            config.server,
+            settings: config.server,
             tls,
+            audit: audit.clone(),
             metrics,
-            tasks.clone(),
-            draining.clone(),
-        )
-        .await;
+            tasks: tasks.clone(),
+        };
+        grpc::serve(listener, parts, draining.clone()).await;
 
         // The server may also end without a signal. No RPC is in progress then.
         draining.cancel();
@@ -267,6 +274,9 @@ impl App {
         maintenance_tasks.close();
         maintenance_tasks.wait().await;
         ShutdownStage::Close.begin();
+        if let Some(audit) = audit {
+            audit.flush().await;
+        }
         store.close().await;
         tracing::info!("stopped");
         // A connection that never completes its request must not delay the end.

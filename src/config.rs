@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use url::Url;
 
+use crate::audit::AuditSettings;
 use crate::files::{self, Contents};
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::identity::{AuthConfig, Registry};
@@ -24,6 +25,7 @@ use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
 pub use auth::CallerConfig;
+pub use warnings::UsableCredentials;
 
 /// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -54,6 +56,8 @@ pub struct Config {
     pub keep_request_ids: Duration,
     /// The settings of the log.
     pub log: log::LogSettings,
+    /// The settings of the audit.
+    pub audit: AuditSettings,
     /// How callers are identified.
     pub auth: AuthConfig,
     /// The settings of each named caller.
@@ -79,6 +83,23 @@ pub struct ConfigSource {
     environment: Vec<(String, String)>,
 }
 
+/// The settings that take effect without a restart.
+#[derive(Debug)]
+pub struct ReloadedSettings {
+    /// The settings of each named caller.
+    pub callers: BTreeMap<String, CallerConfig>,
+    /// The quota settings of all other callers.
+    pub other_callers: quota::CallerQuota,
+    /// The callers by their credentials.
+    pub registry: Registry,
+    /// The limits of each tenant.
+    pub limits: BTreeMap<String, quota::QuotaLimits>,
+    /// The settings that need a restart.
+    pub fixed: FixedSettings,
+    /// The errors in the settings that need a restart.
+    pub later_errors: Vec<ConfigError>,
+}
+
 /// The values of the settings that are not read again, by path.
 #[derive(Clone)]
 pub struct FixedSettings(BTreeMap<String, Value>);
@@ -89,9 +110,22 @@ impl ConfigSource {
         &self.contents
     }
 
-    /// Reads the settings again.
-    pub fn read(&self) -> Result<Config, ConfigErrors> {
-        Config::load(Some(&self.file), self.environment.iter().cloned())
+    /// Reads the settings again. Errors in settings that need a restart do not matter now, so that a credential can be removed
+    /// while, for example, a certificate cannot be read.
+    pub fn read(&self) -> Result<ReloadedSettings, ConfigErrors> {
+        let name = self.file.display().to_string();
+        let text = read_file(&self.file)?;
+        let mut reader = Reader::new(&name, &text, self.environment.iter().cloned());
+        reader.config();
+        let is_now = |error: &ConfigError| error.path.is_empty() || is_reloaded(&error.path);
+        let (errors, later_errors): (Vec<_>, Vec<_>) = reader.errors.into_iter().partition(is_now);
+        match (reader.reloaded, errors.is_empty()) {
+            (Some(reloaded), true) => Ok(ReloadedSettings {
+                later_errors,
+                ..reloaded
+            }),
+            _ => Err(ConfigErrors(errors)),
+        }
     }
 }
 
@@ -144,11 +178,10 @@ fn collect(path: &str, value: &Value, settings: &mut BTreeMap<String, Value>) {
 /// Whether a changed setting takes effect without a restart.
 fn is_reloaded(path: &str) -> bool {
     let parts: Vec<&str> = path.split('.').collect();
-    match parts.as_slice() {
-        ["callers" | "caller_defaults", ..] | ["tenant_defaults", "limits", ..] => true,
-        ["tenants", _, "limits", ..] => true,
-        _ => false,
-    }
+    matches!(
+        parts.as_slice(),
+        ["callers" | "caller_defaults", ..] | ["tenant_defaults", "limits", ..] | ["tenants", _, "limits", ..]
+    )
 }
 
 /// The settings of one account, checked.
@@ -298,16 +331,7 @@ impl Config {
             None => (String::new(), String::new()),
             Some(path) => {
                 let name = path.display().to_string();
-                match std::fs::read_to_string(path) {
-                    Ok(text) => (name, text),
-                    Err(error) => {
-                        return Err(ConfigErrors(vec![ConfigError {
-                            origin: name,
-                            path: String::new(),
-                            message: format!("reading the file failed: {error}"),
-                        }]));
-                    }
-                }
+                (name, read_file(path)?)
             }
         };
         let environment: Vec<(String, String)> = environment.collect();
@@ -334,6 +358,16 @@ impl Config {
     }
 }
 
+fn read_file(path: &Path) -> Result<String, ConfigErrors> {
+    std::fs::read_to_string(path).map_err(|error| {
+        ConfigErrors(vec![ConfigError {
+            origin: path.display().to_string(),
+            path: String::new(),
+            message: format!("reading the file failed: {error}"),
+        }])
+    })
+}
+
 /// Reads all sections, and collects the errors of each.
 struct Reader {
     defaults: Table,
@@ -343,6 +377,10 @@ struct Reader {
     /// The settings in the environment, as a table.
     variables: Table,
     errors: Vec<ConfigError>,
+    /// The limits of the tenants that have been read.
+    limits: BTreeMap<String, quota::QuotaLimits>,
+    /// Set when these settings have been read, also if others have errors.
+    reloaded: Option<ReloadedSettings>,
 }
 
 impl Reader {
@@ -354,6 +392,8 @@ impl Reader {
             environment: environment.collect(),
             variables: Table::new(),
             errors: vec![],
+            limits: BTreeMap::new(),
+            reloaded: None,
         };
         match text.parse() {
             Ok(table) => reader.file = table,
@@ -411,6 +451,7 @@ impl Reader {
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
         let store = self.section(&[], &mut all, "store", StoreSettings::validate);
         let log = self.section(&[], &mut all, "log", log::LogSettings::validate);
+        let audit = self.section(&[], &mut all, "audit", AuditSettings::validate);
         let caller_defaults = self.take_table(&[], &mut all, "caller_defaults");
         let callers = self.named_tables(&mut all, "callers");
         let tenant_defaults = self.take_table(&[], &mut all, "tenant_defaults");
@@ -431,6 +472,16 @@ impl Reader {
             self.error(&["tenants"], text);
         }
         let tenants = self.each(tenants, &tenant_defaults, "tenants", Self::tenant);
+        if let (Some(callers), Some(other_callers), Some(registry)) = (&callers, &other_callers, &registry) {
+            self.reloaded = Some(ReloadedSettings {
+                callers: callers.clone(),
+                other_callers: other_callers.clone(),
+                registry: registry.clone(),
+                limits: std::mem::take(&mut self.limits),
+                fixed: fixed.clone(),
+                later_errors: vec![],
+            });
+        }
 
         let (address, store) = (address?, store?);
         Some(Config {
@@ -444,6 +495,7 @@ impl Reader {
             store_url: store.url,
             keep_request_ids: store.keep_request_ids,
             log: log?,
+            audit: audit?,
             auth: auth?.config(),
             callers: callers?,
             registry: registry?,
@@ -493,6 +545,9 @@ impl Reader {
         let first = self.key_pair(&at, &mut table);
         let next = self.next_pair(&[at[0], name, "next"], &mut table);
         let limits = self.section(&at, &mut table, "limits", quota::QuotaLimits::validate);
+        if let Some(limits) = &limits {
+            self.limits.insert(name.to_owned(), limits.clone());
+        }
         self.resolve_proxy(&at, &mut table);
         let upstream = self.section(&at, &mut table, "upstream", crm::CrmSettings::validate);
         let writes = self.section(&at, &mut table, "writes", |_: &WriteSettings| vec![]);
@@ -806,7 +861,7 @@ impl Reader {
 }
 
 /// Whether the host of a URL is this machine.
-fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),

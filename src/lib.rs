@@ -11,6 +11,7 @@ pub mod telemetry;
 
 // The servers: admin pages and gRPC, and which callers may use them.
 pub mod admin;
+pub mod audit;
 pub mod context;
 pub mod files;
 pub mod grpc;

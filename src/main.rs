@@ -1,4 +1,4 @@
-//! The command line: serve, simulate, demo, check, store, health, shares, import, export.
+//! The command line: serve, simulate, demo, check, caller, store, health, shares, import, export.
 
 #![expect(clippy::print_stdout, reason = "the output of commands")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::cli::process::{CommandError, ConfigOption};
-use crate::cli::{check, client, serve, shares, store, transfer};
+use crate::cli::{caller, check, client, serve, shares, store, transfer};
 #[cfg(feature = "simulator")]
 use crate::cli::{demo, simulate};
 
@@ -41,11 +41,14 @@ enum Command {
     Demo(demo::DemoOptions),
     /// Check the configuration, and with --connect also the accounts.
     Check(check::CheckOptions),
+    /// Make API keys for callers.
+    #[command(subcommand)]
+    Caller(caller::CallerCommand),
     /// Maintain the store of a stopped gateway.
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Check the health of a running gateway. Exit code 0: it is serving.
-    Health(client::GatewayAddress),
+    Health(client::ConnectionOptions),
     /// List, revoke and export the shares of a running gateway.
     Shares(shares::SharesOptions),
     /// Write the leads of a file through a running gateway. Exit code 0: all rows were written, 1: some rows were rejected,
@@ -79,8 +82,9 @@ async fn run(command: Command) -> Result<(), CommandError> {
         #[cfg(feature = "simulator")]
         Command::Demo(options) => demo::run(options).await,
         Command::Check(options) => check::run(&options).await,
+        Command::Caller(command) => caller::run(&command),
         Command::Store(command) => store::run(&command).await,
-        Command::Health(address) => health(&address).await,
+        Command::Health(connection) => health(&connection).await,
         Command::Shares(options) => shares::run(options).await,
         Command::Export(options) => transfer::export::run(options).await,
         Command::Import(options) => return transfer::import::run(*options).await,
@@ -94,8 +98,8 @@ fn failed(error: &CommandError) -> ExitCode {
     ExitCode::from(error.code)
 }
 
-async fn health(address: &client::GatewayAddress) -> Result<(), String> {
-    address.health().await?;
+async fn health(connection: &client::ConnectionOptions) -> Result<(), String> {
+    connection.health().await?;
     println!("serving");
     Ok(())
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::readiness::StoreStatus;
 use self::readiness::{Readiness, Report, StoreProbe};
+use crate::audit::AuditLog;
 use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, WindowSnapshot};
 use crate::store::Store;
 use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, WindowState};
@@ -34,6 +35,8 @@ pub struct Pages {
     pub store: Store,
     /// The result of the last background check of the store.
     pub store_status: StoreStatus,
+    /// The audit, if there is one.
+    pub audit: Option<AuditLog>,
     /// Cancelled when the process starts to shut down.
     pub draining: CancellationToken,
 }
@@ -44,6 +47,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     store: StoreProbe,
     store_status: StoreStatus,
+    audit: Option<AuditLog>,
     draining: CancellationToken,
 }
 
@@ -54,6 +58,7 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         tenants: pages.tenants,
         metrics: pages.metrics,
         store_status: pages.store_status,
+        audit: pages.audit,
         draining: pages.draining,
     };
     let routes = Router::new()
@@ -70,7 +75,15 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
 /// HTTP 503 means that load balancers should send requests to another process.
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     let is_draining = shared.draining.is_cancelled();
-    let report = Report::new(&shared.tenants, &shared.store, &shared.store_status, is_draining).await;
+    let audit_error = shared.audit.as_ref().and_then(AuditLog::error);
+    let report = Report::new(
+        &shared.tenants,
+        &shared.store,
+        &shared.store_status,
+        audit_error,
+        is_draining,
+    )
+    .await;
     let status = match report.status {
         Readiness::Ready | Readiness::Degraded => StatusCode::OK,
         Readiness::NotReady => StatusCode::SERVICE_UNAVAILABLE,

@@ -78,8 +78,14 @@ struct TenantState {
 }
 
 impl Report {
-    /// Checks the store and all accounts.
-    pub(super) async fn new(tenants: &Tenants, store: &StoreProbe, written: &StoreStatus, is_draining: bool) -> Self {
+    /// Checks the store and all accounts. `audit_error` is why the audit cannot be written.
+    pub(super) async fn new(
+        tenants: &Tenants,
+        store: &StoreProbe,
+        written: &StoreStatus,
+        audit_error: Option<String>,
+        is_draining: bool,
+    ) -> Self {
         let mut reasons = vec![];
         if is_draining {
             reasons.push(Reason::not_ready(
@@ -92,6 +98,7 @@ impl Report {
             None => store.check().await,
         };
         reasons.extend(store.err().map(|error| Reason::not_ready("STORE_UNAVAILABLE", error)));
+        reasons.extend(audit_error.map(Reason::audit));
         for (name, gateway) in tenants.iter() {
             reasons.extend(TenantState::of(gateway).reasons(name));
         }
@@ -114,6 +121,16 @@ impl Reason {
             tenant: None,
             message,
             severity: Readiness::NotReady,
+        }
+    }
+
+    /// Reads succeed, and so do mutations unless `audit.required` is set.
+    fn audit(error: String) -> Self {
+        Self {
+            code: "AUDIT_UNAVAILABLE",
+            tenant: None,
+            message: format!("the last line of the audit was not written: {error}"),
+            severity: Readiness::Degraded,
         }
     }
 
@@ -247,7 +264,7 @@ mod tests {
 
     async fn store_report(check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Report {
         let probe = StoreProbe::with(move || std::future::ready(check()));
-        Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), false).await
+        Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), None, false).await
     }
 
     #[test]
@@ -312,7 +329,7 @@ mod tests {
     async fn a_store_that_cannot_be_written_is_not_ready() {
         let (probe, written) = (StoreProbe::with(|| std::future::ready(Ok(()))), StoreStatus::default());
         written.set(Some("the disk is full".to_owned()));
-        let report = Report::new(&Tenants::new([].into()), &probe, &written, false).await;
+        let report = Report::new(&Tenants::new([].into()), &probe, &written, None, false).await;
         assert_eq!(
             (report.status, report.reasons[0].code),
             (Readiness::NotReady, "STORE_UNAVAILABLE")
@@ -329,7 +346,7 @@ mod tests {
         });
         let began = tokio::time::Instant::now();
         for _ in 0..2 {
-            let report = Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), false).await;
+            let report = Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), None, false).await;
             assert_eq!(report.status, Readiness::NotReady);
             assert_eq!(report.reasons[0].message, "the store does not respond within 1s");
         }
@@ -340,9 +357,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_audit_that_cannot_be_written_degrades_the_process() {
+        let probe = StoreProbe::with(|| std::future::ready(Ok(())));
+        let error = Some("No space left on device".to_owned());
+        let report = Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), error, false).await;
+        assert_eq!(
+            (report.status, report.reasons[0].code),
+            (Readiness::Degraded, "AUDIT_UNAVAILABLE")
+        );
+    }
+
+    #[tokio::test]
     async fn a_process_that_shuts_down_is_not_ready() {
         let probe = StoreProbe::with(|| std::future::ready(Ok(())));
-        let report = Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), true).await;
+        let report = Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), None, true).await;
         assert_eq!(
             (report.status, report.reasons[0].code),
             (Readiness::NotReady, "SHUTTING_DOWN")

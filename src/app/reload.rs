@@ -1,14 +1,22 @@
 //! What changes while the process runs: certificates, the keys of a token issuer, callers and limits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Config, ConfigSource, FixedSettings};
+use crate::config::{CallerConfig, ConfigErrors, ConfigSource, FixedSettings, UsableCredentials};
 use crate::crm::{self, PairName};
 use crate::files::{self, Watcher};
 use crate::identity::Authenticator;
-use crate::quota::CallerQuotas;
+use crate::quota::{CallerQuota, CallerQuotas};
 use crate::tenant::Tenants;
 use crate::tls::Tls;
+
+/// The settings at the start, as far as a reload needs them.
+pub(super) struct WatchedConfig {
+    pub(super) source: ConfigSource,
+    pub(super) fixed: FixedSettings,
+    pub(super) usable: UsableCredentials,
+}
 
 /// Watches the files of TLS.
 pub(super) fn watch_tls(watcher: &mut Watcher, tls: &Arc<Tls>) {
@@ -30,50 +38,54 @@ pub(super) fn watch_jwks(watcher: &mut Watcher, authenticator: &Arc<Authenticato
 /// Watches the settings file. Callers and limits change at once. All other settings hold until the process ends.
 pub(super) fn watch_settings(
     watcher: &mut Watcher,
-    source: ConfigSource,
-    fixed: FixedSettings,
+    config: WatchedConfig,
     authenticator: Arc<Authenticator>,
     tenants: Tenants,
 ) {
+    let WatchedConfig { source, fixed, usable } = config;
     let contents = source.contents().clone();
     let reload = move || {
-        let config = source.read().map_err(|errors| errors.to_string())?;
-        warn(&config);
-        let changes = fixed.differences(&config.fixed);
+        let reloaded = source.read().map_err(|errors| errors.to_string())?;
+        warn(usable.warnings(&reloaded.callers));
+        let changes = fixed.differences(&reloaded.fixed);
         if !changes.is_empty() {
             tracing::warn!(
                 settings = changes.join(", "),
                 "changed settings take effect after a restart"
             );
         }
-        let callers = caller_quotas(&config);
+        if !reloaded.later_errors.is_empty() {
+            let reason = ConfigErrors(reloaded.later_errors).to_string();
+            tracing::error!(reason, "the settings do not allow a restart");
+        }
+        let callers = caller_quotas(&reloaded.callers, &reloaded.other_callers);
         for (name, gateway) in tenants.iter() {
             gateway.set_callers(callers.clone());
-            if let Some(tenant) = config.tenants.get(name) {
-                gateway.set_limits(&tenant.limits);
+            if let Some(limits) = reloaded.limits.get(name) {
+                gateway.set_limits(limits);
             }
         }
-        authenticator.set_registry(config.registry);
+        authenticator.set_registry(reloaded.registry);
         Ok(())
     };
     watcher.add("settings", contents, reload);
 }
 
 /// Logs the settings that are valid and probably not meant.
-pub(super) fn warn(config: &Config) {
-    for reason in config.warnings() {
+pub(super) fn warn(warnings: Vec<String>) {
+    for reason in warnings {
         tracing::warn!(reason, "setting probably not meant");
     }
 }
 
 /// The quotas of all callers.
-pub(super) fn caller_quotas(config: &Config) -> CallerQuotas {
-    let named = config.callers.iter();
+pub(super) fn caller_quotas(callers: &BTreeMap<String, CallerConfig>, others: &CallerQuota) -> CallerQuotas {
+    let named = callers.iter();
     CallerQuotas {
         named: named
             .map(|(name, caller)| (name.as_str().into(), caller.quota.clone()))
             .collect(),
-        others: config.other_callers.clone(),
+        others: others.clone(),
     }
 }
 

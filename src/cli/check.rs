@@ -1,10 +1,13 @@
 //! `leadgate check`: checks the configuration and the store, and with `--connect` also the accounts.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use leadgate::app::App;
 use leadgate::clock;
+use leadgate::config::Config;
 use leadgate::context::RequestContext;
 use leadgate::crm::PairName;
 use leadgate::crm::authentication::KeyOwner;
@@ -29,9 +32,12 @@ pub(crate) struct CheckOptions {
     #[command(flatten)]
     config: ConfigOption,
     /// Also check the keys of each account, and what its shares require. This makes one call per pair of keys, and another one if
-    /// sharing.default_activity_type is set.
+    /// sharing.default_activity_type is set. Also fetches the keys of auth.jwt.jwks.url.
     #[arg(long)]
     connect: bool,
+    /// End with exit code 1 if there are warnings.
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Where the command records the calls that it makes.
@@ -68,18 +74,58 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
             share_type: tenant.sharing.default_activity_type,
         })
         .collect();
+    config.audit.check()?;
+    let mut warnings = config.warnings();
+    warnings.extend(weak_modes(&config));
     let (store, record) = open_store(&config.store_url).await?;
     let app = App::with_store(config, store.clone()).await?;
     println!("The configuration is valid: {} tenant(s).", accounts.len());
-    for warning in app.certificate_warnings() {
-        println!("{warning}");
+    warnings.extend(app.certificate_warnings());
+    for warning in &warnings {
+        println!("warning: {warning}");
     }
-    let checked = match options.connect {
-        true => check_accounts(&app, &accounts, record).await,
-        false => Ok(()),
-    };
+    let mut checked = Ok(());
+    if options.connect {
+        let token_keys = check_token_keys(&app).await;
+        checked = check_accounts(&app, &accounts, record).await.and(token_keys);
+    }
     store.close().await;
+    if options.strict && !warnings.is_empty() {
+        checked = checked.and(Err(format!("{} warning(s), and --strict is given", warnings.len())));
+    }
     checked
+}
+
+/// Returns a warning for each file with secrets that every user of the machine can read or change. A file that its group can read is
+/// fine, because Kubernetes mounts secrets in this way.
+fn weak_modes(config: &Config) -> Vec<String> {
+    let files = config.secret_files().into_iter();
+    let is_weak = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o006 != 0);
+    files
+        .filter(|(_, path)| is_weak(path))
+        .map(|(setting, path)| {
+            let path = path.display();
+            format!("{setting}: every user of this machine can read or change {path}; chmod o-rw {path} prevents it")
+        })
+        .collect()
+}
+
+/// Fetches the keys of the token issuer, if they are at a URL.
+async fn check_token_keys(app: &App) -> Result<(), String> {
+    let Some(issuer) = app.authenticator().issuer() else {
+        return Ok(());
+    };
+    match issuer.check().await {
+        None => Ok(()),
+        Some((url, Ok(keys))) => {
+            println!("auth.jwt.jwks: {url} has {keys} usable key(s)");
+            Ok(())
+        }
+        Some((url, Err(error))) => {
+            println!("auth.jwt.jwks: fetching {url} failed: {error}");
+            Err("the keys of the token issuer cannot be fetched".to_owned())
+        }
+    }
 }
 
 /// Opens the store without creating one. Returns a store in memory if there is none, or if it is in use.

@@ -1,6 +1,9 @@
 //! `leadgate demo`: a gateway and a simulated LeadSquared in one process, and a short tour of the features.
 
+mod secure;
+
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +15,7 @@ use leadgate::telemetry::log;
 use leadgate_simulator::{Options, Simulator};
 use pb::lead_service_client::LeadServiceClient;
 use pb::share_service_client::ShareServiceClient;
+use secure::SecureSetup;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +43,10 @@ pub(crate) struct DemoOptions {
     /// The address of the simulated LeadSquared. Port 0 uses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     simulator: SocketAddr,
+    /// Use TLS and identify callers: by an API key, a token and a client certificate. Certificates and keys are made for this run,
+    /// in a temporary folder that is deleted at the end.
+    #[arg(long)]
+    secure: bool,
     /// End after the tour.
     #[arg(long)]
     tour_only: bool,
@@ -53,9 +61,11 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     let address = listener.local_addr().map_err(text)?;
     let admin_address = admin.local_addr().map_err(text)?;
 
+    let setup = options.secure.then(SecureSetup::create).transpose()?;
+    let (server, callers) = setup.as_ref().map(SecureSetup::settings).unwrap_or_default();
     let chosen = Options::default();
     let settings = format!(
-        "[server]\nlisten = \"{address}\"\n[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
+        "[server]\nlisten = \"{address}\"\n{server}{callers}[log]\nformat = \"pretty\"\nfilter = \"warn\"\n\
          [store]\nurl = \"sqlite::memory:\"\n[tenants.demo]\nbase_url = \"http://{upstream_address}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
          [tenants.demo.sharing]\ndefault_activity_type = 201\npoll_every = \"500ms\"\npoll_at_most = \"2s\"\n",
         chosen.access_key, chosen.secret_key
@@ -70,18 +80,32 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), String> {
     let serving = App::new(config)
         .await?
         .serve(listener, admin, stop.clone().cancelled_owned());
-    let touring = async {
-        let tour = tokio::select! {
-            tour = tour(address, &simulator) => tour,
-            () = shutdown_signal()? => Ok(()),
+    let mut signal = pin!(shutdown_signal()?);
+    let touring = async move {
+        let touring = async {
+            match &setup {
+                None => tour(address, &simulator).await,
+                Some(setup) => setup.tour(address).await,
+            }
         };
-        if tour.is_ok() && !options.tour_only {
-            print_next_steps(address, admin_address, upstream_address);
-            shutdown_signal()?.await;
+        let toured = tokio::select! {
+            toured = touring => Some(toured),
+            () = &mut signal => None,
+        };
+        if let Some(Ok(())) = toured
+            && !options.tour_only
+        {
+            match &setup {
+                None => print_next_steps(address, admin_address, upstream_address),
+                Some(setup) => setup.print_next_steps(address, admin_address),
+            }
+            signal.await;
             println!("\nStopping.");
         }
         stop.cancel();
-        tour
+        // Now, because a second signal ends the process at once.
+        drop(setup);
+        toured.unwrap_or(Ok(()))
     };
     let (simulated, served, toured) = tokio::join!(simulating, serving, touring);
     simulated.map_err(text)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::telemetry::log;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::cli::process::{ConfigOption, bind, shutdown_signal};
@@ -17,15 +17,16 @@ pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
     warn_of_ignored_proxies(&config);
     let listener = bind(config.listen).await?;
     let admin_listener = bind(config.admin_listen).await?;
+    // From here on, a SIGHUP does not end the process.
+    let hangups = signal(SignalKind::hangup());
+    let hangups = hangups.map_err(|error| format!("installing the signal handler failed: {error}"))?;
     let app = App::new(config).await?;
-    reload_on_hangup(app.look_now())?;
+    reload_on_hangup(hangups, app.look_now());
     app.serve(listener, admin_listener, shutdown_signal()?).await
 }
 
 /// Reads changed files at each SIGHUP.
-fn reload_on_hangup(look_now: Arc<Notify>) -> Result<(), String> {
-    let hangups = signal(SignalKind::hangup());
-    let mut hangups = hangups.map_err(|error| format!("installing the signal handler failed: {error}"))?;
+fn reload_on_hangup(mut hangups: Signal, look_now: Arc<Notify>) {
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
@@ -33,7 +34,6 @@ fn reload_on_hangup(look_now: Arc<Notify>) -> Result<(), String> {
             look_now.notify_one();
         }
     });
-    Ok(())
 }
 
 /// Logs a warning if the binary has the profile `release`, which builds fast and runs slowly.

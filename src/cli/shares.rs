@@ -21,9 +21,8 @@ use table::{header, row, state_name};
 use tempfile::NamedTempFile;
 use tokio::task::JoinSet;
 use tonic::Status;
-use tonic::transport::Channel;
 
-use crate::cli::client::{GatewayClient, GatewayOptions, explain, note};
+use crate::cli::client::{GatewayChannel, GatewayClient, GatewayOptions, explain, note};
 use crate::cli::process::parse_duration;
 
 /// The number of shares of a page.
@@ -175,7 +174,7 @@ impl From<Status> for SharesError {
 }
 
 impl GatewayClient {
-    fn shares(&self) -> ShareServiceClient<Channel> {
+    fn shares(&self) -> ShareServiceClient<GatewayChannel> {
         ShareServiceClient::new(self.channel())
     }
 

@@ -11,7 +11,7 @@ use url::Url;
 use super::{Reader, SectionErrors, is_loopback, split};
 use crate::identity::jwt::Expected;
 use crate::identity::permission::Permissions;
-use crate::identity::{AuthConfig, AuthMode, CallerIdentity, JwksSource, JwtConfig, is_reserved};
+use crate::identity::{AuthConfig, AuthMode, CallerIdentity, JwksSource, JwtConfig, check_name};
 use crate::quota;
 
 /// Maximum of `auth.jwt.leeway`.
@@ -129,15 +129,17 @@ impl JwksSettings {
     }
 }
 
+/// Whether a name is that of a lead's id, by schema name or as in messages.
+fn is_lead_id(name: &str) -> bool {
+    ["ProspectID", "lead_id"].iter().any(|id| name.eq_ignore_ascii_case(id))
+}
+
 impl Reader {
     /// Reads the settings of one caller. `tenants`: the names of all tenants.
     pub(super) fn caller(&mut self, name: &str, mut table: Table, tenants: &[String]) -> Option<CallerConfig> {
         let at = ["callers", name];
-        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
-            self.error(&at, "the name of a caller must be 1 to 64 letters, digits, - _ or .");
-        } else if is_reserved(name) {
-            self.error(&at, "names that begin with leadgate are reserved");
+        if let Err(error) = check_name(name) {
+            self.error(&at, error);
         }
         let identity = split(&mut table, &IDENTITY);
         let quota = self.checked(&at, table, quota::CallerQuota::validate);
@@ -149,6 +151,10 @@ impl Reader {
         let attribute = |name: &str| match name.is_empty() || name.contains(char::is_whitespace) {
             true => Err("must be the schema name of a lead attribute, such as \"mx_Salary\""),
             false => Ok(name.to_owned()),
+        };
+        let hidden = |name: &str| match is_lead_id(name) {
+            true => Err("the id of a lead cannot be hidden"),
+            false => attribute(name),
         };
         let subject = |subject: &str| match subject.is_empty() {
             true => Err("must be a value of the claim auth.jwt.caller_claim"),
@@ -169,7 +175,7 @@ impl Reader {
                     .into_iter()
                     .collect(),
                 hide_fields: self
-                    .entries(&at, "hide_fields", &identity.hide_fields, attribute)
+                    .entries(&at, "hide_fields", &identity.hide_fields, hidden)
                     .into_iter()
                     .collect(),
             },

@@ -1,50 +1,101 @@
 //! Settings that are valid and probably not meant: credentials that cannot be used, and callers that may do nothing.
 
-use super::Config;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use toml::Value;
+
+use super::{CallerConfig, Config, PREFIX};
 use crate::grpc;
 use crate::identity::permission::Permissions;
 use crate::identity::{AuthMode, CallerIdentity};
 
+/// Which credentials of callers can be used.
+#[derive(Clone, Copy, Debug)]
+pub struct UsableCredentials {
+    mode: AuthMode,
+    has_client_ca: bool,
+    has_issuer: bool,
+}
+
 impl Config {
     /// Returns a text for each setting that is valid and probably not meant.
     pub fn warnings(&self) -> Vec<String> {
-        match self.auth.mode {
-            AuthMode::None => self.ignored_identities(),
-            AuthMode::Callers => self.unusable_identities(),
+        self.usable_credentials().warnings(&self.callers)
+    }
+
+    /// Which credentials of callers can be used.
+    pub fn usable_credentials(&self) -> UsableCredentials {
+        UsableCredentials {
+            mode: self.auth.mode,
+            has_client_ca: self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()),
+            has_issuer: self.auth.jwt.is_some(),
         }
     }
 
-    fn ignored_identities(&self) -> Vec<String> {
-        let mut ignored = self
-            .callers
-            .iter()
-            .filter(|(_, caller)| caller.identity != CallerIdentity::default());
-        let text = |(name, _)| {
-            format!(
-                "callers.{name}: with auth.mode = \"none\" every client may do everything; credentials and permissions are ignored"
-            )
+    /// Returns the files with secrets, each with the setting that names it: keys, and the settings file if it has a secret itself.
+    pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
+        const KEYS: [&str; 2] = ["access_key", "secret_key"];
+        let source = self.source.as_ref();
+        let is_variable = |path: &str| {
+            let name = format!("{PREFIX}{}", path.replace('.', "__").to_uppercase());
+            source.is_some_and(|source| source.environment.iter().any(|(variable, _)| *variable == name))
         };
-        ignored.next().map(text).into_iter().collect()
+        let mut files = vec![];
+        let mut literal = None;
+        for (path, value) in &self.fixed.0 {
+            let Value::String(text) = value else {
+                continue;
+            };
+            let names: Vec<&str> = path.rsplit('.').take(2).collect();
+            match names.as_slice() {
+                ["key_file", "tls"] => files.push((path.clone(), text.into())),
+                ["file", name] if KEYS.contains(name) || *name == "proxy" => files.push((path.clone(), text.into())),
+                [name, ..]
+                    if (KEYS.contains(name) || (*name == "proxy" && text.contains('@'))) && !is_variable(path) =>
+                {
+                    literal.get_or_insert(path);
+                }
+                _ => {}
+            }
+        }
+        let settings = source.zip(literal);
+        files.extend(settings.map(|(source, path)| (format!("{path} in the settings file"), source.file.clone())));
+        files
+    }
+}
+
+impl UsableCredentials {
+    /// Returns a text for each setting of a caller that is valid and probably not meant.
+    pub fn warnings(self, callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
+        match self.mode {
+            AuthMode::None => ignored_identities(callers),
+            AuthMode::Callers => self.unusable_identities(callers),
+        }
     }
 
-    fn unusable_identities(&self) -> Vec<String> {
+    fn unusable_identities(self, callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
+        let Self {
+            has_client_ca,
+            has_issuer,
+            ..
+        } = self;
         let mut warnings = vec![];
-        if self.callers.is_empty() {
+        if callers.is_empty() {
             warnings.push("callers: there is no [callers.NAME], so every RPC fails with CALLER_UNKNOWN".to_owned());
         }
-        let has_client_ca = self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
         let paths = grpc::rpc_paths();
-        for (name, caller) in &self.callers {
+        for (name, caller) in callers {
             let identity = &caller.identity;
             let Permissions { tenants, allow, .. } = &identity.permissions;
             let has_usable = !identity.api_keys.is_empty()
                 || (!identity.certificates.is_empty() && has_client_ca)
-                || (!identity.subjects.is_empty() && self.auth.jwt.is_some());
+                || (!identity.subjects.is_empty() && has_issuer);
             let mut warn = |text: &str| warnings.push(format!("callers.{name}{text}"));
             if !identity.certificates.is_empty() && !has_client_ca {
                 warn(".certificates: cannot be used without server.tls.client_ca_file");
             }
-            if !identity.subjects.is_empty() && self.auth.jwt.is_none() {
+            if !identity.subjects.is_empty() && !has_issuer {
                 warn(".subjects: cannot be used without [auth.jwt]");
             }
             if !has_usable {
@@ -64,6 +115,18 @@ impl Config {
         }
         warnings
     }
+}
+
+fn ignored_identities(callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
+    let mut ignored = callers
+        .iter()
+        .filter(|(_, caller)| caller.identity != CallerIdentity::default());
+    let text = |(name, _)| {
+        format!(
+            "callers.{name}: with auth.mode = \"none\" every client may do everything; credentials and permissions are ignored"
+        )
+    };
+    ignored.next().map(text).into_iter().collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::audit::{AuditContext, AuditSubject};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::identity::permission::Permissions;
 
@@ -52,6 +53,8 @@ pub struct RequestContext {
     pub progress: Arc<CallProgress>,
     /// The record of the mutation, if it has a request id.
     pub record: Option<Arc<dyn Record>>,
+    /// Writes the line of a mutation to the audit.
+    pub audit: AuditContext,
 }
 
 /// What was done for a request so far. The caller gets it also if its deadline passes before the request ends.
@@ -147,6 +150,7 @@ impl RequestContext {
             position: None,
             progress: Arc::default(),
             record: None,
+            audit: AuditContext::default(),
         }
     }
 
@@ -174,7 +178,17 @@ impl RequestContext {
             position: self.position,
             progress: self.progress.clone(),
             record: self.record.clone(),
+            audit: self.audit.clone(),
         }
+    }
+
+    /// Runs a mutation with a context of its own, and writes its line to the audit before it returns.
+    pub async fn audited<T, F>(&self, subject: AuditSubject, mutate: impl FnOnce(Self) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mutate = |audit| mutate(Self { audit, ..self.clone() });
+        self.audit.mutation(self.mutation, subject, mutate).await
     }
 
     /// Writes the record of the mutation before its next request is sent.

@@ -93,6 +93,14 @@ pub const NOTE: &str = "ActivityEvent_Note";
 pub const STATUS: &str = "Status";
 
 impl ActivityWriteRequest {
+    /// Returns the schema names of the fields that are written.
+    pub fn field_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.fields.keys().cloned().collect();
+        names.extend(self.note.as_ref().map(|_| NOTE.to_owned()));
+        names.extend((!self.owner_id.is_empty()).then(|| OWNER.to_owned()));
+        names
+    }
+
     /// Returns the violations that are found without a call to LeadSquared.
     pub fn check(&self) -> Vec<Violation> {
         let mut violations = self.violations.clone();

@@ -91,6 +91,46 @@ pub fn path(schema_name: &str) -> String {
     }
 }
 
+/// Returns the attribute of a [`path`]. `None` for other texts.
+pub fn attribute_at(path: &str) -> Option<&str> {
+    let field = path.strip_prefix("lead.")?;
+    let custom = field
+        .strip_prefix("custom[\"")
+        .and_then(|rest| rest.strip_suffix("\"]"));
+    custom.or_else(|| {
+        let standard = STANDARD.iter().find(|standard| standard.name == field)?;
+        Some(standard.schema_name)
+    })
+}
+
+/// Returns the schema name for any name of an attribute: a schema name, the name of a field, or the name of a part of a lead
+/// outside of `Lead.fields`.
+pub fn resolve(name: &str) -> &str {
+    part(name).unwrap_or_else(|| schema_name(name))
+}
+
+/// Returns the name in the public contract of an attribute that has its own field. The case is ignored.
+pub fn field_name(schema_name: &str) -> Option<&'static str> {
+    let standard = STANDARD.iter().map(|standard| (standard.name, standard.schema_name));
+    let found = standard
+        .chain(PARTS)
+        .find(|(_, name)| name.eq_ignore_ascii_case(schema_name));
+    found.map(|(name, _)| name)
+}
+
+/// Returns the attribute that a computed attribute shows in another form, such as the owner by name. `None` for other
+/// attributes.
+pub fn shown_attribute(computed: &str) -> Option<&'static str> {
+    const SHOWN: [(&str, &str); 4] = [
+        ("OwnerIdName", "OwnerId"),
+        ("OwnerIdEmailAddress", "OwnerId"),
+        ("CreatedByName", "CreatedBy"),
+        ("ModifiedByName", "ModifiedBy"),
+    ];
+    let found = SHOWN.iter().find(|(name, _)| name.eq_ignore_ascii_case(computed));
+    found.map(|(_, shown)| *shown)
+}
+
 /// Returns the schema name of a part of a lead outside of `Lead.fields`.
 pub(super) fn part(name: &str) -> Option<&'static str> {
     let found = PARTS.iter().find(|(part, _)| *part == name);
@@ -112,5 +152,34 @@ mod tests {
         assert_eq!(schema_name("mx_City"), "mx_City");
         assert_eq!(path("ProspectStage"), "lead.stage");
         assert_eq!(path("mx_KYC"), "lead.custom[\"mx_KYC\"]");
+        assert_eq!(
+            ["city", "owner_name", "mx_KYC"].map(resolve),
+            ["mx_City", "OwnerIdName", "mx_KYC"]
+        );
+        assert_eq!(
+            ["MX_city", "owneridname", "mx_KYC"].map(field_name),
+            [Some("city"), Some("owner_name"), None]
+        );
+    }
+
+    #[test]
+    fn the_attribute_of_a_path_is_found() {
+        for name in STANDARD
+            .iter()
+            .map(|standard| standard.schema_name)
+            .chain(["mx_KYC", "Fax"])
+        {
+            assert_eq!(attribute_at(&path(name)), Some(name));
+        }
+        for other in [
+            "lead",
+            "lead.",
+            "lead.none",
+            "lead_id",
+            "lead.custom[\"x\"].field_set.value",
+            "value",
+        ] {
+            assert_eq!(attribute_at(other), None, "{other}");
+        }
     }
 }

@@ -37,6 +37,15 @@ impl<'a> WriteRules<'a> {
         }
     }
 
+    /// The same rules for a caller that does not see all attributes: violations suggest no other name.
+    #[must_use]
+    pub fn without_suggestions(self) -> Self {
+        Self {
+            suggests: false,
+            ..self
+        }
+    }
+
     /// Returns the violations of attributes that are set.
     pub fn set(&self, attributes: &Attributes) -> Vec<Violation> {
         let (mut rules, mut unknown) = (*self, 0);
@@ -44,7 +53,7 @@ impl<'a> WriteRules<'a> {
         for (name, value) in attributes.iter() {
             // A suggestion takes time, and a message may have thousands of unknown names.
             unknown += usize::from(self.catalog.is_some_and(|catalog| catalog.lacks(name)));
-            rules.suggests = unknown <= MAX_SUGGESTIONS;
+            rules.suggests = self.suggests && unknown <= MAX_SUGGESTIONS;
             let at = path(name);
             let violations = rules.attribute(name, value).into_iter();
             found.extend(violations.map(|(within, text)| Violation::new(format!("{at}{within}"), text)));

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::attribute::is_name;
 pub use super::attribute::{
-    EMAIL, LEAD_ID, LEAD_NUMBER, RawFields, SEARCH_BY_LEAD_ID, STANDARD, StandardField, path, schema_name, standard,
+    EMAIL, LEAD_ID, LEAD_NUMBER, RawFields, SEARCH_BY_LEAD_ID, STANDARD, StandardField, attribute_at, field_name, path,
+    resolve, schema_name, shown_attribute, standard,
 };
 use super::field::Catalog;
 use super::value::{Value, ValueKind, is_absent};
@@ -165,6 +166,12 @@ impl FromIterator<(String, Value)> for Attributes {
 }
 
 impl WriteRequest {
+    /// Returns the schema names of the attributes that are set or cleared.
+    pub fn field_names(&self) -> Vec<String> {
+        let set = self.attributes.iter().map(|(name, _)| name.to_owned());
+        set.chain(self.cleared.iter().cloned()).collect()
+    }
+
     /// Returns the violations that are found without the account's metadata.
     pub fn check(&self) -> Vec<Violation> {
         let has = |name: &str| self.attributes.text(name).is_some();
@@ -347,6 +354,24 @@ impl WriteRequest {
                 ["EmailAddress", "Phone"].into_iter().filter_map(by).collect()
             }
         }
+    }
+
+    /// Returns the attributes by which the lead of an upsert or capture is found, with their paths in the request.
+    pub fn matched_attributes(&self) -> Vec<(&str, String)> {
+        let (WriteAction::Upsert { match_by, .. } | WriteAction::Capture { match_by, .. }) = &self.action else {
+            return vec![];
+        };
+        let given = match_by.as_deref().map(matched_attribute);
+        let is_set = |name: &&str| self.attributes.has_text(name);
+        // LeadSquared ignores the given attribute if a capture has all of these.
+        let is_ignored =
+            matches!(self.action, WriteAction::Capture { .. }) && [LEAD_ID, "EmailAddress", "Phone"].iter().all(is_set);
+        let mut found: Vec<_> = given.map(|name| (name, "match_by".to_owned())).into_iter().collect();
+        if given.is_none() || is_ignored {
+            let contacts = ["EmailAddress", "Phone", "Mobile"].into_iter().filter(is_set);
+            found.extend(contacts.map(|name| (name, path(name))));
+        }
+        found
     }
 
     /// Returns the keys of this write, normalized. Writes with a common key are executed in order.
@@ -536,6 +561,38 @@ mod tests {
         assert!(write(upsert("EmailAddress"), &pairs).check().is_empty());
         assert!(write(upsert("ProspectId"), &pairs).check().is_empty());
         assert_eq!(write(upsert("Phone"), &pairs).check()[0].field, "match_by");
+    }
+
+    #[test]
+    fn the_lead_of_an_upsert_is_found_by_the_given_attribute_or_by_its_contacts() {
+        let pairs = [("EmailAddress", "a@b.co"), ("Phone", "98450"), ("ProspectID", "x")];
+        let names = |write: &WriteRequest| -> Vec<String> {
+            let found = write.matched_attributes().into_iter();
+            found.map(|(name, field)| format!("{name} {field}")).collect()
+        };
+        let by = |match_by: Option<&str>| match_by.map(str::to_owned);
+        let upsert = |match_by| WriteAction::Upsert {
+            match_by: by(match_by),
+            run_automations: false,
+        };
+        let capture = |match_by| WriteAction::Capture {
+            match_by: by(match_by),
+            behavior: CaptureBehavior::Update,
+        };
+        let contacts = ["EmailAddress lead.email_address", "Phone lead.phone"];
+        assert_eq!(names(&write(upsert(None), &pairs)), contacts);
+        assert_eq!(names(&write(upsert(Some("mx_Pan")), &pairs)), ["mx_Pan match_by"]);
+        assert_eq!(
+            names(&write(upsert(Some("ProspectId")), &pairs)),
+            ["ProspectID match_by"]
+        );
+        assert_eq!(names(&write(capture(Some("mx_Pan")), &pairs[..2])), ["mx_Pan match_by"]);
+        // LeadSquared ignores the attribute.
+        assert_eq!(
+            names(&write(capture(Some("mx_Pan")), &pairs))[1..],
+            contacts.map(str::to_owned)
+        );
+        assert!(names(&write(WriteAction::Create, &pairs)).is_empty());
     }
 
     #[test]

@@ -32,24 +32,19 @@ impl ReadMask {
         let mut named = Vec::new();
         let mut violations = Vec::new();
         for (i, path) in paths.iter().enumerate() {
-            let part = part(path);
-            let field = path.strip_prefix("fields.").unwrap_or(path);
-            let attribute = (field.strip_prefix("custom.")).or_else(|| path.strip_prefix("read_only_fields."));
-            let attribute = attribute.map(|name| name.trim_matches(['`', '"']));
-            if let Some(schema_name) = part {
-                names.insert(schema_name.to_owned());
-            } else if path == "fields" {
+            let is_field = |name: &str| path.strip_prefix("fields.").unwrap_or(path) == name;
+            if path == "fields" {
                 names.extend(STANDARD.iter().map(|field| field.schema_name.to_owned()));
                 custom = true;
-            } else if field == "custom" {
+            } else if is_field("custom") {
                 custom = true;
             } else if path == "read_only_fields" {
                 read_only = true;
-            } else if standard(schema_name(field)).is_some() {
-                names.insert(schema_name(field).to_owned());
-            } else if let Some(name) = attribute.filter(|name| is_schema_name(name)) {
+            } else if let Some(name) = single_attribute(path) {
                 names.insert(name.to_owned());
-                named.push((i, name.to_owned()));
+                if other_attribute(path).is_some() {
+                    named.push((i, name.to_owned()));
+                }
             } else {
                 let text = "must be a field of Lead, such as lead_id, fields.city or fields.custom.mx_KYC";
                 violations.push(Violation::new(format!("read_mask.paths[{i}]"), text));
@@ -140,6 +135,21 @@ impl ReadMask {
             }
         }
     }
+}
+
+/// Returns the attribute of a path that names a single one. `None` for a path that includes several attributes, such as
+/// `fields`, and for an invalid path.
+pub fn single_attribute(path: &str) -> Option<&str> {
+    let field = path.strip_prefix("fields.").unwrap_or(path);
+    let standard = || standard(schema_name(field)).map(|standard| standard.schema_name);
+    part(path).or_else(standard).or_else(|| other_attribute(path))
+}
+
+/// Returns the attribute of a path such as `fields.custom.mx_KYC` or `read_only_fields.CreatedByName`.
+fn other_attribute(path: &str) -> Option<&str> {
+    let field = path.strip_prefix("fields.").unwrap_or(path);
+    let name = (field.strip_prefix("custom.")).or_else(|| path.strip_prefix("read_only_fields."))?;
+    Some(name.trim_matches(['`', '"'])).filter(|name| is_schema_name(name))
 }
 
 /// Whether the text consists of letters, digits and underscores.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::activity::NOTE;
 use super::value::Value;
 use crate::error::Error;
 
@@ -102,6 +103,19 @@ pub enum ShareContext {
         /// The fields of the activity by schema name.
         fields: BTreeMap<String, Value>,
     },
+}
+
+impl ShareContext {
+    /// Returns the schema names of the fields that a new activity has.
+    pub fn field_names(&self) -> Vec<String> {
+        match self {
+            Self::Existing { .. } => vec![],
+            Self::New { note, fields, .. } => {
+                let note = (!note.is_empty()).then(|| NOTE.to_owned());
+                fields.keys().cloned().chain(note).collect()
+            }
+        }
+    }
 }
 
 /// The access that a share gives.
@@ -362,6 +376,11 @@ impl Share {
         match &self.entity {
             SharedEntity::Lead { id, .. } | SharedEntity::Opportunity { id } => id,
         }
+    }
+
+    /// The id of the lead; `None` for an opportunity.
+    pub fn lead_id(&self) -> Option<&str> {
+        self.is_of_lead().then(|| self.entity_id())
     }
 
     /// The number of the lead; `None` for an opportunity.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::fields::{FieldCheck, visible_activities, visible_activity, visible_error};
 use super::{Gateway, RetrieveModifiedActivities, WriteEntry, or_invalid};
+use crate::audit::AuditSubject;
 use crate::context::RequestContext;
 use crate::crm::activity as endpoint;
 use crate::crm::lost::{LostWrite, NextLookup};
@@ -30,15 +32,34 @@ impl Gateway {
         self.crm.call(context, &endpoint::GetActivitySetting(code)).await
     }
 
-    /// One activity.
+    /// One activity, with the fields that the caller sees.
     pub async fn get_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {
+        let read = self.read_activity(context, id).await;
+        read.map(|activity| visible_activity(context, activity))
+            .map_err(|error| visible_error(context, &[], error))
+    }
+
+    async fn read_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {
         self.crm
             .call(context, &endpoint::GetActivityDetails(id.to_owned()))
             .await
     }
 
-    /// A page of the activities of a lead.
+    /// A page of the activities of a lead, with the fields that the caller sees.
     pub async fn lead_activities(
+        &self,
+        context: &RequestContext,
+        lead_id: &str,
+        code: Option<i32>,
+        page: usize,
+        count: usize,
+    ) -> Result<ActivityPage> {
+        let read = self.read_lead_activities(context, lead_id, code, page, count).await;
+        read.map(|page| visible_activities(context, page))
+            .map_err(|error| visible_error(context, &[], error))
+    }
+
+    async fn read_lead_activities(
         &self,
         context: &RequestContext,
         lead_id: &str,
@@ -55,17 +76,22 @@ impl Gateway {
         self.crm.call(context, &operation).await
     }
 
-    /// A page of the activities of all leads.
+    /// A page of the activities of all leads, with the fields that the caller sees.
     pub async fn modified_activities(
         &self,
         context: &RequestContext,
         query: &RetrieveModifiedActivities,
     ) -> Result<ActivityPage> {
-        self.crm.call(context, query).await
+        let read = self.crm.call(context, query).await;
+        read.map(|page| visible_activities(context, page))
+            .map_err(|error| visible_error(context, &[], error))
     }
 
-    /// Checks a post. Sends nothing to LeadSquared.
-    pub fn validate_post(post: &ActivityWriteRequest) -> Result<()> {
+    /// Checks a post, also against the permissions of the caller. Sends nothing to LeadSquared.
+    pub fn validate_post(context: &RequestContext, post: &ActivityWriteRequest) -> Result<()> {
+        let mut check = FieldCheck::new(context);
+        check.write_activity(post);
+        check.finish()?;
         or_invalid(post.check())
     }
 
@@ -76,7 +102,25 @@ impl Gateway {
         post: ActivityWriteRequest,
         entry: WriteEntry,
     ) -> Result<String> {
-        Self::validate_post(&post)?;
+        let subject = AuditSubject {
+            lead_id: match &post.target {
+                ActivityTarget::Lead(lead_id) => Some(lead_id.clone()),
+                ActivityTarget::Activity(_) => None,
+            },
+            share_id: None,
+            fields: post.field_names(),
+        };
+        let post = |context| async move { self.post_once(&context, post, entry).await };
+        context.audited(subject, post).await
+    }
+
+    async fn post_once(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        post: ActivityWriteRequest,
+        entry: WriteEntry,
+    ) -> Result<String> {
+        Self::validate_post(context, &post)?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));
         let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
@@ -176,7 +220,7 @@ impl PostWrite<'_> {
         Ok(match &post.target {
             ActivityTarget::Lead(lead_id) => {
                 let page = gateway
-                    .lead_activities(context, lead_id, Some(post.code), 0, MAX_COMPARED)
+                    .read_lead_activities(context, lead_id, Some(post.code), 0, MAX_COMPARED)
                     .await;
                 let Ok(page) = page else {
                     return Ok(PostState::Failed);
@@ -191,7 +235,7 @@ impl PostWrite<'_> {
                     _ => PostState::Unproved,
                 }
             }
-            ActivityTarget::Activity(id) => match gateway.get_activity(context, id).await {
+            ActivityTarget::Activity(id) => match gateway.read_activity(context, id).await {
                 Ok(activity) if post.is_seen_in(&activity) => PostState::Executed(activity.id),
                 Ok(_) => PostState::Unproved,
                 Err(error) if error.kind == ErrorKind::NotFound(Resource::Activity) => return Err(error),

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fields::{
+    FieldCheck, hide_in_paths, hides_any, named_hidden_paths, visible_error, visible_lead, visible_violations,
+};
 use super::lookup::{columns, fold, id_of, is_missing, own_key, with_lead};
 use super::reconcile::LookupResult;
 use super::{Gateway, WriteEntry, or_invalid};
+use crate::audit::AuditSubject;
 use crate::context::{RequestContext, RequestId};
 use crate::crm::batch::{BatchMode, LostMember};
 use crate::crm::lead as endpoint;
@@ -46,13 +50,21 @@ pub struct BatchGetResult {
 }
 
 impl Gateway {
-    /// Checks a write against the account's metadata. Sends no write to LeadSquared. Spells the names of attributes as the
-    /// account does.
+    /// Checks a write against the permissions of the caller and the account's metadata. Sends no write to LeadSquared. Spells
+    /// the names of attributes as the account does.
     pub async fn validate(&self, context: &RequestContext, write: &mut WriteRequest) -> Result<()> {
+        let mut check = FieldCheck::new(context);
+        check.write_lead(write);
+        check.finish()?;
         let catalog = self.metadata.get_if_available(context).await;
         let rules = check::WriteRules::new(catalog.as_deref(), self.settings.check_options);
+        let rules = if hides_any(context) {
+            rules.without_suggestions()
+        } else {
+            rules
+        };
         let mut violations = write.check();
-        violations.extend(rules.set(&write.attributes));
+        violations.extend(visible_violations(context, rules.set(&write.attributes)));
         violations.extend(rules.cleared(&write.cleared));
         or_invalid(violations)?;
         if let Some(catalog) = catalog {
@@ -65,13 +77,34 @@ impl Gateway {
     pub async fn write(
         self: &Arc<Self>,
         context: &RequestContext,
+        write: WriteRequest,
+        mode: WriteMode,
+        entry: WriteEntry,
+    ) -> Result<WriteResult> {
+        let subject = AuditSubject {
+            lead_id: match &write.action {
+                WriteAction::Update { lead_id, .. } => Some(lead_id.clone()),
+                WriteAction::Create | WriteAction::Upsert { .. } | WriteAction::Capture { .. } => None,
+            },
+            share_id: None,
+            fields: write.field_names(),
+        };
+        let write = |context| async move { self.write_once(&context, write, mode, entry).await };
+        context.audited(subject, write).await
+    }
+
+    async fn write_once(
+        self: &Arc<Self>,
+        context: &RequestContext,
         mut write: WriteRequest,
         mode: WriteMode,
         entry: WriteEntry,
     ) -> Result<WriteResult> {
         self.validate(context, &mut write).await?;
+        context.audit.set_fields(write.field_names());
         let (gateway, write_context) = (self.clone(), entry.placed(context));
         let caller_context = context.clone();
+        let named = named_hidden_paths(context, &write);
         let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
         let work = move |before| async move {
@@ -91,7 +124,11 @@ impl Gateway {
             }
         };
         let written = self.requests.once(context, request, work).await;
-        written.map_err(|error| self.final_error(context, error, has_id, Recovery::Lead))
+        written.map_err(|error| {
+            // The stored error may be returned to another caller, too.
+            let error = visible_error(context, &named, error);
+            self.final_error(context, error, has_id, Recovery::Lead)
+        })
     }
 
     /// Checks that the request id of a batch was not used for another message. Each write of a batch has its own id.
@@ -161,10 +198,10 @@ impl Gateway {
                 async move { gateway.find(&context, &key, &mask, catalog.as_deref()).await }
             }
         };
-        let mut row = self.reads.get(context, key, mask, max_staleness, read).await?;
+        let row = self.reads.get(context, key, mask, max_staleness, read).await;
+        let row = row.map_err(|error| visible_error(context, &[], error))?;
         self.known_leads.learn_row(&row);
-        mask.apply(&mut row);
-        let mut lead = Lead::from_row(row, catalog.as_deref());
+        let mut lead = visible_lead(context, mask, row, catalog.as_deref());
         if let (LeadKey::Id(id), true) = (key, lead.id.is_empty()) {
             lead.id.clone_from(id);
         }
@@ -199,7 +236,8 @@ impl Gateway {
                 columns: columns.clone(),
                 page,
             };
-            let response = self.crm.call(context, &operation).await?;
+            let response = self.crm.call(context, &operation).await;
+            let response = response.map_err(|error| visible_error(context, &[], error))?;
             let before = rows.len() + unreadable.len();
             let count = response.count();
             bytes += response.records.iter().map(value_bytes).sum::<usize>();
@@ -232,9 +270,8 @@ impl Gateway {
         let mut result = BatchGetResult::default();
         for id in ids {
             let folded = fold(&id);
-            if let Some(mut row) = rows.remove(&folded) {
-                mask.apply(&mut row);
-                result.leads.push(Lead::from_row(row, catalog.as_deref()));
+            if let Some(row) = rows.remove(&folded) {
+                result.leads.push(visible_lead(context, mask, row, catalog.as_deref()));
             } else if let Some(record) = unreadable.remove(&folded) {
                 result.unreadable.push(record);
             } else if is_enough {
@@ -247,6 +284,7 @@ impl Gateway {
                 result.missing.push(id);
             }
         }
+        hide_in_paths(context, &mut result.unreadable);
         Ok(result)
     }
 

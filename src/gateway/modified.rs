@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::cursor::{PageCursor, PageRead};
+use super::fields::{visible_error, visible_leads};
 use super::lookup::{columns, id_of};
-use super::search::leads;
 use super::{Gateway, or_invalid};
 use crate::context::RequestContext;
 use crate::crm::retry::{Decision, decide_incomplete_page};
@@ -221,7 +221,7 @@ impl Gateway {
         };
         let returned = if is_partial { page.reading.fresh } else { 0 };
         page.retain(|position, _| position >= returned, |one| one.position >= returned);
-        let listed = leads(page.rows, mask, catalog.as_deref());
+        let listed = visible_leads(context, mask, page.rows, catalog.as_deref());
         Ok(Some(ListedPage {
             leads: listed.records,
             unreadable: listed.unreadable,
@@ -274,7 +274,8 @@ impl Gateway {
             size: listing.cursor.size(),
         };
         for reads in 1.. {
-            let ModifiedLeadsPage { rows, total } = self.crm.call(context, &operation).await?;
+            let page_read = self.crm.call(context, &operation).await;
+            let ModifiedLeadsPage { rows, total } = page_read.map_err(|error| visible_error(context, &[], error))?;
             let expected = listing.cursor.expected(page, total);
             let count = match rows.is_count_uncertain {
                 // The page is assumed to be complete. Otherwise it would be read again forever.
@@ -317,7 +318,8 @@ impl Export {
             |_, row| id_of(row).is_none_or(|id| self.seen.insert(id)),
             |one| one.id.as_deref().is_none_or(|id| seen_unreadable.insert(id)),
         );
-        Ok(Some(leads(page.rows, &self.mask, self.catalog.as_deref())))
+        let catalog = self.catalog.as_deref();
+        Ok(Some(visible_leads(&self.context, &self.mask, page.rows, catalog)))
     }
 
     /// The state of the export.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::fields::FieldCheck;
 use super::lookup::is_missing;
 use super::{Gateway, WriteEntry, or_invalid};
+use crate::audit::AuditSubject;
 use crate::context::{RequestContext, RequestId};
 use crate::crm::lead::GetLeadById;
 use crate::crm::lost::{LostWrite, NextLookup};
@@ -29,6 +31,10 @@ pub enum Removal {
         merged_lead_id: String,
     },
 }
+
+/// The text of the violation of a merge by a caller with `deny_fields`.
+const MERGE_WRITES: &str = "the caller may not merge leads: LeadSquared may copy any attribute of the merged lead, also those that \
+    the caller may not write (deny_fields)";
 
 /// What a look-up proves of a removal whose response was lost.
 enum RemovalState {
@@ -96,8 +102,28 @@ impl Gateway {
         context: &RequestContext,
         removal: Removal,
         entry: WriteEntry,
+        violations: Vec<Violation>,
+    ) -> Result<()> {
+        let subject = AuditSubject {
+            lead_id: Some(removal.removed_lead().to_owned()),
+            ..AuditSubject::default()
+        };
+        let remove = |context| async move { self.remove_once(&context, removal, entry, violations).await };
+        context.audited(subject, remove).await
+    }
+
+    async fn remove_once(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        removal: Removal,
+        entry: WriteEntry,
         mut violations: Vec<Violation>,
     ) -> Result<()> {
+        let mut check = FieldCheck::new(context);
+        let writes_no_attribute = matches!(removal, Removal::Delete { .. });
+        let is_allowed = writes_no_attribute || context.permissions.deny_fields.is_empty();
+        check.require(is_allowed, "merged_lead_id", MERGE_WRITES);
+        check.finish()?;
         violations.extend(removal.check());
         or_invalid(violations)?;
         let (gateway, write_context) = (self.clone(), entry.placed(context));

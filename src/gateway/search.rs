@@ -1,12 +1,13 @@
 //! Searches for leads, by a criterion or by a word.
 
+use super::fields::{visible_error, visible_leads};
 use super::lookup::columns;
 use super::{Gateway, or_invalid};
 use crate::context::RequestContext;
 use crate::crm::search as endpoint;
 use crate::domain::criterion::{Criterion, Operator, SearchAttribute, SortOrder};
 use crate::domain::field::Catalog;
-use crate::domain::lead::{Lead, RawFields};
+use crate::domain::lead::Lead;
 use crate::domain::listed::Listed;
 use crate::domain::mask::ReadMask;
 use crate::domain::value::Value;
@@ -53,11 +54,12 @@ impl Gateway {
             page: search.page,
             size: search.size,
         };
-        let rows = self.crm.call(context, &operation).await?;
+        let rows = self.crm.call(context, &operation).await;
+        let rows = rows.map_err(|error| visible_error(context, &[], error))?;
         rows.records.iter().for_each(|row| self.known_leads.learn_row(row));
         // LeadSquared returns no total.
         let has_more = rows.count() >= search.size || rows.is_count_uncertain;
-        Ok((leads(rows, &search.mask, Some(&catalog)), has_more))
+        Ok((visible_leads(context, &search.mask, rows, Some(&catalog)), has_more))
     }
 
     /// Returns the leads with a word in one of the attributes that LeadSquared searches.
@@ -72,8 +74,9 @@ impl Gateway {
         let rows = self
             .crm
             .call(context, &endpoint::QuickSearchLeads(query.to_owned()))
-            .await?;
-        Ok(leads(rows, mask, catalog.as_deref()))
+            .await;
+        let rows = rows.map_err(|error| visible_error(context, &[], error))?;
+        Ok(visible_leads(context, mask, rows, catalog.as_deref()))
     }
 }
 
@@ -101,13 +104,4 @@ impl LeadSearch {
             _ => Err(ErrorKind::Invalid(violations).into()),
         }
     }
-}
-
-/// The leads of rows, with the parts that the mask selects.
-pub(super) fn leads(rows: Listed<RawFields>, mask: &ReadMask, catalog: Option<&Catalog>) -> Listed<Lead> {
-    let read = |mut row: RawFields| {
-        mask.apply(&mut row);
-        Lead::from_row(row, catalog)
-    };
-    rows.map(read)
 }

@@ -228,7 +228,8 @@ async fn write<M: ActivityMessage>(mut rpc: Rpc<M>) -> Result<String> {
     let validate_only = message.validate_only();
     let write = message.into_write(violations);
     if validate_only {
-        Gateway::validate_post(&write)?;
+        context.audit.set_validate_only();
+        Gateway::validate_post(&context, &write)?;
         return Ok(String::new());
     }
     let entry = write_turn

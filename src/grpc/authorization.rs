@@ -174,6 +174,11 @@ impl AccessControl {
         }))
     }
 
+    /// Whether there is a tenant with that name.
+    pub(super) fn is_tenant(&self, name: &str) -> bool {
+        self.tenants.iter().any(|(tenant, _)| tenant == name)
+    }
+
     /// Resolves when the caller of a stream is not known any more, or may not use the RPC or the tenant any more.
     pub(super) async fn revoked(self, access: Option<StreamAccess>) -> Error {
         let Some(access) = access else {

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
@@ -23,13 +23,19 @@ use tower_http::catch_panic::CatchPanic;
 use super::authorization::{Credentials, Identified, StreamAccess};
 use super::body::{MessageLimits, RequestBody};
 use super::client_certificate::ClientCertificate;
+use super::connection_activity::{ConnectionActivity, TrackedService};
+use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
-use super::metadata::{CALLER, time_limit};
+use super::metadata::{self, CALLER, time_limit};
+use super::mutation;
 use super::permits::{RpcAccess, RpcPermit, RpcStart, StreamOwner, StreamPermit};
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
+use super::settings::ServerSettings;
+use super::status;
 use super::write_order::{WriteOrder, WritePosition};
+use crate::audit::RpcAudit;
 use crate::context::deadline_exceeded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{AuthMode, Caller};
@@ -44,59 +50,62 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// whose frames have 45 bytes can reach 300 kB, so that 100 streams of one connection stay below it.
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Maximum time for the response to a PING. It is also the maximum time for which a client may read no byte while bytes wait for
+/// it: the HTTP library cannot close a connection whose socket accepts no bytes.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum number of streams that a client has reset before they are accepted. The HTTP library accepts streams after it has
+/// read all bytes that have arrived. So only a flood of HEADERS and RST_STREAM exceeds it. The connection ends with GOAWAY
+/// (ENHANCE_YOUR_CALM).
+const MAX_PENDING_RESETS: usize = 20;
+/// Maximum number of streams that the HTTP library resets because of errors of the client, in the life of a connection. The
+/// connection ends with GOAWAY (ENHANCE_YOUR_CALM).
+const MAX_ERROR_RESETS: usize = 1024;
 /// The HTTP library accepts this many times the allowed metadata, so that leadgate can respond with its own error.
 const METADATA_SLACK: usize = 16;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection is closed when the client has not read the next part of a response for this many times
+/// `server.stream_read_timeout`. A stream fails after `server.stream_read_timeout`, but only once its buffer is full, and its client
+/// may still read the error.
+const UNREAD_FACTOR: u32 = 5;
 /// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
 const BURST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The RPCs that write leads or activities. Their order on a connection is the order of their headers. ImportLeads keeps the
-/// order of its messages itself.
-const WRITES: [&str; 11] = [
-    "/leadgate.v1.LeadService/CreateLead",
-    "/leadgate.v1.LeadService/UpdateLead",
-    "/leadgate.v1.LeadService/UpsertLead",
-    "/leadgate.v1.LeadService/CaptureLead",
-    "/leadgate.v1.LeadService/BatchCreateLeads",
-    "/leadgate.v1.LeadService/BatchUpdateLeads",
-    "/leadgate.v1.LeadService/BatchUpsertLeads",
-    "/leadgate.v1.LeadService/DeleteLead",
-    "/leadgate.v1.LeadService/MergeLeads",
-    "/leadgate.v1.ActivityService/PostActivity",
-    "/leadgate.v1.ActivityService/UpdateActivity",
-];
-
 /// The limits of open connections.
 struct ConnectionLimits {
     all: Arc<Semaphore>,
     addresses: Arc<KeyedLimit<IpAddr>>,
-    /// When a connection was last closed because of a limit.
-    last_closed: Option<Instant>,
-    metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
 }
 
 impl ConnectionLimits {
     /// Returns the permits of a new connection, or `None` if a limit is reached.
-    fn acquire(&mut self, address: IpAddr) -> Option<(OwnedSemaphorePermit, KeyedPermit<IpAddr>)> {
+    fn acquire(&self, address: IpAddr) -> Option<(OwnedSemaphorePermit, KeyedPermit<IpAddr>)> {
         let of_all = self.all.clone().try_acquire_owned().ok();
         let setting = match of_all.map(|all| (all, self.addresses.acquire(address.to_canonical()))) {
             Some((of_all, Some(of_address))) => return Some((of_all, of_address)),
             Some((_, None)) => "server.max_connections_per_address",
             None => "server.max_connections",
         };
+        self.refusals.report(setting);
+        None
+    }
+}
+
+/// Reports the connections that are closed because of a limit.
+struct Refusals {
+    last: Mutex<Option<Instant>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Refusals {
+    fn report(&self, setting: &'static str) {
         self.metrics.connection_refused();
         let now = Instant::now();
-        let last = self.last_closed.replace(now);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
         if last.is_none_or(|last| now - last > BURST_PAUSE) {
-            tracing::warn!(
-                setting,
-                "closing new connections: the maximum number of open connections is reached"
-            );
+            tracing::warn!(setting, "closing new connections: a limit is reached");
         }
-        None
     }
 }
 
@@ -111,16 +120,21 @@ pub(super) async fn serve(
     metrics: Arc<Metrics>,
 ) {
     let settings = server.settings.clone();
-    let mut connection_limits = ConnectionLimits {
+    let refusals = Arc::new(Refusals {
+        last: Mutex::default(),
+        metrics: metrics.clone(),
+    });
+    let connection_limits = ConnectionLimits {
         all: Arc::new(Semaphore::new(settings.max_connections as usize)),
         addresses: KeyedLimit::new(settings.max_connections_per_address),
-        last_closed: None,
-        metrics: metrics.clone(),
+        refusals: refusals.clone(),
     };
     let context = ConnectionContext {
         routes,
         server,
         tls,
+        handshakes: Arc::new(Semaphore::new(settings.max_handshakes as usize)),
+        refusals,
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
         filter: Arc::new(filter),
         limits: Arc::new(limits),
@@ -167,22 +181,31 @@ pub(super) async fn serve(
 async fn begin(stream: TcpStream, number: u64, context: ConnectionContext) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = context.tls.clone() else {
-        return connection(stream, number, None, context).await;
+    let established_by = Instant::now() + context.server.settings.handshake_timeout;
+    let Some(tls) = &context.tls else {
+        return connection(stream, number, established_by, None, context).await;
+    };
+    let handshake = async {
+        // A client that sends nothing needs no permit.
+        stream.peek(&mut [0]).await?;
+        let Ok(_permit) = context.handshakes.try_acquire() else {
+            context.refusals.report("server.max_handshakes");
+            return Ok(None);
+        };
+        TlsAcceptor::from(tls.config()).accept(stream).await.map(Some)
     };
     let stop = context.server.draining.clone();
-    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
     let ended = tokio::select! {
-        ended = handshake => ended,
+        ended = tokio::time::timeout_at(established_by, handshake) => ended,
         // No RPC has begun.
         () = stop.cancelled() => return,
     };
     match ended {
-        Ok(Ok(stream)) => {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(stream))) => {
             let chain = stream.get_ref().1.peer_certificates();
-            let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls));
-            connection(stream, number, certificate.map(Arc::new), context).await;
+            let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
+            connection(stream, number, established_by, certificate.map(Arc::new), context).await;
         }
         Ok(Err(error)) => {
             context.metrics.handshake_failed("error");
@@ -199,21 +222,37 @@ async fn begin(stream: TcpStream, number: u64, context: ConnectionContext) {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     number: u64,
+    established_by: Instant,
     certificate: Option<Arc<ClientCertificate>>,
     context: ConnectionContext,
 ) {
     let stop = context.server.draining.clone();
-    let service = ConnectionService {
-        context,
-        number,
-        certificate,
-        write_order: Arc::default(),
+    let (settings, metrics) = (context.server.settings.clone(), context.metrics.clone());
+    let limits = StreamLimits {
+        established_by,
+        header_timeout: settings.handshake_timeout,
+        ping_interval: settings.keepalive_min_interval,
+        write_timeout: KEEPALIVE_TIMEOUT,
     };
-    let max_metadata_bytes = service.context.server.settings.max_metadata_bytes;
-    let max_header_bytes = u32::try_from(max_metadata_bytes * METADATA_SLACK).unwrap_or(u32::MAX);
+    let stream = GuardedStream::new(stream, limits, metrics.clone());
+    let activity = ConnectionActivity::new();
+    let service = TrackedService {
+        service: ConnectionService {
+            context,
+            number,
+            certificate,
+            write_order: Arc::default(),
+        },
+        activity: activity.clone(),
+    };
+    let max_header_bytes = u32::try_from(settings.max_metadata_bytes * METADATA_SLACK).unwrap_or(u32::MAX);
     // HTTP/1 is accepted for the error that names the protocol of this port.
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.handshake_timeout)
+        .keep_alive(false);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -221,12 +260,23 @@ async fn connection(
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(service.context.server.settings.max_streams_per_connection)
-        .max_header_list_size(max_header_bytes);
+        .max_concurrent_streams(settings.max_streams_per_connection)
+        .max_header_list_size(max_header_bytes)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        reason = unwanted(&settings, number, &activity) => {
+            metrics.connection_closed(reason.label());
+            let grace = match reason {
+                Unwanted::Unread => Duration::ZERO,
+                Unwanted::Old | Unwanted::Idle => settings.max_connection_age_grace,
+            };
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(grace, connection).await.unwrap_or(Ok(()))
+        }
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -237,6 +287,45 @@ async fn connection(
     }
 }
 
+/// Why the server ends a connection.
+#[derive(Clone, Copy, Debug)]
+enum Unwanted {
+    Old,
+    Idle,
+    Unread,
+}
+
+impl Unwanted {
+    /// The label of the metric.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Old => "max_age",
+            Self::Idle => "idle",
+            Self::Unread => "unread_response",
+        }
+    }
+}
+
+/// Resolves when the connection is to be ended.
+async fn unwanted(settings: &ServerSettings, number: u64, activity: &ConnectionActivity) -> Unwanted {
+    let age = connection_age(settings.max_connection_age, number);
+    let idle = settings.max_connection_idle;
+    tokio::select! {
+        () = tokio::time::sleep(age), if !age.is_zero() => Unwanted::Old,
+        () = activity.idle_for(idle), if !idle.is_zero() => Unwanted::Idle,
+        () = activity.unread_for(UNREAD_FACTOR * settings.stream_read_timeout) => Unwanted::Unread,
+    }
+}
+
+/// Returns the maximum age of the connection of that number: 90 to 110 % of `age`. Consecutive numbers are spread evenly, so that
+/// connections that began together do not end together.
+fn connection_age(age: Duration, number: u64) -> Duration {
+    /// 2^64 divided by the golden ratio.
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    let fraction = number.wrapping_mul(STEP) as f64 / u64::MAX as f64;
+    age.mul_f64(0.9 + 0.2 * fraction)
+}
+
 /// What all connections share.
 #[derive(Clone)]
 struct ConnectionContext {
@@ -244,6 +333,8 @@ struct ConnectionContext {
     server: ServerContext,
     /// `None`: connections use plaintext.
     tls: Option<Arc<Tls>>,
+    handshakes: Arc<Semaphore>,
+    refusals: Arc<Refusals>,
     filter: Arc<RequestFilter>,
     limits: Arc<MessageLimits>,
     streams_of_owners: Arc<KeyedLimit<StreamOwner>>,
@@ -278,7 +369,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             connection: self.number,
             credentials: Credentials::new(headers, self.certificate.as_ref()),
             method: method.map(|method| method.is_stream),
-            write_position: WRITES.contains(&path).then(|| Arc::new(self.write_order.register())),
+            write_position: mutation::is_ordered(path).then(|| Arc::new(self.write_order.register())),
             log: log.clone(),
         };
         let context = self.context.clone();
@@ -308,7 +399,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
                 }
                 Err(error) => {
                     let response = status_builder.last(&error).into_http::<Body>();
-                    return Ok(finish_response(response, line));
+                    let response = finish_response(response, line);
+                    log.audit_refusal().await;
+                    return Ok(response);
                 }
             };
             // Ends the RPC while its message is incomplete. Afterwards the handler does.
@@ -330,7 +423,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
                 },
                 error = incomplete => status_builder.last(&error).into_http(),
             };
-            Ok(finish_response(response, line))
+            let response = finish_response(response, line);
+            log.audit_refusal().await;
+            Ok(response)
         })
     }
 }
@@ -359,6 +454,7 @@ impl ConnectionContext {
         let RpcArrival { method, log, .. } = arrival;
         if let Some(caller) = &caller {
             log.set_caller(&caller.name);
+            self.set_audit(caller, path, headers, log);
         }
         self.filter.check(headers, log)?;
         let tenant = match &caller {
@@ -391,6 +487,20 @@ impl ConnectionContext {
             stream_access,
         };
         Ok((start, log.start() + limit))
+    }
+
+    /// Begins the audit of an RPC, if there is an audit and the RPC changes something.
+    fn set_audit(&self, caller: &Caller, path: &str, headers: &HeaderMap, log: &RpcLog) {
+        let Some(audit_log) = self.server.audit.clone().filter(|_| mutation::is_mutation(path)) else {
+            return;
+        };
+        let audit = RpcAudit::new(audit_log, path, &caller.name, log.id(), status::reason);
+        // A tenant that is not allowed is recorded, too. Unknown names are not.
+        let requested = metadata::tenant(headers);
+        if let Some(tenant) = requested.filter(|name| self.server.access.is_tenant(name)) {
+            audit.set_tenant(tenant);
+        }
+        log.set_audit(audit);
     }
 
     /// The same for an RPC whose token names an unknown key.
@@ -435,29 +545,15 @@ impl ConnectionContext {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-
     use super::*;
-    use crate::grpc::pb;
 
     #[test]
-    fn the_writes_are_all_unary_rpcs_of_leads_and_activities_with_a_request_id() {
-        let files = FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap().file;
-        let messages = files.iter().flat_map(|file| &file.message_type);
-        let mutations: BTreeSet<String> = messages
-            .filter(|message| message.field.iter().any(|field| field.name() == "request_id"))
-            .map(|message| format!(".leadgate.v1.{}", message.name()))
-            .collect();
-        let services = files.iter().flat_map(|file| &file.service);
-        let writes: BTreeSet<String> = services
-            .filter(|service| ["LeadService", "ActivityService"].contains(&service.name()))
-            .flat_map(|service| service.method.iter().map(move |method| (service.name(), method)))
-            .filter(|(_, method)| !method.client_streaming() && mutations.contains(method.input_type()))
-            .map(|(service, method)| format!("/leadgate.v1.{service}/{}", method.name()))
-            .collect();
-        assert_eq!(writes, WRITES.map(str::to_owned).into());
+    fn the_ages_of_connections_are_spread_over_20_percent() {
+        let age = Duration::from_secs(1_000);
+        let mut ages: Vec<u64> = (1..=100).map(|number| connection_age(age, number).as_secs()).collect();
+        ages.sort_unstable();
+        assert!(ages[0] >= 900 && ages[99] <= 1_100, "{ages:?}");
+        assert!(ages.windows(2).all(|pair| pair[1] - pair[0] <= 5), "{ages:?}");
+        assert_eq!(connection_age(Duration::ZERO, 7), Duration::ZERO);
     }
 }

@@ -12,9 +12,10 @@ use crate::domain::attribute::{LEAD_ID, SEARCH_BY_LEAD_ID, STANDARD, path, schem
 use crate::domain::field::{Field, is_computed, is_read_only};
 use crate::domain::lead::{Lead, WriteAction, WriteRequest};
 use crate::domain::listed::Unreadable;
-use crate::domain::mask::ReadMask;
+use crate::domain::mask::{ReadMask, single_attribute};
 use crate::domain::time;
 use crate::domain::value::{FieldSet, Value, ValueKind};
+use crate::gateway::FieldCheck;
 
 /// Converts the fields of a write. The violations of the form are in the result.
 pub(super) fn write(action: WriteAction, fields: Option<pb::LeadFields>) -> WriteRequest {
@@ -51,9 +52,18 @@ pub(super) fn match_by(name: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Converts a `read_mask`.
-pub(super) fn read_mask(mask: Option<prost_types::FieldMask>, violations: &mut Violations) -> ReadMask {
+/// Converts a `read_mask`, and checks the attributes that it names.
+pub(super) fn read_mask(
+    mask: Option<prost_types::FieldMask>,
+    check: &mut FieldCheck<'_>,
+    violations: &mut Violations,
+) -> ReadMask {
     let prost_types::FieldMask { paths } = mask.unwrap_or_default();
+    for (i, path) in paths.iter().enumerate() {
+        if let Some(name) = single_attribute(path) {
+            check.read(name, || format!("read_mask.paths[{i}]"));
+        }
+    }
     ReadMask::parse(&paths).unwrap_or_else(|found| {
         violations.extend(found);
         ReadMask::default()

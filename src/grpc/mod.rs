@@ -7,10 +7,13 @@ mod bulk;
 mod client;
 mod client_certificate;
 mod connection;
+mod connection_activity;
 mod convert;
 mod elements;
+mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod guarded_stream;
 mod import;
 mod keyed_limit;
 mod lead;
@@ -40,9 +43,9 @@ mod violations;
 mod write;
 mod write_order;
 
-pub use client::{connect, health};
+pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields};
-pub use mutation::part;
-pub use server::serve;
+pub use mutation::{is_mutation, part};
+pub use server::{ServerParts, serve};
 pub use services::rpc_paths;
 pub use settings::ServerSettings;

@@ -1,4 +1,4 @@
-//! Mutations: requests with a `request_id`, which are executed once per id.
+//! Mutations: the RPCs that change something, and their `request_id`, which is executed once.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -18,8 +18,9 @@ pub(super) trait Mutation: prost::Message {
     fn set_request_id(&mut self, id: String);
 }
 
+/// Implements [`Mutation`] for the messages with a `request_id`, by service, and lists the paths of their RPCs.
 macro_rules! mutations {
-    ($($message:ident = $method:literal),* $(,)?) => {$(
+    ($($service:literal { $($message:ident = $method:literal),* $(,)? })*) => {$($(
         impl Mutation for pb::$message {
             const METHOD: &'static str = $method;
 
@@ -31,10 +32,15 @@ macro_rules! mutations {
                 self.request_id = id;
             }
         }
-    )*};
+    )*)*
+
+        /// The paths of the RPCs with a `request_id`.
+        const WITH_REQUEST_ID: &[&str] = &[$($(concat!("/leadgate.v1.", $service, "/", $method)),*),*];
+    };
 }
 
 mutations! {
+    "LeadService" {
     CreateLeadRequest = "CreateLead",
     UpdateLeadRequest = "UpdateLead",
     UpsertLeadRequest = "UpsertLead",
@@ -44,12 +50,35 @@ mutations! {
     CaptureLeadRequest = "CaptureLead",
     DeleteLeadRequest = "DeleteLead",
     MergeLeadsRequest = "MergeLeads",
+    }
+    "ActivityService" {
     PostActivityRequest = "PostActivity",
     UpdateActivityRequest = "UpdateActivity",
+    }
+    "ShareService" {
     ShareLeadRequest = "ShareLead",
     ShareOpportunityRequest = "ShareOpportunity",
     RevokeShareRequest = "RevokeShare",
     ExtendShareRequest = "ExtendShare",
+    }
+}
+
+/// The other RPCs that change something. The rows of an import have request ids of their own.
+const WITHOUT_REQUEST_ID: [&str; 3] = [
+    "/leadgate.v1.LeadService/ImportLeads",
+    "/leadgate.v1.ShareService/RetryShare",
+    "/leadgate.v1.ShareService/RevokeShares",
+];
+
+/// Whether the RPC changes something. A message with `validate_only` changes nothing.
+pub fn is_mutation(path: &str) -> bool {
+    WITH_REQUEST_ID.contains(&path) || WITHOUT_REQUEST_ID.contains(&path)
+}
+
+/// Whether the RPC writes leads or activities. The order of these RPCs on a connection is the order of their headers. ImportLeads
+/// keeps the order of its messages itself.
+pub(super) fn is_ordered(path: &str) -> bool {
+    WITH_REQUEST_ID.contains(&path) && !path.starts_with("/leadgate.v1.ShareService/")
 }
 
 impl<M: Mutation> Rpc<M> {
@@ -105,7 +134,50 @@ fn fingerprint<M: prost::Message>(method: &str, message: &M) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
+    use crate::grpc::services::rpc_paths;
+
+    /// The first words of the names of RPCs that change nothing.
+    const READS: [&str; 9] = [
+        "BatchGet",
+        "Describe",
+        "Export",
+        "Get",
+        "List",
+        "QuickSearch",
+        "Search",
+        "Watch",
+        "Validate",
+    ];
+
+    #[test]
+    fn every_rpc_is_a_mutation_or_has_the_name_of_a_read() {
+        for path in rpc_paths() {
+            let name = path.rsplit('/').next().unwrap();
+            let is_read = READS.iter().any(|read| name.starts_with(read));
+            assert_ne!(is_mutation(&path), is_read, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_message_with_a_request_id_is_listed() {
+        let files = FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap().file;
+        let messages = files.iter().flat_map(|file| &file.message_type);
+        let with_id: Vec<String> = messages
+            .filter(|message| message.field.iter().any(|field| field.name() == "request_id"))
+            .map(|message| format!(".leadgate.v1.{}", message.name()))
+            .collect();
+        for service in files.iter().flat_map(|file| &file.service) {
+            for method in &service.method {
+                let path = format!("/leadgate.v1.{}/{}", service.name(), method.name());
+                let has_id = with_id.iter().any(|message| message == method.input_type());
+                assert_eq!(WITH_REQUEST_ID.contains(&path.as_str()), has_id, "{path}");
+            }
+        }
+    }
 
     #[test]
     fn each_item_has_its_own_id_and_always_the_same() {

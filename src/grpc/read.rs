@@ -8,10 +8,10 @@ use super::response_budget::{ResponseBudget, encoded_item_bytes};
 use super::rpc::{Rpc, StatusBuilder};
 use super::violations::Violations;
 use super::{convert, pb};
-use crate::domain::lead::{LeadKey, check_id, check_number, schema_name};
+use crate::domain::lead::{EMAIL, LEAD_NUMBER, LeadKey, check_id, check_number, resolve, schema_name};
 use crate::domain::{email, phone};
 use crate::error::{Result, Violation};
-use crate::gateway::BatchGetResult;
+use crate::gateway::{BatchGetResult, FieldCheck, is_hidden};
 
 /// GetLead.
 pub(super) async fn get(rpc: Rpc<pb::GetLeadRequest>) -> Result<pb::GetLeadResponse> {
@@ -21,8 +21,10 @@ pub(super) async fn get(rpc: Rpc<pb::GetLeadRequest>) -> Result<pb::GetLeadRespo
         max_staleness,
     } = rpc.message;
     let mut violations = Violations::default();
-    let key = lead_key(key, &mut violations);
-    let mask = convert::read_mask(read_mask, &mut violations);
+    let mut check = FieldCheck::new(&rpc.context);
+    let key = lead_key(key, &mut check, &mut violations);
+    let mask = convert::read_mask(read_mask, &mut check, &mut violations);
+    check.finish()?;
     let max_staleness = max_staleness.map(|given| Duration::try_from(given).map_err(|_| "must not be negative"));
     let max_staleness = max_staleness.and_then(|given| violations.check("max_staleness", given));
     let key = violations.finish(|| key)?;
@@ -32,7 +34,11 @@ pub(super) async fn get(rpc: Rpc<pb::GetLeadRequest>) -> Result<pb::GetLeadRespo
     })
 }
 
-fn lead_key(key: Option<pb::get_lead_request::Key>, violations: &mut Violations) -> Option<LeadKey> {
+fn lead_key(
+    key: Option<pb::get_lead_request::Key>,
+    check: &mut FieldCheck<'_>,
+    violations: &mut Violations,
+) -> Option<LeadKey> {
     use pb::get_lead_request::Key;
     let violation = |field, text: Option<String>| text.map(|text| Violation::new(field, text));
     let (key, violation) = match key {
@@ -48,14 +54,20 @@ fn lead_key(key: Option<pb::get_lead_request::Key>, violations: &mut Violations)
             (LeadKey::Id(id), violation)
         }
         Some(Key::LeadNumber(number)) => {
+            check.read(LEAD_NUMBER, || "lead_number".to_owned());
             let violation = check_number("lead_number", &number);
             (LeadKey::Number(number), violation)
         }
         Some(Key::EmailAddress(address)) => {
+            check.read(EMAIL, || "email_address".to_owned());
             let violation = violation("email_address", email::violation(&address));
             (LeadKey::Email(address), violation)
         }
         Some(Key::Phone(number)) => {
+            // LeadSquared looks for the number in both attributes.
+            for name in ["Phone", "Mobile"] {
+                check.read(name, || "phone".to_owned());
+            }
             let violation = violation("phone", phone::violation(&number));
             (LeadKey::Phone(number), violation)
         }
@@ -70,7 +82,9 @@ pub(super) async fn batch_get(
 ) -> Result<pb::BatchGetLeadsResponse> {
     let pb::BatchGetLeadsRequest { lead_ids, read_mask } = rpc.message;
     let mut violations = Violations::default();
-    let mask = convert::read_mask(read_mask, &mut violations);
+    let mut check = FieldCheck::new(&rpc.context);
+    let mask = convert::read_mask(read_mask, &mut check, &mut violations);
+    check.finish()?;
     violations.none()?;
     let budget = status_builder.budget();
     let found = rpc
@@ -114,6 +128,11 @@ fn batch_response(found: BatchGetResult, budget: ResponseBudget) -> Result<pb::B
 /// DescribeLeadFields.
 pub(super) async fn describe_fields(rpc: Rpc<pb::DescribeLeadFieldsRequest>) -> Result<pb::DescribeLeadFieldsResponse> {
     let pb::DescribeLeadFieldsRequest { schema_names: names } = &rpc.message;
+    let mut check = FieldCheck::new(&rpc.context);
+    for (i, name) in names.iter().enumerate() {
+        check.read(resolve(name), || format!("schema_names[{i}]"));
+    }
+    check.finish()?;
     let catalog = rpc.gateway.describe_fields(&rpc.context).await?;
     let mut violations = Violations::default();
     for (i, name) in names.iter().enumerate() {
@@ -127,7 +146,7 @@ pub(super) async fn describe_fields(rpc: Rpc<pb::DescribeLeadFieldsRequest>) -> 
     violations.none()?;
     let is_requested = |name: &str| {
         let is_it = |requested: &String| schema_name(requested).eq_ignore_ascii_case(name);
-        names.is_empty() || names.iter().any(is_it)
+        !is_hidden(&rpc.context, name) && (names.is_empty() || names.iter().any(is_it))
     };
     let fields = catalog.fields.iter().filter(|field| is_requested(&field.schema_name));
     let unreadable = catalog

@@ -21,6 +21,7 @@ use super::settings::{MAX_DURATION, ServerSettings};
 use super::status;
 use super::unary_limit::UnaryLimit;
 use super::write_order::WritePosition;
+use crate::audit::AuditLog;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
@@ -35,6 +36,8 @@ pub(super) type StreamResult<A> = RpcResult<ResponseStream<A>>;
 pub(super) struct ServerContext {
     pub(super) access: AccessControl,
     pub(super) settings: Arc<ServerSettings>,
+    /// `None`: there is no audit.
+    pub(super) audit: Option<AuditLog>,
     pub(super) unary_limit: Arc<UnaryLimit>,
     /// The permits of `server.max_streams`.
     pub(super) streams: Arc<Semaphore>,
@@ -205,7 +208,9 @@ impl ServerContext {
                 () = tokio::time::sleep_until(deadline) => Err(deadline_exceeded("the next response")),
             };
             if let Err(error) = result {
-                end.fail(status_builder.last(&error), error.kind == ErrorKind::StreamNotRead);
+                let status = status_builder.last(&error);
+                status_builder.log.audit_refusal().await;
+                end.fail(status, error.kind == ErrorKind::StreamNotRead);
             }
         });
         Ok(Response::new(responses))
@@ -260,6 +265,7 @@ impl ServerContext {
             position: None,
             progress: Arc::default(),
             record: None,
+            audit: start.log.audit(),
         };
         Ok(Rpc {
             gateway: access.tenant.gateway,

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::status;
+use crate::audit::{AuditContext, RpcAudit};
 use crate::error::{Error, shortened};
 use crate::telemetry::metrics::Metrics;
 
@@ -44,6 +45,8 @@ struct RpcFacts {
     trailers: Mutex<Vec<(&'static str, u64)>>,
     /// The error because of which the message was not read.
     request_error: OnceLock<Error>,
+    /// The audit of a mutation.
+    audit: OnceLock<Arc<RpcAudit>>,
 }
 
 impl RpcLog {
@@ -64,6 +67,7 @@ impl RpcLog {
             reason: OnceLock::new(),
             trailers: Mutex::default(),
             request_error: OnceLock::new(),
+            audit: OnceLock::new(),
         };
         Self { facts: Arc::new(facts) }
     }
@@ -107,6 +111,9 @@ impl RpcLog {
     pub(super) fn set_tenant(&self, name: Option<&str>) {
         if let Some(name) = name {
             self.facts.tenant.get_or_init(|| name.to_owned());
+            if let Some(audit) = self.facts.audit.get() {
+                audit.set_tenant(name);
+            }
         }
     }
 
@@ -141,6 +148,24 @@ impl RpcLog {
             .get()
             .cloned()
             .or_else(|| status::message_error(status))
+    }
+
+    /// Records the audit of a mutation.
+    pub(super) fn set_audit(&self, audit: RpcAudit) {
+        self.facts.audit.get_or_init(|| Arc::new(audit));
+    }
+
+    /// The audit, for the context of the RPC.
+    pub(super) fn audit(&self) -> AuditContext {
+        AuditContext::new(self.facts.audit.get().cloned())
+    }
+
+    /// Writes the line of a mutation that ends with an error before it began. Called before the response is sent.
+    pub(super) async fn audit_refusal(&self) {
+        let facts = &self.facts;
+        if let (Some(audit), Some(reason)) = (facts.audit.get(), facts.reason.get()) {
+            audit.refused(facts.request_id.get().copied(), reason).await;
+        }
     }
 
     /// Records the reason of the error that ends the RPC.

@@ -9,11 +9,13 @@ use super::rpc::{ResponseSender, Rpc, StatusBuilder};
 use super::violations::Violations;
 use super::{convert, pb};
 use crate::clock;
+use crate::context::RequestContext;
 use crate::domain::characters::{self, TextForm};
 use crate::domain::criterion::Operator;
-use crate::domain::lead::Lead;
+use crate::domain::lead::{Lead, resolve};
+use crate::domain::mask::ReadMask;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gateway::{ExportFrom, LeadSearch, Listing, MAX_MODIFIED};
+use crate::gateway::{ExportFrom, FieldCheck, LeadSearch, Listing, MAX_MODIFIED, MODIFIED, hides_any};
 
 /// Maximum number of leads, and approximate maximum size, of one message of an export. `server.max_response_bytes` may be
 /// lower.
@@ -21,6 +23,9 @@ const MAX_MESSAGE_LEADS: usize = 100;
 const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Maximum size of the query of QuickSearchLeads, in bytes. It is sent to LeadSquared in the URL.
 const MAX_QUERY_BYTES: usize = 1000;
+/// The text of the violation of a QuickSearchLeads by a caller with `hide_fields`.
+const QUICK_SEARCH: &str = "the caller may not use this search (hide_fields): LeadSquared may find leads by attributes that the \
+    caller does not see";
 
 /// SearchLeads.
 pub(super) async fn search(
@@ -37,6 +42,12 @@ pub(super) async fn search(
         read_mask,
     } = rpc.message;
     let mut violations = Violations::default();
+    let mut check = FieldCheck::new(&rpc.context);
+    check.read(resolve(&field), || "field".to_owned());
+    let ordered_by = order_by.split_whitespace().next().unwrap_or_default();
+    check.read(resolve(ordered_by), || "order_by".to_owned());
+    let mask = convert::read_mask(read_mask, &mut check, &mut violations);
+    check.finish()?;
     let size = violations.collect(page::size(page_size, 100));
     let start = violations.collect(PagePosition::parse(&page_token, size.unwrap_or(1)));
     let start = start.unwrap_or_else(|| PagePosition::first(1));
@@ -55,7 +66,7 @@ pub(super) async fn search(
         order_by,
         page: start.number + 1,
         size: start.size,
-        mask: convert::read_mask(read_mask, &mut violations),
+        mask,
         violations: violations.into(),
     };
     let (leads, has_more) = rpc.gateway.search_leads(&rpc.context, search).await?;
@@ -74,7 +85,10 @@ pub(super) async fn search(
 pub(super) async fn quick_search(rpc: Rpc<pb::QuickSearchLeadsRequest>) -> Result<pb::QuickSearchLeadsResponse> {
     let pb::QuickSearchLeadsRequest { query, read_mask } = rpc.message;
     let mut violations = Violations::default();
-    let mask = convert::read_mask(read_mask, &mut violations);
+    let mut check = FieldCheck::new(&rpc.context);
+    check.require(!hides_any(&rpc.context), "query", QUICK_SEARCH);
+    let mask = convert::read_mask(read_mask, &mut check, &mut violations);
+    check.finish()?;
     let query = query.trim();
     violations.require(!query.is_empty(), "query", "is required");
     let text = format!("has {} bytes; at most {MAX_QUERY_BYTES} are allowed", query.len());
@@ -103,7 +117,7 @@ pub(super) async fn list_modified(
         read_mask,
     } = rpc.message;
     let mut violations = Violations::default();
-    let mask = convert::read_mask(read_mask, &mut violations);
+    let mask = modified_mask(&rpc.context, read_mask, &mut violations)?;
     let size = violations.collect(page::size_with_max(MAX_MODIFIED, page_size, 1_000));
     let range = TimeRange::read(start_time, end_time, &mut violations);
     let from = range.listing_start("page_token", &page_token, &mut violations);
@@ -147,7 +161,7 @@ pub(super) async fn export(
         resume_token,
     } = rpc.message;
     let mut violations = Violations::default();
-    let mask = convert::read_mask(read_mask, &mut violations);
+    let mask = modified_mask(&rpc.context, read_mask, &mut violations)?;
     let range = TimeRange::read(start_time, end_time, &mut violations);
     let from = range.listing_start("resume_token", &resume_token, &mut violations);
     let from = violations.finish(|| from)?;
@@ -196,6 +210,18 @@ pub(super) async fn export(
         responder.send(response).await?;
     }
     Ok(())
+}
+
+/// Converts the `read_mask` of a list by the time of the last modification, which is a criterion too.
+fn modified_mask(
+    context: &RequestContext,
+    read_mask: Option<prost_types::FieldMask>,
+    violations: &mut Violations,
+) -> Result<ReadMask> {
+    let mut check = FieldCheck::new(context);
+    check.read(MODIFIED, || "start_time".to_owned());
+    let mask = convert::read_mask(read_mask, &mut check, violations);
+    check.finish().map(|()| mask)
 }
 
 /// The time range of a request.

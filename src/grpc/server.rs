@@ -19,6 +19,7 @@ use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
 use super::unfinished::UnfinishedMessages;
 use super::{connection, services};
+use crate::audit::AuditLog;
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
@@ -27,18 +28,36 @@ use crate::tls::Tls;
 /// The time for responses to be written to their connections after the last RPC has ended.
 const FLUSH: Duration = Duration::from_millis(250);
 
+/// What the server needs.
+pub struct ServerParts {
+    /// The accounts.
+    pub tenants: Tenants,
+    /// Identifies callers.
+    pub authenticator: Arc<Authenticator>,
+    /// The settings.
+    pub settings: ServerSettings,
+    /// `None`: connections use plaintext.
+    pub tls: Option<Arc<Tls>>,
+    /// `None`: there is no audit.
+    pub audit: Option<AuditLog>,
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// The tasks of RPCs.
+    pub tasks: TaskTracker,
+}
+
 /// Serves until `stop`. Then health reports NOT_SERVING, new RPCs fail with UNAVAILABLE (SHUTTING_DOWN), and RPCs in progress
 /// have `server.drain` to finish.
-pub async fn serve(
-    listener: TcpListener,
-    tenants: Tenants,
-    authenticator: Arc<Authenticator>,
-    settings: ServerSettings,
-    tls: Option<Arc<Tls>>,
-    metrics: Arc<Metrics>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-) {
+pub async fn serve(listener: TcpListener, parts: ServerParts, stop: CancellationToken) {
+    let ServerParts {
+        tenants,
+        authenticator,
+        settings,
+        tls,
+        audit,
+        metrics,
+        tasks,
+    } = parts;
     let drain = settings.drain;
     let unary_limit = UnaryLimit::new(settings.max_in_flight);
     let filter = RequestFilter::new(settings.max_metadata_bytes, metrics.clone());
@@ -53,6 +72,7 @@ pub async fn serve(
         unary_limit: unary_limit.clone(),
         streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
         settings: Arc::new(settings),
+        audit,
         draining: stop.clone(),
         tasks,
     };

@@ -37,6 +37,23 @@ pub struct ServerSettings {
     pub max_connections: u32,
     /// Maximum number of open connections from one IP address.
     pub max_connections_per_address: u32,
+    /// Maximum time for the TLS handshake and the first frames of a connection, and for each header block.
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    /// Maximum number of TLS handshakes in progress.
+    pub max_handshakes: u32,
+    /// Maximum age of a connection, with a random change of up to 10 %. Zero: none.
+    #[serde(with = "humantime_serde")]
+    pub max_connection_age: Duration,
+    /// Maximum time for RPCs in progress to finish on a connection that is too old or idle.
+    #[serde(with = "humantime_serde")]
+    pub max_connection_age_grace: Duration,
+    /// Maximum time without RPCs in progress on a connection. Zero: none.
+    #[serde(with = "humantime_serde")]
+    pub max_connection_idle: Duration,
+    /// Minimum interval between two PINGs of a client. Zero: none.
+    #[serde(with = "humantime_serde")]
+    pub keepalive_min_interval: Duration,
     /// Maximum number of RPCs in progress on one connection.
     pub max_streams_per_connection: u32,
     /// Maximum number of streams (as for `max_streams`) of one caller.
@@ -116,6 +133,7 @@ impl ServerSettings {
             ("max_in_flight", self.max_in_flight),
             ("max_streams", self.max_streams),
             ("max_connections", self.max_connections),
+            ("max_handshakes", self.max_handshakes),
             ("max_connections_per_address", self.max_connections_per_address),
             ("max_streams_per_connection", self.max_streams_per_connection),
             ("max_streams_per_caller", self.max_streams_per_caller),
@@ -124,11 +142,25 @@ impl ServerSettings {
                 errors.push((key, format!("must be 1 to {MAX_COUNT}")));
             }
         }
-        if self.stream_read_timeout.is_zero() || self.stream_read_timeout > MAX_DURATION {
-            errors.push((
-                "stream_read_timeout",
-                "must be more than zero and at most a day".to_owned(),
-            ));
+        for (key, value) in [
+            ("stream_read_timeout", self.stream_read_timeout),
+            ("handshake_timeout", self.handshake_timeout),
+            ("max_deadline", self.max_deadline),
+        ] {
+            if value.is_zero() || value > MAX_DURATION {
+                errors.push((key, "must be more than zero and at most a day".to_owned()));
+            }
+        }
+        for (key, value) in [
+            ("max_connection_age", self.max_connection_age),
+            ("max_connection_age_grace", self.max_connection_age_grace),
+            ("max_connection_idle", self.max_connection_idle),
+            ("keepalive_min_interval", self.keepalive_min_interval),
+            ("drain", self.drain),
+        ] {
+            if value > MAX_DURATION {
+                errors.push((key, "must be at most a day".to_owned()));
+            }
         }
         if self.max_request_bytes == 0 {
             errors.push(("max_request_bytes", "must be at least 1".to_owned()));
@@ -148,12 +180,6 @@ impl ServerSettings {
         if !METADATA_BYTES.contains(&self.max_metadata_bytes) {
             let text = format!("must be {} to {}", METADATA_BYTES.start(), METADATA_BYTES.end());
             errors.push(("max_metadata_bytes", text));
-        }
-        if self.max_deadline.is_zero() || self.max_deadline > MAX_DURATION {
-            errors.push(("max_deadline", "must be more than zero and at most a day".to_owned()));
-        }
-        if self.drain > MAX_DURATION {
-            errors.push(("drain", "must be at most a day".to_owned()));
         }
         errors
     }

@@ -11,8 +11,9 @@ use super::response_stream::ResponseStream;
 use super::rpc::{ResponseSender, Rpc, RpcResult, ServerContext, StatusBuilder, StreamResult};
 use super::violations::Violations;
 use super::{convert, page, pb};
-use crate::domain::activity::OWNER;
-use crate::domain::lead::{LeadKey, check_id, check_number};
+use crate::context::RequestContext;
+use crate::domain::activity::{NOTE, OWNER};
+use crate::domain::lead::{LEAD_NUMBER, LeadKey, check_id, check_number};
 use crate::domain::share::{
     Access, Share, ShareChange, ShareContext, ShareFilter, ShareState, ShareStep, SharedEntity,
 };
@@ -20,6 +21,7 @@ use crate::domain::user::UserKey;
 use crate::domain::{check, email};
 use crate::error::{Error, Result, Violation};
 use crate::gateway::sharing::{NewShare, ShareSelector, ShareTarget, WaitFor};
+use crate::gateway::{FieldCheck, is_hidden};
 
 /// Maximum number of shares that RevokeShares revokes at a time.
 const MAX_REVOKES: usize = 32;
@@ -54,8 +56,10 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let user = violations.user(user.map(Into::into));
             let access = violations.access(access);
             let duration = violations.duration(duration);
-            let lead = violations.lead(lead);
-            let context = violations.share_context(context);
+            let mut check = FieldCheck::new(&rpc.context);
+            let lead = violations.lead(lead, &mut check);
+            let context = violations.share_context(context, &mut check);
+            check.finish()?;
             let (new_share, wait) = violations.finish(|| {
                 let new_share = NewShare {
                     target: ShareTarget::Lead(lead?, context),
@@ -69,7 +73,7 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let sharing = rpc.gateway.sharing();
             let share = sharing.share(&rpc.context, new_share, request, wait).await?;
             Ok(pb::ShareLeadResponse {
-                share: Some(convert_share(&share, &status_builder)),
+                share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
         };
         self.server.respond(request, handler).await
@@ -109,7 +113,7 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let sharing = rpc.gateway.sharing();
             let share = sharing.share(&rpc.context, new_share, request, wait).await?;
             Ok(pb::ShareOpportunityResponse {
-                share: Some(convert_share(&share, &status_builder)),
+                share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
         };
         self.server.respond(request, handler).await
@@ -120,7 +124,7 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let id = share_id(&rpc.message.share_id)?;
             let (share, changes) = rpc.gateway.sharing().get(id).await?;
             Ok(pb::GetShareResponse {
-                share: Some(convert_share(&share, &status_builder)),
+                share: Some(convert_share(&share, &rpc.context, &status_builder)),
                 source: pb::ShareSource::Ledger.into(),
                 changes: changes.iter().map(convert_change).collect(),
             })
@@ -136,7 +140,7 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let mut shares = rpc.gateway.sharing().list(&filter).await?;
             let count = shares.len();
             shares.truncate(size);
-            let convert = |share| convert_share(share, &status_builder);
+            let convert = |share| convert_share(share, &rpc.context, &status_builder);
             let mut shares: Vec<_> = shares.iter().map(convert).collect();
             shares.truncate(status_builder.budget().count_fitting(&shares)?);
             let last = shares.last().filter(|_| shares.len() < count);
@@ -156,7 +160,7 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let mut last_sent = None;
             loop {
                 let share = watcher.current();
-                let current = convert_share(&share, responder.status_builder());
+                let current = convert_share(&share, &rpc.context, responder.status_builder());
                 if last_sent.as_ref() != Some(&current) {
                     last_sent = Some(current.clone());
                     responder.send(pb::WatchShareResponse { share: Some(current) }).await?;
@@ -185,7 +189,7 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let sharing = rpc.gateway.sharing();
             let share = sharing.revoke(&rpc.context, share, request, wait).await?;
             Ok(pb::RevokeShareResponse {
-                share: Some(convert_share(&share, &status_builder)),
+                share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
         };
         self.server.respond(request, handler).await
@@ -234,7 +238,7 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let sharing = rpc.gateway.sharing();
             let share = sharing.extend(&rpc.context, id, duration, request, wait).await?;
             Ok(pb::ExtendShareResponse {
-                share: Some(convert_share(&share, &status_builder)),
+                share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
         };
         self.server.respond(request, handler).await
@@ -249,7 +253,7 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let (id, wait) = violations.finish(|| Some((id?, wait?)))?;
             let share = rpc.gateway.sharing().retry(&rpc.context, id, wait).await?;
             Ok(pb::RetryShareResponse {
-                share: Some(convert_share(&share, &status_builder)),
+                share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
         };
         self.server.respond(request, handler).await
@@ -340,13 +344,13 @@ async fn send_revoked(
     let status_builder = responder.status_builder();
     let response = match revoked {
         Ok(share) => pb::RevokeSharesResponse {
-            share: Some(convert_share(&share, status_builder)),
+            share: Some(convert_share(&share, &rpc.context, status_builder)),
             error: None,
         },
         Err(error) => {
             let (share, _) = rpc.gateway.sharing().get(id).await?;
             pb::RevokeSharesResponse {
-                share: Some(convert_share(&share, status_builder)),
+                share: Some(convert_share(&share, &rpc.context, status_builder)),
                 error: Some(status_builder.part(&error)),
             }
         }
@@ -460,7 +464,7 @@ impl Violations {
         }
     }
 
-    fn lead(&mut self, lead: Option<pb::share_lead_request::Lead>) -> Option<LeadKey> {
+    fn lead(&mut self, lead: Option<pb::share_lead_request::Lead>, check: &mut FieldCheck<'_>) -> Option<LeadKey> {
         use pb::share_lead_request::Lead;
         match lead {
             None => {
@@ -469,6 +473,7 @@ impl Violations {
             }
             Some(Lead::LeadId(id)) => self.id("lead_id", id).map(LeadKey::Id),
             Some(Lead::LeadNumber(number)) => {
+                check.read(LEAD_NUMBER, || "lead_number".to_owned());
                 let violation = check_number("lead_number", &number);
                 self.check_value(LeadKey::Number(number), violation)
             }
@@ -476,20 +481,28 @@ impl Violations {
     }
 
     /// `None` without a violation: the default activity is posted.
-    fn share_context(&mut self, context: Option<pb::share_lead_request::Context>) -> Option<ShareContext> {
+    fn share_context(
+        &mut self,
+        context: Option<pb::share_lead_request::Context>,
+        check: &mut FieldCheck<'_>,
+    ) -> Option<ShareContext> {
         use pb::share_lead_request::Context;
         match context? {
             Context::ActivityId(id) => self.id("activity_id", id).map(|id| ShareContext::Existing { id }),
-            Context::NewActivity(new) => Some(self.new_activity(new)),
+            Context::NewActivity(new) => Some(self.new_activity(new, check)),
         }
     }
 
-    fn new_activity(&mut self, new: pb::NewActivity) -> ShareContext {
+    fn new_activity(&mut self, new: pb::NewActivity, check: &mut FieldCheck<'_>) -> ShareContext {
         let pb::NewActivity {
             activity_type,
             note,
             fields,
         } = new;
+        if !note.is_empty() {
+            check.write(NOTE, || "new_activity.note".to_owned());
+        }
+        check.write_activity_fields(fields.keys(), "new_activity.");
         let text = "must be the code of an activity type, or 0 for sharing.default_activity_type";
         self.require(activity_type >= 0, "new_activity.activity_type", text);
         let mut found = Violations::default();
@@ -566,7 +579,7 @@ impl Violations {
     }
 }
 
-fn convert_share(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
+fn convert_share(share: &Share, context: &RequestContext, status_builder: &StatusBuilder) -> pb::Share {
     let is_lead = share.is_of_lead();
     let entity_id = |is_it: bool| {
         if is_it {
@@ -584,7 +597,11 @@ fn convert_share(share: &Share, status_builder: &StatusBuilder) -> pb::Share {
         }
         .into(),
         lead_id: entity_id(is_lead),
-        lead_number: share.lead_number().unwrap_or_default().to_owned(),
+        lead_number: share
+            .lead_number()
+            .filter(|_| !is_hidden(context, LEAD_NUMBER))
+            .unwrap_or_default()
+            .to_owned(),
         opportunity_id: entity_id(!is_lead),
         user_id: share.user_id.clone(),
         activity_id: share.activity_id().unwrap_or_default().to_owned(),

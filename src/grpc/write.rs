@@ -171,10 +171,11 @@ impl QueuedWrite {
     ) -> Result<WriteResult> {
         match self.entry {
             Some(entry) => gateway.write(context, self.write, mode, entry).await,
-            None => gateway
-                .validate(context, &mut self.write)
-                .await
-                .map(|()| WriteResult::default()),
+            None => {
+                context.audit.set_validate_only();
+                let checked = gateway.validate(context, &mut self.write).await;
+                checked.map(|()| WriteResult::default())
+            }
         }
     }
 }

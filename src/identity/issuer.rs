@@ -116,6 +116,14 @@ impl Issuer {
         let _ = self.fetch_if_due().await;
     }
 
+    /// Fetches the keys of the URL. Returns the URL and the number of keys. `None` if the keys are in a file.
+    pub async fn check(&self) -> Option<(&Url, Result<usize, String>)> {
+        match &self.source {
+            JwksSource::File(_) => None,
+            JwksSource::Url(url) => Some((url, self.fetch_if_due().await)),
+        }
+    }
+
     /// Fetches the keys of the URL from time to time, until `stop`. A failure is logged once; the old keys stay in use.
     pub async fn run(&self, stop: CancellationToken) {
         let JwksSource::Url(url) = &self.source else {

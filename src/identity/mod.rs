@@ -26,9 +26,6 @@ pub use issuer::{Issuer, JwksSource, JwtConfig};
 /// The beginning of the caller names that leadgate uses for its own calls.
 pub const RESERVED: &str = "leadgate";
 
-/// The longest caller name, in bytes.
-pub const MAX_NAME: usize = 100;
-
 /// A caller and its permissions.
 #[derive(Debug)]
 pub struct Caller {
@@ -106,7 +103,7 @@ pub struct CredentialConflict {
 }
 
 /// All callers, by their credentials.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
     callers: HashMap<Arc<str>, (Arc<Caller>, Vec<KeyHash>)>,
     subjects: HashMap<String, Arc<Caller>>,
@@ -186,6 +183,18 @@ fn insert<C: Clone + Eq + Hash>(
                 other: other.get().name.to_string(),
             }),
         }
+    }
+}
+
+/// Checks the name of a caller in the settings. Returns the expected value.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
+        return Err("the name of a caller must be 1 to 64 letters, digits, - _ or .");
+    }
+    match is_reserved(name) {
+        true => Err("names that begin with leadgate are reserved"),
+        false => Ok(()),
     }
 }
 

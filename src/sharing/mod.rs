@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::audit::AuditSubject;
 use crate::clock;
 use crate::context::{RequestContext, RequestId, deadline_exceeded};
 use crate::crm;
@@ -25,7 +26,7 @@ use crate::domain::share::{
     Access, Share, ShareChange, ShareContext, ShareFilter, ShareStage, ShareState, ShareStep, SharedEntity,
 };
 use crate::domain::user;
-use crate::error::{Error, ErrorKind, Recovery, Resource, Result};
+use crate::error::{Denial, Error, ErrorKind, Recovery, Resource, Result, Violation};
 use crate::store::{self, AddShareResult, PriorAttempt, Requests, Store, StoreError};
 use crate::users::Users;
 pub use handle::ShareWatcher;
@@ -154,6 +155,21 @@ pub enum ShareTarget {
     Lead(lead::LeadKey, Option<ShareContext>),
     /// The opportunity with this id.
     Opportunity(String),
+}
+
+impl NewShare {
+    fn audit_subject(&self) -> AuditSubject {
+        let (lead_id, share_context) = match &self.target {
+            ShareTarget::Lead(lead::LeadKey::Id(id), context) => (Some(id.clone()), context.as_ref()),
+            ShareTarget::Lead(_, context) => (None, context.as_ref()),
+            ShareTarget::Opportunity(_) => (None, None),
+        };
+        AuditSubject {
+            lead_id,
+            share_id: None,
+            fields: share_context.map(ShareContext::field_names).unwrap_or_default(),
+        }
+    }
 }
 
 /// Selects a share.
@@ -297,8 +313,10 @@ impl Sharing {
         request: Option<RequestId>,
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
+        let subject = new_share.audit_subject();
         let create = |shared: Arc<Shared>, context, id| async move { shared.create(&context, new_share, id).await };
-        self.create_once(context, request, wait, create).await
+        let share = |context| async move { self.create_once(&context, request, wait, create).await };
+        context.audited(subject, share).await
     }
 
     /// Creates a share that replaces share `id` without an interruption of the access. `duration` is the duration of the new
@@ -314,11 +332,33 @@ impl Sharing {
         let create = move |shared: Arc<Shared>, context, request_id| async move {
             shared.create_extension(&context, id, duration, request_id).await
         };
-        self.create_once(context, request, wait, create).await
+        let extend = |context| async move {
+            self.check_activity(&context, id, false).await?;
+            self.create_once(&context, request, wait, create).await
+        };
+        context.audited(of_share(id), extend).await
     }
 
     /// Revokes a share before it expires.
     pub async fn revoke(
+        &self,
+        context: &RequestContext,
+        selector: ShareSelector,
+        request: Option<RequestId>,
+        wait: WaitFor,
+    ) -> Result<Arc<Share>> {
+        let subject = match &selector {
+            ShareSelector::Id(id) => of_share(*id),
+            ShareSelector::Triple { lead_id, .. } => AuditSubject {
+                lead_id: Some(lead_id.clone()),
+                ..AuditSubject::default()
+            },
+        };
+        let revoke = |context| async move { self.revoke_once(&context, selector, request, wait).await };
+        context.audited(subject, revoke).await
+    }
+
+    async fn revoke_once(
         &self,
         context: &RequestContext,
         selector: ShareSelector,
@@ -351,6 +391,12 @@ impl Sharing {
 
     /// Retries the step that failed or whose outcome is unknown. Access that may have been granted is revoked first.
     pub async fn retry(&self, context: &RequestContext, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
+        let retry = |context| async move { self.retry_once(&context, id, wait).await };
+        context.audited(of_share(id), retry).await
+    }
+
+    async fn retry_once(&self, context: &RequestContext, id: Uuid, wait: WaitFor) -> Result<Arc<Share>> {
+        self.check_activity(context, id, true).await?;
         let shared = self.shared.clone();
         let work = move |_| async move {
             shared
@@ -417,6 +463,39 @@ impl Sharing {
         self.shared.crm.call(context, &operation).await
     }
 
+    /// Checks that the caller may write the fields of a share's activity, before it is posted for an extension or again. The
+    /// share may be of another caller. `if_unposted`: only an activity that is not posted yet is checked.
+    async fn check_activity(&self, context: &RequestContext, id: Uuid, if_unposted: bool) -> Result<()> {
+        let denied = &context.permissions.deny_fields;
+        if denied.is_empty() {
+            return Ok(());
+        }
+        let handle = match self.shared.handle(id).await {
+            Err(error) if error.kind == ErrorKind::NotFound(Resource::Share) => return Ok(()),
+            handle => handle?,
+        };
+        let share = handle.current();
+        let names: Vec<&str> = match &share.entity {
+            SharedEntity::Lead {
+                context: ShareContext::New { id, fields, .. },
+                ..
+            } if !if_unposted || id.is_none() => {
+                let names = fields.keys().map(String::as_str);
+                names.filter(|name| denied.contains(name)).collect()
+            }
+            _ => return Ok(()),
+        };
+        if names.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "the activity of the share sets {}, which the caller may not write (deny_fields)",
+            names.join(", ")
+        );
+        let violations = vec![Violation::new("share_id", text)];
+        Err(ErrorKind::CallerNotAllowed(Denial::Fields(violations)).into())
+    }
+
     /// Creates a share once per request id, and waits for it.
     async fn create_once<C, F>(
         &self,
@@ -457,6 +536,7 @@ impl Sharing {
     /// Waits until `is_enough` accepts the share, until the deadline, or until shutdown. Returns the current share.
     async fn wait(&self, context: &RequestContext, id: Uuid, is_enough: impl Fn(&Share) -> bool) -> Result<Arc<Share>> {
         let mut watcher = ShareWatcher::new(self.shared.handle(id).await?);
+        context.audit.learn(watcher.current().lead_id(), None);
         loop {
             let share = watcher.current();
             if is_enough(&share) {
@@ -827,6 +907,14 @@ fn is_revoke_wait_over(wait: WaitFor, share: &Share) -> bool {
         | ShareStage::EndingPredecessor
         | ShareStage::RevokeQueued
         | ShareStage::RequestingRevoke => wait == WaitFor::Nothing,
+    }
+}
+
+/// The subject of a mutation of that share, for the audit.
+fn of_share(id: Uuid) -> AuditSubject {
+    AuditSubject {
+        share_id: Some(id),
+        ..AuditSubject::default()
     }
 }
 

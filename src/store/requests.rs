@@ -272,8 +272,13 @@ impl<T: StoredResult> Requests<T> {
         W: FnOnce(PriorAttempt) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        let audit = context.audit.clone();
         let Some(RequestEntry { record, lock }) = entry else {
-            return self.run(context, work(PriorAttempt::None)).await;
+            let audited = async move {
+                audit.begin().await?;
+                work(PriorAttempt::None).await
+            };
+            return self.run(context, audited).await;
         };
         let lock = match lock {
             RequestLock::Held(lock) => lock,
@@ -296,6 +301,7 @@ impl<T: StoredResult> Requests<T> {
                     }
                 }
             };
+            audit.begin().await?;
             let result = work(prior).await;
             this.store_result(&record, &waiting.caller, &result, lock).await;
             result
@@ -420,7 +426,15 @@ impl<T: StoredResult> Requests<T> {
     async fn run(&self, context: &RequestContext, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         // Cancels the context when the waiter is dropped. Calls that are not sent yet are removed from the queue.
         let _cancel = context.cancelled.clone().drop_guard();
-        let task = self.tasks.spawn(work);
+        let audit = context.audit.task();
+        let task = self.tasks.spawn(async move {
+            let result = work.await;
+            if let Ok(value) = &result {
+                audit.learn(value.lead_id(), value.share_id());
+            }
+            audit.end(result.as_ref().err()).await;
+            result
+        });
         match tokio::time::timeout_at(context.deadline + GRACE, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(failure)) => match failure.try_into_panic() {

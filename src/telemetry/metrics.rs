@@ -140,9 +140,15 @@ metrics! {
     store_damaged_rows: Gauge = "store_damaged_rows",
         "Rows of the store that cannot be read and are ignored";
     connections_refused: Counter = "connections_refused",
-        "Connections that were closed because the maximum of open connections was reached";
+        "Connections that were closed because the maximum of open connections or of TLS handshakes was reached";
+    connections_closed: Family<ReasonLabels, Counter> = "connections_closed",
+        "Connections that the server closed before the client did, by reason";
     auth_failures: Family<ReasonLabels, Counter> = "auth_failures",
         "RPCs without a valid credential of a known caller, by reason";
+    audit_lines: Counter = "audit_lines",
+        "Lines written to the audit";
+    audit_failures: Counter = "audit_failures",
+        "Lines that could not be written to the audit, or not within one second";
     accept_failures: Counter = "accept_failures",
         "Failed attempts to accept a connection";
     handshakes_failed: Family<ReasonLabels, Counter> = "tls_handshakes_failed",
@@ -321,14 +327,29 @@ impl Metrics {
         self.store_damaged_rows.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Counts a connection that was closed because the maximum of open connections was reached.
+    /// Counts a connection that was closed because the maximum of open connections or of TLS handshakes was reached.
     pub fn connection_refused(&self) {
         self.connections_refused.inc();
+    }
+
+    /// Counts a connection that the server closes before the client does.
+    pub fn connection_closed(&self, reason: &'static str) {
+        self.connections_closed.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Counts an RPC without a valid credential of a known caller.
     pub fn auth_failed(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Counts a line of the audit.
+    pub fn audit_written(&self) {
+        self.audit_lines.inc();
+    }
+
+    /// Counts a line that could not be written to the audit.
+    pub fn audit_failed(&self) {
+        self.audit_failures.inc();
     }
 
     /// Counts a failed attempt to accept a connection.

@@ -65,16 +65,23 @@ impl Account {
     pub async fn process(&self) -> Process {
         let address = listen().await.local_addr().unwrap();
         let path = self.folder.path().join("leadgate.toml");
-        let ports = format!("[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+        let admin = listen().await.local_addr().unwrap();
+        let ports = format!("[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"{admin}\"\n");
         std::fs::write(&path, format!("{ports}{}", self.settings)).unwrap();
         let log = self.folder.path().join("log");
-        Process { address, path, log }
+        Process {
+            address,
+            admin,
+            path,
+            log,
+        }
     }
 }
 
 /// A gateway that can be started, killed and started again.
 pub struct Process {
     pub address: SocketAddr,
+    pub admin: SocketAddr,
     pub path: PathBuf,
     log: PathBuf,
 }
@@ -82,7 +89,7 @@ pub struct Process {
 impl Process {
     pub fn start(&self) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(&self.log);
-        Command::new(env!("CARGO_BIN_EXE_leadgate"))
+        Command::new(binary())
             .args(["serve", "--config", self.path.to_str().unwrap()])
             .stderr(log.unwrap())
             .kill_on_drop(true)
@@ -102,4 +109,9 @@ impl Process {
         };
         tokio::time::timeout(Duration::from_secs(20), connected).await.unwrap()
     }
+}
+
+/// The binary that the tests start: the one that cargo has built for them, or `LEADGATE_BIN`.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("LEADGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_leadgate").into())
 }

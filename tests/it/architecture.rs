@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the library, the highest layer first, with the modules that each one may import from: only from rows below
 /// its own. A module that is missing here is an error, and so is a right that is not needed.
-const MODULES: [(&str, &[&str]); 21] = [
+const MODULES: [(&str, &[&str]); 22] = [
     (
         "fuzzing",
         &["config", "crm", "domain", "gateway", "grpc", "identity", "tls"],
@@ -16,6 +16,7 @@ const MODULES: [(&str, &[&str]); 21] = [
         "app",
         &[
             "admin",
+            "audit",
             "clock",
             "config",
             "crm",
@@ -34,6 +35,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     (
         "config",
         &[
+            "audit",
             "crm",
             "files",
             "gateway",
@@ -45,10 +47,11 @@ const MODULES: [(&str, &[&str]); 21] = [
             "tls",
         ],
     ),
-    ("admin", &["gateway", "store", "telemetry", "tenant"]),
+    ("admin", &["audit", "gateway", "store", "telemetry", "tenant"]),
     (
         "grpc",
         &[
+            "audit",
             "clock",
             "context",
             "domain",
@@ -65,6 +68,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     (
         "gateway",
         &[
+            "audit",
             "cached",
             "context",
             "crm",
@@ -79,7 +83,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     ),
     (
         "sharing",
-        &["clock", "context", "crm", "domain", "error", "store", "users"],
+        &["audit", "clock", "context", "crm", "domain", "error", "store", "users"],
     ),
     ("users", &["cached", "context", "crm", "domain", "error"]),
     ("cached", &["clock", "context", "crm", "error"]),
@@ -89,7 +93,8 @@ const MODULES: [(&str, &[&str]); 21] = [
         &["clock", "context", "domain", "error", "identity", "quota", "telemetry"],
     ),
     ("quota", &["clock", "context", "domain", "error"]),
-    ("context", &["error", "identity"]),
+    ("context", &["audit", "error", "identity"]),
+    ("audit", &["clock", "error", "telemetry"]),
     ("domain", &["error"]),
     ("identity", &["files"]),
     ("files", &["telemetry"]),

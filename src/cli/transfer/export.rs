@@ -283,7 +283,7 @@ impl RunningExport {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                response = responses.message() => match response? {
+                response = responses.message() => match response.map_err(StreamError::of_accepted)? {
                     Some(response) => self.add(response)?,
                     None => return Ok(()),
                 },

@@ -41,6 +41,17 @@ impl From<Status> for StreamError {
     }
 }
 
+impl StreamError {
+    /// Returns the error of a stream that the gateway had accepted. A token that expires ends such a stream; a new stream uses the
+    /// present content of the token file.
+    pub(super) fn of_accepted(status: Status) -> Self {
+        match status.code() {
+            Code::Unauthenticated => Self::Retryable(status),
+            _ => status.into(),
+        }
+    }
+}
+
 /// The number of consecutive streams that ended early.
 #[derive(Default)]
 pub(super) struct StreamRetries(u32);

@@ -272,5 +272,6 @@ fn batch_context<O: Batchable>(members: &[Member<O>]) -> RequestContext {
         position: None,
         progress: Arc::default(),
         record: None,
+        audit: Default::default(),
     }
 }

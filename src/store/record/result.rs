@@ -13,10 +13,24 @@ use crate::store::damage;
 pub trait StoredResult: Clone + Send + Sync + 'static {
     /// The stored form of the value.
     type Record: From<Self> + Into<Self> + Serialize + DeserializeOwned;
+
+    /// The lead that was written, if the value names it.
+    fn lead_id(&self) -> Option<&str> {
+        None
+    }
+
+    /// The share that was written, if the value names it.
+    fn share_id(&self) -> Option<Uuid> {
+        None
+    }
 }
 
 impl StoredResult for WriteResult {
     type Record = LeadWriteRecord;
+
+    fn lead_id(&self) -> Option<&str> {
+        Some(&self.lead_id)
+    }
 }
 
 /// The result of a post of an activity: its id.
@@ -27,6 +41,10 @@ impl StoredResult for String {
 /// The result of a share: its id.
 impl StoredResult for Uuid {
     type Record = Self;
+
+    fn share_id(&self) -> Option<Uuid> {
+        Some(*self)
+    }
 }
 
 #[cfg(test)]

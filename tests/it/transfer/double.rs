@@ -52,6 +52,8 @@ struct Seen {
     known: HashMap<String, ()>,
     /// The request ids of the rows by first name.
     ids: HashMap<String, String>,
+    /// `x-leadgate-caller` of each stream.
+    callers: Vec<Option<String>>,
 }
 
 #[derive(Clone)]
@@ -113,6 +115,11 @@ impl Double {
     /// The rows in the order of arrival.
     pub fn came(&self) -> Vec<String> {
         self.seen.lock().unwrap().came.clone()
+    }
+
+    /// `x-leadgate-caller` of each stream.
+    pub fn callers(&self) -> Vec<Option<String>> {
+        self.seen.lock().unwrap().callers.clone()
     }
 
     /// The rows in the order of execution.
@@ -195,6 +202,9 @@ macro_rules! service {
                 &self,
                 request: Request<Streaming<pb::ImportLeadsRequest>>,
             ) -> Result<Response<Rows>, Status> {
+                let caller = request.metadata().get("x-leadgate-caller");
+                let caller = caller.map(|name| name.to_str().unwrap().to_owned());
+                self.seen.lock().unwrap().callers.push(caller);
                 let (service, mut rows) = (self.clone(), request.into_inner());
                 let (sender, receiver) = tokio::sync::mpsc::channel(16);
                 tokio::spawn(async move {

@@ -1,8 +1,14 @@
 //! Commands use TLS for https:// addresses, and never fall back to plaintext.
 
-use super::double::Double;
-use super::{Fixture, ended};
-use crate::harness::listen;
+use std::time::Duration;
+
+use leadgate::identity::api_key::{self, KeyHash};
+use leadgate_simulator::{Latency, Options};
+
+use super::double::{Double, Reply};
+use super::{Fixture, SETTINGS, alike, ended};
+use crate::certificates::TlsFiles;
+use crate::harness::{World, listen};
 use crate::process::{Said, leadgate, run};
 
 const AUTHORITY: &str = include_str!("tls/authority.pem");
@@ -39,7 +45,7 @@ async fn an_address_of_https_is_reached_by_tls() {
     assert_eq!(said.code, Some(0), "{said:?}");
     let said: Said = run(&["health", "--addr", &url]).await.into();
     assert!(
-        said.code == Some(1) && said.err.contains("--ca-file can add it"),
+        said.code == Some(1) && said.err.contains("--tls-ca can add it"),
         "{said:?}"
     );
     let said: Said = run(&["health", "--addr", &url, "--ca-file", &path("nothing.txt")])
@@ -93,4 +99,98 @@ async fn an_address_of_https_never_gets_plaintext() {
         .await
         .into();
     assert!(said.code == Some(1) && said.err.contains("without TLS"), "{said:?}");
+}
+
+#[tokio::test]
+async fn an_import_and_an_export_continue_with_the_next_token() {
+    let files = TlsFiles::new();
+    files.write("authority.crt", &files.server_authority.pem);
+    let (old, new) = (api_key::generate("etl"), api_key::generate("etl"));
+    let settings = |key: &str| {
+        format!(
+            "{SETTINGS}[auth]\nmode = \"callers\"\n[callers.etl]\napi_keys = [\"{}\"]\ntenants = [\"acme\"]\n\
+             allow = [\"LeadService/*\"]\n",
+            KeyHash::of(key)
+        )
+    };
+    let mut options = Options::default();
+    (options.limits.calls, options.limits.bulk) = (0, 0);
+    let set_latency = |options: &mut Options, milliseconds| {
+        options.latency = Latency {
+            min: Duration::from_millis(milliseconds),
+            max: Duration::from_millis(milliseconds + 100),
+        };
+    };
+    set_latency(&mut options, 500);
+    let fixture = Fixture {
+        world: World::with_tls(options, &settings(&old), &files, None).await,
+        folder: tempfile::tempdir().unwrap(),
+    };
+    let path = |name: &str| fixture.path(name).to_str().unwrap().to_owned();
+    let spawn = |arguments: &[&str]| {
+        let address = format!("https://localhost:{}", fixture.world.address.port());
+        let mut command = leadgate();
+        command.args(arguments).args(["--addr", &address]);
+        command.args(["--tls-ca", files.path("authority.crt").to_str().unwrap()]);
+        command.args(["--token-file", &path("token.txt")]).spawn().unwrap()
+    };
+    // As Kubernetes does it: the file is there at any time. The old key is revoked at once.
+    let rotate = |key: &str| {
+        fixture.write("next.txt", format!("{key}\n"));
+        std::fs::rename(fixture.path("next.txt"), fixture.path("token.txt")).unwrap();
+        fixture.world.write_settings(&settings(key));
+    };
+    let is_continued = |said: &Said| {
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.err.contains("The stream was interrupted"), "{said:?}");
+        let all = format!("{}{}", said.out, said.err);
+        assert!(!all.contains(&old) && !all.contains(&new), "{said:?}");
+    };
+
+    fixture.write("token.txt", &old);
+    fixture.write("leads.csv", alike(1_500));
+    let importing = spawn(&["import", &path("leads.csv"), "--mode", "create"]);
+    fixture.until(100).await;
+    rotate(&new);
+    is_continued(&ended(importing).await);
+    fixture.assert_each_once(1_500);
+
+    for n in 1_500..7_000 {
+        fixture.world.simulator.insert_lead(&[("LastName", &n.to_string())]);
+    }
+    fixture.world.set_options(|options| set_latency(options, 1_000));
+    let exporting = spawn(&["export", "--from", "24h", "--out", &path("all.csv")]);
+    let written = async {
+        while !fixture.path("all.csv.part").exists() || fixture.read("all.csv.part").lines().count() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), written).await.unwrap();
+    rotate(&old);
+    is_continued(&ended(exporting).await);
+    assert_eq!(fixture.read("all.csv").lines().count(), 7_001);
+
+    // Without a valid token, the command ends at its first call.
+    rotate(&new);
+    fixture.write("token.txt", &old);
+    let said = ended(spawn(&["export", "--from", "24h", "--out", &path("none.csv")])).await;
+    assert!(said.code == Some(1) && said.err.contains("CALLER_UNKNOWN"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_caller_with_credentials_does_not_name_itself() {
+    let fixture = Fixture::open(|_| {}).await;
+    fixture.write("leads.csv", "email_address,FirstName\na@x.co,a1\n");
+    fixture.write("token.txt", api_key::generate("etl"));
+    let token = fixture.path("token.txt");
+    let import = ["import", "leads.csv"];
+    for (arguments, name) in [
+        (&import[..], Some("transfer")),
+        (&["import", "leads.csv", "--token-file", token.to_str().unwrap()], None),
+    ] {
+        let double = Double::start(|_, _| Reply::Taken).await;
+        let said = ended(fixture.spawn(double.address, arguments)).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(double.callers().last().unwrap().as_deref(), name);
+    }
 }

@@ -244,7 +244,7 @@ impl ImportRunner {
                 response = responses.message() => match response {
                     Ok(Some(response)) => self.add_response(response, Instant::now())?,
                     Ok(None) => return Err(StreamError::Retryable(Status::unavailable("the stream ended before all rows had a result"))),
-                    Err(status) => return Err(status.into()),
+                    Err(status) => return Err(StreamError::of_accepted(status)),
                 },
                 _ = tick.tick() => {
                     self.save()?;

@@ -1,0 +1,237 @@
+//! Each limit of a connection: it applies, it is counted, and it does not concern others.
+
+use std::time::Duration;
+
+use leadgate::grpc::pb;
+use leadgate_simulator::Options;
+use pb::quota_service_client::QuotaServiceClient;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::attacks::gzip_bomb_message;
+use super::raw::{self, RawConnection};
+use crate::certificates::TlsFiles;
+use crate::harness::{World, channel, framed, grpc, seen};
+
+const GET_QUOTA: &str = "/leadgate.v1.QuotaService/GetQuota";
+const LIMIT: Duration = Duration::from_secs(10);
+
+async fn world(server: &str) -> World {
+    World::with(Options::default(), &format!("[server]\n{server}")).await
+}
+
+/// Waits until this number of connections have been closed for that reason.
+async fn closed(world: &World, reason: &str, count: u32) {
+    let line = format!("leadgate_connections_closed_total{{reason=\"{reason}\"}} {count}");
+    world.until(&line).await;
+}
+
+fn quota_client(channel: tonic::transport::Channel) -> QuotaServiceClient<tonic::transport::Channel> {
+    QuotaServiceClient::new(channel)
+}
+
+#[tokio::test]
+async fn a_connection_must_begin_with_the_first_frames_in_time() {
+    let world = world("handshake_timeout = \"300ms\"").await;
+    let begin = Instant::now();
+    let settings = raw::frame(raw::SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]);
+    let partial = [raw::PREFACE, &settings[..10]].concat();
+    for sent in [&[], &raw::PREFACE[..5], raw::PREFACE, &partial] {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(LIMIT, stream.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "{sent:?}");
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(1_200));
+    closed(&world, "handshake_timeout", 4).await;
+    // HTTP/1 has the same timeout for its headers.
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost").await.unwrap();
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(LIMIT, stream.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok());
+    // The client of the world has begun in time, and stays connected.
+    world
+        .client
+        .clone()
+        .describe_lead_fields(pb::DescribeLeadFieldsRequest::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn headers_must_arrive_in_time() {
+    let world = world("handshake_timeout = \"300ms\"").await;
+    let headers = raw::headers(GET_QUOTA);
+    let incomplete = [
+        // A part of a frame.
+        raw::frame(raw::HEADERS, raw::END_HEADERS, 1, &headers)[..20].to_vec(),
+        // A frame that is not the last one.
+        raw::frame(raw::HEADERS, 0, 1, &headers[..20]),
+        [
+            raw::frame(raw::HEADERS, 0, 1, &headers[..20]),
+            raw::frame(raw::CONTINUATION, 0, 1, &headers[20..40]),
+        ]
+        .concat(),
+    ];
+    for sent in &incomplete {
+        let mut connection = RawConnection::open(world.address).await.unwrap();
+        connection.write(sent).await.unwrap();
+        assert_eq!(connection.until_closed(LIMIT).await.as_deref(), Some("header_timeout"));
+    }
+    closed(&world, "header_timeout", 3).await;
+}
+
+#[tokio::test]
+async fn pings_below_the_minimum_interval_end_the_connection() {
+    let world = world("keepalive_min_interval = \"1h\"").await;
+    let ping = raw::frame(raw::PING, 0, 0, &[7; 8]);
+    let mut connection = RawConnection::open(world.address).await.unwrap();
+    // Three are allowed, and three again after a response.
+    for _ in 0..3 {
+        connection.write(&ping).await.unwrap();
+    }
+    let request = raw::rpc(1, GET_QUOTA, &framed(&pb::GetQuotaRequest::default()));
+    connection.write(&request).await.unwrap();
+    while connection.read().await.unwrap().kind != raw::DATA {}
+    for _ in 0..5 {
+        let _ = connection.write(&ping).await;
+    }
+    assert_eq!(connection.until_closed(LIMIT).await.as_deref(), Some("too_many_pings"));
+    closed(&world, "too_many_pings", 1).await;
+}
+
+#[tokio::test]
+async fn floods_end_the_connection() {
+    let world = world("").await;
+    let headers = raw::headers(GET_QUOTA);
+    let resets = (0..1_000).flat_map(|number| {
+        let stream = 1 + 2 * number;
+        let open = raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &headers);
+        [open, raw::frame(raw::RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+    });
+    let many = (0..200).flat_map(|_| raw::frame(raw::CONTINUATION, 0, 1, &[]));
+    let continuations = [raw::frame(raw::HEADERS, 0, 1, &headers), many.collect()].concat();
+    let long = raw::frame(raw::HEADERS, 0, 1, &raw::headers(GET_QUOTA));
+    let value = [&[0, 1, b'x', 0x7f, 0x80, 0x7e][..], &[b'v'; 16_255]].concat();
+    let large = (0..100).flat_map(|_| raw::frame(raw::CONTINUATION, 0, 1, &value));
+    let large = [long, large.collect()].concat();
+    for (number, flood) in (1..).zip([resets.collect::<Vec<u8>>(), continuations, large]) {
+        let mut connection = RawConnection::open(world.address).await.unwrap();
+        // The server may close the connection before all is written.
+        let _ = connection.write(&flood).await;
+        connection.until_closed(LIMIT).await;
+        closed(&world, "flood", number).await;
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_after_its_rpcs() {
+    let world = world("max_connection_age = \"400ms\"\nmax_connection_age_grace = \"600ms\"").await;
+    let mut watch = quota_client(channel(world.address).await);
+    let begin = Instant::now();
+    let request = pb::WatchQuotaRequest::default();
+    let mut responses = watch.watch_quota(request).await.unwrap().into_inner();
+    let end = async {
+        loop {
+            match responses.message().await {
+                Ok(Some(_)) => {}
+                end => break end,
+            }
+        }
+    };
+    let end = tokio::time::timeout(LIMIT, end).await.unwrap();
+    // The stream had the time of grace, and ended with the connection.
+    assert!(begin.elapsed() >= Duration::from_millis(900), "{:?}", begin.elapsed());
+    assert!(end.is_err(), "{end:?}");
+    // Further RPCs use new connections, without an error.
+    for _ in 0..3 {
+        watch.get_quota(pb::GetQuotaRequest::default()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let (_, metrics) = world.page("/metrics").await;
+    let prefix = "leadgate_connections_closed_total{reason=\"max_age\"} ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(prefix)).unwrap();
+    assert!(count.parse::<u32>().unwrap() >= 3, "{count}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_and_a_stream_keeps_it() {
+    let world = world("max_connection_idle = \"300ms\"").await;
+    let mut watch = quota_client(channel(world.address).await);
+    let request = pb::WatchQuotaRequest::default();
+    let mut responses = watch.watch_quota(request).await.unwrap().into_inner();
+    let mut idle = RawConnection::open(world.address).await.unwrap();
+    let mut is_going_away = false;
+    while let Ok(frame) = tokio::time::timeout(LIMIT, idle.read()).await.unwrap() {
+        is_going_away |= frame.kind == raw::GOAWAY;
+        // The server waits for the response to its PING.
+        if frame.kind == raw::PING {
+            let _ = idle.write(&raw::frame(raw::PING, 1, 0, &frame.payload)).await;
+        }
+    }
+    assert!(is_going_away);
+    // The raw connection and that of the world.
+    closed(&world, "idle", 2).await;
+    responses.message().await.unwrap().unwrap();
+    watch.get_quota(pb::GetQuotaRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_read_ends_the_connection() {
+    let world = world("stream_read_timeout = \"300ms\"").await;
+    let describe = "/leadgate.v1.LeadService/DescribeLeadFields";
+    let mut connection = RawConnection::with_window(world.address, 0).await.unwrap();
+    let request = raw::rpc(1, describe, &framed(&pb::DescribeLeadFieldsRequest::default()));
+    let begin = Instant::now();
+    connection.write(&request).await.unwrap();
+    connection.until_closed(LIMIT).await;
+    assert!(begin.elapsed() >= Duration::from_millis(1_500));
+    closed(&world, "unread_response", 1).await;
+    // A client that reads everything, and then nothing because there is nothing, stays.
+    let mut other = quota_client(channel(world.address).await);
+    other.get_quota(pb::GetQuotaRequest::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    closed(&world, "unread_response", 1).await;
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_is_rejected() {
+    let world = world("").await;
+    let request = grpc(GET_QUOTA).header("grpc-encoding", "gzip");
+    let response = crate::harness::ask(world.address, request, gzip_bomb_message()).await;
+    let error = seen(Status::from_header_map(&response.headers).unwrap());
+    error.is(Code::InvalidArgument, "INVALID_FIELD");
+    let text = error.status.message();
+    assert!(
+        text.contains("after decompression") && text.contains("server.max_request_bytes"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn tls_handshakes_are_limited_in_number_and_time() {
+    let files = TlsFiles::new();
+    let settings = "[server]\nmax_handshakes = 1\nhandshake_timeout = \"1s\"";
+    let world = World::with_tls(Options::default(), settings, &files, None).await;
+    // Without a byte, this is no handshake yet.
+    let silent = TcpStream::connect(world.address).await.unwrap();
+    let mut slow = TcpStream::connect(world.address).await.unwrap();
+    // The head of a TLS record.
+    slow.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+    // Another handshake is closed as soon as the slow one is noticed.
+    let refused = async { while files.endpoint(world.address, None).connect().await.is_ok() {} };
+    tokio::time::timeout(Duration::from_millis(900), refused).await.unwrap();
+    let (_, metrics) = world.page("/metrics").await;
+    let is_counted = !metrics.contains("leadgate_connections_refused_total 0\n");
+    assert!(is_counted, "{metrics}");
+    let timed_out = "leadgate_tls_handshakes_failed_total{reason=\"timeout\"}";
+    while !world.page("/metrics").await.1.contains(timed_out) {
+        tokio::task::yield_now().await;
+    }
+    drop(silent);
+    files.endpoint(world.address, None).connect().await.unwrap();
+}
