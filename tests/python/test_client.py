@@ -184,7 +184,8 @@ class Contract(GatewayCase):
 
     def test_an_unknown_tenant_is_rejected(self):
         failure = self.call_failing("GetLead", {"leadNumber": "1"}, metadata=[("x-leadgate-tenant", "other")])
-        self.assertEqual((failure.code, failure.fields), (grpc.StatusCode.INVALID_ARGUMENT, ["x-leadgate-tenant"]))
+        self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"))
+        self.assertEqual(failure.details["ErrorInfo"].metadata["rule"], "tenant")
 
     def test_every_response_has_the_request_id_in_its_trailers(self):
         lead = {"firstName": "Asha", "emailAddress": "asha@example.com"}
