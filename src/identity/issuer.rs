@@ -59,7 +59,7 @@ pub struct Issuer {
 
 impl Issuer {
     /// An issuer. The keys of a file are read now, and a file that cannot be read is an error. Those of a URL are fetched by
-    /// [`Self::fetch`].
+    /// [`Self::run`].
     pub fn new(config: JwtConfig) -> Result<Self, String> {
         let client = reqwest::Client::builder()
             .timeout(TIMEOUT)
