@@ -14,7 +14,7 @@ CARGO_CYCLONEDX := 0.5.9
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The binary that is shipped.
 DIST_BIN := $(TARGET)/dist/leadgate
-# The binary that the client tests run.
+# The binary that the client tests and `make hostile` run.
 LEADGATE_BIN ?= $(DIST_BIN)
 REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
 PYTHON_READY := .venv/ready

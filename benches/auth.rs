@@ -2,18 +2,29 @@
 //!
 //! `cargo bench --bench auth` prints the tables; with `-- --write docs/benchmarks` it writes `docs/benchmarks/auth.md`.
 
-#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+// The modules of the tests have more than the bench needs.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    dead_code,
+    missing_docs,
+    unreachable_pub
+)]
 
+#[path = "../tests/it/certificates.rs"]
+mod certificates;
 mod machine;
+#[path = "../tests/it/tokens.rs"]
+mod tokens;
 
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use certificates::{Issued, TlsFiles};
+use jsonwebtoken::Algorithm;
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::grpc::pb;
@@ -21,15 +32,13 @@ use leadgate::identity::Identification;
 use leadgate::identity::api_key::{self, KeyHash};
 use leadgate::identity::certificate::SubjectName;
 use pb::quota_service_client::QuotaServiceClient;
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-};
-use serde_json::{Value as Json, json};
+use serde_json::json;
+use tokens::{TokenKey, key_set};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 
 /// Number of identifications in one measurement, and number of measurements.
 const IDENTIFICATIONS: u32 = 20_000;
@@ -42,96 +51,20 @@ const CONNECTIONS: u32 = 20;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 const CALLER: &str = "checkout";
+const TENANT: &str = "[tenants.acme]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"\n";
 
-/// A key of an issuer of tokens.
-struct TokenKey {
-    algorithm: Algorithm,
-    name: &'static str,
-    pair: KeyPair,
+/// The keys of an issuer, by algorithm.
+fn token_keys() -> [(&'static str, TokenKey); 3] {
+    [
+        ("RS256", TokenKey::new(Algorithm::RS256, "rsa")),
+        ("ES256", TokenKey::new(Algorithm::ES256, "ec")),
+        ("EdDSA", TokenKey::new(Algorithm::EdDSA, "ed")),
+    ]
 }
 
-impl TokenKey {
-    fn all() -> [Self; 3] {
-        let key = |algorithm, name, pair: Result<KeyPair, rcgen::Error>| Self {
-            algorithm,
-            name,
-            pair: pair.unwrap(),
-        };
-        let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-        [
-            key(Algorithm::RS256, "RS256", rsa),
-            key(
-                Algorithm::ES256,
-                "ES256",
-                KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
-            ),
-            key(Algorithm::EdDSA, "EdDSA", KeyPair::generate_for(&rcgen::PKCS_ED25519)),
-        ]
-    }
-
-    fn jwk(&self) -> Json {
-        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let raw = self.pair.public_key_raw();
-        match self.algorithm {
-            // An uncompressed point: 4, x, y.
-            Algorithm::ES256 => json!({"kty": "EC", "crv": "P-256", "kid": self.name,
-                "x": text(&raw[1..33]), "y": text(&raw[33..])}),
-            Algorithm::EdDSA => json!({"kty": "OKP", "crv": "Ed25519", "kid": self.name, "x": text(raw)}),
-            // DER: the modulus, then the exponent 65537 in 5 bytes.
-            _ => {
-                let end = raw.len() - 5;
-                json!({"kty": "RSA", "kid": self.name, "e": "AQAB", "n": text(&raw[end - 256..end])})
-            }
-        }
-    }
-
-    /// A token. `number` makes it differ from others.
-    fn sign(&self, number: usize) -> String {
-        let mut header = Header::new(self.algorithm);
-        header.kid = Some(self.name.to_owned());
-        let pem = self.pair.serialize_pem();
-        let key = match self.algorithm {
-            Algorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
-            Algorithm::EdDSA => EncodingKey::from_ed_pem(pem.as_bytes()),
-            _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
-        };
-        let claims = json!({"iss": "https://idp.example", "aud": "leadgate", "sub": CALLER, "exp": 4_000_000_000_u64,
-            "jti": number});
-        encode(&header, &claims, &key.unwrap()).unwrap()
-    }
-}
-
-/// Certificates of an authority, PEM.
-struct Certificates {
-    authority: String,
-    server: (String, String),
-    client: (String, String),
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let key = KeyPair::generate().unwrap();
-        let authority = params.self_signed(&key).unwrap().pem();
-        let issuer = Issuer::new(params, key);
-        let issue = |name: SanType, usage| {
-            let mut params = CertificateParams::default();
-            params.subject_alt_names = vec![name];
-            params.extended_key_usages = vec![usage];
-            let key = KeyPair::generate().unwrap();
-            let certificate = params.signed_by(&key, &issuer).unwrap();
-            (certificate.pem(), key.serialize_pem())
-        };
-        let server = SanType::DnsName("localhost".try_into().unwrap());
-        let client = SanType::URI(format!("spiffe://bench/{CALLER}").try_into().unwrap());
-        Self {
-            authority,
-            server: issue(server, ExtendedKeyUsagePurpose::ServerAuth),
-            client: issue(client, ExtendedKeyUsagePurpose::ClientAuth),
-        }
-    }
+/// A token. `number` makes it differ from others.
+fn token(key: &TokenKey, number: usize) -> String {
+    key.sign(&json!({"iss": "https://idp.example", "aud": "leadgate", "sub": CALLER, "exp": 4_000_000_000_u64, "jti": number}))
 }
 
 /// One kind of client.
@@ -145,35 +78,21 @@ struct Kind {
 /// A gateway.
 struct Gateway {
     address: std::net::SocketAddr,
-    certificates: Option<Arc<Certificates>>,
+    tls: Option<Arc<TlsFiles>>,
+    client: Arc<Issued>,
     stop: CancellationToken,
     _folder: tempfile::TempDir,
 }
 
 impl Gateway {
-    async fn start(settings: &str, jwks: &str, certificates: Option<&Arc<Certificates>>) -> Self {
+    async fn start(settings: &str, jwks: &str, tls: Option<&Arc<TlsFiles>>, client: &Arc<Issued>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path.display().to_string()
-        };
-        let mut tls = String::new();
-        if let Some(certificates) = certificates {
-            let (cert, key) = &certificates.server;
-            let (cert, key) = (file("tls.crt", cert), file("tls.key", key));
-            let ca = file("ca.crt", &certificates.authority);
-            let _ = write!(
-                tls,
-                "[server]\ntls = {{ cert_file = \"{cert}\", key_file = \"{key}\", client_ca_file = \"{ca}\" }}\n"
-            );
-        }
-        let settings = settings.replace("{jwks}", &file("jwks.json", jwks));
-        let text = format!(
-            "{tls}[store]\nurl = \"sqlite::memory:\"\n{settings}\n[tenants.acme]\nbase_url = \"http://127.0.0.1:1\"\n\
-             access_key = \"a\"\nsecret_key = \"b\"\n"
-        );
-        let config = Config::read("bench", &text, std::iter::empty()).unwrap();
+        let path = folder.path().join("jwks.json");
+        std::fs::write(&path, jwks).unwrap();
+        let settings = settings.replace("{jwks}", &path.display().to_string());
+        let text = format!("[store]\nurl = \"sqlite::memory:\"\n{settings}\n{TENANT}");
+        let variables = tls.into_iter().flat_map(|files| files.variables());
+        let config = Config::read("bench", &text, variables).unwrap();
         let (listener, admin) = (listen().await, listen().await);
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -181,24 +100,18 @@ impl Gateway {
         tokio::spawn(app.serve(listener, admin, stop.clone().cancelled_owned()));
         Self {
             address,
-            certificates: certificates.cloned(),
+            tls: tls.cloned(),
+            client: client.clone(),
             stop,
             _folder: folder,
         }
     }
 
     fn endpoint(&self, has_certificate: bool) -> Endpoint {
-        let Some(certificates) = &self.certificates else {
-            return Endpoint::new(format!("http://{}", self.address)).unwrap();
-        };
-        let ca = Certificate::from_pem(&certificates.authority);
-        let mut config = ClientTlsConfig::new().ca_certificate(ca).domain_name("localhost");
-        if has_certificate {
-            let (cert, key) = &certificates.client;
-            config = config.identity(Identity::from_pem(cert, key));
+        match &self.tls {
+            None => Endpoint::new(format!("http://{}", self.address)).unwrap(),
+            Some(files) => files.endpoint(self.address, has_certificate.then_some(&*self.client)),
         }
-        let endpoint = Endpoint::new(format!("https://{}", self.address)).unwrap();
-        endpoint.tls_config(config).unwrap()
     }
 }
 
@@ -227,15 +140,12 @@ fn per_call(took: Duration, calls: u32) -> f64 {
 }
 
 /// The time to identify a caller, without the network.
-fn identifications(key: &str, keys: &[TokenKey; 3]) -> String {
+fn identifications(key: &str, keys: &[(&str, TokenKey); 3]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let jwks = folder.path().join("jwks.json");
-    let set: Vec<Json> = keys.iter().map(TokenKey::jwk).collect();
-    std::fs::write(&jwks, json!({ "keys": set }).to_string()).unwrap();
-    let text = format!(
-        "{}\n[tenants.acme]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"\n",
-        settings(key).replace("{jwks}", &jwks.display().to_string())
-    );
+    std::fs::write(&jwks, all_keys(keys)).unwrap();
+    let settings = settings(key).replace("{jwks}", &jwks.display().to_string());
+    let text = format!("{settings}\n{TENANT}");
     let config = Config::read("bench", &text, std::iter::empty()).unwrap();
     let authenticator = leadgate::identity::Authenticator::new(&config.auth, config.registry).unwrap();
     let names: Arc<[SubjectName]> = [format!("spiffe://bench/{CALLER}").parse().unwrap()].into();
@@ -258,17 +168,17 @@ fn identifications(key: &str, keys: &[TokenKey; 3]) -> String {
     };
     row("API key", repeated(Some(&format!("Bearer {key}"))));
     row("client certificate, verified", repeated(None));
-    for token_key in keys {
-        let token = format!("Bearer {}", token_key.sign(0));
-        row(&format!("token, {}, cached", token_key.name), repeated(Some(&token)));
+    for (name, token_key) in keys {
+        let text = format!("Bearer {}", token(token_key, 0));
+        row(&format!("token, {name}, cached"), repeated(Some(&text)));
     }
     let mut number = 0;
-    for token_key in keys {
+    for (name, token_key) in keys {
         let mut round = || {
             let tokens: Vec<String> = (0..UNCACHED)
                 .map(|_| {
                     number += 1;
-                    format!("Bearer {}", token_key.sign(number))
+                    format!("Bearer {}", token(token_key, number))
                 })
                 .collect();
             let began = Instant::now();
@@ -276,9 +186,14 @@ fn identifications(key: &str, keys: &[TokenKey; 3]) -> String {
             per_call(began.elapsed(), UNCACHED as u32)
         };
         let micros = median((0..ROUNDS).map(|_| round()).collect());
-        row(&format!("token, {}, first use", token_key.name), micros);
+        row(&format!("token, {name}, first use"), micros);
     }
     table
+}
+
+/// The JWK Set of all keys.
+fn all_keys(keys: &[(&str, TokenKey); 3]) -> String {
+    key_set(&keys.each_ref().map(|(_, key)| key))
 }
 
 fn settings(key: &str) -> String {
@@ -303,14 +218,14 @@ async fn rpcs(client: &mut QuotaServiceClient<Channel>, authorization: Option<&A
 }
 
 /// The time of an RPC, and what each credential and TLS add to it.
-async fn whole_rpcs(key: &str, keys: &[TokenKey; 3]) -> String {
-    let set: Vec<Json> = keys.iter().map(TokenKey::jwk).collect();
-    let jwks = json!({ "keys": set }).to_string();
-    let certificates = Arc::new(Certificates::new());
-    let none = Gateway::start("", &jwks, None).await;
-    let plain = Gateway::start(&settings(key), &jwks, None).await;
-    let tls_none = Gateway::start("", &jwks, Some(&certificates)).await;
-    let tls = Gateway::start(&settings(key), &jwks, Some(&certificates)).await;
+async fn whole_rpcs(key: &str, keys: &[(&str, TokenKey); 3]) -> String {
+    let jwks = all_keys(keys);
+    let files = Arc::new(TlsFiles::new());
+    let client = Arc::new(files.client_authority.client(&[&format!("spiffe://bench/{CALLER}")]));
+    let none = Gateway::start("", &jwks, None, &client).await;
+    let plain = Gateway::start(&settings(key), &jwks, None, &client).await;
+    let tls_none = Gateway::start("", &jwks, Some(&files), &client).await;
+    let tls = Gateway::start(&settings(key), &jwks, Some(&files), &client).await;
     let bearer = |text: &str| Some(format!("Bearer {text}"));
     let kind = |name, has_tls, authorization, has_certificate| Kind {
         name,
@@ -321,7 +236,12 @@ async fn whole_rpcs(key: &str, keys: &[TokenKey; 3]) -> String {
     let kinds = [
         kind("no TLS, no authentication", false, None, false),
         kind("no TLS, API key", false, bearer(key), false),
-        kind("no TLS, token (EdDSA, cached)", false, bearer(&keys[2].sign(0)), false),
+        kind(
+            "no TLS, token (EdDSA, cached)",
+            false,
+            bearer(&token(&keys[2].1, 0)),
+            false,
+        ),
         kind("TLS, no authentication", true, None, false),
         kind("TLS, API key", true, bearer(key), false),
         kind("TLS, client certificate", true, None, true),
@@ -402,7 +322,7 @@ async fn main() {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--write");
     let target = arguments.nth(1);
     let key = api_key::generate(CALLER);
-    let keys = TokenKey::all();
+    let keys = token_keys();
     let identify = identifications(&key, &keys);
     println!("{identify}");
     let rpc = whole_rpcs(&key, &keys).await;

@@ -24,17 +24,21 @@ impl Tenants {
     /// Returns the account with that name, if the caller may use it. Without a name, returns the only account that the caller may
     /// use, and fails if there are several. An account that does not exist has the same error as one that is not allowed.
     pub fn get(&self, name: Option<&str>, permissions: &Permissions) -> Result<(&str, &Arc<Gateway>)> {
-        let mut allowed = self.iter().filter(|(name, _)| permissions.allows_tenant(name));
+        let is_allowed = |name: &str| permissions.allows_tenant(name);
         let found = match name {
-            Some(name) => allowed.find(|(allowed, _)| *allowed == name),
-            None => match (allowed.next(), allowed.next()) {
-                (Some(_), Some(_)) => {
-                    let text = "must name one of the accounts that the caller may use, because there are several";
-                    return Err(Error::invalid("x-leadgate-tenant", text));
+            Some(name) => self.gateways.get_key_value(name).filter(|(name, _)| is_allowed(name)),
+            None => {
+                let mut allowed = self.gateways.iter().filter(|(name, _)| is_allowed(name));
+                match (allowed.next(), allowed.next()) {
+                    (Some(_), Some(_)) => {
+                        let text = "must name one of the accounts that the caller may use, because there are several";
+                        return Err(Error::invalid("x-leadgate-tenant", text));
+                    }
+                    (only, _) => only,
                 }
-                (only, _) => only,
-            },
+            }
         };
+        let found = found.map(|(name, gateway)| (name.as_str(), gateway));
         found.ok_or_else(|| ErrorKind::CallerNotAllowed(Denial::Tenant).into())
     }
 

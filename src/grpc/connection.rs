@@ -129,17 +129,17 @@ pub(super) async fn serve(
         addresses: KeyedLimit::new(settings.max_connections_per_address),
         refusals: refusals.clone(),
     };
-    let context = ConnectionContext {
+    let context = Arc::new(ConnectionContext {
         routes,
         server,
         tls,
-        handshakes: Arc::new(Semaphore::new(settings.max_handshakes as usize)),
+        handshakes: Semaphore::new(settings.max_handshakes as usize),
         refusals,
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
-        filter: Arc::new(filter),
+        filter,
         limits: Arc::new(limits),
         metrics,
-    };
+    });
     let stop = context.server.draining.clone();
     let connections = tokio_util::task::TaskTracker::new();
     let mut is_failing = false;
@@ -178,7 +178,7 @@ pub(super) async fn serve(
 }
 
 /// Makes the TLS handshake, if there is one, and serves the connection.
-async fn begin(stream: TcpStream, number: u64, context: ConnectionContext) {
+async fn begin(stream: TcpStream, number: u64, context: Arc<ConnectionContext>) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
     let established_by = Instant::now() + context.server.settings.handshake_timeout;
@@ -224,7 +224,7 @@ async fn connection(
     number: u64,
     established_by: Instant,
     certificate: Option<Arc<ClientCertificate>>,
-    context: ConnectionContext,
+    context: Arc<ConnectionContext>,
 ) {
     let stop = context.server.draining.clone();
     let (settings, metrics) = (context.server.settings.clone(), context.metrics.clone());
@@ -327,15 +327,14 @@ fn connection_age(age: Duration, number: u64) -> Duration {
 }
 
 /// What all connections share.
-#[derive(Clone)]
 struct ConnectionContext {
     routes: Routes,
     server: ServerContext,
     /// `None`: connections use plaintext.
     tls: Option<Arc<Tls>>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Semaphore,
     refusals: Arc<Refusals>,
-    filter: Arc<RequestFilter>,
+    filter: RequestFilter,
     limits: Arc<MessageLimits>,
     streams_of_owners: Arc<KeyedLimit<StreamOwner>>,
     metrics: Arc<Metrics>,
@@ -343,7 +342,7 @@ struct ConnectionContext {
 
 /// Serves the RPCs of one connection.
 struct ConnectionService {
-    context: ConnectionContext,
+    context: Arc<ConnectionContext>,
     /// The number of the connection, counted from the start of the process.
     number: u64,
     /// The client certificate. `None` without TLS, or if the client presented none.
@@ -382,7 +381,6 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             Ok(Identified::NeedsKeys) => None,
             Err(error) => Some(Err(error)),
         };
-        let draining = self.context.server.draining.clone();
         let mut request = RequestBody::new(request, method, &self.context.limits, &log);
         let routes = CatchPanic::custom(self.context.routes.clone(), panic_response);
         Box::pin(async move {
@@ -408,7 +406,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             let incomplete = async {
                 let error = tokio::select! {
                     () = tokio::time::sleep_until(deadline) => deadline_exceeded("the request message"),
-                    () = draining.cancelled() => ErrorKind::ShuttingDown.into(),
+                    () = context.server.draining.cancelled() => ErrorKind::ShuttingDown.into(),
                 };
                 if log.is_message_complete() {
                     std::future::pending::<()>().await;

@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> GuardedStream<S> {
         }
     }
 
-    /// Counts the exceeded limit, and tells the client if that is possible without waiting.
+    /// Counts the exceeded limit, and sends GOAWAY to the client if that is possible without waiting.
     fn end(&mut self, exceeded: Exceeded, context: &mut Context<'_>) -> io::Error {
         let reason = exceeded.reason();
         self.metrics.connection_closed(reason);

@@ -112,6 +112,7 @@ impl<'de> Deserialize<'de> for Reflection {
                 Ok(if is_on { Reflection::On } else { Reflection::Off })
             }
 
+            /// The value of an environment variable is a text.
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Reflection, E> {
                 match text {
                     "auto" => Ok(Reflection::Auto),

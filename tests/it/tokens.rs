@@ -8,8 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::KeyPair;
 use serde_json::{Value as Json, json};
-
-use crate::harness::listen;
+use tokio::net::TcpListener;
 
 /// A key of an issuer.
 pub struct TokenKey {
@@ -97,7 +96,7 @@ pub struct KeyServer {
 
 impl KeyServer {
     pub async fn start(keys: String) -> Self {
-        let listener = listen().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
             keys: Arc::new(Mutex::new(Some(keys))),
