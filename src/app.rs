@@ -109,6 +109,7 @@ impl App {
         let draining = CancellationToken::new();
         let accounts = Accounts::new(
             std::mem::take(&mut config.tenants),
+            config.callers.clone(),
             reload::caller_quotas(&config.callers, &config.other_callers),
             config.keep_request_ids,
             metrics.clone(),
@@ -149,7 +150,8 @@ impl App {
     /// Returns a text for each certificate of the server that has expired or expires soon.
     pub fn certificate_warnings(&self) -> Vec<String> {
         let tls = self.tls.iter();
-        tls.flat_map(|tls| tls.warnings(clock::now().into())).collect()
+        tls.flat_map(|tls| [tls.misuses(), tls.warnings(clock::now().into())].concat())
+            .collect()
     }
 
     /// How callers are identified.
@@ -189,6 +191,7 @@ impl App {
         } = self;
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
         reload::warn(config.warnings());
+        reload::warn(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {

@@ -172,9 +172,9 @@ pub enum ErrorKind {
     /// This replica is shutting down. Nothing was sent.
     #[error("this replica is shutting down; nothing was sent")]
     ShuttingDown,
-    /// This replica is shutting down and ended a stream.
+    /// This replica ended a stream, because it is shutting down or because the rules of the caller have changed.
     #[error(
-        "this replica is shutting down and ended the stream; responses that were sent are valid; the other requests were not \
+        "this replica is shutting down, or the rules of the caller have changed, so it ended the stream; responses that were sent are valid; the other requests were not \
          sent to LeadSquared or are in progress"
     )]
     StreamInterrupted,

@@ -345,7 +345,10 @@ pub(crate) fn explain(status: &Status) -> String {
         (_, Some("tenant")) => {
             "check --tenant: the gateway must have the tenant, and callers.NAME.tenants must list it".to_owned()
         }
-        (_, Some("method")) => "callers.NAME.allow in the settings of the gateway must list this RPC".to_owned(),
+        (_, Some("method")) => {
+            "callers.NAME.allow in the settings of the gateway must list all RPCs of this command (docs/security.md)"
+                .to_owned()
+        }
         (_, Some("field")) => "do without these fields, or change the settings of the gateway".to_owned(),
         _ if details.bad_request().is_some_and(is_unnamed_tenant) => "give it with --tenant".to_owned(),
         ("CALLER_UNKNOWN", _) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::fields::{FieldCheck, visible_activities, visible_activity, visible_error};
+use super::fields::{FieldCheck, hides_any, visible_activities, visible_activity, visible_error};
 use super::{Gateway, RetrieveModifiedActivities, WriteEntry, or_invalid};
 use crate::audit::AuditSubject;
 use crate::context::RequestContext;
@@ -35,8 +35,26 @@ impl Gateway {
     /// One activity, with the fields that the caller sees.
     pub async fn get_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {
         let read = self.read_activity(context, id).await;
-        read.map(|activity| visible_activity(context, activity))
-            .map_err(|error| visible_error(context, &[], error))
+        let activity = read.map_err(|error| visible_error(context, &[], error))?;
+        let code = match hides_any(context) {
+            true => self.code_of(context, &activity).await,
+            false => None,
+        };
+        Ok(visible_activity(context, activity, code))
+    }
+
+    /// The code of an activity's type. LeadSquared returns only its name for a single activity. `None`: no type, or several types,
+    /// have that name.
+    async fn code_of(&self, context: &RequestContext, activity: &Activity) -> Option<i32> {
+        if activity.code != 0 {
+            return Some(activity.code);
+        }
+        let types = self.activity_types.get_if_available(context).await?;
+        let mut types = types.records.iter().filter(|one| one.name == activity.type_name);
+        match (types.next(), types.next()) {
+            (Some(only), None) => Some(only.code),
+            _ => None,
+        }
     }
 
     async fn read_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {

@@ -177,29 +177,28 @@ pub(super) fn visible_leads(
 
 /// A page of activities, with the fields that the caller sees.
 pub(super) fn visible_activities(context: &RequestContext, mut page: ActivityPage) -> ActivityPage {
-    page.activities = page.activities.map(|activity| visible_activity(context, activity));
+    page.activities = page.activities.map(|activity| {
+        let code = activity.code;
+        visible_activity(context, activity, Some(code))
+    });
     hide_in_paths(context, &mut page.activities.unreadable);
     page
 }
 
 /// An activity, with the fields that the caller sees. LeadSquared does not document the fields of the activities that it posts
-/// for a change of an attribute. They may have the old and the new value under any name.
-pub(super) fn visible_activity(context: &RequestContext, mut activity: Activity) -> Activity {
+/// for a change of an attribute. They may have the old and the new value under any name. `code` is that of the activity's type.
+/// `None`: it is not known, so the activity may be such a one.
+pub(super) fn visible_activity(context: &RequestContext, mut activity: Activity, code: Option<i32>) -> Activity {
     if !hides_any(context) {
         return activity;
     }
-    let changed = CHANGES.iter().find(|(code, _)| *code == activity.code);
-    let shows_change = match changed {
+    let shows_change = code.is_none_or(|code| match CHANGES.iter().find(|(change, _)| *change == code) {
         Some((_, attribute)) => is_hidden(context, attribute),
-        None => CHANGE_CODES.contains(&activity.code),
-    };
-    // A read of one activity has no code.
-    let is_unknown = activity.code == 0;
-    activity.fields.retain(|name, _| {
-        let is_of_form =
-            name.starts_with("mx_") || [activity::OWNER, activity::STATUS, activity::NOTE].contains(&name.as_str());
-        !shows_change && !is_hidden(context, name) && (is_of_form || !is_unknown)
+        None => CHANGE_CODES.contains(&code),
     });
+    activity
+        .fields
+        .retain(|name, _| !shows_change && !is_hidden(context, name));
     activity
 }
 
@@ -377,7 +376,7 @@ mod tests {
 
     #[test]
     fn an_activity_loses_hidden_fields_and_the_values_of_a_change() {
-        let names = |context: &RequestContext, code: i32| -> Vec<String> {
+        let names = |context: &RequestContext, code: Option<i32>| -> Vec<String> {
             let fields = [
                 "ActivityEvent_Note",
                 "NewData",
@@ -386,22 +385,28 @@ mod tests {
                 "mx_PAN",
             ];
             let activity = Activity {
-                code,
                 fields: fields.map(|name| (name.to_owned(), Some("x".to_owned()))).into(),
                 ..Activity::default()
             };
-            visible_activity(context, activity).fields.into_keys().collect()
+            visible_activity(context, activity, code).fields.into_keys().collect()
         };
         let pan = caller(&[], &["mx_PAN"]);
         let stage = caller(&[], &["ProspectStage"]);
         let note = "ActivityEvent_Note";
-        assert_eq!(names(&caller(&[], &[]), 3002).len(), 5);
-        assert_eq!(names(&pan, 201), [note, "NewData", "ProspectStage", "mx_Custom_1"]);
-        assert_eq!(names(&pan, 3002), [note, "NewData", "ProspectStage", "mx_Custom_1"]);
-        assert_eq!(names(&pan, 3017), [] as [&str; 0]);
-        assert_eq!(names(&stage, 3002), [] as [&str; 0]);
-        assert_eq!(names(&stage, 3001), [note, "NewData", "mx_Custom_1", "mx_PAN"]);
-        assert_eq!(names(&stage, 0), [note, "mx_Custom_1", "mx_PAN"]);
+        assert_eq!(names(&caller(&[], &[]), Some(3002)).len(), 5);
+        assert_eq!(names(&caller(&[], &[]), None).len(), 5);
+        assert_eq!(
+            names(&pan, Some(201)),
+            [note, "NewData", "ProspectStage", "mx_Custom_1"]
+        );
+        assert_eq!(
+            names(&pan, Some(3002)),
+            [note, "NewData", "ProspectStage", "mx_Custom_1"]
+        );
+        assert_eq!(names(&pan, Some(3017)), [] as [&str; 0]);
+        assert_eq!(names(&stage, Some(3002)), [] as [&str; 0]);
+        assert_eq!(names(&stage, Some(3001)), [note, "NewData", "mx_Custom_1", "mx_PAN"]);
+        assert_eq!(names(&stage, None), [] as [&str; 0]);
     }
 
     #[test]

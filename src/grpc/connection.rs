@@ -476,6 +476,7 @@ impl ConnectionContext {
             path: path.to_owned(),
             caller: access.caller.name.clone(),
             tenant: access.tenant.name().to_owned(),
+            permissions: access.caller.permissions.clone(),
         });
         let start = RpcStart {
             log: log.clone(),

@@ -475,12 +475,12 @@ impl Sharing {
             handle => handle?,
         };
         let share = handle.current();
-        let names: Vec<&str> = match &share.entity {
+        let names: Vec<String> = match &share.entity {
             SharedEntity::Lead {
-                context: ShareContext::New { id, fields, .. },
+                context: context @ ShareContext::New { id, .. },
                 ..
             } if !if_unposted || id.is_none() => {
-                let names = fields.keys().map(String::as_str);
+                let names = context.field_names().into_iter();
                 names.filter(|name| denied.contains(name)).collect()
             }
             _ => return Ok(()),

@@ -462,7 +462,7 @@ async fn check_warns_of_unusable_credentials_weak_modes_and_expiring_certificate
     );
     // The settings have the keys themselves.
     let (said, path) = check("", 0o644, &[]).await;
-    let weak = format!("every user of this machine can read or change {path}");
+    let weak = format!("every user of this machine can read {path}");
     assert!(said.code == Some(0) && said.out.contains(&weak), "{said:?}");
     let (said, _) = check("", 0o644, &["--strict"]).await;
     assert!(said.code == Some(1) && said.err.contains("--strict"), "{said:?}");
@@ -492,7 +492,7 @@ async fn check_warns_of_unusable_credentials_weak_modes_and_expiring_certificate
     for text in [
         "callers.checkout.subjects: cannot be used without [auth.jwt]",
         "callers.checkout.allow: is empty",
-        "server.tls.key_file: every user of this machine can read or change",
+        "server.tls.key_file: every user of this machine can read ",
         "a certificate expires in 4 days",
     ] {
         assert!(
