@@ -1085,6 +1085,16 @@ mod tests {
     }
 
     #[test]
+    fn the_rpcs_in_progress_of_one_caller_are_at_most_those_of_all() {
+        let text = |max: u32| format!("server.max_in_flight = 10\nserver.max_in_flight_per_caller = {max}\n{TENANT}");
+        let expected = "test.toml: server.max_in_flight_per_caller: must be 1 to server.max_in_flight (10)";
+        for max in [0, 11] {
+            assert_eq!(errors(&text(max), &[]), [expected]);
+        }
+        assert!(read(&text(10), &[]).is_ok());
+    }
+
+    #[test]
     fn an_unknown_setting_is_reported_with_the_nearest_name() {
         let message = |text: &str| errors(&format!("{text}\n{TENANT}"), &[]).remove(0);
         for (text, expected) in [

@@ -63,6 +63,8 @@ pub struct ServerSettings {
     pub stream_read_timeout: Duration,
     /// Maximum number of unary RPCs in progress.
     pub max_in_flight: u32,
+    /// Maximum number of unary RPCs in progress of one caller. At most `max_in_flight`.
+    pub max_in_flight_per_caller: u32,
     /// Maximum number of streams (WatchShare, WatchQuota, RevokeShares, ExportLeads, ImportLeads) in progress.
     pub max_streams: u32,
     /// Maximum duration of a unary RPC. Longer deadlines are lowered to it. An RPC without a deadline gets it.
@@ -142,6 +144,10 @@ impl ServerSettings {
             if !(1..=MAX_COUNT).contains(&value) {
                 errors.push((key, format!("must be 1 to {MAX_COUNT}")));
             }
+        }
+        if !(1..=self.max_in_flight).contains(&self.max_in_flight_per_caller) {
+            let text = format!("must be 1 to server.max_in_flight ({})", self.max_in_flight);
+            errors.push(("max_in_flight_per_caller", text));
         }
         for (key, value) in [
             ("stream_read_timeout", self.stream_read_timeout),

@@ -414,7 +414,7 @@ async fn a_write_without_a_message_delays_others_for_a_second_and_ends_at_its_de
 
 #[tokio::test]
 async fn rpcs_in_progress_are_counted_from_their_headers_on() {
-    let world = world("[server]\nmax_in_flight = 2\n").await;
+    let world = world("[server]\nmax_in_flight = 2\nmax_in_flight_per_caller = 2\n").await;
     let mut raw = Raw::connect(&world).await;
     let open = [raw.open("GetLead").await, raw.open("GetLead").await];
     // RESOURCE_EXHAUSTED

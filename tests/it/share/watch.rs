@@ -61,7 +61,11 @@ async fn a_watch_ends_with_shutting_down() {
 
 #[tokio::test]
 async fn watches_do_not_count_as_rpcs_in_progress() {
-    let fixture = ShareFixture::with(|_| {}, "[server]\nmax_in_flight = 2\nmax_streams = 3\n").await;
+    let fixture = ShareFixture::with(
+        |_| {},
+        "[server]\nmax_in_flight = 2\nmax_in_flight_per_caller = 2\nmax_streams = 3\n",
+    )
+    .await;
     let share = fixture.share().await;
     let mut watches = Vec::new();
     for _ in 0..3 {
