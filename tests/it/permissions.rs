@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::{Buf, BufMut};
 use leadgate::grpc::pb;
 use leadgate::identity::api_key::{KeyHash, generate};
-use leadgate_simulator::{FieldSpec, Options};
+use leadgate_simulator::{FaultKind, FieldSpec, Options};
 use pb::get_lead_request::Key;
 use pb::lead_service_client::LeadServiceClient;
 use prost::Message;
@@ -1314,6 +1314,75 @@ async fn no_response_has_a_value_that_is_hidden_by_a_random_list() {
         lists.push((
             format!("reader{n}"),
             TEXTS.into_iter().filter(|_| random() % 2 == 0).collect(),
+#[tokio::test]
+async fn the_failure_of_a_share_or_an_activity_does_not_show_a_hidden_attribute() {
+    let callers = Callers::start().await;
+    let reject = || {
+        let text = "Invalid value 'canary' for mx_Secret of the lead";
+        let body = format!(
+            r#"{{"Status":"Error","ExceptionType":"MXInvalidInputException","ExceptionMessage":"{text}","IsMXException":true}}"#
+        );
+        let fault = FaultKind::Respond {
+            status: 500,
+            body,
+            content_type: None,
+            commit: false,
+        };
+        callers.world.fail_next("ProspectActivity.Create", fault);
+    };
+    let share = callers.share_request(201).encode_to_vec();
+    let failed = async |method: &str, message: Vec<u8>| {
+        reject();
+        let status = callers.call("reader", method, vec![message]).await.unwrap_err();
+        assert_clean(status.details(), method);
+        assert_clean(status.message().as_bytes(), method);
+        let error = seen(status);
+        error.is(Code::InvalidArgument, "INVALID_FIELD");
+        error
+    };
+    let error = failed("ShareService/ShareLead", share).await;
+    assert_eq!(error.fields(), ["new_activity"]);
+    let share_id = error.metadata["share_id"].clone();
+    let retry = pb::RetryShareRequest {
+        share_id: share_id.clone(),
+        ..Default::default()
+    };
+    let error = failed("ShareService/RetryShare", retry.encode_to_vec()).await;
+    assert_eq!(error.fields(), ["new_activity"]);
+
+    let id = share_id.clone();
+    for (method, message) in [
+        ("GetShare", pb::GetShareRequest { share_id }.encode_to_vec()),
+        ("WatchShare", pb::WatchShareRequest { share_id: id }.encode_to_vec()),
+        ("ListShares", pb::ListSharesRequest::default().encode_to_vec()),
+    ] {
+        let method = format!("ShareService/{method}");
+        let read = async |caller| callers.call(caller, &method, vec![message.clone()]).await.unwrap();
+        let shown = read("reader").await;
+        assert!(contains(&shown, "INVALID_FIELD"), "{method}");
+        assert_clean(&shown, &method);
+        // Another caller sees the name of the attribute, and the value neither.
+        let shown = read("admin").await;
+        assert!(contains(&shown, "mx_Secret") && !contains(&shown, "canary"), "{method}");
+    }
+
+    let post = pb::PostActivityRequest {
+        lead_id: callers.lead.clone(),
+        activity_type: 201,
+        ..Default::default()
+    };
+    let error = failed("ActivityService/PostActivity", post.encode_to_vec()).await;
+    assert_eq!(error.fields(), ["fields"]);
+    // The request names the attribute.
+    let post = pb::PostActivityRequest {
+        fields: custom(&[("mx_Secret", text("x"))]),
+        ..post
+    };
+    reject();
+    let post = callers.call("reader", "ActivityService/PostActivity", vec![post.encode_to_vec()]);
+    assert_eq!(seen(post.await.unwrap_err()).fields(), ["fields[\"mx_Secret\"]"]);
+}
+
         ));
     }
     let settings: Vec<(&str, &[&str], &[&str])> = lists
