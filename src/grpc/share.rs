@@ -20,7 +20,7 @@ use crate::domain::share::{
 use crate::domain::user::UserKey;
 use crate::domain::{check, email};
 use crate::error::{Error, Result, Violation};
-use crate::gateway::sharing::{NewShare, ShareSelector, ShareTarget, WaitFor};
+use crate::gateway::sharing::{NewShare, ShareSelector, ShareTarget, WaitFor, audit_subject};
 use crate::gateway::{FieldCheck, is_hidden, visible_error};
 
 /// Maximum number of shares that RevokeShares revokes at a time.
@@ -59,7 +59,10 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let mut check = FieldCheck::new(&rpc.context);
             let lead = violations.lead(lead, &mut check);
             let context = violations.share_context(context, &mut check);
-            check.finish()?;
+            if let Err(denied) = check.finish() {
+                let subject = audit_subject(lead.as_ref(), context.as_ref());
+                return rpc.context.audited(subject, |_| async { Err(denied) }).await;
+            }
             let (new_share, wait) = violations.finish(|| {
                 let new_share = NewShare {
                     target: ShareTarget::Lead(lead?, context),
@@ -586,14 +589,14 @@ impl Violations {
     }
 }
 
-fn convert_share(share: &Share, context: &RequestContext, status_builder: &StatusBuilder) -> pb::Share {
-    let is_lead = share.is_of_lead();
-    let entity_id = |is_it: bool| {
 /// An error of a share as the caller may see it. Another caller may have created the share, so the request names no attribute.
 fn visible(context: &RequestContext, error: Error) -> Error {
     visible_error(context, &[], error)
 }
 
+fn convert_share(share: &Share, context: &RequestContext, status_builder: &StatusBuilder) -> pb::Share {
+    let is_lead = share.is_of_lead();
+    let entity_id = |is_it: bool| {
         if is_it {
             share.entity_id().to_owned()
         } else {
