@@ -77,7 +77,7 @@ pub(crate) struct ConnectionOptions {
     )]
     pub(crate) token_file: Option<PathBuf>,
     /// The name in the certificate of the gateway [default: the host of --addr].
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", env = "LEADGATE_SERVER_NAME")]
     pub(crate) server_name: Option<String>,
     /// Send the token also over plaintext to another machine, for networks that encrypt by themselves.
     #[arg(long, global = true)]
@@ -321,7 +321,9 @@ pub(crate) fn explain(status: &Status) -> String {
             let cause = grpc::describe_failure(cause);
             // A server that does not accept a certificate may close the connection before its alert is read, or before the first
             // request is written ("connection was not ready").
-            let is_closed = ["closed", "reset", "pipe", "not ready"].iter().any(|text| cause.contains(text));
+            let is_closed = ["closed", "reset", "pipe", "not ready"]
+                .iter()
+                .any(|text| cause.contains(text));
             let advice = match is_closed {
                 true => {
                     "; the server may require a client certificate (--cert and --key), or it rejected the client certificate of --cert: \
