@@ -203,7 +203,11 @@ impl App {
             };
             reload::watch_settings(&mut watcher, watched, authenticator.clone(), tenants.clone());
         }
-        tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
+        tasks.spawn(fetch_token_keys(
+            authenticator.clone(),
+            metrics.clone(),
+            draining.clone(),
+        ));
         for (name, gateway) in tenants.iter() {
             reload::watch_keys(&mut watcher, name, gateway.crm());
             tasks.spawn(gateway.crm().clone().maintain_keys(draining.clone()));
@@ -307,9 +311,9 @@ async fn start_gateways(tenants: &Tenants, store_url: &str) -> Result<(), String
 }
 
 /// Fetches the keys of the token issuer from time to time, until `stop`.
-async fn fetch_token_keys(authenticator: Arc<Authenticator>, stop: CancellationToken) {
+async fn fetch_token_keys(authenticator: Arc<Authenticator>, metrics: Arc<Metrics>, stop: CancellationToken) {
     if let Some(issuer) = authenticator.issuer() {
-        issuer.run(stop).await;
+        issuer.run(stop, |is_ok| metrics.token_keys_fetched(is_ok)).await;
     }
 }
 
