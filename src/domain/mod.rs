@@ -10,6 +10,7 @@ pub mod field;
 pub mod json;
 pub mod lead;
 pub mod lead_id_set;
+pub mod lease;
 pub mod listed;
 pub mod mask;
 mod nearest;
