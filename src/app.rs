@@ -212,7 +212,11 @@ impl App {
                 tenants.clone(),
             );
         }
-        tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
+        tasks.spawn(fetch_token_keys(
+            authenticator.clone(),
+            metrics.clone(),
+            draining.clone(),
+        ));
         for tenant in tenants.iter() {
             if let Some(keys) = accounts.keys(tenant.name()) {
                 reload::watch_keys(&mut watcher, tenant, &keys);
@@ -303,9 +307,9 @@ impl App {
 }
 
 /// Fetches the keys of the token issuer from time to time, until `stop`.
-async fn fetch_token_keys(authenticator: Arc<Authenticator>, stop: CancellationToken) {
+async fn fetch_token_keys(authenticator: Arc<Authenticator>, metrics: Arc<Metrics>, stop: CancellationToken) {
     if let Some(issuer) = authenticator.issuer() {
-        issuer.run(stop).await;
+        issuer.run(stop, |is_ok| metrics.token_keys_fetched(is_ok)).await;
     }
 }
 

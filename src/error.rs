@@ -58,6 +58,14 @@ pub enum ErrorKind {
         /// The time until there is room.
         retry_after: Duration,
     },
+    /// The caller has too many RPCs in progress. Nothing was sent.
+    #[error(
+        "this caller has too many RPCs in progress (server.max_in_flight_per_caller, server.max_streams_per_caller); nothing was sent"
+    )]
+    CallerRpcLimit {
+        /// The time after which the caller should retry.
+        retry_after: Duration,
+    },
     /// The account's calls of the day are used up. The call was not executed.
     #[error("the account's daily quota is used up; the call was not executed")]
     DailyBudgetExhausted {
@@ -481,6 +489,7 @@ impl Error {
             ErrorKind::DeadlineInfeasible { .. } => ("deadline-infeasible", TRANSIENT),
             ErrorKind::CallerLimit { .. } => ("caller-limit", TRANSIENT),
             ErrorKind::QueueFull { .. } => ("queue-full", TRANSIENT),
+            ErrorKind::CallerRpcLimit { .. } => ("caller-rpc-limit", TRANSIENT),
             ErrorKind::DailyBudgetExhausted { .. } => ("daily-budget-exhausted", TRANSIENT),
             ErrorKind::CredentialsRejected { .. } => ("credentials-rejected", BLOCKED),
             ErrorKind::Denied { .. } => ("denied", BLOCKED),

@@ -77,7 +77,7 @@ pub(crate) struct ConnectionOptions {
     )]
     pub(crate) token_file: Option<PathBuf>,
     /// The name in the certificate of the gateway [default: the host of --addr].
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", env = "LEADGATE_SERVER_NAME")]
     pub(crate) server_name: Option<String>,
     /// Send the token also over plaintext to another machine, for networks that encrypt by themselves.
     #[arg(long, global = true)]

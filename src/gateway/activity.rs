@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::fields::{FieldCheck, hides_any, visible_activities, visible_activity, visible_error};
+use super::fields::{
+    FieldCheck, hides_any, named_hidden_activity_paths, visible_activities, visible_activity, visible_error,
+};
 use super::{Gateway, RetrieveModifiedActivities, WriteEntry, or_invalid};
 use crate::audit::AuditSubject;
 use crate::context::RequestContext;
@@ -142,6 +144,7 @@ impl Gateway {
         let (gateway, write_context) = (self.clone(), entry.placed(context));
         let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
+        let named = named_hidden_activity_paths(context, &post);
         let work = move |before| async move {
             let result = gateway.perform_post(write_context, &post, before).await;
             // An activity changes its lead: the time of the last change and the score.
@@ -153,7 +156,10 @@ impl Gateway {
             result
         };
         let posted = self.posts.once(context, request, work).await;
-        posted.map_err(|error| self.final_error(context, error, has_id, Recovery::Activity))
+        posted.map_err(|error| {
+            let error = visible_error(context, &named, error);
+            self.final_error(context, error, has_id, Recovery::Activity)
+        })
     }
 
     async fn perform_post(

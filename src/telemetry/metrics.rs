@@ -148,6 +148,8 @@ metrics! {
         "Connections that the server closed before the client did, by reason";
     auth_failures: Family<ReasonLabels, Counter> = "auth_failures",
         "RPCs without a valid credential of a known caller, by reason";
+    token_keys_failing: GaugeU64 = "token_keys_failing",
+        "1 while fetching the keys of the token issuer (auth.jwt.jwks.url) fails, 0 otherwise";
     audit_lines: Counter = "audit_lines",
         "Lines written to the audit";
     audit_failures: Counter = "audit_failures",
@@ -354,6 +356,11 @@ impl Metrics {
     /// Counts an RPC without a valid credential of a known caller.
     pub fn auth_failed(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Sets whether the last fetch of the token issuer's keys succeeded.
+    pub fn token_keys_fetched(&self, is_ok: bool) {
+        self.token_keys_failing.set((!is_ok).into());
     }
 
     /// Counts a line of the audit.

@@ -312,6 +312,15 @@ async fn errors_of_certificates_say_what_to_do() {
     fails(&with(&good).await, &["another name", "--server-name"]);
     let said = with(&[&good[..], &["--server-name", "gateway.internal"]].concat()).await;
     assert_eq!(said.code, Some(0), "{said:?}");
+    // The health check of the image has no options.
+    let variables = [
+        ("LEADGATE_ADDR", secured.address()),
+        ("LEADGATE_TLS_CA", secured.path("authority.crt")),
+        ("LEADGATE_SERVER_NAME", "gateway.internal".to_owned()),
+    ];
+    let output = leadgate().arg("health").envs(variables).output();
+    let said: Said = output.await.unwrap().into();
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "serving\n"), "{said:?}");
 }
 
 #[tokio::test]
