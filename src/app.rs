@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::AuditLog;
+use crate::cluster::TenantLease;
 use crate::config::{Config, TenantConfig};
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
@@ -460,7 +461,8 @@ fn build(name: &str, tenant: TenantConfig, usage: Option<&QuotaUsage>, common: &
         common.callers,
         tenant.batching.sizes(),
         tenant.upstream.breaker(),
-        usage,
+        usage.into(),
+        TenantLease::permanent(),
         common.tasks,
         common.draining.clone(),
     );

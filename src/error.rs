@@ -172,6 +172,9 @@ pub enum ErrorKind {
     /// This replica is shutting down. Nothing was sent.
     #[error("this replica is shutting down; nothing was sent")]
     ShuttingDown,
+    /// The tenant has moved to another replica. Nothing was sent.
+    #[error("the tenant has moved to another replica; nothing was sent")]
+    OwnerMoved,
     /// This replica is shutting down and ended a stream.
     #[error(
         "this replica is shutting down and ended the stream; responses that were sent are valid; the other requests were not \
@@ -507,6 +510,7 @@ impl Error {
             ErrorKind::StoreUnreadable => ("store-unreadable", TRANSIENT),
             ErrorKind::StreamNotRead => ("stream-not-read", BLOCKED),
             ErrorKind::ShuttingDown => ("shutting-down", TRANSIENT),
+            ErrorKind::OwnerMoved => ("owner-moved", TRANSIENT),
             ErrorKind::StreamInterrupted => ("shutting-down", BLOCKED),
             ErrorKind::CallerCancelled => ("caller-left", TRANSIENT),
             ErrorKind::CallerUnknown => ("caller-unknown", BLOCKED),
