@@ -185,7 +185,7 @@ fn is_reloaded(path: &str) -> bool {
 }
 
 /// The settings of one account, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TenantConfig {
     /// The address of the account's API.
     pub base_url: Url,

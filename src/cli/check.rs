@@ -161,8 +161,8 @@ async fn check_accounts(app: &App, accounts: &[AccountSettings], record: UsageRe
     app.save_quota_usage(false).await;
     let mut failed = 0;
     // Both are sorted by name.
-    for (settings, (name, gateway)) in accounts.iter().zip(app.tenants().iter()) {
-        let report = check_account(gateway, settings).await;
+    for (settings, (name, gateway)) in accounts.iter().zip(app.tenants().gateways()) {
+        let report = check_account(&gateway, settings).await;
         for text in report.notes.iter().chain(&report.errors) {
             println!("{name}: {text}");
         }
@@ -189,7 +189,7 @@ async fn check_accounts(app: &App, accounts: &[AccountSettings], record: UsageRe
 async fn wait_for_slots(app: &App) {
     let held = app
         .tenants()
-        .iter()
+        .gateways()
         .filter_map(|(_, gateway)| gateway.quota_usage().slots);
     let free_at = held.flat_map(|held| held.calls.free_at.into_iter().chain(held.bulk.free_at));
     let waits = free_at.filter_map(|at| Duration::try_from(at.duration_since(clock::now())).ok());

@@ -11,11 +11,10 @@ use super::metadata;
 use super::rpc_log::RpcLog;
 use crate::clock;
 use crate::error::{Denial, Error, ErrorKind, Result};
-use crate::gateway::Gateway;
 use crate::identity::permission::Permissions;
 use crate::identity::{AuthMode, Authenticator, Caller, Identification};
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::Tenants;
+use crate::tenant::{Tenant, Tenants};
 
 /// The service that every client may use.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -58,13 +57,6 @@ pub(super) struct StreamAccess {
     pub(super) path: String,
     pub(super) caller: Arc<str>,
     pub(super) tenant: String,
-}
-
-/// The tenant of an RPC.
-#[derive(Clone)]
-pub(super) struct Tenant {
-    pub(super) name: String,
-    pub(super) gateway: Arc<Gateway>,
 }
 
 impl Credentials {
@@ -157,7 +149,7 @@ impl AccessControl {
         path: &str,
         is_known_method: bool,
         headers: &HeaderMap,
-    ) -> Result<Option<Tenant>> {
+    ) -> Result<Option<Arc<Tenant>>> {
         if path.starts_with(REFLECTION) {
             return Ok(None);
         }
@@ -167,16 +159,13 @@ impl AccessControl {
         if !path.starts_with(OWN) || !is_known_method {
             return Ok(None);
         }
-        let (name, gateway) = self.tenants.get(metadata::tenant(headers), &caller.permissions)?;
-        Ok(Some(Tenant {
-            name: name.to_owned(),
-            gateway: gateway.clone(),
-        }))
+        let tenant = self.tenants.get(metadata::tenant(headers), &caller.permissions)?;
+        Ok(Some(tenant.clone()))
     }
 
     /// Whether there is a tenant with that name.
     pub(super) fn is_tenant(&self, name: &str) -> bool {
-        self.tenants.iter().any(|(tenant, _)| tenant == name)
+        self.tenants.named(name).is_some()
     }
 
     /// Resolves when the caller of a stream is not known any more, or may not use the RPC or the tenant any more.

@@ -459,7 +459,7 @@ impl ConnectionContext {
             Some(caller) => self.server.access.authorize(caller, path, method.is_some(), headers)?,
             None => None,
         };
-        log.set_tenant(tenant.as_ref().map(|tenant| tenant.name.as_str()));
+        log.set_tenant(tenant.as_ref().map(|tenant| tenant.name()));
         let limit = time_limit(headers, &self.server.settings, self.server.settings.max_deadline)?;
         let access = match (caller, tenant) {
             (Some(caller), Some(tenant)) => Some(RpcAccess { caller, tenant }),
@@ -475,7 +475,7 @@ impl ConnectionContext {
             credentials: arrival.credentials.clone(),
             path: path.to_owned(),
             caller: access.caller.name.clone(),
-            tenant: access.tenant.name.clone(),
+            tenant: access.tenant.name().to_owned(),
         });
         let start = RpcStart {
             log: log.clone(),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::authorization::{StreamAccess, Tenant};
+use super::authorization::StreamAccess;
 use super::keyed_limit::KeyedPermit;
 use super::rpc_log::RpcLog;
 use super::unary_limit::UnaryPermit;
 use super::write_order::WritePosition;
 use crate::identity::Caller;
+use crate::tenant::Tenant;
 
 /// What an RPC has from its headers on. Clones share it.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ pub(super) struct RpcStart {
 #[derive(Clone)]
 pub(super) struct RpcAccess {
     pub(super) caller: Arc<Caller>,
-    pub(super) tenant: Tenant,
+    pub(super) tenant: Arc<Tenant>,
 }
 
 /// The permit of an RPC.

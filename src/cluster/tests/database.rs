@@ -125,11 +125,11 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn new(statements: Statements, tenants: &[String], lease: Duration) -> Self {
-        let mut state = State::default();
-        state.leases = tenants
-            .iter()
-            .map(|tenant| (tenant.clone(), Lease::default()))
-            .collect();
+        let leases = tenants.iter().map(|tenant| (tenant.clone(), Lease::default()));
+        let state = State {
+            leases: leases.collect(),
+            ..State::default()
+        };
         Self {
             statements,
             state,

@@ -139,13 +139,13 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-/// Cases of one tenant with many faults of these kinds.
+/// Cases of one tenant with many faults of these kinds. Their length is about that of a lease, so that leases lapse and are taken.
 pub(super) fn storms(kinds: &'static [FaultKind]) -> impl Strategy<Value = Case> {
     let fault = (
         6 * SECOND..FAULTS_END - SECOND,
         prop::sample::select(kinds),
         0_usize..3,
-        10 * MS..5 * SECOND,
+        2 * SECOND..4_500 * MS,
         0..SECOND,
     );
     let fault = fault.prop_map(|(at, kind, replica, length, forgets)| {
