@@ -47,14 +47,12 @@ async fn no_slot_is_granted_while_the_lease_has_lapsed() {
     let quota = owner(&limits(5, 1), Before::Nothing, &lease);
     assert_eq!(burst(&quota, 2, Cost::Call).await, [start; 2]);
     sleep(ms(1_000)).await;
-    let waiting = {
-        let quota = quota.clone();
-        tokio::spawn(async move { burst(&quota, 2, Cost::Call).await })
-    };
+    let (mut waiting, clone) = (JoinSet::new(), quota.clone());
+    waiting.spawn(async move { burst(&clone, 2, Cost::Call).await });
     sleep(ms(700)).await;
     assert_eq!(quota.snapshot().queue.waiting.iter().sum::<usize>(), 2);
     lease.extend_in_test(start + ms(9_000));
-    assert_eq!(waiting.await.unwrap(), [start + ms(1_700); 2]);
+    assert_eq!(waiting.join_all().await.concat(), [start + ms(1_700); 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,13 +60,11 @@ async fn waiting_calls_fail_as_unsent_when_the_lease_ends() {
     let lease = lease();
     let quota = owner(&limits(1, 1), Before::Nothing, &lease);
     burst(&quota, 1, Cost::Call).await;
-    let waiting = {
-        let quota = quota.clone();
-        tokio::spawn(async move { acquire(&quota, "a", "Leads.GetById", Cost::Call).await.err().unwrap() })
-    };
+    let (mut waiting, clone) = (JoinSet::new(), quota.clone());
+    waiting.spawn(async move { acquire(&clone, "a", "Leads.GetById", Cost::Call).await.err().unwrap() });
     sleep(ms(100)).await;
     lease.end_in_test();
-    assert_eq!(waiting.await.unwrap().kind, ErrorKind::OwnerMoved);
+    assert_eq!(waiting.join_all().await[0].kind, ErrorKind::OwnerMoved);
     let later = acquire(&quota, "a", "Leads.GetById", Cost::Call).await.err().unwrap();
     assert_eq!(later.kind, ErrorKind::OwnerMoved);
 }
@@ -203,6 +199,7 @@ async fn moved(tenures: &[Tenure], calls: &[MovedCall]) -> Vec<(Instant, Instant
     let stamps = Arc::new(Mutex::new(Vec::new()));
     let mut script = calls.iter().copied().cycle();
     let mut state: Option<Handover> = None;
+    let mut running = JoinSet::new();
     for (length, gap) in tenures {
         let (lease, end) = (lease(), Instant::now() + ms(*length));
         let before = state.as_ref().map_or(Before::Nothing, Before::Handover);
@@ -216,7 +213,7 @@ async fn moved(tenures: &[Tenure], calls: &[MovedCall]) -> Vec<(Instant, Instant
             };
             slot.sent();
             let sent = Instant::now();
-            tokio::spawn(async move {
+            running.spawn(async move {
                 let took = if has_response { ms(forward + back) } else { ms(8_000) };
                 stamps.lock().unwrap().push((sent, sent + took));
                 sleep(took).await;
