@@ -180,6 +180,9 @@ pub enum ErrorKind {
     /// This replica is shutting down. Nothing was sent.
     #[error("this replica is shutting down; nothing was sent")]
     ShuttingDown,
+    /// The tenant has moved to another replica. Nothing was sent.
+    #[error("the tenant has moved to another replica; nothing was sent")]
+    OwnerMoved,
     /// This replica ended a stream, because it is shutting down or because the rules of the caller have changed.
     #[error(
         "this replica is shutting down, or the rules of the caller have changed, so it ended the stream; responses that were sent are valid; the other requests were not \
@@ -516,6 +519,7 @@ impl Error {
             ErrorKind::StoreUnreadable => ("store-unreadable", TRANSIENT),
             ErrorKind::StreamNotRead => ("stream-not-read", BLOCKED),
             ErrorKind::ShuttingDown => ("shutting-down", TRANSIENT),
+            ErrorKind::OwnerMoved => ("owner-moved", TRANSIENT),
             ErrorKind::StreamInterrupted => ("shutting-down", BLOCKED),
             ErrorKind::CallerCancelled => ("caller-left", TRANSIENT),
             ErrorKind::CallerUnknown => ("caller-unknown", BLOCKED),

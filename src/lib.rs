@@ -20,6 +20,7 @@ pub mod tls;
 
 // The operations on leads, users and shares, and what they require.
 pub mod cached;
+pub mod cluster;
 pub mod domain;
 pub mod gateway;
 pub mod quota;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::TenantLease;
 use crate::config::{CallerConfig, TenantConfig, unknown_attributes};
 use crate::context::RequestContext;
 use crate::crm;
@@ -123,7 +124,8 @@ impl Accounts {
             &quotas,
             tenant.batching.sizes(),
             tenant.upstream.breaker(),
-            usage,
+            usage.into(),
+            TenantLease::permanent(),
             tasks,
             stop.clone(),
         );

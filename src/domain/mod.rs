@@ -7,6 +7,7 @@ pub mod check;
 pub mod criterion;
 pub mod email;
 pub mod field;
+pub mod handover;
 pub mod json;
 pub mod lead;
 pub mod lead_id_set;

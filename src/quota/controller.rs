@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::slots::cheap;
+use crate::domain::handover::ControllerHandover;
 use crate::error::Limit;
 
 /// Part of the calls that are refused in the long run because of the margin.
@@ -85,6 +86,43 @@ impl Controller {
         };
         new.effective = new.ceiling();
         new
+    }
+
+    /// What refusals have taught, for the next owner of the tenant.
+    pub fn handover(&self, now: Instant) -> ControllerHandover {
+        let held_for = self.held_until.map(|until| until.saturating_duration_since(now));
+        ControllerHandover {
+            effective: (self.effective < self.ceiling()).then_some(self.effective),
+            refused_at: self.refused_at,
+            clean: self.clean,
+            accepted: self.accepted,
+            is_steady: self.is_steady,
+            refusals_in_row: self.row,
+            margin: self.margin,
+            held_for: held_for.unwrap_or_default(),
+        }
+    }
+
+    /// Continues with what the former owner of the tenant has learned.
+    pub fn resume(&mut self, before: &ControllerHandover, now: Instant) {
+        let (floor, ceiling) = (self.floor(), self.ceiling());
+        let clamped = |calls: f64| {
+            if calls.is_finite() {
+                calls.clamp(floor, ceiling)
+            } else {
+                floor
+            }
+        };
+        self.effective = before.effective.map_or(ceiling, clamped);
+        self.refused_at = clamped(before.refused_at);
+        self.clean = if before.clean.is_finite() {
+            before.clean.max(0.0)
+        } else {
+            0.0
+        };
+        (self.accepted, self.is_steady, self.row) = (before.accepted, before.is_steady, before.refusals_in_row);
+        self.margin = before.margin.clamp(cheap(self.limit.per), cheap(self.limit.per) * 5);
+        self.held_until = (!before.held_for.is_zero()).then(|| now + before.held_for);
     }
 
     /// The limit as far as it is known.

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use crate::context::Criticality;
+use crate::domain::handover::DayHandover;
 
 /// How long no call is sent after LeadSquared has closed the day, before one call may probe whether it is open again.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
@@ -66,6 +67,25 @@ impl Daily {
     pub fn resume(&mut self, day: &str, used: u64) {
         self.today = day.parse().ok();
         self.used = used;
+    }
+
+    /// The state for the next owner of the tenant.
+    pub fn handover(&mut self, now: Timestamp) -> DayHandover {
+        let (day, calls) = self.usage(now);
+        DayHandover {
+            day,
+            calls,
+            closed_for: self
+                .closed
+                .map(|probe| now.duration_until(probe).try_into().unwrap_or_default()),
+        }
+    }
+
+    /// Continues the day of the former owner of the tenant, which may have made this number of further calls.
+    pub fn continue_day(&mut self, before: &DayHandover, uncounted: u64, now: Timestamp) {
+        self.resume(&before.day, before.calls.saturating_add(uncounted));
+        self.closed = before.closed_for.map(|wait| now + wait.min(PROBE_EVERY));
+        self.advance(now);
     }
 
     /// The day, such as `2026-07-31`, and the number of its calls so far.

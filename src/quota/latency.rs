@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::domain::handover::LatencySample;
+
 /// Maximum number of samples.
 const MAX_SAMPLES: usize = 32;
 /// Minimum number of samples for an estimate.
@@ -47,6 +49,28 @@ impl Latency {
             self.samples.pop_front();
         }
         self.samples.push_back((received, took));
+    }
+
+    /// The samples that have not expired, for the next owner of the tenant.
+    pub fn handover(&self, now: Instant, window: Duration) -> Vec<LatencySample> {
+        let sample = |(received, took): &(Instant, Duration)| LatencySample {
+            age: now.saturating_duration_since(*received),
+            took: *took,
+        };
+        let recent = self
+            .samples
+            .iter()
+            .filter(|(received, _)| *received + lifetime(window) > now);
+        recent.map(sample).collect()
+    }
+
+    /// The latencies that the former owner of the tenant has measured.
+    pub fn resume(before: &[LatencySample], now: Instant) -> Self {
+        let mut latency = Self::default();
+        for sample in before {
+            latency.learn(now.checked_sub(sample.age).unwrap_or(now), sample.took);
+        }
+        latency
     }
 
     /// The estimate from the samples of the last two windows.

@@ -4,8 +4,10 @@
 //! * `queue` keeps the order of the calls that wait.
 //! * `window` and its parts (`slots`, `round_trips`, `controller`) count the slots of one limit.
 //! * `daily`, `breaker`, `latency` and `utilization` each keep one piece of state.
+//! * `before` is what a quota continues with after a restart or a change of the tenant's owner.
 //! * `settings` has the limits of the account and the quotas of the callers.
 
+mod before;
 pub mod breaker;
 pub mod controller;
 pub mod daily;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use before::Before;
 pub use breaker::BreakerState;
 pub use daily::DailySnapshot;
 pub use lane::Lane;

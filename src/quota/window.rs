@@ -11,6 +11,7 @@ use super::Verdict;
 use super::controller::{Controller, RefusalCounts};
 use super::round_trips::RoundTrips;
 use super::slots::{CallEnd, WindowSlots};
+use crate::domain::handover::LimitHandover;
 use crate::error::{Limit, Refusal};
 
 /// One limit of an account.
@@ -82,6 +83,52 @@ impl Window {
         window
     }
 
+    /// The state for the next owner of the tenant. A call in progress may be counted until its timeout.
+    pub fn handover(&mut self, timeout: Duration, now: Instant) -> LimitHandover {
+        let limit = self.controller.limit();
+        let free_in = |free_at: Option<Instant>| match free_at {
+            Some(free_at) => free_at.saturating_duration_since(now),
+            None => timeout + limit.per,
+        };
+        let mut controller = self.controller.handover(now);
+        let blocked_for = self.blocked_until.map(|until| until.saturating_duration_since(now));
+        controller.held_for = controller.held_for.max(blocked_for.unwrap_or_default());
+        LimitHandover {
+            configured: self.configured,
+            limit,
+            free_in: self.held(now).into_iter().map(free_in).collect(),
+            controller,
+        }
+    }
+
+    /// Continues with what the former owner of the tenant has learned, without the slots. A limit that LeadSquared has named is
+    /// known unless the settings have changed.
+    pub fn resume(&mut self, before: &LimitHandover, now: Instant) {
+        if before.configured == self.configured && is_sane(&before.limit) {
+            self.controller.adopt(before.limit);
+        }
+        self.controller.resume(&before.controller, now);
+        self.steer();
+    }
+
+    /// Holds the slots of the former owner of the tenant. A longer window holds them longer.
+    pub fn hold_slots(&mut self, before: &LimitHandover, now: Instant) {
+        let longer = self.limit().per.saturating_sub(before.limit.per);
+        for free_in in &before.free_in {
+            self.hold(now + *free_in + longer);
+        }
+        // The slots of some earlier calls are free already, but these calls may be in one longer window with the next call.
+        if !longer.is_zero() {
+            self.blocked_until = Some(now + longer);
+        }
+    }
+
+    /// Marks the window as full, because the former owner of the tenant did not hand over: its last call may be counted until the
+    /// end of `lateness`.
+    pub fn full_after_loss(&mut self, lateness: Duration, now: Instant) {
+        self.full_until(now + self.limit().per + self.controller.margin() + lateness);
+    }
+
     /// Changes the settings. A limit that LeadSquared has named stays known unless the configured limit changes. Calls that
     /// hold a slot keep it.
     pub fn set_limit(&mut self, limit: Limit, reserve: u32, now: Instant) {
@@ -113,6 +160,11 @@ impl Window {
         free_at
             .chain(std::iter::repeat_n(None, self.slots.in_flight()))
             .collect()
+    }
+
+    /// Number of calls that hold a slot and have not ended.
+    pub fn in_progress(&self) -> usize {
+        self.slots.in_flight()
     }
 
     /// When a call can be sent.

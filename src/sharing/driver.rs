@@ -521,10 +521,11 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
+    use crate::cluster::TenantLease;
     use crate::config::Config;
     use crate::crm;
     use crate::domain::share::Access;
-    use crate::quota::Quota;
+    use crate::quota::{Before, Quota};
     use crate::sharing::{Sharing, SharingParts};
     use crate::store::Store;
     use crate::telemetry::metrics::Metrics;
@@ -712,7 +713,8 @@ mod tests {
                 &Default::default(),
                 Default::default(),
                 tenant.upstream.breaker(),
-                None,
+                Before::Nothing,
+                TenantLease::permanent(),
                 &tasks,
                 stop.clone(),
             );

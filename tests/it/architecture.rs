@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the library, the highest layer first, with the modules that each one may import from: only from rows below
 /// its own. A module that is missing here is an error, and so is a right that is not needed.
-const MODULES: [(&str, &[&str]); 22] = [
+const MODULES: [(&str, &[&str]); 23] = [
     (
         "fuzzing",
         &["config", "crm", "domain", "gateway", "grpc", "identity", "tls"],
@@ -18,6 +18,7 @@ const MODULES: [(&str, &[&str]); 22] = [
             "admin",
             "audit",
             "clock",
+            "cluster",
             "config",
             "context",
             "crm",
@@ -94,7 +95,8 @@ const MODULES: [(&str, &[&str]); 22] = [
         "crm",
         &["clock", "context", "domain", "error", "identity", "quota", "telemetry"],
     ),
-    ("quota", &["clock", "context", "domain", "error"]),
+    ("quota", &["clock", "cluster", "context", "domain", "error"]),
+    ("cluster", &["domain", "error"]),
     ("context", &["audit", "error", "identity"]),
     ("audit", &["clock", "error", "telemetry"]),
     ("domain", &["error"]),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use leadgate::app::App;
+use leadgate::cluster::TenantLease;
 use leadgate::config::Config;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::grpc::pb;
@@ -302,7 +303,8 @@ pub fn quota(
         &CallerQuotas::default(),
         sizes,
         breaker,
-        before,
+        before.into(),
+        TenantLease::permanent(),
         tasks,
         stop,
     )

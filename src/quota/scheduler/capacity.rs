@@ -1,7 +1,7 @@
 //! The capacity of one account: its two windows, its day, the circuit breaker, and the measured latencies. Depends
 //! neither on the queue nor on which call gets a slot.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::domain::handover::{Handover, LimitHandover};
 use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit, QuotaUsage};
 use crate::error::{Limit, Refusal};
 use crate::quota::breaker::{Breaker, BreakerSettings, ProbeId};
@@ -17,7 +18,7 @@ use crate::quota::latency::{Latency, LatencyEstimate};
 use crate::quota::queue::{SlotSupply, Supply};
 use crate::quota::utilization::UtilizationMeter;
 use crate::quota::window::{NextSlot, Window, WindowGrant, WindowSnapshot};
-use crate::quota::{BreakerSnapshot, BreakerState, Cost, QueueSnapshot, QuotaLimits, QuotaSnapshot, Verdict};
+use crate::quota::{Before, BreakerSnapshot, BreakerState, Cost, QueueSnapshot, QuotaLimits, QuotaSnapshot, Verdict};
 
 /// How much later than the last grant before a restart LeadSquared's window may have begun.
 const WINDOW_START_DELAY: Duration = Duration::from_millis(50);
@@ -32,6 +33,8 @@ pub(super) struct Capacity {
     pub(super) breaker: Breaker,
     /// The recent latencies of each endpoint.
     latencies: HashMap<&'static str, Latency>,
+    /// Those of the former owner of the tenant, until the endpoint is used.
+    former_latencies: BTreeMap<String, Latency>,
     /// The last time at which LeadSquared may have counted a call: when it was granted, and until it ended.
     last_stamp: Timestamp,
     /// Number of slots granted so far.
@@ -48,39 +51,102 @@ pub(super) struct HeldCapacity {
 }
 
 impl Capacity {
-    /// The capacity by these limits, less what a previous process has used.
-    pub(super) fn new(limits: &QuotaLimits, breaker: BreakerSettings, before: Option<&QuotaUsage>) -> Self {
-        let mut daily = Daily::new(limits.daily, daily_zone(limits));
-        if let Some(before) = before {
-            daily.resume(&before.day, before.calls);
-        }
-        let held = before.and_then(|before| before.slots.as_ref());
-        let window = |calls, reserve, held: Option<&HeldSlotsOfLimit>| {
-            let per = limits.window;
-            let (mut window, now) = (Window::new(Limit { calls, per }, reserve), Instant::now());
-            match (held.filter(|held| held.window == per), before) {
-                (Some(held), _) => {
-                    let remaining = held.free_at.iter().map(|at| held_for(*at, per));
-                    remaining
-                        .filter(|remaining| !remaining.is_zero())
-                        .for_each(|remaining| window.hold(now + remaining));
-                }
-                (None, Some(before)) => window.full_until(now + remaining_window(before, per)),
-                (None, None) => {}
-            }
-            window
+    /// The capacity by these limits, less what was used before.
+    pub(super) fn new(limits: &QuotaLimits, breaker: BreakerSettings, before: Before<'_>) -> Self {
+        let limit = |calls| Limit {
+            calls,
+            per: limits.window,
         };
-        Self {
-            calls: window(limits.calls, limits.reserve, held.map(|held| &held.calls)),
-            bulk: window(limits.bulk, 0, held.map(|held| &held.bulk)),
+        let mut capacity = Self {
+            calls: Window::new(limit(limits.calls), limits.reserve),
+            bulk: Window::new(limit(limits.bulk), 0),
             bulk_pays_calls: limits.bulk_pays_calls,
-            daily,
+            daily: Daily::new(limits.daily, daily_zone(limits)),
             breaker: Breaker::new(breaker),
             latencies: HashMap::new(),
-            last_stamp: before.map_or(Timestamp::UNIX_EPOCH, |before| before.last_grant.min(clock::now())),
+            former_latencies: BTreeMap::new(),
+            last_stamp: Timestamp::UNIX_EPOCH,
             grants: 0,
             utilization: UtilizationMeter::default(),
+        };
+        let now = Instant::now();
+        match before {
+            Before::Nothing => {}
+            Before::Usage(usage) => capacity.continue_usage(usage, limits.window, now),
+            Before::Handover(handover) => {
+                capacity.continue_handover(handover, 0, now);
+                capacity.calls.hold_slots(&handover.calls, now);
+                capacity.bulk.hold_slots(&handover.bulk, now);
+            }
+            Before::NoHandover { saved, lease, lateness } => {
+                if let Some(saved) = saved {
+                    let uncounted = calls_since_saved(&saved.calls, lease);
+                    capacity.continue_handover(saved, uncounted, now);
+                }
+                capacity.calls.full_after_loss(lateness, now);
+                capacity.bulk.full_after_loss(lateness, now);
+            }
         }
+        capacity
+    }
+
+    /// Continues with the usage of the previous process.
+    fn continue_usage(&mut self, usage: &QuotaUsage, per: Duration, now: Instant) {
+        self.daily.resume(&usage.day, usage.calls);
+        self.last_stamp = usage.last_grant.min(clock::now());
+        let resume = |window: &mut Window, held: Option<&HeldSlotsOfLimit>| match held.filter(|held| held.window == per)
+        {
+            Some(held) => {
+                let remaining = held.free_at.iter().map(|at| held_for(*at, per));
+                remaining
+                    .filter(|remaining| !remaining.is_zero())
+                    .for_each(|remaining| window.hold(now + remaining));
+            }
+            None => window.full_until(now + remaining_window(usage, per)),
+        };
+        let slots = usage.slots.as_ref();
+        resume(&mut self.calls, slots.map(|held| &held.calls));
+        resume(&mut self.bulk, slots.map(|held| &held.bulk));
+    }
+
+    /// Continues with the state of the former owner of the tenant, without its slots.
+    fn continue_handover(&mut self, handover: &Handover, uncounted: u64, now: Instant) {
+        self.calls.resume(&handover.calls, now);
+        self.bulk.resume(&handover.bulk, now);
+        let at = clock::now();
+        self.daily.continue_day(&handover.day, uncounted, at);
+        self.last_stamp = at;
+        let latencies = handover.latencies.iter();
+        self.former_latencies = latencies
+            .map(|(endpoint, samples)| (endpoint.clone(), Latency::resume(samples, now)))
+            .collect();
+    }
+
+    /// The state for the next owner of the tenant. `timeout` is that of the calls in progress.
+    pub(super) fn handover(&mut self, timeout: Duration, now: Instant) -> Handover {
+        let window = self.calls.limit().per;
+        let known = self
+            .latencies
+            .iter()
+            .map(|(endpoint, latency)| ((*endpoint).to_owned(), latency));
+        let former = self
+            .former_latencies
+            .iter()
+            .map(|(endpoint, latency)| (endpoint.clone(), latency));
+        let latencies = former
+            .chain(known)
+            .map(|(endpoint, latency)| (endpoint, latency.handover(now, window)));
+        Handover {
+            calls: self.calls.handover(timeout, now),
+            bulk: self.bulk.handover(timeout, now),
+            day: self.daily.handover(clock::now()),
+            latencies: latencies.filter(|(_, samples)| !samples.is_empty()).collect(),
+        }
+    }
+
+    /// Number of calls that hold a slot and have not ended.
+    pub(super) fn in_progress(&self) -> usize {
+        self.calls.in_progress().max(self.bulk.in_progress())
     }
 
     /// Changes the limits. Slots in use stay counted, and so do the calls of the day.
@@ -117,12 +183,17 @@ impl Capacity {
 
     /// The measured latency of an endpoint, mutable.
     pub(super) fn latency(&mut self, endpoint: &'static str) -> &mut Latency {
-        self.latencies.entry(endpoint).or_default()
+        let former = &mut self.former_latencies;
+        let first = || former.remove(endpoint).unwrap_or_default();
+        self.latencies.entry(endpoint).or_insert_with(first)
     }
 
     /// The expected latency of a call to that endpoint.
     pub(super) fn estimate(&self, endpoint: &'static str, now: Instant) -> LatencyEstimate {
-        let latency = self.latencies.get(endpoint);
+        let latency = self
+            .latencies
+            .get(endpoint)
+            .or_else(|| self.former_latencies.get(endpoint));
         latency.map_or_else(LatencyEstimate::default, |latency| {
             latency.estimate(now, self.calls.limit().per)
         })
@@ -317,6 +388,12 @@ impl SlotWaits<'_> {
 /// How much longer than a window a call may hold its slot: the time that the call takes.
 pub(super) fn drift(estimate: &LatencyEstimate, window: Duration) -> Duration {
     estimate.long.max(window / 25)
+}
+
+/// The maximum number of calls that the former owner of a tenant has made since it stored its state, which it does once per window.
+fn calls_since_saved(calls: &LimitHandover, lease: Duration) -> u64 {
+    let windows = lease.as_nanos().div_ceil(calls.limit.per.as_nanos().max(1)) + 2;
+    u64::from(calls.limit.calls).saturating_mul(u64::try_from(windows).unwrap_or(u64::MAX))
 }
 
 /// The time zone in which the day of the daily limit begins.

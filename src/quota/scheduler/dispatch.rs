@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::handles::{HeldSlot, Slot};
-use super::{Granted, Scheduler, SharedScheduler, WaitingCall, waits_for};
+use super::{Closed, Granted, Scheduler, SharedScheduler, WaitingCall, waits_for};
 use crate::clock;
 use crate::context::{Criticality, deadline_exceeded};
 use crate::error::ErrorKind;
@@ -20,12 +20,16 @@ impl Scheduler {
         if self.queue.is_empty() {
             return;
         }
+        // The members of a batch whose leader was cancelled are in the queue again.
+        if let Some(Closed::OwnerMoved) = self.closed {
+            return self.close(Closed::OwnerMoved);
+        }
         self.fail_if_day_is_over();
         self.fail_unservable(now);
         self.end_due_gathering(now);
         loop {
             let mut supply = self.capacity.supply(now);
-            if self.capacity.breaker.next(now) != NextSlot::Now {
+            if self.capacity.breaker.next(now) != NextSlot::Now || !self.lease.is_valid(now) {
                 (supply.calls.free, supply.bulk.free) = (0, 0);
             }
             match self.queue.next(&supply, now) {

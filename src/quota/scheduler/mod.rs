@@ -33,8 +33,10 @@ use handles::{HeldSlot, QueuedCall};
 use super::breaker::BreakerSettings;
 use super::lane::{BatchSizes, Lane};
 use super::queue::{Queue, QueueSettings, WriteKey};
-use super::{BatchOption, CallerQuotas, Cost, QuotaLimits, QuotaSnapshot, SlotRequest};
+use super::{BatchOption, Before, CallerQuotas, Cost, QuotaLimits, QuotaSnapshot, SlotRequest};
+use crate::cluster::TenantLease;
 use crate::context::{RequestContext, deadline_exceeded};
+use crate::domain::handover::Handover;
 use crate::domain::usage::QuotaUsage;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -62,8 +64,28 @@ struct Scheduler {
     full_retries: [Vec<Instant>; 2],
     /// When the next call of each lane is due.
     lanes_due: [Option<Instant>; Lane::ALL.len()],
-    /// Whether the process is shutting down: no more slots are granted.
-    is_closed: bool,
+    /// The lease of the tenant. No slot is granted while it is not valid.
+    lease: TenantLease,
+    /// Why no more slots are granted.
+    closed: Option<Closed>,
+}
+
+/// Why no more slots are granted.
+#[derive(Clone, Copy)]
+enum Closed {
+    /// The process is shutting down.
+    ShuttingDown,
+    /// The tenant moves to another replica.
+    OwnerMoved,
+}
+
+impl Closed {
+    fn error(self) -> Error {
+        match self {
+            Self::ShuttingDown => ErrorKind::ShuttingDown.into(),
+            Self::OwnerMoved => ErrorKind::OwnerMoved.into(),
+        }
+    }
 }
 
 /// A call that waits in the queue.
@@ -75,14 +97,16 @@ struct WaitingCall {
 }
 
 impl Quota {
-    /// The quota by these limits, less what a previous process has used. Its task runs on `tasks` until `stop`. After that,
-    /// no slots are granted.
+    /// The quota by these limits, less what was used before. Slots are granted while the lease is valid. The task of the quota runs
+    /// on `tasks` until `stop`, or until the lease has ended. After that, no slots are granted.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the process")]
     pub fn new(
         limits: &QuotaLimits,
         callers: &CallerQuotas,
         sizes: BatchSizes,
         breaker: BreakerSettings,
-        before: Option<&QuotaUsage>,
+        before: Before<'_>,
+        lease: TenantLease,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -97,11 +121,12 @@ impl Quota {
                 }),
                 full_retries: Default::default(),
                 lanes_due: Default::default(),
-                is_closed: false,
+                lease: lease.clone(),
+                closed: None,
             }),
             changed: Notify::new(),
         });
-        tasks.spawn(wake(shared.clone(), stop));
+        tasks.spawn(wake(shared.clone(), lease, stop));
         Self { shared }
     }
 
@@ -223,6 +248,22 @@ impl Quota {
         self.shared.lock().capacity.usage(Instant::now())
     }
 
+    /// Grants no more slots, because the tenant moves to another replica. The calls in the queue fail: they were not sent.
+    pub fn stop_granting(&self) {
+        self.shared.lock().close(Closed::OwnerMoved);
+    }
+
+    /// Number of calls that were granted a slot and have not ended.
+    pub fn in_progress(&self) -> usize {
+        self.shared.lock().capacity.in_progress()
+    }
+
+    /// The state for the next owner of the tenant, after [`Quota::stop_granting`]. A call that has not ended may be counted until
+    /// `timeout` from now.
+    pub fn handover(&self, timeout: Duration) -> Handover {
+        self.shared.lock().capacity.handover(timeout, Instant::now())
+    }
+
     /// Whether a call would be admitted to the queue now. Changes nothing.
     pub fn would_admit(&self, context: &RequestContext, request: &SlotRequest) -> bool {
         self.shared.lock().would_admit(context, request, Instant::now())
@@ -254,6 +295,15 @@ impl SharedScheduler {
 }
 
 impl Scheduler {
+    /// Grants no more slots. The calls in the queue fail. The first reason counts.
+    fn close(&mut self, reason: Closed) {
+        let reason = *self.closed.get_or_insert(reason);
+        for call in self.queue.drain() {
+            // The error of a cancelled call has no receiver.
+            let _ = call.grant.send(Err(reason.error()));
+        }
+    }
+
     /// The call was not sent: its capacity is free, and its keys too.
     fn unsent(&mut self, held: HeldSlot) {
         self.capacity.unsent(held.capacity);
@@ -272,9 +322,11 @@ fn waits_for(is_behind: bool) -> &'static str {
     if is_behind { EARLIER_WRITE } else { SLOT }
 }
 
-/// Grants slots that become free as time passes, until `stop`.
-async fn wake(shared: Arc<SharedScheduler>, stop: CancellationToken) {
-    loop {
+/// Grants slots that become free as time passes, until `stop` or the end of the lease.
+async fn wake(shared: Arc<SharedScheduler>, lease: TenantLease, stop: CancellationToken) {
+    let reason = loop {
+        // Before the state is looked at, so that no renewal is missed.
+        let renewed = lease.renewed();
         let at = {
             let mut scheduler = shared.lock();
             let now = Instant::now();
@@ -288,15 +340,12 @@ async fn wake(shared: Arc<SharedScheduler>, stop: CancellationToken) {
             }
         };
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => break Closed::ShuttingDown,
+            () = lease.ended().cancelled() => break Closed::OwnerMoved,
             () = shared.changed.notified() => {}
+            () = renewed => {}
             () = timer => {}
         }
-    }
-    let mut scheduler = shared.lock();
-    scheduler.is_closed = true;
-    for call in scheduler.queue.drain() {
-        // The error of a cancelled call has no receiver.
-        let _ = call.grant.send(Err(ErrorKind::ShuttingDown.into()));
-    }
+    };
+    shared.lock().close(reason);
 }

@@ -1,5 +1,7 @@
 //! Settings that change while calls wait, are in progress, or hold their slots.
 
+mod owners;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,7 +45,8 @@ fn quota(limits: &QuotaLimits) -> Quota {
         &CallerQuotas::default(),
         BatchSizes::default(),
         BREAKER,
-        None,
+        Before::Nothing,
+        TenantLease::permanent(),
         &TaskTracker::new(),
         CancellationToken::new(),
     )

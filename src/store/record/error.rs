@@ -79,6 +79,7 @@ pub(in crate::store) enum ErrorKindRecord {
     StreamNotRead,
     ShuttingDown,
     StreamInterrupted,
+    OwnerMoved,
     #[serde(rename = "CallerLeft")]
     CallerCancelled,
     CallerUnknown,
@@ -243,6 +244,7 @@ impl From<domain::ErrorKind> for ErrorKindRecord {
             domain::ErrorKind::StreamNotRead => Self::StreamNotRead,
             domain::ErrorKind::ShuttingDown => Self::ShuttingDown,
             domain::ErrorKind::StreamInterrupted => Self::StreamInterrupted,
+            domain::ErrorKind::OwnerMoved => Self::OwnerMoved,
             domain::ErrorKind::CallerCancelled => Self::CallerCancelled,
             domain::ErrorKind::CallerUnknown => Self::CallerUnknown,
             domain::ErrorKind::CallerNotAllowed(denial) => Self::CallerNotAllowed(denial.into()),
@@ -287,6 +289,7 @@ impl From<ErrorKindRecord> for domain::ErrorKind {
             ErrorKindRecord::StreamNotRead => Self::StreamNotRead,
             ErrorKindRecord::ShuttingDown => Self::ShuttingDown,
             ErrorKindRecord::StreamInterrupted => Self::StreamInterrupted,
+            ErrorKindRecord::OwnerMoved => Self::OwnerMoved,
             ErrorKindRecord::CallerCancelled => Self::CallerCancelled,
             ErrorKindRecord::CallerUnknown => Self::CallerUnknown,
             ErrorKindRecord::CallerNotAllowed(denial) => Self::CallerNotAllowed(denial.into()),

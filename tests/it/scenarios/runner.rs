@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use leadgate::clock;
+use leadgate::cluster::TenantLease;
 use leadgate::context::RequestContext;
 use leadgate::domain::usage::QuotaUsage;
 use leadgate::error::{Error, ErrorKind, Limit, Refusal};
@@ -444,7 +445,8 @@ fn begin(script: &Script, before: Option<&QuotaUsage>, tasks: &TaskTracker) -> (
             &callers,
             Default::default(),
             BREAKER,
-            before,
+            before.into(),
+            TenantLease::permanent(),
             tasks,
             stop.clone(),
         ),
