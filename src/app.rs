@@ -1,6 +1,7 @@
 //! Creates all parts of the process from the settings, starts the servers, and shuts them down in named stages. The only module
 //! that uses all parts.
 
+mod accounts;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -15,17 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::AuditLog;
-use crate::config::{Config, TenantConfig};
+use crate::config::Config;
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
-use crate::gateway::{self, Gateway};
 use crate::identity::Authenticator;
-use crate::quota::{self, Quota};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::Tenants;
+use crate::tenant::{TenantRoute, Tenants};
 use crate::tls::Tls;
-use crate::{admin, clock, crm, grpc};
+use crate::{admin, clock, grpc};
+use accounts::Accounts;
 
 /// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +44,7 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// A gateway whose ports are open, but that does not serve yet.
 pub struct App {
     config: Config,
+    accounts: Accounts,
     tenants: Tenants,
     authenticator: Arc<Authenticator>,
     store: Store,
@@ -106,26 +107,26 @@ impl App {
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
         let draining = CancellationToken::new();
-        let callers = reload::caller_quotas(&config.callers, &config.other_callers);
-        let mut gateways = BTreeMap::new();
-        for (name, tenant) in std::mem::take(&mut config.tenants) {
+        let accounts = Accounts::new(
+            std::mem::take(&mut config.tenants),
+            config.callers.clone(),
+            reload::caller_quotas(&config.callers, &config.other_callers),
+            config.keep_request_ids,
+            metrics.clone(),
+            tasks.clone(),
+        );
+        let mut routes = BTreeMap::new();
+        for name in accounts.names() {
             let usage = store.quota_usage(&name).await;
             let usage = usage.map_err(|error| format!("{error} ({})", config.store_url))?;
-            let common = Common {
-                callers: &callers,
-                keep_request_ids: config.keep_request_ids,
-                store: &store,
-                metrics: &metrics,
-                tasks: &tasks,
-                draining: &draining,
-            };
-            let gateway =
-                build(&name, tenant, usage.as_ref(), &common).map_err(|error| format!("tenant {name}: {error}"))?;
-            gateways.insert(name, Arc::new(gateway));
+            let gateway = accounts.build(&name, &store, usage.as_ref(), draining.child_token());
+            let gateway = gateway.map_err(|error| format!("tenant {name}: {error}"))?;
+            routes.insert(name, TenantRoute::Here(gateway));
         }
         Ok(Self {
             config,
-            tenants: Tenants::new(gateways),
+            accounts,
+            tenants: Tenants::new(routes),
             authenticator: Arc::new(authenticator),
             store,
             tls,
@@ -149,7 +150,8 @@ impl App {
     /// Returns a text for each certificate of the server that has expired or expires soon.
     pub fn certificate_warnings(&self) -> Vec<String> {
         let tls = self.tls.iter();
-        tls.flat_map(|tls| tls.warnings(clock::now().into())).collect()
+        tls.flat_map(|tls| [tls.misuses(), tls.warnings(clock::now().into())].concat())
+            .collect()
     }
 
     /// How callers are identified.
@@ -177,6 +179,7 @@ impl App {
     ) -> Result<(), String> {
         let Self {
             config,
+            accounts,
             tenants,
             authenticator,
             store,
@@ -187,8 +190,8 @@ impl App {
             look_now,
         } = self;
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
-        start_gateways(&tenants, &config.store_url).await?;
         reload::warn(config.warnings());
+        reload::warn(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {
@@ -201,12 +204,26 @@ impl App {
                 fixed: config.fixed,
                 usable,
             };
-            reload::watch_settings(&mut watcher, watched, authenticator.clone(), tenants.clone());
+            reload::watch_settings(
+                &mut watcher,
+                watched,
+                authenticator.clone(),
+                accounts.clone(),
+                tenants.clone(),
+            );
         }
-        tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
-        for (name, gateway) in tenants.iter() {
-            reload::watch_keys(&mut watcher, name, gateway.crm());
-            tasks.spawn(gateway.crm().clone().maintain_keys(draining.clone()));
+        tasks.spawn(fetch_token_keys(
+            authenticator.clone(),
+            metrics.clone(),
+            draining.clone(),
+        ));
+        for tenant in tenants.iter() {
+            if let Some(keys) = accounts.keys(tenant.name()) {
+                reload::watch_keys(&mut watcher, tenant, &keys);
+            }
+        }
+        for (name, gateway) in tenants.gateways() {
+            accounts.start(name, &gateway).await?;
         }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
@@ -289,27 +306,10 @@ impl App {
     }
 }
 
-/// Fetches the metadata of the accounts in the background, and continues the shares that were in progress in the former process.
-async fn start_gateways(tenants: &Tenants, store_url: &str) -> Result<(), String> {
-    for (name, gateway) in tenants.iter() {
-        gateway.warm_up();
-        match gateway.sharing().resume().await {
-            Ok(0) => {}
-            Ok(shares) => tracing::info!(tenant = name, shares, "continuing shares in progress"),
-            Err(error) => {
-                return Err(format!(
-                    "tenant {name}: reading the ledger of shares ({store_url}) failed: {error}"
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Fetches the keys of the token issuer from time to time, until `stop`.
-async fn fetch_token_keys(authenticator: Arc<Authenticator>, stop: CancellationToken) {
+async fn fetch_token_keys(authenticator: Arc<Authenticator>, metrics: Arc<Metrics>, stop: CancellationToken) {
     if let Some(issuer) = authenticator.issuer() {
-        issuer.run(stop).await;
+        issuer.run(stop, |is_ok| metrics.token_keys_fetched(is_ok)).await;
     }
 }
 
@@ -379,7 +379,7 @@ impl Maintenance {
 
     /// Ends the shares whose time is over.
     async fn expire_due(&self) {
-        for (name, gateway) in self.tenants.iter() {
+        for (name, gateway) in self.tenants.gateways() {
             if let Err(error) = gateway.sharing().expire_due().await {
                 tracing::error!(tenant = name, error = error.name(), "ending expired shares failed");
             }
@@ -388,7 +388,7 @@ impl Maintenance {
 
     /// Deletes expired request ids and shares.
     async fn sweep(&self) {
-        for (name, gateway) in self.tenants.iter() {
+        for (name, gateway) in self.tenants.gateways() {
             match gateway.sweep().await {
                 Ok(count) => tracing::debug!(tenant = name, count, "deleted expired records"),
                 Err(fault) => tracing::error!(tenant = name, %fault, "deleting expired records failed"),
@@ -430,7 +430,7 @@ impl Maintenance {
 /// Saves the quota usage that changed since it was last `saved`. The time of the last grant and the times at which the slots
 /// are free are saved only at an orderly end: before it, they may still become later.
 async fn save_quota_usage(store: &Store, tenants: &Tenants, saved: &mut BTreeMap<String, QuotaUsage>, is_end: bool) {
-    for (name, gateway) in tenants.iter() {
+    for (name, gateway) in tenants.gateways() {
         let mut usage = gateway.quota_usage();
         if !is_end {
             (usage.last_grant, usage.slots) = (Timestamp::MAX, None);
@@ -442,53 +442,4 @@ async fn save_quota_usage(store: &Store, tenants: &Tenants, saved: &mut BTreeMap
             }
         }
     }
-}
-
-/// The parts that all gateways share.
-struct Common<'a> {
-    callers: &'a quota::CallerQuotas,
-    keep_request_ids: Duration,
-    store: &'a Store,
-    metrics: &'a Arc<Metrics>,
-    tasks: &'a TaskTracker,
-    draining: &'a CancellationToken,
-}
-
-fn build(name: &str, tenant: TenantConfig, usage: Option<&QuotaUsage>, common: &Common<'_>) -> Result<Gateway, String> {
-    let quota = Quota::new(
-        &tenant.limits,
-        common.callers,
-        tenant.batching.sizes(),
-        tenant.upstream.breaker(),
-        usage,
-        common.tasks,
-        common.draining.clone(),
-    );
-    let crm = crm::Client::new(
-        name,
-        tenant.base_url,
-        &tenant.keys,
-        tenant.upstream,
-        quota.clone(),
-        common.metrics.clone(),
-    )?;
-    let settings = gateway::GatewaySettings {
-        metadata_lifetime: tenant.metadata_lifetime,
-        keep_request_ids: common.keep_request_ids,
-        writes: tenant.writes,
-        activity_offset: tenant.activity_offset,
-        default_country_code: tenant.default_country_code,
-        sharing: tenant.sharing,
-        batching: tenant.batching,
-    };
-    let stop = common.draining.clone();
-    Ok(Gateway::new(
-        name,
-        crm,
-        quota,
-        common.store,
-        settings,
-        common.tasks,
-        stop,
-    ))
 }

@@ -25,7 +25,7 @@ use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
 pub use auth::CallerConfig;
-pub use warnings::UsableCredentials;
+pub use warnings::{UsableCredentials, unknown_attributes};
 
 /// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -185,7 +185,7 @@ fn is_reloaded(path: &str) -> bool {
 }
 
 /// The settings of one account, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TenantConfig {
     /// The address of the account's API.
     pub base_url: Url,
@@ -222,6 +222,8 @@ pub struct ConfigError {
     pub path: String,
     /// What is wrong: the expected value, in most cases.
     pub message: String,
+    /// Whether a required setting is absent. The file may be incomplete.
+    pub is_absent: bool,
 }
 
 impl fmt::Display for ConfigErrors {
@@ -229,7 +231,10 @@ impl fmt::Display for ConfigErrors {
         let count = self.0.len();
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "invalid configuration: {count} error{plural}")?;
-        for ConfigError { origin, path, message } in &self.0 {
+        for ConfigError {
+            origin, path, message, ..
+        } in &self.0
+        {
             let separator = if path.is_empty() { "" } else { ": " };
             write!(f, "\n  {origin}: {path}{separator}{message}")?;
         }
@@ -364,6 +369,7 @@ fn read_file(path: &Path) -> Result<String, ConfigErrors> {
             origin: path.display().to_string(),
             path: String::new(),
             message: format!("reading the file failed: {error}"),
+            is_absent: false,
         }])
     })
 }
@@ -406,6 +412,7 @@ impl Reader {
                     in_line(text, error.span()),
                     one_line(error.message())
                 ),
+                is_absent: false,
             }),
         }
         reader.read_variables();
@@ -469,7 +476,7 @@ impl Reader {
         let registry = self.registry(callers.as_ref());
         if tenants.is_empty() {
             let text = "at least one [tenants.NAME] is required, with base_url, access_key and secret_key";
-            self.error(&["tenants"], text);
+            self.absent(&["tenants"], text);
         }
         let tenants = self.each(tenants, &tenant_defaults, "tenants", Self::tenant);
         if let (Some(callers), Some(other_callers), Some(registry)) = (&callers, &other_callers, &registry) {
@@ -733,7 +740,10 @@ impl Reader {
                 ),
             };
             let path = [at, &[key.as_str()]].concat();
-            self.error(&path, &message);
+            match missing {
+                Some(_) => self.absent(&path, &message),
+                None => self.error(&path, &message),
+            }
             let owned: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
             match self.default_of(&owned).cloned() {
                 Some(default) if table.get(&key) != Some(&default) => {
@@ -790,13 +800,15 @@ impl Reader {
     }
 
     fn base_url(&mut self, at: &[&str], value: Option<Value>, is_insecure: bool) -> Option<Url> {
-        let url = match value.as_ref().and_then(Value::as_str).map(Url::parse) {
+        const EXPECTED: &str = "must be the URL of the account's API, such as \"https://api-in21.leadsquared.com\"";
+        let Some(value) = value else {
+            self.absent(at, EXPECTED);
+            return None;
+        };
+        let url = match value.as_str().map(Url::parse) {
             Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
             _ => {
-                self.error(
-                    at,
-                    "must be the URL of the account's API, such as \"https://api-in21.leadsquared.com\"",
-                );
+                self.error(at, EXPECTED);
                 return None;
             }
         };
@@ -814,6 +826,10 @@ impl Reader {
 
     /// Reads a key: the value itself, an environment variable or a file. No error shows the value.
     fn key(&mut self, at: &[&str], value: Option<Value>) -> Option<crm::KeySource> {
+        if value.is_none() {
+            self.absent(at, KEY_FORMS);
+            return None;
+        }
         let source = match &value {
             Some(Value::String(text)) => Ok(crm::KeySource::Value(text.as_str().into())),
             Some(Value::Table(table)) if table.len() == 1 => match (table.get("env"), table.get("file")) {
@@ -840,6 +856,15 @@ impl Reader {
 
     /// Records an error of the setting at that path.
     fn error(&mut self, at: &[&str], message: &str) {
+        self.record(at, message, false);
+    }
+
+    /// Records that the required setting at that path is absent.
+    fn absent(&mut self, at: &[&str], message: &str) {
+        self.record(at, message, true);
+    }
+
+    fn record(&mut self, at: &[&str], message: &str, is_absent: bool) {
         let path = at.join(".");
         let variable = format!("{PREFIX}{}", at.join("__").to_uppercase());
         let origin = if self.environment.keys().any(|name| name.starts_with(&variable)) {
@@ -853,6 +878,7 @@ impl Reader {
             origin,
             path,
             message: message.to_owned(),
+            is_absent,
         };
         if !self.errors.contains(&error) {
             self.errors.push(error);

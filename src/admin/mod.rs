@@ -165,7 +165,7 @@ fn breaker_text(breaker: &BreakerSnapshot) -> String {
 }
 
 fn quotas(tenants: &Tenants) -> impl Iterator<Item = (&str, QuotaState, BreakerSnapshot)> {
-    tenants.iter().map(|(name, gateway)| {
+    tenants.gateways().map(|(name, gateway)| {
         let quota = gateway.quota();
         let window = |window: &WindowSnapshot| WindowState {
             limit: window.limit.calls,

@@ -99,8 +99,8 @@ impl Report {
         };
         reasons.extend(store.err().map(|error| Reason::not_ready("STORE_UNAVAILABLE", error)));
         reasons.extend(audit_error.map(Reason::audit));
-        for (name, gateway) in tenants.iter() {
-            reasons.extend(TenantState::of(gateway).reasons(name));
+        for (name, gateway) in tenants.gateways() {
+            reasons.extend(TenantState::of(&gateway).reasons(name));
         }
         Self::of(reasons)
     }
@@ -202,7 +202,7 @@ impl StoreProbe {
         let tenant = tenants
             .iter()
             .next()
-            .map(|(name, _)| name.to_owned())
+            .map(|tenant| tenant.name().to_owned())
             .unwrap_or_default();
         Self::with(move || {
             let (store, tenant) = (store.clone(), tenant.clone());

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::accounts::Accounts;
 use crate::config::{CallerConfig, ConfigErrors, ConfigSource, FixedSettings, UsableCredentials};
 use crate::crm::{self, PairName};
 use crate::files::{self, Watcher};
 use crate::identity::Authenticator;
 use crate::quota::{CallerQuota, CallerQuotas};
-use crate::tenant::Tenants;
+use crate::tenant::{Tenant, Tenants};
 use crate::tls::Tls;
 
 /// The settings at the start, as far as a reload needs them.
@@ -40,12 +41,17 @@ pub(super) fn watch_settings(
     watcher: &mut Watcher,
     config: WatchedConfig,
     authenticator: Arc<Authenticator>,
+    accounts: Accounts,
     tenants: Tenants,
 ) {
     let WatchedConfig { source, fixed, usable } = config;
     let contents = source.contents().clone();
     let reload = move || {
         let reloaded = source.read().map_err(|errors| errors.to_string())?;
+        // A file that is being written may lack a whole section. Other errors do not keep a credential that was removed.
+        if reloaded.later_errors.iter().any(|error| error.is_absent) {
+            return Err(ConfigErrors(reloaded.later_errors).to_string());
+        }
         warn(usable.warnings(&reloaded.callers));
         let changes = fixed.differences(&reloaded.fixed);
         if !changes.is_empty() {
@@ -59,12 +65,7 @@ pub(super) fn watch_settings(
             tracing::error!(reason, "the settings do not allow a restart");
         }
         let callers = caller_quotas(&reloaded.callers, &reloaded.other_callers);
-        for (name, gateway) in tenants.iter() {
-            gateway.set_callers(callers.clone());
-            if let Some(limits) = reloaded.limits.get(name) {
-                gateway.set_limits(limits);
-            }
-        }
+        accounts.reload(&tenants, &reloaded.limits, reloaded.callers, callers);
         authenticator.set_registry(reloaded.registry);
         Ok(())
     };
@@ -89,21 +90,24 @@ pub(super) fn caller_quotas(callers: &BTreeMap<String, CallerConfig>, others: &C
     }
 }
 
-/// Watches the files of a tenant's keys.
-pub(super) fn watch_keys(watcher: &mut Watcher, tenant: &str, client: &crm::Client) {
+/// Watches the files of a tenant's keys. A gateway that is built later reads them itself.
+pub(super) fn watch_keys(watcher: &mut Watcher, tenant: &Arc<Tenant>, keys: &crm::Keys) {
     for (name, setting) in [(PairName::First, "keys"), (PairName::Next, "next")] {
-        let files = client.key_files(name);
+        let files = keys.source(name).map(crm::KeyPairSource::files).unwrap_or_default();
         if files.is_empty() {
             continue;
         }
-        let what = format!("tenants.{tenant}.{setting}");
+        let what = format!("tenants.{}.{setting}", tenant.name());
         let reload = {
-            let client = client.clone();
-            move || client.reload_keys(name)
+            let tenant = tenant.clone();
+            move || {
+                let gateway = tenant.gateway();
+                gateway.map_or(Ok(()), |gateway| gateway.crm().reload_keys(name))
+            }
         };
-        watcher.add(what.clone(), files::contents(files), reload);
+        watcher.add(what.clone(), files::contents(files), reload.clone());
         // The files may have changed since the start of the process.
-        if let Err(reason) = client.reload_keys(name) {
+        if let Err(reason) = reload() {
             tracing::warn!(what, reason, "reloading files failed; the former contents stay in use");
         }
     }

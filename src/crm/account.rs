@@ -1,7 +1,6 @@
 //! The keys of an account while the process runs: which pair is in use, when LeadSquared is queried about a pair, and what a
 //! rejection (HTTP 401, HTTP 403 or an exception about the keys) says about the pair and about the request.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -95,12 +94,6 @@ impl AccountKeys {
 }
 
 impl Client {
-    /// The files of a pair, which are to be watched.
-    pub fn key_files(&self, name: PairName) -> Vec<PathBuf> {
-        let source = self.shared.keys.sources.source(name);
-        source.map(|source| source.files()).unwrap_or_default()
-    }
-
     /// Reads a pair again. A pair that has changed is used when LeadSquared accepts it ([`Client::maintain_keys`]).
     pub fn reload_keys(&self, name: PairName) -> std::result::Result<(), String> {
         let keys = &self.shared.keys;

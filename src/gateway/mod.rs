@@ -50,7 +50,7 @@ use crate::store::{self, PriorAttempt, Requests, Store};
 use crate::users::Users;
 use entry::KnownLeads;
 pub use entry::WriteEntry;
-pub use fields::{FieldCheck, hides_any, is_hidden};
+pub use fields::{FieldCheck, hides_any, is_hidden, visible_error};
 pub use lead::{BatchGetResult, WriteMode};
 pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;
@@ -180,10 +180,11 @@ pub struct Gateway {
     activity_offset: ActivityOffset,
     country_code: CountryCode,
     sharing: Sharing,
+    stop: CancellationToken,
 }
 
 impl Gateway {
-    /// A gateway of the client's account. After `stop` it begins no background work.
+    /// A gateway of the client's account. After `stop` it begins no background work, and grants no slots.
     pub fn new(
         name: &str,
         crm: crm::Client,
@@ -204,7 +205,7 @@ impl Gateway {
             activity_offset: settings.activity_offset,
             activities_together: settings.batching.activities,
             tasks: tasks.clone(),
-            stop,
+            stop: stop.clone(),
         };
         Self {
             metadata: Cached::new(crm.clone(), LeadsMetaData, Catalog::new, lifetime, tasks.clone()),
@@ -231,7 +232,13 @@ impl Gateway {
             batching: settings.batching,
             crm,
             quota,
+            stop,
         }
+    }
+
+    /// Cancelled when the gateway ends: calls that wait for a slot fail, and streams end.
+    pub fn stopped(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// Fetches in the background the values that the first calls need.

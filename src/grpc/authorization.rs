@@ -11,11 +11,10 @@ use super::metadata;
 use super::rpc_log::RpcLog;
 use crate::clock;
 use crate::error::{Denial, Error, ErrorKind, Result};
-use crate::gateway::Gateway;
 use crate::identity::permission::Permissions;
 use crate::identity::{AuthMode, Authenticator, Caller, Identification};
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::Tenants;
+use crate::tenant::{Tenant, Tenants};
 
 /// The service that every client may use.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -58,13 +57,7 @@ pub(super) struct StreamAccess {
     pub(super) path: String,
     pub(super) caller: Arc<str>,
     pub(super) tenant: String,
-}
-
-/// The tenant of an RPC.
-#[derive(Clone)]
-pub(super) struct Tenant {
-    pub(super) name: String,
-    pub(super) gateway: Arc<Gateway>,
+    pub(super) permissions: Arc<Permissions>,
 }
 
 impl Credentials {
@@ -157,7 +150,7 @@ impl AccessControl {
         path: &str,
         is_known_method: bool,
         headers: &HeaderMap,
-    ) -> Result<Option<Tenant>> {
+    ) -> Result<Option<Arc<Tenant>>> {
         if path.starts_with(REFLECTION) {
             return Ok(None);
         }
@@ -167,19 +160,17 @@ impl AccessControl {
         if !path.starts_with(OWN) || !is_known_method {
             return Ok(None);
         }
-        let (name, gateway) = self.tenants.get(metadata::tenant(headers), &caller.permissions)?;
-        Ok(Some(Tenant {
-            name: name.to_owned(),
-            gateway: gateway.clone(),
-        }))
+        let tenant = self.tenants.get(metadata::tenant(headers), &caller.permissions)?;
+        Ok(Some(tenant.clone()))
     }
 
     /// Whether there is a tenant with that name.
     pub(super) fn is_tenant(&self, name: &str) -> bool {
-        self.tenants.iter().any(|(tenant, _)| tenant == name)
+        self.tenants.named(name).is_some()
     }
 
-    /// Resolves when the caller of a stream is not known any more, or may not use the RPC or the tenant any more.
+    /// Resolves when the caller of a stream is not known any more, may not use the RPC or the tenant any more, or has other rules
+    /// for fields.
     pub(super) async fn revoked(self, access: Option<StreamAccess>) -> Error {
         let Some(access) = access else {
             return std::future::pending().await;
@@ -190,6 +181,9 @@ impl AccessControl {
                 Identification::Caller(caller) if caller.name == access.caller => match &caller.permissions {
                     permissions if !permissions.allows_method(&access.path) => Denial::Method,
                     permissions if !permissions.allows_tenant(&access.tenant) => Denial::Tenant,
+                    permissions if !permissions.has_field_rules_of(&access.permissions) => {
+                        return ErrorKind::StreamInterrupted.into();
+                    }
                     _ => continue,
                 },
                 _ => return ErrorKind::CallerUnknown.into(),

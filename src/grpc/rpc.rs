@@ -193,8 +193,8 @@ impl ServerContext {
             read_timeout: self.settings.stream_read_timeout,
             status_builder: status_builder.clone(),
         };
+        let stopped = rpc.gateway.stopped().clone();
         let handler = handler(rpc, responder);
-        let draining = self.draining.clone();
         let end = responses.end_handle();
         let revoked = self.access.clone().revoked(hold.stream_access.take());
         self.tasks.spawn(async move {
@@ -203,7 +203,7 @@ impl ServerContext {
             let result = tokio::select! {
                 result = handler => result,
                 () = sender.closed() => Ok(()),
-                () = draining.cancelled() => Err(ErrorKind::StreamInterrupted.into()),
+                () = stopped.cancelled() => Err(ErrorKind::StreamInterrupted.into()),
                 error = revoked => Err(error),
                 () = tokio::time::sleep_until(deadline) => Err(deadline_exceeded("the next response")),
             };
@@ -252,6 +252,7 @@ impl ServerContext {
         }
         // Does not happen: every RPC with a handler has a tenant.
         let access = start.access.ok_or(ErrorKind::CallerNotAllowed(Denial::Tenant))?;
+        let gateway = access.tenant.gateway().ok_or(ErrorKind::ShuttingDown)?;
         let headers = request.metadata().as_ref();
         let limit = time_limit(headers, &self.settings, max_duration)?;
         let context = RequestContext {
@@ -268,7 +269,7 @@ impl ServerContext {
             audit: start.log.audit(),
         };
         Ok(Rpc {
-            gateway: access.tenant.gateway,
+            gateway,
             context,
             message: request.into_inner(),
             write_turn: WriteTurn(start.write_position),

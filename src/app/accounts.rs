@@ -1,0 +1,180 @@
+//! The gateways of the configured accounts: how each one is built from its settings, and what begins with it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{CallerConfig, TenantConfig, unknown_attributes};
+use crate::context::RequestContext;
+use crate::crm;
+use crate::domain::usage::QuotaUsage;
+use crate::gateway::{self, Gateway};
+use crate::quota::{CallerQuotas, Quota, QuotaLimits};
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::tenant::Tenants;
+
+/// Builds gateways. Clones share the settings.
+#[derive(Clone)]
+pub(super) struct Accounts {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    keep_request_ids: Duration,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+    reloaded: Mutex<Reloaded>,
+}
+
+/// The settings that a reload may change.
+struct Reloaded {
+    tenants: BTreeMap<String, TenantConfig>,
+    callers: BTreeMap<String, CallerConfig>,
+    quotas: CallerQuotas,
+}
+
+/// Maximum time of the request for the attributes of an account.
+const ATTRIBUTES_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Accounts {
+    pub(super) fn new(
+        tenants: BTreeMap<String, TenantConfig>,
+        callers: BTreeMap<String, CallerConfig>,
+        quotas: CallerQuotas,
+        keep_request_ids: Duration,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let shared = Shared {
+            keep_request_ids,
+            metrics,
+            tasks,
+            reloaded: Mutex::new(Reloaded {
+                tenants,
+                callers,
+                quotas,
+            }),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    fn reloaded(&self) -> MutexGuard<'_, Reloaded> {
+        self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The names of the accounts.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.reloaded().tenants.keys().cloned().collect()
+    }
+
+    /// The keys of an account in the settings.
+    pub(super) fn keys(&self, name: &str) -> Option<crm::Keys> {
+        self.reloaded().tenants.get(name).map(|tenant| tenant.keys.clone())
+    }
+
+    /// Changes the limits and the quotas of the callers, also of the gateways that are in use.
+    pub(super) fn reload(
+        &self,
+        tenants: &Tenants,
+        limits: &BTreeMap<String, QuotaLimits>,
+        callers: BTreeMap<String, CallerConfig>,
+        quotas: CallerQuotas,
+    ) {
+        let mut reloaded = self.reloaded();
+        reloaded.callers = callers;
+        reloaded.quotas = quotas;
+        for (name, limits) in limits {
+            if let Some(tenant) = reloaded.tenants.get_mut(name) {
+                tenant.limits = limits.clone();
+            }
+        }
+        // A gateway that is built at the same time has the former settings, and is changed here if it is in use by now.
+        for (name, gateway) in tenants.gateways() {
+            gateway.set_callers(reloaded.quotas.clone());
+            if let Some(limits) = limits.get(name) {
+                gateway.set_limits(limits);
+            }
+            self.check_attributes(name, &gateway);
+        }
+    }
+
+    /// Builds the gateway of an account. It ends at `stop`.
+    pub(super) fn build(
+        &self,
+        name: &str,
+        store: &Store,
+        usage: Option<&QuotaUsage>,
+        stop: CancellationToken,
+    ) -> Result<Arc<Gateway>, String> {
+        let (tenant, quotas) = {
+            let reloaded = self.reloaded();
+            let tenant = reloaded.tenants.get(name).cloned();
+            (tenant.ok_or("unknown tenant")?, reloaded.quotas.clone())
+        };
+        let Shared { metrics, tasks, .. } = &*self.shared;
+        let quota = Quota::new(
+            &tenant.limits,
+            &quotas,
+            tenant.batching.sizes(),
+            tenant.upstream.breaker(),
+            usage,
+            tasks,
+            stop.clone(),
+        );
+        let crm = crm::Client::new(
+            name,
+            tenant.base_url,
+            &tenant.keys,
+            tenant.upstream,
+            quota.clone(),
+            metrics.clone(),
+        )?;
+        let settings = gateway::GatewaySettings {
+            metadata_lifetime: tenant.metadata_lifetime,
+            keep_request_ids: self.shared.keep_request_ids,
+            writes: tenant.writes,
+            activity_offset: tenant.activity_offset,
+            default_country_code: tenant.default_country_code,
+            sharing: tenant.sharing,
+            batching: tenant.batching,
+        };
+        Ok(Arc::new(Gateway::new(name, crm, quota, store, settings, tasks, stop)))
+    }
+
+    /// Warns of the names in the rules for fields that the account does not have, as soon as its attributes are known.
+    fn check_attributes(&self, name: &str, gateway: &Arc<Gateway>) {
+        let (accounts, name, gateway) = (self.clone(), name.to_owned(), gateway.clone());
+        self.shared.tasks.spawn(async move {
+            let context = RequestContext::internal("attributes", ATTRIBUTES_TIMEOUT);
+            let attributes = tokio::select! {
+                attributes = gateway.describe_fields(&context) => attributes,
+                () = gateway.stopped().cancelled() => return,
+            };
+            if let Ok(attributes) = attributes {
+                let callers = &accounts.reloaded().callers;
+                super::reload::warn(unknown_attributes(callers, &name, &attributes));
+            }
+        });
+    }
+
+    /// Begins the background work of a gateway: fetches the metadata, checks the keys, and continues the shares that were in
+    /// progress. Fails if the shares cannot be read.
+    pub(super) async fn start(&self, name: &str, gateway: &Arc<Gateway>) -> Result<(), String> {
+        gateway.warm_up();
+        self.check_attributes(name, gateway);
+        let maintained = gateway.crm().clone().maintain_keys(gateway.stopped().clone());
+        self.shared.tasks.spawn(maintained);
+        match gateway.sharing().resume().await {
+            Ok(0) => {}
+            Ok(shares) => tracing::info!(tenant = name, shares, "continuing shares in progress"),
+            Err(error) => return Err(format!("tenant {name}: reading the ledger of shares failed: {error}")),
+        }
+        Ok(())
+    }
+}
