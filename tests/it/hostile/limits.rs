@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use leadgate::grpc::pb;
 use leadgate_simulator::Options;
+use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use super::attacks::gzip_bomb_message;
@@ -119,13 +121,47 @@ async fn floods_end_the_connection() {
     let value = [&[0, 1, b'x', 0x7f, 0x80, 0x7e][..], &[b'v'; 16_255]].concat();
     let large = (0..100).flat_map(|_| raw::frame(raw::CONTINUATION, 0, 1, &value));
     let large = [long, large.collect()].concat();
-    for (number, flood) in (1..).zip([resets.collect::<Vec<u8>>(), continuations, large]) {
+    let overhead = [
+        // The response to a PING that the server did not send.
+        raw::frame(raw::PING, 1, 0, &[7; 8]),
+        raw::frame(raw::PRIORITY, 0, 1, &[0, 0, 0, 0, 1]),
+        raw::frame(raw::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]),
+        raw::frame(raw::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        raw::frame(250, 0, 0, &[7; 8]),
+    ];
+    let overhead = overhead.map(|frame| frame.repeat(20_000));
+    let floods = [resets.collect(), continuations, large].into_iter().chain(overhead);
+    for (number, flood) in (1..).zip(floods) {
         let mut connection = RawConnection::open(world.address).await.unwrap();
         // The server may close the connection before all is written.
         let _ = connection.write(&flood).await;
         connection.until_closed(LIMIT).await;
         closed(&world, "flood", number).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_with_a_small_window_reads_a_large_export() {
+    const LEADS: usize = 2_000;
+    let world = world("").await;
+    world.insert_leads(LEADS);
+    // The client sends a WINDOW_UPDATE for every 512 bytes.
+    let endpoint = Endpoint::new(format!("http://{}", world.address)).unwrap();
+    let channel = endpoint.initial_stream_window_size(1_024).connect().await.unwrap();
+    let request = pb::ExportLeadsRequest {
+        start_time: Some(prost_types::Timestamp::default()),
+        ..Default::default()
+    };
+    let mut client = LeadServiceClient::new(channel);
+    let mut responses = client.export_leads(request).await.unwrap().into_inner();
+    let (mut leads, mut bytes) = (0, 0);
+    while let Some(response) = responses.message().await.unwrap() {
+        leads += response.leads.len();
+        bytes += prost::Message::encoded_len(&response);
+    }
+    assert_eq!(leads, LEADS);
+    // More updates than the server allows in a second without responses.
+    assert!(bytes / 512 > 1_000, "{bytes}");
 }
 
 #[tokio::test]
