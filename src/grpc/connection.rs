@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -72,6 +73,8 @@ const BURST_PAUSE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Maximum number of streams of health and reflection on one connection. In total, there may be as many as connections.
+const MAX_PROBE_STREAMS: u32 = 8;
 
 /// The limits of open connections.
 struct ConnectionLimits {
@@ -139,6 +142,8 @@ pub(super) async fn serve(
         refusals,
         unary_of_owners: KeyedLimit::new(settings.max_in_flight_per_caller),
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
+        probe_streams_of_connections: KeyedLimit::new(MAX_PROBE_STREAMS),
+        probe_streams: Arc::new(Semaphore::new(settings.max_connections as usize)),
         filter,
         limits: Arc::new(limits),
         metrics,
@@ -341,6 +346,9 @@ struct ConnectionContext {
     limits: Arc<MessageLimits>,
     unary_of_owners: Arc<KeyedLimit<RpcOwner>>,
     streams_of_owners: Arc<KeyedLimit<RpcOwner>>,
+    /// The streams of health and reflection, of each connection and in total.
+    probe_streams_of_connections: Arc<KeyedLimit<RpcOwner>>,
+    probe_streams: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -394,10 +402,11 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             };
             let status_builder = context.server.status_builder(request.headers(), log.clone());
             drop(arrival);
-            let deadline = match started {
+            let (permit, deadline) = match started {
                 Ok((start, deadline)) => {
+                    let permit = start.permit.clone().filter(|_| start.access.is_none());
                     request.extensions_mut().insert(start);
-                    deadline
+                    (permit, deadline)
                 }
                 Err(error) => {
                     let response = status_builder.last(&error).into_http::<Body>();
@@ -427,9 +436,21 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             };
             let response = finish_response(response, line);
             log.audit_refusal().await;
-            Ok(response)
+            // The handlers of health and reflection do not hold the permit.
+            Ok(match permit {
+                Some(permit) => response.map(|body| with_permit(body, permit)),
+                None => response,
+            })
         })
     }
+}
+
+/// Returns a body that holds a permit.
+fn with_permit(body: Body, permit: Arc<RpcPermit>) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _held = &permit;
+        frame
+    }))
 }
 
 /// What is known of an RPC when its headers have arrived.
@@ -472,6 +493,7 @@ impl ConnectionContext {
         let is_stream = *method == Some(true);
         let permit = match &access {
             Some(access) => Some(self.acquire(is_stream, access, headers, arrival.connection)?),
+            None if is_stream => Some(self.acquire_probe(arrival.connection)?),
             None => None,
         };
         let is_checked_again = is_stream && self.server.access.mode() == AuthMode::Callers;
@@ -548,6 +570,21 @@ impl ConnectionContext {
             _of_all: of_all.map_err(|retry_after| ErrorKind::QueueFull { retry_after })?,
         })
     }
+
+    /// Returns the permit of a stream of health or reflection.
+    fn acquire_probe(&self, connection: u64) -> Result<RpcPermit> {
+        let full = || ErrorKind::QueueFull {
+            retry_after: RETRY_AFTER,
+        };
+        let of_connection = self
+            .probe_streams_of_connections
+            .acquire(RpcOwner::Connection(connection));
+        Ok(RpcPermit::Stream {
+            _of_owner: of_connection.ok_or_else(full)?,
+            _of_all: self.probe_streams.clone().try_acquire_owned().map_err(|_| full())?,
+        })
+    }
+
 }
 
 #[cfg(test)]

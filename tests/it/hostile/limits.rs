@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::attacks::gzip_bomb_message;
 use super::raw::{self, RawConnection};
@@ -214,6 +216,50 @@ async fn an_idle_connection_ends_and_a_stream_keeps_it() {
     closed(&world, "idle", 2).await;
     responses.message().await.unwrap().unwrap();
     watch.get_quota(pb::GetQuotaRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_of_the_health_does_not_keep_an_idle_connection() {
+    let world = world("max_connection_idle = \"300ms\"\nmax_connection_age_grace = \"300ms\"").await;
+    let mut client = HealthClient::new(channel(world.address).await);
+    let watch = client.watch(HealthCheckRequest::default()).await.unwrap();
+    let mut watch = watch.into_inner();
+    let ended = async { while let Ok(Some(_)) = watch.message().await {} };
+    tokio::time::timeout(LIMIT, ended).await.unwrap();
+    // The connection of the watch and that of the world.
+    closed(&world, "idle", 2).await;
+}
+
+#[tokio::test]
+async fn streams_of_the_health_are_limited_per_connection_and_in_total() {
+    // The connection of the world is one of them.
+    let world = world("max_connections = 10").await;
+    let (channel, other) = (channel(world.address).await, channel(world.address).await);
+    let watch = |channel: &tonic::transport::Channel| {
+        let mut client = HealthClient::new(channel.clone());
+        async move { client.watch(HealthCheckRequest::default()).await }
+    };
+    let mut watches = Vec::new();
+    for _ in 0..8 {
+        watches.push(watch(&channel).await.unwrap());
+    }
+    let refused = |result: Result<_, Status>| {
+        let error = seen(result.map(drop::<tonic::Response<_>>).unwrap_err());
+        error.is(Code::ResourceExhausted, "QUEUE_FULL");
+    };
+    refused(watch(&channel).await);
+    // Two more in total.
+    watches.push(watch(&other).await.unwrap());
+    watches.push(watch(&other).await.unwrap());
+    refused(watch(&other).await);
+    HealthClient::new(channel.clone())
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap();
+    // The first is of the full connection, the last of the other one.
+    drop(watches.remove(0));
+    let freed = async { while watch(&channel).await.is_err() {} };
+    tokio::time::timeout(LIMIT, freed).await.unwrap();
 }
 
 #[tokio::test]
