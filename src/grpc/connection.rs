@@ -2,6 +2,7 @@
 //! connection, and has its deadline, even if its message never arrives.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,6 +74,8 @@ const BURST_PAUSE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// One address may have this part of `server.max_handshakes`, but at least one.
+const HANDSHAKE_SHARES: u32 = 8;
 /// Maximum number of streams of health and reflection on one connection. In total, there may be as many as connections.
 const MAX_PROBE_STREAMS: u32 = 8;
 
@@ -87,13 +90,28 @@ impl ConnectionLimits {
     /// Returns the permits of a new connection, or `None` if a limit is reached.
     fn acquire(&self, address: IpAddr) -> Option<(OwnedSemaphorePermit, KeyedPermit<IpAddr>)> {
         let of_all = self.all.clone().try_acquire_owned().ok();
-        let setting = match of_all.map(|all| (all, self.addresses.acquire(address.to_canonical()))) {
+        let setting = match of_all.map(|all| (all, self.addresses.acquire(address))) {
             Some((of_all, Some(of_address))) => return Some((of_all, of_address)),
             Some((_, None)) => "server.max_connections_per_address",
             None => "server.max_connections",
         };
         self.refusals.report(setting);
         None
+    }
+}
+
+/// The limits of TLS handshakes in progress.
+struct HandshakeLimits {
+    all: Semaphore,
+    addresses: Arc<KeyedLimit<IpAddr>>,
+}
+
+impl HandshakeLimits {
+    fn new(max: u32) -> Self {
+        Self {
+            all: Semaphore::new(max as usize),
+            addresses: KeyedLimit::new((max / HANDSHAKE_SHARES).max(1)),
+        }
     }
 }
 
@@ -138,7 +156,7 @@ pub(super) async fn serve(
         routes,
         server,
         tls,
-        handshakes: Semaphore::new(settings.max_handshakes as usize),
+        handshakes: HandshakeLimits::new(settings.max_handshakes),
         refusals,
         unary_of_owners: KeyedLimit::new(settings.max_in_flight_per_caller),
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
@@ -160,12 +178,13 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
+                let peer = peer.ip().to_canonical();
                 // Without permits, the connection is closed at once.
-                if let Some(permits) = connection_limits.acquire(peer.ip()) {
+                if let Some(permits) = connection_limits.acquire(peer) {
                     number += 1;
-                    let context = context.clone();
+                    let (peer, context) = (Peer { address: peer, number }, context.clone());
                     connections.spawn(async move {
-                        begin(stream, number, context).await;
+                        begin(stream, peer, context).await;
                         drop(permits);
                     });
                 }
@@ -185,21 +204,32 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
+/// The client of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    address: IpAddr,
+    /// The number of the connection, counted from the start of the process.
+    number: u64,
+}
+
 /// Makes the TLS handshake, if there is one, and serves the connection.
-async fn begin(stream: TcpStream, number: u64, context: Arc<ConnectionContext>) {
+async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
     let established_by = Instant::now() + context.server.settings.handshake_timeout;
     let Some(tls) = &context.tls else {
-        return connection(stream, number, established_by, None, context).await;
+        return connection(stream, peer, established_by, None, context).await;
     };
     let handshake = async {
-        // A client that sends nothing needs no permit.
-        stream.peek(&mut [0]).await?;
-        let Ok(_permit) = context.handshakes.try_acquire() else {
+        // A client that sends nothing needs no permit. Probes of load balancers close the connection without a byte.
+        if stream.peek(&mut [0]).await? == 0 {
+            return Ok(None);
+        }
+        let Some(_of_address) = context.handshakes.addresses.acquire(peer.address) else {
             context.refusals.report("server.max_handshakes");
             return Ok(None);
         };
+        let _of_all = context.handshakes.all.acquire().await.map_err(io::Error::other)?;
         TlsAcceptor::from(tls.config()).accept(stream).await.map(Some)
     };
     let stop = context.server.draining.clone();
@@ -213,7 +243,7 @@ async fn begin(stream: TcpStream, number: u64, context: Arc<ConnectionContext>) 
         Ok(Ok(Some(stream))) => {
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
-            connection(stream, number, established_by, certificate.map(Arc::new), context).await;
+            connection(stream, peer, established_by, certificate.map(Arc::new), context).await;
         }
         Ok(Err(error)) => {
             context.metrics.handshake_failed("error");
@@ -229,7 +259,7 @@ async fn begin(stream: TcpStream, number: u64, context: Arc<ConnectionContext>) 
 /// Serves a connection until it ends.
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    number: u64,
+    peer: Peer,
     established_by: Instant,
     certificate: Option<Arc<ClientCertificate>>,
     context: Arc<ConnectionContext>,
@@ -247,7 +277,7 @@ async fn connection(
     let service = TrackedService {
         service: ConnectionService {
             context,
-            number,
+            peer,
             certificate,
             write_order: Arc::default(),
         },
@@ -276,7 +306,7 @@ async fn connection(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        reason = unwanted(&settings, number, &activity) => {
+        reason = unwanted(&settings, peer.number, &activity) => {
             metrics.connection_closed(reason.label());
             let grace = match reason {
                 Unwanted::Unread => Duration::ZERO,
@@ -340,7 +370,7 @@ struct ConnectionContext {
     server: ServerContext,
     /// `None`: connections use plaintext.
     tls: Option<Arc<Tls>>,
-    handshakes: Semaphore,
+    handshakes: HandshakeLimits,
     refusals: Arc<Refusals>,
     filter: RequestFilter,
     limits: Arc<MessageLimits>,
@@ -355,8 +385,7 @@ struct ConnectionContext {
 /// Serves the RPCs of one connection.
 struct ConnectionService {
     context: Arc<ConnectionContext>,
-    /// The number of the connection, counted from the start of the process.
-    number: u64,
+    peer: Peer,
     /// The client certificate. `None` without TLS, or if the client presented none.
     certificate: Option<Arc<ClientCertificate>>,
     write_order: Arc<WriteOrder>,
@@ -377,7 +406,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
         let arrival = RpcArrival {
-            connection: self.number,
+            connection: self.peer.number,
             credentials: Credentials::new(headers, self.certificate.as_ref()),
             method: method.map(|method| method.is_stream),
             write_position: mutation::is_ordered(path).then(|| Arc::new(self.write_order.register())),

@@ -1,5 +1,6 @@
 //! Each limit of a connection: it applies, it is counted, and it does not concern others.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
@@ -7,7 +8,7 @@ use leadgate_simulator::Options;
 use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
@@ -316,4 +317,52 @@ async fn tls_handshakes_are_limited_in_number_and_time() {
     }
     drop(silent);
     files.endpoint(world.address, None).connect().await.unwrap();
+}
+
+/// A connection from that address of loopback, which sends the head of a TLS record and nothing else.
+async fn begin_handshake(world: &World, from: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, from), 0).into()).unwrap();
+    let mut stream = socket.connect(world.address).await.unwrap();
+    stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+    stream
+}
+
+/// Waits until this number of connections have been refused.
+async fn refused(world: &World, count: u32) {
+    world
+        .until(&format!("leadgate_connections_refused_total {count}"))
+        .await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_have_all_tls_handshakes() {
+    let files = TlsFiles::new();
+    let settings = "[server]\nmax_handshakes = 16\nhandshake_timeout = \"1h\"";
+    let world = World::with_tls(Options::default(), settings, &files, None).await;
+    let mut hostile = Vec::new();
+    for _ in 0..40 {
+        hostile.push(begin_handshake(&world, 2).await);
+    }
+    // An eighth of max_handshakes is in progress.
+    refused(&world, 38).await;
+    files.endpoint(world.address, None).connect().await.unwrap();
+    refused(&world, 38).await;
+}
+
+#[tokio::test]
+async fn a_tls_handshake_above_the_limit_waits() {
+    let files = TlsFiles::new();
+    let settings = "[server]\nmax_handshakes = 1\nhandshake_timeout = \"1h\"";
+    let world = World::with_tls(Options::default(), settings, &files, None).await;
+    let hostile = (begin_handshake(&world, 2).await, begin_handshake(&world, 2).await);
+    // The other one is in progress.
+    refused(&world, 1).await;
+    let endpoint = files.endpoint(world.address, None);
+    let mut good = tokio::spawn(async move { endpoint.connect().await });
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut good).await;
+    assert!(waited.is_err(), "{waited:?}");
+    drop(hostile);
+    tokio::time::timeout(LIMIT, good).await.unwrap().unwrap().unwrap();
+    refused(&world, 1).await;
 }
