@@ -33,14 +33,15 @@ use super::mutation;
 use super::permits::{RpcAccess, RpcOwner, RpcPermit, RpcStart};
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
-use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
+use super::rpc_log::{RpcLog, RpcLogLine, RpcLogOutlets, finish_response, panic_response};
 use super::settings::ServerSettings;
 use super::status;
 use super::write_order::{WriteOrder, WritePosition};
 use crate::audit::RpcAudit;
 use crate::context::deadline_exceeded;
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Result, shortened};
 use crate::identity::{AuthMode, Caller};
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Tls;
 
@@ -78,6 +79,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HANDSHAKE_SHARES: u32 = 8;
 /// Maximum number of streams of health and reflection on one connection. In total, there may be as many as connections.
 const MAX_PROBE_STREAMS: u32 = 8;
+/// Maximum number of bytes of the error of a handshake in the log.
+const MAX_ERROR_BYTES: usize = 200;
 
 /// The limits of open connections.
 struct ConnectionLimits {
@@ -164,6 +167,11 @@ pub(super) async fn serve(
         probe_streams: Arc::new(Semaphore::new(settings.max_connections as usize)),
         filter,
         limits: Arc::new(limits),
+        log_outlets: Arc::new(RpcLogOutlets {
+            metrics: metrics.clone(),
+            unknown_callers: LineLimit::default(),
+        }),
+        failed_handshakes: LineLimit::default(),
         metrics,
     });
     let stop = context.server.draining.clone();
@@ -245,14 +253,8 @@ async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
             let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
             connection(stream, peer, established_by, certificate.map(Arc::new), context).await;
         }
-        Ok(Err(error)) => {
-            context.metrics.handshake_failed("error");
-            tracing::debug!(%error, "tls handshake failed");
-        }
-        Err(_) => {
-            context.metrics.handshake_failed("timeout");
-            tracing::debug!("tls handshake timed out");
-        }
+        Ok(Err(error)) => context.handshake_failed("error", peer, &error.to_string()),
+        Err(_) => context.handshake_failed("timeout", peer, "server.handshake_timeout has passed"),
     }
 }
 
@@ -379,6 +381,8 @@ struct ConnectionContext {
     /// The streams of health and reflection, of each connection and in total.
     probe_streams_of_connections: Arc<KeyedLimit<RpcOwner>>,
     probe_streams: Arc<Semaphore>,
+    log_outlets: Arc<RpcLogOutlets>,
+    failed_handshakes: LineLimit,
     metrics: Arc<Metrics>,
 }
 
@@ -401,7 +405,13 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         let (headers, path) = (request.headers(), request.uri().path());
         let log = RpcLog::new(headers);
         let method = self.context.limits.schema.method(path);
-        let line = RpcLogLine::new(path, method.is_some(), &log, &self.context.metrics);
+        let line = RpcLogLine::new(
+            path,
+            method.is_some(),
+            &log,
+            self.peer.address,
+            &self.context.log_outlets,
+        );
         if let Some(rejection) = request_filter::reject(&request, &log) {
             return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
@@ -614,6 +624,14 @@ impl ConnectionContext {
         })
     }
 
+    /// Counts and logs a failed handshake.
+    fn handshake_failed(&self, reason: &'static str, peer: Peer, error: &str) {
+        self.metrics.handshake_failed(reason);
+        if let Some(suppressed) = self.failed_handshakes.admit(Instant::now()) {
+            let (peer, error) = (peer.address, shortened(error, MAX_ERROR_BYTES));
+            tracing::info!(%peer, reason, %error, suppressed, "tls handshake failed");
+        }
+    }
 }
 
 #[cfg(test)]
