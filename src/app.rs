@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::AuditLog;
-use crate::config::Config;
+use crate::cluster::TenantLease;
+use crate::config::{Config, log_warnings};
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
 use crate::identity::Authenticator;
@@ -119,7 +120,13 @@ impl App {
         for name in accounts.names() {
             let usage = store.quota_usage(&name).await;
             let usage = usage.map_err(|error| format!("{error} ({})", config.store_url))?;
-            let gateway = accounts.build(&name, &store, usage.as_ref(), draining.child_token());
+            let gateway = accounts.build(
+                &name,
+                &store,
+                usage.as_ref().into(),
+                TenantLease::permanent(),
+                draining.child_token(),
+            );
             let gateway = gateway.map_err(|error| format!("tenant {name}: {error}"))?;
             routes.insert(name, TenantRoute::Here(gateway));
         }
@@ -190,8 +197,8 @@ impl App {
             look_now,
         } = self;
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
-        reload::warn(config.warnings());
-        reload::warn(tls.iter().flat_map(|tls| tls.misuses()).collect());
+        log_warnings(config.warnings());
+        log_warnings(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {

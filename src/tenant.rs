@@ -66,6 +66,22 @@ impl Tenant {
         self.route.send_replace(route);
     }
 
+    /// Changes where the RPCs of the account are executed, if that is not the same.
+    pub fn change_route(&self, route: TenantRoute) {
+        self.route.send_if_modified(|current| {
+            let is_same = match (&*current, &route) {
+                (TenantRoute::Here(current), TenantRoute::Here(route)) => Arc::ptr_eq(current, route),
+                (TenantRoute::Replica(current), TenantRoute::Replica(route)) => current == route,
+                (TenantRoute::Unknown, TenantRoute::Unknown) => true,
+                _ => false,
+            };
+            if !is_same {
+                *current = route;
+            }
+            !is_same
+        });
+    }
+
     /// The route, and its changes.
     pub fn watch_route(&self) -> watch::Receiver<TenantRoute> {
         self.route.subscribe()

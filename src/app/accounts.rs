@@ -8,12 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::TenantLease;
-use crate::config::{CallerConfig, TenantConfig, unknown_attributes};
+use crate::config::{CallerConfig, TenantConfig, log_warnings, unknown_attributes};
 use crate::context::RequestContext;
 use crate::crm;
-use crate::domain::usage::QuotaUsage;
 use crate::gateway::{self, Gateway};
-use crate::quota::{CallerQuotas, Quota, QuotaLimits};
+use crate::quota::{Before, CallerQuotas, Quota, QuotaLimits};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::Tenants;
@@ -95,14 +94,26 @@ impl Accounts {
                 tenant.limits = limits.clone();
             }
         }
-        // A gateway that is built at the same time has the former settings, and is changed here if it is in use by now.
+        drop(reloaded);
         for (name, gateway) in tenants.gateways() {
-            gateway.set_callers(reloaded.quotas.clone());
-            if let Some(limits) = limits.get(name) {
-                gateway.set_limits(limits);
-            }
+            self.apply_reload(name, &gateway);
             self.check_attributes(name, &gateway);
         }
+    }
+
+    /// Gives a gateway the limits and the quotas of the last reload. To be called when the gateway is in use: it may have been built
+    /// before the reload.
+    pub(super) fn apply_reload(&self, name: &str, gateway: &Gateway) {
+        let reloaded = self.reloaded();
+        gateway.set_callers(reloaded.quotas.clone());
+        if let Some(tenant) = reloaded.tenants.get(name) {
+            gateway.set_limits(&tenant.limits);
+        }
+    }
+
+    /// Runs a task until it ends. The shutdown waits for it.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn(task);
     }
 
     /// Builds the gateway of an account. It ends at `stop`.
@@ -110,7 +121,8 @@ impl Accounts {
         &self,
         name: &str,
         store: &Store,
-        usage: Option<&QuotaUsage>,
+        before: Before<'_>,
+        lease: TenantLease,
         stop: CancellationToken,
     ) -> Result<Arc<Gateway>, String> {
         let (tenant, quotas) = {
@@ -124,8 +136,8 @@ impl Accounts {
             &quotas,
             tenant.batching.sizes(),
             tenant.upstream.breaker(),
-            usage.into(),
-            TenantLease::permanent(),
+            before,
+            lease,
             tasks,
             stop.clone(),
         );
@@ -160,7 +172,7 @@ impl Accounts {
             };
             if let Ok(attributes) = attributes {
                 let callers = &accounts.reloaded().callers;
-                super::reload::warn(unknown_attributes(callers, &name, &attributes));
+                log_warnings(unknown_attributes(callers, &name, &attributes));
             }
         });
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
@@ -30,6 +31,8 @@ struct SharedLease {
     /// Until when the lease is valid, in nanoseconds after `origin`.
     valid_until: AtomicU64,
     epoch: i64,
+    /// `cluster.lateness`. `None` for a permanent lease.
+    lateness: Option<Duration>,
     /// What writes to the store compare. `None`: the lease is permanent.
     fence: ArcSwapOption<Fence>,
     /// Notified when the lease is valid again.
@@ -45,6 +48,7 @@ impl TenantLease {
                 origin: Instant::now(),
                 valid_until: AtomicU64::new(PERMANENT),
                 epoch: 0,
+                lateness: None,
                 fence: ArcSwapOption::empty(),
                 renewed: Notify::new(),
                 ended: CancellationToken::new(),
@@ -53,12 +57,13 @@ impl TenantLease {
     }
 
     /// A lease that was acquired by a request at `acquired`, and is valid until `valid_until`.
-    pub(super) fn new(fence: Fence, acquired: Instant, valid_until: Instant) -> Self {
+    pub(super) fn new(fence: Fence, lateness: Duration, acquired: Instant, valid_until: Instant) -> Self {
         Self {
             shared: Arc::new(SharedLease {
                 origin: acquired,
                 valid_until: AtomicU64::new(nanos(acquired, valid_until)),
                 epoch: fence.epoch,
+                lateness: Some(lateness),
                 fence: ArcSwapOption::from_pointee(fence),
                 renewed: Notify::new(),
                 ended: CancellationToken::new(),
@@ -78,6 +83,11 @@ impl TenantLease {
     /// The number of the acquisition. 0 for a permanent lease.
     pub fn epoch(&self) -> i64 {
         self.shared.epoch
+    }
+
+    /// How long bytes that were written may stay on their way to LeadSquared (`cluster.lateness`). `None` for a permanent lease.
+    pub fn lateness(&self) -> Option<Duration> {
+        self.shared.lateness
     }
 
     /// What each write to the store compares. `None` for a permanent lease.
@@ -110,8 +120,8 @@ impl TenantLease {
         }
     }
 
-    /// Ends the lease for ever.
-    pub(super) fn end(&self) {
+    /// Ends the lease for ever, as when another replica has named a higher epoch.
+    pub fn end(&self) {
         self.shared.valid_until.store(ENDED, Ordering::Release);
         self.shared.ended.cancel();
     }
@@ -124,7 +134,7 @@ impl TenantLease {
             epoch,
             history: "test".into(),
         };
-        Self::new(fence, Instant::now(), valid_until)
+        Self::new(fence, Duration::from_secs(1), Instant::now(), valid_until)
     }
 
     /// Extends a lease in a test outside of this module.
@@ -151,8 +161,6 @@ fn nanos(origin: Instant, at: Instant) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -38,6 +38,8 @@ pub struct ReplicaSettings {
     pub tenants: Vec<String>,
     /// The duration of a lease.
     pub lease: Duration,
+    /// `cluster.lateness`.
+    pub lateness: Duration,
 }
 
 impl ReplicaSettings {
@@ -371,7 +373,7 @@ impl Replica {
             let Some(state) = self.tenants.get_mut(&tenant) else {
                 continue;
             };
-            let lease = TenantLease::new(fence, sent, valid_until);
+            let lease = TenantLease::new(fence, self.settings.lateness, sent, valid_until);
             state.role = Role::Owner(Owned {
                 lease: lease.clone(),
                 acquired: now,
@@ -749,7 +751,7 @@ impl Replica {
         let Some(tenant) = self.tenants.get_mut(name) else {
             return Vec::new();
         };
-        let lease = TenantLease::new(fence, now, valid_until);
+        let lease = TenantLease::new(fence, self.settings.lateness, now, valid_until);
         tenant.role = Role::Owner(Owned {
             lease: lease.clone(),
             acquired: now,

@@ -15,6 +15,7 @@ pub mod clock;
 pub(crate) mod fuzzing;
 mod json;
 mod keys;
+mod last_check;
 pub mod lead;
 pub mod lost;
 pub mod metadata;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -37,6 +39,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::TenantLease;
 use crate::context::{Criticality, RequestContext, UPSTREAM_RESPONSE, deadline_exceeded};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::quota::breaker::{self, OperationId};
@@ -48,6 +51,7 @@ use cause::{Outage, OutageChange};
 use clock::UpstreamClock;
 use keys::KeyPair;
 pub use keys::{KeyPairSource, KeySource, Keys, PairName};
+use last_check::LastCheck;
 use response::UpstreamResponse;
 use retry::{Retries, Safety};
 
@@ -231,6 +235,7 @@ struct Shared {
     /// Requests in progress. They continue when their callers no longer wait.
     exchanges: TaskTracker,
     clock: UpstreamClock,
+    lease: TenantLease,
     /// Lanes whose operations are sent one by one, and lanes of which no member was served.
     disabled_lanes: batch::DisabledLanes,
     absent_lanes: batch::DisabledLanes,
@@ -265,7 +270,8 @@ impl Client {
     ) -> std::result::Result<Self, String> {
         let keys = AccountKeys::new(keys.clone())?;
         account::set_in_use(&metrics, tenant, keys.in_use().name);
-        let http = http_client(tenant, &settings, base.scheme())?;
+        let lease = quota.lease();
+        let http = http_client(tenant, &settings, base.scheme(), lease.lateness())?;
         Ok(Self {
             shared: Arc::new(Shared {
                 http,
@@ -273,6 +279,7 @@ impl Client {
                 in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
                 exchanges: TaskTracker::new(),
                 clock: UpstreamClock::default(),
+                lease,
                 disabled_lanes: batch::DisabledLanes::default(),
                 absent_lanes: batch::DisabledLanes::default(),
                 registries: batch::Registries::default(),
@@ -352,6 +359,11 @@ impl Client {
     /// Waits until the next attempt. Fails with the error for the caller if there is none.
     async fn pause(&self, context: &RequestContext, error: Error, retries: &mut Retries) -> Result<()> {
         retries.pause(context, error, self.shared.quota.is_open()).await
+    }
+
+    /// Maximum time until the response to a request is complete.
+    pub fn timeout(&self) -> Duration {
+        self.shared.settings.timeout
     }
 
     /// Maximum time to reconcile a write whose response was lost.
@@ -530,7 +542,7 @@ impl Client {
     async fn exchange(
         self,
         id: OperationId,
-        request: reqwest::Request,
+        mut request: reqwest::Request,
         permit: CallPermit,
         timeout: Instant,
     ) -> ExchangeResult {
@@ -541,10 +553,14 @@ impl Client {
             ..
         } = permit;
         slot.sent();
+        let check = shared.last_check(&mut request);
         let exchange = async {
             let is_https = shared.base.scheme() == "https";
             let response = shared.http.execute(request).await;
-            let response = response.map_err(|error| from_reqwest(error, is_https))?;
+            let response = response.map_err(|error| match &check {
+                Some(check) if check.has_refused() => ErrorKind::OwnerMoved.into(),
+                _ => from_reqwest(error, is_https),
+            })?;
             if let Some(date) = response.headers().get(DATE) {
                 shared.clock.observe(date);
             }
@@ -569,8 +585,11 @@ impl Client {
                 // A response that is too long is a response.
                 let is_failure = matches!(error.kind, ErrorKind::Unavailable { .. });
                 shared.report_missing_response(&mut slot, id, is_failure, &error);
-                if error.kind == (ErrorKind::Unavailable { sent: false }) {
-                    slot.unsent();
+                match error.kind {
+                    ErrorKind::Unavailable { sent: false } => slot.unsent(),
+                    // With HTTP/2, the headers may have been sent.
+                    ErrorKind::OwnerMoved if !shared.settings.http2 => slot.unsent(),
+                    _ => {}
                 }
                 if let Some(cause) = error.details.cause {
                     shared.not_reached(cause);
@@ -659,6 +678,16 @@ impl Client {
 }
 
 impl Shared {
+    /// Lets a request check the lease immediately before its first byte is written. `None`: the lease is permanent.
+    fn last_check(&self, request: &mut reqwest::Request) -> Option<LastCheck> {
+        self.lease.fence()?;
+        let check = LastCheck::new(&self.lease);
+        let data = request.body().and_then(reqwest::Body::as_bytes);
+        let body = check.body(data.map(Bytes::copy_from_slice));
+        *request.body_mut() = Some(body);
+        Some(check)
+    }
+
     /// The host and port that the cause is about: those of the proxy or of LeadSquared.
     fn address(&self, cause: Cause) -> String {
         let is_about_proxy = matches!(
@@ -776,7 +805,13 @@ async fn timed<T>(context: &RequestContext, slot: impl Future<Output = Result<T>
     Ok((slot?, queued))
 }
 
-fn http_client(tenant: &str, settings: &CrmSettings, scheme: &str) -> std::result::Result<reqwest::Client, String> {
+/// `lateness`: with several replicas, the maximum time for which bytes that were written may stay on their way.
+fn http_client(
+    tenant: &str,
+    settings: &CrmSettings,
+    scheme: &str,
+    lateness: Option<Duration>,
+) -> std::result::Result<reqwest::Client, String> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("leadgate/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(settings.connect_timeout)
@@ -798,6 +833,10 @@ fn http_client(tenant: &str, settings: &CrmSettings, scheme: &str) -> std::resul
     let builder = match settings.allow_private_addresses || settings.has_proxy() {
         true => builder,
         false => builder.dns_resolver(Resolver::new(tenant)),
+    };
+    let builder = match lateness {
+        None => builder,
+        Some(lateness) => builder.tcp_user_timeout(lateness),
     };
     let builder = match (settings.http2, scheme) {
         (false, _) => builder.http1_only(),

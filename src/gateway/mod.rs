@@ -34,6 +34,7 @@ use crate::crm::metadata::LeadsMetaData;
 pub use crate::crm::search::MODIFIED;
 use crate::domain::activity::ActivityType;
 use crate::domain::field::Catalog;
+use crate::domain::handover::Handover;
 use crate::domain::lead::WriteResult;
 use crate::domain::listed::Listed;
 pub use crate::domain::phone::CountryCode;
@@ -254,6 +255,21 @@ impl Gateway {
     /// Returns the usage of the quota, which is kept over a restart.
     pub fn quota_usage(&self) -> QuotaUsage {
         self.quota.usage()
+    }
+
+    /// Grants no more slots, because the account moves to another replica. The calls that wait fail: they were not sent.
+    pub fn stop_granting(&self) {
+        self.quota.stop_granting();
+    }
+
+    /// Number of calls that were granted a slot and have not ended.
+    pub fn calls_in_progress(&self) -> usize {
+        self.quota.in_progress()
+    }
+
+    /// The state of the quota for the next owner of the account.
+    pub fn handover(&self) -> Handover {
+        self.quota.handover(self.crm.timeout())
     }
 
     /// Changes the limits of the account's quota.

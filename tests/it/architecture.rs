@@ -93,7 +93,16 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("store", &["clock", "context", "domain", "error"]),
     (
         "crm",
-        &["clock", "context", "domain", "error", "identity", "quota", "telemetry"],
+        &[
+            "clock",
+            "cluster",
+            "context",
+            "domain",
+            "error",
+            "identity",
+            "quota",
+            "telemetry",
+        ],
     ),
     ("quota", &["clock", "cluster", "context", "domain", "error"]),
     ("cluster", &["domain", "error"]),

@@ -33,6 +33,7 @@ impl Steps {
             name: "me".into(),
             tenants: vec![tenant.clone()],
             lease: LEASE,
+            lateness: Duration::from_secs(1),
         };
         Self {
             replica: Replica::new(settings, now),

@@ -466,6 +466,7 @@ impl World {
             name: name.clone(),
             tenants: self.stamps.keys().cloned().collect(),
             lease: LEASE,
+            lateness: Duration::from_secs(1),
         };
         let drift = self.between(0, 40_000) as i64 - 20_000;
         let now = local(self.start, self.now, drift);

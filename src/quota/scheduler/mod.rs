@@ -248,6 +248,11 @@ impl Quota {
         self.shared.lock().capacity.usage(Instant::now())
     }
 
+    /// The lease of the tenant.
+    pub fn lease(&self) -> TenantLease {
+        self.shared.lock().lease.clone()
+    }
+
     /// Grants no more slots, because the tenant moves to another replica. The calls in the queue fail: they were not sent.
     pub fn stop_granting(&self) {
         self.shared.lock().close(Closed::OwnerMoved);

@@ -1,0 +1,645 @@
+//! The database task of a replica, and the tenants that this replica owns.
+//!
+//! The rules are in `cluster::machine`. The task here executes its actions one after the other, and acts on its events: it builds the
+//! gateway of a tenant that was acquired, hands it over, and routes the RPCs of all other tenants to their owners.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::Accounts;
+use crate::cluster::{
+    Action, Directory, Event, HandoverReason, LostReason, Owner, Replica, ReplicaSettings, TenantLease, handover,
+};
+use crate::domain::lease::{AcquiredLease, Beat, ReplicaName};
+use crate::gateway::Gateway;
+use crate::grpc::{PeerEvents, Peers};
+use crate::quota::Before;
+use crate::store::{LeaseConnection, Store, StoreError};
+use crate::telemetry::metrics::Metrics;
+use crate::tenant::{self, TenantRoute, Tenants};
+
+/// Maximum time for which a handover waits for the calls in progress.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Interval in which a handover looks whether the calls in progress have ended.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+/// The pause before the gateway of a tenant is built again, after an error of its settings.
+const BUILD_PAUSE: Duration = Duration::from_secs(5);
+/// Interval of deleting the rows of replicas that ended a day ago.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(3600);
+/// Maximum interval of saving the state of a quota.
+const MAX_SAVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the database task is told.
+enum Input {
+    /// Another replica owns a tenant, or it is free.
+    OwnerChanged {
+        tenant: String,
+        epoch: i64,
+        address: Option<String>,
+    },
+    /// Another replica has named an epoch.
+    EpochSeen { tenant: String, epoch: i64 },
+    /// The calls of a tenant that is handed over have ended, or are counted in this state.
+    Drained { tenant: String, epoch: i64, state: String },
+    /// Hand over all tenants. The sender is notified when this replica owns none.
+    Stop(oneshot::Sender<()>),
+}
+
+/// The connection of other parts of the process to the database task. Clones share it.
+#[derive(Clone)]
+pub(super) struct ClusterHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inputs: mpsc::UnboundedSender<Input>,
+    tenants: Tenants,
+    /// The leases of this replica, by tenant.
+    leases: Mutex<BTreeMap<String, TenantLease>>,
+    is_store_unavailable: AtomicBool,
+}
+
+/// The parts of the database task.
+pub(super) struct ClusterParts {
+    pub(super) name: ReplicaName,
+    /// The address of this replica for others.
+    pub(super) address: Arc<str>,
+    pub(super) lease: Duration,
+    pub(super) lateness: Duration,
+    pub(super) accounts: Accounts,
+    pub(super) tenants: Tenants,
+    pub(super) store: Store,
+    pub(super) peers: Arc<Peers>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// The database task.
+pub(super) struct ClusterTask {
+    parts: ClusterParts,
+    machine: Replica,
+    directory: Directory,
+    connection: Option<LeaseConnection>,
+    shared: Arc<Shared>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    /// The tenants that this replica owns: how their tasks are told to hand over.
+    owned: BTreeMap<String, OwnedTenant>,
+    /// The addresses of other replicas that beat, as of the last beat.
+    addresses: BTreeSet<Arc<str>>,
+    stopped: Vec<oneshot::Sender<()>>,
+    cleaned: Instant,
+}
+
+struct OwnedTenant {
+    epoch: i64,
+    hand_over: CancellationToken,
+}
+
+/// A pending action: the connection comes back with the result.
+type Pending = Pin<Box<dyn Future<Output = (LeaseConnection, Result<Answer, StoreError>)> + Send>>;
+
+enum Answer {
+    Beat(Beat),
+    Acquired(Vec<AcquiredLease>),
+    Written,
+}
+
+impl Shared {
+    fn leases(&self) -> MutexGuard<'_, BTreeMap<String, TenantLease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, input: Input) {
+        // Without a task, the process is ending.
+        let _ = self.inputs.send(input);
+    }
+}
+
+impl ClusterHandle {
+    /// Hands over all tenants, and waits until this replica owns none, but no longer than the limit.
+    pub(super) async fn stop(&self, limit: Duration) {
+        let (done, stopped) = oneshot::channel();
+        self.shared.send(Input::Stop(done));
+        if tokio::time::timeout(limit, stopped).await.is_err() {
+            tracing::warn!("handing over the tenants timed out; another replica takes them over after cluster.lease");
+        }
+    }
+}
+
+impl PeerEvents for ClusterHandle {
+    fn owner_changed(&self, tenant: &str, epoch: i64, address: Option<&str>) {
+        self.end_older(tenant, epoch);
+        self.shared.send(Input::OwnerChanged {
+            tenant: tenant.to_owned(),
+            epoch,
+            address: address.map(str::to_owned),
+        });
+    }
+
+    fn epoch_seen(&self, tenant: &str, epoch: i64) {
+        if self.end_older(tenant, epoch) {
+            self.shared.send(Input::EpochSeen {
+                tenant: tenant.to_owned(),
+                epoch,
+            });
+        }
+    }
+
+    fn is_store_unavailable(&self) -> bool {
+        self.shared.is_store_unavailable.load(Ordering::Relaxed)
+    }
+}
+
+impl ClusterHandle {
+    /// Ends a lease of this replica with a lower epoch, before anything else is sent. Returns whether there was one.
+    fn end_older(&self, tenant: &str, epoch: i64) -> bool {
+        let older = self.shared.leases().remove_older(tenant, epoch);
+        let Some(lease) = older else {
+            return false;
+        };
+        lease.end();
+        if let Some(tenant) = self.shared.tenants.named(tenant) {
+            tenant.set_route(TenantRoute::Unknown);
+        }
+        true
+    }
+}
+
+/// A map of leases.
+trait RemoveOlder {
+    fn remove_older(&mut self, tenant: &str, epoch: i64) -> Option<TenantLease>;
+}
+
+impl RemoveOlder for BTreeMap<String, TenantLease> {
+    fn remove_older(&mut self, tenant: &str, epoch: i64) -> Option<TenantLease> {
+        let is_older = self.get(tenant)?.epoch() < epoch;
+        is_older.then(|| self.remove(tenant)).flatten()
+    }
+}
+
+impl ClusterTask {
+    /// Makes the task. `connection` is used by nothing else.
+    pub(super) fn new(parts: ClusterParts, connection: LeaseConnection) -> (Self, ClusterHandle) {
+        let (inputs, received) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        let settings = ReplicaSettings {
+            name: parts.name.clone(),
+            tenants: parts.accounts.names(),
+            lease: parts.lease,
+            lateness: parts.lateness,
+        };
+        let shared = Arc::new(Shared {
+            inputs,
+            tenants: parts.tenants.clone(),
+            leases: Mutex::default(),
+            is_store_unavailable: AtomicBool::new(false),
+        });
+        let task = Self {
+            parts,
+            machine: Replica::new(settings, now),
+            directory: Directory::default(),
+            connection: Some(connection),
+            shared: shared.clone(),
+            inputs: received,
+            owned: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            stopped: Vec::new(),
+            cleaned: now,
+        };
+        (task, ClusterHandle { shared })
+    }
+
+    /// Runs until `end`.
+    pub(super) async fn run(mut self, end: CancellationToken) {
+        let mut pending: Option<(Pending, Instant)> = None;
+        loop {
+            if pending.is_none() {
+                pending = self.begin_action().await;
+            }
+            let until = match &pending {
+                Some((_, limit)) => *limit,
+                None => self.machine.wake_at(Instant::now()),
+            };
+            let answered = async {
+                match &mut pending {
+                    Some((action, _)) => action.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let events = tokio::select! {
+                () = end.cancelled() => break,
+                (connection, answer) = answered => {
+                    pending = None;
+                    self.connection = Some(connection);
+                    self.answered(answer)
+                }
+                Some(input) = self.inputs.recv() => self.told(input),
+                () = tokio::time::sleep_until(until) => match pending.take() {
+                    // An answer that comes later is never used: the connection is closed with the action.
+                    Some(_) => {
+                        self.set_store_unavailable(true);
+                        self.machine.lost(Instant::now())
+                    }
+                    None => Vec::new(),
+                },
+            };
+            self.act(events);
+            self.update_routes();
+            if self.machine.owns_nothing() {
+                for stopped in self.stopped.drain(..) {
+                    let _ = stopped.send(());
+                }
+            }
+        }
+        if let Some(mut connection) = self.connection.take() {
+            connection.close().await;
+        }
+    }
+
+    /// Begins the next action, if there is one.
+    async fn begin_action(&mut self) -> Option<(Pending, Instant)> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self
+                .parts
+                .store
+                .lease_connection(self.parts.name.clone(), self.parts.lease)?,
+        };
+        // The time of a beat begins when it is sent.
+        if let Err(error) = connection.connect().await {
+            self.set_store_unavailable(true);
+            tracing::debug!(%error, "connecting for the leases failed");
+        }
+        if self.cleaned.elapsed() >= CLEAN_INTERVAL {
+            self.cleaned = Instant::now();
+            if let Err(error) = connection.delete_old_replicas().await {
+                tracing::warn!(%error, "deleting the rows of ended replicas failed");
+            }
+        }
+        let now = Instant::now();
+        let Some(action) = self.machine.next_action(now) else {
+            self.connection = Some(connection);
+            return None;
+        };
+        let address = self.parts.address.clone();
+        let all_tenants = self.parts.accounts.names();
+        let pending: Pending = Box::pin(async move {
+            let answer = match action {
+                Action::Beat { tenants } => {
+                    let beat = async {
+                        connection.add_tenants(&all_tenants).await?;
+                        connection.beat(&address, &tenants).await
+                    };
+                    beat.await.map(Answer::Beat)
+                }
+                // Each beat adds the missing rows of owners.
+                Action::AddReplica { .. } => Ok(Answer::Written),
+                Action::Acquire(acquisition) => {
+                    let reason = match &acquisition.owner {
+                        None => "free",
+                        Some(_) => "owner does not respond",
+                    };
+                    connection.acquire(&acquisition, reason).await.map(Answer::Acquired)
+                }
+                Action::Reset { tenant, fence } => connection
+                    .reset(&tenant, fence.epoch, &fence.history)
+                    .await
+                    .map(|_| Answer::Written),
+                Action::Handover { tenant, fence, state } => connection
+                    .hand_over(&tenant, fence.epoch, &fence.history, &state)
+                    .await
+                    .map(|_| Answer::Written),
+            };
+            (connection, answer)
+        });
+        Some((pending, now + self.machine.answer_limit()))
+    }
+
+    fn answered(&mut self, answer: Result<Answer, StoreError>) -> Vec<Event> {
+        let now = Instant::now();
+        self.set_store_unavailable(answer.is_err());
+        match answer {
+            Ok(Answer::Beat(beat)) => {
+                self.directory.beat(&beat);
+                let others = beat.replicas.iter().filter(|row| row.name != self.parts.name);
+                // A replica without tenants is stopping or has ended.
+                let others = others.filter(|row| !row.address.is_empty() && !row.tenants.is_empty());
+                self.addresses = others.map(|row| row.address.as_str().into()).collect();
+                self.machine.beat_confirmed(now, &beat)
+            }
+            Ok(Answer::Acquired(leases)) => self.machine.acquired(now, leases),
+            Ok(Answer::Written) => self.machine.written(now),
+            Err(error) => {
+                tracing::debug!(%error, "an action of the leases failed");
+                self.machine.lost(now)
+            }
+        }
+    }
+
+    fn told(&mut self, input: Input) -> Vec<Event> {
+        let now = Instant::now();
+        match input {
+            Input::OwnerChanged {
+                tenant,
+                epoch,
+                address,
+            } => {
+                match address {
+                    Some(address) => {
+                        let name = address.as_str().into();
+                        self.directory.owned_by(&tenant, Owner { name, address, epoch });
+                    }
+                    None => {
+                        self.directory.released(&tenant, epoch);
+                        self.machine.look_at_once(now);
+                    }
+                }
+                self.machine.epoch_seen(&tenant, epoch)
+            }
+            Input::EpochSeen { tenant, epoch } => self.machine.epoch_seen(&tenant, epoch),
+            Input::Drained { tenant, epoch, state } => {
+                self.machine.drained(&tenant, epoch, state);
+                Vec::new()
+            }
+            Input::Stop(done) => {
+                self.stopped.push(done);
+                self.machine.stop(now)
+            }
+        }
+    }
+
+    fn act(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Acquired {
+                    tenant,
+                    lease,
+                    handover,
+                } => self.acquired(tenant, lease, handover),
+                Event::StartHandover { tenant, epoch, reason } => self.start_handover(&tenant, epoch, reason),
+                Event::HandedOver { tenant, epoch } => {
+                    tracing::info!(tenant, epoch, "tenant handed over");
+                    self.directory.released(&tenant, epoch);
+                    self.forget(&tenant, epoch);
+                    self.announce(&tenant, epoch, None);
+                }
+                Event::Lost { tenant, epoch, reason } => {
+                    tracing::warn!(tenant, epoch, reason = lost_reason(reason), "tenant lost");
+                    self.parts.metrics.tenant_moved(&tenant, lost_reason(reason));
+                    self.forget(&tenant, epoch);
+                }
+            }
+        }
+    }
+
+    fn acquired(&mut self, tenant: String, lease: TenantLease, handover: Option<String>) {
+        let (epoch, reason) = (lease.epoch(), if handover.is_some() { "handover" } else { "takeover" });
+        tracing::info!(tenant, epoch, reason, "tenant acquired");
+        self.parts.metrics.tenant_moved(&tenant, reason);
+        let owner = Owner {
+            name: self.parts.name.clone(),
+            address: self.parts.address.to_string(),
+            epoch,
+        };
+        self.directory.owned_by(&tenant, owner);
+        self.shared.leases().insert(tenant.clone(), lease.clone());
+        let hand_over = CancellationToken::new();
+        self.owned.insert(
+            tenant.clone(),
+            OwnedTenant {
+                epoch,
+                hand_over: hand_over.clone(),
+            },
+        );
+        let address = self.parts.address.clone();
+        self.announce(&tenant, epoch, Some(&address));
+        let run = OwnedRun {
+            tenant,
+            lease,
+            handover,
+            hand_over,
+            accounts: self.parts.accounts.clone(),
+            tenants: self.parts.tenants.clone(),
+            store: self.parts.store.clone(),
+            duration: self.parts.lease,
+            lateness: self.parts.lateness,
+            shared: self.shared.clone(),
+        };
+        self.parts.accounts.spawn(run.run());
+    }
+
+    fn start_handover(&mut self, tenant: &str, epoch: i64, reason: HandoverReason) {
+        let reason = handover_reason(reason);
+        tracing::info!(tenant, epoch, reason, "handing over a tenant");
+        self.parts.metrics.tenant_moved(tenant, reason);
+        match self.owned.get(tenant).filter(|owned| owned.epoch == epoch) {
+            Some(owned) => owned.hand_over.cancel(),
+            // Does not happen: the task of the tenant began when it was acquired.
+            None => self.shared.send(Input::Drained {
+                tenant: tenant.to_owned(),
+                epoch,
+                state: String::new(),
+            }),
+        }
+    }
+
+    fn forget(&mut self, tenant: &str, epoch: i64) {
+        if self.owned.get(tenant).is_some_and(|owned| owned.epoch == epoch) {
+            self.owned.remove(tenant);
+        }
+        let mut leases = self.shared.leases();
+        if leases.get(tenant).is_some_and(|lease| lease.epoch() == epoch) {
+            leases.remove(tenant);
+        }
+    }
+
+    fn announce(&self, tenant: &str, epoch: i64, owner: Option<&str>) {
+        let (peers, addresses) = (self.parts.peers.clone(), self.addresses.clone());
+        let (tenant, owner) = (tenant.to_owned(), owner.map(str::to_owned));
+        self.parts.accounts.spawn(async move {
+            peers.announce(addresses, &tenant, epoch, owner.as_deref()).await;
+        });
+    }
+
+    /// Routes the RPCs of the tenants that this replica does not own. The task of an owned tenant routes its own.
+    fn update_routes(&self) {
+        for tenant in self.parts.tenants.iter() {
+            if self.owned.contains_key(tenant.name()) {
+                continue;
+            }
+            let owner = self.directory.owner(tenant.name());
+            let route = match owner.filter(|owner| *owner.address != *self.parts.address) {
+                Some(owner) => TenantRoute::Replica(tenant::Owner {
+                    address: owner.address.as_str().into(),
+                    epoch: owner.epoch,
+                }),
+                None => TenantRoute::Unknown,
+            };
+            tenant.change_route(route);
+        }
+    }
+
+    fn set_store_unavailable(&self, is_unavailable: bool) {
+        let before = self.shared.is_store_unavailable.swap(is_unavailable, Ordering::Relaxed);
+        match (before, is_unavailable) {
+            (false, true) => tracing::error!("the leases cannot be renewed: the database does not respond"),
+            (true, false) => tracing::info!("the leases are renewed again"),
+            _ => {}
+        }
+    }
+}
+
+/// A tenant that this replica owns, from its acquisition to the end of its lease.
+struct OwnedRun {
+    tenant: String,
+    lease: TenantLease,
+    handover: Option<String>,
+    /// Cancelled when the tenant is to be handed over.
+    hand_over: CancellationToken,
+    accounts: Accounts,
+    tenants: Tenants,
+    store: Store,
+    duration: Duration,
+    lateness: Duration,
+    shared: Arc<Shared>,
+}
+
+impl OwnedRun {
+    async fn run(self) {
+        let ended = self.lease.ended().clone();
+        let stop = CancellationToken::new();
+        let gateway = tokio::select! {
+            gateway = self.build(&stop) => gateway,
+            () = ended.cancelled() => return,
+            // Nothing was granted, so the state of the former owner still holds.
+            () = self.hand_over.cancelled() => return self.drained(self.handover.clone().unwrap_or_default()),
+        };
+        if let Some(tenant) = self.tenants.named(&self.tenant)
+            && !ended.is_cancelled()
+        {
+            tenant.set_route(TenantRoute::Here(gateway.clone()));
+        }
+        if let Err(error) = self.accounts.start(&self.tenant, &gateway).await {
+            tracing::error!(tenant = self.tenant, error, "continuing the shares of the tenant failed");
+        }
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = self.save_states(&gateway) => {}
+            () = self.hand_over.cancelled() => self.drain(&gateway).await,
+        }
+        ended.cancelled().await;
+        self.leave(&gateway);
+        stop.cancel();
+    }
+
+    /// Builds the gateway. Repeats it after an error, since files of the settings may change.
+    async fn build(&self, stop: &CancellationToken) -> Arc<Gateway> {
+        let store = self.store.fenced(self.lease.clone());
+        let saved = match self.handover {
+            Some(_) => None,
+            None => self.saved_state().await,
+        };
+        let handed_over = self.handover.as_deref().and_then(handover::from_json);
+        let before = match &handed_over {
+            Some(handover) => Before::Handover(handover),
+            None => Before::NoHandover {
+                saved: saved.as_ref(),
+                lease: self.duration,
+                lateness: self.lateness,
+            },
+        };
+        loop {
+            let built = self
+                .accounts
+                .build(&self.tenant, &store, before, self.lease.clone(), stop.clone());
+            match built {
+                Ok(gateway) => return gateway,
+                Err(error) => {
+                    tracing::error!(tenant = self.tenant, error, "the tenant cannot be served by this replica");
+                    tokio::time::sleep(BUILD_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn saved_state(&self) -> Option<crate::domain::handover::Handover> {
+        match self.store.quota_state(&self.tenant).await {
+            Ok(state) => handover::from_json(&state?),
+            Err(error) => {
+                tracing::warn!(tenant = self.tenant, %error, "reading the state of the quota failed");
+                None
+            }
+        }
+    }
+
+    /// Saves the state of the quota in each window, so that the next owner knows it after a crash. Never returns.
+    async fn save_states(&self, gateway: &Gateway) {
+        let store = self.store.fenced(self.lease.clone());
+        let window = gateway.quota().calls.limit.per;
+        let interval = window.clamp(Duration::from_secs(1), MAX_SAVE_INTERVAL);
+        let mut saved = String::new();
+        loop {
+            tokio::time::sleep(interval).await;
+            let state = handover::to_json(&gateway.handover());
+            if state == saved {
+                continue;
+            }
+            match store.save_quota_state(&self.tenant, &state).await {
+                Ok(()) => saved = state,
+                Err(error) => tracing::debug!(tenant = self.tenant, %error, "saving the state of the quota failed"),
+            }
+        }
+    }
+
+    /// Stops granting, waits for the calls in progress, and passes on the state of the quota.
+    async fn drain(&self, gateway: &Gateway) {
+        self.leave(gateway);
+        gateway.stop_granting();
+        let idle = async {
+            while gateway.calls_in_progress() > 0 {
+                tokio::time::sleep(DRAIN_INTERVAL).await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, idle).await;
+        self.drained(handover::to_json(&gateway.handover()));
+    }
+
+    fn drained(&self, state: String) {
+        self.shared.send(Input::Drained {
+            tenant: self.tenant.clone(),
+            epoch: self.lease.epoch(),
+            state,
+        });
+    }
+
+    /// Routes no more RPCs to the gateway.
+    fn leave(&self, gateway: &Gateway) {
+        if let Some(tenant) = self.tenants.named(&self.tenant)
+            && tenant.gateway().is_some_and(|current| std::ptr::eq(&*current, gateway))
+        {
+            tenant.set_route(TenantRoute::Unknown);
+        }
+    }
+}
+
+fn handover_reason(reason: HandoverReason) -> &'static str {
+    match reason {
+        HandoverReason::Stopping => "shutdown",
+        HandoverReason::Balance => "balance",
+        HandoverReason::Requested => "requested",
+    }
+}
+
+fn lost_reason(reason: LostReason) -> &'static str {
+    match reason {
+        LostReason::Taken => "taken",
+        LostReason::HigherEpoch => "higher_epoch",
+        LostReason::OtherHistory => "other_history",
+    }
+}
