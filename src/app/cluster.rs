@@ -159,27 +159,18 @@ impl PeerEvents for ClusterHandle {
 impl ClusterHandle {
     /// Ends a lease of this replica with a lower epoch, before anything else is sent. Returns whether there was one.
     fn end_older(&self, tenant: &str, epoch: i64) -> bool {
-        let older = self.shared.leases().remove_older(tenant, epoch);
-        let Some(lease) = older else {
-            return false;
-        };
-        lease.end();
+        {
+            let mut leases = self.shared.leases();
+            match leases.get(tenant) {
+                Some(lease) if lease.epoch() < epoch => lease.end(),
+                _ => return false,
+            }
+            leases.remove(tenant);
+        }
         if let Some(tenant) = self.shared.tenants.named(tenant) {
             tenant.set_route(TenantRoute::Unknown);
         }
         true
-    }
-}
-
-/// A map of leases.
-trait RemoveOlder {
-    fn remove_older(&mut self, tenant: &str, epoch: i64) -> Option<TenantLease>;
-}
-
-impl RemoveOlder for BTreeMap<String, TenantLease> {
-    fn remove_older(&mut self, tenant: &str, epoch: i64) -> Option<TenantLease> {
-        let is_older = self.get(tenant)?.epoch() < epoch;
-        is_older.then(|| self.remove(tenant)).flatten()
     }
 }
 
