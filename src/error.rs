@@ -178,6 +178,16 @@ pub enum ErrorKind {
          sent to LeadSquared or are in progress"
     )]
     StreamInterrupted,
+    /// The account is being moved to another replica, and this call did not reach the new owner in time.
+    #[error("{}", if *.sent {
+        "another replica takes over the account; the request may have been executed"
+    } else {
+        "no replica serves the account now, because it is being moved to another one; nothing was sent"
+    })]
+    Moved {
+        /// Whether the request may have been executed.
+        sent: bool,
+    },
     /// The caller cancelled the call before anything was sent.
     #[error("the caller cancelled the call; nothing was sent")]
     CallerCancelled,
@@ -508,6 +518,8 @@ impl Error {
             ErrorKind::StreamNotRead => ("stream-not-read", BLOCKED),
             ErrorKind::ShuttingDown => ("shutting-down", TRANSIENT),
             ErrorKind::StreamInterrupted => ("shutting-down", BLOCKED),
+            ErrorKind::Moved { sent: false } => ("owner-moved", TRANSIENT),
+            ErrorKind::Moved { sent: true } => ("owner-moved", UNKNOWN),
             ErrorKind::CallerCancelled => ("caller-left", TRANSIENT),
             ErrorKind::CallerUnknown => ("caller-unknown", BLOCKED),
             ErrorKind::CallerNotAllowed(_) => ("caller-not-allowed", BLOCKED),
