@@ -111,6 +111,7 @@ impl App {
         let draining = CancellationToken::new();
         let accounts = Accounts::new(
             std::mem::take(&mut config.tenants),
+            config.callers.clone(),
             reload::caller_quotas(&config.callers, &config.other_callers),
             config.keep_request_ids,
             metrics.clone(),
@@ -157,7 +158,8 @@ impl App {
     /// Returns a text for each certificate of the server that has expired or expires soon.
     pub fn certificate_warnings(&self) -> Vec<String> {
         let tls = self.tls.iter();
-        tls.flat_map(|tls| tls.warnings(clock::now().into())).collect()
+        tls.flat_map(|tls| [tls.misuses(), tls.warnings(clock::now().into())].concat())
+            .collect()
     }
 
     /// How callers are identified.
@@ -198,6 +200,7 @@ impl App {
         } = self;
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
         reload::warn(config.warnings());
+        reload::warn(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {
@@ -218,7 +221,11 @@ impl App {
                 tenants.clone(),
             );
         }
-        tasks.spawn(fetch_token_keys(authenticator.clone(), draining.clone()));
+        tasks.spawn(fetch_token_keys(
+            authenticator.clone(),
+            metrics.clone(),
+            draining.clone(),
+        ));
         for tenant in tenants.iter() {
             if let Some(keys) = accounts.keys(tenant.name()) {
                 reload::watch_keys(&mut watcher, tenant, &keys);
@@ -310,9 +317,9 @@ impl App {
 }
 
 /// Fetches the keys of the token issuer from time to time, until `stop`.
-async fn fetch_token_keys(authenticator: Arc<Authenticator>, stop: CancellationToken) {
+async fn fetch_token_keys(authenticator: Arc<Authenticator>, metrics: Arc<Metrics>, stop: CancellationToken) {
     if let Some(issuer) = authenticator.issuer() {
-        issuer.run(stop).await;
+        issuer.run(stop, |is_ok| metrics.token_keys_fetched(is_ok)).await;
     }
 }
 

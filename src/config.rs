@@ -28,7 +28,7 @@ use auth::AuthSettings;
 pub use auth::CallerConfig;
 pub use cluster::ClusterConfig;
 use cluster::ClusterContext;
-pub use warnings::UsableCredentials;
+pub use warnings::{UsableCredentials, unknown_attributes};
 
 /// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -227,6 +227,8 @@ pub struct ConfigError {
     pub path: String,
     /// What is wrong: the expected value, in most cases.
     pub message: String,
+    /// Whether a required setting is absent. The file may be incomplete.
+    pub is_absent: bool,
 }
 
 impl fmt::Display for ConfigErrors {
@@ -234,7 +236,10 @@ impl fmt::Display for ConfigErrors {
         let count = self.0.len();
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "invalid configuration: {count} error{plural}")?;
-        for ConfigError { origin, path, message } in &self.0 {
+        for ConfigError {
+            origin, path, message, ..
+        } in &self.0
+        {
             let separator = if path.is_empty() { "" } else { ": " };
             write!(f, "\n  {origin}: {path}{separator}{message}")?;
         }
@@ -369,6 +374,7 @@ fn read_file(path: &Path) -> Result<String, ConfigErrors> {
             origin: path.display().to_string(),
             path: String::new(),
             message: format!("reading the file failed: {error}"),
+            is_absent: false,
         }])
     })
 }
@@ -411,6 +417,7 @@ impl Reader {
                     in_line(text, error.span()),
                     one_line(error.message())
                 ),
+                is_absent: false,
             }),
         }
         reader.read_variables();
@@ -481,7 +488,7 @@ impl Reader {
         let registry = self.registry(callers.as_ref());
         if tenants.is_empty() {
             let text = "at least one [tenants.NAME] is required, with base_url, access_key and secret_key";
-            self.error(&["tenants"], text);
+            self.absent(&["tenants"], text);
         }
         let tenants = self.each(tenants, &tenant_defaults, "tenants", Self::tenant);
         if let (Some(callers), Some(other_callers), Some(registry)) = (&callers, &other_callers, &registry) {
@@ -746,7 +753,10 @@ impl Reader {
                 ),
             };
             let path = [at, &[key.as_str()]].concat();
-            self.error(&path, &message);
+            match missing {
+                Some(_) => self.absent(&path, &message),
+                None => self.error(&path, &message),
+            }
             let owned: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
             match self.default_of(&owned).cloned() {
                 Some(default) if table.get(&key) != Some(&default) => {
@@ -804,13 +814,15 @@ impl Reader {
     }
 
     fn base_url(&mut self, at: &[&str], value: Option<Value>, is_insecure: bool) -> Option<Url> {
-        let url = match value.as_ref().and_then(Value::as_str).map(Url::parse) {
+        const EXPECTED: &str = "must be the URL of the account's API, such as \"https://api-in21.leadsquared.com\"";
+        let Some(value) = value else {
+            self.absent(at, EXPECTED);
+            return None;
+        };
+        let url = match value.as_str().map(Url::parse) {
             Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
             _ => {
-                self.error(
-                    at,
-                    "must be the URL of the account's API, such as \"https://api-in21.leadsquared.com\"",
-                );
+                self.error(at, EXPECTED);
                 return None;
             }
         };
@@ -828,6 +840,10 @@ impl Reader {
 
     /// Reads a key: the value itself, an environment variable or a file. No error shows the value.
     fn key(&mut self, at: &[&str], value: Option<Value>) -> Option<crm::KeySource> {
+        if value.is_none() {
+            self.absent(at, KEY_FORMS);
+            return None;
+        }
         let source = match &value {
             Some(Value::String(text)) => Ok(crm::KeySource::Value(text.as_str().into())),
             Some(Value::Table(table)) if table.len() == 1 => match (table.get("env"), table.get("file")) {
@@ -854,6 +870,15 @@ impl Reader {
 
     /// Records an error of the setting at that path.
     fn error(&mut self, at: &[&str], message: &str) {
+        self.record(at, message, false);
+    }
+
+    /// Records that the required setting at that path is absent.
+    fn absent(&mut self, at: &[&str], message: &str) {
+        self.record(at, message, true);
+    }
+
+    fn record(&mut self, at: &[&str], message: &str, is_absent: bool) {
         let path = at.join(".");
         let variable = format!("{PREFIX}{}", at.join("__").to_uppercase());
         let origin = if self.environment.keys().any(|name| name.starts_with(&variable)) {
@@ -867,6 +892,7 @@ impl Reader {
             origin,
             path,
             message: message.to_owned(),
+            is_absent,
         };
         if !self.errors.contains(&error) {
             self.errors.push(error);

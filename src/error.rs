@@ -58,6 +58,14 @@ pub enum ErrorKind {
         /// The time until there is room.
         retry_after: Duration,
     },
+    /// The caller has too many RPCs in progress. Nothing was sent.
+    #[error(
+        "this caller has too many RPCs in progress (server.max_in_flight_per_caller, server.max_streams_per_caller); nothing was sent"
+    )]
+    CallerRpcLimit {
+        /// The time after which the caller should retry.
+        retry_after: Duration,
+    },
     /// The account's calls of the day are used up. The call was not executed.
     #[error("the account's daily quota is used up; the call was not executed")]
     DailyBudgetExhausted {
@@ -172,9 +180,9 @@ pub enum ErrorKind {
     /// This replica is shutting down. Nothing was sent.
     #[error("this replica is shutting down; nothing was sent")]
     ShuttingDown,
-    /// This replica is shutting down and ended a stream.
+    /// This replica ended a stream, because it is shutting down or because the rules of the caller have changed.
     #[error(
-        "this replica is shutting down and ended the stream; responses that were sent are valid; the other requests were not \
+        "this replica is shutting down, or the rules of the caller have changed, so it ended the stream; responses that were sent are valid; the other requests were not \
          sent to LeadSquared or are in progress"
     )]
     StreamInterrupted,
@@ -491,6 +499,7 @@ impl Error {
             ErrorKind::DeadlineInfeasible { .. } => ("deadline-infeasible", TRANSIENT),
             ErrorKind::CallerLimit { .. } => ("caller-limit", TRANSIENT),
             ErrorKind::QueueFull { .. } => ("queue-full", TRANSIENT),
+            ErrorKind::CallerRpcLimit { .. } => ("caller-rpc-limit", TRANSIENT),
             ErrorKind::DailyBudgetExhausted { .. } => ("daily-budget-exhausted", TRANSIENT),
             ErrorKind::CredentialsRejected { .. } => ("credentials-rejected", BLOCKED),
             ErrorKind::Denied { .. } => ("denied", BLOCKED),

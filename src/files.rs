@@ -6,12 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics::Metrics;
@@ -19,16 +22,30 @@ use crate::telemetry::metrics::Metrics;
 /// How often the contents are compared.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 
+/// Changed contents are used if they are the same after this time: a file that is written in place may be incomplete.
+const STABLE_FOR: Duration = Duration::from_millis(200);
+
+/// Maximum time for a look at files. It is logged once if it takes longer, as on a file system that does not respond.
+const MAX_LOOK: Duration = Duration::from_secs(10);
+
 /// The contents of some files at one time: a digest of each, or `None` for a file that cannot be read.
 pub type Contents = BTreeMap<PathBuf, Option<[u8; 32]>>;
 
 /// Reads the contents of some files.
 pub fn contents<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Contents {
-    let digest = |path: &Path| std::fs::read(path).ok().map(|bytes| Sha256::digest(bytes).into());
+    let digest = |path: &Path| read_regular(path).ok().map(|bytes| Sha256::digest(bytes).into());
     let paths = paths.into_iter();
     paths
         .map(|path| (path.as_ref().to_owned(), digest(path.as_ref())))
         .collect()
+}
+
+/// Reads a file. Anything else, such as a named pipe, could block for ever.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    std::fs::read(path)
 }
 
 /// What a reload has to know: the contents that are in use, and the contents of the last reload that failed.
@@ -43,6 +60,8 @@ pub struct Watched {
 pub enum Look {
     /// Nothing has changed, or the same change failed before.
     Unchanged,
+    /// The contents are again those in use, after contents that could not be used.
+    Restored,
     /// The new contents are in use.
     Reloaded,
     /// The new contents cannot be used; the old ones stay. Returned once for each error.
@@ -57,11 +76,22 @@ impl Watched {
 
     /// Compares the contents with those in use, and calls `reload` if they differ. Files that belong together, such as a
     /// certificate and its key, may be seen between two writes. So a failed reload is tried again at each look, and only a
-    /// new error is reported.
+    /// new error is reported. Contents that still change are not used yet. Blocks.
+    #[expect(clippy::disallowed_methods, reason = "a look runs on a thread that may block")]
     pub fn look(&mut self, reload: impl FnOnce() -> Result<(), String>) -> Look {
+        self.look_twice(|| std::thread::sleep(STABLE_FOR), reload)
+    }
+
+    fn look_twice(&mut self, pause: impl FnOnce(), reload: impl FnOnce() -> Result<(), String>) -> Look {
         let now = contents(self.in_use.keys());
         if now == self.in_use {
-            self.failed = None;
+            return match self.failed.take() {
+                Some(_) => Look::Restored,
+                None => Look::Unchanged,
+            };
+        }
+        pause();
+        if contents(self.in_use.keys()) != now {
             return Look::Unchanged;
         }
         match reload() {
@@ -82,7 +112,8 @@ impl Watched {
     }
 }
 
-/// Watches several groups of files, each with a reload of its own. Each reload is logged and counted.
+/// Watches several groups of files, each with a reload of its own. Each reload is logged and counted. A group whose file system does
+/// not respond does not delay the other groups.
 pub struct Watcher {
     watches: Vec<Watch>,
     metrics: Arc<Metrics>,
@@ -129,44 +160,59 @@ impl Watcher {
 
     /// Compares the contents every [`INTERVAL`] until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        if self.watches.is_empty() {
-            return;
-        }
-        let look_now = self.look_now.clone();
+        let mut looks: JoinSet<(Watch, Look)> = JoinSet::new();
+        // The looks that have not ended: when each one began. `None`: it was logged.
+        let mut pending: BTreeMap<String, Option<Instant>> = BTreeMap::new();
+        let mut interval = tokio::time::interval_at(Instant::now() + INTERVAL, INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = look_now.notified() => {}
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = self.look_now.notified() => {}
+                _ = interval.tick() => {}
+                Some(looked) = looks.join_next() => {
+                    match looked {
+                        Ok((watch, look)) => {
+                            pending.remove(&watch.what);
+                            self.report(&watch.what, look);
+                            self.watches.push(watch);
+                        }
+                        Err(error) => tracing::error!(%error, "watching files failed"),
+                    }
+                    continue;
+                }
             }
-            // A file system may block.
-            let looked = tokio::task::spawn_blocking(move || {
-                self.look();
-                self
-            });
-            match looked.await {
-                Ok(watcher) => self = watcher,
-                Err(error) => {
-                    tracing::error!(%error, "watching files failed");
-                    return;
+            for mut watch in self.watches.drain(..) {
+                pending.insert(watch.what.clone(), Some(Instant::now()));
+                // A file system may block.
+                looks.spawn_blocking(move || {
+                    let look = watch.watched.look(&mut watch.reload);
+                    (watch, look)
+                });
+            }
+            for (what, since) in &mut pending {
+                if since.take_if(|since| since.elapsed() > MAX_LOOK).is_some() {
+                    self.metrics.reloaded(what, false);
+                    tracing::error!(%what, "reading files does not end; their former contents stay in use");
                 }
             }
         }
     }
 
-    /// Compares all contents once.
-    fn look(&mut self) {
-        for Watch { what, watched, reload } in &mut self.watches {
-            match watched.look(&mut *reload) {
-                Look::Unchanged => {}
-                Look::Reloaded => {
-                    self.metrics.reloaded(what, true);
-                    tracing::info!(%what, "files reloaded");
-                }
-                Look::Failed(reason) => {
-                    self.metrics.reloaded(what, false);
-                    tracing::warn!(%what, reason, "reloading files failed; the former contents stay in use");
-                }
+    fn report(&self, what: &str, look: Look) {
+        match look {
+            Look::Unchanged => {}
+            Look::Restored => {
+                self.metrics.reload_restored(what);
+                tracing::info!(%what, "files restored: their contents are in use");
+            }
+            Look::Reloaded => {
+                self.metrics.reloaded(what, true);
+                tracing::info!(%what, "files reloaded");
+            }
+            Look::Failed(reason) => {
+                self.metrics.reloaded(what, false);
+                tracing::warn!(%what, reason, "reloading files failed; the former contents stay in use");
             }
         }
     }
@@ -236,6 +282,7 @@ mod tests {
         assert_eq!(tries.get(), 3);
         // The old contents are back: nothing to do, and the next error is new.
         fs::write(&file, "old").unwrap();
+        assert_eq!(watched.look(fail("bad")), Look::Restored);
         assert_eq!(watched.look(fail("bad")), Look::Unchanged);
         assert_eq!(tries.get(), 3);
         fs::write(&file, "broken").unwrap();
@@ -260,6 +307,7 @@ mod tests {
                 result.clone()
             });
         }
+        let restored = bad.clone();
         let stop = CancellationToken::new();
         let running = tokio_util::task::TaskTracker::new().spawn(watcher.run(stop.clone()));
         fs::write(&good, "new").unwrap();
@@ -272,15 +320,45 @@ mod tests {
         // The same error again is not counted.
         assert_eq!(reloads.recv().await.unwrap(), "bad");
         assert_eq!(reloads.recv().await.unwrap(), "bad");
+        let failing = |value: u32| format!("leadgate_reload_failing{{what=\"bad\"}} {value}");
+        let has = |line: &str| metrics.text(std::iter::empty()).lines().any(|seen| seen == line);
+        assert!(has(&failing(1)));
+        fs::write(&restored, "old").unwrap();
+        while !has(&failing(0)) {
+            tokio::time::sleep(INTERVAL).await;
+        }
         stop.cancel();
         running.await.unwrap();
         let text = metrics.text(std::iter::empty());
         for line in [
+            "leadgate_reload_failing{what=\"good\"} 0",
             "leadgate_reloads_total{what=\"good\",result=\"ok\"} 1",
             "leadgate_reloads_total{what=\"bad\",result=\"failed\"} 1",
         ] {
             assert!(text.lines().any(|seen| seen == line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn contents_that_still_change_are_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("leadgate.toml");
+        fs::write(&file, "old").unwrap();
+        let mut watched = Watched::new(contents([&file]));
+        fs::write(&file, "half").unwrap();
+        let write_rest = || fs::write(&file, "half and the rest").unwrap();
+        let used = || -> Result<(), String> { unreachable!("the file was incomplete") };
+        assert_eq!(watched.look_twice(write_rest, used), Look::Unchanged);
+        assert_eq!(watched.look_twice(|| {}, reload), Look::Reloaded);
+    }
+
+    #[test]
+    fn a_named_pipe_has_no_contents_and_does_not_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        assert_eq!(contents([&pipe]), Contents::from([(pipe, None)]));
     }
 
     #[test]

@@ -55,6 +55,8 @@ struct TlsContents {
     server_expiry: SystemTime,
     /// `None` without `client_ca_file`.
     client_ca_expiry: Option<SystemTime>,
+    /// What the certificates are probably not meant for: the setting, and a text.
+    misuses: Vec<(&'static str, String)>,
 }
 
 /// A file of `server.tls` that cannot be used.
@@ -137,6 +139,15 @@ impl Tls {
         verifier.verify_client_cert(own, intermediates, now).map(drop)
     }
 
+    /// Returns a text for each file with a certificate that is probably not meant for its purpose.
+    pub fn misuses(&self) -> Vec<String> {
+        let contents = self.contents.load();
+        let misuses = contents.misuses.iter();
+        misuses
+            .map(|(setting, text)| format!("server.tls.{setting}: {text}"))
+            .collect()
+    }
+
     /// Returns a text for each file with a certificate that has expired or expires within 14 days.
     pub fn warnings(&self, now: SystemTime) -> Vec<String> {
         let contents = self.contents.load();
@@ -176,10 +187,19 @@ fn read(settings: &TlsSettings) -> Result<TlsContents, TlsError> {
     let server_expiry = expiry("cert_file", &settings.cert_file, &chain)?;
     let key = private_key("key_file", &settings.key_file)?;
     let (mut client_ca, mut client_ca_expiry, mut client_verifier) = (BTreeSet::new(), None, None);
+    let mut misuses: Vec<_> = server_misuse(&chain)
+        .map(|text| ("cert_file", text))
+        .into_iter()
+        .collect();
     if let Some(file) = &settings.client_ca_file {
         let roots = certificates("client_ca_file", file)?;
         client_ca_expiry = Some(expiry("client_ca_file", file, &roots)?);
         client_verifier = Some(verifier(file, &roots, &provider)?);
+        misuses.extend(
+            roots
+                .iter()
+                .filter_map(|root| Some(("client_ca_file", ca_misuse(root)?))),
+        );
         client_ca = roots.iter().map(|root| root.to_vec()).collect();
     }
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -210,6 +230,7 @@ fn read(settings: &TlsSettings) -> Result<TlsContents, TlsError> {
         generation: 0,
         server_expiry,
         client_ca_expiry,
+        misuses,
     })
 }
 
@@ -286,6 +307,26 @@ pub fn earliest_expiry(certificates: &[CertificateDer<'_>]) -> Result<SystemTime
         earliest = Some(earliest.map_or(expiry, |earliest: SystemTime| earliest.min(expiry)));
     }
     earliest.ok_or_else(|| "there is no certificate".to_owned())
+}
+
+/// Returns a text if the server's own certificate, the first of its chain, is not for servers.
+fn server_misuse(chain: &[CertificateDer<'_>]) -> Option<String> {
+    let (_, own) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+    let usage = own.extended_key_usage().ok()??.value;
+    (!usage.server_auth && !usage.any)
+        .then(|| "clients refuse the certificate: its extended key usage is not for servers".to_owned())
+}
+
+/// Returns a text if a certificate in the file of client CAs is not one of a CA. A client certificate that is its own issuer may be
+/// meant.
+fn ca_misuse(root: &CertificateDer<'_>) -> Option<String> {
+    let (_, root) = x509_parser::parse_x509_certificate(root).ok()?;
+    (!root.is_ca() && root.subject() != root.issuer()).then(|| {
+        format!(
+            "the certificate of \"{}\" is not one of a CA, so no client certificate has it as issuer",
+            root.subject()
+        )
+    })
 }
 
 /// Returns the warning for a certificate that has expired or expires soon.

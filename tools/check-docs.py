@@ -2,8 +2,8 @@
 """check-docs.py
 
 Checks the Markdown files that Git tracks: each relative link leads to a tracked file, and each anchor to a heading of its
-page, by GitHub's rules. Checks also that the pages in docs/benchmarks have the text of their templates in benches/. Uses no
-network: links with a scheme are not checked.
+page, by GitHub's rules. Checks also that the pages in docs/benchmarks have the text of their templates in benches/, and that
+the tests that SECURITY.md names exist. Uses no network: links with a scheme are not checked.
 """
 
 import re
@@ -18,6 +18,11 @@ from mdit_py_plugins.anchors import anchors_plugin
 BENCHMARKS = Path("docs/benchmarks")
 # Written as pages of BENCHMARKS, so that their links are checked there.
 TEMPLATES = Path("benches")
+# Names tests as `FILE.rs::FUNCTION` or `FILE.rs`. Files without src/ are in TESTS.
+SECURITY = Path("SECURITY.md")
+TESTS = Path("tests/it")
+NAMED_TEST = re.compile(r"`([\w/]+\.rs)(?:::(\w+))?`")
+TEST = r"#\[(?:tokio::)?test(?:\([^\]]*\))?\]\s+(?:#\[[^\]]*\]\s+)*(?:async )?fn %s\("
 HTML_LINK = re.compile(r"""<(?:a|img)\b[^>]*?\b(?:href|src)\s*=\s*["']([^"']*)["']""", re.IGNORECASE)
 HTML_ANCHOR = re.compile(r"""<[^>]*?\b(?:id|name)\s*=\s*["']([^"']*)["']""", re.IGNORECASE)
 
@@ -90,11 +95,22 @@ def stale_pages(templates):
             yield f"{page} does not have the text of {template}"
 
 
+def missing_tests(page):
+    """The tests that the page names and that do not exist."""
+    for line, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        for name, function in NAMED_TEST.findall(text):
+            file = Path(name) if name.startswith("src/") else TESTS / name
+            if not file.is_file():
+                yield f"{page}:{line}: {name}: there is no such file"
+            elif function and not re.search(TEST % function, file.read_text(encoding="utf-8")):
+                yield f"{page}:{line}: {file} has no test {function}"
+
+
 def main():
     files = set(tracked())
     templates = [path for path in tracked("*.md") if TEMPLATES in path.parents]
     pages = [path for path in tracked("*.md") if TEMPLATES not in path.parents]
-    errors = [*broken_links(pages, files), *stale_pages(templates)]
+    errors = [*broken_links(pages, files), *stale_pages(templates), *missing_tests(SECURITY)]
     for error in errors:
         print(error, file=sys.stderr)
     return 1 if errors else 0

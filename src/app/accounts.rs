@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::TenantConfig;
+use crate::config::{CallerConfig, TenantConfig, unknown_attributes};
+use crate::context::RequestContext;
 use crate::crm;
 use crate::domain::usage::QuotaUsage;
 use crate::gateway::{self, Gateway};
@@ -32,13 +33,18 @@ struct Shared {
 /// The settings that a reload may change.
 struct Reloaded {
     tenants: BTreeMap<String, TenantConfig>,
-    callers: CallerQuotas,
+    callers: BTreeMap<String, CallerConfig>,
+    quotas: CallerQuotas,
 }
+
+/// Maximum time of the request for the attributes of an account.
+const ATTRIBUTES_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Accounts {
     pub(super) fn new(
         tenants: BTreeMap<String, TenantConfig>,
-        callers: CallerQuotas,
+        callers: BTreeMap<String, CallerConfig>,
+        quotas: CallerQuotas,
         keep_request_ids: Duration,
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
@@ -47,7 +53,11 @@ impl Accounts {
             keep_request_ids,
             metrics,
             tasks,
-            reloaded: Mutex::new(Reloaded { tenants, callers }),
+            reloaded: Mutex::new(Reloaded {
+                tenants,
+                callers,
+                quotas,
+            }),
         };
         Self {
             shared: Arc::new(shared),
@@ -69,9 +79,16 @@ impl Accounts {
     }
 
     /// Changes the limits and the quotas of the callers, also of the gateways that are in use.
-    pub(super) fn reload(&self, tenants: &Tenants, limits: &BTreeMap<String, QuotaLimits>, callers: &CallerQuotas) {
+    pub(super) fn reload(
+        &self,
+        tenants: &Tenants,
+        limits: &BTreeMap<String, QuotaLimits>,
+        callers: BTreeMap<String, CallerConfig>,
+        quotas: CallerQuotas,
+    ) {
         let mut reloaded = self.reloaded();
-        reloaded.callers.clone_from(callers);
+        reloaded.callers = callers;
+        reloaded.quotas = quotas;
         for (name, limits) in limits {
             if let Some(tenant) = reloaded.tenants.get_mut(name) {
                 tenant.limits = limits.clone();
@@ -79,10 +96,11 @@ impl Accounts {
         }
         // A gateway that is built at the same time has the former settings, and is changed here if it is in use by now.
         for (name, gateway) in tenants.gateways() {
-            gateway.set_callers(callers.clone());
+            gateway.set_callers(reloaded.quotas.clone());
             if let Some(limits) = limits.get(name) {
                 gateway.set_limits(limits);
             }
+            self.check_attributes(name, &gateway);
         }
     }
 
@@ -94,15 +112,15 @@ impl Accounts {
         usage: Option<&QuotaUsage>,
         stop: CancellationToken,
     ) -> Result<Arc<Gateway>, String> {
-        let (tenant, callers) = {
+        let (tenant, quotas) = {
             let reloaded = self.reloaded();
             let tenant = reloaded.tenants.get(name).cloned();
-            (tenant.ok_or("unknown tenant")?, reloaded.callers.clone())
+            (tenant.ok_or("unknown tenant")?, reloaded.quotas.clone())
         };
         let Shared { metrics, tasks, .. } = &*self.shared;
         let quota = Quota::new(
             &tenant.limits,
-            &callers,
+            &quotas,
             tenant.batching.sizes(),
             tenant.upstream.breaker(),
             usage,
@@ -129,10 +147,27 @@ impl Accounts {
         Ok(Arc::new(Gateway::new(name, crm, quota, store, settings, tasks, stop)))
     }
 
+    /// Warns of the names in the rules for fields that the account does not have, as soon as its attributes are known.
+    fn check_attributes(&self, name: &str, gateway: &Arc<Gateway>) {
+        let (accounts, name, gateway) = (self.clone(), name.to_owned(), gateway.clone());
+        self.shared.tasks.spawn(async move {
+            let context = RequestContext::internal("attributes", ATTRIBUTES_TIMEOUT);
+            let attributes = tokio::select! {
+                attributes = gateway.describe_fields(&context) => attributes,
+                () = gateway.stopped().cancelled() => return,
+            };
+            if let Ok(attributes) = attributes {
+                let callers = &accounts.reloaded().callers;
+                super::reload::warn(unknown_attributes(callers, &name, &attributes));
+            }
+        });
+    }
+
     /// Begins the background work of a gateway: fetches the metadata, checks the keys, and continues the shares that were in
     /// progress. Fails if the shares cannot be read.
-    pub(super) async fn start(&self, name: &str, gateway: &Gateway) -> Result<(), String> {
+    pub(super) async fn start(&self, name: &str, gateway: &Arc<Gateway>) -> Result<(), String> {
         gateway.warm_up();
+        self.check_attributes(name, gateway);
         let maintained = gateway.crm().clone().maintain_keys(gateway.stopped().clone());
         self.shared.tasks.spawn(maintained);
         match gateway.sharing().resume().await {

@@ -48,6 +48,10 @@ pub(super) fn watch_settings(
     let contents = source.contents().clone();
     let reload = move || {
         let reloaded = source.read().map_err(|errors| errors.to_string())?;
+        // A file that is being written may lack a whole section. Other errors do not keep a credential that was removed.
+        if reloaded.later_errors.iter().any(|error| error.is_absent) {
+            return Err(ConfigErrors(reloaded.later_errors).to_string());
+        }
         warn(usable.warnings(&reloaded.callers));
         let changes = fixed.differences(&reloaded.fixed);
         if !changes.is_empty() {
@@ -61,7 +65,7 @@ pub(super) fn watch_settings(
             tracing::error!(reason, "the settings do not allow a restart");
         }
         let callers = caller_quotas(&reloaded.callers, &reloaded.other_callers);
-        accounts.reload(&tenants, &reloaded.limits, &callers);
+        accounts.reload(&tenants, &reloaded.limits, reloaded.callers, callers);
         authenticator.set_registry(reloaded.registry);
         Ok(())
     };

@@ -1,5 +1,6 @@
 //! `leadgate check`: checks the configuration and the store, and with `--connect` also the accounts.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use leadgate::app::App;
 use leadgate::clock;
-use leadgate::config::Config;
+use leadgate::config::{CallerConfig, Config, unknown_attributes};
 use leadgate::context::RequestContext;
 use leadgate::crm::PairName;
 use leadgate::crm::authentication::KeyOwner;
@@ -61,6 +62,7 @@ struct AccountSettings {
 #[derive(Default)]
 struct AccountReport {
     notes: Vec<String>,
+    warnings: Vec<String>,
     errors: Vec<String>,
 }
 
@@ -77,6 +79,7 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
     config.audit.check()?;
     let mut warnings = config.warnings();
     warnings.extend(weak_modes(&config));
+    let callers = config.callers.clone();
     let (store, record) = open_store(&config.store_url).await?;
     let app = App::with_store(config, store.clone()).await?;
     println!("The configuration is valid: {} tenant(s).", accounts.len());
@@ -87,7 +90,14 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
     let mut checked = Ok(());
     if options.connect {
         let token_keys = check_token_keys(&app).await;
-        checked = check_accounts(&app, &accounts, record).await.and(token_keys);
+        let mut account_warnings = vec![];
+        checked = check_accounts(&app, &accounts, &callers, record, &mut account_warnings)
+            .await
+            .and(token_keys);
+        for warning in &account_warnings {
+            println!("warning: {warning}");
+        }
+        warnings.extend(account_warnings);
     }
     store.close().await;
     if options.strict && !warnings.is_empty() {
@@ -96,18 +106,27 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
     checked
 }
 
-/// Returns a warning for each file with secrets that every user of the machine can read or change. A file that its group can read is
-/// fine, because Kubernetes mounts secrets in this way.
+/// Returns a warning for each file with secrets that every user of the machine can read, and for each file with secrets or
+/// permissions that every user can change. A file that its group can read is fine, because Kubernetes mounts secrets in this way.
 fn weak_modes(config: &Config) -> Vec<String> {
-    let files = config.secret_files().into_iter();
-    let is_weak = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o006 != 0);
-    files
-        .filter(|(_, path)| is_weak(path))
+    let allows = |path: &Path, bits: u32| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & bits != 0);
+    let secret = config.secret_files();
+    let secret_paths: Vec<_> = secret.iter().map(|(_, path)| path.clone()).collect();
+    let trusted = config.trusted_files().into_iter();
+    let trusted = trusted.filter(|(_, path)| !secret_paths.contains(path) && allows(path, 0o002));
+    let trusted = trusted.map(|(setting, path)| {
+        let path = path.display();
+        format!("{setting}: every user of this machine can change {path}; chmod o-w {path} prevents it")
+    });
+    let secret = secret
+        .iter()
+        .filter(|(_, path)| allows(path, 0o006))
         .map(|(setting, path)| {
+            let can = if allows(path, 0o002) { "change" } else { "read" };
             let path = path.display();
-            format!("{setting}: every user of this machine can read or change {path}; chmod o-rw {path} prevents it")
-        })
-        .collect()
+            format!("{setting}: every user of this machine can {can} {path}; chmod o-rw {path} prevents it")
+        });
+    secret.chain(trusted).collect()
 }
 
 /// Fetches the keys of the token issuer, if they are at a URL.
@@ -157,7 +176,13 @@ async fn open_store(url: &str) -> Result<(Store, UsageRecord), String> {
 }
 
 /// Checks each account. The calls count in the quota.
-async fn check_accounts(app: &App, accounts: &[AccountSettings], record: UsageRecord) -> Result<(), String> {
+async fn check_accounts(
+    app: &App,
+    accounts: &[AccountSettings],
+    callers: &BTreeMap<String, CallerConfig>,
+    record: UsageRecord,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
     app.save_quota_usage(false).await;
     let mut failed = 0;
     // Both are sorted by name.
@@ -167,6 +192,18 @@ async fn check_accounts(app: &App, accounts: &[AccountSettings], record: UsageRe
             println!("{name}: {text}");
         }
         failed += usize::from(!report.errors.is_empty());
+        warnings.extend(report.warnings.into_iter().map(|text| format!("{name}: {text}")));
+        let has_rules = callers.values().any(|caller| {
+            let permissions = &caller.identity.permissions;
+            !permissions.hide_fields.is_empty() || !permissions.deny_fields.is_empty()
+        });
+        if has_rules
+            && let Ok(attributes) = gateway
+                .describe_fields(&RequestContext::internal("check", TIMEOUT))
+                .await
+        {
+            warnings.extend(unknown_attributes(callers, name, &attributes));
+        }
     }
     if failed > 0 {
         app.save_quota_usage(true).await;
@@ -227,7 +264,7 @@ async fn check_account(gateway: &Gateway, settings: &AccountSettings) -> Account
     // The other pair is used.
     for (name, error) in rejected {
         report
-            .notes
+            .warnings
             .push(format!("the {name} pair of keys is not accepted: {error}"));
     }
     if share_type != 0 {

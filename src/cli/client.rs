@@ -77,7 +77,7 @@ pub(crate) struct ConnectionOptions {
     )]
     pub(crate) token_file: Option<PathBuf>,
     /// The name in the certificate of the gateway [default: the host of --addr].
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", env = "LEADGATE_SERVER_NAME")]
     pub(crate) server_name: Option<String>,
     /// Send the token also over plaintext to another machine, for networks that encrypt by themselves.
     #[arg(long, global = true)]
@@ -345,7 +345,10 @@ pub(crate) fn explain(status: &Status) -> String {
         (_, Some("tenant")) => {
             "check --tenant: the gateway must have the tenant, and callers.NAME.tenants must list it".to_owned()
         }
-        (_, Some("method")) => "callers.NAME.allow in the settings of the gateway must list this RPC".to_owned(),
+        (_, Some("method")) => {
+            "callers.NAME.allow in the settings of the gateway must list all RPCs of this command (docs/security.md)"
+                .to_owned()
+        }
         (_, Some("field")) => "do without these fields, or change the settings of the gateway".to_owned(),
         _ if details.bad_request().is_some_and(is_unnamed_tenant) => "give it with --tenant".to_owned(),
         ("CALLER_UNKNOWN", _) => {

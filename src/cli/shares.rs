@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use leadgate::clock;
-use leadgate::grpc::pb;
+use leadgate::grpc::{pb, timestamp};
 use pb::share_service_client::ShareServiceClient;
 use pb::user_service_client::UserServiceClient;
 use pb::{Share, ShareState};
@@ -199,10 +199,7 @@ impl GatewayClient {
         };
         let expire_before = selection.expiring_within.map(|within| {
             let at = clock::now().saturating_add(within).unwrap_or(jiff::Timestamp::MAX);
-            prost_types::Timestamp {
-                seconds: at.as_second(),
-                nanos: at.subsec_nanosecond(),
-            }
+            timestamp(at)
         });
         let states = match states {
             [] if expire_before.is_some() => &NOT_ENDED,

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use toml::Value;
 
 use super::{CallerConfig, Config, PREFIX};
+use crate::domain::activity;
+use crate::domain::field::Catalog;
+use crate::domain::lead::schema_name;
 use crate::grpc;
 use crate::identity::permission::Permissions;
-use crate::identity::{AuthMode, CallerIdentity};
+use crate::identity::{AuthMode, CallerIdentity, JwksSource};
 
 /// Which credentials of callers can be used.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +24,18 @@ pub struct UsableCredentials {
 impl Config {
     /// Returns a text for each setting that is valid and probably not meant.
     pub fn warnings(&self) -> Vec<String> {
-        self.usable_credentials().warnings(&self.callers)
+        let mut warnings = self.usable_credentials().warnings(&self.callers);
+        let has_keys = self.callers.values().any(|caller| {
+            let identity = &caller.identity;
+            !identity.api_keys.is_empty() || !identity.subjects.is_empty()
+        });
+        if self.auth.mode == AuthMode::Callers && self.tls.is_none() && has_keys && !self.listen.ip().is_loopback() {
+            warnings.push(format!(
+                "server.listen: API keys and tokens are sent to {} without TLS; server.tls encrypts them",
+                self.listen
+            ));
+        }
+        warnings
     }
 
     /// Which credentials of callers can be used.
@@ -31,6 +45,22 @@ impl Config {
             has_client_ca: self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()),
             has_issuer: self.auth.jwt.is_some(),
         }
+    }
+
+    /// Returns the files that decide who may do what, each with the setting that names it: the settings file, and the files with the
+    /// CAs of clients and the keys of a token issuer.
+    pub fn trusted_files(&self) -> Vec<(String, PathBuf)> {
+        let source = self
+            .source
+            .as_ref()
+            .map(|source| ("the settings file".to_owned(), source.file.clone()));
+        let ca = self.tls.as_ref().and_then(|tls| tls.client_ca_file.clone());
+        let ca = ca.map(|file| ("server.tls.client_ca_file".to_owned(), file));
+        let jwks = self.auth.jwt.as_ref().and_then(|jwt| match &jwt.jwks {
+            JwksSource::File(file) => Some(("auth.jwt.jwks.file".to_owned(), file.clone())),
+            JwksSource::Url(_) => None,
+        });
+        source.into_iter().chain(ca).chain(jwks).collect()
     }
 
     /// Returns the files with secrets, each with the setting that names it: keys, and the settings file if it has a secret itself.
@@ -117,6 +147,41 @@ impl UsableCredentials {
     }
 }
 
+/// The fields of activities that an account defines have names that begin with this, in lower case.
+const ACTIVITY_FIELDS: &str = "mx_custom_";
+
+/// Returns a text for each name in the rules for fields that no attribute of the tenant has. Rules for such a name have no effect.
+pub fn unknown_attributes(callers: &BTreeMap<String, CallerConfig>, tenant: &str, attributes: &Catalog) -> Vec<String> {
+    let is_of_activities = |name: &str| {
+        let own = [activity::OWNER, activity::NOTE];
+        own.iter().any(|own| own.eq_ignore_ascii_case(name)) || name.starts_with(ACTIVITY_FIELDS)
+    };
+    let mut warnings = vec![];
+    for (caller, config) in callers {
+        let permissions = &config.identity.permissions;
+        if !permissions.allows_tenant(tenant) {
+            continue;
+        }
+        for (setting, names) in [
+            ("hide_fields", &permissions.hide_fields),
+            ("deny_fields", &permissions.deny_fields),
+        ] {
+            let unknown = names.names().filter(|name| {
+                let may_be_of_activities = setting == "deny_fields" && is_of_activities(name);
+                attributes.lacks(schema_name(name)) && !may_be_of_activities
+            });
+            for name in unknown {
+                let meant = attributes.suggest(name);
+                let meant = meant.map_or(String::new(), |meant| format!("; did you mean \"{meant}\"?"));
+                warnings.push(format!(
+                    "callers.{caller}.{setting}: tenant {tenant} has no lead attribute \"{name}\"{meant}"
+                ));
+            }
+        }
+    }
+    warnings
+}
+
 fn ignored_identities(callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
     let mut ignored = callers
         .iter()
@@ -132,6 +197,8 @@ fn ignored_identities(callers: &BTreeMap<String, CallerConfig>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::field::Field;
+    use crate::domain::value::ValueKind;
 
     fn warnings(settings: &str) -> Vec<String> {
         let tenant = "[tenants.acme]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"\n";
@@ -169,6 +236,33 @@ mod tests {
             complete("\"LeadServices/*\", \"LeadService/GetLead\""),
             ["callers.a.allow: \"leadgate.v1.LeadServices/*\" matches no RPC"]
         );
+    }
+
+    #[test]
+    fn rules_for_attributes_that_do_not_exist_are_named() {
+        let settings = "[callers.a]\ntenants = [\"acme\"]\nhide_fields = [\"mx_Salry\", \"Email\", \"mx_Custom_1\"]\n\
+                        deny_fields = [\"mx_salary\", \"owner_id\", \"mx_Custom_1\", \"Owner\"]\n\
+                        [callers.b]\ntenants = []\nhide_fields = [\"mx_Other\"]\n\
+                        [tenants.acme]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"a\"\nsecret_key = \"b\"\n";
+        let config = Config::read("test", settings, std::iter::empty()).unwrap();
+        let fields = ["mx_Salary", "OwnerId", "EmailAddress"].map(|name| Field {
+            schema_name: name.to_owned(),
+            display_name: name.to_owned(),
+            data_type: "Text".to_owned(),
+            render_type: String::new(),
+            kind: ValueKind::Text,
+            mandatory: false,
+            max_length: None,
+            options: Vec::new(),
+        });
+        let attributes = Catalog::new(fields.to_vec(), jiff::Timestamp::UNIX_EPOCH);
+        let names = unknown_attributes(&config.callers, "acme", &attributes);
+        let expected = [
+            "callers.a.hide_fields: tenant acme has no lead attribute \"email\"",
+            "callers.a.hide_fields: tenant acme has no lead attribute \"mx_custom_1\"",
+            "callers.a.hide_fields: tenant acme has no lead attribute \"mx_salry\"; did you mean \"mx_Salary\"?",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

@@ -75,8 +75,8 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let bits = ip.to_bits();
     let high = |count: u32| bits >> (128 - count);
     let v4 = |shift: u32| Some(Ipv4Addr::from_bits((bits >> shift) as u32));
-    // IPv4-mapped, IPv4-compatible (with the unspecified address), and NAT64.
-    if matches!(high(96), 0xffff | 0 | 0x0064_ff9b_0000_0000_0000_0000) {
+    // IPv4-mapped, IPv4-compatible (with the unspecified address), IPv4-translated, and NAT64.
+    if matches!(high(96), 0xffff | 0 | 0xffff_0000 | 0x0064_ff9b_0000_0000_0000_0000) {
         return v4(0);
     }
     // 6to4.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::fields::{FieldCheck, visible_activities, visible_activity, visible_error};
+use super::fields::{
+    FieldCheck, hides_any, named_hidden_activity_paths, visible_activities, visible_activity, visible_error,
+};
 use super::{Gateway, RetrieveModifiedActivities, WriteEntry, or_invalid};
 use crate::audit::AuditSubject;
 use crate::context::RequestContext;
@@ -35,8 +37,26 @@ impl Gateway {
     /// One activity, with the fields that the caller sees.
     pub async fn get_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {
         let read = self.read_activity(context, id).await;
-        read.map(|activity| visible_activity(context, activity))
-            .map_err(|error| visible_error(context, &[], error))
+        let activity = read.map_err(|error| visible_error(context, &[], error))?;
+        let code = match hides_any(context) {
+            true => self.code_of(context, &activity).await,
+            false => None,
+        };
+        Ok(visible_activity(context, activity, code))
+    }
+
+    /// The code of an activity's type. LeadSquared returns only its name for a single activity. `None`: no type, or several types,
+    /// have that name.
+    async fn code_of(&self, context: &RequestContext, activity: &Activity) -> Option<i32> {
+        if activity.code != 0 {
+            return Some(activity.code);
+        }
+        let types = self.activity_types.get_if_available(context).await?;
+        let mut types = types.records.iter().filter(|one| one.name == activity.type_name);
+        match (types.next(), types.next()) {
+            (Some(only), None) => Some(only.code),
+            _ => None,
+        }
     }
 
     async fn read_activity(&self, context: &RequestContext, id: &str) -> Result<Activity> {
@@ -124,6 +144,7 @@ impl Gateway {
         let (gateway, write_context) = (self.clone(), entry.placed(context));
         let WriteEntry { reservation, request } = entry;
         let has_id = request.is_some();
+        let named = named_hidden_activity_paths(context, &post);
         let work = move |before| async move {
             let result = gateway.perform_post(write_context, &post, before).await;
             // An activity changes its lead: the time of the last change and the score.
@@ -135,7 +156,10 @@ impl Gateway {
             result
         };
         let posted = self.posts.once(context, request, work).await;
-        posted.map_err(|error| self.final_error(context, error, has_id, Recovery::Activity))
+        posted.map_err(|error| {
+            let error = visible_error(context, &named, error);
+            self.final_error(context, error, has_id, Recovery::Activity)
+        })
     }
 
     async fn perform_post(

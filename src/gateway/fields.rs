@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use crate::context::RequestContext;
 use crate::domain::activity::{self, Activity, ActivityPage, ActivityWriteRequest};
 use crate::domain::field::Catalog;
-use crate::domain::lead::{LEAD_ID, Lead, RawFields, WriteRequest, attribute_at, field_name, path, shown_attribute};
+use crate::domain::lead::{
+    LEAD_ID, Lead, RawFields, WriteRequest, attribute_at, field_name, path, schema_name, shown_attribute,
+};
 use crate::domain::listed::{Listed, Unreadable};
 use crate::domain::mask::ReadMask;
 use crate::error::{Denial, Error, ErrorKind, Result, Violation};
@@ -15,6 +17,7 @@ use crate::error::{Denial, Error, ErrorKind, Result, Violation};
 /// The texts of violations.
 const DENIED: &str = "the caller may not write this attribute (deny_fields)";
 const HIDDEN: &str = "the caller may not read this attribute or search by it (hide_fields)";
+const REJECTED: &str = "LeadSquared rejects or requires an attribute that the caller does not see";
 
 /// The codes of the activities that LeadSquared itself posts when an attribute changes.
 const CHANGE_CODES: std::ops::Range<i32> = 3000..4000;
@@ -177,29 +180,28 @@ pub(super) fn visible_leads(
 
 /// A page of activities, with the fields that the caller sees.
 pub(super) fn visible_activities(context: &RequestContext, mut page: ActivityPage) -> ActivityPage {
-    page.activities = page.activities.map(|activity| visible_activity(context, activity));
+    page.activities = page.activities.map(|activity| {
+        let code = activity.code;
+        visible_activity(context, activity, Some(code))
+    });
     hide_in_paths(context, &mut page.activities.unreadable);
     page
 }
 
 /// An activity, with the fields that the caller sees. LeadSquared does not document the fields of the activities that it posts
-/// for a change of an attribute. They may have the old and the new value under any name.
-pub(super) fn visible_activity(context: &RequestContext, mut activity: Activity) -> Activity {
+/// for a change of an attribute. They may have the old and the new value under any name. `code` is that of the activity's type.
+/// `None`: it is not known, so the activity may be such a one.
+pub(super) fn visible_activity(context: &RequestContext, mut activity: Activity, code: Option<i32>) -> Activity {
     if !hides_any(context) {
         return activity;
     }
-    let changed = CHANGES.iter().find(|(code, _)| *code == activity.code);
-    let shows_change = match changed {
+    let shows_change = code.is_none_or(|code| match CHANGES.iter().find(|(change, _)| *change == code) {
         Some((_, attribute)) => is_hidden(context, attribute),
-        None => CHANGE_CODES.contains(&activity.code),
-    };
-    // A read of one activity has no code.
-    let is_unknown = activity.code == 0;
-    activity.fields.retain(|name, _| {
-        let is_of_form =
-            name.starts_with("mx_") || [activity::OWNER, activity::STATUS, activity::NOTE].contains(&name.as_str());
-        !shows_change && !is_hidden(context, name) && (is_of_form || !is_unknown)
+        None => CHANGE_CODES.contains(&code),
     });
+    activity
+        .fields
+        .retain(|name, _| !shows_change && !is_hidden(context, name));
     activity
 }
 
@@ -212,7 +214,7 @@ pub(super) fn hide_in_paths(context: &RequestContext, records: &mut [Unreadable]
 
 /// An error as the caller may see it: without the names of hidden attributes, and without a lead that was found by one.
 /// `named` has the paths of the hidden attributes that the request itself names.
-pub(super) fn visible_error(context: &RequestContext, named: &[String], mut error: Error) -> Error {
+pub fn visible_error(context: &RequestContext, named: &[String], mut error: Error) -> Error {
     if !hides_any(context) {
         return error;
     }
@@ -225,14 +227,15 @@ pub(super) fn visible_error(context: &RequestContext, named: &[String], mut erro
         }
         ErrorKind::Unreadable { path } => *path = visible_path(context, path),
         ErrorKind::Invalid(violations) => {
-            let is_unnamed = |field: &String| {
-                !named.contains(field) && attribute_at(field).is_some_and(|name| is_hidden(context, name))
+            let shows_hidden = |violation: &Violation| {
+                let texts = [&violation.field, &violation.description];
+                !named.contains(&violation.field) && texts.into_iter().any(|text| names_hidden(context, text))
             };
-            for violation in violations.iter_mut().filter(|violation| is_unnamed(&violation.field)) {
-                *violation = Violation::new(
-                    "lead",
-                    "LeadSquared rejects or requires an attribute that the caller does not see",
-                );
+            for violation in violations.iter_mut().filter(|violation| shows_hidden(violation)) {
+                // The part of the request, such as `lead` or `new_activity`.
+                let part = violation.field.split(['.', '[']).next().unwrap_or_default();
+                let part = if names_hidden(context, part) { "lead" } else { part };
+                *violation = Violation::new(part, REJECTED);
             }
         }
         _ => {}
@@ -260,9 +263,24 @@ pub(super) fn named_hidden_paths(context: &RequestContext, write: &WriteRequest)
     names.filter(|name| is_hidden(context, name)).map(path).collect()
 }
 
+/// The paths of the hidden fields that a write of an activity sets.
+pub(super) fn named_hidden_activity_paths(context: &RequestContext, post: &ActivityWriteRequest) -> Vec<String> {
+    let names = post.fields.keys().filter(|name| is_hidden(context, name));
+    names.map(|name| format!("fields[\"{name}\"]")).collect()
+}
+
+/// Whether a text has the name of a hidden attribute, or of its field.
+fn names_hidden(context: &RequestContext, text: &str) -> bool {
+    text.split(|c| !is_name(c))
+        .any(|name| is_hidden(context, schema_name(name)))
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
 /// A JSON path in which each name of a hidden attribute is `?`.
 fn visible_path(context: &RequestContext, path: &str) -> String {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let parts = path.split_inclusive(|c| !is_name(c)).map(|part| {
         let (name, end) = part.split_at(part.trim_end_matches(|c| !is_name(c)).len());
         match is_hidden(context, name) {
@@ -281,7 +299,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::lead::{STANDARD, WriteAction, schema_name};
+    use crate::domain::lead::{STANDARD, WriteAction};
     use crate::domain::value::Value;
 
     /// The context of a caller with these `deny_fields` and `hide_fields`.
@@ -377,7 +395,7 @@ mod tests {
 
     #[test]
     fn an_activity_loses_hidden_fields_and_the_values_of_a_change() {
-        let names = |context: &RequestContext, code: i32| -> Vec<String> {
+        let names = |context: &RequestContext, code: Option<i32>| -> Vec<String> {
             let fields = [
                 "ActivityEvent_Note",
                 "NewData",
@@ -386,22 +404,28 @@ mod tests {
                 "mx_PAN",
             ];
             let activity = Activity {
-                code,
                 fields: fields.map(|name| (name.to_owned(), Some("x".to_owned()))).into(),
                 ..Activity::default()
             };
-            visible_activity(context, activity).fields.into_keys().collect()
+            visible_activity(context, activity, code).fields.into_keys().collect()
         };
         let pan = caller(&[], &["mx_PAN"]);
         let stage = caller(&[], &["ProspectStage"]);
         let note = "ActivityEvent_Note";
-        assert_eq!(names(&caller(&[], &[]), 3002).len(), 5);
-        assert_eq!(names(&pan, 201), [note, "NewData", "ProspectStage", "mx_Custom_1"]);
-        assert_eq!(names(&pan, 3002), [note, "NewData", "ProspectStage", "mx_Custom_1"]);
-        assert_eq!(names(&pan, 3017), [] as [&str; 0]);
-        assert_eq!(names(&stage, 3002), [] as [&str; 0]);
-        assert_eq!(names(&stage, 3001), [note, "NewData", "mx_Custom_1", "mx_PAN"]);
-        assert_eq!(names(&stage, 0), [note, "mx_Custom_1", "mx_PAN"]);
+        assert_eq!(names(&caller(&[], &[]), Some(3002)).len(), 5);
+        assert_eq!(names(&caller(&[], &[]), None).len(), 5);
+        assert_eq!(
+            names(&pan, Some(201)),
+            [note, "NewData", "ProspectStage", "mx_Custom_1"]
+        );
+        assert_eq!(
+            names(&pan, Some(3002)),
+            [note, "NewData", "ProspectStage", "mx_Custom_1"]
+        );
+        assert_eq!(names(&pan, Some(3017)), [] as [&str; 0]);
+        assert_eq!(names(&stage, Some(3002)), [] as [&str; 0]);
+        assert_eq!(names(&stage, Some(3001)), [note, "NewData", "mx_Custom_1", "mx_PAN"]);
+        assert_eq!(names(&stage, None), [] as [&str; 0]);
     }
 
     #[test]
@@ -457,6 +481,27 @@ mod tests {
         };
         let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["lead.phone", "lead", "lead.city"]);
+
+        // Errors of activities, shares and searches.
+        for (field, description, expected) in [
+            ("fields[\"MX_pan\"]", "x", "fields"),
+            ("new_activity.fields[\"mx_PAN\"]", "x", "new_activity"),
+            ("new_activity.phone", "x", "new_activity"),
+            ("read_mask", "the account has no attribute mx_PAN", "read_mask"),
+            ("phone", "x", "lead"),
+            (
+                "new_activity.fields[\"mx_PAN_2\"]",
+                "x",
+                "new_activity.fields[\"mx_PAN_2\"]",
+            ),
+        ] {
+            let error = Error::invalid(field, description);
+            let ErrorKind::Invalid(violations) = seen(error.kind) else {
+                panic!("another kind")
+            };
+            let shown = (violations[0].field.as_str(), violations[0].description.contains("PAN"));
+            assert_eq!(shown, (expected, false), "{field}");
+        }
     }
 
     proptest! {

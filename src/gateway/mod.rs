@@ -50,7 +50,7 @@ use crate::store::{self, PriorAttempt, Requests, Store};
 use crate::users::Users;
 use entry::KnownLeads;
 pub use entry::WriteEntry;
-pub use fields::{FieldCheck, hides_any, is_hidden};
+pub use fields::{FieldCheck, hides_any, is_hidden, visible_error};
 pub use lead::{BatchGetResult, WriteMode};
 pub use modified::{Export, ExportFrom, ListedPage, Listing, MAX as MAX_MODIFIED};
 use reads::Reads;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fields::FieldCheck;
+use super::fields::{FieldCheck, visible_error};
 use super::lookup::is_missing;
 use super::{Gateway, WriteEntry, or_invalid};
 use crate::audit::AuditSubject;
@@ -139,6 +139,7 @@ impl Gateway {
         let removed = self.requests.once(context, request, work).await;
         removed
             .map(drop)
+            .map_err(|error| visible_error(context, &[], error))
             .map_err(|error| self.final_error(context, error, has_id, Recovery::Lead))
     }
 

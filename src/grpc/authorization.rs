@@ -57,6 +57,7 @@ pub(super) struct StreamAccess {
     pub(super) path: String,
     pub(super) caller: Arc<str>,
     pub(super) tenant: String,
+    pub(super) permissions: Arc<Permissions>,
 }
 
 impl Credentials {
@@ -174,7 +175,8 @@ impl AccessControl {
         self.tenants.named(name).is_some()
     }
 
-    /// Resolves when the caller of a stream is not known any more, or may not use the RPC or the tenant any more.
+    /// Resolves when the caller of a stream is not known any more, may not use the RPC or the tenant any more, or has other rules
+    /// for fields.
     pub(super) async fn revoked(self, access: Option<StreamAccess>) -> Error {
         let Some(access) = access else {
             return std::future::pending().await;
@@ -185,6 +187,9 @@ impl AccessControl {
                 Identification::Caller(caller) if caller.name == access.caller => match &caller.permissions {
                     permissions if !permissions.allows_method(&access.path) => Denial::Method,
                     permissions if !permissions.allows_tenant(&access.tenant) => Denial::Tenant,
+                    permissions if !permissions.has_field_rules_of(&access.permissions) => {
+                        return ErrorKind::StreamInterrupted.into();
+                    }
                     _ => continue,
                 },
                 _ => return ErrorKind::CallerUnknown.into(),

@@ -30,7 +30,7 @@ use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
 use super::metadata::{self, CALLER, time_limit};
 use super::mutation;
-use super::permits::{InternalRequestId, RpcAccess, RpcPermit, RpcStart, StreamOwner, StreamPermit};
+use super::permits::{InternalRequestId, RpcAccess, RpcOwner, RpcPermit, RpcStart};
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
@@ -39,7 +39,7 @@ use super::status;
 use super::write_order::{WriteOrder, WritePosition};
 use crate::audit::RpcAudit;
 use crate::context::deadline_exceeded;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::identity::{AuthMode, Caller};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Tls;
@@ -70,6 +70,8 @@ const METADATA_SLACK: usize = 16;
 const UNREAD_FACTOR: u32 = 5;
 /// A burst of closed connections is logged once. A burst ends when no connection was closed for this time.
 const BURST_PAUSE: Duration = Duration::from_secs(60);
+/// The time after which a caller above a limit of its own should retry, and any caller above `server.max_streams`.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -145,6 +147,7 @@ pub(super) async fn serve(
         tls,
         handshakes: Semaphore::new(settings.max_handshakes as usize),
         refusals,
+        unary_of_owners: KeyedLimit::new(settings.max_in_flight_per_caller),
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
         filter: RequestFilter::new(settings.max_metadata_bytes, metrics.clone()),
         limits,
@@ -351,7 +354,8 @@ struct ConnectionContext {
     refusals: Arc<Refusals>,
     filter: RequestFilter,
     limits: Arc<MessageLimits>,
-    streams_of_owners: Arc<KeyedLimit<StreamOwner>>,
+    unary_of_owners: Arc<KeyedLimit<RpcOwner>>,
+    streams_of_owners: Arc<KeyedLimit<RpcOwner>>,
     metrics: Arc<Metrics>,
     port: Port,
 }
@@ -610,6 +614,7 @@ impl ConnectionContext {
             path: path.to_owned(),
             caller: access.caller.name.clone(),
             tenant: access.tenant.name().to_owned(),
+            permissions: access.caller.permissions.clone(),
         });
         let start = RpcStart {
             log: log.clone(),
@@ -650,30 +655,34 @@ impl ConnectionContext {
     /// Returns the permit of an RPC of a tenant.
     fn acquire(&self, is_stream: bool, access: &RpcAccess, headers: &HeaderMap, connection: u64) -> Result<RpcPermit> {
         let server = &self.server;
-        let full = || {
-            Error::from(ErrorKind::QueueFull {
-                retry_after: Duration::from_secs(1),
-            })
+        let is_named = server.access.mode() == AuthMode::Callers || headers.contains_key(CALLER);
+        let owner = match is_named {
+            true => RpcOwner::Caller(access.caller.name.clone()),
+            false => RpcOwner::Connection(connection),
         };
-        // RPCs with streams of messages have limits of their own, because they last long and use few resources.
+        // The limit of the owner first: an owner above its limit must not hold a permit of all RPCs, even briefly. RPCs with
+        // streams of messages have limits of their own, because they last long and use few resources.
+        let owners = match is_stream {
+            true => &self.streams_of_owners,
+            false => &self.unary_of_owners,
+        };
+        let of_owner = owners.acquire(owner).ok_or(ErrorKind::CallerRpcLimit {
+            retry_after: RETRY_AFTER,
+        })?;
         if is_stream {
-            let is_named = server.access.mode() == AuthMode::Callers || headers.contains_key(CALLER);
-            let owner = match is_named {
-                true => StreamOwner::Caller(access.caller.name.clone()),
-                false => StreamOwner::Connection(connection),
-            };
-            // The limit of the owner first: an owner above its limit must not hold a permit of all streams, even briefly.
-            let of_owner = self.streams_of_owners.acquire(owner).ok_or_else(full)?;
-            let of_all = server.streams.clone().try_acquire_owned().map_err(|_| full())?;
-            let permit = StreamPermit {
-                _of_all: of_all,
+            let of_all = server.streams.clone().try_acquire_owned();
+            return Ok(RpcPermit::Stream {
                 _of_owner: of_owner,
-            };
-            return Ok(RpcPermit::Stream { _permit: permit });
+                _of_all: of_all.map_err(|_| ErrorKind::QueueFull {
+                    retry_after: RETRY_AFTER,
+                })?,
+            });
         }
-        let permit = server.unary_limit.acquire();
-        let permit = permit.map_err(|retry_after| Error::from(ErrorKind::QueueFull { retry_after }))?;
-        Ok(RpcPermit::Unary { _permit: permit })
+        let of_all = server.unary_limit.acquire();
+        Ok(RpcPermit::Unary {
+            _of_owner: of_owner,
+            _of_all: of_all.map_err(|retry_after| ErrorKind::QueueFull { retry_after })?,
+        })
     }
 }
 

@@ -248,8 +248,8 @@ pub(super) fn time(at: Option<prost_types::Timestamp>, field: &str, violations: 
     violations.check(field, instant(at?))
 }
 
-/// Converts a time for a response.
-pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+/// Converts a time for a message.
+pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
     // The fraction of a time before 1970 is negative, and that of a message is not.
     match nanos {

@@ -1,4 +1,4 @@
-//! A maximum number of permits for each key: connections of an IP address, streams of a caller.
+//! A maximum number of permits for each key: connections of an IP address, RPCs of a caller.
 
 use std::collections::HashMap;
 use std::hash::Hash;

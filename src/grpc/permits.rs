@@ -52,20 +52,20 @@ pub(super) struct RpcAccess {
 /// The permit of an RPC.
 pub(super) enum RpcPermit {
     /// A unary RPC.
-    Unary { _permit: UnaryPermit },
+    Unary {
+        _of_owner: KeyedPermit<RpcOwner>,
+        _of_all: UnaryPermit,
+    },
     /// An RPC with a stream of messages.
-    Stream { _permit: StreamPermit },
+    Stream {
+        _of_owner: KeyedPermit<RpcOwner>,
+        _of_all: OwnedSemaphorePermit,
+    },
 }
 
-/// The permit of an RPC with a stream of messages.
-pub(super) struct StreamPermit {
-    pub(super) _of_all: OwnedSemaphorePermit,
-    pub(super) _of_owner: KeyedPermit<StreamOwner>,
-}
-
-/// The owner of a stream, for `server.max_streams_per_caller`.
+/// The owner of an RPC, for `server.max_in_flight_per_caller` and `server.max_streams_per_caller`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum StreamOwner {
+pub(super) enum RpcOwner {
     /// The caller of that name.
     Caller(Arc<str>),
     /// The connection of that number. All callers without a name on one connection are one owner.

@@ -144,6 +144,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, stop: Cancellation
 /// other must not wait for each other's permits. The first replica has applied the limits of a connection and of a caller.
 fn for_replicas(context: &ServerContext, unary_limit: &Arc<UnaryLimit>) -> ServerContext {
     let settings = ServerSettings {
+        max_in_flight_per_caller: context.settings.max_in_flight,
         max_streams_per_caller: context.settings.max_streams,
         // RPCs above the limits get an error instead of waiting for a stream of HTTP/2.
         max_streams_per_connection: u32::MAX,

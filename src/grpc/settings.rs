@@ -63,6 +63,8 @@ pub struct ServerSettings {
     pub stream_read_timeout: Duration,
     /// Maximum number of unary RPCs in progress.
     pub max_in_flight: u32,
+    /// Maximum number of unary RPCs in progress of one caller. At most `max_in_flight`.
+    pub max_in_flight_per_caller: u32,
     /// Maximum number of streams (WatchShare, WatchQuota, RevokeShares, ExportLeads, ImportLeads) in progress.
     pub max_streams: u32,
     /// Maximum duration of a unary RPC. Longer deadlines are lowered to it. An RPC without a deadline gets it.
@@ -132,6 +134,7 @@ impl ServerSettings {
         let mut errors = Vec::new();
         for (key, value) in [
             ("max_in_flight", self.max_in_flight),
+            ("max_in_flight_per_caller", self.max_in_flight_per_caller),
             ("max_streams", self.max_streams),
             ("max_connections", self.max_connections),
             ("max_handshakes", self.max_handshakes),

@@ -20,8 +20,8 @@ use crate::domain::share::{
 use crate::domain::user::UserKey;
 use crate::domain::{check, email};
 use crate::error::{Error, Result, Violation};
-use crate::gateway::sharing::{NewShare, ShareSelector, ShareTarget, WaitFor};
-use crate::gateway::{FieldCheck, is_hidden};
+use crate::gateway::sharing::{NewShare, ShareSelector, ShareTarget, WaitFor, audit_subject};
+use crate::gateway::{FieldCheck, is_hidden, visible_error};
 
 /// Maximum number of shares that RevokeShares revokes at a time.
 const MAX_REVOKES: usize = 32;
@@ -59,7 +59,10 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let mut check = FieldCheck::new(&rpc.context);
             let lead = violations.lead(lead, &mut check);
             let context = violations.share_context(context, &mut check);
-            check.finish()?;
+            if let Err(denied) = check.finish() {
+                let subject = audit_subject(lead.as_ref(), context.as_ref());
+                return rpc.context.audited(subject, |_| async { Err(denied) }).await;
+            }
             let (new_share, wait) = violations.finish(|| {
                 let new_share = NewShare {
                     target: ShareTarget::Lead(lead?, context),
@@ -71,7 +74,8 @@ impl pb::share_service_server::ShareService for ShareHandlers {
                 Some((new_share, wait?))
             })?;
             let sharing = rpc.gateway.sharing();
-            let share = sharing.share(&rpc.context, new_share, request, wait).await?;
+            let share = sharing.share(&rpc.context, new_share, request, wait).await;
+            let share = share.map_err(|error| visible(&rpc.context, error))?;
             Ok(pb::ShareLeadResponse {
                 share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
@@ -111,7 +115,8 @@ impl pb::share_service_server::ShareService for ShareHandlers {
                 Some((new_share, wait?))
             })?;
             let sharing = rpc.gateway.sharing();
-            let share = sharing.share(&rpc.context, new_share, request, wait).await?;
+            let share = sharing.share(&rpc.context, new_share, request, wait).await;
+            let share = share.map_err(|error| visible(&rpc.context, error))?;
             Ok(pb::ShareOpportunityResponse {
                 share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
@@ -187,7 +192,8 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let share = violations.share(share);
             let (share, wait) = violations.finish(|| Some((share?, wait?)))?;
             let sharing = rpc.gateway.sharing();
-            let share = sharing.revoke(&rpc.context, share, request, wait).await?;
+            let share = sharing.revoke(&rpc.context, share, request, wait).await;
+            let share = share.map_err(|error| visible(&rpc.context, error))?;
             Ok(pb::RevokeShareResponse {
                 share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
@@ -236,7 +242,8 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let id = violations.collect(share_id(&id));
             let (id, wait) = violations.finish(|| Some((id?, wait?)))?;
             let sharing = rpc.gateway.sharing();
-            let share = sharing.extend(&rpc.context, id, duration, request, wait).await?;
+            let share = sharing.extend(&rpc.context, id, duration, request, wait).await;
+            let share = share.map_err(|error| visible(&rpc.context, error))?;
             Ok(pb::ExtendShareResponse {
                 share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
@@ -251,7 +258,8 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let wait = violations.wait_for(wait_for);
             let id = violations.collect(share_id(&id));
             let (id, wait) = violations.finish(|| Some((id?, wait?)))?;
-            let share = rpc.gateway.sharing().retry(&rpc.context, id, wait).await?;
+            let share = rpc.gateway.sharing().retry(&rpc.context, id, wait).await;
+            let share = share.map_err(|error| visible(&rpc.context, error))?;
             Ok(pb::RetryShareResponse {
                 share: Some(convert_share(&share, &rpc.context, &status_builder)),
             })
@@ -268,7 +276,8 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let user = violations.user(rpc.message.user.map(Into::into));
             let user = violations.finish(|| user)?;
             let sharing = rpc.gateway.sharing();
-            let (user_id, used) = sharing.usage(&rpc.context, &user).await?;
+            let usage = sharing.usage(&rpc.context, &user).await;
+            let (user_id, used) = usage.map_err(|error| visible(&rpc.context, error))?;
             Ok(pb::GetUserShareUsageResponse {
                 user_id,
                 used: i32::try_from(used).unwrap_or(i32::MAX),
@@ -287,7 +296,8 @@ impl pb::share_service_server::ShareService for ShareHandlers {
             let mut violations = Violations::default();
             let id = violations.id("upstream_request_id", rpc.message.upstream_request_id);
             let id = violations.finish(|| id)?;
-            let status = rpc.gateway.sharing().request_status(&rpc.context, &id).await?;
+            let status = rpc.gateway.sharing().request_status(&rpc.context, &id).await;
+            let status = status.map_err(|error| visible(&rpc.context, error))?;
             Ok(pb::GetShareRequestStatusResponse {
                 share_status: i32::try_from(status.number).unwrap_or_default(),
                 processed: status.processed,
@@ -351,7 +361,7 @@ async fn send_revoked(
             let (share, _) = rpc.gateway.sharing().get(id).await?;
             pb::RevokeSharesResponse {
                 share: Some(convert_share(&share, &rpc.context, status_builder)),
-                error: Some(status_builder.part(&error)),
+                error: Some(status_builder.part(&visible(&rpc.context, error))),
             }
         }
     };
@@ -579,6 +589,11 @@ impl Violations {
     }
 }
 
+/// An error of a share as the caller may see it. Another caller may have created the share, so the request names no attribute.
+fn visible(context: &RequestContext, error: Error) -> Error {
+    visible_error(context, &[], error)
+}
+
 fn convert_share(share: &Share, context: &RequestContext, status_builder: &StatusBuilder) -> pb::Share {
     let is_lead = share.is_of_lead();
     let entity_id = |is_it: bool| {
@@ -616,7 +631,10 @@ fn convert_share(share: &Share, context: &RequestContext, status_builder: &Statu
         expire_time: share.expires.map(convert::timestamp),
         update_time: Some(convert::timestamp(share.changed)),
         upstream_request_id: share.upstream_request_id.clone().unwrap_or_default(),
-        failure: share.failure.as_ref().map(|error| status_builder.part(error)),
+        failure: share
+            .failure
+            .as_ref()
+            .map(|error| status_builder.part(&visible(context, error.clone()))),
         uncertain_step: match share.step {
             None => "",
             Some(ShareStep::PostActivity) => "post_activity",

@@ -141,6 +141,12 @@ fn entry(error: &Error) -> StatusEntry<'_> {
             Detail::Quota(""),
             After(*retry_after),
         ),
+        ErrorKind::CallerRpcLimit { retry_after } => row(
+            Code::ResourceExhausted,
+            "QUEUE_FULL",
+            Detail::Quota("/caller"),
+            After(*retry_after),
+        ),
         ErrorKind::DailyBudgetExhausted { retry_after } => row(
             Code::ResourceExhausted,
             "DAILY_BUDGET_EXHAUSTED",

@@ -124,14 +124,17 @@ impl Issuer {
         }
     }
 
-    /// Fetches the keys of the URL from time to time, until `stop`. A failure is logged once; the old keys stay in use.
-    pub async fn run(&self, stop: CancellationToken) {
+    /// Fetches the keys of the URL from time to time, until `stop`, and reports whether each fetch succeeded. A failure is logged
+    /// once; the old keys stay in use.
+    pub async fn run(&self, stop: CancellationToken, report: impl Fn(bool)) {
         let JwksSource::Url(url) = &self.source else {
             return;
         };
         let mut is_failing = false;
         loop {
-            let pause = match self.fetch_if_due().await {
+            let fetched = self.fetch_if_due().await;
+            report(fetched.is_ok());
+            let pause = match fetched {
                 Ok(keys) => {
                     if std::mem::replace(&mut is_failing, false) {
                         tracing::info!(%url, keys, "keys of the token issuer fetched again");
@@ -250,5 +253,19 @@ mod tests {
         later().await;
         issuer.refresh().await;
         assert_eq!(state(&issuer), (3, vec!["new".to_owned(), "old".to_owned()]));
+
+        // The result of each fetch is reported.
+        let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let check = async {
+            assert_eq!(reports.recv().await, Some(false));
+            served.lock().unwrap().0 = key_set(&["new"]);
+            later().await;
+            assert_eq!(reports.recv().await, Some(true));
+            stop.cancel();
+        };
+        let run = issuer.run(stop.clone(), |is_ok| report.send(is_ok).unwrap());
+        tokio::join!(run, check);
+        assert_eq!(issuer.verifier().key_ids(), ["new"]);
     }
 }

@@ -49,6 +49,11 @@ enum Part {
 const PACKAGE: &str = "leadgate.v1.";
 
 impl Permissions {
+    /// Whether both have the same rules for fields.
+    pub fn has_field_rules_of(&self, other: &Self) -> bool {
+        self.deny_fields == other.deny_fields && self.hide_fields == other.hide_fields
+    }
+
     /// Everything is permitted: a gateway without authentication.
     pub fn all() -> Arc<Self> {
         static ALL: LazyLock<Arc<Permissions>> = LazyLock::new(|| {
@@ -108,6 +113,11 @@ impl Attributes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The names, in lower case.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
     }
 
     /// Whether an attribute is one of them.

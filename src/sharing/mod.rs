@@ -159,16 +159,22 @@ pub enum ShareTarget {
 
 impl NewShare {
     fn audit_subject(&self) -> AuditSubject {
-        let (lead_id, share_context) = match &self.target {
-            ShareTarget::Lead(lead::LeadKey::Id(id), context) => (Some(id.clone()), context.as_ref()),
-            ShareTarget::Lead(_, context) => (None, context.as_ref()),
-            ShareTarget::Opportunity(_) => (None, None),
-        };
-        AuditSubject {
-            lead_id,
-            share_id: None,
-            fields: share_context.map(ShareContext::field_names).unwrap_or_default(),
+        match &self.target {
+            ShareTarget::Lead(key, context) => audit_subject(Some(key), context.as_ref()),
+            ShareTarget::Opportunity(_) => AuditSubject::default(),
         }
+    }
+}
+
+/// The subject of a new share of a lead, for the audit.
+pub fn audit_subject(lead: Option<&lead::LeadKey>, share_context: Option<&ShareContext>) -> AuditSubject {
+    AuditSubject {
+        lead_id: match lead {
+            Some(lead::LeadKey::Id(id)) => Some(id.clone()),
+            _ => None,
+        },
+        share_id: None,
+        fields: share_context.map(ShareContext::field_names).unwrap_or_default(),
     }
 }
 
@@ -475,12 +481,12 @@ impl Sharing {
             handle => handle?,
         };
         let share = handle.current();
-        let names: Vec<&str> = match &share.entity {
+        let names: Vec<String> = match &share.entity {
             SharedEntity::Lead {
-                context: ShareContext::New { id, fields, .. },
+                context: context @ ShareContext::New { id, .. },
                 ..
             } if !if_unposted || id.is_none() => {
-                let names = fields.keys().map(String::as_str);
+                let names = context.field_names().into_iter();
                 names.filter(|name| denied.contains(name)).collect()
             }
             _ => return Ok(()),

@@ -70,6 +70,7 @@ labels! {
     KeyLabels { tenant: String, pair: &'static str }
     KeyCheckLabels { tenant: String, pair: &'static str, result: &'static str }
     ReloadLabels { what: String, result: &'static str }
+    WhatLabels { what: String }
     ReadLabels { tenant: String, by: &'static str }
     FileLabels { file: &'static str }
     ForwardedLabels { tenant: String, code: &'static str }
@@ -132,6 +133,8 @@ metrics! {
         "Checks of a pair of LeadSquared's keys, by tenant, pair (first or next) and result: accepted, rejected, or failed for another reason";
     reloads: Family<ReloadLabels, Counter> = "reloads",
         "Reloads of files that have changed, by what they contain and result (ok or failed); a repeated error counts once";
+    reload_failing: Family<WhatLabels, GaugeU64> = "reload_failing",
+        "1 while changed files cannot be used, so that the former contents stay in use; 0 otherwise; by what they contain";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
         "Operations in one request to LeadSquared, by tenant and lane" with MEMBERS;
     batch_saved: Family<LaneLabels, Counter> = "batch_saved_calls",
@@ -150,6 +153,8 @@ metrics! {
         "Connections that the server closed before the client did, by reason";
     auth_failures: Family<ReasonLabels, Counter> = "auth_failures",
         "RPCs without a valid credential of a known caller, by reason";
+    token_keys_failing: GaugeU64 = "token_keys_failing",
+        "1 while fetching the keys of the token issuer (auth.jwt.jwks.url) fails, 0 otherwise";
     audit_lines: Counter = "audit_lines",
         "Lines written to the audit";
     audit_failures: Counter = "audit_failures",
@@ -313,6 +318,17 @@ impl Metrics {
             result: if is_ok { "ok" } else { "failed" },
         };
         self.reloads.get_or_create(&labels).inc();
+        self.set_reload_failing(what, !is_ok);
+    }
+
+    /// Records that files have their former contents again, which are in use.
+    pub fn reload_restored(&self, what: &str) {
+        self.set_reload_failing(what, false);
+    }
+
+    fn set_reload_failing(&self, what: &str, is_failing: bool) {
+        let labels = WhatLabels { what: what.to_owned() };
+        self.reload_failing.get_or_create(&labels).set(u64::from(is_failing));
     }
 
     /// Counts a batch, and the requests that it saved.
@@ -358,6 +374,11 @@ impl Metrics {
     /// Counts an RPC without a valid credential of a known caller.
     pub fn auth_failed(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Sets whether the last fetch of the token issuer's keys succeeded.
+    pub fn token_keys_fetched(&self, is_ok: bool) {
+        self.token_keys_failing.set((!is_ok).into());
     }
 
     /// Counts a line of the audit.

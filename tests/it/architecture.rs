@@ -19,6 +19,7 @@ const MODULES: [(&str, &[&str]); 22] = [
             "audit",
             "clock",
             "config",
+            "context",
             "crm",
             "domain",
             "files",
@@ -37,6 +38,7 @@ const MODULES: [(&str, &[&str]); 22] = [
         &[
             "audit",
             "crm",
+            "domain",
             "files",
             "gateway",
             "grpc",

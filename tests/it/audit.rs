@@ -91,7 +91,8 @@ impl AuditFile {
     }
 }
 
-fn lines(path: &Path) -> Vec<Json> {
+/// The lines of an audit file.
+pub fn lines(path: &Path) -> Vec<Json> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let parse = |line: &str| {
         let parsed: Json = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));

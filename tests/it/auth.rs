@@ -503,9 +503,23 @@ async fn new_keys_of_an_issuer_are_fetched_and_an_unreachable_issuer_stops_nobod
     };
     assert_eq!(code(&old).await, Code::Ok);
     assert_eq!(server.requests(), 1);
+    world.until("leadgate_token_keys_failing 0").await;
     // Fetched a short time ago, so an unknown key does not fetch again.
     assert_eq!(code(&new).await, Code::Unauthenticated);
     assert_eq!(server.requests(), 1);
     server.set(None);
     assert_eq!(code(&old).await, Code::Ok);
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_unreachable_at_the_start_is_in_the_metrics() {
+    let server = KeyServer::start(String::new()).await;
+    server.set(None);
+    let settings = format!(
+        "[auth]\nmode = \"callers\"\n{}[callers.checkout]\nsubjects = [\"checkout@prod\"]\ntenants = [\"*\"]\nallow = [\"*\"]\n",
+        jwt_settings(&format!("url = \"http://{}/jwks.json\"", server.address))
+    );
+    let world = World::with(Options::default(), &settings).await;
+    world.until("leadgate_token_keys_failing 1").await;
+    assert_eq!(server.requests(), 1);
 }

@@ -312,6 +312,15 @@ async fn errors_of_certificates_say_what_to_do() {
     fails(&with(&good).await, &["another name", "--server-name"]);
     let said = with(&[&good[..], &["--server-name", "gateway.internal"]].concat()).await;
     assert_eq!(said.code, Some(0), "{said:?}");
+    // The health check of the image has no options.
+    let variables = [
+        ("LEADGATE_ADDR", secured.address()),
+        ("LEADGATE_TLS_CA", secured.path("authority.crt")),
+        ("LEADGATE_SERVER_NAME", "gateway.internal".to_owned()),
+    ];
+    let output = leadgate().arg("health").envs(variables).output();
+    let said: Said = output.await.unwrap().into();
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "serving\n"), "{said:?}");
 }
 
 #[tokio::test]
@@ -462,7 +471,7 @@ async fn check_warns_of_unusable_credentials_weak_modes_and_expiring_certificate
     );
     // The settings have the keys themselves.
     let (said, path) = check("", 0o644, &[]).await;
-    let weak = format!("every user of this machine can read or change {path}");
+    let weak = format!("every user of this machine can read {path}");
     assert!(said.code == Some(0) && said.out.contains(&weak), "{said:?}");
     let (said, _) = check("", 0o644, &["--strict"]).await;
     assert!(said.code == Some(1) && said.err.contains("--strict"), "{said:?}");
@@ -492,7 +501,7 @@ async fn check_warns_of_unusable_credentials_weak_modes_and_expiring_certificate
     for text in [
         "callers.checkout.subjects: cannot be used without [auth.jwt]",
         "callers.checkout.allow: is empty",
-        "server.tls.key_file: every user of this machine can read or change",
+        "server.tls.key_file: every user of this machine can read ",
         "a certificate expires in 4 days",
     ] {
         assert!(

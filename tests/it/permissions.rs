@@ -1,20 +1,23 @@
 //! The attributes that a caller may not write (`deny_fields`) or see (`hide_fields`), in every RPC.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut};
-use leadgate::grpc::pb;
+use leadgate::grpc::{is_mutation, pb};
 use leadgate::identity::api_key::{KeyHash, generate};
-use leadgate_simulator::{FieldSpec, Options};
+use leadgate_simulator::{FaultKind, FieldSpec, Options};
 use pb::get_lead_request::Key;
 use pb::lead_service_client::LeadServiceClient;
 use prost::Message;
+use serde_json::Value as Json;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use crate::audit;
 use crate::harness::{Seen, World, by_id, channel, custom, lone_read, seen, text};
 use crate::share::{SAM, SITA};
 
@@ -38,6 +41,9 @@ struct Callers {
     keys: Vec<(String, String)>,
     lead: String,
     activity: String,
+    folder: tempfile::TempDir,
+    /// The number of lines of the audit that were read.
+    audited: Cell<usize>,
 }
 
 type Client = LeadServiceClient<InterceptedService<Channel, WithKey>>;
@@ -86,6 +92,9 @@ impl Callers {
             [tenants.acme.sharing]\ndefault_activity_type = 201\npoll_every = \"20ms\"\n\
             poll_at_most = \"40ms\"\nsettle_after = \"50ms\"\n"
             .to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let audit_file = folder.path().join("audit.jsonl");
+        settings += &format!("[audit]\nfile = \"{}\"\n", audit_file.display());
         let mut keys = vec![];
         for (name, denied, hidden) in callers {
             let key = generate(name);
@@ -113,11 +122,21 @@ impl Callers {
             keys,
             lead,
             activity,
+            folder,
+            audited: Cell::new(0),
         };
         let mut admin = this.client("admin").await;
         admin.describe_lead_fields(describe(&[])).await.unwrap();
         this.world.simulator.forget_calls();
         this
+    }
+
+    /// The lines of the audit since the last call.
+    fn new_lines(&self) -> Vec<Json> {
+        let mut lines = audit::lines(&self.folder.path().join("audit.jsonl"));
+        let all = lines.len();
+        lines.drain(..self.audited.replace(all));
+        lines
     }
 
     fn key(&self, caller: &str) -> &str {
@@ -904,7 +923,25 @@ async fn check(callers: &Callers, caller: &str, cases: Vec<Case>) {
     for (number, (method, messages, expected)) in cases.into_iter().enumerate() {
         let at = format!("{caller} {method} ({number})");
         callers.world.simulator.forget_calls();
+        callers.new_lines();
         let response = callers.call(caller, method, messages).await;
+        if is_mutation(&format!("/leadgate.v1.{method}")) && matches!(expected, Denied(_) | DeniedItem(_)) {
+            let mut lines = callers.new_lines();
+            if matches!(expected, DeniedItem(_)) {
+                lines.retain(|line| line["outcome"] != "OK");
+            }
+            assert_eq!(lines.len(), 1, "{at} {lines:?}");
+            let line = &lines[0];
+            assert_eq!(
+                (&line["caller"], &line["outcome"]),
+                (&caller.into(), &"CALLER_NOT_ALLOWED".into()),
+                "{at}"
+            );
+            // The line shows what was denied: the attributes, or what else a write would change.
+            let has_fields = line["fields"].as_array().is_some_and(|fields| !fields.is_empty());
+            let has_id = !line["lead_id"].is_null() || !line["share_id"].is_null();
+            assert!(has_fields || has_id || caller == "reader", "{at} {line}");
+        }
         let executed = |name: &str| {
             callers
                 .world
@@ -1275,6 +1312,75 @@ async fn a_share_has_no_hidden_lead_number() {
     assert!(!share.lead_number.is_empty());
     assert_eq!(lead_number("admin").await, share.lead_number);
     assert_eq!(lead_number("reader").await, "");
+}
+
+#[tokio::test]
+async fn the_failure_of_a_share_or_an_activity_does_not_show_a_hidden_attribute() {
+    let callers = Callers::start().await;
+    let reject = || {
+        let text = "Invalid value 'canary' for mx_Secret of the lead";
+        let body = format!(
+            r#"{{"Status":"Error","ExceptionType":"MXInvalidInputException","ExceptionMessage":"{text}","IsMXException":true}}"#
+        );
+        let fault = FaultKind::Respond {
+            status: 500,
+            body,
+            content_type: None,
+            commit: false,
+        };
+        callers.world.fail_next("ProspectActivity.Create", fault);
+    };
+    let share = callers.share_request(201).encode_to_vec();
+    let failed = async |method: &str, message: Vec<u8>| {
+        reject();
+        let status = callers.call("reader", method, vec![message]).await.unwrap_err();
+        assert_clean(status.details(), method);
+        assert_clean(status.message().as_bytes(), method);
+        let error = seen(status);
+        error.is(Code::InvalidArgument, "INVALID_FIELD");
+        error
+    };
+    let error = failed("ShareService/ShareLead", share).await;
+    assert_eq!(error.fields(), ["new_activity"]);
+    let share_id = error.metadata["share_id"].clone();
+    let retry = pb::RetryShareRequest {
+        share_id: share_id.clone(),
+        ..Default::default()
+    };
+    let error = failed("ShareService/RetryShare", retry.encode_to_vec()).await;
+    assert_eq!(error.fields(), ["new_activity"]);
+
+    let id = share_id.clone();
+    for (method, message) in [
+        ("GetShare", pb::GetShareRequest { share_id }.encode_to_vec()),
+        ("WatchShare", pb::WatchShareRequest { share_id: id }.encode_to_vec()),
+        ("ListShares", pb::ListSharesRequest::default().encode_to_vec()),
+    ] {
+        let method = format!("ShareService/{method}");
+        let read = async |caller| callers.call(caller, &method, vec![message.clone()]).await.unwrap();
+        let shown = read("reader").await;
+        assert!(contains(&shown, "INVALID_FIELD"), "{method}");
+        assert_clean(&shown, &method);
+        // Another caller sees the name of the attribute, and the value neither.
+        let shown = read("admin").await;
+        assert!(contains(&shown, "mx_Secret") && !contains(&shown, "canary"), "{method}");
+    }
+
+    let post = pb::PostActivityRequest {
+        lead_id: callers.lead.clone(),
+        activity_type: 201,
+        ..Default::default()
+    };
+    let error = failed("ActivityService/PostActivity", post.encode_to_vec()).await;
+    assert_eq!(error.fields(), ["fields"]);
+    // The request names the attribute.
+    let post = pb::PostActivityRequest {
+        fields: custom(&[("mx_Secret", text("x"))]),
+        ..post
+    };
+    reject();
+    let post = callers.call("reader", "ActivityService/PostActivity", vec![post.encode_to_vec()]);
+    assert_eq!(seen(post.await.unwrap_err()).fields(), ["fields[\"mx_Secret\"]"]);
 }
 
 /// The names of attributes with a text, and a value for each.

@@ -2,6 +2,7 @@
 
 use leadgate::grpc::pb;
 use leadgate_simulator::{Options, Simulator};
+use pb::quota_service_client::QuotaServiceClient;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
@@ -13,6 +14,14 @@ fn for_tenant<M>(name: &str, message: M) -> Request<M> {
     request
         .metadata_mut()
         .insert("x-leadgate-tenant", name.parse().unwrap());
+    request
+}
+
+fn from_caller<M>(name: &str, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("x-leadgate-caller", name.parse().unwrap());
     request
 }
 
@@ -164,4 +173,58 @@ async fn too_many_requests_in_work_are_refused() {
     let error = seen(world.create(lead("Ben")).await.unwrap_err());
     error.is(Code::ResourceExhausted, "QUEUE_FULL");
     waiting.abort();
+}
+
+#[tokio::test]
+async fn a_caller_that_fills_its_own_limit_does_not_stop_other_callers() {
+    let settings = "[server]\nmax_in_flight = 4\nmax_in_flight_per_caller = 2\n\
+                    [tenant_defaults.limits]\ncalls = 1\nwindow = \"10s\"";
+    let world = World::with(Options::default(), settings).await.warm().await;
+    let mut waiting: tokio::task::JoinSet<_> = (0..2)
+        .map(|n| {
+            let mut client = world.client.clone();
+            async move {
+                client
+                    .create_lead(from_caller("busy", create(["Asha", "Ben"][n])))
+                    .await
+            }
+        })
+        .collect();
+    world
+        .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable-plus\"} 2")
+        .await;
+    let mut quota = QuotaServiceClient::new(channel(world.address).await);
+    // The message is not valid: limits are checked first.
+    let refused = world
+        .client
+        .clone()
+        .create_lead(from_caller("busy", pb::CreateLeadRequest::default()))
+        .await;
+    let error = seen(refused.unwrap_err());
+    error.is(Code::ResourceExhausted, "QUEUE_FULL");
+    assert_eq!(
+        error.details.quota_failure().unwrap().violations[0].subject,
+        "tenant:acme/caller"
+    );
+    let text = error.status.message();
+    assert!(
+        text.contains("this caller") && text.contains("max_in_flight_per_caller"),
+        "{text}"
+    );
+    assert!(error.retry_after().is_some_and(|after| !after.is_zero()));
+    // Another caller, and one without a name, have limits of their own.
+    quota
+        .get_quota(from_caller("calm", pb::GetQuotaRequest {}))
+        .await
+        .unwrap();
+    quota.get_quota(pb::GetQuotaRequest {}).await.unwrap();
+    // An RPC that has ended is not counted any more.
+    waiting.shutdown().await;
+    world
+        .until("leadgate_quota_waiting{tenant=\"acme\",class=\"sheddable-plus\"} 0")
+        .await;
+    quota
+        .get_quota(from_caller("busy", pb::GetQuotaRequest {}))
+        .await
+        .unwrap();
 }

@@ -17,7 +17,7 @@ use leadgate::clock;
 use leadgate::domain::attribute::PARTS;
 use leadgate::domain::lead::standard;
 use leadgate::domain::lead_id_set::LeadIdSet;
-use leadgate::grpc::pb;
+use leadgate::grpc::{pb, timestamp};
 use pb::lead_service_client::LeadServiceClient;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -84,6 +84,20 @@ struct ExportState {
     /// The number of values in the file that spreadsheet programs read as formulas.
     #[serde(default)]
     formulas: u64,
+}
+
+impl ExportState {
+    /// The request for the leads after the position.
+    fn request(&self) -> pb::ExportLeadsRequest {
+        pb::ExportLeadsRequest {
+            start_time: Some(timestamp(self.start)),
+            end_time: Some(timestamp(self.end)),
+            read_mask: Some(prost_types::FieldMask {
+                paths: paths(&self.columns),
+            }),
+            resume_token: self.resume_token.clone(),
+        }
+    }
 }
 
 /// The options of an export. The same command continues it.
@@ -269,14 +283,7 @@ impl RunningExport {
     }
 
     async fn stream(&mut self, gateway: &GatewayClient) -> Result<(), StreamError> {
-        let request = pb::ExportLeadsRequest {
-            start_time: Some(timestamp(self.state.start)),
-            end_time: Some(timestamp(self.state.end)),
-            read_mask: Some(prost_types::FieldMask {
-                paths: paths(&self.state.columns),
-            }),
-            resume_token: self.state.resume_token.clone(),
-        };
+        let request = self.state.request();
         let mut client = LeadServiceClient::new(gateway.channel()).max_decoding_message_size(usize::MAX);
         let mut responses = client.export_leads(gateway.stream(request)).await?.into_inner();
         let mut tick = interval(SAVE_INTERVAL);
@@ -453,13 +460,6 @@ fn part(schema_name: &str) -> Option<&'static str> {
     found.map(|(part, _)| *part)
 }
 
-fn timestamp(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: at.as_second(),
-        nanos: at.subsec_nanosecond(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -479,6 +479,32 @@ mod tests {
         for text in ["", "yesterday", "2026-07-30 05:33", "2026-13-01", "-3h", "9999999years"] {
             assert!(read(text).is_err_and(|error| error.contains("--from")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_before_1970_is_sent_with_a_positive_fraction() {
+        let state = ExportState {
+            of: ExportRun {
+                from: String::new(),
+                to: String::new(),
+                fields: vec![],
+                tenant: None,
+                escape_formulas: false,
+            },
+            start: "1969-12-31T23:59:58.75Z".parse().unwrap(),
+            end: "1970-01-01T00:00:01.25Z".parse().unwrap(),
+            columns: vec![],
+            resume_token: String::new(),
+            bytes: 0,
+            leads: 0,
+            total: 0,
+            unreadable: 0,
+            unreadable_bytes: 0,
+            formulas: 0,
+        };
+        let request = state.request();
+        let sent = [request.start_time, request.end_time].map(|at| at.map(|at| (at.seconds, at.nanos)));
+        assert_eq!(sent, [Some((-2, 750_000_000)), Some((1, 250_000_000))]);
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(in crate::store) enum ErrorKindRecord {
     QueueFull {
         retry_after: Duration,
     },
+    CallerRpcLimit {
+        retry_after: Duration,
+    },
     DailyBudgetExhausted {
         retry_after: Duration,
     },
@@ -213,6 +216,7 @@ impl From<domain::ErrorKind> for ErrorKindRecord {
             domain::ErrorKind::DeadlineInfeasible { retry_after } => Self::DeadlineInfeasible { retry_after },
             domain::ErrorKind::CallerLimit { retry_after } => Self::CallerLimit { retry_after },
             domain::ErrorKind::QueueFull { retry_after } => Self::QueueFull { retry_after },
+            domain::ErrorKind::CallerRpcLimit { retry_after } => Self::CallerRpcLimit { retry_after },
             domain::ErrorKind::DailyBudgetExhausted { retry_after } => Self::DailyBudgetExhausted { retry_after },
             domain::ErrorKind::CredentialsRejected { suggested_host } => Self::CredentialsRejected { suggested_host },
             domain::ErrorKind::Denied { suggested_host } => Self::Denied { suggested_host },
@@ -259,6 +263,7 @@ impl From<ErrorKindRecord> for domain::ErrorKind {
             ErrorKindRecord::DeadlineInfeasible { retry_after } => Self::DeadlineInfeasible { retry_after },
             ErrorKindRecord::CallerLimit { retry_after } => Self::CallerLimit { retry_after },
             ErrorKindRecord::QueueFull { retry_after } => Self::QueueFull { retry_after },
+            ErrorKindRecord::CallerRpcLimit { retry_after } => Self::CallerRpcLimit { retry_after },
             ErrorKindRecord::DailyBudgetExhausted { retry_after } => Self::DailyBudgetExhausted { retry_after },
             ErrorKindRecord::CredentialsRejected { suggested_host } => Self::CredentialsRejected { suggested_host },
             ErrorKindRecord::Denied { suggested_host } => Self::Denied { suggested_host },

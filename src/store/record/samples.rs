@@ -142,6 +142,7 @@ pub(in crate::store) fn errors() -> Vec<Error> {
     errors.extend(of_callers.map(Error::from));
     // Later kinds are appended, because records are never changed.
     errors.push(Error::from(ErrorKind::Unavailable { sent: false }).with_cause(Cause::PrivateAddress));
+    errors.push(ErrorKind::CallerRpcLimit { retry_after: after(7) }.into());
     errors
 }
 

@@ -57,6 +57,7 @@ fn any_error() -> impl Strategy<Value = Error> {
         retry().prop_map(|retry_after| ErrorKind::DeadlineInfeasible { retry_after }),
         retry().prop_map(|retry_after| ErrorKind::CallerLimit { retry_after }),
         retry().prop_map(|retry_after| ErrorKind::QueueFull { retry_after }),
+        retry().prop_map(|retry_after| ErrorKind::CallerRpcLimit { retry_after }),
         retry().prop_map(|retry_after| ErrorKind::BreakerOpen { retry_after }),
         proptest::option::of(text()).prop_map(|suggested_host| ErrorKind::CredentialsRejected { suggested_host }),
         any::<Option<u128>>().prop_map(|by| ErrorKind::ShareExists {

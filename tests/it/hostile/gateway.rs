@@ -43,7 +43,10 @@ impl Gateway {
             "[log]\nfilter = \"warn\"\n[tenants.acme.limits]\ncalls = 10000\nbulk = 10000\nwindow = \"50ms\"\n";
         let account = Account::open(options, settings).await;
         let process = account.process().await;
-        let limits = format!("[server]\nmax_in_flight = {MAX_IN_FLIGHT}\nmax_streams = {MAX_STREAMS}\n{server}\n");
+        let limits = format!(
+            "[server]\nmax_in_flight = {MAX_IN_FLIGHT}\nmax_in_flight_per_caller = {MAX_IN_FLIGHT}\n\
+             max_streams = {MAX_STREAMS}\n{server}\n"
+        );
         let file = std::fs::read_to_string(&process.path).unwrap();
         std::fs::write(&process.path, file.replacen("[server]\n", &limits, 1)).unwrap();
         let lead = account.simulator.insert_lead(&[("FirstName", "Asha")]);
