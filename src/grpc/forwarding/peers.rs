@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
 use super::message::{OWNER_CHANGED, OwnerChanged, framed};
@@ -208,8 +209,8 @@ impl Peers {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        // It ends when all senders are dropped, or when the connection breaks.
-        tokio::spawn(async move {
+        // It ends when all senders are dropped, or when the connection breaks. A shutdown does not wait for it.
+        TaskTracker::new().spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to another replica ended with an error");
             }
