@@ -283,8 +283,11 @@ impl Proxy {
     }
 }
 
+/// Headers or trailers, sorted.
+type Pairs = Vec<(String, String)>;
+
 /// A response without what differs between two equal RPCs.
-fn comparable(mut response: Response, path: &str) -> (u16, Vec<(String, String)>, Vec<(String, String)>, String) {
+fn comparable(mut response: Response, path: &str) -> (u16, Pairs, Pairs, String) {
     let sorted = |headers: http::HeaderMap| {
         let mut pairs: Vec<_> = headers
             .iter()
