@@ -56,6 +56,8 @@ pub struct App {
     /// Cancelled when the shutdown begins. From then on, only RPCs in progress continue.
     draining: CancellationToken,
     look_now: Arc<Notify>,
+    /// `None`: this process serves every account.
+    cluster: Option<grpc::ClusterParts>,
 }
 
 /// The stages of a shutdown, in order.
@@ -141,7 +143,13 @@ impl App {
             tasks,
             draining,
             look_now: Arc::default(),
+            cluster: None,
         })
+    }
+
+    /// Lets the gateway forward RPCs of accounts that other replicas own, and execute theirs.
+    pub fn set_cluster(&mut self, cluster: grpc::ClusterParts) {
+        self.cluster = Some(cluster);
     }
 
     /// Notify it to read changed files now, instead of within some seconds.
@@ -195,6 +203,7 @@ impl App {
             tasks,
             draining,
             look_now,
+            cluster,
         } = self;
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
         log_warnings(config.warnings());
@@ -282,6 +291,7 @@ impl App {
             audit: audit.clone(),
             metrics,
             tasks: tasks.clone(),
+            cluster,
         };
         grpc::serve(listener, parts, draining.clone()).await;
 

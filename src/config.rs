@@ -2,6 +2,7 @@
 //! are reported together, each with its origin, its path and the expected value.
 
 mod auth;
+mod cluster;
 mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
 pub use auth::CallerConfig;
+pub use cluster::ClusterConfig;
+use cluster::ClusterContext;
 pub use warnings::{UsableCredentials, log_warnings, unknown_attributes};
 
 /// Every setting with its default and its description.
@@ -54,6 +57,8 @@ pub struct Config {
     pub store_url: String,
     /// The time for which request ids are kept.
     pub keep_request_ids: Duration,
+    /// How this replica reaches others. `None`: it is the only process of its store.
+    pub cluster: Option<ClusterConfig>,
     /// The settings of the log.
     pub log: log::LogSettings,
     /// The settings of the audit.
@@ -457,6 +462,13 @@ impl Reader {
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
         let store = self.section(&[], &mut all, "store", StoreSettings::validate);
+        let cluster = self.take_table(&[], &mut all, "cluster");
+        let cluster_context = ClusterContext {
+            store_url: store.as_ref().map_or("", |store| &store.url),
+            tls: tls.as_ref().and_then(Option::as_ref),
+            allows_plaintext: address.as_ref().is_some_and(|address| address.insecure_plaintext),
+        };
+        let cluster = self.cluster(cluster, &cluster_context);
         let log = self.section(&[], &mut all, "log", log::LogSettings::validate);
         let audit = self.section(&[], &mut all, "audit", AuditSettings::validate);
         let caller_defaults = self.take_table(&[], &mut all, "caller_defaults");
@@ -501,6 +513,7 @@ impl Reader {
             admin_listen: admin?.listen,
             store_url: store.url,
             keep_request_ids: store.keep_request_ids,
+            cluster: cluster?,
             log: log?,
             audit: audit?,
             auth: auth?.config(),
@@ -774,6 +787,7 @@ impl Reader {
             ["tenants", _] => known.extend(TENANT_WITHOUT_DEFAULT),
             ["server"] => known.push("tls"),
             ["server", "tls"] => known.extend(TLS),
+            ["cluster"] => known.push("secret"),
             _ => {}
         }
         known.sort_unstable();
@@ -917,7 +931,9 @@ fn merge(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
             // A key has one source. A later source replaces an earlier one.
-            (Some(Value::Table(under)), Value::Table(over)) if !key.ends_with("_key") => merge(under, over),
+            (Some(Value::Table(under)), Value::Table(over)) if !key.ends_with("_key") && key != "secret" => {
+                merge(under, over);
+            }
             (_, value) => {
                 under.insert(key, value);
             }

@@ -180,15 +180,22 @@ pub enum ErrorKind {
     /// This replica is shutting down. Nothing was sent.
     #[error("this replica is shutting down; nothing was sent")]
     ShuttingDown,
-    /// The tenant has moved to another replica. Nothing was sent.
-    #[error("the tenant has moved to another replica; nothing was sent")]
-    OwnerMoved,
     /// This replica ended a stream, because it is shutting down or because the rules of the caller have changed.
     #[error(
         "this replica is shutting down, or the rules of the caller have changed, so it ended the stream; responses that were sent \
          are valid; the other requests were not sent to LeadSquared or are in progress"
     )]
     StreamInterrupted,
+    /// The account is being moved to another replica, and this call did not reach the new owner in time.
+    #[error("{}", if *.sent {
+        "another replica takes over the account; the request may have been executed"
+    } else {
+        "no replica serves the account now, because it is being moved to another one; nothing was sent"
+    })]
+    Moved {
+        /// Whether the request may have been executed.
+        sent: bool,
+    },
     /// The caller cancelled the call before anything was sent.
     #[error("the caller cancelled the call; nothing was sent")]
     CallerCancelled,
@@ -519,8 +526,9 @@ impl Error {
             ErrorKind::StoreUnreadable => ("store-unreadable", TRANSIENT),
             ErrorKind::StreamNotRead => ("stream-not-read", BLOCKED),
             ErrorKind::ShuttingDown => ("shutting-down", TRANSIENT),
-            ErrorKind::OwnerMoved => ("owner-moved", TRANSIENT),
             ErrorKind::StreamInterrupted => ("shutting-down", BLOCKED),
+            ErrorKind::Moved { sent: false } => ("owner-moved", TRANSIENT),
+            ErrorKind::Moved { sent: true } => ("owner-moved", UNKNOWN),
             ErrorKind::CallerCancelled => ("caller-left", TRANSIENT),
             ErrorKind::CallerUnknown => ("caller-unknown", BLOCKED),
             ErrorKind::CallerNotAllowed(_) => ("caller-not-allowed", BLOCKED),

@@ -42,6 +42,16 @@ pub struct Owner {
     pub epoch: i64,
 }
 
+impl TenantRoute {
+    /// The gateway, if the RPCs are executed in this process and the gateway has not stopped.
+    pub fn running(&self) -> Option<&Arc<Gateway>> {
+        match self {
+            Self::Here(gateway) => Some(gateway).filter(|gateway| !gateway.stopped().is_cancelled()),
+            Self::Replica(_) | Self::Unknown => None,
+        }
+    }
+}
+
 impl Tenant {
     /// The name.
     pub fn name(&self) -> &str {

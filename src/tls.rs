@@ -11,7 +11,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use serde::Deserialize;
 
 use crate::files::{self, Contents};
@@ -232,6 +232,23 @@ fn read(settings: &TlsSettings) -> Result<TlsContents, TlsError> {
         client_ca_expiry,
         misuses,
     })
+}
+
+/// Returns the configuration of connections to other replicas, whose certificates must be from one of the CAs in that file. Fails with
+/// a text that names the file.
+pub fn client_config(ca_file: &Path) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates("ca_file", ca_file).map_err(|error| error.message)? {
+        roots
+            .add(root)
+            .map_err(|error| TlsError::new("ca_file", ca_file, &error.to_string()).message)?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.expect("the provider has cipher suites of TLS 1.2 and 1.3");
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
 }
 
 /// Returns the check of client certificates. They are optional, because callers may also use tokens and keys.

@@ -41,6 +41,10 @@ pub struct RequestContext {
     pub caller: Arc<str>,
     /// What the caller may do. The RPC and the tenant are checked before the context exists; fields are checked with it.
     pub permissions: Arc<Permissions>,
+    /// When the request was first received, by this replica or by the replica that forwarded it.
+    pub first_received: Instant,
+    /// Whether the request may have been executed before: by another replica, or for an earlier RPC of the same client call.
+    pub is_repeated: bool,
     /// The criticality.
     pub criticality: Criticality,
     /// Every wait ends at this time.
@@ -144,6 +148,8 @@ impl RequestContext {
             mutation: None,
             caller: INTERNAL_CALLER.into(),
             permissions: Permissions::all(),
+            first_received: Instant::now(),
+            is_repeated: false,
             criticality: Criticality::default(),
             deadline: Instant::now() + limit,
             cancelled: CancellationToken::new(),
@@ -172,6 +178,8 @@ impl RequestContext {
             mutation: self.mutation,
             caller: self.caller.clone(),
             permissions: self.permissions.clone(),
+            first_received: self.first_received,
+            is_repeated: self.is_repeated,
             criticality: Criticality::CriticalPlus,
             deadline: self.deadline.max(Instant::now() + limit),
             cancelled: CancellationToken::new(),

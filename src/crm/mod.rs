@@ -558,7 +558,7 @@ impl Client {
             let is_https = shared.base.scheme() == "https";
             let response = shared.http.execute(request).await;
             let response = response.map_err(|error| match &check {
-                Some(check) if check.has_refused() => ErrorKind::OwnerMoved.into(),
+                Some(check) if check.has_refused() => ErrorKind::Moved { sent: false }.into(),
                 _ => from_reqwest(error, is_https),
             })?;
             if let Some(date) = response.headers().get(DATE) {
@@ -588,7 +588,7 @@ impl Client {
                 match error.kind {
                     ErrorKind::Unavailable { sent: false } => slot.unsent(),
                     // With HTTP/2, the headers may have been sent.
-                    ErrorKind::OwnerMoved if !shared.settings.http2 => slot.unsent(),
+                    ErrorKind::Moved { sent: false } if !shared.settings.http2 => slot.unsent(),
                     _ => {}
                 }
                 if let Some(cause) = error.details.cause {

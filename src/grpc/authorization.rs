@@ -133,6 +133,12 @@ impl AccessControl {
         }
     }
 
+    /// The caller of that name, whom another replica has identified.
+    pub(super) fn named(&self, name: &str, log: &RpcLog) -> Result<Arc<Caller>> {
+        let caller = self.authenticator.named(name);
+        caller.ok_or_else(|| self.unknown("unknown_forwarded_caller", log))
+    }
+
     /// Fetches the keys of the issuer, and identifies the caller again.
     pub(super) async fn identify_with_new_keys(
         &self,

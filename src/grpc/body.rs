@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Frame;
-use hyper::body::Incoming;
 use tonic::codegen::StdError;
 
 use super::elements::{MessageError, MessageSchema, MethodInfo};
@@ -87,9 +86,9 @@ pub(super) struct MessageLimits {
     pub(super) unfinished: Arc<UnfinishedMessages>,
 }
 
-/// The body of one request.
-pub(super) struct RequestBody {
-    inner: Incoming,
+/// The body of one request. `B`: the bytes from the client.
+pub(super) struct RequestBody<B> {
+    inner: B,
     limits: Arc<MessageLimits>,
     /// `None` for an unknown path.
     method: Option<MethodInfo>,
@@ -104,9 +103,13 @@ pub(super) struct RequestBody {
     has_ended: bool,
 }
 
-impl RequestBody {
+impl<B> RequestBody<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<StdError>,
+{
     pub(super) fn new(
-        request: http::Request<Incoming>,
+        request: http::Request<B>,
         method: Option<MethodInfo>,
         limits: &Arc<MessageLimits>,
         log: &RpcLog,
@@ -259,7 +262,11 @@ fn invalid(text: impl Into<String>) -> Error {
     Error::invalid("request", text)
 }
 
-impl http_body::Body for RequestBody {
+impl<B> http_body::Body for RequestBody<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<StdError>,
+{
     type Data = Bytes;
     type Error = StdError;
 

@@ -13,7 +13,7 @@ use super::violations::Violations;
 use super::write::{DecodedWrite, WriteMessage, item_context};
 use crate::domain::lead::WriteResult;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gateway::WriteMode;
+use crate::gateway::{Gateway, WriteMode};
 
 /// The size of the shortest error in a result: code, reason and RetryInfo.
 const MIN_RESULT_BYTES: usize = 280;
@@ -72,6 +72,7 @@ batches! {
 pub(super) async fn write_batch<B: Batch>(mut rpc: Rpc<B>, status_builder: StatusBuilder) -> Result<B::Response> {
     let mut violations = Violations::default();
     let request = rpc.request_id(&mut violations);
+    let is_internal = !rpc.log.has_request_id();
     let items = rpc.message.take_items();
     // A batch whose results would not fit into the response must not be executed.
     let max = rpc
@@ -86,6 +87,7 @@ pub(super) async fn write_batch<B: Batch>(mut rpc: Rpc<B>, status_builder: Statu
         gateway,
         context,
         write_turn,
+        internal_request_id,
         ..
     } = rpc;
     let decoded = items.into_iter().enumerate().map(|(index, message)| {
@@ -115,16 +117,42 @@ pub(super) async fn write_batch<B: Batch>(mut rpc: Rpc<B>, status_builder: Statu
     let mut tasks = JoinSet::new();
     for (index, (write, own_id)) in queued.into_iter().enumerate() {
         let (gateway, context) = (gateway.clone(), item_context(&context, own_id));
-        tasks.spawn(async move { (index, write.execute(&gateway, &context, WriteMode::Bulk).await) });
+        tasks.spawn(async move {
+            let result = write.execute(&gateway, &context, WriteMode::Bulk).await;
+            (index, (own_id.is_some(), result))
+        });
     }
     while let Some(ended) = tasks.join_next().await {
-        let (index, result) = ended.map_err(|_| Error::from(ErrorKind::ShuttingDown))?;
-        let result = result.map(B::ItemResponse::from);
-        results[index] = Some(result.map_err(|error| status_builder.part(&error)));
+        let (index, (has_own_id, result)) = ended.map_err(|_| Error::from(ErrorKind::ShuttingDown))?;
+        let result = match result {
+            Ok(result) => Ok(B::ItemResponse::from(result)),
+            // The next owner executes the rest of the batch, which has a request id.
+            Err(error) if internal_request_id.is_some() && is_moved(&error, &gateway) => {
+                return Err(ErrorKind::Moved { sent: true }.into());
+            }
+            Err(error) => {
+                let internal = internal_request_id.filter(|_| is_internal && !has_own_id);
+                let error = match internal {
+                    Some(internal) => error.of_mutation(false, internal.recovery),
+                    None => error,
+                };
+                Err(status_builder.part(&error))
+            }
+        };
+        results[index] = Some(result);
     }
     let mut results: ItemResults<_> = results.into_iter().flatten().collect();
     shorten_errors(&mut results, status_builder.budget());
     Ok(results.into())
+}
+
+/// Whether the write was not sent because another replica takes over the tenant.
+fn is_moved(error: &Error, gateway: &Gateway) -> bool {
+    match error.kind {
+        ErrorKind::Moved { .. } => true,
+        ErrorKind::ShuttingDown => gateway.stopped().is_cancelled(),
+        _ => false,
+    }
 }
 
 /// Shortens the errors until all results fit into a response.

@@ -26,11 +26,13 @@ use super::authorization::{Credentials, Identified, StreamAccess};
 use super::body::{MessageLimits, RequestBody};
 use super::client_certificate::ClientCertificate;
 use super::connection_activity::{ConnectionActivity, TrackedService};
+use super::elements::MethodInfo;
+use super::forwarding::{self, DispatchOrder, Dispatcher, OriginOrders, PeerPort, PeerRequest, RpcToDispatch};
 use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
 use super::metadata::{self, CALLER, time_limit};
 use super::mutation;
-use super::permits::{RpcAccess, RpcOwner, RpcPermit, RpcStart};
+use super::permits::{InternalRequestId, RpcAccess, RpcOwner, RpcPermit, RpcStart};
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
 use super::rpc_log::{RpcLog, RpcLogLine, RpcLogOutlets, finish_response, panic_response};
@@ -135,14 +137,22 @@ impl Refusals {
     }
 }
 
+/// Who connects to a port.
+pub(super) enum Port {
+    /// Callers. With a dispatcher, other replicas may execute their RPCs.
+    Callers(Option<Dispatcher>),
+    /// Other replicas.
+    Replicas(Arc<PeerPort>),
+}
+
 /// Accepts connections until the process begins to shut down. Then waits until the open connections have ended.
 pub(super) async fn serve(
     listener: TcpListener,
+    port: Port,
     routes: Routes,
     server: ServerContext,
     tls: Option<Arc<Tls>>,
-    filter: RequestFilter,
-    limits: MessageLimits,
+    limits: Arc<MessageLimits>,
     metrics: Arc<Metrics>,
 ) {
     let settings = server.settings.clone();
@@ -165,14 +175,15 @@ pub(super) async fn serve(
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
         probe_streams_of_connections: KeyedLimit::new(MAX_PROBE_STREAMS),
         probe_streams: Arc::new(Semaphore::new(settings.max_connections as usize)),
-        filter,
-        limits: Arc::new(limits),
+        filter: RequestFilter::new(settings.max_metadata_bytes, metrics.clone()),
+        limits,
         log_outlets: Arc::new(RpcLogOutlets {
             metrics: metrics.clone(),
             unknown_callers: LineLimit::default(),
         }),
         failed_handshakes: LineLimit::default(),
         metrics,
+        port,
     });
     let stop = context.server.draining.clone();
     let connections = tokio_util::task::TaskTracker::new();
@@ -276,12 +287,15 @@ async fn connection(
     };
     let stream = GuardedStream::new(stream, limits, metrics.clone());
     let activity = ConnectionActivity::new();
+    let is_of_caller = matches!(context.port, Port::Callers(_));
     let service = TrackedService {
         service: ConnectionService {
             context,
             peer,
             certificate,
             write_order: Arc::default(),
+            dispatch_order: Arc::default(),
+            origin_orders: OriginOrders::default(),
         },
         activity: activity.clone(),
     };
@@ -308,7 +322,8 @@ async fn connection(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        reason = unwanted(&settings, peer.number, &activity) => {
+            // The connections of other replicas are for many callers.
+        reason = unwanted(&settings, peer.number, &activity), if is_of_caller => {
             metrics.connection_closed(reason.label());
             let grace = match reason {
                 Unwanted::Unread => Duration::ZERO,
@@ -384,6 +399,7 @@ struct ConnectionContext {
     log_outlets: Arc<RpcLogOutlets>,
     failed_handshakes: LineLimit,
     metrics: Arc<Metrics>,
+    port: Port,
 }
 
 /// Serves the RPCs of one connection.
@@ -393,15 +409,31 @@ struct ConnectionService {
     /// The client certificate. `None` without TLS, or if the client presented none.
     certificate: Option<Arc<ClientCertificate>>,
     write_order: Arc<WriteOrder>,
+    /// The order of writes that other replicas may execute.
+    dispatch_order: Arc<DispatchOrder>,
+    /// The orders of the writes that another replica forwards over this connection.
+    origin_orders: OriginOrders,
 }
 
 impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
+    type Future = ResponseFuture;
 
     /// Starts an RPC. Calls are made in the order of the headers, while the futures may be polled in any order.
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        match &self.context.port {
+            Port::Callers(dispatcher) => self.call_of_caller(request, dispatcher.is_some()),
+            Port::Replicas(port) => self.call_of_replica(request, port),
+        }
+    }
+}
+
+type ResponseFuture = Pin<Box<dyn Future<Output = std::result::Result<http::Response<Body>, Infallible>> + Send>>;
+
+impl ConnectionService {
+    /// Starts an RPC of a caller. `is_dispatched`: another replica may execute it.
+    fn call_of_caller(&self, request: Request<Incoming>, is_dispatched: bool) -> ResponseFuture {
         let (headers, path) = (request.headers(), request.uri().path());
         let log = RpcLog::new(headers);
         let method = self.context.limits.schema.method(path);
@@ -415,11 +447,12 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         if let Some(rejection) = request_filter::reject(&request, &log) {
             return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
+        let is_ordered = mutation::is_ordered(path);
         let arrival = RpcArrival {
             connection: self.peer.number,
             credentials: Credentials::new(headers, self.certificate.as_ref()),
             method: method.map(|method| method.is_stream),
-            write_position: mutation::is_ordered(path).then(|| Arc::new(self.write_order.register())),
+            write_position: (is_ordered && !is_dispatched).then(|| Arc::new(self.write_order.register())),
             log: log.clone(),
         };
         let context = self.context.clone();
@@ -432,46 +465,47 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             Ok(Identified::NeedsKeys) => None,
             Err(error) => Some(Err(error)),
         };
-        let mut request = RequestBody::new(request, method, &self.context.limits, &log);
-        let routes = CatchPanic::custom(self.context.routes.clone(), panic_response);
+        // While the tenant is not known, its name in the metadata must do.
+        let tenant = match &started {
+            Some(Ok((start, _))) => start.access.as_ref().map(|access| access.tenant.name()),
+            Some(Err(_)) => None,
+            None => Some(metadata::tenant(headers).unwrap_or_default()),
+        };
+        let dispatches = tenant.filter(|_| is_ordered && is_dispatched);
+        let dispatches = dispatches.map(|tenant| self.dispatch_order.register(tenant));
+        let (number, write_order) = (self.peer.number, self.write_order.clone());
         Box::pin(async move {
             let started = match started {
                 Some(started) => started,
                 None => context.start_with_new_keys(&request, &arrival).await,
             };
-            let status_builder = context.server.status_builder(request.headers(), log.clone());
             drop(arrival);
-            let (permit, deadline) = match started {
-                Ok((start, deadline)) => {
-                    let permit = start.permit.clone().filter(|_| start.access.is_none());
-                    request.extensions_mut().insert(start);
-                    (permit, deadline)
-                }
+            let (start, deadline) = match started {
+                Ok(started) => started,
                 Err(error) => {
+                    let status_builder = context.server.status_builder(request.headers(), log.clone());
                     let response = status_builder.last(&error).into_http::<Body>();
                     let response = finish_response(response, line);
                     log.audit_refusal().await;
                     return Ok(response);
                 }
             };
-            // Ends the RPC while its message is incomplete. Afterwards the handler does.
-            let incomplete = async {
-                let error = tokio::select! {
-                    () = tokio::time::sleep_until(deadline) => deadline_exceeded("the request message"),
-                    () = context.server.draining.cancelled() => ErrorKind::ShuttingDown.into(),
-                };
-                if log.is_message_complete() {
-                    std::future::pending::<()>().await;
+            let permit = start.permit.clone().filter(|_| start.access.is_none());
+            let response = match (&context.port, start.access.clone(), method) {
+                (Port::Callers(Some(dispatcher)), Some(access), Some(method)) => {
+                    let rpc = RpcToDispatch {
+                        request,
+                        method,
+                        start,
+                        access,
+                        deadline,
+                        connection: number,
+                        dispatches,
+                        write_order,
+                    };
+                    dispatcher.execute(rpc).await
                 }
-                error
-            };
-            let response = tokio::select! {
-                biased;
-                response = routes.oneshot(request.map(Body::new)) => match response {
-                    Ok(response) => response.map(Body::new),
-                    Err(never) => match never {},
-                },
-                error = incomplete => status_builder.last(&error).into_http(),
+                _ => context.execute(request, method, start, deadline).await,
             };
             let response = finish_response(response, line);
             log.audit_refusal().await;
@@ -480,6 +514,70 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
                 Some(permit) => response.map(|body| with_permit(body, permit)),
                 None => response,
             })
+        })
+    }
+
+    /// Starts an RPC that another replica forwards.
+    fn call_of_replica(&self, request: Request<Incoming>, port: &Arc<PeerPort>) -> ResponseFuture {
+        let arrived = Instant::now();
+        let (headers, path) = (request.headers(), request.uri().path());
+        let forwarded = match port.accept(path, headers) {
+            PeerRequest::Rpc(forwarded) => forwarded,
+            PeerRequest::Message => return Box::pin(port.clone().handle(request)),
+            PeerRequest::Refused(response) => return Box::pin(async move { Ok(response) }),
+        };
+        let log = RpcLog::forwarded(headers, forwarded.age);
+        let method = self.context.limits.schema.method(path);
+        let line = RpcLogLine::new(
+            path,
+            method.is_some(),
+            &log,
+            self.peer.address,
+            &self.context.log_outlets,
+        );
+        let is_ordered = mutation::is_ordered(path);
+        let arrival = RpcArrival {
+            connection: self.peer.number,
+            credentials: Credentials::new(&HeaderMap::new(), None),
+            method: method.map(|method| method.is_stream),
+            write_position: is_ordered.then(|| Arc::new(self.origin_orders.of(forwarded.connection).register())),
+            log: log.clone(),
+        };
+        let context = self.context.clone();
+        let caller = context.server.access.named(&forwarded.caller, &log);
+        let started = caller.and_then(|caller| context.start(Some(caller), path, headers, &arrival));
+        drop(arrival);
+        let port = port.clone();
+        Box::pin(async move {
+            let (mut start, deadline) = match started {
+                Ok(started) => started,
+                Err(error) => {
+                    let status_builder = context.server.status_builder(request.headers(), log.clone());
+                    let response = status_builder.last(&error).into_http::<Body>();
+                    let response = finish_response(response, line);
+                    log.audit_refusal().await;
+                    return Ok(response);
+                }
+            };
+            start.is_repeated = forwarded.is_repeated;
+            start.internal_request_id = forwarded.request_id.map(|id| InternalRequestId {
+                id,
+                recovery: mutation::recovery(request.uri().path()),
+            });
+            let access = start.access.clone();
+            let tenant = access.as_ref().map(|access| &access.tenant);
+            let moved = tenant.and_then(|tenant| port.check_owner(tenant, forwarded.epoch));
+            let mut response = match moved {
+                Some(moved) => moved,
+                None => context.execute(request, method, start, deadline).await,
+            };
+            if let (Some(moved), Some(tenant)) = (log.take_moved(), tenant) {
+                response = forwarding::moved_response(moved, tenant);
+            }
+            forwarding::set_took(&mut response, arrived.elapsed());
+            let response = finish_response(response, line);
+            log.audit_refusal().await;
+            Ok(response)
         })
     }
 }
@@ -504,6 +602,43 @@ struct RpcArrival {
 }
 
 impl ConnectionContext {
+    /// Executes an RPC in this process.
+    async fn execute(
+        &self,
+        request: Request<Incoming>,
+        method: Option<MethodInfo>,
+        start: RpcStart,
+        deadline: Instant,
+    ) -> http::Response<Body> {
+        let log = start.log.clone();
+        let status_builder = self.server.status_builder(request.headers(), log.clone());
+        let mut request = RequestBody::new(request, method, &self.limits, &log);
+        request.extensions_mut().insert(start);
+        // Ends the RPC while its message is incomplete. Afterwards the handler does.
+        let incomplete = async {
+            let error = tokio::select! {
+                () = tokio::time::sleep_until(deadline) => deadline_exceeded("the request message"),
+                () = self.server.draining.cancelled() => match self.port {
+                    Port::Callers(_) => ErrorKind::ShuttingDown.into(),
+                    Port::Replicas(_) => ErrorKind::Moved { sent: false }.into(),
+                },
+            };
+            if log.is_message_complete() {
+                std::future::pending::<()>().await;
+            }
+            error
+        };
+        let routes = CatchPanic::custom(self.routes.clone(), panic_response);
+        tokio::select! {
+            biased;
+            response = routes.oneshot(request.map(Body::new)) => match response {
+                Ok(response) => response.map(Body::new),
+                Err(never) => match never {},
+            },
+            error = incomplete => status_builder.last(&error).into_http(),
+        }
+    }
+
     /// Starts an RPC of a known caller: checks what the caller may do, and returns what the handler needs, and the deadline.
     /// `caller` is absent for RPCs that need none.
     fn start(
@@ -518,7 +653,10 @@ impl ConnectionContext {
             log.set_caller(&caller.name);
             self.set_audit(caller, path, headers, log);
         }
-        self.filter.check(headers, log)?;
+        // Another replica has checked the metadata of the RPCs that it forwards, and has added some.
+        if matches!(self.port, Port::Callers(_)) {
+            self.filter.check(headers, log)?;
+        }
         let tenant = match &caller {
             Some(caller) => self.server.access.authorize(caller, path, method.is_some(), headers)?,
             None => None,
@@ -535,7 +673,9 @@ impl ConnectionContext {
             None if is_stream => Some(self.acquire_probe(arrival.connection)?),
             None => None,
         };
-        let is_checked_again = is_stream && self.server.access.mode() == AuthMode::Callers;
+        // The replica that forwards a stream has the credentials of its caller.
+        let has_credentials = matches!(self.port, Port::Callers(_));
+        let is_checked_again = is_stream && has_credentials && self.server.access.mode() == AuthMode::Callers;
         let stream_access = access.as_ref().filter(|_| is_checked_again).map(|access| StreamAccess {
             credentials: arrival.credentials.clone(),
             path: path.to_owned(),
@@ -549,6 +689,8 @@ impl ConnectionContext {
             write_position: arrival.write_position.clone(),
             access,
             stream_access,
+            is_repeated: metadata::is_retry(headers),
+            internal_request_id: None,
         };
         Ok((start, log.start() + limit))
     }

@@ -51,6 +51,11 @@ pub(super) fn criticality(headers: &HeaderMap) -> Result<Criticality> {
     })
 }
 
+/// Whether the client has sent the RPC before: gRPC clients count their retries.
+pub(super) fn is_retry(headers: &HeaderMap) -> bool {
+    headers.contains_key("grpc-previous-rpc-attempts")
+}
+
 /// Whether the caller has set a deadline.
 pub(super) fn has_deadline(headers: &HeaderMap) -> bool {
     headers.contains_key("grpc-timeout")

@@ -10,6 +10,7 @@ mod connection;
 mod connection_activity;
 mod convert;
 mod elements;
+mod forwarding;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -45,7 +46,8 @@ mod write_order;
 
 pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields, timestamp};
+pub use forwarding::{PeerEvents, PeerSettings, PeerTls, Peers};
 pub use mutation::{is_mutation, part};
-pub use server::{ServerParts, serve};
+pub use server::{ClusterParts, ServerParts, serve};
 pub use services::rpc_paths;
 pub use settings::ServerSettings;

@@ -7,6 +7,7 @@ use super::pb;
 use super::rpc::Rpc;
 use super::violations::Violations;
 use crate::context::RequestId;
+use crate::error::Recovery;
 
 /// A request message with a `request_id`.
 pub(super) trait Mutation: prost::Message {
@@ -16,6 +17,8 @@ pub(super) trait Mutation: prost::Message {
     fn take_request_id(&mut self) -> String;
     /// Sets the request id.
     fn set_request_id(&mut self, id: String);
+    /// Whether the message has no request id.
+    fn has_no_request_id(&self) -> bool;
 }
 
 /// Implements [`Mutation`] for the messages with a `request_id`, by service, and lists the paths of their RPCs.
@@ -30,6 +33,10 @@ macro_rules! mutations {
 
             fn set_request_id(&mut self, id: String) {
                 self.request_id = id;
+            }
+
+            fn has_no_request_id(&self) -> bool {
+                self.request_id.is_empty()
             }
         }
     )*)*
@@ -75,6 +82,20 @@ pub fn is_mutation(path: &str) -> bool {
     WITH_REQUEST_ID.contains(&path) || WITHOUT_REQUEST_ID.contains(&path)
 }
 
+/// Whether the message of the RPC has a `request_id`.
+pub(super) fn has_request_id(path: &str) -> bool {
+    WITH_REQUEST_ID.contains(&path)
+}
+
+/// What the caller of a mutation can do about an unknown outcome, if a repetition with the same request id cannot.
+pub(super) fn recovery(path: &str) -> Recovery {
+    match path.split('/').nth(1) {
+        Some("leadgate.v1.ShareService") => Recovery::Share,
+        Some("leadgate.v1.ActivityService") => Recovery::Activity,
+        _ => Recovery::Lead,
+    }
+}
+
 /// Whether the RPC writes leads or activities. The order of these RPCs on a connection is the order of their headers. ImportLeads
 /// keeps the order of its messages itself.
 pub(super) fn is_ordered(path: &str) -> bool {
@@ -82,8 +103,16 @@ pub(super) fn is_ordered(path: &str) -> bool {
 }
 
 impl<M: Mutation> Rpc<M> {
-    /// Removes and returns the request id of the message, and records it for the log.
+    /// Removes and returns the request id of the message, and records it for the log. A message without one has the id that the
+    /// first replica gave it, if there are several replicas. That id is in no log and no error, because the caller does not know it.
     pub(super) fn request_id(&mut self, violations: &mut Violations) -> Option<RequestId> {
+        let internal = self.internal_request_id.filter(|_| self.message.has_no_request_id());
+        if let Some(internal) = internal {
+            return Some(RequestId {
+                id: internal.id,
+                fingerprint: fingerprint(M::METHOD, &self.message),
+            });
+        }
         let request = request_id(&mut self.message, violations)?;
         self.context.mutation = Some(request.id);
         self.log.set_request_id(request.id);

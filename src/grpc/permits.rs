@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
 
 use super::authorization::StreamAccess;
 use super::keyed_limit::KeyedPermit;
 use super::rpc_log::RpcLog;
 use super::unary_limit::UnaryPermit;
 use super::write_order::WritePosition;
+use crate::error::Recovery;
 use crate::identity::Caller;
 use crate::tenant::Tenant;
 
@@ -24,6 +26,20 @@ pub(super) struct RpcStart {
     pub(super) access: Option<RpcAccess>,
     /// What is checked again while a stream lasts.
     pub(super) stream_access: Option<StreamAccess>,
+    /// Whether the request may have been executed before: by another replica, or for an earlier RPC of the same client call
+    /// (`grpc-previous-rpc-attempts`).
+    pub(super) is_repeated: bool,
+    /// The request id of a mutation whose message may have none. `None` without a cluster.
+    pub(super) internal_request_id: Option<InternalRequestId>,
+}
+
+/// The request id that the first replica gives a mutation, so that it has one effect when it is repeated. It is used if the message
+/// has none. The caller does not know it.
+#[derive(Clone, Copy)]
+pub(super) struct InternalRequestId {
+    pub(super) id: Uuid,
+    /// What the caller can do about an unknown outcome.
+    pub(super) recovery: Recovery,
 }
 
 /// The caller of an RPC, and the tenant that the caller may use.

@@ -13,10 +13,10 @@ use tonic::{Request, Response, Status};
 
 use super::authorization::{AccessControl, StreamAccess};
 use super::metadata::{criticality, has_deadline, time_limit};
-use super::permits::{RpcPermit, RpcStart};
+use super::permits::{InternalRequestId, RpcPermit, RpcStart};
 use super::response_budget::ResponseBudget;
 use super::response_stream::ResponseStream;
-use super::rpc_log::RpcLog;
+use super::rpc_log::{Moved, RpcLog};
 use super::settings::{MAX_DURATION, ServerSettings};
 use super::status;
 use super::unary_limit::UnaryLimit;
@@ -44,6 +44,8 @@ pub(super) struct ServerContext {
     /// Cancelled when the process begins to shut down.
     pub(super) draining: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// Whether there may be other replicas.
+    pub(super) has_cluster: bool,
 }
 
 /// One RPC with a known tenant.
@@ -53,6 +55,7 @@ pub(super) struct Rpc<M> {
     pub(super) message: M,
     pub(super) write_turn: WriteTurn,
     pub(super) log: RpcLog,
+    pub(super) internal_request_id: Option<InternalRequestId>,
 }
 
 /// The position of an RPC among the writes of its connection. `None` for RPCs that do not write.
@@ -97,8 +100,18 @@ pub(super) struct StatusBuilder {
 }
 
 impl StatusBuilder {
-    /// Returns the status that ends the RPC, and records its reason for the log.
+    /// Returns the status that ends the RPC, and records its reason for the log. [`ErrorKind::Moved`] ends only the dispatch to
+    /// this replica.
     pub(super) fn last(&self, error: &Error) -> Status {
+        match error.kind {
+            ErrorKind::Moved { sent } => self.log.set_moved(Moved { sent }),
+            _ => self.log.set_reason(status::reason(error)),
+        }
+        self.status(error)
+    }
+
+    /// Returns the status of an RPC for which no owner was found.
+    pub(super) fn not_served(&self, error: &Error) -> Status {
         self.log.set_reason(status::reason(error));
         self.status(error)
     }
@@ -165,11 +178,31 @@ impl ServerContext {
     {
         let (status_builder, started) = self.start(request, self.settings.max_deadline);
         let result = match started {
-            Ok((rpc, _hold)) => handler(rpc, status_builder.clone()).await,
+            Ok((rpc, _hold)) => {
+                let (gateway, internal) = (rpc.gateway.clone(), rpc.internal_request_id);
+                let result = handler(rpc, status_builder.clone()).await;
+                result.map_err(|error| self.of_replica(error, &gateway, internal, &status_builder.log))
+            }
             Err(error) => Err(error),
         };
         let result = result.and_then(|response| status_builder.budget.check(&response).map(|()| response));
         result.map(Response::new).map_err(|error| status_builder.last(&error))
+    }
+
+    /// Returns the error for the caller, or for the replica that forwarded the RPC. With one replica, errors do not change.
+    fn of_replica(&self, error: Error, gateway: &Gateway, internal: Option<InternalRequestId>, log: &RpcLog) -> Error {
+        if !self.has_cluster {
+            return error;
+        }
+        match internal {
+            // The next owner continues what this gateway has not sent.
+            _ if error.kind == ErrorKind::ShuttingDown && gateway.stopped().is_cancelled() => {
+                ErrorKind::Moved { sent: false }.into()
+            }
+            // The caller cannot repeat an id that it does not know.
+            Some(internal) if !log.has_request_id() => error.of_mutation(false, internal.recovery),
+            _ => error,
+        }
     }
 
     /// Runs the handler of an RPC with a stream of responses, until it ends, the caller cancels, the deadline passes or the
@@ -247,12 +280,13 @@ impl ServerContext {
     }
 
     fn rpc<M>(&self, request: Request<M>, start: RpcStart, max_duration: Duration) -> Result<Rpc<M>> {
-        if self.draining.is_cancelled() {
+        // With other replicas, the gateway decides: a tenant that was handed over is served by its new owner.
+        if self.draining.is_cancelled() && !self.has_cluster {
             return Err(ErrorKind::ShuttingDown.into());
         }
         // Does not happen: every RPC with a handler has a tenant.
         let access = start.access.ok_or(ErrorKind::CallerNotAllowed(Denial::Tenant))?;
-        let gateway = access.tenant.gateway().ok_or(ErrorKind::ShuttingDown)?;
+        let gateway = access.tenant.gateway().ok_or(ErrorKind::Moved { sent: false })?;
         let headers = request.metadata().as_ref();
         let limit = time_limit(headers, &self.settings, max_duration)?;
         let context = RequestContext {
@@ -260,6 +294,8 @@ impl ServerContext {
             mutation: None,
             caller: access.caller.name.clone(),
             permissions: access.caller.permissions.clone(),
+            first_received: start.log.start(),
+            is_repeated: start.is_repeated,
             criticality: criticality(headers)?,
             deadline: start.log.start() + limit,
             cancelled: CancellationToken::new(),
@@ -274,6 +310,7 @@ impl ServerContext {
             message: request.into_inner(),
             write_turn: WriteTurn(start.write_position),
             log: start.log,
+            internal_request_id: start.internal_request_id,
         })
     }
 }

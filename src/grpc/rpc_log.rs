@@ -4,6 +4,7 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
@@ -49,18 +50,41 @@ struct RpcFacts {
     request_error: OnceLock<Error>,
     /// The audit of a mutation.
     audit: OnceLock<Arc<RpcAudit>>,
+    /// Whether another replica has received the RPC from the caller and has forwarded it.
+    is_forwarded: bool,
+    /// The address of the replica to which the RPC was forwarded last.
+    forwarded_to: Mutex<Option<Arc<str>>>,
+    /// Set while the last dispatch ended because this replica does not own the tenant.
+    moved: Mutex<Option<Moved>>,
+}
+
+/// A dispatch of an RPC that ended because the replica does not own the tenant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    /// Whether the request may have been executed.
+    pub(super) sent: bool,
 }
 
 impl RpcLog {
     /// Starts the log of an RPC whose headers have arrived.
     pub(super) fn new(headers: &HeaderMap) -> Self {
+        Self::received(headers, Instant::now(), false)
+    }
+
+    /// Starts the log of an RPC that another replica has forwarded. The caller sent it `age` ago.
+    pub(super) fn forwarded(headers: &HeaderMap, age: Duration) -> Self {
+        let now = Instant::now();
+        Self::received(headers, now.checked_sub(age).unwrap_or(now), true)
+    }
+
+    fn received(headers: &HeaderMap, start: Instant, is_forwarded: bool) -> Self {
         let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let facts = RpcFacts {
             id: given(REQUEST_ID)
                 .filter(|id| is_id(id))
                 .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
             trace_id: given("traceparent").and_then(trace_id).map(str::to_owned),
-            start: Instant::now(),
+            start,
             is_message_complete: AtomicBool::new(false),
             caller: OnceLock::new(),
             auth_failure: OnceLock::new(),
@@ -70,6 +94,9 @@ impl RpcLog {
             trailers: Mutex::default(),
             request_error: OnceLock::new(),
             audit: OnceLock::new(),
+            is_forwarded,
+            forwarded_to: Mutex::default(),
+            moved: Mutex::default(),
         };
         Self { facts: Arc::new(facts) }
     }
@@ -79,7 +106,7 @@ impl RpcLog {
         &self.facts.id
     }
 
-    /// When the headers arrived.
+    /// When the headers arrived, at the first replica if the RPC was forwarded.
     pub(super) fn start(&self) -> Instant {
         self.facts.start
     }
@@ -129,13 +156,33 @@ impl RpcLog {
         self.facts.request_id.get_or_init(|| id);
     }
 
+    /// Whether the message has a `request_id`.
+    pub(super) fn has_request_id(&self) -> bool {
+        self.facts.request_id.get().is_some()
+    }
+
+    /// Records the replica to which the RPC is forwarded. `None`: this one executes it.
+    pub(super) fn set_forwarded_to(&self, address: Option<&Arc<str>>) {
+        *lock(&self.facts.forwarded_to) = address.cloned();
+    }
+
+    /// Records that the dispatch ends because this replica does not own the tenant.
+    pub(super) fn set_moved(&self, moved: Moved) {
+        *lock(&self.facts.moved) = Some(moved);
+    }
+
+    /// Returns and removes what [`RpcLog::set_moved`] has recorded.
+    pub(super) fn take_moved(&self) -> Option<Moved> {
+        lock(&self.facts.moved).take()
+    }
+
     /// Adds a count to the trailers.
     pub(super) fn add_trailer(&self, name: &'static str, count: u64) {
         self.trailers().push((name, count));
     }
 
     fn trailers(&self) -> MutexGuard<'_, Vec<(&'static str, u64)>> {
-        self.facts.trailers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.facts.trailers)
     }
 
     /// Records the error because of which the message was not read.
@@ -174,6 +221,10 @@ impl RpcLog {
     pub(super) fn set_reason(&self, reason: &'static str) {
         self.facts.reason.get_or_init(|| reason);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The log line of one RPC. If it is dropped before the RPC ends, the caller has cancelled, and the code is CANCELLED.
@@ -216,7 +267,10 @@ impl RpcLogLine {
         let code_name = name(code);
         // Unknown paths share one label, to limit the number of labels.
         let label = if self.is_known { &self.method } else { "unknown" };
-        self.outlets.metrics.rpc(label, code_name, took);
+        // A forwarded RPC is counted once, by the replica that received it.
+        if !self.log.facts.is_forwarded {
+            self.outlets.metrics.rpc(label, code_name, took);
+        }
         // Health checks are frequent.
         let is_debug = self.method.starts_with("/grpc.");
         // Clients without a credential must not fill the log.
@@ -229,6 +283,7 @@ impl RpcLogLine {
             }
         }
         let facts = &self.log.facts;
+        let forwarded_to = lock(&facts.forwarded_to).clone();
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -243,6 +298,8 @@ impl RpcLogLine {
                     tenant = facts.tenant.get().map(String::as_str),
                     code = code_name,
                     reason = facts.reason.get().copied(),
+                    forwarded = facts.is_forwarded.then_some(true),
+                    forwarded_to = forwarded_to.as_deref(),
                     took_ms = took.as_millis() as u64,
                     suppressed,
                     "rpc finished"
@@ -348,7 +405,7 @@ fn trace_id(text: &str) -> Option<&str> {
 }
 
 /// Returns the name of a code as in the gRPC specification.
-fn name(code: Code) -> &'static str {
+pub(super) fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -1,6 +1,6 @@
 //! The server: accepts connections until the process begins to shut down, and then drains.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -12,8 +12,9 @@ use tonic_health::server::HealthReporter;
 
 use super::authorization::AccessControl;
 use super::body::MessageLimits;
+use super::connection::Port;
 use super::elements::MessageSchema;
-use super::request_filter::RequestFilter;
+use super::forwarding::{Dispatcher, PeerEvents, PeerPort, Peers};
 use super::rpc::ServerContext;
 use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
@@ -44,6 +45,20 @@ pub struct ServerParts {
     pub metrics: Arc<Metrics>,
     /// The tasks of RPCs.
     pub tasks: TaskTracker,
+    /// `None`: this process serves every tenant.
+    pub cluster: Option<ClusterParts>,
+}
+
+/// What the server needs to forward RPCs to other replicas, and to execute theirs.
+pub struct ClusterParts {
+    /// The port of `cluster.listen`.
+    pub listener: TcpListener,
+    /// The address of this replica for others.
+    pub address: Arc<str>,
+    /// The connections to other replicas.
+    pub peers: Arc<Peers>,
+    /// Receives what other replicas report.
+    pub events: Arc<dyn PeerEvents>,
 }
 
 /// Serves until `stop`. Then health reports NOT_SERVING, new RPCs fail with UNAVAILABLE (SHUTTING_DOWN), and RPCs in progress
@@ -57,16 +72,16 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, stop: Cancellation
         audit,
         metrics,
         tasks,
+        cluster,
     } = parts;
     let drain = settings.drain;
     let unary_limit = UnaryLimit::new(settings.max_in_flight);
-    let filter = RequestFilter::new(settings.max_metadata_bytes, metrics.clone());
-    let limits = MessageLimits {
+    let limits = Arc::new(MessageLimits {
         bytes: settings.max_request_bytes,
         elements: settings.max_message_elements,
         schema: MessageSchema::new(&services::DESCRIPTORS),
         unfinished: UnfinishedMessages::new(settings.max_unfinished_bytes),
-    };
+    });
     let context = ServerContext {
         access: AccessControl::new(authenticator, tenants, metrics.clone()),
         unary_limit: unary_limit.clone(),
@@ -75,22 +90,84 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, stop: Cancellation
         audit,
         draining: stop.clone(),
         tasks,
+        has_cluster: cluster.is_some(),
     };
     let (routes, health) = services::routes(&context).await;
-    let server = connection::serve(listener, routes, context, tls, filter, limits, metrics);
+    let forwarded_limit = UnaryLimit::new(context.settings.max_in_flight);
+    let (port, for_replicas) = match cluster {
+        None => (Port::Callers(None), None),
+        Some(cluster) => {
+            let dispatcher = Dispatcher {
+                peers: cluster.peers.clone(),
+                events: cluster.events.clone(),
+                address: cluster.address,
+                routes: routes.clone(),
+                server: context.clone(),
+                limits: limits.clone(),
+                metrics: metrics.clone(),
+            };
+            let port = PeerPort {
+                peers: cluster.peers,
+                events: cluster.events,
+                metrics: metrics.clone(),
+                refused: Mutex::default(),
+            };
+            let for_replicas = connection::serve(
+                cluster.listener,
+                Port::Replicas(Arc::new(port)),
+                routes.clone(),
+                for_replicas(&context, &forwarded_limit),
+                tls.clone(),
+                limits.clone(),
+                metrics.clone(),
+            );
+            (Port::Callers(Some(dispatcher)), Some(for_replicas))
+        }
+    };
+    let for_callers = connection::serve(listener, port, routes, context, tls, limits, metrics);
+    let server = async {
+        match for_replicas {
+            None => for_callers.await,
+            Some(for_replicas) => drop(tokio::join!(for_callers, for_replicas)),
+        }
+    };
 
     // Without a limit, idle connections and endless streams would keep the server running.
     tokio::select! {
         () = server => {}
-        () = drained(stop.clone(), &unary_limit, drain) => {}
+        () = drained(stop.clone(), [&unary_limit, &forwarded_limit], drain) => {}
         () = report_draining(stop, health) => {}
     }
 }
 
+/// Returns the context of the RPCs that other replicas forward. They have permits of their own: two replicas that forward to each
+/// other must not wait for each other's permits. The first replica has applied the limits of a connection and of a caller.
+fn for_replicas(context: &ServerContext, unary_limit: &Arc<UnaryLimit>) -> ServerContext {
+    let settings = ServerSettings {
+        max_in_flight_per_caller: context.settings.max_in_flight,
+        max_streams_per_caller: context.settings.max_streams,
+        // RPCs above the limits get an error instead of waiting for a stream of HTTP/2.
+        max_streams_per_connection: u32::MAX,
+        keepalive_min_interval: Duration::ZERO,
+        ..(*context.settings).clone()
+    };
+    ServerContext {
+        unary_limit: unary_limit.clone(),
+        streams: Arc::new(Semaphore::new(settings.max_streams as usize)),
+        settings: Arc::new(settings),
+        ..context.clone()
+    }
+}
+
 /// Resolves after `stop`, when no unary RPC is in progress any more or `limit` has passed.
-async fn drained(stop: CancellationToken, unary_limit: &UnaryLimit, limit: Duration) {
+async fn drained(stop: CancellationToken, unary_limits: [&Arc<UnaryLimit>; 2], limit: Duration) {
     stop.cancelled().await;
-    if tokio::time::timeout(limit, unary_limit.all_free()).await.is_err() {
+    let all_free = async {
+        for unary_limit in unary_limits {
+            unary_limit.all_free().await;
+        }
+    };
+    if tokio::time::timeout(limit, all_free).await.is_err() {
         tracing::warn!("rpcs in progress did not finish within server.drain");
     }
     tokio::time::sleep(FLUSH).await;

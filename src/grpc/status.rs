@@ -230,7 +230,7 @@ fn entry(error: &Error) -> StatusEntry<'_> {
         ErrorKind::ShuttingDown | ErrorKind::StreamInterrupted => {
             row(Code::Unavailable, "SHUTTING_DOWN", Detail::None, After(Duration::ZERO))
         }
-        ErrorKind::OwnerMoved => row(Code::Unavailable, "OWNER_MOVED", Detail::None, After(Duration::ZERO)),
+        ErrorKind::Moved { .. } => row(Code::Unavailable, "OWNER_MOVED", Detail::None, After(SOON)),
         ErrorKind::DeadlineExceeded { .. } => {
             row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Detail::None, Unspecified)
         }

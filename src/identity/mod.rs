@@ -146,6 +146,11 @@ impl Registry {
         }
     }
 
+    /// The caller of that name.
+    pub fn named(&self, name: &str) -> Option<Arc<Caller>> {
+        self.callers.get(name).map(|(caller, _)| caller.clone())
+    }
+
     /// The caller of a credential. `None` if the credential is unknown, revoked or expired: callers cannot tell which.
     pub fn identify(&self, credential: &Credential, now: SystemTime) -> Option<Arc<Caller>> {
         match credential {

@@ -73,6 +73,7 @@ labels! {
     WhatLabels { what: String }
     ReadLabels { tenant: String, by: &'static str }
     FileLabels { file: &'static str }
+    ForwardedLabels { tenant: String, code: &'static str }
     ReasonLabels { reason: &'static str }
 }
 
@@ -88,6 +89,10 @@ metrics! {
         "Finished RPCs, by method and gRPC code";
     rpc_duration: Family<MethodLabels, Histogram> = "rpc_duration" in Seconds,
         "Time from the headers of an RPC to its response, by method" with SECONDS;
+    forwarded: Family<ForwardedLabels, Counter> = "forwarded_rpcs",
+        "RPCs that another replica executed, by tenant and gRPC code";
+    forwarding: Family<TenantLabels, Histogram> = "forwarding_duration" in Seconds,
+        "Time that forwarding added to a unary RPC, by tenant" with SECONDS;
     attempts: Family<AttemptLabels, Counter> = "upstream_attempts",
         "Requests sent to LeadSquared, by tenant, endpoint and outcome";
     attempt_duration: Family<EndpointLabels, Histogram> = "upstream_attempt_duration" in Seconds,
@@ -242,6 +247,19 @@ impl Metrics {
         let labels = MethodLabels { method: method.clone() };
         self.rpcs.get_or_create(&RpcLabels { method, code }).inc();
         self.rpc_duration.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts an RPC that another replica executed.
+    pub fn forwarded(&self, tenant: &str, code: &'static str) {
+        let tenant = tenant.to_owned();
+        self.forwarded.get_or_create(&ForwardedLabels { tenant, code }).inc();
+    }
+
+    /// Records the time that forwarding added to an RPC.
+    pub fn forwarding_took(&self, tenant: &str, added: Duration) {
+        let tenant = tenant.to_owned();
+        let histogram = self.forwarding.get_or_create(&TenantLabels { tenant });
+        histogram.observe(added.as_secs_f64());
     }
 
     /// Counts a finished request to LeadSquared.

@@ -21,6 +21,7 @@ mod deadlines;
 mod duplicates;
 mod edge;
 mod errors;
+mod forwarding;
 mod golden;
 mod health;
 mod hostile;

@@ -260,6 +260,11 @@ fn batch_context<O: Batchable>(members: &[Member<O>]) -> RequestContext {
         mutation: mutation.filter(|id| contexts().all(|context| context.mutation == Some(*id))),
         caller,
         permissions: Permissions::all(),
+        first_received: contexts()
+            .map(|context| context.first_received)
+            .min()
+            .unwrap_or_else(Instant::now),
+        is_repeated: contexts().any(|context| context.is_repeated),
         criticality: contexts()
             .map(|context| context.criticality)
             .max()

@@ -83,7 +83,7 @@ impl Closed {
     fn error(self) -> Error {
         match self {
             Self::ShuttingDown => ErrorKind::ShuttingDown.into(),
-            Self::OwnerMoved => ErrorKind::OwnerMoved.into(),
+            Self::OwnerMoved => ErrorKind::Moved { sent: false }.into(),
         }
     }
 }

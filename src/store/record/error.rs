@@ -79,7 +79,6 @@ pub(in crate::store) enum ErrorKindRecord {
     StreamNotRead,
     ShuttingDown,
     StreamInterrupted,
-    OwnerMoved,
     #[serde(rename = "CallerLeft")]
     CallerCancelled,
     CallerUnknown,
@@ -242,9 +241,9 @@ impl From<domain::ErrorKind> for ErrorKindRecord {
             domain::ErrorKind::StoreUnavailable => Self::StoreUnavailable,
             domain::ErrorKind::StoreUnreadable => Self::StoreUnreadable,
             domain::ErrorKind::StreamNotRead => Self::StreamNotRead,
-            domain::ErrorKind::ShuttingDown => Self::ShuttingDown,
+            // No result of a mutation: it is repeated by the next owner.
+            domain::ErrorKind::ShuttingDown | domain::ErrorKind::Moved { .. } => Self::ShuttingDown,
             domain::ErrorKind::StreamInterrupted => Self::StreamInterrupted,
-            domain::ErrorKind::OwnerMoved => Self::OwnerMoved,
             domain::ErrorKind::CallerCancelled => Self::CallerCancelled,
             domain::ErrorKind::CallerUnknown => Self::CallerUnknown,
             domain::ErrorKind::CallerNotAllowed(denial) => Self::CallerNotAllowed(denial.into()),
@@ -289,7 +288,6 @@ impl From<ErrorKindRecord> for domain::ErrorKind {
             ErrorKindRecord::StreamNotRead => Self::StreamNotRead,
             ErrorKindRecord::ShuttingDown => Self::ShuttingDown,
             ErrorKindRecord::StreamInterrupted => Self::StreamInterrupted,
-            ErrorKindRecord::OwnerMoved => Self::OwnerMoved,
             ErrorKindRecord::CallerCancelled => Self::CallerCancelled,
             ErrorKindRecord::CallerUnknown => Self::CallerUnknown,
             ErrorKindRecord::CallerNotAllowed(denial) => Self::CallerNotAllowed(denial.into()),

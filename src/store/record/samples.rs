@@ -143,7 +143,6 @@ pub(in crate::store) fn errors() -> Vec<Error> {
     // Later kinds are appended, because records are never changed.
     errors.push(Error::from(ErrorKind::Unavailable { sent: false }).with_cause(Cause::PrivateAddress));
     errors.push(ErrorKind::CallerRpcLimit { retry_after: after(7) }.into());
-    errors.push(Error::from(ErrorKind::OwnerMoved));
     errors
 }
 

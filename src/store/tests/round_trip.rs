@@ -42,7 +42,6 @@ fn any_error() -> impl Strategy<Value = Error> {
         ErrorKind::StoreUnavailable,
         ErrorKind::StoreUnreadable,
         ErrorKind::ShuttingDown,
-        ErrorKind::OwnerMoved,
         ErrorKind::CallerCancelled,
         ErrorKind::CallerUnknown,
         ErrorKind::CallerNotAllowed(Denial::Method),

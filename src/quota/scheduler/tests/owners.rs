@@ -64,9 +64,9 @@ async fn waiting_calls_fail_as_unsent_when_the_lease_ends() {
     waiting.spawn(async move { acquire(&clone, "a", "Leads.GetById", Cost::Call).await.err().unwrap() });
     sleep(ms(100)).await;
     lease.end_in_test();
-    assert_eq!(waiting.join_all().await[0].kind, ErrorKind::OwnerMoved);
+    assert_eq!(waiting.join_all().await[0].kind, ErrorKind::Moved { sent: false });
     let later = acquire(&quota, "a", "Leads.GetById", Cost::Call).await.err().unwrap();
-    assert_eq!(later.kind, ErrorKind::OwnerMoved);
+    assert_eq!(later.kind, ErrorKind::Moved { sent: false });
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +76,10 @@ async fn after_stop_granting_waiting_calls_fail_and_calls_in_progress_end() {
     first.sent();
     quota.stop_granting();
     let refused = acquire(&quota, "a", "Leads.GetById", Cost::Call).await.err().unwrap();
-    assert_eq!((refused.kind, quota.in_progress()), (ErrorKind::OwnerMoved, 1));
+    assert_eq!(
+        (refused.kind, quota.in_progress()),
+        (ErrorKind::Moved { sent: false }, 1)
+    );
     drop(first.responded(Verdict::Accepted));
     assert_eq!(quota.in_progress(), 0);
 }

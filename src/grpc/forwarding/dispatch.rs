@@ -1,0 +1,467 @@
+//! Executes an RPC where its tenant is served: in this process, or by the replica that owns the tenant. If the tenant moves, the RPC
+//! goes on at the next owner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanic;
+use uuid::Uuid;
+
+use super::headers::{self, ForwardedRpc, MovedResponse};
+use super::message::PeerEvents;
+use super::order::{OrderedDispatch, Target};
+use super::peers::Peers;
+use super::response::ForwardedStream;
+use super::source::RequestStream;
+use crate::context::deadline_exceeded;
+use crate::error::{Error, ErrorKind};
+use crate::grpc::body::{MessageLimits, RequestBody};
+use crate::grpc::elements::MethodInfo;
+use crate::grpc::metadata;
+use crate::grpc::mutation;
+use crate::grpc::permits::{InternalRequestId, RpcAccess, RpcStart};
+use crate::grpc::rpc::{ServerContext, StatusBuilder};
+use crate::grpc::rpc_log::{self, panic_response};
+use crate::grpc::write_order::WriteOrder;
+use crate::telemetry::metrics::Metrics;
+use crate::tenant::{Owner, TenantRoute};
+
+/// Maximum number of replicas that name another owner. More are a loop.
+const MAX_REDIRECTS: u32 = 8;
+/// The pauses after a dispatch without a response, while the route does not change.
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long an RPC without an owner waits for one after this process has begun to shut down. Then its caller can retry at another
+/// replica.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TENANT: HeaderName = HeaderName::from_static(metadata::TENANT);
+
+/// Executes RPCs where their tenants are served.
+pub(in crate::grpc) struct Dispatcher {
+    pub(in crate::grpc) peers: Arc<Peers>,
+    pub(in crate::grpc) events: Arc<dyn PeerEvents>,
+    /// The address of this replica for others.
+    pub(in crate::grpc) address: Arc<str>,
+    pub(in crate::grpc) routes: Routes,
+    pub(in crate::grpc) server: ServerContext,
+    pub(in crate::grpc) limits: Arc<MessageLimits>,
+    pub(in crate::grpc) metrics: Arc<Metrics>,
+}
+
+/// An RPC that may be executed by another replica.
+pub(in crate::grpc) struct RpcToDispatch {
+    pub(in crate::grpc) request: Request<Incoming>,
+    pub(in crate::grpc) method: MethodInfo,
+    pub(in crate::grpc) start: RpcStart,
+    /// The caller and the tenant.
+    pub(in crate::grpc) access: RpcAccess,
+    pub(in crate::grpc) deadline: Instant,
+    /// The number of the caller's connection.
+    pub(in crate::grpc) connection: u64,
+    /// The order of the dispatches of writes. `None` for RPCs that do not write.
+    pub(in crate::grpc) dispatches: Option<OrderedDispatch>,
+    /// The order of the writes of the connection that this process executes.
+    pub(in crate::grpc) write_order: Arc<WriteOrder>,
+}
+
+/// An RPC whose dispatches can begin.
+struct Call {
+    parts: Parts,
+    method: MethodInfo,
+    source: Source,
+    start: RpcStart,
+    access: RpcAccess,
+    deadline: Instant,
+    connection: u64,
+    dispatches: Option<OrderedDispatch>,
+    write_order: Arc<WriteOrder>,
+    status_builder: StatusBuilder,
+}
+
+/// The request.
+enum Source {
+    /// The message of a unary request in its frame. Empty: there is none.
+    Message(Bytes),
+    Stream(RequestStream),
+}
+
+/// The end of a dispatch.
+enum Ended {
+    /// The RPC has its response.
+    Responded(Response<Body>),
+    /// The replica does not own the tenant, or no replica does.
+    Moved { sent: bool, owner: Option<Owner> },
+    /// There was no response.
+    Unreachable { sent: bool },
+}
+
+impl Call {
+    fn path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    fn tenant(&self) -> &str {
+        self.access.tenant.name()
+    }
+
+    /// Whether the RPC can be sent again after a dispatch that may have been executed.
+    fn is_repeatable(&self) -> bool {
+        !mutation::is_mutation(self.path()) || self.start.internal_request_id.is_some()
+    }
+
+    /// The body of the next dispatch by another replica.
+    fn body(&self) -> Body {
+        match &self.source {
+            Source::Message(message) => Body::new(Full::from(message.clone())),
+            Source::Stream(stream) => Body::new(stream.reader()),
+        }
+    }
+
+    /// Ends the RPC with an error of this replica.
+    fn fail(&self, error: &Error) -> Response<Body> {
+        self.start.log.set_forwarded_to(None);
+        self.status_builder.not_served(error).into_http()
+    }
+}
+
+impl Dispatcher {
+    /// Reads the request, and executes the RPC. The RPC ends at its deadline.
+    pub(in crate::grpc) async fn execute(&self, rpc: RpcToDispatch) -> Response<Body> {
+        let RpcToDispatch {
+            request,
+            method,
+            mut start,
+            access,
+            deadline,
+            connection,
+            dispatches,
+            write_order,
+        } = rpc;
+        let status_builder = self.server.status_builder(request.headers(), start.log.clone());
+        let path = request.uri().path();
+        start.internal_request_id = mutation::has_request_id(path).then(|| InternalRequestId {
+            id: Uuid::now_v7(),
+            recovery: mutation::recovery(path),
+        });
+        let (parts, source) = if method.is_client_streaming {
+            let (parts, incoming) = request.into_parts();
+            (parts, Source::Stream(RequestStream::new(incoming)))
+        } else {
+            let request = RequestBody::new(request, Some(method), &self.limits, &start.log);
+            let (parts, body) = request.into_parts();
+            let message = tokio::select! {
+                message = body.collect() => message.map_err(|_| {
+                    start.log.request_error(&Status::cancelled("")).unwrap_or_else(|| ErrorKind::CallerCancelled.into())
+                }),
+                () = tokio::time::sleep_until(deadline) => Err(deadline_exceeded("the request message")),
+                () = self.server.draining.cancelled() => Err(ErrorKind::ShuttingDown.into()),
+            };
+            match message {
+                Ok(message) => (parts, Source::Message(message.to_bytes())),
+                Err(error) => return status_builder.last(&error).into_http(),
+            }
+        };
+        start.log.message_complete();
+        if let Some(dispatches) = &dispatches {
+            dispatches.ready();
+        }
+        let call = Call {
+            parts,
+            method,
+            source,
+            start,
+            access,
+            deadline,
+            connection,
+            dispatches,
+            write_order,
+            status_builder,
+        };
+        self.run(call).await
+    }
+
+    /// Repeats the RPC until it has a response.
+    async fn run(&self, mut call: Call) -> Response<Body> {
+        let mut routes = call.access.tenant.watch_route();
+        let mut named: Option<Owner> = None;
+        let (mut redirects, mut pause) = (0, MIN_PAUSE);
+        let shut_down = async {
+            self.server.draining.cancelled().await;
+            tokio::time::sleep(SHUTDOWN_WAIT).await;
+        };
+        let mut shut_down = std::pin::pin!(shut_down);
+        // Whether a dispatch may have been executed.
+        let mut sent = false;
+        loop {
+            let route = routes.borrow_and_update().clone();
+            let target = match (named.take(), &route) {
+                (Some(owner), _) => TenantRoute::Replica(owner),
+                (None, route) => route.clone(),
+            };
+            let dispatch = match &target {
+                _ if Instant::now() >= call.deadline => None,
+                TenantRoute::Here(_) if target.running().is_some() => Some(self.execute_here(&call).await),
+                TenantRoute::Replica(owner) if owner.address != self.address => Some(self.forward(&call, owner).await),
+                _ => None,
+            };
+            // A dispatch that did not begin changes nothing.
+            let is_waiting = dispatch.is_none();
+            let known_epoch = match &target {
+                TenantRoute::Replica(owner) => owner.epoch,
+                TenantRoute::Here(_) | TenantRoute::Unknown => i64::MIN,
+            };
+            match dispatch {
+                Some(Ended::Responded(response)) => return response,
+                Some(Ended::Moved { sent: was_sent, owner }) => {
+                    sent |= was_sent;
+                    if let Some(owner) = owner {
+                        redirects += 1;
+                        self.events
+                            .owner_changed(call.tenant(), owner.epoch, Some(&*owner.address));
+                        named = Some(owner).filter(|owner| owner.epoch > known_epoch && owner.address != self.address);
+                    }
+                }
+                Some(Ended::Unreachable { sent: was_sent }) => sent |= was_sent,
+                None => {}
+            }
+            if let Some(dispatches) = call.dispatches.as_ref().filter(|_| !is_waiting) {
+                dispatches.ready();
+            }
+            call.start.is_repeated |= sent;
+            if redirects >= MAX_REDIRECTS || (sent && !call.is_repeatable()) {
+                return self.not_served(&call, sent, ErrorKind::Moved { sent: false });
+            }
+            if named.is_some() {
+                continue;
+            }
+            tokio::select! {
+                // The tenants are never removed.
+                _ = routes.changed() => pause = MIN_PAUSE,
+                () = tokio::time::sleep(pause), if !is_waiting => pause = MAX_PAUSE.min(2 * pause),
+                () = tokio::time::sleep_until(call.deadline) => {
+                    let unsent = match self.events.is_store_unavailable() {
+                        true => ErrorKind::StoreUnavailable,
+                        false => ErrorKind::Moved { sent: false },
+                    };
+                    return self.not_served(&call, sent, unsent);
+                }
+                () = &mut shut_down => return self.not_served(&call, sent, ErrorKind::ShuttingDown),
+            }
+        }
+    }
+
+    /// Ends an RPC for which no owner was found. `unsent` is the error of an RPC that was certainly not executed.
+    fn not_served(&self, call: &Call, sent: bool, unsent: ErrorKind) -> Response<Body> {
+        let error = match sent {
+            true if call.method.is_client_streaming => ErrorKind::StreamInterrupted,
+            true => ErrorKind::Moved { sent },
+            false => unsent,
+        };
+        call.fail(&error.into())
+    }
+
+    /// Executes the RPC in this process.
+    async fn execute_here(&self, call: &Call) -> Ended {
+        let log = &call.start.log;
+        log.set_forwarded_to(None);
+        let mut start = call.start.clone();
+        if let Some(dispatches) = &call.dispatches {
+            dispatches.wait(Target::Here).await;
+            start.write_position = Some(Arc::new(call.write_order.register()));
+            dispatches.begun(Target::Here);
+        }
+        let mut request = Request::from_parts(call.parts.clone(), ());
+        request.extensions_mut().insert(start);
+        let request = match &call.source {
+            Source::Message(message) => request.map(|()| Body::new(Full::from(message.clone()))),
+            Source::Stream(stream) => {
+                let request = request.map(|()| stream.reader());
+                RequestBody::new(request, Some(call.method), &self.limits, log).map(Body::new)
+            }
+        };
+        let routes = CatchPanic::custom(self.routes.clone(), panic_response);
+        let response = match routes.oneshot(request).await {
+            Ok(response) => response.map(Body::new),
+            Err(never) => match never {},
+        };
+        if let Some(moved) = log.take_moved() {
+            return Ended::Moved {
+                sent: moved.sent,
+                owner: None,
+            };
+        }
+        if let Source::Stream(stream) = &call.source {
+            stream.accept();
+        }
+        Ended::Responded(response)
+    }
+
+    /// Sends the RPC to another replica.
+    async fn forward(&self, call: &Call, owner: &Owner) -> Ended {
+        let connected = tokio::time::timeout_at(call.deadline, self.peers.connection(&owner.address)).await;
+        let mut connection = match connected {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                tracing::debug!(address = %owner.address, %error, "connecting to another replica failed");
+                return Ended::Unreachable { sent: false };
+            }
+            // `run` ends the RPC.
+            Err(_) => return Ended::Unreachable { sent: false },
+        };
+        let target = Target::Connection(connection.number);
+        if let Some(dispatches) = &call.dispatches {
+            dispatches.wait(target).await;
+        }
+        call.start.log.set_forwarded_to(Some(&owner.address));
+        let began = Instant::now();
+        let responding = connection.send(self.request(call, owner));
+        if let Some(dispatches) = &call.dispatches {
+            dispatches.begun(target);
+        }
+        // The owner has the same deadline, and responds with a more exact error.
+        let give_up = tokio::time::sleep_until(call.deadline + self.grace(call));
+        let mut give_up = std::pin::pin!(give_up);
+        let response = tokio::select! {
+            response = responding => response,
+            () = &mut give_up => return Ended::Responded(self.late(call)),
+        };
+        let mut response = match response {
+            Ok(response) => response,
+            Err(none) => {
+                let (sent, error) = (none.sent, none.error);
+                tracing::debug!(address = %owner.address, sent, %error, "a forwarded rpc got no response");
+                return Ended::Unreachable { sent };
+            }
+        };
+        if headers::is_refused(response.headers()) {
+            tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
+            return Ended::Unreachable { sent: false };
+        }
+        if let Some(MovedResponse { sent, owner }) = MovedResponse::read(response.headers()) {
+            return Ended::Moved { sent, owner };
+        }
+        let took = headers::took(response.headers()).filter(|_| !call.method.is_stream);
+        let count = |status: Option<Status>| {
+            let code = status.map_or(Code::Unknown, |status| status.code());
+            self.metrics.forwarded(call.tenant(), rpc_log::name(code));
+            if let Some(took) = took {
+                let added = began.elapsed().saturating_sub(took);
+                self.metrics.forwarding_took(call.tenant(), added);
+            }
+        };
+        headers::remove_all(response.headers_mut());
+        if let Source::Stream(stream) = &call.source {
+            stream.accept();
+        }
+        // A response without messages has its trailers in the headers, and no body at all.
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            count(Some(status));
+            return Ended::Responded(response.map(|_| Body::empty()));
+        }
+        if call.method.is_stream {
+            return Ended::Responded(self.stream(call, response));
+        }
+        let (parts, body) = response.into_parts();
+        let body = tokio::select! {
+            body = body.collect() => body,
+            () = &mut give_up => return Ended::Responded(self.late(call)),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::debug!(address = %owner.address, %error, "the response to a forwarded rpc is incomplete");
+                return Ended::Unreachable { sent: true };
+            }
+        };
+        count(body.trailers().and_then(Status::from_header_map));
+        let body = Body::new(body.map_err(|never| match never {}));
+        Ended::Responded(Response::from_parts(parts, body))
+    }
+
+    /// Returns the request for another replica.
+    fn request(&self, call: &Call, owner: &Owner) -> Request<Body> {
+        let mut request = Request::from_parts(call.parts.clone(), call.body());
+        // The log and the permit belong to this replica.
+        request.extensions_mut().clear();
+        *request.uri_mut() = uri(&owner.address, call.parts.uri.clone());
+        let headers = request.headers_mut();
+        headers::remove_all(headers);
+        headers.remove(metadata::CALLER);
+        headers.remove(header::HOST);
+        // The message may be decompressed.
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::AUTHORIZATION, self.peers.authorization());
+        insert(headers, REQUEST_ID, call.start.log.id());
+        insert(headers, TENANT, call.tenant());
+        let forwarded = ForwardedRpc {
+            caller: call.access.caller.name.clone(),
+            age: call.start.log.start().elapsed(),
+            epoch: owner.epoch,
+            is_repeated: call.start.is_repeated,
+            request_id: call.start.internal_request_id.map(|internal| internal.id),
+            connection: call.connection,
+        };
+        forwarded.add_to(headers);
+        request
+    }
+
+    /// Returns the response with a stream, which ends as a stream of this process does.
+    fn stream(&self, call: &Call, response: Response<Incoming>) -> Response<Body> {
+        let revoked = self.server.access.clone().revoked(call.start.stream_access.clone());
+        let draining = self.server.draining.clone();
+        let ended = async move {
+            tokio::select! {
+                error = revoked => error,
+                () = draining.cancelled() => ErrorKind::StreamInterrupted.into(),
+            }
+        };
+        let (metrics, tenant) = (self.metrics.clone(), call.tenant().to_owned());
+        let permit = call.start.permit.clone();
+        response.map(|body| {
+            let counted = move |code| {
+                drop(permit);
+                metrics.forwarded(&tenant, rpc_log::name(code));
+            };
+            Body::new(ForwardedStream::new(body, ended, call.status_builder.clone(), counted))
+        })
+    }
+
+    /// How long after the deadline the owner may respond: a part of `server.deadline_margin`, so that its error reaches the caller.
+    fn grace(&self, call: &Call) -> Duration {
+        let limit = call.deadline.saturating_duration_since(call.start.log.start());
+        self.server.settings.deadline_margin.min(limit / 3) * 3 / 4
+    }
+
+    /// Ends an RPC whose owner has not responded in time.
+    fn late(&self, call: &Call) -> Response<Body> {
+        call.fail(&deadline_exceeded("the response of the replica that owns the tenant"))
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// Returns the same path at another replica.
+fn uri(address: &str, uri: Uri) -> Uri {
+    let mut parts = uri.into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Authority::try_from(address).ok();
+    Uri::from_parts(parts).unwrap_or_default()
+}

@@ -1,0 +1,24 @@
+//! Forwarding between replicas. The replica that receives an RPC identifies the caller and executes the RPC where its tenant is
+//! served.
+//!
+//! * `dispatch.rs`: the dispatches of one RPC. Used by the public port.
+//! * `listener.rs`: the port on which other replicas forward RPCs.
+//! * `peers.rs`: the connections to other replicas.
+//! * `order.rs`: the order of the writes of one connection, over all dispatches.
+//! * `source.rs`, `response.rs`: requests that can be sent again, and streams of responses.
+//! * `headers.rs`, `message.rs`: what replicas say to each other.
+
+mod dispatch;
+mod headers;
+mod listener;
+mod message;
+mod order;
+mod peers;
+mod response;
+mod source;
+
+pub(super) use dispatch::{Dispatcher, RpcToDispatch};
+pub(super) use listener::{OriginOrders, PeerPort, PeerRequest, moved_response, set_took};
+pub use message::PeerEvents;
+pub(super) use order::DispatchOrder;
+pub use peers::{PeerSettings, PeerTls, Peers};
