@@ -45,6 +45,7 @@ const MODULES: [(&str, &[&str]); 22] = [
             "identity",
             "quota",
             "sharing",
+            "store",
             "telemetry",
             "tls",
         ],
