@@ -77,6 +77,7 @@ impl Watched {
     /// Compares the contents with those in use, and calls `reload` if they differ. Files that belong together, such as a
     /// certificate and its key, may be seen between two writes. So a failed reload is tried again at each look, and only a
     /// new error is reported. Contents that still change are not used yet. Blocks.
+    #[expect(clippy::disallowed_methods, reason = "a look runs on a thread that may block")]
     pub fn look(&mut self, reload: impl FnOnce() -> Result<(), String>) -> Look {
         self.look_twice(|| std::thread::sleep(STABLE_FOR), reload)
     }

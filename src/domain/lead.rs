@@ -416,13 +416,14 @@ pub fn contacts_of(row: &RawFields) -> impl Iterator<Item = String> {
 }
 
 fn contacts(text: impl Fn(&str) -> Option<String>) -> impl Iterator<Item = String> {
-    ["EmailAddress", "Phone", "Mobile"].into_iter().filter_map(move |name| {
-        let text = text(name)?;
-        let (kind, value) = match name {
-            "EmailAddress" => ("email", text.trim().to_owned()),
-            _ => ("phone", super::phone::subscriber(&text)),
+    ["EmailAddress", "Phone", "Mobile"].into_iter().flat_map(move |name| {
+        let text = text(name).unwrap_or_default();
+        let (kind, mut values) = match name {
+            "EmailAddress" => ("email", vec![text.trim().to_owned()]),
+            _ => ("phone", super::phone::keys(&text)),
         };
-        (!value.is_empty()).then(|| order_key(kind, &value))
+        values.retain(|value| !value.is_empty());
+        values.into_iter().map(move |value| order_key(kind, &value))
     })
 }
 

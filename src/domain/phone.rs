@@ -92,8 +92,8 @@ pub fn lookup_forms(phone: &str, country: &str) -> Vec<String> {
     };
     let mut forms: Vec<String> = Vec::new();
     for form in candidates.into_iter().flatten() {
-        // With the country code, a long number may become invalid.
-        if PhoneNumber::parse(&form).is_ok() && !forms.contains(&form) {
+        // With the country code, a long number may become invalid, and one with a zero after its own code another number.
+        if same(&form, phone) && !forms.contains(&form) {
             forms.push(form);
         }
     }
@@ -120,10 +120,20 @@ pub fn holds(stored: &str, number: &str) -> bool {
     same(stored, number) || (PhoneNumber::parse(stored).is_err() && PhoneNumber::parse(number).is_ok_and(is_in))
 }
 
-/// Returns the last digits of a number, which are the same with and without a country code. Empty for an invalid number.
-pub fn subscriber(text: &str) -> String {
-    let digits = PhoneNumber::parse(text).map(|number| number.digits).unwrap_or_default();
-    digits[digits.len().saturating_sub(SUBSCRIBER_DIGITS)..].to_owned()
+/// Returns the keys of a number. Texts that are the same number have a common key. A key is the last digits, which are the same
+/// with and without a country code. A short number with a country code has two keys: without the code, and with it. Empty for an
+/// invalid number.
+pub fn keys(text: &str) -> Vec<String> {
+    let Ok(number) = PhoneNumber::parse(text) else {
+        return vec![];
+    };
+    let last = |digits: &str| digits[digits.len().saturating_sub(SUBSCRIBER_DIGITS)..].to_owned();
+    let mut keys: Vec<String> = number.national().map(last).into_iter().collect();
+    let whole = last(&number.digits);
+    if !keys.contains(&whole) {
+        keys.push(whole);
+    }
+    keys
 }
 
 /// A country calling code, or none.
@@ -210,11 +220,16 @@ impl PhoneNumber {
         }
     }
 
+    /// Returns the digits without the country code, if the number may have one, and without leading zeros.
+    fn national(&self) -> Option<&str> {
+        let has_code = self.is_international || self.digits.len() >= MIN_DIGITS_WITH_BARE_CODE;
+        let (_, national) = split(&self.digits).filter(|_| has_code)?;
+        Some(national.trim_start_matches('0')).filter(|national| !national.is_empty())
+    }
+
     /// Whether this is the other number without its country code.
     fn is_national_of(&self, whole: &Self) -> bool {
-        let has_code = whole.is_international || whole.digits.len() >= MIN_DIGITS_WITH_BARE_CODE;
-        let national = split(&whole.digits).filter(|_| has_code).map(|(_, national)| national);
-        !self.is_international && national.is_some_and(|national| national.trim_start_matches('0') == self.digits)
+        !self.is_international && whole.national() == Some(&self.digits)
     }
 }
 
@@ -390,7 +405,7 @@ mod tests {
             "1/2/2026 10:00",
         ] {
             assert!(violation(text).is_some(), "{text:?}");
-            assert_eq!(subscriber(text), "", "{text:?}");
+            assert!(keys(text).is_empty(), "{text:?}");
             assert!(lookup_forms(text, "91").is_empty(), "{text:?}");
         }
     }
@@ -466,6 +481,8 @@ mod tests {
         assert_eq!(lookup_forms("88888 88888", "91"), ["8888888888", "+91-8888888888"]);
         assert_eq!(lookup_forms("919845098450", "91"), ["919845098450", "+91-9845098450"]);
         assert_eq!(lookup_forms("919845098450", ""), ["919845098450", "+91-9845098450"]);
+        // With a plus sign, the zero would be a trunk prefix.
+        assert_eq!(lookup_forms("9109845098450", "91"), ["9109845098450"]);
     }
 
     #[test]
@@ -547,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_digits_are_the_same_in_all_forms() {
+    fn all_forms_of_a_number_have_a_common_key() {
         for text in [
             "9845098450",
             "09845098450",
@@ -555,8 +572,13 @@ mod tests {
             "0091 98450 98450",
             "+91 (0)98450 98450 ext 7",
         ] {
-            assert_eq!(subscriber(text), "845098450", "{text}");
+            assert_eq!(keys(text), ["845098450"], "{text}");
         }
+        // Numbers with fewer digits.
+        assert_eq!(keys("81234567"), ["81234567"]);
+        assert_eq!(keys("+65-81234567"), ["81234567", "581234567"]);
+        assert_eq!(keys("6581234567"), ["581234567"]);
+        assert_eq!(keys("+372 12345"), ["12345", "37212345"]);
     }
 
     proptest! {
@@ -568,14 +590,31 @@ mod tests {
             prop_assert_eq!(violation(&text), None);
             prop_assert!(same(&text, &plain));
             prop_assert_eq!(lookup_forms(&text, ""), lookup_forms(&plain, ""));
-            prop_assert_eq!(subscriber(&text), subscriber(&national));
+            prop_assert_eq!(keys(&text), keys(&national));
         }
 
         #[test]
         fn only_valid_numbers_are_looked_up(text in any::<String>()) {
-            prop_assert_eq!(violation(&text).is_none(), !subscriber(&text).is_empty());
+            prop_assert_eq!(violation(&text).is_none(), !keys(&text).is_empty());
             prop_assert_eq!(violation(&text).is_none(), !lookup_forms(&text, "91").is_empty());
             prop_assert!(lookup_forms(&text, "91").len() <= 3);
+        }
+
+        #[test]
+        fn texts_of_the_same_number_have_a_common_key(
+            national in "0{0,2}[1-9][0-9]{3,10}",
+            code in "[1-9][0-9]{0,2}",
+            forms in prop::array::uniform2(0..5),
+        ) {
+            let [a, b] = forms.map(|form| match form {
+                0 => national.clone(),
+                1 => format!("{code}{national}"),
+                2 => format!("+{code}{national}"),
+                3 => format!("00{code}-{national}"),
+                _ => format!("+{code} (0){national}"),
+            });
+            let common = keys(&a).iter().any(|key| keys(&b).contains(key));
+            prop_assert!(common || violation(&a).is_some() || !same(&a, &b), "{a} {b}");
         }
 
         #[test]

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value as Json, json};
+use x509_parser::extensions::GeneralName;
 
 use crate::identity::api_key::{self, KeyHash};
 use crate::identity::certificate::{SubjectName, subject_names};
@@ -189,10 +190,13 @@ pub(super) fn credential_text(data: &[u8]) {
         assert_eq!(secret.map(str::len), Some(43));
         assert!(!caller.is_empty() && hash.is(&KeyHash::of(text)));
     }
-    match text.parse::<KeyHash>() {
-        Ok(hash) => assert_eq!(hash.to_string(), text.to_ascii_lowercase()),
-        Err(error) => assert!(text.is_empty() || text.len() < 8 || !error.contains(text)),
-    }
+    let hash = text.parse::<KeyHash>();
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    let is_hash = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert_eq!(
+        hash.map(|hash| hash.to_string()).ok(),
+        is_hash.then(|| text.to_ascii_lowercase())
+    );
     if let Ok(name) = text.parse::<SubjectName>() {
         assert_eq!(name.to_string().parse(), Ok(name));
     }
@@ -201,14 +205,26 @@ pub(super) fn credential_text(data: &[u8]) {
     }
 }
 
-/// Reads the names and the expiry of a client certificate.
+/// Reads the names and the expiry of a client certificate. Another parser finds each name, too.
 pub(super) fn certificate(data: &[u8]) {
     let certificate = CertificateDer::from(data);
     let _ = tls::earliest_expiry(std::slice::from_ref(&certificate));
-    for name in subject_names(&certificate) {
-        match name {
-            SubjectName::Dns(name) => assert_eq!(name, name.to_ascii_lowercase()),
-            SubjectName::Uri(uri) => assert!(!uri.is_empty()),
-        }
+    let names = subject_names(&certificate);
+    let is_dns = |name: &SubjectName| matches!(name, SubjectName::Dns(_));
+    assert!(names.is_sorted_by_key(is_dns), "{names:?}");
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(data) else {
+        return;
+    };
+    let Ok(extension) = parsed.subject_alternative_name() else {
+        return;
+    };
+    let known = extension.map_or(&[][..], |extension| &extension.value.general_names);
+    for name in names {
+        let is_known = known.iter().any(|known| match (&name, known) {
+            (SubjectName::Uri(uri), GeneralName::URI(known)) => uri == known,
+            (SubjectName::Dns(name), GeneralName::DNSName(known)) => *name == known.to_ascii_lowercase(),
+            _ => false,
+        });
+        assert!(is_known, "{name:?} is not in {known:?}");
     }
 }

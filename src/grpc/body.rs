@@ -13,7 +13,7 @@ use http_body::Frame;
 use hyper::body::Incoming;
 use tonic::codegen::StdError;
 
-use super::elements::{MessageSchema, MethodInfo};
+use super::elements::{MessageError, MessageSchema, MethodInfo};
 use super::rpc_log::RpcLog;
 use super::unfinished::{UnfinishedMessage, UnfinishedMessages};
 use crate::error::{Error, ErrorKind, Result};
@@ -213,16 +213,25 @@ impl MessageLimits {
         if flag == 1 && is_gzip {
             message = self.decompressed(&message[PREFIX_BYTES..])?;
         }
-        if let Some(method) = method
-            && self.schema.has_more(method, &message[PREFIX_BYTES..], self.elements)
-        {
-            let limit = self.elements;
-            let text = format!(
-                "has more repeated elements and map entries than server.max_message_elements ({limit}); split it"
-            );
-            return Err(invalid(text));
+        if let Some(method) = method {
+            let checked = self.schema.check(method, &message[PREFIX_BYTES..], self.elements);
+            checked.map_err(|error| invalid(self.explain(error)))?;
         }
         Ok(Some(message.freeze()))
+    }
+
+    fn explain(&self, error: MessageError) -> String {
+        let limit = self.elements;
+        match error {
+            MessageError::TooManyElements => {
+                format!(
+                    "has more repeated elements and map entries than server.max_message_elements ({limit}); split it"
+                )
+            }
+            MessageError::WireType { number, wire } => {
+                format!("cannot be decoded: field {number} has wire type {wire}, but it must be length-delimited (2)")
+            }
+        }
     }
 
     /// Returns the decompressed message with the prefix of an uncompressed one.

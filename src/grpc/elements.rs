@@ -29,6 +29,17 @@ pub(super) struct MethodInfo {
     pub(super) is_stream: bool,
 }
 
+/// A message that must not be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MessageError {
+    TooManyElements,
+    /// A nested message that is not length-delimited.
+    WireType {
+        number: u32,
+        wire: u64,
+    },
+}
+
 #[derive(Clone, Copy, Debug)]
 struct FieldInfo {
     is_repeated: bool,
@@ -98,17 +109,25 @@ impl MessageSchema {
         self.methods.get(path).copied()
     }
 
-    /// Whether a request message has more than `limit` repeated elements and map entries, nested ones included. Invalid bytes
+    /// Checks that a request message has at most `limit` repeated elements and map entries, nested ones included. Invalid bytes
     /// are counted up to the first error. The decoder reports that error.
-    pub(super) fn has_more(&self, method: MethodInfo, message: &[u8], limit: usize) -> bool {
+    pub(super) fn check(&self, method: MethodInfo, message: &[u8], limit: usize) -> Result<(), MessageError> {
         let mut remaining = limit;
-        self.count(method.input, message, MAX_DEPTH, &mut remaining).is_none()
+        self.count(method.input, message, MAX_DEPTH, &mut remaining)
     }
 
-    /// Subtracts the elements of a message from `remaining`. `None` if there are more.
-    fn count(&self, message: usize, mut bytes: &[u8], depth: u32, remaining: &mut usize) -> Option<()> {
-        while let Some((number, wire, payload)) = next_field(&mut bytes) {
-            let Some(field) = self.types[message].get(&number) else {
+    /// Subtracts the elements of a message from `remaining`.
+    fn count(&self, message: usize, mut bytes: &[u8], depth: u32, remaining: &mut usize) -> Result<(), MessageError> {
+        while let Some((number, wire)) = next_key(&mut bytes) {
+            let field = self.types[message].get(&number);
+            // The decoder does not check the wire type of map entries. It would decode elements that are not counted here.
+            if wire != LENGTH_DELIMITED && field.is_some_and(|field| matches!(field.kind, WireKind::Message(_))) {
+                return Err(MessageError::WireType { number, wire });
+            }
+            let Some(payload) = next_payload(&mut bytes, wire) else {
+                break;
+            };
+            let Some(field) = field else {
                 continue;
             };
             if field.is_repeated {
@@ -118,23 +137,26 @@ impl MessageSchema {
                     (WireKind::Fixed(size), LENGTH_DELIMITED) => payload.len() / size,
                     _ => 1,
                 };
-                *remaining = remaining.checked_sub(elements)?;
+                *remaining = remaining.checked_sub(elements).ok_or(MessageError::TooManyElements)?;
             }
-            if let (WireKind::Message(nested), LENGTH_DELIMITED, 1..) = (field.kind, wire, depth) {
+            if let (WireKind::Message(nested), 1..) = (field.kind, depth) {
                 self.count(nested, payload, depth - 1, remaining)?;
             }
         }
-        Some(())
+        Ok(())
     }
 }
 
 const LENGTH_DELIMITED: u64 = 2;
 
-/// Returns the next field of a message: its number, its wire type and, if it is length-delimited, its bytes. `None` at the
-/// end and at invalid bytes.
-fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u32, u64, &'a [u8])> {
+/// Returns the number and the wire type of the next field of a message. `None` at the end and at invalid bytes.
+fn next_key(bytes: &mut &[u8]) -> Option<(u32, u64)> {
     let key = decode_varint(bytes).ok()?;
-    let (number, wire) = (u32::try_from(key >> 3).ok()?, key & 7);
+    Some((u32::try_from(key >> 3).ok()?, key & 7))
+}
+
+/// Skips the value of a field. Returns its bytes, which are empty for a varint. `None` at invalid bytes.
+fn next_payload<'a>(bytes: &mut &'a [u8], wire: u64) -> Option<&'a [u8]> {
     let length = match wire {
         0 => {
             decode_varint(bytes).ok()?;
@@ -149,7 +171,7 @@ fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u32, u64, &'a [u8])> {
     };
     let (payload, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
-    Some((number, wire, payload))
+    Some(payload)
 }
 
 /// Adds messages and their nested messages, with their full names.
@@ -175,7 +197,8 @@ mod tests {
     fn elements(rpc: &str, message: &[u8]) -> usize {
         let schema = MessageSchema::new(&[DESCRIPTORS]);
         let method = schema.method(&format!("/leadgate.v1.LeadService/{rpc}")).unwrap();
-        (0..).find(|limit| !schema.has_more(method, message, *limit)).unwrap()
+        let is_within = |limit: &usize| schema.check(method, message, *limit).is_ok();
+        (0..).find(is_within).unwrap()
     }
 
     fn batch(customs: &[usize]) -> pb::BatchCreateLeadsRequest {
@@ -249,7 +272,8 @@ mod tests {
         };
         // Three packed varints in four bytes, one single varint, and two packed fixed numbers.
         let message = [0x0a, 4, 1, 0x80, 1, 3, 0x08, 1, 0x12, 8, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert!(schema.has_more(method, &message, 5) && !schema.has_more(method, &message, 6));
+        assert_eq!(schema.check(method, &message, 5), Err(MessageError::TooManyElements));
+        assert_eq!(schema.check(method, &message, 6), Ok(()));
     }
 
     #[test]
@@ -276,7 +300,33 @@ mod tests {
             outer.extend(message);
             message = outer;
         }
-        assert!(!schema.has_more(method, &message, 1_000));
+        assert_eq!(schema.check(method, &message, 1_000), Ok(()));
+    }
+
+    #[test]
+    fn a_nested_message_with_another_wire_type_is_rejected() {
+        let schema = MessageSchema::new(&[DESCRIPTORS]);
+        let method = schema.method("/leadgate.v1.LeadService/CreateLead").unwrap();
+        // The entry without a name has fewer bytes than a number of the wire types 1 and 5.
+        for (name, wire) in ["mx_City", ""]
+            .into_iter()
+            .flat_map(|name| [0, 1, 3, 4, 5].map(|wire| (name, wire)))
+        {
+            let fields = pb::LeadFields {
+                custom: [(name.to_owned(), Default::default())].into(),
+                ..Default::default()
+            };
+            let mut fields = fields.encode_to_vec();
+            // The wire type is in the lowest bits of the first byte.
+            fields[0] = fields[0] & !7 | wire;
+            let length = u8::try_from(fields.len()).unwrap();
+            let message = [&[0x0a, length], &fields[..]].concat();
+            let request = pb::CreateLeadRequest::decode(&message[..]).unwrap();
+            assert_eq!(request.lead.unwrap().custom.len(), 1, "the decoder reads the entry");
+            let wire = u64::from(wire);
+            let expected = Err(MessageError::WireType { number: 28, wire });
+            assert_eq!(schema.check(method, &message, 1_000), expected, "{name:?}");
+        }
     }
 
     proptest! {
@@ -289,7 +339,10 @@ mod tests {
 
         #[test]
         fn any_bytes_are_counted(message in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(elements("BatchCreateLeads", &message) <= message.len());
+            let schema = MessageSchema::new(&[DESCRIPTORS]);
+            let method = schema.method("/leadgate.v1.LeadService/BatchCreateLeads").unwrap();
+            let result = schema.check(method, &message, message.len());
+            prop_assert_ne!(result, Err(MessageError::TooManyElements));
         }
     }
 }

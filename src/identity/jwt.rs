@@ -121,14 +121,18 @@ impl KeySet {
                 None => without_id.push(key),
             }
         }
-        if by_id.is_empty() && without_id.is_empty() {
-            return Err(format!("has no key for RS256, ES256 or EdDSA among its {number} keys"));
-        }
         let without_id = match (without_id.pop(), number) {
             (Some(key), 1) => Some(key),
+            (Some(_), _) if by_id.is_empty() => {
+                return Err(format!("has {number} keys, so each key for tokens must have a kid"));
+            }
             _ => None,
         };
-        Ok(Self { by_id, without_id })
+        let keys = Self { by_id, without_id };
+        match keys.is_empty() {
+            true => Err(format!("has no key for RS256, ES256 or EdDSA among its {number} keys")),
+            false => Ok(keys),
+        }
     }
 
     /// The number of usable keys.
@@ -584,7 +588,13 @@ mod tests {
         let token = issuer.sign_with(&Header::new(Algorithm::ES256), &claims());
         let verifier = verifier(&[&issuer]);
         assert_eq!(result(&verifier, &token), Err(Refusal::UnknownKey));
-        verifier.replace_keys(KeySet::read(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap());
+        verifier.replace_keys(KeySet::read(json!({"keys": [&jwk]}).to_string().as_bytes()).unwrap());
         assert!(result(&verifier, &token).is_ok());
+        // No token could be verified with such a set.
+        for other in [jwk.clone(), json!({"kty": "future"})] {
+            let set = json!({"keys": [jwk, other]});
+            let error = KeySet::read(set.to_string().as_bytes()).unwrap_err();
+            assert_eq!(error, "has 2 keys, so each key for tokens must have a kid");
+        }
     }
 }

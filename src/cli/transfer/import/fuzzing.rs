@@ -73,8 +73,10 @@ fn check_csv(file: &[u8]) {
     let quoted = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
     let line = |cells: &Cells| cells.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n";
     let text: String = std::iter::once(&names).chain(&cells).map(line).collect();
+    // A text with this many NULs is taken for UTF-16. The file had fewer, but its invalid rows are gone.
+    let is_text = text.matches('\0').count() * 4 < text.len();
     // A single empty name is an empty line, and several rows without commas may have other separators.
-    if names.len() > 1 {
+    if names.len() > 1 && is_text {
         assert_eq!(rows(FileFormat::Csv, text.as_bytes()), Some((names, cells)));
     }
 }

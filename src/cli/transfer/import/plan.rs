@@ -212,9 +212,9 @@ impl ImportPlan {
                     continue;
                 }
             };
-            let key = column.key(at, &value);
-            can_be_looked_up |= key.is_some() && self.is_looked_up_by(column);
-            keys.extend(key);
+            let of_value = column.keys(at, &value);
+            can_be_looked_up |= !of_value.is_empty() && self.is_looked_up_by(column);
+            keys.extend(of_value);
             if self.is_dry {
                 warnings.extend(column.reader.warning(&value).map(|text| error(text.to_owned())));
             }
@@ -347,28 +347,32 @@ impl PlanColumn {
         }
     }
 
-    /// Returns the value as a key of the lead, if it is one.
-    fn key(&self, at: usize, value: &Value) -> Option<RowKey> {
-        let by = self.key?;
-        let text = value.to_text();
-        let text = match self.reader.text {
-            TextKind::Phone => phone::subscriber(&text),
-            _ => text.trim().to_lowercase(),
+    /// Returns the keys of the lead that the value is. A phone number may have two.
+    fn keys(&self, at: usize, value: &Value) -> Vec<RowKey> {
+        let Some(by) = self.key else {
+            return vec![];
         };
-        if text.is_empty() {
-            return None;
-        }
+        let text = value.to_text();
+        let mut texts = match self.reader.text {
+            TextKind::Phone => phone::keys(&text),
+            _ => vec![text.trim().to_lowercase()],
+        };
+        texts.retain(|text| !text.is_empty());
         let domain = match by {
             // The phone of one row and the mobile of another may be the same number.
             RowKeyKind::Mobile => RowKeyKind::Phone,
             by => by,
         };
-        let mut hasher = DefaultHasher::new();
-        (domain, text).hash(&mut hasher);
-        Some(RowKey {
-            hash: hasher.finish(),
-            unique_in: (by != RowKeyKind::Mobile).then_some(at),
-        })
+        let key = |(index, text): (usize, String)| {
+            let mut hasher = DefaultHasher::new();
+            (domain, text).hash(&mut hasher);
+            RowKey {
+                hash: hasher.finish(),
+                // The first key is enough to find the same value in another row.
+                unique_in: (by != RowKeyKind::Mobile && index == 0).then_some(at),
+            }
+        };
+        texts.into_iter().enumerate().map(key).collect()
     }
 }
 
@@ -676,11 +680,15 @@ mod tests {
             ["x", "", "+91-9845098450", "", ""],
             ["y", "", "", "98450 98450", ""]
         ));
+        assert!(share(["x", "", "+65-81234567", "", ""], ["y", "", "81234567", "", ""]));
         assert!(share(["AB-1", "", "", "", ""], ["ab-1", "", "", "", ""]));
         assert!(!share(["x", "a@x.co", "", "", "Pune"], ["y", "b@x.co", "", "", "Pune"]));
         // Several leads may share a mobile number.
         let unique = keys(["x", "a@x.co", "9845098450", "9845098451", ""]);
         let columns: Vec<_> = unique.iter().map(|key| key.unique_in).collect();
         assert_eq!(columns, [Some(0), Some(1), Some(2), None]);
+        let of_short = keys(["x", "", "+65-81234567", "", ""]);
+        let columns: Vec<_> = of_short.iter().map(|key| key.unique_in).collect();
+        assert_eq!(columns, [Some(0), Some(2), None]);
     }
 }
