@@ -37,11 +37,15 @@ test: announce tools lint unit crash release-binary client-test ## Runs all chec
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
-	@echo "and cargo-deny $(CARGO_DENY) into .tools, if they are missing. Then it runs lint, unit,"
+	@echo "and cargo-deny $(CARGO_DENY) into .tools, if they are missing, and PostgreSQL and PgBouncer with apt-get. Then it runs lint, unit,"
 	@echo "crash, release-binary and client-test. The first run takes a quarter of an hour on two cores."
 
 .PHONY: tools
-tools: $(PYTHON_READY) $(DENY_READY) ## Installs the linters and the packages of the Python client
+tools: $(PYTHON_READY) $(DENY_READY) postgres ## Installs the linters, the packages of the Python client, and PostgreSQL
+
+.PHONY: postgres
+postgres:
+	@tools/install-postgres.sh
 
 $(PYTHON_READY): $(REQUIREMENTS) tools/python-environment.sh
 	@echo "== tools: Python packages"
@@ -90,7 +94,7 @@ lint-rust: $(DENY_READY)
 	.tools/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 
 .PHONY: unit
-unit: ## Runs the Rust tests: unit tests, and whole processes over real sockets
+unit: postgres ## Runs the Rust tests: unit tests, and whole processes over real sockets
 	@echo "== unit: the Rust tests"
 	cargo test --locked
 

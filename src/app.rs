@@ -98,7 +98,7 @@ impl ShutdownStage {
 impl App {
     /// Opens the store and builds all parts. Fails with a text for operators.
     pub async fn new(config: Config) -> Result<Self, String> {
-        let store = Store::open(&config.store_url).await;
+        let store = Store::open_with(&config.store).await;
         Self::with_store(config, store.map_err(|error| error.to_string())?).await
     }
 
@@ -121,7 +121,7 @@ impl App {
         let mut routes = BTreeMap::new();
         for name in accounts.names() {
             let usage = store.quota_usage(&name).await;
-            let usage = usage.map_err(|error| format!("{error} ({})", config.store_url))?;
+            let usage = usage.map_err(|error| format!("{error} ({})", config.store))?;
             let gateway = accounts.build(
                 &name,
                 &store,

@@ -8,6 +8,7 @@ mod warnings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::audit::AuditSettings;
 use crate::files::{self, Contents};
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::identity::{AuthConfig, Registry};
+use crate::store::StoreOptions;
 use crate::telemetry::log;
 use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
@@ -37,6 +39,10 @@ pub const DEFAULTS: &str = include_str!("../config/default.toml");
 const PREFIX: &str = "LEADGATE__";
 /// Maximum of `store.keep_request_ids`.
 const MAX_KEEP_REQUEST_IDS: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Maximum of `store.max_connections`.
+const MAX_CONNECTIONS: u32 = 1000;
+/// The range of `store.connect_timeout`.
+const CONNECT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 /// The settings of a tenant that have no default.
 const TENANT_WITHOUT_DEFAULT: [&str; 4] = ["access_key", "base_url", "next", "secret_key"];
 /// The settings of `server.tls`, which has no defaults.
@@ -53,8 +59,8 @@ pub struct Config {
     pub tls: Option<TlsSettings>,
     /// The address of the admin pages.
     pub admin_listen: SocketAddr,
-    /// The URL of the store.
-    pub store_url: String,
+    /// The store.
+    pub store: StoreOptions,
     /// The time for which request ids are kept.
     pub keep_request_ids: Duration,
     /// How this replica reaches others. `None`: it is the only process of its store.
@@ -270,6 +276,10 @@ struct AdminSettings {
 #[serde(deny_unknown_fields)]
 struct StoreSettings {
     url: String,
+    password: String,
+    max_connections: u32,
+    #[serde(with = "humantime_serde")]
+    connect_timeout: Duration,
     #[serde(with = "humantime_serde")]
     keep_request_ids: Duration,
 }
@@ -315,18 +325,47 @@ impl AdminSettings {
 }
 
 impl StoreSettings {
-    fn validate(&self) -> SectionErrors {
+    fn validate(&self, environment: &BTreeMap<String, String>) -> SectionErrors {
         let mut errors = vec![];
         if self.keep_request_ids > MAX_KEEP_REQUEST_IDS {
             errors.push(("keep_request_ids", "must be at most 365 days".to_owned()));
         }
+        if !(1..=MAX_CONNECTIONS).contains(&self.max_connections) {
+            errors.push(("max_connections", format!("must be from 1 to {MAX_CONNECTIONS}")));
+        }
+        if !CONNECT_TIMEOUTS.contains(&self.connect_timeout) {
+            errors.push(("connect_timeout", "must be from 100ms to 60s".to_owned()));
+        }
+        let options = self.options(environment);
+        if options.is_postgres() {
+            let checked = options.check();
+            errors.extend(checked.err().map(|error| ("url", error.to_string())));
+            if options.has_password_in_url() && !self.password.is_empty() {
+                errors.push(("password", "is also in store.url: remove one of them".to_owned()));
+            }
+            return errors;
+        }
         let path = self.url.strip_prefix("sqlite://");
         let is_file = path.is_some_and(|path| !path.is_empty() && !path.contains('?'));
         if self.url != "sqlite::memory:" && !is_file {
-            let text = "must be \"sqlite://PATH\", or \"sqlite::memory:\" to keep nothing after the end of the process";
+            let text = "must be \"sqlite://PATH\", \"postgres://USER@HOST/DATABASE\", or \"sqlite::memory:\" to keep nothing after \
+                        the end of the process";
             errors.push(("url", text.to_owned()));
         }
+        if !self.password.is_empty() {
+            errors.push(("password", "is only for a PostgreSQL store".to_owned()));
+        }
         errors
+    }
+
+    fn options(&self, environment: &BTreeMap<String, String>) -> StoreOptions {
+        let options = StoreOptions::new(&self.url).with_environment(environment.clone());
+        StoreOptions {
+            password: (!self.password.is_empty()).then(|| self.password.as_str().into()),
+            max_connections: self.max_connections,
+            connect_timeout: self.connect_timeout,
+            ..options
+        }
     }
 }
 
@@ -461,7 +500,11 @@ impl Reader {
         let tls = tls.map(|tls| self.tls(tls));
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
-        let store = self.section(&[], &mut all, "store", StoreSettings::validate);
+        self.resolve_store_password(&mut all);
+        let environment = self.environment.clone();
+        let store = self.section(&[], &mut all, "store", |store: &StoreSettings| {
+            store.validate(&environment)
+        });
         let cluster = self.take_table(&[], &mut all, "cluster");
         let cluster_context = ClusterContext {
             store_url: store.as_ref().map_or("", |store| &store.url),
@@ -503,6 +546,8 @@ impl Reader {
         }
 
         let (address, store) = (address?, store?);
+        let keep_request_ids = store.keep_request_ids;
+        let store = store.options(&self.environment);
         Some(Config {
             listen: address.listen,
             server: server?,
@@ -511,8 +556,8 @@ impl Reader {
                 Some(tls) => Some(tls?),
             },
             admin_listen: admin?.listen,
-            store_url: store.url,
-            keep_request_ids: store.keep_request_ids,
+            store,
+            keep_request_ids,
             cluster: cluster?,
             log: log?,
             audit: audit?,
@@ -642,6 +687,38 @@ impl Reader {
             let proxy = proxy.as_ref().map_or("", ExposeSecret::expose_secret);
             upstream.insert("proxy".to_owned(), Value::String(proxy.to_owned()));
         }
+    }
+
+    /// Reads `store.password`, which may be given like a key.
+    fn resolve_store_password(&mut self, all: &mut Table) {
+        let at = ["store", "password"];
+        let Some(Value::Table(store)) = all.get_mut("store") else {
+            return;
+        };
+        let Some(Value::Table(source)) = store.get("password") else {
+            return;
+        };
+        let password = match (source.len(), source.get("env"), source.get("file")) {
+            (1, Some(Value::String(name)), _) => {
+                self.environment
+                    .get(name)
+                    .cloned()
+                    .ok_or_else(|| match is_variable_name(name) {
+                        true => format!("the environment variable {name} is not set"),
+                        false => format!("the environment variable is not set {HIDDEN}; env is the name of a variable"),
+                    })
+            }
+            (1, _, Some(Value::String(path))) => std::fs::read_to_string(path)
+                .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+                .map_err(|error| format!("reading {path} failed: {error}")),
+            _ => Err(KEY_FORMS.to_owned()),
+        };
+        let password = password.and_then(|text| match text.is_empty() {
+            true => Err("must not be empty".to_owned()),
+            false => Ok(text),
+        });
+        let password = password.map_err(|error| self.error(&at, &error)).unwrap_or_default();
+        store.insert("password".to_owned(), Value::String(password));
     }
 
     /// Reads the table of that name as a section, and checks it.
@@ -1047,6 +1124,59 @@ mod tests {
         let acme = &config.tenants["acme"];
         assert_eq!((acme.limits.calls, acme.limits.bulk), (25, 1));
         assert_eq!(acme.limits.window, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_password_of_the_store_is_a_value_a_variable_or_a_file() {
+        use secrecy::ExposeSecret;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        std::fs::write(&file, "of a file\n").unwrap();
+        let file = format!("{{ file = \"{}\" }}", file.display());
+        for (password, expected) in [
+            ("\"\"", None),
+            ("\"of a value\"", Some("of a value")),
+            ("{ env = \"DATABASE_PASSWORD\" }", Some("of a variable")),
+            (&file, Some("of a file")),
+        ] {
+            let text = format!("{TENANT}[store]\nurl = \"postgres://leadgate@db/leadgate\"\npassword = {password}\n");
+            let config = read(&text, &[("DATABASE_PASSWORD", "of a variable")]).unwrap();
+            let found = config.store.password.as_ref().map(|password| password.expose_secret());
+            assert_eq!(found, expected);
+            assert!(!format!("{config:?}").contains("of a value"), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_store_is_an_error_without_its_password() {
+        for (store, expected) in [
+            (
+                "url = \"postgres://u:pass@h/d?sslmode=no\"",
+                "store.url: the store cannot be opened: sslmode must be",
+            ),
+            (
+                "url = \"postgres://u:pass@h/d\"\npassword = \"pass\"",
+                "store.password: is also in store.url",
+            ),
+            ("password = \"pass\"", "store.password: is only for a PostgreSQL store"),
+            (
+                "password = { env = \"NOT_SET\" }",
+                "store.password: the environment variable NOT_SET is not set",
+            ),
+            ("max_connections = 0", "store.max_connections: must be from 1 to 1000"),
+            (
+                "connect_timeout = \"99ms\"",
+                "store.connect_timeout: must be from 100ms to 60s",
+            ),
+            (
+                "url = \"mysql://h\"",
+                "store.url: must be \"sqlite://PATH\", \"postgres:",
+            ),
+        ] {
+            let found = errors(&format!("{TENANT}[store]\n{store}\n"), &[]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains(expected) && !found[0].contains("pass@"), "{found:?}");
+        }
     }
 
     #[test]

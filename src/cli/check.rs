@@ -15,7 +15,7 @@ use leadgate::crm::authentication::KeyOwner;
 use leadgate::domain::activity::{ActivityForm, OWNER};
 use leadgate::error::{Error, ErrorKind};
 use leadgate::gateway::Gateway;
-use leadgate::store::Store;
+use leadgate::store::{Store, StoreOptions};
 use url::Url;
 
 use crate::cli::process::ConfigOption;
@@ -25,6 +25,8 @@ use crate::cli::store::{SEE_METRIC, list_damaged};
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum time for which the command waits until its slots are free.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+/// A transaction of the store that takes longer is a warning.
+const SLOW_STORE: Duration = Duration::from_millis(50);
 /// What to do if a type of activity cannot be used for shares.
 const RIGHT_TYPE: &str = "set it to the code of a type whose form has the Owner field";
 
@@ -80,7 +82,10 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
     let mut warnings = config.warnings();
     warnings.extend(weak_modes(&config));
     let callers = config.callers.clone();
-    let (store, record) = open_store(&config.store_url).await?;
+    let (store, record) = match config.store.is_postgres() {
+        true => open_database(&config.store, &mut warnings).await?,
+        false => open_store(&config.store.url).await?,
+    };
     let app = App::with_store(config, store.clone()).await?;
     println!("The configuration is valid: {} tenant(s).", accounts.len());
     warnings.extend(app.certificate_warnings());
@@ -173,6 +178,44 @@ async fn open_store(url: &str) -> Result<(Store, UsageRecord), String> {
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Checks the PostgreSQL server, and opens the store without a change of its tables. Returns a store in memory if there is none, or
+/// if replicas use it.
+async fn open_database(options: &StoreOptions, warnings: &mut Vec<String>) -> Result<(Store, UsageRecord), String> {
+    let in_memory = async || Store::open("sqlite::memory:").await.map_err(|error| error.to_string());
+    let report = Store::report(options).await.map_err(|error| error.to_string())?;
+    println!(
+        "{options}: PostgreSQL {}, {:.1?} per transaction",
+        report.version, report.latency
+    );
+    warnings.extend(report.warnings.iter().map(|text| format!("store: {text}")));
+    if report.latency > SLOW_STORE {
+        warnings.push(format!(
+            "store: a transaction takes {:.1?}, and each mutation waits for two: use a database in the same region",
+            report.latency
+        ));
+    }
+    let (found, current) = (report.schema_version, report.current_schema_version);
+    if found < current {
+        match found {
+            0 => println!("There is no store yet. The gateway will create its tables."),
+            _ => println!("The gateway will migrate the tables from version {found} to {current}."),
+        }
+        return Ok((in_memory().await?, UsageRecord::NoStore));
+    }
+    let store = Store::open_with(options).await.map_err(|error| error.to_string())?;
+    if !list_damaged(&store).await?.is_empty() {
+        println!("The gateway ignores damaged rows. `leadgate store repair --apply` moves them to another table.");
+    }
+    let status = store.cluster_status().await.map_err(|error| error.to_string())?;
+    let leases = status.map(|status| status.leases).unwrap_or_default();
+    if leases.iter().any(|lease| lease.owner.is_some()) {
+        println!("Replicas use the store.");
+        store.close().await;
+        return Ok((in_memory().await?, UsageRecord::StoreInUse));
+    }
+    Ok((store, UsageRecord::Saved))
 }
 
 /// Checks each account. The calls count in the quota.

@@ -80,9 +80,15 @@ impl Config {
             let names: Vec<&str> = path.rsplit('.').take(2).collect();
             match names.as_slice() {
                 ["key_file", "tls"] => files.push((path.clone(), text.into())),
-                ["file", name] if KEYS.contains(name) || *name == "proxy" => files.push((path.clone(), text.into())),
+                ["file", name] if KEYS.contains(name) || matches!(*name, "proxy" | "password") => {
+                    files.push((path.clone(), text.into()));
+                }
                 [name, ..]
-                    if (KEYS.contains(name) || (*name == "proxy" && text.contains('@'))) && !is_variable(path) =>
+                    if (KEYS.contains(name)
+                        || (*name == "proxy" && text.contains('@'))
+                        || (path == "store.password" && !text.is_empty())
+                        || (path == "store.url" && self.store.has_password_in_url()))
+                        && !is_variable(path) =>
                 {
                     literal.get_or_insert(path);
                 }

@@ -1,36 +1,46 @@
 //! The store: all data that must survive the end of a call or of the process. It keeps the results of mutations by request
-//! id, the shares, and the quota usage of each account. The backends are the variants of
-//! [`Store`]; SQLite is the only one. `tests/conformance.rs` runs the same tests on each backend.
+//! id, the shares, and the quota usage of each account. The backends are the variants of [`Store`]. `tests/conformance.rs` runs
+//! the same tests on each backend.
 
 mod damage;
 mod file;
+mod options;
+mod postgres;
 mod record;
 mod requests;
 mod sqlite;
+mod status;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::context::RequestId;
 use crate::domain::lead::LeadKey;
+use crate::domain::lease::{Fence, ReplicaName};
 use crate::domain::share::{Share, ShareChange, ShareFilter};
 use crate::domain::usage::QuotaUsage;
 use crate::error::ErrorKind;
 pub use damage::DamagedRow;
+pub use options::StoreOptions;
+pub use postgres::{LeaseConnection, Postgres};
 pub use record::StoredResult;
 pub use requests::{PriorAttempt, RequestEntry, Requests};
 use sqlite::Sqlite;
+pub use status::{ClusterStatus, CopiedRows, LeaseStatus, ReplicaStatus, ServerReport};
 
 /// The store. Clones refer to the same store.
 #[derive(Clone, Debug)]
 pub enum Store {
     /// A SQLite database in one file or in memory. One process can use it at a time.
     Sqlite(Sqlite),
+    /// A PostgreSQL database. Several processes can use it at a time.
+    Postgres(Postgres),
 }
 
 /// An error of the store. Contains no stored data.
@@ -41,6 +51,7 @@ pub struct StoreError {
     reason: String,
     is_read_error: bool,
     is_in_use: bool,
+    is_not_owner: bool,
 }
 
 /// The stored record of a mutation with a request id.
@@ -52,6 +63,48 @@ pub struct StoredRequest {
     pub started: Timestamp,
     /// The result as JSON; `None` if the outcome is unknown.
     pub result: Option<String>,
+    /// Whether the mutation was started by another replica, or under an earlier lease of this one. Without a result, it may still
+    /// be in progress there. Always `false` with SQLite.
+    pub is_of_other_epoch: bool,
+}
+
+/// The mark of a mutation that starts: its record before it has a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestMark {
+    /// The request id and the digest of the message.
+    pub request: RequestId,
+    /// The number of the attempt. With PostgreSQL, a mark of the same lease is replaced only by a higher attempt, and deleted only
+    /// by the same attempt.
+    pub attempt: i64,
+    /// Hashes of the keys that the mutation writes. SQLite does not store them.
+    pub keys: Vec<i64>,
+    /// The time since a replica first received the mutation. Zero: it cannot have been received before.
+    pub received_ago: Duration,
+}
+
+/// A mutation without a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfinishedRequest {
+    /// The request id.
+    pub id: Uuid,
+    /// When the mutation was started.
+    pub started: Timestamp,
+    /// Whether the mutation was started by another replica, or under an earlier lease of this one.
+    pub is_of_other_epoch: bool,
+    /// Hashes of the keys that the mutation writes.
+    pub keys: Vec<i64>,
+}
+
+impl RequestMark {
+    /// The first attempt of a mutation with unknown keys.
+    pub fn new(request: RequestId) -> Self {
+        Self {
+            request,
+            attempt: 1,
+            keys: vec![],
+            received_ago: Duration::ZERO,
+        }
+    }
 }
 
 /// The result of [`Store::begin_request`].
@@ -61,6 +114,9 @@ pub enum BeginResult {
     Started,
     /// The request id already has a record.
     Exists,
+    /// The request id has no record, and the mutation was received before the current history of the database was first seen. Its
+    /// record may be lost, so whether it was executed is unknown. Never with SQLite.
+    HistoryIsYounger,
 }
 
 /// The result of [`Store::add_share`].
@@ -84,6 +140,14 @@ impl StoreError {
             reason: reason.to_string(),
             is_read_error: false,
             is_in_use: false,
+            is_not_owner: false,
+        }
+    }
+
+    fn not_owner() -> Self {
+        Self {
+            is_not_owner: true,
+            ..Self::new("cannot be written", &"this process does not own the tenant")
         }
     }
 
@@ -107,6 +171,12 @@ impl StoreError {
     pub fn is_in_use(&self) -> bool {
         self.is_in_use
     }
+
+    /// Whether the only reason is that the lease of the tenant belongs to another replica, or to an earlier epoch or history. Nothing
+    /// was written.
+    pub fn is_not_owner(&self) -> bool {
+        self.is_not_owner
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -118,20 +188,31 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Store {
-    /// Opens the store at a URL. Creates it if it does not exist, and migrates it to the current schema.
+    /// Opens the store at a URL with default options, see [`Store::open_with`].
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        if url.starts_with("sqlite:") {
-            return Sqlite::open(url).await.map(Self::Sqlite);
+        Self::open_with(&StoreOptions::new(url)).await
+    }
+
+    /// Opens a store. Creates a SQLite file that does not exist, and migrates the store to the current schema.
+    pub async fn open_with(options: &StoreOptions) -> Result<Self, StoreError> {
+        if options.is_postgres() {
+            return Postgres::open(options).await.map(Self::Postgres);
+        }
+        if options.url.starts_with("sqlite:") {
+            return Sqlite::open(&options.url).await.map(Self::Sqlite);
         }
         Err(StoreError::new(
             "cannot be opened",
-            &"its URL must begin with \"sqlite:\"",
+            &"its URL must begin with \"sqlite:\" or \"postgres:\"",
         ))
     }
 
-    /// Checks that a store at a URL could be opened and written, without opening it. Returns the path if the file does not exist
-    /// yet.
+    /// Checks that the file of a SQLite store could be opened and written, without opening it. Returns the path if the file does not
+    /// exist yet.
     pub fn check_path(url: &str) -> Result<Option<PathBuf>, StoreError> {
+        if postgres::settings::is_postgres(url) {
+            return Ok(None);
+        }
         let Some(path) = sqlite::path_of(url)? else {
             return Ok(None);
         };
@@ -139,11 +220,57 @@ impl Store {
         Ok(Some(path).filter(|path| !path.exists()))
     }
 
+    /// Connects to a PostgreSQL server, and returns a report. Changes nothing.
+    pub async fn report(options: &StoreOptions) -> Result<ServerReport, StoreError> {
+        Postgres::report(options).await
+    }
+
+    /// Copies a SQLite store into an empty PostgreSQL database, in one transaction. `progress` gets the rows so far.
+    pub async fn copy_to(&self, target: &Self, progress: impl FnMut(&CopiedRows)) -> Result<CopiedRows, StoreError> {
+        match (self, target) {
+            (Self::Sqlite(source), Self::Postgres(target)) => target.copy_from(source, progress).await,
+            _ => Err(StoreError::new(
+                "cannot be copied",
+                &"a copy is from a SQLite store to a PostgreSQL store",
+            )),
+        }
+    }
+
+    /// Returns the store for the owner of a lease: its writes fail with [`StoreError::is_not_owner`] unless the lease has this owner
+    /// and epoch, in this history. Without a fence, a PostgreSQL store writes only for tenants without an owner. A SQLite store needs
+    /// no fence, since one process uses it.
+    ///
+    /// The result and the withdrawal of a mutation need no lease, and neither does the result of a step of a share: they are
+    /// conditional on the mark that this owner wrote in this epoch.
+    pub fn fenced(&self, fence: Fence) -> Self {
+        match self {
+            Self::Sqlite(store) => Self::Sqlite(store.clone()),
+            Self::Postgres(store) => Self::Postgres(store.fenced(fence)),
+        }
+    }
+
+    /// Returns the connection for the leases of a replica; `None` with SQLite, which has no leases.
+    pub fn lease_connection(&self, me: ReplicaName, lease: Duration) -> Option<LeaseConnection> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(store) => Some(store.lease_connection(me, lease)),
+        }
+    }
+
+    /// Returns the leases and the replicas; `None` with SQLite, which has none.
+    pub async fn cluster_status(&self) -> Result<Option<ClusterStatus>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(store) => store.cluster_status().await.map(Some),
+        }
+    }
+
     /// Checks that the store can be written: the file is the one that was opened, and its directory has free space. With
     /// `by_writing`, also writes a transaction. After a failed check of the file, mutations fail until a check succeeds.
     pub async fn probe(&self, by_writing: bool) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.probe(by_writing).await,
+            Self::Postgres(store) => store.probe(by_writing).await,
         }
     }
 
@@ -158,6 +285,7 @@ impl Store {
     ) -> Result<Option<StoredRequest>, StoreError> {
         match self {
             Self::Sqlite(store) => store.request(tenant, caller, id, oldest).await,
+            Self::Postgres(store) => store.request(tenant, caller, id, oldest).await,
         }
     }
 
@@ -167,12 +295,13 @@ impl Store {
         &self,
         tenant: &str,
         caller: &str,
-        request: &RequestId,
+        mark: &RequestMark,
         now: Timestamp,
         oldest: Timestamp,
     ) -> Result<BeginResult, StoreError> {
         match self {
-            Self::Sqlite(store) => store.begin_request(tenant, caller, request, now, oldest).await,
+            Self::Sqlite(store) => store.begin_request(tenant, caller, mark, now, oldest).await,
+            Self::Postgres(store) => store.begin_request(tenant, caller, mark, now, oldest).await,
         }
     }
 
@@ -186,20 +315,32 @@ impl Store {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.finish_request(tenant, caller, request, result).await,
+            Self::Postgres(store) => store.finish_request(tenant, caller, request, result).await,
         }
     }
 
     /// Deletes the record of a mutation that was not executed.
-    pub async fn delete_request(&self, tenant: &str, caller: &str, request: &RequestId) -> Result<(), StoreError> {
+    pub async fn delete_request(&self, tenant: &str, caller: &str, mark: &RequestMark) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.delete_request(tenant, caller, request).await,
+            Self::Sqlite(store) => store.delete_request(tenant, caller, mark).await,
+            Self::Postgres(store) => store.delete_request(tenant, caller, mark).await,
         }
     }
 
-    /// Deletes all records of mutations that were started before `oldest`. Returns the number of deleted records.
+    /// Returns the mutations without a result; none with SQLite, where no other process can be executing them.
+    pub async fn unfinished_requests(&self, tenant: &str) -> Result<Vec<UnfinishedRequest>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(vec![]),
+            Self::Postgres(store) => store.unfinished_requests(tenant).await,
+        }
+    }
+
+    /// Deletes all records of mutations that were started before `oldest`, of all tenants that this store may write. Returns the
+    /// number of deleted records.
     pub async fn delete_old_requests(&self, oldest: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.delete_old_requests(oldest).await,
+            Self::Postgres(store) => store.delete_old_requests(oldest).await,
         }
     }
 
@@ -207,6 +348,7 @@ impl Store {
     pub async fn quota_usage(&self, tenant: &str) -> Result<Option<QuotaUsage>, StoreError> {
         match self {
             Self::Sqlite(store) => store.quota_usage(tenant).await,
+            Self::Postgres(store) => store.quota_usage(tenant).await,
         }
     }
 
@@ -214,6 +356,23 @@ impl Store {
     pub async fn save_quota_usage(&self, tenant: &str, usage: &QuotaUsage) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.save_quota_usage(tenant, usage).await,
+            Self::Postgres(store) => store.save_quota_usage(tenant, usage).await,
+        }
+    }
+
+    /// Returns the state of the quota that the last owner of the account saved, as JSON; `None` with SQLite.
+    pub async fn quota_state(&self, tenant: &str) -> Result<Option<String>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(store) => store.quota_state(tenant).await,
+        }
+    }
+
+    /// Writes the state of the quota of an account as JSON. The next owner needs it if this one crashes. Does nothing with SQLite.
+    pub async fn save_quota_state(&self, tenant: &str, state: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(store) => store.save_quota_state(tenant, state).await,
         }
     }
 
@@ -227,6 +386,7 @@ impl Store {
     ) -> Result<AddShareResult, StoreError> {
         match self {
             Self::Sqlite(store) => store.add_share(tenant, share, limit).await,
+            Self::Postgres(store) => store.add_share(tenant, share, limit).await,
         }
     }
 
@@ -234,6 +394,7 @@ impl Store {
     pub async fn save_share(&self, tenant: &str, share: &Share, in_history: bool) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.save_share(tenant, share, in_history).await,
+            Self::Postgres(store) => store.save_share(tenant, share, in_history).await,
         }
     }
 
@@ -241,6 +402,7 @@ impl Store {
     pub async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share(tenant, id).await,
+            Self::Postgres(store) => store.share(tenant, id).await,
         }
     }
 
@@ -248,6 +410,7 @@ impl Store {
     pub async fn share_of_request(&self, tenant: &str, id: Uuid) -> Result<Option<Uuid>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_of_request(tenant, id).await,
+            Self::Postgres(store) => store.share_of_request(tenant, id).await,
         }
     }
 
@@ -255,6 +418,7 @@ impl Store {
     pub async fn share_of_lead(&self, tenant: &str, key: &LeadKey) -> Result<Option<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_of_lead(tenant, key).await,
+            Self::Postgres(store) => store.share_of_lead(tenant, key).await,
         }
     }
 
@@ -262,6 +426,7 @@ impl Store {
     pub async fn shares(&self, tenant: &str, filter: &ShareFilter) -> Result<Vec<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.shares(tenant, filter).await,
+            Self::Postgres(store) => store.shares(tenant, filter).await,
         }
     }
 
@@ -269,6 +434,7 @@ impl Store {
     pub async fn share_plan(&self, tenant: &str, filter: &ShareFilter) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_plan(tenant, filter).await,
+            Self::Postgres(store) => store.share_plan(tenant, filter).await,
         }
     }
 
@@ -276,6 +442,16 @@ impl Store {
     pub async fn shares_in_progress(&self, tenant: &str) -> Result<Vec<Share>, StoreError> {
         match self {
             Self::Sqlite(store) => store.shares_in_progress(tenant).await,
+            Self::Postgres(store) => store.shares_in_progress(tenant).await,
+        }
+    }
+
+    /// Returns the shares with a step that another replica was sending, or this one under an earlier lease. The step may still be
+    /// in progress there. None with SQLite.
+    pub async fn steps_of_other_epochs(&self, tenant: &str) -> Result<Vec<Uuid>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(vec![]),
+            Self::Postgres(store) => store.steps_of_other_epochs(tenant).await,
         }
     }
 
@@ -283,6 +459,7 @@ impl Store {
     pub async fn shares_due_to_expire(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, StoreError> {
         match self {
             Self::Sqlite(store) => store.shares_due_to_expire(tenant, now).await,
+            Self::Postgres(store) => store.shares_due_to_expire(tenant, now).await,
         }
     }
 
@@ -290,6 +467,7 @@ impl Store {
     pub async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_usage(tenant, user_id).await,
+            Self::Postgres(store) => store.share_usage(tenant, user_id).await,
         }
     }
 
@@ -297,6 +475,7 @@ impl Store {
     pub async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<ShareChange>, StoreError> {
         match self {
             Self::Sqlite(store) => store.share_history(tenant, id).await,
+            Self::Postgres(store) => store.share_history(tenant, id).await,
         }
     }
 
@@ -304,6 +483,7 @@ impl Store {
     pub async fn delete_ended_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.delete_ended_shares(tenant, oldest).await,
+            Self::Postgres(store) => store.delete_ended_shares(tenant, oldest).await,
         }
     }
 
@@ -311,6 +491,7 @@ impl Store {
     pub async fn find_damaged(&self) -> Result<Vec<DamagedRow>, StoreError> {
         match self {
             Self::Sqlite(store) => store.find_damaged().await,
+            Self::Postgres(store) => store.find_damaged().await,
         }
     }
 
@@ -318,6 +499,7 @@ impl Store {
     pub fn damaged_rows(&self) -> usize {
         match self {
             Self::Sqlite(store) => store.damaged_rows(),
+            Self::Postgres(store) => store.damaged_rows(),
         }
     }
 
@@ -325,6 +507,7 @@ impl Store {
     pub async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.move_damaged(rows, now).await,
+            Self::Postgres(store) => store.move_damaged(rows, now).await,
         }
     }
 
@@ -332,6 +515,7 @@ impl Store {
     fn note_damaged(&self, row: &DamagedRow) {
         match self {
             Self::Sqlite(store) => store.note_damaged(row),
+            Self::Postgres(store) => store.note_damaged(row),
         }
     }
 
@@ -339,6 +523,7 @@ impl Store {
     pub async fn close(&self) {
         match self {
             Self::Sqlite(store) => store.close().await,
+            Self::Postgres(store) => store.close().await,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::record::{StoredResult, result};
-use super::{BeginResult, DamagedRow, Store, StoreError, StoredRequest};
+use super::{BeginResult, DamagedRow, RequestMark, Store, StoreError, StoredRequest};
 use crate::clock;
 use crate::context::{Record, Recorded, RequestContext, RequestId, STORE, UPSTREAM_RESPONSE};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -51,6 +51,8 @@ pub struct RequestEntry {
 struct MutationRecord {
     row: RequestRow,
     state: AtomicU8,
+    /// The number of times that the record was begun.
+    attempts: AtomicI64,
 }
 
 /// A row of the store for a request id.
@@ -63,14 +65,18 @@ struct RequestRow {
 }
 
 impl RequestRow {
+    fn mark(&self, attempt: i64) -> RequestMark {
+        RequestMark {
+            attempt,
+            ..RequestMark::new(self.request)
+        }
+    }
+
     /// Writes the row, unless the id already has one.
-    async fn begin(&self, caller: &str) -> Result<BeginResult> {
+    async fn begin(&self, caller: &str, attempt: i64) -> Result<BeginResult> {
         let now = clock::now();
-        let (request, oldest) = (&self.request, now - self.keep);
-        let result = self
-            .store
-            .begin_request(&self.tenant, caller, request, now, oldest)
-            .await;
+        let (mark, oldest) = (self.mark(attempt), now - self.keep);
+        let result = self.store.begin_request(&self.tenant, caller, &mark, now, oldest).await;
         result.map_err(|error| begin_error(&error))
     }
 }
@@ -120,8 +126,13 @@ impl Record for MutationRecord {
             }
             // If the waiter is dropped, the record is written anyway.
             self.set(WRITING);
-            match self.row.begin(caller).await? {
+            let attempt = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+            match self.row.begin(caller, attempt).await? {
                 BeginResult::Started => self.set(WRITTEN),
+                BeginResult::HistoryIsYounger => {
+                    self.set(NONE);
+                    return Err(ErrorKind::OutcomeUnknown.into());
+                }
                 // Another mutation with the same id has started since the look-up.
                 BeginResult::Exists => {
                     self.set(NONE);
@@ -137,10 +148,9 @@ impl Record for MutationRecord {
             if !matches!(self.state(), WRITING | WRITTEN) {
                 return Ok(());
             }
-            let RequestRow {
-                store, tenant, request, ..
-            } = &self.row;
-            let deleted = store.delete_request(tenant, caller, request).await;
+            let RequestRow { store, tenant, .. } = &self.row;
+            let mark = self.row.mark(self.attempts.load(Ordering::Relaxed));
+            let deleted = store.delete_request(tenant, caller, &mark).await;
             if let Err(error) = deleted {
                 tracing::error!(%error, "deleting the record of a mutation that was not executed failed");
                 return Err(error.kind().into());
@@ -168,7 +178,7 @@ struct BatchMemberRecord {
 impl Record for BatchRecord {
     fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
         let write = async move || {
-            if self.row.begin(caller).await? == BeginResult::Started {
+            if self.row.begin(caller, 1).await? == BeginResult::Started {
                 return Ok(());
             }
             let RequestRow {
@@ -254,6 +264,7 @@ impl<T: StoredResult> Requests<T> {
         let record = Arc::new(MutationRecord {
             row: self.row(request),
             state: AtomicU8::new(NONE),
+            attempts: AtomicI64::new(0),
         });
         RequestEntry { record, lock }
     }
@@ -618,7 +629,13 @@ mod tests {
             fingerprint: [1; 32],
         };
         store
-            .begin_request("acme", "crm", &other, clock::now(), Timestamp::UNIX_EPOCH)
+            .begin_request(
+                "acme",
+                "crm",
+                &RequestMark::new(other),
+                clock::now(),
+                Timestamp::UNIX_EPOCH,
+            )
             .await
             .unwrap();
         let resolves = |prior| async move {

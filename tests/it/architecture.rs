@@ -46,6 +46,7 @@ const MODULES: [(&str, &[&str]); 23] = [
             "identity",
             "quota",
             "sharing",
+            "store",
             "telemetry",
             "tls",
         ],

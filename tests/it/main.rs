@@ -5,6 +5,9 @@
 mod account;
 mod certificates;
 mod harness;
+#[path = "../postgres/mod.rs"]
+#[allow(dead_code, reason = "the tests of the store use all of it")]
+mod server;
 mod tokens;
 
 mod activity;
@@ -17,6 +20,7 @@ mod callers;
 mod canary;
 mod checks;
 mod commands;
+mod database;
 mod deadlines;
 mod duplicates;
 mod edge;

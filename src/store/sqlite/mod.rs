@@ -1,6 +1,7 @@
 //! The SQLite backend of the store. One process uses the file at a time. Only this module uses SQLite.
 
 mod commit;
+mod copy;
 mod damaged;
 mod migrations;
 mod share;
@@ -21,10 +22,11 @@ use sqlx::sqlite::{
 use uuid::Uuid;
 
 use super::damage::{DamagedRows, from_json, to_json};
-use super::{BeginResult, DamagedRow, StoreError, StoredRequest, file, record};
+use super::{BeginResult, DamagedRow, RequestMark, StoreError, StoredRequest, file, record};
 use crate::context::RequestId;
 use crate::domain::usage::{HeldSlots, QuotaUsage};
 use commit::CommitQueue;
+pub(super) use copy::{CopiedTable, CopiedValue};
 
 /// How long an operation waits for another process that uses the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -179,12 +181,12 @@ impl Sqlite {
         &self,
         tenant: &str,
         caller: &str,
-        request: &RequestId,
+        mark: &RequestMark,
         now: Timestamp,
         oldest: Timestamp,
     ) -> Result<BeginResult, StoreError> {
         self.check_writable()?;
-        let (tenant, request) = (tenant.to_owned(), *request);
+        let (tenant, request) = (tenant.to_owned(), mark.request);
         self.commits
             .execute(caller, move |connection| {
                 let query = sqlx::query(
@@ -227,9 +229,9 @@ impl Sqlite {
         &self,
         tenant: &str,
         caller: &str,
-        request: &RequestId,
+        mark: &RequestMark,
     ) -> Result<(), StoreError> {
-        let (tenant, request) = (tenant.to_owned(), *request);
+        let (tenant, request) = (tenant.to_owned(), mark.request);
         let query = move || {
             let query = sqlx::query("DELETE FROM request WHERE tenant = ?1 AND id = ?2 AND fingerprint = ?3");
             bind_request(query, &tenant, &request)
@@ -351,6 +353,7 @@ async fn read_request(
                 damaged("the result is unreadable");
                 None
             }),
+            is_of_other_epoch: false,
         }))
     };
     Ok(read())

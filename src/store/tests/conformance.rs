@@ -6,8 +6,11 @@
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{at, ids, request, share, slots, usage};
+use super::lease::fence_of_all_tenants;
+use super::server::Server;
+use super::{at, ids, mark, request, share, slots, usage};
 use crate::domain::lead::LeadKey;
+use crate::domain::lease::Fence;
 use crate::domain::share::{Share, ShareFilter, ShareStage, ShareState};
 use crate::store::{AddShareResult, BeginResult, Store, StoredRequest};
 
@@ -15,6 +18,8 @@ use crate::store::{AddShareResult, BeginResult, Store, StoredRequest};
 struct TestStore {
     store: Store,
     url: String,
+    /// The fence of the writes.
+    fence: Option<Fence>,
     /// The directory of the file. It is deleted at the end of the test.
     _directory: Option<TempDir>,
 }
@@ -30,10 +35,38 @@ impl TestStore {
         Self::open(url, Some(directory)).await
     }
 
+    /// A PostgreSQL store of a process that owns all tenants.
+    async fn postgres() -> Self {
+        let server = Server::shared();
+        Self::fenced(server.url(&server.create_database())).await
+    }
+
+    /// A PostgreSQL store without a lease.
+    async fn postgres_without_lease() -> Self {
+        let server = Server::shared();
+        Self::open(server.url(&server.create_database()), None).await
+    }
+
+    async fn pgbouncer() -> Self {
+        let server = Server::shared_with_bouncer();
+        Self::fenced(server.bouncer_url(&server.create_database())).await
+    }
+
+    async fn fenced(url: String) -> Self {
+        let test = Self::open(url, None).await;
+        let fence = fence_of_all_tenants(&test.store).await;
+        Self {
+            store: test.store.fenced(fence.clone()),
+            fence: Some(fence),
+            ..test
+        }
+    }
+
     async fn open(url: String, directory: Option<TempDir>) -> Self {
         Self {
             store: Store::open(&url).await.unwrap(),
             url,
+            fence: None,
             _directory: directory,
         }
     }
@@ -41,7 +74,11 @@ impl TestStore {
     /// Closes the store and opens it again.
     async fn restart(&mut self) {
         self.store.close().await;
-        self.store = Store::open(&self.url).await.unwrap();
+        let store = Store::open(&self.url).await.unwrap();
+        self.store = match &self.fence {
+            Some(fence) => store.fenced(fence.clone()),
+            None => store,
+        };
     }
 }
 
@@ -133,12 +170,17 @@ macro_rules! test_restarts {
 test_backend!(sqlite_in_memory, TestStore::sqlite_in_memory);
 test_backend!(sqlite_in_file, TestStore::sqlite_in_file);
 test_restarts!(sqlite_in_file_after_restart, TestStore::sqlite_in_file);
+test_backend!(postgres, TestStore::postgres);
+test_backend!(postgres_without_lease, TestStore::postgres_without_lease);
+test_backend!(pgbouncer, TestStore::pgbouncer);
+test_restarts!(postgres_after_restart, TestStore::postgres);
+test_restarts!(pgbouncer_after_restart, TestStore::pgbouncer);
 
 // Requests. A time is the number of seconds since 1970. Records from before `oldest` are old.
 
 async fn begin(store: &Store, id: u128, now: i64, oldest: i64) -> BeginResult {
     store
-        .begin_request("acme", "crm", &request(id), at(now), at(oldest))
+        .begin_request("acme", "crm", &mark(id), at(now), at(oldest))
         .await
         .unwrap()
 }
@@ -159,6 +201,7 @@ fn record(started: i64, result: Option<&str>) -> Option<StoredRequest> {
         fingerprint: vec![7; 32],
         started: at(started),
         result: result.map(str::to_owned),
+        is_of_other_epoch: false,
     })
 }
 
@@ -185,14 +228,13 @@ async fn a_finished_request_has_its_result(store: &Store) {
 
 async fn a_request_id_belongs_to_one_tenant(store: &Store) {
     begin(store, 1, 100, 0).await;
-    let other = store.begin_request("south", "crm", &request(1), at(102), at(0)).await;
+    let other = store.begin_request("south", "crm", &mark(1), at(102), at(0)).await;
     assert_eq!(other, Ok(BeginResult::Started));
 }
 
 async fn a_deleted_request_can_be_started_again(store: &Store) {
     begin(store, 1, 100, 0).await;
-    finish(store, 1, "{}").await;
-    store.delete_request("acme", "crm", &request(1)).await.unwrap();
+    store.delete_request("acme", "crm", &mark(1)).await.unwrap();
     assert_eq!(stored(store, 1, 0).await, None);
     assert_eq!(begin(store, 1, 103, 0).await, BeginResult::Started);
 }
@@ -214,7 +256,7 @@ async fn an_old_request_is_replaced(store: &Store) {
 async fn old_requests_of_all_tenants_are_deleted(store: &Store) {
     begin(store, 1, 200, 0).await;
     for tenant in ["north", "south"] {
-        let old = store.begin_request(tenant, "crm", &request(1), at(102), at(0)).await;
+        let old = store.begin_request(tenant, "crm", &mark(1), at(102), at(0)).await;
         assert_eq!(old, Ok(BeginResult::Started));
     }
     assert_eq!(store.delete_old_requests(at(150)).await, Ok(2));

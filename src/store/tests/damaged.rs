@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{at, ids, in_memory, request, share, slots, usage};
+use super::{at, ids, in_memory, mark, request, share, slots, sqlite_of, usage};
 use crate::domain::lead::LeadKey;
 use crate::domain::share::{Share, ShareFilter, ShareStage};
 use crate::error::ErrorKind;
@@ -41,7 +41,7 @@ async fn a_damaged_share_is_counted_and_all_other_shares_are_readable() {
             };
             store.add_share("acme", &share, None).await.unwrap();
         }
-        let Store::Sqlite(sqlite) = &store;
+        let sqlite = sqlite_of(&store);
         let rows = "WHERE id IN ('00000000-0000-0000-0000-000000000004', '00000000-0000-0000-0000-000000000002')";
         sqlite.execute(&format!("{damage} {rows}")).await;
 
@@ -110,13 +110,13 @@ async fn damaged_rows_of_every_table_are_found_and_moved() {
     ] {
         let store = in_memory().await;
         store
-            .begin_request("acme", "crm", &request(1), at(1), at(0))
+            .begin_request("acme", "crm", &mark(1), at(1), at(0))
             .await
             .unwrap();
         store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
         store.save_quota_usage("acme", &usage(Some(slots()))).await.unwrap();
         assert_eq!(store.find_damaged().await, Ok(vec![]));
-        let Store::Sqlite(sqlite) = &store;
+        let sqlite = sqlite_of(&store);
         sqlite.execute(damage).await;
         // All other operations succeed.
         assert!(store.quota_usage("acme").await.is_ok(), "{damage}");
@@ -154,9 +154,9 @@ async fn damaged_rows_of_every_table_are_found_and_moved() {
 #[tokio::test]
 async fn a_damaged_result_is_unknown_and_a_damaged_fingerprint_is_an_error() {
     let store = in_memory().await;
-    let Store::Sqlite(sqlite) = &store;
+    let sqlite = sqlite_of(&store);
     store
-        .begin_request("acme", "crm", &request(1), at(1), at(0))
+        .begin_request("acme", "crm", &mark(1), at(1), at(0))
         .await
         .unwrap();
     store.finish_request("acme", "crm", &request(1), "{}").await.unwrap();
@@ -174,7 +174,7 @@ async fn a_damaged_result_is_unknown_and_a_damaged_fingerprint_is_an_error() {
     assert_eq!(store.damaged_rows(), 1);
     assert_eq!(known(2).await, Ok(None));
     assert_eq!(
-        store.begin_request("acme", "crm", &request(2), at(2), at(0)).await,
+        store.begin_request("acme", "crm", &mark(2), at(2), at(0)).await,
         Ok(BeginResult::Started)
     );
 }
@@ -185,7 +185,7 @@ async fn a_store_with_damaged_rows_can_be_opened() {
     let url = format!("sqlite://{}/store.db", directory.path().display());
     let store = Store::open(&url).await.unwrap();
     store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
-    let Store::Sqlite(sqlite) = &store;
+    let sqlite = sqlite_of(&store);
     // A value that the integrity check of SQLite reports.
     sqlite.execute("PRAGMA writable_schema = ON").await;
     sqlite
@@ -193,7 +193,7 @@ async fn a_store_with_damaged_rows_can_be_opened() {
         .await;
     store.close().await;
     let store = Store::open(&url).await.unwrap();
-    let Store::Sqlite(sqlite) = &store;
+    let sqlite = sqlite_of(&store);
     sqlite.execute("UPDATE share SET document = 5").await;
     sqlite.execute("PRAGMA writable_schema = ON").await;
     sqlite

@@ -1,6 +1,6 @@
 //! Files of SQLite stores: locks, deleted files, and files that cannot be opened.
 
-use super::{at, ids, request, share};
+use super::{at, ids, mark, share};
 use crate::domain::share::ShareFilter;
 use crate::error::ErrorKind;
 use crate::store::{BeginResult, Store};
@@ -30,7 +30,7 @@ async fn after_its_file_is_renamed_a_store_rejects_mutations_and_cannot_be_opene
     assert!(error.to_string().contains("was deleted or renamed"), "{error}");
     for error in [
         store
-            .begin_request("acme", "crm", &request(1), at(1), at(0))
+            .begin_request("acme", "crm", &mark(1), at(1), at(0))
             .await
             .unwrap_err(),
         store.add_share("acme", &share(2, "sam", "l2"), None).await.unwrap_err(),
@@ -47,7 +47,7 @@ async fn after_its_file_is_renamed_a_store_rejects_mutations_and_cannot_be_opene
     std::fs::rename(&aside, &file).unwrap();
     assert_eq!(store.probe(true).await, Ok(()));
     assert_eq!(
-        store.begin_request("acme", "crm", &request(1), at(1), at(0)).await,
+        store.begin_request("acme", "crm", &mark(1), at(1), at(0)).await,
         Ok(BeginResult::Started)
     );
 }
@@ -85,7 +85,7 @@ async fn an_error_of_a_damaged_file_has_the_path_and_the_file_is_unchanged() {
     let store = Store::open(&url).await.unwrap();
     for id in 0..500 {
         store
-            .begin_request("acme", "crm", &request(id), at(1), at(0))
+            .begin_request("acme", "crm", &mark(id), at(1), at(0))
             .await
             .unwrap();
     }

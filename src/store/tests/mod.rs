@@ -1,17 +1,22 @@
-//! Tests of the store. `conformance` runs on every backend; the other modules test SQLite.
+//! Tests of the store. `conformance` runs on every backend. `postgres` and `lease` test PostgreSQL, the other modules SQLite.
 
 mod conformance;
 mod damaged;
 mod file;
+mod lease;
+mod postgres;
 mod query;
 mod round_trip;
+#[path = "../../../tests/postgres/mod.rs"]
+mod server;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::Store;
+use super::sqlite::Sqlite;
+use super::{RequestMark, Store};
 use crate::context::RequestId;
 use crate::domain::share::{Access, Share, ShareContext, ShareFilter, SharedEntity};
 use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit, QuotaUsage};
@@ -27,8 +32,20 @@ fn request(id: u128) -> RequestId {
     }
 }
 
+fn mark(id: u128) -> RequestMark {
+    RequestMark::new(request(id))
+}
+
 async fn in_memory() -> Store {
     Store::open("sqlite::memory:").await.unwrap()
+}
+
+/// The backend of a SQLite store.
+fn sqlite_of(store: &Store) -> &Sqlite {
+    match store {
+        Store::Sqlite(sqlite) => sqlite,
+        Store::Postgres(_) => panic!("not a SQLite store"),
+    }
 }
 
 /// A share of a lead through its own activity.

@@ -3,9 +3,8 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{in_memory, slots, usage};
+use super::{in_memory, slots, sqlite_of, usage};
 use crate::domain::share::{ShareFilter, ShareState};
-use crate::store::Store;
 
 #[tokio::test]
 async fn every_filter_of_shares_uses_an_index() {
@@ -39,7 +38,7 @@ async fn every_filter_of_shares_uses_an_index() {
 #[tokio::test]
 async fn usage_from_an_older_version_has_no_slots() {
     let store = in_memory().await;
-    let Store::Sqlite(sqlite) = &store;
+    let sqlite = sqlite_of(&store);
     sqlite
         .execute("INSERT INTO spent (tenant, day, calls, last_grant) VALUES ('acme', '2026-07-31', 7, 300)")
         .await;
@@ -52,7 +51,7 @@ async fn usage_from_an_older_version_has_no_slots() {
 async fn unreadable_slots_are_read_as_a_window_without_free_slots() {
     let store = in_memory().await;
     store.save_quota_usage("acme", &usage(Some(slots()))).await.unwrap();
-    let Store::Sqlite(sqlite) = &store;
+    let sqlite = sqlite_of(&store);
     for damage in ["'nonsense'", "'{}'", "x'00'", "7"] {
         sqlite.execute(&format!("UPDATE spent SET slots = {damage}")).await;
         let usage = store.quota_usage("acme").await.unwrap().unwrap();

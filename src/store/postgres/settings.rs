@@ -1,0 +1,420 @@
+//! Where the server is and how to connect to it: the URL, and the environment variables of libpq for parts that the URL does not
+//! have.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use url::Url;
+
+use crate::store::StoreOptions;
+
+/// The schemes of a URL for PostgreSQL.
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+/// The parameters that a URL may have.
+const PARAMETERS: [&str; 6] = ["host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey"];
+const DEFAULT_PORT: u16 = 5432;
+
+/// Whether a URL names a PostgreSQL store.
+pub(in crate::store) fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres:") || url.starts_with("postgresql:")
+}
+
+/// Where the server is and how to connect to it.
+#[derive(Clone)]
+pub(super) struct ConnectSettings {
+    pub(super) hosts: Vec<Host>,
+    pub(super) user: String,
+    pub(super) database: String,
+    password: Option<SecretString>,
+    tls: TlsOptions,
+    pub(super) connect_timeout: Duration,
+    pub(super) max_connections: usize,
+}
+
+/// A host of the URL. The store uses the first host that accepts writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    /// A name, an address, or the directory of a Unix socket.
+    pub(super) name: String,
+    pub(super) port: u16,
+}
+
+#[derive(Clone)]
+struct TlsOptions {
+    mode: PgSslMode,
+    root_certificate: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name.contains(':') {
+            true => write!(f, "[{}]:{}", self.name, self.port),
+            false => write!(f, "{}:{}", self.name, self.port),
+        }
+    }
+}
+
+impl fmt::Debug for ConnectSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectSettings")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ConnectSettings {
+    /// Reads the URL. `variable` returns an environment variable. No error has the password.
+    pub(super) fn new(options: &StoreOptions) -> Result<Self, String> {
+        let variable = |name: &str| options.environment.get(name).cloned();
+        let parts = Parts::read(&options.url)?;
+        let parameter = |name: &str, or: &str| {
+            let given = parts.parameters.iter().find(|(key, _)| key == name);
+            given.map(|(_, value)| value.clone()).or_else(|| variable(or))
+        };
+        let hosts = hosts(
+            parts.hosts.or_else(|| parameter("host", "PGHOST")).as_deref(),
+            parameter("port", "PGPORT").as_deref(),
+        )?;
+        let user = parts.user.or_else(|| variable("PGUSER"));
+        let user = user.ok_or("the URL has no user, as in postgres://USER@HOST/DATABASE, and PGUSER is not set")?;
+        let database = parts
+            .database
+            .or_else(|| variable("PGDATABASE"))
+            .unwrap_or_else(|| user.clone());
+        let mode = match parameter("sslmode", "PGSSLMODE").as_deref() {
+            // As in libpq: TLS if the server has it, without a check of its certificate.
+            None | Some("prefer") => PgSslMode::Prefer,
+            Some("disable") => PgSslMode::Disable,
+            Some("require") => PgSslMode::Require,
+            Some("verify-full") => PgSslMode::VerifyFull,
+            Some("verify-ca") => {
+                return Err(
+                    "sslmode=verify-ca is not supported, because it would accept the certificates of all \
+                            public authorities; use verify-full"
+                        .to_owned(),
+                );
+            }
+            Some(_) => return Err("sslmode must be disable, prefer, require or verify-full".to_owned()),
+        };
+        let path = |name, or| parameter(name, or).map(PathBuf::from);
+        let tls = TlsOptions {
+            mode,
+            root_certificate: path("sslrootcert", "PGSSLROOTCERT"),
+            certificate: path("sslcert", "PGSSLCERT"),
+            key: path("sslkey", "PGSSLKEY"),
+        };
+        tls.check()?;
+        let password = options.password.clone().or(parts.password);
+        Ok(Self {
+            hosts,
+            user,
+            database,
+            password: password.or_else(|| variable("PGPASSWORD").map(SecretString::from)),
+            tls,
+            connect_timeout: options.connect_timeout,
+            max_connections: options.max_connections.max(1) as usize,
+        })
+    }
+
+    /// Returns the options for a connection to one host.
+    pub(super) fn options(&self, host: &Host) -> PgConnectOptions {
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .host(&host.name)
+            .port(host.port)
+            .username(&self.user)
+            .database(&self.database)
+            .application_name("leadgate")
+            .ssl_mode(self.tls.mode)
+            // PgBouncer knows neither.
+            .statement_cache_capacity(0)
+            .extra_float_digits(None)
+            // The statements have stored data.
+            .disable_statement_logging();
+        if let Some(password) = &self.password {
+            options = options.password(password.expose_secret());
+        }
+        if let Some(path) = &self.tls.root_certificate {
+            options = options.ssl_root_cert(path);
+        }
+        if let Some(path) = &self.tls.certificate {
+            options = options.ssl_client_cert(path);
+        }
+        if let Some(path) = &self.tls.key {
+            options = options.ssl_client_key(path);
+        }
+        options
+    }
+
+    pub(super) fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+}
+
+impl TlsOptions {
+    fn check(&self) -> Result<(), String> {
+        let has_pair = self.certificate.is_some() == self.key.is_some();
+        if !has_pair {
+            return Err("sslcert and sslkey must be given together".to_owned());
+        }
+        let files = [
+            ("sslrootcert", &self.root_certificate),
+            ("sslcert", &self.certificate),
+            ("sslkey", &self.key),
+        ];
+        for (name, path) in files {
+            if let Some(path) = path {
+                readable(path).map_err(|error| format!("{name}: {} cannot be read: {error}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn readable(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(path).map(drop)
+}
+
+/// Returns a URL without its password and its parameters, for logs and errors.
+pub(in crate::store) fn shown(url: &str) -> String {
+    match Parts::read(url) {
+        Ok(parts) => {
+            let user = parts.user.map(|user| format!("{user}@")).unwrap_or_default();
+            let hosts = parts.hosts.unwrap_or_default();
+            let database = parts.database.unwrap_or_default();
+            format!("postgres://{user}{hosts}/{database}")
+        }
+        Err(_) => "postgres://(invalid)".to_owned(),
+    }
+}
+
+/// Whether a URL has a password.
+pub(in crate::store) fn has_password(url: &str) -> bool {
+    is_postgres(url) && Parts::read(url).is_ok_and(|parts| parts.password.is_some())
+}
+
+/// The parts of a URL, decoded.
+struct Parts {
+    user: Option<String>,
+    password: Option<SecretString>,
+    /// The hosts with their ports, separated by commas.
+    hosts: Option<String>,
+    database: Option<String>,
+    parameters: Vec<(String, String)>,
+}
+
+impl Parts {
+    /// Splits a URL. The type `Url` reads only the part without the hosts, since it does not know lists of hosts.
+    fn read(url: &str) -> Result<Self, String> {
+        let rest = SCHEMES.iter().find_map(|scheme| url.strip_prefix(scheme));
+        let rest = rest.ok_or("the URL must begin with postgres://")?;
+        if rest.contains('#') {
+            return Err("the URL has an unescaped #: write it as %23".to_owned());
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // A password may contain an unescaped slash or at sign.
+        let (credentials, rest) = match rest.rsplit_once('@') {
+            Some((credentials, rest)) => (Some(credentials), rest),
+            None => (None, rest),
+        };
+        let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, password) = match credentials {
+            Some(credentials) => credentials
+                .split_once(':')
+                .map_or((credentials, None), |(user, password)| (user, Some(password))),
+            None => ("", None),
+        };
+        let password = password
+            .map(decoded)
+            .transpose()?
+            .filter(|password| !password.is_empty());
+        // Any host: only the parameters are read.
+        let parsed = Url::parse(&format!("postgres://localhost/?{query}")).map_err(|_| "the parameters are invalid")?;
+        let mut parameters = vec![];
+        for (name, value) in parsed.query_pairs() {
+            if !PARAMETERS.contains(&&*name) {
+                return Err(format!(
+                    "the URL has an unknown parameter; known parameters: {}; the timeout and the number of connections are \
+                     store.connect_timeout and store.max_connections",
+                    PARAMETERS.join(", ")
+                ));
+            }
+            parameters.push((name.into_owned(), value.into_owned()));
+        }
+        let given = |text: &str| Ok::<_, String>(Some(decoded(text)?).filter(|text| !text.is_empty()));
+        Ok(Self {
+            user: given(user)?,
+            password: password.map(SecretString::from),
+            hosts: given(hosts)?,
+            database: given(database)?,
+            parameters,
+        })
+    }
+}
+
+/// Decodes the escapes of a part of a URL.
+fn decoded(text: &str) -> Result<String, String> {
+    let error = || "a part of the URL has an invalid escape; write % as %25".to_owned();
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
+        }
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(value.ok_or_else(error)?);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| error())
+}
+
+/// Reads a list of hosts, each with an optional port. `ports` has one port for all hosts, or one for each.
+fn hosts(names: Option<&str>, ports: Option<&str>) -> Result<Vec<Host>, String> {
+    let names = names.ok_or("the URL has no host, and PGHOST is not set")?;
+    let port = |text: &str| {
+        let port = text.parse().ok().filter(|port| *port != 0);
+        port.ok_or_else(|| "a port must be a number from 1 to 65535".to_owned())
+    };
+    let ports: Vec<u16> = match ports {
+        None | Some("") => vec![],
+        Some(ports) => ports.split(',').map(port).collect::<Result<_, _>>()?,
+    };
+    let mut hosts = vec![];
+    for (index, text) in names.split(',').enumerate() {
+        // An IPv6 address is in brackets.
+        let (name, own_port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (name, after) = rest.split_once(']').ok_or("an IPv6 address must be in brackets")?;
+                (name, after.strip_prefix(':'))
+            }
+            None => text
+                .rsplit_once(':')
+                .map_or((text, None), |(name, port)| (name, Some(port))),
+        };
+        if name.is_empty() || name.contains('[') {
+            return Err("a host is invalid; example: postgres://USER@HOST1:5432,HOST2:5432/DATABASE".to_owned());
+        }
+        let port = match own_port {
+            Some(text) => port(text)?,
+            None => *ports.get(index).or_else(|| ports.first()).unwrap_or(&DEFAULT_PORT),
+        };
+        hosts.push(Host {
+            name: name.to_owned(),
+            port,
+        });
+    }
+    Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str, variables: &[(&str, &str)]) -> Result<ConnectSettings, String> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        ConnectSettings::new(&StoreOptions::new(url).with_environment(variables))
+    }
+
+    fn shown_hosts(settings: &ConnectSettings) -> String {
+        let hosts: Vec<String> = settings.hosts.iter().map(Host::to_string).collect();
+        hosts.join(" ")
+    }
+
+    fn password(settings: &ConnectSettings) -> Option<&str> {
+        settings.password.as_ref().map(|password| password.expose_secret())
+    }
+
+    #[test]
+    fn every_part_of_a_url_is_read() {
+        let settings = read(
+            "postgres://lead%40gate:p%2Fw@db1:5433,db2,[::1]:7/crm?sslmode=require",
+            &[],
+        )
+        .unwrap();
+        assert_eq!(shown_hosts(&settings), "db1:5433 db2:5432 [::1]:7");
+        assert_eq!(
+            (settings.user.as_str(), settings.database.as_str()),
+            ("lead@gate", "crm")
+        );
+        assert_eq!(password(&settings), Some("p/w"));
+        assert!(matches!(settings.tls.mode, PgSslMode::Require));
+        let settings = read("postgresql://leadgate@db.internal", &[]).unwrap();
+        assert_eq!((settings.database.as_str(), password(&settings)), ("leadgate", None));
+        let settings = read("postgres://leadgate@/crm?host=/var/run/postgresql&port=5433", &[]).unwrap();
+        assert_eq!(shown_hosts(&settings), "/var/run/postgresql:5433");
+    }
+
+    #[test]
+    fn variables_of_libpq_replace_missing_parts_only() {
+        let variables = [
+            ("PGUSER", "env"),
+            ("PGPASSWORD", "secret"),
+            ("PGHOST", "a,b"),
+            ("PGPORT", "1,2"),
+            ("PGDATABASE", "base"),
+            ("PGSSLMODE", "disable"),
+        ];
+        let settings = read("postgres://", &variables).unwrap();
+        assert_eq!(shown_hosts(&settings), "a:1 b:2");
+        assert_eq!((settings.user.as_str(), settings.database.as_str()), ("env", "base"));
+        assert_eq!(password(&settings), Some("secret"));
+        let settings = read("postgres://u:p@h:9/d?sslmode=require", &variables).unwrap();
+        assert_eq!(shown_hosts(&settings), "h:9");
+        assert_eq!((settings.user.as_str(), settings.database.as_str()), ("u", "d"));
+        assert_eq!(password(&settings), Some("p"));
+    }
+
+    #[test]
+    fn the_setting_of_the_password_has_priority() {
+        let options = StoreOptions {
+            password: Some("setting".into()),
+            ..StoreOptions::new("postgres://u:url@h/d")
+        };
+        let settings = ConnectSettings::new(&options).unwrap();
+        assert_eq!(password(&settings), Some("setting"));
+    }
+
+    #[test]
+    fn an_invalid_url_is_an_error_without_the_password() {
+        for (url, text) in [
+            ("postgres://h/d", "no user"),
+            ("postgres://u@/d", "no host"),
+            ("postgres://u:pass%zz@h/d", "invalid escape"),
+            ("postgres://u:pass@h:0/d", "a port must be"),
+            ("postgres://u:pass@h:99999/d", "a port must be"),
+            ("postgres://u:pass@h,,i/d", "a host is invalid"),
+            ("postgres://u:pass@h/d?sslmode=verify-ca", "verify-full"),
+            ("postgres://u:pass@h/d?sslmode=pass", "sslmode must be"),
+            ("postgres://u:pass@h/d?options=-c%20pass", "unknown parameter"),
+            ("postgres://u:pass@h/d?sslcert=/x", "together"),
+            ("postgres://u:pass@h/d?sslrootcert=/no/file", "/no/file cannot be read"),
+            ("postgres://u:pa#ss@h/d", "%23"),
+        ] {
+            let error = read(url, &[]).unwrap_err();
+            assert!(
+                error.contains(text) && !error.contains("pass%") && !error.contains("=pass"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_shown_url_has_no_password() {
+        assert_eq!(
+            shown("postgres://u:pass@h:1,i/d?sslmode=require"),
+            "postgres://u@h:1,i/d"
+        );
+        assert_eq!(shown("postgres://u:pa#ss@h/d"), "postgres://(invalid)");
+        assert!(has_password("postgres://u:pass@h/d") && !has_password("postgres://u@h/d"));
+    }
+}
