@@ -2,9 +2,11 @@
 //! that uses all parts.
 
 mod accounts;
+mod cluster;
 mod reload;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +20,10 @@ use tokio_util::task::TaskTracker;
 use crate::audit::AuditLog;
 use crate::cluster::TenantLease;
 use crate::config::{Config, log_warnings};
+use crate::domain::lease::ReplicaName;
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
+use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
@@ -27,9 +31,12 @@ use crate::tenant::{TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
 use accounts::Accounts;
+use cluster::{ClusterHandle, ClusterParts, ClusterTask};
 
 /// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time for the handover of all tenants when the process shuts down.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time for the open connections to the admin pages to end.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -120,6 +127,11 @@ impl App {
         );
         let mut routes = BTreeMap::new();
         for name in accounts.names() {
+            // With several replicas, a tenant gets a gateway when this replica owns it.
+            if config.cluster.is_some() {
+                routes.insert(name, TenantRoute::Unknown);
+                continue;
+            }
             let usage = store.quota_usage(&name).await;
             let usage = usage.map_err(|error| format!("{error} ({})", config.store))?;
             let gateway = accounts.build(
@@ -252,6 +264,30 @@ impl App {
 
         // Cancelled when the server has ended.
         let ended = CancellationToken::new();
+        let (maintenance_tasks, stop_maintenance) = (TaskTracker::new(), CancellationToken::new());
+        let leave_cluster = CancellationToken::new();
+        let (cluster, leases) = match (cluster, &config.cluster) {
+            (None, Some(settings)) => {
+                let parts = ClusterParts {
+                    name: replica_name(&settings.advertise),
+                    address: settings.advertise.as_str().into(),
+                    lease: settings.lease,
+                    lateness: settings.lateness,
+                    accounts: accounts.clone(),
+                    tenants: tenants.clone(),
+                    store: store.clone(),
+                    peers: Peers::new(PeerSettings {
+                        secret: settings.secret.clone(),
+                        tls: settings.tls.clone(),
+                    })?,
+                    metrics: metrics.clone(),
+                };
+                let (joined, task, leases) = join_cluster(settings.listen, parts).await?;
+                maintenance_tasks.spawn(task.run(leave_cluster.clone()));
+                (Some(joined), Some(leases))
+            }
+            (cluster, _) => (cluster, None),
+        };
         let store_status = admin::StoreStatus::default();
         let pages = admin::Pages {
             tenants: tenants.clone(),
@@ -266,12 +302,11 @@ impl App {
             let (draining, ended) = (draining.clone(), ended.clone());
             async move {
                 tokio::select! {
-                    () = stop => begin_shutdown(&draining),
+                    () = stop => begin_shutdown(&draining, leases.as_ref()).await,
                     () = ended.cancelled() => {}
                 }
             }
         });
-        let (maintenance_tasks, stop_maintenance) = (TaskTracker::new(), CancellationToken::new());
         let mut maintenance = Maintenance {
             store: store.clone(),
             tenants: tenants.clone(),
@@ -305,6 +340,7 @@ impl App {
         }
         ShutdownStage::SaveQuotaUsage.begin();
         stop_maintenance.cancel();
+        leave_cluster.cancel();
         maintenance_tasks.close();
         maintenance_tasks.wait().await;
         ShutdownStage::Close.begin();
@@ -330,8 +366,38 @@ async fn fetch_token_keys(authenticator: Arc<Authenticator>, metrics: Arc<Metric
     }
 }
 
-/// Begins the first three stages. The server reacts to the cancelled token in all three ways.
-fn begin_shutdown(draining: &CancellationToken) {
+/// Opens the port for other replicas, and makes the task of the leases.
+async fn join_cluster(
+    listen: SocketAddr,
+    parts: ClusterParts,
+) -> Result<(grpc::ClusterParts, ClusterTask, ClusterHandle), String> {
+    let listener = TcpListener::bind(listen).await;
+    let listener = listener.map_err(|error| format!("cluster.listen: listening on {listen} failed: {error}"))?;
+    let connection = parts.store.lease_connection(parts.name.clone(), parts.lease);
+    let connection = connection.ok_or("[cluster] needs a PostgreSQL store (store.url)")?;
+    tracing::info!(replica = %parts.name, address = %parts.address, "joining the cluster");
+    let (address, peers) = (parts.address.clone(), parts.peers.clone());
+    let (task, handle) = ClusterTask::new(parts, connection);
+    let joined = grpc::ClusterParts {
+        listener,
+        address,
+        peers,
+        events: Arc::new(handle.clone()),
+    };
+    Ok((joined, task, handle))
+}
+
+/// The name of this run of the process. It has the address, for operators, and is new for each run.
+fn replica_name(address: &str) -> ReplicaName {
+    format!("{address}/{}", uuid::Uuid::now_v7().simple()).into()
+}
+
+/// Begins the first three stages. The server reacts to the cancelled token in all three ways. A replica hands over its tenants before,
+/// so that RPCs that wait here go on at the next owner.
+async fn begin_shutdown(draining: &CancellationToken, leases: Option<&ClusterHandle>) {
+    if let Some(leases) = leases {
+        leases.stop(HANDOVER_TIMEOUT).await;
+    }
     ShutdownStage::StopAccepting.begin();
     draining.cancel();
     ShutdownStage::NotServing.begin();

@@ -336,11 +336,7 @@ impl ClusterTask {
     fn told(&mut self, input: Input) -> Vec<Event> {
         let now = Instant::now();
         match input {
-            Input::OwnerChanged {
-                tenant,
-                epoch,
-                address,
-            } => {
+            Input::OwnerChanged { tenant, epoch, address } => {
                 match address {
                     Some(address) => {
                         let name = address.as_str().into();
@@ -517,7 +513,11 @@ impl OwnedRun {
             tenant.set_route(TenantRoute::Here(gateway.clone()));
         }
         if let Err(error) = self.accounts.start(&self.tenant, &gateway).await {
-            tracing::error!(tenant = self.tenant, error, "continuing the shares of the tenant failed");
+            tracing::error!(
+                tenant = self.tenant,
+                error,
+                "continuing the shares of the tenant failed"
+            );
         }
         tokio::select! {
             () = ended.cancelled() => {}
@@ -552,7 +552,11 @@ impl OwnedRun {
             match built {
                 Ok(gateway) => return gateway,
                 Err(error) => {
-                    tracing::error!(tenant = self.tenant, error, "the tenant cannot be served by this replica");
+                    tracing::error!(
+                        tenant = self.tenant,
+                        error,
+                        "the tenant cannot be served by this replica"
+                    );
                     tokio::time::sleep(BUILD_PAUSE).await;
                 }
             }

@@ -15,11 +15,13 @@ mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::cluster::TenantLease;
 use crate::context::RequestId;
 use crate::domain::lead::LeadKey;
 use crate::domain::lease::{Fence, ReplicaName};
@@ -41,6 +43,36 @@ pub enum Store {
     Sqlite(Sqlite),
     /// A PostgreSQL database. Several processes can use it at a time.
     Postgres(Postgres),
+}
+
+/// Where the fence of the writes comes from.
+#[derive(Clone, Debug)]
+pub enum FenceSource {
+    /// The same fence for all writes.
+    Fixed(Arc<Fence>),
+    /// The fence of a lease. It changes if the lease continues in another history of the database.
+    Lease(TenantLease),
+}
+
+impl FenceSource {
+    fn fence(&self) -> Option<Arc<Fence>> {
+        match self {
+            Self::Fixed(fence) => Some(fence.clone()),
+            Self::Lease(lease) => lease.fence(),
+        }
+    }
+}
+
+impl From<Fence> for FenceSource {
+    fn from(fence: Fence) -> Self {
+        Self::Fixed(Arc::new(fence))
+    }
+}
+
+impl From<TenantLease> for FenceSource {
+    fn from(lease: TenantLease) -> Self {
+        Self::Lease(lease)
+    }
 }
 
 /// An error of the store. Contains no stored data.
@@ -242,10 +274,10 @@ impl Store {
     ///
     /// The result and the withdrawal of a mutation need no lease, and neither does the result of a step of a share: they are
     /// conditional on the mark that this owner wrote in this epoch.
-    pub fn fenced(&self, fence: Fence) -> Self {
+    pub fn fenced(&self, fence: impl Into<FenceSource>) -> Self {
         match self {
             Self::Sqlite(store) => Self::Sqlite(store.clone()),
-            Self::Postgres(store) => Self::Postgres(store.fenced(fence)),
+            Self::Postgres(store) => Self::Postgres(store.fenced(fence.into())),
         }
     }
 

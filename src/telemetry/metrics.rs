@@ -71,6 +71,7 @@ labels! {
     KeyCheckLabels { tenant: String, pair: &'static str, result: &'static str }
     ReloadLabels { what: String, result: &'static str }
     WhatLabels { what: String }
+    MoveLabels { tenant: String, reason: &'static str }
     ReadLabels { tenant: String, by: &'static str }
     FileLabels { file: &'static str }
     ForwardedLabels { tenant: String, code: &'static str }
@@ -133,6 +134,10 @@ metrics! {
         "Checks of a pair of LeadSquared's keys, by tenant, pair (first or next) and result: accepted, rejected, or failed for another reason";
     reloads: Family<ReloadLabels, Counter> = "reloads",
         "Reloads of files that have changed, by what they contain and result (ok or failed); a repeated error counts once";
+    tenant_moves: Family<MoveLabels, Counter> = "cluster_moves",
+        "Moves of a tenant to this replica, or from it, by tenant and reason";
+    cluster_owner: Family<TenantLabels, GaugeU64> = "cluster_owner",
+        "1 while this replica owns the tenant, 0 otherwise; absent without several replicas";
     reload_failing: Family<WhatLabels, GaugeU64> = "reload_failing",
         "1 while changed files cannot be used, so that the former contents stay in use; 0 otherwise; by what they contain";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
@@ -309,6 +314,20 @@ impl Metrics {
         let tenant = tenant.to_owned();
         let labels = KeyCheckLabels { tenant, pair, result };
         self.key_checks.get_or_create(&labels).inc();
+    }
+
+    /// Counts a move of a tenant.
+    pub fn tenant_moved(&self, tenant: &str, reason: &'static str) {
+        let tenant = tenant.to_owned();
+        self.tenant_moves.get_or_create(&MoveLabels { tenant, reason }).inc();
+    }
+
+    /// Sets whether this replica owns a tenant.
+    pub fn set_owned(&self, tenant: &str, is_owned: bool) {
+        let labels = TenantLabels {
+            tenant: tenant.to_owned(),
+        };
+        self.cluster_owner.get_or_create(&labels).set(u64::from(is_owned));
     }
 
     /// Counts a reload of files that have changed.

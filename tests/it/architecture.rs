@@ -91,7 +91,7 @@ const MODULES: [(&str, &[&str]); 23] = [
     ),
     ("users", &["cached", "context", "crm", "domain", "error"]),
     ("cached", &["clock", "context", "crm", "error"]),
-    ("store", &["clock", "context", "domain", "error"]),
+    ("store", &["clock", "cluster", "context", "domain", "error"]),
     (
         "crm",
         &[

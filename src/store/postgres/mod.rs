@@ -24,10 +24,13 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::damage::{DamagedRows, from_json, to_json};
-use super::{BeginResult, DamagedRow, RequestMark, StoreError, StoreOptions, StoredRequest, UnfinishedRequest, record};
+use super::{
+    BeginResult, DamagedRow, FenceSource, RequestMark, StoreError, StoreOptions, StoredRequest, UnfinishedRequest,
+    record,
+};
 use crate::clock;
 use crate::context::RequestId;
-use crate::domain::lease::Fence;
+use crate::domain::lease::{Fence, ReplicaName};
 use crate::domain::usage::{HeldSlots, QuotaUsage};
 use connection::{Failure, StatementResult, TransactionLimits};
 pub use lease::LeaseConnection;
@@ -64,7 +67,7 @@ pub struct Postgres {
     pool: Pool,
     history: HistoryExpression,
     /// The lease on which all writes are conditional. `None`: only tenants without an owner can be written.
-    fence: Option<Arc<Fence>>,
+    fence: Option<FenceSource>,
     damaged: DamagedRows,
     tasks: TaskTracker,
     /// The locks of the request ids in progress, so that the operations of a request are executed in their order.
@@ -116,11 +119,16 @@ impl Postgres {
             .map_err(|reason| StoreError::new("cannot be opened", &reason))
     }
 
-    pub(super) fn fenced(&self, fence: Fence) -> Self {
+    pub(super) fn fenced(&self, fence: FenceSource) -> Self {
         Self {
-            fence: Some(Arc::new(fence)),
+            fence: Some(fence),
             ..self.clone()
         }
+    }
+
+    /// The fence of a write now.
+    fn fence(&self) -> Option<Arc<Fence>> {
+        self.fence.as_ref()?.fence()
     }
 
     /// Checks that the server accepts writes. With `by_writing`, also commits a transaction that is written to its log.
@@ -182,6 +190,7 @@ impl Postgres {
             received_ago,
         } = mark;
         let (owner, epoch) = self.mark();
+        let owner = owner.as_deref();
         let statement = self.statement(
             counted!(
                 "WITH FENCE($1),
@@ -232,6 +241,7 @@ impl Postgres {
         result: &str,
     ) -> Result<(), StoreError> {
         let (owner, epoch) = self.mark();
+        let owner = owner.as_deref();
         let statement = self.statement(
             "WITH FENCE($1)
              INSERT INTO request AS r (tenant, id, fingerprint, begun, answer, owner, epoch, attempt)
@@ -261,6 +271,7 @@ impl Postgres {
     ) -> Result<(), StoreError> {
         let RequestMark { request, attempt, .. } = mark;
         let (owner, epoch) = self.mark();
+        let owner = owner.as_deref();
         let statement = self.statement(
             "DELETE FROM request WHERE tenant = $1 AND id = $2 AND fingerprint = $3 AND owner IS NOT DISTINCT FROM $4
              AND epoch = $5 AND attempt = $6 AND answer IS NULL",
@@ -305,7 +316,7 @@ impl Postgres {
 
     pub(super) async fn delete_old_requests(&self, oldest: Timestamp) -> Result<u64, StoreError> {
         // The tenants that this store may write. Without a fence, a tenant of a record may have no lease.
-        let leases = match &self.fence {
+        let leases = match self.fence() {
             Some(fence) => self.statement(
                 "SELECT tenant FROM tenant_lease WHERE owner = $1 AND epoch = $2 AND $HERE = $3 ORDER BY tenant FOR SHARE",
                 values![&*fence.owner, fence.epoch, &*fence.history],
@@ -405,23 +416,25 @@ impl Postgres {
     }
 
     /// The owner and the epoch of the marks that this store writes.
-    fn mark(&self) -> (Option<&str>, i64) {
-        match &self.fence {
-            Some(fence) => (Some(&*fence.owner), fence.epoch),
+    fn mark(&self) -> (Option<ReplicaName>, i64) {
+        match self.fence() {
+            Some(fence) => (Some(fence.owner.clone()), fence.epoch),
             None => (None, 0),
         }
     }
 
     /// Whether a mark was written under the lease of this store. A store without a lease has written only marks without an owner.
     fn is_own_mark(&self, owner: Option<&str>, epoch: i64) -> bool {
-        (owner, epoch) == self.mark()
+        let (own, own_epoch) = self.mark();
+        (owner, epoch) == (own.as_deref(), own_epoch)
     }
 
     /// Builds a statement, see [`StatementBuilder::build`].
     fn statement(&self, template: &str, values: &[Value<'_>]) -> Result<String, Failure> {
+        let fence = self.fence();
         let builder = StatementBuilder {
             history: self.history,
-            fence: self.fence.as_deref(),
+            fence: fence.as_deref(),
         };
         let built = builder.build(template, values);
         built.map_err(|reason| Failure::Rejected(reason.to_owned()))

@@ -81,6 +81,7 @@ impl Postgres {
         in_history: bool,
     ) -> Result<(), StoreError> {
         let (owner, epoch) = self.mark();
+        let owner = owner.as_deref();
         let is_result = !is_sending(share.stage);
         let with = self.statement(
             "WITH FENCE($1), m AS MATERIALIZED (
@@ -112,6 +113,7 @@ impl Postgres {
             true => self.mark(),
             false => (None, 0),
         };
+        let owner = owner.as_deref();
         let rest = self.statement(
             "ON CONFLICT (tenant, id) DO UPDATE
              SET state = excluded.state, unsettled = excluded.unsettled, expires = excluded.expires, changed = excluded.changed,
