@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::AuditLog;
-use crate::config::Config;
+use crate::config::{Config, log_warnings};
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
 use crate::identity::Authenticator;
@@ -190,8 +190,8 @@ impl App {
             look_now,
         } = self;
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
-        reload::warn(config.warnings());
-        reload::warn(tls.iter().flat_map(|tls| tls.misuses()).collect());
+        log_warnings(config.warnings());
+        log_warnings(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
         let mut watcher = Watcher::new(metrics.clone(), look_now);
         if let Some(tls) = &tls {

@@ -25,7 +25,7 @@ use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
 use auth::AuthSettings;
 pub use auth::CallerConfig;
-pub use warnings::{UsableCredentials, unknown_attributes};
+pub use warnings::{UsableCredentials, log_warnings, unknown_attributes};
 
 /// Every setting with its default and its description.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");

@@ -182,8 +182,8 @@ pub enum ErrorKind {
     ShuttingDown,
     /// This replica ended a stream, because it is shutting down or because the rules of the caller have changed.
     #[error(
-        "this replica is shutting down, or the rules of the caller have changed, so it ended the stream; responses that were sent are valid; the other requests were not \
-         sent to LeadSquared or are in progress"
+        "this replica is shutting down, or the rules of the caller have changed, so it ended the stream; responses that were sent \
+         are valid; the other requests were not sent to LeadSquared or are in progress"
     )]
     StreamInterrupted,
     /// The caller cancelled the call before anything was sent.

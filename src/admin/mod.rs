@@ -1,6 +1,7 @@
 //! The pages for operators, on a port of their own: `/live`, `/ready`, `/metrics`, and a status page.
 
 mod readiness;
+mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,7 @@ struct Shared {
 
 /// Serves the pages until `stop`.
 pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) -> std::io::Result<()> {
+    let metrics = pages.metrics.clone();
     let shared = Shared {
         store: StoreProbe::new(pages.store, &pages.tenants),
         tenants: pages.tenants,
@@ -67,9 +69,8 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_page))
         .with_state(shared);
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    server::serve(listener, routes, metrics, stop).await;
+    Ok(())
 }
 
 /// HTTP 503 means that load balancers should send requests to another process.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{CallerConfig, TenantConfig, unknown_attributes};
+use crate::config::{CallerConfig, TenantConfig, log_warnings, unknown_attributes};
 use crate::context::RequestContext;
 use crate::crm;
 use crate::domain::usage::QuotaUsage;
@@ -158,7 +158,7 @@ impl Accounts {
             };
             if let Ok(attributes) = attributes {
                 let callers = &accounts.reloaded().callers;
-                super::reload::warn(unknown_attributes(callers, &name, &attributes));
+                log_warnings(unknown_attributes(callers, &name, &attributes));
             }
         });
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::accounts::Accounts;
-use crate::config::{CallerConfig, ConfigErrors, ConfigSource, FixedSettings, UsableCredentials};
+use crate::config::{CallerConfig, ConfigErrors, ConfigSource, FixedSettings, UsableCredentials, log_warnings};
 use crate::crm::{self, PairName};
 use crate::files::{self, Watcher};
 use crate::identity::Authenticator;
@@ -52,7 +52,7 @@ pub(super) fn watch_settings(
         if reloaded.later_errors.iter().any(|error| error.is_absent) {
             return Err(ConfigErrors(reloaded.later_errors).to_string());
         }
-        warn(usable.warnings(&reloaded.callers));
+        log_warnings(usable.warnings(&reloaded.callers));
         let changes = fixed.differences(&reloaded.fixed);
         if !changes.is_empty() {
             tracing::warn!(
@@ -70,13 +70,6 @@ pub(super) fn watch_settings(
         Ok(())
     };
     watcher.add("settings", contents, reload);
-}
-
-/// Logs the settings that are valid and probably not meant.
-pub(super) fn warn(warnings: Vec<String>) {
-    for reason in warnings {
-        tracing::warn!(reason, "setting probably not meant");
-    }
 }
 
 /// The quotas of all callers.

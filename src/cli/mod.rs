@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod client;
 #[cfg(feature = "simulator")]
 pub(crate) mod demo;
+pub(crate) mod open_files;
 pub(crate) mod process;
 pub(crate) mod serve;
 pub(crate) mod shares;

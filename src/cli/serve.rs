@@ -8,6 +8,7 @@ use leadgate::telemetry::log;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::cli::open_files;
 use crate::cli::process::{ConfigOption, bind, shutdown_signal};
 
 pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
@@ -15,6 +16,7 @@ pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
     log::start(&config.log);
     warn_of_few_optimizations();
     warn_of_ignored_proxies(&config);
+    open_files::raise_limit(config.server.max_connections);
     let listener = bind(config.listen).await?;
     let admin_listener = bind(config.admin_listen).await?;
     // From here on, a SIGHUP does not end the process.

@@ -147,6 +147,13 @@ impl UsableCredentials {
     }
 }
 
+/// Logs the settings that are valid and probably not meant.
+pub fn log_warnings(warnings: Vec<String>) {
+    for reason in warnings {
+        tracing::warn!(reason, "setting probably not meant");
+    }
+}
+
 /// The fields of activities that an account defines have names that begin with this, in lower case.
 const ACTIVITY_FIELDS: &str = "mx_custom_";
 

@@ -25,6 +25,11 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The services that belong to a tenant.
 const OWN: &str = "/leadgate.";
 
+/// Whether an RPC is one of the health service.
+pub(super) fn is_health(path: &str) -> bool {
+    path.starts_with(HEALTH)
+}
+
 /// Identifies callers, and checks what they may use.
 #[derive(Clone)]
 pub(super) struct AccessControl {
@@ -111,7 +116,7 @@ impl AccessControl {
         credentials: &Credentials,
         log: &RpcLog,
     ) -> Result<Identified> {
-        if path.starts_with(HEALTH) {
+        if is_health(path) {
             return Ok(Identified::Caller(None));
         }
         if self.authenticator.mode() == AuthMode::None {

@@ -2,12 +2,14 @@
 //! connection, and has its deadline, even if its message never arrives.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,14 +33,15 @@ use super::mutation;
 use super::permits::{RpcAccess, RpcOwner, RpcPermit, RpcStart};
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
-use super::rpc_log::{RpcLog, RpcLogLine, finish_response, panic_response};
+use super::rpc_log::{RpcLog, RpcLogLine, RpcLogOutlets, finish_response, panic_response};
 use super::settings::ServerSettings;
 use super::status;
 use super::write_order::{WriteOrder, WritePosition};
 use crate::audit::RpcAudit;
 use crate::context::deadline_exceeded;
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Result, shortened};
 use crate::identity::{AuthMode, Caller};
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Tls;
 
@@ -72,6 +75,12 @@ const BURST_PAUSE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The pause after a failed accept. Without it, an accept without free file descriptors would fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// One address may have this part of `server.max_handshakes`, but at least one.
+const HANDSHAKE_SHARES: u32 = 8;
+/// Maximum number of streams of health and reflection on one connection. In total, there may be as many as connections.
+const MAX_PROBE_STREAMS: u32 = 8;
+/// Maximum number of bytes of the error of a handshake in the log.
+const MAX_ERROR_BYTES: usize = 200;
 
 /// The limits of open connections.
 struct ConnectionLimits {
@@ -84,13 +93,28 @@ impl ConnectionLimits {
     /// Returns the permits of a new connection, or `None` if a limit is reached.
     fn acquire(&self, address: IpAddr) -> Option<(OwnedSemaphorePermit, KeyedPermit<IpAddr>)> {
         let of_all = self.all.clone().try_acquire_owned().ok();
-        let setting = match of_all.map(|all| (all, self.addresses.acquire(address.to_canonical()))) {
+        let setting = match of_all.map(|all| (all, self.addresses.acquire(address))) {
             Some((of_all, Some(of_address))) => return Some((of_all, of_address)),
             Some((_, None)) => "server.max_connections_per_address",
             None => "server.max_connections",
         };
         self.refusals.report(setting);
         None
+    }
+}
+
+/// The limits of TLS handshakes in progress.
+struct HandshakeLimits {
+    all: Semaphore,
+    addresses: Arc<KeyedLimit<IpAddr>>,
+}
+
+impl HandshakeLimits {
+    fn new(max: u32) -> Self {
+        Self {
+            all: Semaphore::new(max as usize),
+            addresses: KeyedLimit::new((max / HANDSHAKE_SHARES).max(1)),
+        }
     }
 }
 
@@ -135,12 +159,19 @@ pub(super) async fn serve(
         routes,
         server,
         tls,
-        handshakes: Semaphore::new(settings.max_handshakes as usize),
+        handshakes: HandshakeLimits::new(settings.max_handshakes),
         refusals,
         unary_of_owners: KeyedLimit::new(settings.max_in_flight_per_caller),
         streams_of_owners: KeyedLimit::new(settings.max_streams_per_caller),
+        probe_streams_of_connections: KeyedLimit::new(MAX_PROBE_STREAMS),
+        probe_streams: Arc::new(Semaphore::new(settings.max_connections as usize)),
         filter,
         limits: Arc::new(limits),
+        log_outlets: Arc::new(RpcLogOutlets {
+            metrics: metrics.clone(),
+            unknown_callers: LineLimit::default(),
+        }),
+        failed_handshakes: LineLimit::default(),
         metrics,
     });
     let stop = context.server.draining.clone();
@@ -155,12 +186,13 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
+                let peer = peer.ip().to_canonical();
                 // Without permits, the connection is closed at once.
-                if let Some(permits) = connection_limits.acquire(peer.ip()) {
+                if let Some(permits) = connection_limits.acquire(peer) {
                     number += 1;
-                    let context = context.clone();
+                    let (peer, context) = (Peer { address: peer, number }, context.clone());
                     connections.spawn(async move {
-                        begin(stream, number, context).await;
+                        begin(stream, peer, context).await;
                         drop(permits);
                     });
                 }
@@ -180,21 +212,32 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
+/// The client of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    address: IpAddr,
+    /// The number of the connection, counted from the start of the process.
+    number: u64,
+}
+
 /// Makes the TLS handshake, if there is one, and serves the connection.
-async fn begin(stream: TcpStream, number: u64, context: Arc<ConnectionContext>) {
+async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
     let established_by = Instant::now() + context.server.settings.handshake_timeout;
     let Some(tls) = &context.tls else {
-        return connection(stream, number, established_by, None, context).await;
+        return connection(stream, peer, established_by, None, context).await;
     };
     let handshake = async {
-        // A client that sends nothing needs no permit.
-        stream.peek(&mut [0]).await?;
-        let Ok(_permit) = context.handshakes.try_acquire() else {
+        // A client that sends nothing needs no permit. Probes of load balancers close the connection without a byte.
+        if stream.peek(&mut [0]).await? == 0 {
+            return Ok(None);
+        }
+        let Some(_of_address) = context.handshakes.addresses.acquire(peer.address) else {
             context.refusals.report("server.max_handshakes");
             return Ok(None);
         };
+        let _of_all = context.handshakes.all.acquire().await.map_err(io::Error::other)?;
         TlsAcceptor::from(tls.config()).accept(stream).await.map(Some)
     };
     let stop = context.server.draining.clone();
@@ -208,23 +251,17 @@ async fn begin(stream: TcpStream, number: u64, context: Arc<ConnectionContext>) 
         Ok(Ok(Some(stream))) => {
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
-            connection(stream, number, established_by, certificate.map(Arc::new), context).await;
+            connection(stream, peer, established_by, certificate.map(Arc::new), context).await;
         }
-        Ok(Err(error)) => {
-            context.metrics.handshake_failed("error");
-            tracing::debug!(%error, "tls handshake failed");
-        }
-        Err(_) => {
-            context.metrics.handshake_failed("timeout");
-            tracing::debug!("tls handshake timed out");
-        }
+        Ok(Err(error)) => context.handshake_failed("error", peer, &error.to_string()),
+        Err(_) => context.handshake_failed("timeout", peer, "server.handshake_timeout has passed"),
     }
 }
 
 /// Serves a connection until it ends.
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    number: u64,
+    peer: Peer,
     established_by: Instant,
     certificate: Option<Arc<ClientCertificate>>,
     context: Arc<ConnectionContext>,
@@ -242,7 +279,7 @@ async fn connection(
     let service = TrackedService {
         service: ConnectionService {
             context,
-            number,
+            peer,
             certificate,
             write_order: Arc::default(),
         },
@@ -271,7 +308,7 @@ async fn connection(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        reason = unwanted(&settings, number, &activity) => {
+        reason = unwanted(&settings, peer.number, &activity) => {
             metrics.connection_closed(reason.label());
             let grace = match reason {
                 Unwanted::Unread => Duration::ZERO,
@@ -335,20 +372,24 @@ struct ConnectionContext {
     server: ServerContext,
     /// `None`: connections use plaintext.
     tls: Option<Arc<Tls>>,
-    handshakes: Semaphore,
+    handshakes: HandshakeLimits,
     refusals: Arc<Refusals>,
     filter: RequestFilter,
     limits: Arc<MessageLimits>,
     unary_of_owners: Arc<KeyedLimit<RpcOwner>>,
     streams_of_owners: Arc<KeyedLimit<RpcOwner>>,
+    /// The streams of health and reflection, of each connection and in total.
+    probe_streams_of_connections: Arc<KeyedLimit<RpcOwner>>,
+    probe_streams: Arc<Semaphore>,
+    log_outlets: Arc<RpcLogOutlets>,
+    failed_handshakes: LineLimit,
     metrics: Arc<Metrics>,
 }
 
 /// Serves the RPCs of one connection.
 struct ConnectionService {
     context: Arc<ConnectionContext>,
-    /// The number of the connection, counted from the start of the process.
-    number: u64,
+    peer: Peer,
     /// The client certificate. `None` without TLS, or if the client presented none.
     certificate: Option<Arc<ClientCertificate>>,
     write_order: Arc<WriteOrder>,
@@ -364,12 +405,18 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         let (headers, path) = (request.headers(), request.uri().path());
         let log = RpcLog::new(headers);
         let method = self.context.limits.schema.method(path);
-        let line = RpcLogLine::new(path, method.is_some(), &log, &self.context.metrics);
+        let line = RpcLogLine::new(
+            path,
+            method.is_some(),
+            &log,
+            self.peer.address,
+            &self.context.log_outlets,
+        );
         if let Some(rejection) = request_filter::reject(&request, &log) {
             return Box::pin(async move { Ok(finish_response(rejection, line)) });
         }
         let arrival = RpcArrival {
-            connection: self.number,
+            connection: self.peer.number,
             credentials: Credentials::new(headers, self.certificate.as_ref()),
             method: method.map(|method| method.is_stream),
             write_position: mutation::is_ordered(path).then(|| Arc::new(self.write_order.register())),
@@ -394,10 +441,11 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             };
             let status_builder = context.server.status_builder(request.headers(), log.clone());
             drop(arrival);
-            let deadline = match started {
+            let (permit, deadline) = match started {
                 Ok((start, deadline)) => {
+                    let permit = start.permit.clone().filter(|_| start.access.is_none());
                     request.extensions_mut().insert(start);
-                    deadline
+                    (permit, deadline)
                 }
                 Err(error) => {
                     let response = status_builder.last(&error).into_http::<Body>();
@@ -427,9 +475,21 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             };
             let response = finish_response(response, line);
             log.audit_refusal().await;
-            Ok(response)
+            // The handlers of health and reflection do not hold the permit.
+            Ok(match permit {
+                Some(permit) => response.map(|body| with_permit(body, permit)),
+                None => response,
+            })
         })
     }
+}
+
+/// Returns a body that holds a permit.
+fn with_permit(body: Body, permit: Arc<RpcPermit>) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _held = &permit;
+        frame
+    }))
 }
 
 /// What is known of an RPC when its headers have arrived.
@@ -472,6 +532,7 @@ impl ConnectionContext {
         let is_stream = *method == Some(true);
         let permit = match &access {
             Some(access) => Some(self.acquire(is_stream, access, headers, arrival.connection)?),
+            None if is_stream => Some(self.acquire_probe(arrival.connection)?),
             None => None,
         };
         let is_checked_again = is_stream && self.server.access.mode() == AuthMode::Callers;
@@ -547,6 +608,29 @@ impl ConnectionContext {
             _of_owner: of_owner,
             _of_all: of_all.map_err(|retry_after| ErrorKind::QueueFull { retry_after })?,
         })
+    }
+
+    /// Returns the permit of a stream of health or reflection.
+    fn acquire_probe(&self, connection: u64) -> Result<RpcPermit> {
+        let full = || ErrorKind::QueueFull {
+            retry_after: RETRY_AFTER,
+        };
+        let of_connection = self
+            .probe_streams_of_connections
+            .acquire(RpcOwner::Connection(connection));
+        Ok(RpcPermit::Stream {
+            _of_owner: of_connection.ok_or_else(full)?,
+            _of_all: self.probe_streams.clone().try_acquire_owned().map_err(|_| full())?,
+        })
+    }
+
+    /// Counts and logs a failed handshake.
+    fn handshake_failed(&self, reason: &'static str, peer: Peer, error: &str) {
+        self.metrics.handshake_failed(reason);
+        if let Some(suppressed) = self.failed_handshakes.admit(Instant::now()) {
+            let (peer, error) = (peer.address, shortened(error, MAX_ERROR_BYTES));
+            tracing::info!(%peer, reason, %error, suppressed, "tls handshake failed");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The RPCs in progress on a connection, and the responses that the client does not read.
+//! The RPCs in progress on a connection, except for those of the health service, and the responses that the client does not read.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,11 +15,13 @@ use hyper::service::Service;
 use tokio::time::Instant;
 use tonic::body::Body;
 
+use super::authorization;
+
 /// The HTTP library gets a response in parts of this size. It takes a part only when the client accepts more bytes of the
 /// stream, so that the rest of a response that is not read is known here.
 const PART: usize = 16 * 1024;
 
-/// The RPCs in progress on a connection.
+/// The activity of a connection. RPCs of the health service are no activity, because they need no credential.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     state: Mutex<ActivityState>,
@@ -40,6 +42,8 @@ struct ActivityState {
 struct TrackedRpc {
     activity: Arc<ConnectionActivity>,
     id: u64,
+    /// Whether the RPC is one of the health service.
+    is_health: bool,
     is_unread: bool,
 }
 
@@ -82,13 +86,14 @@ impl ConnectionActivity {
         }
     }
 
-    fn begin(self: &Arc<Self>) -> TrackedRpc {
+    fn begin(self: &Arc<Self>, is_health: bool) -> TrackedRpc {
         let mut state = self.lock();
         state.next_id += 1;
-        state.in_progress += 1;
+        state.in_progress += usize::from(!is_health);
         TrackedRpc {
             activity: self.clone(),
             id: state.next_id,
+            is_health,
             is_unread: false,
         }
     }
@@ -114,8 +119,10 @@ impl TrackedRpc {
 impl Drop for TrackedRpc {
     fn drop(&mut self) {
         let mut state = self.activity.lock();
-        state.in_progress -= 1;
-        state.idle_since = Instant::now();
+        if !self.is_health {
+            state.in_progress -= 1;
+            state.idle_since = Instant::now();
+        }
         state.unread.remove(&self.id);
     }
 }
@@ -136,7 +143,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let rpc = self.activity.begin();
+        let rpc = self.activity.begin(authorization::is_health(request.uri().path()));
         let response = self.service.call(request);
         Box::pin(async move {
             let response = response.await?;
@@ -207,7 +214,7 @@ mod tests {
         TrackedBody {
             body: Body::new(Full::from(vec![7; bytes])),
             rest: Bytes::new(),
-            rpc: activity.begin(),
+            rpc: activity.begin(false),
         }
     }
 
@@ -222,6 +229,20 @@ mod tests {
         };
         tokio::join!(activity.idle_for(10 * second), end);
         assert_eq!(start.elapsed().as_secs(), 35);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn health_is_no_activity() {
+        let (activity, start) = (ConnectionActivity::new(), Instant::now());
+        let second = Duration::from_secs(1);
+        let watch = activity.begin(true);
+        let check = async {
+            tokio::time::sleep(5 * second).await;
+            drop(activity.begin(true));
+        };
+        tokio::join!(activity.idle_for(10 * second), check);
+        assert_eq!(start.elapsed().as_secs(), 10);
+        drop(watch);
     }
 
     #[tokio::test(start_paused = true)]

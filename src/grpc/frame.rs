@@ -23,6 +23,7 @@ impl FrameType {
 pub(super) struct Frame {
     pub(super) kind: FrameType,
     flags: u8,
+    is_empty: bool,
     payload: [u8; KEPT],
 }
 
@@ -35,6 +36,15 @@ impl Frame {
     /// Whether a frame of PING or SETTINGS responds to another one.
     pub(super) fn is_ack(&self) -> bool {
         self.flags & 0x1 != 0
+    }
+
+    /// Whether a frame neither belongs to headers, nor has data, nor ends a stream of data.
+    pub(super) fn is_overhead(&self) -> bool {
+        match self.kind {
+            FrameType::HEADERS | FrameType::CONTINUATION => false,
+            FrameType::DATA => self.is_empty && self.flags & 0x1 == 0,
+            _ => true,
+        }
     }
 
     /// The error code of a frame of GOAWAY.
@@ -77,6 +87,7 @@ impl FrameScanner {
                 let frame = Frame {
                     kind: FrameType(self.head[3]),
                     flags: self.head[4],
+                    is_empty: self.length() == 0,
                     payload: self.payload,
                 };
                 *self = Self::default();
@@ -144,10 +155,21 @@ mod tests {
             let kinds: Vec<u8> = found.iter().map(|frame| frame.kind.0).collect();
             assert_eq!(kinds, [4, 0, 6, 1, 7], "{length}");
             assert!(found[0].is_ack() && !found[2].is_ack() && found[3].ends_headers());
+            let overhead: Vec<bool> = found.iter().map(Frame::is_overhead).collect();
+            assert_eq!(overhead, [true, false, true, false, true]);
             assert_eq!(
                 (found[2].payload, found[4].error_code()),
                 ([1, 2, 3, 4, 5, 6, 7, 8], 11)
             );
+        }
+    }
+
+    #[test]
+    fn an_empty_frame_of_data_is_overhead_unless_it_ends_the_stream() {
+        for (flags, payload, expected) in [(0, &[][..], true), (1, &[], false), (0, &[7], false)] {
+            let mut found = Vec::new();
+            FrameScanner::default().scan(&frame(0, flags, payload), |frame| found.push(frame.is_overhead()));
+            assert_eq!(found, [expected], "{flags} {payload:?}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Limits of a connection that the HTTP library does not have: the time for the preface and for headers, the rate of PINGs, and
-//! the time for which a client reads nothing. They are applied to the bytes below the HTTP library.
+//! Limits of a connection that the HTTP library does not have: the time for the preface and for headers, the rates of PINGs and of
+//! frames without data, and the time for which a client reads nothing. They are applied to the bytes below the HTTP library.
 
 use std::io;
 use std::pin::Pin;
@@ -16,6 +16,13 @@ use crate::telemetry::metrics::Metrics;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Number of PINGs below the minimum interval that a client may send between two responses, as in other gRPC servers.
 const MAX_PING_STRIKES: u32 = 2;
+/// Number of ACKs of PINGs that the server did not send. The HTTP library logs each of them.
+const MAX_UNEXPECTED_ACKS: u32 = 2;
+/// Number of frames of overhead that a client may send per second: PRIORITY, WINDOW_UPDATE, SETTINGS, RST_STREAM, unknown ones.
+const OVERHEAD_PER_SECOND: u32 = 1_000;
+/// Number of further frames of overhead for each frame of HEADERS in both directions, and of DATA from the server. Clients send at
+/// most two frames of WINDOW_UPDATE for each frame of DATA. Envoy allows ten, too.
+const OVERHEAD_PER_FRAME: u32 = 10;
 
 /// The limits of one stream of bytes.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +46,9 @@ pub(super) struct GuardedStream<S> {
     read_timer: Timer,
     writing: FrameScanner,
     write_timer: Timer,
-    /// Whether HEADERS or DATA were written since the last PING.
-    has_responded: bool,
 }
 
-/// What the client has sent.
+/// What the client has sent, and what it may send.
 #[derive(Debug)]
 struct Reading {
     protocol: Protocol,
@@ -53,6 +58,14 @@ struct Reading {
     complete_by: Option<Instant>,
     last_ping: Option<Instant>,
     ping_strikes: u32,
+    /// Whether HEADERS or DATA were written since the last PING.
+    has_responded: bool,
+    /// Number of PINGs of the server without an ACK.
+    unacknowledged_pings: u32,
+    unexpected_acks: u32,
+    /// Number of further frames of overhead, and the start of the second.
+    allowed_overhead: u32,
+    overhead_since: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -72,6 +85,7 @@ enum Exceeded {
     Handshake,
     Headers,
     Pings,
+    Flood,
     Writing,
 }
 
@@ -82,6 +96,7 @@ impl Exceeded {
             Self::Handshake => "handshake_timeout",
             Self::Headers => "header_timeout",
             Self::Pings => "too_many_pings",
+            Self::Flood => "flood",
             Self::Writing => "write_timeout",
         }
     }
@@ -96,17 +111,16 @@ impl Reading {
             complete_by: Some(limits.established_by),
             last_ping: None,
             ping_strikes: 0,
+            has_responded: false,
+            unacknowledged_pings: 0,
+            unexpected_acks: 0,
+            allowed_overhead: 0,
+            overhead_since: None,
         }
     }
 
     /// Reads the next bytes. Fails if they exceed a limit.
-    fn read(
-        &mut self,
-        mut bytes: &[u8],
-        limits: &StreamLimits,
-        has_responded: &mut bool,
-        now: Instant,
-    ) -> Result<(), Exceeded> {
+    fn read(&mut self, mut bytes: &[u8], limits: &StreamLimits, now: Instant) -> Result<(), Exceeded> {
         if let Protocol::Preface(complete) = self.protocol {
             let (expected, taken) = (&PREFACE[complete..], bytes.len().min(PREFACE.len() - complete));
             if bytes[..taken] != expected[..taken] {
@@ -122,7 +136,7 @@ impl Reading {
             let mut scanner = std::mem::take(&mut self.scanner);
             let mut result = Ok(());
             scanner.scan(bytes, |frame| {
-                let checked = self.complete(frame, limits, has_responded, now);
+                let checked = self.complete(frame, limits, now);
                 result = result.and(checked);
             });
             self.scanner = scanner;
@@ -139,19 +153,28 @@ impl Reading {
     }
 
     /// Takes a complete frame into account.
-    fn complete(
-        &mut self,
-        frame: Frame,
-        limits: &StreamLimits,
-        has_responded: &mut bool,
-        now: Instant,
-    ) -> Result<(), Exceeded> {
+    fn complete(&mut self, frame: Frame, limits: &StreamLimits, now: Instant) -> Result<(), Exceeded> {
+        if frame.is_overhead() {
+            self.count_overhead(now)?;
+        }
+        if frame.kind == FrameType::HEADERS {
+            self.allow_overhead();
+        }
         match frame.kind {
             FrameType::HEADERS | FrameType::CONTINUATION => self.is_in_header_block = !frame.ends_headers(),
+            FrameType::PING if frame.is_ack() => match self.unacknowledged_pings.checked_sub(1) {
+                Some(others) => self.unacknowledged_pings = others,
+                None => {
+                    self.unexpected_acks += 1;
+                    if self.unexpected_acks > MAX_UNEXPECTED_ACKS {
+                        return Err(Exceeded::Flood);
+                    }
+                }
+            },
             FrameType::SETTINGS if self.protocol == Protocol::Settings => self.protocol = Protocol::Http2,
-            FrameType::PING if !frame.is_ack() => {
+            FrameType::PING => {
                 let last = self.last_ping.replace(now);
-                if std::mem::take(has_responded) {
+                if std::mem::take(&mut self.has_responded) {
                     self.ping_strikes = 0;
                 } else if last.is_some_and(|last| now - last < limits.ping_interval) {
                     self.ping_strikes += 1;
@@ -166,6 +189,33 @@ impl Reading {
         if !self.is_in_header_block && self.protocol == Protocol::Http2 {
             self.complete_by = None;
         }
+        Ok(())
+    }
+
+    /// Takes a frame of the server into account.
+    fn written(&mut self, frame: Frame) {
+        match frame.kind {
+            FrameType::HEADERS | FrameType::DATA => {
+                self.has_responded = true;
+                self.allow_overhead();
+            }
+            FrameType::PING if !frame.is_ack() => self.unacknowledged_pings += 1,
+            _ => {}
+        }
+    }
+
+    fn allow_overhead(&mut self) {
+        self.allowed_overhead = self.allowed_overhead.saturating_add(OVERHEAD_PER_FRAME);
+    }
+
+    /// Counts a frame of overhead. Fails if the client has sent too many.
+    fn count_overhead(&mut self, now: Instant) -> Result<(), Exceeded> {
+        const SECOND: Duration = Duration::from_secs(1);
+        if self.overhead_since.is_none_or(|since| now - since >= SECOND) {
+            self.overhead_since = Some(now);
+            self.allowed_overhead = self.allowed_overhead.max(OVERHEAD_PER_SECOND);
+        }
+        self.allowed_overhead = self.allowed_overhead.checked_sub(1).ok_or(Exceeded::Flood)?;
         Ok(())
     }
 
@@ -190,7 +240,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> GuardedStream<S> {
             read_timer: Timer::default(),
             writing: FrameScanner::default(),
             write_timer: Timer::default(),
-            has_responded: false,
         }
     }
 
@@ -198,7 +247,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> GuardedStream<S> {
     fn end(&mut self, exceeded: Exceeded, context: &mut Context<'_>) -> io::Error {
         let reason = exceeded.reason();
         self.metrics.connection_closed(reason);
-        if matches!(exceeded, Exceeded::Headers | Exceeded::Pings) && self.writing.is_between_frames() {
+        if matches!(exceeded, Exceeded::Headers | Exceeded::Pings | Exceeded::Flood) && self.writing.is_between_frames()
+        {
             let goaway = frame::enhance_your_calm(reason);
             // A client that does not read learns nothing, and the connection ends anyway.
             let _ = Pin::new(&mut self.stream).poll_write(context, &goaway);
@@ -209,15 +259,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> GuardedStream<S> {
 
     /// Takes written bytes into account.
     fn written(&mut self, bytes: &[u8]) {
-        let (has_responded, metrics) = (&mut self.has_responded, &self.metrics);
-        if matches!(self.reading.protocol, Protocol::Http1) {
+        let (reading, metrics) = (&mut self.reading, &self.metrics);
+        if reading.protocol == Protocol::Http1 {
             return;
         }
-        self.writing.scan(bytes, |frame| match frame.kind {
-            FrameType::HEADERS | FrameType::DATA => *has_responded = true,
-            FrameType::GOAWAY if frame.error_code() == ENHANCE_YOUR_CALM => metrics.connection_closed("flood"),
-            FrameType::GOAWAY if frame.error_code() != 0 => metrics.connection_closed("protocol_error"),
-            _ => {}
+        self.writing.scan(bytes, |frame| {
+            reading.written(frame);
+            match frame.kind {
+                FrameType::GOAWAY if frame.error_code() == ENHANCE_YOUR_CALM => metrics.connection_closed("flood"),
+                FrameType::GOAWAY if frame.error_code() != 0 => metrics.connection_closed("protocol_error"),
+                _ => {}
+            }
         });
     }
 
@@ -243,7 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedStream<S> {
             Poll::Ready(Ok(())) => {
                 let bytes = &buffer.filled()[before..];
                 let now = Instant::now();
-                let read = this.reading.read(bytes, &this.limits, &mut this.has_responded, now);
+                let read = this.reading.read(bytes, &this.limits, now);
                 Poll::Ready(read.map_err(|exceeded| this.end(exceeded, context)))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -357,7 +409,7 @@ mod tests {
         let limits = limits(now);
         let mut reading = Reading::new(&limits);
         let begin = [PREFACE, &frame(4, 0, 6)].concat();
-        reading.read(&begin, &limits, &mut false, now).unwrap();
+        reading.read(&begin, &limits, now).unwrap();
         (reading, limits)
     }
 
@@ -368,7 +420,7 @@ mod tests {
         for length in 0..begin.len() {
             let limits = limits(now);
             let mut reading = Reading::new(&limits);
-            reading.read(&begin[..length], &limits, &mut false, now).unwrap();
+            reading.read(&begin[..length], &limits, now).unwrap();
             let late = limits.established_by;
             let before = late - Duration::from_millis(1);
             assert_eq!(reading.check_time(before), Ok(()), "{length}");
@@ -384,7 +436,7 @@ mod tests {
         let limits = limits(now);
         let mut reading = Reading::new(&limits);
         for byte in b"PRX" {
-            reading.read(&[*byte], &limits, &mut false, now).unwrap();
+            reading.read(&[*byte], &limits, now).unwrap();
         }
         assert_eq!((reading.protocol, reading.complete_by), (Protocol::Http1, None));
     }
@@ -397,24 +449,21 @@ mod tests {
         let headers = [frame(1, 0, 20), frame(9, 0, 20), frame(9, 4, 20)].concat();
         let mut at = now;
         for byte in &headers[..5] {
-            reading.read(&[*byte], &limits, &mut false, at).unwrap();
+            reading.read(&[*byte], &limits, at).unwrap();
             at += second;
         }
-        assert_eq!(
-            reading.read(&headers[5..6], &limits, &mut false, at),
-            Err(Exceeded::Headers)
-        );
+        assert_eq!(reading.read(&headers[5..6], &limits, at), Err(Exceeded::Headers));
 
         // CONTINUATION does not begin the time again, and the next block does.
         let (mut reading, limits) = established(now);
         for (at, part) in headers.chunks(29).enumerate() {
             reading
-                .read(part, &limits, &mut false, now + second * 2 * u32::try_from(at).unwrap())
+                .read(part, &limits, now + second * 2 * u32::try_from(at).unwrap())
                 .unwrap();
         }
         assert_eq!(reading.complete_by, None);
         let at = now + 60 * second;
-        reading.read(&headers[..29], &limits, &mut false, at).unwrap();
+        reading.read(&headers[..29], &limits, at).unwrap();
         assert_eq!(reading.check_time(at + 4 * second), Ok(()));
         assert_eq!(reading.check_time(at + 5 * second), Err(Exceeded::Headers));
     }
@@ -423,14 +472,14 @@ mod tests {
     async fn a_frame_of_data_has_no_time_and_frames_in_pieces_are_fine() {
         let now = Instant::now();
         let (mut reading, limits) = established(now);
-        reading.read(&frame(0, 0, 100)[..50], &limits, &mut false, now).unwrap();
+        reading.read(&frame(0, 0, 100)[..50], &limits, now).unwrap();
         assert_eq!(reading.complete_by, None);
         // Each piece ends in the middle of a frame for a minute.
         let (mut reading, limits) = established(now);
         let many: Vec<u8> = (0..60).flat_map(|_| frame(1, 4, 20)).collect();
         for (at, part) in many.chunks(28).enumerate() {
             let at = now + Duration::from_secs(at.try_into().unwrap());
-            reading.read(part, &limits, &mut false, at).unwrap();
+            reading.read(part, &limits, at).unwrap();
         }
     }
 
@@ -441,16 +490,94 @@ mod tests {
         let pings = |interval: Duration, responds: bool| {
             let (mut reading, limits) = established(now);
             (0..20_u32).find(|number| {
-                let mut has_responded = responds;
                 let at = now + interval * *number;
-                reading.read(&ack, &limits, &mut has_responded, at).unwrap();
-                reading.read(&ping, &limits, &mut has_responded, at).is_err()
+                (reading.has_responded, reading.unacknowledged_pings) = (responds, 1);
+                // The response to a PING of the server is no PING of the client.
+                reading.read(&ack, &limits, at).unwrap();
+                reading.read(&ping, &limits, at).is_err()
             })
         };
         assert_eq!(pings(9 * second, false), Some(3));
         assert_eq!(pings(10 * second, false), None);
         // Clients that measure the bandwidth send a PING for each response.
         assert_eq!(pings(Duration::ZERO, true), None);
+    }
+
+    /// Takes a frame into account that the server has written.
+    fn write(reading: &mut Reading, frame: &[u8]) {
+        FrameScanner::default().scan(frame, |frame| reading.written(frame));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_third_unexpected_ack_of_a_ping_is_a_flood() {
+        let now = Instant::now();
+        let (mut reading, limits) = established(now);
+        let (ping, ack) = (frame(6, 0, 8), frame(6, 1, 8));
+        for _ in 0..10 {
+            write(&mut reading, &ping);
+            reading.read(&ack, &limits, now).unwrap();
+        }
+        // The ACK of the server to a PING of the client.
+        write(&mut reading, &ack);
+        let (second, third) = ([&ack[..], &ack].concat(), &ack);
+        assert_eq!(reading.read(&second, &limits, now), Ok(()));
+        assert_eq!(reading.read(third, &limits, now), Err(Exceeded::Flood));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_overhead_is_found_in_each_second() {
+        let now = Instant::now();
+        let per_second = OVERHEAD_PER_SECOND as usize;
+        // PRIORITY, RST_STREAM, SETTINGS and its ACK, WINDOW_UPDATE, an unknown type, and empty DATA.
+        for (kind, flags, length) in [
+            (2, 0, 5),
+            (3, 0, 4),
+            (4, 0, 6),
+            (4, 1, 0),
+            (8, 0, 4),
+            (250, 0, 8),
+            (0, 0, 0),
+        ] {
+            let (mut reading, limits) = established(now);
+            let frames = frame(kind, flags, length).repeat(per_second);
+            // The first SETTINGS belong to the first second.
+            reading
+                .read(&frames[frame(kind, flags, length).len()..], &limits, now)
+                .unwrap();
+            let second = Duration::from_secs(1);
+            for at in 1..5 {
+                let read = reading.read(&frames, &limits, now + second * at);
+                assert_eq!(read, Ok(()), "{kind} in second {at}");
+            }
+            let late = now + second * 5 - Duration::from_millis(1);
+            let read = reading.read(&frame(kind, flags, length), &limits, late);
+            assert_eq!(read, Err(Exceeded::Flood), "{kind}");
+        }
+        // Requests and their messages are no overhead.
+        let (mut reading, limits) = established(now);
+        let requests = [frame(1, 4, 20), frame(0, 0, 100), frame(0, 1, 0)].concat();
+        reading.read(&requests.repeat(10 * per_second), &limits, now).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_send_more_overhead_for_requests_and_responses() {
+        let now = Instant::now();
+        let update = frame(8, 0, 4);
+        let updates = |count: u32| update.repeat(count as usize);
+        for (is_written, kind) in [(false, 1), (true, 1), (true, 0)] {
+            let (mut reading, limits) = established(now);
+            reading.read(&updates(OVERHEAD_PER_SECOND - 1), &limits, now).unwrap();
+            for _ in 0..1_000 {
+                match is_written {
+                    true => write(&mut reading, &frame(kind, 4, 100)),
+                    false => reading.read(&frame(kind, 4, 100), &limits, now).unwrap(),
+                }
+            }
+            reading
+                .read(&updates(1_000 * OVERHEAD_PER_FRAME), &limits, now)
+                .unwrap();
+            assert_eq!(reading.read(&update, &limits, now), Err(Exceeded::Flood), "{kind}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use crate::tenant::Tenant;
 #[derive(Clone)]
 pub(super) struct RpcStart {
     pub(super) log: RpcLog,
-    /// `None` for RPCs that are not counted: health and reflection.
+    /// `None` for RPCs that are not counted: Check of the health service.
     pub(super) permit: Option<Arc<RpcPermit>>,
     /// The position among the writes of the connection. `None` for RPCs that do not write.
     pub(super) write_position: Option<Arc<WritePosition>>,

@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::rpc_log::RpcLog;
 use super::{metadata, status};
 use crate::error::{Error, ErrorKind, Result, Violation, shortened};
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
 
 /// The prefix of the metadata of leadgate.
@@ -25,6 +27,8 @@ const MAX_LOGGED: usize = 1_000;
 pub(super) struct RequestFilter {
     max_metadata_bytes: usize,
     logged: Mutex<HashSet<(String, String)>>,
+    /// The lines of metadata that is too large.
+    large_metadata: LineLimit,
     metrics: Arc<Metrics>,
 }
 
@@ -33,6 +37,7 @@ impl RequestFilter {
         Self {
             max_metadata_bytes,
             logged: Mutex::default(),
+            large_metadata: LineLimit::default(),
             metrics,
         }
     }
@@ -55,8 +60,10 @@ impl RequestFilter {
                 .max_by_key(|(name, value)| name.as_str().len() + value.len());
             let largest = largest.map_or("", |(name, _)| name.as_str());
             let largest = shortened(largest, 64);
-            let request_id = log.id();
-            tracing::warn!(request_id, bytes, limit, %largest, "request metadata exceeds server.max_metadata_bytes");
+            if let Some(suppressed) = self.large_metadata.admit(Instant::now()) {
+                let request_id = log.id();
+                tracing::warn!(request_id, bytes, limit, %largest, suppressed, "request metadata exceeds server.max_metadata_bytes");
+            }
             let text = format!(
                 "the metadata has {bytes} bytes, more than server.max_metadata_bytes ({limit}); the largest entry is {largest}"
             );

@@ -1,6 +1,7 @@
 //! The log line, the metrics and the request id of each RPC, and the statuses of RPCs that panic or that tonic rejects.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use super::status;
 use crate::audit::{AuditContext, RpcAudit};
 use crate::error::{Error, shortened};
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -180,18 +182,28 @@ pub(super) struct RpcLogLine {
     /// Whether a service has the method.
     is_known: bool,
     log: RpcLog,
-    metrics: Arc<Metrics>,
+    /// The address of the client. It is logged if the caller is not known.
+    peer: IpAddr,
+    outlets: Arc<RpcLogOutlets>,
     ended: bool,
+}
+
+/// What all log lines share.
+pub(super) struct RpcLogOutlets {
+    pub(super) metrics: Arc<Metrics>,
+    /// The lines of RPCs whose caller is not known.
+    pub(super) unknown_callers: LineLimit,
 }
 
 impl RpcLogLine {
     /// Starts the line. `is_known`: whether a service has the method.
-    pub(super) fn new(method: &str, is_known: bool, log: &RpcLog, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(method: &str, is_known: bool, log: &RpcLog, peer: IpAddr, outlets: &Arc<RpcLogOutlets>) -> Self {
         Self {
             method: shortened(method, MAX_PATH_BYTES).into_owned(),
             is_known,
             log: log.clone(),
-            metrics: metrics.clone(),
+            peer,
+            outlets: outlets.clone(),
             ended: false,
         }
     }
@@ -204,7 +216,18 @@ impl RpcLogLine {
         let code_name = name(code);
         // Unknown paths share one label, to limit the number of labels.
         let label = if self.is_known { &self.method } else { "unknown" };
-        self.metrics.rpc(label, code_name, took);
+        self.outlets.metrics.rpc(label, code_name, took);
+        // Health checks are frequent.
+        let is_debug = self.method.starts_with("/grpc.");
+        // Clients without a credential must not fill the log.
+        let peer = self.log.caller().is_none().then_some(self.peer);
+        let mut suppressed = None;
+        if !is_debug && peer.is_some() {
+            match self.outlets.unknown_callers.admit(Instant::now()) {
+                None => return,
+                count => suppressed = count,
+            }
+        }
         let facts = &self.log.facts;
         macro_rules! line {
             ($level:ident) => {
@@ -215,17 +238,18 @@ impl RpcLogLine {
                     trace_id = facts.trace_id.as_deref(),
                     method = %self.method,
                     caller = self.log.caller(),
+                    peer = peer.map(tracing::field::display),
                     auth_failure = facts.auth_failure.get().copied(),
                     tenant = facts.tenant.get().map(String::as_str),
                     code = code_name,
                     reason = facts.reason.get().copied(),
                     took_ms = took.as_millis() as u64,
+                    suppressed,
                     "rpc finished"
                 )
             };
         }
-        // Health checks are frequent.
-        if self.method.starts_with("/grpc.") {
+        if is_debug {
             line!(debug);
         } else {
             line!(info);

@@ -258,7 +258,7 @@ fn search(place: &str, content: &str, secrets: &[String]) {
 fn settings(address: &str, upstream: std::net::SocketAddr, options: &Options, folder: &Path, key: &str) -> String {
     let file = |name: &str| folder.join(name).display().to_string();
     format!(
-        "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n\
+        "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace,h2=trace,hyper=trace,rustls=trace,tower=trace\"\n\
          [store]\nurl = \"sqlite://{}\"\n[audit]\nfile = \"{}\"\nrequired = true\n\
          [auth]\nmode = \"callers\"\n[auth.jwt]\nissuer = \"https://idp.example\"\njwks = {{ file = \"{}\" }}\n\
          [callers.checkout]\napi_keys = [\"{}\"]\nsubjects = [\"checkout\"]\ntenants = [\"*\"]\nallow = [\"*\"]\n\

@@ -348,7 +348,7 @@ async fn no_log_line_of_any_level_has_a_key_or_the_password_of_the_proxy() {
         let upstream = upstream.split('"').next().unwrap();
         account.settings += &format!(
             "{NEXT}\n{LIMITS}\n[tenants.acme.upstream]\nhttp2 = {http2}\nproxy = \"http://user:PR0XYPASSWORD@{upstream}\"\n\
-             [log]\nfilter = \"trace\"\n"
+             [log]\nfilter = \"trace,h2=trace,hyper=trace,rustls=trace,tower=trace\"\n"
         );
         let process = account.process().await;
         let mut child = process.start();

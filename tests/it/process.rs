@@ -11,6 +11,7 @@ use pb::lead_service_client::LeadServiceClient;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
+use crate::account::Account;
 use crate::harness::{by_id, lead, listen, seen, tenant};
 
 /// The output and the exit code of a command.
@@ -520,4 +521,36 @@ async fn the_simulator_serves_by_itself() {
         "{options}"
     );
     child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised_and_a_low_one_is_logged() {
+    for (hard, is_low) in [(1_200, true), (1_300, false)] {
+        let account = Account::open(Options::default(), "").await;
+        let process = account.process().await;
+        let text = std::fs::read_to_string(&process.path).unwrap();
+        let text = text.replacen("[server]\n", "[server]\nmax_connections = 1000\n", 1);
+        std::fs::write(&process.path, text).unwrap();
+        let log = account.folder.path().join("log");
+        let start = format!("ulimit -S -n 100 && ulimit -H -n {hard} && exec \"$0\" serve --config \"$1\"");
+        let mut child = Command::new("sh")
+            .args([
+                "-c",
+                &start,
+                env!("CARGO_BIN_EXE_leadgate"),
+                process.path.to_str().unwrap(),
+            ])
+            .stderr(std::fs::File::create(&log).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        process.channel().await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id().unwrap())).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let values: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+        assert_eq!(values, [hard.to_string(), hard.to_string()]);
+        child.kill().await.unwrap();
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(log.contains("limit of open files too low"), is_low, "{log}");
+    }
 }

@@ -1,14 +1,19 @@
 //! Each limit of a connection: it applies, it is counted, and it does not concern others.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use leadgate::grpc::pb;
 use leadgate_simulator::Options;
+use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::attacks::gzip_bomb_message;
 use super::raw::{self, RawConnection};
@@ -119,13 +124,47 @@ async fn floods_end_the_connection() {
     let value = [&[0, 1, b'x', 0x7f, 0x80, 0x7e][..], &[b'v'; 16_255]].concat();
     let large = (0..100).flat_map(|_| raw::frame(raw::CONTINUATION, 0, 1, &value));
     let large = [long, large.collect()].concat();
-    for (number, flood) in (1..).zip([resets.collect::<Vec<u8>>(), continuations, large]) {
+    let overhead = [
+        // The response to a PING that the server did not send.
+        raw::frame(raw::PING, 1, 0, &[7; 8]),
+        raw::frame(raw::PRIORITY, 0, 1, &[0, 0, 0, 0, 1]),
+        raw::frame(raw::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]),
+        raw::frame(raw::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        raw::frame(250, 0, 0, &[7; 8]),
+    ];
+    let overhead = overhead.map(|frame| frame.repeat(20_000));
+    let floods = [resets.collect(), continuations, large].into_iter().chain(overhead);
+    for (number, flood) in (1..).zip(floods) {
         let mut connection = RawConnection::open(world.address).await.unwrap();
         // The server may close the connection before all is written.
         let _ = connection.write(&flood).await;
         connection.until_closed(LIMIT).await;
         closed(&world, "flood", number).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_with_a_small_window_reads_a_large_export() {
+    const LEADS: usize = 2_000;
+    let world = world("").await;
+    world.insert_leads(LEADS);
+    // The client sends a WINDOW_UPDATE for every 512 bytes.
+    let endpoint = Endpoint::new(format!("http://{}", world.address)).unwrap();
+    let channel = endpoint.initial_stream_window_size(1_024).connect().await.unwrap();
+    let request = pb::ExportLeadsRequest {
+        start_time: Some(prost_types::Timestamp::default()),
+        ..Default::default()
+    };
+    let mut client = LeadServiceClient::new(channel);
+    let mut responses = client.export_leads(request).await.unwrap().into_inner();
+    let (mut leads, mut bytes) = (0, 0);
+    while let Some(response) = responses.message().await.unwrap() {
+        leads += response.leads.len();
+        bytes += prost::Message::encoded_len(&response);
+    }
+    assert_eq!(leads, LEADS);
+    // More updates than the server allows in a second without responses.
+    assert!(bytes / 512 > 1_000, "{bytes}");
 }
 
 #[tokio::test]
@@ -178,6 +217,50 @@ async fn an_idle_connection_ends_and_a_stream_keeps_it() {
     closed(&world, "idle", 2).await;
     responses.message().await.unwrap().unwrap();
     watch.get_quota(pb::GetQuotaRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_of_the_health_does_not_keep_an_idle_connection() {
+    let world = world("max_connection_idle = \"300ms\"\nmax_connection_age_grace = \"300ms\"").await;
+    let mut client = HealthClient::new(channel(world.address).await);
+    let watch = client.watch(HealthCheckRequest::default()).await.unwrap();
+    let mut watch = watch.into_inner();
+    let ended = async { while let Ok(Some(_)) = watch.message().await {} };
+    tokio::time::timeout(LIMIT, ended).await.unwrap();
+    // The connection of the watch and that of the world.
+    closed(&world, "idle", 2).await;
+}
+
+#[tokio::test]
+async fn streams_of_the_health_are_limited_per_connection_and_in_total() {
+    // The connection of the world is one of them.
+    let world = world("max_connections = 10").await;
+    let (channel, other) = (channel(world.address).await, channel(world.address).await);
+    let watch = |channel: &tonic::transport::Channel| {
+        let mut client = HealthClient::new(channel.clone());
+        async move { client.watch(HealthCheckRequest::default()).await }
+    };
+    let mut watches = Vec::new();
+    for _ in 0..8 {
+        watches.push(watch(&channel).await.unwrap());
+    }
+    let refused = |result: Result<_, Status>| {
+        let error = seen(result.map(drop::<tonic::Response<_>>).unwrap_err());
+        error.is(Code::ResourceExhausted, "QUEUE_FULL");
+    };
+    refused(watch(&channel).await);
+    // Two more in total.
+    watches.push(watch(&other).await.unwrap());
+    watches.push(watch(&other).await.unwrap());
+    refused(watch(&other).await);
+    HealthClient::new(channel.clone())
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap();
+    // The first is of the full connection, the last of the other one.
+    drop(watches.remove(0));
+    let freed = async { while watch(&channel).await.is_err() {} };
+    tokio::time::timeout(LIMIT, freed).await.unwrap();
 }
 
 #[tokio::test]
@@ -234,4 +317,52 @@ async fn tls_handshakes_are_limited_in_number_and_time() {
     }
     drop(silent);
     files.endpoint(world.address, None).connect().await.unwrap();
+}
+
+/// A connection from that address of loopback, which sends the head of a TLS record and nothing else.
+async fn begin_handshake(world: &World, from: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, from), 0).into()).unwrap();
+    let mut stream = socket.connect(world.address).await.unwrap();
+    stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+    stream
+}
+
+/// Waits until this number of connections have been refused.
+async fn refused(world: &World, count: u32) {
+    world
+        .until(&format!("leadgate_connections_refused_total {count}"))
+        .await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_have_all_tls_handshakes() {
+    let files = TlsFiles::new();
+    let settings = "[server]\nmax_handshakes = 16\nhandshake_timeout = \"1h\"";
+    let world = World::with_tls(Options::default(), settings, &files, None).await;
+    let mut hostile = Vec::new();
+    for _ in 0..40 {
+        hostile.push(begin_handshake(&world, 2).await);
+    }
+    // An eighth of max_handshakes is in progress.
+    refused(&world, 38).await;
+    files.endpoint(world.address, None).connect().await.unwrap();
+    refused(&world, 38).await;
+}
+
+#[tokio::test]
+async fn a_tls_handshake_above_the_limit_waits() {
+    let files = TlsFiles::new();
+    let settings = "[server]\nmax_handshakes = 1\nhandshake_timeout = \"1h\"";
+    let world = World::with_tls(Options::default(), settings, &files, None).await;
+    let hostile = (begin_handshake(&world, 2).await, begin_handshake(&world, 2).await);
+    // The other one is in progress.
+    refused(&world, 1).await;
+    let endpoint = files.endpoint(world.address, None);
+    let mut good = tokio::spawn(async move { endpoint.connect().await });
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut good).await;
+    assert!(waited.is_err(), "{waited:?}");
+    drop(hostile);
+    tokio::time::timeout(LIMIT, good).await.unwrap().unwrap().unwrap();
+    refused(&world, 1).await;
 }

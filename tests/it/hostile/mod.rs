@@ -4,6 +4,7 @@
 mod attacks;
 mod gateway;
 mod limits;
+mod log;
 mod raw;
 
 use std::time::Duration;
