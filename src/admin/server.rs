@@ -91,7 +91,7 @@ mod tests {
         let start = Instant::now();
         let stop = CancellationToken::new();
         let routes = Router::new().route("/live", get(|| async { "alive" }));
-        let serving = tokio::spawn(serve(listener, routes, Arc::default(), stop.clone()));
+        let serving = tokio_util::task::TaskTracker::new().spawn(serve(listener, routes, Arc::default(), stop.clone()));
         for mut stream in hostile {
             // The server may close the connection with a reset.
             let _ = stream.read_to_end(&mut Vec::new()).await;
