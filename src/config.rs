@@ -22,7 +22,7 @@ use crate::audit::AuditSettings;
 use crate::files::{self, Contents};
 use crate::gateway::{ActivityOffset, Batching, CountryCode, WriteSettings};
 use crate::identity::{AuthConfig, Registry};
-use crate::store::StoreOptions;
+use crate::store::{Store, StoreOptions};
 use crate::telemetry::log;
 use crate::tls::TlsSettings;
 use crate::{crm, grpc, quota, sharing};
@@ -338,7 +338,7 @@ impl StoreSettings {
         }
         let options = self.options(environment);
         if options.is_postgres() {
-            let checked = options.check();
+            let checked = Store::check_options(&options);
             errors.extend(checked.err().map(|error| ("url", error.to_string())));
             if options.has_password_in_url() && !self.password.is_empty() {
                 errors.push(("password", "is also in store.url: remove one of them".to_owned()));

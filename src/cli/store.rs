@@ -87,7 +87,7 @@ async fn copy(options: &CopyOptions) -> Result<(), String> {
     if !to.is_postgres() {
         return Err("--to must be postgres://USER@HOST/DATABASE".to_owned());
     }
-    to.check().map_err(|error| format!("--to: {error}"))?;
+    Store::check_options(&to).map_err(|error| format!("--to: {error}"))?;
     if let Some(path) = Store::check_path(&from.url).map_err(|error| error.to_string())? {
         return Err(format!("there is no store at {}", path.display()));
     }

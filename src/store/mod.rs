@@ -12,6 +12,7 @@ mod sqlite;
 mod status;
 #[cfg(test)]
 mod tests;
+mod url;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -239,10 +240,18 @@ impl Store {
         ))
     }
 
+    /// Checks the options without opening the store.
+    pub fn check_options(options: &StoreOptions) -> Result<(), StoreError> {
+        match options.is_postgres() {
+            true => Postgres::check_options(options),
+            false => sqlite::path_of(&options.url).map(drop),
+        }
+    }
+
     /// Checks that the file of a SQLite store could be opened and written, without opening it. Returns the path if the file does not
     /// exist yet.
     pub fn check_path(url: &str) -> Result<Option<PathBuf>, StoreError> {
-        if postgres::settings::is_postgres(url) {
+        if url::is_postgres(url) {
             return Ok(None);
         }
         let Some(path) = sqlite::path_of(url)? else {

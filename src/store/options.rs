@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::{Postgres, StoreError, postgres, sqlite};
+use super::url;
 
 /// Which store to open.
 #[derive(Clone)]
@@ -46,20 +46,12 @@ impl StoreOptions {
 
     /// Whether the store is a PostgreSQL database.
     pub fn is_postgres(&self) -> bool {
-        postgres::settings::is_postgres(&self.url)
+        url::is_postgres(&self.url)
     }
 
     /// Whether the URL has a password.
     pub fn has_password_in_url(&self) -> bool {
-        postgres::settings::has_password(&self.url)
-    }
-
-    /// Checks the options without opening the store.
-    pub fn check(&self) -> Result<(), StoreError> {
-        match self.is_postgres() {
-            true => Postgres::check_options(self),
-            false => sqlite::path_of(&self.url).map(drop),
-        }
+        url::has_password(&self.url)
     }
 }
 
@@ -67,7 +59,7 @@ impl StoreOptions {
 impl fmt::Display for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.is_postgres() {
-            true => f.write_str(&postgres::settings::shown(&self.url)),
+            true => f.write_str(&url::shown(&self.url)),
             false => f.write_str(&self.url),
         }
     }

@@ -8,7 +8,7 @@ mod lease;
 mod migrations;
 mod pool;
 mod report;
-pub(in crate::store) mod settings;
+mod settings;
 mod share;
 mod statement;
 
