@@ -37,8 +37,8 @@ struct Reloaded {
     quotas: CallerQuotas,
 }
 
-/// Maximum time of the request for the attributes of an account.
-const ATTRIBUTES_TIMEOUT: Duration = Duration::from_secs(60);
+/// Interval in which it is checked whether the attributes of an account are known.
+const ATTRIBUTES_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Accounts {
     pub(super) fn new(
@@ -165,11 +165,15 @@ impl Accounts {
     fn check_attributes(&self, name: &str, gateway: &Arc<Gateway>) {
         let (accounts, name, gateway) = (self.clone(), name.to_owned(), gateway.clone());
         self.shared.tasks.spawn(async move {
-            let context = RequestContext::internal("attributes", ATTRIBUTES_TIMEOUT);
-            let attributes = tokio::select! {
-                attributes = gateway.describe_fields(&context) => attributes,
-                () = gateway.stopped().cancelled() => return,
-            };
+            // Another part of the gateway fetches them, so that this costs no call.
+            while !gateway.has_metadata() {
+                tokio::select! {
+                    () = tokio::time::sleep(ATTRIBUTES_INTERVAL) => {}
+                    () = gateway.stopped().cancelled() => return,
+                }
+            }
+            let context = RequestContext::internal("attributes", ATTRIBUTES_INTERVAL);
+            let attributes = gateway.describe_fields(&context).await;
             if let Ok(attributes) = attributes {
                 let callers = &accounts.reloaded().callers;
                 log_warnings(unknown_attributes(callers, &name, &attributes));

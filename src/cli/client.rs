@@ -326,8 +326,13 @@ pub(crate) fn explain(status: &Status) -> String {
                 .any(|text| cause.contains(text));
             let advice = match is_closed {
                 true => {
-                    "; the server may require a client certificate (--cert and --key), or it rejected the client certificate of --cert: \
+                    "; is it a leadgate at that address? If the address begins with http://, the server may use TLS: try https://. \
+                     Otherwise it may require a client certificate (--cert and --key), or it rejected the client certificate of --cert: \
                      check its authority, its expiry and its use"
+                }
+                // The response of a server with TLS is no frame of HTTP/2.
+                false if cause.contains("frame with invalid size") => {
+                    "; the server may use TLS: try an address with https://"
                 }
                 false => "",
             };

@@ -642,4 +642,7 @@ async fn a_missing_client_certificate_is_reported() {
     let said: Said = run(&health).await.into();
     // The alert of the server may be lost when it closes the connection.
     fails(&said, &["client certificate", "--cert and --key"]);
+    let plaintext = address.replace("https://", "http://");
+    let said: Said = run(&["health", "--addr", &plaintext]).await.into();
+    fails(&said, &["the server may use TLS", "https://"]);
 }

@@ -1,6 +1,7 @@
 //! The attributes of the account's leads, found by schema name, by the name in LeadFields, or by the label in LeadSquared.
 
 use std::collections::HashMap;
+use std::error::Error;
 
 use leadgate::domain::attribute::PARTS;
 use leadgate::domain::lead::{LEAD_ID, STANDARD, schema_name};
@@ -72,7 +73,8 @@ impl AttributeCatalog {
             .await;
         match response {
             Ok(response) => Ok(Self::of_response(response.into_inner())),
-            Err(status) if is_transient(&status) => {
+            // Without a response of a gateway, nothing else succeeds.
+            Err(status) if is_transient(&status) && status.source().is_none() => {
                 let reason = explain(&status);
                 note(&format!("Requesting the attributes of the account failed ({reason})."));
                 Ok(Self::standard())
