@@ -53,7 +53,7 @@ struct Shared {
 }
 
 /// Serves the pages until `stop`.
-pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) {
     let metrics = pages.metrics.clone();
     let shared = Shared {
         store: StoreProbe::new(pages.store, &pages.tenants),
@@ -70,7 +70,6 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         .route("/metrics", get(metrics_page))
         .with_state(shared);
     server::serve(listener, routes, metrics, stop).await;
-    Ok(())
 }
 
 /// HTTP 503 means that load balancers should send requests to another process.

@@ -34,8 +34,9 @@ const RIGHT_TYPE: &str = "set it to the code of a type whose form has the Owner 
 pub(crate) struct CheckOptions {
     #[command(flatten)]
     config: ConfigOption,
-    /// Also check the keys of each account, and what its shares require. This makes one call per pair of keys, and another one if
-    /// sharing.default_activity_type is set. Also fetches the keys of auth.jwt.jwks.url.
+    /// Also check the keys of each account, what its shares require, and the names in the rules for fields. This makes one call per
+    /// pair of keys, another one if sharing.default_activity_type is set, and another one if a caller has hide_fields or deny_fields.
+    /// Also fetches the keys of auth.jwt.jwks.url.
     #[arg(long)]
     connect: bool,
     /// End with exit code 1 if there are warnings.
@@ -227,6 +228,10 @@ async fn check_accounts(
     warnings: &mut Vec<String>,
 ) -> Result<(), String> {
     app.save_quota_usage(false).await;
+    let has_rules = callers.values().any(|caller| {
+        let permissions = &caller.identity.permissions;
+        !permissions.hide_fields.is_empty() || !permissions.deny_fields.is_empty()
+    });
     let mut failed = 0;
     // Both are sorted by name.
     for (settings, (name, gateway)) in accounts.iter().zip(app.tenants().gateways()) {
@@ -236,10 +241,6 @@ async fn check_accounts(
         }
         failed += usize::from(!report.errors.is_empty());
         warnings.extend(report.warnings.into_iter().map(|text| format!("{name}: {text}")));
-        let has_rules = callers.values().any(|caller| {
-            let permissions = &caller.identity.permissions;
-            !permissions.hide_fields.is_empty() || !permissions.deny_fields.is_empty()
-        });
         if has_rules
             && let Ok(attributes) = gateway
                 .describe_fields(&RequestContext::internal("check", TIMEOUT))
