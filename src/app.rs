@@ -314,6 +314,7 @@ impl App {
             tls: tls.clone(),
             metrics: metrics.clone(),
             store_status,
+            is_only_owner: cluster.is_none(),
         };
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
@@ -412,6 +413,9 @@ struct Maintenance {
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     store_status: admin::StoreStatus,
+    /// Whether this process owns all tenants. With several replicas, the owner of a tenant saves the state of its quota under its
+    /// lease.
+    is_only_owner: bool,
 }
 
 impl Maintenance {
@@ -455,6 +459,9 @@ impl Maintenance {
     }
 
     async fn save_quota_usage(&mut self, is_end: bool) {
+        if !self.is_only_owner {
+            return;
+        }
         save_quota_usage(&self.store, &self.tenants, &mut self.saved, is_end).await;
     }
 
@@ -495,7 +502,7 @@ impl Maintenance {
             (None, Some(reason)) => {
                 tracing::error!(
                     reason,
-                    "not ready: mutations with a request id and shares fail with STORE_UNAVAILABLE"
+                    "the store cannot be written: mutations with a request id and shares fail with STORE_UNAVAILABLE"
                 );
             }
             (Some(_), None) => tracing::info!("ready: the store can be written again"),
