@@ -13,9 +13,9 @@ COPY --from=build /build/target/dist/leadgate /usr/local/bin/leadgate
 COPY --from=build --chown=65532:65532 /build/empty /var/lib/leadgate
 WORKDIR /var/lib/leadgate
 USER 65532:65532
-# Ports of gRPC and of the admin pages. To be reachable from outside of the container, each requires an address that is not on
-# loopback, and insecure_plaintext = true in its section ([server], [admin]).
-EXPOSE 50051 9464
+# Ports of gRPC, of other replicas (cluster.listen) and of the admin pages. To be reachable from outside of the container, each requires an
+# address that is not on loopback. docs/deploy.md lists what else they require.
+EXPOSE 50051 50052 9464
 HEALTHCHECK --interval=10s --timeout=6s CMD ["/usr/local/bin/leadgate", "health"]
 ENTRYPOINT ["/usr/local/bin/leadgate"]
 CMD ["serve", "--config", "/etc/leadgate/leadgate.toml"]
