@@ -500,7 +500,7 @@ impl Reader {
         let tls = tls.map(|tls| self.tls(tls));
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
-        self.resolve_store_password(&mut all);
+        let password_file = self.resolve_store_password(&mut all);
         let environment = self.environment.clone();
         let store = self.section(&[], &mut all, "store", |store: &StoreSettings| {
             store.validate(&environment)
@@ -547,7 +547,10 @@ impl Reader {
 
         let (address, store) = (address?, store?);
         let keep_request_ids = store.keep_request_ids;
-        let store = store.options(&self.environment);
+        let store = StoreOptions {
+            password_file,
+            ..store.options(&self.environment)
+        };
         Some(Config {
             listen: address.listen,
             server: server?,
@@ -689,15 +692,16 @@ impl Reader {
         }
     }
 
-    /// Reads `store.password`, which may be given like a key.
-    fn resolve_store_password(&mut self, all: &mut Table) {
+    /// Reads `store.password`, which may be given like a key. Returns its file.
+    fn resolve_store_password(&mut self, all: &mut Table) -> Option<PathBuf> {
         let at = ["store", "password"];
         let Some(Value::Table(store)) = all.get_mut("store") else {
-            return;
+            return None;
         };
         let Some(Value::Table(source)) = store.get("password") else {
-            return;
+            return None;
         };
+        let file = source.get("file").and_then(Value::as_str).map(PathBuf::from);
         let password = match (source.len(), source.get("env"), source.get("file")) {
             (1, Some(Value::String(name)), _) => {
                 self.environment
@@ -719,6 +723,7 @@ impl Reader {
         });
         let password = password.map_err(|error| self.error(&at, &error)).unwrap_or_default();
         store.insert("password".to_owned(), Value::String(password));
+        file
     }
 
     /// Reads the table of that name as a section, and checks it.
@@ -1148,6 +1153,7 @@ mod tests {
             let config = read(&text, &[("DATABASE_PASSWORD", "of a variable")]).unwrap();
             let found = config.store.password.as_ref().map(|password| password.expose_secret());
             assert_eq!(found, expected);
+            assert_eq!(config.store.password_file.is_some(), password.contains("file"));
             assert!(!format!("{config:?}").contains("of a value"), "{config:?}");
         }
     }

@@ -101,7 +101,7 @@ impl Connection {
 
     /// Connects to one host. The error has its name.
     async fn connect_to(settings: &ConnectSettings, host: &Host) -> Result<Self, String> {
-        let connected = settings.options(host).connect().await;
+        let connected = settings.current_options(host).await.connect().await;
         let mut inner = connected.map_err(|error| format!("{host}: {}", connect_error(&error, host, settings)))?;
         let query = "SELECT current_setting('transaction_read_only'), pg_is_in_recovery(), \
                      current_setting('server_version_num'), current_setting('server_encoding')";

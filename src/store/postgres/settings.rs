@@ -23,6 +23,7 @@ pub(super) struct ConnectSettings {
     pub(super) user: String,
     pub(super) database: String,
     password: Option<SecretString>,
+    password_file: Option<PathBuf>,
     tls: TlsOptions,
     pub(super) connect_timeout: Duration,
     pub(super) max_connections: usize,
@@ -116,14 +117,28 @@ impl ConnectSettings {
             user,
             database,
             password: password.or_else(|| variable("PGPASSWORD").map(SecretString::from)),
+            password_file: options.password_file.clone(),
             tls,
             connect_timeout: options.connect_timeout,
             max_connections: options.max_connections.max(1) as usize,
         })
     }
 
+    /// Returns the options for a connection to one host, with the password that its file has now.
+    pub(super) async fn current_options(&self, host: &Host) -> PgConnectOptions {
+        let options = self.options(host);
+        let Some(path) = &self.password_file else {
+            return options;
+        };
+        let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => options,
+            password => options.password(password),
+        }
+    }
+
     /// Returns the options for a connection to one host.
-    pub(super) fn options(&self, host: &Host) -> PgConnectOptions {
+    fn options(&self, host: &Host) -> PgConnectOptions {
         let mode = match host.is_socket() {
             // As in libpq: a server has no TLS on a Unix socket.
             true => PgSslMode::Disable,

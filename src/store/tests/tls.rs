@@ -143,30 +143,46 @@ async fn a_client_certificate_is_sent() {
 }
 
 #[tokio::test]
-async fn a_password_is_taken_from_the_environment_and_a_changed_one_is_an_error_without_it() {
+async fn a_changed_password_is_used_if_it_is_in_a_file() {
     let server = Server::shared();
     let database = server.create_database();
     let role = "CREATE ROLE rotated LOGIN PASSWORD 'first-word'; GRANT CREATE, USAGE ON SCHEMA public TO rotated";
     server.sql(&database, role);
     let url = server.url(&database).replace("leadgate@", "rotated@");
-    let variables = [("PGPASSWORD".to_owned(), "first-word".to_owned())];
-    let options = StoreOptions {
-        max_connections: 1,
-        ..StoreOptions::new(&url).with_environment(variables)
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "first-word\n").unwrap();
+    let fixed = StoreOptions::new(&url).with_environment([("PGPASSWORD".to_owned(), "first-word".to_owned())]);
+    let from_file = StoreOptions {
+        password: Some("first-word".into()),
+        password_file: Some(file.clone()),
+        ..StoreOptions::new(&url)
     };
-    let store = Store::open_with(&options).await.unwrap();
-    // Open connections continue. New connections use the password of the start.
+    let stores = [
+        Store::open_with(&fixed).await.unwrap(),
+        Store::open_with(&from_file).await.unwrap(),
+    ];
+    fs::write(&file, "second-word\n").unwrap();
     server.sql(&database, "ALTER ROLE rotated PASSWORD 'second-word'");
-    store.quota_state("acme").await.unwrap();
+    // Open connections continue.
+    for store in &stores {
+        store.quota_state("acme").await.unwrap();
+    }
     let stop = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'rotated'";
     server.sql(&database, stop);
-    let error = store.quota_state("acme").await.unwrap_err().to_string();
+    let error = stores[0].quota_state("acme").await.unwrap_err().to_string();
     assert!(
         error.contains("password authentication failed") && error.contains("check the user, store.password"),
         "{error}"
     );
     assert!(!error.contains("-word"), "{error}");
-    // The server is reached again after the former password is valid again.
+    stores[1].quota_state("acme").await.unwrap();
+
+    // A file that is being replaced.
+    fs::remove_file(&file).unwrap();
     server.sql(&database, "ALTER ROLE rotated PASSWORD 'first-word'");
-    store.quota_state("acme").await.unwrap();
+    server.sql(&database, stop);
+    for store in &stores {
+        store.quota_state("acme").await.unwrap();
+    }
 }
