@@ -40,9 +40,9 @@ impl Postgres {
                 .get(HOUSEKEEPING, LIMITS.timeout)
                 .await
                 .map_err(|failure| failure.reading())?;
-            let version = migrations::version(&mut pooled.connection).await;
-            pooled.put_back(&version);
-            version.map_err(|failure| failure.reading())?
+            let schema = migrations::schema(&mut pooled.connection).await;
+            pooled.put_back(&schema);
+            schema.map_err(|failure| failure.reading())?.version
         };
         let query = "SELECT current_setting('server_version'), current_setting('fsync') = 'on',
                      current_setting('full_page_writes') = 'on',
