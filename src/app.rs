@@ -27,7 +27,7 @@ use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::{TenantRoute, Tenants};
+use crate::tenant::{Membership, TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
 use accounts::Accounts;
@@ -125,6 +125,10 @@ impl App {
             metrics.clone(),
             tasks.clone(),
         );
+        let membership = config
+            .cluster
+            .as_ref()
+            .map(|cluster| Membership::new(&cluster.advertise));
         let mut routes = BTreeMap::new();
         for name in accounts.names() {
             // With several replicas, a tenant gets a gateway when this replica owns it.
@@ -147,7 +151,7 @@ impl App {
         Ok(Self {
             config,
             accounts,
-            tenants: Tenants::new(routes),
+            tenants: Tenants::new(routes, membership),
             authenticator: Arc::new(authenticator),
             store,
             tls,
@@ -505,8 +509,10 @@ impl Maintenance {
                     "the store cannot be written: mutations with a request id and shares fail with STORE_UNAVAILABLE"
                 );
             }
-            (Some(_), None) => tracing::info!("ready: the store can be written again"),
-            (Some(before), Some(reason)) if before != reason => tracing::error!(reason, "still not ready"),
+            (Some(_), None) => tracing::info!("the store can be written again"),
+            (Some(before), Some(reason)) if before != reason => {
+                tracing::error!(reason, "the store still cannot be written")
+            }
             _ => {}
         }
         let is_writable = reason.is_none();

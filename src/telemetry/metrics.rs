@@ -137,7 +137,9 @@ metrics! {
     tenant_moves: Family<MoveLabels, Counter> = "cluster_moves",
         "Moves of a tenant to this replica, or from it, by tenant and reason";
     cluster_owner: Family<TenantLabels, GaugeU64> = "cluster_owner",
-        "1 while this replica owns the tenant, 0 otherwise; absent without several replicas";
+        "1 while this replica owns the tenant, 0 otherwise; absent without a cluster";
+    cluster_replicas: Gauge = "cluster_replicas",
+        "Replicas alive, this one included; 0 without a cluster";
     reload_failing: Family<WhatLabels, GaugeU64> = "reload_failing",
         "1 while changed files cannot be used, so that the former contents stay in use; 0 otherwise; by what they contain";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
@@ -200,6 +202,35 @@ pub struct BatchRequest<'a> {
     pub lane: &'static str,
     /// The number of operations.
     pub members: usize,
+}
+
+/// All gRPC codes of errors.
+const ERROR_CODES: [&str; 16] = [
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The RPCs of a tenant that other replicas executed, since the process started.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardedRpcs {
+    /// RPCs with the code OK.
+    pub succeeded: u64,
+    /// RPCs with another code.
+    pub failed: u64,
 }
 
 /// The state of a tenant's quota at one moment.
@@ -328,6 +359,26 @@ impl Metrics {
             tenant: tenant.to_owned(),
         };
         self.cluster_owner.get_or_create(&labels).set(u64::from(is_owned));
+    }
+
+    /// Sets the number of replicas alive.
+    pub fn set_replicas(&self, count: usize) {
+        self.cluster_replicas.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The RPCs of a tenant that other replicas executed.
+    pub fn forwarded_rpcs(&self, tenant: &str) -> ForwardedRpcs {
+        let count = |code: &'static str| {
+            let labels = ForwardedLabels {
+                tenant: tenant.to_owned(),
+                code,
+            };
+            self.forwarded.get(&labels).map_or(0, |counter| counter.get())
+        };
+        ForwardedRpcs {
+            succeeded: count("OK"),
+            failed: ERROR_CODES.into_iter().map(count).sum(),
+        }
     }
 
     /// Counts a reload of files that have changed.
