@@ -3,6 +3,7 @@
 
 mod accounts;
 mod cluster;
+mod ownership;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use crate::tls::Tls;
 use crate::{admin, clock, grpc};
 use accounts::Accounts;
 use cluster::{ClusterHandle, ClusterParts, ClusterTask};
+pub use ownership::Ownership;
 
 /// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -285,6 +287,7 @@ impl App {
                         tls: settings.tls.clone(),
                     })?,
                     metrics: metrics.clone(),
+                    is_serving: true,
                 };
                 let (joined, task, leases) = join_cluster(settings.listen, parts).await?;
                 maintenance_tasks.spawn(task.run(leave_cluster.clone()));

@@ -77,6 +77,8 @@ pub(super) struct ClusterParts {
     pub(super) store: Store,
     pub(super) peers: Arc<Peers>,
     pub(super) metrics: Arc<Metrics>,
+    /// Whether the gateways do their background work. A command that makes a few calls does not.
+    pub(super) is_serving: bool,
 }
 
 /// The database task.
@@ -435,6 +437,7 @@ impl ClusterTask {
             duration: self.parts.lease,
             lateness: self.parts.lateness,
             shared: self.shared.clone(),
+            is_serving: self.parts.is_serving,
         };
         self.parts.accounts.spawn(run.run());
     }
@@ -547,6 +550,7 @@ struct OwnedRun {
     duration: Duration,
     lateness: Duration,
     shared: Arc<Shared>,
+    is_serving: bool,
 }
 
 impl OwnedRun {
@@ -564,7 +568,9 @@ impl OwnedRun {
         {
             tenant.set_route(TenantRoute::Here(gateway.clone()));
         }
-        if let Err(error) = self.accounts.start(&self.tenant, &gateway).await {
+        if self.is_serving
+            && let Err(error) = self.accounts.start(&self.tenant, &gateway).await
+        {
             tracing::error!(
                 tenant = self.tenant,
                 error,

@@ -20,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// An account, and the database of its replicas.
 pub struct Cluster {
+    pub simulator: Simulator,
     settings: String,
     folder: tempfile::TempDir,
     _stop: DropGuard,
@@ -46,8 +47,9 @@ impl Cluster {
         );
         let simulator = Simulator::new(options);
         let stop = CancellationToken::new();
-        tokio::spawn(simulator.serve(upstream, stop.clone().cancelled_owned()));
+        tokio::spawn(simulator.clone().serve(upstream, stop.clone().cancelled_owned()));
         Self {
+            simulator,
             settings,
             folder: tempfile::tempdir().unwrap(),
             _stop: stop.drop_guard(),
@@ -268,4 +270,55 @@ async fn a_replica_without_its_database_is_degraded() {
     server.restart();
     status_is("\"reasons\":[]").await;
     replica.stop().await;
+}
+
+#[tokio::test]
+async fn check_connect_makes_calls_only_for_tenants_without_replicas() {
+    let cluster = Cluster::open(Server::shared()).await;
+    let check = ["check", "--connect"];
+    let key_checks = || {
+        let calls = cluster.simulator.calls().into_iter();
+        calls.filter(|call| call.endpoint.contains("UserByAccessKey")).count()
+    };
+    let said = cluster.command(&check).await;
+    assert!(
+        said.code == Some(0) && said.out.contains("acme: the keys are valid"),
+        "{said:?}"
+    );
+    assert_eq!(key_checks(), 1);
+
+    let replica = cluster.replica().await;
+    replica.until(|quota| quota.epoch == 1).await;
+    let before = key_checks();
+    let said = cluster.command(&check).await;
+    let owner = format!(
+        "acme: not checked, because the replica {} owns it",
+        replica.peer_address
+    );
+    assert!(said.code == Some(1) && said.out.contains(&owner), "{said:?}");
+    assert!(said.err.contains("1 tenant(s) were not checked"), "{said:?}");
+    assert_eq!(key_checks(), before);
+    // Without calls, the same settings are valid.
+    let said = cluster.command(&["check"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    replica.stop().await;
+
+    // The check owns the free tenant, and hands it over like a replica that stops.
+    let said = cluster.command(&check).await;
+    assert!(
+        said.code == Some(0) && said.out.contains("acme: the keys are valid"),
+        "{said:?}"
+    );
+    assert_eq!(key_checks(), before + 1);
+    let status = cluster.status().await;
+    let row = acme(&status);
+    assert_eq!(
+        (
+            &row["state"],
+            &row["epoch"],
+            &row["last_move_reason"],
+            &status["replicas"]
+        ),
+        (&"free".into(), &2.into(), &"shutdown".into(), &serde_json::json!([]))
+    );
 }
