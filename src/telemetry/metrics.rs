@@ -2,6 +2,7 @@
 //! [`Metrics`] update them. The metrics of the quota are set from [`QuotaState`] when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -39,7 +40,7 @@ macro_rules! metrics {
     ($($field:ident: $type:ty = $name:literal $(in $unit:ident)?, $help:literal $(with $buckets:ident)?;)+) => {
         /// The metrics of the process.
         pub struct Metrics {
-            registry: Registry,
+            registry: Mutex<Registry>,
             $($field: $type,)+
         }
 
@@ -50,7 +51,7 @@ macro_rules! metrics {
                     let $field: $type = metrics!(@new $($buckets)?);
                     metrics!(@register registry, $field.clone(), $name, $help $(, $unit)?);
                 )+
-                Self { registry, $($field),+ }
+                Self { registry: Mutex::new(registry), $($field),+ }
             }
         }
     };
@@ -478,16 +479,36 @@ impl Metrics {
         gauge.set(since_epoch.as_secs());
     }
 
-    /// Returns all metrics in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format. Tenants without a quota here, which another replica owns, have no metrics
+    /// of a quota.
     pub fn text<'a>(&self, quotas: impl Iterator<Item = (&'a str, QuotaState)>) -> String {
+        // No other page is made between the clearing and the encoding.
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clear_quotas();
         for (tenant, state) in quotas {
             self.set_quota(tenant, &state);
         }
         let mut text = String::new();
-        match encode(&mut text, &self.registry) {
+        match encode(&mut text, &registry) {
             Ok(()) => text,
             Err(error) => format!("# encoding the metrics failed: {error}\n"),
         }
+    }
+
+    /// Removes what [`Metrics::set_quota`] sets.
+    fn clear_quotas(&self) {
+        self.quota_limit.clear();
+        self.quota_effective.clear();
+        self.quota_margin.clear();
+        self.quota_used.clear();
+        self.quota_holds.clear();
+        self.quota_refusals.clear();
+        self.quota_waiting.clear();
+        self.quota_oldest.clear();
+        self.quota_grants.clear();
+        self.quota_utilisation.clear();
+        self.breaker_open.clear();
+        self.quota_daily_remaining.clear();
     }
 
     fn set_quota(&self, tenant: &str, state: &QuotaState) {
@@ -540,5 +561,39 @@ fn lane(tenant: &str, lane: &'static str) -> LaneLabels {
     LaneLabels {
         tenant: tenant.to_owned(),
         lane,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_another_replica_owns_has_no_metrics_of_a_quota() {
+        let window = WindowState {
+            limit: 25,
+            effective: 25,
+            margin: Duration::ZERO,
+            used: 3,
+            refused: [("own", 1), ("foreign", 0)],
+            holds: 1,
+        };
+        let class = ClassState {
+            waiting: 0,
+            oldest: Duration::ZERO,
+        };
+        let state = QuotaState {
+            windows: [("calls", window.clone()), ("bulk", window)],
+            grants: 7,
+            utilisation: 0.5,
+            waiting: ["critical-plus", "critical", "sheddable-plus", "sheddable"].map(|name| (name, class.clone())),
+            daily_remaining: Some(9),
+            breaker_open: false,
+        };
+        let metrics = Metrics::default();
+        metrics.forwarded("acme", "OK");
+        let count = |text: &str| text.lines().filter(|line| line.contains("tenant=\"acme\"")).count();
+        assert_eq!(count(&metrics.text([("acme", state)].into_iter())), 1 + 26);
+        assert_eq!(count(&metrics.text(std::iter::empty())), 1);
     }
 }

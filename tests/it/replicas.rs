@@ -6,42 +6,46 @@ use std::time::{Duration, Instant};
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::grpc::pb;
-use leadgate_simulator::{Options, Simulator};
+use leadgate_simulator::{Latency, Options, Simulator};
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
 use crate::harness::{channel, listen, tenant};
-use crate::process::{Said, run};
+use crate::process::{Said, leadgate, run};
 use crate::server::Server;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// An account, and the database of its replicas.
-pub struct Cluster {
-    pub simulator: Simulator,
+struct Cluster {
+    simulator: Simulator,
     settings: String,
     folder: tempfile::TempDir,
     _stop: DropGuard,
 }
 
 /// A running replica.
-pub struct Replica {
+struct Replica {
+    address: SocketAddr,
     admin: SocketAddr,
     /// The address for other replicas.
-    pub peer_address: String,
+    peer_address: String,
     quota: QuotaServiceClient<Channel>,
     stop: CancellationToken,
     running: JoinSet<Result<(), String>>,
 }
 
 impl Cluster {
-    pub async fn open(server: &Server) -> Self {
+    async fn open(server: &Server) -> Self {
+        Self::with(server, Options::default(), "").await
+    }
+
+    async fn with(server: &Server, options: Options, settings: &str) -> Self {
         let upstream = listen().await;
-        let options = Options::default();
         let settings = format!(
-            "[store]\nurl = \"{}\"\nconnect_timeout = \"1s\"\n{}",
+            "[store]\nurl = \"{}\"\nconnect_timeout = \"1s\"\n{}{settings}",
             server.url(&server.create_database()),
             tenant("acme", upstream.local_addr().unwrap(), &options)
         );
@@ -65,7 +69,7 @@ impl Cluster {
     }
 
     /// Starts a replica.
-    pub async fn replica(&self) -> Replica {
+    async fn replica(&self) -> Replica {
         let peer_address = listen().await.local_addr().unwrap().to_string();
         let config = Config::read("test", &self.settings(&peer_address), std::iter::empty()).unwrap();
         let (listener, admin) = (listen().await, listen().await);
@@ -75,6 +79,7 @@ impl Cluster {
         let app = App::new(config).await.unwrap();
         running.spawn(app.serve(listener, admin, stop.clone().cancelled_owned()));
         Replica {
+            address,
             admin: admin_address,
             peer_address,
             quota: QuotaServiceClient::new(channel(address).await),
@@ -84,7 +89,7 @@ impl Cluster {
     }
 
     /// Runs a command with the settings of a replica that does not run.
-    pub async fn command(&self, arguments: &[&str]) -> Said {
+    async fn command(&self, arguments: &[&str]) -> Said {
         let path = self.folder.path().join("leadgate.toml");
         std::fs::write(&path, self.settings("127.0.0.1:1")).unwrap();
         let arguments = [arguments, &["--config", path.to_str().unwrap()]].concat();
@@ -122,7 +127,7 @@ impl Replica {
     }
 
     /// Waits until the quota of the tenant is as expected.
-    pub async fn until(&self, is_so: impl Fn(&pb::Quota) -> bool) -> pb::Quota {
+    async fn until(&self, is_so: impl Fn(&pb::Quota) -> bool) -> pb::Quota {
         let started = Instant::now();
         loop {
             let quota = self.quota().await;
@@ -134,7 +139,7 @@ impl Replica {
         }
     }
 
-    pub async fn stop(mut self) {
+    async fn stop(mut self) {
         self.stop.cancel();
         while let Some(ended) = self.running.join_next().await {
             ended.unwrap().unwrap();
@@ -321,4 +326,45 @@ async fn check_connect_makes_calls_only_for_tenants_without_replicas() {
         ),
         (&"free".into(), &2.into(), &"shutdown".into(), &serde_json::json!([]))
     );
+}
+
+#[tokio::test]
+async fn an_import_continues_when_the_owner_of_the_account_stops() {
+    let mut options = Options::default();
+    (options.limits.calls, options.limits.bulk) = (0, 0);
+    options.latency = Latency {
+        min: Duration::from_millis(200),
+        max: Duration::from_millis(300),
+    };
+    let settings = "[tenants.acme.limits]\ncalls = 10000\nbulk = 10000\n[tenants.acme.batching]\nimport_window = 100\n";
+    let cluster = Cluster::with(Server::shared(), options, settings).await;
+    let (first, second) = (cluster.replica().await, cluster.replica().await);
+    let quota = first.until(|quota| quota.replicas == 2).await;
+    let (owner, other) = match quota.owner == first.peer_address {
+        true => (first, second),
+        false => (second, first),
+    };
+    let rows: String = (1..=1_500).map(|n| format!("Ann,{n}\n")).collect();
+    let file = cluster.folder.path().join("leads.csv");
+    std::fs::write(&file, format!("first_name,LastName\n{rows}")).unwrap();
+    let mut import = leadgate();
+    let import = import.args(["import", file.to_str().unwrap(), "--mode", "create"]);
+    let import = import.args(["--addr", &other.address.to_string()]).spawn().unwrap();
+    let started = Instant::now();
+    while cluster.simulator.leads().len() < 200 {
+        assert!(started.elapsed() < LIMIT, "no leads are created");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    owner.stop().await;
+    let ended = tokio::time::timeout(LIMIT, import.wait_with_output()).await;
+    let said = Said::from(ended.unwrap().unwrap());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let names = cluster.simulator.leads().into_iter();
+    let mut numbers: Vec<u32> = names
+        .map(|lead| lead["LastName"].as_deref().unwrap().parse().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=1_500).collect::<Vec<_>>());
+    assert_eq!(other.quota().await.last_move_reason, "shutdown");
+    other.stop().await;
 }
