@@ -117,9 +117,6 @@ impl Reconnects {
             self.since = None;
             self.pauses = pauses();
         }
-        if self.limit.is_zero() {
-            return Err(explain(&status));
-        }
         let limit = humantime::format_duration(self.limit);
         let remaining = (*self.since.get_or_insert(now) + self.limit).saturating_duration_since(now);
         let retry_time = status
@@ -130,7 +127,7 @@ impl Reconnects {
         if remaining.is_zero() || retry_time > remaining {
             let error = explain(&status);
             return Err(format!(
-                "{error}\nno connection could continue within {limit} (--reconnect-for)"
+                "{error}\nno new stream made progress within {limit} (--reconnect-for)"
             ));
         }
         if self.lost_at.is_none() {
