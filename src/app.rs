@@ -3,6 +3,7 @@
 
 mod accounts;
 mod cluster;
+mod ownership;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -27,11 +28,12 @@ use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::{TenantRoute, Tenants};
+use crate::tenant::{Membership, TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
 use accounts::Accounts;
 use cluster::{ClusterHandle, ClusterParts, ClusterTask};
+pub use ownership::Ownership;
 
 /// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -127,6 +129,10 @@ impl App {
             metrics.clone(),
             tasks.clone(),
         );
+        let membership = config
+            .cluster
+            .as_ref()
+            .map(|cluster| Membership::new(&cluster.advertise));
         let mut routes = BTreeMap::new();
         for name in accounts.names() {
             // With several replicas, a tenant gets a gateway when this replica owns it.
@@ -149,7 +155,7 @@ impl App {
         Ok(Self {
             config,
             accounts,
-            tenants: Tenants::new(routes),
+            tenants: Tenants::new(routes, membership),
             authenticator: Arc::new(authenticator),
             store,
             tls,
@@ -283,6 +289,7 @@ impl App {
                         tls: settings.tls.clone(),
                     })?,
                     metrics: metrics.clone(),
+                    is_serving: true,
                 };
                 let (joined, task, leases) = join_cluster(settings.listen, parts).await?;
                 maintenance_tasks.spawn(task.run(leave_cluster.clone()));
@@ -517,8 +524,10 @@ impl Maintenance {
                     "the store cannot be written: mutations with a request id and shares fail with STORE_UNAVAILABLE"
                 );
             }
-            (Some(_), None) => tracing::info!("ready: the store can be written again"),
-            (Some(before), Some(reason)) if before != reason => tracing::error!(reason, "still not ready"),
+            (Some(_), None) => tracing::info!("the store can be written again"),
+            (Some(before), Some(reason)) if before != reason => {
+                tracing::error!(reason, "the store still cannot be written")
+            }
             _ => {}
         }
         let is_writable = reason.is_none();

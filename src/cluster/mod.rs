@@ -19,4 +19,4 @@ mod tests;
 
 pub use directory::{Directory, Owner};
 pub use lease::TenantLease;
-pub use machine::{Action, Event, HandoverReason, LostReason, Replica, ReplicaSettings};
+pub use machine::{Action, Event, Replica, ReplicaSettings};

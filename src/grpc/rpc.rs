@@ -25,6 +25,7 @@ use crate::audit::AuditLog;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
+use crate::tenant::Tenant;
 
 /// The result of a unary RPC.
 pub(super) type RpcResult<A> = std::result::Result<Response<A>, Status>;
@@ -50,6 +51,7 @@ pub(super) struct ServerContext {
 
 /// One RPC with a known tenant.
 pub(super) struct Rpc<M> {
+    pub(super) tenant: Arc<Tenant>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) context: RequestContext,
     pub(super) message: M,
@@ -307,6 +309,7 @@ impl ServerContext {
             audit: start.log.audit(),
         };
         Ok(Rpc {
+            tenant: access.tenant,
             gateway,
             context,
             message: request.into_inner(),

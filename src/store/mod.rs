@@ -269,6 +269,12 @@ impl Store {
         Postgres::report(options).await
     }
 
+    /// Connects to a PostgreSQL server, and returns the leases and the replicas. Changes nothing. Without tables of leadgate there are
+    /// none.
+    pub async fn read_cluster_status(options: &StoreOptions) -> Result<ClusterStatus, StoreError> {
+        Postgres::read_cluster_status(options).await
+    }
+
     /// Copies a SQLite store into an empty PostgreSQL database, in one transaction. `progress` gets the rows so far.
     pub async fn copy_to(&self, target: &Self, progress: impl FnMut(&CopiedRows)) -> Result<CopiedRows, StoreError> {
         match (self, target) {

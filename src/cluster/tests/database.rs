@@ -4,7 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::domain::lease::{AcquiredLease, Acquisition, Beat, Fence, History, LeaseRow, ReplicaName, ReplicaRow};
+use jiff::Timestamp;
+
+use crate::domain::lease::{
+    AcquiredLease, Acquisition, Beat, Fence, History, LeaseRow, Move, MoveReason, ReplicaName, ReplicaRow,
+};
 
 /// Microseconds of virtual time.
 pub(super) type Time = u64;
@@ -291,6 +295,10 @@ impl Database {
                         tenant,
                         epoch: epoch + 1,
                         handover: handover.map(|(_, state)| state),
+                        moved: Move {
+                            at: Timestamp::UNIX_EPOCH,
+                            reason: MoveReason::Free,
+                        },
                     });
                 }
                 Progress::Committed(Answer::Acquired(acquired))
