@@ -1126,6 +1126,9 @@ mod tests {
         assert_eq!(acme.limits.window, Duration::from_secs(5));
     }
 
+    /// What a PostgreSQL store needs.
+    const CLUSTER: &str = "[cluster]\nlisten = \"127.0.0.1:50052\"\nsecret = \"0123456789abcdef\"\n";
+
     #[test]
     fn the_password_of_the_store_is_a_value_a_variable_or_a_file() {
         use secrecy::ExposeSecret;
@@ -1139,7 +1142,8 @@ mod tests {
             ("{ env = \"DATABASE_PASSWORD\" }", Some("of a variable")),
             (&file, Some("of a file")),
         ] {
-            let text = format!("{TENANT}[store]\nurl = \"postgres://leadgate@db/leadgate\"\npassword = {password}\n");
+            let store = format!("[store]\nurl = \"postgres://leadgate@db/leadgate\"\npassword = {password}\n");
+            let text = format!("{TENANT}{CLUSTER}{store}");
             let config = read(&text, &[("DATABASE_PASSWORD", "of a variable")]).unwrap();
             let found = config.store.password.as_ref().map(|password| password.expose_secret());
             assert_eq!(found, expected);
@@ -1173,7 +1177,8 @@ mod tests {
                 "store.url: must be \"sqlite://PATH\", \"postgres:",
             ),
         ] {
-            let found = errors(&format!("{TENANT}[store]\n{store}\n"), &[]);
+            let cluster = if store.contains("postgres:") { CLUSTER } else { "" };
+            let found = errors(&format!("{TENANT}{cluster}[store]\n{store}\n"), &[]);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].contains(expected) && !found[0].contains("pass@"), "{found:?}");
         }

@@ -30,6 +30,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 /// The pause before the gateway of a tenant is built again, after an error of its settings.
 const BUILD_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before the mutations of an earlier owner are read again, after an error of the database.
+const READ_PAUSE: Duration = Duration::from_millis(500);
 /// Interval of deleting the rows of replicas that ended a day ago.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(3600);
 /// Maximum interval of saving the state of a quota.
@@ -608,7 +610,10 @@ impl OwnedRun {
                 .accounts
                 .build(&self.tenant, &store, before, self.lease.clone(), stop.clone());
             match built {
-                Ok(gateway) => return gateway,
+                Ok(gateway) => {
+                    self.hold_earlier_mutations(&gateway, &store).await;
+                    return gateway;
+                }
                 Err(error) => {
                     tracing::error!(
                         tenant = self.tenant,
@@ -616,6 +621,24 @@ impl OwnedRun {
                         "the tenant cannot be served by this replica"
                     );
                     tokio::time::sleep(BUILD_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Repeats it until the database responds: no write may be sent before.
+    async fn hold_earlier_mutations(&self, gateway: &Gateway, store: &Store) {
+        loop {
+            match gateway.hold_earlier_mutations(&self.tenant, store).await {
+                Ok(0) => return,
+                Ok(mutations) => {
+                    let tenant = &self.tenant;
+                    tracing::info!(tenant, mutations, "waiting for the mutations of an earlier owner");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(tenant = self.tenant, %error, "reading the mutations of an earlier owner failed");
+                    tokio::time::sleep(READ_PAUSE).await;
                 }
             }
         }

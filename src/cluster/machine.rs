@@ -227,6 +227,8 @@ struct Watched {
     epoch: i64,
     beat: Option<i64>,
     history: History,
+    /// Whether the last owner handed the tenant over in this history.
+    is_handed_over: bool,
     /// When the answer that first showed it arrived.
     since: Instant,
     /// When the last answer arrived.
@@ -355,7 +357,7 @@ impl Replica {
             let Some(state) = self.tenants.get_mut(&tenant) else {
                 continue;
             };
-            let lease = TenantLease::new(fence, self.settings.lateness, sent, valid_until);
+            let lease = TenantLease::new(fence, self.settings.lateness, now, valid_until);
             state.role = Role::Owner(Owned {
                 lease: lease.clone(),
                 acquired: now,
@@ -579,6 +581,8 @@ impl Replica {
             }
         };
         let grace = match self.obeys(Rule::Grace) {
+            // A handover in this history shows that the owner was valid in it until then, so nothing is missing.
+            true if watched.is_handed_over => history.old_enough_from,
             true => history.grace_until.max(history.old_enough_from),
             false => now,
         };
@@ -679,6 +683,7 @@ impl Replica {
             epoch: row.epoch,
             beat: row.beat,
             history: beat.history.clone(),
+            is_handed_over: row.is_handed_over,
             since,
             looked: now,
             looks: looks.saturating_add(1),

@@ -24,6 +24,8 @@ pub struct LeaseRow {
     pub epoch: i64,
     /// The beat of the owner. `None` if the owner has no row, or if there is no owner.
     pub beat: Option<i64>,
+    /// Whether the tenant is free because its last owner handed it over in the current history of the database.
+    pub is_handed_over: bool,
 }
 
 /// The result of a confirmed beat.

@@ -201,6 +201,8 @@ impl ServerContext {
             _ if error.kind == ErrorKind::ShuttingDown && gateway.stopped().is_cancelled() => {
                 ErrorKind::Moved { sent: false }.into()
             }
+            // A mutation waits for the database, or for a replica that reaches it.
+            _ if error.kind == ErrorKind::StoreUnavailable => ErrorKind::Moved { sent: false }.into(),
             // The caller cannot repeat an id that it does not know.
             Some(internal) if !log.has_request_id() => error.of_mutation(false, internal.recovery),
             _ => error,

@@ -84,7 +84,10 @@ impl Shared {
                     continue;
                 }
                 // The step was started by an earlier process. A step of this process ends in `execute_step`.
-                ShareTask::RecoverStep => ShareEvent::OutcomeUnknown,
+                ShareTask::RecoverStep => match self.wait_for_earlier_owner(handle).await? {
+                    true => continue,
+                    false => ShareEvent::OutcomeUnknown,
+                },
                 ShareTask::Execute(step) => match self.execute_step(handle, &share, step, &mut drive_state).await? {
                     Some(event) => event,
                     None => continue,
@@ -106,6 +109,25 @@ impl Shared {
                 self.back_off(&mut drive_state).await?;
             }
         }
+    }
+
+    /// Waits while an earlier owner of the tenant may still execute the step of a share, or store its result. Returns `false` when it
+    /// cannot any more, and `true` if the share is to be looked at again.
+    async fn wait_for_earlier_owner(&self, handle: &ShareHandle) -> std::result::Result<bool, ShuttingDown> {
+        let Some(end) = self.earlier_calls_end else {
+            return Ok(false);
+        };
+        let before = handle.current();
+        let had_ended = Instant::now() >= end;
+        if !had_ended {
+            self.sleep(PAUSE.min(end - Instant::now())).await?;
+        }
+        // A result that was stored before the end may be read after it.
+        let is_current = self.reload(handle).await.is_ok();
+        if !is_current {
+            self.sleep(PAUSE).await?;
+        }
+        Ok(!had_ended || !is_current || handle.current().stage != before.stage)
     }
 
     /// Waits for a slot, stores that the step starts, and executes it. Returns `None` if the step was not started.
@@ -377,7 +399,9 @@ impl Shared {
         };
         match ended.await {
             // Any other error, for example because the old share was deleted, is final.
-            Err(error) if error.kind == ErrorKind::StoreUnavailable => ShareEvent::NotExecuted,
+            Err(error) if matches!(error.kind, ErrorKind::StoreUnavailable | ErrorKind::Moved { .. }) => {
+                ShareEvent::NotExecuted
+            }
             _ => ShareEvent::PredecessorEnded,
         }
     }
@@ -726,6 +750,8 @@ mod tests {
                 crm,
                 store,
                 keep_request_ids: LIMIT,
+                earlier_calls_end: None,
+                lease: TenantLease::permanent(),
                 activity_offset: tenant.activity_offset,
                 activities_together: tenant.batching.activities,
                 tasks,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::audit::AuditSubject;
 use crate::clock;
+use crate::cluster::TenantLease;
 use crate::context::{RequestContext, RequestId, deadline_exceeded};
 use crate::crm;
 use crate::crm::activity::ActivityOffset;
@@ -220,6 +221,9 @@ struct Shared {
     activity_offset: ActivityOffset,
     activities_together: bool,
     requests: Arc<Requests<Uuid>>,
+    /// When the steps of all earlier owners of the tenant have ended. `None`: there is no earlier owner.
+    earlier_calls_end: Option<Instant>,
+    lease: TenantLease,
     handles: ShareHandles,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -237,6 +241,10 @@ pub struct SharingParts {
     pub store: Store,
     /// How long request ids are kept.
     pub keep_request_ids: Duration,
+    /// When the calls of all earlier owners of the tenant have ended. `None`: there is no earlier owner.
+    pub earlier_calls_end: Option<Instant>,
+    /// The lease of the tenant.
+    pub lease: TenantLease,
     /// The unit of the offset in lists of activities.
     pub activity_offset: ActivityOffset,
     /// Whether the activities of several shares may be posted in one batch.
@@ -264,7 +272,9 @@ impl Sharing {
             settings,
             activity_offset: parts.activity_offset,
             activities_together: parts.activities_together,
-            requests: Arc::new(requests),
+            requests: Arc::new(requests.after_earlier_calls(parts.earlier_calls_end)),
+            earlier_calls_end: parts.earlier_calls_end,
+            lease: parts.lease,
             handles: ShareHandles::default(),
             tasks: parts.tasks,
             stop: parts.stop,
@@ -372,7 +382,7 @@ impl Sharing {
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
-        let entry = request.map(|request| self.shared.requests.enter(request));
+        let entry = request.map(|request| self.shared.requests.enter(request, vec![]));
         let recorded = with_record(context, entry.as_ref());
         let work = move |_| async move {
             let id = shared.find(&selector).await?;
@@ -390,7 +400,8 @@ impl Sharing {
                 .requests
                 .once(&with_store_grace(context), entry, work)
                 .await?;
-            revoke_result(self.wait(context, id, |share| is_revoke_wait_over(wait, share)).await?)
+            let is_enough = |share: &Share| is_revoke_wait_over(wait, share);
+            revoke_result(self.wait(context, id, has_id, is_enough).await?)
         };
         revoked.await.map_err(|error| of_mutation(context, error, has_id))
     }
@@ -419,7 +430,7 @@ impl Sharing {
             ShareState::Revoking => is_revoke_wait_over(wait, share),
             _ => is_share_wait_over(wait, share),
         };
-        let retried = share_result(self.wait(context, id, is_enough).await?);
+        let retried = share_result(self.wait(context, id, false, is_enough).await?);
         retried.map_err(|error| of_mutation(context, error, false))
     }
 
@@ -515,7 +526,7 @@ impl Sharing {
         F: Future<Output = Result<Uuid>> + Send + 'static,
     {
         let id = request.map(|request| request.id);
-        let entry = request.map(|request| self.shared.requests.enter(request));
+        let entry = request.map(|request| self.shared.requests.enter(request, vec![]));
         let (shared, recorded) = (self.shared.clone(), with_record(context, entry.as_ref()));
         let work = move |prior| async move {
             match shared.share_of_earlier_call(prior, id).await? {
@@ -529,7 +540,8 @@ impl Sharing {
                 .requests
                 .once(&with_store_grace(context), entry, work)
                 .await?;
-            let share = self.wait(context, id, |share| is_share_wait_over(wait, share)).await?;
+            let is_enough = |share: &Share| is_share_wait_over(wait, share);
+            let share = self.wait(context, id, request.is_some(), is_enough).await?;
             match share.step {
                 // The share was granted. Only the outcome of the revoke is unknown.
                 Some(ShareStep::Revoke) if share.granted.is_some() => Ok(share),
@@ -539,8 +551,15 @@ impl Sharing {
         created.await.map_err(|error| of_mutation(context, error, id.is_some()))
     }
 
-    /// Waits until `is_enough` accepts the share, until the deadline, or until shutdown. Returns the current share.
-    async fn wait(&self, context: &RequestContext, id: Uuid, is_enough: impl Fn(&Share) -> bool) -> Result<Arc<Share>> {
+    /// Waits until `is_enough` accepts the share, until the deadline, or until shutdown. Returns the current share. If the tenant moves
+    /// to another replica, a call that `can_repeat` waits there.
+    async fn wait(
+        &self,
+        context: &RequestContext,
+        id: Uuid,
+        can_repeat: bool,
+        is_enough: impl Fn(&Share) -> bool,
+    ) -> Result<Arc<Share>> {
         let mut watcher = ShareWatcher::new(self.shared.handle(id).await?);
         context.audit.learn(watcher.current().lead_id(), None);
         loop {
@@ -551,7 +570,12 @@ impl Sharing {
             tokio::select! {
                 () = watcher.changed() => {}
                 () = tokio::time::sleep_until(context.deadline) => return Ok(watcher.current()),
-                () = self.shared.stop.cancelled() => return Ok(watcher.current()),
+                () = self.shared.stop.cancelled() => {
+                    return match can_repeat && self.shared.lease.ended().is_cancelled() {
+                        true => Err(ErrorKind::Moved { sent: true }.into()),
+                        false => Ok(watcher.current()),
+                    };
+                }
             }
         }
     }
@@ -846,6 +870,19 @@ impl Shared {
         Ok(self.handles.of(share))
     }
 
+    /// Reads a share from the store, after an earlier owner of the tenant may have changed it.
+    async fn reload(&self, handle: &ShareHandle) -> Result<()> {
+        let _change = handle.lock_for_change().await;
+        let before = handle.current();
+        let stored = self.store.share(&self.tenant, before.id).await;
+        if let Some(stored) = stored.map_err(|error| store_read_error(&error))?
+            && stored != *before
+        {
+            handle.publish(stored);
+        }
+        Ok(())
+    }
+
     /// Applies an event to a share, and stores the result. Returns `None` if the event is invalid in the current stage.
     async fn apply_event(&self, handle: &ShareHandle, event: ShareEvent) -> Result<Option<Arc<Share>>> {
         let _change = handle.lock_for_change().await;
@@ -979,6 +1016,9 @@ fn store_read_error(error: &StoreError) -> Error {
 }
 
 fn store_write_error(error: &StoreError) -> Error {
-    tracing::error!(fault = %error, "storing a share failed");
+    match error.is_not_owner() {
+        true => tracing::debug!("a share is not changed, because another replica owns the tenant"),
+        false => tracing::error!(fault = %error, "storing a share failed"),
+    }
     error.kind().into()
 }

@@ -191,9 +191,12 @@ impl StoreError {
         }
     }
 
-    /// Returns the error for callers: `StoreUnreadable` if a read failed, otherwise `StoreUnavailable`.
+    /// Returns the error for callers: `Moved` without the lease of the tenant, `StoreUnreadable` if a row cannot be read, otherwise
+    /// `StoreUnavailable`.
     pub fn kind(&self) -> ErrorKind {
-        if self.is_read_error {
+        if self.is_not_owner {
+            ErrorKind::Moved { sent: false }
+        } else if self.is_read_error {
             ErrorKind::StoreUnreadable
         } else {
             ErrorKind::StoreUnavailable
@@ -374,6 +377,20 @@ impl Store {
         }
     }
 
+    /// Whether the current history of the database was first seen less than this time ago, so that a record from before may be lost.
+    /// `false` with SQLite, which has one history.
+    pub async fn is_history_younger(&self, age: Duration) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(false),
+            Self::Postgres(store) => store.is_history_younger(age).await,
+        }
+    }
+
+    /// Whether the record of a mutation is replaced by a later attempt under the same lease. SQLite does not store attempts.
+    pub fn keeps_attempts(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// Returns the mutations without a result; none with SQLite, where no other process can be executing them.
     pub async fn unfinished_requests(&self, tenant: &str) -> Result<Vec<UnfinishedRequest>, StoreError> {
         match self {
@@ -490,15 +507,6 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.shares_in_progress(tenant).await,
             Self::Postgres(store) => store.shares_in_progress(tenant).await,
-        }
-    }
-
-    /// Returns the shares with a step that another replica was sending, or this one under an earlier lease. The step may still be
-    /// in progress there. None with SQLite.
-    pub async fn steps_of_other_epochs(&self, tenant: &str) -> Result<Vec<Uuid>, StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(vec![]),
-            Self::Postgres(store) => store.steps_of_other_epochs(tenant).await,
         }
     }
 

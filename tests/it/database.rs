@@ -34,7 +34,7 @@ async fn a_stopped_store_is_copied_checked_and_repaired() {
     .await;
 
     let path = account.folder.path().join("postgres.toml");
-    let cluster = "\n[cluster]\nlisten = \"127.0.0.1:1\"\nsecret = \"0123456789abcdef\"\n";
+    let cluster = "[cluster]\nlisten = \"127.0.0.1:50052\"\nsecret = \"0123456789abcdef\"\n";
     std::fs::write(&path, account.settings.replace(&from, &to) + cluster).unwrap();
     let path = path.to_str().unwrap();
     let said = command(&["check", "--config", path]).await;

@@ -376,6 +376,11 @@ impl Database {
             owner: lease.owner.clone(),
             epoch: lease.epoch,
             beat: lease.owner.as_ref().and_then(beat_of),
+            is_handed_over: lease.owner.is_none()
+                && lease
+                    .handover
+                    .as_ref()
+                    .is_some_and(|(written, _)| *written == self.history()),
         };
         let replica = |(name, (beat, tenants)): (&ReplicaName, &(i64, Vec<String>))| ReplicaRow {
             name: name.clone(),

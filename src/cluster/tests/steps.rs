@@ -24,6 +24,7 @@ struct Steps {
     tenant: String,
     lease: (Option<&'static str>, i64, Option<i64>),
     history: &'static str,
+    is_handed_over: bool,
     /// The beat of the other replica. `None`: it has no row.
     other: Option<i64>,
 }
@@ -46,6 +47,7 @@ impl Steps {
             tenant,
             lease: (None, 0, None),
             history: "1",
+            is_handed_over: false,
             other: None,
         }
     }
@@ -86,6 +88,7 @@ impl Steps {
                 owner: owner.map(Into::into),
                 epoch,
                 beat,
+                is_handed_over: self.is_handed_over,
             }],
             replicas: self.other.iter().map(|beat| row("other", *beat)).collect(),
         };
@@ -194,6 +197,14 @@ fn in_a_new_history_nothing_is_acquired_for_a_lease() {
         steps.beat();
     }
     steps.now = since + LEASE;
+    assert_eq!(steps.acquire().len(), 1);
+}
+
+#[test]
+fn a_tenant_that_was_handed_over_in_this_history_is_acquired_at_once() {
+    let mut steps = Steps::new(true);
+    (steps.lease, steps.is_handed_over) = ((None, 4, None), true);
+    steps.beat();
     assert_eq!(steps.acquire().len(), 1);
 }
 

@@ -114,7 +114,8 @@ impl LeaseConnection {
                      WHERE l.owner IS NOT NULL AND NOT EXISTS (SELECT FROM replica r WHERE r.name = l.owner) ORDER BY l.owner
                      ON CONFLICT DO NOTHING;
                  SELECT h.id, (extract(epoch from clock_timestamp() - h.first_seen) * 1000000)::bigint,
-                        l.tenant, l.owner, l.epoch, r.beat
+                        l.tenant, l.owner, l.epoch, r.beat,
+                        coalesce(l.owner IS NULL AND l.handover_history = h.id, false)
                      FROM history h LEFT JOIN tenant_lease l ON true LEFT JOIN replica r ON r.name = l.owner
                      WHERE h.id = $HERE ORDER BY l.tenant;
                  SELECT name, address, beat, tenants FROM replica ORDER BY name",
@@ -303,6 +304,7 @@ fn read_beat(results: &[StatementResult]) -> Result<Option<Beat>, sqlx::Error> {
                 owner: row.try_get::<Option<String>, _>(3)?.map(ReplicaName::from),
                 epoch: row.try_get(4)?,
                 beat: row.try_get(5)?,
+                is_handed_over: row.try_get(6)?,
             });
         }
     }

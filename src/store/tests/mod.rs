@@ -4,6 +4,7 @@ mod conformance;
 mod damaged;
 mod file;
 mod lease;
+mod owners;
 mod postgres;
 mod query;
 mod round_trip;
