@@ -117,6 +117,11 @@ unit: postgres ## Runs the Rust tests: unit tests, and whole processes over real
 	@echo "== unit: the Rust tests"
 	cargo test --locked
 
+.PHONY: postgres-versions
+postgres-versions: postgres ## Runs the tests of the store with the oldest supported PostgreSQL and a newer one, from npm
+	@echo "== postgres-versions: the store with other versions of PostgreSQL"
+	tools/postgres-versions.sh
+
 .PHONY: hostile
 hostile: release-binary ## Measures what hostile clients cost a good one, in a quarter of an hour (LEADGATE_HOSTILE_ATTACK=GzipBomb: only this attack)
 	@echo "== hostile: a good client is served beside hostile ones, and they cost no memory"

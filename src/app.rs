@@ -48,6 +48,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 const WRITE_PROBE_EVERY: u32 = 5;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// The same with several replicas, which share the load of the database.
+const CLUSTER_SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// Interval of the warnings of certificates that expire soon.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -306,7 +308,7 @@ impl App {
         };
         let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
         tasks.spawn({
-            let (draining, ended) = (draining.clone(), ended.clone());
+            let (draining, ended, leases) = (draining.clone(), ended.clone(), leases.clone());
             async move {
                 tokio::select! {
                     () = stop => begin_shutdown(&draining, leases.as_ref()).await,
@@ -321,7 +323,7 @@ impl App {
             tls: tls.clone(),
             metrics: metrics.clone(),
             store_status,
-            is_only_owner: cluster.is_none(),
+            leases,
         };
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
@@ -420,9 +422,8 @@ struct Maintenance {
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     store_status: admin::StoreStatus,
-    /// Whether this process owns all tenants. With several replicas, the owner of a tenant saves the state of its quota under its
-    /// lease.
-    is_only_owner: bool,
+    /// The leases of this replica. `None`: this process owns all tenants.
+    leases: Option<ClusterHandle>,
 }
 
 impl Maintenance {
@@ -432,6 +433,10 @@ impl Maintenance {
         self.warn_of_certificates();
         self.find_damaged().await;
         let mut ticks = 0_u32;
+        let sweep_interval = match self.leases {
+            None => SWEEP_INTERVAL,
+            Some(_) => CLUSTER_SWEEP_INTERVAL,
+        };
         while tokio::time::timeout(MAINTENANCE_INTERVAL, stop.cancelled())
             .await
             .is_err()
@@ -448,7 +453,7 @@ impl Maintenance {
             self.save_quota_usage(false).await;
             self.expire_due().await;
             self.metrics.damaged_rows(self.store.damaged_rows());
-            if swept.elapsed() >= SWEEP_INTERVAL {
+            if swept.elapsed() >= sweep_interval {
                 swept = Instant::now();
                 self.sweep().await;
                 self.find_damaged().await;
@@ -466,7 +471,8 @@ impl Maintenance {
     }
 
     async fn save_quota_usage(&mut self, is_end: bool) {
-        if !self.is_only_owner {
+        // With several replicas, the owner of a tenant saves the state of its quota under its lease.
+        if self.leases.is_some() {
             return;
         }
         save_quota_usage(&self.store, &self.tenants, &mut self.saved, is_end).await;
@@ -502,9 +508,15 @@ impl Maintenance {
     /// Checks whether the store can be written. A change is logged, and `/ready` reports it.
     async fn probe(&self, by_writing: bool) -> bool {
         let before = self.store_status.error();
-        // After a failure, only a transaction shows that the store can be written again.
-        let probed = self.store.probe(by_writing || before.is_some()).await;
-        let reason = probed.err().map(|error| error.to_string());
+        let reason = match &self.leases {
+            // The beats show whether the database accepts writes.
+            Some(leases) => leases.store_error(),
+            // After a failure, only a transaction shows that the store can be written again.
+            None => {
+                let probed = self.store.probe(by_writing || before.is_some()).await;
+                probed.err().map(|error| error.to_string())
+            }
+        };
         match (&before, &reason) {
             (None, Some(reason)) => {
                 tracing::error!(

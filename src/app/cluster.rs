@@ -135,6 +135,12 @@ impl ClusterHandle {
             tracing::warn!("handing over the tenants timed out; another replica takes them over after cluster.lease");
         }
     }
+
+    /// Why the store cannot be written, as far as the last beat shows.
+    pub(super) fn store_error(&self) -> Option<String> {
+        let is_unavailable = self.shared.is_store_unavailable.load(Ordering::Relaxed);
+        is_unavailable.then(|| "the leases cannot be renewed: the database does not respond".to_owned())
+    }
 }
 
 impl PeerEvents for ClusterHandle {
@@ -288,20 +294,13 @@ impl ClusterTask {
             return None;
         };
         let address = self.parts.address.clone();
-        let all_tenants = self.parts.accounts.names();
         let reason = match &action {
             Action::Handover { tenant, .. } => self.handover_reason(tenant),
             _ => MoveReason::Requested,
         };
         let pending: Pending = Box::pin(async move {
             let answer = match action {
-                Action::Beat { tenants } => {
-                    let beat = async {
-                        connection.add_tenants(&all_tenants).await?;
-                        connection.beat(&address, &tenants).await
-                    };
-                    beat.await.map(Answer::Beat)
-                }
+                Action::Beat { tenants } => connection.beat(&address, &tenants).await.map(Answer::Beat),
                 // Each beat adds the missing rows of owners.
                 Action::AddReplica { .. } => Ok(Answer::Written),
                 Action::Acquire(acquisition) => connection.acquire(&acquisition).await.map(Answer::Acquired),

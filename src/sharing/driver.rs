@@ -874,6 +874,65 @@ mod tests {
         assert_eq!(world.simulator.calls().len(), calls);
     }
 
+    /// Sets the end of a stored share without the process that uses the store.
+    async fn end_now(store: &Store, share: &Share) {
+        let mut over = store.share("acme", share.id).await.unwrap().unwrap();
+        over.expires = Some(clock::now() - Duration::from_secs(1));
+        store.save_share("acme", &over, false).await.unwrap();
+    }
+
+    #[test]
+    fn the_store_is_read_for_expired_shares_only_if_there_may_be_one() {
+        let world = TestWorld::new(&[]);
+        let (first, second) = (world.create_share("Ann"), world.create_share("Bob"));
+        assert!(world.run_process(usize::MAX, None));
+        world.runtime.block_on(async {
+            let store = open(&world.directory).await;
+            let sharing = world.sharing(store.clone());
+            let stage = async |share: &Share| store.share("acme", share.id).await.unwrap().unwrap().stage;
+            sharing.expire_due().await.unwrap();
+            for share in [&first, &second] {
+                end_now(&store, share).await;
+            }
+            sharing.expire_due().await.unwrap();
+            assert_eq!(stage(&first).await, ShareStage::Active);
+            // A share that was read is known.
+            assert_eq!(sharing.get(first.id).await.unwrap().0.stage, ShareStage::Active);
+            sharing.expire_due().await.unwrap();
+            assert_eq!(
+                (stage(&first).await, stage(&second).await),
+                (ShareStage::Expired, ShareStage::Expired)
+            );
+            store.close().await;
+        });
+    }
+
+    #[test]
+    fn a_share_that_is_granted_expires_in_the_process_that_granted_it() {
+        let world = TestWorld::new(&[]);
+        let share = world.create_share("Ann");
+        world.runtime.block_on(async {
+            let store = open(&world.directory).await;
+            let sharing = world.sharing(store.clone());
+            sharing.expire_due().await.unwrap();
+            assert!(sharing.shared.expiry.is_before(Timestamp::MAX - Duration::from_secs(1)));
+            sharing.resume().await.unwrap();
+            let expires = loop {
+                let found = store.share("acme", share.id).await.unwrap().unwrap();
+                match found.stage {
+                    ShareStage::Active => break found.expires.unwrap(),
+                    _ => tokio::time::sleep(Duration::from_millis(2)).await,
+                }
+            };
+            assert!(sharing.shared.expiry.is_before(clock::now()));
+            assert!(!sharing.shared.expiry.is_before(expires));
+            // Afterwards the store is read again.
+            sharing.delete_expired().await.unwrap();
+            assert!(!sharing.shared.expiry.is_before(clock::now()));
+            store.close().await;
+        });
+    }
+
     fn upstream_fault() -> impl Strategy<Value = (&'static str, UpstreamFault)> {
         let endpoint = proptest::sample::select(vec![
             "ProspectActivity.Create",

@@ -5,9 +5,10 @@ mod driver;
 mod handle;
 pub mod machine;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -225,8 +226,43 @@ struct Shared {
     earlier_calls_end: Option<Instant>,
     lease: TenantLease,
     handles: ShareHandles,
+    expiry: Expiry,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// When to look for shares whose duration is over, so that the store is not read before.
+#[derive(Default)]
+struct Expiry {
+    /// Held while shares expire.
+    expiring: tokio::sync::Mutex<()>,
+    /// No share expires before this time. `None`: unknown.
+    earliest: Mutex<Option<Timestamp>>,
+}
+
+impl Expiry {
+    fn set(&self, earliest: Option<Timestamp>) {
+        *self.lock() = earliest;
+    }
+
+    /// Notes when a share expires.
+    fn note(&self, share: &Share) {
+        self.lower(share.expires.filter(|_| !share.stage.has_ended()));
+    }
+
+    /// Makes the time earlier. An unknown time stays unknown.
+    fn lower(&self, time: Option<Timestamp>) {
+        let mut earliest = self.lock();
+        *earliest = earliest.map(|earliest| time.map_or(earliest, |time| time.min(earliest)));
+    }
+
+    fn is_before(&self, now: Timestamp) -> bool {
+        self.lock().is_some_and(|earliest| now < earliest)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.earliest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The components that sharing uses.
@@ -276,6 +312,7 @@ impl Sharing {
             earlier_calls_end: parts.earlier_calls_end,
             lease: parts.lease,
             handles: ShareHandles::default(),
+            expiry: Expiry::default(),
             tasks: parts.tasks,
             stop: parts.stop,
         };
@@ -303,19 +340,29 @@ impl Sharing {
         }
     }
 
-    /// Expires all shares whose duration is over.
+    /// Expires all shares whose duration is over. Reads the store only if there may be one.
     pub async fn expire_due(&self) -> Result<()> {
         let shared = &self.shared;
-        let ended = shared.store.shares_due_to_expire(&shared.tenant, clock::now()).await;
-        for id in ended.map_err(|error| store_read_error(&error))? {
-            let handle = shared.handle(id).await?;
-            shared.apply_event(&handle, ShareEvent::DurationOver).await?;
+        let _expiring = shared.expiry.expiring.lock().await;
+        let now = clock::now();
+        if shared.expiry.is_before(now) {
+            return Ok(());
         }
-        Ok(())
+        // A share that is saved during the read makes the time earlier.
+        shared.expiry.set(Some(Timestamp::MAX));
+        let expired = shared.expire(now).await;
+        match &expired {
+            Ok(Some(next)) => shared.expiry.lower(Some(*next)),
+            Ok(None) => {}
+            Err(_) => shared.expiry.set(None),
+        }
+        expired.map(drop)
     }
 
     /// Deletes shares that ended more than `keep_ended` ago. Returns the number of deleted shares.
     pub async fn delete_expired(&self) -> std::result::Result<u64, StoreError> {
+        // A replica that lost the tenant may have saved a share later.
+        self.shared.expiry.set(None);
         let oldest = clock::now() - self.shared.settings.keep_ended;
         self.shared.store.delete_ended_shares(&self.shared.tenant, oldest).await
     }
@@ -867,6 +914,7 @@ impl Shared {
         let share = self.store.share(&self.tenant, id).await;
         let share = share.map_err(|error| store_read_error(&error))?;
         let share = share.ok_or_else(|| Error::from(ErrorKind::NotFound(Resource::Share)).with_share(id))?;
+        self.expiry.note(&share);
         Ok(self.handles.of(share))
     }
 
@@ -881,6 +929,22 @@ impl Shared {
             handle.publish(stored);
         }
         Ok(())
+    }
+
+    /// Expires the shares whose duration is over. Returns when the next duration is over.
+    async fn expire(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let next = self.store.next_expiry(&self.tenant).await;
+        let next = next.map_err(|error| store_read_error(&error))?;
+        if next.is_none_or(|next| now < next) {
+            return Ok(next);
+        }
+        let due = self.store.shares_due_to_expire(&self.tenant, now).await;
+        for id in due.map_err(|error| store_read_error(&error))? {
+            let handle = self.handle(id).await?;
+            self.apply_event(&handle, ShareEvent::DurationOver).await?;
+        }
+        // The following one is found by the next read.
+        Ok(next)
     }
 
     /// Applies an event to a share, and stores the result. Returns `None` if the event is invalid in the current stage.
@@ -901,7 +965,10 @@ impl Shared {
             return Ok(Some(before));
         }
         let is_visible = after.state() != before.state() || after.failure != before.failure;
+        // Also if this future is dropped, or if it is unknown whether the share was saved.
+        self.expiry.note(&after);
         let saved = self.store.save_share(&self.tenant, &after, is_visible).await;
+        self.expiry.note(&after);
         saved.map_err(|error| store_write_error(&error))?;
         if is_visible {
             let failure = after.failure.as_ref().map(Error::name);

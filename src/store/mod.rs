@@ -518,6 +518,14 @@ impl Store {
         }
     }
 
+    /// Returns when the next duration is over, of the shares that are not marked as ended. It may be over already.
+    pub async fn next_expiry(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.next_expiry(tenant).await,
+            Self::Postgres(store) => store.next_expiry(tenant).await,
+        }
+    }
+
     /// Returns the number of leads that a user may have access to through shares.
     pub async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
         match self {

@@ -48,9 +48,9 @@ impl Postgres {
     async fn schema_version(&self) -> Result<i64, StoreError> {
         let pooled = self.pool.get(HOUSEKEEPING, LIMITS.timeout).await;
         let mut pooled = pooled.map_err(|failure| failure.reading())?;
-        let version = migrations::version(&mut pooled.connection).await;
-        pooled.put_back(&version);
-        version.map_err(|failure| failure.reading())
+        let schema = migrations::schema(&mut pooled.connection).await;
+        pooled.put_back(&schema);
+        schema.map(|schema| schema.version).map_err(|failure| failure.reading())
     }
 
     async fn own_report(&self) -> Result<ServerReport, StoreError> {

@@ -249,6 +249,19 @@ impl Postgres {
         Ok(self.readable(tenant, &rows).map(|share| share.id).collect())
     }
 
+    pub(in crate::store) async fn next_expiry(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError> {
+        let statement = self.statement(
+            "SELECT min(expires) FROM share WHERE tenant = $1 AND state IN (4, 7, 9)",
+            values![tenant],
+        );
+        let rows = self.read(statement).await?;
+        let next: Option<i64> = match rows.first() {
+            Some(row) => row.try_get(0).map_err(column_error)?,
+            None => None,
+        };
+        Ok(next.map(at))
+    }
+
     pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
         let statement = self.statement(
             "SELECT count(DISTINCT entity_id) FROM share
