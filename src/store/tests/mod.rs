@@ -1,7 +1,12 @@
 //! Tests of the store. `conformance` runs on every backend. `postgres`, `lease`, `outage` and `tls` test PostgreSQL, the other
 //! modules SQLite.
 
-#[allow(dead_code, unreachable_pub, reason = "the tests of the gateway use all of it")]
+#[allow(
+    clippy::disallowed_methods,
+    dead_code,
+    unreachable_pub,
+    reason = "the tests of the gateway use all of it"
+)]
 #[path = "../../../tests/it/certificates.rs"]
 mod certificates;
 mod conformance;
