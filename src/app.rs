@@ -256,7 +256,8 @@ impl App {
             }
         }
         for (name, gateway) in tenants.gateways() {
-            accounts.start(name, &gateway).await?;
+            accounts.start(name, &gateway);
+            accounts.continue_shares(name, &gateway).await?;
         }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
