@@ -13,9 +13,9 @@ COPY --from=build /build/target/dist/leadgate /usr/local/bin/leadgate
 COPY --from=build --chown=65532:65532 /build/empty /var/lib/leadgate
 WORKDIR /var/lib/leadgate
 USER 65532:65532
-# Ports of gRPC and of the admin pages. To be reachable from outside of the container, each requires an address that is not on
-# loopback. docs/operations.md lists what else they require.
-EXPOSE 50051 9464
+# Ports of gRPC, of other replicas (cluster.listen) and of the admin pages. To be reachable from outside of the container, each requires an
+# address that is not on loopback. docs/deploy.md lists what else they require.
+EXPOSE 50051 50052 9464
 # Without TLS. With server.tls, set LEADGATE_ADDR=https://127.0.0.1:50051, LEADGATE_TLS_CA to the file of the CA, and
 # LEADGATE_SERVER_NAME to a name in the certificate of the server.
 HEALTHCHECK --interval=10s --timeout=6s CMD ["/usr/local/bin/leadgate", "health"]

@@ -1,5 +1,5 @@
-# `make help` lists the targets. They need cargo, gcc, make, git and Python 3.10 or newer. All other tools are installed into .venv
-# and .tools, in fixed versions, from the package registries.
+# `make help` lists the targets. They need cargo, gcc, make, git, Python 3.10 or newer, and Go 1.24 or newer for `make lint-deploy`. All
+# other tools are installed into .venv and .tools, in fixed versions, from the package registries.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,6 +10,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CARGO_DENY := 0.20.2
 CARGO_CYCLONEDX := 0.5.9
+KUSTOMIZE := 5.8.1
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The binary that is shipped.
@@ -20,9 +21,11 @@ REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
 PYTHON_READY := .venv/ready
 DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
 CYCLONEDX_READY := .tools/cargo-cyclonedx-$(CARGO_CYCLONEDX)
+KUSTOMIZE_READY := .tools/kustomize-$(KUSTOMIZE)
 # The name that cargo-deny gives to its copy of the RustSec database, in the folder of deny.toml.
 ADVISORY_COPY := .tools/advisory-dbs/advisory-db-3157b0e258782691
 BIN := .venv/bin
+JSONSCHEMA := $(BIN)/check-jsonschema
 SCRIPTS := .ci/run $(wildcard tools/*.sh)
 
 .PHONY: help
@@ -37,11 +40,11 @@ test: announce tools lint unit crash release-binary client-test ## Runs all chec
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
-	@echo "and cargo-deny $(CARGO_DENY) into .tools, if they are missing, and PostgreSQL and PgBouncer with apt-get. Then it runs lint, unit,"
-	@echo "crash, release-binary and client-test. The first run takes a quarter of an hour on two cores."
+	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, and PostgreSQL and PgBouncer with apt-get."
+	@echo "Then it runs lint, unit, crash, release-binary and client-test. The first run takes a quarter of an hour on two cores."
 
 .PHONY: tools
-tools: $(PYTHON_READY) $(DENY_READY) postgres ## Installs the linters, the packages of the Python client, and PostgreSQL
+tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) postgres ## Installs the linters, the packages of the Python client, and PostgreSQL
 
 .PHONY: postgres
 postgres:
@@ -58,6 +61,12 @@ $(DENY_READY):
 	cargo install cargo-deny --locked --version $(CARGO_DENY) --root .tools
 	@touch $@
 
+$(KUSTOMIZE_READY):
+	@echo "== tools: kustomize $(KUSTOMIZE)"
+	@mkdir -p .tools/bin
+	GOBIN="$(abspath .tools/bin)" go install sigs.k8s.io/kustomize/kustomize/v5@v$(KUSTOMIZE)
+	@touch $@
+
 $(CYCLONEDX_READY):
 	@echo "== tools: cargo-cyclonedx $(CARGO_CYCLONEDX)"
 	@mkdir -p .tools
@@ -65,7 +74,7 @@ $(CYCLONEDX_READY):
 	@touch $@
 
 .PHONY: lint
-lint: lint-text lint-proto lint-rust ## Checks formats, spelling, links, protobuf, scripts, dependencies and the Rust code
+lint: lint-text lint-proto lint-deploy lint-rust ## Checks formats, spelling, links, protobuf, scripts, deployment files, dependencies and the Rust code
 
 .PHONY: lint-text
 lint-text: $(PYTHON_READY)
@@ -82,6 +91,16 @@ lint-proto: $(PYTHON_READY)
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/leadgate
 
+.PHONY: lint-deploy
+lint-deploy: $(PYTHON_READY) $(KUSTOMIZE_READY)
+	@echo "== lint: deployment files"
+	$(JSONSCHEMA) --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(JSONSCHEMA) --schemafile tools/schemas/prometheus.json deploy/prometheus/prometheus.yaml
+	$(JSONSCHEMA) --schemafile tools/schemas/prometheus-rules.json deploy/prometheus/alerts.yaml
+	$(JSONSCHEMA) --schemafile tools/schemas/grafana-datasources.json deploy/grafana/datasources/*.yaml
+	$(JSONSCHEMA) --schemafile tools/schemas/grafana-dashboards.json deploy/grafana/dashboards/*.yaml
+	$(BIN)/python tools/check-deploy.py .tools/bin/kustomize
+
 # `cargo check` checks a gateway without the simulator.
 .PHONY: lint-rust
 lint-rust: $(DENY_READY)
@@ -97,6 +116,11 @@ lint-rust: $(DENY_READY)
 unit: postgres ## Runs the Rust tests: unit tests, and whole processes over real sockets
 	@echo "== unit: the Rust tests"
 	cargo test --locked
+
+.PHONY: postgres-versions
+postgres-versions: postgres ## Runs the tests of the store with the oldest supported PostgreSQL and a newer one, from npm
+	@echo "== postgres-versions: the store with other versions of PostgreSQL"
+	tools/postgres-versions.sh
 
 .PHONY: hostile
 hostile: release-binary ## Measures what hostile clients cost a good one, in a quarter of an hour (LEADGATE_HOSTILE_ATTACK=GzipBomb: only this attack)

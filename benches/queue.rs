@@ -57,7 +57,7 @@ fn request(names: &[Arc<str>], random: &mut Random, keys: u64, begin: Instant) -
         cost: if random.below(5) == 0 { Cost::Bulk } else { Cost::Call },
         position: None,
         keys: if is_write {
-            vec![WriteKey::of(&random.below(keys))]
+            vec![WriteKey::of(&random.below(keys).to_string())]
         } else {
             Vec::new()
         },

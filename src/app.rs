@@ -3,6 +3,7 @@
 
 mod accounts;
 mod cluster;
+mod ownership;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -27,11 +28,12 @@ use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::{TenantRoute, Tenants};
+use crate::tenant::{Membership, TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
 use accounts::Accounts;
 use cluster::{ClusterHandle, ClusterParts, ClusterTask};
+pub use ownership::Ownership;
 
 /// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +48,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 const WRITE_PROBE_EVERY: u32 = 5;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// The same with several replicas, which share the load of the database.
+const CLUSTER_SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// Interval of the warnings of certificates that expire soon.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -128,6 +132,10 @@ impl App {
             metrics.clone(),
             tasks.clone(),
         );
+        let membership = config
+            .cluster
+            .as_ref()
+            .map(|cluster| Membership::new(&cluster.advertise));
         let mut routes = BTreeMap::new();
         for name in accounts.names() {
             // With several replicas, a tenant gets a gateway when this replica owns it.
@@ -150,7 +158,7 @@ impl App {
         Ok(Self {
             config,
             accounts,
-            tenants: Tenants::new(routes),
+            tenants: Tenants::new(routes, membership),
             authenticator: Arc::new(authenticator),
             store,
             tls,
@@ -287,6 +295,7 @@ impl App {
                         tls: settings.tls.clone(),
                     })?,
                     metrics: metrics.clone(),
+                    is_serving: true,
                 };
                 let (joined, task, leases) = join_cluster(settings.listen, parts).await?;
                 maintenance_tasks.spawn(task.run(leave_cluster.clone()));
@@ -311,7 +320,7 @@ impl App {
                     not_serving: not_serving.clone(),
                     draining: draining.clone(),
                     delay: config.server.shutdown_delay,
-                    leases,
+                    leases: leases.clone(),
                 },
             );
             async move {
@@ -328,7 +337,7 @@ impl App {
             tls: tls.clone(),
             metrics: metrics.clone(),
             store_status,
-            is_only_owner: cluster.is_none(),
+            leases,
         };
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
@@ -444,9 +453,8 @@ struct Maintenance {
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     store_status: admin::StoreStatus,
-    /// Whether this process owns all tenants. With several replicas, the owner of a tenant saves the state of its quota under its
-    /// lease.
-    is_only_owner: bool,
+    /// The leases of this replica. `None`: this process owns all tenants.
+    leases: Option<ClusterHandle>,
 }
 
 impl Maintenance {
@@ -456,6 +464,10 @@ impl Maintenance {
         self.warn_of_certificates();
         self.find_damaged().await;
         let mut ticks = 0_u32;
+        let sweep_interval = match self.leases {
+            None => SWEEP_INTERVAL,
+            Some(_) => CLUSTER_SWEEP_INTERVAL,
+        };
         while tokio::time::timeout(MAINTENANCE_INTERVAL, stop.cancelled())
             .await
             .is_err()
@@ -472,7 +484,7 @@ impl Maintenance {
             self.save_quota_usage(false).await;
             self.expire_due().await;
             self.metrics.damaged_rows(self.store.damaged_rows());
-            if swept.elapsed() >= SWEEP_INTERVAL {
+            if swept.elapsed() >= sweep_interval {
                 swept = Instant::now();
                 self.sweep().await;
                 self.find_damaged().await;
@@ -490,7 +502,8 @@ impl Maintenance {
     }
 
     async fn save_quota_usage(&mut self, is_end: bool) {
-        if !self.is_only_owner {
+        // With several replicas, the owner of a tenant saves the state of its quota under its lease.
+        if self.leases.is_some() {
             return;
         }
         save_quota_usage(&self.store, &self.tenants, &mut self.saved, is_end).await;
@@ -526,9 +539,15 @@ impl Maintenance {
     /// Checks whether the store can be written. A change is logged, and `/ready` reports it.
     async fn probe(&self, by_writing: bool) -> bool {
         let before = self.store_status.error();
-        // After a failure, only a transaction shows that the store can be written again.
-        let probed = self.store.probe(by_writing || before.is_some()).await;
-        let reason = probed.err().map(|error| error.to_string());
+        let reason = match &self.leases {
+            // The beats show whether the database accepts writes.
+            Some(leases) => leases.store_error(),
+            // After a failure, only a transaction shows that the store can be written again.
+            None => {
+                let probed = self.store.probe(by_writing || before.is_some()).await;
+                probed.err().map(|error| error.to_string())
+            }
+        };
         match (&before, &reason) {
             (None, Some(reason)) => {
                 tracing::error!(
@@ -536,8 +555,10 @@ impl Maintenance {
                     "the store cannot be written: mutations with a request id and shares fail with STORE_UNAVAILABLE"
                 );
             }
-            (Some(_), None) => tracing::info!("ready: the store can be written again"),
-            (Some(before), Some(reason)) if before != reason => tracing::error!(reason, "still not ready"),
+            (Some(_), None) => tracing::info!("the store can be written again"),
+            (Some(before), Some(reason)) if before != reason => {
+                tracing::error!(reason, "the store still cannot be written")
+            }
             _ => {}
         }
         let is_writable = reason.is_none();

@@ -500,7 +500,7 @@ impl Reader {
         let tls = tls.map(|tls| self.tls(tls));
         let server = self.checked(&["server"], server, grpc::ServerSettings::validate);
         let admin = self.section(&[], &mut all, "admin", AdminSettings::validate);
-        self.resolve_store_password(&mut all);
+        let password_file = self.resolve_store_password(&mut all);
         let environment = self.environment.clone();
         let store = self.section(&[], &mut all, "store", |store: &StoreSettings| {
             store.validate(&environment)
@@ -547,7 +547,10 @@ impl Reader {
 
         let (address, store) = (address?, store?);
         let keep_request_ids = store.keep_request_ids;
-        let store = store.options(&self.environment);
+        let store = StoreOptions {
+            password_file,
+            ..store.options(&self.environment)
+        };
         Some(Config {
             listen: address.listen,
             server: server?,
@@ -689,15 +692,16 @@ impl Reader {
         }
     }
 
-    /// Reads `store.password`, which may be given like a key.
-    fn resolve_store_password(&mut self, all: &mut Table) {
+    /// Reads `store.password`, which may be given like a key. Returns its file.
+    fn resolve_store_password(&mut self, all: &mut Table) -> Option<PathBuf> {
         let at = ["store", "password"];
         let Some(Value::Table(store)) = all.get_mut("store") else {
-            return;
+            return None;
         };
         let Some(Value::Table(source)) = store.get("password") else {
-            return;
+            return None;
         };
+        let file = source.get("file").and_then(Value::as_str).map(PathBuf::from);
         let password = match (source.len(), source.get("env"), source.get("file")) {
             (1, Some(Value::String(name)), _) => {
                 self.environment
@@ -719,6 +723,7 @@ impl Reader {
         });
         let password = password.map_err(|error| self.error(&at, &error)).unwrap_or_default();
         store.insert("password".to_owned(), Value::String(password));
+        file
     }
 
     /// Reads the table of that name as a section, and checks it.
@@ -1126,6 +1131,9 @@ mod tests {
         assert_eq!(acme.limits.window, Duration::from_secs(5));
     }
 
+    /// What a PostgreSQL store needs.
+    const A_CLUSTER: &str = "[cluster]\nlisten = \"127.0.0.1:50052\"\nsecret = \"0123456789abcdef\"\n";
+
     #[test]
     fn the_password_of_the_store_is_a_value_a_variable_or_a_file() {
         use secrecy::ExposeSecret;
@@ -1139,10 +1147,13 @@ mod tests {
             ("{ env = \"DATABASE_PASSWORD\" }", Some("of a variable")),
             (&file, Some("of a file")),
         ] {
-            let text = format!("{TENANT}[store]\nurl = \"postgres://leadgate@db/leadgate\"\npassword = {password}\n");
+            let text = format!(
+                "{TENANT}[store]\nurl = \"postgres://leadgate@db/leadgate\"\npassword = {password}\n{A_CLUSTER}"
+            );
             let config = read(&text, &[("DATABASE_PASSWORD", "of a variable")]).unwrap();
             let found = config.store.password.as_ref().map(|password| password.expose_secret());
             assert_eq!(found, expected);
+            assert_eq!(config.store.password_file.is_some(), password.contains("file"));
             assert!(!format!("{config:?}").contains("of a value"), "{config:?}");
         }
     }
@@ -1173,7 +1184,8 @@ mod tests {
                 "store.url: must be \"sqlite://PATH\", \"postgres:",
             ),
         ] {
-            let found = errors(&format!("{TENANT}[store]\n{store}\n"), &[]);
+            let cluster = if store.contains("postgres:") { A_CLUSTER } else { "" };
+            let found = errors(&format!("{TENANT}[store]\n{store}\n{cluster}"), &[]);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].contains(expected) && !found[0].contains("pass@"), "{found:?}");
         }

@@ -1,4 +1,4 @@
-//! The command line: serve, simulate, demo, check, caller, store, health, shares, import, export.
+//! The command line: serve, simulate, demo, check, caller, store, cluster, health, shares, import, export.
 
 #![expect(clippy::print_stdout, reason = "the output of commands")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::cli::process::{CommandError, ConfigOption};
-use crate::cli::{caller, check, client, serve, shares, store, transfer};
+use crate::cli::{caller, check, client, cluster, serve, shares, store, transfer};
 #[cfg(feature = "simulator")]
 use crate::cli::{demo, simulate};
 
@@ -47,6 +47,9 @@ enum Command {
     /// Maintain the store of a stopped gateway.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Show several replicas that share a PostgreSQL store.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Check the health of a running gateway. Exit code 0: it is serving.
     Health(client::ConnectionOptions),
     /// List, revoke and export the shares of a running gateway.
@@ -84,6 +87,7 @@ async fn run(command: Command) -> Result<(), CommandError> {
         Command::Check(options) => check::run(&options).await,
         Command::Caller(command) => caller::run(&command),
         Command::Store(command) => store::run(&command).await,
+        Command::Cluster(command) => cluster::run(&command).await,
         Command::Health(connection) => health(&connection).await,
         Command::Shares(options) => shares::run(options).await,
         Command::Export(options) => transfer::export::run(options).await,

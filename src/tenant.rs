@@ -2,10 +2,12 @@
 //! module can mix two accounts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::domain::lease::Move;
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 use crate::identity::permission::Permissions;
@@ -14,12 +16,34 @@ use crate::identity::permission::Permissions;
 #[derive(Clone)]
 pub struct Tenants {
     tenants: Arc<BTreeMap<String, Arc<Tenant>>>,
+    membership: Option<Membership>,
 }
 
 /// One account.
 pub struct Tenant {
     name: String,
     route: watch::Sender<TenantRoute>,
+    /// `None`: without a cluster, or no move yet.
+    last_move: Mutex<Option<LastMove>>,
+    membership: Option<Membership>,
+}
+
+/// This process as one of several replicas. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    address: Arc<str>,
+    replicas: Arc<AtomicUsize>,
+}
+
+/// The last move of an account to this replica, or from it.
+#[derive(Clone, Copy, Debug)]
+pub struct LastMove {
+    /// Whether this replica acquired the account. Otherwise, it handed the account over or lost it.
+    pub is_acquisition: bool,
+    /// The epoch of the lease that was acquired or that ended.
+    pub epoch: i64,
+    /// When and why.
+    pub moved: Move,
 }
 
 /// Where the RPCs of an account are executed.
@@ -49,6 +73,31 @@ impl TenantRoute {
             Self::Here(gateway) => Some(gateway).filter(|gateway| !gateway.stopped().is_cancelled()),
             Self::Replica(_) | Self::Unknown => None,
         }
+    }
+}
+
+impl Membership {
+    /// A replica with this address for others. It knows no other one yet.
+    pub fn new(address: &str) -> Self {
+        Self {
+            address: address.into(),
+            replicas: Arc::new(AtomicUsize::new(1)),
+        }
+    }
+
+    /// The address of this replica for others.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The number of replicas alive, this one included.
+    pub fn replicas(&self) -> usize {
+        self.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of replicas alive.
+    pub fn set_replicas(&self, count: usize) {
+        self.replicas.store(count, Ordering::Relaxed);
     }
 }
 
@@ -92,6 +141,21 @@ impl Tenant {
         });
     }
 
+    /// The last move. `None`: without a cluster, or this replica has neither acquired nor lost the account yet.
+    pub fn last_move(&self) -> Option<LastMove> {
+        *self.last_move.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a move.
+    pub fn set_last_move(&self, last_move: LastMove) {
+        *self.last_move.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_move);
+    }
+
+    /// This process as one of several replicas. `None`: without a cluster.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
+    }
+
     /// The route, and its changes.
     pub fn watch_route(&self) -> watch::Receiver<TenantRoute> {
         self.route.subscribe()
@@ -99,18 +163,26 @@ impl Tenant {
 }
 
 impl Tenants {
-    /// Makes a list of accounts by name.
-    pub fn new(routes: BTreeMap<String, TenantRoute>) -> Self {
+    /// Makes a list of accounts by name. `membership`: with several replicas.
+    pub fn new(routes: BTreeMap<String, TenantRoute>, membership: Option<Membership>) -> Self {
         let tenants = routes.into_iter().map(|(name, route)| {
             let tenant = Tenant {
                 name: name.clone(),
                 route: watch::Sender::new(route),
+                last_move: Mutex::default(),
+                membership: membership.clone(),
             };
             (name, Arc::new(tenant))
         });
         Self {
             tenants: Arc::new(tenants.collect()),
+            membership,
         }
+    }
+
+    /// This process as one of several replicas. `None`: without a cluster.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
     }
 
     /// Returns the account with that name, if the caller may use it. Without a name, returns the only account that the caller may

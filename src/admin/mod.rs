@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 pub use self::readiness::StoreStatus;
 use self::readiness::{Readiness, Report, StoreProbe};
 use crate::audit::AuditLog;
-use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, WindowSnapshot};
+use crate::domain::lease::Move;
+use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Gateway, WindowSnapshot};
 use crate::store::Store;
 use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, WindowState};
-use crate::tenant::Tenants;
+use crate::tenant::{Tenant, TenantRoute, Tenants};
 
 /// The content type of the OpenMetrics text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -98,7 +99,8 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
-    let quotas = quotas(&shared.tenants).map(|(name, state, _)| (name, state));
+    let quotas = shared.tenants.gateways();
+    let quotas = quotas.map(|(name, gateway)| (name, quota(&gateway).0));
     let text = shared.metrics.text(quotas);
     ([(CONTENT_TYPE, METRICS_TYPE)], text)
 }
@@ -106,7 +108,13 @@ async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
 /// The state of each account's quota. The page reloads every two seconds.
 async fn status_page(State(shared): State<Shared>) -> Html<String> {
     let mut rows = String::new();
-    for (name, state, breaker) in quotas(&shared.tenants) {
+    for tenant in shared.tenants.iter() {
+        let Some(gateway) = tenant.gateway() else {
+            let name = tenant.name();
+            rows += &format!("<tr><td>{name}<td colspan=7>{}", owner_text(tenant));
+            continue;
+        };
+        let (name, (state, breaker)) = (tenant.name(), quota(&gateway));
         let left = state
             .daily_remaining
             .map_or("not limited".to_owned(), |left| left.to_string());
@@ -147,7 +155,8 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
         include_str!("status.html"),
         version = version,
         condition = condition,
-        rows = rows
+        rows = rows,
+        cluster = cluster_text(&shared),
     ))
 }
 
@@ -164,33 +173,86 @@ fn breaker_text(breaker: &BreakerSnapshot) -> String {
     }
 }
 
-fn quotas(tenants: &Tenants) -> impl Iterator<Item = (&str, QuotaState, BreakerSnapshot)> {
-    tenants.gateways().map(|(name, gateway)| {
-        let quota = gateway.quota();
-        let window = |window: &WindowSnapshot| WindowState {
-            limit: window.limit.calls,
-            effective: window.effective,
-            margin: window.margin,
-            used: window.used,
-            refused: [("own", window.refused.own), ("foreign", window.refused.foreign)],
-            holds: window.holds,
+/// The replica that owns an account, in words.
+fn owner_text(tenant: &Tenant) -> String {
+    match tenant.route() {
+        TenantRoute::Here(_) => "this replica".to_owned(),
+        TenantRoute::Replica(owner) => format!("owned by {}", escaped(&owner.address)),
+        TenantRoute::Unknown if tenant.last_move().is_some_and(|last| last.is_acquisition) => {
+            "this replica, which does not serve the account at this moment".to_owned()
+        }
+        TenantRoute::Unknown => "no known owner".to_owned(),
+    }
+}
+
+/// The second table of the status page: the owner of each account. Empty without a cluster.
+fn cluster_text(shared: &Shared) -> String {
+    let Some(membership) = shared.tenants.membership() else {
+        return String::new();
+    };
+    let mut text = format!(
+        "<h2>Replicas: {} alive, this one is {}</h2>\n<table>\n<tr><th>account<th>owner<th>epoch<th>since<th>last move to or from this \
+         replica<th>forwarded calls\n",
+        membership.replicas(),
+        escaped(membership.address())
+    );
+    for tenant in shared.tenants.iter() {
+        let (route, last) = (tenant.route(), tenant.last_move());
+        let owned = last.filter(|last| last.is_acquisition && !matches!(route, TenantRoute::Replica(_)));
+        let epoch = match &route {
+            TenantRoute::Replica(owner) => Some(owner.epoch),
+            TenantRoute::Here(_) | TenantRoute::Unknown => owned.map(|last| last.epoch),
         };
-        let class = |criticality: Criticality| {
-            let since = quota.queue.oldest[criticality as usize];
-            let state = ClassState {
-                waiting: quota.queue.waiting[criticality as usize],
-                oldest: since.map_or(Duration::ZERO, |since| quota.now.saturating_duration_since(since)),
-            };
-            (criticality.name(), state)
+        let last = last.map(|last| {
+            let direction = if last.is_acquisition { "to" } else { "from" };
+            let Move { at, reason } = last.moved;
+            format!("{at:.0}, {direction} this replica: {}", reason.name())
+        });
+        let forwarded = shared.metrics.forwarded_rpcs(tenant.name());
+        text += &format!(
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}, {} of them failed\n",
+            tenant.name(),
+            owner_text(tenant),
+            epoch.map_or(String::new(), |epoch| epoch.to_string()),
+            owned.map_or(String::new(), |last| format!("{:.0}", last.moved.at)),
+            last.unwrap_or_default(),
+            forwarded.succeeded + forwarded.failed,
+            forwarded.failed,
+        );
+    }
+    text + "</table>"
+}
+
+/// Escapes a text for HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+fn quota(gateway: &Gateway) -> (QuotaState, BreakerSnapshot) {
+    let quota = gateway.quota();
+    let window = |window: &WindowSnapshot| WindowState {
+        limit: window.limit.calls,
+        effective: window.effective,
+        margin: window.margin,
+        used: window.used,
+        refused: [("own", window.refused.own), ("foreign", window.refused.foreign)],
+        holds: window.holds,
+    };
+    let class = |criticality: Criticality| {
+        let since = quota.queue.oldest[criticality as usize];
+        let state = ClassState {
+            waiting: quota.queue.waiting[criticality as usize],
+            oldest: since.map_or(Duration::ZERO, |since| quota.now.saturating_duration_since(since)),
         };
-        let state = QuotaState {
-            windows: [("calls", window(&quota.calls)), ("bulk", window(&quota.bulk))],
-            grants: quota.grants,
-            utilisation: quota.utilization,
-            waiting: Criticality::ALL.map(class),
-            daily_remaining: quota.daily.remaining,
-            breaker_open: quota.breaker.state != BreakerState::Closed,
-        };
-        (name, state, quota.breaker)
-    })
+        (criticality.name(), state)
+    };
+    let state = QuotaState {
+        windows: [("calls", window(&quota.calls)), ("bulk", window(&quota.bulk))],
+        grants: quota.grants,
+        utilisation: quota.utilization,
+        waiting: Criticality::ALL.map(class),
+        daily_remaining: quota.daily.remaining,
+        breaker_open: quota.breaker.state != BreakerState::Closed,
+    };
+    (state, quota.breaker)
 }

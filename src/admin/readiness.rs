@@ -1,6 +1,7 @@
 //! `/ready`: for load balancers, whether the process can serve requests; for operators, what limits it. A process is not ready
-//! if no request could succeed here but could succeed elsewhere: while it shuts down, or while its store does not respond. An
-//! error of one account, such as an open circuit breaker, degrades it: another process would have the same error.
+//! if no request could succeed here but could succeed elsewhere: while it shuts down, or while its own store does not respond. An
+//! error of one account, such as an open circuit breaker, degrades it: another process would have the same error. So does the
+//! store of several replicas: it fails for all of them at once, and a replica that cannot reach it still forwards.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,7 +98,13 @@ impl Report {
             Some(error) => Err(error),
             None => store.check().await,
         };
-        reasons.extend(store.err().map(|error| Reason::not_ready("STORE_UNAVAILABLE", error)));
+        reasons.extend(store.err().map(|error| Reason {
+            severity: match tenants.membership() {
+                None => Readiness::NotReady,
+                Some(_) => Readiness::Degraded,
+            },
+            ..Reason::not_ready("STORE_UNAVAILABLE", error)
+        }));
         reasons.extend(audit_error.map(Reason::audit));
         for (name, gateway) in tenants.gateways() {
             reasons.extend(TenantState::of(&gateway).reasons(name));
@@ -248,6 +255,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::tenant::Membership;
 
     const GOOD: TenantState = TenantState {
         breaker: BreakerState::Closed,
@@ -264,7 +272,14 @@ mod tests {
 
     async fn store_report(check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Report {
         let probe = StoreProbe::with(move || std::future::ready(check()));
-        Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), None, false).await
+        Report::new(
+            &Tenants::new([].into(), None),
+            &probe,
+            &StoreStatus::default(),
+            None,
+            false,
+        )
+        .await
     }
 
     #[test]
@@ -326,10 +341,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_store_of_several_replicas_degrades() {
+        let probe = StoreProbe::with(|| std::future::ready(Err("the database does not respond".to_owned())));
+        let tenants = Tenants::new([].into(), Some(Membership::new("10.0.0.5:50052")));
+        let report = Report::new(&tenants, &probe, &StoreStatus::default(), None, false).await;
+        assert_eq!(
+            (report.status, report.reasons[0].code),
+            (Readiness::Degraded, "STORE_UNAVAILABLE")
+        );
+        let report = Report::new(&tenants, &probe, &StoreStatus::default(), None, true).await;
+        assert_eq!(report.status, Readiness::NotReady, "the process is shutting down");
+    }
+
+    #[tokio::test]
     async fn a_store_that_cannot_be_written_is_not_ready() {
         let (probe, written) = (StoreProbe::with(|| std::future::ready(Ok(()))), StoreStatus::default());
         written.set(Some("the disk is full".to_owned()));
-        let report = Report::new(&Tenants::new([].into()), &probe, &written, None, false).await;
+        let report = Report::new(&Tenants::new([].into(), None), &probe, &written, None, false).await;
         assert_eq!(
             (report.status, report.reasons[0].code),
             (Readiness::NotReady, "STORE_UNAVAILABLE")
@@ -346,7 +374,14 @@ mod tests {
         });
         let began = tokio::time::Instant::now();
         for _ in 0..2 {
-            let report = Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), None, false).await;
+            let report = Report::new(
+                &Tenants::new([].into(), None),
+                &probe,
+                &StoreStatus::default(),
+                None,
+                false,
+            )
+            .await;
             assert_eq!(report.status, Readiness::NotReady);
             assert_eq!(report.reasons[0].message, "the store does not respond within 1s");
         }
@@ -360,7 +395,14 @@ mod tests {
     async fn an_audit_that_cannot_be_written_degrades_the_process() {
         let probe = StoreProbe::with(|| std::future::ready(Ok(())));
         let error = Some("No space left on device".to_owned());
-        let report = Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), error, false).await;
+        let report = Report::new(
+            &Tenants::new([].into(), None),
+            &probe,
+            &StoreStatus::default(),
+            error,
+            false,
+        )
+        .await;
         assert_eq!(
             (report.status, report.reasons[0].code),
             (Readiness::Degraded, "AUDIT_UNAVAILABLE")
@@ -370,7 +412,14 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_shuts_down_is_not_ready() {
         let probe = StoreProbe::with(|| std::future::ready(Ok(())));
-        let report = Report::new(&Tenants::new([].into()), &probe, &StoreStatus::default(), None, true).await;
+        let report = Report::new(
+            &Tenants::new([].into(), None),
+            &probe,
+            &StoreStatus::default(),
+            None,
+            true,
+        )
+        .await;
         assert_eq!(
             (report.status, report.reasons[0].code),
             (Readiness::NotReady, "SHUTTING_DOWN")

@@ -14,16 +14,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::Accounts;
-use crate::cluster::{
-    Action, Directory, Event, HandoverReason, LostReason, Owner, Replica, ReplicaSettings, TenantLease, handover,
-};
-use crate::domain::lease::{AcquiredLease, Beat, ReplicaName};
+use crate::clock;
+use crate::cluster::{Action, Directory, Event, Owner, Replica, ReplicaSettings, TenantLease, handover};
+use crate::domain::lease::{AcquiredLease, Beat, Move, MoveReason, ReplicaName};
 use crate::gateway::Gateway;
 use crate::grpc::{PeerEvents, Peers};
 use crate::quota::Before;
 use crate::store::{LeaseConnection, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::{self, TenantRoute, Tenants};
+use crate::tenant::{self, LastMove, TenantRoute, Tenants};
 
 /// Maximum time for which a handover waits for the calls in progress.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -82,6 +81,8 @@ pub(super) struct ClusterParts {
     pub(super) store: Store,
     pub(super) peers: Arc<Peers>,
     pub(super) metrics: Arc<Metrics>,
+    /// Whether the gateways do their background work. A command that makes a few calls does not.
+    pub(super) is_serving: bool,
 }
 
 /// The database task.
@@ -103,6 +104,8 @@ pub(super) struct ClusterTask {
 struct OwnedTenant {
     epoch: i64,
     hand_over: CancellationToken,
+    /// Why the tenant is handed over, once it is.
+    handover_reason: MoveReason,
 }
 
 /// The database work in progress. The connection comes back with the result.
@@ -139,6 +142,12 @@ impl ClusterHandle {
         if tokio::time::timeout(limit, stopped).await.is_err() {
             tracing::warn!("handing over the tenants timed out; another replica takes them over after cluster.lease");
         }
+    }
+
+    /// Why the store cannot be written, as far as the last beat shows.
+    pub(super) fn store_error(&self) -> Option<String> {
+        let is_unavailable = self.shared.is_store_unavailable.load(Ordering::Relaxed);
+        is_unavailable.then(|| "the leases cannot be renewed: the database does not respond".to_owned())
     }
 }
 
@@ -201,6 +210,10 @@ impl ClusterTask {
             leases: Mutex::default(),
             is_store_unavailable: AtomicBool::new(false),
         });
+        for tenant in parts.accounts.names() {
+            parts.metrics.set_owned(&tenant, false);
+        }
+        parts.metrics.set_replicas(1);
         let task = Self {
             parts,
             machine: Replica::new(settings, now),
@@ -303,31 +316,22 @@ impl ClusterTask {
             return None;
         };
         let address = self.parts.address.clone();
-        let all_tenants = self.parts.accounts.names();
+        let reason = match &action {
+            Action::Handover { tenant, .. } => self.handover_reason(tenant),
+            _ => MoveReason::Requested,
+        };
         let work = Box::pin(async move {
             let answer = match action {
-                Action::Beat { tenants } => {
-                    let beat = async {
-                        connection.add_tenants(&all_tenants).await?;
-                        connection.beat(&address, &tenants).await
-                    };
-                    beat.await.map(Answer::Beat)
-                }
+                Action::Beat { tenants } => connection.beat(&address, &tenants).await.map(Answer::Beat),
                 // Each beat adds the missing rows of owners.
                 Action::AddReplica { .. } => Ok(Answer::Written),
-                Action::Acquire(acquisition) => {
-                    let reason = match &acquisition.owner {
-                        None => "free",
-                        Some(_) => "owner does not respond",
-                    };
-                    connection.acquire(&acquisition, reason).await.map(Answer::Acquired)
-                }
+                Action::Acquire(acquisition) => connection.acquire(&acquisition).await.map(Answer::Acquired),
                 Action::Reset { tenant, fence } => connection
                     .reset(&tenant, fence.epoch, &fence.history)
                     .await
                     .map(|_| Answer::Written),
                 Action::Handover { tenant, fence, state } => connection
-                    .hand_over(&tenant, fence.epoch, &fence.history, &state)
+                    .hand_over(&tenant, fence.epoch, &fence.history, &state, reason)
                     .await
                     .map(|_| Answer::Written),
             };
@@ -352,7 +356,9 @@ impl ClusterTask {
                 // A replica without tenants is stopping or has ended.
                 let others = others.filter(|row| !row.address.is_empty() && !row.tenants.is_empty());
                 self.addresses = others.map(|row| row.address.as_str().into()).collect();
-                self.machine.beat_confirmed(now, &beat)
+                let events = self.machine.beat_confirmed(now, &beat);
+                self.set_replicas(self.machine.alive(now));
+                events
             }
             Ok(Answer::Acquired(leases)) => self.machine.acquired(now, leases),
             Ok(Answer::Written) => self.machine.written(now),
@@ -398,27 +404,39 @@ impl ClusterTask {
                     tenant,
                     lease,
                     handover,
-                } => self.acquired(tenant, lease, handover),
+                    moved,
+                } => self.acquired(tenant, lease, handover, moved),
                 Event::StartHandover { tenant, epoch, reason } => self.start_handover(&tenant, epoch, reason),
                 Event::HandedOver { tenant, epoch } => {
-                    tracing::info!(tenant, epoch, "tenant handed over");
+                    let reason = self.handover_reason(&tenant);
+                    tracing::info!(tenant, epoch, reason = reason.name(), "tenant handed over");
+                    self.moved_from(&tenant, epoch, reason);
                     self.directory.released(&tenant, epoch);
                     self.forget(&tenant, epoch);
                     self.announce(&tenant, epoch, None);
                 }
                 Event::Lost { tenant, epoch, reason } => {
-                    tracing::warn!(tenant, epoch, reason = lost_reason(reason), "tenant lost");
-                    self.parts.metrics.tenant_moved(&tenant, lost_reason(reason));
+                    tracing::warn!(tenant, epoch, reason = reason.name(), "tenant lost");
+                    self.moved_from(&tenant, epoch, reason);
                     self.forget(&tenant, epoch);
                 }
             }
         }
     }
 
-    fn acquired(&mut self, tenant: String, lease: TenantLease, handover: Option<String>) {
-        let (epoch, reason) = (lease.epoch(), if handover.is_some() { "handover" } else { "takeover" });
-        tracing::info!(tenant, epoch, reason, "tenant acquired");
-        self.parts.metrics.tenant_moved(&tenant, reason);
+    fn acquired(&mut self, tenant: String, lease: TenantLease, handover: Option<String>, moved: Move) {
+        let epoch = lease.epoch();
+        tracing::info!(tenant, epoch, reason = moved.reason.name(), "tenant acquired");
+        self.parts.metrics.set_owned(&tenant, true);
+        let is_acquisition = true;
+        self.moved(
+            &tenant,
+            LastMove {
+                is_acquisition,
+                epoch,
+                moved,
+            },
+        );
         let owner = Owner {
             name: self.parts.name.clone(),
             address: self.parts.address.to_string(),
@@ -432,6 +450,7 @@ impl ClusterTask {
             OwnedTenant {
                 epoch,
                 hand_over: hand_over.clone(),
+                handover_reason: MoveReason::Requested,
             },
         );
         let address = self.parts.address.clone();
@@ -447,22 +466,57 @@ impl ClusterTask {
             duration: self.parts.lease,
             lateness: self.parts.lateness,
             shared: self.shared.clone(),
+            is_serving: self.parts.is_serving,
         };
         self.parts.accounts.spawn(run.run());
     }
 
-    fn start_handover(&mut self, tenant: &str, epoch: i64, reason: HandoverReason) {
-        let reason = handover_reason(reason);
-        tracing::info!(tenant, epoch, reason, "handing over a tenant");
-        self.parts.metrics.tenant_moved(tenant, reason);
-        match self.owned.get(tenant).filter(|owned| owned.epoch == epoch) {
-            Some(owned) => owned.hand_over.cancel(),
+    fn start_handover(&mut self, tenant: &str, epoch: i64, reason: MoveReason) {
+        tracing::info!(tenant, epoch, reason = reason.name(), "tenant handover started");
+        match self.owned.get_mut(tenant).filter(|owned| owned.epoch == epoch) {
+            Some(owned) => {
+                owned.handover_reason = reason;
+                owned.hand_over.cancel();
+            }
             // Does not happen: the task of the tenant began when it was acquired.
             None => self.shared.send(Input::Drained {
                 tenant: tenant.to_owned(),
                 epoch,
                 state: String::new(),
             }),
+        }
+    }
+
+    fn handover_reason(&self, tenant: &str) -> MoveReason {
+        let owned = self.owned.get(tenant);
+        owned.map_or(MoveReason::Requested, |owned| owned.handover_reason)
+    }
+
+    /// Records the move of a tenant for callers and operators.
+    fn moved(&self, tenant: &str, last_move: LastMove) {
+        self.parts.metrics.tenant_moved(tenant, last_move.moved.reason.name());
+        if let Some(tenant) = self.parts.tenants.named(tenant) {
+            tenant.set_last_move(last_move);
+        }
+    }
+
+    fn moved_from(&self, tenant: &str, epoch: i64, reason: MoveReason) {
+        self.parts.metrics.set_owned(tenant, false);
+        let last_move = LastMove {
+            is_acquisition: false,
+            epoch,
+            moved: Move {
+                at: clock::now(),
+                reason,
+            },
+        };
+        self.moved(tenant, last_move);
+    }
+
+    fn set_replicas(&self, count: usize) {
+        self.parts.metrics.set_replicas(count);
+        if let Some(membership) = self.parts.tenants.membership() {
+            membership.set_replicas(count);
         }
     }
 
@@ -536,6 +590,7 @@ struct OwnedRun {
     duration: Duration,
     lateness: Duration,
     shared: Arc<Shared>,
+    is_serving: bool,
 }
 
 impl OwnedRun {
@@ -553,9 +608,11 @@ impl OwnedRun {
         {
             tenant.set_route(TenantRoute::Here(gateway.clone()));
         }
-        self.accounts.start(&self.tenant, &gateway);
         let serve = async {
-            self.continue_shares(&gateway).await;
+            if self.is_serving {
+                self.accounts.start(&self.tenant, &gateway);
+                self.continue_shares(&gateway).await;
+            }
             self.save_states(&gateway).await;
         };
         tokio::select! {
@@ -589,7 +646,10 @@ impl OwnedRun {
                 .accounts
                 .build(&self.tenant, &store, before, self.lease.clone(), stop.clone());
             match built {
-                Ok(gateway) => return gateway,
+                Ok(gateway) => {
+                    self.hold_earlier_mutations(&gateway, &store).await;
+                    return gateway;
+                }
                 Err(error) => {
                     tracing::error!(
                         tenant = self.tenant,
@@ -597,6 +657,24 @@ impl OwnedRun {
                         "the tenant cannot be served by this replica"
                     );
                     tokio::time::sleep(BUILD_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Repeats it until the database responds: no write may be sent before.
+    async fn hold_earlier_mutations(&self, gateway: &Gateway, store: &Store) {
+        loop {
+            match gateway.hold_earlier_mutations(&self.tenant, store).await {
+                Ok(0) => return,
+                Ok(mutations) => {
+                    let tenant = &self.tenant;
+                    tracing::info!(tenant, mutations, "waiting for the mutations of an earlier owner");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(tenant = self.tenant, %error, "reading the mutations of an earlier owner failed");
+                    tokio::time::sleep(READ_PAUSE).await;
                 }
             }
         }
@@ -670,21 +748,5 @@ impl OwnedRun {
         {
             tenant.set_route(TenantRoute::Unknown);
         }
-    }
-}
-
-fn handover_reason(reason: HandoverReason) -> &'static str {
-    match reason {
-        HandoverReason::Stopping => "shutdown",
-        HandoverReason::Balance => "balance",
-        HandoverReason::Requested => "requested",
-    }
-}
-
-fn lost_reason(reason: LostReason) -> &'static str {
-    match reason {
-        LostReason::Taken => "taken",
-        LostReason::HigherEpoch => "higher_epoch",
-        LostReason::OtherHistory => "other_history",
     }
 }

@@ -1,6 +1,6 @@
 //! `leadgate check`: checks the configuration and the store, and with `--connect` also the accounts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use leadgate::crm::authentication::KeyOwner;
 use leadgate::domain::activity::{ActivityForm, OWNER};
 use leadgate::error::{Error, ErrorKind};
 use leadgate::gateway::Gateway;
-use leadgate::store::{Store, StoreOptions};
+use leadgate::store::{ClusterStatus, ReplicaStatus, Store, StoreOptions};
 use url::Url;
 
 use crate::cli::process::ConfigOption;
@@ -53,12 +53,21 @@ enum UsageRecord {
     NoStore,
     /// Nowhere, because a running gateway uses the store.
     StoreInUse,
+    /// Nowhere: the tables are of a former version, whose replicas may run. The command makes no calls.
+    NotMigrated,
+    /// In the leases of the tenants, which the command holds during the check and then hands over.
+    Leases,
 }
+
+/// The tenants that are not checked, each with the reason: replicas make calls for them.
+type ServedTenants = BTreeMap<String, String>;
 
 /// The settings of an account that the check compares with the account.
 struct AccountSettings {
     base_url: Url,
     share_type: i32,
+    /// The timeout of each call.
+    timeout: Duration,
 }
 
 /// The results of the check of an account.
@@ -70,24 +79,42 @@ struct AccountReport {
 }
 
 pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
-    let config = options.config.load()?;
-    let accounts: Vec<_> = config
+    let mut config = options.config.load()?;
+    // A new owner waits until the windows that its predecessor may have used are over.
+    let cluster = config.cluster.take();
+    let wait = |window: Duration| {
+        cluster
+            .as_ref()
+            .map_or(Duration::ZERO, |cluster| window * 2 + cluster.lateness)
+    };
+    let accounts: BTreeMap<_, _> = config
         .tenants
-        .values()
-        .map(|tenant| AccountSettings {
-            base_url: tenant.base_url.clone(),
-            share_type: tenant.sharing.default_activity_type,
+        .iter()
+        .map(|(name, tenant)| {
+            let settings = AccountSettings {
+                base_url: tenant.base_url.clone(),
+                share_type: tenant.sharing.default_activity_type,
+                timeout: TIMEOUT + wait(tenant.limits.window),
+            };
+            (name.clone(), settings)
         })
         .collect();
     config.audit.check()?;
     let mut warnings = config.warnings();
     warnings.extend(weak_modes(&config));
     let callers = config.callers.clone();
-    let (store, record) = match config.store.is_postgres() {
-        true => open_database(&config.store, &mut warnings).await?,
-        false => open_store(&config.store.url).await?,
+    let (store, record, served) = match &cluster {
+        Some(cluster) => open_database(&config.store, cluster.lease, &mut warnings).await?,
+        None => {
+            let (store, record) = open_store(&config.store.url).await?;
+            (store, record, ServedTenants::new())
+        }
     };
-    let app = App::with_store(config, store.clone()).await?;
+    let app = match record {
+        // Replicas may use the database: these gateways only check that the settings can be used.
+        UsageRecord::Leases => App::with_store(config, in_memory().await?).await?,
+        _ => App::with_store(config, store.clone()).await?,
+    };
     println!("The configuration is valid: {} tenant(s).", accounts.len());
     warnings.extend(app.certificate_warnings());
     for warning in &warnings {
@@ -97,9 +124,23 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<(), String> {
     if options.connect {
         let token_keys = check_token_keys(&app).await;
         let mut account_warnings = vec![];
-        checked = check_accounts(&app, &accounts, &callers, record, &mut account_warnings)
-            .await
-            .and(token_keys);
+        checked = match record {
+            UsageRecord::Leases => {
+                let mut config = options.config.load()?;
+                config.tenants.retain(|name, _| !served.contains_key(name));
+                let app = App::with_store(config, store.clone()).await?;
+                check_free_accounts(&app, &accounts, &callers, &served, &mut account_warnings).await
+            }
+            UsageRecord::NotMigrated => Err(
+                "the accounts were not checked: the tables are of a former version, whose replicas may run. Start a replica of this \
+                 version first"
+                    .to_owned(),
+            ),
+            UsageRecord::Saved | UsageRecord::NoStore | UsageRecord::StoreInUse => {
+                check_accounts(&app, &accounts, &callers, record, &mut account_warnings).await
+            }
+        };
+        checked = checked.and(token_keys);
         for warning in &account_warnings {
             println!("warning: {warning}");
         }
@@ -153,9 +194,12 @@ async fn check_token_keys(app: &App) -> Result<(), String> {
     }
 }
 
+async fn in_memory() -> Result<Store, String> {
+    Store::open("sqlite::memory:").await.map_err(|error| error.to_string())
+}
+
 /// Opens the store without creating one. Returns a store in memory if there is none, or if it is in use.
 async fn open_store(url: &str) -> Result<(Store, UsageRecord), String> {
-    let in_memory = async || Store::open("sqlite::memory:").await.map_err(|error| error.to_string());
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Ok((in_memory().await?, UsageRecord::NoStore));
     }
@@ -181,10 +225,13 @@ async fn open_store(url: &str) -> Result<(Store, UsageRecord), String> {
     }
 }
 
-/// Checks the PostgreSQL server, and opens the store without a change of its tables. Returns a store in memory if there is none, or
-/// if replicas use it.
-async fn open_database(options: &StoreOptions, warnings: &mut Vec<String>) -> Result<(Store, UsageRecord), String> {
-    let in_memory = async || Store::open("sqlite::memory:").await.map_err(|error| error.to_string());
+/// Checks the PostgreSQL server, and opens the store without a change of its tables. Returns a store in memory if there is none.
+/// Also returns the tenants for which replicas make calls.
+async fn open_database(
+    options: &StoreOptions,
+    lease: Duration,
+    warnings: &mut Vec<String>,
+) -> Result<(Store, UsageRecord, ServedTenants), String> {
     let report = Store::report(options).await.map_err(|error| error.to_string())?;
     println!(
         "{options}: PostgreSQL {}, {:.1?} per transaction",
@@ -203,38 +250,101 @@ async fn open_database(options: &StoreOptions, warnings: &mut Vec<String>) -> Re
             0 => println!("There is no store yet. The gateway will create its tables."),
             _ => println!("The gateway will migrate the tables from version {found} to {current}."),
         }
-        return Ok((in_memory().await?, UsageRecord::NoStore));
+        let record = match found {
+            0 => UsageRecord::NoStore,
+            _ => UsageRecord::NotMigrated,
+        };
+        return Ok((in_memory().await?, record, ServedTenants::new()));
     }
     let store = Store::open_with(options).await.map_err(|error| error.to_string())?;
     if !list_damaged(&store).await?.is_empty() {
         println!("The gateway ignores damaged rows. `leadgate store repair --apply` moves them to another table.");
     }
     let status = store.cluster_status().await.map_err(|error| error.to_string())?;
-    let leases = status.map(|status| status.leases).unwrap_or_default();
-    if leases.iter().any(|lease| lease.owner.is_some()) {
+    let served = served_tenants(&status.unwrap_or_default(), lease);
+    if !served.is_empty() {
         println!("Replicas use the store.");
-        store.close().await;
-        return Ok((in_memory().await?, UsageRecord::StoreInUse));
     }
-    Ok((store, UsageRecord::Saved))
+    Ok((store, UsageRecord::Leases, served))
+}
+
+/// Returns the tenants that a replica alive owns, or has in its settings, so that it would acquire them.
+fn served_tenants(status: &ClusterStatus, lease: Duration) -> ServedTenants {
+    let alive = status.replicas.iter().filter(|replica| replica.last_beat < lease);
+    let mut served = ServedTenants::new();
+    for ReplicaStatus { replica, .. } in alive {
+        let by = match replica.address.as_str() {
+            "" => "another leadgate check".to_owned(),
+            address => format!("the replica {address}"),
+        };
+        let owned = status.leases.iter();
+        let owned = owned.filter(|row| row.owner.as_ref() == Some(&replica.name));
+        for row in owned {
+            served.insert(row.tenant.clone(), format!("{by} owns it"));
+        }
+        for tenant in &replica.tenants {
+            served
+                .entry(tenant.clone())
+                .or_insert_with(|| format!("{by} may acquire it at any time"));
+        }
+    }
+    served
+}
+
+/// Checks the accounts that no replica serves. The command owns them for that time, so that no replica makes calls for them.
+async fn check_free_accounts(
+    app: &App,
+    accounts: &BTreeMap<String, AccountSettings>,
+    callers: &BTreeMap<String, CallerConfig>,
+    served: &ServedTenants,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
+    let mut skipped = 0;
+    for (name, reason) in served.iter().filter(|(name, _)| accounts.contains_key(*name)) {
+        println!("{name}: not checked, because {reason}");
+        skipped += 1;
+    }
+    let mut checked = Ok(());
+    if skipped < accounts.len() {
+        let ownership = app.own_tenants().await?;
+        checked = check_accounts(app, accounts, callers, UsageRecord::Leases, warnings).await;
+        let owned: BTreeSet<_> = app.tenants().gateways().map(|(name, _)| name.to_owned()).collect();
+        ownership.end().await;
+        for tenant in app.tenants().iter().filter(|tenant| !owned.contains(tenant.name())) {
+            println!("{}: not checked, because its lease cannot be acquired", tenant.name());
+            skipped += 1;
+        }
+    }
+    match skipped {
+        0 => checked,
+        _ => checked.and(Err(format!(
+            "{skipped} tenant(s) were not checked: calls of this command would not be in the count of the replica that owns the tenant. \
+             Stop the replicas to check them. While they run, /ready of a replica and GetQuota show whether the account can be used, and \
+             leadgate_key_checks_total which keys are accepted"
+        ))),
+    }
 }
 
 /// Checks each account. The calls count in the quota.
 async fn check_accounts(
     app: &App,
-    accounts: &[AccountSettings],
+    accounts: &BTreeMap<String, AccountSettings>,
     callers: &BTreeMap<String, CallerConfig>,
     record: UsageRecord,
     warnings: &mut Vec<String>,
 ) -> Result<(), String> {
-    app.save_quota_usage(false).await;
+    if record != UsageRecord::Leases {
+        app.save_quota_usage(false).await;
+    }
     let has_rules = callers.values().any(|caller| {
         let permissions = &caller.identity.permissions;
         !permissions.hide_fields.is_empty() || !permissions.deny_fields.is_empty()
     });
     let mut failed = 0;
-    // Both are sorted by name.
-    for (settings, (name, gateway)) in accounts.iter().zip(app.tenants().gateways()) {
+    for (name, gateway) in app.tenants().gateways() {
+        let Some(settings) = accounts.get(name) else {
+            continue;
+        };
         let report = check_account(&gateway, settings).await;
         for text in report.notes.iter().chain(&report.errors) {
             println!("{name}: {text}");
@@ -243,18 +353,21 @@ async fn check_accounts(
         warnings.extend(report.warnings.into_iter().map(|text| format!("{name}: {text}")));
         if has_rules
             && let Ok(attributes) = gateway
-                .describe_fields(&RequestContext::internal("check", TIMEOUT))
+                .describe_fields(&RequestContext::internal("check", settings.timeout))
                 .await
         {
             warnings.extend(unknown_attributes(callers, name, &attributes));
         }
     }
     if failed > 0 {
-        app.save_quota_usage(true).await;
+        if record != UsageRecord::Leases {
+            app.save_quota_usage(true).await;
+        }
         return Err(format!("{failed} tenant(s) cannot be used with this configuration"));
     }
     match record {
         UsageRecord::Saved => app.save_quota_usage(true).await,
+        UsageRecord::Leases | UsageRecord::NotMigrated => {}
         UsageRecord::NoStore => wait_for_slots(app).await,
         UsageRecord::StoreInUse => {
             println!(
@@ -284,7 +397,7 @@ async fn wait_for_slots(app: &App) {
 }
 
 async fn check_account(gateway: &Gateway, settings: &AccountSettings) -> AccountReport {
-    let context = RequestContext::internal("check", TIMEOUT);
+    let context = RequestContext::internal("check", settings.timeout);
     let share_type = settings.share_type;
     let mut report = AccountReport::default();
     let (mut is_accepted, mut rejected) = (false, Vec::new());

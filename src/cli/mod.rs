@@ -3,6 +3,7 @@
 pub(crate) mod caller;
 pub(crate) mod check;
 pub(crate) mod client;
+pub(crate) mod cluster;
 #[cfg(feature = "simulator")]
 pub(crate) mod demo;
 pub(crate) mod open_files;

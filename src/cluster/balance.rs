@@ -59,6 +59,16 @@ impl Peers {
         best.unwrap_or(me).clone()
     }
 
+    /// The number of replicas whose beat has changed within this time. `me` is always counted. The row of a replica that this one has
+    /// never seen beat does not count.
+    pub fn alive(&self, me: &ReplicaName, silence: Duration, now: Instant) -> usize {
+        let others = self.replicas.iter().filter(|(name, peer)| {
+            let is_silent = now.saturating_duration_since(peer.changed) >= silence;
+            *name != me && peer.up_since.is_some() && !is_silent
+        });
+        others.count() + 1
+    }
+
     /// Whether a replica has beaten without a gap for at least this time.
     pub fn is_up_for(&self, name: &ReplicaName, least: Duration, now: Instant) -> bool {
         let up_since = self.replicas.get(name).and_then(|peer| peer.up_since);
@@ -141,6 +151,18 @@ mod tests {
         };
         assert!((10..40).contains(&preferred(start + SILENCE)));
         assert_eq!(preferred(start + SILENCE + Duration::from_millis(1)), 0);
+    }
+
+    #[test]
+    fn replicas_that_beat_are_alive() {
+        let (start, me) = (Instant::now(), ReplicaName::from("me"));
+        let mut peers = Peers::default();
+        let rows = |count: i64| [("me", count, &[][..]), ("other", count, &[]), ("ended", 7, &[])];
+        peers.update(&beat(&rows(1)), SILENCE, start);
+        assert_eq!(peers.alive(&me, SILENCE, start), 1, "a row proves nothing");
+        peers.update(&beat(&rows(2)), SILENCE, start);
+        assert_eq!(peers.alive(&me, SILENCE, start), 2);
+        assert_eq!(peers.alive(&me, SILENCE, start + SILENCE), 1);
     }
 
     #[test]

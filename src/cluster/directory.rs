@@ -118,6 +118,7 @@ mod tests {
                 owner: name.map(Into::into),
                 epoch,
                 beat: Some(1),
+                is_handed_over: false,
             }],
             replicas: ["a", "b"].map(row).to_vec(),
         }

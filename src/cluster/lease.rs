@@ -33,6 +33,8 @@ struct SharedLease {
     epoch: i64,
     /// `cluster.lateness`. `None` for a permanent lease.
     lateness: Option<Duration>,
+    /// When the acquisition was known to be committed.
+    acquired: Instant,
     /// What writes to the store compare. `None`: the lease is permanent.
     fence: ArcSwapOption<Fence>,
     /// Notified when the lease is valid again.
@@ -49,6 +51,7 @@ impl TenantLease {
                 valid_until: AtomicU64::new(PERMANENT),
                 epoch: 0,
                 lateness: None,
+                acquired: Instant::now(),
                 fence: ArcSwapOption::empty(),
                 renewed: Notify::new(),
                 ended: CancellationToken::new(),
@@ -56,14 +59,17 @@ impl TenantLease {
         }
     }
 
-    /// A lease that was acquired by a request at `acquired`, and is valid until `valid_until`.
+    /// A lease that is valid until `valid_until`. Its acquisition was confirmed at `acquired`.
     pub(super) fn new(fence: Fence, lateness: Duration, acquired: Instant, valid_until: Instant) -> Self {
+        // A lease may have lapsed before its acquisition was confirmed.
+        let origin = acquired.min(valid_until);
         Self {
             shared: Arc::new(SharedLease {
-                origin: acquired,
-                valid_until: AtomicU64::new(nanos(acquired, valid_until)),
+                origin,
+                valid_until: AtomicU64::new(nanos(origin, valid_until)),
                 epoch: fence.epoch,
                 lateness: Some(lateness),
+                acquired,
                 fence: ArcSwapOption::from_pointee(fence),
                 renewed: Notify::new(),
                 ended: CancellationToken::new(),
@@ -88,6 +94,13 @@ impl TenantLease {
     /// How long bytes that were written may stay on their way to LeadSquared (`cluster.lateness`). `None` for a permanent lease.
     pub fn lateness(&self) -> Option<Duration> {
         self.shared.lateness
+    }
+
+    /// When the calls of all earlier owners have ended, if a call to LeadSquared takes `timeout` at most. Until then, a call that one
+    /// of them began may still be executed or finished. `None` for a permanent lease.
+    pub fn earlier_calls_end(&self, timeout: Duration) -> Option<Instant> {
+        let lateness = self.shared.lateness?;
+        Some(self.shared.acquired + timeout.saturating_add(lateness))
     }
 
     /// What each write to the store compares. `None` for a permanent lease.
@@ -171,6 +184,14 @@ mod tests {
         assert!(lease.is_valid(Instant::now() + SECOND * 1_000_000_000));
         assert_eq!((lease.epoch(), lease.fence()), (0, None));
         assert!(!lease.ended().is_cancelled());
+    }
+
+    #[test]
+    fn earlier_calls_end_after_their_timeout_and_the_lateness() {
+        let lease = TenantLease::test(3, Instant::now() + SECOND);
+        let end = lease.earlier_calls_end(SECOND * 30).unwrap();
+        assert_eq!(end - lease.shared.acquired, SECOND * 31);
+        assert_eq!(TenantLease::permanent().earlier_calls_end(SECOND), None);
     }
 
     #[test]

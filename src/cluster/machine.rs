@@ -13,11 +13,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::balance::Peers;
 use super::lease::TenantLease;
-use crate::domain::lease::{AcquiredLease, Acquisition, Beat, Fence, History, LeaseRow, ReplicaName};
+use crate::domain::lease::{AcquiredLease, Acquisition, Beat, Fence, History, LeaseRow, Move, MoveReason, ReplicaName};
 
 /// For how long a replica that has handed over a tenant does not acquire it.
 const ABSTENTION: Duration = Duration::from_secs(5);
@@ -104,6 +105,8 @@ pub enum Event {
         /// The state that the former owner handed over in this history, as JSON. `None`: all windows count as full for the
         /// window, the margin and `cluster.lateness`.
         handover: Option<String>,
+        /// When and why.
+        moved: Move,
     },
     /// Stop granting slots. Then wait for the calls in progress and their results, one second at most, and pass the state of the
     /// quota to [`Replica::drained`].
@@ -113,7 +116,7 @@ pub enum Event {
         /// The epoch of the lease.
         epoch: i64,
         /// Why.
-        reason: HandoverReason,
+        reason: MoveReason,
     },
     /// The tenant is free, and no call of the epoch is sent any more. All replicas are to be told, and beat at once.
     HandedOver {
@@ -129,30 +132,8 @@ pub enum Event {
         /// The epoch of the lease.
         epoch: i64,
         /// Why.
-        reason: LostReason,
+        reason: MoveReason,
     },
-}
-
-/// Why a tenant is handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandoverReason {
-    /// The replica is shutting down.
-    Stopping,
-    /// Another replica is preferred.
-    Balance,
-    /// It was requested.
-    Requested,
-}
-
-/// Why a lease was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostReason {
-    /// The database has another owner or epoch.
-    Taken,
-    /// Another replica has named a higher epoch.
-    HigherEpoch,
-    /// The lease lapsed, and the database has another history since.
-    OtherHistory,
 }
 
 /// A rule of the lease that tests can switch off, to show that it is needed.
@@ -246,6 +227,8 @@ struct Watched {
     epoch: i64,
     beat: Option<i64>,
     history: History,
+    /// Whether the last owner handed the tenant over in this history.
+    is_handed_over: bool,
     /// When the answer that first showed it arrived.
     since: Instant,
     /// When the last answer arrived.
@@ -366,6 +349,7 @@ impl Replica {
             tenant,
             epoch,
             handover,
+            moved,
         } in leases
         {
             let fence = self.fence(epoch, history.clone());
@@ -373,7 +357,7 @@ impl Replica {
             let Some(state) = self.tenants.get_mut(&tenant) else {
                 continue;
             };
-            let lease = TenantLease::new(fence, self.settings.lateness, sent, valid_until);
+            let lease = TenantLease::new(fence, self.settings.lateness, now, valid_until);
             state.role = Role::Owner(Owned {
                 lease: lease.clone(),
                 acquired: now,
@@ -383,9 +367,10 @@ impl Replica {
                 tenant: tenant.clone(),
                 lease,
                 handover,
+                moved,
             });
             if self.is_stopping {
-                self.start_handover(&tenant, HandoverReason::Stopping, &mut events);
+                self.start_handover(&tenant, MoveReason::Shutdown, &mut events);
             }
         }
         events
@@ -430,7 +415,7 @@ impl Replica {
     #[must_use]
     pub fn request_handover(&mut self, tenant: &str) -> Vec<Event> {
         let mut events = Vec::new();
-        self.start_handover(tenant, HandoverReason::Requested, &mut events);
+        self.start_handover(tenant, MoveReason::Requested, &mut events);
         events
     }
 
@@ -459,7 +444,7 @@ impl Replica {
         if let Some(state) = self.tenants.get_mut(tenant)
             && state.owned().is_some_and(|owned| owned.lease.epoch() < epoch)
         {
-            state.lose(tenant, LostReason::HigherEpoch, &mut events);
+            state.lose(tenant, MoveReason::HigherEpoch, &mut events);
         }
         events
     }
@@ -477,7 +462,7 @@ impl Replica {
         let mut events = Vec::new();
         let names: Vec<String> = self.tenants.keys().cloned().collect();
         for name in names {
-            self.start_handover(&name, HandoverReason::Stopping, &mut events);
+            self.start_handover(&name, MoveReason::Shutdown, &mut events);
         }
         events
     }
@@ -596,6 +581,8 @@ impl Replica {
             }
         };
         let grace = match self.obeys(Rule::Grace) {
+            // A handover in this history shows that the owner was valid in it until then, so nothing is missing.
+            true if watched.is_handed_over => history.old_enough_from,
             true => history.grace_until.max(history.old_enough_from),
             false => now,
         };
@@ -645,9 +632,9 @@ impl Replica {
         if let Some(Owned { lease, .. }) = tenant.owned() {
             let is_other_history = lease.fence().is_none_or(|fence| fence.history != beat.history);
             if own_epoch != Some(lease.epoch()) {
-                tenant.lose(name, LostReason::Taken, events);
+                tenant.lose(name, MoveReason::Taken, events);
             } else if is_other_history && !lease.is_valid(now) && !may_resume {
-                tenant.lose(name, LostReason::OtherHistory, events);
+                tenant.lose(name, MoveReason::OtherHistory, events);
             } else {
                 let fence = Fence {
                     owner: me,
@@ -696,6 +683,7 @@ impl Replica {
             epoch: row.epoch,
             beat: row.beat,
             history: beat.history.clone(),
+            is_handed_over: row.is_handed_over,
             since,
             looked: now,
             looks: looks.saturating_add(1),
@@ -713,11 +701,11 @@ impl Replica {
             .map(|owned| now.saturating_duration_since(owned.acquired));
         let is_up = || self.peers.is_up_for(&tenant.preferred, self.settings.lease * 2, now);
         if owned_for.is_some_and(|time| time >= MIN_OWNED) && tenant.preferred != self.settings.name && is_up() {
-            self.start_handover(name, HandoverReason::Balance, events);
+            self.start_handover(name, MoveReason::Balance, events);
         }
     }
 
-    fn start_handover(&mut self, name: &str, reason: HandoverReason, events: &mut Vec<Event>) {
+    fn start_handover(&mut self, name: &str, reason: MoveReason, events: &mut Vec<Event>) {
         let Some(tenant) = self.tenants.get_mut(name) else {
             return;
         };
@@ -760,6 +748,10 @@ impl Replica {
             tenant: name.to_owned(),
             lease,
             handover: None,
+            moved: Move {
+                at: Timestamp::UNIX_EPOCH,
+                reason: MoveReason::Free,
+            },
         }]
     }
 
@@ -774,6 +766,11 @@ impl Replica {
     /// From when on a confirmed request makes a lease valid.
     fn valid_from(&self, sent: Instant, now: Instant) -> Instant {
         if self.obeys(Rule::ValidFromRequest) { sent } else { now }
+    }
+
+    /// The number of replicas whose beat has changed within the duration of a lease, this one included.
+    pub fn alive(&self, now: Instant) -> usize {
+        self.peers.alive(&self.settings.name, self.settings.lease, now)
     }
 
     /// A replica whose beat does not change for longer does not count as beating.
@@ -817,7 +814,7 @@ impl Tenant {
         }
     }
 
-    fn lose(&mut self, name: &str, reason: LostReason, events: &mut Vec<Event>) {
+    fn lose(&mut self, name: &str, reason: MoveReason, events: &mut Vec<Event>) {
         if let Some(owned) = self.owned() {
             owned.lease.end();
             events.push(Event::Lost {

@@ -6,7 +6,7 @@
 //! * `balance` decides which replica prefers which tenant.
 //! * `directory` has the owner of each tenant, as far as this replica knows it.
 //! * `handover` has the JSON form of the quota's state that an owner hands over.
-//! * `replay` judges calls that another owner, or another replica, may have received before.
+//! * `replay` recognizes calls that another replica may have received before.
 
 pub mod balance;
 pub mod directory;
@@ -19,4 +19,4 @@ mod tests;
 
 pub use directory::{Directory, Owner};
 pub use lease::TenantLease;
-pub use machine::{Action, Event, HandoverReason, LostReason, Replica, ReplicaSettings};
+pub use machine::{Action, Event, Replica, ReplicaSettings};

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// The name of one run of a replica. Each start of a process has a new name.
 pub type ReplicaName = Arc<str>;
 
@@ -22,6 +24,8 @@ pub struct LeaseRow {
     pub epoch: i64,
     /// The beat of the owner. `None` if the owner has no row, or if there is no owner.
     pub beat: Option<i64>,
+    /// Whether the tenant is free because its last owner handed it over in the current history of the database.
+    pub is_handed_over: bool,
 }
 
 /// The result of a confirmed beat.
@@ -70,6 +74,72 @@ pub struct AcquiredLease {
     pub epoch: i64,
     /// The state that the former owner handed over in this history, as JSON. `None`: it did not hand over.
     pub handover: Option<String>,
+    /// The time of the acquisition by the clock of the database, and the reason of the move.
+    pub moved: Move,
+}
+
+/// The move of a tenant to a replica, or from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: MoveReason,
+}
+
+/// Why a tenant moved to a replica, or from it. This is the only list of the reasons: of the field `last_move_reason` of a quota, of
+/// the column of that name, of the label `reason` of `leadgate_cluster_moves_total`, and of the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveReason {
+    /// The tenant had no owner, and no quota state of a former owner. It has never been owned, or its lease was reset.
+    Free,
+    /// The owner did not respond for the duration of a lease.
+    Takeover,
+    /// The owner was shutting down, and handed the tenant over.
+    Shutdown,
+    /// The owner handed the tenant over to the replica that is preferred for it.
+    Balance,
+    /// The owner handed the tenant over because it was requested.
+    Requested,
+    /// This replica lost the tenant: the database has another owner or epoch.
+    Taken,
+    /// This replica lost the tenant: another replica has named a higher epoch.
+    HigherEpoch,
+    /// This replica lost the tenant: the lease lapsed, and the database has another history since.
+    OtherHistory,
+}
+
+impl MoveReason {
+    /// All reasons.
+    pub const ALL: [Self; 8] = [
+        Self::Free,
+        Self::Takeover,
+        Self::Shutdown,
+        Self::Balance,
+        Self::Requested,
+        Self::Taken,
+        Self::HigherEpoch,
+        Self::OtherHistory,
+    ];
+
+    /// The name. It is stored, so it never changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Takeover => "takeover",
+            Self::Shutdown => "shutdown",
+            Self::Balance => "balance",
+            Self::Requested => "requested",
+            Self::Taken => "taken",
+            Self::HigherEpoch => "higher_epoch",
+            Self::OtherHistory => "other_history",
+        }
+    }
+
+    /// The reason with that name. `None`: another version of leadgate has written it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
 }
 
 /// What each fenced write to the store compares: it is executed only while the lease has this owner and epoch, in this history.

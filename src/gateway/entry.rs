@@ -7,7 +7,7 @@ use super::Gateway;
 use crate::context::{RequestContext, RequestId};
 use crate::domain::activity::{ActivityTarget, ActivityWriteRequest};
 use crate::domain::lead::{LEAD_ID, RawFields, WriteRequest, contacts_of, order_key};
-use crate::quota::Reservation;
+use crate::quota::{Reservation, WriteKey};
 use crate::store::{RequestEntry, Requests, StoredResult};
 
 /// Maximum number of email addresses and phone numbers whose lead ids are stored.
@@ -113,13 +113,19 @@ impl Gateway {
         keys: Vec<String>,
         request: Option<RequestId>,
     ) -> WriteEntry {
-        let keys = self.known_leads.with_known(keys);
+        let keys: Vec<WriteKey> = self
+            .known_leads
+            .with_known(keys)
+            .iter()
+            .map(|key| WriteKey::of(key))
+            .collect();
+        let stored_keys = keys.iter().map(|key| key.stored()).collect();
         // Both positions are reserved in one step. Otherwise two writes could each be first in one order and wait for the other
         // write in the other order.
         let _one_step = self.known_leads.entering.lock().unwrap_or_else(PoisonError::into_inner);
         WriteEntry {
-            request: request.map(|request| requests.enter(request)),
-            reservation: self.quota.reserve(&keys),
+            request: request.map(|request| requests.enter(request, stored_keys)),
+            reservation: self.quota.reserve(keys),
         }
     }
 }

@@ -14,15 +14,18 @@ mod reads;
 mod reconcile;
 mod removal;
 mod search;
+mod unfinished;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cached::Cached;
+use crate::cluster::TenantLease;
 pub use crate::context::Criticality;
 use crate::context::RequestContext;
 use crate::crm;
@@ -47,7 +50,7 @@ pub use crate::quota::{BreakerSnapshot, BreakerState, QuotaSnapshot, WindowSnaps
 use crate::quota::{CallerQuotas, QuotaLimits};
 pub use crate::sharing;
 use crate::sharing::Sharing;
-use crate::store::{self, PriorAttempt, Requests, Store};
+use crate::store::{self, PriorAttempt, Requests, Store, StoredResult};
 use crate::users::Users;
 use entry::KnownLeads;
 pub use entry::WriteEntry;
@@ -181,6 +184,8 @@ pub struct Gateway {
     activity_offset: ActivityOffset,
     country_code: CountryCode,
     sharing: Sharing,
+    lease: TenantLease,
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -196,6 +201,8 @@ impl Gateway {
         stop: CancellationToken,
     ) -> Self {
         let lifetime = settings.metadata_lifetime;
+        let lease = quota.lease();
+        let earlier_calls_end = lease.earlier_calls_end(crm.timeout());
         let users = Users::new(crm.clone(), lifetime, tasks.clone());
         let parts = sharing::SharingParts {
             tenant: name.to_owned(),
@@ -203,6 +210,8 @@ impl Gateway {
             users: users.clone(),
             store: store.clone(),
             keep_request_ids: settings.keep_request_ids,
+            earlier_calls_end,
+            lease: lease.clone(),
             activity_offset: settings.activity_offset,
             activities_together: settings.batching.activities,
             tasks: tasks.clone(),
@@ -213,26 +222,18 @@ impl Gateway {
             users,
             sharing: Sharing::new(parts, settings.sharing),
             activity_types: Cached::new(crm.clone(), GetActivityTypes, |types, _| types, lifetime, tasks.clone()),
-            posts: Arc::new(Requests::new(
-                store.clone(),
-                name,
-                settings.keep_request_ids,
-                tasks.clone(),
-            )),
+            posts: requests(store, name, settings.keep_request_ids, earlier_calls_end, tasks),
             activity_offset: settings.activity_offset,
             country_code: settings.default_country_code,
-            requests: Arc::new(Requests::new(
-                store.clone(),
-                name,
-                settings.keep_request_ids,
-                tasks.clone(),
-            )),
+            requests: requests(store, name, settings.keep_request_ids, earlier_calls_end, tasks),
             known_leads: KnownLeads::new(),
-            reads: Reads::new(name, crm.metrics().clone(), tasks.clone()),
+            reads: Reads::new(name, crm.metrics().clone(), tasks.clone(), lease.clone()),
             settings: settings.writes,
             batching: settings.batching,
             crm,
             quota,
+            lease,
+            tasks: tasks.clone(),
             stop,
         }
     }
@@ -240,6 +241,11 @@ impl Gateway {
     /// Cancelled when the gateway ends: calls that wait for a slot fail, and streams end.
     pub fn stopped(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// Whether this process certainly owns the tenant now. A lease that has lapsed may be valid again later.
+    pub fn is_owner(&self) -> bool {
+        self.lease.is_valid(Instant::now())
     }
 
     /// Fetches in the background the values that the first calls need.
@@ -358,6 +364,17 @@ impl Gateway {
         }
         error
     }
+}
+
+fn requests<T: StoredResult>(
+    store: &Store,
+    name: &str,
+    keep: Duration,
+    earlier_calls_end: Option<Instant>,
+    tasks: &TaskTracker,
+) -> Arc<Requests<T>> {
+    let requests = Requests::new(store.clone(), name, keep, tasks.clone());
+    Arc::new(requests.after_earlier_calls(earlier_calls_end))
 }
 
 fn or_invalid(violations: Vec<Violation>) -> Result<()> {

@@ -1,7 +1,9 @@
 //! Request coalescing and caching of reads of leads. Callers share a read in progress. Callers that accept an older response get a
-//! cached one. A read that begins after a write of this process always shows the write.
+//! cached one. A read that begins after a write of this process always shows the write. While this process may not be the owner of
+//! the tenant, or an earlier owner may still write, each read is a call of its own.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::TenantLease;
 use crate::context::{Criticality, RequestContext, UPSTREAM_RESPONSE};
 use crate::domain::lead::{LeadKey, RawFields};
 use crate::domain::mask::ReadMask;
@@ -22,7 +25,8 @@ const GRACE: Duration = Duration::from_millis(5);
 /// Maximum number of cached responses. A lead has about 10 KB.
 const MAX_CACHED: u64 = 10_000;
 
-/// The reads of one account.
+/// The reads of one account. Clones share them.
+#[derive(Clone)]
 pub(super) struct Reads {
     shared: Arc<Shared>,
 }
@@ -31,6 +35,9 @@ struct Shared {
     tenant: String,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
+    lease: TenantLease,
+    /// Whether an earlier owner may still write.
+    is_suspended: AtomicBool,
     in_flight_reads: Mutex<HashMap<(LeadKey, ReadMask), Arc<InFlightRead>>>,
     /// The responses to reads by id, and to reads by any other key.
     cached: [moka::sync::Cache<LeadKey, CachedRead>; 2],
@@ -67,12 +74,14 @@ struct Waiter {
 }
 
 impl Reads {
-    pub(super) fn new(tenant: &str, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
+    pub(super) fn new(tenant: &str, metrics: Arc<Metrics>, tasks: TaskTracker, lease: TenantLease) -> Self {
         Self {
             shared: Arc::new(Shared {
                 tenant: tenant.to_owned(),
                 metrics,
                 tasks,
+                lease,
+                is_suspended: AtomicBool::new(false),
                 in_flight_reads: Mutex::default(),
                 cached: [(); 2].map(|()| moka::sync::Cache::new(MAX_CACHED)),
             }),
@@ -92,6 +101,9 @@ impl Reads {
         R: Fn(RequestContext) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<RawFields>> + Send,
     {
+        if !self.shared.lease.is_valid(Instant::now()) || self.shared.is_suspended.load(Ordering::Relaxed) {
+            return read(context.clone()).await;
+        }
         let name = (key.folded(), mask.clone());
         let age = max_staleness.filter(|age| !age.is_zero());
         if let Some(row) = age.and_then(|age| self.shared.cached(&name, age)) {
@@ -125,6 +137,11 @@ impl Reads {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether each read is a call of its own from now on, because an earlier owner of the tenant may still write.
+    pub(super) fn suspend(&self, is_suspended: bool) {
+        self.shared.is_suspended.store(is_suspended, Ordering::Relaxed);
     }
 
     /// Invalidates the reads of a lead that was written. `None`: any lead may have been written.

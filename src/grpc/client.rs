@@ -8,6 +8,10 @@ use rustls::{CertificateError, InvalidMessage};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use url::Url;
 
+/// A PING is sent on a connection with RPCs in progress. Servers may close a connection with more frequent PINGs.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What a client needs for TLS. All files are PEM.
 #[derive(Default)]
 pub struct ClientTls {
@@ -39,6 +43,10 @@ pub async fn connect(url: &Url, tls: ClientTls, limit: Duration) -> Result<Chann
         let config = endpoint.tls_config(tls.config(limit));
         endpoint = config.map_err(|error| format!("has an invalid TLS configuration: {}", describe_failure(&error)))?;
     }
+    // A gateway that is frozen or cut off does not close its connections.
+    let endpoint = endpoint
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let channel = endpoint.connect_timeout(limit).connect().await;
     channel.map_err(|error| match tls_advice(&error) {
         Some(_) => format!("cannot be reached: {}", describe_failure(&error)),

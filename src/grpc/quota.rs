@@ -9,6 +9,7 @@ use super::rpc::{ResponseSender, Rpc, RpcResult, ServerContext, StreamResult};
 use super::{convert, pb};
 use crate::error::{Error, Result};
 use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, QuotaSnapshot, WindowSnapshot};
+use crate::tenant::Tenant;
 
 /// The default and the range of the interval of WatchQuota.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ impl pb::quota_service_server::QuotaService for QuotaHandlers {
     async fn get_quota(&self, request: Request<pb::GetQuotaRequest>) -> RpcResult<pb::GetQuotaResponse> {
         let handler = |rpc: Rpc<pb::GetQuotaRequest>, _| async move {
             Ok(pb::GetQuotaResponse {
-                quota: Some(quota(&rpc.gateway.quota())),
+                quota: Some(quota(&rpc.gateway.quota(), &rpc.tenant)),
             })
         };
         self.server.respond(request, handler).await
@@ -39,7 +40,7 @@ impl pb::quota_service_server::QuotaService for QuotaHandlers {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                let quota = Some(quota(&rpc.gateway.quota()));
+                let quota = Some(quota(&rpc.gateway.quota(), &rpc.tenant));
                 responder.send(pb::WatchQuotaResponse { quota }).await?;
             }
         };
@@ -55,7 +56,10 @@ fn interval(given: Option<prost_types::Duration>) -> Result<Duration> {
     interval.ok_or_else(|| Error::invalid("interval", "must be 100 ms to 1 hour"))
 }
 
-fn quota(state: &QuotaSnapshot) -> pb::Quota {
+fn quota(state: &QuotaSnapshot, tenant: &Tenant) -> pb::Quota {
+    let membership = tenant.membership();
+    // The RPC is executed here, so this replica owns the tenant.
+    let lease = membership.and(tenant.last_move()).filter(|last| last.is_acquisition);
     let queues = Criticality::ALL.into_iter().rev().map(|class| pb::QuotaQueue {
         criticality: match class {
             Criticality::Sheddable => pb::Criticality::Sheddable,
@@ -87,8 +91,12 @@ fn quota(state: &QuotaSnapshot) -> pb::Quota {
         callers: callers.collect(),
         grants: saturated(state.grants),
         utilisation: state.utilization,
-        replicas: 1,
+        replicas: membership.map_or(1, |membership| count(membership.replicas())),
         breaker: Some(breaker(&state.breaker)),
+        owner: membership.map_or(String::new(), |membership| membership.address().to_owned()),
+        epoch: lease.map_or(0, |lease| lease.epoch),
+        owned_since: lease.map(|lease| convert::timestamp(lease.moved.at)),
+        last_move_reason: lease.map_or(String::new(), |lease| lease.moved.reason.name().to_owned()),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::audit::AuditLog;
 use crate::context::{RequestContext, deadline_exceeded};
 use crate::error::{Denial, Error, ErrorKind, Result};
 use crate::gateway::Gateway;
+use crate::tenant::Tenant;
 
 /// The result of a unary RPC.
 pub(super) type RpcResult<A> = std::result::Result<Response<A>, Status>;
@@ -50,6 +51,7 @@ pub(super) struct ServerContext {
 
 /// One RPC with a known tenant.
 pub(super) struct Rpc<M> {
+    pub(super) tenant: Arc<Tenant>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) context: RequestContext,
     pub(super) message: M,
@@ -205,6 +207,8 @@ impl ServerContext {
             _ if error.kind == ErrorKind::ShuttingDown && gateway.stopped().is_cancelled() => {
                 ErrorKind::Moved { sent: false }.into()
             }
+            // A mutation waits for the database, or for a replica that reaches it.
+            _ if error.kind == ErrorKind::StoreUnavailable => ErrorKind::Moved { sent: false }.into(),
             // The caller cannot repeat an id that it does not know.
             Some(internal) if !log.has_request_id() => error.of_mutation(false, internal.recovery),
             _ => error,
@@ -312,6 +316,7 @@ impl ServerContext {
             audit: start.log.audit(),
         };
         Ok(Rpc {
+            tenant: access.tenant,
             gateway,
             context,
             message: request.into_inner(),

@@ -29,7 +29,7 @@ pub use before::Before;
 pub use breaker::BreakerState;
 pub use daily::DailySnapshot;
 pub use lane::Lane;
-pub use queue::QueueSnapshot;
+pub use queue::{QueueSnapshot, WriteKey};
 pub use scheduler::{BatchMember, Granted, JoinedMembers, Quota, Requeue, Reservation, Slot};
 pub use settings::{CallerQuota, CallerQuotas, QuotaLimits};
 pub use window::{NextSlot, Window, WindowGrant, WindowSnapshot};

@@ -84,7 +84,10 @@ impl Shared {
                     continue;
                 }
                 // The step was started by an earlier process. A step of this process ends in `execute_step`.
-                ShareTask::RecoverStep => ShareEvent::OutcomeUnknown,
+                ShareTask::RecoverStep => match self.wait_for_earlier_owner(handle).await? {
+                    true => continue,
+                    false => ShareEvent::OutcomeUnknown,
+                },
                 ShareTask::Execute(step) => match self.execute_step(handle, &share, step, &mut drive_state).await? {
                     Some(event) => event,
                     None => continue,
@@ -106,6 +109,25 @@ impl Shared {
                 self.back_off(&mut drive_state).await?;
             }
         }
+    }
+
+    /// Waits while an earlier owner of the tenant may still execute the step of a share, or store its result. Returns `false` when it
+    /// cannot any more, and `true` if the share is to be looked at again.
+    async fn wait_for_earlier_owner(&self, handle: &ShareHandle) -> std::result::Result<bool, ShuttingDown> {
+        let Some(end) = self.earlier_calls_end else {
+            return Ok(false);
+        };
+        let before = handle.current();
+        let had_ended = Instant::now() >= end;
+        if !had_ended {
+            self.sleep(PAUSE.min(end - Instant::now())).await?;
+        }
+        // A result that was stored before the end may be read after it.
+        let is_current = self.reload(handle).await.is_ok();
+        if !is_current {
+            self.sleep(PAUSE).await?;
+        }
+        Ok(!had_ended || !is_current || handle.current().stage != before.stage)
     }
 
     /// Waits for a slot, stores that the step starts, and executes it. Returns `None` if the step was not started.
@@ -377,7 +399,9 @@ impl Shared {
         };
         match ended.await {
             // Any other error, for example because the old share was deleted, is final.
-            Err(error) if error.kind == ErrorKind::StoreUnavailable => ShareEvent::NotExecuted,
+            Err(error) if matches!(error.kind, ErrorKind::StoreUnavailable | ErrorKind::Moved { .. }) => {
+                ShareEvent::NotExecuted
+            }
             _ => ShareEvent::PredecessorEnded,
         }
     }
@@ -726,6 +750,8 @@ mod tests {
                 crm,
                 store,
                 keep_request_ids: LIMIT,
+                earlier_calls_end: None,
+                lease: TenantLease::permanent(),
                 activity_offset: tenant.activity_offset,
                 activities_together: tenant.batching.activities,
                 tasks,
@@ -846,6 +872,65 @@ mod tests {
             store.close().await;
         });
         assert_eq!(world.simulator.calls().len(), calls);
+    }
+
+    /// Sets the end of a stored share without the process that uses the store.
+    async fn end_now(store: &Store, share: &Share) {
+        let mut over = store.share("acme", share.id).await.unwrap().unwrap();
+        over.expires = Some(clock::now() - Duration::from_secs(1));
+        store.save_share("acme", &over, false).await.unwrap();
+    }
+
+    #[test]
+    fn the_store_is_read_for_expired_shares_only_if_there_may_be_one() {
+        let world = TestWorld::new(&[]);
+        let (first, second) = (world.create_share("Ann"), world.create_share("Bob"));
+        assert!(world.run_process(usize::MAX, None));
+        world.runtime.block_on(async {
+            let store = open(&world.directory).await;
+            let sharing = world.sharing(store.clone());
+            let stage = async |share: &Share| store.share("acme", share.id).await.unwrap().unwrap().stage;
+            sharing.expire_due().await.unwrap();
+            for share in [&first, &second] {
+                end_now(&store, share).await;
+            }
+            sharing.expire_due().await.unwrap();
+            assert_eq!(stage(&first).await, ShareStage::Active);
+            // A share that was read is known.
+            assert_eq!(sharing.get(first.id).await.unwrap().0.stage, ShareStage::Active);
+            sharing.expire_due().await.unwrap();
+            assert_eq!(
+                (stage(&first).await, stage(&second).await),
+                (ShareStage::Expired, ShareStage::Expired)
+            );
+            store.close().await;
+        });
+    }
+
+    #[test]
+    fn a_share_that_is_granted_expires_in_the_process_that_granted_it() {
+        let world = TestWorld::new(&[]);
+        let share = world.create_share("Ann");
+        world.runtime.block_on(async {
+            let store = open(&world.directory).await;
+            let sharing = world.sharing(store.clone());
+            sharing.expire_due().await.unwrap();
+            assert!(sharing.shared.expiry.is_before(Timestamp::MAX - Duration::from_secs(1)));
+            sharing.resume().await.unwrap();
+            let expires = loop {
+                let found = store.share("acme", share.id).await.unwrap().unwrap();
+                match found.stage {
+                    ShareStage::Active => break found.expires.unwrap(),
+                    _ => tokio::time::sleep(Duration::from_millis(2)).await,
+                }
+            };
+            assert!(sharing.shared.expiry.is_before(clock::now()));
+            assert!(!sharing.shared.expiry.is_before(expires));
+            // Afterwards the store is read again.
+            sharing.delete_expired().await.unwrap();
+            assert!(!sharing.shared.expiry.is_before(clock::now()));
+            store.close().await;
+        });
     }
 
     fn upstream_fault() -> impl Strategy<Value = (&'static str, UpstreamFault)> {

@@ -5,9 +5,10 @@ mod driver;
 mod handle;
 pub mod machine;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::audit::AuditSubject;
 use crate::clock;
+use crate::cluster::TenantLease;
 use crate::context::{RequestContext, RequestId, deadline_exceeded};
 use crate::crm;
 use crate::crm::activity::ActivityOffset;
@@ -220,9 +222,47 @@ struct Shared {
     activity_offset: ActivityOffset,
     activities_together: bool,
     requests: Arc<Requests<Uuid>>,
+    /// When the steps of all earlier owners of the tenant have ended. `None`: there is no earlier owner.
+    earlier_calls_end: Option<Instant>,
+    lease: TenantLease,
     handles: ShareHandles,
+    expiry: Expiry,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// When to look for shares whose duration is over, so that the store is not read before.
+#[derive(Default)]
+struct Expiry {
+    /// Held while shares expire.
+    expiring: tokio::sync::Mutex<()>,
+    /// No share expires before this time. `None`: unknown.
+    earliest: Mutex<Option<Timestamp>>,
+}
+
+impl Expiry {
+    fn set(&self, earliest: Option<Timestamp>) {
+        *self.lock() = earliest;
+    }
+
+    /// Notes when a share expires.
+    fn note(&self, share: &Share) {
+        self.lower(share.expires.filter(|_| !share.stage.has_ended()));
+    }
+
+    /// Makes the time earlier. An unknown time stays unknown.
+    fn lower(&self, time: Option<Timestamp>) {
+        let mut earliest = self.lock();
+        *earliest = earliest.map(|earliest| time.map_or(earliest, |time| time.min(earliest)));
+    }
+
+    fn is_before(&self, now: Timestamp) -> bool {
+        self.lock().is_some_and(|earliest| now < earliest)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.earliest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The components that sharing uses.
@@ -237,6 +277,10 @@ pub struct SharingParts {
     pub store: Store,
     /// How long request ids are kept.
     pub keep_request_ids: Duration,
+    /// When the calls of all earlier owners of the tenant have ended. `None`: there is no earlier owner.
+    pub earlier_calls_end: Option<Instant>,
+    /// The lease of the tenant.
+    pub lease: TenantLease,
     /// The unit of the offset in lists of activities.
     pub activity_offset: ActivityOffset,
     /// Whether the activities of several shares may be posted in one batch.
@@ -264,8 +308,11 @@ impl Sharing {
             settings,
             activity_offset: parts.activity_offset,
             activities_together: parts.activities_together,
-            requests: Arc::new(requests),
+            requests: Arc::new(requests.after_earlier_calls(parts.earlier_calls_end)),
+            earlier_calls_end: parts.earlier_calls_end,
+            lease: parts.lease,
             handles: ShareHandles::default(),
+            expiry: Expiry::default(),
             tasks: parts.tasks,
             stop: parts.stop,
         };
@@ -293,19 +340,29 @@ impl Sharing {
         }
     }
 
-    /// Expires all shares whose duration is over.
+    /// Expires all shares whose duration is over. Reads the store only if there may be one.
     pub async fn expire_due(&self) -> Result<()> {
         let shared = &self.shared;
-        let ended = shared.store.shares_due_to_expire(&shared.tenant, clock::now()).await;
-        for id in ended.map_err(|error| store_read_error(&error))? {
-            let handle = shared.handle(id).await?;
-            shared.apply_event(&handle, ShareEvent::DurationOver).await?;
+        let _expiring = shared.expiry.expiring.lock().await;
+        let now = clock::now();
+        if shared.expiry.is_before(now) {
+            return Ok(());
         }
-        Ok(())
+        // A share that is saved during the read makes the time earlier.
+        shared.expiry.set(Some(Timestamp::MAX));
+        let expired = shared.expire(now).await;
+        match &expired {
+            Ok(Some(next)) => shared.expiry.lower(Some(*next)),
+            Ok(None) => {}
+            Err(_) => shared.expiry.set(None),
+        }
+        expired.map(drop)
     }
 
     /// Deletes shares that ended more than `keep_ended` ago. Returns the number of deleted shares.
     pub async fn delete_expired(&self) -> std::result::Result<u64, StoreError> {
+        // A replica that lost the tenant may have saved a share later.
+        self.shared.expiry.set(None);
         let oldest = clock::now() - self.shared.settings.keep_ended;
         self.shared.store.delete_ended_shares(&self.shared.tenant, oldest).await
     }
@@ -372,7 +429,7 @@ impl Sharing {
         wait: WaitFor,
     ) -> Result<Arc<Share>> {
         let shared = self.shared.clone();
-        let entry = request.map(|request| self.shared.requests.enter(request));
+        let entry = request.map(|request| self.shared.requests.enter(request, vec![]));
         let recorded = with_record(context, entry.as_ref());
         let work = move |_| async move {
             let id = shared.find(&selector).await?;
@@ -390,7 +447,8 @@ impl Sharing {
                 .requests
                 .once(&with_store_grace(context), entry, work)
                 .await?;
-            revoke_result(self.wait(context, id, |share| is_revoke_wait_over(wait, share)).await?)
+            let is_enough = |share: &Share| is_revoke_wait_over(wait, share);
+            revoke_result(self.wait(context, id, has_id, is_enough).await?)
         };
         revoked.await.map_err(|error| of_mutation(context, error, has_id))
     }
@@ -419,7 +477,7 @@ impl Sharing {
             ShareState::Revoking => is_revoke_wait_over(wait, share),
             _ => is_share_wait_over(wait, share),
         };
-        let retried = share_result(self.wait(context, id, is_enough).await?);
+        let retried = share_result(self.wait(context, id, false, is_enough).await?);
         retried.map_err(|error| of_mutation(context, error, false))
     }
 
@@ -515,7 +573,7 @@ impl Sharing {
         F: Future<Output = Result<Uuid>> + Send + 'static,
     {
         let id = request.map(|request| request.id);
-        let entry = request.map(|request| self.shared.requests.enter(request));
+        let entry = request.map(|request| self.shared.requests.enter(request, vec![]));
         let (shared, recorded) = (self.shared.clone(), with_record(context, entry.as_ref()));
         let work = move |prior| async move {
             match shared.share_of_earlier_call(prior, id).await? {
@@ -529,7 +587,8 @@ impl Sharing {
                 .requests
                 .once(&with_store_grace(context), entry, work)
                 .await?;
-            let share = self.wait(context, id, |share| is_share_wait_over(wait, share)).await?;
+            let is_enough = |share: &Share| is_share_wait_over(wait, share);
+            let share = self.wait(context, id, request.is_some(), is_enough).await?;
             match share.step {
                 // The share was granted. Only the outcome of the revoke is unknown.
                 Some(ShareStep::Revoke) if share.granted.is_some() => Ok(share),
@@ -539,8 +598,15 @@ impl Sharing {
         created.await.map_err(|error| of_mutation(context, error, id.is_some()))
     }
 
-    /// Waits until `is_enough` accepts the share, until the deadline, or until shutdown. Returns the current share.
-    async fn wait(&self, context: &RequestContext, id: Uuid, is_enough: impl Fn(&Share) -> bool) -> Result<Arc<Share>> {
+    /// Waits until `is_enough` accepts the share, until the deadline, or until shutdown. Returns the current share. If the tenant moves
+    /// to another replica, a call that `can_repeat` waits there.
+    async fn wait(
+        &self,
+        context: &RequestContext,
+        id: Uuid,
+        can_repeat: bool,
+        is_enough: impl Fn(&Share) -> bool,
+    ) -> Result<Arc<Share>> {
         let mut watcher = ShareWatcher::new(self.shared.handle(id).await?);
         context.audit.learn(watcher.current().lead_id(), None);
         loop {
@@ -551,7 +617,12 @@ impl Sharing {
             tokio::select! {
                 () = watcher.changed() => {}
                 () = tokio::time::sleep_until(context.deadline) => return Ok(watcher.current()),
-                () = self.shared.stop.cancelled() => return Ok(watcher.current()),
+                () = self.shared.stop.cancelled() => {
+                    return match can_repeat && self.shared.lease.ended().is_cancelled() {
+                        true => Err(ErrorKind::Moved { sent: true }.into()),
+                        false => Ok(watcher.current()),
+                    };
+                }
             }
         }
     }
@@ -843,7 +914,37 @@ impl Shared {
         let share = self.store.share(&self.tenant, id).await;
         let share = share.map_err(|error| store_read_error(&error))?;
         let share = share.ok_or_else(|| Error::from(ErrorKind::NotFound(Resource::Share)).with_share(id))?;
+        self.expiry.note(&share);
         Ok(self.handles.of(share))
+    }
+
+    /// Reads a share from the store, after an earlier owner of the tenant may have changed it.
+    async fn reload(&self, handle: &ShareHandle) -> Result<()> {
+        let _change = handle.lock_for_change().await;
+        let before = handle.current();
+        let stored = self.store.share(&self.tenant, before.id).await;
+        if let Some(stored) = stored.map_err(|error| store_read_error(&error))?
+            && stored != *before
+        {
+            handle.publish(stored);
+        }
+        Ok(())
+    }
+
+    /// Expires the shares whose duration is over. Returns when the next duration is over.
+    async fn expire(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let next = self.store.next_expiry(&self.tenant).await;
+        let next = next.map_err(|error| store_read_error(&error))?;
+        if next.is_none_or(|next| now < next) {
+            return Ok(next);
+        }
+        let due = self.store.shares_due_to_expire(&self.tenant, now).await;
+        for id in due.map_err(|error| store_read_error(&error))? {
+            let handle = self.handle(id).await?;
+            self.apply_event(&handle, ShareEvent::DurationOver).await?;
+        }
+        // The following one is found by the next read.
+        Ok(next)
     }
 
     /// Applies an event to a share, and stores the result. Returns `None` if the event is invalid in the current stage.
@@ -864,7 +965,10 @@ impl Shared {
             return Ok(Some(before));
         }
         let is_visible = after.state() != before.state() || after.failure != before.failure;
+        // Also if this future is dropped, or if it is unknown whether the share was saved.
+        self.expiry.note(&after);
         let saved = self.store.save_share(&self.tenant, &after, is_visible).await;
+        self.expiry.note(&after);
         saved.map_err(|error| store_write_error(&error))?;
         if is_visible {
             let failure = after.failure.as_ref().map(Error::name);
@@ -979,6 +1083,9 @@ fn store_read_error(error: &StoreError) -> Error {
 }
 
 fn store_write_error(error: &StoreError) -> Error {
-    tracing::error!(fault = %error, "storing a share failed");
+    match error.is_not_owner() {
+        true => tracing::debug!("a share is not changed, because another replica owns the tenant"),
+        false => tracing::error!(fault = %error, "storing a share failed"),
+    }
     error.kind().into()
 }

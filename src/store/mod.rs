@@ -191,9 +191,12 @@ impl StoreError {
         }
     }
 
-    /// Returns the error for callers: `StoreUnreadable` if a read failed, otherwise `StoreUnavailable`.
+    /// Returns the error for callers: `Moved` without the lease of the tenant, `StoreUnreadable` if a row cannot be read, otherwise
+    /// `StoreUnavailable`.
     pub fn kind(&self) -> ErrorKind {
-        if self.is_read_error {
+        if self.is_not_owner {
+            ErrorKind::Moved { sent: false }
+        } else if self.is_read_error {
             ErrorKind::StoreUnreadable
         } else {
             ErrorKind::StoreUnavailable
@@ -264,6 +267,12 @@ impl Store {
     /// Connects to a PostgreSQL server, and returns a report. Changes nothing.
     pub async fn report(options: &StoreOptions) -> Result<ServerReport, StoreError> {
         Postgres::report(options).await
+    }
+
+    /// Connects to a PostgreSQL server, and returns the leases and the replicas. Changes nothing. Without tables of leadgate there are
+    /// none.
+    pub async fn read_cluster_status(options: &StoreOptions) -> Result<ClusterStatus, StoreError> {
+        Postgres::read_cluster_status(options).await
     }
 
     /// Copies a SQLite store into an empty PostgreSQL database, in one transaction. `progress` gets the rows so far.
@@ -366,6 +375,20 @@ impl Store {
             Self::Sqlite(store) => store.delete_request(tenant, caller, mark).await,
             Self::Postgres(store) => store.delete_request(tenant, caller, mark).await,
         }
+    }
+
+    /// Whether the current history of the database was first seen less than this time ago, so that a record from before may be lost.
+    /// `false` with SQLite, which has one history.
+    pub async fn is_history_younger(&self, age: Duration) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(false),
+            Self::Postgres(store) => store.is_history_younger(age).await,
+        }
+    }
+
+    /// Whether the record of a mutation is replaced by a later attempt under the same lease. SQLite does not store attempts.
+    pub fn keeps_attempts(&self) -> bool {
+        matches!(self, Self::Postgres(_))
     }
 
     /// Returns the mutations without a result; none with SQLite, where no other process can be executing them.
@@ -487,20 +510,19 @@ impl Store {
         }
     }
 
-    /// Returns the shares with a step that another replica was sending, or this one under an earlier lease. The step may still be
-    /// in progress there. None with SQLite.
-    pub async fn steps_of_other_epochs(&self, tenant: &str) -> Result<Vec<Uuid>, StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(vec![]),
-            Self::Postgres(store) => store.steps_of_other_epochs(tenant).await,
-        }
-    }
-
     /// Returns the shares whose duration is over and that are not marked as ended.
     pub async fn shares_due_to_expire(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, StoreError> {
         match self {
             Self::Sqlite(store) => store.shares_due_to_expire(tenant, now).await,
             Self::Postgres(store) => store.shares_due_to_expire(tenant, now).await,
+        }
+    }
+
+    /// Returns when the next duration is over, of the shares that are not marked as ended. It may be over already.
+    pub async fn next_expiry(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.next_expiry(tenant).await,
+            Self::Postgres(store) => store.next_expiry(tenant).await,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -15,6 +16,9 @@ pub struct StoreOptions {
     pub url: String,
     /// The password for PostgreSQL. `None`: the password of the URL, or of the environment variable `PGPASSWORD`.
     pub password: Option<SecretString>,
+    /// The file of the password. It is read for each new connection, so that a changed password is used. If it cannot be read or is
+    /// empty, `password` is used.
+    pub password_file: Option<PathBuf>,
     /// Maximum number of connections to PostgreSQL. The leases have another one.
     pub max_connections: u32,
     /// Maximum time to connect to one host of PostgreSQL.
@@ -29,6 +33,7 @@ impl StoreOptions {
         Self {
             url: url.to_owned(),
             password: None,
+            password_file: None,
             max_connections: 10,
             connect_timeout: Duration::from_secs(5),
             environment: BTreeMap::new(),

@@ -4,20 +4,22 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, OwnedMutexGuard};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::record::{StoredResult, result};
 use super::{BeginResult, DamagedRow, RequestMark, Store, StoreError, StoredRequest};
 use crate::clock;
+use crate::cluster::replay::received_before;
 use crate::context::{Record, Recorded, RequestContext, RequestId, STORE, UPSTREAM_RESPONSE};
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Outcome, Recovery, Result};
 
 /// The additional time after the deadline for the result of the work. Only the error of the work says what the call waited for.
 const GRACE: Duration = Duration::from_millis(5);
@@ -26,6 +28,12 @@ const GRACE: Duration = Duration::from_millis(5);
 const MAX_FINISH_RETRIES: u32 = 20;
 /// The pause before each of these retries.
 const FINISH_RETRY_PAUSE: Duration = Duration::from_secs(3);
+/// Maximum number of marks of [`UnsentMarks`].
+const MAX_UNSENT_MARKS: usize = 10_000;
+/// The interval in which the result of a mutation is read that an earlier owner may still finish.
+const EARLIER_CALL_INTERVAL: Duration = Duration::from_millis(500);
+/// What a mutation waits for that an earlier owner may still finish.
+const EARLIER_CALL: &str = "an earlier call with the same request_id";
 
 /// The mutations of one tenant whose results have the type `T`.
 pub struct Requests<T> {
@@ -33,12 +41,38 @@ pub struct Requests<T> {
     tenant: String,
     keep: Duration,
     tasks: TaskTracker,
+    /// When the calls of all earlier owners of the tenant have ended. `None`: there is no earlier owner.
+    earlier_calls_end: Option<Instant>,
     /// The locks of the request ids in progress. The work of a mutation holds the lock of its id.
     locks: Mutex<HashMap<Uuid, Weak<IdLock>>>,
+    unsent: UnsentMarks,
     results: PhantomData<fn() -> T>,
 }
 
 type IdLock = tokio::sync::Mutex<()>;
+
+/// The marks of mutations that were certainly not sent, which could not be deleted, with their attempts. A later call with the id
+/// replaces the mark.
+#[derive(Clone, Debug, Default)]
+struct UnsentMarks(Arc<Mutex<HashMap<Uuid, i64>>>);
+
+impl UnsentMarks {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, id: Uuid, attempt: i64) {
+        let mut marks = self.lock();
+        // A mark that is forgotten is looked up like one of a crashed process.
+        if marks.len() < MAX_UNSENT_MARKS {
+            marks.insert(id, attempt);
+        }
+    }
+
+    fn take(&self, id: Uuid) -> Option<i64> {
+        self.lock().remove(&id)
+    }
+}
 
 /// A mutation with a request id, at its position among the mutations with the same id.
 pub struct RequestEntry {
@@ -53,6 +87,12 @@ struct MutationRecord {
     state: AtomicU8,
     /// The number of times that the record was begun.
     attempts: AtomicI64,
+    /// Hashes of the keys that the mutation writes.
+    keys: Vec<i64>,
+    /// When a replica may have received the mutation before. `None`: it was not received before, or a look-up will show whether it
+    /// was executed.
+    received_before: Mutex<Option<Instant>>,
+    unsent: UnsentMarks,
 }
 
 /// A row of the store for a request id.
@@ -65,18 +105,11 @@ struct RequestRow {
 }
 
 impl RequestRow {
-    fn mark(&self, attempt: i64) -> RequestMark {
-        RequestMark {
-            attempt,
-            ..RequestMark::new(self.request)
-        }
-    }
-
     /// Writes the row, unless the id already has one.
-    async fn begin(&self, caller: &str, attempt: i64) -> Result<BeginResult> {
+    async fn begin(&self, caller: &str, mark: &RequestMark) -> Result<BeginResult> {
         let now = clock::now();
-        let (mark, oldest) = (self.mark(attempt), now - self.keep);
-        let result = self.store.begin_request(&self.tenant, caller, &mark, now, oldest).await;
+        let oldest = now - self.keep;
+        let result = self.store.begin_request(&self.tenant, caller, mark, now, oldest).await;
         result.map_err(|error| begin_error(&error))
     }
 }
@@ -91,8 +124,15 @@ const WRITTEN: u8 = 2;
 const UNCERTAIN: u8 = 3;
 
 impl RequestEntry {
-    /// Returns a context that writes the record of the mutation before the first request is sent.
+    /// Returns a context that writes the record of the mutation before the first request is sent. To be called when the mutation has
+    /// arrived: an old time in its id shows that a replica received it before.
     pub fn recorded(&self, context: &RequestContext) -> RequestContext {
+        let age_of_id = || received_before(self.record.row.request.id, clock::now());
+        let received_before = match context.is_repeated {
+            true => Some(context.first_received),
+            false => age_of_id().and_then(|age| Instant::now().checked_sub(age)),
+        };
+        *self.record.received_before() = received_before;
         let record: Arc<dyn Record> = match &context.record {
             Some(batch) => Arc::new(BatchMemberRecord {
                 batch: batch.clone(),
@@ -108,6 +148,20 @@ impl RequestEntry {
 }
 
 impl MutationRecord {
+    fn received_before(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.received_before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark(&self, attempt: i64) -> RequestMark {
+        let received_ago = self.received_before().map(|at| at.elapsed());
+        RequestMark {
+            request: self.row.request,
+            attempt,
+            keys: self.keys.clone(),
+            received_ago: received_ago.unwrap_or_default(),
+        }
+    }
+
     fn state(&self) -> u8 {
         self.state.load(Ordering::Relaxed)
     }
@@ -127,7 +181,7 @@ impl Record for MutationRecord {
             // If the waiter is dropped, the record is written anyway.
             self.set(WRITING);
             let attempt = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
-            match self.row.begin(caller, attempt).await? {
+            match self.row.begin(caller, &self.mark(attempt)).await? {
                 BeginResult::Started => self.set(WRITTEN),
                 BeginResult::HistoryIsYounger => {
                     self.set(NONE);
@@ -149,9 +203,12 @@ impl Record for MutationRecord {
                 return Ok(());
             }
             let RequestRow { store, tenant, .. } = &self.row;
-            let mark = self.row.mark(self.attempts.load(Ordering::Relaxed));
+            let mark = self.mark(self.attempts.load(Ordering::Relaxed));
             let deleted = store.delete_request(tenant, caller, &mark).await;
             if let Err(error) = deleted {
+                if store.keeps_attempts() {
+                    self.unsent.add(mark.request.id, mark.attempt);
+                }
                 tracing::error!(%error, "deleting the record of a mutation that was not executed failed");
                 return Err(error.kind().into());
             }
@@ -178,7 +235,8 @@ struct BatchMemberRecord {
 impl Record for BatchRecord {
     fn begin<'a>(&'a self, caller: &'a str) -> Recorded<'a> {
         let write = async move || {
-            if self.row.begin(caller, 1).await? == BeginResult::Started {
+            let mark = RequestMark::new(self.row.request);
+            if self.row.begin(caller, &mark).await? == BeginResult::Started {
                 return Ok(());
             }
             let RequestRow {
@@ -215,7 +273,10 @@ impl Record for BatchMemberRecord {
 }
 
 fn begin_error(error: &StoreError) -> Error {
-    tracing::error!(%error, "starting a mutation failed");
+    match error.is_not_owner() {
+        true => tracing::debug!("a mutation is not started, because another replica owns the tenant"),
+        false => tracing::error!(%error, "starting a mutation failed"),
+    }
     error.kind().into()
 }
 
@@ -248,13 +309,25 @@ impl<T: StoredResult> Requests<T> {
             tenant: tenant.to_owned(),
             keep,
             tasks,
+            earlier_calls_end: None,
             locks: Mutex::default(),
+            unsent: UnsentMarks::default(),
             results: PhantomData,
         }
     }
 
-    /// Takes the next position among the mutations with a request id. Does not wait.
-    pub fn enter(&self, request: RequestId) -> RequestEntry {
+    /// The same mutations of an owner of the tenant. The calls of all earlier owners have ended at `end`: until then, the outcome of
+    /// a mutation that one of them has started is not looked up.
+    #[must_use]
+    pub fn after_earlier_calls(self, end: Option<Instant>) -> Self {
+        Self {
+            earlier_calls_end: end,
+            ..self
+        }
+    }
+
+    /// Takes the next position among the mutations with a request id. `keys` are hashes of the keys that it writes. Does not wait.
+    pub fn enter(&self, request: RequestId, keys: Vec<i64>) -> RequestEntry {
         // The first poll puts the mutation into the queue of the lock. The cooperative budget of tokio could prevent the poll.
         let mut lock = Box::pin(tokio::task::unconstrained(self.lock(request.id).lock_owned()));
         let lock = match lock.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -265,6 +338,9 @@ impl<T: StoredResult> Requests<T> {
             row: self.row(request),
             state: AtomicU8::new(NONE),
             attempts: AtomicI64::new(0),
+            keys,
+            received_before: Mutex::default(),
+            unsent: self.unsent.clone(),
         });
         RequestEntry { record, lock }
     }
@@ -293,18 +369,30 @@ impl<T: StoredResult> Requests<T> {
         };
         let lock = match lock {
             RequestLock::Held(lock) => lock,
-            RequestLock::Waiting(lock) => context.wait("an earlier call with the same request_id", lock).await?,
+            RequestLock::Waiting(lock) => context.wait(EARLIER_CALL, lock).await?,
         };
         let (this, waiting) = (self.clone(), context.clone());
         // All of this is in the task, so that the result is stored even if the caller cancels.
         self.run(context, async move {
             let id = &record.row.request.id;
-            let prior = match this.stored(&waiting, &record.row.request).await? {
-                None => PriorAttempt::None,
-                Some(StoredRequest { started, result, .. }) => {
+            let prior = match this.stored_at_last(&waiting, &record.row.request).await? {
+                None => this.prior_of_unknown(&waiting, &record).await?,
+                Some(StoredRequest {
+                    started,
+                    result,
+                    is_of_other_epoch,
+                    ..
+                }) => {
+                    let has_result = result.is_some();
                     // The outcome of a mutation with an unreadable result is looked up.
-                    match result.and_then(|result| this.read(id, &result)) {
-                        Some(result) => return result,
+                    if let Some(result) = result.and_then(|result| this.read(id, &result)) {
+                        return result;
+                    }
+                    match this.unsent.take(*id).filter(|_| !has_result && !is_of_other_epoch) {
+                        Some(attempt) => {
+                            record.attempts.store(attempt, Ordering::Relaxed);
+                            PriorAttempt::None
+                        }
                         None => {
                             record.set(UNCERTAIN);
                             PriorAttempt::OutcomeUnknown { since: started }
@@ -412,6 +500,44 @@ impl<T: StoredResult> Requests<T> {
         }
     }
 
+    /// Returns the stored record of a mutation, after an earlier owner of the tenant can no longer finish it.
+    async fn stored_at_last(&self, context: &RequestContext, request: &RequestId) -> Result<Option<StoredRequest>> {
+        loop {
+            let stored = self.stored(context, request).await?;
+            let is_open = |stored: &StoredRequest| stored.is_of_other_epoch && stored.result.is_none();
+            let end = self.earlier_calls_end.filter(|end| Instant::now() < *end);
+            let Some(end) = end.filter(|_| stored.as_ref().is_some_and(is_open)) else {
+                return Ok(stored);
+            };
+            let pause = tokio::time::sleep_until(end.min(Instant::now() + EARLIER_CALL_INTERVAL));
+            if let Err(error) = context.wait(EARLIER_CALL, pause).await {
+                return Err(match error.kind {
+                    ErrorKind::DeadlineExceeded { .. } => {
+                        Error::from(ErrorKind::OutcomeUnknown).with_recovery(Recovery::not_before(end))
+                    }
+                    _ => error,
+                });
+            }
+        }
+    }
+
+    /// What is known about a mutation without a record. If the current history of the database began after a replica received the
+    /// mutation, its record may be lost.
+    async fn prior_of_unknown(&self, context: &RequestContext, record: &MutationRecord) -> Result<PriorAttempt> {
+        let Some(received) = *record.received_before() else {
+            return Ok(PriorAttempt::None);
+        };
+        let is_younger = self.store.is_history_younger(received.elapsed());
+        let is_younger = context.wait(STORE, is_younger).await?;
+        if !is_younger.map_err(|error| begin_error(&error))? {
+            return Ok(PriorAttempt::None);
+        }
+        // The look-up shows whether it was executed.
+        *record.received_before() = None;
+        let since = clock::now() - received.elapsed();
+        Ok(PriorAttempt::OutcomeUnknown { since })
+    }
+
     /// Reads a stored result. Counts a damaged row.
     fn read(&self, id: &Uuid, result: &str) -> Option<Result<T>> {
         let read = result::read(result);
@@ -493,7 +619,7 @@ mod tests {
             W: FnOnce(PriorAttempt) -> F + Send + 'static,
             F: Future<Output = Result<u32>> + Send + 'static,
         {
-            let entry = request.map(|request| self.enter(request));
+            let entry = request.map(|request| self.enter(request, vec![]));
             let recorded = entry
                 .as_ref()
                 .map_or_else(|| context.clone(), |entry| entry.recorded(context));
@@ -692,7 +818,7 @@ mod tests {
             Err(Error::invalid("lead", "x")),
             Ok(1),
         ] {
-            let entry = requests.enter(id(1).unwrap());
+            let entry = requests.enter(id(1).unwrap(), vec![]);
             let expected = result.clone();
             let work = |prior| async move {
                 assert_eq!(prior, PriorAttempt::None);
@@ -707,7 +833,7 @@ mod tests {
     async fn a_request_that_was_not_executed_has_no_record_while_it_waits_for_a_retry() {
         let requests = requests().await;
         let known = || async { requests.stored(&context(), &id(1).unwrap()).await.unwrap().is_some() };
-        let entry = requests.enter(id(1).unwrap());
+        let entry = requests.enter(id(1).unwrap(), vec![]);
         let recorded = entry.recorded(&context());
         assert!(!known().await);
         recorded.begin().await.unwrap();
@@ -729,8 +855,8 @@ mod tests {
     async fn a_record_of_another_message_with_the_same_id_is_not_changed() {
         let store = store().await;
         let (leads, posts) = (requests_of(store.clone()), requests_of(store));
-        let entry = leads.enter(id(1).unwrap());
-        let post = posts.enter(id(2).unwrap()).recorded(&context());
+        let entry = leads.enter(id(1).unwrap(), vec![]);
+        let post = posts.enter(id(2).unwrap(), vec![]).recorded(&context());
         post.begin().await.unwrap();
         // The caller cancels while its own record is being written.
         entry.record.set(WRITING);
@@ -761,10 +887,11 @@ mod tests {
             async move { requests.check_batch_id(&context(), &batch).await }
         };
         let member = |batch: &RequestId, at: u128| {
-            let entry = requests.enter(RequestId {
+            let request = RequestId {
                 id: Uuid::from_u128(at),
                 fingerprint: [9; 32],
-            });
+            };
+            let entry = requests.enter(request, vec![]);
             entry.recorded(&requests.with_batch_record(&context(), batch))
         };
         assert_eq!((known(batch).await, known(other).await), (Ok(()), Ok(())));
@@ -779,7 +906,7 @@ mod tests {
     async fn an_id_that_is_used_concurrently_by_another_kind_of_mutation_is_sent_once() {
         let store = store().await;
         let (leads, posts) = (requests_of(store.clone()), requests_of(store));
-        let entry = leads.enter(id(1).unwrap());
+        let entry = leads.enter(id(1).unwrap(), vec![]);
         let recorded = entry.recorded(&context());
         let work = |_| async move {
             assert_eq!(posts.execute(&context(), id(2), |_| async { Ok(2) }).await, Ok(2));

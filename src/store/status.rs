@@ -8,7 +8,7 @@ use super::sqlite::CopiedTable;
 use crate::domain::lease::{ReplicaName, ReplicaRow};
 
 /// The leases and replicas of a database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterStatus {
     /// The leases, sorted by tenant.
     pub leases: Vec<LeaseStatus>,
@@ -27,7 +27,8 @@ pub struct LeaseStatus {
     pub epoch: i64,
     /// The time of the last acquisition, by the clock of the database.
     pub owned_since: Option<Timestamp>,
-    /// The reason of the last acquisition.
+    /// The reason of the last move, a name of [`MoveReason`](crate::domain::lease::MoveReason): of the acquisition, or of the handover
+    /// since.
     pub last_move_reason: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 //! [`Metrics`] update them. The metrics of the quota are set from [`QuotaState`] when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -39,7 +40,7 @@ macro_rules! metrics {
     ($($field:ident: $type:ty = $name:literal $(in $unit:ident)?, $help:literal $(with $buckets:ident)?;)+) => {
         /// The metrics of the process.
         pub struct Metrics {
-            registry: Registry,
+            registry: Mutex<Registry>,
             $($field: $type,)+
         }
 
@@ -50,7 +51,7 @@ macro_rules! metrics {
                     let $field: $type = metrics!(@new $($buckets)?);
                     metrics!(@register registry, $field.clone(), $name, $help $(, $unit)?);
                 )+
-                Self { registry, $($field),+ }
+                Self { registry: Mutex::new(registry), $($field),+ }
             }
         }
     };
@@ -137,7 +138,9 @@ metrics! {
     tenant_moves: Family<MoveLabels, Counter> = "cluster_moves",
         "Moves of a tenant to this replica, or from it, by tenant and reason";
     cluster_owner: Family<TenantLabels, GaugeU64> = "cluster_owner",
-        "1 while this replica owns the tenant, 0 otherwise; absent without several replicas";
+        "1 while this replica owns the tenant, 0 otherwise; absent without a cluster";
+    cluster_replicas: Gauge = "cluster_replicas",
+        "Replicas alive, this one included; 0 without a cluster";
     reload_failing: Family<WhatLabels, GaugeU64> = "reload_failing",
         "1 while changed files cannot be used, so that the former contents stay in use; 0 otherwise; by what they contain";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
@@ -200,6 +203,35 @@ pub struct BatchRequest<'a> {
     pub lane: &'static str,
     /// The number of operations.
     pub members: usize,
+}
+
+/// All gRPC codes of errors.
+const ERROR_CODES: [&str; 16] = [
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The RPCs of a tenant that other replicas executed, since the process started.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardedRpcs {
+    /// RPCs with the code OK.
+    pub succeeded: u64,
+    /// RPCs with another code.
+    pub failed: u64,
 }
 
 /// The state of a tenant's quota at one moment.
@@ -330,6 +362,26 @@ impl Metrics {
         self.cluster_owner.get_or_create(&labels).set(u64::from(is_owned));
     }
 
+    /// Sets the number of replicas alive.
+    pub fn set_replicas(&self, count: usize) {
+        self.cluster_replicas.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The RPCs of a tenant that other replicas executed.
+    pub fn forwarded_rpcs(&self, tenant: &str) -> ForwardedRpcs {
+        let count = |code: &'static str| {
+            let labels = ForwardedLabels {
+                tenant: tenant.to_owned(),
+                code,
+            };
+            self.forwarded.get(&labels).map_or(0, |counter| counter.get())
+        };
+        ForwardedRpcs {
+            succeeded: count("OK"),
+            failed: ERROR_CODES.into_iter().map(count).sum(),
+        }
+    }
+
     /// Counts a reload of files that have changed.
     pub fn reloaded(&self, what: &str, is_ok: bool) {
         let labels = ReloadLabels {
@@ -427,16 +479,36 @@ impl Metrics {
         gauge.set(since_epoch.as_secs());
     }
 
-    /// Returns all metrics in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format. Tenants without a quota here, which another replica owns, have no metrics
+    /// of a quota.
     pub fn text<'a>(&self, quotas: impl Iterator<Item = (&'a str, QuotaState)>) -> String {
+        // No other page is made between the clearing and the encoding.
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clear_quotas();
         for (tenant, state) in quotas {
             self.set_quota(tenant, &state);
         }
         let mut text = String::new();
-        match encode(&mut text, &self.registry) {
+        match encode(&mut text, &registry) {
             Ok(()) => text,
             Err(error) => format!("# encoding the metrics failed: {error}\n"),
         }
+    }
+
+    /// Removes what [`Metrics::set_quota`] sets.
+    fn clear_quotas(&self) {
+        self.quota_limit.clear();
+        self.quota_effective.clear();
+        self.quota_margin.clear();
+        self.quota_used.clear();
+        self.quota_holds.clear();
+        self.quota_refusals.clear();
+        self.quota_waiting.clear();
+        self.quota_oldest.clear();
+        self.quota_grants.clear();
+        self.quota_utilisation.clear();
+        self.breaker_open.clear();
+        self.quota_daily_remaining.clear();
     }
 
     fn set_quota(&self, tenant: &str, state: &QuotaState) {
@@ -489,5 +561,39 @@ fn lane(tenant: &str, lane: &'static str) -> LaneLabels {
     LaneLabels {
         tenant: tenant.to_owned(),
         lane,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_another_replica_owns_has_no_metrics_of_a_quota() {
+        let window = WindowState {
+            limit: 25,
+            effective: 25,
+            margin: Duration::ZERO,
+            used: 3,
+            refused: [("own", 1), ("foreign", 0)],
+            holds: 1,
+        };
+        let class = ClassState {
+            waiting: 0,
+            oldest: Duration::ZERO,
+        };
+        let state = QuotaState {
+            windows: [("calls", window.clone()), ("bulk", window)],
+            grants: 7,
+            utilisation: 0.5,
+            waiting: ["critical-plus", "critical", "sheddable-plus", "sheddable"].map(|name| (name, class.clone())),
+            daily_remaining: Some(9),
+            breaker_open: false,
+        };
+        let metrics = Metrics::default();
+        metrics.forwarded("acme", "OK");
+        let count = |text: &str| text.lines().filter(|line| line.contains("tenant=\"acme\"")).count();
+        assert_eq!(count(&metrics.text([("acme", state)].into_iter())), 1 + 26);
+        assert_eq!(count(&metrics.text(std::iter::empty())), 1);
     }
 }

@@ -51,7 +51,7 @@ const MODULES: [(&str, &[&str]); 23] = [
             "tls",
         ],
     ),
-    ("admin", &["audit", "gateway", "store", "telemetry", "tenant"]),
+    ("admin", &["audit", "domain", "gateway", "store", "telemetry", "tenant"]),
     (
         "grpc",
         &[
@@ -68,7 +68,7 @@ const MODULES: [(&str, &[&str]); 23] = [
         ],
     ),
     ("tls", &["files", "telemetry"]),
-    ("tenant", &["error", "gateway", "identity"]),
+    ("tenant", &["domain", "error", "gateway", "identity"]),
     (
         "gateway",
         &[

@@ -352,7 +352,7 @@ async fn keys_and_personal_data_are_in_no_log_line_error_page_or_audit_line() {
     stop.cancel();
 
     let signature = token.rsplit('.').next().unwrap().to_owned();
-    let part = |key: &str| key.rsplit_once('_').map_or(key, |(_, secret)| secret).to_owned();
+    let part = |key: &str| key.strip_prefix("lg_checkout_").unwrap().to_owned();
     let secrets = [
         key.clone(),
         part(&key),

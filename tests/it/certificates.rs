@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType, date_time_ymd,
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
@@ -59,7 +59,8 @@ impl Authority {
         self.issue(names, ExtendedKeyUsagePurpose::ClientAuth, expiry)
     }
 
-    fn issue(&self, names: &[&str], usage: ExtendedKeyUsagePurpose, expiry: SystemTime) -> Issued {
+    /// A certificate with these subject alternative names: `dns:` and a DNS name, `ip:` and an address, or URIs.
+    pub fn issue(&self, names: &[&str], usage: ExtendedKeyUsagePurpose, expiry: SystemTime) -> Issued {
         let mut params = CertificateParams::default();
         let names = names.iter().map(|name| match name.split_once(':').unwrap() {
             ("dns", name) => SanType::DnsName(name.try_into().unwrap()),
@@ -67,6 +68,8 @@ impl Authority {
             _ => SanType::URI((*name).try_into().unwrap()),
         });
         params.subject_alt_names = names.collect();
+        // OpenSSL takes a certificate with the subject of its issuer for a self-signed one.
+        params.distinguished_name.push(DnType::CommonName, "issued");
         params.extended_key_usages = vec![usage];
         let epoch = date_time_ymd(1970, 1, 1);
         params.not_before = epoch;

@@ -34,7 +34,8 @@ async fn a_stopped_store_is_copied_checked_and_repaired() {
     .await;
 
     let path = account.folder.path().join("postgres.toml");
-    std::fs::write(&path, account.settings.replace(&from, &to)).unwrap();
+    let cluster = "[cluster]\nlisten = \"127.0.0.1:50052\"\nsecret = \"0123456789abcdef\"\n";
+    std::fs::write(&path, account.settings.replace(&from, &to) + cluster).unwrap();
     let path = path.to_str().unwrap();
     let said = command(&["check", "--config", path]).await;
     assert!(said.out.contains("There is no store yet"), "{said:?}");

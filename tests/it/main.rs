@@ -44,6 +44,7 @@ mod process;
 mod quota;
 mod records;
 mod removal;
+mod replicas;
 mod requests;
 mod restart;
 mod scenarios;

@@ -3,6 +3,7 @@
 mod double;
 mod files;
 mod order;
+mod reconnect;
 mod tls;
 mod unknown;
 

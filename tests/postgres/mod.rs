@@ -2,13 +2,14 @@
 //! guard process stops it and deletes the folder when the test process ends in any way, or when the [`Server`] is dropped.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// The role that owns every server.
 const ROLE: &str = "leadgate";
@@ -51,7 +52,10 @@ impl Server {
         let text = fs::read_to_string(&rules).unwrap();
         server.write(
             &rules,
-            &format!("host all with_password 127.0.0.1/32 scram-sha-256\n{text}"),
+            &format!(
+                "host all with_password,rotated 127.0.0.1/32 scram-sha-256\n\
+                 hostssl all with_certificate 127.0.0.1/32 trust clientcert=verify-ca\n{text}"
+            ),
         );
         server.restart();
         server
@@ -90,8 +94,42 @@ impl Server {
         if self.data().join("postmaster.pid").exists() {
             self.stop();
         }
+        self.start_again();
+    }
+
+    /// Starts the server after it was stopped or killed.
+    pub(crate) fn start_again(&self) {
         let log = self.directory.join("log").display().to_string();
         self.control(&["start", "--log", &log]);
+    }
+
+    /// Kills all processes of the server at once, as a crash does.
+    pub(crate) fn kill(&self) {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let postmaster = file.lines().next().unwrap();
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
+        let mut kill = as_user(Path::new("kill"));
+        // A child may have ended meanwhile.
+        let killed = kill.args(["-9", postmaster]).args(children.split_whitespace()).output();
+        killed.unwrap();
+        let process = Path::new("/proc").join(postmaster);
+        wait_until(|| !process.exists());
+    }
+
+    /// Restarts the server with TLS. `client_authority` is the authority of client certificates.
+    pub(crate) fn use_tls(&self, certificate: &str, key: &str, client_authority: &str) {
+        let files = [
+            ("server.crt", certificate),
+            ("server.key", key),
+            ("clients.crt", client_authority),
+        ];
+        for (name, text) in files {
+            let path = self.data().join(name);
+            self.write(&path, text);
+            run(as_user(Path::new("chmod")).arg("600").arg(&path));
+        }
+        self.add_settings("ssl = on\nssl_ca_file = 'clients.crt'");
+        self.restart();
     }
 
     /// Stops the server, and closes its connections.
@@ -149,6 +187,8 @@ impl Server {
         );
         self.write(&file, &settings);
         run(as_user(&program("pgbouncer")).args(["--daemon", "--quiet"]).arg(file));
+        // The command may end before the port is open.
+        wait_until(|| TcpStream::connect(("127.0.0.1", listen)).is_ok());
     }
 
     /// The shared server, with PgBouncer.
@@ -230,12 +270,13 @@ impl Drop for Server {
     }
 }
 
-/// Returns the path of a program of PostgreSQL or PgBouncer. Debian has some of them in a folder of their version.
+/// Returns the path of a program of PostgreSQL or PgBouncer. The environment variable `LEADGATE_POSTGRES_BIN` names a folder that has
+/// priority. Debian has some of the programs in a folder of their version.
 fn program(name: &str) -> PathBuf {
-    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-        .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
-        .unwrap_or_default();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
     folders.sort();
+    folders.extend(std::env::var_os("LEADGATE_POSTGRES_BIN").map(PathBuf::from));
     folders.reverse();
     let path = std::env::var_os("PATH").unwrap_or_default();
     folders.extend(std::env::split_paths(&path));
@@ -284,6 +325,18 @@ fn run(command: &mut Command) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed: {error}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until a condition holds, 30 s at most.
+#[expect(clippy::disallowed_methods, reason = "tests start a server before they use it")]
+fn wait_until(condition: impl Fn() -> bool) {
+    for _ in 0..3_000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the server did not start or stop within 30 s");
 }
 
 fn free_port() -> u16 {

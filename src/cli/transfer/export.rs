@@ -28,7 +28,7 @@ use super::attributes::{AttributeCatalog, AttributeMatch};
 use super::progress::Progress;
 use super::row_error::RowError;
 use super::rows::{FileRow, RowReader};
-use super::stream::{StreamError, StreamRetries};
+use super::stream::{ReconnectOptions, Reconnects, StreamError};
 use super::{FileFormat, LEAD_ID, LEAD_NUMBER, state};
 use crate::cli::client::{GatewayClient, GatewayOptions, note};
 use crate::cli::process::{parse_duration, shutdown_signal};
@@ -60,6 +60,8 @@ pub(crate) struct ExportOptions {
     /// CSV. An import reads the ' as a part of the value.
     #[arg(long)]
     escape_formulas: bool,
+    #[command(flatten)]
+    reconnect: ReconnectOptions,
 }
 
 /// The state of an export, which is saved in a file.
@@ -139,11 +141,12 @@ pub(crate) async fn run(options: ExportOptions) -> Result<(), String> {
     }
     let paths = ExportPaths::of(&options.out, options.force)?;
     let gateway = options.gateway.connect().await?;
+    let reconnects = Reconnects::new(&options.reconnect);
     let state = begin(options, &paths, &gateway).await?;
     let mut running = RunningExport::new(format, paths, state)?;
     let stop = shutdown_signal()?;
     let ended = tokio::select! {
-        ended = running.run(&gateway) => ended,
+        ended = running.run(&gateway, reconnects) => ended,
         () = stop => Err("interrupted by a signal".to_owned()),
     };
     running.progress.finish();
@@ -270,22 +273,22 @@ impl RunningExport {
         })
     }
 
-    async fn run(&mut self, gateway: &GatewayClient) -> Result<(), String> {
-        let mut retries = StreamRetries::default();
+    async fn run(&mut self, gateway: &GatewayClient, mut reconnects: Reconnects) -> Result<(), String> {
         loop {
             let before = self.state.leads;
-            let Err(error) = self.stream(gateway).await else {
+            let Err(error) = self.stream(gateway, &mut reconnects).await else {
                 return Ok(());
             };
-            let pause = retries.after(error, self.state.leads > before, &self.progress)?;
-            tokio::time::sleep(pause).await;
+            let has_progressed = self.state.leads > before;
+            reconnects.wait(error, has_progressed, &self.progress).await?;
         }
     }
 
-    async fn stream(&mut self, gateway: &GatewayClient) -> Result<(), StreamError> {
+    async fn stream(&mut self, gateway: &GatewayClient, reconnects: &mut Reconnects) -> Result<(), StreamError> {
         let request = self.state.request();
         let mut client = LeadServiceClient::new(gateway.channel()).max_decoding_message_size(usize::MAX);
         let mut responses = client.export_leads(gateway.stream(request)).await?.into_inner();
+        reconnects.connected(&self.progress);
         let mut tick = interval(SAVE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -38,6 +38,7 @@ use super::attributes::AttributeCatalog;
 use super::progress::Progress;
 use super::row_error::RowError;
 use super::rows::RowReader;
+use super::stream::{ReconnectOptions, Reconnects};
 use super::{FileFormat, state};
 use crate::cli::client::{GatewayClient, GatewayOptions, note};
 use crate::cli::process::{CommandError, shutdown_signal};
@@ -92,6 +93,8 @@ pub(crate) struct ImportOptions {
     /// Only check the rows, and print the errors by kind. Nothing is written, neither to LeadSquared nor to files.
     #[arg(long, alias = "validate-only")]
     dry_run: bool,
+    #[command(flatten)]
+    reconnect: ReconnectOptions,
 }
 
 /// The state of an import, which is saved in a file.
@@ -175,7 +178,7 @@ pub(crate) async fn run(options: ImportOptions) -> Result<(), CommandError> {
     let is_dry = options.dry_run;
     let stop = shutdown_signal()?;
     let ended = tokio::select! {
-        ended = runner.run(&gateway) => ended,
+        ended = runner.run(&gateway, Reconnects::new(&options.reconnect)) => ended,
         () = stop => Err("interrupted by a signal".to_owned()),
     };
     runner.progress.finish();

@@ -2,20 +2,35 @@
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use clap::Args;
+use tokio::time::Instant;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::progress::Progress;
 use crate::cli::client::explain;
+use crate::cli::process::parse_duration;
 
-/// The pause after the first attempt. Each further pause is twice as long, up to the maximum.
+/// The pause after the first attempt of a row. Each further pause is twice as long, up to the maximum.
 const PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// Maximum number of consecutive streams without progress.
-const MAX_ATTEMPTS: u32 = 10;
+/// The pauses before a new stream, without their jitter, which at most doubles them.
+const MIN_RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(3);
+
+/// How a transfer reacts to a lost connection.
+#[derive(Args)]
+pub(super) struct ReconnectOptions {
+    /// How long to try to reconnect after a lost connection, or while the gateway is unavailable. 0s: the command ends at once.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10m")]
+    pub(super) reconnect_for: Duration,
+}
 
 /// Why a stream ended early.
+#[derive(Debug)]
 pub(super) enum StreamError {
-    /// A new stream may succeed.
+    /// The connection was lost, or the gateway is unavailable. A new stream may succeed.
     Retryable(Status),
     /// A new stream would fail in the same way.
     Fatal(String),
@@ -29,14 +44,16 @@ impl From<String> for StreamError {
 
 impl From<Status> for StreamError {
     fn from(status: Status) -> Self {
+        // Without a reason, the status is of the connection or of a proxy, unless the gateway is of another version.
+        let has_reason = status.get_error_details().error_info().is_some();
         match status.code() {
-            Code::InvalidArgument
-            | Code::NotFound
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::FailedPrecondition
-            | Code::Unimplemented => Self::Fatal(explain(&status)),
-            _ => Self::Retryable(status),
+            Code::Unavailable | Code::ResourceExhausted => Self::Retryable(status),
+            Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted | Code::DeadlineExceeded
+                if !has_reason =>
+            {
+                Self::Retryable(status)
+            }
+            _ => Self::Fatal(explain(&status)),
         }
     }
 }
@@ -52,37 +69,189 @@ impl StreamError {
     }
 }
 
-/// The number of consecutive streams that ended early.
-#[derive(Default)]
-pub(super) struct StreamRetries(u32);
+/// The attempts to continue with a new stream, since the last progress.
+pub(super) struct Reconnects {
+    /// `--reconnect-for`.
+    limit: Duration,
+    pauses: ExponentialBackoff,
+    /// When the first stream without progress ended.
+    since: Option<Instant>,
+    /// When the connection was lost. `None` while there is a stream.
+    lost_at: Option<Instant>,
+}
 
-impl StreamRetries {
-    /// Returns the pause before the next stream. Fails if the error is fatal, or after too many attempts.
-    pub(super) fn after(
+impl Reconnects {
+    pub(super) fn new(options: &ReconnectOptions) -> Self {
+        Self {
+            limit: options.reconnect_for,
+            pauses: pauses(),
+            since: None,
+            lost_at: None,
+        }
+    }
+
+    /// Waits before the next stream. Fails if the error is fatal, or if there was no progress for `--reconnect-for`.
+    pub(super) async fn wait(
         &mut self,
         error: StreamError,
         has_progressed: bool,
         progress: &Progress,
+    ) -> Result<(), String> {
+        let pause = self.pause_after(error, has_progressed, progress, Instant::now())?;
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    fn pause_after(
+        &mut self,
+        error: StreamError,
+        has_progressed: bool,
+        progress: &Progress,
+        now: Instant,
     ) -> Result<Duration, String> {
         let status = match error {
             StreamError::Fatal(error) => return Err(error),
             StreamError::Retryable(status) => status,
         };
-        self.0 = if has_progressed { 1 } else { self.0 + 1 };
-        if self.0 >= MAX_ATTEMPTS {
-            return Err(explain(&status));
+        if has_progressed {
+            self.since = None;
+            self.pauses = pauses();
         }
-        let pause = pause(self.0 - 1);
-        let text = format!(
-            "The stream was interrupted ({}). Retrying in {pause:.1?}.",
-            status.message()
-        );
-        progress.note(&text);
-        Ok(pause)
+        let limit = humantime::format_duration(self.limit);
+        let remaining = (*self.since.get_or_insert(now) + self.limit).saturating_duration_since(now);
+        let retry_time = status
+            .get_error_details()
+            .retry_info()
+            .and_then(|info| info.retry_delay);
+        let retry_time = retry_time.unwrap_or_default();
+        if remaining.is_zero() || retry_time > remaining {
+            let error = explain(&status);
+            return Err(format!(
+                "{error}\nno new stream made progress within {limit} (--reconnect-for)"
+            ));
+        }
+        if self.lost_at.is_none() {
+            self.lost_at = Some(now);
+            let reason = status.message();
+            progress.note(&format!(
+                "The stream was interrupted ({reason}). Reconnecting for up to {limit}."
+            ));
+        }
+        let pause = self.pauses.next().unwrap_or(MAX_RECONNECT_PAUSE);
+        Ok(pause.max(retry_time).min(remaining))
+    }
+
+    /// The gateway has accepted a stream.
+    pub(super) fn connected(&mut self, progress: &Progress) {
+        if let Some(lost_at) = self.lost_at.take() {
+            let seconds = lost_at.elapsed().as_secs_f64();
+            progress.note(&format!("Connected again after {seconds:.1} s. The stream continues."));
+        }
     }
 }
 
-/// Returns the pause after a number of attempts.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(MIN_RECONNECT_PAUSE)
+        .with_max_delay(MAX_RECONNECT_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Returns the pause of a row after a number of attempts.
 pub(super) fn pause(attempts: u32) -> Duration {
     PAUSE.saturating_mul(2_u32.saturating_pow(attempts)).min(MAX_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn reconnects(limit: Duration) -> (Reconnects, Progress) {
+        let options = ReconnectOptions { reconnect_for: limit };
+        (Reconnects::new(&options), Progress::new("rows", 0, 1, Instant::now()))
+    }
+
+    fn lost() -> StreamError {
+        Status::unavailable("connection reset").into()
+    }
+
+    /// An error of the gateway.
+    fn of_gateway(code: Code, retry_time: Option<Duration>) -> StreamError {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("REASON", "leadgate", std::collections::HashMap::<String, String>::new());
+        if let Some(retry_time) = retry_time {
+            details.set_retry_info(Some(retry_time));
+        }
+        Status::with_error_details(code, "text", details).into()
+    }
+
+    #[test]
+    fn a_transfer_reconnects_until_the_limit_since_its_last_progress() {
+        let (mut reconnects, progress) = reconnects(MINUTE);
+        let start = Instant::now();
+        let mut at = |seconds, has_progressed| {
+            let now = start + Duration::from_secs(seconds);
+            reconnects.pause_after(lost(), has_progressed, &progress, now)
+        };
+        assert!(at(0, false).unwrap() >= MIN_RECONNECT_PAUSE);
+        for _ in 0..20 {
+            assert!(at(1, false).unwrap() <= MAX_RECONNECT_PAUSE * 2);
+        }
+        assert!(at(59, false).unwrap() <= Duration::from_secs(1));
+        // Progress begins a new time.
+        assert!(at(59, true).unwrap() <= MIN_RECONNECT_PAUSE * 2);
+        assert!(at(118, false).is_ok());
+        let error = at(119, false).unwrap_err();
+        assert!(error.contains("within 1m (--reconnect-for)"), "{error}");
+    }
+
+    #[test]
+    fn with_a_limit_of_zero_a_transfer_never_reconnects() {
+        let (mut reconnects, progress) = reconnects(Duration::ZERO);
+        assert!(reconnects.pause_after(lost(), true, &progress, Instant::now()).is_err());
+    }
+
+    #[test]
+    fn only_lost_connections_and_an_unavailable_gateway_are_retried() {
+        let is_retried = |error: &StreamError| matches!(error, StreamError::Retryable(_));
+        for status in [
+            Status::unknown("error reading a body from connection"),
+            Status::internal("h2 protocol error"),
+            Status::cancelled("stream reset"),
+        ] {
+            assert!(is_retried(&status.into()));
+        }
+        for code in [Code::Unavailable, Code::ResourceExhausted] {
+            assert!(is_retried(&of_gateway(code, None)), "{code:?}");
+        }
+        for code in [
+            Code::InvalidArgument,
+            Code::PermissionDenied,
+            Code::FailedPrecondition,
+            Code::Internal,
+            Code::Aborted,
+        ] {
+            assert!(!is_retried(&of_gateway(code, None)), "{code:?}");
+        }
+        let denied = Status::unauthenticated("expired");
+        assert!(!is_retried(&denied.clone().into()) && is_retried(&StreamError::of_accepted(denied)));
+    }
+
+    #[test]
+    fn the_retry_time_of_the_gateway_is_respected_and_fails_beyond_the_limit() {
+        let (mut reconnects, progress) = reconnects(MINUTE);
+        let now = Instant::now();
+        let mut after = |seconds| {
+            let error = of_gateway(Code::ResourceExhausted, Some(Duration::from_secs(seconds)));
+            reconnects.pause_after(error, false, &progress, now)
+        };
+        assert_eq!(after(20), Ok(Duration::from_secs(20)));
+        assert!(after(3600).is_err());
+    }
 }

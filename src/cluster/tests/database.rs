@@ -4,7 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::domain::lease::{AcquiredLease, Acquisition, Beat, Fence, History, LeaseRow, ReplicaName, ReplicaRow};
+use jiff::Timestamp;
+
+use crate::domain::lease::{
+    AcquiredLease, Acquisition, Beat, Fence, History, LeaseRow, Move, MoveReason, ReplicaName, ReplicaRow,
+};
 
 /// Microseconds of virtual time.
 pub(super) type Time = u64;
@@ -291,6 +295,10 @@ impl Database {
                         tenant,
                         epoch: epoch + 1,
                         handover: handover.map(|(_, state)| state),
+                        moved: Move {
+                            at: Timestamp::UNIX_EPOCH,
+                            reason: MoveReason::Free,
+                        },
                     });
                 }
                 Progress::Committed(Answer::Acquired(acquired))
@@ -368,6 +376,11 @@ impl Database {
             owner: lease.owner.clone(),
             epoch: lease.epoch,
             beat: lease.owner.as_ref().and_then(beat_of),
+            is_handed_over: lease.owner.is_none()
+                && lease
+                    .handover
+                    .as_ref()
+                    .is_some_and(|(written, _)| *written == self.history()),
         };
         let replica = |(name, (beat, tenants)): (&ReplicaName, &(i64, Vec<String>))| ReplicaRow {
             name: name.clone(),

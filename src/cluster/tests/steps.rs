@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::cluster::balance::weight;
-use crate::cluster::machine::{Action, Event, HandoverReason, LostReason, Replica, ReplicaSettings};
-use crate::domain::lease::{AcquiredLease, Beat, LeaseRow, ReplicaRow};
+use crate::cluster::machine::{Action, Event, Replica, ReplicaSettings};
+use crate::domain::lease::{AcquiredLease, Beat, LeaseRow, Move, MoveReason, ReplicaRow};
 
 const LEASE: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_secs(1);
 const TRIP: Duration = Duration::from_millis(10);
+const MOVED: Move = Move {
+    at: Timestamp::UNIX_EPOCH,
+    reason: MoveReason::Free,
+};
 
 /// A replica, and the database as its next beat shows it.
 struct Steps {
@@ -19,6 +24,7 @@ struct Steps {
     tenant: String,
     lease: (Option<&'static str>, i64, Option<i64>),
     history: &'static str,
+    is_handed_over: bool,
     /// The beat of the other replica. `None`: it has no row.
     other: Option<i64>,
 }
@@ -41,6 +47,7 @@ impl Steps {
             tenant,
             lease: (None, 0, None),
             history: "1",
+            is_handed_over: false,
             other: None,
         }
     }
@@ -81,6 +88,7 @@ impl Steps {
                 owner: owner.map(Into::into),
                 epoch,
                 beat,
+                is_handed_over: self.is_handed_over,
             }],
             replicas: self.other.iter().map(|beat| row("other", *beat)).collect(),
         };
@@ -97,6 +105,7 @@ impl Steps {
             tenant: self.tenant.clone(),
             epoch: self.lease.1,
             handover: None,
+            moved: MOVED,
         };
         self.replica.acquired(self.now, vec![acquired])
     }
@@ -192,6 +201,14 @@ fn in_a_new_history_nothing_is_acquired_for_a_lease() {
 }
 
 #[test]
+fn a_tenant_that_was_handed_over_in_this_history_is_acquired_at_once() {
+    let mut steps = Steps::new(true);
+    (steps.lease, steps.is_handed_over) = ((None, 4, None), true);
+    steps.beat();
+    assert_eq!(steps.acquire().len(), 1);
+}
+
+#[test]
 fn a_lease_lapses_without_beats_and_is_valid_again_in_the_same_history() {
     let mut steps = Steps::owner();
     steps.beat();
@@ -213,7 +230,7 @@ fn a_lease_that_lapsed_in_another_history_is_lost_and_reset() {
         matches!(
             events[..],
             [Event::Lost {
-                reason: LostReason::OtherHistory,
+                reason: MoveReason::OtherHistory,
                 epoch: 1,
                 ..
             }]
@@ -248,7 +265,7 @@ fn a_higher_epoch_of_another_replica_ends_the_lease() {
         matches!(
             events[..],
             [Event::Lost {
-                reason: LostReason::HigherEpoch,
+                reason: MoveReason::HigherEpoch,
                 ..
             }]
         ),
@@ -269,6 +286,7 @@ fn an_acquisition_whose_answer_was_lost_is_reset() {
         tenant: steps.tenant.clone(),
         epoch: 1,
         handover: None,
+        moved: MOVED,
     };
     assert!(steps.replica.acquired(steps.now, vec![late]).is_empty());
     assert!(!steps.is_valid() && !steps.replica.owns_nothing());
@@ -284,7 +302,7 @@ fn a_handover_is_repeated_until_it_is_answered_and_then_the_tenant_is_left_to_ot
     assert!(matches!(
         events[..],
         [Event::StartHandover {
-            reason: HandoverReason::Requested,
+            reason: MoveReason::Requested,
             epoch: 1,
             ..
         }]
@@ -319,7 +337,7 @@ fn a_replica_that_stops_hands_over_everything_and_names_no_tenants() {
     assert!(matches!(
         events[..],
         [Event::StartHandover {
-            reason: HandoverReason::Stopping,
+            reason: MoveReason::Shutdown,
             ..
         }]
     ));
@@ -353,7 +371,7 @@ fn a_better_owner_that_is_up_for_a_while_gets_the_tenant_after_a_minute() {
         if steps.now < since + Duration::from_secs(60) {
             assert!(events.is_empty(), "{events:?}");
         } else {
-            let reason = HandoverReason::Balance;
+            let reason = MoveReason::Balance;
             return assert!(matches!(events[..], [Event::StartHandover { reason: found, .. }] if found == reason));
         }
     }

@@ -643,6 +643,7 @@ impl World {
                     tenant,
                     lease,
                     handover,
+                    ..
                 } => self.acquired(process, tenant, lease, handover),
                 Event::StartHandover { tenant, epoch, .. } => {
                     if let Some(quota) = self.processes[process].quotas.get_mut(&tenant) {

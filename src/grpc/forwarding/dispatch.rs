@@ -154,7 +154,8 @@ impl Dispatcher {
         let status_builder = self.server.status_builder(request.headers(), start.log.clone());
         let path = request.uri().path();
         start.internal_request_id = mutation::has_request_id(path).then(|| InternalRequestId {
-            id: Uuid::now_v7(),
+            // Without a time, since an old time would mean that it was received before.
+            id: Uuid::new_v4(),
             recovery: mutation::recovery(path),
         });
         let (parts, source) = if method.is_client_streaming {
@@ -215,6 +216,10 @@ impl Dispatcher {
             };
             let dispatch = match &target {
                 _ if Instant::now() >= call.deadline => None,
+                // Not even a response from memory is current without a valid lease.
+                TenantRoute::Here(gateway) if target.running().is_some() && !gateway.is_owner() => {
+                    Some(Ended::Unreachable { sent: false })
+                }
                 TenantRoute::Here(_) if target.running().is_some() => Some(self.execute_here(&call).await),
                 TenantRoute::Replica(owner) if owner.address != self.address => Some(self.forward(&call, owner).await),
                 _ => None,

@@ -197,6 +197,29 @@ mod tests {
         }
     }
 
+    /// A replica of the next release may send more, and a replica of the previous release may send no optional metadata.
+    #[test]
+    fn unknown_metadata_is_ignored_and_optional_metadata_has_defaults() {
+        let mut headers = HeaderMap::new();
+        rpc().add_to(&mut headers);
+        let later = HeaderName::from_static("x-leadgate-peer-later");
+        headers.insert(&later, HeaderValue::from_static("1"));
+        assert_eq!(ForwardedRpc::read(&headers), Some(rpc()));
+        for name in [REPEATED, REQUEST_ID] {
+            headers.remove(name);
+        }
+        let without = ForwardedRpc {
+            is_repeated: false,
+            request_id: None,
+            ..rpc()
+        };
+        assert_eq!(ForwardedRpc::read(&headers), Some(without));
+        assert_eq!(took(&headers), None);
+        assert!(!is_refused(&headers));
+        remove_all(&mut headers);
+        assert!(!headers.contains_key(later));
+    }
+
     #[test]
     fn incomplete_metadata_is_invalid() {
         let mut headers = HeaderMap::new();

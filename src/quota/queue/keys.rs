@@ -3,22 +3,33 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+
+use sha2::{Digest, Sha256};
 
 use super::Position;
 
-/// The key of a record that a write changes, such as a lead's id or an email address. Only a digest is kept. A collision
-/// orders two writes that need no order, and has no other effect.
+/// The key of a record that a write changes, such as a lead's id or an email address. Only a digest is kept. It is the same in all
+/// replicas and releases, because it is stored with mutations in progress. A collision orders two writes that need no order, and
+/// has no other effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteKey(u64);
 
 impl WriteKey {
-    /// Returns the key of this value. The value should include its kind, such as `("email", address)`, so that equal texts of
-    /// different kinds have different keys.
-    pub fn of(value: &impl Hash) -> Self {
-        let mut hasher = DefaultHasher::new();
-        value.hash(&mut hasher);
-        Self(hasher.finish())
+    /// Returns the key of this text. The text should include its kind, such as `email:a@b.co`, so that equal values of different
+    /// kinds have different keys.
+    pub fn of(text: &str) -> Self {
+        let digest = Sha256::digest(text);
+        Self(digest.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte)))
+    }
+
+    /// The key in the store.
+    pub fn stored(self) -> i64 {
+        self.0.cast_signed()
+    }
+
+    /// The key with that number in the store.
+    pub fn from_stored(number: i64) -> Self {
+        Self(number.cast_unsigned())
     }
 }
 

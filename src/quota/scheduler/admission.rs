@@ -242,7 +242,7 @@ fn ticket_request(context: &RequestContext, request: &SlotRequest) -> TicketRequ
         caller: context.caller.clone(),
         criticality: context.criticality,
         cost: request.cost,
-        keys: request.keys.iter().map(WriteKey::of).collect(),
+        keys: request.keys.iter().map(|key| WriteKey::of(key)).collect(),
         position: context.position.filter(|_| !request.keys.is_empty()),
         deadline: context.deadline,
         lane: request.batch.map(|batch| batch.lane),

@@ -148,8 +148,7 @@ impl Quota {
     }
 
     /// Takes the next position in the order of the writes to these keys. Never waits.
-    pub fn reserve(&self, keys: &[String]) -> Reservation {
-        let keys = keys.iter().map(WriteKey::of).collect();
+    pub fn reserve(&self, keys: Vec<WriteKey>) -> Reservation {
         Reservation {
             position: self.shared.lock().queue.reserve(keys),
             shared: self.shared.clone(),
@@ -201,10 +200,14 @@ impl Quota {
                 kind: ErrorKind::DeadlineExceeded { .. },
                 ..
             }) => {
-                let is_behind = self.shared.lock().queue.is_behind(id);
+                let (is_behind, has_lapsed) = {
+                    let scheduler = self.shared.lock();
+                    (scheduler.queue.is_behind(id), !scheduler.lease.is_valid(Instant::now()))
+                };
                 // The queue may have removed the call at the same time.
                 match granted.try_recv() {
                     Ok(Err(error)) => Err(error),
+                    _ if has_lapsed => Err(ErrorKind::Moved { sent: false }.into()),
                     Ok(Ok(_)) | Err(_) => Err(deadline_exceeded(waits_for(is_behind))),
                 }
             }

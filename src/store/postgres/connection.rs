@@ -6,6 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustls::CertificateError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Either, Row};
 use tokio::time::Instant;
@@ -100,8 +101,8 @@ impl Connection {
 
     /// Connects to one host. The error has its name.
     async fn connect_to(settings: &ConnectSettings, host: &Host) -> Result<Self, String> {
-        let connected = settings.options(host).connect().await;
-        let mut inner = connected.map_err(|error| format!("{host}: {}", connect_error(&error, settings)))?;
+        let connected = settings.current_options(host).await.connect().await;
+        let mut inner = connected.map_err(|error| format!("{host}: {}", connect_error(&error, host, settings)))?;
         let query = "SELECT current_setting('transaction_read_only'), pg_is_in_recovery(), \
                      current_setting('server_version_num'), current_setting('server_encoding')";
         let results = collect(&mut inner, query.to_owned()).await;
@@ -293,9 +294,15 @@ async fn collect(connection: &mut PgConnection, text: String) -> Result<Vec<Stat
 }
 
 /// What an error of a connection attempt means, and what to do.
-fn connect_error(error: &sqlx::Error, settings: &ConnectSettings) -> String {
+fn connect_error(error: &sqlx::Error, host: &Host, settings: &ConnectSettings) -> String {
     let (user, database) = (&settings.user, &settings.database);
+    if let sqlx::Error::Tls(error) = error {
+        return format!("TLS failed: {error}; set ssl = on at the server, or check sslmode in store.url");
+    }
     if let sqlx::Error::Io(error) = error {
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return tls_error(error, host);
+        }
         return match error.kind() {
             io::ErrorKind::ConnectionRefused => {
                 "the connection was refused; check that PostgreSQL runs there, and store.url".to_owned()
@@ -330,6 +337,29 @@ fn connect_error(error: &sqlx::Error, settings: &ConnectSettings) -> String {
              server"
         ),
         _ => format!("the connection failed: {}", failure(error)),
+    }
+}
+
+/// What an error of TLS means, and what to do.
+fn tls_error(error: &rustls::Error, host: &Host) -> String {
+    let rustls::Error::InvalidCertificate(reason) = error else {
+        return format!("TLS failed: {error}; check sslmode, sslcert and sslkey in store.url");
+    };
+    match reason {
+        // Two authorities of the same name differ in their keys.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the certificate of the server is not from a trusted authority; set sslrootcert in store.url to the authority of the \
+             server"
+                .to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
+            "the certificate of the server is not valid for the host {}; use a host of the certificate in store.url",
+            host.name
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate of the server has expired".to_owned()
+        }
+        _ => format!("the certificate of the server is invalid: {error}"),
     }
 }
 

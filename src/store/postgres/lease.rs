@@ -10,7 +10,9 @@ use sqlx::postgres::PgRow;
 use super::connection::{Connection, Failure, StatementResult, TransactionLimits};
 use super::statement::{Value, values};
 use super::{Postgres, column_error, first_row};
-use crate::domain::lease::{AcquiredLease, Acquisition, Beat, History, LeaseRow, ReplicaName, ReplicaRow};
+use crate::domain::lease::{
+    AcquiredLease, Acquisition, Beat, History, LeaseRow, Move, MoveReason, ReplicaName, ReplicaRow,
+};
 use crate::store::{ClusterStatus, LeaseStatus, ReplicaStatus, StoreError};
 
 /// The connection for the leases.
@@ -90,25 +92,16 @@ impl LeaseConnection {
         Ok(())
     }
 
-    /// Adds the leases of tenants that have none.
-    pub async fn add_tenants(&mut self, tenants: &[String]) -> Result<(), StoreError> {
-        self.execute(
-            "INSERT INTO tenant_lease (tenant, epoch) SELECT tenant, 0 FROM unnest($1) tenant ORDER BY tenant
-             ON CONFLICT DO NOTHING",
-            values![tenants],
-        )
-        .await
-        .map(drop)
-    }
-
-    /// Counts a beat of this replica, and then reads all leases, in one transaction with separate statements, so that it sees an
-    /// acquisition that the first one waited for.
+    /// Adds the missing leases of tenants, counts a beat of this replica, and then reads all leases, in one transaction with separate
+    /// statements, so that it sees an acquisition that an earlier one waited for. `tenants` are those in the settings of the replica.
     pub async fn beat(&mut self, address: &str, tenants: &[String]) -> Result<Beat, StoreError> {
         let me = self.me.clone();
         let results = self
             .execute(
                 "INSERT INTO history SELECT $HERE, CASE WHEN EXISTS (SELECT FROM tenant_lease WHERE epoch > 0)
                      THEN clock_timestamp() ELSE 'epoch'::timestamptz END ON CONFLICT DO NOTHING;
+                 INSERT INTO tenant_lease (tenant, epoch) SELECT tenant, 0 FROM unnest($3) tenant ORDER BY tenant
+                     ON CONFLICT DO NOTHING;
                  INSERT INTO replica (name, address, beat, tenants, changed) VALUES ($1, $2, 1, $3, clock_timestamp())
                      ON CONFLICT (name) DO UPDATE SET beat = replica.beat + 1, address = excluded.address,
                          tenants = excluded.tenants, changed = excluded.changed;
@@ -117,7 +110,8 @@ impl LeaseConnection {
                      WHERE l.owner IS NOT NULL AND NOT EXISTS (SELECT FROM replica r WHERE r.name = l.owner) ORDER BY l.owner
                      ON CONFLICT DO NOTHING;
                  SELECT h.id, (extract(epoch from clock_timestamp() - h.first_seen) * 1000000)::bigint,
-                        l.tenant, l.owner, l.epoch, r.beat
+                        l.tenant, l.owner, l.epoch, r.beat,
+                        coalesce(l.owner IS NULL AND l.handover_history = h.id, false)
                      FROM history h LEFT JOIN tenant_lease l ON true LEFT JOIN replica r ON r.name = l.owner
                      WHERE h.id = $HERE ORDER BY l.tenant;
                  SELECT name, address, beat, tenants FROM replica ORDER BY name",
@@ -131,8 +125,8 @@ impl LeaseConnection {
     }
 
     /// Acquires leases that have not changed. Leases that have changed are missing in the result; so are all leases if the history
-    /// has changed, or if it is younger than a lease. `reason` is kept for the status.
-    pub async fn acquire(&mut self, acquisition: &Acquisition, reason: &str) -> Result<Vec<AcquiredLease>, StoreError> {
+    /// has changed, or if it is younger than a lease. The reason of a handover stays the reason of the move.
+    pub async fn acquire(&mut self, acquisition: &Acquisition) -> Result<Vec<AcquiredLease>, StoreError> {
         let Acquisition {
             tenants,
             owner,
@@ -141,6 +135,10 @@ impl LeaseConnection {
         if tenants.is_empty() {
             return Ok(vec![]);
         }
+        let reason = match owner {
+            None => MoveReason::Free,
+            Some(_) => MoveReason::Takeover,
+        };
         let rows = tenants
             .iter()
             .map(|(tenant, epoch)| self.store.statement("($1, $2)", values![tenant, *epoch]));
@@ -156,9 +154,11 @@ impl LeaseConnection {
                                        AND (t.owner IS NULL AND $3 IS NULL OR t.owner IN (SELECT name FROM o))
                                      ORDER BY t.tenant FOR NO KEY UPDATE OF t)
              UPDATE tenant_lease t SET owner = $5, epoch = t.epoch + 1, handover = NULL, handover_history = NULL,
-                                       owned_since = clock_timestamp(), last_move_reason = $6
+                                       owned_since = clock_timestamp(),
+                                       last_move_reason = CASE WHEN l.handover_history = $1 THEN coalesce(t.last_move_reason, $6) ELSE $6 END
                FROM l WHERE t.tenant = l.tenant
-             RETURNING t.tenant, t.epoch, CASE WHEN l.handover_history = $1 THEN l.handover END";
+             RETURNING t.tenant, t.epoch, CASE WHEN l.handover_history = $1 THEN l.handover END,
+                       (extract(epoch from t.owned_since) * 1000)::bigint, t.last_move_reason";
         let (first_part, second_part) = template.split_once("ROWS").unwrap_or((template, ""));
         let (me, lease) = (self.me.clone(), self.lease);
         let values = values![
@@ -167,17 +167,23 @@ impl LeaseConnection {
             owner.as_ref().map(|(name, _)| &**name),
             owner.as_ref().map(|(_, beat)| *beat),
             &*me,
-            reason
+            reason.name()
         ];
         let parts = [first_part, second_part].map(|part| self.store.statement(part, values));
         let [first_part, second_part] = parts;
         let statement = first_part.and_then(|first| Ok(format!("{first}{rows}{}", second_part?)));
         let results = self.send(statement).await?;
         let acquired = |row: &PgRow| {
+            let stored: Option<String> = row.try_get(4)?;
             Ok(AcquiredLease {
                 tenant: row.try_get(0)?,
                 epoch: row.try_get(1)?,
                 handover: row.try_get(2)?,
+                moved: Move {
+                    at: Timestamp::from_millisecond(row.try_get(3)?).unwrap_or_default(),
+                    // Another version may hand over for another reason.
+                    reason: stored.as_deref().and_then(MoveReason::named).unwrap_or(reason),
+                },
             })
         };
         let rows = results.first().map(|result| &result.rows[..]).unwrap_or_default();
@@ -195,16 +201,17 @@ impl LeaseConnection {
         self.free(tenant, epoch, history, None).await
     }
 
-    /// Frees a lease of this replica, with the state of its quota as JSON. Returns whether it was freed; otherwise it was not the
-    /// lease of this replica any more.
+    /// Frees a lease of this replica, with the state of its quota as JSON and the reason of the move. Returns whether it was freed;
+    /// otherwise it was not the lease of this replica any more.
     pub async fn hand_over(
         &mut self,
         tenant: &str,
         epoch: i64,
         history: &History,
         state: &str,
+        reason: MoveReason,
     ) -> Result<bool, StoreError> {
-        self.free(tenant, epoch, history, Some(state)).await
+        self.free(tenant, epoch, history, Some((state, reason))).await
     }
 
     async fn free(
@@ -212,14 +219,17 @@ impl LeaseConnection {
         tenant: &str,
         epoch: i64,
         history: &History,
-        state: Option<&str>,
+        handover: Option<(&str, MoveReason)>,
     ) -> Result<bool, StoreError> {
         let me = self.me.clone();
+        let (state, reason) = handover.unzip();
+        let reason = reason.map(MoveReason::name);
         let results = self
             .execute(
-                "UPDATE tenant_lease SET owner = NULL, handover = $1, handover_history = CASE WHEN $1 IS NOT NULL THEN $5 END
+                "UPDATE tenant_lease SET owner = NULL, handover = $1, handover_history = CASE WHEN $1 IS NOT NULL THEN $5 END,
+                                         last_move_reason = coalesce($6, last_move_reason)
                  WHERE tenant = $2 AND owner = $3 AND epoch = $4 AND $HERE = $5 RETURNING 1",
-                values![state, tenant, &*me, epoch, &**history],
+                values![state, tenant, &*me, epoch, &**history, reason],
             )
             .await?;
         Ok(first_row(&results).is_some())
@@ -290,6 +300,7 @@ fn read_beat(results: &[StatementResult]) -> Result<Option<Beat>, sqlx::Error> {
                 owner: row.try_get::<Option<String>, _>(3)?.map(ReplicaName::from),
                 epoch: row.try_get(4)?,
                 beat: row.try_get(5)?,
+                is_handed_over: row.try_get(6)?,
             });
         }
     }

@@ -287,6 +287,16 @@ impl Postgres {
         self.in_order(tenant, caller, request, statement).await.map(drop)
     }
 
+    pub(super) async fn is_history_younger(&self, age: Duration) -> Result<bool, StoreError> {
+        let statement = self.statement(
+            "SELECT NOT EXISTS (SELECT FROM history WHERE id = $HERE AND first_seen <= clock_timestamp() - $1)",
+            values![age],
+        );
+        let rows = self.read(statement).await?;
+        let row = rows.first().map(|row| row.try_get(0).map_err(column_error));
+        row.unwrap_or(Ok(true))
+    }
+
     pub(super) async fn unfinished_requests(&self, tenant: &str) -> Result<Vec<UnfinishedRequest>, StoreError> {
         let statement = self.statement(
             "SELECT id, begun, owner, epoch, coalesce(keys, '{}') FROM request WHERE tenant = $1 AND answer IS NULL ORDER BY id",

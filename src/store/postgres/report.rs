@@ -1,4 +1,4 @@
-//! What `leadgate check` reports about the server.
+//! What `leadgate check` and `leadgate cluster status` read from the server. Nothing here changes the database.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::statement::HistoryExpression;
 use super::{HOUSEKEEPING, LIMITS, Postgres, first, migrations};
-use crate::store::{ServerReport, StoreError, StoreOptions};
+use crate::store::{ClusterStatus, ServerReport, StoreError, StoreOptions};
 
 /// The tables, each with the rights that the role needs.
 const TABLES: [&str; 9] = [
@@ -33,17 +33,28 @@ impl Postgres {
         report
     }
 
-    async fn own_report(&self) -> Result<ServerReport, StoreError> {
-        let version = {
-            let mut pooled = self
-                .pool
-                .get(HOUSEKEEPING, LIMITS.timeout)
-                .await
-                .map_err(|failure| failure.reading())?;
-            let version = migrations::version(&mut pooled.connection).await;
-            pooled.put_back(&version);
-            version.map_err(|failure| failure.reading())?
+    /// The leases and the replicas. None without tables.
+    pub(in crate::store) async fn read_cluster_status(options: &StoreOptions) -> Result<ClusterStatus, StoreError> {
+        let store = Self::connect(options).await?;
+        let status = match store.schema_version().await {
+            Ok(0) => Ok(ClusterStatus::default()),
+            Ok(_) => store.cluster_status().await,
+            Err(error) => Err(error),
         };
+        store.close().await;
+        status
+    }
+
+    async fn schema_version(&self) -> Result<i64, StoreError> {
+        let pooled = self.pool.get(HOUSEKEEPING, LIMITS.timeout).await;
+        let mut pooled = pooled.map_err(|failure| failure.reading())?;
+        let schema = migrations::schema(&mut pooled.connection).await;
+        pooled.put_back(&schema);
+        schema.map(|schema| schema.version).map_err(|failure| failure.reading())
+    }
+
+    async fn own_report(&self) -> Result<ServerReport, StoreError> {
+        let version = self.schema_version().await?;
         let query = "SELECT current_setting('server_version'), current_setting('fsync') = 'on',
                      current_setting('full_page_writes') = 'on',
                      has_schema_privilege(current_schema(), 'CREATE')";

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -21,6 +23,7 @@ pub(super) struct ConnectSettings {
     pub(super) user: String,
     pub(super) database: String,
     password: Option<SecretString>,
+    password_file: Option<PathBuf>,
     tls: TlsOptions,
     pub(super) connect_timeout: Duration,
     pub(super) max_connections: usize,
@@ -40,6 +43,13 @@ struct TlsOptions {
     root_certificate: Option<PathBuf>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+}
+
+impl Host {
+    /// Whether the host is the directory of a Unix socket.
+    fn is_socket(&self) -> bool {
+        self.name.starts_with('/')
+    }
 }
 
 impl fmt::Display for Host {
@@ -107,21 +117,40 @@ impl ConnectSettings {
             user,
             database,
             password: password.or_else(|| variable("PGPASSWORD").map(SecretString::from)),
+            password_file: options.password_file.clone(),
             tls,
             connect_timeout: options.connect_timeout,
             max_connections: options.max_connections.max(1) as usize,
         })
     }
 
+    /// Returns the options for a connection to one host, with the password that its file has now.
+    pub(super) async fn current_options(&self, host: &Host) -> PgConnectOptions {
+        let options = self.options(host);
+        let Some(path) = &self.password_file else {
+            return options;
+        };
+        let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => options,
+            password => options.password(password),
+        }
+    }
+
     /// Returns the options for a connection to one host.
-    pub(super) fn options(&self, host: &Host) -> PgConnectOptions {
+    fn options(&self, host: &Host) -> PgConnectOptions {
+        let mode = match host.is_socket() {
+            // As in libpq: a server has no TLS on a Unix socket.
+            true => PgSslMode::Disable,
+            false => self.tls.mode,
+        };
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(&host.name)
             .port(host.port)
             .username(&self.user)
             .database(&self.database)
             .application_name("leadgate")
-            .ssl_mode(self.tls.mode)
+            .ssl_mode(mode)
             // PgBouncer knows neither.
             .statement_cache_capacity(0)
             .extra_float_digits(None)
@@ -163,7 +192,24 @@ impl TlsOptions {
                 readable(path).map_err(|error| format!("{name}: {} cannot be read: {error}", path.display()))?;
             }
         }
-        Ok(())
+        let Some(path) = &self.root_certificate else {
+            return Ok(());
+        };
+        let mut certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
+        if !certificates.next().is_some_and(|first| first.is_ok()) {
+            return Err(format!(
+                "sslrootcert: {} has no certificate in PEM form",
+                path.display()
+            ));
+        }
+        match self.mode {
+            PgSslMode::VerifyFull | PgSslMode::Disable => Ok(()),
+            // libpq checks the certificate in this case. Without an error, the connection would be less secure than intended.
+            _ => Err(
+                "sslrootcert has no effect without sslmode=verify-full, which checks the certificate of the server"
+                    .to_owned(),
+            ),
+        }
     }
 }
 
@@ -277,6 +323,40 @@ mod tests {
         };
         let settings = ConnectSettings::new(&options).unwrap();
         assert_eq!(password(&settings), Some("setting"));
+    }
+
+    #[test]
+    fn a_unix_socket_has_no_tls() {
+        let settings = read("postgres://u@/d?host=/run/postgresql,db&sslmode=require", &[]).unwrap();
+        let modes = settings.hosts.iter().map(|host| settings.options(host).get_ssl_mode());
+        let modes: Vec<PgSslMode> = modes.collect();
+        assert!(
+            matches!(modes[..], [PgSslMode::Disable, PgSslMode::Require]),
+            "{modes:?}"
+        );
+    }
+
+    #[test]
+    fn a_root_certificate_that_would_not_be_used_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let (good, bad) = (folder.path().join("ca.pem"), folder.path().join("bad.pem"));
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        std::fs::write(&good, certificate.pem()).unwrap();
+        std::fs::write(&bad, "no certificate").unwrap();
+        let read = |parameters: &str, file: &Path| {
+            let url = format!("postgres://u@h/d?{parameters}&sslrootcert={}", file.display());
+            super::ConnectSettings::new(&StoreOptions::new(&url)).map(drop)
+        };
+        for mode in ["sslmode=verify-full", "sslmode=disable"] {
+            assert_eq!(read(mode, &good), Ok(()), "{mode}");
+        }
+        for mode in ["sslmode=require", "sslmode=prefer", ""] {
+            let error = read(mode, &good).unwrap_err();
+            assert!(error.contains("sslmode=verify-full"), "{error}");
+        }
+        let error = read("sslmode=verify-full", &bad).unwrap_err();
+        assert!(error.contains("bad.pem has no certificate"), "{error}");
     }
 
     #[test]

@@ -236,30 +236,6 @@ impl Postgres {
         Ok(self.readable(tenant, &rows).collect())
     }
 
-    pub(in crate::store) async fn steps_of_other_epochs(&self, tenant: &str) -> Result<Vec<Uuid>, StoreError> {
-        let statement = self.statement(
-            "SELECT id, owner, epoch, document FROM share WHERE tenant = $1 AND unsettled ORDER BY id",
-            values![tenant],
-        );
-        let rows = self.read(statement).await?;
-        let mut ids = vec![];
-        for row in &rows {
-            let owner: Option<String> = row.try_get(1).map_err(column_error)?;
-            if self.is_own_mark(owner.as_deref(), row.try_get(2).map_err(column_error)?) {
-                continue;
-            }
-            let document: &str = row.try_get(3).map_err(column_error)?;
-            // Damaged rows are reported by other reads.
-            let Ok(share) = from_json::<record::share::ShareRecord>(document).map(Share::from) else {
-                continue;
-            };
-            if is_sending(share.stage) {
-                ids.push(share.id);
-            }
-        }
-        Ok(ids)
-    }
-
     pub(in crate::store) async fn shares_due_to_expire(
         &self,
         tenant: &str,
@@ -271,6 +247,19 @@ impl Postgres {
         );
         let rows = self.read(statement).await?;
         Ok(self.readable(tenant, &rows).map(|share| share.id).collect())
+    }
+
+    pub(in crate::store) async fn next_expiry(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError> {
+        let statement = self.statement(
+            "SELECT min(expires) FROM share WHERE tenant = $1 AND state IN (4, 7, 9)",
+            values![tenant],
+        );
+        let rows = self.read(statement).await?;
+        let next: Option<i64> = match rows.first() {
+            Some(row) => row.try_get(0).map_err(column_error)?,
+            None => None,
+        };
+        Ok(next.map(at))
     }
 
     pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {

@@ -211,7 +211,7 @@ fn request(id: u128) -> RequestId {
 async fn repeated<T: StoredResult>(store: &Store, id: u128) -> (Option<PriorAttempt>, Result<T, Error>) {
     let keep = Duration::from_secs(1_000 * 366 * 86_400);
     let requests = Arc::new(Requests::<T>::new(store.clone(), "south", keep, TaskTracker::new()));
-    let entry = requests.enter(request(id));
+    let entry = requests.enter(request(id), vec![]);
     let (send, prior) = tokio::sync::oneshot::channel();
     let work = |prior| async move {
         send.send(prior).unwrap();

@@ -170,6 +170,16 @@ impl Sqlite {
         Ok(self.readable(tenant, &rows).map(|share| share.id).collect())
     }
 
+    pub(in crate::store) async fn next_expiry(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError> {
+        let row = sqlx::query("SELECT MIN(expires) FROM share WHERE tenant = ?1 AND state IN (4, 7, 9)")
+            .bind(tenant)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(read_error)?;
+        let next: Option<i64> = row.try_get(0).map_err(read_error)?;
+        Ok(next.map(at))
+    }
+
     pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
         let row = sqlx::query(
             "SELECT COUNT(DISTINCT entity_id) FROM share INDEXED BY share_live_of_user

@@ -530,6 +530,8 @@ async fn a_share_is_due_to_expire_at_its_end(store: &Store) {
     assert_eq!(store.shares_due_to_expire("acme", at(499)).await, Ok(vec![]));
     let due = store.shares_due_to_expire("acme", at(500)).await;
     assert_eq!(due, Ok(vec![Uuid::from_u128(1)]));
+    assert_eq!(store.next_expiry("acme").await, Ok(Some(at(500))));
+    assert_eq!(store.next_expiry("north").await, Ok(None));
 }
 
 /// Adds a share that expired at second 500.
@@ -544,6 +546,7 @@ async fn add_expired(store: &Store, tenant: &str) -> Uuid {
 async fn an_expired_share_is_not_due_to_expire(store: &Store) {
     add_expired(store, "acme").await;
     assert_eq!(store.shares_due_to_expire("acme", at(600)).await, Ok(vec![]));
+    assert_eq!(store.next_expiry("acme").await, Ok(None));
 }
 
 async fn a_share_that_ended_is_deleted_after_its_time(store: &Store) {

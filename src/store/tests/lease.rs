@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::server::Server;
 use super::{at, mark, share};
-use crate::domain::lease::{AcquiredLease, Acquisition, Beat, Fence, History};
+use crate::domain::lease::{AcquiredLease, Acquisition, Beat, Fence, History, MoveReason};
 use crate::store::{LeaseConnection, Store};
 
 /// The tenants of the conformance tests.
@@ -42,8 +42,7 @@ impl Replica {
     }
 
     async fn with_lease(store: &Store, name: &'static str, lease: Duration) -> Self {
-        let mut leases = store.lease_connection(name.into(), lease).unwrap();
-        leases.add_tenants(&tenants()).await.unwrap();
+        let leases = store.lease_connection(name.into(), lease).unwrap();
         Self { name, leases }
     }
 
@@ -54,7 +53,7 @@ impl Replica {
 
     /// Acquires tenants as a beat showed them.
     async fn acquire(&mut self, beat: &Beat, tenants: &[&str]) -> Vec<AcquiredLease> {
-        self.leases.acquire(&acquisition(beat, tenants), "test").await.unwrap()
+        self.leases.acquire(&acquisition(beat, tenants)).await.unwrap()
     }
 
     fn fence(&self, history: &History, epoch: i64) -> Fence {
@@ -121,20 +120,25 @@ impl TestDatabase {
 
     /// Waits until a statement waits for a lock, or a task has ended.
     async fn blocked<T>(&self, task: &JoinHandle<T>) -> bool {
-        let query = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock'",
-            self.name
-        );
         loop {
             // The task needs this thread.
             tokio::time::sleep(Duration::from_millis(10)).await;
-            if self.server.sql(&self.name, &query).trim() != "0" {
+            if self.has_waiting_statement() {
                 return true;
             }
             if task.is_finished() {
                 return false;
             }
         }
+    }
+
+    /// Whether a statement waits for a lock.
+    fn has_waiting_statement(&self) -> bool {
+        let query = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock'",
+            self.name
+        );
+        self.server.sql(&self.name, &query).trim() != "0"
     }
 }
 
@@ -164,12 +168,19 @@ async fn a_free_tenant_is_acquired_and_owned() {
     let before = replica.beat().await;
     assert_eq!(owner(&before, "acme"), (None, 0));
     let acquired = replica.acquire(&before, &["acme", "south"]).await;
-    let expected = ["acme", "south"].map(|tenant| AcquiredLease {
-        tenant: tenant.to_owned(),
-        epoch: 1,
-        handover: None,
-    });
-    assert_eq!(acquired, expected);
+    let found: Vec<_> = acquired
+        .iter()
+        .map(|lease| {
+            (
+                &*lease.tenant,
+                lease.epoch,
+                lease.handover.as_deref(),
+                lease.moved.reason,
+            )
+        })
+        .collect();
+    let expected = ["acme", "south"].map(|tenant| (tenant, 1, None, MoveReason::Free));
+    assert_eq!(found, expected);
     let after = replica.beat().await;
     assert_eq!(
         (owner(&after, "acme"), owner(&after, "north")),
@@ -186,8 +197,8 @@ async fn a_free_tenant_is_acquired_and_owned() {
     let status = database.store.cluster_status().await.unwrap().unwrap();
     let lease = &status.leases[0];
     assert_eq!((lease.owner.as_deref(), lease.epoch), (Some("a"), 1));
-    assert_eq!(lease.last_move_reason.as_deref(), Some("test"));
-    assert!(lease.owned_since.is_some());
+    assert_eq!(lease.last_move_reason.as_deref(), Some("free"));
+    assert_eq!(lease.owned_since, Some(acquired[0].moved.at));
     assert!(status.replicas[0].last_beat < Duration::from_secs(60));
 }
 
@@ -207,7 +218,8 @@ async fn an_owner_that_has_not_changed_loses_its_leases() {
     let (_, _, store) = database.owned("a").await;
     let mut b = Replica::new(&database.store, "b").await;
     let beat = b.beat().await;
-    assert_eq!(b.acquire(&beat, &TENANTS).await.len(), 3);
+    let acquired = b.acquire(&beat, &TENANTS).await;
+    assert!(acquired.len() == 3 && acquired[0].moved.reason == MoveReason::Takeover);
     assert_eq!(owner(&b.beat().await, "acme"), (Some("b"), 2));
     assert!(is_rejected(store.save_quota_state("acme", "{}").await));
 }
@@ -404,9 +416,15 @@ async fn a_handover_is_passed_on_once_and_only_in_its_history() {
     let (mut a, beat, _) = database.owned("a").await;
     let mut b = Replica::new(&database.store, "b").await;
     for tenant in ["acme", "north"] {
-        let freed = a.leases.hand_over(tenant, 1, &beat.history, r#"{"slots":[1]}"#).await;
+        let state = r#"{"slots":[1]}"#;
+        let freed = a
+            .leases
+            .hand_over(tenant, 1, &beat.history, state, MoveReason::Balance)
+            .await;
         assert_eq!(freed, Ok(true));
     }
+    let status = database.store.cluster_status().await.unwrap().unwrap();
+    assert_eq!(status.leases[0].last_move_reason.as_deref(), Some("balance"));
     database.server.sql(
         &database.name,
         "UPDATE tenant_lease SET handover_history = '1/00000001' WHERE tenant = 'north'",
@@ -415,10 +433,17 @@ async fn a_handover_is_passed_on_once_and_only_in_its_history() {
     let acquired = b.acquire(&seen, &["acme", "north"]).await;
     let handovers: Vec<_> = acquired.iter().map(|lease| lease.handover.as_deref()).collect();
     assert_eq!(handovers, [Some(r#"{"slots":[1]}"#), None]);
+    // The reason of the handover is the reason of the move.
+    let reasons: Vec<_> = acquired.iter().map(|lease| lease.moved.reason).collect();
+    assert_eq!(reasons, [MoveReason::Balance, MoveReason::Free]);
     // The state is used once.
     b.leases.reset("acme", 2, &seen.history).await.unwrap();
     let seen = a.beat().await;
-    assert_eq!(a.acquire(&seen, &["acme"]).await[0].handover, None);
+    let acquired = a.acquire(&seen, &["acme"]).await;
+    assert_eq!(
+        (&acquired[0].handover, acquired[0].moved.reason),
+        (&None, MoveReason::Free)
+    );
 }
 
 #[tokio::test]
@@ -431,7 +456,7 @@ async fn nothing_is_acquired_in_a_young_history_or_in_another_one() {
         history: "1/00000001".into(),
         ..acquisition(&seen, &TENANTS)
     };
-    assert_eq!(b.leases.acquire(&other, "test").await, Ok(vec![]));
+    assert_eq!(b.leases.acquire(&other).await, Ok(vec![]));
     let set_age = |age: &str| {
         let update = format!("UPDATE history SET first_seen = clock_timestamp() - interval '{age}'");
         database.server.sql(&database.name, &update);
@@ -480,7 +505,12 @@ async fn leases_work_through_pgbouncer() {
     assert_eq!(b.acquire(&seen, &TENANTS).await, []);
     let fenced = store.fenced(a.fence(&beat.history, 1));
     fenced.save_quota_state("acme", "{}").await.unwrap();
-    assert_eq!(a.leases.hand_over("acme", 1, &beat.history, "{}").await, Ok(true));
+    assert_eq!(
+        a.leases
+            .hand_over("acme", 1, &beat.history, "{}", MoveReason::Shutdown)
+            .await,
+        Ok(true)
+    );
     assert!(is_rejected(fenced.save_quota_state("acme", "{}").await));
     // Directly and through PgBouncer, the history is the same.
     let direct = Store::open(&server.url(&name)).await.unwrap();
@@ -494,6 +524,8 @@ async fn a_statement_that_waits_longer_than_a_fifth_of_the_lease_is_given_up() {
     a.beat().await;
     let lock = database.transaction("UPDATE replica SET beat = beat + 10").await;
     assert!(a.leases.beat("a:1", &[]).await.is_err());
+    // The server ends the statement a moment before or after the replica gives up.
+    while database.has_waiting_statement() {}
     lock.commit().await;
     // The beat that was given up has no effect.
     assert_eq!(a.beat().await.replicas[0].beat, 12);

@@ -1,14 +1,21 @@
-//! Tests of the store. `conformance` runs on every backend. `postgres` and `lease` test PostgreSQL, the other modules SQLite.
+//! Tests of the store. `conformance` runs on every backend. `postgres`, `lease`, `outage` and `tls` test PostgreSQL, the other
+//! modules SQLite.
 
+#[allow(dead_code, unreachable_pub, reason = "the tests of the gateway use all of it")]
+#[path = "../../../tests/it/certificates.rs"]
+mod certificates;
 mod conformance;
 mod damaged;
 mod file;
 mod lease;
+mod outage;
+mod owners;
 mod postgres;
 mod query;
 mod round_trip;
 #[path = "../../../tests/postgres/mod.rs"]
 mod server;
+mod tls;
 
 use std::time::Duration;
 

@@ -211,7 +211,7 @@ proptest! {
                 let is_kept = matches!(Outcome::of_mutation(&result), Outcome::Executed | Outcome::Rejected);
                 let first = result.clone();
                 let (requests, entry) = (requests_of_tenant(), request(id));
-                let entry = requests.enter(entry);
+                let entry = requests.enter(entry, vec![]);
                 let recorded = entry.recorded(&context());
                 let work = |_| async move {
                     recorded.begin().await?;
@@ -221,7 +221,7 @@ proptest! {
                 prop_assert_eq!(&returned, &result);
                 if is_kept {
                     let requests = requests_of_tenant();
-                    let entry = requests.enter(request(id));
+                    let entry = requests.enter(request(id), vec![]);
                     let again = requests.once(&context(), Some(entry), |_| async { Err(ErrorKind::CallerCancelled.into()) }).await;
                     prop_assert_eq!(again, result);
                 }

@@ -27,7 +27,7 @@ use crate::cli::client::GatewayClient;
 use crate::cli::transfer::progress::Progress;
 use crate::cli::transfer::rows::{FileRow, RowReader};
 use crate::cli::transfer::state;
-use crate::cli::transfer::stream::{StreamError, StreamRetries, pause};
+use crate::cli::transfer::stream::{Reconnects, StreamError, pause};
 
 /// Maximum number of rows that are read and not recorded.
 const MAX_ROWS: usize = 10_000;
@@ -175,26 +175,25 @@ impl ImportRunner {
     }
 
     /// Sends all rows and waits until each row has an outcome. Starts a new stream after an interruption.
-    pub(super) async fn run(&mut self, gateway: &GatewayClient) -> Result<(), String> {
+    pub(super) async fn run(&mut self, gateway: &GatewayClient, reconnects: Reconnects) -> Result<(), String> {
         if self.is_dry() {
-            return self.send_all(gateway).await;
+            return self.send_all(gateway, reconnects).await;
         }
         let watching = watch_quota(gateway.clone(), self.bottleneck_sender.clone());
         tokio::select! {
-            ended = self.send_all(gateway) => ended,
+            ended = self.send_all(gateway, reconnects) => ended,
             never = watching => match never {},
         }
     }
 
-    async fn send_all(&mut self, gateway: &GatewayClient) -> Result<(), String> {
-        let mut retries = StreamRetries::default();
+    async fn send_all(&mut self, gateway: &GatewayClient, mut reconnects: Reconnects) -> Result<(), String> {
         loop {
             let before = self.count;
-            let Err(error) = self.stream(gateway).await else {
+            let Err(error) = self.stream(gateway, &mut reconnects).await else {
                 return Ok(());
             };
-            let pause = retries.after(error, self.count > before, &self.progress)?;
-            tokio::time::sleep(pause).await;
+            let has_progressed = self.count > before;
+            reconnects.wait(error, has_progressed, &self.progress).await?;
         }
     }
 
@@ -214,7 +213,7 @@ impl ImportRunner {
         state::save(state_path, &self.state)
     }
 
-    async fn stream(&mut self, gateway: &GatewayClient) -> Result<(), StreamError> {
+    async fn stream(&mut self, gateway: &GatewayClient, reconnects: &mut Reconnects) -> Result<(), StreamError> {
         let (sender, messages) = mpsc::channel(BUFFER);
         // A row without a response may have been executed. The gateway recognizes its request id.
         self.again.clear();
@@ -228,6 +227,7 @@ impl ImportRunner {
         let request = gateway.stream(ReceiverStream::new(messages));
         let responses = client.import_leads(request).await.map_err(StreamError::from)?;
         let mut responses = responses.into_inner();
+        reconnects.connected(&self.progress);
         let mut tick = interval(SAVE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -246,7 +246,10 @@ fn crowd(paced: &mut PacedQueue, tickets: &[(usize, usize, bool, Option<u32>)]) 
         request.criticality = Criticality::ALL[*class];
         request.cost = if *bulk { Cost::Bulk } else { Cost::Call };
         // Each key once: the order of keys has a test of its own.
-        request.keys = key.map(|key| WriteKey::of(&(index, key))).into_iter().collect();
+        request.keys = key
+            .map(|key| WriteKey::of(&format!("{index} {key}")))
+            .into_iter()
+            .collect();
         paced.push(request, "crowd");
     }
 }
@@ -316,7 +319,7 @@ proptest! {
         let mut new_ticket = request(["w", "x", "double", "z", "new"][caller], paced.now);
         new_ticket.criticality = Criticality::ALL[class];
         new_ticket.deadline += Duration::from_secs(3600);
-        new_ticket.keys = is_write.then(|| WriteKey::of(&"mine")).into_iter().collect();
+        new_ticket.keys = is_write.then(|| WriteKey::of("mine")).into_iter().collect();
         let predicted = paced.admit(&new_ticket).unwrap();
         paced.push(new_ticket, "newcomer");
         let begin = paced.now;
@@ -340,7 +343,7 @@ proptest! {
         let mut new_ticket = request(["w", "x", "double", "capped", "new"][caller], paced.now);
         new_ticket.criticality = Criticality::ALL[class];
         new_ticket.cost = if bulk { Cost::Bulk } else { Cost::Call };
-        new_ticket.keys = is_write.then(|| WriteKey::of(&"mine")).into_iter().collect();
+        new_ticket.keys = is_write.then(|| WriteKey::of("mine")).into_iter().collect();
         // A bulk call also needs the second that its slot takes.
         new_ticket.deadline = paced.now + ms(timeout + if bulk { 1_000 } else { 0 });
         let timeout = new_ticket.deadline - paced.now;
@@ -378,7 +381,7 @@ proptest! {
         let new_ticket = TicketRequest {
             criticality: Criticality::ALL[class],
             cost: if bulk { Cost::Bulk } else { Cost::Call },
-            keys: is_write.then(|| WriteKey::of(&"mine")).into_iter().collect(),
+            keys: is_write.then(|| WriteKey::of("mine")).into_iter().collect(),
             deadline: paced.now + ms(timeout),
             ..request(["w", "x", "double", "z", "capped", "new"][caller], paced.now)
         };

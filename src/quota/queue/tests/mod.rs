@@ -67,7 +67,7 @@ fn request(caller: &str, now: Instant) -> TicketRequest {
 
 fn write(caller: &str, key: u32, now: Instant) -> TicketRequest {
     TicketRequest {
-        keys: vec![WriteKey::of(&key)],
+        keys: vec![WriteKey::of(&key.to_string())],
         ..request(caller, now)
     }
 }
@@ -324,7 +324,7 @@ fn a_caller_that_gets_settings_leaves_the_shared_entry() {
 #[test]
 fn a_reserved_position_is_kept_until_it_is_released() {
     let mut test = TestQueue::new();
-    let key = WriteKey::of(&1_u32);
+    let key = WriteKey::of("1");
     let position = test.queue.reserve(vec![key, key]);
     test.push(write("b", 1, test.now), "later");
     assert_eq!(test.name(&FREE), "none");
@@ -344,7 +344,7 @@ fn a_reserved_position_is_kept_until_it_is_released() {
 #[test]
 fn a_write_waits_for_writes_that_are_linked_by_a_common_write() {
     let mut test = TestQueue::new();
-    let (email, phone) = (WriteKey::of(&1_u32), WriteKey::of(&2_u32));
+    let (email, phone) = (WriteKey::of("1"), WriteKey::of("2"));
     let [both, by_phone, by_email] =
         [vec![email, phone], vec![phone], vec![email]].map(|keys| test.queue.reserve(keys));
     let at = |test: &TestQueue, position| TicketRequest {
@@ -365,7 +365,7 @@ fn a_write_waits_for_writes_that_are_linked_by_a_common_write() {
 #[test]
 fn a_call_at_a_reserved_position_has_the_class_of_calls_behind_it() {
     let mut test = TestQueue::new();
-    let key = WriteKey::of(&1_u32);
+    let key = WriteKey::of("1");
     let positions = [(); 3].map(|()| test.queue.reserve(vec![key]));
     let at = |test: &TestQueue, position: usize, criticality| TicketRequest {
         position: Some(positions[position]),
@@ -398,7 +398,7 @@ proptest! {
         const NAMES: [&str; 60] = ["w"; 60];
         let mut test = TestQueue::new();
         let reserve = |(at, (a, b, class)): (usize, &(u32, u32, usize))| {
-            let position = test.queue.reserve(vec![WriteKey::of(a), WriteKey::of(b)]);
+            let position = test.queue.reserve(vec![WriteKey::of(&a.to_string()), WriteKey::of(&b.to_string())]);
             (at, position, [*a, *b], Criticality::ALL[*class])
         };
         let mut writes: Vec<_> = keys.iter().enumerate().map(reserve).collect();
@@ -409,7 +409,7 @@ proptest! {
                 let which = turn.next().map_or(0, |index| index.index(writes.len()));
                 let (at, position, [a, b], criticality) = writes.swap_remove(which);
                 let request = TicketRequest {
-                    keys: vec![WriteKey::of(&a), WriteKey::of(&b)],
+                    keys: vec![WriteKey::of(&a.to_string()), WriteKey::of(&b.to_string())],
                     position: Some(position),
                     criticality,
                     ..request("a", test.now)
@@ -561,7 +561,7 @@ fn a_write_with_two_keys_waits_in_both_queues() {
     test.push(write("a", 1, test.now), "one");
     test.push(write("a", 2, test.now), "two");
     let both = TicketRequest {
-        keys: vec![WriteKey::of(&2_u32), WriteKey::of(&1_u32), WriteKey::of(&2_u32)],
+        keys: vec![WriteKey::of("2"), WriteKey::of("1"), WriteKey::of("2")],
         ..request("b", test.now)
     };
     test.push(both, "both");
@@ -580,7 +580,7 @@ fn writes_ahead_of_an_urgent_write_get_its_class() {
     test.push(request("a", test.now), "other");
     let low = |keys: &[u32]| TicketRequest {
         criticality: Criticality::Sheddable,
-        keys: keys.iter().map(WriteKey::of).collect(),
+        keys: keys.iter().map(|key| WriteKey::of(&key.to_string())).collect(),
         ..request("a", Instant::now())
     };
     test.push(low(&[1]), "first");

@@ -222,7 +222,7 @@ impl Model {
             caller: CALLERS[caller].into(),
             criticality: Criticality::ALL[class],
             cost: if bulk { Cost::Bulk } else { Cost::Call },
-            keys: keys.iter().map(WriteKey::of).collect(),
+            keys: keys.iter().map(|key| WriteKey::of(&key.to_string())).collect(),
             position: None,
             deadline: self.now + ms(patience),
             lane,

@@ -119,7 +119,8 @@ CREATE TABLE tenant_lease (
     -- The state that the former owner handed over, as JSON, and the history in which it did.
     handover         text,
     handover_history text,
-    -- When the current or last owner acquired the lease, and why.
+    -- When the current or last owner acquired the lease.
     owned_since      timestamptz,
+    -- Why the tenant moved last: why the lease was acquired, or handed over since.
     last_move_reason text
 );

@@ -1,0 +1,198 @@
+//! Mutations that an earlier owner of the tenant has started, or that may be missing in the current history of the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::lease::fence_of_all_tenants;
+use super::server::Server;
+use super::{at, request};
+use crate::clock;
+use crate::context::{RequestContext, RequestId};
+use crate::domain::lease::Fence;
+use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::store::{PriorAttempt, RequestEntry, RequestMark, Requests, Store};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Two owners of a tenant. The second one owns it.
+struct Owners {
+    server: &'static Server,
+    database: String,
+    first: Store,
+    second: Store,
+}
+
+impl Owners {
+    async fn new() -> Self {
+        let server = Server::shared();
+        let database = server.create_database();
+        let store = Store::open(&server.url(&database)).await.unwrap();
+        let fence = fence_of_all_tenants(&store).await;
+        let owners = Self {
+            server,
+            first: store.fenced(fence.clone()),
+            second: store.fenced(Fence {
+                owner: "second".into(),
+                epoch: 2,
+                ..fence
+            }),
+            database,
+        };
+        let mark = RequestMark::new(request(1));
+        let begun = owners.first.begin_request("acme", "crm", &mark, clock::now(), at(0));
+        begun.await.unwrap();
+        owners.sql("UPDATE tenant_lease SET owner = 'second', epoch = 2");
+        owners
+    }
+
+    fn sql(&self, statement: &str) {
+        self.server.sql(&self.database, statement);
+    }
+
+    /// The mutations of the second owner. The calls of the first one have ended after that time.
+    fn requests(&self, earlier_calls_end_in: Duration) -> Arc<Requests<String>> {
+        requests(&self.second, earlier_calls_end_in)
+    }
+}
+
+fn requests(store: &Store, earlier_calls_end_in: Duration) -> Arc<Requests<String>> {
+    let requests = Requests::new(store.clone(), "acme", SECOND * 3600, TaskTracker::new());
+    Arc::new(requests.after_earlier_calls(Some(Instant::now() + earlier_calls_end_in)))
+}
+
+fn context(limit: Duration) -> RequestContext {
+    RequestContext::internal("test", limit)
+}
+
+/// Executes a mutation that returns what is known about earlier attempts.
+async fn execute(requests: &Arc<Requests<String>>, context: RequestContext, id: RequestId) -> Result<String> {
+    let entry: RequestEntry = requests.enter(id, vec![]);
+    let recorded = entry.recorded(&context);
+    let work = |prior| async move {
+        recorded.begin().await?;
+        Ok(name(prior).to_owned())
+    };
+    requests.once(&context, Some(entry), work).await
+}
+
+fn name(prior: PriorAttempt) -> &'static str {
+    match prior {
+        PriorAttempt::None => "new",
+        PriorAttempt::OutcomeUnknown { .. } => "unknown outcome",
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_call_gets_the_result_that_an_earlier_owner_stores_late() {
+    let owners = Owners::new().await;
+    let requests = owners.requests(SECOND * 60);
+    let repeated = execute(&requests, context(SECOND * 50), request(1));
+    let finish = async {
+        tokio::time::sleep(SECOND / 5).await;
+        let result = crate::store::record::result::write(Ok("late".to_owned())).unwrap();
+        let id = request(1);
+        let finished = owners.first.finish_request("acme", "crm", &id, &result);
+        finished.await.unwrap();
+    };
+    assert_eq!(tokio::join!(repeated, finish).0, Ok("late".to_owned()));
+}
+
+#[tokio::test]
+async fn the_outcome_of_an_earlier_owner_is_looked_up_after_its_calls_have_ended() {
+    let owners = Owners::new().await;
+    let start = Instant::now();
+    let wait = SECOND * 3 / 2;
+    let result = execute(&owners.requests(wait), context(SECOND * 50), request(1)).await;
+    assert_eq!(result, Ok("unknown outcome".to_owned()));
+    assert!(start.elapsed() >= wait, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_deadline_before_the_calls_of_an_earlier_owner_have_ended_says_when_to_repeat() {
+    let owners = Owners::new().await;
+    let error = execute(&owners.requests(SECOND * 60), context(SECOND), request(1)).await;
+    let error: Error = error.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::OutcomeUnknown);
+    let Some(Recovery::SameRequestId { after }) = error.details.recovery else {
+        panic!("{error:?}");
+    };
+    assert!(after > SECOND * 50 && after <= SECOND * 60, "{after:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_was_received_before_the_history_is_looked_up_if_it_is_unknown() {
+    let owners = Owners::new().await;
+    owners.sql("UPDATE history SET first_seen = clock_timestamp() - interval '60 seconds'");
+    let requests = owners.requests(Duration::ZERO);
+    let received = |ago: u32| RequestContext {
+        first_received: Instant::now() - SECOND * ago,
+        is_repeated: true,
+        ..context(SECOND * 50)
+    };
+    let unknown = execute(&requests, received(600), request(2)).await;
+    assert_eq!(unknown, Ok("unknown outcome".to_owned()));
+    assert_eq!(execute(&requests, received(5), request(3)).await, Ok("new".to_owned()));
+    // A call that no replica can have received before.
+    let new = RequestContext {
+        is_repeated: false,
+        ..received(600)
+    };
+    assert_eq!(execute(&requests, new, request(4)).await, Ok("new".to_owned()));
+    // Its result is stored like that of any other call.
+    let again = execute(&requests, received(600), request(2)).await;
+    assert_eq!(again, Ok("unknown outcome".to_owned()));
+}
+
+#[tokio::test]
+async fn an_old_request_id_of_version_7_counts_as_received_at_its_time() {
+    let owners = Owners::new().await;
+    owners.sql("UPDATE history SET first_seen = clock_timestamp() - interval '60 seconds'");
+    let requests = owners.requests(Duration::ZERO);
+    let made = |seconds_ago: i64| {
+        let seconds = u64::try_from(clock::now().as_second() - seconds_ago).unwrap();
+        RequestId {
+            id: Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0)),
+            fingerprint: [7; 32],
+        }
+    };
+    let old = execute(&requests, context(SECOND * 50), made(600)).await;
+    assert_eq!(old, Ok("unknown outcome".to_owned()));
+    let recent = execute(&requests, context(SECOND * 50), made(20)).await;
+    assert_eq!(recent, Ok("new".to_owned()));
+}
+
+#[tokio::test]
+async fn a_mark_that_could_not_be_deleted_does_not_make_its_mutation_uncertain() {
+    let server = Server::start("fsync = off");
+    let store = Store::open(&server.url(&server.create_database())).await.unwrap();
+    let store = store.fenced(fence_of_all_tenants(&store).await);
+    let requests = requests(&store, Duration::ZERO);
+    let call = context(SECOND * 60);
+    let entry = requests.enter(request(1), vec![]);
+    let recorded = entry.recorded(&call);
+    let server = &server;
+    let stopping = async {
+        recorded.begin().await.unwrap();
+        server.stop();
+        recorded.not_executed().await;
+    };
+    stopping.await;
+    drop(entry);
+    server.restart();
+    assert_eq!(
+        execute(&requests, context(SECOND * 60), request(1)).await,
+        Ok("new".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn without_the_lease_a_mutation_is_not_started_and_goes_to_the_next_owner() {
+    let owners = Owners::new().await;
+    let requests = requests(&owners.first, Duration::ZERO);
+    let error = execute(&requests, context(SECOND * 50), request(5)).await;
+    assert_eq!(error, Err(ErrorKind::Moved { sent: false }.into()));
+}
