@@ -164,7 +164,7 @@ impl Replicas {
         let simulating = simulator.clone().serve(upstream, stop.clone().cancelled_owned());
         running.spawn(async move { simulating.await.unwrap() });
         let name = database.server.create_database();
-        let mut addresses = Vec::new();
+        let (mut addresses, mut apps) = (Vec::new(), Vec::new());
         for _ in 0..replicas {
             let peers = listen().await.local_addr().unwrap().to_string();
             let settings = format!(
@@ -176,7 +176,10 @@ impl Replicas {
             let config = Config::read("bench", &settings, std::iter::empty()).unwrap();
             let (listener, admin) = (listen().await, listen().await);
             addresses.push((listener.local_addr().unwrap(), peers));
-            let app = App::new(config).await.unwrap();
+            apps.push((App::new(config).await.unwrap(), listener, admin));
+        }
+        // At the same time, so that each tenant is acquired by its preferred replica.
+        for (app, listener, admin) in apps {
             let stopped = stop.clone().cancelled_owned();
             running.spawn(async move { app.serve(listener, admin, stopped).await.unwrap() });
         }

@@ -261,8 +261,9 @@ async fn open_database(
         println!("The gateway ignores damaged rows. `leadgate store repair --apply` moves them to another table.");
     }
     let status = store.cluster_status().await.map_err(|error| error.to_string())?;
-    let served = served_tenants(&status.unwrap_or_default(), lease);
-    if !served.is_empty() {
+    let status = status.unwrap_or_default();
+    let served = served_tenants(&status, lease);
+    if !served.is_empty() || status.leases.iter().any(|lease| lease.owner.is_some()) {
         println!("Replicas use the store.");
     }
     Ok((store, UsageRecord::Leases, served))

@@ -97,13 +97,15 @@ pub type Recorded<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
-/// The request id of a mutation, which its caller has chosen, and the message that it identifies.
+/// The request id of a mutation and the message that it identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId {
     /// The id.
     pub id: Uuid,
     /// A digest of the message, which detects that the id was used for another message.
     pub fingerprint: [u8; 32],
+    /// Whether a replica has chosen the id, because the message has none. Only replicas repeat such a mutation.
+    pub is_internal: bool,
 }
 
 /// The place of a request that waits for the store.

@@ -92,7 +92,7 @@ pub(super) async fn write_batch<B: Batch>(mut rpc: Rpc<B>, status_builder: Statu
     } = rpc;
     let decoded = items.into_iter().enumerate().map(|(index, message)| {
         let (message, has_own_id) = with_request_id(message, request.map(|request| part(request.id, index)));
-        let write = DecodedWrite::new(message);
+        let write = DecodedWrite::new(message).part_of(request, has_own_id);
         // The log shows only ids that the caller knows.
         let own_id = write.request_id().filter(|_| has_own_id);
         (write, own_id)

@@ -111,6 +111,7 @@ impl<M: Mutation> Rpc<M> {
             return Some(RequestId {
                 id: internal.id,
                 fingerprint: fingerprint(M::METHOD, &self.message),
+                is_internal: true,
             });
         }
         let request = request_id(&mut self.message, violations)?;
@@ -142,6 +143,7 @@ pub(super) fn request_id<M: Mutation>(message: &mut M, violations: &mut Violatio
     Some(RequestId {
         id,
         fingerprint: fingerprint(M::METHOD, message),
+        is_internal: false,
     })
 }
 

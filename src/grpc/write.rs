@@ -140,6 +140,14 @@ impl DecodedWrite {
         }
     }
 
+    /// The same write, which is part of a batch. Without an id of its own, it is kept as long as the batch.
+    pub(super) fn part_of(mut self, batch: Option<RequestId>, has_own_id: bool) -> Self {
+        if let (Some(request), Some(batch), false) = (&mut self.request, batch, has_own_id) {
+            request.is_internal = batch.is_internal;
+        }
+        self
+    }
+
     /// The request id of the message.
     pub(super) fn request_id(&self) -> Option<Uuid> {
         self.request.map(|request| request.id)

@@ -929,6 +929,13 @@ mod tests {
             // Afterwards the store is read again.
             sharing.delete_expired().await.unwrap();
             assert!(!sharing.shared.expiry.is_before(clock::now()));
+            // Dropped after its first poll, as when a caller cancels.
+            let mut expiring = Box::pin(sharing.expire_due());
+            let is_pending = std::future::poll_fn(|cx| Poll::Ready(expiring.as_mut().poll(cx).is_pending())).await;
+            drop(expiring);
+            assert!(is_pending && !sharing.shared.expiry.is_before(clock::now()));
+            sharing.expire_due().await.unwrap();
+            assert!(sharing.shared.expiry.is_before(clock::now()));
             store.close().await;
         });
     }

@@ -236,32 +236,51 @@ struct Shared {
 struct Expiry {
     /// Held while shares expire.
     expiring: tokio::sync::Mutex<()>,
+    times: Mutex<ExpiryTimes>,
+}
+
+#[derive(Default)]
+struct ExpiryTimes {
     /// No share expires before this time. `None`: unknown.
-    earliest: Mutex<Option<Timestamp>>,
+    earliest: Option<Timestamp>,
+    /// The first end of a share that was noted since the last read began.
+    noted: Option<Timestamp>,
 }
 
 impl Expiry {
-    fn set(&self, earliest: Option<Timestamp>) {
-        *self.lock() = earliest;
+    /// The store is read. Until the read has ended, the time is unknown.
+    fn begin_read(&self) {
+        *self.lock() = ExpiryTimes::default();
+    }
+
+    /// The store was read. `next` is the first end of a share there. Shares may have been saved since.
+    fn end_read(&self, next: Option<Timestamp>) {
+        let mut times = self.lock();
+        let found = next.into_iter().chain(times.noted).min();
+        times.earliest = Some(found.unwrap_or(Timestamp::MAX));
     }
 
     /// Notes when a share expires.
     fn note(&self, share: &Share) {
-        self.lower(share.expires.filter(|_| !share.stage.has_ended()));
+        let Some(time) = share.expires.filter(|_| !share.stage.has_ended()) else {
+            return;
+        };
+        let mut times = self.lock();
+        times.noted = times.noted.into_iter().chain([time]).min();
+        times.earliest = times.earliest.map(|earliest| earliest.min(time));
     }
 
-    /// Makes the time earlier. An unknown time stays unknown.
-    fn lower(&self, time: Option<Timestamp>) {
-        let mut earliest = self.lock();
-        *earliest = earliest.map(|earliest| time.map_or(earliest, |time| time.min(earliest)));
+    /// Lets the next call read the store.
+    fn forget(&self) {
+        self.lock().earliest = None;
     }
 
     fn is_before(&self, now: Timestamp) -> bool {
-        self.lock().is_some_and(|earliest| now < earliest)
+        self.lock().earliest.is_some_and(|earliest| now < earliest)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Timestamp>> {
-        self.earliest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ExpiryTimes> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -348,21 +367,16 @@ impl Sharing {
         if shared.expiry.is_before(now) {
             return Ok(());
         }
-        // A share that is saved during the read makes the time earlier.
-        shared.expiry.set(Some(Timestamp::MAX));
-        let expired = shared.expire(now).await;
-        match &expired {
-            Ok(Some(next)) => shared.expiry.lower(Some(*next)),
-            Ok(None) => {}
-            Err(_) => shared.expiry.set(None),
-        }
-        expired.map(drop)
+        // After an error, or if this future is dropped, the next call reads the store again.
+        shared.expiry.begin_read();
+        shared.expiry.end_read(shared.expire(now).await?);
+        Ok(())
     }
 
     /// Deletes shares that ended more than `keep_ended` ago. Returns the number of deleted shares.
     pub async fn delete_expired(&self) -> std::result::Result<u64, StoreError> {
         // A replica that lost the tenant may have saved a share later.
-        self.shared.expiry.set(None);
+        self.shared.expiry.forget();
         let oldest = clock::now() - self.shared.settings.keep_ended;
         self.shared.store.delete_ended_shares(&self.shared.tenant, oldest).await
     }
@@ -926,6 +940,7 @@ impl Shared {
         if let Some(stored) = stored.map_err(|error| store_read_error(&error))?
             && stored != *before
         {
+            self.expiry.note(&stored);
             handle.publish(stored);
         }
         Ok(())

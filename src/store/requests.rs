@@ -639,6 +639,7 @@ mod tests {
         Some(RequestId {
             id: Uuid::from_u128(7),
             fingerprint: [message; 32],
+            is_internal: false,
         })
     }
 
@@ -753,6 +754,7 @@ mod tests {
         let other = RequestId {
             id: Uuid::from_u128(8),
             fingerprint: [1; 32],
+            is_internal: false,
         };
         store
             .begin_request(
@@ -877,6 +879,7 @@ mod tests {
         let batch = RequestId {
             id: Uuid::from_u128(70),
             fingerprint: [1; 32],
+            is_internal: false,
         };
         let other = RequestId {
             fingerprint: [2; 32],
@@ -890,6 +893,7 @@ mod tests {
             let request = RequestId {
                 id: Uuid::from_u128(at),
                 fingerprint: [9; 32],
+                is_internal: false,
             };
             let entry = requests.enter(request, vec![]);
             entry.recorded(&requests.with_batch_record(&context(), batch))

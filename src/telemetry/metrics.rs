@@ -583,10 +583,10 @@ mod tests {
             oldest: Duration::ZERO,
         };
         let state = QuotaState {
-            windows: [("calls", window.clone()), ("bulk", window)],
+            windows: [("calls", window), ("bulk", window)],
             grants: 7,
             utilisation: 0.5,
-            waiting: ["critical-plus", "critical", "sheddable-plus", "sheddable"].map(|name| (name, class.clone())),
+            waiting: ["critical-plus", "critical", "sheddable-plus", "sheddable"].map(|name| (name, class)),
             daily_remaining: Some(9),
             breaker_open: false,
         };

@@ -74,6 +74,7 @@ const MODULES: [(&str, &[&str]); 23] = [
         &[
             "audit",
             "cached",
+            "cluster",
             "context",
             "crm",
             "domain",
@@ -87,7 +88,9 @@ const MODULES: [(&str, &[&str]); 23] = [
     ),
     (
         "sharing",
-        &["audit", "clock", "context", "crm", "domain", "error", "store", "users"],
+        &[
+            "audit", "clock", "cluster", "context", "crm", "domain", "error", "store", "users",
+        ],
     ),
     ("users", &["cached", "context", "crm", "domain", "error"]),
     ("cached", &["clock", "context", "crm", "error"]),

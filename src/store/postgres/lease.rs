@@ -94,12 +94,14 @@ impl LeaseConnection {
 
     /// Adds the missing leases of tenants, counts a beat of this replica, and then reads all leases, in one transaction with separate
     /// statements, so that it sees an acquisition that an earlier one waited for. `tenants` are those in the settings of the replica.
+    /// After the clock of the database was set back, a history that was first seen in the future counts as first seen now.
     pub async fn beat(&mut self, address: &str, tenants: &[String]) -> Result<Beat, StoreError> {
         let me = self.me.clone();
         let results = self
             .execute(
                 "INSERT INTO history SELECT $HERE, CASE WHEN EXISTS (SELECT FROM tenant_lease WHERE epoch > 0)
                      THEN clock_timestamp() ELSE 'epoch'::timestamptz END ON CONFLICT DO NOTHING;
+                 UPDATE history SET first_seen = clock_timestamp() WHERE first_seen > clock_timestamp();
                  INSERT INTO tenant_lease (tenant, epoch) SELECT tenant, 0 FROM unnest($3) tenant ORDER BY tenant
                      ON CONFLICT DO NOTHING;
                  INSERT INTO replica (name, address, beat, tenants, changed) VALUES ($1, $2, 1, $3, clock_timestamp())

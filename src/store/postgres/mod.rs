@@ -44,6 +44,9 @@ const LIMITS: TransactionLimits = TransactionLimits {
     server: Duration::from_secs(8),
 };
 
+/// How long the record of a mutation is kept whose id a replica has chosen. A replica repeats it before its deadline.
+const KEEP_INTERNAL: Duration = Duration::from_secs(3600);
+
 /// The caller of operations that the gateway itself starts.
 const HOUSEKEEPING: &str = "leadgate";
 
@@ -197,8 +200,8 @@ impl Postgres {
                  k AS MATERIALIZED (SELECT FROM request WHERE tenant = $1 AND id = $2 AND begun >= $9),
                  h AS MATERIALIZED (SELECT FROM history WHERE id = $HERE AND first_seen <= clock_timestamp() - $10),
                  w AS (
-                     INSERT INTO request AS r (tenant, id, fingerprint, begun, owner, epoch, attempt, keys)
-                     SELECT l.tenant, $2, $3, $4, $5, $6, $7, $8 FROM l
+                     INSERT INTO request AS r (tenant, id, fingerprint, begun, owner, epoch, attempt, keys, internal)
+                     SELECT l.tenant, $2, $3, $4, $5, $6, $7, $8, $12 FROM l
                      WHERE $11 OR EXISTS (SELECT FROM k) OR EXISTS (SELECT FROM h)
                      ON CONFLICT (tenant, id) DO UPDATE
                      SET fingerprint = excluded.fingerprint, begun = excluded.begun, answer = NULL, owner = excluded.owner,
@@ -220,7 +223,8 @@ impl Postgres {
                 &keys[..],
                 oldest.as_millisecond(),
                 *received_ago,
-                received_ago.is_zero()
+                received_ago.is_zero(),
+                request.is_internal
             ],
         );
         let results = self.in_order(tenant, caller, request, statement).await?;
@@ -244,8 +248,8 @@ impl Postgres {
         let owner = owner.as_deref();
         let statement = self.statement(
             "WITH FENCE($1)
-             INSERT INTO request AS r (tenant, id, fingerprint, begun, answer, owner, epoch, attempt)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 0)
+             INSERT INTO request AS r (tenant, id, fingerprint, begun, answer, owner, epoch, attempt, internal)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8)
              ON CONFLICT (tenant, id) DO UPDATE SET answer = excluded.answer
              WHERE r.answer IS NULL AND r.fingerprint = excluded.fingerprint
                AND (r.owner IS NOT DISTINCT FROM excluded.owner AND r.epoch = excluded.epoch OR EXISTS (SELECT FROM l))",
@@ -256,7 +260,8 @@ impl Postgres {
                 clock::now().as_millisecond(),
                 result,
                 owner,
-                epoch
+                epoch,
+                request.is_internal
             ],
         );
         self.in_order(tenant, caller, request, statement).await.map(drop)
@@ -325,6 +330,7 @@ impl Postgres {
     }
 
     pub(super) async fn delete_old_requests(&self, oldest: Timestamp) -> Result<u64, StoreError> {
+        let internal_oldest = clock::now() - KEEP_INTERNAL;
         // The tenants that this store may write. Without a fence, a tenant of a record may have no lease.
         let leases = match self.fence() {
             Some(fence) => self.statement(
@@ -338,9 +344,10 @@ impl Postgres {
         };
         let statement = leases.and_then(|leases| {
             let delete = self.statement(
-                "d AS (DELETE FROM request USING l WHERE request.tenant = l.tenant AND begun < $1 RETURNING 1)
+                "d AS (DELETE FROM request USING l WHERE request.tenant = l.tenant
+                        AND (begun < $1 OR internal AND begun < $2) RETURNING 1)
                  SELECT count(*) FROM d",
-                values![oldest.as_millisecond()],
+                values![oldest.as_millisecond(), internal_oldest.as_millisecond()],
             )?;
             Ok(format!("WITH l AS MATERIALIZED ({leases}), {delete}"))
         });

@@ -196,7 +196,7 @@ impl TlsOptions {
             return Ok(());
         };
         let mut certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
-        if !certificates.next().is_some_and(|first| first.is_ok()) {
+        if certificates.next().is_none_or(|first| first.is_err()) {
             return Err(format!(
                 "sslrootcert: {} has no certificate in PEM form",
                 path.display()

@@ -204,6 +204,7 @@ fn request(id: u128) -> RequestId {
     RequestId {
         id: Uuid::from_u128(id),
         fingerprint: [7; 32],
+        is_internal: false,
     }
 }
 

@@ -203,6 +203,22 @@ async fn a_free_tenant_is_acquired_and_owned() {
 }
 
 #[tokio::test]
+async fn a_history_that_was_first_seen_in_the_future_is_first_seen_now() {
+    let database = TestDatabase::new().await;
+    let mut a = Replica::new(&database.store, "a").await;
+    a.beat().await;
+    let later = "UPDATE history SET first_seen = clock_timestamp() + interval '1 hour'";
+    database.server.sql(&database.name, later);
+    let first = a.beat().await.history_age;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let second = a.beat().await.history_age;
+    assert!(
+        first < second && second < Duration::from_secs(60),
+        "{first:?} {second:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_beat_without_leases_has_the_history() {
     let database = TestDatabase::new().await;
     let mut leases = database.store.lease_connection("a".into(), LEASE).unwrap();

@@ -1,7 +1,12 @@
 //! Tests of the store. `conformance` runs on every backend. `postgres`, `lease`, `outage` and `tls` test PostgreSQL, the other
 //! modules SQLite.
 
-#[allow(dead_code, unreachable_pub, reason = "the tests of the gateway use all of it")]
+#[allow(
+    clippy::disallowed_methods,
+    dead_code,
+    unreachable_pub,
+    reason = "the tests of the gateway use all of it"
+)]
 #[path = "../../../tests/it/certificates.rs"]
 mod certificates;
 mod conformance;
@@ -36,6 +41,7 @@ fn request(id: u128) -> RequestId {
     RequestId {
         id: Uuid::from_u128(id),
         fingerprint: [7; 32],
+        is_internal: false,
     }
 }
 

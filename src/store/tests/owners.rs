@@ -14,7 +14,7 @@ use crate::clock;
 use crate::context::{RequestContext, RequestId};
 use crate::domain::lease::Fence;
 use crate::error::{Error, ErrorKind, Recovery, Result};
-use crate::store::{PriorAttempt, RequestEntry, RequestMark, Requests, Store};
+use crate::store::{BeginResult, PriorAttempt, RequestEntry, RequestMark, Requests, Store};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -157,6 +157,7 @@ async fn an_old_request_id_of_version_7_counts_as_received_at_its_time() {
         RequestId {
             id: Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0)),
             fingerprint: [7; 32],
+            is_internal: false,
         }
     };
     let old = execute(&requests, context(SECOND * 50), made(600)).await;
@@ -195,4 +196,25 @@ async fn without_the_lease_a_mutation_is_not_started_and_goes_to_the_next_owner(
     let requests = requests(&owners.first, Duration::ZERO);
     let error = execute(&requests, context(SECOND * 50), request(5)).await;
     assert_eq!(error, Err(ErrorKind::Moved { sent: false }.into()));
+}
+
+#[tokio::test]
+async fn a_mutation_whose_id_a_replica_has_chosen_is_kept_for_an_hour() {
+    let owners = Owners::new().await;
+    let hours_ago = |hours: i64| clock::now() - jiff::SignedDuration::from_hours(hours);
+    for (id, is_internal, begun) in [
+        (2, true, hours_ago(2)),
+        (3, true, hours_ago(0)),
+        (4, false, hours_ago(2)),
+    ] {
+        let mark = RequestMark::new(RequestId {
+            is_internal,
+            ..request(id)
+        });
+        let began = owners.second.begin_request("acme", "crm", &mark, begun, at(0)).await;
+        assert_eq!(began, Ok(BeginResult::Started));
+    }
+    assert_eq!(owners.second.delete_old_requests(at(0)).await, Ok(1));
+    let gone = owners.second.request("acme", "crm", &Uuid::from_u128(2), at(0)).await;
+    assert_eq!(gone, Ok(None));
 }

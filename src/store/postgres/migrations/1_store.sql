@@ -15,6 +15,8 @@ CREATE TABLE request (
     attempt     bigint NOT NULL,
     -- Hashes of the keys that the mutation writes.
     keys        bigint[],
+    -- Whether a replica chose the id. Such a record is kept for an hour.
+    internal    boolean NOT NULL DEFAULT false,
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX request_begun ON request (tenant, begun);
