@@ -108,9 +108,13 @@ struct OwnedTenant {
     handover_reason: MoveReason,
 }
 
-/// The database work in progress. The connection comes back with the result.
+/// Work with the database. The connection comes back with the result.
+type Work = Pin<Box<dyn Future<Output = WorkResult> + Send>>;
+type WorkResult = (LeaseConnection, Result<Answer, StoreError>);
+
+/// The work in progress.
 struct Pending {
-    work: Pin<Box<dyn Future<Output = (LeaseConnection, Result<Answer, StoreError>)> + Send>>,
+    work: Work,
     /// An action that is not confirmed until then is lost. `None`: no action was sent.
     limit: Option<Instant>,
 }
@@ -567,7 +571,7 @@ impl ClusterTask {
 }
 
 /// Connects, and deletes the rows of ended replicas from time to time.
-async fn prepare(mut connection: LeaseConnection, is_cleaning: bool) -> (LeaseConnection, Result<Answer, StoreError>) {
+async fn prepare(mut connection: LeaseConnection, is_cleaning: bool) -> WorkResult {
     if let Err(error) = connection.connect().await {
         return (connection, Err(error));
     }

@@ -214,8 +214,10 @@ impl Dispatcher {
                 (Some(owner), _) => TenantRoute::Replica(owner),
                 (None, route) => route.clone(),
             };
+            // The same error again would only be logged again.
+            let is_held = store_failed && self.events.is_store_unavailable();
             let dispatch = match &target {
-                _ if Instant::now() >= call.deadline => None,
+                _ if is_held || Instant::now() >= call.deadline => None,
                 // Not even a response from memory is current without a valid lease.
                 TenantRoute::Here(gateway) if target.running().is_some() && !gateway.is_owner() => {
                     Some(Ended::Unreachable { sent: false })
@@ -258,7 +260,7 @@ impl Dispatcher {
             tokio::select! {
                 // The tenants are never removed.
                 _ = routes.changed() => pause = MIN_PAUSE,
-                () = tokio::time::sleep(pause), if !is_waiting => pause = MAX_PAUSE.min(2 * pause),
+                () = tokio::time::sleep(pause), if is_held || !is_waiting => pause = MAX_PAUSE.min(2 * pause),
                 () = tokio::time::sleep_until(call.deadline) => {
                     let unsent = match store_failed || self.events.is_store_unavailable() {
                         true => ErrorKind::StoreUnavailable,
