@@ -40,7 +40,8 @@ pub struct LoadPlan {
     pub clients: usize,
     /// Whether a mutation has some KB.
     pub is_large: bool,
-    pub has_reads: bool,
+    /// Whether half of the clients read. All others create leads.
+    pub has_readers: bool,
 }
 
 impl Default for LoadPlan {
@@ -48,7 +49,7 @@ impl Default for LoadPlan {
         Self {
             clients: 45,
             is_large: false,
-            has_reads: true,
+            has_readers: true,
         }
     }
 }
@@ -160,10 +161,9 @@ async fn work(
     stop: CancellationToken,
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    let mut turn = number;
+    let reads = plan.has_readers && number.is_multiple_of(2);
     while !stop.is_cancelled() {
-        turn += 1;
-        let outcome = if plan.has_reads && turn.is_multiple_of(2) {
+        let outcome = if reads {
             execute(String::new(), || read(balancer.channel(), id.clone())).await
         } else {
             let tag = format!("t{}", Uuid::new_v4().simple());

@@ -20,7 +20,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::proxy::Proxy;
-use crate::server::Server;
+use crate::server::{Server, free_port};
 
 /// The number of calls in a window.
 pub const CALLS: usize = 25;
@@ -85,8 +85,13 @@ pub struct Balancer {
     _checks: JoinSet<()>,
 }
 
-pub async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+fn free_address() -> SocketAddr {
+    ([127, 0, 0, 1], free_port()).into()
+}
+
+/// The binary that the tests start: the one that cargo has built for them, or `LEADGATE_BIN`.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("LEADGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_leadgate").into())
 }
 
 fn options() -> Options {
@@ -116,7 +121,7 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let mut replicas = Vec::new();
         for number in 0..count {
-            let (address, admin, listen) = (free_address().await, free_address().await, free_address().await);
+            let (address, admin, listen) = (free_address(), free_address(), free_address());
             let (peers, database_proxy) = (
                 Proxy::to(listen).await,
                 Proxy::to(([127, 0, 0, 1], database.server.port).into()).await,
@@ -135,7 +140,7 @@ impl Cluster {
                  [tenants.acme]\nbase_url = \"http://{uplink}\"\naccess_key = \"{access_key}\"\nsecret_key = \"{secret_key}\"\n\
                  [tenants.acme.limits]\ncalls = {CALLS}\nbulk = {CALLS}\nwindow = \"1s\"\n\
                  [tenants.acme.upstream]\nconnect_timeout = \"1s\"\ntimeout = \"2s\"\nsettle_timeout = \"3s\"\n\
-                 visible_after = \"100ms\"\nbreaker_max_pause = \"1s\"\n",
+                 visible_after = \"100ms\"\nbreaker_failures = 0\n",
                 server = plan.server_settings,
                 database = database_proxy.address,
                 further = plan.further_hosts,
@@ -241,7 +246,7 @@ impl Cluster {
 impl Replica {
     pub fn start(&self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log);
-        let child = Command::new(env!("CARGO_BIN_EXE_leadgate"))
+        let child = Command::new(binary())
             .args(["serve", "--config", self.settings.to_str().unwrap()])
             .stderr(log.unwrap())
             .kill_on_drop(true)
