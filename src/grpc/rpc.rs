@@ -105,14 +105,12 @@ pub(super) struct StatusBuilder {
 
 impl StatusBuilder {
     /// Returns the status that ends the RPC, and records its reason for the log. [`ErrorKind::Moved`] ends only the dispatch to
-    /// this replica. So does an error of the store if there are several replicas.
+    /// this replica. So does a store that does not respond if there are several replicas.
     pub(super) fn last(&self, error: &Error) -> Status {
         match error.kind {
             ErrorKind::Moved { sent: true } => self.log.set_moved(Moved::Sent),
             ErrorKind::Moved { sent: false } => self.log.set_moved(Moved::Unsent),
-            ErrorKind::StoreUnavailable | ErrorKind::StoreUnreadable if self.has_cluster => {
-                self.log.set_moved(Moved::StoreFailed);
-            }
+            ErrorKind::StoreUnavailable if self.has_cluster => self.log.set_moved(Moved::StoreFailed),
             _ => self.log.set_reason(status::reason(error)),
         }
         self.status(error)
@@ -207,8 +205,6 @@ impl ServerContext {
             _ if error.kind == ErrorKind::ShuttingDown && gateway.stopped().is_cancelled() => {
                 ErrorKind::Moved { sent: false }.into()
             }
-            // A mutation waits for the database, or for a replica that reaches it.
-            _ if error.kind == ErrorKind::StoreUnavailable => ErrorKind::Moved { sent: false }.into(),
             // The caller cannot repeat an id that it does not know.
             Some(internal) if !log.has_request_id() => error.of_mutation(false, internal.recovery),
             _ => error,

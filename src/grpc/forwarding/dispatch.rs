@@ -259,7 +259,11 @@ impl Dispatcher {
             }
             tokio::select! {
                 // The tenants are never removed.
-                _ = routes.changed() => pause = MIN_PAUSE,
+                _ = routes.changed() => {
+                    // The next owner may reach the store.
+                    store_failed = false;
+                    pause = MIN_PAUSE;
+                }
                 () = tokio::time::sleep(pause), if is_held || !is_waiting => pause = MAX_PAUSE.min(2 * pause),
                 () = tokio::time::sleep_until(call.deadline) => {
                     let unsent = match store_failed || self.events.is_store_unavailable() {
