@@ -64,7 +64,9 @@ pub struct App {
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
-    /// Cancelled when the shutdown begins. From then on, only RPCs in progress continue.
+    /// Cancelled when the shutdown begins. RPCs are still accepted for `server.shutdown_delay`.
+    not_serving: CancellationToken,
+    /// Cancelled after `server.shutdown_delay`. From then on, only RPCs in progress continue.
     draining: CancellationToken,
     look_now: Arc<Notify>,
     /// `None`: this process serves every account.
@@ -74,10 +76,11 @@ pub struct App {
 /// The stages of a shutdown, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShutdownStage {
+    /// The health service reports NOT_SERVING, and `/ready` reports `not_ready`. A replica hands over its tenants, for
+    /// [`HANDOVER_TIMEOUT`] at most. RPCs are accepted for `server.shutdown_delay`.
+    NotServing,
     /// New connections are not accepted, and new RPCs fail with SHUTTING_DOWN.
     StopAccepting,
-    /// The health service reports NOT_SERVING, and `/ready` reports `not_ready`. Begins together with the stage before.
-    NotServing,
     /// RPCs that wait for a slot fail with SHUTTING_DOWN. RPCs whose call was sent have until `server.drain` to end.
     Drain,
     /// Writes whose response was lost are looked up, for [`RECONCILE_TIMEOUT`] at most.
@@ -96,8 +99,8 @@ impl ShutdownStage {
 
     fn name(self) -> &'static str {
         match self {
-            Self::StopAccepting => "stop-accepting",
             Self::NotServing => "not-serving",
+            Self::StopAccepting => "stop-accepting",
             Self::Drain => "drain",
             Self::ReconcileWrites => "reconcile-writes",
             Self::SaveQuotaUsage => "save-quota-usage",
@@ -161,6 +164,7 @@ impl App {
             tls,
             metrics,
             tasks,
+            not_serving: CancellationToken::new(),
             draining,
             look_now: Arc::default(),
             cluster: None,
@@ -221,6 +225,7 @@ impl App {
             tls,
             metrics,
             tasks,
+            not_serving,
             draining,
             look_now,
             cluster,
@@ -259,7 +264,8 @@ impl App {
             }
         }
         for (name, gateway) in tenants.gateways() {
-            accounts.start(name, &gateway).await?;
+            accounts.start(name, &gateway);
+            accounts.continue_shares(name, &gateway).await?;
         }
         let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
         tracing::info!(
@@ -304,14 +310,22 @@ impl App {
             store: store.clone(),
             store_status: store_status.clone(),
             audit: audit.clone(),
-            draining: draining.clone(),
+            shutting_down: not_serving.clone(),
         };
         let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
         tasks.spawn({
-            let (draining, ended, leases) = (draining.clone(), ended.clone(), leases.clone());
+            let (ended, shutdown) = (
+                ended.clone(),
+                Shutdown {
+                    not_serving: not_serving.clone(),
+                    draining: draining.clone(),
+                    delay: config.server.shutdown_delay,
+                    leases: leases.clone(),
+                },
+            );
             async move {
                 tokio::select! {
-                    () = stop => begin_shutdown(&draining, leases.as_ref()).await,
+                    () = stop => shutdown.begin().await,
                     () = ended.cancelled() => {}
                 }
             }
@@ -338,7 +352,7 @@ impl App {
             tasks: tasks.clone(),
             cluster,
         };
-        grpc::serve(listener, parts, draining.clone()).await;
+        grpc::serve(listener, parts, not_serving, draining.clone()).await;
 
         // The server may also end without a signal. No RPC is in progress then.
         draining.cancel();
@@ -400,16 +414,33 @@ fn replica_name(address: &str) -> ReplicaName {
     format!("{address}/{}", uuid::Uuid::now_v7().simple()).into()
 }
 
-/// Begins the first three stages. The server reacts to the cancelled token in all three ways. A replica hands over its tenants before,
-/// so that RPCs that wait here go on at the next owner.
-async fn begin_shutdown(draining: &CancellationToken, leases: Option<&ClusterHandle>) {
-    if let Some(leases) = leases {
-        leases.stop(HANDOVER_TIMEOUT).await;
+/// The beginning of a shutdown.
+struct Shutdown {
+    not_serving: CancellationToken,
+    draining: CancellationToken,
+    /// `server.shutdown_delay`.
+    delay: Duration,
+    /// `None`: this process owns all tenants.
+    leases: Option<ClusterHandle>,
+}
+
+impl Shutdown {
+    /// Begins the first three stages. A replica hands over its tenants before it drains, so that RPCs that wait here go on at the next
+    /// owner.
+    async fn begin(self) {
+        ShutdownStage::NotServing.begin();
+        self.not_serving.cancel();
+        let hand_over = async {
+            if let Some(leases) = &self.leases {
+                leases.stop(HANDOVER_TIMEOUT).await;
+            }
+        };
+        tokio::join!(hand_over, tokio::time::sleep(self.delay));
+        // The server reacts to the cancelled token in both ways.
+        ShutdownStage::StopAccepting.begin();
+        self.draining.cancel();
+        ShutdownStage::Drain.begin();
     }
-    ShutdownStage::StopAccepting.begin();
-    draining.cancel();
-    ShutdownStage::NotServing.begin();
-    ShutdownStage::Drain.begin();
 }
 
 /// The work that recurs while the process serves: it checks the store and the certificates, saves the quota usage, ends expired

@@ -40,7 +40,7 @@ pub struct Pages {
     /// The audit, if there is one.
     pub audit: Option<AuditLog>,
     /// Cancelled when the process starts to shut down.
-    pub draining: CancellationToken,
+    pub shutting_down: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -50,7 +50,7 @@ struct Shared {
     store: StoreProbe,
     store_status: StoreStatus,
     audit: Option<AuditLog>,
-    draining: CancellationToken,
+    shutting_down: CancellationToken,
 }
 
 /// Serves the pages until `stop`.
@@ -62,7 +62,7 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         metrics: pages.metrics,
         store_status: pages.store_status,
         audit: pages.audit,
-        draining: pages.draining,
+        shutting_down: pages.shutting_down,
     };
     let routes = Router::new()
         .route("/", get(status_page))
@@ -75,14 +75,14 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
 
 /// HTTP 503 means that load balancers should send requests to another process.
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
-    let is_draining = shared.draining.is_cancelled();
+    let is_shutting_down = shared.shutting_down.is_cancelled();
     let audit_error = shared.audit.as_ref().and_then(AuditLog::error);
     let report = Report::new(
         &shared.tenants,
         &shared.store,
         &shared.store_status,
         audit_error,
-        is_draining,
+        is_shutting_down,
     )
     .await;
     let status = match report.status {
@@ -145,7 +145,7 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
             last = state.utilisation * 100.0,
         );
     }
-    let condition = if shared.draining.is_cancelled() {
+    let condition = if shared.shutting_down.is_cancelled() {
         "shutting down"
     } else {
         "serving"

@@ -85,10 +85,10 @@ impl Report {
         store: &StoreProbe,
         written: &StoreStatus,
         audit_error: Option<String>,
-        is_draining: bool,
+        is_shutting_down: bool,
     ) -> Self {
         let mut reasons = vec![];
-        if is_draining {
+        if is_shutting_down {
             reasons.push(Reason::not_ready(
                 "SHUTTING_DOWN",
                 "the process is shutting down".to_owned(),

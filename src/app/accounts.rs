@@ -181,13 +181,16 @@ impl Accounts {
         });
     }
 
-    /// Begins the background work of a gateway: fetches the metadata, checks the keys, and continues the shares that were in
-    /// progress. Fails if the shares cannot be read.
-    pub(super) async fn start(&self, name: &str, gateway: &Arc<Gateway>) -> Result<(), String> {
+    /// Begins the background work of a gateway: fetches the metadata and checks the keys.
+    pub(super) fn start(&self, name: &str, gateway: &Arc<Gateway>) {
         gateway.warm_up();
         self.check_attributes(name, gateway);
         let maintained = gateway.crm().clone().maintain_keys(gateway.stopped().clone());
         self.shared.tasks.spawn(maintained);
+    }
+
+    /// Continues the shares that were in progress. Fails if they cannot be read.
+    pub(super) async fn continue_shares(&self, name: &str, gateway: &Gateway) -> Result<(), String> {
         match gateway.sharing().resume().await {
             Ok(0) => {}
             Ok(shares) => tracing::info!(tenant = name, shares, "continuing shares in progress"),

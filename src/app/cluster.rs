@@ -28,10 +28,12 @@ use crate::tenant::{self, LastMove, TenantRoute, Tenants};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval in which a handover looks whether the calls in progress have ended.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+/// The pause before the next attempt to connect to the database.
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// The pause before something that failed is read from the database again.
+const READ_PAUSE: Duration = Duration::from_millis(500);
 /// The pause before the gateway of a tenant is built again, after an error of its settings.
 const BUILD_PAUSE: Duration = Duration::from_secs(5);
-/// The pause before the mutations of an earlier owner are read again, after an error of the database.
-const READ_PAUSE: Duration = Duration::from_millis(500);
 /// Interval of deleting the rows of replicas that ended a day ago.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(3600);
 /// Maximum interval of saving the state of a quota.
@@ -106,10 +108,20 @@ struct OwnedTenant {
     handover_reason: MoveReason,
 }
 
-/// A pending action: the connection comes back with the result.
-type Pending = Pin<Box<dyn Future<Output = (LeaseConnection, Result<Answer, StoreError>)> + Send>>;
+/// Work with the database. The connection comes back with the result.
+type Work = Pin<Box<dyn Future<Output = WorkResult> + Send>>;
+type WorkResult = (LeaseConnection, Result<Answer, StoreError>);
+
+/// The work in progress.
+struct Pending {
+    work: Work,
+    /// An action that is not confirmed until then is lost. `None`: no action was sent.
+    limit: Option<Instant>,
+}
 
 enum Answer {
+    /// Connected.
+    Ready,
     Beat(Beat),
     Acquired(Vec<AcquiredLease>),
     Written,
@@ -223,18 +235,26 @@ impl ClusterTask {
 
     /// Runs until `end`.
     pub(super) async fn run(mut self, end: CancellationToken) {
-        let mut pending: Option<(Pending, Instant)> = None;
+        let mut pending: Option<Pending> = None;
+        // While the database cannot be reached: when to connect again.
+        let mut connect_at: Option<Instant> = None;
         loop {
-            if pending.is_none() {
-                pending = self.begin_action().await;
+            if pending.is_none() && connect_at.is_none_or(|at| at <= Instant::now()) {
+                pending = self.begin();
             }
             let until = match &pending {
-                Some((_, limit)) => *limit,
-                None => self.machine.wake_at(Instant::now()),
+                Some(pending) => pending.limit,
+                None => connect_at.or_else(|| Some(self.machine.wake_at(Instant::now()))),
             };
             let answered = async {
                 match &mut pending {
-                    Some((action, _)) => action.await,
+                    Some(pending) => pending.work.as_mut().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let passed = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
                     None => std::future::pending().await,
                 }
             };
@@ -242,11 +262,13 @@ impl ClusterTask {
                 () = end.cancelled() => break,
                 (connection, answer) = answered => {
                     pending = None;
+                    let is_connected = connection.is_connected();
+                    connect_at = (!is_connected).then(|| Instant::now() + CONNECT_PAUSE);
                     self.connection = Some(connection);
                     self.answered(answer)
                 }
                 Some(input) = self.inputs.recv() => self.told(input),
-                () = tokio::time::sleep_until(until) => match pending.take() {
+                () = passed => match pending.take() {
                     // An answer that comes later is never used: the connection is closed with the action.
                     Some(_) => {
                         self.set_store_unavailable(true);
@@ -268,26 +290,30 @@ impl ClusterTask {
         }
     }
 
-    /// Begins the next action, if there is one.
-    async fn begin_action(&mut self) -> Option<(Pending, Instant)> {
-        let mut connection = match self.connection.take() {
+    /// Begins the next work, if there is any: to connect, or the next action.
+    fn begin(&mut self) -> Option<Pending> {
+        let connection = match self.connection.take() {
             Some(connection) => connection,
             None => self
                 .parts
                 .store
                 .lease_connection(self.parts.name.clone(), self.parts.lease)?,
         };
-        // The time of a beat begins when it is sent.
-        if let Err(error) = connection.connect().await {
-            self.set_store_unavailable(true);
-            tracing::debug!(%error, "connecting for the leases failed");
-        }
-        if self.cleaned.elapsed() >= CLEAN_INTERVAL {
-            self.cleaned = Instant::now();
-            if let Err(error) = connection.delete_old_replicas().await {
-                tracing::warn!(%error, "deleting the rows of ended replicas failed");
+        let is_cleaning = self.cleaned.elapsed() >= CLEAN_INTERVAL;
+        // The time of a beat begins when it is sent, so no action connects.
+        if !connection.is_connected() || is_cleaning {
+            if is_cleaning {
+                self.cleaned = Instant::now();
             }
+            return Some(Pending {
+                work: Box::pin(prepare(connection, is_cleaning)),
+                limit: None,
+            });
         }
+        self.begin_action(connection)
+    }
+
+    fn begin_action(&mut self, mut connection: LeaseConnection) -> Option<Pending> {
         let now = Instant::now();
         let Some(action) = self.machine.next_action(now) else {
             self.connection = Some(connection);
@@ -298,7 +324,7 @@ impl ClusterTask {
             Action::Handover { tenant, .. } => self.handover_reason(tenant),
             _ => MoveReason::Requested,
         };
-        let pending: Pending = Box::pin(async move {
+        let work = Box::pin(async move {
             let answer = match action {
                 Action::Beat { tenants } => connection.beat(&address, &tenants).await.map(Answer::Beat),
                 // Each beat adds the missing rows of owners.
@@ -315,13 +341,19 @@ impl ClusterTask {
             };
             (connection, answer)
         });
-        Some((pending, now + self.machine.answer_limit()))
+        Some(Pending {
+            work,
+            limit: Some(now + self.machine.answer_limit()),
+        })
     }
 
     fn answered(&mut self, answer: Result<Answer, StoreError>) -> Vec<Event> {
         let now = Instant::now();
-        self.set_store_unavailable(answer.is_err());
+        if !matches!(answer, Ok(Answer::Ready)) {
+            self.set_store_unavailable(answer.is_err());
+        }
         match answer {
+            Ok(Answer::Ready) => Vec::new(),
             Ok(Answer::Beat(beat)) => {
                 self.directory.beat(&beat);
                 let others = beat.replicas.iter().filter(|row| row.name != self.parts.name);
@@ -538,6 +570,17 @@ impl ClusterTask {
     }
 }
 
+/// Connects, and deletes the rows of ended replicas from time to time.
+async fn prepare(mut connection: LeaseConnection, is_cleaning: bool) -> WorkResult {
+    if let Err(error) = connection.connect().await {
+        return (connection, Err(error));
+    }
+    if is_cleaning && let Err(error) = connection.delete_old_replicas().await {
+        tracing::warn!(%error, "deleting the rows of ended replicas failed");
+    }
+    (connection, Ok(Answer::Ready))
+}
+
 /// A tenant that this replica owns, from its acquisition to the end of its lease.
 struct OwnedRun {
     tenant: String,
@@ -569,18 +612,16 @@ impl OwnedRun {
         {
             tenant.set_route(TenantRoute::Here(gateway.clone()));
         }
-        if self.is_serving
-            && let Err(error) = self.accounts.start(&self.tenant, &gateway).await
-        {
-            tracing::error!(
-                tenant = self.tenant,
-                error,
-                "continuing the shares of the tenant failed"
-            );
-        }
+        let serve = async {
+            if self.is_serving {
+                self.accounts.start(&self.tenant, &gateway);
+                self.continue_shares(&gateway).await;
+            }
+            self.save_states(&gateway).await;
+        };
         tokio::select! {
             () = ended.cancelled() => {}
-            () = self.save_states(&gateway) => {}
+            () = serve => {}
             () = self.hand_over.cancelled() => self.drain(&gateway).await,
         }
         ended.cancelled().await;
@@ -591,11 +632,11 @@ impl OwnedRun {
     /// Builds the gateway. Repeats it after an error, since files of the settings may change.
     async fn build(&self, stop: &CancellationToken) -> Arc<Gateway> {
         let store = self.store.fenced(self.lease.clone());
-        let saved = match self.handover {
+        let handed_over = self.handover.as_deref().and_then(handover::from_json);
+        let saved = match handed_over {
             Some(_) => None,
             None => self.saved_state().await,
         };
-        let handed_over = self.handover.as_deref().and_then(handover::from_json);
         let before = match &handed_over {
             Some(handover) => Before::Handover(handover),
             None => Before::NoHandover {
@@ -643,13 +684,24 @@ impl OwnedRun {
         }
     }
 
+    /// Reads the state that the former owner saved, until it succeeds.
     async fn saved_state(&self) -> Option<crate::domain::handover::Handover> {
-        match self.store.quota_state(&self.tenant).await {
-            Ok(state) => handover::from_json(&state?),
-            Err(error) => {
-                tracing::warn!(tenant = self.tenant, %error, "reading the state of the quota failed");
-                None
+        loop {
+            match self.store.quota_state(&self.tenant).await {
+                Ok(state) => return handover::from_json(&state?),
+                Err(error) => {
+                    tracing::warn!(tenant = self.tenant, %error, "reading the state of the quota failed; retrying");
+                    tokio::time::sleep(READ_PAUSE).await;
+                }
             }
+        }
+    }
+
+    /// Continues the shares in progress. Repeats it after an error.
+    async fn continue_shares(&self, gateway: &Gateway) {
+        while let Err(error) = self.accounts.continue_shares(&self.tenant, gateway).await {
+            tracing::error!(tenant = self.tenant, error, "continuing the shares failed; retrying");
+            tokio::time::sleep(READ_PAUSE).await;
         }
     }
 

@@ -99,14 +99,18 @@ pub(super) struct StatusBuilder {
     budget: ResponseBudget,
     /// The deadline of the caller, if there is one.
     deadline: Option<Instant>,
+    /// Whether the tenant may have another owner soon.
+    has_cluster: bool,
 }
 
 impl StatusBuilder {
     /// Returns the status that ends the RPC, and records its reason for the log. [`ErrorKind::Moved`] ends only the dispatch to
-    /// this replica.
+    /// this replica. So does a store that does not respond if there are several replicas.
     pub(super) fn last(&self, error: &Error) -> Status {
         match error.kind {
-            ErrorKind::Moved { sent } => self.log.set_moved(Moved { sent }),
+            ErrorKind::Moved { sent: true } => self.log.set_moved(Moved::Sent),
+            ErrorKind::Moved { sent: false } => self.log.set_moved(Moved::Unsent),
+            ErrorKind::StoreUnavailable if self.has_cluster => self.log.set_moved(Moved::StoreFailed),
             _ => self.log.set_reason(status::reason(error)),
         }
         self.status(error)
@@ -201,8 +205,6 @@ impl ServerContext {
             _ if error.kind == ErrorKind::ShuttingDown && gateway.stopped().is_cancelled() => {
                 ErrorKind::Moved { sent: false }.into()
             }
-            // A mutation waits for the database, or for a replica that reaches it.
-            _ if error.kind == ErrorKind::StoreUnavailable => ErrorKind::Moved { sent: false }.into(),
             // The caller cannot repeat an id that it does not know.
             Some(internal) if !log.has_request_id() => error.of_mutation(false, internal.recovery),
             _ => error,
@@ -280,6 +282,7 @@ impl ServerContext {
             deadline,
             log,
             budget: ResponseBudget::new(self.settings.max_response_bytes),
+            has_cluster: self.has_cluster,
         }
     }
 

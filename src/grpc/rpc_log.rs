@@ -58,11 +58,15 @@ struct RpcFacts {
     moved: Mutex<Option<Moved>>,
 }
 
-/// A dispatch of an RPC that ended because the replica does not own the tenant.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moved {
-    /// Whether the request may have been executed.
-    pub(super) sent: bool,
+/// A dispatch of an RPC that ended because the replica does not own the tenant, or cannot use the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// The request was not executed.
+    Unsent,
+    /// The request may have been executed.
+    Sent,
+    /// The request was not executed, because the store cannot be used. Later, or by the next owner, it may be executed.
+    StoreFailed,
 }
 
 impl RpcLog {
@@ -166,7 +170,7 @@ impl RpcLog {
         *lock(&self.facts.forwarded_to) = address.cloned();
     }
 
-    /// Records that the dispatch ends because this replica does not own the tenant.
+    /// Records that the dispatch ends, and that the RPC does not.
     pub(super) fn set_moved(&self, moved: Moved) {
         *lock(&self.facts.moved) = Some(moved);
     }

@@ -61,9 +61,9 @@ pub struct ClusterParts {
     pub events: Arc<dyn PeerEvents>,
 }
 
-/// Serves until `stop`. Then health reports NOT_SERVING, new RPCs fail with UNAVAILABLE (SHUTTING_DOWN), and RPCs in progress
-/// have `server.drain` to finish.
-pub async fn serve(listener: TcpListener, parts: ServerParts, stop: CancellationToken) {
+/// Serves until `stop`. Then new RPCs fail with UNAVAILABLE (SHUTTING_DOWN), and RPCs in progress have `server.drain` to finish. Health
+/// reports NOT_SERVING after `not_serving`.
+pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: CancellationToken, stop: CancellationToken) {
     let ServerParts {
         tenants,
         authenticator,
@@ -135,8 +135,8 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, stop: Cancellation
     // Without a limit, idle connections and endless streams would keep the server running.
     tokio::select! {
         () = server => {}
-        () = drained(stop.clone(), [&unary_limit, &forwarded_limit], drain) => {}
-        () = report_draining(stop, health) => {}
+        () = drained(stop, [&unary_limit, &forwarded_limit], drain) => {}
+        () = report_not_serving(not_serving, health) => {}
     }
 }
 
@@ -173,9 +173,9 @@ async fn drained(stop: CancellationToken, unary_limits: [&Arc<UnaryLimit>; 2], l
     tokio::time::sleep(FLUSH).await;
 }
 
-/// Reports NOT_SERVING for every service after `stop`. Never resolves.
-async fn report_draining(stop: CancellationToken, health: HealthReporter) {
-    stop.cancelled().await;
+/// Reports NOT_SERVING for every service after `not_serving`. Never resolves.
+async fn report_not_serving(not_serving: CancellationToken, health: HealthReporter) {
+    not_serving.cancelled().await;
     services::report(&health, ServingStatus::NotServing).await;
     std::future::pending().await
 }

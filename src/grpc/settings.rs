@@ -73,7 +73,10 @@ pub struct ServerSettings {
     /// How long before the caller's deadline an RPC ends, so that the response arrives before the deadline.
     #[serde(with = "humantime_serde")]
     pub deadline_margin: Duration,
-    /// Maximum time for RPCs in progress to finish after the shutdown has begun.
+    /// How long RPCs are still accepted after the shutdown has begun.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_delay: Duration,
+    /// Maximum time for RPCs in progress to finish after that.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
 }
@@ -160,6 +163,7 @@ impl ServerSettings {
             ("max_connection_age_grace", self.max_connection_age_grace),
             ("max_connection_idle", self.max_connection_idle),
             ("keepalive_min_interval", self.keepalive_min_interval),
+            ("shutdown_delay", self.shutdown_delay),
             ("drain", self.drain),
         ] {
             if value > MAX_DURATION {

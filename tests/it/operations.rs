@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use leadgate::grpc::pb;
 use leadgate_simulator::{Fault, FaultKind, Options};
 use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
@@ -224,6 +225,32 @@ async fn shutdown_does_not_wait_for_silent_connections_and_endless_streams() {
         .await
         .unwrap();
     drop(silent);
+}
+
+#[tokio::test]
+async fn rpcs_are_accepted_for_the_shutdown_delay_although_the_process_does_not_serve() {
+    let delay = Duration::from_secs(2);
+    let world = World::with(Options::default(), "[server]\nshutdown_delay = \"2s\"").await;
+    let mut client = HealthClient::new(channel(world.address).await);
+    let mut watching = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    watching.message().await.unwrap().unwrap();
+    let begun = std::time::Instant::now();
+    world.tell_to_stop();
+    assert_eq!(
+        watching.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
+    let (status, page) = world.page("/ready").await;
+    assert!(status == 503 && page.contains("SHUTTING_DOWN"), "{page}");
+    world.create(lead("Asha")).await.unwrap();
+    // New connections, too.
+    let mut new = pb::lead_service_client::LeadServiceClient::new(channel(world.address).await);
+    new.describe_lead_fields(pb::DescribeLeadFieldsRequest::default())
+        .await
+        .unwrap();
+    assert!(begun.elapsed() < delay, "the machine is too slow for this test");
+    world.stop().await;
+    assert!(begun.elapsed() >= delay);
 }
 
 #[tokio::test]

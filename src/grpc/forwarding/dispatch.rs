@@ -32,7 +32,7 @@ use crate::grpc::metadata;
 use crate::grpc::mutation;
 use crate::grpc::permits::{InternalRequestId, RpcAccess, RpcStart};
 use crate::grpc::rpc::{ServerContext, StatusBuilder};
-use crate::grpc::rpc_log::{self, panic_response};
+use crate::grpc::rpc_log::{self, Moved, panic_response};
 use crate::grpc::write_order::WriteOrder;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{Owner, TenantRoute};
@@ -103,8 +103,8 @@ enum Source {
 enum Ended {
     /// The RPC has its response.
     Responded(Response<Body>),
-    /// The replica does not own the tenant, or no replica does.
-    Moved { sent: bool, owner: Option<Owner> },
+    /// The replica does not own the tenant, or cannot use the store.
+    Moved { moved: Moved, owner: Option<Owner> },
     /// There was no response.
     Unreachable { sent: bool },
 }
@@ -207,14 +207,17 @@ impl Dispatcher {
         let mut shut_down = std::pin::pin!(shut_down);
         // Whether a dispatch may have been executed.
         let mut sent = false;
+        let mut store_failed = false;
         loop {
             let route = routes.borrow_and_update().clone();
             let target = match (named.take(), &route) {
                 (Some(owner), _) => TenantRoute::Replica(owner),
                 (None, route) => route.clone(),
             };
+            // The same error again would only be logged again.
+            let is_held = store_failed && self.events.is_store_unavailable();
             let dispatch = match &target {
-                _ if Instant::now() >= call.deadline => None,
+                _ if is_held || Instant::now() >= call.deadline => None,
                 // Not even a response from memory is current without a valid lease.
                 TenantRoute::Here(gateway) if target.running().is_some() && !gateway.is_owner() => {
                     Some(Ended::Unreachable { sent: false })
@@ -231,8 +234,9 @@ impl Dispatcher {
             };
             match dispatch {
                 Some(Ended::Responded(response)) => return response,
-                Some(Ended::Moved { sent: was_sent, owner }) => {
-                    sent |= was_sent;
+                Some(Ended::Moved { moved, owner }) => {
+                    sent |= moved == Moved::Sent;
+                    store_failed = moved == Moved::StoreFailed;
                     if let Some(owner) = owner {
                         redirects += 1;
                         self.events
@@ -255,10 +259,14 @@ impl Dispatcher {
             }
             tokio::select! {
                 // The tenants are never removed.
-                _ = routes.changed() => pause = MIN_PAUSE,
-                () = tokio::time::sleep(pause), if !is_waiting => pause = MAX_PAUSE.min(2 * pause),
+                _ = routes.changed() => {
+                    // The next owner may reach the store.
+                    store_failed = false;
+                    pause = MIN_PAUSE;
+                }
+                () = tokio::time::sleep(pause), if is_held || !is_waiting => pause = MAX_PAUSE.min(2 * pause),
                 () = tokio::time::sleep_until(call.deadline) => {
-                    let unsent = match self.events.is_store_unavailable() {
+                    let unsent = match store_failed || self.events.is_store_unavailable() {
                         true => ErrorKind::StoreUnavailable,
                         false => ErrorKind::Moved { sent: false },
                     };
@@ -304,10 +312,7 @@ impl Dispatcher {
             Err(never) => match never {},
         };
         if let Some(moved) = log.take_moved() {
-            return Ended::Moved {
-                sent: moved.sent,
-                owner: None,
-            };
+            return Ended::Moved { moved, owner: None };
         }
         if let Source::Stream(stream) = &call.source {
             stream.accept();
@@ -356,8 +361,8 @@ impl Dispatcher {
             tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
             return Ended::Unreachable { sent: false };
         }
-        if let Some(MovedResponse { sent, owner }) = MovedResponse::read(response.headers()) {
-            return Ended::Moved { sent, owner };
+        if let Some(MovedResponse { moved, owner }) = MovedResponse::read(response.headers()) {
+            return Ended::Moved { moved, owner };
         }
         let took = headers::took(response.headers()).filter(|_| !call.method.is_stream);
         let count = |status: Option<Status>| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
+use crate::grpc::rpc_log::Moved;
 use crate::tenant::Owner;
 
 /// The beginning of all names.
@@ -75,21 +76,25 @@ impl ForwardedRpc {
     }
 }
 
-/// The response of a replica that does not own the tenant.
+/// The response of a replica that does not own the tenant, or cannot use the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MovedResponse {
-    /// Whether the request may have been executed.
-    pub(super) sent: bool,
+    /// How the dispatch ended.
+    pub(super) moved: Moved,
     /// The owner that the replica knows.
     pub(super) owner: Option<Owner>,
 }
 
 impl MovedResponse {
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
-        let sent = if self.sent { "sent" } else { "unsent" };
+        let moved = match self.moved {
+            Moved::Unsent => "unsent",
+            Moved::Sent => "sent",
+            Moved::StoreFailed => "store",
+        };
         let text = match &self.owner {
-            Some(owner) => format!("{sent};{};{}", owner.epoch, owner.address),
-            None => sent.to_owned(),
+            Some(owner) => format!("{moved};{};{}", owner.epoch, owner.address),
+            None => moved.to_owned(),
         };
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.insert(MOVED, value);
@@ -99,8 +104,12 @@ impl MovedResponse {
     /// Reads the headers of a response. `None`: it is the response to the RPC.
     pub(super) fn read(headers: &HeaderMap) -> Option<Self> {
         let mut parts = text(headers, &MOVED)?.splitn(3, ';');
-        // A value that a later version has added counts as the worse one.
-        let sent = parts.next() != Some("unsent");
+        let moved = match parts.next() {
+            Some("unsent") => Moved::Unsent,
+            Some("store") => Moved::StoreFailed,
+            // A value that a later version has added counts as the worst one.
+            _ => Moved::Sent,
+        };
         let owner = match (parts.next().map(str::parse), parts.next()) {
             (Some(Ok(epoch)), Some(address)) if !address.is_empty() => Some(Owner {
                 address: address.into(),
@@ -108,7 +117,7 @@ impl MovedResponse {
             }),
             _ => None,
         };
-        Some(Self { sent, owner })
+        Some(Self { moved, owner })
     }
 }
 
@@ -230,8 +239,13 @@ mod tests {
             address: "[::1]:50052".into(),
             epoch: 3,
         };
-        for (sent, owner) in [(false, None), (true, None), (false, Some(owner))] {
-            let response = MovedResponse { sent, owner };
+        for (moved, owner) in [
+            (Moved::Unsent, None),
+            (Moved::Sent, None),
+            (Moved::StoreFailed, None),
+            (Moved::Unsent, Some(owner)),
+        ] {
+            let response = MovedResponse { moved, owner };
             let mut headers = HeaderMap::new();
             response.add_to(&mut headers);
             assert_eq!(MovedResponse::read(&headers), Some(response));
@@ -246,7 +260,7 @@ mod tests {
         assert_eq!(
             read,
             Some(MovedResponse {
-                sent: true,
+                moved: Moved::Sent,
                 owner: None
             })
         );

@@ -103,20 +103,17 @@ impl PeerPort {
     pub(in crate::grpc) fn check_owner(&self, tenant: &Tenant, epoch: i64) -> Option<Response<Body>> {
         self.events.epoch_seen(tenant.name(), epoch);
         let is_owner = tenant.route().running().is_some();
-        (!is_owner).then(|| moved_response(Moved { sent: false }, tenant))
+        (!is_owner).then(|| moved_response(Moved::Unsent, tenant))
     }
 }
 
-/// The response of a replica that does not own the tenant.
+/// The response of a replica that does not own the tenant, or cannot use the store.
 pub(in crate::grpc) fn moved_response(moved: Moved, tenant: &Tenant) -> Response<Body> {
     let owner = match tenant.route() {
         TenantRoute::Replica(owner) => Some(owner),
         TenantRoute::Here(_) | TenantRoute::Unknown => None,
     };
-    let response = MovedResponse {
-        sent: moved.sent,
-        owner,
-    };
+    let response = MovedResponse { moved, owner };
     let text = "this replica does not own the tenant";
     let mut refusal = status::plain(Code::Unavailable, "OWNER_MOVED", text, "").into_http();
     response.add_to(refusal.headers_mut());

@@ -37,7 +37,11 @@ impl fmt::Display for Failure {
 
 impl Failure {
     pub(super) fn reading(&self) -> StoreError {
-        StoreError::reading("cannot be read", self)
+        match self {
+            // Later, or on another server, the same read may succeed.
+            Self::Gone(_) => StoreError::new("cannot be read", self),
+            Self::Rejected(_) => StoreError::reading("cannot be read", self),
+        }
     }
 
     pub(super) fn writing(&self) -> StoreError {

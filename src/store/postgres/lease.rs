@@ -77,6 +77,11 @@ impl Postgres {
 }
 
 impl LeaseConnection {
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Connects if there is no connection. Waits for `store.connect_timeout` per host at most. All other functions connect, too;
     /// a caller that measures the time of a beat connects before it.
     pub async fn connect(&mut self) -> Result<(), StoreError> {
