@@ -23,6 +23,7 @@ mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leadgate::grpc::pb::lead_service_client::LeadServiceClient;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -211,6 +212,10 @@ async fn an_owner_without_the_database_is_replaced_and_forwards() {
     let cut = Instant::now();
     load.runs_for(TAKEOVER + WINDOW * 3).await;
     assert_ne!(cluster.owner(server).await, owner);
+    // It forwards, although it does not reach the database.
+    let created = load::create("Forwarded", String::new(), false);
+    let mut client = LeadServiceClient::new(cluster.replicas[owner].channel(0));
+    client.create_lead(load::request(created)).await.unwrap();
     cluster.replicas[owner].database.restore();
     load.runs_for(WINDOW * 3).await;
     load.end("database cut off", Some(cut))
