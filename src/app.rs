@@ -3,6 +3,7 @@
 
 mod accounts;
 mod cluster;
+mod joining;
 mod ownership;
 mod reload;
 

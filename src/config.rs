@@ -1159,6 +1159,42 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_of_the_deployment_files_are_valid() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = rcgen::generate_simple_self_signed(vec!["leadgate".to_owned()]).unwrap();
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+        for name in [
+            "compose/leadgate.toml",
+            "kubernetes/base/leadgate.toml",
+            "kubernetes/example/leadgate.toml",
+        ] {
+            let text = std::fs::read_to_string(deploy.join(name)).unwrap();
+            let secrets = directory.path().join("secrets").display().to_string();
+            // Each file that the settings name has a value of its kind.
+            for path in text
+                .split(['"', '=', '&'])
+                .filter(|part| part.starts_with("/run/secrets/"))
+            {
+                let file = PathBuf::from(path.replacen("/run/secrets", &secrets, 1));
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                let content = match file.extension().and_then(|extension| extension.to_str()) {
+                    Some("crt") => authority.cert.pem(),
+                    Some("key") => authority.signing_key.serialize_pem(),
+                    _ => "a secret of 20 bytes".to_owned(),
+                };
+                std::fs::write(file, content).unwrap();
+            }
+            let environment = [
+                ("LEADGATE__CLUSTER__ADVERTISE", "10.0.0.5:50052"),
+                ("LEADGATE_CLUSTER_SECRET", "a secret of 20 bytes"),
+            ];
+            if let Err(errors) = read(&text.replace("/run/secrets", &secrets), &environment) {
+                panic!("{name}: {errors}");
+            }
+        }
+    }
+
+    #[test]
     fn an_invalid_store_is_an_error_without_its_password() {
         for (store, expected) in [
             (

@@ -180,10 +180,11 @@ pub enum ErrorKind {
     /// This replica is shutting down. Nothing was sent.
     #[error("this replica is shutting down; nothing was sent")]
     ShuttingDown,
-    /// This replica ended a stream, because it is shutting down or because the rules of the caller have changed.
+    /// This replica ended a stream, because it is shutting down, because the account moves to another replica, or because the rules of
+    /// the caller have changed.
     #[error(
-        "this replica is shutting down, or the rules of the caller have changed, so it ended the stream; responses that were sent \
-         are valid; the other requests were not sent to LeadSquared or are in progress"
+        "the stream was ended, because the account moves to another replica, this replica is shutting down, or the rules of the \
+         caller have changed; responses that were sent are valid; the other requests were not sent to LeadSquared or are in progress"
     )]
     StreamInterrupted,
     /// The account is being moved to another replica, and this call did not reach the new owner in time.

@@ -33,6 +33,7 @@ pub struct Tenant {
 pub struct Membership {
     address: Arc<str>,
     replicas: Arc<AtomicUsize>,
+    problem: Arc<Mutex<Option<String>>>,
 }
 
 /// The last move of an account to this replica, or from it.
@@ -82,6 +83,7 @@ impl Membership {
         Self {
             address: address.into(),
             replicas: Arc::new(AtomicUsize::new(1)),
+            problem: Arc::default(),
         }
     }
 
@@ -93,6 +95,17 @@ impl Membership {
     /// The number of replicas alive, this one included.
     pub fn replicas(&self) -> usize {
         self.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Why this replica acquires no tenants: other replicas cannot reach it.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the problem, and returns the former one.
+    pub fn set_problem(&self, problem: Option<String>) -> Option<String> {
+        let mut current = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut current, problem)
     }
 
     /// Sets the number of replicas alive.

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::gateway::{BreakerState, Gateway};
 use crate::store::Store;
-use crate::tenant::Tenants;
+use crate::tenant::{Membership, Tenants};
 
 /// The time that the store has to respond.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -94,6 +94,8 @@ impl Report {
                 "the process is shutting down".to_owned(),
             ));
         }
+        let problem = tenants.membership().and_then(Membership::problem);
+        reasons.extend(problem.map(|problem| Reason::not_ready("NOT_IN_CLUSTER", problem)));
         let store = match written.error() {
             Some(error) => Err(error),
             None => store.check().await,
@@ -255,7 +257,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::tenant::Membership;
 
     const GOOD: TenantState = TenantState {
         breaker: BreakerState::Closed,

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::Accounts;
+use super::joining::{self, OtherReplica};
 use crate::clock;
 use crate::cluster::{Action, Directory, Event, Owner, Replica, ReplicaSettings, TenantLease, handover};
-use crate::domain::lease::{AcquiredLease, Beat, Move, MoveReason, ReplicaName};
+use crate::domain::lease::{AcquiredLease, Beat, Move, MoveReason, ReplicaName, ReplicaRow};
 use crate::gateway::Gateway;
 use crate::grpc::{PeerEvents, Peers};
 use crate::quota::Before;
@@ -51,6 +52,8 @@ enum Input {
     EpochSeen { tenant: String, epoch: i64 },
     /// The calls of a tenant that is handed over have ended, or are counted in this state.
     Drained { tenant: String, epoch: i64, state: String },
+    /// Whether other replicas can reach this one, or why not.
+    Checked(Result<(), String>),
     /// Hand over all tenants. The sender is notified when this replica owns none.
     Stop(oneshot::Sender<()>),
 }
@@ -95,10 +98,22 @@ pub(super) struct ClusterTask {
     inputs: mpsc::UnboundedReceiver<Input>,
     /// The tenants that this replica owns: how their tasks are told to hand over.
     owned: BTreeMap<String, OwnedTenant>,
-    /// The addresses of other replicas that beat, as of the last beat.
-    addresses: BTreeSet<Arc<str>>,
+    /// The other replicas that beat, as of the last beat.
+    others: BTreeSet<OtherReplica>,
+    join: Join,
     stopped: Vec<oneshot::Sender<()>>,
     cleaned: Instant,
+}
+
+/// Whether this replica has joined the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Join {
+    /// The next beat begins a check.
+    Unchecked,
+    /// A check is in progress.
+    Checking,
+    /// Other replicas can reach this one, as far as it has been seen once.
+    Joined,
 }
 
 struct OwnedTenant {
@@ -218,15 +233,24 @@ impl ClusterTask {
             parts.metrics.set_owned(&tenant, false);
         }
         parts.metrics.set_replicas(1);
+        let mut machine = Replica::new(settings, now);
+        // A command serves nobody, so no replica has to reach it.
+        let join = if parts.is_serving {
+            Join::Unchecked
+        } else {
+            Join::Joined
+        };
+        machine.set_may_acquire(join == Join::Joined, now);
         let task = Self {
             parts,
-            machine: Replica::new(settings, now),
+            machine,
             directory: Directory::default(),
             connection: Some(connection),
             shared: shared.clone(),
             inputs: received,
             owned: BTreeMap::new(),
-            addresses: BTreeSet::new(),
+            others: BTreeSet::new(),
+            join,
             stopped: Vec::new(),
             cleaned: now,
         };
@@ -286,6 +310,9 @@ impl ClusterTask {
             }
         }
         if let Some(mut connection) = self.connection.take() {
+            if let Err(error) = connection.leave().await {
+                tracing::debug!(%error, "deleting the row of this replica failed");
+            }
             connection.close().await;
         }
     }
@@ -357,9 +384,14 @@ impl ClusterTask {
             Ok(Answer::Beat(beat)) => {
                 self.directory.beat(&beat);
                 let others = beat.replicas.iter().filter(|row| row.name != self.parts.name);
-                // A replica without tenants is stopping or has ended.
+                // A replica without tenants is stopping, has ended, or has not joined.
                 let others = others.filter(|row| !row.address.is_empty() && !row.tenants.is_empty());
-                self.addresses = others.map(|row| row.address.as_str().into()).collect();
+                let other = |row: &ReplicaRow| OtherReplica {
+                    address: row.address.as_str().into(),
+                    name: row.name.clone(),
+                };
+                self.others = others.map(other).collect();
+                self.check_join();
                 let events = self.machine.beat_confirmed(now, &beat);
                 self.set_replicas(self.machine.alive(now));
                 events
@@ -394,9 +426,61 @@ impl ClusterTask {
                 self.machine.drained(&tenant, epoch, state);
                 Vec::new()
             }
+            Input::Checked(checked) => {
+                self.checked(checked, now);
+                Vec::new()
+            }
             Input::Stop(done) => {
                 self.stopped.push(done);
                 self.machine.stop(now)
+            }
+        }
+    }
+
+    /// Begins a check whether other replicas can reach this one, until one has succeeded.
+    fn check_join(&mut self) {
+        if self.join != Join::Unchecked {
+            return;
+        }
+        self.join = Join::Checking;
+        let (peers, me, address) = (
+            self.parts.peers.clone(),
+            self.parts.name.clone(),
+            self.parts.address.clone(),
+        );
+        let others: Vec<OtherReplica> = self.others.iter().cloned().collect();
+        let shared = self.shared.clone();
+        self.parts.accounts.spawn(async move {
+            let checked = joining::check(peers, &me, &address, others).await;
+            shared.send(Input::Checked(checked));
+        });
+    }
+
+    fn checked(&mut self, checked: Result<(), String>, now: Instant) {
+        let problem = checked.err();
+        self.join = if problem.is_none() {
+            Join::Joined
+        } else {
+            Join::Unchecked
+        };
+        let before = match self.parts.tenants.membership() {
+            Some(membership) => membership.set_problem(problem.clone()),
+            None => None,
+        };
+        match (before, problem) {
+            (before, Some(reason)) if before.as_ref() != Some(&reason) => {
+                tracing::error!(
+                    reason,
+                    "not ready: this replica acquires no tenants, because others cannot reach it"
+                );
+            }
+            (_, Some(_)) => {}
+            (before, None) => {
+                tracing::info!(replicas = self.others.len() + 1, "joined the cluster");
+                if before.is_some() {
+                    tracing::info!("ready: other replicas can reach this one");
+                }
+                self.machine.set_may_acquire(true, now);
             }
         }
     }
@@ -429,8 +513,14 @@ impl ClusterTask {
     }
 
     fn acquired(&mut self, tenant: String, lease: TenantLease, handover: Option<String>, moved: Move) {
-        let epoch = lease.epoch();
-        tracing::info!(tenant, epoch, reason = moved.reason.name(), "tenant acquired");
+        let (epoch, reason) = (lease.epoch(), moved.reason.name());
+        match (moved.reason, self.directory.owner(&tenant)) {
+            (MoveReason::Takeover, former) => {
+                let former_owner = former.map(|owner| owner.address.clone());
+                tracing::warn!(tenant, epoch, reason, former_owner, "tenant acquired");
+            }
+            _ => tracing::info!(tenant, epoch, reason, "tenant acquired"),
+        }
         self.parts.metrics.set_owned(&tenant, true);
         let is_acquisition = true;
         self.moved(
@@ -535,7 +625,8 @@ impl ClusterTask {
     }
 
     fn announce(&self, tenant: &str, epoch: i64, owner: Option<&str>) {
-        let (peers, addresses) = (self.parts.peers.clone(), self.addresses.clone());
+        let peers = self.parts.peers.clone();
+        let addresses: Vec<Arc<str>> = self.others.iter().map(|other| other.address.clone()).collect();
         let (tenant, owner) = (tenant.to_owned(), owner.map(str::to_owned));
         self.parts.accounts.spawn(async move {
             peers.announce(addresses, &tenant, epoch, owner.as_deref()).await;

@@ -65,7 +65,7 @@ impl ReplicaSettings {
 pub enum Action {
     /// Increment the beat of this replica, then read all leases in a second statement.
     Beat {
-        /// The tenants to write to the row of this replica. Empty while it is stopping, so that no replica waits for it.
+        /// The tenants to write to the row of this replica. Empty while it acquires none, so that no replica waits for it.
         tenants: Vec<String>,
     },
     /// Add a row with beat 0 for a replica that owns a tenant and has no row. Its beat is then watched.
@@ -169,6 +169,8 @@ pub struct Replica {
     /// Whether the lost action was an acquisition, so that a lease may be in the name of this replica.
     may_own_more: bool,
     is_stopping: bool,
+    /// Whether this replica acquires tenants. It keeps those that it owns.
+    may_acquire: bool,
     #[cfg(test)]
     broken: std::collections::HashSet<Rule>,
 }
@@ -255,6 +257,7 @@ impl Replica {
             has_lost: false,
             may_own_more: false,
             is_stopping: false,
+            may_acquire: true,
             #[cfg(test)]
             broken: std::collections::HashSet::new(),
         }
@@ -454,6 +457,12 @@ impl Replica {
         self.beat_due = self.beat_due.min(now);
     }
 
+    /// Whether this replica acquires tenants from now on. While it does not, it names no tenants, so that no replica leaves one to it.
+    pub fn set_may_acquire(&mut self, may_acquire: bool, now: Instant) {
+        self.may_acquire = may_acquire;
+        self.look_at_once(now);
+    }
+
     /// Hands over all tenants, and acquires no more.
     #[must_use]
     pub fn stop(&mut self, now: Instant) -> Vec<Event> {
@@ -483,7 +492,7 @@ impl Replica {
     }
 
     fn next_beat(&self) -> Action {
-        let tenants = match self.is_stopping {
+        let tenants = match self.is_stopping || !self.may_acquire {
             true => Vec::new(),
             false => self.settings.tenants.clone(),
         };
@@ -558,7 +567,8 @@ impl Replica {
     /// From when on a tenant can be acquired if nothing changes. `None`: not as far as is known.
     fn acquirable_from(&self, tenant: &Tenant, now: Instant) -> Option<Instant> {
         let (watched, history) = (tenant.watched.as_ref()?, self.history.as_ref()?);
-        let may = matches!(tenant.role, Role::NotOwner) && tenant.reset.is_none() && !self.is_stopping;
+        let may =
+            matches!(tenant.role, Role::NotOwner) && tenant.reset.is_none() && !self.is_stopping && self.may_acquire;
         if !may || !watched.is_fresh || watched.history != history.id {
             return None;
         }

@@ -130,6 +130,13 @@ impl Reader {
                 "is required, because cluster.listen does not name one address: the address by which other replicas reach this \
                  one, such as \"10.0.0.5:50052\""
             }
+            (given, _)
+                if given
+                    .parse::<SocketAddr>()
+                    .is_ok_and(|address| address.ip().is_unspecified()) =>
+            {
+                "must name one address by which other replicas reach this one, such as \"10.0.0.5:50052\""
+            }
             (given, _) if is_address(given) => return Some(given.to_owned()),
             _ => "must be host:port, such as \"10.0.0.5:50052\"",
         };
@@ -139,6 +146,12 @@ impl Reader {
 
     fn secret(&mut self, value: Option<Value>) -> Option<SecretString> {
         let at = ["cluster", "secret"];
+        if value.is_none() {
+            let text = "is required with a PostgreSQL store: the same for all replicas, at least 16 characters, as { env = \"NAME\" } or \
+                        { file = \"PATH\" }";
+            self.error(&at, text);
+            return None;
+        }
         let secret = self.key(&at, value)?.read().ok()?;
         if secret.expose_secret().len() < MIN_SECRET {
             let text = format!("must have at least {MIN_SECRET} characters");
@@ -233,7 +246,11 @@ mod tests {
                 format!("{listen}\nadvertise = \"here\"\n{SECRET}"),
                 "cluster.advertise: must be host:port",
             ),
-            (listen.to_owned(), "cluster.secret: must be a string"),
+            (
+                format!("{listen}\nadvertise = \"0.0.0.0:50052\"\n{SECRET}"),
+                "cluster.advertise: must name one address",
+            ),
+            (listen.to_owned(), "cluster.secret: is required"),
             (
                 format!("{listen}\nsecret = \"short\""),
                 "cluster.secret: must have at least 16 characters",

@@ -81,6 +81,8 @@ impl Gateway {
             match self.find(context, key, &ReadMask::default(), catalog.as_deref()).await {
                 Ok(row) => return self.compare(write, key, &row, since),
                 Err(error) if is_missing(&error) => {}
+                // The next owner looks it up.
+                Err(_) if self.lease.ended().is_cancelled() => return Err(ErrorKind::Moved { sent: true }.into()),
                 Err(error) => {
                     tracing::warn!(
                         request_id = %context.id,

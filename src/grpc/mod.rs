@@ -46,7 +46,7 @@ mod write_order;
 
 pub use client::{ClientTls, connect, describe_failure, parse_address};
 pub use convert::{attributes, lead_fields, timestamp};
-pub use forwarding::{PeerEvents, PeerSettings, PeerTls, Peers};
+pub use forwarding::{HelloResponse, PeerEvents, PeerSettings, PeerTls, Peers};
 pub use mutation::{is_mutation, part};
 pub use server::{ClusterParts, ServerParts, serve};
 pub use services::rpc_paths;

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::body::PREFIX_BYTES;
 use super::pb;
 use super::rpc::Rpc;
 use super::violations::Violations;
@@ -40,6 +41,17 @@ macro_rules! mutations {
             }
         }
     )*)*
+
+        /// Whether a message of the RPC, in its frame, has a request id. `false` for other RPCs.
+        pub(super) fn message_has_request_id(path: &str, frame: &[u8]) -> bool {
+            let message = frame.get(PREFIX_BYTES..).unwrap_or_default();
+            match path {
+                $($(concat!("/leadgate.v1.", $service, "/", $method) => {
+                    <pb::$message as prost::Message>::decode(message).is_ok_and(|message| !message.has_no_request_id())
+                })*)*
+                _ => false,
+            }
+        }
 
         /// The paths of the RPCs with a `request_id`.
         const WITH_REQUEST_ID: &[&str] = &[$($(concat!("/leadgate.v1.", $service, "/", $method)),*),*];

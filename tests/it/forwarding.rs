@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use leadgate::app::App;
 use leadgate::config::Config;
 use leadgate::gateway::Gateway;
-use leadgate::grpc::{ClusterParts, PeerEvents, PeerSettings, PeerTls, Peers, pb, rpc_paths};
+use leadgate::grpc::{ClusterParts, HelloResponse, PeerEvents, PeerSettings, PeerTls, Peers, pb, rpc_paths};
 use leadgate::identity::api_key::{self, KeyHash};
 use leadgate::tenant::{Owner, Tenant, TenantRoute};
 use leadgate_simulator::{Fault, FaultKind, Latency, Limits, Options, Simulator};
@@ -803,6 +803,31 @@ async fn a_replica_with_another_secret_forwards_nothing() {
         metrics.contains("leadgate_auth_failures_total{reason=\"cluster_secret\"}"),
         "{metrics}"
     );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_knows_what_responds_at_an_address() {
+    let plan = Plan {
+        secrets: [SECRET, SECRET, "another secret 123"],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(3, plan).await;
+    let [first, second, stranger] = &cluster.replicas[..] else {
+        panic!("there are three replicas");
+    };
+    for (address, expected) in [
+        (&first.peer_address, HelloResponse::ThisReplica),
+        (&second.peer_address, HelloResponse::OtherReplica),
+        (&stranger.peer_address, HelloResponse::Refused),
+    ] {
+        assert_eq!(first.peers.hello(address).await, expected);
+    }
+    let closed = listen().await.local_addr().unwrap().to_string().into();
+    let HelloResponse::None(reason) = first.peers.hello(&closed).await else {
+        panic!("something listens at {closed}");
+    };
+    assert!(reason.contains("refused"), "{reason}");
     cluster.stop().await;
 }
 

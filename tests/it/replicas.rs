@@ -70,8 +70,15 @@ impl Cluster {
 
     /// Starts a replica.
     async fn replica(&self) -> Replica {
+        self.replica_with(&[]).await
+    }
+
+    /// Starts a replica with other values of `[cluster]`.
+    async fn replica_with(&self, cluster: &[(&str, &str)]) -> Replica {
         let peer_address = listen().await.local_addr().unwrap().to_string();
-        let config = Config::read("test", &self.settings(&peer_address), std::iter::empty()).unwrap();
+        let variable = |(name, value): &(&str, &str)| (format!("LEADGATE__CLUSTER__{name}"), (*value).to_owned());
+        let variables = cluster.iter().map(variable);
+        let config = Config::read("test", &self.settings(&peer_address), variables).unwrap();
         let (listener, admin) = (listen().await, listen().await);
         let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
         let stop = CancellationToken::new();
@@ -326,6 +333,49 @@ async fn check_connect_makes_calls_only_for_tenants_without_replicas() {
         ),
         (&"free".into(), &2.into(), &"shutdown".into(), &serde_json::json!([]))
     );
+}
+
+#[tokio::test]
+async fn a_replica_that_others_cannot_reach_owns_nothing_and_is_not_ready() {
+    let cluster = Cluster::open(Server::shared()).await;
+    let first = cluster.replica().await;
+    first.until(|quota| quota.epoch == 1).await;
+    let nobody = listen().await.local_addr().unwrap().to_string();
+    let wrong = [
+        (
+            ("SECRET", "fedcba9876543210"),
+            "cluster.secret is not that of other replicas",
+        ),
+        (("ADVERTISE", nobody.as_str()), "where this replica cannot reach itself"),
+        (
+            ("ADVERTISE", first.peer_address.as_str()),
+            "the address of another replica",
+        ),
+    ];
+    let mut strangers = Vec::new();
+    for (setting, expected) in wrong {
+        let stranger = cluster.replica_with(&[setting]).await;
+        let started = Instant::now();
+        loop {
+            let (code, page) = stranger.page("/ready").await;
+            if code == 503 && page.contains("NOT_IN_CLUSTER") && page.contains(expected) {
+                break;
+            }
+            assert!(started.elapsed() < LIMIT, "{expected}: {page}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        strangers.push(stranger);
+    }
+    // None of them takes over the account of a replica that stops. A good replica does, and they do not stop it from joining.
+    first.stop().await;
+    let second = cluster.replica().await;
+    let quota = second.until(|quota| quota.epoch == 2).await;
+    assert_eq!((quota.owner, quota.replicas > 0), (second.peer_address.clone(), true));
+    assert_eq!(second.page("/ready").await.0, 200);
+    for stranger in strangers {
+        stranger.stop().await;
+    }
+    second.stop().await;
 }
 
 #[tokio::test]

@@ -209,6 +209,20 @@ fn a_tenant_that_was_handed_over_in_this_history_is_acquired_at_once() {
 }
 
 #[test]
+fn a_replica_that_may_not_acquire_names_no_tenants_until_it_may() {
+    let mut steps = Steps::new(true);
+    steps.replica.set_may_acquire(false, steps.now);
+    let beat = steps.replica.next_action(steps.now);
+    assert_eq!(beat, Some(Action::Beat { tenants: vec![] }));
+    let _ = steps.replica.lost(steps.now);
+    steps.beat();
+    assert_eq!(steps.action(), None);
+    steps.replica.set_may_acquire(true, steps.now);
+    steps.beat();
+    assert_eq!(steps.acquire().len(), 1);
+}
+
+#[test]
 fn a_lease_lapses_without_beats_and_is_valid_again_in_the_same_history() {
     let mut steps = Steps::owner();
     steps.beat();

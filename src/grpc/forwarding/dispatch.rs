@@ -132,9 +132,16 @@ impl Call {
     }
 
     /// Ends the RPC with an error of this replica.
-    fn fail(&self, error: &Error) -> Response<Body> {
+    fn fail(&self, error: Error) -> Response<Body> {
         self.start.log.set_forwarded_to(None);
-        self.status_builder.not_served(error).into_http()
+        let error = match (&self.source, mutation::is_mutation(self.path())) {
+            (Source::Message(message), true) => {
+                let has_request_id = mutation::message_has_request_id(self.path(), message);
+                error.of_mutation(has_request_id, mutation::recovery(self.path()))
+            }
+            _ => error,
+        };
+        self.status_builder.not_served(&error).into_http()
     }
 }
 
@@ -244,7 +251,12 @@ impl Dispatcher {
                         named = Some(owner).filter(|owner| owner.epoch > known_epoch && owner.address != self.address);
                     }
                 }
-                Some(Ended::Unreachable { sent: was_sent }) => sent |= was_sent,
+                Some(Ended::Unreachable { sent: was_sent }) => {
+                    sent |= was_sent;
+                    if matches!(target, TenantRoute::Replica(_)) {
+                        self.metrics.forwarded(call.tenant(), rpc_log::name(Code::Unavailable));
+                    }
+                }
                 None => {}
             }
             if let Some(dispatches) = call.dispatches.as_ref().filter(|_| !is_waiting) {
@@ -279,12 +291,12 @@ impl Dispatcher {
 
     /// Ends an RPC for which no owner was found. `unsent` is the error of an RPC that was certainly not executed.
     fn not_served(&self, call: &Call, sent: bool, unsent: ErrorKind) -> Response<Body> {
-        let error = match sent {
+        let error = match sent && mutation::is_mutation(call.path()) {
             true if call.method.is_client_streaming => ErrorKind::StreamInterrupted,
             true => ErrorKind::Moved { sent },
             false => unsent,
         };
-        call.fail(&error.into())
+        call.fail(error.into())
     }
 
     /// Executes the RPC in this process.
@@ -458,7 +470,7 @@ impl Dispatcher {
 
     /// Ends an RPC whose owner has not responded in time.
     fn late(&self, call: &Call) -> Response<Body> {
-        call.fail(&deadline_exceeded("the response of the replica that owns the tenant"))
+        call.fail(deadline_exceeded("the response of the replica that owns the tenant"))
     }
 }
 

@@ -19,6 +19,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-leadgate-peer-request-
 const CONNECTION: HeaderName = HeaderName::from_static("x-leadgate-peer-connection");
 const MOVED: HeaderName = HeaderName::from_static("x-leadgate-peer-moved");
 const REFUSED: HeaderName = HeaderName::from_static("x-leadgate-peer-refused");
+/// Identifies a process.
+pub(super) const PROCESS: HeaderName = HeaderName::from_static("x-leadgate-peer-process");
 const TOOK: HeaderName = HeaderName::from_static("x-leadgate-peer-took");
 
 /// What the first replica says about an RPC that it forwards.

@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::headers::{self, ForwardedRpc, MovedResponse};
-use super::message::{OWNER_CHANGED, OwnerChanged, PeerEvents, unframed};
+use super::message::{HELLO, OWNER_CHANGED, OwnerChanged, PeerEvents, unframed};
 use super::peers::Peers;
 use crate::grpc::rpc_log::Moved;
 use crate::grpc::status;
@@ -83,7 +83,11 @@ impl PeerPort {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path();
-        let status = if path == OWNER_CHANGED {
+        let status = if path == HELLO {
+            let mut response = Status::ok("").into_http();
+            response.headers_mut().insert(headers::PROCESS, self.peers.process());
+            return Ok(response);
+        } else if path == OWNER_CHANGED {
             match unframed::<OwnerChanged>(request.into_body(), MAX_MESSAGE_BYTES).await {
                 Some(message) => {
                     let address = Some(message.address.as_str()).filter(|address| !address.is_empty());

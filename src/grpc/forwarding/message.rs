@@ -10,6 +10,9 @@ use crate::grpc::body::PREFIX_BYTES;
 /// The path by which a replica tells others which replica owns a tenant.
 pub(super) const OWNER_CHANGED: &str = "/leadgate.internal.Cluster/OwnerChanged";
 
+/// The path by which a replica finds out which process responds at an address. The request has no message.
+pub(super) const HELLO: &str = "/leadgate.internal.Cluster/Hello";
+
 /// The new owner of a tenant. Fields that a later version adds are ignored.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct OwnerChanged {

@@ -21,4 +21,4 @@ pub(super) use dispatch::{Dispatcher, RpcToDispatch};
 pub(super) use listener::{OriginOrders, PeerPort, PeerRequest, moved_response, set_took};
 pub use message::PeerEvents;
 pub(super) use order::DispatchOrder;
-pub use peers::{PeerSettings, PeerTls, Peers};
+pub use peers::{HelloResponse, PeerSettings, PeerTls, Peers};

@@ -21,8 +21,10 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
+use uuid::Uuid;
 
-use super::message::{OWNER_CHANGED, OwnerChanged, framed};
+use super::headers;
+use super::message::{HELLO, OWNER_CHANGED, OwnerChanged, framed};
 use crate::identity::api_key::KeyHash;
 use crate::tls;
 
@@ -59,8 +61,23 @@ pub struct PeerTls {
     pub server_name: Option<String>,
 }
 
+/// What responds at the address of a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HelloResponse {
+    /// This process.
+    ThisReplica,
+    /// Another replica with the same secret.
+    OtherReplica,
+    /// A replica with another secret.
+    Refused,
+    /// Nothing, with the reason.
+    None(String),
+}
+
 /// The connections to other replicas.
 pub struct Peers {
+    /// Identifies this process for [`Peers::hello`].
+    process: HeaderValue,
     authorization: HeaderValue,
     secret: KeyHash,
     tls: Option<PeerTls>,
@@ -119,7 +136,9 @@ impl Peers {
         let mut authorization = HeaderValue::try_from(text)
             .map_err(|_| "cluster.secret: must have printable characters only".to_owned())?;
         authorization.set_sensitive(true);
+        let process = HeaderValue::try_from(Uuid::new_v4().to_string()).map_err(|error| error.to_string())?;
         Ok(Arc::new(Self {
+            process,
             authorization,
             secret,
             tls: settings.tls,
@@ -248,15 +267,39 @@ impl Peers {
         tasks.join_all().await;
     }
 
-    async fn send_control(&self, address: &Arc<str>, body: Bytes) -> Result<(), String> {
+    /// Asks which replica responds at an address.
+    pub async fn hello(&self, address: &Arc<str>) -> HelloResponse {
+        let response = self.request(address, HELLO, Bytes::new());
+        match tokio::time::timeout(ANNOUNCE_TIMEOUT, response).await {
+            Ok(Ok(response)) if headers::is_refused(response.headers()) => HelloResponse::Refused,
+            Ok(Ok(response)) => match response.headers().get(headers::PROCESS) == Some(&self.process) {
+                true => HelloResponse::ThisReplica,
+                false => HelloResponse::OtherReplica,
+            },
+            Ok(Err(reason)) => HelloResponse::None(reason),
+            Err(_) => HelloResponse::None(format!("no response within {ANNOUNCE_TIMEOUT:?}")),
+        }
+    }
+
+    /// The value that identifies this process.
+    pub(super) fn process(&self) -> HeaderValue {
+        self.process.clone()
+    }
+
+    /// Sends a message to a replica.
+    async fn request(&self, address: &Arc<str>, path: &str, body: Bytes) -> Result<Response<Incoming>, String> {
         let mut connection = self.connection(address).await.map_err(|error| error.to_string())?;
-        let request = Request::post(format!("http://{address}{OWNER_CHANGED}"))
+        let request = Request::post(format!("http://{address}{path}"))
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
             .header(header::AUTHORIZATION, self.authorization())
             .body(Body::new(Full::from(body)))
             .map_err(|error| error.to_string())?;
-        let response = connection.send(request).await.map_err(|none| none.error.to_string())?;
+        connection.send(request).await.map_err(|none| none.error.to_string())
+    }
+
+    async fn send_control(&self, address: &Arc<str>, body: Bytes) -> Result<(), String> {
+        let response = self.request(address, OWNER_CHANGED, body).await?;
         match tonic::Status::from_header_map(response.headers()) {
             Some(status) if status.code() != tonic::Code::Ok => Err(status.message().to_owned()),
             _ => Ok(()),

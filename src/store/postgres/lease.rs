@@ -249,6 +249,13 @@ impl LeaseConnection {
         Ok(results.first().map_or(0, |result| result.rows.len()) as u64)
     }
 
+    /// Deletes this replica, unless it owns a tenant.
+    pub async fn leave(&mut self) -> Result<(), StoreError> {
+        let me = self.me.clone();
+        let statement = "DELETE FROM replica r WHERE r.name = $1 AND NOT EXISTS (SELECT FROM tenant_lease l WHERE l.owner = r.name)";
+        self.execute(statement, values![&*me]).await.map(drop)
+    }
+
     /// Closes the connection.
     pub async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
