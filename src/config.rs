@@ -1180,13 +1180,13 @@ mod tests {
                 let content = match file.extension().and_then(|extension| extension.to_str()) {
                     Some("crt") => authority.cert.pem(),
                     Some("key") => authority.signing_key.serialize_pem(),
-                    _ => "a secret of 20 bytes".to_owned(),
+                    _ => "a-secret-of-20-bytes".to_owned(),
                 };
                 std::fs::write(file, content).unwrap();
             }
             let environment = [
                 ("LEADGATE__CLUSTER__ADVERTISE", "10.0.0.5:50052"),
-                ("LEADGATE_CLUSTER_SECRET", "a secret of 20 bytes"),
+                ("LEADGATE_CLUSTER_SECRET", "a-secret-of-20-bytes"),
             ];
             if let Err(errors) = read(&text.replace("/run/secrets", &secrets), &environment) {
                 panic!("{name}: {errors}");
