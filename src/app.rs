@@ -39,7 +39,7 @@ pub use ownership::Ownership;
 /// Maximum time for reconciling writes whose response was lost, after all RPCs have ended.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the handover of all tenants when the process shuts down.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(8);
 /// Maximum time for the open connections to the admin pages to end.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(1);
 

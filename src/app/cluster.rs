@@ -25,8 +25,9 @@ use crate::store::{LeaseConnection, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{self, LastMove, TenantRoute, Tenants};
 
-/// Maximum time for which a handover waits for the calls in progress.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum time for which a handover waits for the calls in progress. The slot of a call that has not ended then is not free for the
+/// timeout of the call and a window, so a shorter time costs more than it saves.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval in which a handover looks whether the calls in progress have ended.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 /// The pause before the next attempt to connect to the database.
@@ -54,6 +55,8 @@ enum Input {
     Drained { tenant: String, epoch: i64, state: String },
     /// Whether other replicas can reach this one, or why not.
     Checked(Result<(), String>),
+    /// This replica cannot serve a tenant that it owns.
+    CannotServe { tenant: String },
     /// Hand over all tenants. The sender is notified when this replica owns none.
     Stop(oneshot::Sender<()>),
 }
@@ -430,6 +433,7 @@ impl ClusterTask {
                 self.checked(checked, now);
                 Vec::new()
             }
+            Input::CannotServe { tenant } => self.machine.request_handover(&tenant),
             Input::Stop(done) => {
                 self.stopped.push(done);
                 self.machine.stop(now)
@@ -751,6 +755,9 @@ impl OwnedRun {
                         error,
                         "the tenant cannot be served by this replica"
                     );
+                    // Another replica may have a different problem, or none.
+                    let tenant = self.tenant.clone();
+                    self.shared.send(Input::CannotServe { tenant });
                     tokio::time::sleep(BUILD_PAUSE).await;
                 }
             }

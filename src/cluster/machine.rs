@@ -385,16 +385,27 @@ impl Replica {
         let Some(pending) = self.pending.take_if(|pending| self.settings.is_in_time(pending, now)) else {
             return self.lost(now);
         };
-        self.beat_due = now;
         match pending.action {
-            Action::Handover { tenant, fence, .. } => self.handed_over(&tenant, fence.epoch, now),
+            Action::Handover { tenant, fence, .. } => {
+                let events = self.handed_over(&tenant, fence.epoch, now);
+                // The next handover goes first, so that many of them need no beat each.
+                let is_handing_over = |tenant: &Tenant| matches!(tenant.role, Role::HandingOver { .. });
+                if !self.tenants.values().any(is_handing_over) {
+                    self.beat_due = now;
+                }
+                events
+            }
             Action::Reset { tenant, .. } => {
+                self.beat_due = now;
                 if let Some(tenant) = self.tenants.get_mut(&tenant) {
                     tenant.reset = None;
                 }
                 Vec::new()
             }
-            _ => Vec::new(),
+            _ => {
+                self.beat_due = now;
+                Vec::new()
+            }
         }
     }
 
@@ -661,6 +672,11 @@ impl Replica {
                 return;
             }
             if own_epoch == Some(fence.epoch) {
+                events.push(Event::Lost {
+                    tenant: name.to_owned(),
+                    epoch: fence.epoch,
+                    reason: MoveReason::OtherHistory,
+                });
                 tenant.role = Role::NotOwner;
             } else {
                 let epoch = fence.epoch;

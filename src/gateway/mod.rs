@@ -248,6 +248,11 @@ impl Gateway {
         self.lease.is_valid(Instant::now())
     }
 
+    /// Whether another process may become the owner of the tenant.
+    pub fn may_move(&self) -> bool {
+        self.lease.fence().is_some()
+    }
+
     /// Fetches in the background the values that the first calls need.
     pub fn warm_up(&self) {
         self.metadata.refresh();

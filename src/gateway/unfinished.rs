@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Gateway;
 use crate::quota::{Reservation, WriteKey};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, UnfinishedRequest};
 
 /// The interval in which the mutations are read that have no result yet.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -22,7 +22,9 @@ impl Gateway {
             return Ok(0);
         };
         let unfinished = store.unfinished_requests(tenant).await?;
-        let earlier = unfinished.into_iter().filter(|request| request.is_of_other_epoch);
+        // The calls of a mutation without keys have ended, or are not known.
+        let is_held = |request: &UnfinishedRequest| request.is_of_other_epoch && !request.keys.is_empty();
+        let earlier = unfinished.into_iter().filter(is_held);
         let held: BTreeMap<Uuid, Reservation> = earlier
             .map(|request| {
                 let keys = request.keys.into_iter().map(WriteKey::from_stored).collect();
@@ -54,5 +56,11 @@ async fn release(tenant: &str, store: &Store, mut held: BTreeMap<Uuid, Reservati
             let unfinished: BTreeSet<Uuid> = unfinished.into_iter().map(|request| request.id).collect();
             held.retain(|id, _| unfinished.contains(id));
         }
+    }
+    if !held.is_empty()
+        && let Err(error) = store.release_keys(tenant, None).await
+    {
+        // The next owner holds them again.
+        tracing::debug!(%error, "releasing the keys of earlier mutations failed");
     }
 }

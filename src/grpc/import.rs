@@ -13,7 +13,7 @@ use super::pb::import_leads_response::Result as RowResult;
 use super::rpc::{ResponseSender, Rpc, StatusBuilder};
 use super::write::{DecodedWrite, QueuedWrite, item_context, upsert_outcome};
 use crate::context::RequestContext;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::gateway::{Gateway, WriteMode};
 
 /// Executes the rows of the stream and sends the result of each row when it is known.
@@ -149,13 +149,18 @@ fn enter(gateway: &Gateway, operation: Option<Operation>) -> Result<ImportRow> {
     };
     Ok(ImportRow {
         request_id: write.request_id(),
-        write: write.enter(gateway),
+        write: write.known_to_next_owner(gateway).enter(gateway),
         outcome,
     })
 }
 
 async fn execute(gateway: &Arc<Gateway>, context: &RequestContext, row: ImportRow) -> Result<pb::ImportedLead> {
-    let result = row.write.execute(gateway, context, WriteMode::Bulk).await?;
+    let result = row.write.execute(gateway, context, WriteMode::Bulk).await;
+    let result = result.map_err(|error| match row.request_id {
+        // The client cannot repeat an id that it does not know.
+        None => error.of_mutation(false, Recovery::Lead),
+        Some(_) => error,
+    })?;
     let outcome = row.outcome.unwrap_or_else(|| upsert_outcome(&result));
     Ok(pb::ImportedLead {
         lead_id: result.lead_id,

@@ -148,6 +148,19 @@ impl DecodedWrite {
         self
     }
 
+    /// The same write with an id of its own if it has none and the tenant may move: then the next owner knows of a write that this one
+    /// has begun.
+    pub(super) fn known_to_next_owner(mut self, gateway: &Gateway) -> Self {
+        if self.request.is_none() && gateway.may_move() {
+            self.request = Some(RequestId {
+                id: Uuid::new_v4(),
+                fingerprint: [0; 32],
+                is_internal: true,
+            });
+        }
+        self
+    }
+
     /// The request id of the message.
     pub(super) fn request_id(&self) -> Option<Uuid> {
         self.request.map(|request| request.id)

@@ -377,6 +377,15 @@ impl Store {
         }
     }
 
+    /// Forgets the keys of mutations without a result whose calls have ended: of one mutation of this owner, or of all those of earlier
+    /// owners. Does nothing with SQLite.
+    pub async fn release_keys(&self, tenant: &str, id: Option<Uuid>) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(store) => store.release_keys(tenant, id).await,
+        }
+    }
+
     /// Whether the current history of the database was first seen less than this time ago, so that a record from before may be lost.
     /// `false` with SQLite, which has one history.
     pub async fn is_history_younger(&self, age: Duration) -> Result<bool, StoreError> {

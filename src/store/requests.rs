@@ -127,10 +127,12 @@ impl RequestEntry {
     /// Returns a context that writes the record of the mutation before the first request is sent. To be called when the mutation has
     /// arrived: an old time in its id shows that a replica received it before.
     pub fn recorded(&self, context: &RequestContext) -> RequestContext {
-        let age_of_id = || received_before(self.record.row.request.id, clock::now());
+        // The call may have waited since a replica received it.
+        let arrived = clock::now() - context.first_received.elapsed();
+        let age_of_id = || received_before(self.record.row.request.id, arrived);
         let received_before = match context.is_repeated {
             true => Some(context.first_received),
-            false => age_of_id().and_then(|age| Instant::now().checked_sub(age)),
+            false => age_of_id().and_then(|age| context.first_received.checked_sub(age)),
         };
         *self.record.received_before() = received_before;
         let record: Arc<dyn Record> = match &context.record {
@@ -449,7 +451,14 @@ impl<T: StoredResult> Requests<T> {
         }
         match Outcome::of_mutation(result) {
             Outcome::Executed | Outcome::Rejected => {}
-            Outcome::Unknown => return,
+            Outcome::Unknown => {
+                // Its calls have ended, so the next owner has not to wait for them. Without this, it waits once.
+                let released = self.store.release_keys(&self.tenant, Some(record.row.request.id)).await;
+                if let Err(error) = released {
+                    tracing::debug!(%error, "releasing the keys of a mutation of unknown outcome failed");
+                }
+                return;
+            }
             Outcome::NotExecuted { .. } => {
                 // Errors are already logged.
                 let _ = record.undo(caller).await;

@@ -308,6 +308,25 @@ fn an_acquisition_whose_answer_was_lost_is_reset() {
 }
 
 #[test]
+fn a_handover_that_another_history_overtakes_is_lost_and_reset() {
+    let mut steps = Steps::owner();
+    let tenant = steps.tenant.clone();
+    let _ = steps.replica.request_handover(&tenant);
+    steps.replica.drained(&tenant, 1, "state".to_owned());
+    steps.beat();
+    assert!(matches!(steps.action(), Some(Action::Handover { .. })));
+    let _ = steps.replica.lost(steps.now);
+    steps.history = "2";
+    let events = steps.beat();
+    let reason = MoveReason::OtherHistory;
+    assert!(
+        matches!(events[..], [Event::Lost { epoch: 1, reason: lost, .. }] if lost == reason),
+        "{events:?}"
+    );
+    assert!(matches!(steps.action(), Some(Action::Reset { .. })));
+}
+
+#[test]
 fn a_handover_is_repeated_until_it_is_answered_and_then_the_tenant_is_left_to_others() {
     let mut steps = Steps::owner();
     let tenant = steps.tenant.clone();

@@ -292,6 +292,25 @@ impl Postgres {
         self.in_order(tenant, caller, request, statement).await.map(drop)
     }
 
+    pub(super) async fn release_keys(&self, tenant: &str, id: Option<Uuid>) -> Result<(), StoreError> {
+        let (owner, epoch) = self.mark();
+        let owner = owner.as_deref();
+        let statement = match id {
+            Some(id) => self.statement(
+                "UPDATE request SET keys = NULL WHERE tenant = $1 AND id = $2 AND owner IS NOT DISTINCT FROM $3 AND epoch = $4
+                 AND answer IS NULL",
+                values![tenant, &id.to_string(), owner, epoch],
+            ),
+            None => self.statement(
+                "WITH FENCE($1)
+                 UPDATE request r SET keys = NULL FROM l WHERE r.tenant = $1 AND r.answer IS NULL AND r.keys IS NOT NULL
+                 AND (r.owner IS DISTINCT FROM $2 OR r.epoch <> $3)",
+                values![tenant, owner, epoch],
+            ),
+        };
+        self.write(HOUSEKEEPING, statement).await.map(drop)
+    }
+
     pub(super) async fn is_history_younger(&self, age: Duration) -> Result<bool, StoreError> {
         let statement = self.statement(
             "SELECT NOT EXISTS (SELECT FROM history WHERE id = $HERE AND first_seen <= clock_timestamp() - $1)",

@@ -164,6 +164,12 @@ async fn an_old_request_id_of_version_7_counts_as_received_at_its_time() {
     assert_eq!(old, Ok("unknown outcome".to_owned()));
     let recent = execute(&requests, context(SECOND * 50), made(20)).await;
     assert_eq!(recent, Ok("new".to_owned()));
+    // It was made when it arrived, and has waited since.
+    let waited = RequestContext {
+        first_received: Instant::now() - SECOND * 601,
+        ..context(SECOND * 50)
+    };
+    assert_eq!(execute(&requests, waited, made(600)).await, Ok("new".to_owned()));
 }
 
 #[tokio::test]
@@ -217,4 +223,62 @@ async fn a_mutation_whose_id_a_replica_has_chosen_is_kept_for_an_hour() {
     assert_eq!(owners.second.delete_old_requests(at(0)).await, Ok(1));
     let gone = owners.second.request("acme", "crm", &Uuid::from_u128(2), at(0)).await;
     assert_eq!(gone, Ok(None));
+}
+
+#[tokio::test]
+async fn the_keys_of_a_mutation_of_unknown_outcome_are_not_held_by_the_next_owner() {
+    let owners = Owners::new().await;
+    let requests = owners.requests(Duration::ZERO);
+    let entry = requests.enter(request(6), vec![7]);
+    let recorded = entry.recorded(&context(SECOND * 50));
+    let keys_of = async |id: u128| {
+        let unfinished = owners.second.unfinished_requests("acme").await.unwrap();
+        let request = unfinished.into_iter().find(|request| request.id == Uuid::from_u128(id));
+        request.unwrap().keys
+    };
+    let (begun, resume) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
+    let (begun, resume) = (Arc::new(begun), Arc::new(resume));
+    let (is_begun, may_resume) = (begun.clone(), resume.clone());
+    let work = |_| async move {
+        recorded.begin().await?;
+        is_begun.notify_one();
+        may_resume.notified().await;
+        Err(ErrorKind::OutcomeUnknown.into())
+    };
+    let call = context(SECOND * 50);
+    let executing = requests.once(&call, Some(entry), work);
+    let looking = async {
+        begun.notified().await;
+        assert_eq!(keys_of(6).await, [7]);
+        resume.notify_one();
+    };
+    assert_eq!(
+        tokio::join!(executing, looking).0,
+        Err(ErrorKind::OutcomeUnknown.into())
+    );
+    assert_eq!(keys_of(6).await, Vec::<i64>::new());
+}
+
+#[tokio::test]
+async fn the_keys_of_earlier_owners_are_forgotten_together() {
+    let owners = Owners::new().await;
+    owners.sql("UPDATE request SET keys = '{1,2}'");
+    let mark = RequestMark {
+        keys: vec![3],
+        ..RequestMark::new(request(7))
+    };
+    let begun = owners
+        .second
+        .begin_request("acme", "crm", &mark, clock::now(), at(0))
+        .await;
+    assert_eq!(begun, Ok(BeginResult::Started));
+    // Not without the lease.
+    owners.first.release_keys("acme", None).await.unwrap();
+    let keys = async || {
+        let unfinished = owners.second.unfinished_requests("acme").await.unwrap();
+        unfinished.into_iter().map(|request| request.keys).collect::<Vec<_>>()
+    };
+    assert_eq!(keys().await, [vec![1, 2], vec![3]]);
+    owners.second.release_keys("acme", None).await.unwrap();
+    assert_eq!(keys().await, [vec![], vec![3]]);
 }
