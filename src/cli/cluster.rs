@@ -225,6 +225,7 @@ mod tests {
                 address: format!("{name}:50052"),
                 beat: 7,
                 tenants: vec!["acme".to_owned()],
+                lease: Duration::ZERO,
             },
             last_beat: Duration::from_secs(seconds),
         }

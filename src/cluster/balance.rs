@@ -102,6 +102,7 @@ mod tests {
             address: String::new(),
             beat: *beat,
             tenants: tenants.iter().map(|tenant| (*tenant).to_owned()).collect(),
+            lease: Duration::ZERO,
         };
         Beat {
             history: "1/00000001".into(),

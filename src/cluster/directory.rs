@@ -109,6 +109,7 @@ mod tests {
             address: format!("{name}:1"),
             beat: 1,
             tenants: vec![],
+            lease: Duration::ZERO,
         };
         Beat {
             history: history.into(),

@@ -231,6 +231,8 @@ struct Watched {
     history: History,
     /// Whether the last owner handed the tenant over in this history.
     is_handed_over: bool,
+    /// The longer one of the leases of its owner and of this replica.
+    lease: Duration,
     /// When the answer that first showed it arrived.
     since: Instant,
     /// When the last answer arrived.
@@ -589,7 +591,7 @@ impl Replica {
             None => return None,
             Some(_) => {
                 let lease = match self.obeys(Rule::Watch) {
-                    true => self.settings.lease,
+                    true => watched.lease,
                     false => self.settings.lease / 5,
                 };
                 let deferred = self.settings.beat_interval() * DEFERRED_BEATS;
@@ -618,14 +620,17 @@ impl Replica {
     }
 
     fn see_history(&mut self, beat: &Beat, now: Instant) {
-        let old_enough_from = now + self.settings.lease.saturating_sub(beat.history_age);
+        // What another replica was told by the former server may be valid for its own lease.
+        let leases = beat.replicas.iter().map(|replica| replica.lease);
+        let lease = leases.fold(self.settings.lease, Duration::max);
+        let old_enough_from = now + lease.saturating_sub(beat.history_age);
         if let Some(history) = self.history.as_mut().filter(|history| history.id == beat.history) {
             history.old_enough_from = old_enough_from;
             return;
         }
         // In an empty database nothing can be missing, unless this replica has seen another one.
         let is_first = self.history.is_none() && beat.leases.iter().all(|row| row.epoch == 0);
-        let grace = if is_first { Duration::ZERO } else { self.settings.lease };
+        let grace = if is_first { Duration::ZERO } else { lease };
         self.history = Some(SeenHistory {
             id: beat.history.clone(),
             grace_until: now + grace,
@@ -646,6 +651,11 @@ impl Replica {
         let may_resume = !self.obeys(Rule::NotResumedInOtherHistory);
         let (me, resets) = (self.settings.name.clone(), self.obeys(Rule::Reset));
         let longest_gap = self.settings.lease / 2;
+        let owner = row.and_then(|row| row.owner.as_ref());
+        let owner = beat.replicas.iter().find(|replica| Some(&replica.name) == owner);
+        let longest = owner
+            .map_or(Duration::ZERO, |owner| owner.lease)
+            .max(self.settings.lease);
         let Some(tenant) = self.tenants.get_mut(name) else {
             return;
         };
@@ -710,6 +720,7 @@ impl Replica {
             beat: row.beat,
             history: beat.history.clone(),
             is_handed_over: row.is_handed_over,
+            lease: longest,
             since,
             looked: now,
             looks: looks.saturating_add(1),

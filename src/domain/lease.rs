@@ -52,6 +52,8 @@ pub struct ReplicaRow {
     pub beat: i64,
     /// The tenants in its settings.
     pub tenants: Vec<String>,
+    /// The duration of its leases. Zero: unknown.
+    pub lease: Duration,
 }
 
 /// A request to acquire the leases of tenants that have the same owner, or none. It fails for a tenant whose lease has changed.

@@ -387,6 +387,7 @@ impl Database {
             address: String::new(),
             beat: *beat + i64::from(name == me),
             tenants: tenants.clone(),
+            lease: Duration::ZERO,
         };
         Answer::Beat(Beat {
             history: self.history(),

@@ -27,6 +27,7 @@ struct Steps {
     is_handed_over: bool,
     /// The beat of the other replica. `None`: it has no row.
     other: Option<i64>,
+    other_lease: Duration,
 }
 
 impl Steps {
@@ -49,6 +50,7 @@ impl Steps {
             history: "1",
             is_handed_over: false,
             other: None,
+            other_lease: LEASE,
         }
     }
 
@@ -79,6 +81,7 @@ impl Steps {
             address: String::new(),
             beat,
             tenants: vec![self.tenant.clone()],
+            lease: self.other_lease,
         };
         let beat = Beat {
             history: self.history.into(),
@@ -159,6 +162,21 @@ fn a_tenant_is_taken_after_its_owner_was_silent_for_a_lease() {
     };
     assert_eq!(acquisition.owner, Some(("other".into(), 8)));
     assert_eq!(acquisition.tenants, [(steps.tenant.clone(), 4)]);
+}
+
+#[test]
+fn the_lease_of_a_silent_owner_may_be_longer() {
+    let mut steps = Steps::new(true);
+    (steps.lease, steps.other) = ((Some("other"), 3, Some(7)), Some(7));
+    steps.other_lease = LEASE * 3;
+    steps.beat();
+    let since = steps.now;
+    while steps.now < since + LEASE * 3 - BEAT {
+        assert_eq!(steps.action(), None, "{:?}", steps.now - since);
+        steps.beat();
+    }
+    steps.now = since + LEASE * 3;
+    assert_eq!(steps.acquire().len(), 1);
 }
 
 #[test]

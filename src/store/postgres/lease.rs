@@ -38,7 +38,7 @@ impl Postgres {
         let statement =
             "SELECT tenant, owner, epoch, (extract(epoch from owned_since) * 1000)::bigint, last_move_reason
                          FROM tenant_lease ORDER BY tenant;
-                         SELECT name, address, beat, tenants,
+                         SELECT name, address, beat, tenants, lease,
                                 (extract(epoch from clock_timestamp() - changed) * 1000000)::bigint
                          FROM replica ORDER BY name";
         let results = self
@@ -58,7 +58,7 @@ impl Postgres {
         let replica = |row: &PgRow| {
             Ok(ReplicaStatus {
                 replica: replica(row)?,
-                last_beat: microseconds(row.try_get(4)?),
+                last_beat: microseconds(row.try_get(5)?),
             })
         };
         let rows = |at: usize| {
@@ -97,6 +97,7 @@ impl LeaseConnection {
     /// After the clock of the database was set back, a history that was first seen in the future counts as first seen now.
     pub async fn beat(&mut self, address: &str, tenants: &[String]) -> Result<Beat, StoreError> {
         let me = self.me.clone();
+        let lease = i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX);
         let results = self
             .execute(
                 "INSERT INTO history SELECT $HERE, CASE WHEN EXISTS (SELECT FROM tenant_lease WHERE epoch > 0)
@@ -104,9 +105,9 @@ impl LeaseConnection {
                  UPDATE history SET first_seen = clock_timestamp() WHERE first_seen > clock_timestamp();
                  INSERT INTO tenant_lease (tenant, epoch) SELECT tenant, 0 FROM unnest($3) tenant ORDER BY tenant
                      ON CONFLICT DO NOTHING;
-                 INSERT INTO replica (name, address, beat, tenants, changed) VALUES ($1, $2, 1, $3, clock_timestamp())
+                 INSERT INTO replica (name, address, beat, tenants, lease, changed) VALUES ($1, $2, 1, $3, $4, clock_timestamp())
                      ON CONFLICT (name) DO UPDATE SET beat = replica.beat + 1, address = excluded.address,
-                         tenants = excluded.tenants, changed = excluded.changed;
+                         tenants = excluded.tenants, lease = excluded.lease, changed = excluded.changed;
                  INSERT INTO replica (name, address, beat, tenants, changed)
                      SELECT DISTINCT l.owner, '', 0, ARRAY[]::text[], clock_timestamp() FROM tenant_lease l
                      WHERE l.owner IS NOT NULL AND NOT EXISTS (SELECT FROM replica r WHERE r.name = l.owner) ORDER BY l.owner
@@ -116,8 +117,8 @@ impl LeaseConnection {
                         coalesce(l.owner IS NULL AND l.handover_history = h.id, false)
                      FROM history h LEFT JOIN tenant_lease l ON true LEFT JOIN replica r ON r.name = l.owner
                      WHERE h.id = $HERE ORDER BY l.tenant;
-                 SELECT name, address, beat, tenants FROM replica ORDER BY name",
-                values![&*me, address, tenants],
+                 SELECT name, address, beat, tenants, lease FROM replica ORDER BY name",
+                values![&*me, address, tenants, lease],
             )
             .await?;
         read_beat(&results).map_err(column_error)?.ok_or_else(|| {
@@ -328,6 +329,7 @@ fn replica(row: &PgRow) -> Result<ReplicaRow, sqlx::Error> {
         address: row.try_get(1)?,
         beat: row.try_get(2)?,
         tenants: row.try_get(3)?,
+        lease: Duration::from_millis(u64::try_from(row.try_get::<i64, _>(4)?).unwrap_or_default()),
     })
 }
 

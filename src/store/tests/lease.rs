@@ -224,6 +224,7 @@ async fn a_beat_without_leases_has_the_history() {
     let mut leases = database.store.lease_connection("a".into(), LEASE).unwrap();
     let beat = leases.beat("a:1", &[]).await.unwrap();
     assert!(beat.leases.is_empty() && !beat.history.is_empty());
+    assert_eq!(beat.replicas[0].lease, LEASE);
     // There is no grace while no lease has been acquired.
     assert!(beat.history_age > Duration::from_secs(1_000_000));
 }

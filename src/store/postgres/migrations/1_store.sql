@@ -108,6 +108,8 @@ CREATE TABLE replica (
     beat    bigint NOT NULL,
     -- The tenants in the settings of the replica.
     tenants text[] NOT NULL,
+    -- The duration of its leases in milliseconds. 0: unknown.
+    lease   bigint NOT NULL DEFAULT 0,
     changed timestamptz NOT NULL
 );
 
