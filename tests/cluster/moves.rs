@@ -73,7 +73,9 @@ impl Clients {
 
 /// Whether the server has closed the connection before it received the call. Clients other than tonic's repeat such a call themselves.
 fn was_not_processed(status: &Status) -> bool {
-    format!("{status:?}").contains("GoAway(b\"\", NO_ERROR, Remote)")
+    let text = format!("{status:?}");
+    // hyper has not sent a call that is canceled because its connection is closed.
+    text.contains("GoAway(b\"\", NO_ERROR, Remote)") || text.contains("Canceled, \"connection closed\"")
 }
 
 /// How the tenant moves.
