@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::AuditLog;
 use crate::cluster::TenantLease;
-use crate::config::{Config, log_warnings};
+use crate::config::{ClusterConfig, Config, log_warnings};
 use crate::domain::lease::ReplicaName;
 use crate::domain::usage::QuotaUsage;
 use crate::files::Watcher;
@@ -291,10 +291,7 @@ impl App {
                     accounts: accounts.clone(),
                     tenants: tenants.clone(),
                     store: store.clone(),
-                    peers: Peers::new(PeerSettings {
-                        secret: settings.secret.clone(),
-                        tls: settings.tls.clone(),
-                    })?,
+                    peers: peers(settings)?,
                     metrics: metrics.clone(),
                     is_serving: true,
                 };
@@ -408,6 +405,14 @@ async fn join_cluster(
         events: Arc::new(handle.clone()),
     };
     Ok((joined, task, handle))
+}
+
+/// The connections to other replicas. None is made yet.
+fn peers(settings: &ClusterConfig) -> Result<Arc<Peers>, String> {
+    Peers::new(PeerSettings {
+        secret: settings.secret.clone(),
+        tls: settings.tls.clone(),
+    })
 }
 
 /// The name of this run of the process. It has the address, for operators, and is new for each run.

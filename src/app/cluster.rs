@@ -126,7 +126,7 @@ struct OwnedTenant {
     handover_reason: MoveReason,
 }
 
-/// Work with the database. The connection comes back with the result.
+/// Work with the database. It returns the connection and the result.
 type Work = Pin<Box<dyn Future<Output = WorkResult> + Send>>;
 type WorkResult = (LeaseConnection, Result<Answer, StoreError>);
 
@@ -462,30 +462,20 @@ impl ClusterTask {
 
     fn checked(&mut self, checked: Result<(), String>, now: Instant) {
         let problem = checked.err();
-        self.join = if problem.is_none() {
-            Join::Joined
-        } else {
-            Join::Unchecked
+        let membership = self.parts.tenants.membership();
+        let before = membership.and_then(|membership| membership.set_problem(problem.clone()));
+        let Some(reason) = problem else {
+            self.join = Join::Joined;
+            tracing::info!(replicas = self.others.len() + 1, "joined the cluster");
+            self.machine.set_may_acquire(true, now);
+            return;
         };
-        let before = match self.parts.tenants.membership() {
-            Some(membership) => membership.set_problem(problem.clone()),
-            None => None,
-        };
-        match (before, problem) {
-            (before, Some(reason)) if before.as_ref() != Some(&reason) => {
-                tracing::error!(
-                    reason,
-                    "not ready: this replica acquires no tenants, because others cannot reach it"
-                );
-            }
-            (_, Some(_)) => {}
-            (before, None) => {
-                tracing::info!(replicas = self.others.len() + 1, "joined the cluster");
-                if before.is_some() {
-                    tracing::info!("ready: other replicas can reach this one");
-                }
-                self.machine.set_may_acquire(true, now);
-            }
+        self.join = Join::Unchecked;
+        if before.as_ref() != Some(&reason) {
+            tracing::error!(
+                reason,
+                "not ready: this replica acquires no tenants, because others cannot reach it"
+            );
         }
     }
 

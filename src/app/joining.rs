@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::domain::lease::ReplicaName;
 use crate::grpc::{HelloResponse, Peers};
 
-/// Another replica that is alive.
+/// Another replica that the last beat showed. It may have crashed since.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct OtherReplica {
     pub(super) address: Arc<str>,

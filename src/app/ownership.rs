@@ -6,8 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cluster::{ClusterHandle, ClusterParts, ClusterTask};
-use super::{App, HANDOVER_TIMEOUT, replica_name};
-use crate::grpc::{PeerSettings, Peers};
+use super::{App, HANDOVER_TIMEOUT, peers, replica_name};
 use crate::tenant::TenantRoute;
 
 /// How long the tenants of this process are waited for, in addition to the time of a takeover.
@@ -36,10 +35,7 @@ impl App {
             accounts: self.accounts.clone(),
             tenants: self.tenants.clone(),
             store: self.store.clone(),
-            peers: Peers::new(PeerSettings {
-                secret: settings.secret.clone(),
-                tls: settings.tls.clone(),
-            })?,
+            peers: peers(settings)?,
             metrics: self.metrics.clone(),
             is_serving: false,
         };

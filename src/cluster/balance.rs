@@ -19,6 +19,8 @@ pub struct Peers {
 struct Peer {
     beat: i64,
     tenants: Vec<String>,
+    /// The duration of its leases. Zero: unknown.
+    lease: Duration,
     /// When the beat was first seen.
     changed: Instant,
     /// Since when the replica has beaten without a gap. `None` until its beat has changed.
@@ -41,11 +43,17 @@ impl Peers {
             let peer = Peer {
                 beat: row.beat,
                 tenants: row.tenants.clone(),
+                lease: row.lease,
                 changed,
                 up_since,
             };
             self.replicas.insert(row.name.clone(), peer);
         }
+    }
+
+    /// The duration of the leases of a replica. Zero: unknown.
+    pub fn lease_of(&self, name: &ReplicaName) -> Duration {
+        self.replicas.get(name).map_or(Duration::ZERO, |peer| peer.lease)
     }
 
     /// The replica that prefers a tenant. `me` is always counted.

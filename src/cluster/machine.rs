@@ -620,7 +620,7 @@ impl Replica {
     }
 
     fn see_history(&mut self, beat: &Beat, now: Instant) {
-        // What another replica was told by the former server may be valid for its own lease.
+        // A beat that the former server confirmed to another replica is valid for at most the lease of that replica.
         let leases = beat.replicas.iter().map(|replica| replica.lease);
         let lease = leases.fold(self.settings.lease, Duration::max);
         let old_enough_from = now + lease.saturating_sub(beat.history_age);
@@ -652,10 +652,8 @@ impl Replica {
         let (me, resets) = (self.settings.name.clone(), self.obeys(Rule::Reset));
         let longest_gap = self.settings.lease / 2;
         let owner = row.and_then(|row| row.owner.as_ref());
-        let owner = beat.replicas.iter().find(|replica| Some(&replica.name) == owner);
-        let longest = owner
-            .map_or(Duration::ZERO, |owner| owner.lease)
-            .max(self.settings.lease);
+        let lease = owner.map_or(Duration::ZERO, |owner| self.peers.lease_of(owner));
+        let lease = lease.max(self.settings.lease);
         let Some(tenant) = self.tenants.get_mut(name) else {
             return;
         };
@@ -720,7 +718,7 @@ impl Replica {
             beat: row.beat,
             history: beat.history.clone(),
             is_handed_over: row.is_handed_over,
-            lease: longest,
+            lease,
             since,
             looked: now,
             looks: looks.saturating_add(1),

@@ -210,7 +210,6 @@ impl Gateway {
             users: users.clone(),
             store: store.clone(),
             keep_request_ids: settings.keep_request_ids,
-            earlier_calls_end,
             lease: lease.clone(),
             activity_offset: settings.activity_offset,
             activities_together: settings.batching.activities,

@@ -750,7 +750,6 @@ mod tests {
                 crm,
                 store,
                 keep_request_ids: LIMIT,
-                earlier_calls_end: None,
                 lease: TenantLease::permanent(),
                 activity_offset: tenant.activity_offset,
                 activities_together: tenant.batching.activities,

@@ -296,8 +296,6 @@ pub struct SharingParts {
     pub store: Store,
     /// How long request ids are kept.
     pub keep_request_ids: Duration,
-    /// When the calls of all earlier owners of the tenant have ended. `None`: there is no earlier owner.
-    pub earlier_calls_end: Option<Instant>,
     /// The lease of the tenant.
     pub lease: TenantLease,
     /// The unit of the offset in lists of activities.
@@ -313,6 +311,7 @@ pub struct SharingParts {
 impl Sharing {
     /// The shares of an account. No share is processed until [`Sharing::resume`].
     pub fn new(parts: SharingParts, settings: SharingSettings) -> Self {
+        let earlier_calls_end = parts.lease.earlier_calls_end(parts.crm.timeout());
         let requests = Requests::new(
             parts.store.clone(),
             &parts.tenant,
@@ -327,8 +326,8 @@ impl Sharing {
             settings,
             activity_offset: parts.activity_offset,
             activities_together: parts.activities_together,
-            requests: Arc::new(requests.after_earlier_calls(parts.earlier_calls_end)),
-            earlier_calls_end: parts.earlier_calls_end,
+            requests: Arc::new(requests.after_earlier_calls(earlier_calls_end)),
+            earlier_calls_end,
             lease: parts.lease,
             handles: ShareHandles::default(),
             expiry: Expiry::default(),

@@ -452,7 +452,7 @@ impl<T: StoredResult> Requests<T> {
         match Outcome::of_mutation(result) {
             Outcome::Executed | Outcome::Rejected => {}
             Outcome::Unknown => {
-                // Its calls have ended, so the next owner has not to wait for them. Without this, it waits once.
+                // Its calls have ended, so the next owner does not have to wait for them. If this fails, the next owner waits once.
                 let released = self.store.release_keys(&self.tenant, Some(record.row.request.id)).await;
                 if let Err(error) = released {
                     tracing::debug!(%error, "releasing the keys of a mutation of unknown outcome failed");
