@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use super::json_line::JsonLine;
+
 /// The directives of libraries whose warnings clients can cause. Directives of `log.filter` for the same targets replace them.
 const LIBRARIES: &str = "h2=error,hyper=error,rustls=error,tower=error";
 
@@ -52,12 +54,7 @@ pub fn start(settings: &LogSettings) {
         .with_writer(std::io::stderr);
     // Only tests start it twice.
     let _ = match settings.format {
-        LogFormat::Json => log
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
+        LogFormat::Json => log.event_format(JsonLine).try_init(),
         LogFormat::Pretty => log.compact().try_init(),
     };
 }

@@ -1,4 +1,5 @@
 //! Logs and metrics.
 
+mod json_line;
 pub mod log;
 pub mod metrics;
