@@ -103,6 +103,8 @@ lint-deploy: $(PYTHON_READY) $(KUSTOMIZE_READY) promtool
 	$(JSONSCHEMA) --schemafile tools/schemas/prometheus-rules.json deploy/prometheus/alerts.yaml
 	$(JSONSCHEMA) --schemafile tools/schemas/grafana-datasources.json deploy/grafana/datasources/*.yaml
 	$(JSONSCHEMA) --schemafile tools/schemas/grafana-dashboards.json deploy/grafana/dashboards/*.yaml
+	$(JSONSCHEMA) --schemafile tools/schemas/grafana-dashboard.json deploy/grafana/dashboards/*.json
+	$(BIN)/python tools/dashboards.py --check
 	promtool check rules deploy/prometheus/alerts.yaml
 	promtool test rules deploy/prometheus/*_test.yaml
 	$(BIN)/python tools/check-deploy.py .tools/bin/kustomize

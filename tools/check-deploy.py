@@ -7,12 +7,14 @@ Checks the files in deploy/ that the schemas of single files do not cover. Uses 
   newest supported Kubernetes, and the names and ports that objects use of each other and of leadgate.toml.
 * deploy/compose.yaml: the services, volumes and files that it, Prometheus and Grafana name.
 * deploy/prometheus/alerts.yaml: docs/operations.md describes each alert, and each alert has tests.
+* deploy/grafana/dashboards: promtool can parse the queries. tests/it/queries.rs checks the metrics and labels in all queries.
 """
 
 import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +28,7 @@ COMPOSE = Path("deploy/compose.yaml")
 COMPOSE_CONFIG = Path("deploy/compose/leadgate.toml")
 PROMETHEUS = Path("deploy/prometheus/prometheus.yaml")
 ALERTS = Path("deploy/prometheus/alerts.yaml")
+DASHBOARDS = Path("deploy/grafana/dashboards")
 DATASOURCES = Path("deploy/grafana/datasources/prometheus.yaml")
 ALERT_TESTS = sorted(ALERTS.parent.glob("*_test.yaml"))
 GUIDE = Path("docs/operations.md")
@@ -252,9 +255,25 @@ def alert_errors():
             yield f"{ALERTS}: {name} needs a test in which it does not fire and one in which it fires, with {expression}"
 
 
+def dashboard_errors():
+    """promtool can parse each query of the dashboards."""
+    rules = []
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+            for target in panel.get("targets", []):
+                query = target["expr"].replace("$__rate_interval", "5m")
+                rules.append({"record": "query", "expr": query, "labels": {"panel": f"{path.name}: {panel['title']} {target['refId']}"}})
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}, file)
+        file.flush()
+        checked = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True, check=False)
+    if checked.returncode:
+        yield f"{DASHBOARDS}: {checked.stderr.strip()}"
+
+
 def main():
     [kustomize] = sys.argv[1:]
-    errors = [*kubernetes_errors(kustomize), *compose_errors(), *alert_errors()]
+    errors = [*kubernetes_errors(kustomize), *compose_errors(), *alert_errors(), *dashboard_errors()]
     for error in dict.fromkeys(errors):
         print(error, file=sys.stderr)
     return 1 if errors else 0
