@@ -148,6 +148,8 @@ fn for_replicas(context: &ServerContext, unary_limit: &Arc<UnaryLimit>) -> Serve
         max_streams_per_caller: context.settings.max_streams,
         // RPCs above the limits get an error instead of waiting for a stream of HTTP/2.
         max_streams_per_connection: u32::MAX,
+        // The connections without the secret are limited instead.
+        max_handshakes: u32::MAX,
         keepalive_min_interval: Duration::ZERO,
         ..(*context.settings).clone()
     };

@@ -986,3 +986,72 @@ async fn replicas_use_tls_and_check_the_certificate() {
     assert!(bytes.is_empty() || bytes[0] == 21, "{bytes:?}");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_without_the_secret_do_not_prevent_forwarding() {
+    let limits = "[server]\nmax_connections = 20\nhandshake_timeout = \"2s\"\n".to_owned();
+    let plan = Plan {
+        settings: [limits.clone(), limits.clone(), limits],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(2, plan).await;
+    let id = cluster.simulator.insert_lead(&[("EmailAddress", "a@example.com")]);
+    let owner = &cluster.replicas[1];
+    let address: SocketAddr = owner.peer_address.parse().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut strangers = Vec::new();
+    for _ in 0..18 {
+        let request = grpc("/leadgate.v1.LeadService/GetLead").header("authorization", "Bearer wrong");
+        let stranger = Raw::connect(address).await;
+        assert_eq!(stranger.ask(request, vec![0; 5]).await.trailers["grpc-status"], "16");
+        strangers.push(stranger);
+    }
+    for _ in 0..2 {
+        cluster.first().leads().get_lead(within(LIMIT, get(&id))).await.unwrap();
+        // All connections without the secret end. The one of the other replica stays.
+        for mut stream in silent.drain(..) {
+            let mut bytes = Vec::new();
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await;
+        }
+    }
+    let metrics = owner.metrics().await;
+    assert!(
+        metrics.contains("leadgate_connections_closed_total{reason=\"no_secret\"}"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("leadgate_connections_refused_total 0"), "{metrics}");
+    drop(strangers);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mutation_was_not_sent_if_the_owner_closes_the_connection_without_a_response() {
+    let cluster = Cluster::start(2).await;
+    let id = cluster.simulator.insert_lead(&[("EmailAddress", "a@example.com")]);
+    let listener = listen().await;
+    let closing: Arc<str> = listener.local_addr().unwrap().to_string().into();
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Not before a request can have arrived.
+            let mut bytes = Vec::new();
+            let reading = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes);
+            let _ = tokio::time::timeout(Duration::from_millis(50), reading).await;
+        }
+    });
+    cluster.first().set_owner(&closing, 1);
+    let limit = Duration::from_millis(700);
+    let request = pb::UpdateLeadRequest {
+        request_id: MISSING.to_owned(),
+        ..update(&id, "Pune")
+    };
+    let error = cluster.first().leads().update_lead(within(limit, request)).await;
+    let error = seen(error.unwrap_err());
+    error.is(Code::Unavailable, "OWNER_MOVED");
+    // It was certainly not executed.
+    assert_eq!(error.retry_same_request_id(), Some("true"), "{:?}", error.status);
+    cluster.stop().await;
+}

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::headers::{self, ForwardedRpc, MovedResponse};
 use super::message::PeerEvents;
 use super::order::{OrderedDispatch, Target};
-use super::peers::Peers;
+use super::peers::{ConnectError, Peers};
 use super::response::ForwardedStream;
 use super::source::RequestStream;
 use crate::context::deadline_exceeded;
@@ -338,7 +338,14 @@ impl Dispatcher {
         let mut connection = match connected {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                tracing::debug!(address = %owner.address, %error, "connecting to another replica failed");
+                match error {
+                    ConnectError::SecretRefused => {
+                        tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
+                    }
+                    ConnectError::Failed(error) => {
+                        tracing::debug!(address = %owner.address, error, "connecting to another replica failed");
+                    }
+                }
                 return Ended::Unreachable { sent: false };
             }
             // `run` ends the RPC.
@@ -369,10 +376,6 @@ impl Dispatcher {
                 return Ended::Unreachable { sent };
             }
         };
-        if headers::is_refused(response.headers()) {
-            tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
-            return Ended::Unreachable { sent: false };
-        }
         if let Some(MovedResponse { moved, owner }) = MovedResponse::read(response.headers()) {
             return Ended::Moved { moved, owner };
         }
