@@ -1055,3 +1055,106 @@ async fn a_mutation_was_not_sent_if_the_owner_closes_the_connection_without_a_re
     assert_eq!(error.retry_same_request_id(), Some("true"), "{:?}", error.status);
     cluster.stop().await;
 }
+
+/// A request with about 150 kB, to which the owner responds with an error.
+fn large() -> pb::GetLeadRequest {
+    get(&"x".repeat(150_000))
+}
+
+/// The limit of the messages that are kept: six of these requests.
+const KEPT: &str = "[server]\nmax_request_bytes = 200000\nmax_unfinished_bytes = 1000000\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_messages_that_wait_for_an_owner_are_bounded() {
+    let plan = Plan {
+        settings: [KEPT.to_owned(), String::new(), String::new()],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(2, plan).await;
+    let first = cluster.first();
+    first.tenant.set_route(TenantRoute::Unknown);
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let (mut leads, ended) = (first.leads(), ended.clone());
+        calls.spawn(async move {
+            let error = seen(leads.get_lead(within(LIMIT, large())).await.unwrap_err());
+            ended.lock().unwrap().push(error);
+        });
+    }
+    cluster
+        .until("14 calls do not fail", |_| ended.lock().unwrap().len() == 14)
+        .await;
+    // A small one has room.
+    let mut leads = first.leads();
+    calls.spawn(async move {
+        let error = leads.get_lead(within(LIMIT, get(MISSING))).await.unwrap_err();
+        seen(error).is(Code::NotFound, "LEAD_NOT_FOUND");
+    });
+    for error in ended.lock().unwrap().drain(..) {
+        error.is(Code::ResourceExhausted, "QUEUE_FULL");
+        assert!(error.retry_after().is_some(), "{:?}", error.status);
+    }
+    first.set_owner(&cluster.replicas[1].peer_address, 2);
+    calls.join_all().await;
+    let served: Vec<_> = ended.lock().unwrap().drain(..).collect();
+    assert_eq!(served.len(), 6);
+    for error in served {
+        error.is(Code::InvalidArgument, "INVALID_FIELD");
+    }
+    // Their bytes are released.
+    first.tenant.set_route(TenantRoute::Unknown);
+    let waiting = first
+        .leads()
+        .get_lead(within(Duration::from_millis(300), large()))
+        .await;
+    seen(waiting.unwrap_err()).is(Code::Unavailable, "OWNER_MOVED");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_limit_of_kept_messages_an_rpc_is_sent_once() {
+    let limits = "[server]\nmax_request_bytes = 400000\nmax_unfinished_bytes = 400000\n".to_owned();
+    let plan = Plan {
+        settings: [limits, String::new(), String::new()],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(3, plan).await;
+    let id = cluster.simulator.insert_lead(&[("EmailAddress", "a@example.com")]);
+    // About 230 kB.
+    let request = || pb::BatchGetLeadsRequest {
+        lead_ids: vec![id.clone(); 6_000],
+        ..Default::default()
+    };
+    let by = Duration::from_secs(3);
+    let delay = Fault::new("*", FaultKind::Delay { by });
+    cluster.simulator.add_fault(delay).unwrap();
+    let owner = &cluster.replicas[2];
+    let mut calls = JoinSet::new();
+    // The owner is known: each is sent, although only one is kept.
+    for count in 1..=3 {
+        let (mut leads, request) = (cluster.first().leads(), within(LIMIT, request()));
+        calls.spawn(async move { leads.batch_get_leads(request).await.map(drop) });
+        cluster
+            .until("the call reaches the owner", |_| {
+                owner.events.epochs.lock().unwrap().len() == count
+            })
+            .await;
+    }
+    // A call that is not kept does not wait for the next owner.
+    let other = &cluster.replicas[1];
+    other.tenant.set_route(TenantRoute::Unknown);
+    cluster.first().set_owner(&other.peer_address, 2);
+    let moved = cluster.first().leads().batch_get_leads(within(LIMIT, request())).await;
+    let moved = seen(moved.unwrap_err());
+    moved.is(Code::Unavailable, "OWNER_MOVED");
+    assert!(moved.retry_after().is_some(), "{:?}", moved.status);
+    // Without an owner, it is not accepted.
+    cluster.first().tenant.set_route(TenantRoute::Unknown);
+    let refused = cluster.first().leads().batch_get_leads(within(LIMIT, request())).await;
+    seen(refused.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
+    for result in calls.join_all().await {
+        result.unwrap();
+    }
+    cluster.stop().await;
+}
