@@ -104,7 +104,7 @@ pub(super) struct ClusterTask {
     inputs: mpsc::UnboundedReceiver<Input>,
     /// The tenants that this replica owns: how their tasks are told to hand over.
     owned: BTreeMap<String, OwnedTenant>,
-    /// The other replicas that beat, as of the last beat.
+    /// The other replicas that beat, as of the last beat. Those of which no beat was seen count as well, for the duration of a lease.
     others: BTreeSet<OtherReplica>,
     join: Join,
     /// The tenants that this replica cannot serve, and when it checks next whether it can.
@@ -392,9 +392,11 @@ impl ClusterTask {
             Ok(Answer::Ready) => Vec::new(),
             Ok(Answer::Beat(beat)) => {
                 self.directory.beat(&beat);
+                let events = self.machine.beat_confirmed(now, &beat);
                 let others = beat.replicas.iter().filter(|row| row.name != self.parts.name);
                 // A replica without tenants is stopping, has ended, or has not joined.
                 let others = others.filter(|row| !row.address.is_empty() && !row.tenants.is_empty());
+                let others = others.filter(|row| !self.machine.is_silent(&row.name, now));
                 let other = |row: &ReplicaRow| OtherReplica {
                     address: row.address.as_str().into(),
                     name: row.name.clone(),
@@ -402,7 +404,6 @@ impl ClusterTask {
                 self.others = others.map(other).collect();
                 self.check_join();
                 self.check_unservable(now);
-                let events = self.machine.beat_confirmed(now, &beat);
                 self.set_replicas(self.machine.alive(now));
                 events
             }

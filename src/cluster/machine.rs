@@ -829,6 +829,11 @@ impl Replica {
         self.peers.alive(&self.settings.name, self.settings.lease, now)
     }
 
+    /// Whether the beat of a replica has not changed for longer than a lease: it has ended, or it is cut off from the database.
+    pub fn is_silent(&self, name: &ReplicaName, now: Instant) -> bool {
+        self.peers.is_silent(name, self.settings.lease, now)
+    }
+
     /// A replica whose beat does not change for longer does not count as beating.
     fn silence(&self) -> Duration {
         self.settings.lease / 2

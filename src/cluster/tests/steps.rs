@@ -271,6 +271,21 @@ fn a_tenant_that_cannot_be_served_is_not_named_or_acquired_until_it_can_be() {
 }
 
 #[test]
+fn a_replica_whose_beat_does_not_change_for_a_lease_is_silent() {
+    let mut steps = Steps::new(true);
+    (steps.other, steps.lease) = (Some(7), (Some("other"), 1, Some(7)));
+    steps.beat();
+    let (other, since) = ("other".into(), steps.now);
+    assert!(!steps.replica.is_silent(&other, since + LEASE));
+    steps.beat();
+    assert!(steps.replica.is_silent(&other, since + LEASE + TRIP));
+    steps.other = Some(8);
+    steps.beat();
+    assert!(!steps.replica.is_silent(&other, since + LEASE + TRIP));
+    assert!(!steps.replica.is_silent(&"unknown".into(), since + LEASE * 2));
+}
+
+#[test]
 fn a_lease_lapses_without_beats_and_is_valid_again_in_the_same_history() {
     let mut steps = Steps::owner();
     steps.beat();
