@@ -24,6 +24,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::clock;
 use crate::cluster::TenantLease;
 use crate::context::RequestId;
 use crate::domain::lead::LeadKey;
@@ -43,11 +44,14 @@ pub use status::{ClusterStatus, CopiedRows, LeaseStatus, ReplicaStatus, ServerRe
 
 /// Executes an operation of the backend, and measures it.
 macro_rules! measured {
-    ($self:ident, $name:literal, $store:ident => $operation:expr) => {
+    ($self:ident, $name:literal, $sqlite:ident => $of_sqlite:expr, $postgres:ident => $of_postgres:expr) => {
         match $self {
-            Self::Sqlite($store) => $self.meter().measure($name, $operation).await,
-            Self::Postgres($store) => $self.meter().measure($name, $operation).await,
+            Self::Sqlite($sqlite) => $self.meter().measure($name, $of_sqlite).await,
+            Self::Postgres($postgres) => $self.meter().measure($name, $of_postgres).await,
         }
+    };
+    ($self:ident, $name:literal, $store:ident => $operation:expr) => {
+        measured!($self, $name, $store => $operation, $store => $operation)
     };
     ($self:ident, $name:literal, $store:ident => $operation:expr, with_sqlite: $result:expr) => {
         match $self {
@@ -112,7 +116,7 @@ pub struct StoreError {
 pub struct StoredRequest {
     /// The digest of the request message.
     pub fingerprint: Vec<u8>,
-    /// When the mutation was started.
+    /// When the mutation was started, by the clock of this process.
     pub started: Timestamp,
     /// The result as JSON; `None` if the outcome is unknown.
     pub result: Option<String>,
@@ -140,8 +144,6 @@ pub struct RequestMark {
 pub struct UnfinishedRequest {
     /// The request id.
     pub id: Uuid,
-    /// When the mutation was started.
-    pub started: Timestamp,
     /// Whether the mutation was started by another replica, or under an earlier lease of this one.
     pub is_of_other_epoch: bool,
     /// Hashes of the keys that the mutation writes.
@@ -361,29 +363,40 @@ impl Store {
         measured!(self, "probe", store => store.probe(by_writing))
     }
 
-    /// Returns the record of a request id if the mutation was started at `oldest` or later. The operation is scheduled as one of
+    /// Returns the record of a request id if the mutation was started at most `keep` ago. The clock is that of the database with
+    /// PostgreSQL, so that all replicas agree, and that of this process with SQLite. The operation is scheduled as one of
     /// `caller`, as in the functions below.
     pub async fn request(
         &self,
         tenant: &str,
         caller: &str,
         id: &Uuid,
-        oldest: Timestamp,
+        keep: Duration,
     ) -> Result<Option<StoredRequest>, StoreError> {
-        measured!(self, "request", store => store.request(tenant, caller, id, oldest))
+        measured!(
+            self,
+            "request",
+            sqlite => sqlite.request(tenant, caller, id, clock::now() - keep),
+            postgres => postgres.request(tenant, caller, id, keep)
+        )
     }
 
-    /// Writes the record of a mutation that starts, unless its request id already has a record. A record from before `oldest` is
-    /// replaced.
+    /// Writes the record of a mutation that starts, unless its request id already has a record. A record that is older than `keep`
+    /// is replaced.
     pub async fn begin_request(
         &self,
         tenant: &str,
         caller: &str,
         mark: &RequestMark,
-        now: Timestamp,
-        oldest: Timestamp,
+        keep: Duration,
     ) -> Result<BeginResult, StoreError> {
-        measured!(self, "begin_request", store => store.begin_request(tenant, caller, mark, now, oldest))
+        let now = clock::now();
+        measured!(
+            self,
+            "begin_request",
+            sqlite => sqlite.begin_request(tenant, caller, mark, now, now - keep),
+            postgres => postgres.begin_request(tenant, caller, mark, keep)
+        )
     }
 
     /// Writes the result of a mutation into its record.
@@ -424,10 +437,15 @@ impl Store {
         measured!(self, "unfinished_requests", store => store.unfinished_requests(tenant), with_sqlite: Ok(vec![]))
     }
 
-    /// Deletes all records of mutations that were started before `oldest`, of all tenants that this store may write. Returns the
+    /// Deletes all records of mutations that were started more than `keep` ago, of all tenants that this store may write. Returns the
     /// number of deleted records.
-    pub async fn delete_old_requests(&self, oldest: Timestamp) -> Result<u64, StoreError> {
-        measured!(self, "delete_old_requests", store => store.delete_old_requests(oldest))
+    pub async fn delete_old_requests(&self, keep: Duration) -> Result<u64, StoreError> {
+        measured!(
+            self,
+            "delete_old_requests",
+            sqlite => sqlite.delete_old_requests(clock::now() - keep),
+            postgres => postgres.delete_old_requests(keep)
+        )
     }
 
     /// Returns the last stored quota usage of an account.

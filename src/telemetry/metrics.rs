@@ -938,12 +938,9 @@ impl Metrics {
 
     fn set_state(&self, labels: &TenantLabels, state: &TenantSnapshot) {
         self.in_progress.get_or_create(labels).set(state.in_progress as u64);
-        for (name, count) in state.shares.iter().flatten() {
-            let labels = ShareLabels {
-                tenant: labels.tenant.clone(),
-                state: *name,
-            };
-            self.shares.get_or_create(&labels).set(*count);
+        for &(state, count) in state.shares.iter().flatten() {
+            let tenant = labels.tenant.clone();
+            self.shares.get_or_create(&ShareLabels { tenant, state }).set(count);
         }
         self.set_quota(labels, &state.quota);
     }
