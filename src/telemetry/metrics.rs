@@ -77,6 +77,7 @@ labels! {
     FileLabels { file: &'static str }
     ForwardedLabels { tenant: String, code: &'static str }
     ReasonLabels { reason: &'static str }
+    SignalLabels { signal: &'static str }
 }
 
 /// Buckets of durations, in seconds: from one millisecond to one minute.
@@ -173,6 +174,8 @@ metrics! {
         "TLS handshakes that failed, by reason: error or timeout";
     certificate_expiry: Family<FileLabels, GaugeU64> = "certificate_expiry_timestamp" in Seconds,
         "Unix time at which the first certificate of a file of server.tls expires, by file: server or client_ca";
+    telemetry_dropped: Family<SignalLabels, Counter> = "telemetry_dropped",
+        "Spans that were not exported, by signal (traces); absent while traces are off";
 }
 
 /// One finished request to LeadSquared.
@@ -297,6 +300,13 @@ impl Metrics {
         let tenant = tenant.to_owned();
         let histogram = self.forwarding.get_or_create(&TenantLabels { tenant });
         histogram.observe(added.as_secs_f64());
+    }
+
+    /// Counts spans that were not exported. With zero, the metric exists from then on.
+    pub fn telemetry_dropped(&self, signal: &'static str, count: u64) {
+        self.telemetry_dropped
+            .get_or_create(&SignalLabels { signal })
+            .inc_by(count);
     }
 
     /// Counts a finished request to LeadSquared.

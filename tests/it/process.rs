@@ -69,9 +69,9 @@ fn settings(text: &str) -> (tempfile::TempDir, String) {
 }
 
 /// A gateway in a process of its own, with the simulator in the process of the test.
-struct Served {
+pub struct Served {
     child: Child,
-    address: String,
+    pub address: String,
     simulator: Simulator,
     stop: CancellationToken,
     /// Its settings and its log.
@@ -79,10 +79,15 @@ struct Served {
 }
 
 async fn serve(options: Options) -> Served {
+    serve_with(options, "[log]\nfilter = \"trace\"\n", &[]).await
+}
+
+/// A gateway with additional settings and environment variables.
+pub async fn serve_with(options: Options, settings_text: &str, environment: &[(&str, &str)]) -> Served {
     let upstream = listen().await;
     let address = listen().await.local_addr().unwrap().to_string();
     let text = format!(
-        "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n{}",
+        "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}{settings_text}",
         tenant("acme", upstream.local_addr().unwrap(), &options)
     );
     let (folder, path) = settings(&text);
@@ -93,6 +98,7 @@ async fn serve(options: Options) -> Served {
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
     let child = leadgate()
         .args(["serve", "--config", &path])
+        .envs(environment.iter().copied())
         .stderr(log)
         .spawn()
         .unwrap();
@@ -112,8 +118,18 @@ async fn serve(options: Options) -> Served {
 }
 
 impl Served {
+    /// The address of the admin pages, from the log.
+    pub fn admin(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let serving = lines.find(|line| line["message"] == "serving").unwrap();
+        serving["admin"].as_str().unwrap().to_owned()
+    }
+
     /// Stops the gateway with SIGTERM. Returns whether it succeeded, and its log.
-    async fn terminate(mut self) -> (bool, String) {
+    pub async fn terminate(mut self) -> (bool, String) {
         let id = self.child.id().unwrap().to_string();
         assert!(
             Command::new("kill")
