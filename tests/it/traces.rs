@@ -32,7 +32,7 @@ use crate::share::ShareFixture;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const PARENT: &str = "00f067aa0ba902b7";
+const PARENT: &str = "00f067aa0b1902b7";
 
 /// A collector that keeps what it gets.
 #[derive(Clone, Default)]

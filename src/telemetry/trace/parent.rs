@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-    const SPAN: &str = "00f067aa0ba902b7";
+    const SPAN: &str = "00f067aa0b1902b7";
 
     #[test]
     fn the_parts_of_a_traceparent_are_read() {

@@ -48,8 +48,8 @@ fn sent(trace: &Trace, headers: &HeaderMap) -> (String, bool) {
 
 #[tokio::test]
 async fn the_flag_of_the_parent_decides_and_otherwise_the_ratio() {
-    let sampled = headers(&format!("00-{TRACE}-00f067aa0ba902b7-01"));
-    let unsampled = headers(&format!("00-{TRACE}-00f067aa0ba902b7-00"));
+    let sampled = headers(&format!("00-{TRACE}-00f067aa0b1902b7-01"));
+    let unsampled = headers(&format!("00-{TRACE}-00f067aa0b1902b7-00"));
     let is_sampled = |tracing: &Tracing, headers: &HeaderMap| tracing.rpc(headers, Some("a/b"), true).0.is_sampled();
     let (never, _export) = tracing(follows_parent(0.0));
     assert!(is_sampled(&never, &sampled) && !is_sampled(&never, &unsampled) && !is_sampled(&never, &HeaderMap::new()));
@@ -81,7 +81,7 @@ fn the_ratio_is_the_part_of_the_traces() {
 
 #[tokio::test]
 async fn each_rpc_has_a_trace_id_when_traces_are_on() {
-    let given = headers(&format!("00-{TRACE}-00f067aa0ba902b7-00"));
+    let given = headers(&format!("00-{TRACE}-00f067aa0b1902b7-00"));
     let off = Tracing::default();
     assert_eq!(id(&off.rpc(&given, None, true).0).as_deref(), Some(TRACE));
     assert_eq!(id(&off.rpc(&HeaderMap::new(), None, true).0), None);
@@ -93,7 +93,7 @@ async fn each_rpc_has_a_trace_id_when_traces_are_on() {
 
 #[tokio::test]
 async fn other_replicas_get_the_trace_context_if_traces_are_on() {
-    let given = headers(&format!("00-{TRACE}-00f067aa0ba902b7-00"));
+    let given = headers(&format!("00-{TRACE}-00f067aa0b1902b7-00"));
     let off = Tracing::default();
     let (trace, _) = off.rpc(&given, None, true);
     assert_eq!(sent(&trace, &given).0, given[TRACEPARENT]);
@@ -101,8 +101,8 @@ async fn other_replicas_get_the_trace_context_if_traces_are_on() {
     let (on, _export) = tracing(follows_parent(1.0));
     // An RPC that is not sampled passes on what the caller has sent.
     let (trace, _) = on.rpc(&given, None, true);
-    assert_eq!(sent(&trace, &given), (format!("00-{TRACE}-00f067aa0ba902b7-00"), true));
-    let given = headers(&format!("00-{TRACE}-00f067aa0ba902b7-01"));
+    assert_eq!(sent(&trace, &given), (format!("00-{TRACE}-00f067aa0b1902b7-00"), true));
+    let given = headers(&format!("00-{TRACE}-00f067aa0b1902b7-01"));
     let (trace, span) = on.rpc(&given, None, true);
     let own = span.0.as_ref().unwrap().data.span_context.span_id();
     assert_eq!(sent(&trace, &given), (format!("00-{TRACE}-{own}-01"), true));
