@@ -27,7 +27,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use crate::harness::{World, by_id, lead, listen, within};
-use crate::process::{Served, serve_with};
+use crate::process::{Served, serve_in};
 use crate::share::ShareFixture;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -460,7 +460,7 @@ fn lines<'a>(log: &'a str, text: &str) -> Vec<&'a str> {
 async fn a_collector_that_does_not_respond_costs_neither_rpcs_nor_the_shutdown() {
     let absent = listen().await.local_addr().unwrap();
     let silent = silent().await;
-    let without = serve_with(unlimited(), QUICK, &[]).await;
+    let without = serve_in(unlimited(), "", QUICK, &[]).await;
     read_missing(&without, 1).await;
     assert_eq!(dropped(&without).await, None);
     let began = Instant::now();
@@ -486,7 +486,7 @@ async fn a_collector_that_does_not_respond_costs_neither_rpcs_nor_the_shutdown()
             ("OTEL_BSP_MAX_QUEUE_SIZE", "20"),
             ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
         ];
-        let served = serve_with(unlimited(), QUICK, &environment).await;
+        let served = serve_in(unlimited(), "", QUICK, &environment).await;
         // Far more spans than the queue and a batch have room for.
         read_missing(&served, 40).await;
         let counted = async {
@@ -519,7 +519,7 @@ async fn one_line_says_that_exports_fail_and_one_that_they_work_again() {
         ("OTEL_BSP_SCHEDULE_DELAY", "10"),
         ("OTEL_SERVICE_NAME", "crm"),
     ];
-    let served = serve_with(unlimited(), QUICK, &environment).await;
+    let served = serve_in(unlimited(), "", QUICK, &environment).await;
     let until = async |is_so: &dyn Fn() -> bool| {
         let waiting = async {
             while !is_so() {
@@ -548,7 +548,7 @@ async fn every_line_of_an_rpc_has_its_trace_id_also_without_spans() {
         ("OTEL_TRACES_SAMPLER", "always_off"),
     ];
     for (environment, is_on) in [(&environment[..], true), (&[], false)] {
-        let served = serve_with(unlimited(), QUICK, environment).await;
+        let served = serve_in(unlimited(), "", QUICK, environment).await;
         let mut client = LeadServiceClient::connect(format!("http://{}", served.address))
             .await
             .unwrap();
