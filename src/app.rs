@@ -29,6 +29,7 @@ use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::{Membership, TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
@@ -266,6 +267,13 @@ impl App {
         } = self;
         metrics.serving_since(clock::now().into());
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
+        let (tracing, export) = match &config.traces {
+            None => (Tracing::default(), None),
+            Some(settings) => {
+                let (tracing, export) = Tracing::new(settings, &metrics)?;
+                (tracing, Some(export))
+            }
+        };
         log_warnings(config.warnings());
         log_warnings(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
@@ -375,6 +383,10 @@ impl App {
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
         maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
+        let (export_tasks, stop_export) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(export) = export {
+            export_tasks.spawn(export.run(stop_export.clone()));
+        }
         let parts = grpc::ServerParts {
             tenants,
             authenticator,
@@ -384,6 +396,7 @@ impl App {
             metrics,
             tasks: tasks.clone(),
             cluster,
+            tracing,
         };
         grpc::serve(listener, parts, not_serving, draining.clone()).await;
 
@@ -405,6 +418,10 @@ impl App {
             audit.flush().await;
         }
         store.close().await;
+        // The last spans have ended. The export ends soon, also if the collector does not respond.
+        stop_export.cancel();
+        export_tasks.close();
+        export_tasks.wait().await;
         tracing::info!("stopped");
         // A connection that never completes its request must not delay the end.
         if tokio::time::timeout(ADMIN_TIMEOUT, &mut admin_pages).await.is_err() {

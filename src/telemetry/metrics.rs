@@ -214,6 +214,7 @@ labels! {
                                 such as of a damaged row",
     }
     PoolLabels { state: &'static str = "`used`, `idle`" }
+    SignalLabels { signal: &'static str = "`traces`" }
 }
 
 /// Buckets of durations, in seconds: from one millisecond to one minute.
@@ -377,6 +378,9 @@ metrics! {
         absent "until the files have changed";
     audit_lines: Family<AuditLabels, Counter> = "audit_lines",
         "Lines of the audit, by outcome; 0 without an audit";
+    telemetry_dropped: Family<SignalLabels, Counter> = "telemetry_dropped",
+        "Spans that were not exported, by signal"
+        absent "while traces are off";
 }
 
 /// One finished RPC.
@@ -659,6 +663,13 @@ impl Metrics {
     pub fn forwarding_took(&self, tenant: &str, added: Duration) {
         let histogram = self.forwarding.get_or_create(&self.tenant(tenant));
         histogram.observe(added.as_secs_f64());
+    }
+
+    /// Counts spans that were not exported. With zero, the metric exists from then on.
+    pub fn telemetry_dropped(&self, signal: &'static str, count: u64) {
+        self.telemetry_dropped
+            .get_or_create(&SignalLabels { signal })
+            .inc_by(count);
     }
 
     /// Counts a finished request to LeadSquared.

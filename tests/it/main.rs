@@ -55,6 +55,7 @@ mod shares;
 mod sizes;
 mod store;
 mod tls;
+mod traces;
 mod transfer;
 mod uncertain;
 mod unreadable;
