@@ -474,13 +474,13 @@ impl Client {
 
         let sent = Instant::now();
         let (response, mut requeues) = self.send(context, operation, pair, retries.operation(), permit).await;
-        let result = self.read(context, operation, response, queued, sent.elapsed());
+        let result = self.read(context, operation, response, queued, sent.elapsed(), 1);
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         retries.set_requeue(requeues.pop().filter(|_| is_refused));
         result
     }
 
-    /// Reads the response and reports the attempt.
+    /// Reads the response and reports the attempt. `operations`: more than one for a batch.
     fn read<O: Operation>(
         &self,
         context: &RequestContext,
@@ -488,6 +488,7 @@ impl Client {
         response: Result<UpstreamResponse>,
         queued: Duration,
         took: Duration,
+        operations: usize,
     ) -> Result<O::Output> {
         let status = response.as_ref().ok().map(|response| response.status.as_u16());
         let result = response.and_then(|response| {
@@ -504,6 +505,7 @@ impl Client {
             took,
             result.as_ref().err(),
             unreadable,
+            operations,
         );
         result
     }
@@ -647,6 +649,7 @@ impl Client {
         took: Duration,
         error: Option<&Error>,
         unreadable: usize,
+        operations: usize,
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
@@ -673,6 +676,7 @@ impl Client {
             queued,
             class: context.criticality.name(),
             refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, ErrorKind::Refused(_)))),
+            operations,
         });
     }
 }

@@ -16,9 +16,11 @@ use uuid::Uuid;
 
 use super::status;
 use crate::audit::{AuditContext, RpcAudit};
+use crate::clock;
 use crate::error::{Error, shortened};
 use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent::RecentError;
 
 const REQUEST_ID: &str = "x-request-id";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
@@ -287,6 +289,18 @@ impl RpcLogLine {
             }
         }
         let facts = &self.log.facts;
+        if code != Code::Ok && !is_debug {
+            self.outlets.metrics.recent().error(RecentError {
+                at: clock::now(),
+                method: label.into(),
+                tenant: facts.tenant.get().map(|name| name.as_str().into()),
+                caller: facts.caller.get().cloned(),
+                code: code_name,
+                reason: facts.reason.get().copied(),
+                request_id: facts.id.as_str().into(),
+                trace_id: facts.trace_id.as_deref().map(Into::into),
+            });
+        }
         let forwarded_to = lock(&facts.forwarded_to).clone();
         macro_rules! line {
             ($level:ident) => {

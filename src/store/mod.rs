@@ -26,7 +26,7 @@ use crate::cluster::TenantLease;
 use crate::context::RequestId;
 use crate::domain::lead::LeadKey;
 use crate::domain::lease::{Fence, ReplicaName};
-use crate::domain::share::{Share, ShareChange, ShareFilter};
+use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
 use crate::domain::usage::QuotaUsage;
 use crate::error::ErrorKind;
 pub use damage::DamagedRow;
@@ -532,6 +532,14 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.next_expiry(tenant).await,
             Self::Postgres(store) => store.next_expiry(tenant).await,
+        }
+    }
+
+    /// Returns the number of shares in each state that has any.
+    pub async fn share_counts(&self, tenant: &str) -> Result<Vec<(ShareState, u64)>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.share_counts(tenant).await,
+            Self::Postgres(store) => store.share_counts(tenant).await,
         }
     }
 

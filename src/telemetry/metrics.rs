@@ -12,6 +12,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+use super::recent::{Recent, RecentRequest};
 
 /// A gauge of a number with decimals.
 type GaugeF64 = Gauge<f64, AtomicU64>;
@@ -41,6 +44,7 @@ macro_rules! metrics {
         /// The metrics of the process.
         pub struct Metrics {
             registry: Mutex<Registry>,
+            recent: Recent,
             $($field: $type,)+
         }
 
@@ -51,7 +55,7 @@ macro_rules! metrics {
                     let $field: $type = metrics!(@new $($buckets)?);
                     metrics!(@register registry, $field.clone(), $name, $help $(, $unit)?);
                 )+
-                Self { registry: Mutex::new(registry), $($field),+ }
+                Self { registry: Mutex::new(registry), recent: Recent::default(), $($field),+ }
             }
         }
     };
@@ -192,6 +196,8 @@ pub struct Attempt<'a> {
     pub class: &'static str,
     /// The HTTP status of a rate limit error.
     pub refused_with: Option<u16>,
+    /// The number of operations: more than one for a batch.
+    pub operations: usize,
 }
 
 /// One batch: a request to LeadSquared for several operations.
@@ -278,6 +284,11 @@ pub struct ClassState {
 }
 
 impl Metrics {
+    /// What happened lately, for the status page.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// Counts a finished RPC.
     pub fn rpc(&self, method: &str, code: &'static str, took: Duration) {
         let method = method.to_owned();
@@ -301,6 +312,17 @@ impl Metrics {
 
     /// Counts a finished request to LeadSquared.
     pub fn attempted(&self, attempt: &Attempt<'_>) {
+        self.recent.request(
+            attempt.tenant,
+            RecentRequest {
+                ended: Instant::now(),
+                took: attempt.took,
+                endpoint: attempt.endpoint,
+                outcome: attempt.outcome,
+                operations: attempt.operations,
+                is_refused: attempt.refused_with.is_some(),
+            },
+        );
         let tenant = attempt.tenant.to_owned();
         let class = ClassLabels {
             tenant: tenant.clone(),
@@ -404,6 +426,7 @@ impl Metrics {
 
     /// Counts a batch, and the requests that it saved.
     pub fn shared(&self, batch: &BatchRequest<'_>) {
+        self.recent.batch(batch.tenant, batch.lane, batch.members);
         let labels = lane(batch.tenant, batch.lane);
         self.batch_size.get_or_create(&labels).observe(batch.members as f64);
         self.batch_saved

@@ -1,4 +1,5 @@
-//! Logs and metrics.
+//! Logs, metrics, and what happened lately.
 
 pub mod log;
 pub mod metrics;
+pub mod recent;

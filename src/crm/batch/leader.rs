@@ -188,7 +188,7 @@ impl Client {
         for member in members.iter_mut().filter(|member| member.requeue.is_none()) {
             member.requeue = requeues.remove(&member.ticket);
         }
-        let result = self.read(&context, &call, response, queued, sent.elapsed());
+        let result = self.read(&context, &call, response, queued, sent.elapsed(), members.len());
         let requests: Vec<&str> = members
             .iter()
             .take(MAX_LOGGED)

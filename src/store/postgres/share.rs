@@ -262,6 +262,20 @@ impl Postgres {
         Ok(next.map(at))
     }
 
+    pub(in crate::store) async fn share_counts(&self, tenant: &str) -> Result<Vec<(ShareState, u64)>, StoreError> {
+        let statement = self.statement(
+            "SELECT state, count(*) FROM share WHERE tenant = $1 GROUP BY state ORDER BY state",
+            values![tenant],
+        );
+        let rows = self.read(statement).await?;
+        let counts = rows.iter().map(|row| {
+            let (state, count): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(state_of(state).map(|state| (state, count.unsigned_abs())))
+        });
+        let counts = counts.filter_map(Result::transpose).collect::<Result<_, _>>();
+        counts.map_err(column_error)
+    }
+
     pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
         let statement = self.statement(
             "SELECT count(DISTINCT entity_id) FROM share

@@ -180,6 +180,22 @@ impl Sqlite {
         Ok(next.map(at))
     }
 
+    pub(in crate::store) async fn share_counts(&self, tenant: &str) -> Result<Vec<(ShareState, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT state, COUNT(*) FROM share WHERE tenant = ?1 GROUP BY state ORDER BY state")
+            .bind(tenant)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(read_error)?;
+        let counts = rows.iter().map(|row| {
+            let (state, count): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(state_of(state).map(|state| (state, count.unsigned_abs())))
+        });
+        counts
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()
+            .map_err(read_error)
+    }
+
     pub(in crate::store) async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
         let row = sqlx::query(
             "SELECT COUNT(DISTINCT entity_id) FROM share INDEXED BY share_live_of_user

@@ -120,6 +120,7 @@ macro_rules! test_backend {
                 a_later_share_can_use_the_same_request_id
                 a_share_is_found_by_the_id_of_its_lead_in_any_case
                 a_share_is_found_by_the_number_of_its_lead
+                shares_are_counted_by_state
                 usage_counts_leads_and_not_shares
                 an_ended_share_does_not_count_as_usage
                 a_saved_share_replaces_the_stored_share
@@ -480,6 +481,20 @@ async fn a_share_is_found_by_the_number_of_its_lead(store: &Store) {
         .unwrap();
     assert_eq!(found.map(|share| share.id.as_u128()), Some(4));
     assert_eq!(store.share_of_lead("acme", &LeadKey::Id(number)).await, Ok(None));
+}
+
+async fn shares_are_counted_by_state(store: &Store) {
+    add_four(store).await;
+    let ended = in_stage(share(4, "sam", "l2"), ShareStage::Expired, 500);
+    store.save_share("acme", &ended, true).await.unwrap();
+    let counts = store.share_counts("acme").await.unwrap();
+    let expected = [
+        (ShareState::Submitted, 2),
+        (ShareState::Active, 1),
+        (ShareState::Expired, 1),
+    ];
+    assert_eq!(counts, expected);
+    assert_eq!(store.share_counts("nobody").await, Ok(vec![]));
 }
 
 async fn usage_counts_leads_and_not_shares(store: &Store) {
