@@ -9,12 +9,12 @@ mod reload;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,9 +70,32 @@ pub struct App {
     not_serving: CancellationToken,
     /// Cancelled after `server.shutdown_delay`. From then on, only RPCs in progress continue.
     draining: CancellationToken,
+    shutdown_delay: ShutdownDelay,
     look_now: Arc<Notify>,
     /// `None`: this process serves every account.
     cluster: Option<grpc::ClusterParts>,
+}
+
+/// The wait of `server.shutdown_delay` during a shutdown. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ShutdownDelay(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+
+impl ShutdownDelay {
+    /// Ends the wait. The tenants are handed over, and RPCs in progress finish. Returns whether the wait was in progress.
+    pub fn skip(&self) -> bool {
+        self.lock().take().is_some_and(|waiting| waiting.send(()).is_ok())
+    }
+
+    async fn wait(&self, delay: Duration) {
+        let (waiting, skipped) = oneshot::channel();
+        *self.lock() = Some(waiting);
+        // An error is the end of the delay.
+        let _ = tokio::time::timeout(delay, skipped).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<oneshot::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The stages of a shutdown, in order.
@@ -168,6 +191,7 @@ impl App {
             tasks,
             not_serving: CancellationToken::new(),
             draining,
+            shutdown_delay: ShutdownDelay::default(),
             look_now: Arc::default(),
             cluster: None,
         })
@@ -176,6 +200,11 @@ impl App {
     /// Lets the gateway forward RPCs of accounts that other replicas own, and execute theirs.
     pub fn set_cluster(&mut self, cluster: grpc::ClusterParts) {
         self.cluster = Some(cluster);
+    }
+
+    /// Returns the wait of `server.shutdown_delay`, to end it early.
+    pub fn shutdown_delay(&self) -> ShutdownDelay {
+        self.shutdown_delay.clone()
     }
 
     /// Notify it to read changed files now, instead of within some seconds.
@@ -229,6 +258,7 @@ impl App {
             tasks,
             not_serving,
             draining,
+            shutdown_delay,
             look_now,
             cluster,
         } = self;
@@ -323,6 +353,7 @@ impl App {
                     not_serving: not_serving.clone(),
                     draining: draining.clone(),
                     delay: config.server.shutdown_delay,
+                    waiting: shutdown_delay,
                     leases: leases.clone(),
                 },
             );
@@ -431,6 +462,7 @@ struct Shutdown {
     draining: CancellationToken,
     /// `server.shutdown_delay`.
     delay: Duration,
+    waiting: ShutdownDelay,
     /// `None`: this process owns all tenants.
     leases: Option<ClusterHandle>,
 }
@@ -446,7 +478,7 @@ impl Shutdown {
                 leases.stop(HANDOVER_TIMEOUT).await;
             }
         };
-        tokio::join!(hand_over, tokio::time::sleep(self.delay));
+        tokio::join!(hand_over, self.waiting.wait(self.delay));
         // The server reacts to the cancelled token in both ways.
         ShutdownStage::StopAccepting.begin();
         self.draining.cancel();

@@ -178,6 +178,12 @@ impl Accounts {
         Ok(Arc::new(Gateway::new(name, crm, quota, store, settings, tasks, stop)))
     }
 
+    /// Checks whether the gateway of an account could be built now.
+    pub(super) fn check(&self, name: &str) -> Result<(), String> {
+        let tenant = self.reloaded().tenants.get(name).cloned().ok_or("unknown tenant")?;
+        crm::Client::check_settings(name, &tenant.base_url, &tenant.keys, &tenant.upstream)
+    }
+
     /// Warns of the names in the rules for fields that the account does not have, as soon as its attributes are known.
     fn check_attributes(&self, name: &str, gateway: &Arc<Gateway>) {
         let (accounts, name, gateway) = (self.clone(), name.to_owned(), gateway.clone());

@@ -294,6 +294,17 @@ impl Client {
         })
     }
 
+    /// Checks whether a client of an account could be made now: its keys can be read, and the HTTP library accepts the settings.
+    pub fn check_settings(
+        tenant: &str,
+        base: &Url,
+        keys: &Keys,
+        settings: &CrmSettings,
+    ) -> std::result::Result<(), String> {
+        AccountKeys::new(keys.clone())?;
+        http_client(tenant, settings, base.scheme(), None).map(drop)
+    }
+
     /// Makes a call, with further attempts if they are safe. Every attempt costs quota.
     pub async fn call<O: Operation>(&self, context: &RequestContext, operation: &O) -> Result<O::Output> {
         self.call_from(None, context, operation).await

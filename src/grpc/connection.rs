@@ -32,6 +32,7 @@ use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
 use super::metadata::{self, CALLER, time_limit};
 use super::mutation;
+use super::peer_connections::{AdmittedPeer, PeerConnections};
 use super::permits::{InternalRequestId, RpcAccess, RpcOwner, RpcPermit, RpcStart};
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
@@ -165,6 +166,7 @@ pub(super) async fn serve(
         addresses: KeyedLimit::new(settings.max_connections_per_address),
         refusals: refusals.clone(),
     };
+    let peer_connections = PeerConnections::new(settings.max_connections, settings.handshake_timeout);
     let context = Arc::new(ConnectionContext {
         routes,
         server,
@@ -198,14 +200,21 @@ pub(super) async fn serve(
             Ok((stream, peer)) => {
                 is_failing = false;
                 let peer = peer.ip().to_canonical();
-                // Without permits, the connection is closed at once.
-                if let Some(permits) = connection_limits.acquire(peer) {
+                let admitted = match context.port {
+                    Port::Callers(_) => connection_limits.acquire(peer).map(Admitted::Caller),
+                    Port::Replicas(_) => match peer_connections.admit(peer) {
+                        Some(replica) => Some(Admitted::Replica(replica)),
+                        None => {
+                            context.refusals.report("server.max_connections");
+                            None
+                        }
+                    },
+                };
+                // Otherwise the connection is closed at once.
+                if let Some(admitted) = admitted {
                     number += 1;
                     let (peer, context) = (Peer { address: peer, number }, context.clone());
-                    connections.spawn(async move {
-                        begin(stream, peer, context).await;
-                        drop(permits);
-                    });
+                    connections.spawn(admitted.serve(stream, peer, context));
                 }
             }
             Err(error) => {
@@ -223,6 +232,28 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
+/// A connection within the limits of its port.
+enum Admitted {
+    Caller((OwnedSemaphorePermit, KeyedPermit<IpAddr>)),
+    Replica(Arc<AdmittedPeer>),
+}
+
+impl Admitted {
+    /// Serves the connection until it ends.
+    async fn serve(self, stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
+        match self {
+            Self::Caller(_permits) => begin(stream, peer, None, context).await,
+            Self::Replica(replica) => {
+                let metrics = context.metrics.clone();
+                tokio::select! {
+                    () = begin(stream, peer, Some(replica.clone()), context) => {}
+                    () = replica.rejected() => metrics.connection_closed("no_secret"),
+                }
+            }
+        }
+    }
+}
+
 /// The client of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
@@ -232,12 +263,12 @@ struct Peer {
 }
 
 /// Makes the TLS handshake, if there is one, and serves the connection.
-async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
+async fn begin(stream: TcpStream, peer: Peer, replica: Option<Arc<AdmittedPeer>>, context: Arc<ConnectionContext>) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
     let established_by = Instant::now() + context.server.settings.handshake_timeout;
     let Some(tls) = &context.tls else {
-        return connection(stream, peer, established_by, None, context).await;
+        return connection(stream, peer, replica, established_by, None, context).await;
     };
     let handshake = async {
         // A client that sends nothing needs no permit. Probes of load balancers close the connection without a byte.
@@ -262,7 +293,8 @@ async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
         Ok(Ok(Some(stream))) => {
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
-            connection(stream, peer, established_by, certificate.map(Arc::new), context).await;
+            let certificate = certificate.map(Arc::new);
+            connection(stream, peer, replica, established_by, certificate, context).await;
         }
         Ok(Err(error)) => context.handshake_failed("error", peer, &error.to_string()),
         Err(_) => context.handshake_failed("timeout", peer, "server.handshake_timeout has passed"),
@@ -273,6 +305,7 @@ async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    replica: Option<Arc<AdmittedPeer>>,
     established_by: Instant,
     certificate: Option<Arc<ClientCertificate>>,
     context: Arc<ConnectionContext>,
@@ -292,6 +325,7 @@ async fn connection(
         service: ConnectionService {
             context,
             peer,
+            replica,
             certificate,
             write_order: Arc::default(),
             dispatch_order: Arc::default(),
@@ -406,6 +440,8 @@ struct ConnectionContext {
 struct ConnectionService {
     context: Arc<ConnectionContext>,
     peer: Peer,
+    /// On the port for other replicas.
+    replica: Option<Arc<AdmittedPeer>>,
     /// The client certificate. `None` without TLS, or if the client presented none.
     certificate: Option<Arc<ClientCertificate>>,
     write_order: Arc<WriteOrder>,
@@ -521,7 +557,11 @@ impl ConnectionService {
     fn call_of_replica(&self, request: Request<Incoming>, port: &Arc<PeerPort>) -> ResponseFuture {
         let arrived = Instant::now();
         let (headers, path) = (request.headers(), request.uri().path());
-        let forwarded = match port.accept(path, headers) {
+        let accepted = port.accept(path, headers);
+        if let (Some(replica), PeerRequest::Rpc(_) | PeerRequest::Message) = (&self.replica, &accepted) {
+            replica.has_secret();
+        }
+        let forwarded = match accepted {
             PeerRequest::Rpc(forwarded) => forwarded,
             PeerRequest::Message => return Box::pin(port.clone().handle(request)),
             PeerRequest::Refused(response) => return Box::pin(async move { Ok(response) }),

@@ -14,7 +14,7 @@ use super::authorization::AccessControl;
 use super::body::MessageLimits;
 use super::connection::Port;
 use super::elements::MessageSchema;
-use super::forwarding::{Dispatcher, PeerEvents, PeerPort, Peers};
+use super::forwarding::{Dispatcher, KeptMessages, PeerEvents, PeerPort, Peers};
 use super::rpc::ServerContext;
 use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
@@ -104,6 +104,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: Cance
                 routes: routes.clone(),
                 server: context.clone(),
                 limits: limits.clone(),
+                kept: KeptMessages::new(context.settings.max_unfinished_bytes),
                 metrics: metrics.clone(),
             };
             let port = PeerPort {
@@ -148,6 +149,8 @@ fn for_replicas(context: &ServerContext, unary_limit: &Arc<UnaryLimit>) -> Serve
         max_streams_per_caller: context.settings.max_streams,
         // RPCs above the limits get an error instead of waiting for a stream of HTTP/2.
         max_streams_per_connection: u32::MAX,
+        // The connections without the secret are limited instead.
+        max_handshakes: u32::MAX,
         keepalive_min_interval: Duration::ZERO,
         ..(*context.settings).clone()
     };

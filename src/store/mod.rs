@@ -22,6 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::clock;
 use crate::cluster::TenantLease;
 use crate::context::RequestId;
 use crate::domain::lead::LeadKey;
@@ -92,7 +93,7 @@ pub struct StoreError {
 pub struct StoredRequest {
     /// The digest of the request message.
     pub fingerprint: Vec<u8>,
-    /// When the mutation was started.
+    /// When the mutation was started, by the clock of this process.
     pub started: Timestamp,
     /// The result as JSON; `None` if the outcome is unknown.
     pub result: Option<String>,
@@ -120,8 +121,6 @@ pub struct RequestMark {
 pub struct UnfinishedRequest {
     /// The request id.
     pub id: Uuid,
-    /// When the mutation was started.
-    pub started: Timestamp,
     /// Whether the mutation was started by another replica, or under an earlier lease of this one.
     pub is_of_other_epoch: bool,
     /// Hashes of the keys that the mutation writes.
@@ -324,34 +323,37 @@ impl Store {
         }
     }
 
-    /// Returns the record of a request id if the mutation was started at `oldest` or later. The operation is scheduled as one of
+    /// Returns the record of a request id if the mutation was started at most `keep` ago. The clock is that of the database with
+    /// PostgreSQL, so that all replicas agree, and that of this process with SQLite. The operation is scheduled as one of
     /// `caller`, as in the functions below.
     pub async fn request(
         &self,
         tenant: &str,
         caller: &str,
         id: &Uuid,
-        oldest: Timestamp,
+        keep: Duration,
     ) -> Result<Option<StoredRequest>, StoreError> {
         match self {
-            Self::Sqlite(store) => store.request(tenant, caller, id, oldest).await,
-            Self::Postgres(store) => store.request(tenant, caller, id, oldest).await,
+            Self::Sqlite(store) => store.request(tenant, caller, id, clock::now() - keep).await,
+            Self::Postgres(store) => store.request(tenant, caller, id, keep).await,
         }
     }
 
-    /// Writes the record of a mutation that starts, unless its request id already has a record. A record from before `oldest` is
-    /// replaced.
+    /// Writes the record of a mutation that starts, unless its request id already has a record. A record that is older than `keep`
+    /// is replaced.
     pub async fn begin_request(
         &self,
         tenant: &str,
         caller: &str,
         mark: &RequestMark,
-        now: Timestamp,
-        oldest: Timestamp,
+        keep: Duration,
     ) -> Result<BeginResult, StoreError> {
         match self {
-            Self::Sqlite(store) => store.begin_request(tenant, caller, mark, now, oldest).await,
-            Self::Postgres(store) => store.begin_request(tenant, caller, mark, now, oldest).await,
+            Self::Sqlite(store) => {
+                let now = clock::now();
+                store.begin_request(tenant, caller, mark, now, now - keep).await
+            }
+            Self::Postgres(store) => store.begin_request(tenant, caller, mark, keep).await,
         }
     }
 
@@ -408,12 +410,12 @@ impl Store {
         }
     }
 
-    /// Deletes all records of mutations that were started before `oldest`, of all tenants that this store may write. Returns the
+    /// Deletes all records of mutations that were started more than `keep` ago, of all tenants that this store may write. Returns the
     /// number of deleted records.
-    pub async fn delete_old_requests(&self, oldest: Timestamp) -> Result<u64, StoreError> {
+    pub async fn delete_old_requests(&self, keep: Duration) -> Result<u64, StoreError> {
         match self {
-            Self::Sqlite(store) => store.delete_old_requests(oldest).await,
-            Self::Postgres(store) => store.delete_old_requests(oldest).await,
+            Self::Sqlite(store) => store.delete_old_requests(clock::now() - keep).await,
+            Self::Postgres(store) => store.delete_old_requests(keep).await,
         }
     }
 

@@ -107,9 +107,7 @@ struct RequestRow {
 impl RequestRow {
     /// Writes the row, unless the id already has one.
     async fn begin(&self, caller: &str, mark: &RequestMark) -> Result<BeginResult> {
-        let now = clock::now();
-        let oldest = now - self.keep;
-        let result = self.store.begin_request(&self.tenant, caller, mark, now, oldest).await;
+        let result = self.store.begin_request(&self.tenant, caller, mark, self.keep).await;
         result.map_err(|error| begin_error(&error))
     }
 }
@@ -247,7 +245,7 @@ impl Record for BatchRecord {
                 keep,
                 request,
             } = &self.row;
-            let known = store.request(tenant, caller, &request.id, clock::now() - *keep).await;
+            let known = store.request(tenant, caller, &request.id, *keep).await;
             match known.map_err(|error| begin_error(&error))? {
                 Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
                 _ => Ok(()),
@@ -495,13 +493,14 @@ impl<T: StoredResult> Requests<T> {
 
     /// Deletes records that are older than the time for which they are kept. Returns the number of deleted records.
     pub async fn delete_expired(&self) -> std::result::Result<u64, StoreError> {
-        self.store.delete_old_requests(clock::now() - self.keep).await
+        self.store.delete_old_requests(self.keep).await
     }
 
     /// Returns the stored record of a mutation. Fails if its id was used for another message.
     async fn stored(&self, context: &RequestContext, request: &RequestId) -> Result<Option<StoredRequest>> {
-        let oldest = clock::now() - self.keep;
-        let known = self.store.request(&self.tenant, &context.caller, &request.id, oldest);
+        let known = self
+            .store
+            .request(&self.tenant, &context.caller, &request.id, self.keep);
         let known = context.wait(STORE, known).await?;
         match known.map_err(|error| begin_error(&error))? {
             Some(known) if known.fingerprint != request.fingerprint => Err(reused()),
@@ -766,13 +765,7 @@ mod tests {
             is_internal: false,
         };
         store
-            .begin_request(
-                "acme",
-                "crm",
-                &RequestMark::new(other),
-                clock::now(),
-                Timestamp::UNIX_EPOCH,
-            )
+            .begin_request("acme", "crm", &RequestMark::new(other), Duration::from_secs(60))
             .await
             .unwrap();
         let resolves = |prior| async move {

@@ -79,10 +79,15 @@ struct Served {
 }
 
 async fn serve(options: Options) -> Served {
+    serve_with(options, "").await
+}
+
+/// `server`: further settings of `[server]`.
+async fn serve_with(options: Options, server: &str) -> Served {
     let upstream = listen().await;
     let address = listen().await.local_addr().unwrap().to_string();
     let text = format!(
-        "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n{}",
+        "[server]\nlisten = \"{address}\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n{}",
         tenant("acme", upstream.local_addr().unwrap(), &options)
     );
     let (folder, path) = settings(&text);
@@ -112,27 +117,45 @@ async fn serve(options: Options) -> Served {
 }
 
 impl Served {
+    /// Sends SIGTERM to the gateway.
+    async fn signal(&self) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
     /// Stops the gateway with SIGTERM. Returns whether it succeeded, and its log.
     async fn terminate(mut self) -> (bool, String) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .await
-                .unwrap()
-                .success()
-        );
+        self.signal().await;
         let status = tokio::time::timeout(Duration::from_secs(30), self.child.wait())
             .await
             .unwrap()
             .unwrap();
         self.stop.cancel();
-        (
-            status.success(),
-            std::fs::read_to_string(self.folder.path().join("log")).unwrap(),
-        )
+        (status.success(), self.log())
     }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_shutdown_delay_and_the_process_stops_in_order() {
+    let served = serve_with(Options::default(), "shutdown_delay = \"60s\"").await;
+    served.signal().await;
+    let begun = async {
+        while !served.log().contains("not-serving") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), begun).await.unwrap();
+    assert!(!served.log().contains("stop-accepting"));
+    let (succeeded, log) = served.terminate().await;
+    assert!(
+        succeeded && log.contains("stop-accepting") && log.contains("stopped"),
+        "{log}"
+    );
 }
 
 #[tokio::test]

@@ -19,9 +19,10 @@ use tower_http::catch_panic::CatchPanic;
 use uuid::Uuid;
 
 use super::headers::{self, ForwardedRpc, MovedResponse};
+use super::kept::{KeptBytes, KeptMessages, SentOnce};
 use super::message::PeerEvents;
 use super::order::{OrderedDispatch, Target};
-use super::peers::Peers;
+use super::peers::{ConnectError, Peers};
 use super::response::ForwardedStream;
 use super::source::RequestStream;
 use crate::context::deadline_exceeded;
@@ -43,6 +44,9 @@ const MAX_REDIRECTS: u32 = 8;
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
+/// The time after which an RPC should be retried whose message cannot be kept.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// How long an RPC without an owner waits for one after this process has begun to shut down. Then its caller can retry at another
 /// replica.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
@@ -59,6 +63,7 @@ pub(in crate::grpc) struct Dispatcher {
     pub(in crate::grpc) routes: Routes,
     pub(in crate::grpc) server: ServerContext,
     pub(in crate::grpc) limits: Arc<MessageLimits>,
+    pub(in crate::grpc) kept: Arc<KeptMessages>,
     pub(in crate::grpc) metrics: Arc<Metrics>,
 }
 
@@ -83,6 +88,8 @@ struct Call {
     parts: Parts,
     method: MethodInfo,
     source: Source,
+    /// The bytes of the message, if it is kept for a further dispatch.
+    kept: Option<KeptBytes>,
     start: RpcStart,
     access: RpcAccess,
     deadline: Instant,
@@ -96,6 +103,10 @@ struct Call {
 enum Source {
     /// The message of a unary request in its frame. Empty: there is none.
     Message(Bytes),
+    /// The message was dispatched and not kept.
+    Dispatched {
+        has_request_id: bool,
+    },
     Stream(RequestStream),
 }
 
@@ -123,23 +134,53 @@ impl Call {
         !mutation::is_mutation(self.path()) || self.start.internal_request_id.is_some()
     }
 
-    /// The body of the next dispatch by another replica.
-    fn body(&self) -> Body {
-        match &self.source {
-            Source::Message(message) => Body::new(Full::from(message.clone())),
-            Source::Stream(stream) => Body::new(stream.reader()),
+    /// Takes the message for a dispatch, unless it is kept for a further one.
+    fn message(&mut self) -> Bytes {
+        let Source::Message(message) = &mut self.source else {
+            return Bytes::new();
+        };
+        if self.kept.is_some() {
+            return message.clone();
         }
+        let message = std::mem::take(message);
+        let has_request_id = mutation::message_has_request_id(self.path(), &message);
+        self.source = Source::Dispatched { has_request_id };
+        message
+    }
+
+    /// The body of the next dispatch by another replica. `sending`: the bytes of a message that is not kept.
+    fn body(&mut self, sending: Option<KeptBytes>) -> Body {
+        if let Source::Stream(stream) = &self.source {
+            return Body::new(stream.reader());
+        }
+        let message = self.message();
+        match sending {
+            Some(sending) => Body::new(SentOnce::new(message, sending)),
+            None => Body::new(Full::from(message)),
+        }
+    }
+
+    /// Keeps the message for a further dispatch. Returns whether there can be one.
+    fn keep(&mut self, kept: &Arc<KeptMessages>) -> bool {
+        match &self.source {
+            Source::Message(message) if self.kept.is_none() => self.kept = kept.keep(message.len()),
+            Source::Message(_) | Source::Stream(_) => return true,
+            Source::Dispatched { .. } => return false,
+        }
+        self.kept.is_some()
     }
 
     /// Ends the RPC with an error of this replica.
     fn fail(&self, error: Error) -> Response<Body> {
         self.start.log.set_forwarded_to(None);
-        let error = match (&self.source, mutation::is_mutation(self.path())) {
-            (Source::Message(message), true) => {
-                let has_request_id = mutation::message_has_request_id(self.path(), message);
-                error.of_mutation(has_request_id, mutation::recovery(self.path()))
-            }
-            _ => error,
+        let has_request_id = match &self.source {
+            Source::Message(message) => Some(mutation::message_has_request_id(self.path(), message)),
+            Source::Dispatched { has_request_id } => Some(*has_request_id),
+            Source::Stream(_) => None,
+        };
+        let error = match has_request_id.filter(|_| mutation::is_mutation(self.path())) {
+            Some(has_request_id) => error.of_mutation(has_request_id, mutation::recovery(self.path())),
+            None => error,
         };
         self.status_builder.not_served(&error).into_http()
     }
@@ -187,10 +228,11 @@ impl Dispatcher {
         if let Some(dispatches) = &dispatches {
             dispatches.ready();
         }
-        let call = Call {
+        let mut call = Call {
             parts,
             method,
             source,
+            kept: None,
             start,
             access,
             deadline,
@@ -199,6 +241,7 @@ impl Dispatcher {
             write_order,
             status_builder,
         };
+        call.keep(&self.kept);
         self.run(call).await
     }
 
@@ -229,8 +272,10 @@ impl Dispatcher {
                 TenantRoute::Here(gateway) if target.running().is_some() && !gateway.is_owner() => {
                     Some(Ended::Unreachable { sent: false })
                 }
-                TenantRoute::Here(_) if target.running().is_some() => Some(self.execute_here(&call).await),
-                TenantRoute::Replica(owner) if owner.address != self.address => Some(self.forward(&call, owner).await),
+                TenantRoute::Here(_) if target.running().is_some() => Some(self.execute_here(&mut call).await),
+                TenantRoute::Replica(owner) if owner.address != self.address => {
+                    Some(self.forward(&mut call, owner).await)
+                }
                 _ => None,
             };
             // A dispatch that did not begin changes nothing.
@@ -266,8 +311,14 @@ impl Dispatcher {
             if redirects >= MAX_REDIRECTS || (sent && !call.is_repeatable()) {
                 return self.not_served(&call, sent, ErrorKind::Moved { sent: false });
             }
+            if matches!(call.source, Source::Dispatched { .. }) {
+                return self.not_served(&call, sent, ErrorKind::Moved { sent: false });
+            }
             if named.is_some() {
                 continue;
+            }
+            if !call.keep(&self.kept) {
+                return self.not_served(&call, sent, too_many_bytes());
             }
             tokio::select! {
                 // The tenants are never removed.
@@ -300,8 +351,8 @@ impl Dispatcher {
     }
 
     /// Executes the RPC in this process.
-    async fn execute_here(&self, call: &Call) -> Ended {
-        let log = &call.start.log;
+    async fn execute_here(&self, call: &mut Call) -> Ended {
+        let log = call.start.log.clone();
         log.set_forwarded_to(None);
         let mut start = call.start.clone();
         if let Some(dispatches) = &call.dispatches {
@@ -312,10 +363,13 @@ impl Dispatcher {
         let mut request = Request::from_parts(call.parts.clone(), ());
         request.extensions_mut().insert(start);
         let request = match &call.source {
-            Source::Message(message) => request.map(|()| Body::new(Full::from(message.clone()))),
+            Source::Message(_) | Source::Dispatched { .. } => {
+                let message = call.message();
+                request.map(|()| Body::new(Full::from(message)))
+            }
             Source::Stream(stream) => {
                 let request = request.map(|()| stream.reader());
-                RequestBody::new(request, Some(call.method), &self.limits, log).map(Body::new)
+                RequestBody::new(request, Some(call.method), &self.limits, &log).map(Body::new)
             }
         };
         let routes = CatchPanic::custom(self.routes.clone(), panic_response);
@@ -333,12 +387,26 @@ impl Dispatcher {
     }
 
     /// Sends the RPC to another replica.
-    async fn forward(&self, call: &Call, owner: &Owner) -> Ended {
+    async fn forward(&self, call: &mut Call, owner: &Owner) -> Ended {
+        let sending = match &call.source {
+            Source::Message(message) if call.kept.is_none() => match self.kept.send(message.len()) {
+                Some(sending) => Some(sending),
+                None => return Ended::Responded(call.fail(too_many_bytes().into())),
+            },
+            _ => None,
+        };
         let connected = tokio::time::timeout_at(call.deadline, self.peers.connection(&owner.address)).await;
         let mut connection = match connected {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                tracing::debug!(address = %owner.address, %error, "connecting to another replica failed");
+                match error {
+                    ConnectError::SecretRefused => {
+                        tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
+                    }
+                    ConnectError::Failed(error) => {
+                        tracing::debug!(address = %owner.address, error, "connecting to another replica failed");
+                    }
+                }
                 return Ended::Unreachable { sent: false };
             }
             // `run` ends the RPC.
@@ -348,9 +416,10 @@ impl Dispatcher {
         if let Some(dispatches) = &call.dispatches {
             dispatches.wait(target).await;
         }
+        let body = call.body(sending);
         call.start.log.set_forwarded_to(Some(&owner.address));
         let began = Instant::now();
-        let responding = connection.send(self.request(call, owner));
+        let responding = connection.send(self.request(call, owner, body));
         if let Some(dispatches) = &call.dispatches {
             dispatches.begun(target);
         }
@@ -369,10 +438,6 @@ impl Dispatcher {
                 return Ended::Unreachable { sent };
             }
         };
-        if headers::is_refused(response.headers()) {
-            tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
-            return Ended::Unreachable { sent: false };
-        }
         if let Some(MovedResponse { moved, owner }) = MovedResponse::read(response.headers()) {
             return Ended::Moved { moved, owner };
         }
@@ -415,8 +480,8 @@ impl Dispatcher {
     }
 
     /// Returns the request for another replica.
-    fn request(&self, call: &Call, owner: &Owner) -> Request<Body> {
-        let mut request = Request::from_parts(call.parts.clone(), call.body());
+    fn request(&self, call: &Call, owner: &Owner, body: Body) -> Request<Body> {
+        let mut request = Request::from_parts(call.parts.clone(), body);
         // The log and the permit belong to this replica.
         request.extensions_mut().clear();
         *request.uri_mut() = uri(&owner.address, call.parts.uri.clone());
@@ -471,6 +536,13 @@ impl Dispatcher {
     /// Ends an RPC whose owner has not responded in time.
     fn late(&self, call: &Call) -> Response<Body> {
         call.fail(deadline_exceeded("the response of the replica that owns the tenant"))
+    }
+}
+
+/// The error of an RPC whose message can neither be kept nor sent.
+fn too_many_bytes() -> ErrorKind {
+    ErrorKind::QueueFull {
+        retry_after: RETRY_AFTER,
     }
 }
 
