@@ -9,12 +9,12 @@ mod reload;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +29,8 @@ use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent::QuotaSample;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::{Membership, TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
@@ -47,6 +49,8 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The store is checked with a transaction of its own in every fifth interval.
 const WRITE_PROBE_EVERY: u32 = 5;
+/// The shares are counted in every thirtieth interval.
+const COUNT_SHARES_EVERY: u32 = 30;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// The same with several replicas, which share the load of the database.
@@ -69,9 +73,32 @@ pub struct App {
     not_serving: CancellationToken,
     /// Cancelled after `server.shutdown_delay`. From then on, only RPCs in progress continue.
     draining: CancellationToken,
+    shutdown_delay: ShutdownDelay,
     look_now: Arc<Notify>,
     /// `None`: this process serves every account.
     cluster: Option<grpc::ClusterParts>,
+}
+
+/// The wait of `server.shutdown_delay` during a shutdown. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ShutdownDelay(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+
+impl ShutdownDelay {
+    /// Ends the wait. The tenants are handed over, and RPCs in progress finish. Returns whether the wait was in progress.
+    pub fn skip(&self) -> bool {
+        self.lock().take().is_some_and(|waiting| waiting.send(()).is_ok())
+    }
+
+    async fn wait(&self, delay: Duration) {
+        let (waiting, skipped) = oneshot::channel();
+        *self.lock() = Some(waiting);
+        // An error is the end of the delay.
+        let _ = tokio::time::timeout(delay, skipped).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<oneshot::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The stages of a shutdown, in order.
@@ -121,6 +148,7 @@ impl App {
     pub async fn with_store(mut config: Config, store: Store) -> Result<Self, String> {
         let authenticator = Authenticator::new(&config.auth, std::mem::take(&mut config.registry))?;
         let metrics = Arc::new(Metrics::default());
+        store.set_metrics(metrics.clone());
         let tls = config.tls.clone().map(|settings| Tls::load(settings, metrics.clone()));
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
@@ -167,6 +195,7 @@ impl App {
             tasks,
             not_serving: CancellationToken::new(),
             draining,
+            shutdown_delay: ShutdownDelay::default(),
             look_now: Arc::default(),
             cluster: None,
         })
@@ -175,6 +204,11 @@ impl App {
     /// Lets the gateway forward RPCs of accounts that other replicas own, and execute theirs.
     pub fn set_cluster(&mut self, cluster: grpc::ClusterParts) {
         self.cluster = Some(cluster);
+    }
+
+    /// Returns the wait of `server.shutdown_delay`, to end it early.
+    pub fn shutdown_delay(&self) -> ShutdownDelay {
+        self.shutdown_delay.clone()
     }
 
     /// Notify it to read changed files now, instead of within some seconds.
@@ -228,10 +262,19 @@ impl App {
             tasks,
             not_serving,
             draining,
+            shutdown_delay,
             look_now,
             cluster,
         } = self;
+        metrics.serving_since(clock::now().into());
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
+        let (tracing, export) = match &config.traces {
+            None => (Tracing::default(), None),
+            Some(settings) => {
+                let (tracing, export) = Tracing::new(settings, &metrics)?;
+                (tracing, Some(export))
+            }
+        };
         log_warnings(config.warnings());
         log_warnings(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
@@ -309,6 +352,10 @@ impl App {
             store_status: store_status.clone(),
             audit: audit.clone(),
             shutting_down: not_serving.clone(),
+            settings: Arc::new({
+                let accounts = accounts.clone();
+                move |name| accounts.shown_settings(name)
+            }),
         };
         let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
         tasks.spawn({
@@ -318,6 +365,7 @@ impl App {
                     not_serving: not_serving.clone(),
                     draining: draining.clone(),
                     delay: config.server.shutdown_delay,
+                    waiting: shutdown_delay,
                     leases: leases.clone(),
                 },
             );
@@ -340,6 +388,10 @@ impl App {
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
         maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
+        let (export_tasks, stop_export) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(export) = export {
+            export_tasks.spawn(export.run(stop_export.clone()));
+        }
         let parts = grpc::ServerParts {
             tenants,
             authenticator,
@@ -349,6 +401,7 @@ impl App {
             metrics,
             tasks: tasks.clone(),
             cluster,
+            tracing,
         };
         grpc::serve(listener, parts, not_serving, draining.clone()).await;
 
@@ -370,6 +423,10 @@ impl App {
             audit.flush().await;
         }
         store.close().await;
+        // The last spans have ended. The export ends soon, also if the collector does not respond.
+        stop_export.cancel();
+        export_tasks.close();
+        export_tasks.wait().await;
         tracing::info!("stopped");
         // A connection that never completes its request must not delay the end.
         if tokio::time::timeout(ADMIN_TIMEOUT, &mut admin_pages).await.is_err() {
@@ -426,6 +483,7 @@ struct Shutdown {
     draining: CancellationToken,
     /// `server.shutdown_delay`.
     delay: Duration,
+    waiting: ShutdownDelay,
     /// `None`: this process owns all tenants.
     leases: Option<ClusterHandle>,
 }
@@ -441,7 +499,7 @@ impl Shutdown {
                 leases.stop(HANDOVER_TIMEOUT).await;
             }
         };
-        tokio::join!(hand_over, tokio::time::sleep(self.delay));
+        tokio::join!(hand_over, self.waiting.wait(self.delay));
         // The server reacts to the cancelled token in both ways.
         ShutdownStage::StopAccepting.begin();
         self.draining.cancel();
@@ -449,8 +507,8 @@ impl Shutdown {
     }
 }
 
-/// The work that recurs while the process serves: it checks the store and the certificates, saves the quota usage, ends expired
-/// shares and deletes expired records.
+/// The work that recurs while the process serves: it samples the quotas, checks the store and the certificates, saves the quota usage,
+/// ends expired shares and deletes expired records.
 struct Maintenance {
     store: Store,
     tenants: Tenants,
@@ -483,12 +541,14 @@ impl Maintenance {
                 certificates_checked = Instant::now();
                 self.warn_of_certificates();
             }
+            self.sample_quotas();
             // Writing would fail for the same reason, and one line in the log is enough.
             if !self.probe(ticks.is_multiple_of(WRITE_PROBE_EVERY)).await {
                 continue;
             }
             self.save_quota_usage(false).await;
             self.expire_due().await;
+            self.count_shares(ticks.is_multiple_of(COUNT_SHARES_EVERY)).await;
             self.metrics.damaged_rows(self.store.damaged_rows());
             if swept.elapsed() >= sweep_interval {
                 swept = Instant::now();
@@ -497,6 +557,20 @@ impl Maintenance {
             }
         }
         self.save_quota_usage(true).await;
+    }
+
+    /// Samples the quota of each account for the status page.
+    fn sample_quotas(&self) {
+        for (name, gateway) in self.tenants.gateways() {
+            let quota = gateway.quota();
+            let sample = QuotaSample {
+                at: Instant::now(),
+                effective: quota.calls.effective,
+                own_refusals: quota.calls.refused.own + quota.bulk.refused.own,
+                foreign_refusals: quota.calls.refused.foreign + quota.bulk.refused.foreign,
+            };
+            self.metrics.recent().sample(name, sample);
+        }
     }
 
     /// Logs a warning for each certificate that has expired or expires soon.
@@ -520,6 +594,19 @@ impl Maintenance {
         for (name, gateway) in self.tenants.gateways() {
             if let Err(error) = gateway.sharing().expire_due().await {
                 tracing::error!(tenant = name, error = error.name(), "ending expired shares failed");
+            }
+        }
+    }
+
+    /// Counts the shares by state. Without `all`, only those of accounts whose shares were not counted yet.
+    async fn count_shares(&self, all: bool) {
+        for (name, gateway) in self.tenants.gateways() {
+            let sharing = gateway.sharing();
+            if !all && sharing.counts().is_some() {
+                continue;
+            }
+            if let Err(fault) = sharing.count().await {
+                tracing::error!(tenant = name, %fault, "counting the shares failed");
             }
         }
     }
@@ -568,6 +655,7 @@ impl Maintenance {
             _ => {}
         }
         let is_writable = reason.is_none();
+        self.metrics.set_store_writable(is_writable);
         self.store_status.set(reason);
         is_writable
     }

@@ -34,7 +34,8 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// The pause before something that failed is read from the database again.
 const READ_PAUSE: Duration = Duration::from_millis(500);
-/// The pause before the gateway of a tenant is built again, after an error of its settings.
+/// The pause before the gateway of a tenant is built again, or before the next check whether it can be, after an error of its
+/// settings.
 const BUILD_PAUSE: Duration = Duration::from_secs(5);
 /// Interval of deleting the rows of replicas that ended a day ago.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(3600);
@@ -57,6 +58,8 @@ enum Input {
     Checked(Result<(), String>),
     /// This replica cannot serve a tenant that it owns.
     CannotServe { tenant: String },
+    /// The reason why this replica could not serve a tenant is gone.
+    CanServe { tenant: String },
     /// Hand over all tenants. The sender is notified when this replica owns none.
     Stop(oneshot::Sender<()>),
 }
@@ -101,9 +104,11 @@ pub(super) struct ClusterTask {
     inputs: mpsc::UnboundedReceiver<Input>,
     /// The tenants that this replica owns: how their tasks are told to hand over.
     owned: BTreeMap<String, OwnedTenant>,
-    /// The other replicas that beat, as of the last beat.
+    /// The other replicas that beat, as of the last beat. Those of which no beat was seen count as well, for the duration of a lease.
     others: BTreeSet<OtherReplica>,
     join: Join,
+    /// The tenants that this replica cannot serve, and when it checks next whether it can.
+    unservable: BTreeMap<String, Instant>,
     stopped: Vec<oneshot::Sender<()>>,
     cleaned: Instant,
 }
@@ -254,6 +259,7 @@ impl ClusterTask {
             owned: BTreeMap::new(),
             others: BTreeSet::new(),
             join,
+            unservable: BTreeMap::new(),
             stopped: Vec::new(),
             cleaned: now,
         };
@@ -386,16 +392,18 @@ impl ClusterTask {
             Ok(Answer::Ready) => Vec::new(),
             Ok(Answer::Beat(beat)) => {
                 self.directory.beat(&beat);
+                let events = self.machine.beat_confirmed(now, &beat);
                 let others = beat.replicas.iter().filter(|row| row.name != self.parts.name);
                 // A replica without tenants is stopping, has ended, or has not joined.
                 let others = others.filter(|row| !row.address.is_empty() && !row.tenants.is_empty());
+                let others = others.filter(|row| !self.machine.is_silent(&row.name, now));
                 let other = |row: &ReplicaRow| OtherReplica {
                     address: row.address.as_str().into(),
                     name: row.name.clone(),
                 };
                 self.others = others.map(other).collect();
                 self.check_join();
-                let events = self.machine.beat_confirmed(now, &beat);
+                self.check_unservable(now);
                 self.set_replicas(self.machine.alive(now));
                 events
             }
@@ -433,7 +441,16 @@ impl ClusterTask {
                 self.checked(checked, now);
                 Vec::new()
             }
-            Input::CannotServe { tenant } => self.machine.request_handover(&tenant),
+            Input::CannotServe { tenant } => {
+                let events = self.machine.set_can_serve(&tenant, false, now);
+                self.unservable.insert(tenant, now + BUILD_PAUSE);
+                events
+            }
+            Input::CanServe { tenant } => {
+                tracing::info!(tenant, "the tenant can be served by this replica again");
+                self.unservable.remove(&tenant);
+                self.machine.set_can_serve(&tenant, true, now)
+            }
             Input::Stop(done) => {
                 self.stopped.push(done);
                 self.machine.stop(now)
@@ -458,6 +475,21 @@ impl ClusterTask {
             let checked = joining::check(peers, &me, &address, others).await;
             shared.send(Input::Checked(checked));
         });
+    }
+
+    /// Checks from time to time whether this replica can serve the tenants that it could not serve: the files of their settings may
+    /// have changed.
+    fn check_unservable(&mut self, now: Instant) {
+        for (tenant, check_at) in self.unservable.iter_mut().filter(|(_, check_at)| **check_at <= now) {
+            *check_at = now + BUILD_PAUSE;
+            let (accounts, shared, tenant) = (self.parts.accounts.clone(), self.shared.clone(), tenant.clone());
+            // In a task of its own, since a file may block.
+            self.parts.accounts.spawn(async move {
+                if accounts.check(&tenant).is_ok() {
+                    shared.send(Input::CanServe { tenant });
+                }
+            });
+        }
     }
 
     fn checked(&mut self, checked: Result<(), String>, now: Instant) {

@@ -47,6 +47,14 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 
 /// Returns a future that completes at the first SIGTERM or SIGINT. A second signal ends the process at once.
 pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'static, String> {
+    shutdown_signals(|| false)
+}
+
+/// Returns a future that completes at the first SIGTERM or SIGINT. Each further signal calls `skip`, and ends the process at once if
+/// that returns `false`.
+pub(crate) fn shutdown_signals(
+    skip: impl Fn() -> bool + Send + 'static,
+) -> Result<impl Future<Output = ()> + Send + 'static, String> {
     let failed = |error: std::io::Error| format!("installing the signal handlers failed: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -61,6 +69,7 @@ pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'sta
             }
             match sender.take() {
                 Some(sender) => drop(sender.send(())),
+                None if skip() => {}
                 None => std::process::exit(ABORTED),
             }
         }

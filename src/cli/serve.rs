@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::cli::open_files;
-use crate::cli::process::{ConfigOption, bind, shutdown_signal};
+use crate::cli::process::{ConfigOption, bind, shutdown_signals};
 
 pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
     let config = options.load()?;
@@ -24,7 +24,9 @@ pub(crate) async fn run(options: &ConfigOption) -> Result<(), String> {
     let hangups = hangups.map_err(|error| format!("installing the signal handler failed: {error}"))?;
     let app = App::new(config).await?;
     reload_on_hangup(hangups, app.look_now());
-    app.serve(listener, admin_listener, shutdown_signal()?).await
+    let delay = app.shutdown_delay();
+    let signal = shutdown_signals(move || delay.skip())?;
+    app.serve(listener, admin_listener, signal).await
 }
 
 /// Reads changed files at each SIGHUP.

@@ -77,6 +77,12 @@ impl Peers {
         others.count() + 1
     }
 
+    /// Whether the beat of a replica has not changed for longer than this time, as far as this replica has seen.
+    pub fn is_silent(&self, name: &ReplicaName, silence: Duration, now: Instant) -> bool {
+        let changed = self.replicas.get(name).map(|peer| peer.changed);
+        changed.is_some_and(|changed| now.saturating_duration_since(changed) > silence)
+    }
+
     /// Whether a replica has beaten without a gap for at least this time.
     pub fn is_up_for(&self, name: &ReplicaName, least: Duration, now: Instant) -> bool {
         let up_since = self.replicas.get(name).and_then(|peer| peer.up_since);

@@ -65,7 +65,8 @@ impl ReplicaSettings {
 pub enum Action {
     /// Increment the beat of this replica, then read all leases in a second statement.
     Beat {
-        /// The tenants to write to the row of this replica. Empty while it acquires none, so that no replica waits for it.
+        /// The tenants to write to the row of this replica: those that it can serve. Empty while it acquires none, so that no replica
+        /// waits for it.
         tenants: Vec<String>,
     },
     /// Add a row with beat 0 for a replica that owns a tenant and has no row. Its beat is then watched.
@@ -202,6 +203,8 @@ struct Tenant {
     preferred: ReplicaName,
     /// Until when the tenant is left to others, after a handover.
     abstains_until: Option<Instant>,
+    /// Whether this replica can serve the tenant, as far as it knows.
+    can_serve: bool,
 }
 
 #[derive(Debug)]
@@ -476,6 +479,20 @@ impl Replica {
         self.look_at_once(now);
     }
 
+    /// Whether this replica can serve a tenant. While it cannot, it hands the tenant over, does not acquire it, and does not name it, so
+    /// that no replica hands it back.
+    #[must_use]
+    pub fn set_can_serve(&mut self, tenant: &str, can_serve: bool, now: Instant) -> Vec<Event> {
+        if let Some(state) = self.tenants.get_mut(tenant) {
+            state.can_serve = can_serve;
+        }
+        self.look_at_once(now);
+        match can_serve {
+            true => Vec::new(),
+            false => self.request_handover(tenant),
+        }
+    }
+
     /// Hands over all tenants, and acquires no more.
     #[must_use]
     pub fn stop(&mut self, now: Instant) -> Vec<Event> {
@@ -507,7 +524,11 @@ impl Replica {
     fn next_beat(&self) -> Action {
         let tenants = match self.is_stopping || !self.may_acquire {
             true => Vec::new(),
-            false => self.settings.tenants.clone(),
+            false => {
+                let tenants = self.settings.tenants.iter();
+                let can_serve = |name: &&String| self.tenants.get(*name).is_some_and(|tenant| tenant.can_serve);
+                tenants.filter(can_serve).cloned().collect()
+            }
         };
         Action::Beat { tenants }
     }
@@ -580,8 +601,8 @@ impl Replica {
     /// From when on a tenant can be acquired if nothing changes. `None`: not as far as is known.
     fn acquirable_from(&self, tenant: &Tenant, now: Instant) -> Option<Instant> {
         let (watched, history) = (tenant.watched.as_ref()?, self.history.as_ref()?);
-        let may =
-            matches!(tenant.role, Role::NotOwner) && tenant.reset.is_none() && !self.is_stopping && self.may_acquire;
+        let is_free = matches!(tenant.role, Role::NotOwner) && tenant.reset.is_none();
+        let may = is_free && tenant.can_serve && self.may_acquire && !self.is_stopping;
         if !may || !watched.is_fresh || watched.history != history.id {
             return None;
         }
@@ -808,6 +829,11 @@ impl Replica {
         self.peers.alive(&self.settings.name, self.settings.lease, now)
     }
 
+    /// Whether the beat of a replica has not changed for longer than a lease: it has ended, or it is cut off from the database.
+    pub fn is_silent(&self, name: &ReplicaName, now: Instant) -> bool {
+        self.peers.is_silent(name, self.settings.lease, now)
+    }
+
     /// A replica whose beat does not change for longer does not count as beating.
     fn silence(&self) -> Duration {
         self.settings.lease / 2
@@ -839,6 +865,7 @@ impl Tenant {
             reset: None,
             preferred,
             abstains_until: None,
+            can_serve: true,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use secrecy::ExposeSecret;
 use toml::Value;
 
 use super::{CallerConfig, Config, PREFIX};
@@ -35,7 +36,30 @@ impl Config {
                 self.listen
             ));
         }
+        warnings.extend(self.shared_accounts());
         warnings
+    }
+
+    /// Returns a text for each LeadSquared account that several tenants use. The texts do not have the key.
+    fn shared_accounts(&self) -> Vec<String> {
+        let mut accounts = BTreeMap::<String, Vec<&str>>::new();
+        for (name, tenant) in &self.tenants {
+            // A key that cannot be read is another error.
+            if let Ok(key) = tenant.keys.first.access.read() {
+                accounts.entry(key.expose_secret().to_owned()).or_default().push(name);
+            }
+        }
+        let shared = |names: Vec<&str>| {
+            let (first, others) = names.split_first().filter(|(_, others)| !others.is_empty())?;
+            Some(format!(
+                "tenants.{first}.access_key: is also the key of {}; these tenants share the quota of one LeadSquared account, but each \
+                 uses all of it, so calls are refused",
+                others.join(", ")
+            ))
+        };
+        let mut texts: Vec<String> = accounts.into_values().filter_map(shared).collect();
+        texts.sort_unstable();
+        texts
     }
 
     /// Which credentials of callers can be used.
@@ -276,6 +300,22 @@ mod tests {
             "callers.a.hide_fields: tenant acme has no lead attribute \"mx_salry\"; did you mean \"mx_Salary\"?",
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn tenants_with_one_access_key_are_named_without_the_key() {
+        let tenant = |name: &str, key: &str| {
+            format!("[tenants.{name}]\nbase_url = \"http://127.0.0.1:1\"\naccess_key = \"{key}\"\nsecret_key = \"s\"\n")
+        };
+        let warnings = warnings(&[tenant("b", "same"), tenant("a", "same"), tenant("c", "other")].concat());
+        let [warning] = &warnings[..] else {
+            panic!("{warnings:?}");
+        };
+        assert!(
+            warning.starts_with("tenants.a.access_key: is also the key of b;"),
+            "{warning}"
+        );
+        assert!(!warning.contains("same"), "{warning}");
     }
 
     #[test]

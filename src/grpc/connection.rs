@@ -32,6 +32,7 @@ use super::guarded_stream::{GuardedStream, StreamLimits};
 use super::keyed_limit::{KeyedLimit, KeyedPermit};
 use super::metadata::{self, CALLER, time_limit};
 use super::mutation;
+use super::peer_connections::{AdmittedPeer, PeerConnections};
 use super::permits::{InternalRequestId, RpcAccess, RpcOwner, RpcPermit, RpcStart};
 use super::request_filter::{self, RequestFilter};
 use super::rpc::ServerContext;
@@ -44,7 +45,8 @@ use crate::context::deadline_exceeded;
 use crate::error::{ErrorKind, Result, shortened};
 use crate::identity::{AuthMode, Caller};
 use crate::telemetry::log::LineLimit;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, OpenConnection};
+use crate::telemetry::trace::{Span, Trace};
 use crate::tls::Tls;
 
 /// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
@@ -128,7 +130,7 @@ struct Refusals {
 
 impl Refusals {
     fn report(&self, setting: &'static str) {
-        self.metrics.connection_refused();
+        self.metrics.connection_refused(setting);
         let now = Instant::now();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
         if last.is_none_or(|last| now - last > BURST_PAUSE) {
@@ -165,6 +167,7 @@ pub(super) async fn serve(
         addresses: KeyedLimit::new(settings.max_connections_per_address),
         refusals: refusals.clone(),
     };
+    let peer_connections = PeerConnections::new(settings.max_connections, settings.handshake_timeout);
     let context = Arc::new(ConnectionContext {
         routes,
         server,
@@ -198,14 +201,21 @@ pub(super) async fn serve(
             Ok((stream, peer)) => {
                 is_failing = false;
                 let peer = peer.ip().to_canonical();
-                // Without permits, the connection is closed at once.
-                if let Some(permits) = connection_limits.acquire(peer) {
+                let admitted = match context.port {
+                    Port::Callers(_) => connection_limits.acquire(peer).map(Admitted::Caller),
+                    Port::Replicas(_) => match peer_connections.admit(peer) {
+                        Some(replica) => Some(Admitted::Replica(replica)),
+                        None => {
+                            context.refusals.report("server.max_connections");
+                            None
+                        }
+                    },
+                };
+                // Otherwise the connection is closed at once.
+                if let Some(admitted) = admitted {
                     number += 1;
                     let (peer, context) = (Peer { address: peer, number }, context.clone());
-                    connections.spawn(async move {
-                        begin(stream, peer, context).await;
-                        drop(permits);
-                    });
+                    connections.spawn(admitted.serve(stream, peer, context));
                 }
             }
             Err(error) => {
@@ -223,6 +233,28 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
+/// A connection within the limits of its port.
+enum Admitted {
+    Caller((OwnedSemaphorePermit, KeyedPermit<IpAddr>)),
+    Replica(Arc<AdmittedPeer>),
+}
+
+impl Admitted {
+    /// Serves the connection until it ends.
+    async fn serve(self, stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
+        match self {
+            Self::Caller(_permits) => begin(stream, peer, None, context).await,
+            Self::Replica(replica) => {
+                let metrics = context.metrics.clone();
+                tokio::select! {
+                    () = begin(stream, peer, Some(replica.clone()), context) => {}
+                    () = replica.rejected() => metrics.connection_closed("no_secret"),
+                }
+            }
+        }
+    }
+}
+
 /// The client of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
@@ -232,12 +264,15 @@ struct Peer {
 }
 
 /// Makes the TLS handshake, if there is one, and serves the connection.
-async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
+async fn begin(stream: TcpStream, peer: Peer, replica: Option<Arc<AdmittedPeer>>, context: Arc<ConnectionContext>) {
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
     let established_by = Instant::now() + context.server.settings.handshake_timeout;
+    // The connections of other replicas are not counted.
+    let is_of_caller = matches!(context.port, Port::Callers(_));
+    let counted = is_of_caller.then(|| context.metrics.connection_opened());
     let Some(tls) = &context.tls else {
-        return connection(stream, peer, established_by, None, context).await;
+        return connection(stream, peer, replica, established_by, None, counted, context).await;
     };
     let handshake = async {
         // A client that sends nothing needs no permit. Probes of load balancers close the connection without a byte.
@@ -262,7 +297,8 @@ async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
         Ok(Ok(Some(stream))) => {
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
-            connection(stream, peer, established_by, certificate.map(Arc::new), context).await;
+            let certificate = certificate.map(Arc::new);
+            connection(stream, peer, replica, established_by, certificate, counted, context).await;
         }
         Ok(Err(error)) => context.handshake_failed("error", peer, &error.to_string()),
         Err(_) => context.handshake_failed("timeout", peer, "server.handshake_timeout has passed"),
@@ -273,10 +309,13 @@ async fn begin(stream: TcpStream, peer: Peer, context: Arc<ConnectionContext>) {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    replica: Option<Arc<AdmittedPeer>>,
     established_by: Instant,
     certificate: Option<Arc<ClientCertificate>>,
+    mut counted: Option<OpenConnection>,
     context: Arc<ConnectionContext>,
 ) {
+    set_state(&mut counted, "open");
     let stop = context.server.draining.clone();
     let (settings, metrics) = (context.server.settings.clone(), context.metrics.clone());
     let limits = StreamLimits {
@@ -292,6 +331,7 @@ async fn connection(
         service: ConnectionService {
             context,
             peer,
+            replica,
             certificate,
             write_order: Arc::default(),
             dispatch_order: Arc::default(),
@@ -329,16 +369,25 @@ async fn connection(
                 Unwanted::Unread => Duration::ZERO,
                 Unwanted::Old | Unwanted::Idle => settings.max_connection_age_grace,
             };
+            set_state(&mut counted, "closing");
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(grace, connection).await.unwrap_or(Ok(()))
         }
         () = stop.cancelled() => {
+            set_state(&mut counted, "closing");
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+/// Changes the state in which a connection is counted, if it is counted.
+fn set_state(counted: &mut Option<OpenConnection>, state: &'static str) {
+    if let Some(counted) = counted {
+        counted.set_state(state);
     }
 }
 
@@ -406,6 +455,8 @@ struct ConnectionContext {
 struct ConnectionService {
     context: Arc<ConnectionContext>,
     peer: Peer,
+    /// On the port for other replicas.
+    replica: Option<Arc<AdmittedPeer>>,
     /// The client certificate. `None` without TLS, or if the client presented none.
     certificate: Option<Arc<ClientCertificate>>,
     write_order: Arc<WriteOrder>,
@@ -435,8 +486,8 @@ impl ConnectionService {
     /// Starts an RPC of a caller. `is_dispatched`: another replica may execute it.
     fn call_of_caller(&self, request: Request<Incoming>, is_dispatched: bool) -> ResponseFuture {
         let (headers, path) = (request.headers(), request.uri().path());
-        let log = RpcLog::new(headers);
         let method = self.context.limits.schema.method(path);
+        let log = RpcLog::new(headers, self.context.trace(path, method, headers));
         let line = RpcLogLine::new(
             path,
             method.is_some(),
@@ -521,13 +572,17 @@ impl ConnectionService {
     fn call_of_replica(&self, request: Request<Incoming>, port: &Arc<PeerPort>) -> ResponseFuture {
         let arrived = Instant::now();
         let (headers, path) = (request.headers(), request.uri().path());
-        let forwarded = match port.accept(path, headers) {
+        let accepted = port.accept(path, headers);
+        if let (Some(replica), PeerRequest::Rpc(_) | PeerRequest::Message) = (&self.replica, &accepted) {
+            replica.has_secret();
+        }
+        let forwarded = match accepted {
             PeerRequest::Rpc(forwarded) => forwarded,
             PeerRequest::Message => return Box::pin(port.clone().handle(request)),
             PeerRequest::Refused(response) => return Box::pin(async move { Ok(response) }),
         };
-        let log = RpcLog::forwarded(headers, forwarded.age);
         let method = self.context.limits.schema.method(path);
+        let log = RpcLog::forwarded(headers, self.context.trace(path, method, headers), forwarded.age);
         let line = RpcLogLine::new(
             path,
             method.is_some(),
@@ -602,6 +657,12 @@ struct RpcArrival {
 }
 
 impl ConnectionContext {
+    /// Starts the trace of an RPC in this process. Health checks are frequent, and are not sampled.
+    fn trace(&self, path: &str, method: Option<MethodInfo>, headers: &HeaderMap) -> (Trace, Span) {
+        let name = method.map(|_| path.trim_start_matches('/'));
+        self.server.tracing.rpc(headers, name, !path.starts_with("/grpc."))
+    }
+
     /// Executes an RPC in this process.
     async fn execute(
         &self,

@@ -22,6 +22,7 @@ mod metadata;
 mod mutation;
 mod page;
 pub mod pb;
+mod peer_connections;
 mod permits;
 mod quota;
 mod read;

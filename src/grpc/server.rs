@@ -14,7 +14,7 @@ use super::authorization::AccessControl;
 use super::body::MessageLimits;
 use super::connection::Port;
 use super::elements::MessageSchema;
-use super::forwarding::{Dispatcher, PeerEvents, PeerPort, Peers};
+use super::forwarding::{Dispatcher, KeptMessages, PeerEvents, PeerPort, Peers};
 use super::rpc::ServerContext;
 use super::settings::ServerSettings;
 use super::unary_limit::UnaryLimit;
@@ -23,6 +23,7 @@ use super::{connection, services};
 use crate::audit::AuditLog;
 use crate::identity::Authenticator;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 use crate::tls::Tls;
 
@@ -47,6 +48,8 @@ pub struct ServerParts {
     pub tasks: TaskTracker,
     /// `None`: this process serves every tenant.
     pub cluster: Option<ClusterParts>,
+    /// The traces of RPCs.
+    pub tracing: Tracing,
 }
 
 /// What the server needs to forward RPCs to other replicas, and to execute theirs.
@@ -73,6 +76,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: Cance
         metrics,
         tasks,
         cluster,
+        tracing,
     } = parts;
     let drain = settings.drain;
     let unary_limit = UnaryLimit::new(settings.max_in_flight);
@@ -91,6 +95,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: Cance
         draining: stop.clone(),
         tasks,
         has_cluster: cluster.is_some(),
+        tracing,
     };
     let (routes, health) = services::routes(&context).await;
     let forwarded_limit = UnaryLimit::new(context.settings.max_in_flight);
@@ -104,6 +109,7 @@ pub async fn serve(listener: TcpListener, parts: ServerParts, not_serving: Cance
                 routes: routes.clone(),
                 server: context.clone(),
                 limits: limits.clone(),
+                kept: KeptMessages::new(context.settings.max_unfinished_bytes),
                 metrics: metrics.clone(),
             };
             let port = PeerPort {
@@ -148,6 +154,8 @@ fn for_replicas(context: &ServerContext, unary_limit: &Arc<UnaryLimit>) -> Serve
         max_streams_per_caller: context.settings.max_streams,
         // RPCs above the limits get an error instead of waiting for a stream of HTTP/2.
         max_streams_per_connection: u32::MAX,
+        // The connections without the secret are limited instead.
+        max_handshakes: u32::MAX,
         keepalive_min_interval: Duration::ZERO,
         ..(*context.settings).clone()
     };

@@ -12,6 +12,7 @@ use leadgate::grpc::{ClusterParts, HelloResponse, PeerEvents, PeerSettings, Peer
 use leadgate::identity::api_key::{self, KeyHash};
 use leadgate::tenant::{Owner, Tenant, TenantRoute};
 use leadgate_simulator::{Fault, FaultKind, Latency, Limits, Options, Simulator};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use pb::lead_service_client::LeadServiceClient;
 use pb::quota_service_client::QuotaServiceClient;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
@@ -25,6 +26,7 @@ use tonic_types::StatusExt;
 
 use crate::certificates::TlsFiles;
 use crate::harness::{Raw, Response, by_id, channel, concurrently, framed, grpc, lead, listen, seen, tenant, within};
+use crate::traces::{Collector, attribute, named};
 
 const SECRET: &str = "0123456789abcdef";
 /// The id of no lead.
@@ -985,4 +987,226 @@ async fn replicas_use_tls_and_check_the_certificate() {
     // An alert of TLS, and no SETTINGS of HTTP/2.
     assert!(bytes.is_empty() || bytes[0] == 21, "{bytes:?}");
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_without_the_secret_do_not_prevent_forwarding() {
+    let limits = "[server]\nmax_connections = 20\nhandshake_timeout = \"2s\"\n".to_owned();
+    let plan = Plan {
+        settings: [limits.clone(), limits.clone(), limits],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(2, plan).await;
+    let id = cluster.simulator.insert_lead(&[("EmailAddress", "a@example.com")]);
+    let owner = &cluster.replicas[1];
+    let address: SocketAddr = owner.peer_address.parse().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut strangers = Vec::new();
+    for _ in 0..18 {
+        let request = grpc("/leadgate.v1.LeadService/GetLead").header("authorization", "Bearer wrong");
+        let stranger = Raw::connect(address).await;
+        assert_eq!(stranger.ask(request, vec![0; 5]).await.trailers["grpc-status"], "16");
+        strangers.push(stranger);
+    }
+    for _ in 0..2 {
+        cluster.first().leads().get_lead(within(LIMIT, get(&id))).await.unwrap();
+        // All connections without the secret end. The one of the other replica stays.
+        for mut stream in silent.drain(..) {
+            let mut bytes = Vec::new();
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await;
+        }
+    }
+    let metrics = owner.metrics().await;
+    assert!(
+        metrics.contains("leadgate_connections_closed_total{reason=\"no_secret\"}"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("leadgate_connections_refused_total 0"), "{metrics}");
+    drop(strangers);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mutation_was_not_sent_if_the_owner_closes_the_connection_without_a_response() {
+    let cluster = Cluster::start(2).await;
+    let id = cluster.simulator.insert_lead(&[("EmailAddress", "a@example.com")]);
+    let listener = listen().await;
+    let closing: Arc<str> = listener.local_addr().unwrap().to_string().into();
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Not before a request can have arrived.
+            let mut bytes = Vec::new();
+            let reading = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes);
+            let _ = tokio::time::timeout(Duration::from_millis(50), reading).await;
+        }
+    });
+    cluster.first().set_owner(&closing, 1);
+    let limit = Duration::from_millis(700);
+    let request = pb::UpdateLeadRequest {
+        request_id: MISSING.to_owned(),
+        ..update(&id, "Pune")
+    };
+    let error = cluster.first().leads().update_lead(within(limit, request)).await;
+    let error = seen(error.unwrap_err());
+    error.is(Code::Unavailable, "OWNER_MOVED");
+    // It was certainly not executed.
+    assert_eq!(error.retry_same_request_id(), Some("true"), "{:?}", error.status);
+    cluster.stop().await;
+}
+
+/// A request with about 150 kB, to which the owner responds with an error.
+fn large() -> pb::GetLeadRequest {
+    get(&"x".repeat(150_000))
+}
+
+/// The limit of the messages that are kept: six of these requests.
+const KEPT: &str = "[server]\nmax_request_bytes = 200000\nmax_unfinished_bytes = 1000000\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_messages_that_wait_for_an_owner_are_bounded() {
+    let plan = Plan {
+        settings: [KEPT.to_owned(), String::new(), String::new()],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(2, plan).await;
+    let first = cluster.first();
+    first.tenant.set_route(TenantRoute::Unknown);
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let (mut leads, ended) = (first.leads(), ended.clone());
+        calls.spawn(async move {
+            let error = seen(leads.get_lead(within(LIMIT, large())).await.unwrap_err());
+            ended.lock().unwrap().push(error);
+        });
+    }
+    cluster
+        .until("14 calls do not fail", |_| ended.lock().unwrap().len() == 14)
+        .await;
+    // A small one has room.
+    let mut leads = first.leads();
+    calls.spawn(async move {
+        let error = leads.get_lead(within(LIMIT, get(MISSING))).await.unwrap_err();
+        seen(error).is(Code::NotFound, "LEAD_NOT_FOUND");
+    });
+    for error in ended.lock().unwrap().drain(..) {
+        error.is(Code::ResourceExhausted, "QUEUE_FULL");
+        assert!(error.retry_after().is_some(), "{:?}", error.status);
+    }
+    first.set_owner(&cluster.replicas[1].peer_address, 2);
+    calls.join_all().await;
+    let served: Vec<_> = ended.lock().unwrap().drain(..).collect();
+    assert_eq!(served.len(), 6);
+    for error in served {
+        error.is(Code::InvalidArgument, "INVALID_FIELD");
+    }
+    // Their bytes are released.
+    first.tenant.set_route(TenantRoute::Unknown);
+    let waiting = first
+        .leads()
+        .get_lead(within(Duration::from_millis(300), large()))
+        .await;
+    seen(waiting.unwrap_err()).is(Code::Unavailable, "OWNER_MOVED");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_limit_of_kept_messages_an_rpc_is_sent_once() {
+    let limits = "[server]\nmax_request_bytes = 400000\nmax_unfinished_bytes = 400000\n".to_owned();
+    let plan = Plan {
+        settings: [limits, String::new(), String::new()],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(3, plan).await;
+    let id = cluster.simulator.insert_lead(&[("EmailAddress", "a@example.com")]);
+    // About 230 kB.
+    let request = || pb::BatchGetLeadsRequest {
+        lead_ids: vec![id.clone(); 6_000],
+        ..Default::default()
+    };
+    let by = Duration::from_secs(3);
+    let delay = Fault::new("*", FaultKind::Delay { by });
+    cluster.simulator.add_fault(delay).unwrap();
+    let owner = &cluster.replicas[2];
+    let mut calls = JoinSet::new();
+    // The owner is known: each is sent, although only one is kept.
+    for count in 1..=3 {
+        let (mut leads, request) = (cluster.first().leads(), within(LIMIT, request()));
+        calls.spawn(async move { leads.batch_get_leads(request).await.map(drop) });
+        cluster
+            .until("the call reaches the owner", |_| {
+                owner.events.epochs.lock().unwrap().len() == count
+            })
+            .await;
+    }
+    // A call that is not kept does not wait for the next owner.
+    let other = &cluster.replicas[1];
+    other.tenant.set_route(TenantRoute::Unknown);
+    cluster.first().set_owner(&other.peer_address, 2);
+    let moved = cluster.first().leads().batch_get_leads(within(LIMIT, request())).await;
+    let moved = seen(moved.unwrap_err());
+    moved.is(Code::Unavailable, "OWNER_MOVED");
+    assert!(moved.retry_after().is_some(), "{:?}", moved.status);
+    // Without an owner, it is not accepted.
+    cluster.first().tenant.set_route(TenantRoute::Unknown);
+    let refused = cluster.first().leads().batch_get_leads(within(LIMIT, request())).await;
+    seen(refused.unwrap_err()).is(Code::ResourceExhausted, "QUEUE_FULL");
+    for result in calls.join_all().await {
+        result.unwrap();
+    }
+    cluster.stop().await;
+}
+
+/// The spans of an RPC that the second replica executes, and the trace of its client.
+#[tokio::test]
+async fn a_forwarded_rpc_is_one_trace_over_both_replicas() {
+    let collector = Collector::http().await;
+    let settings = collector.settings();
+    let plan = Plan {
+        settings: [settings.clone(), settings.clone(), settings],
+        ..Plan::default()
+    };
+    let cluster = Cluster::with(2, plan).await;
+    let peer: SocketAddr = cluster.replicas[1].peer_address.parse().unwrap();
+    let created = pb::CreateLeadRequest {
+        lead: Some(lead("Forwarded")),
+        ..Default::default()
+    };
+    cluster.first().leads().create_lead(created).await.unwrap();
+    cluster.stop().await;
+    const CREATE: &str = "leadgate.v1.LeadService/CreateLead";
+    let spans = named(&collector.spans(), CREATE);
+    let [received, forward, executed] = &spans[..] else {
+        panic!("{spans:?}")
+    };
+    assert_eq!(
+        [received.kind(), forward.kind(), executed.kind()],
+        [SpanKind::Server, SpanKind::Client, SpanKind::Server]
+    );
+    assert_eq!(
+        (&forward.trace_id, &executed.trace_id),
+        (&received.trace_id, &received.trace_id)
+    );
+    assert!(received.parent_span_id.is_empty());
+    assert_eq!(
+        (&forward.parent_span_id, &executed.parent_span_id),
+        (&received.span_id, &forward.span_id)
+    );
+    for (name, value) in [
+        ("server.address", peer.ip().to_string()),
+        ("server.port", peer.port().to_string()),
+        ("rpc.method", CREATE.to_owned()),
+        ("rpc.response.status_code", "OK".to_owned()),
+    ] {
+        assert_eq!(attribute(forward, name), value, "{name}");
+    }
+    assert_eq!(attribute(executed, "leadgate.forwarded"), "true");
+    assert_eq!(attribute(received, "leadgate.forwarded"), "");
+    // The call to LeadSquared belongs to the replica that executes the RPC.
+    let attempt = named(&collector.spans(), "POST /v2/LeadManagement.svc/Lead.Create");
+    assert_eq!(attempt[0].parent_span_id, executed.span_id);
 }

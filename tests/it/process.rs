@@ -69,9 +69,9 @@ fn settings(text: &str) -> (tempfile::TempDir, String) {
 }
 
 /// A gateway in a process of its own, with the simulator in the process of the test.
-struct Served {
+pub struct Served {
     child: Child,
-    address: String,
+    pub address: String,
     simulator: Simulator,
     stop: CancellationToken,
     /// Its settings and its log.
@@ -79,10 +79,20 @@ struct Served {
 }
 
 async fn serve(options: Options) -> Served {
+    serve_with(options, "").await
+}
+
+/// `server`: further settings of `[server]`.
+async fn serve_with(options: Options, server: &str) -> Served {
+    serve_in(options, server, "[log]\nfilter = \"trace\"\n", &[]).await
+}
+
+/// The same with further settings and environment variables.
+pub async fn serve_in(options: Options, server: &str, further: &str, environment: &[(&str, &str)]) -> Served {
     let upstream = listen().await;
     let address = listen().await.local_addr().unwrap().to_string();
     let text = format!(
-        "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n{}",
+        "[server]\nlisten = \"{address}\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}{further}",
         tenant("acme", upstream.local_addr().unwrap(), &options)
     );
     let (folder, path) = settings(&text);
@@ -93,6 +103,7 @@ async fn serve(options: Options) -> Served {
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
     let child = leadgate()
         .args(["serve", "--config", &path])
+        .envs(environment.iter().copied())
         .stderr(log)
         .spawn()
         .unwrap();
@@ -112,27 +123,55 @@ async fn serve(options: Options) -> Served {
 }
 
 impl Served {
-    /// Stops the gateway with SIGTERM. Returns whether it succeeded, and its log.
-    async fn terminate(mut self) -> (bool, String) {
+    /// The address of the admin pages, from the log.
+    pub fn admin(&self) -> String {
+        let log = self.log();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let serving = lines.find(|line| line["message"] == "serving").unwrap();
+        serving["admin"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends SIGTERM to the gateway.
+    async fn signal(&self) {
         let id = self.child.id().unwrap().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .await
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Stops the gateway with SIGTERM. Returns whether it succeeded, and its log.
+    pub async fn terminate(mut self) -> (bool, String) {
+        self.signal().await;
         let status = tokio::time::timeout(Duration::from_secs(30), self.child.wait())
             .await
             .unwrap()
             .unwrap();
         self.stop.cancel();
-        (
-            status.success(),
-            std::fs::read_to_string(self.folder.path().join("log")).unwrap(),
-        )
+        (status.success(), self.log())
     }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_shutdown_delay_and_the_process_stops_in_order() {
+    let served = serve_with(Options::default(), "shutdown_delay = \"60s\"").await;
+    served.signal().await;
+    let begun = async {
+        while !served.log().contains("not-serving") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), begun).await.unwrap();
+    assert!(!served.log().contains("stop-accepting"));
+    let (succeeded, log) = served.terminate().await;
+    assert!(
+        succeeded && log.contains("stop-accepting") && log.contains("stopped"),
+        "{log}"
+    );
 }
 
 #[tokio::test]

@@ -240,6 +240,52 @@ fn a_replica_that_may_not_acquire_names_no_tenants_until_it_may() {
 }
 
 #[test]
+fn a_tenant_that_cannot_be_served_is_not_named_or_acquired_until_it_can_be() {
+    let mut steps = Steps::owner();
+    let tenant = steps.tenant.clone();
+    let events = steps.replica.set_can_serve(&tenant, false, steps.now);
+    assert!(
+        matches!(events[..], [Event::StartHandover { epoch: 1, .. }]),
+        "{events:?}"
+    );
+    steps.replica.drained(&tenant, 1, String::new());
+    steps.beat();
+    assert!(matches!(steps.action(), Some(Action::Handover { .. })));
+    let _ = steps.replica.written(steps.now);
+    (steps.lease, steps.is_handed_over) = ((None, 1, None), true);
+    let since = steps.now;
+    // The balance would give it back after a minute.
+    while steps.now < since + Duration::from_secs(90) {
+        steps.now = steps.now.max(steps.replica.wake_at(steps.now));
+        let beat = steps.replica.next_action(steps.now);
+        assert_eq!(beat, Some(Action::Beat { tenants: vec![] }));
+        let _ = steps.replica.lost(steps.now);
+        steps.beat();
+        assert_eq!(steps.action(), None);
+    }
+    let events = steps.replica.set_can_serve(&tenant, true, steps.now);
+    assert!(events.is_empty(), "{events:?}");
+    assert_eq!(steps.acquire().len(), 1);
+    let beat = steps.replica.next_action(steps.now);
+    assert_eq!(beat, Some(Action::Beat { tenants: vec![tenant] }));
+}
+
+#[test]
+fn a_replica_whose_beat_does_not_change_for_a_lease_is_silent() {
+    let mut steps = Steps::new(true);
+    (steps.other, steps.lease) = (Some(7), (Some("other"), 1, Some(7)));
+    steps.beat();
+    let (other, since) = ("other".into(), steps.now);
+    assert!(!steps.replica.is_silent(&other, since + LEASE));
+    steps.beat();
+    assert!(steps.replica.is_silent(&other, since + LEASE + TRIP));
+    steps.other = Some(8);
+    steps.beat();
+    assert!(!steps.replica.is_silent(&other, since + LEASE + TRIP));
+    assert!(!steps.replica.is_silent(&"unknown".into(), since + LEASE * 2));
+}
+
+#[test]
 fn a_lease_lapses_without_beats_and_is_valid_again_in_the_same_history() {
     let mut steps = Steps::owner();
     steps.beat();

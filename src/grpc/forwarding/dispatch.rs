@@ -19,9 +19,10 @@ use tower_http::catch_panic::CatchPanic;
 use uuid::Uuid;
 
 use super::headers::{self, ForwardedRpc, MovedResponse};
+use super::kept::{KeptBytes, KeptMessages, SentOnce};
 use super::message::PeerEvents;
 use super::order::{OrderedDispatch, Target};
-use super::peers::Peers;
+use super::peers::{ConnectError, Peers};
 use super::response::ForwardedStream;
 use super::source::RequestStream;
 use crate::context::deadline_exceeded;
@@ -35,6 +36,7 @@ use crate::grpc::rpc::{ServerContext, StatusBuilder};
 use crate::grpc::rpc_log::{self, Moved, panic_response};
 use crate::grpc::write_order::WriteOrder;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{Span, Trace};
 use crate::tenant::{Owner, TenantRoute};
 
 /// Maximum number of replicas that name another owner. More are a loop.
@@ -43,9 +45,15 @@ const MAX_REDIRECTS: u32 = 8;
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
+/// The time after which an RPC should be retried whose message cannot be kept.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// How long an RPC without an owner waits for one after this process has begun to shut down. Then its caller can retry at another
 /// replica.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
+
+/// The error of a span whose replica has not responded in time.
+const LATE: &str = "DEADLINE_EXCEEDED";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TENANT: HeaderName = HeaderName::from_static(metadata::TENANT);
@@ -59,6 +67,7 @@ pub(in crate::grpc) struct Dispatcher {
     pub(in crate::grpc) routes: Routes,
     pub(in crate::grpc) server: ServerContext,
     pub(in crate::grpc) limits: Arc<MessageLimits>,
+    pub(in crate::grpc) kept: Arc<KeptMessages>,
     pub(in crate::grpc) metrics: Arc<Metrics>,
 }
 
@@ -83,6 +92,8 @@ struct Call {
     parts: Parts,
     method: MethodInfo,
     source: Source,
+    /// The bytes of the message, if it is kept for a further dispatch.
+    kept: Option<KeptBytes>,
     start: RpcStart,
     access: RpcAccess,
     deadline: Instant,
@@ -96,6 +107,10 @@ struct Call {
 enum Source {
     /// The message of a unary request in its frame. Empty: there is none.
     Message(Bytes),
+    /// The message was dispatched and not kept.
+    Dispatched {
+        has_request_id: bool,
+    },
     Stream(RequestStream),
 }
 
@@ -123,23 +138,53 @@ impl Call {
         !mutation::is_mutation(self.path()) || self.start.internal_request_id.is_some()
     }
 
-    /// The body of the next dispatch by another replica.
-    fn body(&self) -> Body {
-        match &self.source {
-            Source::Message(message) => Body::new(Full::from(message.clone())),
-            Source::Stream(stream) => Body::new(stream.reader()),
+    /// Takes the message for a dispatch, unless it is kept for a further one.
+    fn message(&mut self) -> Bytes {
+        let Source::Message(message) = &mut self.source else {
+            return Bytes::new();
+        };
+        if self.kept.is_some() {
+            return message.clone();
         }
+        let message = std::mem::take(message);
+        let has_request_id = mutation::message_has_request_id(self.path(), &message);
+        self.source = Source::Dispatched { has_request_id };
+        message
+    }
+
+    /// The body of the next dispatch by another replica. `sending`: the bytes of a message that is not kept.
+    fn body(&mut self, sending: Option<KeptBytes>) -> Body {
+        if let Source::Stream(stream) = &self.source {
+            return Body::new(stream.reader());
+        }
+        let message = self.message();
+        match sending {
+            Some(sending) => Body::new(SentOnce::new(message, sending)),
+            None => Body::new(Full::from(message)),
+        }
+    }
+
+    /// Keeps the message for a further dispatch. Returns whether there can be one.
+    fn keep(&mut self, kept: &Arc<KeptMessages>) -> bool {
+        match &self.source {
+            Source::Message(message) if self.kept.is_none() => self.kept = kept.keep(message.len()),
+            Source::Message(_) | Source::Stream(_) => return true,
+            Source::Dispatched { .. } => return false,
+        }
+        self.kept.is_some()
     }
 
     /// Ends the RPC with an error of this replica.
     fn fail(&self, error: Error) -> Response<Body> {
         self.start.log.set_forwarded_to(None);
-        let error = match (&self.source, mutation::is_mutation(self.path())) {
-            (Source::Message(message), true) => {
-                let has_request_id = mutation::message_has_request_id(self.path(), message);
-                error.of_mutation(has_request_id, mutation::recovery(self.path()))
-            }
-            _ => error,
+        let has_request_id = match &self.source {
+            Source::Message(message) => Some(mutation::message_has_request_id(self.path(), message)),
+            Source::Dispatched { has_request_id } => Some(*has_request_id),
+            Source::Stream(_) => None,
+        };
+        let error = match has_request_id.filter(|_| mutation::is_mutation(self.path())) {
+            Some(has_request_id) => error.of_mutation(has_request_id, mutation::recovery(self.path())),
+            None => error,
         };
         self.status_builder.not_served(&error).into_http()
     }
@@ -187,10 +232,11 @@ impl Dispatcher {
         if let Some(dispatches) = &dispatches {
             dispatches.ready();
         }
-        let call = Call {
+        let mut call = Call {
             parts,
             method,
             source,
+            kept: None,
             start,
             access,
             deadline,
@@ -199,6 +245,7 @@ impl Dispatcher {
             write_order,
             status_builder,
         };
+        call.keep(&self.kept);
         self.run(call).await
     }
 
@@ -229,8 +276,10 @@ impl Dispatcher {
                 TenantRoute::Here(gateway) if target.running().is_some() && !gateway.is_owner() => {
                     Some(Ended::Unreachable { sent: false })
                 }
-                TenantRoute::Here(_) if target.running().is_some() => Some(self.execute_here(&call).await),
-                TenantRoute::Replica(owner) if owner.address != self.address => Some(self.forward(&call, owner).await),
+                TenantRoute::Here(_) if target.running().is_some() => Some(self.execute_here(&mut call).await),
+                TenantRoute::Replica(owner) if owner.address != self.address => {
+                    Some(self.forward(&mut call, owner).await)
+                }
                 _ => None,
             };
             // A dispatch that did not begin changes nothing.
@@ -266,8 +315,14 @@ impl Dispatcher {
             if redirects >= MAX_REDIRECTS || (sent && !call.is_repeatable()) {
                 return self.not_served(&call, sent, ErrorKind::Moved { sent: false });
             }
+            if matches!(call.source, Source::Dispatched { .. }) {
+                return self.not_served(&call, sent, ErrorKind::Moved { sent: false });
+            }
             if named.is_some() {
                 continue;
+            }
+            if !call.keep(&self.kept) {
+                return self.not_served(&call, sent, too_many_bytes());
             }
             tokio::select! {
                 // The tenants are never removed.
@@ -300,8 +355,8 @@ impl Dispatcher {
     }
 
     /// Executes the RPC in this process.
-    async fn execute_here(&self, call: &Call) -> Ended {
-        let log = &call.start.log;
+    async fn execute_here(&self, call: &mut Call) -> Ended {
+        let log = call.start.log.clone();
         log.set_forwarded_to(None);
         let mut start = call.start.clone();
         if let Some(dispatches) = &call.dispatches {
@@ -312,10 +367,13 @@ impl Dispatcher {
         let mut request = Request::from_parts(call.parts.clone(), ());
         request.extensions_mut().insert(start);
         let request = match &call.source {
-            Source::Message(message) => request.map(|()| Body::new(Full::from(message.clone()))),
+            Source::Message(_) | Source::Dispatched { .. } => {
+                let message = call.message();
+                request.map(|()| Body::new(Full::from(message)))
+            }
             Source::Stream(stream) => {
                 let request = request.map(|()| stream.reader());
-                RequestBody::new(request, Some(call.method), &self.limits, log).map(Body::new)
+                RequestBody::new(request, Some(call.method), &self.limits, &log).map(Body::new)
             }
         };
         let routes = CatchPanic::custom(self.routes.clone(), panic_response);
@@ -333,24 +391,54 @@ impl Dispatcher {
     }
 
     /// Sends the RPC to another replica.
-    async fn forward(&self, call: &Call, owner: &Owner) -> Ended {
+    async fn forward(&self, call: &mut Call, owner: &Owner) -> Ended {
+        let sending = match &call.source {
+            Source::Message(message) if call.kept.is_none() => match self.kept.send(message.len()) {
+                Some(sending) => Some(sending),
+                None => return Ended::Responded(call.fail(too_many_bytes().into())),
+            },
+            _ => None,
+        };
+        let mut span = call
+            .start
+            .log
+            .trace()
+            .client_span(|| call.path().trim_start_matches('/').to_owned());
+        span.set("rpc.system.name", "grpc");
+        span.set_with("rpc.method", || call.path().trim_start_matches('/').to_owned());
+        span.set_with("server.address", || host_and_port(&owner.address).0);
+        span.set_with("server.port", || host_and_port(&owner.address).1);
+        let trace = span.trace(call.start.log.trace());
         let connected = tokio::time::timeout_at(call.deadline, self.peers.connection(&owner.address)).await;
         let mut connection = match connected {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                tracing::debug!(address = %owner.address, %error, "connecting to another replica failed");
+                match error {
+                    ConnectError::SecretRefused => {
+                        tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
+                        span.fail("secret-refused");
+                    }
+                    ConnectError::Failed(error) => {
+                        tracing::debug!(address = %owner.address, error, "connecting to another replica failed");
+                        span.fail("unreachable");
+                    }
+                }
                 return Ended::Unreachable { sent: false };
             }
             // `run` ends the RPC.
-            Err(_) => return Ended::Unreachable { sent: false },
+            Err(_) => {
+                span.fail("unreachable");
+                return Ended::Unreachable { sent: false };
+            }
         };
         let target = Target::Connection(connection.number);
         if let Some(dispatches) = &call.dispatches {
             dispatches.wait(target).await;
         }
+        let body = call.body(sending);
         call.start.log.set_forwarded_to(Some(&owner.address));
         let began = Instant::now();
-        let responding = connection.send(self.request(call, owner));
+        let responding = connection.send(self.request(call, owner, body, &trace));
         if let Some(dispatches) = &call.dispatches {
             dispatches.begun(target);
         }
@@ -359,26 +447,28 @@ impl Dispatcher {
         let mut give_up = std::pin::pin!(give_up);
         let response = tokio::select! {
             response = responding => response,
-            () = &mut give_up => return Ended::Responded(self.late(call)),
+            () = &mut give_up => {
+                span.fail(LATE);
+                return Ended::Responded(self.late(call));
+            }
         };
         let mut response = match response {
             Ok(response) => response,
             Err(none) => {
                 let (sent, error) = (none.sent, none.error);
                 tracing::debug!(address = %owner.address, sent, %error, "a forwarded rpc got no response");
+                span.fail("no-response");
                 return Ended::Unreachable { sent };
             }
         };
-        if headers::is_refused(response.headers()) {
-            tracing::error!(address = %owner.address, "another replica does not accept cluster.secret");
-            return Ended::Unreachable { sent: false };
-        }
         if let Some(MovedResponse { moved, owner }) = MovedResponse::read(response.headers()) {
+            span.fail("owner-moved");
             return Ended::Moved { moved, owner };
         }
         let took = headers::took(response.headers()).filter(|_| !call.method.is_stream);
-        let count = |status: Option<Status>| {
+        let count = |span: Span, status: Option<Status>| {
             let code = status.map_or(Code::Unknown, |status| status.code());
+            end_span(span, code);
             self.metrics.forwarded(call.tenant(), rpc_log::name(code));
             if let Some(took) = took {
                 let added = began.elapsed().saturating_sub(took);
@@ -391,32 +481,36 @@ impl Dispatcher {
         }
         // A response without messages has its trailers in the headers, and no body at all.
         if let Some(status) = Status::from_header_map(response.headers()) {
-            count(Some(status));
+            count(span, Some(status));
             return Ended::Responded(response.map(|_| Body::empty()));
         }
         if call.method.is_stream {
-            return Ended::Responded(self.stream(call, response));
+            return Ended::Responded(self.stream(call, response, span));
         }
         let (parts, body) = response.into_parts();
         let body = tokio::select! {
             body = body.collect() => body,
-            () = &mut give_up => return Ended::Responded(self.late(call)),
+            () = &mut give_up => {
+                span.fail(LATE);
+                return Ended::Responded(self.late(call));
+            }
         };
         let body = match body {
             Ok(body) => body,
             Err(error) => {
                 tracing::debug!(address = %owner.address, %error, "the response to a forwarded rpc is incomplete");
+                span.fail("no-response");
                 return Ended::Unreachable { sent: true };
             }
         };
-        count(body.trailers().and_then(Status::from_header_map));
+        count(span, body.trailers().and_then(Status::from_header_map));
         let body = Body::new(body.map_err(|never| match never {}));
         Ended::Responded(Response::from_parts(parts, body))
     }
 
     /// Returns the request for another replica.
-    fn request(&self, call: &Call, owner: &Owner) -> Request<Body> {
-        let mut request = Request::from_parts(call.parts.clone(), call.body());
+    fn request(&self, call: &Call, owner: &Owner, body: Body, trace: &Trace) -> Request<Body> {
+        let mut request = Request::from_parts(call.parts.clone(), body);
         // The log and the permit belong to this replica.
         request.extensions_mut().clear();
         *request.uri_mut() = uri(&owner.address, call.parts.uri.clone());
@@ -427,6 +521,7 @@ impl Dispatcher {
         // The message may be decompressed.
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::AUTHORIZATION, self.peers.authorization());
+        trace.set_headers(headers);
         insert(headers, REQUEST_ID, call.start.log.id());
         insert(headers, TENANT, call.tenant());
         let forwarded = ForwardedRpc {
@@ -442,7 +537,7 @@ impl Dispatcher {
     }
 
     /// Returns the response with a stream, which ends as a stream of this process does.
-    fn stream(&self, call: &Call, response: Response<Incoming>) -> Response<Body> {
+    fn stream(&self, call: &Call, response: Response<Incoming>, span: Span) -> Response<Body> {
         let revoked = self.server.access.clone().revoked(call.start.stream_access.clone());
         let draining = self.server.draining.clone();
         let ended = async move {
@@ -456,6 +551,7 @@ impl Dispatcher {
         response.map(|body| {
             let counted = move |code| {
                 drop(permit);
+                end_span(span, code);
                 metrics.forwarded(&tenant, rpc_log::name(code));
             };
             Body::new(ForwardedStream::new(body, ended, call.status_builder.clone(), counted))
@@ -471,6 +567,29 @@ impl Dispatcher {
     /// Ends an RPC whose owner has not responded in time.
     fn late(&self, call: &Call) -> Response<Body> {
         call.fail(deadline_exceeded("the response of the replica that owns the tenant"))
+    }
+}
+
+/// Ends the span of an RPC at another replica.
+fn end_span(mut span: Span, code: Code) {
+    let code_name = rpc_log::name(code);
+    span.set("rpc.response.status_code", code_name);
+    if code != Code::Ok {
+        span.fail(code_name);
+    }
+}
+
+/// The host and the port of a replica.
+fn host_and_port(address: &str) -> (String, i64) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (host.to_owned(), port.parse().unwrap_or_default())
+}
+
+/// The error of an RPC whose message can neither be kept nor sent.
+fn too_many_bytes() -> ErrorKind {
+    ErrorKind::QueueFull {
+        retry_after: RETRY_AFTER,
     }
 }
 

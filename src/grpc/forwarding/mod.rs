@@ -5,11 +5,13 @@
 //! * `listener.rs`: the port on which other replicas forward RPCs.
 //! * `peers.rs`: the connections to other replicas.
 //! * `order.rs`: the order of the writes of one connection, over all dispatches.
+//! * `kept.rs`: the limit of the messages that are kept for owners.
 //! * `source.rs`, `response.rs`: requests that can be sent again, and streams of responses.
 //! * `headers.rs`, `message.rs`: what replicas say to each other.
 
 mod dispatch;
 mod headers;
+mod kept;
 mod listener;
 mod message;
 mod order;
@@ -18,6 +20,7 @@ mod response;
 mod source;
 
 pub(super) use dispatch::{Dispatcher, RpcToDispatch};
+pub(super) use kept::KeptMessages;
 pub(super) use listener::{OriginOrders, PeerPort, PeerRequest, moved_response, set_took};
 pub use message::PeerEvents;
 pub(super) use order::DispatchOrder;

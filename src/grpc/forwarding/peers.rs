@@ -1,6 +1,7 @@
 //! The connections to other replicas: one HTTP/2 connection for each address, which is made when it is needed.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +29,7 @@ use super::message::{HELLO, OWNER_CHANGED, OwnerChanged, framed};
 use crate::identity::api_key::KeyHash;
 use crate::tls;
 
-/// Maximum time for a new connection, TLS included.
+/// Maximum time for a new connection, TLS and the check of the secret included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a failed connection, further ones fail at once for this time.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -93,7 +94,32 @@ struct Peer {
 #[derive(Default)]
 struct PeerState {
     connection: Option<PeerConnection>,
-    failed_at: Option<Instant>,
+    /// When connecting failed last, and why.
+    failed: Option<(Instant, ConnectError)>,
+}
+
+/// Why there is no connection to a replica. No RPC was sent.
+#[derive(Clone, Debug)]
+pub(super) enum ConnectError {
+    /// The replica has another secret.
+    SecretRefused,
+    /// With the reason.
+    Failed(String),
+}
+
+impl ConnectError {
+    fn new(reason: &dyn fmt::Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecretRefused => f.write_str("the replica has another cluster.secret"),
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
 }
 
 /// One connection to a replica. Clones share it.
@@ -160,7 +186,7 @@ impl Peers {
     }
 
     /// Returns the open connection to a replica, or makes one.
-    pub(super) async fn connection(&self, address: &Arc<str>) -> io::Result<PeerConnection> {
+    pub(super) async fn connection(&self, address: &Arc<str>) -> Result<PeerConnection, ConnectError> {
         let peer = self.peer(address);
         // Only one call connects. The others wait for it.
         let mut state = peer.state.lock().await;
@@ -169,12 +195,14 @@ impl Peers {
         {
             return Ok(connection.clone());
         }
-        if state.failed_at.is_some_and(|failed| failed.elapsed() < CONNECT_PAUSE) {
-            return Err(io::Error::other("connecting failed a moment ago"));
+        if let Some((failed_at, error)) = &state.failed
+            && failed_at.elapsed() < CONNECT_PAUSE
+        {
+            return Err(error.clone());
         }
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address)).await;
-        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        state.failed_at = connected.is_err().then(Instant::now);
+        let connected = connected.unwrap_or_else(|_| Err(ConnectError::new(&"timeout")));
+        state.failed = connected.as_ref().err().map(|error| (Instant::now(), error.clone()));
         state.connection = connected.as_ref().ok().cloned();
         connected
     }
@@ -192,7 +220,20 @@ impl Peers {
         peers.entry(address.clone()).or_default().clone()
     }
 
-    async fn connect(&self, address: &str) -> io::Result<PeerConnection> {
+    /// Connects, and shows the secret. RPCs are sent only to a replica that has accepted it: the other side may close a connection
+    /// before that, and an RPC that was sent on it would count as one that may have been executed.
+    async fn connect(&self, address: &str) -> Result<PeerConnection, ConnectError> {
+        let connected = self.open(address).await;
+        let mut connection = connected.map_err(|error| ConnectError::new(&error))?;
+        let response = self.send_message(&mut connection, address, HELLO, Bytes::new()).await;
+        let response = response.map_err(ConnectError::Failed)?;
+        match headers::is_refused(response.headers()) {
+            true => Err(ConnectError::SecretRefused),
+            false => Ok(connection),
+        }
+    }
+
+    async fn open(&self, address: &str) -> io::Result<PeerConnection> {
         let stream = TcpStream::connect(address).await?;
         // Without nodelay, small messages would wait for acknowledgements.
         let _ = stream.set_nodelay(true);
@@ -269,14 +310,18 @@ impl Peers {
 
     /// Asks which replica responds at an address.
     pub async fn hello(&self, address: &Arc<str>) -> HelloResponse {
-        let response = self.request(address, HELLO, Bytes::new());
+        let response = async {
+            let mut connection = self.connection(address).await?;
+            let response = self.send_message(&mut connection, address, HELLO, Bytes::new()).await;
+            response.map_err(ConnectError::Failed)
+        };
         match tokio::time::timeout(ANNOUNCE_TIMEOUT, response).await {
-            Ok(Ok(response)) if headers::is_refused(response.headers()) => HelloResponse::Refused,
             Ok(Ok(response)) => match response.headers().get(headers::PROCESS) == Some(&self.process) {
                 true => HelloResponse::ThisReplica,
                 false => HelloResponse::OtherReplica,
             },
-            Ok(Err(reason)) => HelloResponse::None(reason),
+            Ok(Err(ConnectError::SecretRefused)) => HelloResponse::Refused,
+            Ok(Err(ConnectError::Failed(reason))) => HelloResponse::None(reason),
             Err(_) => HelloResponse::None(format!("no response within {ANNOUNCE_TIMEOUT:?}")),
         }
     }
@@ -287,8 +332,13 @@ impl Peers {
     }
 
     /// Sends a message to a replica.
-    async fn request(&self, address: &Arc<str>, path: &str, body: Bytes) -> Result<Response<Incoming>, String> {
-        let mut connection = self.connection(address).await.map_err(|error| error.to_string())?;
+    async fn send_message(
+        &self,
+        connection: &mut PeerConnection,
+        address: &str,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, String> {
         let request = Request::post(format!("http://{address}{path}"))
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
@@ -299,7 +349,8 @@ impl Peers {
     }
 
     async fn send_control(&self, address: &Arc<str>, body: Bytes) -> Result<(), String> {
-        let response = self.request(address, OWNER_CHANGED, body).await?;
+        let mut connection = self.connection(address).await.map_err(|error| error.to_string())?;
+        let response = self.send_message(&mut connection, address, OWNER_CHANGED, body).await?;
         match tonic::Status::from_header_map(response.headers()) {
             Some(status) if status.code() != tonic::Code::Ok => Err(status.message().to_owned()),
             _ => Ok(()),

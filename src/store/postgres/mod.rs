@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::damage::{DamagedRows, from_json, to_json};
+use super::meter::StoreMeter;
 use super::{
     BeginResult, DamagedRow, FenceSource, RequestMark, StoreError, StoreOptions, StoredRequest, UnfinishedRequest,
     record,
@@ -32,6 +33,7 @@ use crate::clock;
 use crate::context::RequestId;
 use crate::domain::lease::{Fence, ReplicaName};
 use crate::domain::usage::{HeldSlots, QuotaUsage};
+use crate::telemetry::metrics::StorePool;
 use connection::{Failure, StatementResult, TransactionLimits};
 pub use lease::LeaseConnection;
 use pool::Pool;
@@ -75,6 +77,7 @@ pub struct Postgres {
     tasks: TaskTracker,
     /// The locks of the request ids in progress, so that the operations of a request are executed in their order.
     locks: Arc<Mutex<HashMap<RequestKey, Weak<RequestLock>>>>,
+    meter: StoreMeter,
 }
 
 /// A tenant and a request id.
@@ -102,6 +105,7 @@ impl Postgres {
             damaged: DamagedRows::default(),
             tasks: TaskTracker::new(),
             locks: Arc::default(),
+            meter: StoreMeter::default(),
         };
         let query = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')
                      AND has_function_privilege('pg_walfile_name(pg_lsn)', 'EXECUTE')
@@ -129,6 +133,15 @@ impl Postgres {
         }
     }
 
+    pub(super) fn meter(&self) -> &StoreMeter {
+        &self.meter
+    }
+
+    /// The state of the connections.
+    pub(super) fn pool_state(&self) -> StorePool {
+        self.pool.state()
+    }
+
     /// The fence of a write now.
     fn fence(&self) -> Option<Arc<Fence>> {
         self.fence.as_ref()?.fence()
@@ -150,12 +163,15 @@ impl Postgres {
         tenant: &str,
         caller: &str,
         id: &Uuid,
-        oldest: Timestamp,
+        keep: Duration,
     ) -> Result<Option<StoredRequest>, StoreError> {
         let statement = self.statement(
-            "SELECT fingerprint, begun, answer, owner, epoch FROM request WHERE tenant = $1 AND id = $2 AND begun >= $3",
-            values![tenant, &id.to_string(), oldest.as_millisecond()],
+            "SELECT fingerprint, $NOW - begun, answer, owner, epoch FROM request
+             WHERE tenant = $1 AND id = $2 AND begun >= $NOW - $3",
+            values![tenant, &id.to_string(), milliseconds(keep)],
         );
+        // Before the query: a time that is too early is safe, since the mutation is looked up from then on.
+        let now = clock::now();
         let results = self
             .transaction(caller, statement, true)
             .await
@@ -172,7 +188,7 @@ impl Postgres {
         let owner: Option<String> = row.try_get(3).map_err(column_error)?;
         Ok(Some(StoredRequest {
             fingerprint,
-            started: at(row.try_get(1).map_err(column_error)?),
+            started: before(now, row.try_get(1).map_err(column_error)?),
             result: row.try_get(2).map_err(column_error)?,
             is_of_other_epoch: !self.is_own_mark(owner.as_deref(), row.try_get(4).map_err(column_error)?),
         }))
@@ -183,8 +199,7 @@ impl Postgres {
         tenant: &str,
         caller: &str,
         mark: &RequestMark,
-        now: Timestamp,
-        oldest: Timestamp,
+        keep: Duration,
     ) -> Result<BeginResult, StoreError> {
         let RequestMark {
             request,
@@ -197,16 +212,16 @@ impl Postgres {
         let statement = self.statement(
             counted!(
                 "WITH FENCE($1),
-                 k AS MATERIALIZED (SELECT FROM request WHERE tenant = $1 AND id = $2 AND begun >= $9),
-                 h AS MATERIALIZED (SELECT FROM history WHERE id = $HERE AND first_seen <= clock_timestamp() - $10),
+                 k AS MATERIALIZED (SELECT FROM request WHERE tenant = $1 AND id = $2 AND begun >= $NOW - $8),
+                 h AS MATERIALIZED (SELECT FROM history WHERE id = $HERE AND first_seen <= clock_timestamp() - $9),
                  w AS (
                      INSERT INTO request AS r (tenant, id, fingerprint, begun, owner, epoch, attempt, keys, internal)
-                     SELECT l.tenant, $2, $3, $4, $5, $6, $7, $8, $12 FROM l
-                     WHERE $11 OR EXISTS (SELECT FROM k) OR EXISTS (SELECT FROM h)
+                     SELECT l.tenant, $2, $3, $NOW, $4, $5, $6, $7, $11 FROM l
+                     WHERE $10 OR EXISTS (SELECT FROM k) OR EXISTS (SELECT FROM h)
                      ON CONFLICT (tenant, id) DO UPDATE
                      SET fingerprint = excluded.fingerprint, begun = excluded.begun, answer = NULL, owner = excluded.owner,
                          epoch = excluded.epoch, attempt = excluded.attempt, keys = excluded.keys
-                     WHERE r.begun < $9
+                     WHERE r.begun < $NOW - $8
                         OR r.answer IS NULL AND r.fingerprint = excluded.fingerprint AND r.owner = excluded.owner
                            AND r.epoch = excluded.epoch AND r.attempt < excluded.attempt
                      RETURNING 1)",
@@ -216,12 +231,11 @@ impl Postgres {
                 tenant,
                 &request.id.to_string(),
                 &request.fingerprint[..],
-                now.as_millisecond(),
                 owner,
                 epoch,
                 *attempt,
                 &keys[..],
-                oldest.as_millisecond(),
+                milliseconds(keep),
                 *received_ago,
                 received_ago.is_zero(),
                 request.is_internal
@@ -249,7 +263,7 @@ impl Postgres {
         let statement = self.statement(
             "WITH FENCE($1)
              INSERT INTO request AS r (tenant, id, fingerprint, begun, answer, owner, epoch, attempt, internal)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8)
+             VALUES ($1, $2, $3, $NOW, $4, $5, $6, 0, $7)
              ON CONFLICT (tenant, id) DO UPDATE SET answer = excluded.answer
              WHERE r.answer IS NULL AND r.fingerprint = excluded.fingerprint
                AND (r.owner IS NOT DISTINCT FROM excluded.owner AND r.epoch = excluded.epoch OR EXISTS (SELECT FROM l))",
@@ -257,7 +271,6 @@ impl Postgres {
                 tenant,
                 &request.id.to_string(),
                 &request.fingerprint[..],
-                clock::now().as_millisecond(),
                 result,
                 owner,
                 epoch,
@@ -323,14 +336,14 @@ impl Postgres {
 
     pub(super) async fn unfinished_requests(&self, tenant: &str) -> Result<Vec<UnfinishedRequest>, StoreError> {
         let statement = self.statement(
-            "SELECT id, begun, owner, epoch, coalesce(keys, '{}') FROM request WHERE tenant = $1 AND answer IS NULL ORDER BY id",
+            "SELECT id, owner, epoch, coalesce(keys, '{}') FROM request WHERE tenant = $1 AND answer IS NULL ORDER BY id",
             values![tenant],
         );
         let rows = self.read(statement).await?;
         let read = |row: &PgRow| -> Result<Option<UnfinishedRequest>, sqlx::Error> {
             let id: String = row.try_get(0)?;
-            let owner: Option<String> = row.try_get(2)?;
-            let is_own = self.is_own_mark(owner.as_deref(), row.try_get(3)?);
+            let owner: Option<String> = row.try_get(1)?;
+            let is_own = self.is_own_mark(owner.as_deref(), row.try_get(2)?);
             let Ok(id) = Uuid::try_parse(&id) else {
                 let damaged = DamagedRow::new("request", tenant, &id, "the id is unreadable");
                 self.damaged.note(&damaged);
@@ -338,9 +351,8 @@ impl Postgres {
             };
             Ok(Some(UnfinishedRequest {
                 id,
-                started: at(row.try_get(1)?),
                 is_of_other_epoch: !is_own,
-                keys: row.try_get(4)?,
+                keys: row.try_get(3)?,
             }))
         };
         rows.iter()
@@ -348,8 +360,7 @@ impl Postgres {
             .collect()
     }
 
-    pub(super) async fn delete_old_requests(&self, oldest: Timestamp) -> Result<u64, StoreError> {
-        let internal_oldest = clock::now() - KEEP_INTERNAL;
+    pub(super) async fn delete_old_requests(&self, keep: Duration) -> Result<u64, StoreError> {
         // The tenants that this store may write. Without a fence, a tenant of a record may have no lease.
         let leases = match self.fence() {
             Some(fence) => self.statement(
@@ -364,9 +375,9 @@ impl Postgres {
         let statement = leases.and_then(|leases| {
             let delete = self.statement(
                 "d AS (DELETE FROM request USING l WHERE request.tenant = l.tenant
-                        AND (begun < $1 OR internal AND begun < $2) RETURNING 1)
+                        AND (begun < $NOW - $1 OR internal AND begun < $NOW - $2) RETURNING 1)
                  SELECT count(*) FROM d",
-                values![oldest.as_millisecond(), internal_oldest.as_millisecond()],
+                values![milliseconds(keep), milliseconds(KEEP_INTERNAL)],
             )?;
             Ok(format!("WITH l AS MATERIALIZED ({leases}), {delete}"))
         });
@@ -593,6 +604,16 @@ fn fence_held(results: &[StatementResult]) -> Result<(), StoreError> {
 #[expect(clippy::needless_pass_by_value, reason = "the signature of a closure for map_err")]
 fn column_error(error: sqlx::Error) -> StoreError {
     StoreError::reading("cannot be read", &error)
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns the time that many milliseconds before `now`. An age that is out of range becomes zero.
+fn before(now: Timestamp, milliseconds: i64) -> Timestamp {
+    let age = jiff::SignedDuration::from_millis(milliseconds);
+    now.checked_sub(age).unwrap_or(now)
 }
 
 /// Converts a stored time. A time out of range becomes the maximum.

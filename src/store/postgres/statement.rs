@@ -113,6 +113,9 @@ impl HistoryExpression {
     }
 }
 
+/// The clock of the database in milliseconds since 1970. It is read once for each place in a statement.
+const NOW: &str = "(SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
+
 /// Builds the text of statements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StatementBuilder<'a> {
@@ -123,7 +126,7 @@ pub(super) struct StatementBuilder<'a> {
 
 impl StatementBuilder<'_> {
     /// Replaces the parameters of a statement: `$1`, `$2` and so on with the values; `$HERE` with the expression for the history of
-    /// the database. `FENCE($n)` becomes the common table expression `l`: the lease of the tenant `$n`, locked, or no row if writes
+    /// the database; `$NOW` with the time of the database in milliseconds. `FENCE($n)` becomes the common table expression `l`: the lease of the tenant `$n`, locked, or no row if writes
     /// for the tenant are not allowed. Fails if a value cannot be written.
     pub(super) fn build(self, template: &str, values: &[Value<'_>]) -> Result<String, &'static str> {
         let mut text = String::with_capacity(template.len() + 64 * values.len());
@@ -138,6 +141,9 @@ impl StatementBuilder<'_> {
             rest = &rest[at..];
             if let Some(after) = rest.strip_prefix("$HERE") {
                 text.push_str(self.history.text());
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix("$NOW") {
+                text.push_str(NOW);
                 rest = after;
             } else if let Some(after) = rest.strip_prefix("FENCE($") {
                 let (tenant, after) = parameter(after, values);

@@ -3,16 +3,24 @@
 //! cover requests, quota usage and shares. Damaged rows, the checks of the store and concurrent operations are not covered: each
 //! backend needs tests of its own for these.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::lease::fence_of_all_tenants;
 use super::server::Server;
-use super::{at, ids, mark, request, share, slots, usage};
+use super::{KEEP, at, ids, mark, request, share, slots, usage};
+use crate::clock;
 use crate::domain::lead::LeadKey;
 use crate::domain::lease::Fence;
 use crate::domain::share::{Share, ShareFilter, ShareStage, ShareState};
 use crate::store::{AddShareResult, BeginResult, Store, StoredRequest};
+use crate::telemetry::metrics::Metrics;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// An empty store of a backend.
 struct TestStore {
@@ -120,6 +128,7 @@ macro_rules! test_backend {
                 a_later_share_can_use_the_same_request_id
                 a_share_is_found_by_the_id_of_its_lead_in_any_case
                 a_share_is_found_by_the_number_of_its_lead
+                shares_are_counted_by_state
                 usage_counts_leads_and_not_shares
                 an_ended_share_does_not_count_as_usage
                 a_saved_share_replaces_the_stored_share
@@ -130,6 +139,7 @@ macro_rules! test_backend {
                 a_share_that_ended_is_deleted_after_its_time
                 a_share_is_deleted_with_its_history
                 ended_shares_of_other_tenants_are_not_deleted
+                operations_are_measured_by_result
             }
         }
     };
@@ -176,91 +186,116 @@ test_backend!(pgbouncer, TestStore::pgbouncer);
 test_restarts!(postgres_after_restart, TestStore::postgres);
 test_restarts!(pgbouncer_after_restart, TestStore::pgbouncer);
 
-// Requests. A time is the number of seconds since 1970. Records from before `oldest` are old.
+// Requests.
 
-async fn begin(store: &Store, id: u128, now: i64, oldest: i64) -> BeginResult {
-    store
-        .begin_request("acme", "crm", &mark(id), at(now), at(oldest))
-        .await
-        .unwrap()
+async fn begin(store: &Store, id: u128) -> BeginResult {
+    store.begin_request("acme", "crm", &mark(id), KEEP).await.unwrap()
+}
+
+/// Makes all records older.
+async fn age(store: &Store, by: Duration) {
+    let update = format!("UPDATE request SET begun = begun - {}", by.as_millis());
+    match store {
+        Store::Sqlite(sqlite) => sqlite.execute(&update).await,
+        Store::Postgres(postgres) => {
+            let query = format!("WITH u AS ({update} RETURNING 1) SELECT count(*) FROM u");
+            assert!(postgres.count(&query).await > 0);
+        }
+    }
 }
 
 async fn finish(store: &Store, id: u128, result: &str) {
     store.finish_request("acme", "crm", &request(id), result).await.unwrap();
 }
 
-async fn stored(store: &Store, id: u128, oldest: i64) -> Option<StoredRequest> {
-    store
-        .request("acme", "crm", &Uuid::from_u128(id), at(oldest))
-        .await
-        .unwrap()
+/// The record of a request that was started just now.
+async fn stored(store: &Store, id: u128) -> Option<StoredRequest> {
+    stored_with_age(store, id, Duration::ZERO).await
 }
 
-fn record(started: i64, result: Option<&str>) -> Option<StoredRequest> {
+/// Checks the age of a record to 10 s. The result has no time.
+async fn stored_with_age(store: &Store, id: u128, age: Duration) -> Option<StoredRequest> {
+    let found = store
+        .request("acme", "crm", &Uuid::from_u128(id), KEEP)
+        .await
+        .unwrap()?;
+    let difference = clock::now().duration_since(found.started + age).abs();
+    assert!(difference < SignedDuration::from_secs(10), "{difference}");
+    Some(StoredRequest {
+        started: at(0),
+        ..found
+    })
+}
+
+fn record(result: Option<&str>) -> Option<StoredRequest> {
     Some(StoredRequest {
         fingerprint: vec![7; 32],
-        started: at(started),
+        started: at(0),
         result: result.map(str::to_owned),
         is_of_other_epoch: false,
     })
 }
 
 async fn an_id_without_a_request_has_no_record(store: &Store) {
-    assert_eq!(stored(store, 1, 0).await, None);
+    assert_eq!(stored(store, 1).await, None);
 }
 
 async fn a_started_request_has_no_result(store: &Store) {
-    assert_eq!(begin(store, 1, 100, 0).await, BeginResult::Started);
-    assert_eq!(stored(store, 1, 0).await, record(100, None));
+    assert_eq!(begin(store, 1).await, BeginResult::Started);
+    assert_eq!(stored(store, 1).await, record(None));
 }
 
 async fn a_second_request_with_the_same_id_is_not_started(store: &Store) {
-    begin(store, 1, 100, 0).await;
-    assert_eq!(begin(store, 1, 101, 0).await, BeginResult::Exists);
-    assert_eq!(stored(store, 1, 0).await, record(100, None));
+    begin(store, 1).await;
+    assert_eq!(begin(store, 1).await, BeginResult::Exists);
+    assert_eq!(stored(store, 1).await, record(None));
 }
 
 async fn a_finished_request_has_its_result(store: &Store) {
-    begin(store, 1, 100, 0).await;
+    begin(store, 1).await;
     finish(store, 1, "{}").await;
-    assert_eq!(stored(store, 1, 0).await, record(100, Some("{}")));
+    assert_eq!(stored(store, 1).await, record(Some("{}")));
 }
 
 async fn a_request_id_belongs_to_one_tenant(store: &Store) {
-    begin(store, 1, 100, 0).await;
-    let other = store.begin_request("south", "crm", &mark(1), at(102), at(0)).await;
+    begin(store, 1).await;
+    let other = store.begin_request("south", "crm", &mark(1), KEEP).await;
     assert_eq!(other, Ok(BeginResult::Started));
 }
 
 async fn a_deleted_request_can_be_started_again(store: &Store) {
-    begin(store, 1, 100, 0).await;
+    begin(store, 1).await;
     store.delete_request("acme", "crm", &mark(1)).await.unwrap();
-    assert_eq!(stored(store, 1, 0).await, None);
-    assert_eq!(begin(store, 1, 103, 0).await, BeginResult::Started);
+    assert_eq!(stored(store, 1).await, None);
+    assert_eq!(begin(store, 1).await, BeginResult::Started);
 }
 
 async fn an_old_request_is_not_returned(store: &Store) {
-    begin(store, 1, 103, 0).await;
-    assert_eq!(stored(store, 1, 104).await, None);
-    assert_eq!(stored(store, 1, 103).await, record(103, None));
+    begin(store, 1).await;
+    age(store, KEEP - MINUTE).await;
+    assert_eq!(stored_with_age(store, 1, KEEP - MINUTE).await, record(None));
+    age(store, MINUTE * 2).await;
+    assert_eq!(stored(store, 1).await, None);
 }
 
 async fn an_old_request_is_replaced(store: &Store) {
-    begin(store, 1, 103, 0).await;
+    begin(store, 1).await;
     finish(store, 1, "{}").await;
-    assert_eq!(begin(store, 1, 200, 150).await, BeginResult::Started);
-    assert_eq!(begin(store, 1, 201, 150).await, BeginResult::Exists);
-    assert_eq!(stored(store, 1, 150).await, record(200, None));
+    age(store, KEEP + MINUTE).await;
+    assert_eq!(begin(store, 1).await, BeginResult::Started);
+    assert_eq!(begin(store, 1).await, BeginResult::Exists);
+    assert_eq!(stored(store, 1).await, record(None));
 }
 
 async fn old_requests_of_all_tenants_are_deleted(store: &Store) {
-    begin(store, 1, 200, 0).await;
     for tenant in ["north", "south"] {
-        let old = store.begin_request(tenant, "crm", &mark(1), at(102), at(0)).await;
+        let old = store.begin_request(tenant, "crm", &mark(1), KEEP).await;
         assert_eq!(old, Ok(BeginResult::Started));
     }
-    assert_eq!(store.delete_old_requests(at(150)).await, Ok(2));
-    assert_eq!(stored(store, 1, 0).await, record(200, None));
+    age(store, KEEP + MINUTE).await;
+    begin(store, 1).await;
+    assert_eq!(store.delete_old_requests(KEEP).await, Ok(2));
+    assert_eq!(stored(store, 1).await, record(None));
 }
 
 // Quota usage.
@@ -487,6 +522,47 @@ async fn usage_counts_leads_and_not_shares(store: &Store) {
     assert_eq!(store.share_usage("acme", "Sam").await, Ok(2));
 }
 
+async fn shares_are_counted_by_state(store: &Store) {
+    add_four(store).await;
+    store.add_share("south", &share(5, "sam", "l9"), None).await.unwrap();
+    let counts = store.count_shares("acme").await.unwrap();
+    assert_eq!(counts, [(ShareState::Submitted, 3), (ShareState::Active, 1)].into());
+    assert_eq!(store.count_shares("nobody").await, Ok([].into()));
+}
+
+async fn operations_are_measured_by_result(store: &Store) {
+    let metrics = Arc::new(Metrics::default());
+    store.set_metrics(metrics.clone());
+    add_four(store).await;
+    store.close().await;
+    store.share("acme", Uuid::from_u128(1)).await.unwrap_err();
+    let text = metrics.text(std::iter::empty());
+    let count = |operation: &str, results: &[&str]| -> u64 {
+        let prefix = |result| {
+            format!("leadgate_store_operation_duration_seconds_count{{operation=\"{operation}\",result=\"{result}\"}} ")
+        };
+        let found = results.iter().filter_map(|result| {
+            let prefix = prefix(result);
+            text.lines().find_map(|line| line.strip_prefix(&*prefix))
+        });
+        found.map(|value| value.parse::<u64>().unwrap()).sum()
+    };
+    assert_eq!(
+        (count("add_share", &["ok"]), count("save_share", &["ok"])),
+        (4, 1),
+        "{text}"
+    );
+    assert_eq!(
+        (count("share", &["ok"]), count("share", &["failed", "unreadable"])),
+        (0, 1),
+        "{text}"
+    );
+    assert_eq!(
+        store.pool().map(|pool| (pool.used, pool.waiting)),
+        store.keeps_attempts().then_some((0, 0))
+    );
+}
+
 async fn an_ended_share_does_not_count_as_usage(store: &Store) {
     add_four(store).await;
     let ended = in_stage(share(4, "sam", "l2"), ShareStage::Expired, 500);
@@ -571,10 +647,10 @@ async fn ended_shares_of_other_tenants_are_not_deleted(store: &Store) {
 // Restarts.
 
 async fn the_result_of_a_request_survives_a_restart(mut test: TestStore) {
-    begin(&test.store, 1, 100, 0).await;
+    begin(&test.store, 1).await;
     finish(&test.store, 1, "{}").await;
     test.restart().await;
-    assert_eq!(stored(&test.store, 1, 0).await, record(100, Some("{}")));
+    assert_eq!(stored(&test.store, 1).await, record(Some("{}")));
 }
 
 async fn the_quota_usage_survives_a_restart(mut test: TestStore) {

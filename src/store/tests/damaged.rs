@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{at, ids, in_memory, mark, request, share, slots, sqlite_of, usage};
+use super::{KEEP, at, ids, in_memory, mark, request, share, slots, sqlite_of, usage};
 use crate::domain::lead::LeadKey;
 use crate::domain::share::{Share, ShareFilter, ShareStage};
 use crate::error::ErrorKind;
@@ -109,10 +109,7 @@ async fn damaged_rows_of_every_table_are_found_and_moved() {
         ("UPDATE share SET tenant = x'ff'", "share"),
     ] {
         let store = in_memory().await;
-        store
-            .begin_request("acme", "crm", &mark(1), at(1), at(0))
-            .await
-            .unwrap();
+        store.begin_request("acme", "crm", &mark(1), KEEP).await.unwrap();
         store.add_share("acme", &share(1, "sam", "l1"), None).await.unwrap();
         store.save_quota_usage("acme", &usage(Some(slots()))).await.unwrap();
         assert_eq!(store.find_damaged().await, Ok(vec![]));
@@ -120,7 +117,7 @@ async fn damaged_rows_of_every_table_are_found_and_moved() {
         sqlite.execute(damage).await;
         // All other operations succeed.
         assert!(store.quota_usage("acme").await.is_ok(), "{damage}");
-        assert!(store.delete_old_requests(at(0)).await.is_ok(), "{damage}");
+        assert!(store.delete_old_requests(KEEP).await.is_ok(), "{damage}");
         assert!(
             store.share_history("acme", Uuid::from_u128(1)).await.is_ok(),
             "{damage}"
@@ -155,16 +152,13 @@ async fn damaged_rows_of_every_table_are_found_and_moved() {
 async fn a_damaged_result_is_unknown_and_a_damaged_fingerprint_is_an_error() {
     let store = in_memory().await;
     let sqlite = sqlite_of(&store);
-    store
-        .begin_request("acme", "crm", &mark(1), at(1), at(0))
-        .await
-        .unwrap();
+    store.begin_request("acme", "crm", &mark(1), KEEP).await.unwrap();
     store.finish_request("acme", "crm", &request(1), "{}").await.unwrap();
     sqlite.execute("UPDATE request SET answer = x'ff'").await;
     let known = |id| {
         let id = Uuid::from_u128(id);
         let store = store.clone();
-        async move { store.request("acme", "crm", &id, at(0)).await }
+        async move { store.request("acme", "crm", &id, KEEP).await }
     };
     let found = known(1).await.unwrap().unwrap();
     assert_eq!(found.result, None);
@@ -174,7 +168,7 @@ async fn a_damaged_result_is_unknown_and_a_damaged_fingerprint_is_an_error() {
     assert_eq!(store.damaged_rows(), 1);
     assert_eq!(known(2).await, Ok(None));
     assert_eq!(
-        store.begin_request("acme", "crm", &mark(2), at(2), at(0)).await,
+        store.begin_request("acme", "crm", &mark(2), KEEP).await,
         Ok(BeginResult::Started)
     );
 }

@@ -1,6 +1,6 @@
 //! Files of SQLite stores: locks, deleted files, and files that cannot be opened.
 
-use super::{at, ids, mark, share};
+use super::{KEEP, ids, mark, share};
 use crate::domain::share::ShareFilter;
 use crate::error::ErrorKind;
 use crate::store::{BeginResult, Store};
@@ -29,10 +29,7 @@ async fn after_its_file_is_renamed_a_store_rejects_mutations_and_cannot_be_opene
     let error = store.probe(true).await.unwrap_err();
     assert!(error.to_string().contains("was deleted or renamed"), "{error}");
     for error in [
-        store
-            .begin_request("acme", "crm", &mark(1), at(1), at(0))
-            .await
-            .unwrap_err(),
+        store.begin_request("acme", "crm", &mark(1), KEEP).await.unwrap_err(),
         store.add_share("acme", &share(2, "sam", "l2"), None).await.unwrap_err(),
         store
             .save_share("acme", &share(1, "sam", "l1"), true)
@@ -47,7 +44,7 @@ async fn after_its_file_is_renamed_a_store_rejects_mutations_and_cannot_be_opene
     std::fs::rename(&aside, &file).unwrap();
     assert_eq!(store.probe(true).await, Ok(()));
     assert_eq!(
-        store.begin_request("acme", "crm", &mark(1), at(1), at(0)).await,
+        store.begin_request("acme", "crm", &mark(1), KEEP).await,
         Ok(BeginResult::Started)
     );
 }
@@ -84,10 +81,7 @@ async fn an_error_of_a_damaged_file_has_the_path_and_the_file_is_unchanged() {
     let url = format!("sqlite://{}", file.display());
     let store = Store::open(&url).await.unwrap();
     for id in 0..500 {
-        store
-            .begin_request("acme", "crm", &mark(id), at(1), at(0))
-            .await
-            .unwrap();
+        store.begin_request("acme", "crm", &mark(id), KEEP).await.unwrap();
     }
     store.close().await;
     let mut bytes = std::fs::read(&file).unwrap();

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::server::Server;
-use super::{at, mark, share};
+use super::{KEEP, at, mark, share};
 use crate::domain::lease::{AcquiredLease, Acquisition, Beat, Fence, History, MoveReason};
 use crate::store::{LeaseConnection, Store};
 
@@ -311,7 +311,7 @@ async fn a_write_waits_for_an_uncommitted_takeover_and_is_rejected() {
         .await;
     let write = TaskTracker::new().spawn({
         let store = store.clone();
-        async move { store.begin_request("acme", "crm", &mark(1), at(1), at(0)).await }
+        async move { store.begin_request("acme", "crm", &mark(1), KEEP).await }
     });
     assert!(database.blocked(&write).await);
     takeover.commit().await;
@@ -334,21 +334,16 @@ async fn every_write_needs_the_lease_of_its_tenant() {
     let others = fences.map(|fence| database.store.fenced(fence));
     let new = share(1, "sam", "l1");
     for store in others.into_iter().chain([database.store.clone()]) {
-        assert!(is_rejected(
-            store.begin_request("acme", "crm", &mark(1), at(1), at(0)).await
-        ));
+        assert!(is_rejected(store.begin_request("acme", "crm", &mark(1), KEEP).await));
         assert!(is_rejected(store.add_share("acme", &new, None).await));
         assert!(is_rejected(store.save_share("acme", &new, true).await));
         assert!(is_rejected(store.delete_ended_shares("acme", at(1)).await));
         assert!(is_rejected(store.save_quota_usage("acme", &super::usage(None)).await));
         assert!(is_rejected(store.save_quota_state("acme", "{}").await));
-        assert_eq!(store.delete_old_requests(at(100)).await, Ok(0));
+        assert_eq!(store.delete_old_requests(KEEP).await, Ok(0));
         assert_eq!(store.share("acme", new.id).await, Ok(None));
     }
-    owned
-        .begin_request("acme", "crm", &mark(1), at(1), at(0))
-        .await
-        .unwrap();
+    owned.begin_request("acme", "crm", &mark(1), KEEP).await.unwrap();
     owned.add_share("acme", &new, None).await.unwrap();
     owned.save_share("acme", &new, true).await.unwrap();
     owned.save_quota_usage("acme", &super::usage(None)).await.unwrap();
@@ -361,7 +356,9 @@ async fn every_write_needs_the_lease_of_its_tenant() {
         .save_quota_usage("free", &super::usage(None))
         .await
         .unwrap();
-    assert_eq!(owned.delete_old_requests(at(100)).await, Ok(1));
+    let older = "UPDATE request SET begun = begun - 2 * 24 * 3600 * 1000";
+    database.server.sql(&database.name, older);
+    assert_eq!(owned.delete_old_requests(KEEP).await, Ok(1));
 }
 
 #[tokio::test]

@@ -33,6 +33,9 @@ use crate::context::RequestId;
 use crate::domain::share::{Access, Share, ShareContext, ShareFilter, SharedEntity};
 use crate::domain::usage::{HeldSlots, HeldSlotsOfLimit, QuotaUsage};
 
+/// Longer than any record of these tests is old.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }

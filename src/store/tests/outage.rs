@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::lease::fence_of_all_tenants;
 use super::postgres::backend;
 use super::server::Server;
-use super::{at, mark};
+use super::{KEEP, mark};
 use crate::store::{BeginResult, Store, StoreOptions};
 
 /// A proxy before a server. It can hold the responses.
@@ -97,7 +97,7 @@ async fn an_operation_without_a_response_fails_within_its_limit_and_its_outcome_
 
     proxy.hold();
     let began = Instant::now();
-    let error = store.begin_request("acme", "crm", &mark(1), at(1), at(0)).await;
+    let error = store.begin_request("acme", "crm", &mark(1), KEEP).await;
     assert!(error.unwrap_err().to_string().contains("no response within 10s"));
     assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
     // A new connection is limited by store.connect_timeout. A read is repeated once.
@@ -108,9 +108,9 @@ async fn an_operation_without_a_response_fails_within_its_limit_and_its_outcome_
 
     // The transaction was executed, and its response was lost.
     assert_eq!(store.quota_state("acme").await, Ok(Some("1".to_owned())));
-    let found = store.request("acme", "crm", &Uuid::from_u128(1), at(0)).await;
+    let found = store.request("acme", "crm", &Uuid::from_u128(1), KEEP).await;
     assert_eq!(found.unwrap().map(|found| found.result), Some(None));
-    let again = store.begin_request("acme", "crm", &mark(1), at(1), at(0)).await;
+    let again = store.begin_request("acme", "crm", &mark(1), KEEP).await;
     assert_eq!(again, Ok(BeginResult::Exists));
 }
 
@@ -184,7 +184,7 @@ async fn a_server_without_a_free_connection_is_an_error_and_open_connections_con
     let mut operations = JoinSet::new();
     for number in 0..10 {
         let store = store.clone();
-        operations.spawn(async move { store.begin_request("acme", "crm", &mark(number), at(1), at(0)).await });
+        operations.spawn(async move { store.begin_request("acme", "crm", &mark(number), KEEP).await });
     }
     let results = operations.join_all().await;
     let errors: Vec<String> = results
@@ -285,7 +285,7 @@ async fn confirmed_writes_survive_a_crash_of_the_server() {
                 for number in 0.. {
                     let mark = mark(1 + round * 1_000_000 + writer * 100_000 + number);
                     let id = mark.request.id;
-                    if store.begin_request("acme", "crm", &mark, at(1), at(0)).await.is_err() {
+                    if store.begin_request("acme", "crm", &mark, KEEP).await.is_err() {
                         return;
                     }
                     confirmed.lock().unwrap().push((id, None));
@@ -313,7 +313,7 @@ async fn confirmed_writes_survive_a_crash_of_the_server() {
         let confirmed = confirmed.lock().unwrap().clone();
         for (id, result) in confirmed {
             let found = loop {
-                match store.request("acme", "crm", &id, at(0)).await {
+                match store.request("acme", "crm", &id, KEEP).await {
                     Ok(found) => break found,
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 }

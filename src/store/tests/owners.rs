@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::lease::fence_of_all_tenants;
 use super::server::Server;
-use super::{at, request};
+use super::{KEEP, request};
 use crate::clock;
 use crate::context::{RequestContext, RequestId};
 use crate::domain::lease::Fence;
@@ -43,7 +43,7 @@ impl Owners {
             database,
         };
         let mark = RequestMark::new(request(1));
-        let begun = owners.first.begin_request("acme", "crm", &mark, clock::now(), at(0));
+        let begun = owners.first.begin_request("acme", "crm", &mark, KEEP);
         begun.await.unwrap();
         owners.sql("UPDATE tenant_lease SET owner = 'second', epoch = 2");
         owners
@@ -207,21 +207,19 @@ async fn without_the_lease_a_mutation_is_not_started_and_goes_to_the_next_owner(
 #[tokio::test]
 async fn a_mutation_whose_id_a_replica_has_chosen_is_kept_for_an_hour() {
     let owners = Owners::new().await;
-    let hours_ago = |hours: i64| clock::now() - jiff::SignedDuration::from_hours(hours);
-    for (id, is_internal, begun) in [
-        (2, true, hours_ago(2)),
-        (3, true, hours_ago(0)),
-        (4, false, hours_ago(2)),
-    ] {
+    for (id, is_internal) in [(2, true), (3, false), (4, true)] {
         let mark = RequestMark::new(RequestId {
             is_internal,
             ..request(id)
         });
-        let began = owners.second.begin_request("acme", "crm", &mark, begun, at(0)).await;
+        let began = owners.second.begin_request("acme", "crm", &mark, KEEP).await;
         assert_eq!(began, Ok(BeginResult::Started));
+        if id < 4 {
+            owners.sql("UPDATE request SET begun = begun - 2 * 3600 * 1000");
+        }
     }
-    assert_eq!(owners.second.delete_old_requests(at(0)).await, Ok(1));
-    let gone = owners.second.request("acme", "crm", &Uuid::from_u128(2), at(0)).await;
+    assert_eq!(owners.second.delete_old_requests(KEEP).await, Ok(1));
+    let gone = owners.second.request("acme", "crm", &Uuid::from_u128(2), KEEP).await;
     assert_eq!(gone, Ok(None));
 }
 
@@ -267,10 +265,7 @@ async fn the_keys_of_earlier_owners_are_forgotten_together() {
         keys: vec![3],
         ..RequestMark::new(request(7))
     };
-    let begun = owners
-        .second
-        .begin_request("acme", "crm", &mark, clock::now(), at(0))
-        .await;
+    let begun = owners.second.begin_request("acme", "crm", &mark, KEEP).await;
     assert_eq!(begun, Ok(BeginResult::Started));
     // Not without the lease.
     owners.first.release_keys("acme", None).await.unwrap();
@@ -281,4 +276,44 @@ async fn the_keys_of_earlier_owners_are_forgotten_together() {
     assert_eq!(keys().await, [vec![1, 2], vec![3]]);
     owners.second.release_keys("acme", None).await.unwrap();
     assert_eq!(keys().await, [vec![], vec![3]]);
+}
+
+/// Executes a mutation whose result is a text, and returns the stored result.
+async fn execute_once(requests: &Arc<Requests<String>>, id: u128, result: &str) -> Result<String> {
+    let call = context(SECOND * 50);
+    let entry = requests.enter(request(id), vec![]);
+    let (recorded, result) = (entry.recorded(&call), result.to_owned());
+    let work = |_| async move {
+        recorded.begin().await?;
+        Ok(result)
+    };
+    requests.once(&call, Some(entry), work).await
+}
+
+#[tokio::test]
+async fn a_replica_whose_clock_is_wrong_by_a_day_neither_repeats_nor_forgets_a_mutation() {
+    for (case, hours) in [25, -25].into_iter().enumerate() {
+        let owners = Owners::new().await;
+        let requests = owners.requests(Duration::ZERO);
+        let wrong = || clock::set_ahead(jiff::SignedDuration::from_hours(hours));
+        let right = || clock::set_ahead(jiff::SignedDuration::ZERO);
+        let id = 10 * (1 + case as u128);
+
+        wrong();
+        assert_eq!(execute_once(&requests, id, "first").await, Ok("first".to_owned()));
+        right();
+        assert_eq!(execute_once(&requests, id, "second").await, Ok("first".to_owned()));
+        assert_eq!(requests.delete_expired().await, Ok(0), "{hours}");
+
+        assert_eq!(execute_once(&requests, id + 1, "first").await, Ok("first".to_owned()));
+        wrong();
+        assert_eq!(execute_once(&requests, id + 1, "second").await, Ok("first".to_owned()));
+        assert_eq!(requests.delete_expired().await, Ok(0), "{hours}");
+
+        // A mutation of unknown outcome is looked up from its start on, in the time of the replica that looks it up.
+        let found = owners.second.request("acme", "crm", &Uuid::from_u128(1), KEEP).await;
+        let age = clock::now().duration_since(found.unwrap().unwrap().started);
+        assert!(age.abs() < jiff::SignedDuration::from_secs(10), "{age}");
+        right();
+    }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::lease::fence_of_all_tenants;
 use super::server::Server;
-use super::{at, ids, mark, request, share, slots, usage};
+use super::{KEEP, at, ids, mark, request, share, slots, usage};
 use crate::domain::lease::Fence;
 use crate::domain::share::{Share, ShareFilter, ShareStage};
 use crate::error::ErrorKind;
@@ -59,7 +59,7 @@ pub(super) fn backend(store: &Store) -> &Postgres {
 }
 
 async fn begin(store: &Store, mark: &RequestMark) -> BeginResult {
-    store.begin_request("acme", "crm", mark, at(100), at(0)).await.unwrap()
+    store.begin_request("acme", "crm", mark, KEEP).await.unwrap()
 }
 
 async fn finish(store: &Store, result: &str) {
@@ -68,7 +68,7 @@ async fn finish(store: &Store, result: &str) {
 
 /// The result of request 1, and whether it is of another epoch.
 async fn stored(store: &Store) -> Option<(Option<String>, bool)> {
-    let found = store.request("acme", "crm", &Uuid::from_u128(1), at(0)).await.unwrap();
+    let found = store.request("acme", "crm", &Uuid::from_u128(1), KEEP).await.unwrap();
     found.map(|found| (found.result, found.is_of_other_epoch))
 }
 
@@ -207,7 +207,7 @@ async fn a_withdrawal_follows_a_dropped_begin() {
     for _ in 0..10 {
         // Dropped after its first poll, as when a caller cancels.
         let mark = mark(1);
-        let mut begin = Box::pin(owned.store.begin_request("acme", "crm", &mark, at(1), at(0)));
+        let mut begin = Box::pin(owned.store.begin_request("acme", "crm", &mark, KEEP));
         let is_pending = std::future::poll_fn(|context| Poll::Ready(begin.as_mut().poll(context).is_pending())).await;
         assert!(is_pending);
         drop(begin);
@@ -398,7 +398,7 @@ async fn a_damaged_fingerprint_is_an_error() {
     owned.sql("UPDATE request SET fingerprint = '\\x00'");
     let error = owned
         .store
-        .request("acme", "crm", &Uuid::from_u128(1), at(0))
+        .request("acme", "crm", &Uuid::from_u128(1), KEEP)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StoreUnreadable);
@@ -462,7 +462,7 @@ async fn replicas_of_this_release_continue_after_the_migration_of_the_next_relea
         store.save_quota_state("acme", "{}").await.unwrap();
         assert_eq!(ids(&store, ShareFilter::default()).await.len(), 2 + number);
         assert_eq!(store.find_damaged().await, Ok(vec![]));
-        store.delete_old_requests(at(0)).await.unwrap();
+        store.delete_old_requests(KEEP).await.unwrap();
         store.cluster_status().await.unwrap();
     }
     let beat = leases.beat("x:1", &["new".to_owned()]).await.unwrap();
@@ -611,10 +611,13 @@ async fn a_sqlite_store_is_copied_into_an_empty_database() {
     for id in [1, 3, 1200] {
         let id = Uuid::from_u128(id);
         let (before, after) = (
-            source.request("acme", "crm", &id, at(0)).await.unwrap(),
-            target.request("acme", "crm", &id, at(0)).await.unwrap(),
+            source.request("acme", "crm", &id, KEEP).await.unwrap(),
+            target.request("acme", "crm", &id, KEEP).await.unwrap(),
         );
-        assert_eq!(before, after);
+        let (before, after) = (before.unwrap(), after.unwrap());
+        let difference = before.started.duration_since(after.started).abs();
+        assert!(difference < jiff::SignedDuration::from_secs(10), "{difference}");
+        assert_eq!((before.fingerprint, before.result), (after.fingerprint, after.result));
     }
     assert_eq!(target.share("acme", new.id).await, source.share("acme", new.id).await);
     assert_eq!(
@@ -854,7 +857,7 @@ async fn callers_that_wait_for_a_connection_are_served_in_rotation() {
         // The last operation is the only one of another caller.
         let caller = if number == 39 { "other" } else { "flood" };
         waiting.spawn(async move {
-            let done = store.begin_request("acme", caller, &mark(number), at(1), at(0)).await;
+            let done = store.begin_request("acme", caller, &mark(number), KEEP).await;
             order.lock().unwrap().push(caller);
             done.unwrap()
         });
