@@ -1,7 +1,11 @@
-//! The pages for operators, on a port of their own: `/live`, `/ready`, `/metrics`, and a status page.
+//! The pages for operators, on a port of their own: `/live`, `/ready`, `/metrics`, and a status page. With `admin.token` also the
+//! steering requests under `/admin`.
 
+mod backup;
 mod readiness;
 mod server;
+mod steering;
+mod steering_response;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +18,18 @@ use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::backup::Backups;
 pub use self::readiness::StoreStatus;
 use self::readiness::{Readiness, Report, StoreProbe};
+use self::steering::Steering;
 use crate::audit::AuditLog;
 use crate::domain::lease::Move;
 use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Gateway, WindowSnapshot};
+use crate::identity::AdminToken;
 use crate::store::Store;
+use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, WindowState};
 use crate::tenant::{Tenant, TenantRoute, Tenants};
 
@@ -41,6 +50,10 @@ pub struct Pages {
     pub audit: Option<AuditLog>,
     /// Cancelled when the process starts to shut down.
     pub shutting_down: CancellationToken,
+    /// The token of steering requests. `None`: they are not accepted.
+    pub token: Option<Arc<AdminToken>>,
+    /// Cancelled when a steering request starts the shutdown.
+    pub shut_down: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -56,6 +69,18 @@ struct Shared {
 /// Serves the pages until `stop`.
 pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) {
     let metrics = pages.metrics.clone();
+    let steering = Steering {
+        token: pages.token,
+        tenants: pages.tenants.clone(),
+        store: pages.store.clone(),
+        audit: pages.audit.clone(),
+        metrics: metrics.clone(),
+        shut_down: pages.shut_down,
+        backups: Backups::default(),
+        pausing: tokio::sync::Mutex::default(),
+        tasks: TaskTracker::new(),
+        refused: LineLimit::default(),
+    };
     let shared = Shared {
         store: StoreProbe::new(pages.store, &pages.tenants),
         tenants: pages.tenants,
@@ -69,7 +94,8 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
         .route("/live", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_page))
-        .with_state(shared);
+        .with_state(shared)
+        .merge(steering::routes(steering));
     server::serve(listener, routes, metrics, stop).await;
 }
 
@@ -99,6 +125,10 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
+    for tenant in shared.tenants.iter() {
+        let is_paused = shared.tenants.pauses().of(tenant.name()).is_some();
+        shared.metrics.set_paused(tenant.name(), is_paused);
+    }
     let quotas = shared.tenants.gateways();
     let quotas = quotas.map(|(name, gateway)| (name, quota(&gateway).0));
     let text = shared.metrics.text(quotas);

@@ -1,6 +1,6 @@
 //! Serves the pages over HTTP/1. Each connection has one request, so that connections and their time can be limited.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -23,6 +23,25 @@ const MAX_CONNECTIONS: usize = 64;
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a failed accept. Most often, the process has no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The limit of the time of a connection, as an extension of its request. A handler with a long response can lift it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ConnectionLimit(Arc<OnceLock<CancellationToken>>);
+
+impl ConnectionLimit {
+    /// Lets the connection last longer than [`CONNECTION_TIMEOUT`]. It is closed when the returned token is cancelled.
+    pub(super) fn lift(&self) -> CancellationToken {
+        self.0.get_or_init(CancellationToken::new).clone()
+    }
+
+    /// Waits until the connection is to be closed.
+    async fn passed(&self) {
+        tokio::time::sleep(CONNECTION_TIMEOUT).await;
+        if let Some(ended) = self.0.get() {
+            ended.cancelled().await;
+        }
+    }
+}
 
 /// Serves until `stop`. Then waits until the open connections have ended.
 pub(super) async fn serve(listener: TcpListener, routes: Router, metrics: Arc<Metrics>, stop: CancellationToken) {
@@ -53,14 +72,22 @@ async fn accept(listener: &TcpListener, routes: Router, metrics: &Metrics, conne
 
 /// Serves one request.
 async fn connection(stream: TcpStream, routes: Router, permit: OwnedSemaphorePermit) {
-    let service = service_fn(move |request: Request<Incoming>| routes.clone().oneshot(request));
+    let limit = ConnectionLimit::default();
+    let of_request = limit.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(of_request.clone());
+        routes.clone().oneshot(request)
+    });
     let connection = http1::Builder::new()
         .keep_alive(false)
         // CONNECTION_TIMEOUT includes the headers.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
-    // An error, such as a closed connection, concerns the client only.
-    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+    tokio::select! {
+        // An error, such as a closed connection, concerns the client only.
+        _ = connection => {}
+        () = limit.passed() => {}
+    }
     drop(permit);
 }
 

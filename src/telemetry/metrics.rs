@@ -77,6 +77,7 @@ labels! {
     FileLabels { file: &'static str }
     ForwardedLabels { tenant: String, code: &'static str }
     ReasonLabels { reason: &'static str }
+    SteeringLabels { action: &'static str, result: &'static str }
 }
 
 /// Buckets of durations, in seconds: from one millisecond to one minute.
@@ -141,6 +142,10 @@ metrics! {
         "1 while this replica owns the tenant, 0 otherwise; absent without a cluster";
     cluster_replicas: Gauge = "cluster_replicas",
         "Replicas alive, this one included; 0 without a cluster";
+    tenant_paused: Family<TenantLabels, GaugeU64> = "tenant_paused",
+        "1 while an operator has paused the tenant, 0 otherwise; by tenant";
+    steering_requests: Family<SteeringLabels, Counter> = "steering_requests",
+        "Steering requests to the admin port, by action and result: OK or the code of the error";
     reload_failing: Family<WhatLabels, GaugeU64> = "reload_failing",
         "1 while changed files cannot be used, so that the former contents stay in use; 0 otherwise; by what they contain";
     batch_size: Family<LaneLabels, Histogram> = "batch_size",
@@ -360,6 +365,20 @@ impl Metrics {
             tenant: tenant.to_owned(),
         };
         self.cluster_owner.get_or_create(&labels).set(u64::from(is_owned));
+    }
+
+    /// Sets whether an operator has paused a tenant.
+    pub fn set_paused(&self, tenant: &str, is_paused: bool) {
+        let labels = TenantLabels {
+            tenant: tenant.to_owned(),
+        };
+        self.tenant_paused.get_or_create(&labels).set(u64::from(is_paused));
+    }
+
+    /// Counts a steering request.
+    pub fn steered(&self, action: &'static str, result: &'static str) {
+        let labels = SteeringLabels { action, result };
+        self.steering_requests.get_or_create(&labels).inc();
     }
 
     /// Sets the number of replicas alive.
