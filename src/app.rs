@@ -48,6 +48,8 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The store is checked with a transaction of its own in every fifth interval.
 const WRITE_PROBE_EVERY: u32 = 5;
+/// The shares are counted in every thirtieth interval.
+const COUNT_SHARES_EVERY: u32 = 30;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// The same with several replicas, which share the load of the database.
@@ -145,6 +147,7 @@ impl App {
     pub async fn with_store(mut config: Config, store: Store) -> Result<Self, String> {
         let authenticator = Authenticator::new(&config.auth, std::mem::take(&mut config.registry))?;
         let metrics = Arc::new(Metrics::default());
+        store.set_metrics(metrics.clone());
         let tls = config.tls.clone().map(|settings| Tls::load(settings, metrics.clone()));
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
@@ -268,6 +271,7 @@ impl App {
             look_now,
             cluster,
         } = self;
+        metrics.serving_since(clock::now().into());
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
         log_warnings(config.warnings());
         log_warnings(tls.iter().flat_map(|tls| tls.misuses()).collect());
@@ -542,6 +546,7 @@ impl Maintenance {
             }
             self.save_quota_usage(false).await;
             self.expire_due().await;
+            self.count_shares(ticks.is_multiple_of(COUNT_SHARES_EVERY)).await;
             self.metrics.damaged_rows(self.store.damaged_rows());
             if swept.elapsed() >= sweep_interval {
                 swept = Instant::now();
@@ -573,6 +578,19 @@ impl Maintenance {
         for (name, gateway) in self.tenants.gateways() {
             if let Err(error) = gateway.sharing().expire_due().await {
                 tracing::error!(tenant = name, error = error.name(), "ending expired shares failed");
+            }
+        }
+    }
+
+    /// Counts the shares by state. Without `all`, only those of accounts whose shares were not counted yet.
+    async fn count_shares(&self, all: bool) {
+        for (name, gateway) in self.tenants.gateways() {
+            let sharing = gateway.sharing();
+            if !all && sharing.counts().is_some() {
+                continue;
+            }
+            if let Err(fault) = sharing.count().await {
+                tracing::error!(tenant = name, %fault, "counting the shares failed");
             }
         }
     }
@@ -621,6 +639,7 @@ impl Maintenance {
             _ => {}
         }
         let is_writable = reason.is_none();
+        self.metrics.set_store_writable(is_writable);
         self.store_status.set(reason);
         is_writable
     }

@@ -51,6 +51,7 @@ impl Accounts {
         tasks: TaskTracker,
         pauses: PauseBoard,
     ) -> Self {
+        metrics.set_callers(callers.keys().map(String::as_str));
         let shared = Shared {
             keep_request_ids,
             metrics,
@@ -89,6 +90,7 @@ impl Accounts {
         callers: BTreeMap<String, CallerConfig>,
         quotas: CallerQuotas,
     ) {
+        self.shared.metrics.set_callers(callers.keys().map(String::as_str));
         let mut reloaded = self.reloaded();
         reloaded.callers = callers;
         reloaded.quotas = quotas;

@@ -294,6 +294,20 @@ impl Client {
         })
     }
 
+    /// The number of requests in progress.
+    pub fn in_progress(&self) -> usize {
+        let shared = &*self.shared;
+        shared
+            .settings
+            .max_in_flight
+            .saturating_sub(shared.in_flight.available_permits())
+    }
+
+    /// Counts a lookup in a cache of responses of an endpoint: `fresh`, `stale` or `missing`.
+    pub fn looked_up(&self, endpoint: &'static str, result: &'static str) {
+        self.shared.metrics.looked_up(&self.shared.tenant, endpoint, result);
+    }
+
     /// Checks whether a client of an account could be made now: its keys can be read, and the HTTP library accepts the settings.
     pub fn check_settings(
         tenant: &str,
@@ -692,11 +706,14 @@ impl Client {
         );
         shared.metrics.attempted(&Attempt {
             tenant: &shared.tenant,
+            caller: &context.caller,
             endpoint,
             outcome,
             took,
             queued,
             class: context.criticality.name(),
+            cause: error.and_then(|error| error.details.cause).map(Cause::name),
+            trace_id: None,
             refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, ErrorKind::Refused(_)))),
         });
     }

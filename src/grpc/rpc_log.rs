@@ -18,7 +18,7 @@ use super::status;
 use crate::audit::{AuditContext, RpcAudit};
 use crate::error::{Error, shortened};
 use crate::telemetry::log::LineLimit;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{FinishedRpc, Metrics};
 
 const REQUEST_ID: &str = "x-request-id";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
@@ -253,6 +253,7 @@ pub(super) struct RpcLogOutlets {
 impl RpcLogLine {
     /// Starts the line. `is_known`: whether a service has the method.
     pub(super) fn new(method: &str, is_known: bool, log: &RpcLog, peer: IpAddr, outlets: &Arc<RpcLogOutlets>) -> Self {
+        outlets.metrics.rpc_began();
         Self {
             method: shortened(method, MAX_PATH_BYTES).into_owned(),
             is_known,
@@ -269,11 +270,22 @@ impl RpcLogLine {
         }
         let took = self.log.start().elapsed();
         let code_name = name(code);
-        // Unknown paths share one label, to limit the number of labels.
-        let label = if self.is_known { &self.method } else { "unknown" };
+        let facts = &self.log.facts;
+        self.outlets.metrics.rpc_ended();
         // A forwarded RPC is counted once, by the replica that received it.
-        if !self.log.facts.is_forwarded {
-            self.outlets.metrics.rpc(label, code_name, took);
+        if !facts.is_forwarded {
+            self.outlets.metrics.rpc(&FinishedRpc {
+                method: self.is_known.then_some(&*self.method),
+                code: code_name,
+                reason: facts.reason.get().copied(),
+                caller: self.log.caller(),
+                tenant: self.log.tenant_name(),
+                took,
+                trace_id: facts
+                    .trace_id
+                    .as_deref()
+                    .and_then(|id| u128::from_str_radix(id, 16).ok()),
+            });
         }
         // Health checks are frequent.
         let is_debug = self.method.starts_with("/grpc.");
@@ -286,7 +298,6 @@ impl RpcLogLine {
                 count => suppressed = count,
             }
         }
-        let facts = &self.log.facts;
         let forwarded_to = lock(&facts.forwarded_to).clone();
         macro_rules! line {
             ($level:ident) => {

@@ -51,6 +51,8 @@ pub enum NextSlot {
 /// The state of a window at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSnapshot {
+    /// The limit in the settings.
+    pub configured: Limit,
     /// The limit as far as it is known.
     pub limit: Limit,
     /// Number of calls of the limit that leadgate uses.
@@ -292,6 +294,7 @@ impl Window {
     /// The state at this moment.
     pub fn snapshot(&mut self, now: Instant) -> WindowSnapshot {
         WindowSnapshot {
+            configured: self.configured,
             limit: self.controller.limit(),
             effective: self.controller.effective(),
             margin: self.controller.margin(),

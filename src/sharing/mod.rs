@@ -227,9 +227,14 @@ struct Shared {
     lease: TenantLease,
     handles: ShareHandles,
     expiry: Expiry,
+    /// The number of shares by state, as last counted.
+    counts: Mutex<Option<ShareCounts>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
+
+/// The number of shares in each state.
+type ShareCounts = [(ShareState, u64); ShareState::ALL.len()];
 
 /// When to look for shares whose duration is over, so that the store is not read before.
 #[derive(Default)]
@@ -331,6 +336,7 @@ impl Sharing {
             lease: parts.lease,
             handles: ShareHandles::default(),
             expiry: Expiry::default(),
+            counts: Mutex::default(),
             tasks: parts.tasks,
             stop: parts.stop,
         };
@@ -370,6 +376,20 @@ impl Sharing {
         shared.expiry.begin_read();
         shared.expiry.end_read(shared.expire(now).await?);
         Ok(())
+    }
+
+    /// Counts the shares by state, for [`Sharing::counts`].
+    pub async fn count(&self) -> std::result::Result<(), StoreError> {
+        let shared = &self.shared;
+        let found = shared.store.count_shares(&shared.tenant).await?;
+        let count = |state| (state, found.get(&state).copied().unwrap_or(0));
+        *shared.counts.lock().unwrap_or_else(PoisonError::into_inner) = Some(ShareState::ALL.map(count));
+        Ok(())
+    }
+
+    /// Returns the number of shares by state. `None`: they were not counted yet.
+    pub fn counts(&self) -> Option<ShareCounts> {
+        *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Deletes shares that ended more than `keep_ended` ago. Returns the number of deleted shares.

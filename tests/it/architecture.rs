@@ -106,7 +106,10 @@ const MODULES: [(&str, &[&str]); 23] = [
     ),
     ("users", &["cached", "context", "crm", "domain", "error"]),
     ("cached", &["clock", "context", "crm", "error"]),
-    ("store", &["clock", "cluster", "context", "domain", "error"]),
+    (
+        "store",
+        &["clock", "cluster", "context", "domain", "error", "telemetry"],
+    ),
     (
         "crm",
         &[

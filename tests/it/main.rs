@@ -41,6 +41,7 @@ mod order;
 mod outage;
 mod permissions;
 mod process;
+mod queries;
 mod quota;
 mod records;
 mod removal;

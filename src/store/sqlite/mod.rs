@@ -23,6 +23,7 @@ use sqlx::sqlite::{
 use uuid::Uuid;
 
 use super::damage::{DamagedRows, from_json, to_json};
+use super::meter::StoreMeter;
 use super::{BeginResult, DamagedRow, RequestMark, StoreError, StoredRequest, file, record};
 use crate::context::RequestId;
 use crate::domain::pause::{Pause, Pauses};
@@ -53,6 +54,7 @@ pub struct Sqlite {
     /// The file and its lock; `None` in memory.
     file: Option<(Arc<file::OpenFile>, file::FileLock)>,
     backups: Backups,
+    meter: StoreMeter,
 }
 
 impl Sqlite {
@@ -113,6 +115,7 @@ impl Sqlite {
             damaged: DamagedRows::default(),
             file,
             backups: Backups::default(),
+            meter: StoreMeter::default(),
         };
         store.check(path).await.map_err(open_error)??;
         migrations::migrator()
@@ -120,6 +123,10 @@ impl Sqlite {
             .await
             .map_err(|error| StoreError::new("cannot be migrated", &with_path(path, &error)))?;
         Ok(store)
+    }
+
+    pub(super) fn meter(&self) -> &StoreMeter {
+        &self.meter
     }
 
     /// Checks that the file is the one that was opened and that its directory has free space. With `by_writing`, also writes a
