@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::server::ConnectionLimit;
+use super::server::Connection;
 use super::steering_response::SteeringError;
 use crate::store::{BackupError, Store, StoreCopy};
 
@@ -41,12 +41,19 @@ impl Default for Backups {
 
 impl Backups {
     /// Copies the store, and returns the response with the copy. The connection may last as long as the client reads.
-    pub(super) async fn respond(&self, store: &Store, limit: &ConnectionLimit) -> Result<Response, SteeringError> {
+    pub(super) async fn respond(
+        &self,
+        store: &Store,
+        connection: Option<&Connection>,
+    ) -> Result<Response, SteeringError> {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let message = "another backup is in progress; try again when it has ended".to_owned();
             return Err(SteeringError::new(StatusCode::CONFLICT, "BACKUP_IN_PROGRESS", message));
         };
-        let ended = limit.lift();
+        let ended = CancellationToken::new();
+        if let Some(connection) = connection {
+            connection.outlast(ended.clone());
+        }
         let copy = store.backup().await?;
         let length = HeaderValue::from(copy.bytes);
         let (sender, chunks) = mpsc::channel(2);

@@ -1,6 +1,7 @@
-//! Serves the pages over HTTP/1. Each connection has one request, so that connections and their time can be limited.
+//! Serves the pages over HTTP/1. Each connection has one request, so that connections and their time can be limited. A stream has limits
+//! of its own: see [`Connection::outlast`].
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -24,21 +25,46 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a failed accept. Most often, the process has no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The limit of the time of a connection, as an extension of its request. A handler with a long response can lift it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ConnectionLimit(Arc<OnceLock<CancellationToken>>);
+/// The limits of a connection, as an extension of its request. Clones share them.
+#[derive(Clone)]
+pub(super) struct Connection {
+    limits: Arc<ConnectionLimits>,
+}
 
-impl ConnectionLimit {
-    /// Lets the connection last longer than [`CONNECTION_TIMEOUT`]. It is closed when the returned token is cancelled.
-    pub(super) fn lift(&self) -> CancellationToken {
-        self.0.get_or_init(CancellationToken::new).clone()
+struct ConnectionLimits {
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Set for a stream.
+    stream_end: OnceLock<CancellationToken>,
+}
+
+impl Connection {
+    /// A connection with this permit.
+    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            limits: Arc::new(ConnectionLimits {
+                permit: Mutex::new(Some(permit)),
+                stream_end: OnceLock::new(),
+            }),
+        }
     }
 
-    /// Waits until the connection is to be closed.
-    async fn passed(&self) {
+    /// Makes the connection a stream: it does not count as one of [`MAX_CONNECTIONS`], and may last longer than
+    /// [`CONNECTION_TIMEOUT`], until `end`. The caller limits the number of streams.
+    pub(super) fn outlast(&self, end: CancellationToken) {
+        self.limits.stream_end.get_or_init(|| end);
+        self.release();
+    }
+
+    fn release(&self) {
+        let permit = &self.limits.permit;
+        drop(permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Waits until the connection has to end.
+    async fn limit(&self) {
         tokio::time::sleep(CONNECTION_TIMEOUT).await;
-        if let Some(ended) = self.0.get() {
-            ended.cancelled().await;
+        if let Some(end) = self.limits.stream_end.get() {
+            end.cancelled().await;
         }
     }
 }
@@ -72,10 +98,10 @@ async fn accept(listener: &TcpListener, routes: Router, metrics: &Metrics, conne
 
 /// Serves one request.
 async fn connection(stream: TcpStream, routes: Router, permit: OwnedSemaphorePermit) {
-    let limit = ConnectionLimit::default();
-    let of_request = limit.clone();
+    let limits = Connection::new(permit);
+    let extension = limits.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(of_request.clone());
+        request.extensions_mut().insert(extension.clone());
         routes.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
@@ -83,18 +109,21 @@ async fn connection(stream: TcpStream, routes: Router, permit: OwnedSemaphorePer
         // CONNECTION_TIMEOUT includes the headers.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
+    // An error, such as a closed connection, concerns the client only.
     tokio::select! {
-        // An error, such as a closed connection, concerns the client only.
         _ = connection => {}
-        () = limit.passed() => {}
+        () = limits.limit() => {}
     }
-    drop(permit);
+    limits.release();
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::io::Write;
 
+    use axum::Extension;
+    use axum::body::{Body, Bytes};
     use axum::routing::get;
     use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
@@ -132,6 +161,44 @@ mod tests {
             "{response}"
         );
         assert_eq!(start.elapsed(), CONNECTION_TIMEOUT);
+        stop.cancel();
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_last_until_their_end_and_take_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let mut streams: Vec<_> = (0..MAX_CONNECTIONS)
+            .map(|_| connect(&listener, &request("/stream")))
+            .collect();
+        let mut good = connect(&listener, &request("/live"));
+        let start = Instant::now();
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let stream_end = end.clone();
+        let stream = get(move |Extension(connection): Extension<Connection>| async move {
+            connection.outlast(stream_end);
+            Body::from_stream(tokio_stream::pending::<Result<Bytes, Infallible>>())
+        });
+        let routes = Router::new()
+            .route("/live", get(|| async { "alive" }))
+            .route("/stream", stream);
+        let serving = TaskTracker::new().spawn(serve(listener, routes, Arc::default(), stop.clone()));
+        let mut response = String::new();
+        good.read_to_string(&mut response).await.unwrap();
+        assert!(response.ends_with("alive"), "{response}");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        tokio::time::sleep(CONNECTION_TIMEOUT * 10).await;
+        for stream in &mut streams {
+            let mut headers = [0; 12];
+            stream.read_exact(&mut headers).await.unwrap();
+            assert_eq!(&headers, b"HTTP/1.1 200");
+        }
+        end.cancel();
+        for mut stream in streams {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+            assert_eq!(start.elapsed(), CONNECTION_TIMEOUT * 10);
+        }
         stop.cancel();
         serving.await.unwrap();
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backup::Backups;
-use super::server::ConnectionLimit;
+use super::server::Connection;
 use super::steering_response::{SteeringError, json_response};
 use crate::audit::{AuditLog, SteeringAudit};
 use crate::clock;
@@ -28,6 +28,7 @@ use crate::identity::AdminToken;
 use crate::store::{Store, StoreError};
 use crate::telemetry::log::{self, FilterError, LineLimit};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::Tenants;
 
 /// Maximum length of the body of a request, in bytes.
@@ -45,6 +46,7 @@ pub(super) struct Steering {
     pub(super) store: Store,
     pub(super) audit: Option<AuditLog>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) traces: Tracing,
     /// Cancelled by a request to shut down.
     pub(super) shut_down: CancellationToken,
     pub(super) backups: Backups,
@@ -60,6 +62,7 @@ pub(super) struct Steering {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Action {
     SetLogFilter,
+    SetSampling,
     Pause(String),
     Resume(String),
     ShutDown,
@@ -71,6 +74,13 @@ enum Action {
 #[serde(deny_unknown_fields)]
 struct LogBody {
     filter: Option<String>,
+}
+
+/// The body of a request for another ratio of sampled traces.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SamplingBody {
+    ratio: f64,
 }
 
 /// The body of a request to pause or resume an account.
@@ -118,9 +128,9 @@ impl Steering {
             Some(audit) => audit.begin_steering(&audited).await,
             None => true,
         };
-        let limit = parts.extensions.get::<ConnectionLimit>().cloned().unwrap_or_default();
+        let connection = parts.extensions.get::<Connection>().cloned();
         let result = match may_begin {
-            true => self.execute(&action, body, &limit).await,
+            true => self.execute(&action, body, connection.as_ref()).await,
             false => Err(SteeringError::unavailable(
                 "AUDIT_UNAVAILABLE",
                 "the audit file cannot be written (audit.required); nothing was changed".to_owned(),
@@ -178,21 +188,36 @@ impl Steering {
         error.response()
     }
 
-    async fn execute(&self, action: &Action, body: Body, limit: &ConnectionLimit) -> SteeringResult {
+    async fn execute(&self, action: &Action, body: Body, connection: Option<&Connection>) -> SteeringResult {
         let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
             let message = format!("the body has more than {MAX_BODY} bytes, or cannot be read");
             SteeringError::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
         })?;
         match action {
             Action::SetLogFilter => set_log_filter(&body),
+            Action::SetSampling => self.set_sampling(&body),
             Action::Pause(tenant) => self.pause(tenant, &body).await,
             Action::Resume(tenant) => self.resume(tenant, &body).await,
             Action::ShutDown => {
                 self.shut_down.cancel();
                 Ok(json_response(StatusCode::ACCEPTED, &json!({"status": "shutting_down"})))
             }
-            Action::Backup => self.backups.respond(&self.store, limit).await,
+            Action::Backup => self.backups.respond(&self.store, connection).await,
         }
+    }
+
+    /// Changes the ratio of sampled traces until the next start of the process.
+    fn set_sampling(&self, body: &Bytes) -> SteeringResult {
+        let SamplingBody { ratio } = body_of(body)?;
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err(SteeringError::invalid("ratio must be 0 to 1".to_owned()));
+        }
+        if !self.traces.is_on() {
+            let message = "traces are off: telemetry.otlp_endpoint is not set".to_owned();
+            return Err(SteeringError::new(StatusCode::CONFLICT, "TRACES_OFF", message));
+        }
+        self.traces.set_sampling(ratio);
+        Ok(json_response(StatusCode::OK, &json!({"ratio": ratio})))
     }
 
     /// Pauses an account. With several replicas, its owner reads the pause with its next beat.
@@ -249,6 +274,7 @@ impl Action {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(1).collect();
         let (expected, action) = match parts.as_slice() {
             ["log"] => (Method::PUT, Self::SetLogFilter),
+            ["sampling"] => (Method::PUT, Self::SetSampling),
             ["tenants", name, "pause"] => (Method::POST, Self::Pause((*name).to_owned())),
             ["tenants", name, "resume"] => (Method::POST, Self::Resume((*name).to_owned())),
             ["drain"] => (Method::POST, Self::ShutDown),
@@ -273,6 +299,7 @@ impl Action {
     fn name(&self) -> &'static str {
         match self {
             Self::SetLogFilter => "log",
+            Self::SetSampling => "sampling",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::ShutDown => "drain",
@@ -284,6 +311,7 @@ impl Action {
     fn method(&self) -> &'static str {
         match self {
             Self::SetLogFilter => "PUT /admin/log",
+            Self::SetSampling => "PUT /admin/sampling",
             Self::Pause(_) => "POST /admin/tenants/NAME/pause",
             Self::Resume(_) => "POST /admin/tenants/NAME/resume",
             Self::ShutDown => "POST /admin/drain",
@@ -294,7 +322,7 @@ impl Action {
     fn tenant(&self) -> Option<&str> {
         match self {
             Self::Pause(tenant) | Self::Resume(tenant) => Some(tenant),
-            Self::SetLogFilter | Self::ShutDown | Self::Backup => None,
+            Self::SetLogFilter | Self::SetSampling | Self::ShutDown | Self::Backup => None,
         }
     }
 }
@@ -350,6 +378,7 @@ mod tests {
     fn an_action_has_one_method_and_one_path() {
         let action = |method: Method, path: &str| Action::of(&method, path).map_err(|error| error.code);
         assert_eq!(action(Method::PUT, "/admin/log"), Ok(Action::SetLogFilter));
+        assert_eq!(action(Method::PUT, "/admin/sampling"), Ok(Action::SetSampling));
         assert_eq!(
             action(Method::POST, "/admin/tenants/acme/pause"),
             Ok(Action::Pause("acme".to_owned()))

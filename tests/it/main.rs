@@ -56,6 +56,7 @@ mod sizes;
 mod steering;
 mod store;
 mod tls;
+mod traces;
 mod transfer;
 mod uncertain;
 mod unreadable;

@@ -21,6 +21,7 @@ use crate::account::Account;
 use crate::harness::{World, by_id, channel, concurrently, lead, lone_read, seen, within};
 use crate::process::{Said, run};
 use crate::share::ShareFixture;
+use crate::traces::Collector;
 
 /// The token of the tests.
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -78,8 +79,9 @@ fn slow(options: &mut Options, millis: u64) {
 
 // The token and the requests.
 
-const REQUESTS: [(&str, &str); 5] = [
+const REQUESTS: [(&str, &str); 6] = [
     ("PUT", "log"),
+    ("PUT", "sampling"),
     ("POST", "tenants/acme/pause"),
     ("POST", "tenants/acme/resume"),
     ("POST", "drain"),
@@ -120,7 +122,7 @@ async fn requests_without_the_token_change_nothing_and_are_counted() {
     let id = world.simulator.insert_lead(&[("FirstName", "Ann")]);
     world.get(by_id(&id)).await.unwrap();
     world
-        .until("leadgate_steering_requests_total{action=\"unknown\",result=\"TOKEN_INVALID\"} 16")
+        .until("leadgate_steering_requests_total{action=\"unknown\",result=\"TOKEN_INVALID\"} 19")
         .await;
     assert_eq!(world.page("/ready").await.0, 200);
 }
@@ -144,6 +146,11 @@ async fn invalid_requests_are_errors_in_json() {
             "{\"filter\": \"info,leadgate=loud\"}",
             (400, "INVALID_FILTER"),
         ),
+        ("POST", "sampling", "", (405, "METHOD_NOT_ALLOWED")),
+        ("PUT", "sampling", "{}", (400, "INVALID_BODY")),
+        ("PUT", "sampling", "{\"ratio\": 1.5}", (400, "INVALID_BODY")),
+        ("PUT", "sampling", "{\"ratio\": -0.5}", (400, "INVALID_BODY")),
+        ("PUT", "sampling", "{\"ratio\": 0.5}", (409, "TRACES_OFF")),
         ("POST", "tenants/nobody/pause", "", (404, "TENANT_NOT_FOUND")),
         ("POST", "tenants/nobody/resume", "", (404, "TENANT_NOT_FOUND")),
         ("POST", "tenants/acme/pause", "x", (400, "INVALID_BODY")),
@@ -509,6 +516,23 @@ async fn the_log_filter_changes_while_the_process_runs() {
 }
 
 /// A process of an account with the token.
+#[tokio::test]
+async fn the_sampling_of_traces_changes_while_the_process_runs() {
+    let collector = Collector::http().await;
+    let settings = format!("{}sampling = 0.0\n{SETTING}", collector.settings());
+    let world = World::with(Options::default(), &settings).await.warm().await;
+    world.create(lead("Asha")).await.unwrap();
+    let changed = steer(world.admin, "PUT", "sampling", "{\"ratio\": 1}").await;
+    assert_eq!(changed, (200, json!({"ratio": 1.0})));
+    world.create(lead("Ravi")).await.unwrap();
+    world.stop().await;
+    let spans = collector.spans();
+    let created = spans
+        .iter()
+        .filter(|span| span.name == "leadgate.v1.LeadService/CreateLead");
+    assert_eq!(created.count(), 1);
+}
+
 async fn with_token(account: &Account) -> crate::account::Process {
     let process = account.process().await;
     let text = std::fs::read_to_string(&process.path).unwrap();

@@ -129,6 +129,7 @@ macro_rules! test_backend {
                 a_later_share_can_use_the_same_request_id
                 a_share_is_found_by_the_id_of_its_lead_in_any_case
                 a_share_is_found_by_the_number_of_its_lead
+                shares_are_counted_by_state
                 usage_counts_leads_and_not_shares
                 an_ended_share_does_not_count_as_usage
                 a_saved_share_replaces_the_stored_share
@@ -141,7 +142,6 @@ macro_rules! test_backend {
                 ended_shares_of_other_tenants_are_not_deleted
                 an_account_is_paused_until_it_is_resumed
                 a_second_pause_changes_only_the_reason
-                shares_are_counted_by_state
                 operations_are_measured_by_result
             }
         }
