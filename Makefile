@@ -15,8 +15,9 @@ KUSTOMIZE := 5.8.1
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The binary that is shipped.
 DIST_BIN := $(TARGET)/dist/leadgate
-# The binary that the client tests and `make hostile` run.
+# The binary that the client tests, the incidents and `make hostile` run.
 LEADGATE_BIN ?= $(DIST_BIN)
+INCIDENTS := $(sort $(filter-out %/incident.py,$(wildcard examples/incidents/*.py)))
 REQUIREMENTS := tools/requirements.txt examples/python/requirements.txt
 PYTHON_READY := .venv/ready
 DENY_READY := .tools/cargo-deny-$(CARGO_DENY)
@@ -33,15 +34,15 @@ help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: announce tools lint unit crash release-binary client-test ## Runs all checks and tests of CI
+test: announce tools lint unit crash release-binary client-test incidents ## Runs all checks and tests of CI
 	@echo
-	@echo "make test: lint, unit, crash, release-binary and client-test have all passed"
+	@echo "make test: lint, unit, crash, release-binary, client-test and incidents have all passed"
 
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
 	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, and PostgreSQL and PgBouncer with apt-get."
-	@echo "Then it runs lint, unit, crash, release-binary and client-test. The first run takes a quarter of an hour on two cores."
+	@echo "Then it runs lint, unit, crash, release-binary, client-test and incidents. The first run takes a quarter of an hour on two cores."
 
 .PHONY: tools
 tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) postgres ## Installs the linters, the packages of the Python client, and PostgreSQL
@@ -143,12 +144,23 @@ release-binary: ## Builds the binary that is shipped, target/dist/leadgate, and 
 	tools/check-binary.sh $(DIST_BIN)
 
 .PHONY: client-test
-client-test: $(PYTHON_READY) ## Runs a Python client against real processes (LEADGATE_BIN names another binary)
+client-test: $(PYTHON_READY) test-binary ## Runs a Python client against real processes (LEADGATE_BIN names another binary)
 	@echo "== client-test: a client in Python"
+	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
+
+.PHONY: incidents
+incidents: $(PYTHON_READY) postgres test-binary ## Reproduces the incidents of docs/incidents.md (LEADGATE_BIN names another binary)
+	@for script in $(INCIDENTS); do \
+	    echo "== incidents: $$script"; \
+	    LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python "$$script"; \
+	done
+
+# Builds the binary that is shipped, unless LEADGATE_BIN names another one.
+.PHONY: test-binary
+test-binary:
 ifeq ($(LEADGATE_BIN), $(DIST_BIN))
 	cargo build --profile dist --locked --bin leadgate
 endif
-	LEADGATE_BIN="$(abspath $(LEADGATE_BIN))" $(BIN)/python -m unittest discover --start-directory tests/python
 
 .PHONY: advisories
 advisories: $(DENY_READY) ## Checks the dependencies against the RustSec database (ADVISORY_DB=PATH: a clone of it, without the network)
