@@ -4,6 +4,8 @@ FROM rust:1.95.0-bookworm AS build
 WORKDIR /build
 # The toolchain of the image. With rust-toolchain.toml, clippy and rustfmt would be downloaded.
 ENV RUSTUP_TOOLCHAIN=1.95.0
+# The commit that leadgate_build_info shows: docker build --build-arg LEADGATE_COMMIT=$(git rev-parse HEAD).
+ARG LEADGATE_COMMIT=unknown
 COPY . .
 RUN make release-binary && mkdir /build/empty
 

@@ -41,15 +41,19 @@ test: announce tools lint unit crash release-binary client-test incidents ## Run
 .PHONY: announce
 announce:
 	@echo "make test installs the Python packages of $(REQUIREMENTS) into .venv"
-	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, and PostgreSQL and PgBouncer with apt-get."
+	@echo "and cargo-deny $(CARGO_DENY) and kustomize $(KUSTOMIZE) into .tools, if they are missing, and PostgreSQL, PgBouncer and Prometheus with apt-get."
 	@echo "Then it runs lint, unit, crash, release-binary, client-test and incidents. The first run takes a quarter of an hour on two cores."
 
 .PHONY: tools
-tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) postgres ## Installs the linters, the packages of the Python client, and PostgreSQL
+tools: $(PYTHON_READY) $(DENY_READY) $(KUSTOMIZE_READY) postgres promtool ## Installs the linters, the packages of the Python client, promtool, and PostgreSQL
 
 .PHONY: postgres
 postgres:
 	@tools/install-postgres.sh
+
+.PHONY: promtool
+promtool:
+	@tools/install-promtool.sh
 
 $(PYTHON_READY): $(REQUIREMENTS) tools/python-environment.sh
 	@echo "== tools: Python packages"
@@ -93,13 +97,17 @@ lint-proto: $(PYTHON_READY)
 	$(BIN)/buf format --diff --exit-code --path proto/leadgate
 
 .PHONY: lint-deploy
-lint-deploy: $(PYTHON_READY) $(KUSTOMIZE_READY)
+lint-deploy: $(PYTHON_READY) $(KUSTOMIZE_READY) promtool
 	@echo "== lint: deployment files"
 	$(JSONSCHEMA) --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(JSONSCHEMA) --schemafile tools/schemas/prometheus.json deploy/prometheus/prometheus.yaml
 	$(JSONSCHEMA) --schemafile tools/schemas/prometheus-rules.json deploy/prometheus/alerts.yaml
 	$(JSONSCHEMA) --schemafile tools/schemas/grafana-datasources.json deploy/grafana/datasources/*.yaml
 	$(JSONSCHEMA) --schemafile tools/schemas/grafana-dashboards.json deploy/grafana/dashboards/*.yaml
+	$(JSONSCHEMA) --schemafile tools/schemas/grafana-dashboard.json deploy/grafana/dashboards/*.json
+	$(BIN)/python tools/dashboards.py --check
+	promtool check rules deploy/prometheus/alerts.yaml
+	promtool test rules deploy/prometheus/*_test.yaml
 	$(BIN)/python tools/check-deploy.py .tools/bin/kustomize
 
 # `cargo check` checks a gateway without the simulator.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -9,6 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `serve` warns of a binary that is not built to be shipped.
     let opt_level = env::var_os("OPT_LEVEL").ok_or("cargo sets OPT_LEVEL")?;
     println!("cargo:rustc-env=LEADGATE_OPT_LEVEL={}", opt_level.display());
+    build_information()?;
 
     let root = Path::new("proto");
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("leadgate/v1"))?
@@ -33,5 +35,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.rpc", "::tonic_types::pb")
         .build_client(true)
         .compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Sets what `leadgate_build_info` shows.
+fn build_information() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-env-changed=LEADGATE_COMMIT");
+    let commit = env::var_os("LEADGATE_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.unwrap_or_else(|| "unknown".into());
+    println!("cargo:rustc-env=LEADGATE_COMMIT={}", commit.display());
+    let compiler = env::var_os("RUSTC").ok_or("cargo sets RUSTC")?;
+    let version = Command::new(compiler).arg("--version").output()?.stdout;
+    // Such as `rustc 1.95.0 (59807616e 2026-04-14)`.
+    let version = String::from_utf8(version)?;
+    let version = version.split_whitespace().nth(1).ok_or("rustc has no version")?;
+    println!("cargo:rustc-env=LEADGATE_RUSTC={version}");
     Ok(())
 }

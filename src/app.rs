@@ -29,6 +29,7 @@ use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
 use crate::tenant::{Membership, TenantRoute, Tenants};
 use crate::tls::Tls;
 use crate::{admin, clock, grpc};
@@ -47,6 +48,8 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The store is checked with a transaction of its own in every fifth interval.
 const WRITE_PROBE_EVERY: u32 = 5;
+/// The shares are counted in every thirtieth interval.
+const COUNT_SHARES_EVERY: u32 = 30;
 /// Interval of deleting expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// The same with several replicas, which share the load of the database.
@@ -144,6 +147,7 @@ impl App {
     pub async fn with_store(mut config: Config, store: Store) -> Result<Self, String> {
         let authenticator = Authenticator::new(&config.auth, std::mem::take(&mut config.registry))?;
         let metrics = Arc::new(Metrics::default());
+        store.set_metrics(metrics.clone());
         let tls = config.tls.clone().map(|settings| Tls::load(settings, metrics.clone()));
         let tls = tls.transpose()?.map(Arc::new);
         let tasks = TaskTracker::new();
@@ -261,7 +265,15 @@ impl App {
             look_now,
             cluster,
         } = self;
+        metrics.serving_since(clock::now().into());
         let audit = AuditLog::open(&config.audit, metrics.clone()).await?;
+        let (tracing, export) = match &config.traces {
+            None => (Tracing::default(), None),
+            Some(settings) => {
+                let (tracing, export) = Tracing::new(settings, &metrics)?;
+                (tracing, Some(export))
+            }
+        };
         log_warnings(config.warnings());
         log_warnings(tls.iter().flat_map(|tls| tls.misuses()).collect());
         let usable = config.usable_credentials();
@@ -371,6 +383,10 @@ impl App {
         maintenance.save_quota_usage(false).await;
         maintenance_tasks.spawn(maintenance.run(stop_maintenance.clone()));
         maintenance_tasks.spawn(watcher.run(stop_maintenance.clone()));
+        let (export_tasks, stop_export) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(export) = export {
+            export_tasks.spawn(export.run(stop_export.clone()));
+        }
         let parts = grpc::ServerParts {
             tenants,
             authenticator,
@@ -380,6 +396,7 @@ impl App {
             metrics,
             tasks: tasks.clone(),
             cluster,
+            tracing,
         };
         grpc::serve(listener, parts, not_serving, draining.clone()).await;
 
@@ -401,6 +418,10 @@ impl App {
             audit.flush().await;
         }
         store.close().await;
+        // The last spans have ended. The export ends soon, also if the collector does not respond.
+        stop_export.cancel();
+        export_tasks.close();
+        export_tasks.wait().await;
         tracing::info!("stopped");
         // A connection that never completes its request must not delay the end.
         if tokio::time::timeout(ADMIN_TIMEOUT, &mut admin_pages).await.is_err() {
@@ -521,6 +542,7 @@ impl Maintenance {
             }
             self.save_quota_usage(false).await;
             self.expire_due().await;
+            self.count_shares(ticks.is_multiple_of(COUNT_SHARES_EVERY)).await;
             self.metrics.damaged_rows(self.store.damaged_rows());
             if swept.elapsed() >= sweep_interval {
                 swept = Instant::now();
@@ -552,6 +574,19 @@ impl Maintenance {
         for (name, gateway) in self.tenants.gateways() {
             if let Err(error) = gateway.sharing().expire_due().await {
                 tracing::error!(tenant = name, error = error.name(), "ending expired shares failed");
+            }
+        }
+    }
+
+    /// Counts the shares by state. Without `all`, only those of accounts whose shares were not counted yet.
+    async fn count_shares(&self, all: bool) {
+        for (name, gateway) in self.tenants.gateways() {
+            let sharing = gateway.sharing();
+            if !all && sharing.counts().is_some() {
+                continue;
+            }
+            if let Err(fault) = sharing.count().await {
+                tracing::error!(tenant = name, %fault, "counting the shares failed");
             }
         }
     }
@@ -600,6 +635,7 @@ impl Maintenance {
             _ => {}
         }
         let is_writable = reason.is_none();
+        self.metrics.set_store_writable(is_writable);
         self.store_status.set(reason);
         is_writable
     }

@@ -90,10 +90,14 @@ where
     pub async fn get(&self, context: &RequestContext) -> Result<Arc<T>> {
         if let Some(cached) = self.shared.current.load_full() {
             if cached.fetched.elapsed() >= self.shared.lifetime {
+                self.shared.crm.looked_up(O::NAME, "stale");
                 self.refresh();
+            } else {
+                self.shared.crm.looked_up(O::NAME, "fresh");
             }
             return Ok(cached.value.clone());
         }
+        self.shared.crm.looked_up(O::NAME, "missing");
         let _fetching = context.wait(O::NAME, self.shared.fetching.lock()).await?;
         // Another caller may have fetched it meanwhile.
         match self.shared.current.load_full() {

@@ -6,13 +6,15 @@ Checks the files in deploy/ that the schemas of single files do not cover. Uses 
 * deploy/kubernetes: renders base and example with the program KUSTOMIZE. Checks each object against the schemas of the oldest and
   newest supported Kubernetes, and the names and ports that objects use of each other and of leadgate.toml.
 * deploy/compose.yaml: the services, volumes and files that it, Prometheus and Grafana name.
-* deploy/prometheus/alerts.yaml: docs/operations.md describes each metric, and docs/deploy.md each alert.
+* deploy/prometheus/alerts.yaml: docs/operations.md describes each alert, and each alert has tests.
+* deploy/grafana/dashboards: promtool can parse the queries. tests/it/queries.rs checks the metrics and labels in all queries.
 """
 
 import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,9 +28,10 @@ COMPOSE = Path("deploy/compose.yaml")
 COMPOSE_CONFIG = Path("deploy/compose/leadgate.toml")
 PROMETHEUS = Path("deploy/prometheus/prometheus.yaml")
 ALERTS = Path("deploy/prometheus/alerts.yaml")
+DASHBOARDS = Path("deploy/grafana/dashboards")
 DATASOURCES = Path("deploy/grafana/datasources/prometheus.yaml")
-METRICS = Path("docs/operations.md")
-GUIDE = Path("docs/deploy.md")
+ALERT_TESTS = sorted(ALERTS.parent.glob("*_test.yaml"))
+GUIDE = Path("docs/operations.md")
 SERVICE_MONITOR = json.loads(Path("tools/schemas/service-monitor.json").read_text(encoding="utf-8"))
 # unhealthyPodEvictionPolicy of a PodDisruptionBudget is stable since 1.31.
 VERSIONS = ["1.31", "1.37"]
@@ -235,20 +238,42 @@ def compose_errors():
 
 
 def alert_errors():
-    known = METRICS.read_text(encoding="utf-8")
-    guide = GUIDE.read_text(encoding="utf-8")
-    for group in load(ALERTS)["groups"]:
-        for rule in group["rules"]:
-            if f"`{rule['alert']}`" not in guide:
-                yield f"{ALERTS}: {GUIDE} does not describe {rule['alert']}"
-            for metric in re.findall(r"\bleadgate_\w+", rule["expr"]):
-                if f"`{metric}`" not in known:
-                    yield f"{ALERTS}: {rule['alert']}: {METRICS} has no metric {metric}"
+    """Each alert has a section of its own in the guide, and tests in which it fires and does not fire."""
+    headings = re.findall(r"^### (Leadgate\w+)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    rules = [rule for group in load(ALERTS)["groups"] for rule in group["rules"]]
+    names = [rule["alert"] for rule in rules]
+    if headings != names:
+        yield f"{GUIDE}: has sections for the alerts {headings}, {ALERTS} has {names}"
+    for rule in rules:
+        if rule["annotations"]["runbook"] != f"{GUIDE}#{rule['alert'].lower()}":
+            yield f"{ALERTS}: {rule['alert']}: the runbook is not the section of the alert"
+    tests = {test["name"]: test["promql_expr_test"] for file in ALERT_TESTS for test in load(file)["tests"]}
+    for name in names:
+        expression = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
+        expected = [bool(test.get("exp_samples")) for test in tests.get(name, []) if test["expr"] == expression]
+        if sorted(expected) != [False, True]:
+            yield f"{ALERTS}: {name} needs a test in which it does not fire and one in which it fires, with {expression}"
+
+
+def dashboard_errors():
+    """promtool can parse each query of the dashboards."""
+    rules = []
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+            for target in panel.get("targets", []):
+                query = target["expr"].replace("$__rate_interval", "5m")
+                rules.append({"record": "query", "expr": query, "labels": {"panel": f"{path.name}: {panel['title']} {target['refId']}"}})
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}, file)
+        file.flush()
+        checked = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True, check=False)
+    if checked.returncode:
+        yield f"{DASHBOARDS}: {checked.stderr.strip()}"
 
 
 def main():
     [kustomize] = sys.argv[1:]
-    errors = [*kubernetes_errors(kustomize), *compose_errors(), *alert_errors()]
+    errors = [*kubernetes_errors(kustomize), *compose_errors(), *alert_errors(), *dashboard_errors()]
     for error in dict.fromkeys(errors):
         print(error, file=sys.stderr)
     return 1 if errors else 0

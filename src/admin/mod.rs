@@ -21,7 +21,7 @@ use crate::audit::AuditLog;
 use crate::domain::lease::Move;
 use crate::gateway::{BreakerSnapshot, BreakerState, Criticality, Gateway, WindowSnapshot};
 use crate::store::Store;
-use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, WindowState};
+use crate::telemetry::metrics::{ClassState, Metrics, QuotaState, TenantSnapshot, WindowState};
 use crate::tenant::{Tenant, TenantRoute, Tenants};
 
 /// The content type of the OpenMetrics text format.
@@ -47,7 +47,8 @@ pub struct Pages {
 struct Shared {
     tenants: Tenants,
     metrics: Arc<Metrics>,
-    store: StoreProbe,
+    store: Store,
+    store_probe: StoreProbe,
     store_status: StoreStatus,
     audit: Option<AuditLog>,
     shutting_down: CancellationToken,
@@ -57,7 +58,8 @@ struct Shared {
 pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) {
     let metrics = pages.metrics.clone();
     let shared = Shared {
-        store: StoreProbe::new(pages.store, &pages.tenants),
+        store_probe: StoreProbe::new(pages.store.clone(), &pages.tenants),
+        store: pages.store,
         tenants: pages.tenants,
         metrics: pages.metrics,
         store_status: pages.store_status,
@@ -79,7 +81,7 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     let audit_error = shared.audit.as_ref().and_then(AuditLog::error);
     let report = Report::new(
         &shared.tenants,
-        &shared.store,
+        &shared.store_probe,
         &shared.store_status,
         audit_error,
         is_shutting_down,
@@ -99,9 +101,21 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn metrics_page(State(shared): State<Shared>) -> impl IntoResponse {
-    let quotas = shared.tenants.gateways();
-    let quotas = quotas.map(|(name, gateway)| (name, quota(&gateway).0));
-    let text = shared.metrics.text(quotas);
+    if let Some(pool) = shared.store.pool() {
+        shared.metrics.set_store_pool(&pool);
+    }
+    let states = shared.tenants.gateways().map(|(name, gateway)| {
+        let state = TenantSnapshot {
+            quota: quota(&gateway).0,
+            in_progress: gateway.crm().in_progress(),
+            shares: gateway.sharing().counts().map(|counts| {
+                let counts = counts.into_iter();
+                counts.map(|(state, count)| (state.name(), count)).collect()
+            }),
+        };
+        (name, state)
+    });
+    let text = shared.metrics.text(states);
     ([(CONTENT_TYPE, METRICS_TYPE)], text)
 }
 
@@ -142,7 +156,7 @@ async fn status_page(State(shared): State<Shared>) -> Html<String> {
             },
             bulk_used = bulk.used,
             bulk_limit = bulk.effective,
-            last = state.utilisation * 100.0,
+            last = state.utilization * 100.0,
         );
     }
     let condition = if shared.shutting_down.is_cancelled() {
@@ -231,6 +245,7 @@ fn escaped(text: &str) -> String {
 fn quota(gateway: &Gateway) -> (QuotaState, BreakerSnapshot) {
     let quota = gateway.quota();
     let window = |window: &WindowSnapshot| WindowState {
+        configured: window.configured.calls,
         limit: window.limit.calls,
         effective: window.effective,
         margin: window.margin,
@@ -249,8 +264,11 @@ fn quota(gateway: &Gateway) -> (QuotaState, BreakerSnapshot) {
     let state = QuotaState {
         windows: [("calls", window(&quota.calls)), ("bulk", window(&quota.bulk))],
         grants: quota.grants,
-        utilisation: quota.utilization,
+        utilization: quota.utilization,
         waiting: Criticality::ALL.map(class),
+        callers: quota.queue.callers.clone(),
+        daily_limit: quota.daily.limit,
+        daily_used: quota.daily.used,
         daily_remaining: quota.daily.remaining,
         breaker_open: quota.breaker.state != BreakerState::Closed,
     };

@@ -49,6 +49,7 @@ impl Accounts {
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
     ) -> Self {
+        metrics.set_callers(callers.keys().map(String::as_str));
         let shared = Shared {
             keep_request_ids,
             metrics,
@@ -86,6 +87,7 @@ impl Accounts {
         callers: BTreeMap<String, CallerConfig>,
         quotas: CallerQuotas,
     ) {
+        self.shared.metrics.set_callers(callers.keys().map(String::as_str));
         let mut reloaded = self.reloaded();
         reloaded.callers = callers;
         reloaded.quotas = quotas;

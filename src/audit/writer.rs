@@ -264,7 +264,7 @@ mod tests {
             line["request_id"].as_str().unwrap().to_owned()
         });
         assert_eq!(ids.collect::<std::collections::BTreeSet<_>>().len(), 200);
-        assert_eq!(counted(&log, "leadgate_audit_lines_total"), "200");
+        assert_eq!(counted(&log, "leadgate_audit_lines_total{outcome=\"written\"}"), "200");
     }
 
     #[tokio::test]
@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(log.append(&line("lost", &[])).await, Err(Unwritten));
         }
         assert!(log.error().unwrap().contains("No space left"));
-        assert_eq!(counted(&log, "leadgate_audit_failures_total"), "2");
+        assert_eq!(counted(&log, "leadgate_audit_lines_total{outcome=\"failed\"}"), "2");
         std::fs::remove_file(&path).unwrap();
         symlink(&real, &path).unwrap();
         assert_eq!(log.append(&line("kept", &[])).await, Ok(()));

@@ -278,20 +278,37 @@ impl ShareState {
         Self::Uncertain,
     ];
 
+    /// All states.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Submitted,
+        Self::Processing,
+        Self::Active,
+        Self::Expired,
+        Self::Failed,
+        Self::Revoking,
+        Self::Revoked,
+        Self::Uncertain,
+    ];
+
     /// Returns the state with this number.
     pub fn from_number(number: i64) -> Option<Self> {
-        let all = [
-            Self::Pending,
-            Self::Submitted,
-            Self::Processing,
-            Self::Active,
-            Self::Expired,
-            Self::Failed,
-            Self::Revoking,
-            Self::Revoked,
-            Self::Uncertain,
-        ];
-        all.into_iter().find(|state| *state as i64 == number)
+        Self::ALL.into_iter().find(|state| *state as i64 == number)
+    }
+
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Submitted => "submitted",
+            Self::Processing => "processing",
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Failed => "failed",
+            Self::Revoking => "revoking",
+            Self::Revoked => "revoked",
+            Self::Uncertain => "uncertain",
+        }
     }
 }
 

@@ -45,7 +45,8 @@ use crate::context::deadline_exceeded;
 use crate::error::{ErrorKind, Result, shortened};
 use crate::identity::{AuthMode, Caller};
 use crate::telemetry::log::LineLimit;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, OpenConnection};
+use crate::telemetry::trace::{Span, Trace};
 use crate::tls::Tls;
 
 /// The flow-control window of one stream. It limits the frames that the RPC has not read yet: an import that waits for the
@@ -129,7 +130,7 @@ struct Refusals {
 
 impl Refusals {
     fn report(&self, setting: &'static str) {
-        self.metrics.connection_refused();
+        self.metrics.connection_refused(setting);
         let now = Instant::now();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
         if last.is_none_or(|last| now - last > BURST_PAUSE) {
@@ -267,8 +268,11 @@ async fn begin(stream: TcpStream, peer: Peer, replica: Option<Arc<AdmittedPeer>>
     // Without nodelay, small messages would wait for acknowledgements. An error is harmless: the connection is only slower.
     let _ = stream.set_nodelay(true);
     let established_by = Instant::now() + context.server.settings.handshake_timeout;
+    // The connections of other replicas are not counted.
+    let is_of_caller = matches!(context.port, Port::Callers(_));
+    let counted = is_of_caller.then(|| context.metrics.connection_opened());
     let Some(tls) = &context.tls else {
-        return connection(stream, peer, replica, established_by, None, context).await;
+        return connection(stream, peer, replica, established_by, None, counted, context).await;
     };
     let handshake = async {
         // A client that sends nothing needs no permit. Probes of load balancers close the connection without a byte.
@@ -294,7 +298,7 @@ async fn begin(stream: TcpStream, peer: Peer, replica: Option<Arc<AdmittedPeer>>
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(|chain| ClientCertificate::new(chain.into(), tls.clone()));
             let certificate = certificate.map(Arc::new);
-            connection(stream, peer, replica, established_by, certificate, context).await;
+            connection(stream, peer, replica, established_by, certificate, counted, context).await;
         }
         Ok(Err(error)) => context.handshake_failed("error", peer, &error.to_string()),
         Err(_) => context.handshake_failed("timeout", peer, "server.handshake_timeout has passed"),
@@ -308,8 +312,10 @@ async fn connection(
     replica: Option<Arc<AdmittedPeer>>,
     established_by: Instant,
     certificate: Option<Arc<ClientCertificate>>,
+    mut counted: Option<OpenConnection>,
     context: Arc<ConnectionContext>,
 ) {
+    set_state(&mut counted, "open");
     let stop = context.server.draining.clone();
     let (settings, metrics) = (context.server.settings.clone(), context.metrics.clone());
     let limits = StreamLimits {
@@ -363,16 +369,25 @@ async fn connection(
                 Unwanted::Unread => Duration::ZERO,
                 Unwanted::Old | Unwanted::Idle => settings.max_connection_age_grace,
             };
+            set_state(&mut counted, "closing");
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(grace, connection).await.unwrap_or(Ok(()))
         }
         () = stop.cancelled() => {
+            set_state(&mut counted, "closing");
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+/// Changes the state in which a connection is counted, if it is counted.
+fn set_state(counted: &mut Option<OpenConnection>, state: &'static str) {
+    if let Some(counted) = counted {
+        counted.set_state(state);
     }
 }
 
@@ -471,8 +486,8 @@ impl ConnectionService {
     /// Starts an RPC of a caller. `is_dispatched`: another replica may execute it.
     fn call_of_caller(&self, request: Request<Incoming>, is_dispatched: bool) -> ResponseFuture {
         let (headers, path) = (request.headers(), request.uri().path());
-        let log = RpcLog::new(headers);
         let method = self.context.limits.schema.method(path);
+        let log = RpcLog::new(headers, self.context.trace(path, method, headers));
         let line = RpcLogLine::new(
             path,
             method.is_some(),
@@ -566,8 +581,8 @@ impl ConnectionService {
             PeerRequest::Message => return Box::pin(port.clone().handle(request)),
             PeerRequest::Refused(response) => return Box::pin(async move { Ok(response) }),
         };
-        let log = RpcLog::forwarded(headers, forwarded.age);
         let method = self.context.limits.schema.method(path);
+        let log = RpcLog::forwarded(headers, self.context.trace(path, method, headers), forwarded.age);
         let line = RpcLogLine::new(
             path,
             method.is_some(),
@@ -642,6 +657,12 @@ struct RpcArrival {
 }
 
 impl ConnectionContext {
+    /// Starts the trace of an RPC in this process. Health checks are frequent, and are not sampled.
+    fn trace(&self, path: &str, method: Option<MethodInfo>, headers: &HeaderMap) -> (Trace, Span) {
+        let name = method.map(|_| path.trim_start_matches('/'));
+        self.server.tracing.rpc(headers, name, !path.starts_with("/grpc."))
+    }
+
     /// Executes an RPC in this process.
     async fn execute(
         &self,

@@ -51,6 +51,8 @@ pub enum NextSlot {
 /// The state of a window at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSnapshot {
+    /// The limit in the settings.
+    pub configured: Limit,
     /// The limit as far as it is known.
     pub limit: Limit,
     /// Number of calls of the limit that leadgate uses.
@@ -184,6 +186,12 @@ impl Window {
         }
     }
 
+    /// Whether no call is sent although slots may be free: after a rate limit error, or because the window was made longer.
+    pub fn is_held(&self, now: Instant) -> bool {
+        let until = self.controller.held_until().max(self.blocked_until);
+        until.is_some_and(|until| until > now)
+    }
+
     /// The limit as far as it is known.
     pub fn limit(&self) -> Limit {
         self.controller.limit()
@@ -292,6 +300,7 @@ impl Window {
     /// The state at this moment.
     pub fn snapshot(&mut self, now: Instant) -> WindowSnapshot {
         WindowSnapshot {
+            configured: self.configured,
             limit: self.controller.limit(),
             effective: self.controller.effective(),
             margin: self.controller.margin(),

@@ -4,6 +4,7 @@
 
 mod damage;
 mod file;
+mod meter;
 mod options;
 mod postgres;
 mod record;
@@ -14,6 +15,7 @@ mod status;
 mod tests;
 mod url;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,16 +29,38 @@ use crate::cluster::TenantLease;
 use crate::context::RequestId;
 use crate::domain::lead::LeadKey;
 use crate::domain::lease::{Fence, ReplicaName};
-use crate::domain::share::{Share, ShareChange, ShareFilter};
+use crate::domain::share::{Share, ShareChange, ShareFilter, ShareState};
 use crate::domain::usage::QuotaUsage;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
+use crate::telemetry::metrics::{Metrics, StorePool};
+use crate::telemetry::trace::Trace;
 pub use damage::DamagedRow;
+use meter::StoreMeter;
 pub use options::StoreOptions;
 pub use postgres::{LeaseConnection, Postgres};
 pub use record::StoredResult;
 pub use requests::{PriorAttempt, RequestEntry, Requests};
 use sqlite::Sqlite;
 pub use status::{ClusterStatus, CopiedRows, LeaseStatus, ReplicaStatus, ServerReport};
+
+/// Executes an operation of the backend, and measures it.
+macro_rules! measured {
+    ($self:ident, $name:literal, $sqlite:ident => $of_sqlite:expr, $postgres:ident => $of_postgres:expr) => {
+        match $self {
+            Self::Sqlite($sqlite) => $self.meter().measure($name, $of_sqlite).await,
+            Self::Postgres($postgres) => $self.meter().measure($name, $of_postgres).await,
+        }
+    };
+    ($self:ident, $name:literal, $store:ident => $operation:expr) => {
+        measured!($self, $name, $store => $operation, $store => $operation)
+    };
+    ($self:ident, $name:literal, $store:ident => $operation:expr, with_sqlite: $result:expr) => {
+        match $self {
+            Self::Sqlite(_) => $result,
+            Self::Postgres($store) => $self.meter().measure($name, $operation).await,
+        }
+    };
+}
 
 /// The store. Clones refer to the same store.
 #[derive(Clone, Debug)]
@@ -242,6 +266,26 @@ impl Store {
         ))
     }
 
+    /// Measures the operations of this store and its clones from now on.
+    pub fn set_metrics(&self, metrics: Arc<Metrics>) {
+        self.meter().set(metrics);
+    }
+
+    fn meter(&self) -> &StoreMeter {
+        match self {
+            Self::Sqlite(store) => store.meter(),
+            Self::Postgres(store) => store.meter(),
+        }
+    }
+
+    /// Returns the state of the connections; `None` with SQLite, which has one.
+    pub fn pool(&self) -> Option<StorePool> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(store) => Some(store.pool_state()),
+        }
+    }
+
     /// Checks the options without opening the store.
     pub fn check_options(options: &StoreOptions) -> Result<(), StoreError> {
         match options.is_postgres() {
@@ -314,13 +358,31 @@ impl Store {
         }
     }
 
+    /// Runs an operation of a request, in a span of its trace.
+    pub async fn traced<T>(
+        &self,
+        trace: &Trace,
+        operation: &'static str,
+        run: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let system = match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgresql",
+        };
+        let mut span = trace.client_span(|| operation.to_owned());
+        span.set("db.system.name", system);
+        span.set("db.operation.name", operation);
+        let result = run.await;
+        if let Err(error) = &result {
+            span.fail(Error::from(error.kind()).name());
+        }
+        result
+    }
+
     /// Checks that the store can be written: the file is the one that was opened, and its directory has free space. With
     /// `by_writing`, also writes a transaction. After a failed check of the file, mutations fail until a check succeeds.
     pub async fn probe(&self, by_writing: bool) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.probe(by_writing).await,
-            Self::Postgres(store) => store.probe(by_writing).await,
-        }
+        measured!(self, "probe", store => store.probe(by_writing))
     }
 
     /// Returns the record of a request id if the mutation was started at most `keep` ago. The clock is that of the database with
@@ -333,10 +395,12 @@ impl Store {
         id: &Uuid,
         keep: Duration,
     ) -> Result<Option<StoredRequest>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.request(tenant, caller, id, clock::now() - keep).await,
-            Self::Postgres(store) => store.request(tenant, caller, id, keep).await,
-        }
+        measured!(
+            self,
+            "request",
+            sqlite => sqlite.request(tenant, caller, id, clock::now() - keep),
+            postgres => postgres.request(tenant, caller, id, keep)
+        )
     }
 
     /// Writes the record of a mutation that starts, unless its request id already has a record. A record that is older than `keep`
@@ -348,13 +412,13 @@ impl Store {
         mark: &RequestMark,
         keep: Duration,
     ) -> Result<BeginResult, StoreError> {
-        match self {
-            Self::Sqlite(store) => {
-                let now = clock::now();
-                store.begin_request(tenant, caller, mark, now, now - keep).await
-            }
-            Self::Postgres(store) => store.begin_request(tenant, caller, mark, keep).await,
-        }
+        let now = clock::now();
+        measured!(
+            self,
+            "begin_request",
+            sqlite => sqlite.begin_request(tenant, caller, mark, now, now - keep),
+            postgres => postgres.begin_request(tenant, caller, mark, keep)
+        )
     }
 
     /// Writes the result of a mutation into its record.
@@ -365,36 +429,24 @@ impl Store {
         request: &RequestId,
         result: &str,
     ) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.finish_request(tenant, caller, request, result).await,
-            Self::Postgres(store) => store.finish_request(tenant, caller, request, result).await,
-        }
+        measured!(self, "finish_request", store => store.finish_request(tenant, caller, request, result))
     }
 
     /// Deletes the record of a mutation that was not executed.
     pub async fn delete_request(&self, tenant: &str, caller: &str, mark: &RequestMark) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.delete_request(tenant, caller, mark).await,
-            Self::Postgres(store) => store.delete_request(tenant, caller, mark).await,
-        }
+        measured!(self, "delete_request", store => store.delete_request(tenant, caller, mark))
     }
 
     /// Forgets the keys of mutations without a result whose calls have ended: of one mutation of this owner, or of all those of earlier
     /// owners. Does nothing with SQLite.
     pub async fn release_keys(&self, tenant: &str, id: Option<Uuid>) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(store) => store.release_keys(tenant, id).await,
-        }
+        measured!(self, "release_keys", store => store.release_keys(tenant, id), with_sqlite: Ok(()))
     }
 
     /// Whether the current history of the database was first seen less than this time ago, so that a record from before may be lost.
     /// `false` with SQLite, which has one history.
     pub async fn is_history_younger(&self, age: Duration) -> Result<bool, StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(false),
-            Self::Postgres(store) => store.is_history_younger(age).await,
-        }
+        measured!(self, "is_history_younger", store => store.is_history_younger(age), with_sqlite: Ok(false))
     }
 
     /// Whether the record of a mutation is replaced by a later attempt under the same lease. SQLite does not store attempts.
@@ -404,51 +456,38 @@ impl Store {
 
     /// Returns the mutations without a result; none with SQLite, where no other process can be executing them.
     pub async fn unfinished_requests(&self, tenant: &str) -> Result<Vec<UnfinishedRequest>, StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(vec![]),
-            Self::Postgres(store) => store.unfinished_requests(tenant).await,
-        }
+        measured!(self, "unfinished_requests", store => store.unfinished_requests(tenant), with_sqlite: Ok(vec![]))
     }
 
     /// Deletes all records of mutations that were started more than `keep` ago, of all tenants that this store may write. Returns the
     /// number of deleted records.
     pub async fn delete_old_requests(&self, keep: Duration) -> Result<u64, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.delete_old_requests(clock::now() - keep).await,
-            Self::Postgres(store) => store.delete_old_requests(keep).await,
-        }
+        measured!(
+            self,
+            "delete_old_requests",
+            sqlite => sqlite.delete_old_requests(clock::now() - keep),
+            postgres => postgres.delete_old_requests(keep)
+        )
     }
 
     /// Returns the last stored quota usage of an account.
     pub async fn quota_usage(&self, tenant: &str) -> Result<Option<QuotaUsage>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.quota_usage(tenant).await,
-            Self::Postgres(store) => store.quota_usage(tenant).await,
-        }
+        measured!(self, "quota_usage", store => store.quota_usage(tenant))
     }
 
     /// Writes the quota usage of an account.
     pub async fn save_quota_usage(&self, tenant: &str, usage: &QuotaUsage) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.save_quota_usage(tenant, usage).await,
-            Self::Postgres(store) => store.save_quota_usage(tenant, usage).await,
-        }
+        measured!(self, "save_quota_usage", store => store.save_quota_usage(tenant, usage))
     }
 
     /// Returns the state of the quota that the last owner of the account saved, as JSON; `None` with SQLite.
     pub async fn quota_state(&self, tenant: &str) -> Result<Option<String>, StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(None),
-            Self::Postgres(store) => store.quota_state(tenant).await,
-        }
+        measured!(self, "quota_state", store => store.quota_state(tenant), with_sqlite: Ok(None))
     }
 
     /// Writes the state of the quota of an account as JSON. The next owner needs it if this one crashes. Does nothing with SQLite.
     pub async fn save_quota_state(&self, tenant: &str, state: &str) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(store) => store.save_quota_state(tenant, state).await,
-        }
+        measured!(self, "save_quota_state", store => store.save_quota_state(tenant, state), with_sqlite: Ok(()))
     }
 
     /// Writes a new share, unless it conflicts with another share or its user would have access to more than `limit` leads.
@@ -459,114 +498,83 @@ impl Store {
         share: &Share,
         limit: Option<u32>,
     ) -> Result<AddShareResult, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.add_share(tenant, share, limit).await,
-            Self::Postgres(store) => store.add_share(tenant, share, limit).await,
-        }
+        measured!(self, "add_share", store => store.add_share(tenant, share, limit))
     }
 
     /// Writes the new state of a share. With `in_history`, also adds it to the history of the share.
     pub async fn save_share(&self, tenant: &str, share: &Share, in_history: bool) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.save_share(tenant, share, in_history).await,
-            Self::Postgres(store) => store.save_share(tenant, share, in_history).await,
-        }
+        measured!(self, "save_share", store => store.save_share(tenant, share, in_history))
     }
 
     /// Returns a share.
     pub async fn share(&self, tenant: &str, id: Uuid) -> Result<Option<Share>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.share(tenant, id).await,
-            Self::Postgres(store) => store.share(tenant, id).await,
-        }
+        measured!(self, "share", store => store.share(tenant, id))
     }
 
     /// Returns the id of the share that was created with a request id.
     pub async fn share_of_request(&self, tenant: &str, id: Uuid) -> Result<Option<Uuid>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.share_of_request(tenant, id).await,
-            Self::Postgres(store) => store.share_of_request(tenant, id).await,
-        }
+        measured!(self, "share_of_request", store => store.share_of_request(tenant, id))
     }
 
     /// Returns one of the shares of a lead. The key is an id or a number; for other keys, returns `None`.
     pub async fn share_of_lead(&self, tenant: &str, key: &LeadKey) -> Result<Option<Share>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.share_of_lead(tenant, key).await,
-            Self::Postgres(store) => store.share_of_lead(tenant, key).await,
-        }
+        measured!(self, "share_of_lead", store => store.share_of_lead(tenant, key))
     }
 
     /// Returns the shares that a filter selects, newest first.
     pub async fn shares(&self, tenant: &str, filter: &ShareFilter) -> Result<Vec<Share>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.shares(tenant, filter).await,
-            Self::Postgres(store) => store.shares(tenant, filter).await,
-        }
+        measured!(self, "shares", store => store.shares(tenant, filter))
     }
 
     /// Returns the query plan of [`Store::shares`] in the words of the backend.
     pub async fn share_plan(&self, tenant: &str, filter: &ShareFilter) -> Result<Vec<String>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.share_plan(tenant, filter).await,
-            Self::Postgres(store) => store.share_plan(tenant, filter).await,
-        }
+        measured!(self, "share_plan", store => store.share_plan(tenant, filter))
     }
 
     /// Returns the shares that the gateway has to work on, oldest first.
     pub async fn shares_in_progress(&self, tenant: &str) -> Result<Vec<Share>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.shares_in_progress(tenant).await,
-            Self::Postgres(store) => store.shares_in_progress(tenant).await,
-        }
+        measured!(self, "shares_in_progress", store => store.shares_in_progress(tenant))
     }
 
     /// Returns the shares whose duration is over and that are not marked as ended.
     pub async fn shares_due_to_expire(&self, tenant: &str, now: Timestamp) -> Result<Vec<Uuid>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.shares_due_to_expire(tenant, now).await,
-            Self::Postgres(store) => store.shares_due_to_expire(tenant, now).await,
-        }
+        measured!(self, "shares_due_to_expire", store => store.shares_due_to_expire(tenant, now))
     }
 
     /// Returns when the next duration is over, of the shares that are not marked as ended. It may be over already.
     pub async fn next_expiry(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.next_expiry(tenant).await,
-            Self::Postgres(store) => store.next_expiry(tenant).await,
-        }
+        measured!(self, "next_expiry", store => store.next_expiry(tenant))
     }
 
     /// Returns the number of leads that a user may have access to through shares.
     pub async fn share_usage(&self, tenant: &str, user_id: &str) -> Result<u32, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.share_usage(tenant, user_id).await,
-            Self::Postgres(store) => store.share_usage(tenant, user_id).await,
-        }
+        measured!(self, "share_usage", store => store.share_usage(tenant, user_id))
+    }
+
+    /// Returns the number of shares of an account by state. States without shares are left out.
+    pub async fn count_shares(&self, tenant: &str) -> Result<BTreeMap<ShareState, u64>, StoreError> {
+        let counts = measured!(self, "count_shares", store => store.count_shares(tenant))?.into_iter();
+        // A state that this version does not know is a damaged row.
+        let known = counts.filter_map(|(state, count)| {
+            let state = ShareState::from_number(state)?;
+            Some((state, u64::try_from(count).unwrap_or_default()))
+        });
+        Ok(known.collect())
     }
 
     /// Returns the history of a share, oldest change first.
     pub async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<ShareChange>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.share_history(tenant, id).await,
-            Self::Postgres(store) => store.share_history(tenant, id).await,
-        }
+        measured!(self, "share_history", store => store.share_history(tenant, id))
     }
 
     /// Deletes the shares of an account that ended before `oldest`. Returns the number of deleted shares.
     pub async fn delete_ended_shares(&self, tenant: &str, oldest: Timestamp) -> Result<u64, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.delete_ended_shares(tenant, oldest).await,
-            Self::Postgres(store) => store.delete_ended_shares(tenant, oldest).await,
-        }
+        measured!(self, "delete_ended_shares", store => store.delete_ended_shares(tenant, oldest))
     }
 
     /// Scans the whole store for damaged rows.
     pub async fn find_damaged(&self) -> Result<Vec<DamagedRow>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.find_damaged().await,
-            Self::Postgres(store) => store.find_damaged().await,
-        }
+        measured!(self, "find_damaged", store => store.find_damaged())
     }
 
     /// Returns the number of known damaged rows, from the last [`Store::find_damaged`] and from reads since.
@@ -579,10 +587,7 @@ impl Store {
 
     /// Moves damaged rows to the table `damaged`. Returns the number of moved rows, including the changes of damaged shares.
     pub async fn move_damaged(&self, rows: &[DamagedRow], now: Timestamp) -> Result<u64, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.move_damaged(rows, now).await,
-            Self::Postgres(store) => store.move_damaged(rows, now).await,
-        }
+        measured!(self, "move_damaged", store => store.move_damaged(rows, now))
     }
 
     /// Counts a row as damaged that a user of the store cannot read.

@@ -1,4 +1,5 @@
-//! Logs and metrics.
+//! Logs, metrics and traces.
 
 pub mod log;
 pub mod metrics;
+pub mod trace;

@@ -531,7 +531,7 @@ async fn a_required_line_that_cannot_be_written_prevents_the_mutation() {
     assert_eq!(world.get(by_id(&id)).await.unwrap().lead_id, id);
     assert!(world.calls("Lead.Create").is_empty());
     // Two mutations, with two lines each.
-    world.until("leadgate_audit_failures_total 4").await;
+    world.until("leadgate_audit_lines_total{outcome=\"failed\"} 4").await;
     let (status, ready) = world.page("/ready").await;
     assert_eq!(status, 200);
     assert!(
@@ -550,7 +550,7 @@ async fn a_required_line_that_cannot_be_written_prevents_the_mutation() {
         .unwrap();
     assert_eq!(outcomes(&lines(&real)), ["", "OK"]);
     assert!(world.page("/ready").await.1.contains("\"ready\""));
-    world.until("leadgate_audit_lines_total 2").await;
+    world.until("leadgate_audit_lines_total{outcome=\"written\"} 2").await;
 }
 
 #[tokio::test]
@@ -572,7 +572,7 @@ async fn a_last_line_that_cannot_be_written_does_not_change_the_response() {
     file.point_to(Path::new("/dev/full"));
     created.await.unwrap().unwrap();
     assert_eq!(outcomes(&lines(&real)), [""]);
-    world.until("leadgate_audit_failures_total 1").await;
+    world.until("leadgate_audit_lines_total{outcome=\"failed\"} 1").await;
     assert!(world.page("/ready").await.1.contains("AUDIT_UNAVAILABLE"));
 }
 

@@ -631,10 +631,15 @@ async fn connections_above_the_limit_are_closed_at_once_and_counted() {
         let connect = || async { TcpStream::connect(world.address).await.unwrap() };
         let (mut one, mut other) = (connect().await, connect().await);
         assert!(!is_closed(&mut one).await && !is_closed(&mut other).await, "{setting}");
+        world.until("leadgate_connections{state=\"open\"} 3").await;
         for _ in 0..5 {
             assert!(is_closed(&mut connect().await).await, "{setting}");
         }
-        world.until("leadgate_connections_refused_total 5").await;
+        world
+            .until(&format!(
+                "leadgate_connections_refused_total{{limit=\"server.{setting}\"}} 5"
+            ))
+            .await;
         drop(one);
         while is_closed(&mut connect().await).await {
             tokio::task::yield_now().await;

@@ -204,6 +204,14 @@ async fn callers_and_operators_see_the_owner_and_its_moves() {
         metrics.contains("leadgate_forwarding_duration_seconds_count{tenant=\"acme\"}"),
         "{metrics}"
     );
+    for name in [
+        "leadgate_store_connections{state=\"idle\"}",
+        "leadgate_store_max_connections 10",
+        "leadgate_store_waiting_operations",
+        "leadgate_store_operation_duration_seconds_count{operation=\"beat\",result=\"ok\"}",
+    ] {
+        assert!(metrics.contains(&format!("\n{name}")), "{name} in {metrics}");
+    }
 
     let (_, page) = owner.page("/").await;
     let own = format!("Replicas: 2 alive, this one is {}", owner.peer_address);

@@ -136,6 +136,7 @@ async fn with_a_deleted_store_the_gateway_is_not_ready_and_rejects_mutations_wit
     std::fs::rename(&store, &aside).unwrap();
     let reason = wait_until_ready_is(&world, 503).await;
     assert!(reason.contains("leadgate.db was deleted or renamed"), "{reason}");
+    world.until("leadgate_store_writable 0").await;
     let create = |id: uuid::Uuid| pb::CreateLeadRequest {
         lead: Some(lead("Asha")),
         request_id: id.to_string(),

@@ -47,7 +47,9 @@ pub use keys::WriteKey;
 use lanes::LaneTickets;
 use promised_retries::{PromisedRetries, SteadyLoad};
 use ticket::Ticket;
-pub use ticket::{NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketRequest};
+pub use ticket::{
+    NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketRequest, WaitingPlace,
+};
 
 use super::lane::Lane;
 use super::{CallerQuota, CallerQuotas, Cost};
@@ -298,6 +300,19 @@ impl<T> Queue<T> {
     pub fn is_behind(&self, id: TicketId) -> bool {
         let ticket = self.tickets.get(&id);
         ticket.is_some_and(|ticket| !self.key_queues.is_first(ticket.position, &ticket.keys))
+    }
+
+    /// Where a ticket waits. `None`: it does not wait any more.
+    pub fn place(&self, id: TicketId) -> Option<WaitingPlace> {
+        let ticket = self.tickets.get(&id)?;
+        let from_class = self.classes.iter().skip(ticket.class as usize);
+        Some(WaitingPlace {
+            class: ticket.class,
+            position: from_class.map(ClassQueue::len).sum(),
+            cost: ticket.cost,
+            is_behind: self.is_behind(id),
+            is_gathering: ticket.gathering,
+        })
     }
 
     /// Removes a ticket. Returns its payload.

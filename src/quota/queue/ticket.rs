@@ -108,6 +108,21 @@ pub struct QueueSnapshot {
     pub callers: Vec<(Arc<str>, usize)>,
 }
 
+/// Where a ticket waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingPlace {
+    /// The class. It may be higher than requested.
+    pub class: Criticality,
+    /// Number of tickets in its class and in the higher ones, the ticket itself included.
+    pub position: usize,
+    /// The windows in which the call counts.
+    pub cost: Cost,
+    /// Whether it waits for an earlier write with a common key.
+    pub is_behind: bool,
+    /// Whether it waits for others of its lane.
+    pub is_gathering: bool,
+}
+
 /// A ticket in the queue.
 #[derive(Debug)]
 pub(super) struct Ticket<T> {

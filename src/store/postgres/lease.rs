@@ -96,6 +96,11 @@ impl LeaseConnection {
     /// statements, so that it sees an acquisition that an earlier one waited for. `tenants` are those in the settings of the replica.
     /// After the clock of the database was set back, a history that was first seen in the future counts as first seen now.
     pub async fn beat(&mut self, address: &str, tenants: &[String]) -> Result<Beat, StoreError> {
+        let meter = self.store.meter().clone();
+        meter.measure("beat", self.execute_beat(address, tenants)).await
+    }
+
+    async fn execute_beat(&mut self, address: &str, tenants: &[String]) -> Result<Beat, StoreError> {
         let me = self.me.clone();
         let lease = i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX);
         let results = self

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::damage::{DamagedRows, from_json, to_json};
+use super::meter::StoreMeter;
 use super::{
     BeginResult, DamagedRow, FenceSource, RequestMark, StoreError, StoreOptions, StoredRequest, UnfinishedRequest,
     record,
@@ -32,6 +33,7 @@ use crate::clock;
 use crate::context::RequestId;
 use crate::domain::lease::{Fence, ReplicaName};
 use crate::domain::usage::{HeldSlots, QuotaUsage};
+use crate::telemetry::metrics::StorePool;
 use connection::{Failure, StatementResult, TransactionLimits};
 pub use lease::LeaseConnection;
 use pool::Pool;
@@ -75,6 +77,7 @@ pub struct Postgres {
     tasks: TaskTracker,
     /// The locks of the request ids in progress, so that the operations of a request are executed in their order.
     locks: Arc<Mutex<HashMap<RequestKey, Weak<RequestLock>>>>,
+    meter: StoreMeter,
 }
 
 /// A tenant and a request id.
@@ -102,6 +105,7 @@ impl Postgres {
             damaged: DamagedRows::default(),
             tasks: TaskTracker::new(),
             locks: Arc::default(),
+            meter: StoreMeter::default(),
         };
         let query = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')
                      AND has_function_privilege('pg_walfile_name(pg_lsn)', 'EXECUTE')
@@ -127,6 +131,15 @@ impl Postgres {
             fence: Some(fence),
             ..self.clone()
         }
+    }
+
+    pub(super) fn meter(&self) -> &StoreMeter {
+        &self.meter
+    }
+
+    /// The state of the connections.
+    pub(super) fn pool_state(&self) -> StorePool {
+        self.pool.state()
     }
 
     /// The fence of a write now.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::connection::{Connection, Failure};
 use super::settings::ConnectSettings;
+use crate::telemetry::metrics::StorePool;
 
 /// A connection that was not used for this time is checked before it is used, since the server may have closed it.
 const CHECK_AFTER: Duration = Duration::from_secs(1);
@@ -68,6 +69,19 @@ impl Pool {
             host: AtomicUsize::new(0),
             state: Mutex::new(state),
         }))
+    }
+
+    /// The connections at this moment.
+    pub(super) fn state(&self) -> StorePool {
+        let max = self.0.settings.max_connections;
+        let state = self.lock();
+        let waiting = state.waiting.values().flatten();
+        StorePool {
+            max,
+            used: max.saturating_sub(state.free),
+            idle: state.idle.len(),
+            waiting: waiting.filter(|operation| !operation.is_closed()).count(),
+        }
     }
 
     /// Opens a connection that does not count.

@@ -277,6 +277,16 @@ impl Postgres {
         Ok(u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX))
     }
 
+    pub(in crate::store) async fn count_shares(&self, tenant: &str) -> Result<Vec<(i64, i64)>, StoreError> {
+        let statement = self.statement(
+            "SELECT state, count(*) FROM share WHERE tenant = $1 GROUP BY state",
+            values![tenant],
+        );
+        let rows = self.read(statement).await?;
+        let count = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
+        rows.iter().map(count).collect::<Result<_, _>>().map_err(column_error)
+    }
+
     pub(in crate::store) async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<ShareChange>, StoreError> {
         let statement = self.statement(
             "SELECT state, at, failure FROM share_change WHERE tenant = $1 AND share_id = $2 ORDER BY number",

@@ -22,6 +22,7 @@ use sqlx::sqlite::{
 use uuid::Uuid;
 
 use super::damage::{DamagedRows, from_json, to_json};
+use super::meter::StoreMeter;
 use super::{BeginResult, DamagedRow, RequestMark, StoreError, StoredRequest, file, record};
 use crate::context::RequestId;
 use crate::domain::usage::{HeldSlots, QuotaUsage};
@@ -46,6 +47,7 @@ pub struct Sqlite {
     damaged: DamagedRows,
     /// The file and its lock; `None` in memory.
     file: Option<(Arc<file::OpenFile>, file::FileLock)>,
+    meter: StoreMeter,
 }
 
 impl Sqlite {
@@ -105,6 +107,7 @@ impl Sqlite {
             pool,
             damaged: DamagedRows::default(),
             file,
+            meter: StoreMeter::default(),
         };
         store.check(path).await.map_err(open_error)??;
         migrations::migrator()
@@ -112,6 +115,10 @@ impl Sqlite {
             .await
             .map_err(|error| StoreError::new("cannot be migrated", &with_path(path, &error)))?;
         Ok(store)
+    }
+
+    pub(super) fn meter(&self) -> &StoreMeter {
+        &self.meter
     }
 
     /// Checks that the file is the one that was opened and that its directory has free space. With `by_writing`, also writes a

@@ -193,6 +193,18 @@ impl Sqlite {
         row.try_get(0).map_err(read_error)
     }
 
+    pub(in crate::store) async fn count_shares(&self, tenant: &str) -> Result<Vec<(i64, i64)>, StoreError> {
+        // The index has the state, so that no document is read.
+        let rows =
+            sqlx::query("SELECT state, COUNT(*) FROM share INDEXED BY share_of_user WHERE tenant = ?1 GROUP BY state")
+                .bind(tenant)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(read_error)?;
+        let count = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
+        rows.iter().map(count).collect::<Result<_, _>>().map_err(read_error)
+    }
+
     pub(in crate::store) async fn share_history(&self, tenant: &str, id: Uuid) -> Result<Vec<ShareChange>, StoreError> {
         let rows = sqlx::query(
             "SELECT state, at, failure FROM share_change WHERE tenant = ?1 AND share_id = ?2 ORDER BY number",

@@ -3,6 +3,7 @@
 //! cover requests, quota usage and shares. Damaged rows, the checks of the store and concurrent operations are not covered: each
 //! backend needs tests of its own for these.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -17,6 +18,7 @@ use crate::domain::lead::LeadKey;
 use crate::domain::lease::Fence;
 use crate::domain::share::{Share, ShareFilter, ShareStage, ShareState};
 use crate::store::{AddShareResult, BeginResult, Store, StoredRequest};
+use crate::telemetry::metrics::Metrics;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -136,6 +138,8 @@ macro_rules! test_backend {
                 a_share_that_ended_is_deleted_after_its_time
                 a_share_is_deleted_with_its_history
                 ended_shares_of_other_tenants_are_not_deleted
+                shares_are_counted_by_state
+                operations_are_measured_by_result
             }
         }
     };
@@ -516,6 +520,47 @@ async fn a_share_is_found_by_the_number_of_its_lead(store: &Store) {
 async fn usage_counts_leads_and_not_shares(store: &Store) {
     add_four(store).await;
     assert_eq!(store.share_usage("acme", "Sam").await, Ok(2));
+}
+
+async fn shares_are_counted_by_state(store: &Store) {
+    add_four(store).await;
+    store.add_share("south", &share(5, "sam", "l9"), None).await.unwrap();
+    let counts = store.count_shares("acme").await.unwrap();
+    assert_eq!(counts, [(ShareState::Submitted, 3), (ShareState::Active, 1)].into());
+    assert_eq!(store.count_shares("nobody").await, Ok([].into()));
+}
+
+async fn operations_are_measured_by_result(store: &Store) {
+    let metrics = Arc::new(Metrics::default());
+    store.set_metrics(metrics.clone());
+    add_four(store).await;
+    store.close().await;
+    store.share("acme", Uuid::from_u128(1)).await.unwrap_err();
+    let text = metrics.text(std::iter::empty());
+    let count = |operation: &str, results: &[&str]| -> u64 {
+        let prefix = |result| {
+            format!("leadgate_store_operation_duration_seconds_count{{operation=\"{operation}\",result=\"{result}\"}} ")
+        };
+        let found = results.iter().filter_map(|result| {
+            let prefix = prefix(result);
+            text.lines().find_map(|line| line.strip_prefix(&*prefix))
+        });
+        found.map(|value| value.parse::<u64>().unwrap()).sum()
+    };
+    assert_eq!(
+        (count("add_share", &["ok"]), count("save_share", &["ok"])),
+        (4, 1),
+        "{text}"
+    );
+    assert_eq!(
+        (count("share", &["ok"]), count("share", &["failed", "unreadable"])),
+        (0, 1),
+        "{text}"
+    );
+    assert_eq!(
+        store.pool().map(|pool| (pool.used, pool.waiting)),
+        store.keeps_attempts().then_some((0, 0))
+    );
 }
 
 async fn an_ended_share_does_not_count_as_usage(store: &Store) {

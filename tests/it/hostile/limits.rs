@@ -309,10 +309,10 @@ async fn tls_handshakes_are_limited_in_number_and_time() {
     let refused = async { while files.endpoint(world.address, None).connect().await.is_ok() {} };
     tokio::time::timeout(Duration::from_millis(900), refused).await.unwrap();
     let (_, metrics) = world.page("/metrics").await;
-    let is_counted = !metrics.contains("leadgate_connections_refused_total 0\n");
+    let is_counted = !metrics.contains("leadgate_connections_refused_total{limit=\"server.max_handshakes\"} 0\n");
     assert!(is_counted, "{metrics}");
-    let timed_out = "leadgate_tls_handshakes_failed_total{reason=\"timeout\"}";
-    while !world.page("/metrics").await.1.contains(timed_out) {
+    let none_timed_out = "leadgate_tls_handshakes_failed_total{reason=\"timeout\"} 0\n";
+    while world.page("/metrics").await.1.contains(none_timed_out) {
         tokio::task::yield_now().await;
     }
     drop(silent);
@@ -331,7 +331,9 @@ async fn begin_handshake(world: &World, from: u8) -> TcpStream {
 /// Waits until this number of connections have been refused.
 async fn refused(world: &World, count: u32) {
     world
-        .until(&format!("leadgate_connections_refused_total {count}"))
+        .until(&format!(
+            "leadgate_connections_refused_total{{limit=\"server.max_handshakes\"}} {count}"
+        ))
         .await;
 }
 
