@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The PostgreSQL server of two replicas is down. The lease is 3 s. See docs/incidents.md."""
 
-from incident import Database, Incident, Traffic, expect, free_port, metric, show, show_log, show_metrics, show_ready, step
+from incident import (
+    Database, Incident, Traffic, eventually, expect, free_port, metric, show, show_log, show_metrics, show_ready, step,
+)
 
 
 def main(incident):
@@ -28,6 +30,8 @@ def main(incident):
         status, ready, reasons = show_ready(replica)
         expect("/ready is degraded, with HTTP 200", (status, ready) == (200, "degraded"))
         expect("its reason is STORE_UNAVAILABLE", "STORE_UNAVAILABLE" in reasons)
+        eventually("the metric of the store", lambda: metric(replica, "leadgate_store_writable") == 0)
+        show_metrics(replica, "leadgate_store_writable")
     status = incident.cluster_status(database)
     show(status.stderr)
     expect("leadgate cluster status fails", status.returncode != 0)

@@ -8,11 +8,16 @@ from incident import (
 )
 
 LOWERED = 10
-METRICS = ('leadgate_quota_limit{tenant="test",window="calls"', 'leadgate_quota_refusals_total{tenant="test",window="calls"')
+NAMES = ("configured_limit", "limit", "refusals_total")
+METRICS = [f'leadgate_quota_{name}{{tenant="test",window="calls"' for name in NAMES]
 
 
 def limit_of(gateway):
     return metric(gateway, "leadgate_quota_limit", window="calls")
+
+
+def configured_limit(gateway):
+    return metric(gateway, "leadgate_quota_configured_limit", window="calls")
 
 
 def refusals(gateway, attribution):
@@ -36,6 +41,7 @@ def main(incident):
     eventually("the new limit", lambda: limit_of(gateway) == LOWERED)
     show_log(gateway, "rate limit changed")
     show_metrics(gateway, *METRICS)
+    expect("the condition of the alert LeadgateLimitLowered is true", limit_of(gateway) < configured_limit(gateway))
     expect("the refusals count as own", refusals(gateway, "own") > refusals(gateway, "foreign"))
 
     step("With the lower limit", "The quota is too small for all callers. RPCs of the lowest criticality fail.")
@@ -55,7 +61,7 @@ def main(incident):
     incident.settings(PLAN.replace(str(CALLS), str(LOWERED), 1))
     gateway.signal(signal.SIGHUP)
     show_log(gateway, "files reloaded")
-    expect("the limit stays", limit_of(gateway) == LOWERED)
+    expect("the limit stays, and the condition ends", limit_of(gateway) == configured_limit(gateway) == LOWERED)
 
     step("The limit is raised again", f"leadgate keeps the lower limit until the operator sets limits.calls = {CALLS}.")
     simulator.control("PATCH", "options", {"limits": plan})
@@ -63,7 +69,7 @@ def main(incident):
     gateway.signal(signal.SIGHUP)
     eventually("the configured limit", lambda: limit_of(gateway) == CALLS)
     traffic.report(traffic.wait_until_normal())
-    show_metrics(gateway, METRICS[0])
+    show_metrics(gateway, *METRICS[:2])
 
 
 if __name__ == "__main__":
