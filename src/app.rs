@@ -29,6 +29,7 @@ use crate::grpc::{PeerSettings, Peers};
 use crate::identity::Authenticator;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent::QuotaSample;
 use crate::telemetry::trace::Tracing;
 use crate::tenant::{Membership, TenantRoute, Tenants};
 use crate::tls::Tls;
@@ -351,6 +352,10 @@ impl App {
             store_status: store_status.clone(),
             audit: audit.clone(),
             shutting_down: not_serving.clone(),
+            settings: Arc::new({
+                let accounts = accounts.clone();
+                move |name| accounts.shown_settings(name)
+            }),
         };
         let mut admin_pages = TaskTracker::new().spawn(admin::serve(admin_listener, pages, ended.clone()));
         tasks.spawn({
@@ -502,8 +507,8 @@ impl Shutdown {
     }
 }
 
-/// The work that recurs while the process serves: it checks the store and the certificates, saves the quota usage, ends expired
-/// shares and deletes expired records.
+/// The work that recurs while the process serves: it samples the quotas, checks the store and the certificates, saves the quota usage,
+/// ends expired shares and deletes expired records.
 struct Maintenance {
     store: Store,
     tenants: Tenants,
@@ -536,6 +541,7 @@ impl Maintenance {
                 certificates_checked = Instant::now();
                 self.warn_of_certificates();
             }
+            self.sample_quotas();
             // Writing would fail for the same reason, and one line in the log is enough.
             if !self.probe(ticks.is_multiple_of(WRITE_PROBE_EVERY)).await {
                 continue;
@@ -551,6 +557,20 @@ impl Maintenance {
             }
         }
         self.save_quota_usage(true).await;
+    }
+
+    /// Samples the quota of each account for the status page.
+    fn sample_quotas(&self) {
+        for (name, gateway) in self.tenants.gateways() {
+            let quota = gateway.quota();
+            let sample = QuotaSample {
+                at: Instant::now(),
+                effective: quota.calls.effective,
+                own_refusals: quota.calls.refused.own + quota.bulk.refused.own,
+                foreign_refusals: quota.calls.refused.foreign + quota.bulk.refused.foreign,
+            };
+            self.metrics.recent().sample(name, sample);
+        }
     }
 
     /// Logs a warning for each certificate that has expired or expires soon.

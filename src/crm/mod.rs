@@ -502,13 +502,13 @@ impl Client {
         let mut span = Span::default();
         let sending = self.send(context, operation, pair, retries.operation(), permit, &mut span);
         let (response, mut requeues) = sending.await;
-        let result = self.read(context, operation, response, queued, sent.elapsed(), span);
+        let result = self.read(context, operation, response, queued, sent.elapsed(), 1, span);
         let is_refused = result.as_ref().err().is_some_and(Error::is_refused);
         retries.set_requeue(requeues.pop().filter(|_| is_refused));
         result
     }
 
-    /// Reads the response and reports the attempt.
+    /// Reads the response and reports the attempt. `operations`: more than one for a batch.
     fn read<O: Operation>(
         &self,
         context: &RequestContext,
@@ -516,6 +516,7 @@ impl Client {
         response: Result<UpstreamResponse>,
         queued: Duration,
         took: Duration,
+        operations: usize,
         span: Span,
     ) -> Result<O::Output> {
         let status = response.as_ref().ok().map(|response| response.status.as_u16());
@@ -534,6 +535,7 @@ impl Client {
             took,
             result.as_ref().err(),
             unreadable,
+            operations,
         );
         result
     }
@@ -679,6 +681,7 @@ impl Client {
         took: Duration,
         error: Option<&Error>,
         unreadable: usize,
+        operations: usize,
     ) {
         let shared = &*self.shared;
         let outcome = error.map_or("ok", Error::name);
@@ -709,6 +712,7 @@ impl Client {
             cause: error.and_then(|error| error.details.cause).map(Cause::name),
             trace_id: context.trace.exemplar(),
             refused_with: status.filter(|_| error.is_some_and(|error| matches!(error.kind, ErrorKind::Refused(_)))),
+            operations,
         });
     }
 }

@@ -16,9 +16,11 @@ use uuid::Uuid;
 
 use super::status;
 use crate::audit::{AuditContext, RpcAudit};
+use crate::clock;
 use crate::error::{Error, shortened};
 use crate::telemetry::log::LineLimit;
 use crate::telemetry::metrics::{FinishedRpc, Metrics};
+use crate::telemetry::recent::RecentError;
 use crate::telemetry::trace::{Span, Trace};
 
 const REQUEST_ID: &str = "x-request-id";
@@ -334,6 +336,18 @@ impl RpcLogLine {
                 None => return,
                 count => suppressed = count,
             }
+        }
+        if code != Code::Ok && !is_debug {
+            self.outlets.metrics.recent().error(RecentError {
+                at: clock::now(),
+                method: (if self.is_known { &*self.method } else { "unknown" }).into(),
+                tenant: facts.tenant.get().map(|name| name.as_str().into()),
+                caller: facts.caller.get().cloned(),
+                code: code_name,
+                reason: facts.reason.get().copied(),
+                request_id: facts.id.as_str().into(),
+                trace_id: facts.trace.id().map(|id| id.to_string().into()),
+            });
         }
         let forwarded_to = lock(&facts.forwarded_to).clone();
         macro_rules! line {

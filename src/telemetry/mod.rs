@@ -1,5 +1,6 @@
-//! Logs, metrics and traces.
+//! Logs, metrics, traces, and what happened lately.
 
 pub mod log;
 pub mod metrics;
+pub mod recent;
 pub mod trace;

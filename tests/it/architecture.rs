@@ -51,7 +51,10 @@ const MODULES: [(&str, &[&str]); 23] = [
             "tls",
         ],
     ),
-    ("admin", &["audit", "domain", "gateway", "store", "telemetry", "tenant"]),
+    (
+        "admin",
+        &["audit", "clock", "domain", "gateway", "store", "telemetry", "tenant"],
+    ),
     (
         "grpc",
         &[

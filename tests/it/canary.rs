@@ -351,6 +351,16 @@ async fn keys_and_personal_data_are_in_no_log_line_error_page_span_or_audit_line
         let response = reqwest::get(format!("http://{}{page}", admin.unwrap())).await.unwrap();
         pages.push((page, response.text().await.unwrap()));
     }
+    let mut stream = reqwest::get(format!("http://{}/events", admin.unwrap())).await.unwrap();
+    let mut snapshot = String::new();
+    while !snapshot.ends_with("\n\n") {
+        snapshot += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    assert!(
+        snapshot.contains("\"settings\":[[") && snapshot.contains("\"errors\":[{"),
+        "{snapshot}"
+    );
+    pages.push(("/events", snapshot));
     let id = child.id().unwrap().to_string();
     assert!(run_kill(&id).await);
     child.wait().await.unwrap();

@@ -204,7 +204,8 @@ impl Client {
         for member in members.iter_mut().filter(|member| member.requeue.is_none()) {
             member.requeue = requeues.remove(&member.ticket);
         }
-        let result = self.read(&context, &call, response, queued, sent.elapsed(), span);
+        let took = sent.elapsed();
+        let result = self.read(&context, &call, response, queued, took, members.len(), span);
         let requests: Vec<&str> = members
             .iter()
             .take(MAX_LOGGED)

@@ -48,7 +48,8 @@ use lanes::LaneTickets;
 use promised_retries::{PromisedRetries, SteadyLoad};
 use ticket::Ticket;
 pub use ticket::{
-    NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketRequest, WaitingPlace,
+    CallerSnapshot, NextTicket, Pushed, QueueSettings, QueueSnapshot, Receipt, SlotSupply, Supply, TicketRequest,
+    WaitingPlace,
 };
 
 use super::lane::Lane;
@@ -406,8 +407,17 @@ impl<T> Queue<T> {
     pub fn snapshot(&self) -> QueueSnapshot {
         let since = |id| Some(self.tickets.get(&id)?.since);
         let waiting = self.callers.iter().filter(|caller| caller.waiting > 0);
-        let mut callers: Vec<_> = waiting.map(|caller| (caller.name.clone(), caller.waiting)).collect();
-        callers.sort_unstable();
+        let mut callers: Vec<_> = waiting
+            .map(|caller| {
+                let flows = Criticality::ALL.into_iter().filter_map(|class| caller.flow(class));
+                CallerSnapshot {
+                    name: caller.name.clone(),
+                    waiting: caller.waiting,
+                    oldest: flows.filter_map(CallerFlow::oldest).filter_map(since).min(),
+                }
+            })
+            .collect();
+        callers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         QueueSnapshot {
             waiting: self.classes.each_ref().map(ClassQueue::len),
             oldest: self.classes.each_ref().map(|class| class.oldest().and_then(since)),

@@ -104,8 +104,19 @@ pub struct QueueSnapshot {
     pub waiting: [usize; 4],
     /// Since when the oldest ticket of each class waits.
     pub oldest: [Option<Instant>; 4],
-    /// Number of tickets of each caller that has any, by name.
-    pub callers: Vec<(Arc<str>, usize)>,
+    /// The callers that have tickets, by name.
+    pub callers: Vec<CallerSnapshot>,
+}
+
+/// The tickets of a caller at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerSnapshot {
+    /// The name of the caller.
+    pub name: Arc<str>,
+    /// Number of tickets.
+    pub waiting: usize,
+    /// Since when the oldest ticket waits.
+    pub oldest: Option<Instant>,
 }
 
 /// Where a ticket waits.
