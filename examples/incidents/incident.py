@@ -264,6 +264,9 @@ class Traffic:
                 code, text = error.code().name, error.details()
                 if "ErrorInfo" in details:
                     reason, place = details["ErrorInfo"].reason, details["ErrorInfo"].metadata.get("place", "")
+                elif code == "DEADLINE_EXCEEDED":
+                    # The timer of the client library was first.
+                    reason = code
                 if "RetryInfo" in details:
                     retry = details["RetryInfo"].retry_delay.ToTimedelta().total_seconds()
             if self._is_stopped.is_set():
