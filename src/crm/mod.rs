@@ -451,7 +451,21 @@ impl Client {
     async fn connection(&self, context: &RequestContext) -> Result<OwnedSemaphorePermit> {
         let connection = self.shared.in_flight.clone().acquire_owned();
         let connection = context.wait("a connection", connection).await?;
+        // The account may have been paused meanwhile.
+        if self.is_paused() {
+            return Err(ErrorKind::TenantPaused.into());
+        }
         connection.map_err(|_| ErrorKind::ShuttingDown.into())
+    }
+
+    /// Whether an operator has paused the account, so that no call is sent.
+    pub fn is_paused(&self) -> bool {
+        self.shared.quota.is_paused()
+    }
+
+    /// Waits until the account is paused (`true`) or not paused.
+    pub async fn until_paused(&self, is_paused: bool) {
+        self.shared.quota.until_paused(is_paused).await;
     }
 
     /// Makes one attempt. If its keys are rejected and another pair is accepted, it is sent again with that pair.
