@@ -55,6 +55,7 @@ mod shares;
 mod sizes;
 mod store;
 mod tls;
+mod top;
 mod transfer;
 mod uncertain;
 mod unreadable;
